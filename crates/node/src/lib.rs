@@ -1,0 +1,220 @@
+//! One Lightning node, on LDK, whose keys may live elsewhere.
+//!
+//! A [`Node`] is an actor around LDK's objects. It is given a [`longhand_store::Store`], a
+//! [`longhand_chain::Chain`], a shared [`Graph`], a [`Dialer`] and either the seed of its own
+//! keys or the [`Registration`] of an owner whose keys live on a phone. In the second
+//! case a [`Signer`] is attached whenever the phone is there, and taken away when it is not.
+//!
+//! Start reading at `actor.rs` (the loop and the order of things in one turn), then `keys/`
+//! (the signer proxy), `gate.rs` (what waits for the phone), `peer.rs` (sockets).
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bitcoin::Network;
+use bitcoin::secp256k1::PublicKey;
+use longhand_chain::Chain;
+use longhand_proto::command::{Command, CommandReply};
+use longhand_proto::signer::{SignerBatch, SignerReply};
+use longhand_store::Store;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Signs for a node: the phone at the other end of a link, or an engine in this process.
+#[async_trait]
+pub trait Signer: Send + Sync + 'static {
+    /// Answers every operation of `batch`, in order. Must give the same answers when asked again.
+    async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway>;
+}
+
+/// The signer went away before it answered; the node asks again when one is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the signer went away before it answered")]
+pub struct SignerAway;
+
+/// A connection to a peer, over whatever carries bytes.
+pub trait PeerStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> PeerStream for T {}
+
+/// Reaches peers for nodes.
+#[async_trait]
+pub trait Dialer: Send + Sync + 'static {
+    /// Opens a byte stream to `node_id`. `address` is `host:port`; empty when the dialer should know (the hub).
+    async fn dial(&self, node_id: PublicKey, address: &str) -> std::io::Result<Box<dyn PeerStream>>;
+}
+
+/// What a host knows of an owner's keys: public ones, and those that cannot spend.
+pub type Registration = longhand_proto::command::Register;
+
+/// Where a node's keys are.
+pub enum Keys {
+    /// On the owner's phone.
+    Remote(Box<Registration>),
+    /// Here: 32 bytes from which LDK's `KeysManager` and the on-chain wallet derive. For hubs.
+    Local(zeroize::Zeroizing<[u8; 32]>),
+}
+
+/// How one node is run.
+pub struct NodeConfig {
+    /// The node's namespace in the store; never shared.
+    pub namespace: String,
+    /// The chain's network.
+    pub network: Network,
+    /// Where the keys are.
+    pub keys: Keys,
+    /// The host's hub, which owners' nodes use by default; `None` for the hub itself.
+    pub hub: Option<PublicKey>,
+    /// Takes in gossip, forwards payments and announces channels.
+    pub is_hub: bool,
+    /// Announced as the alias of a hub.
+    pub alias: String,
+    /// Addresses announced by a hub, `host:port`.
+    pub announce: Vec<String>,
+}
+
+/// What a node is built on.
+#[derive(Clone)]
+pub struct Parts {
+    /// Keeps all that must outlive the process.
+    pub store: Arc<dyn Store>,
+    /// The chain.
+    pub chain: Arc<dyn Chain>,
+    /// The network graph and scores, shared by all nodes of the host.
+    pub graph: Arc<Graph>,
+    /// Reaches peers.
+    pub dialer: Arc<dyn Dialer>,
+}
+
+/// The life of a node (see the design's picture).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No signer: the chain is watched, read-only calls work.
+    Dormant,
+    /// A signer is there; peers are being connected.
+    Waking,
+    /// Every channel's peer is connected and reestablished (or there is none).
+    Active,
+}
+
+/// What a node tells its host.
+#[derive(Clone, Debug)]
+pub enum NodeEvent {
+    /// The state changed.
+    State(State),
+    /// A payment to this peer waits at the hub because it is not connected.
+    PaymentHeld {
+        /// The node that should wake up.
+        node_id: PublicKey,
+        /// Height before which it has to be there.
+        deadline_height: u32,
+    },
+    /// The signer is needed before this height, for an HTLC in flight.
+    SignerNeeded {
+        /// The HTLC's deadline.
+        deadline_height: u32,
+    },
+    /// A panic was caught; the node was loaded again from its store.
+    Restarted,
+}
+
+/// What can be said of a node without its signer.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// The node's id.
+    pub node_id: PublicKey,
+    /// Where in its life it is.
+    pub state: State,
+    /// Channels, whatever their state.
+    pub channels: u32,
+    /// Channels that can carry a payment now.
+    pub usable_channels: u32,
+    /// Connected peers.
+    pub peers: u32,
+    /// Spendable in channels.
+    pub lightning_msat: u64,
+    /// In the on-chain wallet, confirmed.
+    pub onchain_sat: u64,
+    /// In the on-chain wallet, not confirmed.
+    pub onchain_pending_sat: u64,
+    /// From closed channels, not swept.
+    pub closing_sat: u64,
+    /// Earliest height at which an HTLC in flight needs the signer.
+    pub earliest_deadline: Option<u32>,
+    /// Times a panic was caught.
+    pub restarts: u32,
+    /// Signer batches since the start, and the longest run of them that waited for each other since the last
+    /// [`Node::reset_signer_chain`].
+    pub signer_batches: u64,
+    /// See `signer_batches`.
+    pub signer_chain: u32,
+}
+
+/// The shared network graph with its scores. Written by the hub alone.
+pub struct Graph {}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new(_network: Network) -> Graph {
+        Graph {}
+    }
+}
+
+/// A handle on a running node; clones are handles on the same one.
+#[derive(Clone)]
+pub struct Node {}
+
+impl Node {
+    /// Loads the node from its namespace, or begins it there, and starts its actor. The node is dormant until
+    /// [`Node::attach`] (a node with local keys wakes at once).
+    pub async fn start(_config: NodeConfig, _parts: Parts) -> Result<Node, NodeError> {
+        Err(NodeError::Load("not yet".into()))
+    }
+    /// The node's id.
+    pub fn node_id(&self) -> PublicKey {
+        unreachable!()
+    }
+    /// Gives the node a signer; it connects its peers and goes on with what waits. Replaces an earlier signer.
+    pub fn attach(&self, _signer: Arc<dyn Signer>) {}
+    /// The phone asked to leave: finishes the step in hand, disconnects the peers and forgets the signer.
+    /// Returns when that is done.
+    pub async fn detach(&self) {}
+    /// The link is gone and did not come back within the grace: disconnects the peers at once.
+    pub fn signer_lost(&self) {}
+    /// Carries out a command of the owner. Never waits for a signer that is not there.
+    pub async fn command(&self, _command: Command) -> CommandReply {
+        CommandReply::default()
+    }
+    /// Takes an incoming connection of a peer. Refused (dropped) while no signer is attached.
+    pub fn accept(&self, _stream: Box<dyn PeerStream>) {}
+    /// A snapshot.
+    pub async fn overview(&self) -> Overview {
+        unreachable!()
+    }
+    /// Begins a new count of [`Overview::signer_chain`].
+    pub fn reset_signer_chain(&self) {}
+    /// What the node has to tell, from now on.
+    pub fn events(&self) -> tokio::sync::broadcast::Receiver<NodeEvent> {
+        unreachable!()
+    }
+    /// Signs and pays with the hub's own keys: the invoice in BOLT 11. Only for nodes with local keys.
+    pub async fn invoice(&self, _amount_msat: u64, _description: &str, _expiry_s: u32) -> Result<String, NodeError> {
+        Err(NodeError::Load("not yet".into()))
+    }
+    /// Gives up payments held for a peer that is away.
+    pub fn fail_held(&self, _node_id: PublicKey) {}
+    /// Disconnects peers, writes what is to be written and ends the actor.
+    pub async fn stop(&self) {}
+}
+
+/// Why a node could not start or do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// What is stored cannot be read back.
+    #[error("the node's stored state cannot be read ({0}): restore it from a backup, do not delete it")]
+    Load(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] longhand_store::StoreError),
+    /// The chain source failed.
+    #[error(transparent)]
+    Chain(#[from] longhand_chain::ChainError),
+}

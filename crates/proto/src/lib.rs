@@ -1,0 +1,33 @@
+//! The messages that cross a border between processes, and nothing else.
+//!
+//! Generated from the `.proto` files beside this crate, which say what each field
+//! means. `docs/PROTOCOL.md` tells how they are used.
+//!
+//! - [`link`]: the frames inside a link's Noise session, and the gRPC carrier.
+//! - [`signer`]: what a node asks of its owner's phone.
+//! - [`command`]: what a phone asks of its node.
+//! - [`operator`]: the host's operator API.
+
+/// Frames of a link, and the gRPC service that carries them.
+#[allow(missing_docs, clippy::all)]
+pub mod link {
+    tonic::include_proto!("longhand.link.v1");
+}
+
+/// Operations of the signer.
+#[allow(missing_docs, clippy::all)]
+pub mod signer {
+    tonic::include_proto!("longhand.signer.v1");
+}
+
+/// Commands of an owner.
+#[allow(missing_docs, clippy::all)]
+pub mod command {
+    tonic::include_proto!("longhand.command.v1");
+}
+
+/// The host's operator API.
+#[allow(missing_docs, clippy::all)]
+pub mod operator {
+    tonic::include_proto!("longhand.operator.v1");
+}

@@ -1,0 +1,1 @@
+//! The phone's engine: keys, ledger and rules. No sockets, no clock, no files.
