@@ -5,9 +5,21 @@
 //! [`Batch`] for each turn. What a turn has to say to the phone, to its peers or to
 //! the chain waits until [`Store::commit`] has returned.
 
+//!
+//! - [`SqliteStore`]: one file, for a host; `sqlite.rs`, with its thread in `sqlite/worker.rs`.
+//! - [`MemoryStore`]: for tests and for nodes that may be forgotten.
+//! - [`testing`]: what every store must pass, and a store that fails on request.
+
+mod memory;
+mod sqlite;
+pub mod testing;
+
 use std::fmt;
 
 use async_trait::async_trait;
+
+pub use memory::MemoryStore;
+pub use sqlite::SqliteStore;
 
 /// What a store must do. Implementations are shared by all nodes of a host.
 #[async_trait]
@@ -18,13 +30,14 @@ pub trait Store: Send + Sync + 'static {
     /// The value of one key.
     async fn get(&self, namespace: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// All namespaces that begin with `prefix`, in order.
+    /// All namespaces that begin with `prefix` and hold at least one entry, in order.
     async fn namespaces(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
 
     /// Makes all writes of `batch` durable, or none of them.
     ///
     /// Fails with [`StoreError::Fenced`] when a newer lease on the namespace has been
-    /// taken than the batch was made under.
+    /// taken than the batch was made under. A caller that stops waiting does not take the
+    /// batch back: it may become durable all the same.
     async fn commit(&self, batch: Batch) -> Result<(), StoreError>;
 
     /// Takes the lease of `namespace`: every batch of an older epoch fails from now on.
@@ -66,7 +79,9 @@ impl fmt::Debug for Write {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another host has taken the lease.
-    #[error("another host has taken over {namespace} (lease {held}, now {current}): this one must let go")]
+    #[error(
+        "another host has taken over {namespace} (lease {held}, now {current}): this one must let go"
+    )]
     Fenced {
         /// The namespace that was written to.
         namespace: String,
@@ -85,7 +100,9 @@ pub enum StoreError {
     #[error("{0} is not a Longhand database: choose another file")]
     Foreign(String),
     /// The file was written by a newer Longhand.
-    #[error("the database has version {found}, this program knows up to {known}: use a newer Longhand")]
+    #[error(
+        "the database has version {found}, this program knows up to {known}: use a newer Longhand"
+    )]
     Newer {
         /// Version in the file.
         found: u32,

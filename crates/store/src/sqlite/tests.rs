@@ -1,0 +1,87 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use super::*;
+use crate::Write;
+
+fn put(namespace: &str, key: &str, value: Vec<u8>) -> Batch {
+    let writes = vec![Write::Put(key.into(), value)];
+    Batch {
+        namespace: namespace.into(),
+        epoch: 0,
+        writes,
+    }
+}
+
+#[tokio::test]
+async fn full_disk_refuses_the_batch_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let connection = open_connection(&dir.path().join("host.db")).unwrap();
+    connection
+        .pragma_update(None, "max_page_count", 16)
+        .unwrap();
+    let store = SqliteStore::start(connection).unwrap();
+    store
+        .commit(put("n", "key", b"before".to_vec()))
+        .await
+        .unwrap();
+
+    let mut too_much = put("n", "key", b"after".to_vec());
+    too_much
+        .writes
+        .push(Write::Put("large".into(), vec![7; 200_000]));
+    let (refused, neighbour) = tokio::join!(
+        store.commit(too_much),
+        store.commit(put("m", "key", b"fits".to_vec()))
+    );
+
+    assert!(matches!(refused, Err(StoreError::Full)), "{refused:?}");
+    neighbour.unwrap();
+    assert_eq!(
+        store.load("n").await.unwrap(),
+        [("key".to_owned(), b"before".to_vec())]
+    );
+    store
+        .commit(put("n", "key", b"room again".to_vec()))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn batches_that_wait_share_one_transaction() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("host.db");
+    let mut worker = Worker::new(open_connection(&path).unwrap());
+    let (jobs, queue) = mpsc::channel();
+    let mut answers = Vec::new();
+    for i in 0..50 {
+        let (reply, answer) = oneshot::channel();
+        jobs.send(Job::Commit {
+            batch: put("n", &i.to_string(), vec![i]),
+            reply,
+        })
+        .unwrap();
+        answers.push(answer);
+    }
+    drop(jobs);
+    worker.run(&queue);
+
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    // Each transaction appends the pages it touched: 50 of them would be at least 50 pages.
+    let log = std::fs::metadata(dir.path().join("host.db-wal"))
+        .unwrap()
+        .len();
+    assert!(log < 10 * 4096, "{log} bytes of log");
+}
+
+#[tokio::test]
+async fn after_a_failed_disk_nothing_is_written_until_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut worker = Worker::new(open_connection(&dir.path().join("host.db")).unwrap());
+    let io_error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+    let failed = worker.transaction(|_| Err(rusqlite::Error::SqliteFailure(io_error, None)));
+    assert!(matches!(failed, Err(StoreError::Other(_))));
+    let message = worker.transaction(|_| Ok(())).unwrap_err().to_string();
+    assert!(message.contains("restart the host"), "{message}");
+}

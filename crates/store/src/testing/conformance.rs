@@ -1,0 +1,219 @@
+//! What every store must do, as one function to call from a test of the store.
+// A test-suite: a broken promise of the store is a panic here, as in any test.
+#![allow(clippy::unwrap_used)]
+
+use crate::{Batch, Store, StoreError, Write};
+
+/// Checks an empty `store` against every promise of [`Store`]. Panics at the first that is broken.
+pub async fn conformance(store: &dyn Store) {
+    nothing_is_there_at_first(store).await;
+    entries_come_in_the_order_of_their_keys(store).await;
+    last_write_of_a_batch_wins(store).await;
+    values_may_be_empty_or_large(store).await;
+    namespaces_are_apart_and_found_by_prefix(store).await;
+    an_older_lease_writes_nothing(store).await;
+    a_lease_of_one_namespace_is_no_other_ones(store).await;
+    concurrent_batches_all_arrive(store).await;
+}
+
+fn put(key: &str, value: &[u8]) -> Write {
+    Write::Put(key.into(), value.to_vec())
+}
+
+fn batch(namespace: &str, epoch: u64, writes: Vec<Write>) -> Batch {
+    Batch {
+        namespace: namespace.into(),
+        epoch,
+        writes,
+    }
+}
+
+fn entries(list: &[(&str, &[u8])]) -> Vec<(String, Vec<u8>)> {
+    list.iter()
+        .map(|(key, value)| ((*key).to_owned(), value.to_vec()))
+        .collect()
+}
+
+async fn nothing_is_there_at_first(store: &dyn Store) {
+    assert_eq!(store.load("none").await.unwrap(), []);
+    assert_eq!(store.get("none", "key").await.unwrap(), None);
+    assert_eq!(store.namespaces("").await.unwrap(), Vec::<String>::new());
+    let delete = vec![Write::Delete("key".into())];
+    store.commit(batch("none", 0, delete)).await.unwrap();
+    store.commit(batch("none", 0, Vec::new())).await.unwrap();
+    assert_eq!(store.namespaces("").await.unwrap(), Vec::<String>::new());
+}
+
+async fn entries_come_in_the_order_of_their_keys(store: &dyn Store) {
+    let writes = vec![
+        put("b", b"2"),
+        put("a/é", b"1"),
+        put("", b"0"),
+        put("B", b"3"),
+    ];
+    store.commit(batch("order", 0, writes)).await.unwrap();
+    let expected = entries(&[("", b"0"), ("B", b"3"), ("a/é", b"1"), ("b", b"2")]);
+    assert_eq!(store.load("order").await.unwrap(), expected);
+}
+
+async fn last_write_of_a_batch_wins(store: &dyn Store) {
+    let delete = |key: &str| Write::Delete(key.into());
+    let writes = vec![
+        put("twice", b"old"),
+        put("gone", b"x"),
+        delete("gone"),
+        put("twice", b"new"),
+        delete("back"),
+        put("back", b"y"),
+    ];
+    store.commit(batch("last", 0, writes)).await.unwrap();
+    let expected = entries(&[("back", b"y"), ("twice", b"new")]);
+    assert_eq!(store.load("last").await.unwrap(), expected);
+    store
+        .commit(batch(
+            "last",
+            0,
+            vec![put("twice", b"newest"), delete("back")],
+        ))
+        .await
+        .unwrap();
+    assert_eq!(
+        store.get("last", "twice").await.unwrap(),
+        Some(b"newest".to_vec())
+    );
+    assert_eq!(store.get("last", "back").await.unwrap(), None);
+}
+
+async fn values_may_be_empty_or_large(store: &dyn Store) {
+    let large: Vec<u8> = (0..3_000_000_u32).map(|i| i.to_le_bytes()[1]).collect();
+    let writes = vec![put("empty", b""), put("large", &large)];
+    store.commit(batch("sizes", 0, writes)).await.unwrap();
+    assert_eq!(store.get("sizes", "empty").await.unwrap(), Some(Vec::new()));
+    assert_eq!(store.get("sizes", "large").await.unwrap(), Some(large));
+}
+
+async fn namespaces_are_apart_and_found_by_prefix(store: &dyn Store) {
+    for (namespace, value) in [
+        ("p/b", b"1"),
+        ("p/a", b"2"),
+        ("p", b"3"),
+        ("p_", b"4"),
+        ("p%/", b"5"),
+    ] {
+        store
+            .commit(batch(namespace, 0, vec![put("key", value)]))
+            .await
+            .unwrap();
+    }
+    assert_eq!(store.get("p/a", "key").await.unwrap(), Some(b"2".to_vec()));
+    assert_eq!(store.namespaces("p/").await.unwrap(), ["p/a", "p/b"]);
+    assert_eq!(store.namespaces("p%").await.unwrap(), ["p%/"]);
+    assert_eq!(store.namespaces("p_").await.unwrap(), ["p_"]);
+    assert_eq!(
+        store.namespaces("p").await.unwrap(),
+        ["p", "p%/", "p/a", "p/b", "p_"]
+    );
+    store
+        .commit(batch("p/b", 0, vec![Write::Delete("key".into())]))
+        .await
+        .unwrap();
+    assert_eq!(store.namespaces("p/").await.unwrap(), ["p/a"]);
+}
+
+async fn an_older_lease_writes_nothing(store: &dyn Store) {
+    let first = store.take_lease("lease").await.unwrap();
+    store
+        .commit(batch("lease", first, vec![put("key", b"first")]))
+        .await
+        .unwrap();
+    let second = store.take_lease("lease").await.unwrap();
+    assert!(second > first, "epochs grow: {first}, then {second}");
+    for held in [0, first, second + 1] {
+        let refused = store
+            .commit(batch("lease", held, vec![put("key", b"late")]))
+            .await;
+        match refused {
+            Err(StoreError::Fenced {
+                namespace,
+                held: h,
+                current,
+            }) => {
+                assert_eq!((namespace.as_str(), h, current), ("lease", held, second));
+            }
+            other => panic!("epoch {held} must be fenced, not {other:?}"),
+        }
+    }
+    assert_eq!(
+        store.load("lease").await.unwrap(),
+        entries(&[("key", b"first")])
+    );
+    store
+        .commit(batch("lease", second, vec![put("key", b"second")]))
+        .await
+        .unwrap();
+    assert_eq!(
+        store.load("lease").await.unwrap(),
+        entries(&[("key", b"second")])
+    );
+}
+
+async fn a_lease_of_one_namespace_is_no_other_ones(store: &dyn Store) {
+    store.take_lease("leased").await.unwrap();
+    assert_eq!(
+        store.namespaces("leased").await.unwrap(),
+        Vec::<String>::new()
+    );
+    store
+        .commit(batch("leased/not", 0, vec![put("key", b"x")]))
+        .await
+        .unwrap();
+}
+
+/// Many writers at once, every third of them fenced: those, and only those, write nothing.
+async fn concurrent_batches_all_arrive(store: &dyn Store) {
+    let mut writers = Vec::new();
+    for i in 0..60_u64 {
+        let namespace = format!("many/{i:02}");
+        let epoch = store.take_lease(&namespace).await.unwrap();
+        let held = if i % 3 == 0 { epoch - 1 } else { epoch };
+        let writes = vec![put("a", &i.to_be_bytes()), put("b", &i.to_be_bytes())];
+        writers.push(store.commit(batch(&namespace, held, writes)));
+    }
+    let outcomes = join_all(writers).await;
+    for (i, outcome) in outcomes.into_iter().enumerate() {
+        let found = store.load(&format!("many/{i:02}")).await.unwrap();
+        if i % 3 == 0 {
+            assert!(
+                matches!(outcome, Err(StoreError::Fenced { .. })),
+                "{outcome:?}"
+            );
+            assert_eq!(found, []);
+        } else {
+            outcome.unwrap();
+            let value = (i as u64).to_be_bytes();
+            assert_eq!(found, entries(&[("a", &value), ("b", &value)]));
+        }
+    }
+}
+
+type Pending<'a> = std::pin::Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
+
+/// Polls all of them before it waits for any, so that they meet in the store.
+async fn join_all(mut pending: Vec<Pending<'_>>) -> Vec<Result<(), StoreError>> {
+    let mut outcomes: Vec<_> = pending.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        for (future, outcome) in pending.iter_mut().zip(&mut outcomes) {
+            if outcome.is_none()
+                && let std::task::Poll::Ready(result) = future.as_mut().poll(context)
+            {
+                *outcome = Some(result);
+            }
+        }
+        match outcomes.iter().all(Option::is_some) {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        }
+    })
+    .await;
+    outcomes.into_iter().flatten().collect()
+}

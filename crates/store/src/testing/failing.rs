@@ -1,0 +1,144 @@
+//! A store that fails or pauses at a commit of one's choice.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+
+use crate::{Batch, Store, StoreError};
+
+/// Passes everything on to another store, but for the commits that were picked. Commits are counted from 1.
+pub struct FailingStore {
+    inner: Arc<dyn Store>,
+    plan: Mutex<Plan>,
+}
+
+#[derive(Default)]
+struct Plan {
+    commits: u64,
+    at: BTreeMap<u64, Step>,
+    stopped_at: Option<u64>,
+}
+
+enum Step {
+    Refuse(StoreError),
+    LoseAnswer,
+    Pause {
+        reached: oneshot::Sender<()>,
+        resume: oneshot::Receiver<()>,
+    },
+}
+
+/// A commit that is held back; it goes on when this is resumed or dropped.
+#[derive(Debug)]
+pub struct Paused {
+    reached: oneshot::Receiver<()>,
+    resume: oneshot::Sender<()>,
+}
+
+impl Paused {
+    /// Waits until the commit has been asked for. Nothing of it is written yet.
+    pub async fn reached(&mut self) {
+        // An error means that the store was dropped: nobody will ask any more.
+        let _ = (&mut self.reached).await;
+    }
+
+    /// Lets it go on.
+    pub fn resume(self) {
+        let _ = self.resume.send(());
+    }
+}
+
+impl FailingStore {
+    /// Wraps `inner`, with nothing planned.
+    pub fn new(inner: Arc<dyn Store>) -> FailingStore {
+        FailingStore {
+            inner,
+            plan: Mutex::default(),
+        }
+    }
+
+    /// Commits asked for so far.
+    pub fn commits(&self) -> u64 {
+        self.plan().commits
+    }
+
+    /// The `nth` commit fails with `error`, and writes nothing.
+    pub fn refuse(&self, nth: u64, error: StoreError) {
+        self.plan().at.insert(nth, Step::Refuse(error));
+    }
+
+    /// The `nth` commit becomes durable and fails all the same, as when the host dies before it knows.
+    pub fn lose_answer(&self, nth: u64) {
+        self.plan().at.insert(nth, Step::LoseAnswer);
+    }
+
+    /// The `nth` commit waits until it is resumed.
+    pub fn pause(&self, nth: u64) -> Paused {
+        let (reached_tx, reached) = oneshot::channel();
+        let (resume, resume_rx) = oneshot::channel();
+        self.plan().at.insert(
+            nth,
+            Step::Pause {
+                reached: reached_tx,
+                resume: resume_rx,
+            },
+        );
+        Paused { reached, resume }
+    }
+
+    /// From the `nth` commit on everything fails and nothing is written, as when the process ends there.
+    pub fn stop_at(&self, nth: u64) {
+        self.plan().stopped_at = Some(nth);
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_step(&self) -> Option<Step> {
+        let mut plan = self.plan();
+        plan.commits += 1;
+        let nth = plan.commits;
+        if plan.stopped_at.is_some_and(|stop| nth >= stop) {
+            return Some(Step::Refuse(StoreError::Other("stopped by a test".into())));
+        }
+        plan.at.remove(&nth)
+    }
+}
+
+#[async_trait]
+impl Store for FailingStore {
+    async fn load(&self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.inner.load(namespace).await
+    }
+
+    async fn get(&self, namespace: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.get(namespace, key).await
+    }
+
+    async fn namespaces(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.inner.namespaces(prefix).await
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
+        match self.next_step() {
+            None => self.inner.commit(batch).await,
+            Some(Step::Refuse(error)) => Err(error),
+            Some(Step::LoseAnswer) => {
+                self.inner.commit(batch).await?;
+                Err(StoreError::Other("the answer was lost by a test".into()))
+            }
+            Some(Step::Pause { reached, resume }) => {
+                let _ = reached.send(());
+                let _ = resume.await;
+                self.inner.commit(batch).await
+            }
+        }
+    }
+
+    async fn take_lease(&self, namespace: &str) -> Result<u64, StoreError> {
+        self.inner.take_lease(namespace).await
+    }
+}
