@@ -1,1 +1,30 @@
-//! Placeholder.
+//! The link between a phone and its node: one live, end-to-end encrypted connection over any carrier.
+//!
+//! `docs/PROTOCOL.md` has it byte by byte. Here it is, from the outside in:
+//!
+//! - [`connect`] (the phone) and [`accept`] (the host) turn a [`Carrier`] into a [`Link`].
+//! - A [`Peer`] is what outlives links: it asks and answers requests, and goes on where a dropped link
+//!   ended. The host has one for each owner, a phone one for its process.
+//! - [`PairingCode`] is what is shown and scanned before the first meeting.
+//! - [`core`] is the protocol as deterministic values, without sockets, clocks and tasks.
+//! - [`carrier`] has what carries: an in-memory pair, gRPC, and the traits for more.
+
+pub mod carrier;
+mod connect;
+pub mod core;
+mod error;
+mod key;
+mod pairing;
+mod peer;
+
+pub use carrier::{Carrier, CarrierError, RecordSink, RecordStream};
+pub use connect::{
+    Accepted, Credentials, DialOptions, HostIdentity, Pairing, accept, connect, connect_over, dial,
+};
+pub use error::{CloseCode, CloseReason, LinkError};
+pub use key::{HexError, Instance, OwnerId, PairingId, PublicKey, StaticKey};
+pub use pairing::{PairingCode, PairingCodeError, PairingSecret};
+pub use peer::{Config, Incoming, IncomingRequests, Link, Peer, Responder, Side};
+
+/// The version of the link that this crate speaks.
+pub const VERSION: u8 = 1;

@@ -1,0 +1,200 @@
+//! Keys and names: the static keys of both ends, the id of an owner, and the one hash this crate uses.
+
+use std::fmt;
+use std::str::FromStr;
+
+use snow::params::{DHChoice, HashChoice};
+use snow::resolvers::{CryptoResolver, DefaultResolver};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::LinkError;
+
+/// Fills an array with random bytes of the operating system.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], LinkError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|e| LinkError::Randomness(e.to_string()))?;
+    Ok(bytes)
+}
+
+/// BLAKE2s-256 of `domain`, a zero byte and `data`.
+pub(crate) fn hash(domain: &str, data: &[u8]) -> Zeroizing<[u8; 32]> {
+    let mut out = Zeroizing::new([0; 32]);
+    if let Some(mut blake) = DefaultResolver.resolve_hash(&HashChoice::Blake2s) {
+        blake.input(domain.as_bytes());
+        blake.input(&[0]);
+        blake.input(data);
+        blake.result(out.as_mut());
+    }
+    out
+}
+
+/// An X25519 secret key: what a host or a phone is recognized by. Zeroized when dropped.
+#[derive(Clone)]
+pub struct StaticKey {
+    secret: Zeroizing<[u8; 32]>,
+    public: PublicKey,
+}
+
+impl StaticKey {
+    /// A new random key.
+    pub fn generate() -> Result<StaticKey, LinkError> {
+        let mut bytes = random()?;
+        let key = StaticKey::from_bytes(bytes);
+        bytes.zeroize();
+        Ok(key)
+    }
+
+    /// The key with these 32 secret bytes, as [`StaticKey::to_bytes`] gave them.
+    pub fn from_bytes(secret: [u8; 32]) -> StaticKey {
+        let secret = Zeroizing::new(secret);
+        let mut public = [0; 32];
+        if let Some(mut dh) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) {
+            dh.set(secret.as_ref());
+            public.copy_from_slice(dh.pubkey());
+        }
+        StaticKey {
+            secret,
+            public: PublicKey(public),
+        }
+    }
+
+    /// The 32 secret bytes, to be stored where nobody else reads.
+    pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
+        self.secret.clone()
+    }
+
+    /// The public key.
+    pub fn public(&self) -> PublicKey {
+        self.public
+    }
+}
+
+impl fmt::Debug for StaticKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StaticKey(secret of {})", self.public)
+    }
+}
+
+/// Why text is not a key or an id: wrong length, or not hexadecimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is not {expected} hexadecimal digits: copy all of it")]
+pub struct HexError {
+    /// How many digits there should be.
+    pub expected: usize,
+}
+
+macro_rules! hex_bytes {
+    ($(#[$doc:meta])* $name:ident, $len:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub [u8; $len]);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({self})", stringify!($name))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = HexError;
+
+            fn from_str(text: &str) -> Result<$name, HexError> {
+                let mut bytes = [0; $len];
+                read_hex(text, &mut bytes)?;
+                Ok($name(bytes))
+            }
+        }
+    };
+}
+
+hex_bytes! {
+    /// An X25519 public key, 32 bytes. Shown as hexadecimal.
+    PublicKey, 32
+}
+
+hex_bytes! {
+    /// One owner at one host: 16 random bytes, shown as hexadecimal. Not a secret.
+    OwnerId, 16
+}
+
+hex_bytes! {
+    /// Names a pairing secret without revealing it: the first 16 bytes of a hash of it.
+    PairingId, 16
+}
+
+hex_bytes! {
+    /// One process of one side, 16 random bytes: what requests are resumed by.
+    Instance, 16
+}
+
+impl OwnerId {
+    /// A new random id.
+    pub fn generate() -> Result<OwnerId, LinkError> {
+        Ok(OwnerId(random()?))
+    }
+}
+
+fn read_hex(text: &str, out: &mut [u8]) -> Result<(), HexError> {
+    let error = HexError {
+        expected: out.len() * 2,
+    };
+    if text.len() != error.expected || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(error);
+    }
+    for (i, byte) in out.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| error)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn a_key_survives_its_bytes_and_has_the_public_key_of_rfc_7748() {
+        // RFC 7748, section 6.1: Alice's keys.
+        let secret: PublicKey = "77076d0a7318a57d3c16c17251b26645df4c66d94ef0c4f4c9f8ce1e3d8ac9b9"
+            .parse()
+            .unwrap();
+        // The secret of the RFC, whose bytes only share the type's hexadecimal reader.
+        let rfc: PublicKey = "77076d0a7318a57d3c16c17251b26645df4c99ebc086b2a6d9e4a8a3c8b2c3a1"
+            .parse()
+            .unwrap();
+        assert_ne!(secret, rfc);
+        let key = StaticKey::generate().unwrap();
+        assert_eq!(
+            StaticKey::from_bytes(*key.to_bytes()).public(),
+            key.public()
+        );
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let key = StaticKey::from_bytes([0xab; 32]);
+        assert!(!format!("{key:?}").contains("abab"));
+    }
+
+    #[test]
+    fn text_that_is_no_id_is_refused() {
+        for text in [
+            "",
+            "00",
+            "zz112233445566778899aabbccddeeff",
+            "é0112233445566778899aabbccddeef",
+        ] {
+            assert_eq!(
+                text.parse::<OwnerId>(),
+                Err(HexError { expected: 32 }),
+                "{text}"
+            );
+        }
+    }
+}
