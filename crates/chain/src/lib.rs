@@ -11,6 +11,14 @@ use bitcoin::block::Header;
 use bitcoin::{Block, BlockHash, OutPoint, ScriptBuf, Transaction, Txid};
 use tokio::sync::mpsc;
 
+mod bitcoind;
+pub mod devnet;
+mod follower;
+
+pub use bitcoind::{BitcoindAuth, BitcoindSource};
+pub use devnet::{Devnet, DevnetConfig, DevnetError};
+pub use follower::{Follower, FollowerConfig};
+
 /// A place in the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BlockRef {
@@ -35,7 +43,12 @@ pub struct FeeRates {
 
 impl FeeRates {
     /// 1 sat/vB for everything, rounded up (253 sat/kw).
-    pub const FLOOR: FeeRates = FeeRates { urgent: 253, normal: 253, background: 253, minimum: 253 };
+    pub const FLOOR: FeeRates = FeeRates {
+        urgent: 253,
+        normal: 253,
+        background: 253,
+        minimum: 253,
+    };
 }
 
 /// Where blocks come from and transactions go.
@@ -57,7 +70,11 @@ pub trait ChainSource: Send + Sync + 'static {
     /// The value and script of an unspent output (mempool not counted); `None` when spent or unknown.
     async fn unspent(&self, outpoint: &OutPoint) -> Result<Option<bitcoin::TxOut>, ChainError>;
     /// The transaction at a position in a block (for short channel ids).
-    async fn transaction_at(&self, height: u32, index: u32) -> Result<Option<Transaction>, ChainError>;
+    async fn transaction_at(
+        &self,
+        height: u32,
+        index: u32,
+    ) -> Result<Option<Transaction>, ChainError>;
 }
 
 /// What one node learns of the chain, in order.
@@ -110,7 +127,11 @@ pub trait Watch: Send + Sync + std::fmt::Debug {
 pub trait Chain: Send + Sync + 'static {
     /// Subscribes from the last block a node knows. When that block has left the chain, the first event is
     /// `Disconnected` with the fork. What must be matched from the first block on goes in `initial`.
-    async fn subscribe(&self, from: BlockRef, initial: WatchList) -> Result<Subscription, ChainError>;
+    async fn subscribe(
+        &self,
+        from: BlockRef,
+        initial: WatchList,
+    ) -> Result<Subscription, ChainError>;
     /// The source's tip as last seen.
     fn tip(&self) -> Option<BlockRef>;
     /// Fee rates as last seen.
@@ -137,7 +158,9 @@ pub struct WatchList {
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
     /// The source cannot be reached now; the follower waits and tries again.
-    #[error("the chain source at {url} cannot be reached ({reason}): check that it runs; waiting for it")]
+    #[error(
+        "the chain source at {url} cannot be reached ({reason}): check that it runs; waiting for it"
+    )]
     Unreachable {
         /// Where it should be, without credentials.
         url: String,
@@ -145,7 +168,9 @@ pub enum ChainError {
         reason: String,
     },
     /// Wrong user, password or cookie.
-    #[error("the chain source refused the credentials: check user and password, or the cookie file")]
+    #[error(
+        "the chain source refused the credentials: check user and password, or the cookie file"
+    )]
     Unauthorized,
     /// It is another network's.
     #[error("the chain source is on {found}, this host is configured for {expected}")]

@@ -1,0 +1,482 @@
+//! Bitcoin Core's JSON-RPC as a [`ChainSource`]: for a real node, and for `devnet` just the same.
+//!
+//! The transport is `lightning-block-sync`'s RPC client. What is added here: credentials from a
+//! cookie file that changes when the node restarts, the check that the node is on our network,
+//! and errors that say what to do.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bitcoin::base64::Engine as _;
+use bitcoin::base64::prelude::BASE64_STANDARD;
+use bitcoin::block::Header;
+use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
+use bitcoin::{Amount, Block, BlockHash, Network, OutPoint, ScriptBuf, Transaction, TxOut};
+use lightning_block_sync::http::HttpClientError;
+use lightning_block_sync::rpc::{RpcClient, RpcClientError, RpcError};
+use serde_json::{Value, json};
+
+use crate::{BlockRef, ChainError, ChainSource, FeeRates};
+
+/// How long one call may take; Bitcoin Core can be slow while it flushes its caches.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// RPC error codes of Bitcoin Core (`rpc/protocol.h`).
+mod code {
+    pub const INVALID_ADDRESS_OR_KEY: i64 = -5;
+    pub const INVALID_PARAMETER: i64 = -8;
+    pub const VERIFY_ERROR: i64 = -25;
+    pub const VERIFY_REJECTED: i64 = -26;
+    pub const ALREADY_IN_UTXO_SET: i64 = -27;
+    pub const IN_WARMUP: i64 = -28;
+}
+
+/// How to identify to a Bitcoin Core.
+#[derive(Clone)]
+pub enum BitcoindAuth {
+    /// `rpcuser` and `rpcpassword` (or `rpcauth`).
+    UserPassword {
+        /// The user.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// The `.cookie` file in the node's data directory; read again whenever the node refuses it.
+    CookieFile(PathBuf),
+}
+
+impl std::fmt::Debug for BitcoindAuth {
+    /// Shows no secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BitcoindAuth::UserPassword { user, .. } => write!(f, "UserPassword({user})"),
+            BitcoindAuth::CookieFile(path) => write!(f, "CookieFile({})", path.display()),
+        }
+    }
+}
+
+/// A Bitcoin Core, reached by JSON-RPC.
+pub struct BitcoindSource {
+    url: String,
+    auth: BitcoindAuth,
+    network: Network,
+    /// Only once its node was seen to be on the right network.
+    client: Mutex<Option<Arc<RpcClient>>>,
+}
+
+impl BitcoindSource {
+    /// A source at `url` (`http://host:port`) that must be on `network`. Connects to nothing yet: the node may be
+    /// down. Its network is checked before the first call, and again after every time it could not be reached.
+    pub fn new(url: impl Into<String>, auth: BitcoindAuth, network: Network) -> BitcoindSource {
+        BitcoindSource {
+            url: url.into().trim_end_matches('/').to_string(),
+            auth,
+            network,
+            client: Mutex::new(None),
+        }
+    }
+
+    /// Reaches the node now and checks its network.
+    ///
+    /// # Errors
+    /// [`ChainError::Unreachable`], [`ChainError::Unauthorized`] or [`ChainError::WrongNetwork`].
+    pub async fn verify(&self) -> Result<(), ChainError> {
+        self.forget_client();
+        self.client().await.map(|_| ())
+    }
+
+    /// Calls any method of the node; what `bitcoin-cli` would print.
+    ///
+    /// # Errors
+    /// As the node reports them; codes -25 and -26 are [`ChainError::Rejected`], -5 and -8 [`ChainError::NotFound`].
+    pub async fn call(&self, method: &str, params: &[Value]) -> Result<Value, ChainError> {
+        self.request(method, params).await?.map_err(explain)
+    }
+
+    /// The node's own answer, be it a result or an error of its own.
+    async fn request(
+        &self,
+        method: &str,
+        params: &[Value],
+    ) -> Result<Result<Value, RpcError>, ChainError> {
+        match self.request_once(method, params).await {
+            // The node restarted and wrote a new cookie.
+            Err(ChainError::Unauthorized) if matches!(self.auth, BitcoindAuth::CookieFile(_)) => {
+                self.request_once(method, params).await
+            }
+            result => result,
+        }
+    }
+
+    async fn request_once(
+        &self,
+        method: &str,
+        params: &[Value],
+    ) -> Result<Result<Value, RpcError>, ChainError> {
+        let client = self.client().await?;
+        let result = self.exchange(&client, method, params).await;
+        if result.is_err() {
+            self.forget_client();
+        }
+        result
+    }
+
+    async fn exchange(
+        &self,
+        client: &RpcClient,
+        method: &str,
+        params: &[Value],
+    ) -> Result<Result<Value, RpcError>, ChainError> {
+        let error =
+            match tokio::time::timeout(CALL_TIMEOUT, client.call_method::<Value>(method, params))
+                .await
+            {
+                Ok(Ok(value)) => return Ok(Ok(value)),
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    return Err(self.unreachable(format!(
+                        "no answer to {method} within {} s",
+                        CALL_TIMEOUT.as_secs()
+                    )));
+                }
+            };
+        match error {
+            RpcClientError::Rpc(e) if e.code == code::IN_WARMUP => {
+                Err(self.unreachable(format!("it is still starting: {}", e.message)))
+            }
+            RpcClientError::Rpc(e) => Ok(Err(e)),
+            RpcClientError::Http(HttpClientError::Http(e))
+                if e.status_code == 401 || e.status_code == 403 =>
+            {
+                Err(ChainError::Unauthorized)
+            }
+            // A busy node answers 503; something that is no Bitcoin Core answers anything.
+            RpcClientError::Http(HttpClientError::Http(e)) => {
+                Err(self.unreachable(format!("HTTP status {}", e.status_code)))
+            }
+            RpcClientError::Http(HttpClientError::Transport(e)) => {
+                Err(self.unreachable(e.to_string()))
+            }
+            RpcClientError::Http(HttpClientError::Parse(e)) => Err(ChainError::Malformed(e)),
+            RpcClientError::InvalidData(e) => Err(ChainError::Malformed(e)),
+        }
+    }
+
+    async fn client(&self) -> Result<Arc<RpcClient>, ChainError> {
+        if let Some(client) = self.lock().as_ref() {
+            return Ok(client.clone());
+        }
+        let client = Arc::new(RpcClient::new(&self.credentials()?, self.url.clone()));
+        let info = self
+            .exchange(&client, "getblockchaininfo", &[])
+            .await?
+            .map_err(explain)?;
+        let found = text(&info, "chain")?;
+        let expected = self.network.to_core_arg();
+        if found != expected {
+            return Err(ChainError::WrongNetwork {
+                expected: expected.to_string(),
+                found,
+            });
+        }
+        *self.lock() = Some(client.clone());
+        Ok(client)
+    }
+
+    fn forget_client(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<RpcClient>>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn credentials(&self) -> Result<String, ChainError> {
+        let plain = match &self.auth {
+            BitcoindAuth::UserPassword { user, password } => format!("{user}:{password}"),
+            // A node that is not running has no cookie.
+            BitcoindAuth::CookieFile(path) => std::fs::read_to_string(path)
+                .map_err(|e| self.unreachable(format!("cookie file {}: {e}", path.display())))?,
+        };
+        Ok(BASE64_STANDARD.encode(plain.trim()))
+    }
+
+    fn unreachable(&self, reason: String) -> ChainError {
+        ChainError::Unreachable {
+            url: without_credentials(&self.url),
+            reason,
+        }
+    }
+
+    /// Satoshis per 1,000 weight units within `blocks`, when the node has an estimate.
+    async fn estimate(&self, blocks: u32) -> Result<Option<u32>, ChainError> {
+        let answer = self.call("estimatesmartfee", &[json!(blocks)]).await?;
+        answer.get("feerate").map(sat_per_kw).transpose()
+    }
+
+    async fn send(&self, tx: &Transaction) -> Result<(), ChainError> {
+        match self
+            .request("sendrawtransaction", &[json!(serialize_hex(tx))])
+            .await?
+        {
+            Ok(_) => Ok(()),
+            Err(e) if e.code == code::ALREADY_IN_UTXO_SET || is_known(&e.message) => Ok(()),
+            // When all its outputs are spent again, the node cannot tell from them that it has the transaction.
+            Err(e) if e.message.contains("missingorspent") && self.knows(tx).await? => Ok(()),
+            Err(e) => Err(explain(e)),
+        }
+    }
+
+    /// Where a package fails as such, its parents may be in the chain already. So all go one by one, in order:
+    /// what counts is whether the child gets in.
+    async fn send_each(&self, package: &[Transaction], reason: String) -> Result<(), ChainError> {
+        let mut last = Ok(());
+        for tx in package {
+            last = self.send(tx).await;
+        }
+        match last {
+            Err(ChainError::Rejected(_)) => Err(ChainError::Rejected(reason)),
+            other => other,
+        }
+    }
+
+    /// True when the transaction is in the mempool or, with a `txindex`, in the chain.
+    async fn knows(&self, tx: &Transaction) -> Result<bool, ChainError> {
+        match self
+            .call("getrawtransaction", &[json!(tx.compute_txid())])
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(ChainError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl ChainSource for BitcoindSource {
+    async fn tip(&self) -> Result<BlockRef, ChainError> {
+        let info = self.call("getblockchaininfo", &[]).await?;
+        let height = number(&info, "blocks")?;
+        Ok(BlockRef {
+            height,
+            hash: parse(&text(&info, "bestblockhash")?, "bestblockhash")?,
+        })
+    }
+
+    async fn header(&self, hash: &BlockHash) -> Result<(Header, u32), ChainError> {
+        // Two calls: the verbose form does not have to be put together again, and checks itself by its hash.
+        let verbose = self
+            .call("getblockheader", &[json!(hash), json!(true)])
+            .await?;
+        let hex = self
+            .call("getblockheader", &[json!(hash), json!(false)])
+            .await?;
+        let header: Header = decode(&hex, "header")?;
+        if header.block_hash() != *hash {
+            return Err(ChainError::Malformed(format!(
+                "another header than that of {hash}"
+            )));
+        }
+        Ok((header, number(&verbose, "height")?))
+    }
+
+    async fn hash_at(&self, height: u32) -> Result<BlockHash, ChainError> {
+        let answer = self.call("getblockhash", &[json!(height)]).await?;
+        let hash = answer
+            .as_str()
+            .ok_or_else(|| ChainError::Malformed("getblockhash without a hash".into()))?;
+        parse(hash, "block hash")
+    }
+
+    async fn block(&self, hash: &BlockHash) -> Result<Block, ChainError> {
+        let block: Block = decode(
+            &self.call("getblock", &[json!(hash), json!(0)]).await?,
+            "block",
+        )?;
+        if block.block_hash() != *hash || !block.check_merkle_root() {
+            return Err(ChainError::Malformed(format!("another block than {hash}")));
+        }
+        Ok(block)
+    }
+
+    async fn fee_rates(&self) -> Result<FeeRates, ChainError> {
+        let mempool = self.call("getmempoolinfo", &[]).await?;
+        let minimum = match mempool.get("mempoolminfee") {
+            Some(rate) => sat_per_kw(rate)?.max(FeeRates::FLOOR.minimum),
+            None => FeeRates::FLOOR.minimum,
+        };
+        // A nearer target never costs less than a farther one.
+        let background = self.estimate(144).await?.unwrap_or(minimum).max(minimum);
+        let normal = self
+            .estimate(6)
+            .await?
+            .unwrap_or(background)
+            .max(background);
+        let urgent = self.estimate(2).await?.unwrap_or(normal).max(normal);
+        Ok(FeeRates {
+            urgent,
+            normal,
+            background,
+            minimum,
+        })
+    }
+
+    async fn broadcast(&self, package: &[Transaction]) -> Result<(), ChainError> {
+        match package {
+            [] => Ok(()),
+            [tx] => self.send(tx).await,
+            _ => {
+                let hex: Vec<String> = package.iter().map(serialize_hex).collect();
+                let failure = match self.request("submitpackage", &[json!(hex)]).await? {
+                    Ok(answer) => package_failure(&answer)?,
+                    Err(e) => Some(e.message),
+                };
+                match failure {
+                    None => Ok(()),
+                    Some(reason) => self.send_each(package, reason).await,
+                }
+            }
+        }
+    }
+
+    async fn unspent(&self, outpoint: &OutPoint) -> Result<Option<TxOut>, ChainError> {
+        let params = [json!(outpoint.txid), json!(outpoint.vout), json!(false)];
+        let answer = self.call("gettxout", &params).await?;
+        if answer.is_null() {
+            return Ok(None);
+        }
+        let value = answer.get("value").map(amount).transpose()?;
+        let script = answer
+            .get("scriptPubKey")
+            .map(|script| text(script, "hex"))
+            .transpose()?;
+        match (value, script) {
+            (Some(value), Some(hex)) => {
+                let script_pubkey =
+                    ScriptBuf::from_hex(&hex).map_err(|e| ChainError::Malformed(e.to_string()))?;
+                Ok(Some(TxOut {
+                    value,
+                    script_pubkey,
+                }))
+            }
+            _ => Err(ChainError::Malformed(
+                "gettxout without value and script".into(),
+            )),
+        }
+    }
+
+    async fn transaction_at(
+        &self,
+        height: u32,
+        index: u32,
+    ) -> Result<Option<Transaction>, ChainError> {
+        let hash = match self.hash_at(height).await {
+            Ok(hash) => hash,
+            Err(ChainError::NotFound(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let block = self.call("getblock", &[json!(hash), json!(1)]).await?;
+        let Some(txid) = block.get("tx").and_then(|txs| txs.get(index as usize)) else {
+            return Ok(None);
+        };
+        let hex = self
+            .call(
+                "getrawtransaction",
+                &[txid.clone(), json!(false), json!(hash)],
+            )
+            .await?;
+        decode(&hex, "transaction").map(Some)
+    }
+}
+
+fn explain(error: RpcError) -> ChainError {
+    match error.code {
+        code::INVALID_ADDRESS_OR_KEY | code::INVALID_PARAMETER => {
+            ChainError::NotFound(error.message)
+        }
+        code::VERIFY_ERROR | code::VERIFY_REJECTED => ChainError::Rejected(error.message),
+        _ => ChainError::Malformed(error.to_string()),
+    }
+}
+
+/// What Bitcoin Core says of a transaction that it has already.
+fn is_known(message: &str) -> bool {
+    [
+        "txn-already-in-mempool",
+        "txn-already-known",
+        "already in block chain",
+        "already in utxo set",
+    ]
+    .iter()
+    .any(|known| message.contains(known))
+}
+
+/// Why a `submitpackage` failed, from its answer; `None` when all of it is in the mempool.
+fn package_failure(answer: &Value) -> Result<Option<String>, ChainError> {
+    let message = text(answer, "package_msg")?;
+    if message == "success" {
+        return Ok(None);
+    }
+    let results = answer.get("tx-results").and_then(Value::as_object);
+    let errors = results.into_iter().flat_map(|results| results.values());
+    let detail: Vec<&str> = errors
+        .filter_map(|result| result.get("error").and_then(Value::as_str))
+        .collect();
+    if detail.is_empty() {
+        Ok(Some(message))
+    } else {
+        Ok(Some(format!("{message}: {}", detail.join("; "))))
+    }
+}
+
+/// Bitcoin Core gives fee rates in BTC per 1,000 virtual bytes, which are 4,000 weight units.
+fn sat_per_kw(rate: &Value) -> Result<u32, ChainError> {
+    u32::try_from(amount(rate)?.to_sat().div_ceil(4))
+        .map_err(|_| ChainError::Malformed("a fee rate too large".into()))
+}
+
+fn amount(value: &Value) -> Result<Amount, ChainError> {
+    let btc = value
+        .as_f64()
+        .ok_or_else(|| ChainError::Malformed("an amount that is no number".into()))?;
+    Amount::from_btc(btc).map_err(|e| ChainError::Malformed(format!("an amount: {e}")))
+}
+
+fn text(object: &Value, field: &str) -> Result<String, ChainError> {
+    let value = object.get(field).and_then(Value::as_str);
+    value
+        .map(str::to_string)
+        .ok_or_else(|| ChainError::Malformed(format!("no text {field}")))
+}
+
+fn number(object: &Value, field: &str) -> Result<u32, ChainError> {
+    let value = object
+        .get(field)
+        .and_then(Value::as_u64)
+        .and_then(|n| u32::try_from(n).ok());
+    value.ok_or_else(|| ChainError::Malformed(format!("no number {field}")))
+}
+
+fn parse<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, ChainError> {
+    text.parse()
+        .map_err(|_| ChainError::Malformed(format!("{what} {text:?}")))
+}
+
+fn decode<T: bitcoin::consensus::Decodable>(value: &Value, what: &str) -> Result<T, ChainError> {
+    let hex = value
+        .as_str()
+        .ok_or_else(|| ChainError::Malformed(format!("{what} is no hex")))?;
+    deserialize_hex(hex).map_err(|e| ChainError::Malformed(format!("{what}: {e}")))
+}
+
+fn without_credentials(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => {
+            format!("{}{}", &url[..scheme + 3], &url[at + 1..])
+        }
+        _ => url.to_string(),
+    }
+}
