@@ -1,0 +1,199 @@
+//! The engine: one batch in, one reply and at most one record out.
+
+use bitcoin::{Network, ScriptBuf};
+use longhand_proto::command::Register;
+use longhand_proto::signer::{
+    SignerAnswer, SignerBatch, SignerOp, SignerReply, signer_answer, signer_op,
+};
+
+use crate::keys::{Account, Keychain, Keys, Seed, SeedError};
+use crate::ledger::{Entry, LedgerError, LedgerRecord, State, entry};
+use crate::rules::{Refusals, Refused};
+
+pub(crate) type Answer = signer_answer::Answer;
+pub(crate) type Change = entry::Change;
+
+/// The phone's signer. See the crate's documentation for the contract with its shell.
+pub struct Signer {
+    pub(crate) keys: Keys,
+    pub(crate) state: State,
+    refusals: Refusals,
+    account: Account,
+}
+
+/// What came of a batch.
+#[derive(Clone, Debug)]
+#[must_use = "the records are to be on disk before the reply leaves"]
+pub struct Outcome {
+    /// The answers, for the node.
+    pub reply: SignerReply,
+    /// To be written and synced before `reply` leaves. Empty when nothing changed.
+    pub records: Vec<LedgerRecord>,
+}
+
+/// A value, and the records to be written and synced before anything is done with it.
+#[derive(Clone, Debug)]
+#[must_use = "the records are to be on disk before the value is used"]
+pub struct Recorded<T> {
+    /// What was asked for.
+    pub value: T,
+    /// To be written and synced first. Empty when nothing changed.
+    pub records: Vec<LedgerRecord>,
+}
+
+/// Why there is no signer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignerError {
+    /// The seed has no keys.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
+    /// The ledger cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+impl Signer {
+    /// A signer that has never signed. Only for a new seed, or one that has no channels: for any other the ledger is
+    /// what keeps it from signing an old state.
+    pub fn new(seed: &Seed, network: Network) -> Result<Signer, SignerError> {
+        let keys = Keys::new(seed, network)?;
+        let state = State::new(keys.node_id(), network);
+        Ok(Signer {
+            keys,
+            state,
+            refusals: Refusals::default(),
+            account: Account::Bip84,
+        })
+    }
+
+    /// The signer that wrote `records`, as they were written, in order (a snapshot first, if there is one).
+    pub fn restore<R: AsRef<[u8]>>(
+        seed: &Seed,
+        network: Network,
+        records: impl IntoIterator<Item = R>,
+    ) -> Result<Signer, SignerError> {
+        let mut signer = Signer::new(seed, network)?;
+        signer.state.replay(records)?;
+        Ok(signer)
+    }
+
+    /// Answers every operation of `batch`, in order. An operation that is refused leaves no trace; the others go on.
+    pub fn handle(&mut self, batch: &SignerBatch, now_unix_s: u64) -> Outcome {
+        let mut changes = Vec::new();
+        let mut answers = Vec::with_capacity(batch.ops.len());
+        for op in &batch.ops {
+            let answer = match self.operate(op, now_unix_s) {
+                Ok((answer, new)) => self.change(new, &mut changes).map(|()| answer),
+                Err(refused) => Err(refused),
+            };
+            let answer = answer.unwrap_or_else(|refused| {
+                self.refusals.count(&refused);
+                Answer::Refusal(refused.into())
+            });
+            answers.push(SignerAnswer {
+                answer: Some(answer),
+            });
+        }
+        Outcome {
+            reply: SignerReply { answers },
+            records: self.record(changes),
+        }
+    }
+
+    /// What a host needs to run the node (account BIP 84). `birthday_height`: see the message.
+    pub fn register(&self, birthday_height: u32) -> Register {
+        self.keys.register(self.account, birthday_height)
+    }
+
+    /// The phone's keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The number of the last record. Of two ledgers of one seed, the one with the higher version is the newer.
+    pub fn version(&self) -> u64 {
+        self.state.version()
+    }
+
+    /// The whole state as one record, in place of all records up to [`Signer::version`].
+    pub fn snapshot(&self) -> LedgerRecord {
+        self.state.snapshot()
+    }
+
+    /// How often each rule has refused, since this engine was made.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// The script of the owner's address at `index` of `keychain`, to see that an address of the host's is the owner's.
+    /// `None` when there is no such index (2^31 or above).
+    pub fn own_script(&self, keychain: Keychain, index: u32) -> Option<ScriptBuf> {
+        self.keys.script(self.account, keychain, index)
+    }
+
+    /// Applies `new` to the state and keeps it for the record.
+    pub(crate) fn change(
+        &mut self,
+        new: Vec<Change>,
+        changes: &mut Vec<Change>,
+    ) -> Result<(), Refused> {
+        for change in new {
+            let applied = self.state.apply(change.clone());
+            applied.map_err(|_| Refused::malformed("the change cannot be put on record"))?;
+            changes.push(change);
+        }
+        Ok(())
+    }
+
+    /// One call's changes as one record.
+    pub(crate) fn record(&mut self, changes: Vec<Change>) -> Vec<LedgerRecord> {
+        if changes.is_empty() {
+            return Vec::new();
+        }
+        let begun = (self.version() == 0).then(|| self.state.begun());
+        let entries = begun.into_iter().chain(changes).map(Entry::from).collect();
+        let sequence = self.version() + 1;
+        self.state.set_version(sequence);
+        vec![LedgerRecord::new(sequence, false, entries)]
+    }
+
+    fn operate(&self, op: &SignerOp, now_unix_s: u64) -> Result<(Answer, Vec<Change>), Refused> {
+        use signer_op::Op;
+        let operation = op
+            .op
+            .as_ref()
+            .ok_or_else(|| Refused::malformed("an operation this version does not know"))?;
+        let keys_id = || channel_keys_id(&op.channel_keys_id);
+        let pure = |answer: Result<Answer, Refused>| answer.map(|answer| (answer, Vec::new()));
+        match operation {
+            Op::Ecdh(o) => pure(self.ecdh(o)),
+            Op::PeelOnion(o) => pure(self.peel_onion(o)),
+            Op::SignGossip(o) => pure(self.sign_gossip(o)),
+            Op::SignPsbt(o) => pure(self.sign_psbt(&op.channel_keys_id, o)),
+            Op::SpendOutputs(o) => pure(self.spend_outputs(o)),
+            Op::GetPreimage(o) => self.get_preimage(o, now_unix_s),
+            Op::NewChannelKeys(o) => pure(self.new_channel_keys(o)),
+            Op::SetupChannel(o) => self.setup_channel(keys_id()?, o),
+            Op::GetPoints(o) => pure(self.get_points(keys_id()?, o)),
+            Op::ValidateHolderCommitment(o) => {
+                self.validate_holder_commitment(keys_id()?, o, now_unix_s)
+            }
+            Op::ReleaseSecret(o) => self.release_secret(keys_id()?, o),
+            Op::SignCounterpartyCommitment(o) => self.sign_counterparty_commitment(keys_id()?, o),
+            Op::CounterpartyRevocation(o) => self.counterparty_revocation(keys_id()?, o),
+            Op::SignClosing(o) => pure(self.sign_closing(keys_id()?, o)),
+            Op::SignHolderCommitment(o) => self.sign_holder_commitment(keys_id()?, o),
+            Op::SignHolderHtlc(o) => self.sign_holder_htlc(keys_id()?, o),
+            Op::SignCounterpartyHtlc(o) => pure(self.sign_counterparty_htlc(keys_id()?, o)),
+            Op::SignJustice(o) => pure(self.sign_justice(keys_id()?, o)),
+            Op::SignAnchor(o) => pure(self.sign_anchor(keys_id()?, o)),
+            Op::SignChannelAnnouncement(o) => pure(self.sign_channel_announcement(keys_id()?, o)),
+        }
+    }
+}
+
+pub(crate) fn channel_keys_id(bytes: &[u8]) -> Result<[u8; 32], Refused> {
+    bytes
+        .try_into()
+        .map_err(|_| Refused::malformed("channel_keys_id is not 32 bytes"))
+}

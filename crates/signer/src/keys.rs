@@ -1,0 +1,372 @@
+//! From a mnemonic to every key of the phone.
+//!
+//! ```text
+//! BIP 39 mnemonic, empty passphrase -> 64-byte seed -> BIP 32 master
+//!   master's private key, 32 bytes -> LDK's `KeysManager`: node key, channels (the convention of ldk-node)
+//!   m/84'/coin'/0' (BIP 84) and m/86'/coin'/0' (BIP 86): the on-chain accounts
+//! ```
+//! So a seed restores the same keys in any tool that keeps to LDK's and Bitcoin's conventions.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bip39::Mnemonic;
+use bitcoin::bip32::{ChildNumber, DerivationPath, Fingerprint, Xpriv, Xpub};
+use bitcoin::key::{CompressedPublicKey, TapTweak, UntweakedPublicKey};
+use bitcoin::secp256k1::{All, PublicKey, Secp256k1};
+use bitcoin::{Network, NetworkKind, ScriptBuf};
+use lightning::sign::{InMemorySigner, KeysManager, NodeSigner, Recipient};
+use longhand_proto::command::Register;
+use miniscript::{Descriptor, DescriptorPublicKey};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// Hardened index below LDK's master at which `KeysManager` finds its inbound payment key.
+const INBOUND_PAYMENT_KEY: u32 = 5;
+
+/// The owner's secret: a BIP 39 mnemonic of 12 or 24 English words, used with the empty passphrase.
+///
+/// Its memory is wiped when it is dropped, and it never prints.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Seed(Mnemonic);
+
+impl Seed {
+    /// Makes a new mnemonic from 16 bytes (12 words) or 32 bytes (24 words) of the caller's entropy.
+    pub fn from_entropy(entropy: &[u8]) -> Result<Seed, SeedError> {
+        if entropy.len() != 16 && entropy.len() != 32 {
+            return Err(SeedError::Length);
+        }
+        Mnemonic::from_entropy(entropy)
+            .map(Seed)
+            .map_err(|_| SeedError::Length)
+    }
+
+    /// Reads 12 or 24 English words, separated by blanks, in either case.
+    pub fn from_words(words: &str) -> Result<Seed, SeedError> {
+        let words = Zeroizing::new(
+            words
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+                .to_lowercase(),
+        );
+        match words.split(' ').count() {
+            12 | 24 => {}
+            _ => return Err(SeedError::Length),
+        }
+        Mnemonic::parse_in_normalized(bip39::Language::English, &words)
+            .map(Seed)
+            .map_err(|error| match error {
+                bip39::Error::InvalidChecksum => SeedError::Checksum,
+                bip39::Error::UnknownWord(index) => SeedError::Word(index + 1),
+                _ => SeedError::Length,
+            })
+    }
+
+    /// The words, to be shown to the owner once and written down.
+    pub fn words(&self) -> Zeroizing<String> {
+        Zeroizing::new(self.0.words().collect::<Vec<_>>().join(" "))
+    }
+
+    fn master(&self, network: Network) -> Result<Xpriv, SeedError> {
+        let bytes = Zeroizing::new(self.0.to_seed_normalized(""));
+        Xpriv::new_master(network, &*bytes).map_err(|_| SeedError::Unusable)
+    }
+}
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed(..)")
+    }
+}
+
+/// Why words or entropy make no seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SeedError {
+    /// Neither 12 nor 24 words (16 or 32 bytes).
+    #[error("a seed has 12 or 24 words: count them again")]
+    Length,
+    /// A word, counted from 1, is not in the list.
+    #[error("word {0} is not in the BIP 39 English list: look at its spelling")]
+    Word(usize),
+    /// All words are known but do not belong together.
+    #[error("the words do not fit together (checksum): look at their order and spelling")]
+    Checksum,
+    /// No keys follow from it (one in 2^127 seeds).
+    #[error("no keys can be made from this seed: make a new one")]
+    Unusable,
+}
+
+/// An on-chain account of the owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Account {
+    /// Native segwit, `wpkh` (BIP 84). The one that a node is registered with by default.
+    Bip84,
+    /// Taproot key path, `tr` (BIP 86).
+    Bip86,
+}
+
+impl Account {
+    /// Both, the default first.
+    pub const ALL: [Account; 2] = [Account::Bip84, Account::Bip86];
+
+    fn purpose(self) -> u32 {
+        match self {
+            Account::Bip84 => 84,
+            Account::Bip86 => 86,
+        }
+    }
+}
+
+/// The two chains of addresses of an account (BIP 44, "change").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Keychain {
+    /// Addresses to give away.
+    External = 0,
+    /// Change.
+    Internal = 1,
+}
+
+impl Keychain {
+    /// Both.
+    pub const ALL: [Keychain; 2] = [Keychain::External, Keychain::Internal];
+}
+
+impl TryFrom<u32> for Keychain {
+    type Error = u32;
+    fn try_from(number: u32) -> Result<Keychain, u32> {
+        match number {
+            0 => Ok(Keychain::External),
+            1 => Ok(Keychain::Internal),
+            other => Err(other),
+        }
+    }
+}
+
+/// Every key of the phone, made once.
+pub struct Keys {
+    pub(crate) secp: Secp256k1<All>,
+    pub(crate) ldk: KeysManager,
+    network: Network,
+    ldk_seed: Zeroizing<[u8; 32]>,
+    inbound_payment_key: Zeroizing<[u8; 32]>,
+    node_id: PublicKey,
+    fingerprint: Fingerprint,
+    accounts: [AccountKeys; 2],
+}
+
+struct AccountKeys {
+    xpriv: Xpriv,
+    xpub: Xpub,
+    path: DerivationPath,
+    descriptors: [String; 2],
+}
+
+impl Keys {
+    /// Derives the keys of `seed` on `network`.
+    pub fn new(seed: &Seed, network: Network) -> Result<Keys, SeedError> {
+        let secp = Secp256k1::new();
+        let master = seed.master(network)?;
+        let fingerprint = master.fingerprint(&secp);
+        let ldk_seed = Zeroizing::new(master.private_key.secret_bytes());
+        let ldk = ldk_keys(&ldk_seed);
+        let node_id = ldk
+            .get_node_id(Recipient::Node)
+            .map_err(|()| SeedError::Unusable)?;
+        let inbound = Xpriv::new_master(network, &*ldk_seed)
+            .and_then(|ldk_master| ldk_master.derive_priv(&secp, &[hardened(INBOUND_PAYMENT_KEY)?]))
+            .map_err(|_| SeedError::Unusable)?;
+        let accounts = [
+            AccountKeys::new(&secp, &master, fingerprint, Account::Bip84)?,
+            AccountKeys::new(&secp, &master, fingerprint, Account::Bip86)?,
+        ];
+        Ok(Keys {
+            secp,
+            ldk,
+            network,
+            ldk_seed,
+            inbound_payment_key: Zeroizing::new(inbound.private_key.secret_bytes()),
+            node_id,
+            fingerprint,
+            accounts,
+        })
+    }
+
+    /// The node's id.
+    pub fn node_id(&self) -> PublicKey {
+        self.node_id
+    }
+
+    /// The chain's network.
+    pub fn network(&self) -> Network {
+        self.network
+    }
+
+    /// The BIP 380 descriptor of an account's keychain, with its xpub, key origin and checksum.
+    pub fn descriptor(&self, account: Account, keychain: Keychain) -> &str {
+        &self.account(account).descriptors[keychain as usize]
+    }
+
+    /// The script of the address at `index` (below 2^31) of an account's keychain.
+    pub fn script(&self, account: Account, keychain: Keychain, index: u32) -> Option<ScriptBuf> {
+        let path = [
+            ChildNumber::from_normal_idx(keychain as u32).ok()?,
+            ChildNumber::from_normal_idx(index).ok()?,
+        ];
+        let key = self
+            .account(account)
+            .xpub
+            .derive_pub(&self.secp, &path)
+            .ok()?
+            .public_key;
+        Some(match account {
+            Account::Bip84 => ScriptBuf::new_p2wpkh(&CompressedPublicKey(key).wpubkey_hash()),
+            Account::Bip86 => ScriptBuf::new_p2tr(&self.secp, UntweakedPublicKey::from(key), None),
+        })
+    }
+
+    /// What a host needs to run the node: public keys, and those that cannot spend (docs/THREATS.md).
+    pub fn register(&self, account: Account, birthday_height: u32) -> Register {
+        Register {
+            node_id: self.node_id.serialize().to_vec(),
+            network: self.network.to_core_arg().to_string(),
+            external_descriptor: self.descriptor(account, Keychain::External).to_string(),
+            internal_descriptor: self.descriptor(account, Keychain::Internal).to_string(),
+            inbound_payment_key: self.inbound_payment_key.to_vec(),
+            peer_storage_key: self.ldk.get_peer_storage_key().inner.to_vec(),
+            receive_auth_key: self.ldk.get_receive_auth_key().0.to_vec(),
+            birthday_height,
+        }
+    }
+
+    /// The keys of one channel.
+    pub(crate) fn channel(&self, keys_id: &[u8; 32]) -> InMemorySigner {
+        self.ldk.derive_channel_keys(keys_id)
+    }
+
+    /// A `KeysManager` whose entropy begins where it always begins, so that what it signs is the same every time.
+    /// (Its entropy only hedges RFC 6979 nonces, which are safe without.)
+    pub(crate) fn deterministic_ldk(&self) -> KeysManager {
+        ldk_keys(&self.ldk_seed)
+    }
+
+    /// The private key at `path` from the master with `fingerprint`, when that is an address of one of the accounts.
+    pub(crate) fn wallet_key(
+        &self,
+        fingerprint: Fingerprint,
+        path: &DerivationPath,
+    ) -> Option<WalletKey> {
+        if fingerprint != self.fingerprint {
+            return None;
+        }
+        let account = Account::ALL
+            .into_iter()
+            .find(|a| starts_with(path, &self.account(*a).path))?;
+        let keys = self.account(account);
+        let [keychain, index]: [ChildNumber; 2] = path[keys.path.len()..].try_into().ok()?;
+        if !keychain.is_normal() || !index.is_normal() {
+            return None;
+        }
+        let keychain = Keychain::try_from(u32::from(keychain)).ok()?;
+        let script = self.script(account, keychain, u32::from(index))?;
+        let key = keys
+            .xpriv
+            .derive_priv(&self.secp, &[ChildNumber::from(keychain as u32), index])
+            .ok()?;
+        Some(WalletKey {
+            account,
+            secret: key.private_key,
+            script,
+        })
+    }
+
+    fn account(&self, account: Account) -> &AccountKeys {
+        match account {
+            Account::Bip84 => &self.accounts[0],
+            Account::Bip86 => &self.accounts[1],
+        }
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keys({})", self.node_id)
+    }
+}
+
+/// One private key of the on-chain wallet, and the script it spends.
+pub(crate) struct WalletKey {
+    pub account: Account,
+    pub secret: bitcoin::secp256k1::SecretKey,
+    pub script: ScriptBuf,
+}
+
+impl WalletKey {
+    /// The key pair that signs for the BIP 86 output key.
+    pub(crate) fn taproot_keypair(&self, secp: &Secp256k1<All>) -> bitcoin::secp256k1::Keypair {
+        self.secret.keypair(secp).tap_tweak(secp, None).to_keypair()
+    }
+}
+
+impl Drop for WalletKey {
+    fn drop(&mut self) {
+        self.secret.non_secure_erase();
+    }
+}
+
+impl AccountKeys {
+    fn new(
+        secp: &Secp256k1<All>,
+        master: &Xpriv,
+        origin: Fingerprint,
+        account: Account,
+    ) -> Result<Self, SeedError> {
+        let coin = match master.network {
+            NetworkKind::Main => 0,
+            NetworkKind::Test => 1,
+        };
+        let steps = [account.purpose(), coin, 0].map(hardened);
+        let path: DerivationPath = steps
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| SeedError::Unusable)?
+            .into();
+        let xpriv = master
+            .derive_priv(secp, &path)
+            .map_err(|_| SeedError::Unusable)?;
+        let xpub = Xpub::from_priv(secp, &xpriv);
+        let descriptor = |keychain: Keychain| {
+            let key = format!("[{origin}/{path}]{xpub}/{}/*", keychain as u32);
+            let text = match account {
+                Account::Bip84 => format!("wpkh({key})"),
+                Account::Bip86 => format!("tr({key})"),
+            };
+            // Written by miniscript, so that the checksum is there and what stands there can be read back.
+            Descriptor::<DescriptorPublicKey>::from_str(&text)
+                .map(|d| d.to_string())
+                .map_err(|_| SeedError::Unusable)
+        };
+        let descriptors = [
+            descriptor(Keychain::External)?,
+            descriptor(Keychain::Internal)?,
+        ];
+        Ok(AccountKeys {
+            xpriv,
+            xpub,
+            path,
+            descriptors,
+        })
+    }
+}
+
+fn ldk_keys(seed: &[u8; 32]) -> KeysManager {
+    KeysManager::new(seed, 0, 0, true)
+}
+
+fn hardened(index: u32) -> Result<ChildNumber, bitcoin::bip32::Error> {
+    ChildNumber::from_hardened_idx(index)
+}
+
+fn starts_with(path: &DerivationPath, prefix: &DerivationPath) -> bool {
+    path.len() > prefix.len() && path.into_iter().zip(prefix).all(|(a, b)| a == b)
+}

@@ -1,0 +1,345 @@
+//! How a record is written: one protobuf message, versioned, in which every change of one call stands together.
+
+use std::fmt;
+
+use prost::Message;
+use zeroize::Zeroizing;
+
+use super::State;
+
+/// The format that this version writes and reads.
+const FORMAT: u32 = 1;
+
+/// One record of the ledger, ready to be written. Holds secrets (preimages): to be encrypted at rest, wiped on drop.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LedgerRecord {
+    sequence: u64,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl LedgerRecord {
+    /// The record's number. Records count up from 1 without gaps; a snapshot has the number of the last it stands for.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// What is to be written.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn new(sequence: u64, snapshot: bool, entries: Vec<Entry>) -> LedgerRecord {
+        let body = Body {
+            format: FORMAT,
+            sequence,
+            snapshot,
+            entries,
+        };
+        LedgerRecord {
+            sequence,
+            bytes: Zeroizing::new(body.encode_to_vec()),
+        }
+    }
+}
+
+impl fmt::Debug for LedgerRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "LedgerRecord({}, {} bytes)",
+            self.sequence,
+            self.bytes.len()
+        )
+    }
+}
+
+/// Why a ledger cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// A record is not one.
+    #[error(
+        "ledger record {0} cannot be read ({1}): restore the ledger from its backup, do not go on without it"
+    )]
+    Corrupt(u64, String),
+    /// A record is missing.
+    #[error(
+        "ledger record {expected} is missing, {found} comes instead: restore the whole ledger from its backup"
+    )]
+    Gap {
+        /// The number that should come.
+        expected: u64,
+        /// The number that came.
+        found: u64,
+    },
+    /// Written by a later version.
+    #[error("the ledger was written by a newer version (format {0}): update this program")]
+    Newer(u32),
+    /// Another seed's, or another network's.
+    #[error(
+        "the ledger belongs to another seed or network: use the one that was written with this seed"
+    )]
+    Foreign,
+}
+
+/// Applies the records of a ledger, in order, to an empty state.
+pub(crate) fn replay<R: AsRef<[u8]>>(
+    state: &mut State,
+    records: impl IntoIterator<Item = R>,
+) -> Result<(), LedgerError> {
+    for bytes in records {
+        let next = state.version() + 1;
+        let body = Body::decode(bytes.as_ref())
+            .map_err(|error| LedgerError::Corrupt(next, error.to_string()))?;
+        if body.format > FORMAT {
+            return Err(LedgerError::Newer(body.format));
+        }
+        if body.snapshot {
+            if state.version() > body.sequence {
+                return Err(LedgerError::Gap {
+                    expected: next,
+                    found: body.sequence,
+                });
+            }
+            state.clear();
+        } else if body.sequence != next {
+            return Err(LedgerError::Gap {
+                expected: next,
+                found: body.sequence,
+            });
+        }
+        for entry in body.entries {
+            let change = entry
+                .change
+                .ok_or_else(|| LedgerError::Corrupt(body.sequence, "an unknown entry".into()))?;
+            state.apply(change).map_err(|why| match why {
+                super::state::Bad::Foreign => LedgerError::Foreign,
+                super::state::Bad::Unreadable(what) => {
+                    LedgerError::Corrupt(body.sequence, what.into())
+                }
+            })?;
+        }
+        state.set_version(body.sequence);
+    }
+    Ok(())
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Body {
+    #[prost(uint32, tag = "1")]
+    format: u32,
+    #[prost(uint64, tag = "2")]
+    sequence: u64,
+    #[prost(bool, tag = "3")]
+    snapshot: bool,
+    #[prost(message, repeated, tag = "4")]
+    entries: Vec<Entry>,
+}
+
+/// One change of the state.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Entry {
+    #[prost(
+        oneof = "entry::Change",
+        tags = "1, 10, 11, 12, 13, 14, 15, 16, 30, 31, 32, 33, 40, 41, 42"
+    )]
+    pub change: Option<entry::Change>,
+}
+
+impl From<entry::Change> for Entry {
+    fn from(change: entry::Change) -> Entry {
+        Entry {
+            change: Some(change),
+        }
+    }
+}
+
+/// What can change. Tags are never used again for something else.
+pub(crate) mod entry {
+    use prost::{Message, Oneof};
+
+    #[derive(Clone, PartialEq, Oneof)]
+    pub enum Change {
+        #[prost(message, tag = "1")]
+        Begun(Begun),
+
+        #[prost(message, tag = "10")]
+        ChannelSetUp(ChannelSetUp),
+        #[prost(message, tag = "11")]
+        HolderValidated(HolderValidated),
+        #[prost(message, tag = "12")]
+        SecretReleased(ChannelIndex),
+        #[prost(message, tag = "13")]
+        HolderSigned(ChannelIndex),
+        #[prost(message, tag = "14")]
+        PeerCommitmentSigned(PeerCommitmentSigned),
+        #[prost(message, tag = "15")]
+        PeerRevoked(PeerRevoked),
+        /// In snapshots, in place of every `PeerRevoked`.
+        #[prost(message, tag = "16")]
+        PeerSecrets(PeerSecrets),
+
+        #[prost(message, tag = "30")]
+        PaymentMade(PaymentMade),
+        #[prost(message, tag = "31")]
+        InvoiceSigned(InvoiceSigned),
+        /// The first HTLC of a payment was validated.
+        #[prost(message, tag = "32")]
+        PaymentSeen(PaymentSeen),
+        #[prost(message, tag = "33")]
+        PreimageReleased(PreimageReleased),
+
+        #[prost(message, tag = "40")]
+        PaymentIntent(PaymentIntentAdded),
+        #[prost(message, tag = "41")]
+        OnchainIntent(OnchainIntentAdded),
+        #[prost(message, tag = "42")]
+        ChannelIntent(ChannelIntentAdded),
+    }
+
+    /// Whose ledger it is; in the first record and in every snapshot.
+    #[derive(Clone, PartialEq, Message)]
+    pub struct Begun {
+        #[prost(bytes = "vec", tag = "1")]
+        pub node_id: Vec<u8>,
+        #[prost(string, tag = "2")]
+        pub network: String,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub struct ChannelSetUp {
+        #[prost(bytes = "vec", tag = "1")]
+        pub keys_id: Vec<u8>,
+        /// LDK encoding of `ChannelTransactionParameters`.
+        #[prost(bytes = "vec", tag = "2")]
+        pub parameters: Vec<u8>,
+        #[prost(bytes = "vec", tag = "3")]
+        pub counterparty_node_id: Vec<u8>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub struct HolderValidated {
+        #[prost(bytes = "vec", tag = "1")]
+        pub keys_id: Vec<u8>,
+        /// LDK encoding of `HolderCommitmentTransaction`: with the seed, all that is needed to leave the channel.
+        #[prost(bytes = "vec", tag = "2")]
+        pub commitment: Vec<u8>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub struct ChannelIndex {
+        #[prost(bytes = "vec", tag = "1")]
+        pub keys_id: Vec<u8>,
+        #[prost(uint64, tag = "2")]
+        pub index: u64,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub struct PeerCommitmentSigned {
+        #[prost(bytes = "vec", tag = "1")]
+        pub keys_id: Vec<u8>,
+        /// LDK encoding of `CommitmentTransaction`.
+        #[prost(bytes = "vec", tag = "2")]
+        pub commitment: Vec<u8>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub struct PeerRevoked {
+        #[prost(bytes = "vec", tag = "1")]
+        pub keys_id: Vec<u8>,
+        #[prost(uint64, tag = "2")]
+        pub index: u64,
+        #[prost(bytes = "vec", tag = "3")]
+        pub secret: Vec<u8>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub struct PeerSecrets {
+        #[prost(bytes = "vec", tag = "1")]
+        pub keys_id: Vec<u8>,
+        /// LDK encoding of `CounterpartyCommitmentSecrets`.
+        #[prost(bytes = "vec", tag = "2")]
+        pub secrets: Vec<u8>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub struct PaymentMade {
+        #[prost(bytes = "vec", tag = "1")]
+        pub preimage: Vec<u8>,
+        #[prost(uint64, tag = "2")]
+        pub amount_msat: u64,
+        #[prost(uint64, tag = "3")]
+        pub created_unix_s: u64,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub struct InvoiceSigned {
+        #[prost(bytes = "vec", tag = "1")]
+        pub payment_hash: Vec<u8>,
+        #[prost(string, tag = "2")]
+        pub bolt11: String,
+        #[prost(uint64, tag = "3")]
+        pub expires_unix_s: u64,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub struct PaymentSeen {
+        #[prost(bytes = "vec", tag = "1")]
+        pub payment_hash: Vec<u8>,
+        #[prost(uint64, tag = "2")]
+        pub at_unix_s: u64,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub struct PreimageReleased {
+        #[prost(bytes = "vec", tag = "1")]
+        pub payment_hash: Vec<u8>,
+        #[prost(uint64, tag = "2")]
+        pub received_msat: u64,
+        #[prost(uint64, tag = "3")]
+        pub at_unix_s: u64,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub struct PaymentIntentAdded {
+        #[prost(bytes = "vec", tag = "1")]
+        pub payment_hash: Vec<u8>,
+        #[prost(uint64, tag = "2")]
+        pub amount_msat: u64,
+        #[prost(uint64, tag = "3")]
+        pub max_fee_msat: u64,
+        #[prost(uint64, tag = "4")]
+        pub expires_unix_s: u64,
+        #[prost(uint64, tag = "5")]
+        pub created_unix_s: u64,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub struct OnchainIntentAdded {
+        #[prost(bytes = "vec", tag = "1")]
+        pub id: Vec<u8>,
+        #[prost(string, tag = "2")]
+        pub address: String,
+        #[prost(uint64, tag = "3")]
+        pub amount_sat: u64,
+        #[prost(uint64, tag = "4")]
+        pub max_fee_sat: u64,
+        #[prost(uint64, tag = "5")]
+        pub created_unix_s: u64,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub struct ChannelIntentAdded {
+        #[prost(bytes = "vec", tag = "1")]
+        pub id: Vec<u8>,
+        #[prost(bool, tag = "2")]
+        pub close: bool,
+        #[prost(bytes = "vec", tag = "3")]
+        pub counterparty_node_id: Vec<u8>,
+        #[prost(uint64, tag = "4")]
+        pub amount_sat: u64,
+        #[prost(bool, tag = "5")]
+        pub force: bool,
+        #[prost(uint64, tag = "6")]
+        pub created_unix_s: u64,
+    }
+}
