@@ -1,0 +1,144 @@
+//! LDK's log lines as `tracing` events under the target `longhand::ldk`.
+
+use lightning::util::logger::{Level, Logger as LdkLogger, Record};
+
+const TARGET: &str = "longhand::ldk";
+
+/// Hands LDK's log records to `tracing`, with the name of the node they come from. A record that no subscriber wants
+/// is not even formatted.
+#[derive(Clone, Debug)]
+pub(crate) struct Logger {
+    /// Names the node in every event.
+    pub node: String,
+}
+
+/// One event; `tracing` wants the level to be a constant.
+macro_rules! emit {
+    ($level:ident, $node:expr, $record:expr) => {
+        if tracing::enabled!(target: TARGET, tracing::Level::$level) {
+            tracing::event!(
+                target: TARGET,
+                tracing::Level::$level,
+                node = $node,
+                module = $record.module_path,
+                peer = $record.peer_id.map(tracing::field::display),
+                channel = $record.channel_id.map(tracing::field::display),
+                payment = $record.payment_hash.map(tracing::field::display),
+                "{}",
+                $record.args
+            )
+        }
+    };
+}
+
+impl LdkLogger for Logger {
+    fn log(&self, record: Record) {
+        match record.level {
+            Level::Gossip | Level::Trace => emit!(TRACE, self.node, record),
+            Level::Debug => emit!(DEBUG, self.node, record),
+            Level::Info => emit!(INFO, self.node, record),
+            Level::Warn => emit!(WARN, self.node, record),
+            Level::Error => emit!(ERROR, self.node, record),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use std::fmt;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    use tracing::field::{Field, Visit};
+    use tracing::span;
+
+    use super::*;
+
+    /// Keeps events from a level up.
+    struct Capture {
+        from: tracing::Level,
+        lines: Arc<Mutex<Vec<String>>>,
+    }
+
+    struct Line(String);
+
+    impl Visit for Line {
+        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+            self.0.push_str(&format!("{field}={value:?} "));
+        }
+    }
+
+    impl tracing::Subscriber for Capture {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            *metadata.level() <= self.from
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn event(&self, event: &tracing::Event<'_>) {
+            let mut line = Line(format!(
+                "{} {} ",
+                event.metadata().target(),
+                event.metadata().level()
+            ));
+            event.record(&mut line);
+            self.lines.lock().unwrap().push(line.0);
+        }
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    /// Counts how often it is formatted.
+    struct Costly<'a>(&'a AtomicUsize);
+
+    impl fmt::Display for Costly<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            f.write_str("a costly line")
+        }
+    }
+
+    #[test]
+    fn only_what_a_subscriber_wants_is_formatted_and_it_names_the_node() {
+        let (lines, formatted) = (Arc::new(Mutex::new(Vec::new())), AtomicUsize::new(0));
+        let capture = Capture {
+            from: tracing::Level::INFO,
+            lines: lines.clone(),
+        };
+        let logger = Logger {
+            node: "alice".into(),
+        };
+        tracing::subscriber::with_default(capture, || {
+            for level in [
+                Level::Gossip,
+                Level::Trace,
+                Level::Debug,
+                Level::Info,
+                Level::Error,
+            ] {
+                let costly = Costly(&formatted);
+                logger.log(Record::new(
+                    level,
+                    format_args!("{costly}"),
+                    "lightning::ln",
+                    "f",
+                    1,
+                ));
+            }
+        });
+        let lines = lines.lock().unwrap();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert_eq!(formatted.load(Ordering::Relaxed), 2);
+        assert!(lines[0].starts_with("longhand::ldk INFO "), "{}", lines[0]);
+        assert!(
+            lines[0].contains("alice") && lines[0].contains("a costly line"),
+            "{}",
+            lines[0]
+        );
+        assert!(lines[1].starts_with("longhand::ldk ERROR "), "{}", lines[1]);
+    }
+}

@@ -1,0 +1,105 @@
+//! Why the wallet refused.
+
+/// One line for a person each; [`WalletError::code`] is for programs. Nothing has changed when one is returned.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum WalletError {
+    /// Not enough that can be spent now.
+    #[error(
+        "the on-chain wallet needs {needed_sat} sat for this (amount, fee and reserve) and can spend {available_sat} sat: \
+         add funds, wait for confirmations or choose a smaller amount"
+    )]
+    InsufficientFunds {
+        /// Amount, fee and what is to be kept.
+        needed_sat: u64,
+        /// Spendable: confirmed or own change, not reserved.
+        available_sat: u64,
+    },
+    /// Bitcoin nodes would not pass such an output on.
+    #[error("{amount_sat} sat is too little for an on-chain output: send at least {limit_sat} sat")]
+    BelowDust {
+        /// As asked for.
+        amount_sat: u64,
+        /// The least for that script.
+        limit_sat: u64,
+    },
+    /// Outside of what Bitcoin nodes pass on, or absurd.
+    #[error(
+        "a fee rate of {sat_per_kw} sat/kw cannot be used: choose one between {min} and {max} sat/kw"
+    )]
+    FeeRate {
+        /// As asked for.
+        sat_per_kw: u32,
+        /// The least.
+        min: u32,
+        /// The most.
+        max: u32,
+    },
+    /// The descriptors are not what a wallet is made of.
+    #[error(
+        "the wallet's descriptors cannot be used ({0}): give wpkh or tr descriptors of one ranged account key each"
+    )]
+    Descriptor(String),
+    /// What was stored is damaged, newer, or another wallet's.
+    #[error(
+        "the stored on-chain wallet cannot be loaded ({0}): restore it from a backup, do not delete it"
+    )]
+    Stored(String),
+    /// A block was skipped.
+    #[error(
+        "block {height} does not follow the wallet's last block {tip}: subscribe again from that one"
+    )]
+    OutOfOrder {
+        /// Height of the block.
+        height: u32,
+        /// Height of the wallet's tip.
+        tip: u32,
+    },
+    /// A transaction could not be built, for a reason that is no fault of the amounts.
+    #[error("the transaction could not be built ({0}): try again, and report this if it stays")]
+    Build(String),
+    /// The signer returned another transaction than the one it was given.
+    #[error(
+        "the signer returned a different transaction than the one it was asked to sign: it was not used"
+    )]
+    Changed,
+    /// The signer left out a signature.
+    #[error(
+        "the signer did not sign input {input} of the transaction: sign it again with this wallet's keys"
+    )]
+    Unsigned {
+        /// Index of the input.
+        input: usize,
+    },
+    /// A signature is wrong.
+    #[error(
+        "the signature on input {input} of the transaction is not valid ({reason}): sign it again with this wallet's keys"
+    )]
+    BadSignature {
+        /// Index of the input.
+        input: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The wallet only watches.
+    #[error("this wallet holds no keys: its owner's signer has to sign")]
+    NoKeys,
+}
+
+impl WalletError {
+    /// A stable code, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            WalletError::InsufficientFunds { .. } => "INSUFFICIENT_FUNDS",
+            WalletError::BelowDust { .. } => "BELOW_DUST",
+            WalletError::FeeRate { .. } => "BAD_FEE_RATE",
+            WalletError::Descriptor(_) => "BAD_DESCRIPTOR",
+            WalletError::Stored(_) => "WALLET_UNREADABLE",
+            WalletError::OutOfOrder { .. } => "BLOCK_OUT_OF_ORDER",
+            WalletError::Build(_) => "TRANSACTION_NOT_BUILT",
+            WalletError::Changed => "SIGNER_CHANGED_TRANSACTION",
+            WalletError::Unsigned { .. } => "SIGNER_DID_NOT_SIGN",
+            WalletError::BadSignature { .. } => "BAD_SIGNATURE",
+            WalletError::NoKeys => "NO_KEYS",
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Building the wallet's own transactions: coin selection, and inputs that are reserved until it is known what becomes
+//! of them.
+
+use bdk_wallet::chain::ConfirmationBlockTime;
+use bdk_wallet::chain::FullTxOut;
+use bdk_wallet::coin_selection::InsufficientFunds;
+use bdk_wallet::error::CreateTxError;
+use bitcoin::absolute::LockTime;
+use bitcoin::{Amount, FeeRate, OutPoint, Psbt, Script, ScriptBuf, Sequence, Transaction};
+
+use super::{Wallet, WalletError};
+
+/// 1 sat/vB, rounded down as LDK does.
+const MIN_FEERATE_SAT_PER_KW: u32 = 250;
+/// 2,500 sat/vB: no fee was ever near it.
+const MAX_FEERATE_SAT_PER_KW: u32 = 625_000;
+
+/// How much to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SendAmount {
+    /// So many satoshis; the fee comes on top.
+    Exact(u64),
+    /// All that can be spent and is not to be kept, less the fee.
+    All,
+}
+
+impl Wallet {
+    /// Builds the funding transaction of a channel: `amount_sat` to `script`. Of what can be spent, at least `keep_sat`
+    /// stays in the wallet (as change, too), to pay for closes later.
+    ///
+    /// Its inputs are reserved until [`Wallet::release`], or until it is given to [`Wallet::insert_unconfirmed`]. It
+    /// does not signal replacement, since a channel is bound to its id.
+    ///
+    /// # Errors
+    /// [`WalletError::InsufficientFunds`], [`WalletError::BelowDust`], [`WalletError::FeeRate`].
+    pub fn fund(
+        &mut self,
+        script: ScriptBuf,
+        amount_sat: u64,
+        feerate_sat_per_kw: u32,
+        keep_sat: u64,
+    ) -> Result<Psbt, WalletError> {
+        let sequence = Sequence::ENABLE_LOCKTIME_NO_RBF;
+        let amount = SendAmount::Exact(amount_sat);
+        self.build(script, amount, feerate_sat_per_kw, keep_sat, sequence)
+    }
+
+    /// Builds a payment to `script` that leaves at least `keep_sat` in the wallet; else as [`Wallet::fund`].
+    ///
+    /// # Errors
+    /// The same as [`Wallet::fund`].
+    pub fn send(
+        &mut self,
+        script: ScriptBuf,
+        amount: SendAmount,
+        feerate_sat_per_kw: u32,
+        keep_sat: u64,
+    ) -> Result<Psbt, WalletError> {
+        let sequence = Sequence::ENABLE_RBF_NO_LOCKTIME;
+        self.build(script, amount, feerate_sat_per_kw, keep_sat, sequence)
+    }
+
+    /// Gives back what was reserved for a transaction that is not going to be broadcast. Its change script may be used
+    /// by the next one.
+    pub fn release(&mut self, tx: &Transaction) {
+        for input in &tx.input {
+            self.bdk.unlock_outpoint(input.previous_output);
+        }
+        for output in &tx.output {
+            if let Some((keychain, index)) =
+                self.bdk.derivation_of_spk(output.script_pubkey.clone())
+            {
+                self.bdk.unmark_used(keychain, index);
+            }
+        }
+    }
+
+    /// Gives back every reserved output but those `keep` says yes to: after a restart, when only the owner of a
+    /// reservation knows whether it still stands.
+    pub fn retain_reserved(&mut self, keep: impl Fn(&OutPoint) -> bool) {
+        let gone: Vec<OutPoint> = self
+            .bdk
+            .list_locked_outpoints()
+            .filter(|outpoint| !keep(outpoint))
+            .collect();
+        for outpoint in gone {
+            self.bdk.unlock_outpoint(outpoint);
+        }
+    }
+
+    fn build(
+        &mut self,
+        script: ScriptBuf,
+        amount: SendAmount,
+        feerate_sat_per_kw: u32,
+        keep_sat: u64,
+        sequence: Sequence,
+    ) -> Result<Psbt, WalletError> {
+        check_feerate(feerate_sat_per_kw)?;
+        let funds = self.funds();
+        let amount_sat = match amount {
+            SendAmount::Exact(amount_sat) => amount_sat,
+            SendAmount::All => 0,
+        };
+        if amount != SendAmount::All {
+            check_dust(&script, amount_sat)?;
+        }
+        let wanted_sat = amount_sat.saturating_add(keep_sat);
+        if wanted_sat >= funds.spendable_sat {
+            return Err(funds.insufficient(wanted_sat.saturating_add(1)));
+        }
+        let psbt = match amount {
+            SendAmount::Exact(_) => {
+                self.build_exact(&script, amount_sat, feerate_sat_per_kw, sequence, &funds)
+            }
+            SendAmount::All => {
+                self.build_all(&script, keep_sat, feerate_sat_per_kw, sequence, &funds)
+            }
+        }
+        .map_err(|e| refusal(e, &script, amount_sat, keep_sat, &funds))?;
+        let checked = check_built(&psbt, &script, wanted_sat, &funds);
+        if checked.is_err() {
+            self.release(&psbt.unsigned_tx);
+        }
+        checked?;
+        for input in &psbt.unsigned_tx.input {
+            self.bdk.lock_outpoint(input.previous_output);
+        }
+        Ok(psbt)
+    }
+
+    fn build_exact(
+        &mut self,
+        script: &Script,
+        amount_sat: u64,
+        feerate_sat_per_kw: u32,
+        sequence: Sequence,
+        funds: &Funds,
+    ) -> Result<Psbt, CreateTxError> {
+        let height = self.tip.height;
+        let mut builder = self.bdk.build_tx();
+        builder
+            .add_recipient(script.to_owned(), Amount::from_sat(amount_sat))
+            .fee_rate(FeeRate::from_sat_per_kwu(feerate_sat_per_kw.into()))
+            .set_exact_sequence(sequence)
+            .nlocktime(locktime(height))
+            .current_height(height.min(MAX_HEIGHT))
+            .unspendable(funds.unspendable.clone());
+        builder.finish()
+    }
+
+    fn build_all(
+        &mut self,
+        script: &Script,
+        keep_sat: u64,
+        feerate_sat_per_kw: u32,
+        sequence: Sequence,
+        funds: &Funds,
+    ) -> Result<Psbt, CreateTxError> {
+        let height = self.tip.height;
+        let change = (keep_sat > 0).then(|| self.bdk.next_unused_address(super::KEYCHAINS[1]));
+        let mut builder = self.bdk.build_tx();
+        if let Some(change) = &change {
+            let change = change.script_pubkey();
+            let keep = Amount::from_sat(keep_sat).max(change.minimal_non_dust());
+            builder.add_recipient(change, keep);
+        }
+        builder
+            .drain_wallet()
+            .drain_to(script.to_owned())
+            .fee_rate(FeeRate::from_sat_per_kwu(feerate_sat_per_kw.into()))
+            .set_exact_sequence(sequence)
+            .nlocktime(locktime(height))
+            .current_height(height.min(MAX_HEIGHT))
+            .unspendable(funds.unspendable.clone());
+        let psbt = builder.finish()?;
+        if let Some(change) = change {
+            self.bdk.mark_used(change.keychain, change.index);
+        }
+        Ok(psbt)
+    }
+
+    /// What can be spent now. Unconfirmed outputs can when they are change of a transaction that is all our own: no
+    /// one else can take it back.
+    fn funds(&self) -> Funds {
+        let mut funds = Funds {
+            spendable_sat: 0,
+            unspendable: Vec::new(),
+        };
+        for (_, output) in self.unspent() {
+            if self.is_spendable(&output) {
+                funds.spendable_sat = funds
+                    .spendable_sat
+                    .saturating_add(output.txout.value.to_sat());
+            } else {
+                funds.unspendable.push(output.outpoint);
+            }
+        }
+        funds
+    }
+
+    fn is_spendable(&self, output: &FullTxOut<ConfirmationBlockTime>) -> bool {
+        let safe = if output.chain_position.is_confirmed() {
+            self.is_settled(output)
+        } else {
+            self.is_wholly_own(output.outpoint.txid)
+        };
+        safe && !self.bdk.is_outpoint_locked(output.outpoint)
+    }
+}
+
+struct Funds {
+    spendable_sat: u64,
+    unspendable: Vec<OutPoint>,
+}
+
+impl Funds {
+    fn insufficient(&self, needed_sat: u64) -> WalletError {
+        WalletError::InsufficientFunds {
+            needed_sat,
+            available_sat: self.spendable_sat,
+        }
+    }
+}
+
+/// The greatest height that a lock time can be.
+const MAX_HEIGHT: u32 = 499_999_999;
+
+/// Not before the next block, so that nobody gains by mining the tip again.
+fn locktime(height: u32) -> LockTime {
+    LockTime::from_height(height).unwrap_or(LockTime::ZERO)
+}
+
+fn check_feerate(sat_per_kw: u32) -> Result<(), WalletError> {
+    let (min, max) = (MIN_FEERATE_SAT_PER_KW, MAX_FEERATE_SAT_PER_KW);
+    if (min..=max).contains(&sat_per_kw) {
+        return Ok(());
+    }
+    Err(WalletError::FeeRate {
+        sat_per_kw,
+        min,
+        max,
+    })
+}
+
+fn check_dust(script: &Script, amount_sat: u64) -> Result<(), WalletError> {
+    let limit_sat = script.minimal_non_dust().to_sat();
+    if amount_sat < limit_sat {
+        return Err(WalletError::BelowDust {
+            amount_sat,
+            limit_sat,
+        });
+    }
+    Ok(())
+}
+
+/// That a built transaction pays `script` and leaves what was to be kept.
+fn check_built(
+    psbt: &Psbt,
+    script: &Script,
+    wanted_sat: u64,
+    funds: &Funds,
+) -> Result<(), WalletError> {
+    let fee_sat = psbt
+        .fee()
+        .map_err(|e| WalletError::Build(e.to_string()))?
+        .to_sat();
+    let needed_sat = wanted_sat.saturating_add(fee_sat);
+    let paid = psbt
+        .unsigned_tx
+        .output
+        .iter()
+        .any(|output| *output.script_pubkey == *script);
+    if needed_sat > funds.spendable_sat || !paid {
+        return Err(funds.insufficient(needed_sat.max(funds.spendable_sat.saturating_add(1))));
+    }
+    Ok(())
+}
+
+/// BDK's reason in the wallet's words.
+fn refusal(
+    error: CreateTxError,
+    script: &Script,
+    amount_sat: u64,
+    keep_sat: u64,
+    funds: &Funds,
+) -> WalletError {
+    match error {
+        CreateTxError::CoinSelection(InsufficientFunds { needed, .. }) => {
+            let needed_sat = needed.to_sat().saturating_add(keep_sat);
+            funds.insufficient(needed_sat.max(funds.spendable_sat.saturating_add(1)))
+        }
+        CreateTxError::NoUtxosSelected => funds.insufficient(amount_sat.saturating_add(keep_sat)),
+        CreateTxError::OutputBelowDustLimit(_) => WalletError::BelowDust {
+            amount_sat,
+            limit_sat: script.minimal_non_dust().to_sat(),
+        },
+        other => WalletError::Build(other.to_string()),
+    }
+}
