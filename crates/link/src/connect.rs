@@ -4,9 +4,23 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::core::handshake::{
+    AttachResponder, Established, Initiator, PairResponder, Rejected, Responder,
+};
+use crate::core::session::refuse;
+use crate::error::{CloseCode, CloseReason};
 use crate::key::{OwnerId, PairingId, PublicKey, StaticKey};
 use crate::pairing::{PairingCode, PairingSecret};
 use crate::{Carrier, Link, LinkError, Peer};
+
+/// How long both sides wait for the handshake and the two `Hello`s.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+const UNKNOWN_OWNER: &str = "this phone is not paired with the host: get a pairing code";
+const PAIRING_UNKNOWN: &str = "the host does not know this pairing code: get a new one";
+const PAIRING_EXPIRED: &str = "the pairing code has expired: get a new one";
+const PAIRING_USED: &str = "the pairing code was used by another phone: get a new one";
+const UNAVAILABLE: &str = "the host cannot look it up now: try again";
 
 /// What a host knows of its pairing codes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,8 +75,176 @@ pub struct Accepted {
 /// # Errors
 /// Whatever kept the phone out; it has been told as far as it may know.
 pub async fn accept(carrier: Carrier, identity: &dyn HostIdentity) -> Result<Accepted, LinkError> {
-    let _ = (carrier, identity);
-    Err(LinkError::Handshake)
+    let accepted = tokio::time::timeout(HANDSHAKE_TIMEOUT, accept_in_time(carrier, identity)).await;
+    accepted.unwrap_or(Err(LinkError::HandshakeTimeout))
+}
+
+async fn accept_in_time(
+    mut carrier: Carrier,
+    identity: &dyn HostIdentity,
+) -> Result<Accepted, LinkError> {
+    let first = recv(&mut carrier).await?;
+    match or_reject(
+        &mut carrier,
+        Responder::receive(&identity.static_key(), &first),
+    )
+    .await?
+    {
+        Responder::Pair(pairing) => accept_pairing(carrier, identity, pairing).await,
+        Responder::Attach(attach) => accept_attach(carrier, identity, attach).await,
+    }
+}
+
+async fn accept_attach(
+    mut carrier: Carrier,
+    identity: &dyn HostIdentity,
+    attach: AttachResponder,
+) -> Result<Accepted, LinkError> {
+    let phone = *attach.phone();
+    let owner = match identity.owner_of(&phone).await {
+        Ok(Some(owner)) => owner,
+        Ok(None) => {
+            let refusal = attach.refuse(CloseCode::UnknownOwner, UNKNOWN_OWNER)?;
+            send(&mut carrier, refusal).await?;
+            return Err(refused(CloseCode::UnknownOwner, UNKNOWN_OWNER));
+        }
+        Err(error) => {
+            send(
+                &mut carrier,
+                attach.refuse(CloseCode::Unavailable, UNAVAILABLE)?,
+            )
+            .await?;
+            return Err(error);
+        }
+    };
+    let (established, answer) = attach.welcome()?;
+    send(&mut carrier, answer).await?;
+    let link = identity
+        .peer_of(&owner)
+        .establish(carrier, established)
+        .await?;
+    Ok(Accepted {
+        owner,
+        phone,
+        newly_paired: false,
+        link,
+    })
+}
+
+async fn accept_pairing(
+    mut carrier: Carrier,
+    identity: &dyn HostIdentity,
+    pairing: PairResponder,
+) -> Result<Accepted, LinkError> {
+    let id = *pairing.id();
+    let (secret, used_by) = match identity.pairing(&id).await {
+        Ok(Pairing::Open(secret)) => (secret, None),
+        Ok(Pairing::UsedBy(secret, phone)) => (secret, Some(phone)),
+        Ok(no) => {
+            let (code, message) = match no {
+                Pairing::Expired => (CloseCode::PairingExpired, PAIRING_EXPIRED),
+                _ => (CloseCode::PairingUnknown, PAIRING_UNKNOWN),
+            };
+            send(&mut carrier, pairing.refuse(code.clone(), message)?).await?;
+            return Err(refused(code, message));
+        }
+        Err(error) => {
+            send(
+                &mut carrier,
+                pairing.refuse(CloseCode::Unavailable, UNAVAILABLE)?,
+            )
+            .await?;
+            return Err(error);
+        }
+    };
+    let (awaiting, answer) = pairing.welcome(&secret)?;
+    send(&mut carrier, answer).await?;
+    let second = recv(&mut carrier).await?;
+    let mut established = or_reject(&mut carrier, awaiting.receive(&second)).await?;
+    let phone = established.remote;
+    let pinned = match used_by {
+        Some(other) if other != phone => Ok(None),
+        _ => identity.pin(&id, &phone).await,
+    };
+    let owner = match pinned {
+        Ok(Some(owner)) => owner,
+        Ok(None) => {
+            hang_up(
+                &mut carrier,
+                &mut established,
+                CloseCode::PairingUsed,
+                PAIRING_USED,
+            )
+            .await?;
+            return Err(refused(CloseCode::PairingUsed, PAIRING_USED));
+        }
+        Err(error) => {
+            hang_up(
+                &mut carrier,
+                &mut established,
+                CloseCode::Unavailable,
+                UNAVAILABLE,
+            )
+            .await?;
+            return Err(error);
+        }
+    };
+    let link = identity
+        .peer_of(&owner)
+        .establish(carrier, established)
+        .await?;
+    Ok(Accepted {
+        owner,
+        phone,
+        newly_paired: true,
+        link,
+    })
+}
+
+async fn or_reject<T>(carrier: &mut Carrier, result: Result<T, Rejected>) -> Result<T, LinkError> {
+    match result {
+        Ok(value) => Ok(value),
+        Err(Rejected { error, reply }) => {
+            // The other side may be gone already; what matters is why it was rejected.
+            let _ = send(carrier, reply).await;
+            Err(error)
+        }
+    }
+}
+
+/// Ends a finished handshake with a reason.
+async fn hang_up(
+    carrier: &mut Carrier,
+    established: &mut Established,
+    code: CloseCode,
+    message: &str,
+) -> Result<(), LinkError> {
+    let records = refuse(established, code, message);
+    for record in records.map_err(|e| LinkError::Protocol(e.to_string()))? {
+        send(carrier, record).await?;
+    }
+    Ok(())
+}
+
+fn refused(code: CloseCode, message: &str) -> LinkError {
+    LinkError::Closed(CloseReason::local(code, message))
+}
+
+async fn send(carrier: &mut Carrier, record: Vec<u8>) -> Result<(), LinkError> {
+    carrier
+        .sink
+        .send(record)
+        .await
+        .map_err(|e| LinkError::Carrier(e.to_string()))
+}
+
+async fn recv(carrier: &mut Carrier) -> Result<Vec<u8>, LinkError> {
+    let received = carrier
+        .stream
+        .recv()
+        .await
+        .map_err(|e| LinkError::Carrier(e.to_string()))?;
+    received.ok_or_else(|| LinkError::Carrier("the other side hung up".into()))
 }
 
 /// How a phone proves who it is.
@@ -112,8 +294,29 @@ pub async fn connect(
 /// # Errors
 /// [`LinkError::Unreachable`] or [`LinkError::UnknownCarrier`] of the last address.
 pub async fn dial(addresses: &[String], options: &DialOptions) -> Result<Carrier, LinkError> {
-    let _ = (addresses, options);
-    Err(LinkError::HandshakeTimeout)
+    let mut failure = LinkError::UnknownCarrier("(none was given)".into());
+    for address in addresses {
+        match dial_one(address, options).await {
+            Ok(carrier) => {
+                return Ok(match options.delay {
+                    Some(delay) => carrier.delayed(delay),
+                    None => carrier,
+                });
+            }
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+async fn dial_one(address: &str, options: &DialOptions) -> Result<Carrier, LinkError> {
+    match address.split_once("://").map(|(carrier, _)| carrier) {
+        #[cfg(feature = "grpc")]
+        Some("grpc" | "grpcs") => {
+            crate::carrier::grpc::dial(address, options.ca_pem.as_deref()).await
+        }
+        _ => Err(LinkError::UnknownCarrier(address.into())),
+    }
 }
 
 /// Makes a link of a connection that the caller dialled.
@@ -125,6 +328,21 @@ pub async fn connect_over(
     credentials: &Credentials,
     peer: &Peer,
 ) -> Result<Link, LinkError> {
-    let _ = (carrier, credentials, peer);
-    Err(LinkError::Handshake)
+    let connected = tokio::time::timeout(HANDSHAKE_TIMEOUT, async move {
+        let mut carrier = carrier;
+        let (initiator, first) = match credentials {
+            Credentials::Pair { phone, code } => {
+                Initiator::pair(phone, &code.host, &code.secret, peer.instance())?
+            }
+            Credentials::Attach { phone, host } => Initiator::attach(phone, host, peer.instance())?,
+        };
+        send(&mut carrier, first).await?;
+        let answer = recv(&mut carrier).await?;
+        let (established, last) = initiator.receive(&answer)?;
+        if let Some(last) = last {
+            send(&mut carrier, last).await?;
+        }
+        peer.establish(carrier, established).await
+    });
+    connected.await.unwrap_or(Err(LinkError::HandshakeTimeout))
 }

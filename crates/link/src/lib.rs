@@ -21,10 +21,11 @@ pub use carrier::{Carrier, CarrierError, RecordSink, RecordStream};
 pub use connect::{
     Accepted, Credentials, DialOptions, HostIdentity, Pairing, accept, connect, connect_over, dial,
 };
+pub use core::{Config, Side};
 pub use error::{CloseCode, CloseReason, LinkError};
 pub use key::{HexError, Instance, OwnerId, PairingId, PublicKey, StaticKey};
 pub use pairing::{PairingCode, PairingCodeError, PairingSecret};
-pub use peer::{Config, Incoming, IncomingRequests, Link, Peer, Responder, Side};
+pub use peer::{Incoming, IncomingRequests, Link, Peer, Responder};
 
 /// The version of the link that this crate speaks.
 pub const VERSION: u8 = 1;

@@ -1,1 +1,76 @@
-//! The link's protocol as values: bytes and the time go in, bytes and events come out.
+//! The link's protocol as values: bytes and the time go in, bytes and events come out. No sockets, clocks or
+//! tasks live here, so that every order of things can be tested and replayed.
+//!
+//! - [`handshake`]: who is there (Noise).
+//! - [`record`]: frames as encrypted records.
+//! - [`session`]: one connection from `Hello` to `Close`.
+//! - [`requests`]: what outlives connections, so that nothing is done twice.
+
+use std::time::Duration;
+
+pub mod handshake;
+pub mod record;
+pub mod requests;
+pub mod session;
+
+#[cfg(test)]
+mod tests;
+
+/// Which end this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// Dials; its requests have odd ids.
+    Phone,
+    /// Listens; its requests have even ids.
+    Host,
+}
+
+impl Side {
+    /// The id of this side's first request; each later one is 2 more.
+    pub(crate) fn first_id(self) -> u64 {
+        match self {
+            Side::Phone => 1,
+            Side::Host => 2,
+        }
+    }
+
+    /// Whether a request with this id is one of this side's.
+    pub(crate) fn owns(self, id: u64) -> bool {
+        id != 0 && id % 2 == self.first_id() % 2
+    }
+}
+
+/// How a conversation and its links behave.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name and version of the software, told to the other side for its logs.
+    pub agent: String,
+    /// The kinds of requests that are taken; others are refused with `UNKNOWN_KIND`.
+    pub serves: Vec<String>,
+    /// A ping is sent after this long without sending anything; the other side is dead after two missed.
+    pub heartbeat: Duration,
+    /// How long requests wait for a new link after one broke.
+    pub grace: Duration,
+    /// Largest frame, in bytes, either way.
+    pub max_frame: usize,
+    /// Most requests of the other side in execution at once; more are refused with `BUSY`.
+    pub max_in_flight: usize,
+}
+
+impl Config {
+    /// The defaults: 10 s heartbeat, 3 s grace, 4 MiB frames, 1024 requests at once.
+    pub fn new(agent: &str, serves: &[&str]) -> Config {
+        Config {
+            agent: agent.to_owned(),
+            serves: serves.iter().map(|kind| (*kind).to_owned()).collect(),
+            heartbeat: Duration::from_secs(10),
+            grace: Duration::from_secs(3),
+            max_frame: 4 << 20,
+            max_in_flight: 1024,
+        }
+    }
+
+    pub(crate) fn heartbeat_ms(&self) -> u64 {
+        u64::try_from(self.heartbeat.as_millis()).unwrap_or(u64::MAX)
+    }
+}
