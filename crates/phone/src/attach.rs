@@ -1,0 +1,277 @@
+//! Comes to the host, stays, comes back, and leaves.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use longhand_link::{
+    Carrier, CloseCode, CloseReason, Credentials, DialOptions, Link, LinkError, PairingCode,
+    PublicKey, StaticKey, connect_over, dial,
+};
+use longhand_proto::command::command::Command as Ask;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::error::Action;
+use tokio::time::Instant;
+
+use crate::backoff::{Backoff, GOOD_AFTER};
+use crate::error::{ErrorReport, PhoneError};
+use crate::phone::{Attachment, Phone};
+use crate::serve::now_unix_s;
+use crate::vault::{PairedHost, fill_random};
+
+/// How long the host may take to finish the step in hand.
+const DETACH_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Reaches a host. [`DialOptions`] is the one in use: gRPC, by the address.
+#[async_trait]
+pub trait Dial: Send + Sync + 'static {
+    /// A connection to the first of `addresses` that answers.
+    async fn dial(&self, addresses: &[String]) -> Result<Carrier, LinkError>;
+}
+
+#[async_trait]
+impl Dial for DialOptions {
+    async fn dial(&self, addresses: &[String]) -> Result<Carrier, LinkError> {
+        dial(addresses, self).await
+    }
+}
+
+impl Phone {
+    /// Meets the host of a pairing code, and registers the node there. Detach when done.
+    ///
+    /// When the host refuses, the phone is as before. A pairing that broke off may be tried again with the same code.
+    pub async fn pair(&self, code: &str) -> Result<(), PhoneError> {
+        let code: PairingCode = code.parse()?;
+        if code.expires_unix_s <= now_unix_s() {
+            return Err(PhoneError::PairingExpired);
+        }
+        let vault = &self.inner.vault;
+        let before = vault.host()?;
+        if before
+            .as_ref()
+            .is_some_and(|host| host.registered && host.key != code.host.0)
+        {
+            return Err(PhoneError::PairedElsewhere);
+        }
+        // On the disk before the first byte: the host may have pinned the phone when the link breaks.
+        let host = PairedHost {
+            key: code.host.0,
+            addresses: code.addresses.clone(),
+            registered: false,
+            hub_node_id: Vec::new(),
+        };
+        vault.set_host(&host)?;
+        let credentials = Credentials::Pair {
+            phone: self.link_key(),
+            code: Box::new(code),
+        };
+        match self.begin(&host, &credentials).await {
+            Ok(link) => {
+                self.stay(link);
+                Ok(())
+            }
+            Err(error) => {
+                if is_no_pairing(&error) {
+                    match before {
+                        Some(before) => vault.set_host(&before)?,
+                        None => vault.forget_host()?,
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Attaches once; from then on a link that breaks is dialled again until [`Phone::detach`].
+    pub async fn attach(&self) -> Result<(), PhoneError> {
+        let link = self.connect().await?;
+        self.stay(link);
+        Ok(())
+    }
+
+    /// Attaches and stays, whatever the network does, until `stop` is ready; then detaches cleanly.
+    ///
+    /// Fails when coming back is of no use: another process took over, or the host does not know the phone.
+    pub async fn run(&self, stop: impl Future<Output = ()>) -> Result<(), PhoneError> {
+        tokio::select! {
+            error = self.keep_attached(None) => Err(error),
+            () = stop => self.detach().await,
+        }
+    }
+
+    /// Lets the host finish the step in hand and disconnect the node's peers, then ends the link. It is no
+    /// error when there is none.
+    pub async fn detach(&self) -> Result<(), PhoneError> {
+        if let Some(task) = self.lock_supervisor().take() {
+            task.abort();
+        }
+        let left = ErrorReport {
+            code: "DETACHED".into(),
+            message: DETACHED.into(),
+        };
+        let attachment = self.inner.attachment.send_replace(Attachment::Ended(left));
+        let Attachment::Up(link) = attachment else {
+            return Ok(());
+        };
+        match tokio::time::timeout(DETACH_TIMEOUT, link.detach()).await {
+            Ok(Ok(())) | Ok(Err(LinkError::Down(_))) => Ok(()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => {
+                link.close(
+                    CloseCode::Detached,
+                    "the phone leaves without waiting any longer",
+                );
+                Ok(())
+            }
+        }
+    }
+
+    fn stay(&self, link: Link) {
+        self.publish(Attachment::Up(link.clone()));
+        let phone = self.clone();
+        let task = tokio::spawn(async move {
+            phone.keep_attached(Some(link)).await;
+        });
+        if let Some(old) = self.lock_supervisor().replace(task) {
+            old.abort();
+        }
+    }
+
+    /// Returns why there is no use in going on.
+    async fn keep_attached(&self, mut link: Option<Link>) -> PhoneError {
+        let mut backoff = Backoff::new();
+        loop {
+            let since = Instant::now();
+            let error = match self.live(link.take()).await {
+                Ok(reason) => PhoneError::Ended(reason),
+                Err(error) => error,
+            };
+            if since.elapsed() >= GOOD_AFTER {
+                backoff = Backoff::new();
+            }
+            if !is_passing(&error) {
+                self.publish(Attachment::Ended(error.report()));
+                return error;
+            }
+            let wait = backoff.next(random());
+            tracing::info!(last = %error, ?wait, "not attached, dialling again");
+            self.publish(Attachment::Down(error.to_string()));
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// One link's life: dials if there is none, and returns when it has ended.
+    async fn live(&self, link: Option<Link>) -> Result<CloseReason, PhoneError> {
+        let link = match link {
+            Some(link) => link,
+            None => self.connect().await?,
+        };
+        self.publish(Attachment::Up(link.clone()));
+        tracing::info!(node_id = %self.inner.node_id, "attached");
+        Ok(link.closed().await)
+    }
+
+    async fn connect(&self) -> Result<Link, PhoneError> {
+        let host = self.inner.vault.host()?.ok_or(PhoneError::NotPaired)?;
+        let credentials = Credentials::Attach {
+            phone: self.link_key(),
+            host: PublicKey(host.key),
+        };
+        self.begin(&host, &credentials).await
+    }
+
+    /// One attempt, up to a live link whose host knows the node.
+    async fn begin(
+        &self,
+        host: &PairedHost,
+        credentials: &Credentials,
+    ) -> Result<Link, PhoneError> {
+        let carrier = self.inner.dialer.dial(&host.addresses).await?;
+        let link = connect_over(carrier, credentials, &self.inner.peer).await?;
+        if !host.registered
+            && let Err(error) = self.register(host).await
+        {
+            // Best effort: the error that counts is the one above.
+            let _ = tokio::time::timeout(DETACH_TIMEOUT, link.detach()).await;
+            return Err(error);
+        }
+        Ok(link)
+    }
+
+    async fn register(&self, host: &PairedHost) -> Result<(), PhoneError> {
+        let birthday_height = self.inner.vault.secrets().birthday_height;
+        let register = self
+            .look(move |signer| signer.register(birthday_height))
+            .await?;
+        match self.ask_now(Ask::Register(register)).await? {
+            Reply::Registered(registered) => {
+                if registered.node_id != self.inner.node_id.serialize() {
+                    return Err(PhoneError::Foreign("a node id"));
+                }
+                let host = PairedHost {
+                    registered: true,
+                    hub_node_id: registered.hub_node_id,
+                    ..host.clone()
+                };
+                Ok(self.inner.vault.set_host(&host)?)
+            }
+            _ => Err(PhoneError::Answer("to Register")),
+        }
+    }
+
+    fn link_key(&self) -> StaticKey {
+        StaticKey::from_bytes(*self.inner.vault.secrets().link_key)
+    }
+
+    fn publish(&self, attachment: Attachment) {
+        self.inner.attachment.send_replace(attachment);
+    }
+
+    fn lock_supervisor(&self) -> std::sync::MutexGuard<'_, Option<tokio::task::JoinHandle<()>>> {
+        self.inner
+            .supervisor
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+const DETACHED: &str = "the phone has detached: start it again";
+
+/// Whether the next attempt may end better than with this.
+fn is_passing(error: &PhoneError) -> bool {
+    use CloseCode::{Replaced, UnknownOwner, Version};
+    match error {
+        PhoneError::Ended(reason) | PhoneError::Link(LinkError::Closed(reason)) => {
+            !matches!(reason.code, Replaced | UnknownOwner | Version)
+        }
+        PhoneError::Link(LinkError::UnknownCarrier(_) | LinkError::Version { .. }) => false,
+        PhoneError::Link(_) => true,
+        PhoneError::Host(error) => error.action() == Action::Retry,
+        _ => false,
+    }
+}
+
+/// Whether a pairing came to nothing for sure: the host has not pinned the phone.
+fn is_no_pairing(error: &PhoneError) -> bool {
+    use CloseCode::{PairingExpired, PairingUnknown, PairingUsed};
+    match error {
+        PhoneError::Link(LinkError::Closed(reason)) => {
+            matches!(reason.code, PairingUnknown | PairingExpired | PairingUsed)
+        }
+        PhoneError::Link(error) => matches!(
+            error,
+            LinkError::WrongHost
+                | LinkError::Handshake
+                | LinkError::Unreachable { .. }
+                | LinkError::UnknownCarrier(_)
+        ),
+        _ => false,
+    }
+}
+
+/// For the backoff only; no secret depends on it.
+fn random() -> u32 {
+    let mut bytes = [0; 4];
+    // Without randomness the waits are the shortest, which is safe.
+    let _ = fill_random(&mut bytes);
+    u32::from_be_bytes(bytes)
+}

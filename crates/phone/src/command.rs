@@ -1,0 +1,362 @@
+//! What an owner can ask of a phone, and what comes back, as values.
+//!
+//! They are what the command line prints with `--json`, and what travels over the control socket.
+//! Bytes are lower-case hex.
+
+use bitcoin::hex::DisplayHex;
+use longhand_proto::command as proto;
+use serde::{Deserialize, Serialize};
+
+use crate::input::{OnchainAmount, PeerAddress};
+
+/// One command of the owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum OwnerCommand {
+    /// The node's state.
+    Info,
+    /// What the owner has.
+    Balance,
+    /// A new address of the phone's own.
+    Address,
+    /// Opens a channel.
+    Open {
+        /// Its capacity.
+        amount_sat: u64,
+        /// The peer; the host's hub without one.
+        to: Option<PeerAddress>,
+        /// Whether the network may know of it.
+        announced: bool,
+        /// Answer when it is usable, not when it is funded.
+        wait: bool,
+    },
+    /// Makes an invoice.
+    Invoice {
+        /// 0 = any amount.
+        amount_msat: u64,
+        /// Stands in the invoice.
+        description: String,
+        /// From now.
+        expiry_s: u32,
+    },
+    /// Pays an invoice; answers when the payment has ended.
+    Pay {
+        /// The invoice.
+        bolt11: String,
+        /// For invoices without an amount.
+        amount_msat: Option<u64>,
+        /// See [`crate::input::default_max_fee_msat`] for what is taken without it.
+        max_fee_msat: Option<u64>,
+    },
+    /// Sends from the on-chain wallet.
+    SendOnchain {
+        /// Where to.
+        address: String,
+        /// How much.
+        amount: OnchainAmount,
+        /// In satoshis per 1,000 weight units; the host's estimate without one.
+        feerate_sat_per_kw: Option<u32>,
+    },
+    /// All channels.
+    Channels,
+    /// All payments.
+    Payments,
+    /// Closes a channel.
+    Close {
+        /// Hex.
+        channel_id: String,
+        /// Without the peer.
+        force: bool,
+    },
+    /// Connects the node to a peer.
+    Connect {
+        /// The peer; the host's hub without one.
+        to: Option<PeerAddress>,
+    },
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum OwnerReply {
+    /// For [`OwnerCommand::Info`].
+    Info(Info),
+    /// For [`OwnerCommand::Balance`].
+    Balance(Balance),
+    /// For [`OwnerCommand::Address`].
+    Address(OwnAddress),
+    /// For [`OwnerCommand::Open`].
+    Opened(OpenedChannel),
+    /// For [`OwnerCommand::Invoice`].
+    Invoice(Invoice),
+    /// For [`OwnerCommand::Pay`].
+    Paid(Payment),
+    /// For [`OwnerCommand::SendOnchain`].
+    Sent(SentOnchain),
+    /// For [`OwnerCommand::Channels`].
+    Channels(Channels),
+    /// For [`OwnerCommand::Payments`].
+    Payments(Payments),
+    /// For [`OwnerCommand::Close`].
+    Closing(ClosingChannel),
+    /// For [`OwnerCommand::Connect`].
+    Connected {},
+}
+
+/// The node's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Info {
+    /// The owner's node.
+    pub node_id: String,
+    /// Its chain.
+    pub network: String,
+    /// `dormant`, `waking` or `active`.
+    pub state: String,
+    /// As the node knows it.
+    pub block_height: u32,
+    /// The host's hub; empty when it has none.
+    pub hub_node_id: String,
+    /// All of them.
+    pub channels: u32,
+    /// Those that can carry a payment now.
+    pub usable_channels: u32,
+    /// Connected ones.
+    pub peers: u32,
+    /// Of the host's software.
+    pub host_version: String,
+    /// Batches that the phone has answered since the node started.
+    pub signer_batches: u64,
+    /// Operations in them.
+    pub signer_ops: u64,
+}
+
+impl From<proto::Info> for Info {
+    fn from(info: proto::Info) -> Info {
+        let stats = info.signer_stats.unwrap_or_default();
+        Info {
+            node_id: info.node_id.to_lower_hex_string(),
+            network: info.network,
+            state: info.state,
+            block_height: info.block_height,
+            hub_node_id: info.hub_node_id.to_lower_hex_string(),
+            channels: info.channels,
+            usable_channels: info.usable_channels,
+            peers: info.peers,
+            host_version: info.version,
+            signer_batches: stats.batches,
+            signer_ops: stats.ops,
+        }
+    }
+}
+
+/// What the owner has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balance {
+    /// On chain.
+    pub onchain_confirmed_sat: u64,
+    /// On chain, not in a block yet.
+    pub onchain_pending_sat: u64,
+    /// In channels.
+    pub lightning_msat: u64,
+    /// In closed channels, not swept yet.
+    pub closing_sat: u64,
+    /// How much can be received in channels.
+    pub inbound_capacity_msat: u64,
+}
+
+impl From<proto::Balance> for Balance {
+    fn from(balance: proto::Balance) -> Balance {
+        Balance {
+            onchain_confirmed_sat: balance.onchain_confirmed_sat,
+            onchain_pending_sat: balance.onchain_pending_sat,
+            lightning_msat: balance.lightning_msat,
+            closing_sat: balance.closing_sat,
+            inbound_capacity_msat: balance.inbound_capacity_msat,
+        }
+    }
+}
+
+/// An address that the phone has derived itself and seen to be the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnAddress {
+    /// To be given away.
+    pub address: String,
+    /// Its index in the account's external keychain (BIP 44).
+    pub index: u32,
+}
+
+/// A channel that is funded, or usable when that was waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenedChannel {
+    /// Hex.
+    pub channel_id: String,
+    /// `txid:vout`; empty before funding.
+    pub funding_outpoint: String,
+    /// Whether it can carry a payment now.
+    pub usable: bool,
+}
+
+/// A signed invoice, durable on the phone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invoice {
+    /// To be given to the payer.
+    pub bolt11: String,
+    /// Hex.
+    pub payment_hash: String,
+    /// 0 = any amount.
+    pub amount_msat: u64,
+    /// When it can no longer be paid.
+    pub expires_unix_s: u64,
+}
+
+/// A transaction that was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentOnchain {
+    /// Display form.
+    pub txid: String,
+    /// What it costs.
+    pub fee_sat: u64,
+}
+
+/// A channel that is being closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosingChannel {
+    /// Hex.
+    pub channel_id: String,
+    /// Empty as long as the close is negotiated.
+    pub txid: String,
+}
+
+/// All channels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Channels {
+    /// In the host's order.
+    pub channels: Vec<Channel>,
+}
+
+/// One channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Channel {
+    /// Hex.
+    pub channel_id: String,
+    /// The peer.
+    pub counterparty_node_id: String,
+    /// `txid:vout`; empty before funding.
+    pub funding_outpoint: String,
+    /// Both sides together.
+    pub capacity_sat: u64,
+    /// Can be sent now.
+    pub outbound_msat: u64,
+    /// Can be received now.
+    pub inbound_msat: u64,
+    /// The owner's.
+    pub balance_msat: u64,
+    /// Its funding is confirmed.
+    pub ready: bool,
+    /// It can carry a payment now.
+    pub usable: bool,
+    /// The owner opened it.
+    pub outbound: bool,
+    /// The network may know of it.
+    pub announced: bool,
+    /// In a word.
+    pub state: String,
+    /// In flight.
+    pub pending_htlcs: u32,
+}
+
+impl From<proto::Channel> for Channel {
+    fn from(channel: proto::Channel) -> Channel {
+        Channel {
+            channel_id: channel.channel_id.to_lower_hex_string(),
+            counterparty_node_id: channel.counterparty_node_id.to_lower_hex_string(),
+            funding_outpoint: channel.funding_outpoint,
+            capacity_sat: channel.capacity_sat,
+            outbound_msat: channel.outbound_msat,
+            inbound_msat: channel.inbound_msat,
+            balance_msat: channel.balance_msat,
+            ready: channel.ready,
+            usable: channel.usable,
+            outbound: channel.outbound,
+            announced: channel.announced,
+            state: channel.state,
+            pending_htlcs: channel.pending_htlcs,
+        }
+    }
+}
+
+/// All payments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payments {
+    /// In the host's order.
+    pub payments: Vec<Payment>,
+}
+
+/// One payment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payment {
+    /// Hex.
+    pub payment_hash: String,
+    /// Sent, not received.
+    pub outbound: bool,
+    /// Without fees.
+    pub amount_msat: u64,
+    /// Paid to those who forwarded it.
+    pub fee_msat: u64,
+    /// How it stands.
+    pub state: PaymentState,
+    /// Hex, once known: the proof of payment.
+    pub preimage: String,
+    /// When it was begun.
+    pub created_unix_s: u64,
+    /// Why it failed, for a person.
+    pub failure: String,
+}
+
+/// How a payment stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentState {
+    /// The host says something this version does not know.
+    Unknown,
+    /// Not ended.
+    Pending,
+    /// The payee has it.
+    Succeeded,
+    /// It did not reach the payee and will not.
+    Failed,
+}
+
+impl PaymentState {
+    /// In a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PaymentState::Unknown => "unknown",
+            PaymentState::Pending => "pending",
+            PaymentState::Succeeded => "succeeded",
+            PaymentState::Failed => "failed",
+        }
+    }
+}
+
+impl From<proto::Payment> for Payment {
+    fn from(payment: proto::Payment) -> Payment {
+        use proto::payment::State;
+        let state = match payment.state() {
+            State::Unknown => PaymentState::Unknown,
+            State::Pending => PaymentState::Pending,
+            State::Succeeded => PaymentState::Succeeded,
+            State::Failed => PaymentState::Failed,
+        };
+        Payment {
+            payment_hash: payment.payment_hash.to_lower_hex_string(),
+            outbound: payment.outbound,
+            amount_msat: payment.amount_msat,
+            fee_msat: payment.fee_msat,
+            state,
+            preimage: payment.preimage.to_lower_hex_string(),
+            created_unix_s: payment.created_unix_s,
+            failure: payment.failure,
+        }
+    }
+}

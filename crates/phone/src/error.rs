@@ -1,0 +1,191 @@
+//! What can go wrong on a phone, with a stable code for programs and one line for people.
+
+use longhand_link::{CloseCode, CloseReason, LinkError, PairingCodeError};
+use longhand_proto::command as proto;
+use longhand_signer::rules::Refused;
+use longhand_signer::{SeedError, SignerError};
+use serde::{Deserialize, Serialize};
+
+use crate::input::InputError;
+use crate::vault::VaultError;
+
+/// Why a phone could not do what its owner asked.
+#[derive(Debug, thiserror::Error)]
+pub enum PhoneError {
+    /// What the owner gave cannot be used. Nothing was sent and nothing changed.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The phone's directory cannot be used.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The words make no seed.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
+    /// The ledger makes no signer.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    /// The phone's own rules forbid it, such as an invoice that is not what was asked for.
+    #[error(
+        "the phone refuses ({0}): nothing was signed; if it happens again, ask who runs the host"
+    )]
+    Refused(#[from] Refused),
+    /// It is no pairing code.
+    #[error(transparent)]
+    PairingCode(#[from] PairingCodeError),
+    /// The pairing code is too old; the host was not asked.
+    #[error("the pairing code has expired: get a new one from the host")]
+    PairingExpired,
+    /// The phone belongs to another host, where it may have channels.
+    #[error("this phone is paired with another host: use another --dir for a new phone")]
+    PairedElsewhere,
+    /// There is no host yet.
+    #[error("this phone is not paired with a host: `longhand phone pair CODE` first")]
+    NotPaired,
+    /// The link does not come about, or failed.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The link was ended for good.
+    #[error("{}", ended(.0))]
+    Ended(CloseReason),
+    /// The host did not come back in time. What was sent may have been done: ask again, nothing is done twice.
+    #[error("the host cannot be reached ({last}): try again; nothing is done twice")]
+    HostAway {
+        /// What the last attempt ended with.
+        last: String,
+    },
+    /// The host said no.
+    #[error("{}", with_advice(.0))]
+    Host(proto::Error),
+    /// The host's answer is not one to the question.
+    #[error("the host's answer is not understood ({0}): use the same version on both sides")]
+    Answer(&'static str),
+    /// The host gave something out as the phone's own that is not.
+    #[error("the host gave {0} that is not this phone's: do not use it, and ask who runs the host")]
+    Foreign(&'static str),
+    /// The payment did not reach its payee, and will not.
+    #[error(
+        "the payment failed ({0}): nothing was paid; try again, or ask for another route or amount"
+    )]
+    PaymentFailed(String),
+    /// The host says the payment succeeded, but cannot prove it.
+    #[error(
+        "the host says this is paid, but its proof does not fit: ask who runs the host, and the payee"
+    )]
+    ProofInvalid,
+    /// The control socket fails.
+    #[error(
+        "the running phone cannot be reached by its control socket ({0}): restart `longhand phone run`"
+    )]
+    Control(String),
+    /// What the process that runs this phone answered, or what the link ended with some time ago.
+    #[error("{}", .0.message)]
+    Reported(ErrorReport),
+    /// A task of this process ended before its time.
+    #[error("the phone stopped ({0}): start it again")]
+    Stopped(String),
+}
+
+/// An error as it crosses the control socket, and as `--json` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorReport {
+    /// Stable, upper case.
+    pub code: String,
+    /// One line for a person: what failed, why, what to do.
+    pub message: String,
+}
+
+impl PhoneError {
+    /// Stable, upper case, for programs.
+    pub fn code(&self) -> &str {
+        match self {
+            PhoneError::Input(error) => error.code(),
+            PhoneError::Vault(error) => vault_code(error),
+            PhoneError::Seed(_) => "SEED_INVALID",
+            PhoneError::Signer(_) => "LEDGER_UNUSABLE",
+            PhoneError::Refused(_) => "SIGNER_REFUSED",
+            PhoneError::PairingCode(PairingCodeError::Version { .. }) => "PAIRING_VERSION",
+            PhoneError::PairingCode(_) => "PAIRING_MALFORMED",
+            PhoneError::PairingExpired => "PAIRING_EXPIRED",
+            PhoneError::PairedElsewhere => "PAIRED_ELSEWHERE",
+            PhoneError::NotPaired => "NOT_PAIRED",
+            PhoneError::Link(error) => link_code(error),
+            PhoneError::Ended(reason) => reason.code.as_str(),
+            PhoneError::HostAway { .. } => "HOST_AWAY",
+            PhoneError::Host(error) => &error.code,
+            PhoneError::Answer(_) => "ANSWER_MALFORMED",
+            PhoneError::Foreign(_) => "NOT_OURS",
+            PhoneError::PaymentFailed(_) => "PAYMENT_FAILED",
+            PhoneError::ProofInvalid => "PROOF_INVALID",
+            PhoneError::Control(_) => "CONTROL_FAILED",
+            PhoneError::Reported(report) => &report.code,
+            PhoneError::Stopped(_) => "STOPPED",
+        }
+    }
+
+    /// Code and line, without what lies below.
+    pub fn report(&self) -> ErrorReport {
+        let message = self.to_string().replace(['\n', '\r'], " ");
+        ErrorReport {
+            code: self.code().to_owned(),
+            message,
+        }
+    }
+}
+
+fn vault_code(error: &VaultError) -> &'static str {
+    match error {
+        VaultError::Missing(_) => "PHONE_MISSING",
+        VaultError::Exists(_) => "PHONE_EXISTS",
+        VaultError::InUse(_) => "PHONE_IN_USE",
+        VaultError::WrongPassphrase => "PASSPHRASE_WRONG",
+        VaultError::EmptyPassphrase => "PASSPHRASE_EMPTY",
+        VaultError::DamagedSeed(_) | VaultError::DamagedHost => "PHONE_DAMAGED",
+        VaultError::NoLedger | VaultError::NoHead => "LEDGER_MISSING",
+        VaultError::Damaged { .. } => "LEDGER_DAMAGED",
+        VaultError::Older { .. } => "LEDGER_OLD",
+        VaultError::NewerFormat { .. } => "PHONE_NEWER",
+        VaultError::Full => "DISK_FULL",
+        VaultError::NeedsReopening | VaultError::Io(_) => "PHONE_IO",
+    }
+}
+
+fn link_code(error: &LinkError) -> &str {
+    match error {
+        LinkError::Down(reason) | LinkError::Closed(reason) => reason.code.as_str(),
+        LinkError::Restarted => "HOST_RESTARTED",
+        LinkError::Refused { code, .. } => code,
+        LinkError::TooLarge { .. } => "TOO_LARGE",
+        LinkError::Unreachable { .. } => "HOST_UNREACHABLE",
+        LinkError::UnknownCarrier(_) => "CARRIER_UNKNOWN",
+        LinkError::Carrier(_) | LinkError::HandshakeTimeout => "HANDSHAKE_BROKEN",
+        LinkError::Handshake => "HANDSHAKE_FAILED",
+        LinkError::WrongHost => "WRONG_HOST",
+        LinkError::Version { .. } => "VERSION",
+        LinkError::Protocol(_) => "PROTOCOL",
+        _ => "LINK_FAILED",
+    }
+}
+
+fn ended(reason: &CloseReason) -> String {
+    match reason.code {
+        CloseCode::Replaced => {
+            "another process attached with this phone's keys, and the newest wins: stop one of the two".into()
+        }
+        CloseCode::UnknownOwner => {
+            "the host does not know this phone: pair again with a new code".into()
+        }
+        _ => format!("the host ended the link: {reason}"),
+    }
+}
+
+fn with_advice(error: &proto::Error) -> String {
+    use proto::error::Action;
+    let advice = match error.action() {
+        Action::Unspecified => return error.message.clone(),
+        Action::WaitForPhone => "wait until the phone is attached",
+        Action::FixInput => "change what was asked",
+        Action::Retry => "try again",
+        Action::GiveUp => "it cannot be done",
+    };
+    format!("{}; {advice}", error.message)
+}

@@ -1,0 +1,372 @@
+//! Checks of what the owner typed or scanned, before anything is recorded or sent.
+//!
+//! All are functions of their arguments, the time included. What only the host can know, such as
+//! whether the balance suffices, is the host's answer.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bitcoin::address::NetworkUnchecked;
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::{Address, Amount, Network};
+use lightning_invoice::{Bolt11Invoice, Bolt11SemanticError, ParseOrSemanticError};
+use serde::{Deserialize, Serialize};
+
+/// The least that LDK opens a channel with, in satoshis.
+pub const MIN_CHANNEL_SAT: u64 = 1_000;
+
+/// Seconds that an invoice is valid for when nothing else is said (BOLT 11).
+pub const DEFAULT_EXPIRY_S: u32 = 3_600;
+
+/// The longest description that fits a BOLT 11 field, in bytes.
+pub const MAX_DESCRIPTION_BYTES: usize = 639;
+
+/// Without another limit a payment may cost this many msat and [`DEFAULT_FEE_PERCENT`] of its amount.
+pub const DEFAULT_FEE_MSAT: u64 = 50_000;
+
+/// See [`DEFAULT_FEE_MSAT`].
+pub const DEFAULT_FEE_PERCENT: u64 = 1;
+
+/// All bitcoin there will ever be (`Amount::MAX_MONEY`), in msat.
+const MAX_MONEY_MSAT: u64 = 21_000_000 * 100_000_000 * 1_000;
+
+/// What the owner wants to pay, and may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedPayment {
+    /// The invoice as it goes to the host.
+    pub bolt11: String,
+    /// Its payment hash.
+    pub payment_hash: [u8; 32],
+    /// What is paid, without fees.
+    pub amount_msat: u64,
+    /// True when the invoice leaves the amount to the payer.
+    pub amount_is_open: bool,
+    /// The most that routing may cost.
+    pub max_fee_msat: u64,
+    /// When the invoice expires.
+    pub expires_unix_s: u64,
+}
+
+/// Reads a BOLT 11 invoice and sees whether it can be paid: its network, its expiry at `now_unix_s`,
+/// that it is not the payer's own, and an amount from either the invoice or the owner.
+pub fn check_payment(
+    bolt11: &str,
+    amount_msat: Option<u64>,
+    max_fee_msat: Option<u64>,
+    network: Network,
+    own_node_id: &PublicKey,
+    now_unix_s: u64,
+) -> Result<CheckedPayment, InputError> {
+    let bolt11 = bolt11.trim();
+    let bolt11 = strip_scheme(bolt11);
+    let invoice: Bolt11Invoice = bolt11.parse().map_err(malformed_invoice)?;
+    if invoice.network() != network {
+        return Err(InputError::InvoiceNetwork {
+            found: invoice.network(),
+            expected: network,
+        });
+    }
+    if invoice.get_payee_pub_key() == *own_node_id {
+        return Err(InputError::OwnInvoice);
+    }
+    let expires_unix_s = invoice
+        .duration_since_epoch()
+        .checked_add(invoice.expiry_time())
+        .map_or(u64::MAX, |expiry| expiry.as_secs());
+    if expires_unix_s <= now_unix_s {
+        return Err(InputError::InvoiceExpired {
+            seconds: now_unix_s - expires_unix_s,
+        });
+    }
+    let (amount_msat, amount_is_open) = match (invoice.amount_milli_satoshis(), amount_msat) {
+        (Some(0), _) | (_, Some(0)) => return Err(InputError::AmountZero),
+        (Some(stated), Some(given)) if stated != given => {
+            return Err(InputError::AmountDiffers { stated, given });
+        }
+        (Some(stated), _) => (stated, false),
+        (None, Some(given)) => (given, true),
+        (None, None) => return Err(InputError::AmountMissing),
+    };
+    if amount_msat > MAX_MONEY_MSAT {
+        return Err(InputError::AmountTooLarge);
+    }
+    Ok(CheckedPayment {
+        bolt11: bolt11.to_owned(),
+        payment_hash: invoice.payment_hash().0,
+        amount_msat,
+        amount_is_open,
+        max_fee_msat: max_fee_msat.unwrap_or_else(|| default_max_fee_msat(amount_msat)),
+        expires_unix_s,
+    })
+}
+
+/// See [`DEFAULT_FEE_MSAT`].
+pub fn default_max_fee_msat(amount_msat: u64) -> u64 {
+    (amount_msat / 100)
+        .saturating_mul(DEFAULT_FEE_PERCENT)
+        .saturating_add(DEFAULT_FEE_MSAT)
+}
+
+fn strip_scheme(text: &str) -> &str {
+    match text.split_at_checked("lightning:".len()) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("lightning:") => rest,
+        _ => text,
+    }
+}
+
+fn malformed_invoice(error: ParseOrSemanticError) -> InputError {
+    let reason = match &error {
+        ParseOrSemanticError::SemanticError(Bolt11SemanticError::InvalidSignature) => {
+            "its signature is wrong".to_owned()
+        }
+        ParseOrSemanticError::SemanticError(Bolt11SemanticError::InvalidFeatures) => {
+            "it needs features that are not known here".to_owned()
+        }
+        other => other.to_string().replace('\n', " "),
+    };
+    InputError::InvoiceMalformed(reason)
+}
+
+/// What an invoice asks for; 0 = any amount.
+pub fn check_invoice_request(
+    amount_msat: u64,
+    description: &str,
+    expiry_s: u32,
+) -> Result<(), InputError> {
+    if amount_msat > MAX_MONEY_MSAT {
+        return Err(InputError::AmountTooLarge);
+    }
+    if description.len() > MAX_DESCRIPTION_BYTES {
+        return Err(InputError::DescriptionTooLong {
+            bytes: description.len(),
+        });
+    }
+    if expiry_s == 0 {
+        return Err(InputError::ExpiryZero);
+    }
+    Ok(())
+}
+
+/// How much to send on chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnchainAmount {
+    /// This many satoshis.
+    Sat(u64),
+    /// All there is, less the fee.
+    All,
+}
+
+impl FromStr for OnchainAmount {
+    type Err = String;
+    fn from_str(text: &str) -> Result<OnchainAmount, String> {
+        match text {
+            "all" => Ok(OnchainAmount::All),
+            sat => sat
+                .parse()
+                .map(OnchainAmount::Sat)
+                .map_err(|_| "a number of satoshis, or `all`".into()),
+        }
+    }
+}
+
+/// Reads an address of `network` and sees that an output to it would not be dust.
+pub fn check_onchain(
+    address: &str,
+    amount: OnchainAmount,
+    network: Network,
+) -> Result<Address, InputError> {
+    let address = address
+        .trim()
+        .parse::<Address<NetworkUnchecked>>()
+        .map_err(|_| InputError::AddressMalformed)?
+        .require_network(network)
+        .map_err(|_| InputError::AddressNetwork { expected: network })?;
+    if let OnchainAmount::Sat(sat) = amount {
+        let least = address.script_pubkey().minimal_non_dust().to_sat();
+        check_sat(sat)?;
+        if sat < least {
+            return Err(InputError::AmountDust { least_sat: least });
+        }
+    }
+    Ok(address)
+}
+
+/// A channel's capacity.
+pub fn check_channel(amount_sat: u64) -> Result<(), InputError> {
+    check_sat(amount_sat)?;
+    if amount_sat < MIN_CHANNEL_SAT {
+        return Err(InputError::ChannelTooSmall);
+    }
+    Ok(())
+}
+
+fn check_sat(sat: u64) -> Result<(), InputError> {
+    match sat {
+        0 => Err(InputError::AmountZero),
+        _ if sat > Amount::MAX_MONEY.to_sat() => Err(InputError::AmountTooLarge),
+        _ => Ok(()),
+    }
+}
+
+/// A peer and where it is: `NODE_ID@HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PeerAddress {
+    /// The peer's node id.
+    pub node_id: PublicKey,
+    /// `host:port`.
+    pub address: String,
+}
+
+impl FromStr for PeerAddress {
+    type Err = InputError;
+    fn from_str(text: &str) -> Result<PeerAddress, InputError> {
+        let (node_id, address) = text
+            .trim()
+            .split_once('@')
+            .ok_or(InputError::PeerMalformed)?;
+        let node_id = node_id.parse().map_err(|_| InputError::PeerMalformed)?;
+        let (host, port) = address.rsplit_once(':').ok_or(InputError::PeerMalformed)?;
+        match port.parse::<u16>() {
+            Ok(1..) if !host.is_empty() && !host.contains(char::is_whitespace) => Ok(PeerAddress {
+                node_id,
+                address: address.to_owned(),
+            }),
+            _ => Err(InputError::PeerMalformed),
+        }
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.node_id, self.address)
+    }
+}
+
+impl TryFrom<String> for PeerAddress {
+    type Error = InputError;
+    fn try_from(text: String) -> Result<PeerAddress, InputError> {
+        text.parse()
+    }
+}
+
+impl From<PeerAddress> for String {
+    fn from(peer: PeerAddress) -> String {
+        peer.to_string()
+    }
+}
+
+/// Reads 32 bytes in hex: a channel id.
+pub fn check_channel_id(text: &str) -> Result<[u8; 32], InputError> {
+    bitcoin::hex::FromHex::from_hex(text.trim()).map_err(|_| InputError::ChannelIdMalformed)
+}
+
+/// What the owner gave cannot be used. Nothing was sent and nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InputError {
+    /// It is no BOLT 11 invoice.
+    #[error("this is not an invoice that can be read ({0}): copy it again, all of it")]
+    InvoiceMalformed(String),
+    /// It is to be paid on another chain.
+    #[error("the invoice is for {found}, this phone is on {expected}: ask for another one")]
+    InvoiceNetwork {
+        /// The invoice's.
+        found: Network,
+        /// The phone's.
+        expected: Network,
+    },
+    /// Its time is over.
+    #[error("the invoice expired {seconds} s ago: ask for a new one")]
+    InvoiceExpired {
+        /// Since then.
+        seconds: u64,
+    },
+    /// The payer would be the payee.
+    #[error("the invoice is this phone's own: there is nothing to pay")]
+    OwnInvoice,
+    /// The payment has succeeded before.
+    #[error("the invoice is paid already: ask for a new one to pay again")]
+    AlreadyPaid,
+    /// Neither the invoice nor the owner says how much.
+    #[error("the invoice leaves the amount open: say how much with --amount-msat")]
+    AmountMissing,
+    /// Nothing, or less, cannot be sent.
+    #[error("the amount is zero: give a larger one")]
+    AmountZero,
+    /// The invoice says otherwise.
+    #[error("the invoice asks for {stated} msat, not {given}: leave the amount out")]
+    AmountDiffers {
+        /// By the invoice, in msat.
+        stated: u64,
+        /// By the owner, in msat.
+        given: u64,
+    },
+    /// There are not so many bitcoin.
+    #[error("the amount is larger than all bitcoin: look at the unit")]
+    AmountTooLarge,
+    /// No node would pass the transaction on.
+    #[error("the amount is dust: send at least {least_sat} sat to this address")]
+    AmountDust {
+        /// For this address.
+        least_sat: u64,
+    },
+    /// No node would open it.
+    #[error("the channel is too small: give at least {MIN_CHANNEL_SAT} sat")]
+    ChannelTooSmall,
+    /// It does not fit the invoice.
+    #[error(
+        "the description has {bytes} bytes, an invoice holds {MAX_DESCRIPTION_BYTES}: shorten it"
+    )]
+    DescriptionTooLong {
+        /// As given.
+        bytes: usize,
+    },
+    /// It would be expired at once.
+    #[error("an invoice that expires at once cannot be paid: give a longer --expiry")]
+    ExpiryZero,
+    /// It is no address.
+    #[error("this is not a bitcoin address: copy it again, all of it")]
+    AddressMalformed,
+    /// It is another chain's.
+    #[error("the address is not one of {expected}: ask for one of that network")]
+    AddressNetwork {
+        /// The phone's.
+        expected: Network,
+    },
+    /// It is no peer.
+    #[error("this is not a peer: write it as NODE_ID@HOST:PORT")]
+    PeerMalformed,
+    /// No peer was named, and there is no default.
+    #[error("the host has no hub: name a peer as NODE_ID@HOST:PORT")]
+    NoHub,
+    /// It is no channel id.
+    #[error("this is not a channel id: take the 64 digits that `channels` shows")]
+    ChannelIdMalformed,
+}
+
+impl InputError {
+    /// Stable, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            InputError::InvoiceMalformed(_) => "INVOICE_MALFORMED",
+            InputError::InvoiceNetwork { .. } => "INVOICE_NETWORK",
+            InputError::InvoiceExpired { .. } => "INVOICE_EXPIRED",
+            InputError::OwnInvoice => "INVOICE_OWN",
+            InputError::AlreadyPaid => "ALREADY_PAID",
+            InputError::AmountMissing => "AMOUNT_MISSING",
+            InputError::AmountZero => "AMOUNT_ZERO",
+            InputError::AmountDiffers { .. } => "AMOUNT_DIFFERS",
+            InputError::AmountTooLarge => "AMOUNT_TOO_LARGE",
+            InputError::AmountDust { .. } => "AMOUNT_DUST",
+            InputError::ChannelTooSmall => "CHANNEL_TOO_SMALL",
+            InputError::DescriptionTooLong { .. } => "DESCRIPTION_TOO_LONG",
+            InputError::ExpiryZero => "EXPIRY_ZERO",
+            InputError::AddressMalformed => "ADDRESS_MALFORMED",
+            InputError::AddressNetwork { .. } => "ADDRESS_NETWORK",
+            InputError::PeerMalformed => "PEER_MALFORMED",
+            InputError::NoHub => "NO_HUB",
+            InputError::ChannelIdMalformed => "CHANNEL_ID_MALFORMED",
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! The owner's commands. What can be checked on the phone is checked before anything is sent, and what the owner
+//! means is on record before the host hears of it.
+
+use std::time::Duration;
+
+use bitcoin::Address;
+use bitcoin::hashes::{Hash, sha256};
+use bitcoin::hex::DisplayHex;
+use bitcoin::secp256k1::PublicKey;
+use longhand_proto::command as proto;
+use longhand_proto::command::command::Command as Ask;
+use longhand_proto::command::command_reply::Reply;
+use longhand_signer::{ChannelIntent, InvoiceRequest, Keychain};
+
+use crate::command::*;
+use crate::error::PhoneError;
+use crate::input::{
+    CheckedPayment, InputError, OnchainAmount, PeerAddress, check_channel, check_channel_id,
+    check_invoice_request, check_onchain, check_payment,
+};
+use crate::phone::{PATIENCE, Phone};
+use crate::serve::now_unix_s;
+use crate::vault::fill_random;
+
+/// Between two questions to a host that answers that a payment has not ended.
+const PENDING_PAUSE: Duration = Duration::from_secs(1);
+
+/// On chain a transaction may cost this, or [`ONCHAIN_FEE_PERCENT`] of its amount.
+const ONCHAIN_FEE_SAT: u64 = 20_000;
+const ONCHAIN_FEE_PERCENT: u64 = 5;
+/// Or what a transaction of this weight costs at the fee rate that the owner gave.
+const ONCHAIN_FEE_KW: u64 = 10;
+
+/// Takes one kind of reply; anything else is no answer to the question.
+macro_rules! expect_reply {
+    ($reply:expr, $kind:ident) => {
+        match $reply {
+            Reply::$kind(reply) => Ok(reply),
+            _ => Err(PhoneError::Answer(concat!(
+                "no ",
+                stringify!($kind),
+                " in it"
+            ))),
+        }
+    };
+}
+
+impl Phone {
+    /// Carries out any command, for the command line and the control socket.
+    pub async fn execute(&self, command: OwnerCommand) -> Result<OwnerReply, PhoneError> {
+        use OwnerCommand as C;
+        Ok(match command {
+            C::Info => OwnerReply::Info(self.info().await?),
+            C::Balance => OwnerReply::Balance(self.balance().await?),
+            C::Address => OwnerReply::Address(self.address().await?),
+            C::Open {
+                amount_sat,
+                to,
+                announced,
+                wait,
+            } => OwnerReply::Opened(self.open(amount_sat, to, announced, wait).await?),
+            C::Invoice {
+                amount_msat,
+                description,
+                expiry_s,
+            } => OwnerReply::Invoice(self.invoice(amount_msat, &description, expiry_s).await?),
+            C::Pay {
+                bolt11,
+                amount_msat,
+                max_fee_msat,
+            } => OwnerReply::Paid(self.pay(&bolt11, amount_msat, max_fee_msat).await?),
+            C::SendOnchain {
+                address,
+                amount,
+                feerate_sat_per_kw,
+            } => OwnerReply::Sent(
+                self.send_onchain(&address, amount, feerate_sat_per_kw)
+                    .await?,
+            ),
+            C::Channels => OwnerReply::Channels(self.channels().await?),
+            C::Payments => OwnerReply::Payments(self.payments().await?),
+            C::Close { channel_id, force } => {
+                OwnerReply::Closing(self.close(&channel_id, force).await?)
+            }
+            C::Connect { to } => {
+                self.connect_peer(to).await?;
+                OwnerReply::Connected {}
+            }
+        })
+    }
+
+    /// The node's state. Fails with [`PhoneError::Foreign`] when the host runs another node for this phone.
+    pub async fn info(&self) -> Result<Info, PhoneError> {
+        let info = expect_reply!(self.command(Ask::GetInfo(proto::GetInfo {})).await?, Info)?;
+        if info.node_id != self.inner.node_id.serialize() {
+            return Err(PhoneError::Foreign("a node id"));
+        }
+        Ok(info.into())
+    }
+
+    /// What the owner has.
+    pub async fn balance(&self) -> Result<Balance, PhoneError> {
+        let reply = self.command(Ask::GetBalance(proto::GetBalance {})).await?;
+        Ok(expect_reply!(reply, Balance)?.into())
+    }
+
+    /// A new address, which the phone has derived itself. Fails with [`PhoneError::Foreign`] when the host's is another.
+    pub async fn address(&self) -> Result<OwnAddress, PhoneError> {
+        let reply = self.command(Ask::NewAddress(proto::NewAddress {})).await?;
+        let given = expect_reply!(reply, Address)?;
+        let own = match Keychain::try_from(given.keychain) {
+            Ok(keychain) => {
+                self.look(move |signer| signer.own_script(keychain, given.index))
+                    .await?
+            }
+            Err(_) => None,
+        };
+        let own = own.and_then(|script| Address::from_script(&script, self.network()).ok());
+        match own {
+            Some(own) if own.to_string() == given.address => Ok(OwnAddress {
+                address: given.address,
+                index: given.index,
+            }),
+            _ => Err(PhoneError::Foreign("an address")),
+        }
+    }
+
+    /// Opens a channel of `amount_sat` to a peer, or to the host's hub. Returns when it is funded; with `wait`, when
+    /// it is usable.
+    pub async fn open(
+        &self,
+        amount_sat: u64,
+        to: Option<PeerAddress>,
+        announced: bool,
+        wait: bool,
+    ) -> Result<OpenedChannel, PhoneError> {
+        check_channel(amount_sat)?;
+        let (counterparty, address) = match to {
+            Some(peer) => (peer.node_id, peer.address),
+            None => (self.hub().await?, String::new()),
+        };
+        let id = random_id()?;
+        let intent = ChannelIntent::Open {
+            id: id.clone(),
+            counterparty_node_id: counterparty,
+            amount_sat,
+        };
+        self.call(move |signer| signer.add_channel_intent(intent, now_unix_s()))
+            .await?;
+        let open = proto::OpenChannel {
+            id: id.clone(),
+            counterparty_node_id: counterparty.serialize().to_vec(),
+            address,
+            amount_sat,
+            announced,
+        };
+        let opened = expect_reply!(self.command(Ask::OpenChannel(open)).await?, OpenedChannel)?;
+        let mut opened = OpenedChannel {
+            channel_id: opened.channel_id.to_lower_hex_string(),
+            funding_outpoint: opened.funding_outpoint,
+            usable: false,
+        };
+        if wait {
+            let awaited = self
+                .ask(Ask::AwaitChannel(proto::AwaitChannel { id }), None)
+                .await?;
+            let channel = expect_reply!(awaited, Channel)?;
+            opened.channel_id = channel.channel_id.to_lower_hex_string();
+            opened.funding_outpoint = channel.funding_outpoint;
+            opened.usable = channel.usable;
+        }
+        Ok(opened)
+    }
+
+    /// Makes an invoice over `amount_msat`, 0 = any amount. Its preimage is made here and stays here until it is paid.
+    pub async fn invoice(
+        &self,
+        amount_msat: u64,
+        description: &str,
+        expiry_s: u32,
+    ) -> Result<Invoice, PhoneError> {
+        check_invoice_request(amount_msat, description, expiry_s)?;
+        let mut entropy = [0; 32];
+        fill_random(&mut entropy).map_err(crate::vault::VaultError::from)?;
+        let payment_hash = self
+            .call(move |signer| signer.new_payment(amount_msat, entropy, now_unix_s()))
+            .await?;
+        let asked = InvoiceRequest {
+            payment_hash,
+            amount_msat,
+            description: description.to_owned(),
+            expiry_s,
+        };
+        let create = proto::CreateInvoice {
+            payment_hash: payment_hash.to_vec(),
+            amount_msat,
+            description: description.to_owned(),
+            expiry_s,
+        };
+        let reply = self.command(Ask::CreateInvoice(create)).await?;
+        let unsigned = expect_reply!(reply, UnsignedInvoice)?;
+        let invoice = self
+            .call(move |signer| signer.finish_invoice(&unsigned, &asked, now_unix_s()))
+            .await?;
+        Ok(Invoice {
+            bolt11: invoice.to_string(),
+            payment_hash: payment_hash.to_lower_hex_string(),
+            amount_msat,
+            expires_unix_s: invoice
+                .duration_since_epoch()
+                .saturating_add(invoice.expiry_time())
+                .as_secs(),
+        })
+    }
+
+    /// Pays an invoice and returns when it is paid, with the proof checked. Fails with [`PhoneError::PaymentFailed`] when
+    /// it is not and will not be.
+    ///
+    /// Until then it waits, through links that break. Dropped before, the payment goes on: pay the same invoice again to
+    /// wait for its end.
+    pub async fn pay(
+        &self,
+        bolt11: &str,
+        amount_msat: Option<u64>,
+        max_fee_msat: Option<u64>,
+    ) -> Result<Payment, PhoneError> {
+        let now = now_unix_s();
+        let network = self.network();
+        let payment = check_payment(
+            bolt11,
+            amount_msat,
+            max_fee_msat,
+            network,
+            &self.inner.node_id,
+            now,
+        )?;
+        let hash = payment.payment_hash;
+        let (is_own, was_tried) = self
+            .look(move |signer| {
+                let is_own = signer
+                    .payments()
+                    .any(|payment| payment.payment_hash == hash);
+                let was_tried = signer.intents().any(|intent| intent.payment_hash == hash);
+                (is_own, was_tried)
+            })
+            .await?;
+        if is_own {
+            return Err(InputError::OwnInvoice.into());
+        }
+        let known = if was_tried {
+            self.outbound_payment(&hash).await?
+        } else {
+            None
+        };
+        let paid = match known.map(|payment| payment.state) {
+            Some(PaymentState::Succeeded) => return Err(InputError::AlreadyPaid.into()),
+            Some(PaymentState::Pending) => self.await_payment(&hash).await?,
+            _ => self.begin_payment(payment).await?,
+        };
+        self.finish_payment(&hash, paid).await
+    }
+
+    async fn begin_payment(&self, payment: CheckedPayment) -> Result<Payment, PhoneError> {
+        let CheckedPayment {
+            payment_hash,
+            amount_msat,
+            max_fee_msat,
+            expires_unix_s,
+            ..
+        } = payment;
+        self.call(move |signer| {
+            let now = now_unix_s();
+            signer.add_intent(payment_hash, amount_msat, max_fee_msat, expires_unix_s, now)
+        })
+        .await?;
+        let pay = proto::Pay {
+            bolt11: payment.bolt11,
+            amount_msat: if payment.amount_is_open {
+                amount_msat
+            } else {
+                0
+            },
+            max_fee_msat,
+        };
+        Ok(expect_reply!(self.ask(Ask::Pay(pay), None).await?, Payment)?.into())
+    }
+
+    /// Waits as long as it takes, and looks at the proof.
+    async fn finish_payment(
+        &self,
+        hash: &[u8; 32],
+        mut payment: Payment,
+    ) -> Result<Payment, PhoneError> {
+        loop {
+            if payment.payment_hash != hash.to_lower_hex_string() {
+                return Err(PhoneError::Answer("it is about another payment"));
+            }
+            match payment.state {
+                PaymentState::Succeeded if proves(&payment.preimage, hash) => return Ok(payment),
+                PaymentState::Succeeded => return Err(PhoneError::ProofInvalid),
+                PaymentState::Failed => return Err(PhoneError::PaymentFailed(payment.failure)),
+                PaymentState::Unknown => {
+                    return Err(PhoneError::Answer("a payment in no known state"));
+                }
+                PaymentState::Pending => payment = self.await_payment(hash).await?,
+            }
+            if payment.state == PaymentState::Pending {
+                tokio::time::sleep(PENDING_PAUSE).await;
+            }
+        }
+    }
+
+    async fn await_payment(&self, hash: &[u8; 32]) -> Result<Payment, PhoneError> {
+        let wait = Ask::AwaitPayment(proto::AwaitPayment {
+            payment_hash: hash.to_vec(),
+        });
+        Ok(expect_reply!(self.ask(wait, None).await?, Payment)?.into())
+    }
+
+    async fn outbound_payment(&self, hash: &[u8; 32]) -> Result<Option<Payment>, PhoneError> {
+        let hash = hash.to_lower_hex_string();
+        let mut payments = self.payments().await?.payments.into_iter();
+        Ok(payments.find(|payment| payment.outbound && payment.payment_hash == hash))
+    }
+
+    /// Sends from the on-chain wallet.
+    pub async fn send_onchain(
+        &self,
+        address: &str,
+        amount: OnchainAmount,
+        feerate_sat_per_kw: Option<u32>,
+    ) -> Result<SentOnchain, PhoneError> {
+        let address = check_onchain(address, amount, self.network())?.to_string();
+        let (amount_sat, all) = match amount {
+            OnchainAmount::Sat(sat) => (sat, false),
+            OnchainAmount::All => (0, true),
+        };
+        let feerate_sat_per_kw = feerate_sat_per_kw.unwrap_or(0);
+        let max_fee_sat = ONCHAIN_FEE_SAT
+            .max(amount_sat / 100 * ONCHAIN_FEE_PERCENT)
+            .max(ONCHAIN_FEE_KW * u64::from(feerate_sat_per_kw));
+        let id = random_id()?;
+        let (intent_id, to) = (id.clone(), address.clone());
+        self.call(move |signer| {
+            signer.add_onchain_intent(&intent_id, &to, amount_sat, max_fee_sat, now_unix_s())
+        })
+        .await?;
+        let send = proto::SendOnchain {
+            id,
+            address,
+            amount_sat,
+            all,
+            feerate_sat_per_kw,
+        };
+        let sent = expect_reply!(self.command(Ask::SendOnchain(send)).await?, SentOnchain)?;
+        Ok(SentOnchain {
+            txid: sent.txid,
+            fee_sat: sent.fee_sat,
+        })
+    }
+
+    /// All channels.
+    pub async fn channels(&self) -> Result<Channels, PhoneError> {
+        let reply = self
+            .command(Ask::ListChannels(proto::ListChannels {}))
+            .await?;
+        let channels = expect_reply!(reply, Channels)?.channels;
+        Ok(Channels {
+            channels: channels.into_iter().map(Channel::from).collect(),
+        })
+    }
+
+    /// All payments.
+    pub async fn payments(&self) -> Result<Payments, PhoneError> {
+        let reply = self
+            .command(Ask::ListPayments(proto::ListPayments {}))
+            .await?;
+        let payments = expect_reply!(reply, Payments)?.payments;
+        Ok(Payments {
+            payments: payments.into_iter().map(Payment::from).collect(),
+        })
+    }
+
+    /// Closes a channel (64 hex digits) together with the peer, or without it by `force`.
+    pub async fn close(&self, channel_id: &str, force: bool) -> Result<ClosingChannel, PhoneError> {
+        let channel_id = check_channel_id(channel_id)?.to_vec();
+        let intent = ChannelIntent::Close {
+            channel_id: channel_id.clone(),
+            force,
+        };
+        self.call(move |signer| signer.add_channel_intent(intent, now_unix_s()))
+            .await?;
+        let close = proto::CloseChannel {
+            channel_id: channel_id.clone(),
+            force,
+        };
+        let reply = self.command(Ask::CloseChannel(close)).await?;
+        let closing = expect_reply!(reply, ClosingChannel)?;
+        Ok(ClosingChannel {
+            channel_id: channel_id.to_lower_hex_string(),
+            txid: closing.txid,
+        })
+    }
+
+    /// Connects the node to a peer, or to the host's hub.
+    pub async fn connect_peer(&self, to: Option<PeerAddress>) -> Result<(), PhoneError> {
+        let connect = match to {
+            Some(peer) => proto::ConnectPeer {
+                node_id: peer.node_id.serialize().to_vec(),
+                address: peer.address,
+            },
+            None => proto::ConnectPeer {
+                node_id: self.hub().await?.serialize().to_vec(),
+                address: String::new(),
+            },
+        };
+        let reply = self.command(Ask::ConnectPeer(connect)).await?;
+        expect_reply!(reply, PeerConnected).map(drop)
+    }
+
+    /// The hub that the host named when the phone registered, or names now.
+    async fn hub(&self) -> Result<PublicKey, PhoneError> {
+        let registered = self
+            .inner
+            .vault
+            .host()?
+            .map(|host| host.hub_node_id)
+            .unwrap_or_default();
+        let hub = match registered.is_empty() {
+            true => {
+                let reply = self.command(Ask::GetInfo(proto::GetInfo {})).await?;
+                expect_reply!(reply, Info)?.hub_node_id
+            }
+            false => registered,
+        };
+        if hub.is_empty() {
+            return Err(InputError::NoHub.into());
+        }
+        PublicKey::from_slice(&hub).map_err(|_| PhoneError::Answer("the hub's node id is none"))
+    }
+
+    async fn command(&self, command: Ask) -> Result<Reply, PhoneError> {
+        self.ask(command, Some(PATIENCE)).await
+    }
+}
+
+/// Whether `preimage` in hex is the one of `hash`.
+fn proves(preimage: &str, hash: &[u8; 32]) -> bool {
+    let preimage: Result<[u8; 32], _> = bitcoin::hex::FromHex::from_hex(preimage);
+    preimage.is_ok_and(|preimage| sha256::Hash::hash(&preimage).to_byte_array() == *hash)
+}
+
+/// Names a command, so that it is done once however often it is sent.
+fn random_id() -> Result<Vec<u8>, PhoneError> {
+    let mut id = vec![0; 16];
+    fill_random(&mut id).map_err(crate::vault::VaultError::from)?;
+    Ok(id)
+}

@@ -1,0 +1,199 @@
+//! The handle on a phone, and how it asks its host.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bitcoin::Network;
+use bitcoin::secp256k1::PublicKey;
+use longhand_link::{Config, Link, LinkError, Peer, Side};
+use longhand_proto::command::command::Command as Ask;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::{Command, CommandReply};
+use longhand_signer::rules::Refused;
+use longhand_signer::{Recorded, Signer};
+use prost::Message;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::attach::Dial;
+use crate::error::{ErrorReport, PhoneError};
+use crate::keeper::Keeper;
+use crate::serve::{SIGNER, serve};
+use crate::vault::Vault;
+
+/// How long a command waits for a link that broke to come back.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The kind of request that a host answers.
+const COMMAND: &str = "command";
+
+/// A phone: its vault, its signer, and its side of the link. Clones are handles on the same one.
+///
+/// It answers its node whenever it is attached. Detach before the last handle is dropped: an attached phone stays.
+#[derive(Clone)]
+pub struct Phone {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) node_id: PublicKey,
+    pub(crate) peer: Peer,
+    pub(crate) dialer: Box<dyn Dial>,
+    pub(crate) attachment: watch::Sender<Attachment>,
+    /// Dials again when a link breaks.
+    pub(crate) supervisor: Mutex<Option<JoinHandle<()>>>,
+    server: JoinHandle<()>,
+}
+
+/// Where the phone stands with its host.
+#[derive(Clone)]
+pub(crate) enum Attachment {
+    /// No link now; why, for a person.
+    Down(String),
+    Up(Link),
+    /// No link any more, and none will be dialled.
+    Ended(ErrorReport),
+}
+
+impl Phone {
+    /// The phone of an opened vault. Reads the ledger; sends nothing. Must be called inside a tokio runtime.
+    pub fn new(vault: Vault, dialer: impl Dial) -> Result<Phone, PhoneError> {
+        let vault = Arc::new(vault);
+        let keeper = Arc::new(Keeper::open(Arc::clone(&vault))?);
+        let node_id = keeper.look(|signer| signer.keys().node_id())?;
+        let agent = concat!("longhand-phone/", env!("CARGO_PKG_VERSION"));
+        let (peer, requests) = Peer::new(Side::Phone, Config::new(agent, &[SIGNER]))?;
+        let server = tokio::spawn(serve(requests, Arc::clone(&keeper), peer.clone()));
+        let inner = Inner {
+            vault,
+            keeper,
+            node_id,
+            peer,
+            dialer: Box::new(dialer),
+            attachment: watch::Sender::new(Attachment::Down("not attached yet".into())),
+            supervisor: Mutex::new(None),
+            server,
+        };
+        Ok(Phone {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The node's id, by the phone's own keys.
+    pub fn node_id(&self) -> PublicKey {
+        self.inner.node_id
+    }
+
+    /// The chain the phone was made for.
+    pub fn network(&self) -> Network {
+        self.inner.keeper.network()
+    }
+
+    /// The phone's directory and what is in it.
+    pub fn vault(&self) -> &Vault {
+        &self.inner.vault
+    }
+
+    /// Asks the host; across a link that breaks, asks again. Every command may be asked twice.
+    ///
+    /// Without a link it waits for one for `patience`; for ever without that.
+    pub(crate) async fn ask(
+        &self,
+        command: Ask,
+        patience: Option<Duration>,
+    ) -> Result<Reply, PhoneError> {
+        let mut attachment = self.inner.attachment.subscribe();
+        loop {
+            wait_for_link(&mut attachment, patience).await?;
+            match self.ask_now(command.clone()).await {
+                Err(PhoneError::Link(LinkError::Down(reason))) => {
+                    tracing::info!(%reason, "the link broke before the answer");
+                    // It ends when the phone does, and then there is nothing to wait for.
+                    let _ = attachment.changed().await;
+                }
+                Err(PhoneError::Link(LinkError::Restarted)) => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Asks the host once.
+    pub(crate) async fn ask_now(&self, command: Ask) -> Result<Reply, PhoneError> {
+        let command = Command {
+            command: Some(command),
+        }
+        .encode_to_vec();
+        let answer = self.inner.peer.request(COMMAND, command).await?;
+        match CommandReply::decode(answer.as_slice())
+            .ok()
+            .and_then(|answer| answer.reply)
+        {
+            Some(Reply::Error(error)) => Err(PhoneError::Host(error)),
+            Some(reply) => Ok(reply),
+            None => Err(PhoneError::Answer("it cannot be read")),
+        }
+    }
+
+    /// Lets `call` change the signer's state, durably, before it returns.
+    pub(crate) async fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut Signer) -> Result<Recorded<T>, Refused> + Send + 'static,
+    ) -> Result<T, PhoneError> {
+        let keeper = Arc::clone(&self.inner.keeper);
+        blocking(move || keeper.call(call)).await
+    }
+
+    /// Lets `look` see the signer.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Signer) -> T + Send + 'static,
+    ) -> Result<T, PhoneError> {
+        let keeper = Arc::clone(&self.inner.keeper);
+        blocking(move || keeper.look(look)).await
+    }
+}
+
+async fn wait_for_link(
+    attachment: &mut watch::Receiver<Attachment>,
+    patience: Option<Duration>,
+) -> Result<(), PhoneError> {
+    let settled = attachment.wait_for(|now| !matches!(now, Attachment::Down(_)));
+    let settled = async { settled.await.map(|now| now.clone()) };
+    let settled = match patience {
+        Some(patience) => tokio::time::timeout(patience, settled).await.ok(),
+        None => Some(settled.await),
+    };
+    match settled {
+        Some(Ok(Attachment::Up(_))) => Ok(()),
+        Some(Ok(Attachment::Ended(report))) => Err(PhoneError::Reported(report)),
+        _ => match &*attachment.borrow() {
+            Attachment::Down(last) => Err(PhoneError::HostAway { last: last.clone() }),
+            _ => Err(PhoneError::HostAway {
+                last: "the link broke".into(),
+            }),
+        },
+    }
+}
+
+/// Runs what writes to the disk where that does not hold up the link.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PhoneError> + Send + 'static,
+) -> Result<T, PhoneError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| PhoneError::Stopped(error.to_string()))?
+}
+
+impl fmt::Debug for Phone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Phone({})", self.inner.node_id)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}

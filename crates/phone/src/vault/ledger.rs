@@ -1,0 +1,343 @@
+//! The ledger: an append-only file of what the signer has signed, revoked and approved.
+//!
+//! ```text
+//! file   = magic(8) first(u64) entry*
+//! entry  = length(u32) !length(u32) nonce(24) ciphertext(length - 24)
+//! inside = (length(u32) record)*
+//! ```
+//! Integers are big-endian. An entry holds the records of one reply, so they become durable
+//! together. Entries are numbered for ever, also across compactions: `first` is the number of a
+//! file's first entry, and each entry is bound to `first` and its own number as associated data.
+//! It can be neither moved nor left out, but for the newest ones: for those a second file,
+//! [`Head`], knows how many entries there have been.
+//!
+//! A crash may leave an entry that was not written whole. Its reply never left, so it is cut off
+//! when the file is opened; the length stands there twice, so that damage in the middle of the
+//! file is not taken for such an end. All else that does not read back is an error.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use zeroize::{Zeroize, Zeroizing};
+
+use super::head::Head;
+use super::seal::{OVERHEAD, Sealer};
+use super::{VaultError, sync_dir};
+
+const MAGIC: &[u8; 8] = b"LHLEDG\0\x01";
+const HEADER_BYTES: u64 = 16;
+const LENGTH_BYTES: usize = 8;
+
+const NAME: &str = "ledger";
+const NEW_NAME: &str = "ledger.new";
+
+/// Below this the file is not worth compacting.
+const COMPACT_FROM_BYTES: u64 = 1 << 20;
+
+/// What the ledger needs of its file. `File` is the one in use; tests put a full disk here.
+pub(crate) trait Medium: Send {
+    /// Writes at the end of what was written.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Returns when all that was written is on the disk.
+    fn sync(&mut self) -> io::Result<()>;
+    /// Cuts the file to `length` bytes and goes on there.
+    fn cut(&mut self, length: u64) -> io::Result<()>;
+}
+
+impl Medium for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.set_len(length)?;
+        self.seek(SeekFrom::Start(length)).map(drop)
+    }
+}
+
+/// Records of one phone, as the signer gave them. They are secret, and wiped after use.
+pub(crate) type Records = Vec<Zeroizing<Vec<u8>>>;
+
+/// The open ledger. The vault's lock sees to it that there is one.
+pub(crate) struct Ledger {
+    dir: PathBuf,
+    sealer: Sealer,
+    file: Box<dyn Medium>,
+    head: Head,
+    /// Number of the file's first entry.
+    first: u64,
+    /// Number of the entry that comes next.
+    next: u64,
+    /// Length of the file up to there.
+    length: u64,
+    /// Length after the last compaction.
+    compacted_length: u64,
+    /// A write has failed: what is on the disk has to be read again.
+    failed: bool,
+}
+
+impl Ledger {
+    /// An empty ledger and its head, in a new vault.
+    pub(crate) fn create(dir: &Path, sealer: &Sealer) -> Result<(), VaultError> {
+        write_beside(dir, &header(0))?;
+        put_in_place(dir)?;
+        Head::create(dir, sealer)
+    }
+
+    /// Reads and checks the whole ledger; cuts off an entry that a crash left unfinished.
+    pub(crate) fn open(dir: &Path, sealer: Sealer) -> Result<(Ledger, Records), VaultError> {
+        remove_if_there(&dir.join(NEW_NAME))?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(dir.join(NAME))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let mut head = Head::open(dir, &sealer)?;
+
+        let first = read_header(&bytes)?;
+        let found = read_entries(&bytes, first, &sealer)?;
+        if found.next < head.entries() {
+            return Err(VaultError::Older {
+                found: found.next,
+                expected: head.entries(),
+            });
+        }
+        if found.length < bytes.len() as u64 {
+            tracing::warn!(
+                entry = found.next,
+                "cut off an unfinished entry of the ledger"
+            );
+            file.set_len(found.length)?;
+            file.sync_data()?;
+        }
+        file.seek(SeekFrom::Start(found.length))?;
+        head.raise(&sealer, found.next)?;
+        head.sync()?;
+        let ledger = Ledger {
+            dir: dir.to_owned(),
+            sealer,
+            file: Box::new(file),
+            head,
+            first,
+            next: found.next,
+            length: found.length,
+            compacted_length: 0,
+            failed: false,
+        };
+        Ok((ledger, found.records))
+    }
+
+    /// Makes `records` durable together. When this fails none of them is on record and the ledger takes
+    /// nothing more: open it again.
+    pub(crate) fn append(&mut self, records: &[Zeroizing<Vec<u8>>]) -> Result<(), VaultError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        if self.failed {
+            return Err(VaultError::NeedsReopening);
+        }
+        let entry = seal_entry(&self.sealer, self.first, self.next, records)?;
+        if let Err(error) = self.file.append(&entry).and_then(|()| self.file.sync()) {
+            self.failed = true;
+            // The reply will not leave, so nobody has heard of the entry: it may go.
+            if let Err(cut) = self.file.cut(self.length).and_then(|()| self.file.sync()) {
+                tracing::warn!(%cut, "a failed write could not be taken back; the next start will");
+            }
+            return Err(error.into());
+        }
+        self.length += entry.len() as u64;
+        self.next += 1;
+        self.raise_head()
+    }
+
+    /// True when a snapshot would take much less room than the history.
+    pub(crate) fn wants_compaction(&self) -> bool {
+        self.length > COMPACT_FROM_BYTES.max(4 * self.compacted_length)
+    }
+
+    /// Puts a new file with `snapshot` alone in place of the history. When this fails before the new file
+    /// is in place, the old one stays in use and nothing is lost.
+    pub(crate) fn compact(&mut self, snapshot: &[Zeroizing<Vec<u8>>]) -> Result<(), VaultError> {
+        if self.failed {
+            return Err(VaultError::NeedsReopening);
+        }
+        let mut bytes = header(self.next);
+        bytes.extend(seal_entry(&self.sealer, self.next, self.next, snapshot)?);
+        let file = write_beside(&self.dir, &bytes)?;
+        // From the rename on, the file in hand is no longer the ledger.
+        let placed = put_in_place(&self.dir);
+        self.failed |= placed.is_err();
+        placed?;
+        self.file = Box::new(file);
+        self.first = self.next;
+        self.next += 1;
+        self.length = bytes.len() as u64;
+        self.compacted_length = self.length;
+        self.raise_head()
+    }
+
+    /// Entries there have been, with those of earlier files.
+    pub(crate) fn entries(&self) -> u64 {
+        self.next
+    }
+
+    fn raise_head(&mut self) -> Result<(), VaultError> {
+        let raised = self.head.raise(&self.sealer, self.next);
+        self.failed |= raised.is_err();
+        raised
+    }
+
+    #[cfg(test)]
+    pub(crate) fn replace_medium(&mut self, medium: Box<dyn Medium>) {
+        self.file = medium;
+    }
+}
+
+struct Found {
+    records: Records,
+    next: u64,
+    length: u64,
+}
+
+/// Reads entries up to the end, or up to one that was not written whole.
+fn read_entries(bytes: &[u8], first: u64, sealer: &Sealer) -> Result<Found, VaultError> {
+    let mut found = Found {
+        records: Vec::new(),
+        next: first,
+        length: HEADER_BYTES,
+    };
+    let mut rest = bytes.get(HEADER_BYTES as usize..).unwrap_or_default();
+    loop {
+        let entry = found.next;
+        let Some((lengths, after)) = rest.split_first_chunk::<LENGTH_BYTES>() else {
+            return Ok(found);
+        };
+        let [a, b, c, d, e, f, g, h] = *lengths;
+        let length = u32::from_be_bytes([a, b, c, d]);
+        if length != !u32::from_be_bytes([e, f, g, h]) || (length as usize) < OVERHEAD {
+            // Some filesystems leave zeros where a write had made room and did not come to an end.
+            return if rest.iter().all(|byte| *byte == 0) {
+                Ok(found)
+            } else {
+                Err(VaultError::Damaged { entry })
+            };
+        }
+        let Some((sealed, after)) = after.split_at_checked(length as usize) else {
+            return Ok(found);
+        };
+        let inside = sealer
+            .open(&place(first, entry), sealed)
+            .map_err(|_| VaultError::Damaged { entry })?;
+        split_records(&inside, &mut found.records).ok_or(VaultError::Damaged { entry })?;
+        found.next += 1;
+        found.length += (LENGTH_BYTES + sealed.len()) as u64;
+        rest = after;
+    }
+}
+
+fn split_records(mut inside: &[u8], records: &mut Records) -> Option<()> {
+    while !inside.is_empty() {
+        let (length, rest) = inside.split_first_chunk::<4>()?;
+        let (record, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        records.push(Zeroizing::new(record.to_vec()));
+        inside = rest;
+    }
+    Some(())
+}
+
+fn seal_entry(
+    sealer: &Sealer,
+    first: u64,
+    number: u64,
+    records: &[Zeroizing<Vec<u8>>],
+) -> io::Result<Vec<u8>> {
+    let too_long = |_| io::Error::other("a record is too long");
+    let size = records.iter().map(|record| record.len() + 4).sum();
+    let mut inside = Zeroizing::new(Vec::with_capacity(size));
+    for record in records {
+        let length = u32::try_from(record.len()).map_err(too_long)?;
+        inside.extend_from_slice(&length.to_be_bytes());
+        inside.extend_from_slice(record);
+    }
+    let sealed = sealer.seal(&place(first, number), &inside)?;
+    inside.zeroize();
+    let length = u32::try_from(sealed.len()).map_err(too_long)?;
+    Ok([
+        &length.to_be_bytes(),
+        &(!length).to_be_bytes(),
+        sealed.as_slice(),
+    ]
+    .concat())
+}
+
+/// Where an entry belongs: the only place where it opens.
+fn place(first: u64, number: u64) -> Vec<u8> {
+    [
+        MAGIC.as_slice(),
+        &first.to_be_bytes(),
+        &number.to_be_bytes(),
+    ]
+    .concat()
+}
+
+pub(super) fn header(first: u64) -> Vec<u8> {
+    [MAGIC.as_slice(), &first.to_be_bytes()].concat()
+}
+
+fn read_header(bytes: &[u8]) -> Result<u64, VaultError> {
+    let (magic, rest) = bytes.split_first_chunk::<8>().ok_or(VaultError::NoLedger)?;
+    if magic[..7] != MAGIC[..7] {
+        return Err(VaultError::NoLedger);
+    }
+    if magic[7] != MAGIC[7] {
+        return Err(VaultError::NewerFormat {
+            found: magic[7],
+            known: MAGIC[7],
+        });
+    }
+    let (first, _) = rest.split_first_chunk::<8>().ok_or(VaultError::NoLedger)?;
+    Ok(u64::from_be_bytes(*first))
+}
+
+/// Writes a whole ledger file beside the one in use, durably.
+fn write_beside(dir: &Path, bytes: &[u8]) -> Result<File, VaultError> {
+    let new = dir.join(NEW_NAME);
+    let written = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        Ok(file)
+    })();
+    written.map_err(|error: io::Error| {
+        // Best effort: it is removed at the next start too.
+        let _ = std::fs::remove_file(&new);
+        error.into()
+    })
+}
+
+fn put_in_place(dir: &Path) -> io::Result<()> {
+    std::fs::rename(dir.join(NEW_NAME), dir.join(NAME))?;
+    sync_dir(dir)
+}
+
+/// True when the directory holds a ledger with something in it.
+pub(super) fn has_entries(dir: &Path) -> bool {
+    std::fs::metadata(dir.join(NAME)).is_ok_and(|file| file.len() > HEADER_BYTES)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

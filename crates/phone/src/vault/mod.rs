@@ -1,0 +1,280 @@
+//! The phone's directory: what has to outlive the process, and nobody else may read.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `seed.age` | the words, the data key and the link's key, under the passphrase ([`secrets`]) |
+//! | `ledger` | what the signer has signed, revoked and approved, under the data key ([`ledger`]) |
+//! | `ledger.head` | how much of it there must be ([`head`]) |
+//! | `host` | the host the phone is paired with, under the data key |
+//! | `lock` | locked by the one process that may use the rest |
+//! | `control.sock` | the way into a running `longhand phone run` (not this module's) |
+//!
+//! All are readable by their owner only. Nothing here knows what a record means.
+
+mod head;
+pub(crate) mod ledger;
+mod seal;
+mod secrets;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use ledger::{Ledger, Records};
+use seal::Sealer;
+pub(crate) use seal::fill_random;
+
+pub use secrets::Secrets;
+
+const SEED_NAME: &str = "seed.age";
+const HOST_NAME: &str = "host";
+const HOST_PLACE: &[u8] = b"longhand paired host 1";
+const LOCK_NAME: &str = "lock";
+
+/// A passphrase in memory; wiped when dropped.
+pub type Passphrase = age::secrecy::SecretString;
+
+/// The host a phone belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairedHost {
+    /// The host's static key, pinned at pairing.
+    pub key: [u8; 32],
+    /// Where it can be reached, in the order to try.
+    pub addresses: Vec<String>,
+    /// The host has acknowledged the phone's `Register`.
+    pub registered: bool,
+    /// The host's hub as it said then, 33 bytes; empty when it has none.
+    pub hub_node_id: Vec<u8>,
+}
+
+/// An opened vault; no other process can open it as long as this lives.
+pub struct Vault {
+    dir: PathBuf,
+    secrets: Secrets,
+    sealer: Sealer,
+    _lock: File,
+}
+
+impl Vault {
+    /// Makes `dir` a vault with `secrets`, under `passphrase`.
+    ///
+    /// `work_factor` is scrypt's log2(N); `None` takes about a second on this machine.
+    /// Fails when there is a vault already.
+    pub fn create(
+        dir: &Path,
+        secrets: Secrets,
+        passphrase: &Passphrase,
+        work_factor: Option<u8>,
+    ) -> Result<Vault, VaultError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let lock = lock(dir)?;
+        if dir.join(SEED_NAME).exists() || ledger::has_entries(dir) {
+            return Err(VaultError::Exists(dir.to_owned()));
+        }
+        let sealed = secrets.encrypt(passphrase, work_factor)?;
+        let sealer = Sealer::new(&secrets.data_key);
+        Ledger::create(dir, &sealer)?;
+        // The seed comes last: without it there is no vault, and creation can begin anew.
+        replace(dir, SEED_NAME, &sealed)?;
+        Ok(Vault {
+            dir: dir.to_owned(),
+            secrets,
+            sealer,
+            _lock: lock,
+        })
+    }
+
+    /// Locks and opens the vault in `dir`.
+    pub fn open(dir: &Path, passphrase: &Passphrase) -> Result<Vault, VaultError> {
+        let sealed = match std::fs::read(dir.join(SEED_NAME)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(VaultError::Missing(dir.to_owned()));
+            }
+            read => read?,
+        };
+        let lock = lock(dir)?;
+        let secrets = Secrets::decrypt(&sealed, passphrase)?;
+        let sealer = Sealer::new(&secrets.data_key);
+        Ok(Vault {
+            dir: dir.to_owned(),
+            secrets,
+            sealer,
+            _lock: lock,
+        })
+    }
+
+    /// Reads the ledger and opens it for writing.
+    pub(crate) fn ledger(&self) -> Result<(Ledger, Records), VaultError> {
+        Ledger::open(&self.dir, self.sealer.clone())
+    }
+
+    /// What `seed.age` holds.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// The vault's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The host the phone is paired with, if it is.
+    pub fn host(&self) -> Result<Option<PairedHost>, VaultError> {
+        let sealed = match std::fs::read(self.dir.join(HOST_NAME)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read?,
+        };
+        let plain = self
+            .sealer
+            .open(HOST_PLACE, &sealed)
+            .map_err(|_| VaultError::DamagedHost)?;
+        serde_json::from_slice(&plain)
+            .map(Some)
+            .map_err(|_| VaultError::DamagedHost)
+    }
+
+    /// Forgets the host, for a pairing that the host refused.
+    pub fn forget_host(&self) -> Result<(), VaultError> {
+        std::fs::remove_file(self.dir.join(HOST_NAME))?;
+        Ok(sync_dir(&self.dir)?)
+    }
+
+    /// Remembers the host the phone is paired with.
+    pub fn set_host(&self, host: &PairedHost) -> Result<(), VaultError> {
+        let plain = serde_json::to_vec(host).map_err(io::Error::other)?;
+        replace(&self.dir, HOST_NAME, &self.sealer.seal(HOST_PLACE, &plain)?)
+    }
+}
+
+/// True when `dir` holds a vault.
+pub fn exists(dir: &Path) -> bool {
+    dir.join(SEED_NAME).exists()
+}
+
+fn lock(dir: &Path) -> Result<File, VaultError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(dir.join(LOCK_NAME))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(VaultError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// Writes a file whole or not at all, durably.
+fn replace(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), VaultError> {
+    let new = dir.join(format!("{name}.new"));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&new, dir.join(name))?;
+    Ok(sync_dir(dir)?)
+}
+
+/// Makes renames and new names in `dir` durable.
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Fresh random bytes for a key.
+pub(crate) fn random_key() -> Result<Zeroizing<[u8; 32]>, VaultError> {
+    let mut key = Zeroizing::new([0; 32]);
+    fill_random(key.as_mut_slice())?;
+    Ok(key)
+}
+
+/// Why the phone's directory could not be used. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// There is no vault.
+    #[error("there is no phone in {0}: make one with `longhand phone new` or `restore`")]
+    Missing(PathBuf),
+    /// There is one already.
+    #[error("there is a phone in {0} already: choose another directory with --dir")]
+    Exists(PathBuf),
+    /// Another process has it open.
+    #[error("the phone in {0} is in use by another process: stop that one first")]
+    InUse(PathBuf),
+    /// The passphrase does not open it.
+    #[error("the passphrase is wrong: try again")]
+    WrongPassphrase,
+    /// Nothing was given as passphrase.
+    #[error("the passphrase is empty: choose one, it protects the seed")]
+    EmptyPassphrase,
+    /// `seed.age` cannot be read.
+    #[error("seed.age is damaged ({0}): restore the phone from its words")]
+    DamagedSeed(&'static str),
+    /// `host` cannot be read.
+    #[error("the file `host` is damaged: remove it and pair again with a new code")]
+    DamagedHost,
+    /// `ledger` is missing, or another program's.
+    #[error("the file `ledger` is missing or none: put it back; without it nothing can be signed")]
+    NoLedger,
+    /// `ledger.head` is missing or damaged.
+    #[error(
+        "the file `ledger.head` is missing or damaged: put it back; without it an old ledger cannot be told"
+    )]
+    NoHead,
+    /// An entry is neither whole nor the unfinished last one.
+    #[error(
+        "the ledger is damaged at entry {entry}: put the newest copy back; nothing is signed until then"
+    )]
+    Damaged {
+        /// Number of the entry, counted from 0 over the phone's whole life.
+        entry: u64,
+    },
+    /// It is a copy from an earlier day: signing by it could lose money.
+    #[error(
+        "the ledger is an old copy (it has {found} entries, there were {expected}): put the newest one back"
+    )]
+    Older {
+        /// Entries up to the end of the file.
+        found: u64,
+        /// Entries there must be.
+        expected: u64,
+    },
+    /// A newer Longhand wrote it.
+    #[error(
+        "the phone was written by a newer Longhand (format {found}, known up to {known}): use that one"
+    )]
+    NewerFormat {
+        /// Version in the file.
+        found: u8,
+        /// Newest version known.
+        known: u8,
+    },
+    /// The disk is full.
+    #[error("the disk is full: free some space; nothing was signed")]
+    Full,
+    /// A write failed before; what is on the disk has to be read again.
+    #[error("the ledger could not be written before: start the phone again")]
+    NeedsReopening,
+    /// Anything else that the system says.
+    #[error("the phone's files cannot be used ({0}): check the directory and the disk")]
+    Io(#[source] io::Error),
+}
+
+impl From<io::Error> for VaultError {
+    fn from(error: io::Error) -> VaultError {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => VaultError::Full,
+            _ => VaultError::Io(error),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What `seed.age` holds: an age file (scrypt recipient) around a few lines of text.
+//!
+//! Anybody with the passphrase and the `age` tool can read it; it says for itself what the
+//! words are, so the owner does not need Longhand to leave.
+
+use bitcoin::Network;
+use bitcoin::hex::{DisplayHex, FromHex};
+use zeroize::Zeroizing;
+
+use super::{Passphrase, VaultError, random_key};
+use age::secrecy::ExposeSecret;
+
+const FIRST_LINE: &str = "longhand phone 1";
+
+/// Files with more work than this are refused (2^22: some ten seconds and 4 GiB).
+const MAX_WORK_FACTOR: u8 = 22;
+
+/// The phone's secrets. All are wiped when dropped.
+pub struct Secrets {
+    /// The chain the phone was made for; it signs for no other.
+    pub network: Network,
+    /// BIP 39 words, English, one space between them.
+    pub mnemonic: Zeroizing<String>,
+    /// Height at or below which the wallet can have no history; 0 = made new.
+    pub birthday_height: u32,
+    /// Encrypts the ledger.
+    pub data_key: Zeroizing<[u8; 32]>,
+    /// The phone's static key in the link's Noise handshakes.
+    pub link_key: Zeroizing<[u8; 32]>,
+}
+
+impl Secrets {
+    /// Fresh keys beside the given words, which the caller has checked.
+    pub fn new(
+        network: Network,
+        mnemonic: Zeroizing<String>,
+        birthday_height: u32,
+    ) -> Result<Secrets, VaultError> {
+        let (data_key, link_key) = (random_key()?, random_key()?);
+        Ok(Secrets {
+            network,
+            mnemonic,
+            birthday_height,
+            data_key,
+            link_key,
+        })
+    }
+
+    pub(super) fn encrypt(
+        &self,
+        passphrase: &Passphrase,
+        work_factor: Option<u8>,
+    ) -> Result<Vec<u8>, VaultError> {
+        if passphrase.expose_secret().is_empty() {
+            return Err(VaultError::EmptyPassphrase);
+        }
+        let mut recipient = age::scrypt::Recipient::new(passphrase.clone());
+        if let Some(factor) = work_factor {
+            recipient.set_work_factor(factor.clamp(1, MAX_WORK_FACTOR));
+        }
+        age::encrypt(&recipient, self.to_text().as_bytes())
+            .map_err(|error| std::io::Error::other(error).into())
+    }
+
+    pub(super) fn decrypt(sealed: &[u8], passphrase: &Passphrase) -> Result<Secrets, VaultError> {
+        use age::DecryptError as E;
+        let mut identity = age::scrypt::Identity::new(passphrase.clone());
+        identity.set_max_work_factor(MAX_WORK_FACTOR);
+        let text = age::decrypt(&identity, sealed).map(Zeroizing::new);
+        let text = text.map_err(|error| match error {
+            E::DecryptionFailed | E::KeyDecryptionFailed => VaultError::WrongPassphrase,
+            E::Io(error) if error.kind() != std::io::ErrorKind::InvalidData => error.into(),
+            E::ExcessiveWork { .. } => VaultError::DamagedSeed("it asks for too much work"),
+            E::UnknownFormat => VaultError::DamagedSeed("not an age file that is known"),
+            E::NoMatchingKeys => VaultError::DamagedSeed("not encrypted by a passphrase"),
+            _ => VaultError::DamagedSeed("it was changed or cut short"),
+        })?;
+        let text = std::str::from_utf8(&text).map_err(|_| VaultError::DamagedSeed("not text"))?;
+        Secrets::from_text(text)
+    }
+
+    fn to_text(&self) -> Zeroizing<String> {
+        let data_key = Zeroizing::new(self.data_key.to_lower_hex_string());
+        let link_key = Zeroizing::new(self.link_key.to_lower_hex_string());
+        Zeroizing::new(format!(
+            "{FIRST_LINE}\nnetwork: {}\nbirthday-height: {}\nmnemonic: {}\ndata-key: {}\nlink-key: {}\n",
+            self.network, self.birthday_height, *self.mnemonic, *data_key, *link_key,
+        ))
+    }
+
+    fn from_text(text: &str) -> Result<Secrets, VaultError> {
+        if text.lines().next() != Some(FIRST_LINE) {
+            return Err(VaultError::DamagedSeed("its first line is not known"));
+        }
+        let field = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+                .ok_or(VaultError::DamagedSeed("a line is missing"))
+        };
+        let malformed = VaultError::DamagedSeed("a line cannot be read");
+        let key = |name: &str| match <[u8; 32]>::from_hex(field(name)?) {
+            Ok(key) => Ok(Zeroizing::new(key)),
+            Err(_) => Err(VaultError::DamagedSeed("a key cannot be read")),
+        };
+        let (Ok(network), Ok(birthday_height)) =
+            (field("network")?.parse(), field("birthday-height")?.parse())
+        else {
+            return Err(malformed);
+        };
+        Ok(Secrets {
+            network,
+            mnemonic: Zeroizing::new(field("mnemonic")?.to_owned()),
+            birthday_height,
+            data_key: key("data-key")?,
+            link_key: key("link-key")?,
+        })
+    }
+}

@@ -1,0 +1,386 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::sync::{Arc, Mutex};
+
+use super::*;
+
+const WORDS: &str = "abandon abandon abandon abandon abandon abandon abandon abandon abandon \
+                     abandon abandon about";
+
+fn passphrase(text: &str) -> Passphrase {
+    text.to_owned().into()
+}
+
+fn secrets() -> Secrets {
+    Secrets::new(bitcoin::Network::Regtest, WORDS.to_owned().into(), 7).unwrap()
+}
+
+/// A vault whose passphrase is "right"; the least work, so that tests do not wait.
+fn new_vault() -> (tempfile::TempDir, Vault) {
+    let dir = tempfile::tempdir().unwrap();
+    let vault = Vault::create(dir.path(), secrets(), &passphrase("right"), Some(1)).unwrap();
+    (dir, vault)
+}
+
+fn reopen(dir: &tempfile::TempDir) -> Result<(Vault, Ledger, Vec<Vec<u8>>), VaultError> {
+    let vault = Vault::open(dir.path(), &passphrase("right"))?;
+    let (ledger, records) = vault.ledger()?;
+    let records = records.iter().map(|record| record.to_vec()).collect();
+    Ok((vault, ledger, records))
+}
+
+fn records(texts: &[&str]) -> Records {
+    texts
+        .iter()
+        .map(|text| Zeroizing::new(text.as_bytes().to_vec()))
+        .collect()
+}
+
+/// A vault with the entries [a b] and [c], closed.
+fn written_vault() -> tempfile::TempDir {
+    let (dir, vault) = new_vault();
+    let (mut ledger, none) = vault.ledger().unwrap();
+    assert!(none.is_empty());
+    ledger.append(&records(&["a", "b"])).unwrap();
+    ledger.append(&records(&["c"])).unwrap();
+    dir
+}
+
+fn expect_error(dir: &tempfile::TempDir) -> VaultError {
+    reopen(dir).err().expect("the vault must not open")
+}
+
+#[test]
+fn what_was_written_is_read_back_in_order() {
+    let dir = written_vault();
+    let (vault, _, found) = reopen(&dir).unwrap();
+    assert_eq!(found, [b"a", b"b", b"c"]);
+    assert_eq!(*vault.secrets().mnemonic, WORDS);
+    assert_eq!(vault.secrets().network, bitcoin::Network::Regtest);
+    assert_eq!(vault.secrets().birthday_height, 7);
+}
+
+#[test]
+fn a_wrong_passphrase_is_told_as_such() {
+    let (dir, vault) = new_vault();
+    drop(vault);
+    let error = Vault::open(dir.path(), &passphrase("wrong")).err().unwrap();
+    assert!(matches!(error, VaultError::WrongPassphrase), "{error}");
+}
+
+#[test]
+fn an_empty_passphrase_makes_no_vault() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = Vault::create(dir.path(), secrets(), &passphrase(""), Some(1))
+        .err()
+        .unwrap();
+    assert!(matches!(error, VaultError::EmptyPassphrase), "{error}");
+    assert!(!exists(dir.path()));
+}
+
+#[test]
+fn a_vault_is_not_made_over_another() {
+    let (dir, vault) = new_vault();
+    drop(vault);
+    let again = Vault::create(dir.path(), secrets(), &passphrase("right"), Some(1));
+    assert!(matches!(again.err().unwrap(), VaultError::Exists(_)));
+}
+
+#[test]
+fn a_lost_seed_file_does_not_make_room_for_a_new_vault() {
+    let dir = written_vault();
+    std::fs::remove_file(dir.path().join(SEED_NAME)).unwrap();
+    let again = Vault::create(dir.path(), secrets(), &passphrase("right"), Some(1));
+    assert!(matches!(again.err().unwrap(), VaultError::Exists(_)));
+}
+
+#[test]
+fn a_directory_without_a_vault_is_told_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(expect_error(&dir), VaultError::Missing(_)));
+}
+
+#[test]
+fn every_changed_byte_of_the_seed_file_is_noticed() {
+    let (dir, vault) = new_vault();
+    drop(vault);
+    let path = dir.path().join(SEED_NAME);
+    let whole = std::fs::read(&path).unwrap();
+    for at in 0..whole.len() {
+        let mut changed = whole.clone();
+        changed[at] ^= 1;
+        // A changed work factor may cost minutes before it is seen to be wrong; the MAC covers it.
+        if String::from_utf8_lossy(&changed).lines().nth(1)
+            != String::from_utf8_lossy(&whole).lines().nth(1)
+        {
+            continue;
+        }
+        std::fs::write(&path, changed).unwrap();
+        assert!(
+            Vault::open(dir.path(), &passphrase("right")).is_err(),
+            "byte {at}"
+        );
+    }
+}
+
+#[test]
+fn one_vault_is_open_once() {
+    let (dir, vault) = new_vault();
+    assert!(matches!(expect_error(&dir), VaultError::InUse(_)));
+    drop(vault);
+    reopen(&dir).unwrap();
+}
+
+#[test]
+fn files_are_for_their_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let (dir, vault) = new_vault();
+    vault.set_host(&host()).unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", entry.file_name());
+    }
+}
+
+#[test]
+fn nothing_secret_stands_in_the_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let vault = Vault::create(dir.path(), secrets(), &passphrase("right"), Some(1)).unwrap();
+    let (mut ledger, _) = vault.ledger().unwrap();
+    ledger.append(&records(&["a very secret record"])).unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(!text.contains("secret record") && !text.contains("abandon"));
+    }
+}
+
+#[test]
+fn an_unfinished_last_entry_is_cut_off_wherever_it_ends() {
+    let dir = written_vault();
+    let path = dir.path().join("ledger");
+    let whole = std::fs::read(&path).unwrap();
+    let head = std::fs::read(dir.path().join("ledger.head")).unwrap();
+    let (vault, mut ledger, _) = reopen(&dir).unwrap();
+    ledger.append(&records(&["never answered"])).unwrap();
+    drop((vault, ledger));
+    let longer = std::fs::read(&path).unwrap();
+
+    for end in whole.len()..longer.len() {
+        std::fs::write(&path, &longer[..end]).unwrap();
+        // The head is written after the entry: at the crash it did not count it yet.
+        std::fs::write(dir.path().join("ledger.head"), &head).unwrap();
+        let (_vault, _ledger, found) = reopen(&dir).unwrap();
+        assert_eq!(found, [b"a", b"b", b"c"], "cut at {end}");
+        assert_eq!(std::fs::read(&path).unwrap(), whole, "cut at {end}");
+    }
+}
+
+#[test]
+fn zeros_after_the_last_entry_are_an_unfinished_one() {
+    let dir = written_vault();
+    let path = dir.path().join("ledger");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, [whole.as_slice(), &[0; 100]].concat()).unwrap();
+    let (_vault, _ledger, found) = reopen(&dir).unwrap();
+    assert_eq!(found.len(), 3);
+    assert_eq!(std::fs::read(&path).unwrap(), whole);
+}
+
+#[test]
+fn every_flipped_bit_of_the_ledger_is_noticed() {
+    let dir = written_vault();
+    let path = dir.path().join("ledger");
+    let whole = std::fs::read(&path).unwrap();
+    let vault = Vault::open(dir.path(), &passphrase("right")).unwrap();
+    for at in 0..whole.len() {
+        for bit in 0..8 {
+            let mut changed = whole.clone();
+            changed[at] ^= 1 << bit;
+            std::fs::write(&path, changed).unwrap();
+            assert!(vault.ledger().is_err(), "bit {bit} of byte {at}");
+        }
+    }
+    std::fs::write(&path, whole).unwrap();
+    vault.ledger().unwrap();
+}
+
+#[test]
+fn an_older_ledger_is_refused() {
+    let dir = written_vault();
+    let path = dir.path().join("ledger");
+    let old = std::fs::read(&path).unwrap();
+    let (vault, mut ledger, _) = reopen(&dir).unwrap();
+    ledger.append(&records(&["d"])).unwrap();
+    drop((vault, ledger));
+    let new = std::fs::read(&path).unwrap();
+
+    std::fs::write(&path, old).unwrap();
+    assert!(matches!(
+        expect_error(&dir),
+        VaultError::Older {
+            found: 2,
+            expected: 3
+        }
+    ));
+    std::fs::write(&path, new).unwrap();
+    assert_eq!(reopen(&dir).unwrap().2.len(), 4);
+}
+
+#[test]
+fn entries_cut_off_at_their_border_are_missed() {
+    let dir = written_vault();
+    std::fs::write(dir.path().join("ledger"), super::ledger::header(0)).unwrap();
+    assert!(matches!(
+        expect_error(&dir),
+        VaultError::Older {
+            found: 0,
+            expected: 2
+        }
+    ));
+}
+
+#[test]
+fn without_its_head_a_ledger_is_not_trusted() {
+    let dir = written_vault();
+    std::fs::remove_file(dir.path().join("ledger.head")).unwrap();
+    assert!(matches!(expect_error(&dir), VaultError::NoHead));
+}
+
+#[test]
+fn one_torn_slot_of_the_head_leaves_the_other() {
+    let dir = written_vault();
+    let path = dir.path().join("ledger.head");
+    let whole = std::fs::read(&path).unwrap();
+    for slot in [0, 64] {
+        let mut torn = whole.clone();
+        torn[slot..slot + 20].fill(0);
+        std::fs::write(&path, torn).unwrap();
+        assert_eq!(reopen(&dir).unwrap().2.len(), 3, "slot at {slot}");
+    }
+}
+
+#[test]
+fn a_ledger_of_a_newer_format_is_told_as_such() {
+    let dir = written_vault();
+    let path = dir.path().join("ledger");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[7] = 9;
+    std::fs::write(&path, bytes).unwrap();
+    assert!(matches!(
+        expect_error(&dir),
+        VaultError::NewerFormat { found: 9, known: 1 }
+    ));
+}
+
+#[test]
+fn a_compacted_ledger_holds_the_snapshot_and_goes_on() {
+    let dir = written_vault();
+    let old = std::fs::read(dir.path().join("ledger")).unwrap();
+    let (vault, mut ledger, _) = reopen(&dir).unwrap();
+    ledger.compact(&records(&["abc"])).unwrap();
+    ledger.append(&records(&["d"])).unwrap();
+    drop((vault, ledger));
+    let (vault, ledger, found) = reopen(&dir).unwrap();
+    assert_eq!(found, [b"abc".to_vec(), b"d".to_vec()]);
+    drop((vault, ledger));
+
+    std::fs::write(dir.path().join("ledger"), old).unwrap();
+    assert!(matches!(
+        expect_error(&dir),
+        VaultError::Older {
+            found: 2,
+            expected: 4
+        }
+    ));
+}
+
+#[test]
+fn a_crash_before_a_compacted_ledger_is_in_place_leaves_the_old_one() {
+    let dir = written_vault();
+    std::fs::write(dir.path().join("ledger.new"), b"half of it").unwrap();
+    assert_eq!(reopen(&dir).unwrap().2.len(), 3);
+    assert!(!dir.path().join("ledger.new").exists());
+}
+
+/// A disk with room for some bytes more. Keeps what was written, as a real one does.
+struct FullDisk {
+    file: File,
+    room: usize,
+    cuts: Arc<Mutex<Vec<u64>>>,
+}
+
+impl ledger::Medium for FullDisk {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let fits = bytes.len().min(self.room);
+        self.file.write_all(&bytes[..fits])?;
+        self.room -= fits;
+        if fits < bytes.len() {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
+        }
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()
+    }
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.cuts.lock().unwrap().push(length);
+        self.file.cut(length)
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_the_ledger_as_it_was() {
+    let dir = written_vault();
+    let path = dir.path().join("ledger");
+    let before = std::fs::read(&path).unwrap();
+    let (vault, mut ledger, _) = reopen(&dir).unwrap();
+    let file = OpenOptions::new().append(true).open(&path).unwrap();
+    let cuts = Arc::default();
+    ledger.replace_medium(Box::new(FullDisk {
+        file,
+        room: 11,
+        cuts: Arc::clone(&cuts),
+    }));
+
+    let error = ledger.append(&records(&["does not fit"])).unwrap_err();
+    assert!(matches!(error, VaultError::Full), "{error}");
+    assert_eq!(*cuts.lock().unwrap(), [before.len() as u64]);
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+
+    // It takes nothing more until it was read again.
+    let error = ledger.append(&records(&["d"])).unwrap_err();
+    assert!(matches!(error, VaultError::NeedsReopening), "{error}");
+    let (mut ledger, found) = vault.ledger().unwrap();
+    assert_eq!(found.len(), 3);
+    ledger.append(&records(&["d"])).unwrap();
+    drop((ledger, vault));
+    assert_eq!(reopen(&dir).unwrap().2.len(), 4);
+}
+
+fn host() -> PairedHost {
+    PairedHost {
+        key: [3; 32],
+        addresses: vec!["grpc://127.0.0.1:1".into()],
+        registered: false,
+        hub_node_id: Vec::new(),
+    }
+}
+
+#[test]
+fn the_paired_host_is_remembered_and_protected() {
+    let (dir, vault) = new_vault();
+    assert_eq!(vault.host().unwrap(), None);
+    vault.set_host(&host()).unwrap();
+    assert_eq!(vault.host().unwrap(), Some(host()));
+
+    let path = dir.path().join(HOST_NAME);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[30] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    assert!(matches!(vault.host(), Err(VaultError::DamagedHost)));
+    vault.forget_host().unwrap();
+    assert_eq!(vault.host().unwrap(), None);
+}
