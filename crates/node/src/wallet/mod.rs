@@ -7,29 +7,25 @@
 //! There are thousands of these in one process. So only few scripts are derived ahead, and a block is recorded in
 //! BDK's chain only when it concerns the wallet; the tip is kept beside it.
 
+mod chain;
 mod error;
 mod sign;
 mod spend;
+mod store;
 #[cfg(test)]
 mod tests;
 
-use std::mem;
-use std::sync::Arc;
-
-use bdk_wallet::chain::indexer::Indexer;
-use bdk_wallet::chain::{
-    CanonicalizationParams, ConfirmationBlockTime, DescriptorExt, FullTxOut, Merge, TxUpdate,
-};
-use bdk_wallet::{ChangeSet, KeychainKind, Update};
-use bitcoin::block::Header;
-use bitcoin::{Address, Block, BlockHash, Network, OutPoint, Script, ScriptBuf, Transaction, Txid};
+use bdk_wallet::KeychainKind;
+use bdk_wallet::chain::{CanonicalizationParams, ConfirmationBlockTime, FullTxOut};
+use bitcoin::{Address, Network, OutPoint, Script, ScriptBuf, Txid};
 use lightning::util::wallet_utils::Utxo;
-use longhand_chain::{BlockRef, WatchList};
-use serde::{Deserialize, Serialize};
+use longhand_chain::BlockRef;
 
 pub(crate) use error::WalletError;
 use sign::{Descriptors, Keys};
+#[allow(unused_imports, reason = "the actor names it")]
 pub(crate) use spend::SendAmount;
+use store::{Changes, load_bdk};
 
 /// Scripts derived beyond the last one known to be used, on each keychain: BIP 44's gap limit.
 const LOOKAHEAD: u32 = 20;
@@ -37,12 +33,6 @@ const LOOKAHEAD: u32 = 20;
 /// Addresses handed out in a row without one of them having been paid, before one is handed out again. A wallet that
 /// is restored elsewhere looks no further than BIP 44's gap limit.
 const UNUSED_ADDRESSES: u32 = LOOKAHEAD;
-
-/// A spend is final for the wallet when it is this deep; until then its output is watched still.
-const FINAL_DEPTH: u32 = 144;
-
-/// Version of the staged changes' encoding.
-const VERSION: u8 = 1;
 
 const KEYCHAINS: [KeychainKind; 2] = [KeychainKind::External, KeychainKind::Internal];
 
@@ -59,53 +49,7 @@ pub(crate) struct Wallet {
     new_outpoints: Vec<OutPoint>,
 }
 
-/// What [`Wallet::take_staged`] encodes, as JSON.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Changes {
-    version: u8,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    tip: Option<(u32, BlockHash)>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    bdk: Option<ChangeSet>,
-}
-
-impl Changes {
-    fn merge(&mut self, later: Changes) {
-        self.tip = later.tip.or(self.tip);
-        match (&mut self.bdk, later.bdk) {
-            (Some(bdk), Some(later)) => bdk.merge(later),
-            (bdk @ None, later) => *bdk = later,
-            (Some(_), None) => {}
-        }
-    }
-
-    #[expect(
-        clippy::expect_used,
-        reason = "every map in it has keys that JSON takes"
-    )]
-    fn encode(self) -> Vec<u8> {
-        serde_json::to_vec(&Changes {
-            version: VERSION,
-            ..self
-        })
-        .expect("changes are encodable")
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Changes, WalletError> {
-        let changes: Changes =
-            serde_json::from_slice(bytes).map_err(|e| WalletError::Stored(e.to_string()))?;
-        if changes.version > VERSION {
-            return Err(WalletError::Stored(format!(
-                "it has version {}, this program knows up to {VERSION}",
-                changes.version
-            )));
-        }
-        Ok(changes)
-    }
-}
-
-/// Making, loading and storing.
+/// Making and loading.
 impl Wallet {
     /// A new wallet on account-level descriptors (BIP 380), each `wpkh` or `tr` of one ranged key: with xpubs for a
     /// wallet that only watches, with xprvs for one that can [`Wallet::sign_locally`].
@@ -166,333 +110,6 @@ impl Wallet {
             watched_scripts: [0; 2],
             new_outpoints: Vec::new(),
         }
-    }
-
-    /// What has changed since the last call, to be stored with the turn; `None` when nothing has.
-    pub fn take_staged(&mut self) -> Option<Vec<u8>> {
-        let mut changes = mem::take(&mut self.staged);
-        changes.merge(Changes {
-            bdk: self.bdk.take_staged(),
-            ..Changes::default()
-        });
-        let changed = changes.tip.is_some() || changes.bdk.is_some();
-        changed.then(|| changes.encode())
-    }
-
-    /// The whole wallet as one change, smaller than all that led to it. It may replace everything that was taken
-    /// before; changes that are staged and not taken yet are in it too.
-    pub fn compacted(&self) -> Vec<u8> {
-        Changes {
-            tip: Some((self.tip.height, self.tip.hash)),
-            bdk: Some(self.whole()),
-            version: VERSION,
-        }
-        .encode()
-    }
-
-    /// All of BDK's state, with only those blocks that a transaction is anchored in.
-    fn whole(&self) -> ChangeSet {
-        let graph = self.bdk.tx_graph();
-        let anchored: std::collections::BTreeSet<u32> = graph
-            .all_anchors()
-            .values()
-            .flatten()
-            .map(|anchor| anchor.block_id.height)
-            .collect();
-        let mut chain = self.bdk.local_chain().initial_changeset();
-        chain
-            .blocks
-            .retain(|height, _| *height == 0 || anchored.contains(height));
-        let mut changes = ChangeSet {
-            descriptor: Some(self.bdk.public_descriptor(KeychainKind::External).clone()),
-            change_descriptor: Some(self.bdk.public_descriptor(KeychainKind::Internal).clone()),
-            network: Some(self.bdk.network()),
-            local_chain: chain,
-            tx_graph: graph.initial_changeset(),
-            ..ChangeSet::default()
-        };
-        for (keychain, index) in self.bdk.spk_index().last_revealed_indices() {
-            let id = self.bdk.public_descriptor(keychain).descriptor_id();
-            changes.indexer.last_revealed.insert(id, index);
-        }
-        changes.locked_outpoints.outpoints = self
-            .bdk
-            .list_locked_outpoints()
-            .map(|outpoint| (outpoint, true))
-            .collect();
-        changes
-    }
-}
-
-fn load_bdk(changes: ChangeSet) -> Result<bdk_wallet::Wallet, WalletError> {
-    bdk_wallet::Wallet::load()
-        .lookahead(LOOKAHEAD)
-        .load_wallet_no_persist(changes)
-        .map_err(|e| WalletError::Stored(e.to_string()))?
-        .ok_or_else(|| WalletError::Stored("its beginning is missing".into()))
-}
-
-/// The chain.
-impl Wallet {
-    /// The last block that was connected.
-    pub fn best_block(&self) -> BlockRef {
-        self.tip
-    }
-
-    /// Every script that may be paid: those handed out and those derived ahead, of both keychains.
-    pub fn scripts_to_watch(&self) -> Vec<ScriptBuf> {
-        self.bdk
-            .spk_index()
-            .inner()
-            .all_spks()
-            .values()
-            .cloned()
-            .collect()
-    }
-
-    /// Own outputs whose spending would be news: the unspent ones, and those whose spending is not final.
-    pub fn outpoints_to_watch(&self) -> Vec<OutPoint> {
-        self.outputs()
-            .filter(|(_, output)| match &output.spent_by {
-                Some((position, _)) => position
-                    .confirmation_height_upper_bound()
-                    .is_none_or(|height| self.tip.height < height.saturating_add(FINAL_DEPTH)),
-                None => true,
-            })
-            .map(|(_, output)| output.outpoint)
-            .collect()
-    }
-
-    /// What is to be watched besides what the last call returned; the first call since the wallet was made or loaded
-    /// returns everything.
-    pub fn take_new_watches(&mut self) -> WatchList {
-        let first = self.watched_scripts == [0; 2];
-        let spks = self.bdk.spk_index().inner().all_spks();
-        let mut scripts = Vec::new();
-        for (known, keychain) in self.watched_scripts.iter_mut().zip(KEYCHAINS) {
-            for ((_, index), script) in spks.range((keychain, *known)..=(keychain, u32::MAX)) {
-                scripts.push(script.clone());
-                *known = index.saturating_add(1);
-            }
-        }
-        let news = mem::take(&mut self.new_outpoints);
-        let outpoints = if first {
-            self.outpoints_to_watch()
-        } else {
-            news
-        };
-        WatchList {
-            outpoints,
-            scripts,
-            txids: Vec::new(),
-        }
-    }
-
-    /// Connects the next block; `txs` are those of its transactions that may concern the wallet, with their index in
-    /// the block and in order. Others than that are ignored.
-    ///
-    /// A block that is connected again is ignored; a different one at or below the tip's height first disconnects what
-    /// it replaces.
-    ///
-    /// # Errors
-    /// [`WalletError::OutOfOrder`] when blocks before this one are missing; nothing is changed.
-    pub fn connect_block(
-        &mut self,
-        height: u32,
-        header: &Header,
-        txs: &[(usize, Arc<Transaction>)],
-    ) -> Result<(), WalletError> {
-        let block = BlockRef {
-            height,
-            hash: header.block_hash(),
-        };
-        if block == self.tip {
-            return Ok(());
-        }
-        let before = BlockRef {
-            height: height.checked_sub(1).ok_or(self.out_of_order(height))?,
-            hash: header.prev_blockhash,
-        };
-        if height <= self.tip.height {
-            self.disconnect_to(before)?;
-        } else if before != self.tip {
-            return Err(self.out_of_order(height));
-        }
-        if txs.iter().any(|(_, tx)| self.concerns(tx)) {
-            self.record_block(block, header, txs)?;
-        }
-        self.move_tip(block);
-        Ok(())
-    }
-
-    /// Puts a block with transactions of the wallet into BDK's chain.
-    fn record_block(
-        &mut self,
-        at: BlockRef,
-        header: &Header,
-        txs: &[(usize, Arc<Transaction>)],
-    ) -> Result<(), WalletError> {
-        let txdata: Vec<Transaction> = txs.iter().map(|(_, tx)| tx.as_ref().clone()).collect();
-        let block = Block {
-            header: *header,
-            txdata,
-        };
-        let last = self.bdk.latest_checkpoint().block_id();
-        self.bdk
-            .apply_block_connected_to(&block, at.height, last)
-            .map_err(|_| self.out_of_order(at.height))?;
-        for tx in &block.txdata {
-            self.note_outputs(tx);
-        }
-        Ok(())
-    }
-
-    /// Takes back every block above `fork`. Their transactions wait to be confirmed again.
-    ///
-    /// # Errors
-    /// [`WalletError::Stored`] when the wallet cannot be built again; it is left as it was.
-    pub fn disconnect_to(&mut self, fork: BlockRef) -> Result<(), WalletError> {
-        if fork == self.tip || fork.height > self.tip.height {
-            return Ok(());
-        }
-        let gone: Vec<u32> = self
-            .bdk
-            .checkpoints()
-            .map(|checkpoint| checkpoint.block_id())
-            .take_while(|at| {
-                at.height > 0
-                    && (at.height > fork.height
-                        || (at.height == fork.height && at.hash != fork.hash))
-            })
-            .map(|at| at.height)
-            .collect();
-        if !gone.is_empty() {
-            self.remove_blocks(&gone)?;
-        }
-        self.move_tip(fork);
-        Ok(())
-    }
-
-    /// BDK's chain cannot be shortened: a wallet without these blocks takes this one's place. Reorganisations that
-    /// reach a wallet's own transactions are rare enough for that.
-    fn remove_blocks(&mut self, heights: &[u32]) -> Result<(), WalletError> {
-        let mut whole = self.whole();
-        for height in heights {
-            whole.local_chain.blocks.remove(height);
-        }
-        let bdk = load_bdk(whole)?;
-        let mut changes = self.bdk.take_staged().unwrap_or_default();
-        changes
-            .local_chain
-            .blocks
-            .extend(heights.iter().map(|height| (*height, None)));
-        self.staged.merge(Changes {
-            bdk: Some(changes),
-            ..Changes::default()
-        });
-        self.bdk = bdk;
-        Ok(())
-    }
-
-    fn move_tip(&mut self, to: BlockRef) {
-        self.tip = to;
-        self.staged.tip = Some((to.height, to.hash));
-    }
-
-    fn out_of_order(&self, height: u32) -> WalletError {
-        WalletError::OutOfOrder {
-            height,
-            tip: self.tip.height,
-        }
-    }
-
-    /// Whether a transaction pays or spends from the wallet, or makes one that does impossible.
-    fn concerns(&self, tx: &Transaction) -> bool {
-        self.bdk.spk_index().is_tx_relevant(tx)
-            || self.bdk.tx_graph().direct_conflicts(tx).next().is_some()
-    }
-
-    fn note_outputs(&mut self, tx: &Transaction) {
-        let own = self.bdk.spk_index().txouts_in_tx(tx.compute_txid());
-        self.new_outpoints
-            .extend(own.map(|(_, (outpoint, _))| outpoint));
-    }
-}
-
-/// Transactions that are not in a block.
-impl Wallet {
-    /// Takes in a transaction that the node has broadcast; ignored when it does not concern the wallet. Its inputs are
-    /// no longer reserved: they are spent. It counts before every transaction that it conflicts with and that is not
-    /// confirmed.
-    pub fn insert_unconfirmed(&mut self, tx: Transaction, seen_unix_s: u64) {
-        self.insert_package(vec![tx], seen_unix_s);
-    }
-
-    /// The same for a package of parents and their child. All of it is kept when one of it concerns the wallet, so
-    /// that a conflict with a parent is seen to undo the child.
-    pub fn insert_package(&mut self, package: Vec<Transaction>, seen_unix_s: u64) {
-        if !package.iter().any(|tx| self.concerns(tx)) {
-            return;
-        }
-        let seen = package
-            .iter()
-            .fold(seen_unix_s, |seen, tx| seen.max(self.first_moment(tx)));
-        for tx in &package {
-            for input in &tx.input {
-                self.bdk.unlock_outpoint(input.previous_output);
-            }
-        }
-        let txs: Vec<Arc<Transaction>> = package.into_iter().map(Arc::new).collect();
-        let mut update = TxUpdate::<ConfirmationBlockTime>::default();
-        update.seen_ats = txs.iter().map(|tx| (tx.compute_txid(), seen)).collect();
-        update.txs = txs.clone();
-        let update = Update {
-            tx_update: update,
-            ..Update::default()
-        };
-        // Only an update of the chain can fail.
-        let applied = self.bdk.apply_update(update);
-        debug_assert!(applied.is_ok());
-        for tx in &txs {
-            self.note_outputs(tx);
-        }
-    }
-
-    /// The earliest time at which `tx` would count before its conflicts and its own eviction.
-    fn first_moment(&self, tx: &Transaction) -> u64 {
-        let graph = self.bdk.tx_graph();
-        let last_seen = |txid| graph.get_tx_node(txid).and_then(|node| node.last_seen);
-        let conflicts = graph
-            .direct_conflicts(tx)
-            .filter_map(|(_, txid)| last_seen(txid));
-        let evicted = graph.get_last_evicted(tx.compute_txid());
-        conflicts
-            .chain(evicted)
-            .map(|at| at.saturating_add(1))
-            .max()
-            .unwrap_or(0)
-    }
-
-    /// Forgets a transaction that will not be confirmed (replaced, abandoned) and those that build on it: what it
-    /// spent can be spent again. Nothing happens when it is unknown or confirmed; it counts again when it is seen in
-    /// a block or inserted again.
-    pub fn forget_unconfirmed(&mut self, txid: Txid) {
-        let graph = self.bdk.tx_graph();
-        let descendants = graph.walk_descendants(txid, |_, txid| Some(txid));
-        let evicted: Vec<(Txid, u64)> = std::iter::once(txid)
-            .chain(descendants)
-            .filter_map(|txid| graph.get_tx_node(txid))
-            .map(|node| (node.txid, node.last_seen.unwrap_or(0)))
-            .collect();
-        self.bdk.apply_evicted_txs(evicted);
-    }
-
-    /// A transaction that the wallet has kept, confirmed or not.
-    pub fn transaction(&self, txid: Txid) -> Option<Transaction> {
-        self.bdk
-            .tx_graph()
-            .get_tx(txid)
-            .map(|tx| tx.as_ref().clone())
     }
 }
 
