@@ -1,9 +1,30 @@
-//! Reading what others encoded, without trust.
+//! Commitments as others encoded them: read without trust, then checked until LDK's functions, which trust what they are
+//! given and panic on some of it, can be used on them.
 
-use lightning::ln::chan_utils::ChannelTransactionParameters;
-use lightning::util::ser::{Readable, ReadableArgs};
+use std::collections::BTreeSet;
 
-use crate::rules::Refused;
+use bitcoin::secp256k1::{All, Message, Secp256k1};
+use bitcoin::sighash::SighashCache;
+use bitcoin::{Amount, EcdsaSighashType, Transaction};
+use lightning::ln::chan_utils::{
+    ChannelTransactionParameters, CommitmentTransaction, HTLCOutputInCommitment,
+    HolderCommitmentTransaction, build_htlc_transaction, get_htlc_redeemscript,
+    htlc_success_tx_weight, htlc_timeout_tx_weight, make_funding_redeemscript,
+};
+use lightning::types::features::ChannelTypeFeatures;
+use lightning::util::ser::{Readable, ReadableArgs, Writeable};
+
+use crate::rules::{self, Refused};
+
+/// The index of the first commitment of a channel; they count down from it (BOLT 3).
+pub(crate) const FIRST_INDEX: u64 = (1 << 48) - 1;
+
+/// Whose commitment it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Holder,
+    Peer,
+}
 
 /// Reads one LDK-encoded value that fills `bytes`.
 pub(crate) fn read<T: Readable>(mut bytes: &[u8]) -> Result<T, Refused> {
@@ -18,8 +39,194 @@ pub(crate) fn read<T: Readable>(mut bytes: &[u8]) -> Result<T, Refused> {
     }
 }
 
-/// Reads channel parameters.
+/// Reads channel parameters that fill `bytes`.
 pub(crate) fn read_parameters(mut bytes: &[u8]) -> Result<ChannelTransactionParameters, Refused> {
-    <ChannelTransactionParameters as ReadableArgs<Option<u64>>>::read(&mut bytes, None)
-        .map_err(|_| Refused::malformed("the channel parameters cannot be read"))
+    let parameters =
+        <ChannelTransactionParameters as ReadableArgs<Option<u64>>>::read(&mut bytes, None)
+            .map_err(|_| Refused::malformed("the channel parameters cannot be read"))?;
+    if bytes.is_empty() {
+        Ok(parameters)
+    } else {
+        Err(Refused::malformed(
+            "bytes are left over after the parameters",
+        ))
+    }
+}
+
+/// Whether HTLC transactions pay no fee of their own, and so are signed by the peer with SINGLE|ANYONECANPAY.
+pub(crate) fn zero_fee_htlcs(features: &ChannelTypeFeatures) -> bool {
+    features.supports_anchors_zero_fee_htlc_tx() || features.supports_anchor_zero_fee_commitments()
+}
+
+/// Whether two commitments are the same in every part (LDK's own comparison asserts what it is to find out).
+pub(crate) fn same(one: &CommitmentTransaction, other: &CommitmentTransaction) -> bool {
+    one.encode() == other.encode()
+}
+
+/// Checks that `commitment` is what `parameters` make of its number, amounts and HTLCs: every output, every key.
+///
+/// After this LDK's signing and building functions cannot panic on it.
+pub(crate) fn check_commitment(
+    secp: &Secp256k1<All>,
+    parameters: &ChannelTransactionParameters,
+    side: Side,
+    commitment: &CommitmentTransaction,
+) -> Result<(), Refused> {
+    if commitment.commitment_number() > FIRST_INDEX {
+        return Err(mismatch("its number is out of range"));
+    }
+    if commitment.trust().channel_type_features() != &parameters.channel_type_features {
+        return Err(mismatch("its channel type is not the channel's"));
+    }
+    check_amounts(parameters, commitment)?;
+    let directed = match side {
+        Side::Holder => parameters.as_holder_broadcastable(),
+        Side::Peer => parameters.as_counterparty_broadcastable(),
+    };
+    commitment
+        .verify(&directed, secp)
+        .map_err(|()| mismatch("its transaction is not what its parts make"))?;
+    check_htlc_outputs(commitment)
+}
+
+/// No sum can overflow, and no HTLC transaction can pay more than it has.
+fn check_amounts(
+    parameters: &ChannelTransactionParameters,
+    commitment: &CommitmentTransaction,
+) -> Result<(), Refused> {
+    let balances = u128::from(commitment.to_broadcaster_value_sat())
+        + u128::from(commitment.to_countersignatory_value_sat());
+    let htlcs: u128 = commitment
+        .nondust_htlcs()
+        .iter()
+        .map(|htlc| u128::from(htlc.amount_msat / 1000))
+        .sum();
+    if balances + htlcs > u128::from(parameters.channel_value_satoshis) {
+        return Err(mismatch("it spends more than the channel holds"));
+    }
+    if zero_fee_htlcs(&parameters.channel_type_features) {
+        return Ok(());
+    }
+    let feerate = u64::from(commitment.negotiated_feerate_per_kw());
+    for htlc in commitment.nondust_htlcs() {
+        let weight = match htlc.offered {
+            true => htlc_timeout_tx_weight(&parameters.channel_type_features),
+            false => htlc_success_tx_weight(&parameters.channel_type_features),
+        };
+        if feerate * weight / 1000 > htlc.amount_msat / 1000 {
+            return Err(mismatch("an HTLC does not pay for its own transaction"));
+        }
+    }
+    Ok(())
+}
+
+/// `verify` rebuilds the outputs, but takes each HTLC's output index on trust.
+fn check_htlc_outputs(commitment: &CommitmentTransaction) -> Result<(), Refused> {
+    let trusted = commitment.trust();
+    let outputs = &trusted.built_transaction().transaction.output;
+    let mut taken = BTreeSet::new();
+    for htlc in commitment.nondust_htlcs() {
+        let index = htlc
+            .transaction_output_index
+            .ok_or_else(|| mismatch("an HTLC has no output"))?;
+        let script =
+            get_htlc_redeemscript(htlc, trusted.channel_type_features(), trusted.keys()).to_p2wsh();
+        let fits = usize::try_from(index)
+            .ok()
+            .and_then(|index| outputs.get(index));
+        let fits = fits.is_some_and(|out| {
+            out.script_pubkey == script && out.value == htlc.to_bitcoin_amount()
+        });
+        if !fits || !taken.insert(index) {
+            return Err(mismatch("an HTLC names an output that is not its own"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the peer's signatures on the owner's commitment and on its HTLC transactions. `check_commitment` came first.
+pub(crate) fn check_peer_signatures(
+    secp: &Secp256k1<All>,
+    parameters: &ChannelTransactionParameters,
+    commitment: &HolderCommitmentTransaction,
+) -> Result<(), Refused> {
+    let bad = |what: &str| {
+        Refused::new(
+            rules::HOLDER_SIGNATURE,
+            format!("the peer's signature on {what} is not valid"),
+        )
+    };
+    let peer = parameters
+        .counterparty_pubkeys()
+        .ok_or_else(|| Refused::malformed("the peer's keys are missing"))?;
+    let trusted = commitment.trust();
+    let funding = make_funding_redeemscript(
+        &parameters.holder_pubkeys.funding_pubkey,
+        &peer.funding_pubkey,
+    );
+    let sighash = trusted
+        .built_transaction()
+        .get_sighash_all(&funding, parameters.channel_value_satoshis);
+    secp.verify_ecdsa(&sighash, &commitment.counterparty_sig, &peer.funding_pubkey)
+        .map_err(|_| bad("the commitment transaction"))?;
+
+    if commitment.counterparty_htlc_sigs.len() != commitment.nondust_htlcs().len() {
+        return Err(bad("an HTLC transaction (there must be one for each HTLC)"));
+    }
+    let key = trusted.keys().countersignatory_htlc_key.to_public_key();
+    for (htlc, signature) in commitment
+        .nondust_htlcs()
+        .iter()
+        .zip(&commitment.counterparty_htlc_sigs)
+    {
+        let transaction = holder_htlc_transaction(parameters, commitment, htlc);
+        let script = get_htlc_redeemscript(htlc, &parameters.channel_type_features, trusted.keys());
+        let kind = match zero_fee_htlcs(&parameters.channel_type_features) {
+            true => EcdsaSighashType::SinglePlusAnyoneCanPay,
+            false => EcdsaSighashType::All,
+        };
+        let sighash = p2wsh_sighash(&transaction, 0, &script, htlc.to_bitcoin_amount(), kind)?;
+        secp.verify_ecdsa(&sighash, signature, &key)
+            .map_err(|_| bad("an HTLC transaction"))?;
+    }
+    Ok(())
+}
+
+/// The second-stage transaction of one HTLC of a checked holder commitment.
+pub(crate) fn holder_htlc_transaction(
+    parameters: &ChannelTransactionParameters,
+    commitment: &CommitmentTransaction,
+    htlc: &HTLCOutputInCommitment,
+) -> Transaction {
+    let trusted = commitment.trust();
+    build_htlc_transaction(
+        &trusted.txid(),
+        commitment.negotiated_feerate_per_kw(),
+        parameters.as_holder_broadcastable().contest_delay(),
+        htlc,
+        &parameters.channel_type_features,
+        &trusted.keys().broadcaster_delayed_payment_key,
+        &trusted.keys().revocation_key,
+    )
+}
+
+/// The BIP 143 sighash of `input`, which must be there.
+pub(crate) fn p2wsh_sighash(
+    transaction: &Transaction,
+    input: usize,
+    script: &bitcoin::Script,
+    value: Amount,
+    kind: EcdsaSighashType,
+) -> Result<Message, Refused> {
+    let sighash = SighashCache::new(transaction).p2wsh_signature_hash(input, script, value, kind);
+    sighash
+        .map(Message::from)
+        .map_err(|_| Refused::malformed("the transaction has no such input"))
+}
+
+fn mismatch(what: &str) -> Refused {
+    Refused::new(
+        rules::COMMITMENT_MISMATCH,
+        format!("the commitment is not the channel's: {what}"),
+    )
 }

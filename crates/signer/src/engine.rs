@@ -19,6 +19,7 @@ pub struct Signer {
     pub(crate) state: State,
     refusals: Refusals,
     account: Account,
+    withhold_revocation_key: bool,
 }
 
 /// What came of a batch.
@@ -63,6 +64,7 @@ impl Signer {
             state,
             refusals: Refusals::default(),
             account: Account::Bip84,
+            withhold_revocation_key: false,
         })
     }
 
@@ -131,6 +133,16 @@ impl Signer {
         self.keys.script(self.account, keychain, index)
     }
 
+    /// Whether channels made from now on keep their revocation basepoint secret here. Then the host can punish a breach
+    /// only while the phone is there. A setting of the shell's, not of the ledger's; off at first.
+    pub fn withhold_revocation_key(&mut self, withhold: bool) {
+        self.withhold_revocation_key = withhold;
+    }
+
+    pub(crate) fn withholds_revocation_key(&self) -> bool {
+        self.withhold_revocation_key
+    }
+
     /// Applies `new` to the state and keeps it for the record.
     pub(crate) fn change(
         &mut self,
@@ -155,6 +167,18 @@ impl Signer {
         let sequence = self.version() + 1;
         self.state.set_version(sequence);
         vec![LedgerRecord::new(sequence, false, entries)]
+    }
+
+    /// One change by the owner, as one record.
+    pub(crate) fn owner_call<T>(
+        &mut self,
+        value: T,
+        change: Change,
+    ) -> Result<Recorded<T>, Refused> {
+        let mut changes = Vec::new();
+        self.change(vec![change], &mut changes)?;
+        let records = self.record(changes);
+        Ok(Recorded { value, records })
     }
 
     fn operate(&self, op: &SignerOp, now_unix_s: u64) -> Result<(Answer, Vec<Change>), Refused> {

@@ -1,12 +1,312 @@
-use crate::engine::{Answer, Signer};
-use crate::rules::Refused;
+//! The on-chain wallet: PSBTs, sweeps of closed channels, and which scripts are the owner's.
+//!
+//! Signatures use no added entropy, so that they are the same when asked for again.
+
+use bitcoin::absolute::LockTime;
+use bitcoin::bip32::KeySource;
+use bitcoin::psbt::{Input, Psbt};
+use bitcoin::secp256k1::Message;
+use bitcoin::sighash::{Prevouts, SighashCache};
+use bitcoin::{
+    Amount, EcdsaSighashType, ScriptBuf, TapSighashType, TxOut, Witness, ecdsa, taproot,
+};
+use lightning::ln::chan_utils::make_funding_redeemscript;
+use lightning::sign::SpendableOutputDescriptor;
 use longhand_proto::signer as proto;
 
+use crate::commitment::read;
+use crate::engine::{Answer, Signer, channel_keys_id};
+use crate::keys::{Account, Keychain, WalletKey};
+use crate::ledger::Channel;
+use crate::rules::{self, Refused};
+
+/// How many addresses of each keychain are tried when it is not said which one a script belongs to.
+const SEARCH: u32 = 1000;
+
 impl Signer {
-    pub(crate) fn sign_psbt(&self, _id: &[u8], _op: &proto::SignPsbt) -> Result<Answer, Refused> {
-        Err(Refused::malformed("not understood by this version"))
+    /// Signs every input that is the phone's (P2WPKH of BIP 84, P2TR key path of BIP 86), and finalizes it.
+    pub(crate) fn sign_psbt(
+        &self,
+        keys_id: &[u8],
+        op: &proto::SignPsbt,
+    ) -> Result<Answer, Refused> {
+        use proto::sign_psbt::Purpose;
+        let mut psbt = Psbt::deserialize(&op.psbt)
+            .map_err(|_| Refused::malformed("the PSBT cannot be read"))?;
+        if psbt.inputs.len() != psbt.unsigned_tx.input.len() {
+            return Err(Refused::malformed(
+                "the PSBT and its transaction have not the same inputs",
+            ));
+        }
+        match op.purpose() {
+            Purpose::Funding => {
+                self.check_funding(self.channel(&channel_keys_id(keys_id)?)?, &psbt)?
+            }
+            Purpose::Send | Purpose::Bump => {}
+            Purpose::Unknown => return Err(Refused::malformed("the PSBT's purpose is not said")),
+        }
+        // Whatever its purpose is said to be: what funds a channel waits for that channel's first commitment.
+        let txid = psbt.unsigned_tx.compute_txid();
+        for channel in self.state.channels.values().filter(|c| {
+            c.parameters
+                .funding_outpoint
+                .is_some_and(|o| o.txid == txid)
+        }) {
+            self.check_funding(channel, &psbt)?;
+        }
+        let signed = self.sign_inputs(&mut psbt)?;
+        if signed == 0 {
+            return Err(Refused::new(
+                rules::NOT_OUR_INPUT,
+                "no input of the PSBT is this phone's to sign",
+            ));
+        }
+        Ok(Answer::Psbt(psbt.serialize()))
     }
-    pub(crate) fn spend_outputs(&self, _op: &proto::SpendOutputs) -> Result<Answer, Refused> {
-        Err(Refused::malformed("not understood by this version"))
+
+    pub(crate) fn spend_outputs(&self, op: &proto::SpendOutputs) -> Result<Answer, Refused> {
+        let change_script = ScriptBuf::from_bytes(op.change_script.clone());
+        if self
+            .script_at(op.change_keychain, op.change_index)
+            .is_none_or(|scripts| !scripts.contains(&change_script))
+        {
+            return Err(Refused::new(
+                rules::NOT_OUR_SCRIPT,
+                "the sweep would go to a script that is not the owner's",
+            ));
+        }
+        let descriptors = op
+            .descriptors
+            .iter()
+            .map(|bytes| read(bytes))
+            .collect::<Result<Vec<_>, _>>()?;
+        let descriptors: Vec<&SpendableOutputDescriptor> = descriptors.iter().collect();
+        if descriptors.is_empty()
+            || descriptors
+                .iter()
+                .any(|d| output(d).value > Amount::MAX_MONEY)
+        {
+            return Err(Refused::malformed(
+                "there is nothing to sweep, or more than there is money",
+            ));
+        }
+        let refused = || {
+            Refused::new(
+                rules::NOT_OUR_OUTPUT,
+                "an output is not the owner's, or does not pay its fee",
+            )
+        };
+        let secp = &self.keys.secp;
+        let locktime = Some(LockTime::from_consensus(op.locktime));
+        let (psbt, _) = SpendableOutputDescriptor::create_spendable_outputs_psbt(
+            secp,
+            &descriptors,
+            Vec::new(),
+            change_script,
+            op.feerate_sat_per_kw,
+            locktime,
+        )
+        .map_err(|()| refused())?;
+        if psbt.unsigned_tx.output.is_empty() {
+            return Err(refused());
+        }
+        let psbt =
+            self.keys
+                .deterministic_ldk()
+                .sign_spendable_outputs_psbt(&descriptors, psbt, secp);
+        let transaction = psbt
+            .map_err(|()| refused())?
+            .extract_tx_unchecked_fee_rate();
+        Ok(Answer::Transaction(bitcoin::consensus::serialize(
+            &transaction,
+        )))
+    }
+
+    /// Whether `script` is an address of the owner's: the one it is said to be, or one of the first of each keychain.
+    pub(crate) fn is_own_script(&self, script: &ScriptBuf, keychain: u32, index: u32) -> bool {
+        let said = self
+            .script_at(keychain, index)
+            .is_some_and(|scripts| scripts.contains(script));
+        said || (0..SEARCH).any(|index| {
+            Keychain::ALL.iter().any(|keychain| {
+                Account::ALL.iter().any(|account| {
+                    self.keys.script(*account, *keychain, index).as_ref() == Some(script)
+                })
+            })
+        })
+    }
+
+    /// The scripts of both accounts at (keychain, index).
+    fn script_at(&self, keychain: u32, index: u32) -> Option<[ScriptBuf; 2]> {
+        let keychain = Keychain::try_from(keychain).ok()?;
+        let [first, second] =
+            Account::ALL.map(|account| self.keys.script(account, keychain, index));
+        Some([first?, second?])
+    }
+
+    fn check_funding(&self, channel: &Channel, psbt: &Psbt) -> Result<(), Refused> {
+        let parameters = &channel.parameters;
+        let wrong = || {
+            Refused::new(
+                rules::FUNDING_OUTPUT,
+                "the transaction has not the channel's funding output",
+            )
+        };
+        let (outpoint, peer) = parameters
+            .funding_outpoint
+            .zip(parameters.counterparty_pubkeys())
+            .ok_or_else(wrong)?;
+        let script = make_funding_redeemscript(
+            &parameters.holder_pubkeys.funding_pubkey,
+            &peer.funding_pubkey,
+        )
+        .to_p2wsh();
+        let funding = TxOut {
+            value: Amount::from_sat(parameters.channel_value_satoshis),
+            script_pubkey: script,
+        };
+        let output = psbt.unsigned_tx.output.get(usize::from(outpoint.index));
+        if psbt.unsigned_tx.compute_txid() != outpoint.txid || output != Some(&funding) {
+            return Err(wrong());
+        }
+        if channel.holder_index().is_none() {
+            let message =
+                "the peer's signatures on the channel's first commitment are not on record yet";
+            return Err(Refused::for_now(rules::FUNDING_BEFORE_VALIDATE, message));
+        }
+        Ok(())
+    }
+
+    fn sign_inputs(&self, psbt: &mut Psbt) -> Result<usize, Refused> {
+        let prevouts = (0..psbt.inputs.len())
+            .map(|index| prevout(psbt, index))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut witnesses = Vec::new();
+        for (index, input) in psbt.inputs.iter().enumerate() {
+            if let Some((key, prevout)) = self.input_key(input).zip(prevouts[index].as_ref()) {
+                if prevout.script_pubkey != key.script {
+                    let message = "an input is said to be the phone's and is not";
+                    return Err(Refused::new(rules::NOT_OUR_INPUT, message));
+                }
+                witnesses.push((index, self.witness(psbt, index, &key, &prevouts)?));
+            }
+        }
+        let signed = witnesses.len();
+        for (index, witness) in witnesses {
+            let input = &mut psbt.inputs[index];
+            input.partial_sigs.clear();
+            input.tap_key_sig = None;
+            input.final_script_witness = Some(witness);
+        }
+        Ok(signed)
+    }
+
+    /// The phone's key for an input, by the derivations that the PSBT names.
+    fn input_key(&self, input: &Input) -> Option<WalletKey> {
+        let segwit = input.bip32_derivation.values();
+        let taproot = input.tap_key_origins.values().map(|(_, source)| source);
+        let key = |source: &KeySource| self.keys.wallet_key(source.0, &source.1);
+        segwit.chain(taproot).find_map(key)
+    }
+
+    fn witness(
+        &self,
+        psbt: &Psbt,
+        index: usize,
+        key: &WalletKey,
+        prevouts: &[Option<TxOut>],
+    ) -> Result<Witness, Refused> {
+        let odd = || {
+            Refused::new(
+                rules::NOT_OUR_INPUT,
+                "an input asks for a signature that does not cover everything",
+            )
+        };
+        let lacks = || Refused::malformed("the PSBT does not say what its inputs spend");
+        let secp = &self.keys.secp;
+        let mut cache = SighashCache::new(&psbt.unsigned_tx);
+        let asked = psbt.inputs[index].sighash_type;
+        match key.account {
+            Account::Bip84 => {
+                if asked.is_some_and(|kind| kind != EcdsaSighashType::All.into()) {
+                    return Err(odd());
+                }
+                let prevout = prevouts[index].as_ref().ok_or_else(lacks)?;
+                let sighash = cache
+                    .p2wpkh_signature_hash(
+                        index,
+                        &prevout.script_pubkey,
+                        prevout.value,
+                        EcdsaSighashType::All,
+                    )
+                    .map_err(|_| lacks())?;
+                let signature = secp.sign_ecdsa_low_r(&Message::from(sighash), &key.secret);
+                Ok(Witness::p2wpkh(
+                    &ecdsa::Signature::sighash_all(signature),
+                    &key.secret.public_key(secp),
+                ))
+            }
+            Account::Bip86 => {
+                if asked.is_some_and(|kind| kind != TapSighashType::Default.into()) {
+                    return Err(odd());
+                }
+                let prevouts = prevouts
+                    .iter()
+                    .cloned()
+                    .collect::<Option<Vec<_>>>()
+                    .ok_or_else(lacks)?;
+                let sighash = cache
+                    .taproot_key_spend_signature_hash(
+                        index,
+                        &Prevouts::All(&prevouts),
+                        TapSighashType::Default,
+                    )
+                    .map_err(|_| lacks())?;
+                let signature = secp
+                    .sign_schnorr_no_aux_rand(&Message::from(sighash), &key.taproot_keypair(secp));
+                let sighash_type = TapSighashType::Default;
+                Ok(Witness::p2tr_key_spend(&taproot::Signature {
+                    signature,
+                    sighash_type,
+                }))
+            }
+        }
+    }
+}
+
+/// What an input spends, as far as the PSBT says; what it says twice must agree.
+fn prevout(psbt: &Psbt, index: usize) -> Result<Option<TxOut>, Refused> {
+    let lie = || {
+        Refused::new(
+            rules::NOT_OUR_INPUT,
+            "the PSBT contradicts itself about what an input spends",
+        )
+    };
+    let outpoint = psbt.unsigned_tx.input[index].previous_output;
+    let input = &psbt.inputs[index];
+    let Some(previous) = &input.non_witness_utxo else {
+        return Ok(input.witness_utxo.clone());
+    };
+    let spent = usize::try_from(outpoint.vout)
+        .ok()
+        .and_then(|vout| previous.output.get(vout));
+    let agrees = previous.compute_txid() == outpoint.txid
+        && spent.is_some()
+        && input
+            .witness_utxo
+            .as_ref()
+            .is_none_or(|said| Some(said) == spent);
+    if agrees {
+        Ok(spent.cloned())
+    } else {
+        Err(lie())
+    }
+}
+
+fn output(descriptor: &SpendableOutputDescriptor) -> &TxOut {
+    match descriptor {
+        SpendableOutputDescriptor::StaticOutput { output, .. } => output,
+        SpendableOutputDescriptor::DelayedPaymentOutput(descriptor) => &descriptor.output,
+        SpendableOutputDescriptor::StaticPaymentOutput(descriptor) => &descriptor.output,
     }
 }

@@ -14,9 +14,8 @@ use zeroize::Zeroizing;
 use super::entry::{self, Change};
 use super::record::{self, Entry, LedgerError, LedgerRecord};
 use crate::commitment::{read, read_parameters};
-use crate::payments::{
-    ChannelIntent, OnchainIntent, Payment, PaymentIntent, Released, payment_hash,
-};
+use crate::intents::{ChannelIntent, OnchainIntent, PaymentIntent};
+use crate::payments::{Payment, Released, payment_hash};
 
 /// All that the phone remembers.
 #[derive(Clone)]

@@ -1,0 +1,175 @@
+//! Invoices: the host writes them, the phone checks, signs and assembles them (BOLT 11).
+
+use std::str::FromStr;
+
+use bech32::primitives::iter::{ByteIterExt, Fe32IterExt};
+use bech32::{Fe32, Hrp};
+use bitcoin::hashes::{Hash, HashEngine, sha256};
+use bitcoin::secp256k1::Message;
+use lightning_invoice::{Bolt11Bech32, Bolt11Invoice, Bolt11InvoiceDescriptionRef};
+use longhand_proto::command::UnsignedInvoice;
+
+use crate::engine::{Change, Recorded, Signer};
+use crate::ledger::entry;
+use crate::rules::{self, Refused};
+
+/// How far an invoice's timestamp may be from the phone's own clock, in seconds.
+const CLOCK_SKEW_S: u64 = 3600;
+
+/// What the owner asked the host to make an invoice of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvoiceRequest {
+    /// Of [`Signer::new_payment`].
+    pub payment_hash: [u8; 32],
+    /// 0 = any amount.
+    pub amount_msat: u64,
+    /// As it is to stand in the invoice.
+    pub description: String,
+    /// How long the invoice can be paid, from its timestamp.
+    pub expiry_s: u32,
+}
+
+impl Signer {
+    /// Checks the host's unsigned invoice against what the owner `asked`, signs it with the node key and puts it
+    /// together (BOLT 11).
+    ///
+    /// Refused ([`rules::INVOICE_MISMATCH`]) when anything in it is not what was asked: network, amount, payment hash,
+    /// description, expiry, a timestamp more than an hour from `now_unix_s`, another payee, or an on-chain fallback
+    /// address (which would let the host have the money).
+    pub fn finish_invoice(
+        &mut self,
+        unsigned: &UnsignedInvoice,
+        asked: &InvoiceRequest,
+        now_unix_s: u64,
+    ) -> Result<Recorded<Bolt11Invoice>, Refused> {
+        let payment = self.state.payments.get(&asked.payment_hash);
+        let payment = payment.ok_or_else(|| {
+            Refused::new(rules::PREIMAGE_UNKNOWN, "no such payment was made here")
+        })?;
+        if payment.public.amount_msat != asked.amount_msat {
+            return Err(mismatch("its amount is not that of the payment"));
+        }
+        if !payment.public.bolt11.is_empty() {
+            return Err(Refused::new(
+                rules::DUPLICATE,
+                "this payment has its invoice already: make a new payment",
+            ));
+        }
+        let invoice = self.sign_invoice(unsigned)?;
+        self.check_invoice(&invoice, asked, now_unix_s)?;
+        let expires_unix_s = invoice
+            .duration_since_epoch()
+            .as_secs()
+            .saturating_add(invoice.expiry_time().as_secs());
+        let signed = entry::InvoiceSigned {
+            payment_hash: asked.payment_hash.to_vec(),
+            bolt11: invoice.to_string(),
+            expires_unix_s,
+        };
+        self.owner_call(invoice, Change::InvoiceSigned(signed))
+    }
+
+    /// Signs and assembles whatever invoice the parts make. It leaves the phone only if it passes `check_invoice`.
+    fn sign_invoice(&self, unsigned: &UnsignedInvoice) -> Result<Bolt11Invoice, Refused> {
+        let hrp = Hrp::parse(&unsigned.hrp).map_err(|_| unreadable())?;
+        let groups: Result<Vec<Fe32>, _> = unsigned
+            .data
+            .iter()
+            .map(|group| Fe32::try_from(*group))
+            .collect();
+        let mut groups = groups.map_err(|_| unreadable())?;
+
+        // BOLT 11: the human-readable part and the data, its bits filled up with zeros to whole bytes.
+        let mut signed = sha256::Hash::engine();
+        signed.input(unsigned.hrp.as_bytes());
+        signed.input(&whole_bytes(&groups));
+        let digest = Message::from_digest(sha256::Hash::from_engine(signed).to_byte_array());
+        let key = self.keys.ldk.get_node_secret_key();
+        let (recovery, signature) = self
+            .keys
+            .secp
+            .sign_ecdsa_recoverable(&digest, &key)
+            .serialize_compact();
+        let recovery = u8::try_from(recovery.to_i32()).map_err(|_| unreadable())?;
+        groups.extend(signature.into_iter().chain([recovery]).bytes_to_fes());
+
+        let text: String = groups
+            .into_iter()
+            .with_checksum::<Bolt11Bech32>(&hrp)
+            .chars()
+            .collect();
+        Bolt11Invoice::from_str(&text).map_err(|_| unreadable())
+    }
+
+    fn check_invoice(
+        &self,
+        invoice: &Bolt11Invoice,
+        asked: &InvoiceRequest,
+        now_unix_s: u64,
+    ) -> Result<(), Refused> {
+        let check = |holds: bool, what: &str| if holds { Ok(()) } else { Err(mismatch(what)) };
+        let description = match invoice.description() {
+            Bolt11InvoiceDescriptionRef::Direct(description) => {
+                description.as_inner().0 == asked.description
+            }
+            Bolt11InvoiceDescriptionRef::Hash(_) => false,
+        };
+        let amount_msat = (asked.amount_msat > 0).then_some(asked.amount_msat);
+        check(
+            invoice.network() == self.keys.network(),
+            "it is for another network",
+        )?;
+        check(
+            invoice.amount_milli_satoshis() == amount_msat,
+            "its amount is another",
+        )?;
+        check(
+            invoice.payment_hash().0 == asked.payment_hash,
+            "its payment hash is another",
+        )?;
+        check(
+            invoice.get_payee_pub_key() == self.keys.node_id(),
+            "it pays someone else",
+        )?;
+        check(description, "its description is another")?;
+        check(
+            invoice.expiry_time().as_secs() == u64::from(asked.expiry_s),
+            "it expires at another time",
+        )?;
+        let skew_s = invoice
+            .duration_since_epoch()
+            .as_secs()
+            .abs_diff(now_unix_s);
+        check(
+            skew_s <= CLOCK_SKEW_S,
+            "its date is not now (look at the clocks of phone and host)",
+        )?;
+        check(invoice.fallbacks().is_empty(), "it has an on-chain address")
+    }
+}
+
+/// `groups` of five bits as bytes, filled up with zero bits.
+fn whole_bytes(groups: &[Fe32]) -> Vec<u8> {
+    let missing = match groups.len() * 5 % 8 {
+        0 => 0,
+        1 | 2 => 2,
+        _ => 1,
+    };
+    groups
+        .iter()
+        .copied()
+        .chain(std::iter::repeat_n(Fe32::Q, missing))
+        .fes_to_bytes()
+        .collect()
+}
+
+fn mismatch(what: &str) -> Refused {
+    Refused::new(
+        rules::INVOICE_MISMATCH,
+        format!("the host's invoice is not what was asked for: {what}"),
+    )
+}
+
+fn unreadable() -> Refused {
+    mismatch("it cannot be read")
+}
