@@ -13,7 +13,9 @@ pub mod carrier;
 mod connect;
 pub mod core;
 mod error;
+mod incoming;
 mod key;
+mod link;
 mod pairing;
 mod peer;
 
@@ -23,9 +25,11 @@ pub use connect::{
 };
 pub use core::{Config, Side};
 pub use error::{CloseCode, CloseReason, LinkError};
+pub use incoming::{Incoming, IncomingRequests, Responder};
 pub use key::{HexError, Instance, OwnerId, PairingId, PublicKey, StaticKey};
+pub use link::Link;
 pub use pairing::{PairingCode, PairingCodeError, PairingSecret};
-pub use peer::{Incoming, IncomingRequests, Link, Peer, Responder};
+pub use peer::Peer;
 
 /// The version of the link that this crate speaks.
 pub const VERSION: u8 = 1;

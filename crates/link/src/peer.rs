@@ -6,24 +6,22 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longhand_proto::link::Request;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant};
 
-use crate::carrier::{Carrier, RecordSink, RecordStream};
+use crate::carrier::Carrier;
 use crate::core::handshake::Established;
 use crate::core::requests::{Answer, Requests, refusal};
 use crate::core::session::{Event, Session};
 use crate::core::{Config, Side};
 use crate::error::{CloseCode, CloseReason, LinkError};
+use crate::incoming::{Incoming, IncomingRequests, Responder};
 use crate::key::{Instance, random};
+use crate::link::{Link, LinkEnd, Outbox};
 
-/// How long a closed link goes on trying to hand over what was already queued.
-const LINGER: Duration = Duration::from_secs(5);
 /// A link on which this many of the largest frames wait for the carrier is given up.
 const QUEUED_FRAMES: usize = 16;
 
@@ -31,10 +29,11 @@ const QUEUED_FRAMES: usize = 16;
 /// on the same one. It is down until its first link is live.
 #[derive(Clone)]
 pub struct Peer {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-struct Shared {
+/// A peer's state, held by its handles, its live link's tasks and the requests in execution.
+pub(crate) struct Shared {
     started: Instant,
     config: Config,
     instance: Instance,
@@ -58,20 +57,6 @@ struct Live {
     session: Session,
     outbox: Outbox,
     end: Arc<LinkEnd>,
-}
-
-struct Outbox {
-    records: mpsc::UnboundedSender<Vec<u8>>,
-    /// Bytes queued and not yet taken by the carrier.
-    queued: Arc<AtomicUsize>,
-}
-
-/// What a [`Link`] still knows when its session is gone.
-struct LinkEnd {
-    generation: u64,
-    closed: watch::Sender<Option<CloseReason>>,
-    detach: watch::Sender<bool>,
-    ended: watch::Sender<bool>,
 }
 
 impl Peer {
@@ -102,7 +87,7 @@ impl Peer {
             Peer {
                 shared: Arc::new(shared),
             },
-            IncomingRequests { inner: requests },
+            IncomingRequests::new(requests),
         ))
     }
 
@@ -253,7 +238,46 @@ impl Shared {
         Ok((id, answer))
     }
 
-    fn answer(self: &Arc<Self>, remote: Instance, id: u64, answer: Answer) {
+    /// Acts on the session of the link with this generation while it is the live one.
+    pub(crate) fn with_session(
+        self: &Arc<Self>,
+        generation: u64,
+        act: impl FnOnce(&mut Session, &mut Requests, u64),
+    ) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(live) = &mut state.live else { return };
+        if live.end.generation == generation {
+            act(&mut live.session, &mut state.requests, self.now_ms());
+            self.flush(state);
+        }
+    }
+
+    /// When the session of this generation wants to be ticked; `None` once it is no longer the live one.
+    pub(crate) fn deadline(&self, generation: u64) -> Option<Instant> {
+        let state = self.lock();
+        let live = state
+            .live
+            .as_ref()
+            .filter(|live| live.end.generation == generation)?;
+        let timeout_ms = live.session.next_timeout_ms()?;
+        Some(self.started + Duration::from_millis(timeout_ms))
+    }
+
+    /// Waits out the grace of the link with this generation, which ended for `reason`.
+    pub(crate) async fn wait_out_grace(&self, generation: u64, reason: CloseReason) {
+        if !reason.code.is_resumable() {
+            return;
+        }
+        tokio::time::sleep(self.config.grace).await;
+        let mut state = self.lock();
+        if state.generation == generation && self.down.borrow().is_none() {
+            self.go_down(&mut state, reason);
+        }
+    }
+
+    /// The answer to a request in execution: keeps it, and sends it when there is a link.
+    pub(crate) fn answer(self: &Arc<Self>, remote: Instance, id: u64, answer: Answer) {
         let mut guard = self.lock();
         let state = &mut *guard;
         state.executing.remove(&(remote, id));
@@ -268,18 +292,8 @@ impl Shared {
     fn install(self: &Arc<Self>, state: &mut State, session: Session, carrier: Carrier) -> Link {
         self.replace(state);
         state.generation += 1;
-        let (records, leaving) = mpsc::unbounded_channel();
-        let queued = Arc::new(AtomicUsize::new(0));
-        let outbox = Outbox {
-            records,
-            queued: queued.clone(),
-        };
-        let end = Arc::new(LinkEnd {
-            generation: state.generation,
-            closed: watch::Sender::new(None),
-            detach: watch::Sender::new(false),
-            ended: watch::Sender::new(false),
-        });
+        let (outbox, leaving) = Outbox::new();
+        let end = Arc::new(LinkEnd::new(state.generation));
         state.live = Some(Live {
             session,
             outbox,
@@ -291,8 +305,7 @@ impl Shared {
             shared: self.clone(),
             end,
         };
-        let writer = tokio::spawn(write(link.clone(), carrier.sink, leaving, queued));
-        tokio::spawn(drive(link.clone(), carrier.stream, writer));
+        link.start(carrier, leaving);
         link
     }
 
@@ -317,7 +330,7 @@ impl Shared {
             while let Some(record) = live.session.poll_record() {
                 live.outbox.push(record);
             }
-            if live.outbox.queued.load(Ordering::Relaxed) > QUEUED_FRAMES * self.config.max_frame {
+            if live.outbox.queued() > QUEUED_FRAMES * self.config.max_frame {
                 live.session
                     .lost("the other side does not read what it is sent");
             }
@@ -358,15 +371,15 @@ impl Shared {
         let Request { id, kind, payload } = request;
         let (unwanted, cancelled) = watch::channel(false);
         state.executing.insert((remote, id), unwanted);
-        let ticket = Some((self.clone(), remote, id));
+        let responder = Responder::new(self.clone(), remote, id, cancelled);
         let incoming = Incoming {
             kind,
             payload,
-            responder: Responder { ticket, cancelled },
+            responder,
         };
         if let Err(mut undelivered) = self.incoming.send(incoming) {
             // Nobody serves requests. The responder must not answer on its own: the lock is held here.
-            undelivered.0.responder.ticket = None;
+            undelivered.0.responder.disarm();
             state.executing.remove(&(remote, id));
             let nobody = refusal("UNANSWERED", "nobody answers requests here");
             let to_send = state.requests.answer(remote, id, Err(nobody));
@@ -394,247 +407,5 @@ impl Shared {
             // Whoever asked may have left.
             let _ = waiting.send(Err(LinkError::Down(reason.clone())));
         }
-    }
-}
-
-impl Outbox {
-    fn push(&self, record: Vec<u8>) {
-        self.queued.fetch_add(record.len(), Ordering::Relaxed);
-        // The writer is gone only when the carrier broke, and then the link is closed too.
-        let _ = self.records.send(record);
-    }
-}
-
-/// Hands records to the carrier, in order, until the link's session has dropped its end of the queue.
-async fn write(
-    link: Link,
-    mut sink: Box<dyn RecordSink>,
-    mut leaving: mpsc::UnboundedReceiver<Vec<u8>>,
-    queued: Arc<AtomicUsize>,
-) {
-    let hand_over = async {
-        while let Some(record) = leaving.recv().await {
-            let length = record.len();
-            if let Err(error) = sink.send(record).await {
-                link.with_session(|session, _, _| session.lost(&error.to_string()));
-                return;
-            }
-            queued.fetch_sub(length, Ordering::Relaxed);
-        }
-    };
-    let too_long = async {
-        link.closed().await;
-        tokio::time::sleep(LINGER).await;
-    };
-    tokio::select! {
-        () = hand_over => {}
-        () = too_long => {}
-    }
-}
-
-/// Feeds the link's session with records and the time; then sees the connection and the grace to their ends.
-async fn drive(link: Link, mut stream: Box<dyn RecordStream>, writer: JoinHandle<()>) {
-    while let Some(deadline) = link.deadline() {
-        tokio::select! {
-            received = stream.recv() => link.with_session(|session, requests, now_ms| match &received {
-                Ok(Some(record)) => session.receive(requests, record, now_ms),
-                Ok(None) => session.lost("the other side hung up"),
-                Err(error) => session.lost(&error.to_string()),
-            }),
-            () = tokio::time::sleep_until(deadline) => {
-                link.with_session(|session, _, now_ms| session.tick(now_ms));
-            }
-            _ = link.closed() => {}
-        }
-    }
-    let drained = async {
-        // Some carriers lose what was sent when the receiving half goes first.
-        let _ = writer.await;
-        let rest = async { while let Ok(Some(_)) = stream.recv().await {} };
-        let _ = tokio::time::timeout(LINGER, rest).await;
-        link.end.ended.send_replace(true);
-    };
-    tokio::join!(drained, link.wait_out_grace());
-}
-
-/// What the other side asks, in order of arrival; each request once, however often it was sent.
-pub struct IncomingRequests {
-    inner: mpsc::UnboundedReceiver<Incoming>,
-}
-
-impl IncomingRequests {
-    /// The next request. `None` when every handle on the [`Peer`] is gone.
-    pub async fn next(&mut self) -> Option<Incoming> {
-        self.inner.recv().await
-    }
-}
-
-/// A request of the other side.
-pub struct Incoming {
-    /// What the payload is: `signer` or `command`.
-    pub kind: String,
-    /// The request itself.
-    pub payload: Vec<u8>,
-    /// Where the answer goes.
-    pub responder: Responder,
-}
-
-/// Answers one request, over whichever link is there by then. Dropped without an answer it refuses with
-/// `UNANSWERED`.
-pub struct Responder {
-    /// Taken by the answer.
-    ticket: Option<(Arc<Shared>, Instance, u64)>,
-    cancelled: watch::Receiver<bool>,
-}
-
-impl Responder {
-    /// Answers.
-    pub fn respond(mut self, payload: Vec<u8>) {
-        self.answer(Ok(payload));
-    }
-
-    /// Refuses, with a stable code and one line for a person.
-    pub fn refuse(mut self, code: &str, message: &str) {
-        self.answer(Err(refusal(code, message)));
-    }
-
-    /// Waits until the other side no longer wants the answer. What has begun need not stop.
-    pub async fn cancelled(&self) {
-        if self
-            .cancelled
-            .clone()
-            .wait_for(|cancelled| *cancelled)
-            .await
-            .is_err()
-        {
-            std::future::pending().await
-        }
-    }
-
-    fn answer(&mut self, answer: Answer) {
-        if let Some((shared, remote, id)) = self.ticket.take() {
-            shared.answer(remote, id, answer);
-        }
-    }
-}
-
-impl Drop for Responder {
-    fn drop(&mut self) {
-        self.answer(Err(refusal(
-            "UNANSWERED",
-            "the request was given up without an answer: ask again",
-        )));
-    }
-}
-
-/// One live connection. Clones are handles on the same one.
-#[derive(Clone)]
-pub struct Link {
-    shared: Arc<Shared>,
-    end: Arc<LinkEnd>,
-}
-
-impl Link {
-    /// The conversation this link belongs to.
-    pub fn peer(&self) -> Peer {
-        Peer {
-            shared: self.shared.clone(),
-        }
-    }
-
-    /// See [`Peer::request`].
-    ///
-    /// # Errors
-    /// As [`Peer::request`].
-    pub async fn request(&self, kind: &str, payload: Vec<u8>) -> Result<Vec<u8>, LinkError> {
-        self.peer().request(kind, payload).await
-    }
-
-    /// Waits until this link has ended, and says why. A peer may still be within its grace then: see
-    /// [`Peer::down`].
-    pub async fn closed(&self) -> CloseReason {
-        let mut closed = self.end.closed.subscribe();
-        let reason = closed
-            .wait_for(Option::is_some)
-            .await
-            .ok()
-            .and_then(|reason| reason.clone());
-        reason.unwrap_or_else(|| CloseReason::local(CloseCode::Lost, "the link is gone"))
-    }
-
-    /// Waits until this link has ended and the carrier has taken, or given up, all that was to be sent: what
-    /// a process does before it exits. Takes seconds at most once the link is closed.
-    pub async fn ended(&self) {
-        let _ = self.end.ended.subscribe().wait_for(|ended| *ended).await;
-    }
-
-    /// Asks the other side to finish the step in hand, waits until it has, and ends the link with `DETACHED`.
-    ///
-    /// # Errors
-    /// [`LinkError::Down`] when the link ended before the other side agreed.
-    pub async fn detach(&self) -> Result<(), LinkError> {
-        self.with_session(|session, _, now_ms| session.detach(now_ms));
-        match self.closed().await {
-            reason if reason.code == CloseCode::Detached => Ok(()),
-            reason => Err(LinkError::Down(reason)),
-        }
-    }
-
-    /// Waits until the other side asks to detach; pends for ever when the link ends before.
-    pub async fn detach_requested(&self) {
-        let _ = self.end.detach.subscribe().wait_for(|asked| *asked).await;
-    }
-
-    /// Everything is settled: lets the other side go, and ends the link with `DETACHED`.
-    pub fn confirm_detach(&self) {
-        self.with_session(|session, _, now_ms| session.confirm_detach(now_ms));
-    }
-
-    /// Ends the link with a stable code and one line for a person.
-    pub fn close(&self, code: CloseCode, message: &str) {
-        self.with_session(|session, _, now_ms| session.close(code, message, now_ms));
-    }
-
-    /// Acts on the session while it is the live one.
-    fn with_session(&self, act: impl FnOnce(&mut Session, &mut Requests, u64)) {
-        let mut guard = self.shared.lock();
-        let state = &mut *guard;
-        let Some(live) = &mut state.live else { return };
-        if live.end.generation == self.end.generation {
-            act(&mut live.session, &mut state.requests, self.shared.now_ms());
-            self.shared.flush(state);
-        }
-    }
-
-    /// When the session wants to be ticked; `None` once it is no longer the live one.
-    fn deadline(&self) -> Option<Instant> {
-        let state = self.shared.lock();
-        let live = state.live.as_ref()?;
-        let timeout_ms = live.session.next_timeout_ms()?;
-        let mine = live.end.generation == self.end.generation;
-        mine.then(|| self.shared.started + Duration::from_millis(timeout_ms))
-    }
-
-    async fn wait_out_grace(&self) {
-        let reason = self.closed().await;
-        if !reason.code.is_resumable() {
-            return;
-        }
-        tokio::time::sleep(self.shared.config.grace).await;
-        let mut state = self.shared.lock();
-        let newest = state.generation == self.end.generation;
-        if newest && self.shared.down.borrow().is_none() {
-            self.shared.go_down(&mut state, reason);
-        }
-    }
-}
-
-impl fmt::Debug for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Link({} of {})",
-            self.end.generation, self.shared.instance
-        )
     }
 }

@@ -1,0 +1,218 @@
+//! One live connection: the handle that callers hold, and the two tasks that move its bytes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Duration;
+
+use crate::carrier::{Carrier, RecordSink, RecordStream};
+use crate::core::requests::Requests;
+use crate::core::session::Session;
+use crate::error::{CloseCode, CloseReason, LinkError};
+use crate::peer::{Peer, Shared};
+
+/// How long a closed link goes on trying to hand over what was already queued.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// One live connection. Clones are handles on the same one.
+#[derive(Clone)]
+pub struct Link {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) end: Arc<LinkEnd>,
+}
+
+impl Link {
+    /// The conversation this link belongs to.
+    pub fn peer(&self) -> Peer {
+        Peer {
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// See [`Peer::request`].
+    ///
+    /// # Errors
+    /// As [`Peer::request`].
+    pub async fn request(&self, kind: &str, payload: Vec<u8>) -> Result<Vec<u8>, LinkError> {
+        self.peer().request(kind, payload).await
+    }
+
+    /// Waits until this link has ended, and says why. A peer may still be within its grace then: see
+    /// [`Peer::down`].
+    pub async fn closed(&self) -> CloseReason {
+        let mut closed = self.end.closed.subscribe();
+        let reason = closed
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|reason| reason.clone());
+        reason.unwrap_or_else(|| CloseReason::local(CloseCode::Lost, "the link is gone"))
+    }
+
+    /// Waits until this link has ended and the carrier has taken, or given up, all that was to be sent: what
+    /// a process does before it exits. Takes seconds at most once the link is closed.
+    pub async fn ended(&self) {
+        let _ = self.end.ended.subscribe().wait_for(|ended| *ended).await;
+    }
+
+    /// Asks the other side to finish the step in hand, waits until it has, and ends the link with `DETACHED`.
+    ///
+    /// # Errors
+    /// [`LinkError::Down`] when the link ended before the other side agreed.
+    pub async fn detach(&self) -> Result<(), LinkError> {
+        self.with_session(|session, _, now_ms| session.detach(now_ms));
+        match self.closed().await {
+            reason if reason.code == CloseCode::Detached => Ok(()),
+            reason => Err(LinkError::Down(reason)),
+        }
+    }
+
+    /// Waits until the other side asks to detach; pends for ever when the link ends before.
+    pub async fn detach_requested(&self) {
+        let _ = self.end.detach.subscribe().wait_for(|asked| *asked).await;
+    }
+
+    /// Everything is settled: lets the other side go, and ends the link with `DETACHED`.
+    pub fn confirm_detach(&self) {
+        self.with_session(|session, _, now_ms| session.confirm_detach(now_ms));
+    }
+
+    /// Ends the link with a stable code and one line for a person.
+    pub fn close(&self, code: CloseCode, message: &str) {
+        self.with_session(|session, _, now_ms| session.close(code, message, now_ms));
+    }
+
+    fn with_session(&self, act: impl FnOnce(&mut Session, &mut Requests, u64)) {
+        self.shared.with_session(self.end.generation, act);
+    }
+
+    /// Starts the two tasks that serve this link.
+    pub(crate) fn start(&self, carrier: Carrier, leaving: Leaving) {
+        let writer = tokio::spawn(write(self.clone(), carrier.sink, leaving));
+        tokio::spawn(drive(self.clone(), carrier.stream, writer));
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Link({} of {})",
+            self.end.generation,
+            self.peer().instance()
+        )
+    }
+}
+/// What a [`Link`] still knows when its session is gone.
+pub(crate) struct LinkEnd {
+    pub(crate) generation: u64,
+    pub(crate) closed: watch::Sender<Option<CloseReason>>,
+    pub(crate) detach: watch::Sender<bool>,
+    ended: watch::Sender<bool>,
+}
+
+impl LinkEnd {
+    pub(crate) fn new(generation: u64) -> LinkEnd {
+        let (closed, detach) = (watch::Sender::new(None), watch::Sender::new(false));
+        LinkEnd {
+            generation,
+            closed,
+            detach,
+            ended: watch::Sender::new(false),
+        }
+    }
+}
+
+/// Records on their way from the session to the writer.
+pub(crate) struct Outbox {
+    records: mpsc::UnboundedSender<Vec<u8>>,
+    /// Bytes that the carrier has not taken yet.
+    queued: Arc<AtomicUsize>,
+}
+
+/// The writer's end of an [`Outbox`].
+pub(crate) struct Leaving {
+    records: mpsc::UnboundedReceiver<Vec<u8>>,
+    queued: Arc<AtomicUsize>,
+}
+
+impl Outbox {
+    pub(crate) fn new() -> (Outbox, Leaving) {
+        let (records, leaving) = mpsc::unbounded_channel();
+        let queued = Arc::new(AtomicUsize::new(0));
+        (
+            Outbox {
+                records,
+                queued: queued.clone(),
+            },
+            Leaving {
+                records: leaving,
+                queued,
+            },
+        )
+    }
+
+    pub(crate) fn push(&self, record: Vec<u8>) {
+        self.queued.fetch_add(record.len(), Ordering::Relaxed);
+        // The writer is gone only when the carrier broke, and then the link is closed too.
+        let _ = self.records.send(record);
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+}
+
+/// Hands records to the carrier, in order, until the link's session has dropped its end of the queue.
+async fn write(link: Link, mut sink: Box<dyn RecordSink>, mut leaving: Leaving) {
+    let hand_over = async {
+        while let Some(record) = leaving.records.recv().await {
+            let length = record.len();
+            if let Err(error) = sink.send(record).await {
+                link.with_session(|session, _, _| session.lost(&error.to_string()));
+                return;
+            }
+            leaving.queued.fetch_sub(length, Ordering::Relaxed);
+        }
+    };
+    let too_long = async {
+        link.closed().await;
+        tokio::time::sleep(LINGER).await;
+    };
+    tokio::select! {
+        () = hand_over => {}
+        () = too_long => {}
+    }
+}
+
+/// Feeds the link's session with records and the time; then sees the connection and the grace to their ends.
+async fn drive(link: Link, mut stream: Box<dyn RecordStream>, writer: JoinHandle<()>) {
+    while let Some(deadline) = link.shared.deadline(link.end.generation) {
+        tokio::select! {
+            received = stream.recv() => link.with_session(|session, requests, now_ms| match &received {
+                Ok(Some(record)) => session.receive(requests, record, now_ms),
+                Ok(None) => session.lost("the other side hung up"),
+                Err(error) => session.lost(&error.to_string()),
+            }),
+            () = tokio::time::sleep_until(deadline) => {
+                link.with_session(|session, _, now_ms| session.tick(now_ms));
+            }
+            _ = link.closed() => {}
+        }
+    }
+    let drained = async {
+        // Some carriers lose what was sent when the receiving half goes first.
+        let _ = writer.await;
+        let rest = async { while let Ok(Some(_)) = stream.recv().await {} };
+        let _ = tokio::time::timeout(LINGER, rest).await;
+        link.end.ended.send_replace(true);
+    };
+    let reason = link.closed().await;
+    tokio::join!(
+        drained,
+        link.shared.wait_out_grace(link.end.generation, reason)
+    );
+}
