@@ -1,12 +1,47 @@
 //! `devnet`: a regtest in this process, on Bitcoin Core's consensus library.
+//!
+//! For tests and for trying things out. Blocks and scripts are judged by the library that Bitcoin
+//! Core itself runs on; around it are a mempool, a miner with a wallet, and Bitcoin Core's JSON-RPC.
+//! A [`Devnet`] is used in the process by its methods, and by everything else (also a stock lnd) over RPC.
+//!
+//! Inside: `state` brings all together; `chain` mirrors what `kernel` decides and `log` keeps it;
+//! `mempool` is the structure and `policy` the rules (`standard`, `truc`); `miner` and `wallet`
+//! make blocks and payments; `rpc` speaks.
+
+mod chain;
+mod kernel;
+mod log;
+mod mempool;
+mod miner;
+mod policy;
+mod rpc;
+mod standard;
+mod state;
+mod truc;
+mod wallet;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bitcoin::{Address, Amount, Block, BlockHash, ScriptBuf, Transaction, Txid};
+use bitcoin::{Address, Amount, Block, BlockHash, Network, ScriptBuf, Transaction, Txid};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use crate::{BitcoindSource, BlockRef};
+use self::chain::ChainState;
+use self::log::BlockLog;
+use self::mempool::Mempool;
+use self::state::State;
+use self::wallet::MinerWallet;
+use crate::{BitcoindAuth, BitcoindSource, BlockRef};
+
+/// Files in the data directory.
+const LOG_FILE: &str = "blocks.log";
+const KEY_FILE: &str = "miner.key";
+/// The library's block files, of no use after the process.
+const SCRATCH_DIR: &str = "kernel";
 
 /// How a [`Devnet`] is run.
 #[derive(Clone)]
@@ -39,69 +74,317 @@ impl Default for DevnetConfig {
 }
 
 /// A running devnet. Dropping it stops it and, without a data directory, removes all it wrote.
-pub struct Devnet {}
+///
+/// All methods but [`Devnet::start`] and [`Devnet::shutdown`] may be called from anywhere; they return when the
+/// work is done, which takes milliseconds.
+pub struct Devnet {
+    shared: Arc<Shared>,
+    rpc_addr: SocketAddr,
+    user: String,
+    password: String,
+    interval: watch::Sender<Option<Duration>>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    // The last one: the files go when nothing uses them any more.
+    _scratch: Option<tempfile::TempDir>,
+}
+
+/// What the handle, the RPC server and the mining timer share.
+struct Shared {
+    state: Mutex<State>,
+    interval: watch::Sender<Option<Duration>>,
+    started: std::time::Instant,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Devnet {
     /// Starts a devnet: reads back its blocks, mines the first ones of a new chain, serves RPC.
-    pub async fn start(_config: DevnetConfig) -> Result<Devnet, DevnetError> {
-        Err(DevnetError::Data("not yet".into()))
+    ///
+    /// # Errors
+    /// [`DevnetError::Data`] when the directory is in use, unreadable or holds something else; [`DevnetError::Bind`]
+    /// when the port is taken.
+    pub async fn start(config: DevnetConfig) -> Result<Devnet, DevnetError> {
+        let listener = TcpListener::bind(config.rpc_bind).await;
+        let bind_failed = |e: std::io::Error| DevnetError::Bind {
+            addr: config.rpc_bind,
+            reason: e.to_string(),
+        };
+        let listener = listener.map_err(bind_failed)?;
+        let rpc_addr = listener.local_addr().map_err(bind_failed)?;
+        let (mut state, scratch) = open(config.data_dir.as_deref())?;
+        if state.chain.tip().height == 0 {
+            let script = state.wallet.script();
+            state.mine(config.premine, &script)?;
+        }
+        let (interval, interval_changes) = watch::channel(config.block_interval);
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            interval: interval.clone(),
+            started: std::time::Instant::now(),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let server = rpc::serve(
+            listener,
+            shared.clone(),
+            &config.user,
+            &config.password,
+            stopped.clone(),
+        );
+        let timer = mine_by_timer(shared.clone(), interval_changes, stopped);
+        let tasks = vec![tokio::spawn(server), tokio::spawn(timer)];
+        let DevnetConfig { user, password, .. } = config;
+        tracing::info!(%rpc_addr, height = shared.state().chain.tip().height, "devnet is up");
+        Ok(Devnet {
+            shared,
+            rpc_addr,
+            user,
+            password,
+            interval,
+            stop,
+            tasks,
+            _scratch: scratch,
+        })
     }
-    /// A devnet for a test: in a temporary directory, RPC on a free loopback port.
+
+    /// A devnet for a test: in a temporary directory, RPC on a free loopback port, mining on request, and a faucet
+    /// that is ready.
+    ///
+    /// # Errors
+    /// As [`Devnet::start`].
     pub async fn start_default() -> Result<Devnet, DevnetError> {
         Devnet::start(DevnetConfig::default()).await
     }
+
     /// Where JSON-RPC is served.
     pub fn rpc_addr(&self) -> SocketAddr {
-        unreachable!()
+        self.rpc_addr
     }
+
     /// [`Devnet::rpc_addr`] as `http://host:port`.
     pub fn rpc_url(&self) -> String {
-        unreachable!()
+        format!("http://{}", self.rpc_addr)
     }
-    /// A source that reaches this devnet over RPC, with its credentials.
+
+    /// The credentials of the RPC server.
+    pub fn rpc_auth(&self) -> BitcoindAuth {
+        BitcoindAuth::UserPassword {
+            user: self.user.clone(),
+            password: self.password.clone(),
+        }
+    }
+
+    /// A source that reaches this devnet over RPC.
     pub fn source(&self) -> BitcoindSource {
-        unreachable!()
+        BitcoindSource::new(self.rpc_url(), self.rpc_auth(), Network::Regtest)
     }
+
     /// The best block.
     pub fn tip(&self) -> BlockRef {
-        unreachable!()
+        self.shared.state().chain.tip()
     }
+
     /// A block, in the best chain or out of it.
-    pub fn block(&self, _hash: &BlockHash) -> Option<Block> {
-        unreachable!()
+    pub fn block(&self, hash: &BlockHash) -> Option<Block> {
+        self.shared
+            .state()
+            .chain
+            .block(hash)
+            .map(|stored| (*stored.block).clone())
     }
-    /// Mines `n` blocks from the mempool, their reward to `script`.
-    pub fn mine(&self, _n: u32, _script: ScriptBuf) -> Result<Vec<BlockHash>, DevnetError> {
-        unreachable!()
+
+    /// The hash at a height of the best chain.
+    pub fn hash_at(&self, height: u32) -> Option<BlockHash> {
+        self.shared.state().chain.hash_at(height)
     }
+
+    /// The height of the block of the best chain that has this transaction.
+    pub fn confirmed_at(&self, txid: &Txid) -> Option<u32> {
+        self.shared
+            .state()
+            .chain
+            .block_of(txid)
+            .map(|stored| stored.height)
+    }
+
+    /// A transaction, in the mempool or the best chain.
+    pub fn transaction(&self, txid: &Txid) -> Option<Transaction> {
+        let state = self.shared.state();
+        if let Some(entry) = state.pool.get(txid) {
+            return Some((*entry.tx).clone());
+        }
+        let stored = state.chain.block_of(txid)?;
+        stored
+            .block
+            .txdata
+            .iter()
+            .find(|tx| tx.compute_txid() == *txid)
+            .cloned()
+    }
+
+    /// An unspent output of the best chain (the mempool does not count).
+    pub fn unspent(&self, outpoint: &bitcoin::OutPoint) -> Option<bitcoin::TxOut> {
+        self.shared
+            .state()
+            .chain
+            .coin(outpoint)
+            .map(|coin| coin.output.clone())
+    }
+
+    /// Mines `n` blocks from the mempool, their reward to `script`. Returns their hashes, the new tip last.
+    ///
+    /// # Errors
+    /// [`DevnetError::Data`] when the disk fails.
+    pub fn mine(&self, n: u32, script: ScriptBuf) -> Result<Vec<BlockHash>, DevnetError> {
+        self.shared.state().mine(n, &script)
+    }
+
     /// Mines `n` blocks from the mempool, their reward to the built-in wallet.
-    pub fn mine_to_wallet(&self, _n: u32) -> Result<Vec<BlockHash>, DevnetError> {
-        unreachable!()
+    ///
+    /// # Errors
+    /// As [`Devnet::mine`].
+    pub fn mine_to_wallet(&self, n: u32) -> Result<Vec<BlockHash>, DevnetError> {
+        let mut state = self.shared.state();
+        let script = state.wallet.script();
+        state.mine(n, &script)
     }
-    /// Disconnects the last `depth` blocks and mines `depth + 1` others.
-    pub fn reorg(
-        &self,
-        _depth: u32,
-        _txs: Vec<Transaction>,
-    ) -> Result<Vec<BlockHash>, DevnetError> {
-        unreachable!()
+
+    /// Disconnects the last `depth` blocks and mines `depth + 1` others: the first with `txs` (and nothing else), the
+    /// rest empty. What was in the old blocks returns to the mempool when it is still valid. Returns the new blocks.
+    ///
+    /// # Errors
+    /// [`DevnetError::Invalid`] when the chain is not that long, [`DevnetError::Block`] when `txs` are not valid there.
+    pub fn reorg(&self, depth: u32, txs: Vec<Transaction>) -> Result<Vec<BlockHash>, DevnetError> {
+        self.shared.state().reorg(depth, txs)
     }
-    /// Sends from the built-in wallet; the transaction is then in the mempool, not yet in a block.
-    pub fn faucet(&self, _address: &Address, _amount: Amount) -> Result<Txid, DevnetError> {
-        unreachable!()
+
+    /// Sends from the built-in wallet; the transaction is then in the mempool, not yet in a block. Mines first when
+    /// the wallet has too little that is mature.
+    ///
+    /// # Errors
+    /// [`DevnetError::Faucet`] when there is not so much, [`DevnetError::Rejected`] for dust.
+    pub fn faucet(&self, address: &Address, amount: Amount) -> Result<Txid, DevnetError> {
+        self.shared.state().faucet(&address.script_pubkey(), amount)
     }
+
+    /// As [`Devnet::faucet`], to any script.
+    ///
+    /// # Errors
+    /// As [`Devnet::faucet`].
+    pub fn faucet_to_script(&self, script: ScriptBuf, amount: Amount) -> Result<Txid, DevnetError> {
+        self.shared.state().faucet(&script, amount)
+    }
+
     /// Takes a transaction into the mempool.
-    pub fn submit(&self, _tx: &Transaction) -> Result<Txid, DevnetError> {
-        unreachable!()
+    ///
+    /// # Errors
+    /// [`DevnetError::Rejected`] with Bitcoin Core's reason.
+    pub fn submit(&self, tx: &Transaction) -> Result<Txid, DevnetError> {
+        let submitted = self.shared.state().submit(&Arc::new(tx.clone()));
+        submitted.map_err(|reject| DevnetError::Rejected(reject.message()))
     }
+
     /// The transactions in the mempool, parents first.
     pub fn mempool(&self) -> Vec<Transaction> {
-        unreachable!()
+        self.shared
+            .state()
+            .pool
+            .in_order()
+            .into_iter()
+            .map(|entry| (*entry.tx).clone())
+            .collect()
     }
-    /// Mines a block this often from now on; `None` stops it.
-    pub fn set_block_interval(&self, _interval: Option<Duration>) {}
+
+    /// Mines a block to the wallet this often from now on; `None` stops it.
+    pub fn set_block_interval(&self, interval: Option<Duration>) {
+        self.interval.send_replace(interval);
+    }
+
     /// Stops serving and mining; returns when that is done.
-    pub async fn shutdown(self) {}
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        for task in std::mem::take(&mut self.tasks) {
+            if let Err(error) = task.await {
+                tracing::warn!(%error, "a devnet task ended badly");
+            }
+        }
+    }
+}
+
+impl Drop for Devnet {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Reads back what is in `data_dir`. Without one, all is in a temporary directory, which is returned.
+fn open(data_dir: Option<&Path>) -> Result<(State, Option<tempfile::TempDir>), DevnetError> {
+    let failed = |e: std::io::Error| DevnetError::Data(e.to_string());
+    let Some(dir) = data_dir else {
+        let scratch = tempfile::Builder::new()
+            .prefix("devnet-")
+            .tempdir()
+            .map_err(failed)?;
+        let chain = ChainState::open(scratch.path().join(SCRATCH_DIR), None, vec![])?;
+        return Ok((
+            State {
+                chain,
+                pool: Mempool::default(),
+                wallet: MinerWallet::random(),
+            },
+            Some(scratch),
+        ));
+    };
+    let in_dir = |e: std::io::Error| DevnetError::Data(format!("{}: {e}", dir.display()));
+    std::fs::create_dir_all(dir).map_err(in_dir)?;
+    // First the log, whose lock keeps others out of the directory.
+    let (log, records) = BlockLog::open(&dir.join(LOG_FILE))?;
+    let wallet = MinerWallet::open(&dir.join(KEY_FILE))?;
+    let scratch = dir.join(SCRATCH_DIR);
+    if scratch.exists() {
+        std::fs::remove_dir_all(&scratch).map_err(in_dir)?;
+    }
+    let chain = ChainState::open(scratch, Some(log), records)?;
+    Ok((
+        State {
+            chain,
+            pool: Mempool::default(),
+            wallet,
+        },
+        None,
+    ))
+}
+
+async fn mine_by_timer(
+    shared: Arc<Shared>,
+    mut interval: watch::Receiver<Option<Duration>>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    loop {
+        let wait = *interval.borrow_and_update();
+        let tick = async {
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = tick => {
+                let mut state = shared.state();
+                let script = state.wallet.script();
+                if let Err(error) = state.mine(1, &script) {
+                    tracing::error!(%error, "devnet could not mine");
+                }
+            }
+            changed = interval.changed() => if changed.is_err() { return },
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+    }
 }
 
 /// Why a devnet could not start or do what was asked.

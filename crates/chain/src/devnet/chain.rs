@@ -1,0 +1,384 @@
+//! The chain as devnet sees it: all blocks, which of them are active, and the unspent outputs.
+//!
+//! The consensus library decides; what it decided is mirrored here, because it does not give out
+//! its coins. The mirror follows the library's tip by undoing and applying blocks.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bitcoin::blockdata::constants::genesis_block;
+use bitcoin::{Block, BlockHash, Network, OutPoint, TxOut, Txid, Work};
+
+use super::DevnetError;
+use super::kernel::Kernel;
+use super::log::{BlockLog, Record};
+use crate::BlockRef;
+
+/// An unspent output.
+#[derive(Clone, Debug)]
+pub(super) struct Coin {
+    pub(super) output: TxOut,
+    /// Height of the block that has it.
+    pub(super) height: u32,
+    pub(super) is_coinbase: bool,
+}
+
+/// A block that was taken, active or not.
+#[derive(Clone)]
+pub(super) struct StoredBlock {
+    pub(super) block: Arc<Block>,
+    pub(super) height: u32,
+    /// Work of the chain that ends here.
+    pub(super) chainwork: Work,
+    /// Transactions of the chain that ends here.
+    pub(super) chain_txs: u64,
+}
+
+/// How the active chain changed; both lists from low to high.
+#[derive(Default)]
+pub(super) struct TipChange {
+    pub(super) disconnected: Vec<Arc<Block>>,
+    pub(super) connected: Vec<Arc<Block>>,
+}
+
+/// See the module.
+pub(super) struct ChainState {
+    // Before the directory that it writes to.
+    kernel: Option<Kernel>,
+    scratch: PathBuf,
+    /// How often the library was built anew; each has a directory of its own.
+    generation: u32,
+    log: Option<BlockLog>,
+    blocks: HashMap<BlockHash, StoredBlock>,
+    /// Every block in the order it came: of two chains with the same work the first one is active.
+    order: Vec<BlockHash>,
+    invalid: HashSet<BlockHash>,
+    active: Vec<BlockHash>,
+    coins: HashMap<OutPoint, Coin>,
+    /// What each active block spent.
+    undo: HashMap<BlockHash, Vec<(OutPoint, Coin)>>,
+    /// In which active block a transaction is.
+    txindex: HashMap<Txid, BlockHash>,
+}
+
+impl ChainState {
+    /// A chain from the records of `log`; `scratch` is an empty directory for the library.
+    pub(super) fn open(
+        scratch: PathBuf,
+        log: Option<BlockLog>,
+        records: Vec<Record>,
+    ) -> Result<ChainState, DevnetError> {
+        let genesis = genesis_block(Network::Regtest);
+        let hash = genesis.block_hash();
+        let stored = StoredBlock {
+            chainwork: genesis.header.work(),
+            block: Arc::new(genesis),
+            height: 0,
+            chain_txs: 1,
+        };
+        let mut chain = ChainState {
+            kernel: None,
+            scratch,
+            generation: 0,
+            log,
+            blocks: HashMap::from([(hash, stored)]),
+            order: vec![],
+            invalid: HashSet::new(),
+            // The genesis block's output can never be spent: it is not among the coins.
+            active: vec![hash],
+            coins: HashMap::new(),
+            undo: HashMap::new(),
+            txindex: HashMap::new(),
+        };
+        for record in records {
+            match record {
+                Record::Block(block) => chain.store(block),
+                Record::Invalidate(hash) => {
+                    chain.invalid.insert(hash);
+                }
+                Record::Reconsider(hash) => chain.reconsider_ancestry(&hash),
+            }
+        }
+        chain.rebuild()?;
+        Ok(chain)
+    }
+
+    /// The best block.
+    pub(super) fn tip(&self) -> BlockRef {
+        let height = self.active.len() - 1;
+        BlockRef {
+            height: height as u32,
+            hash: self.active[height],
+        }
+    }
+
+    /// The active block at a height.
+    pub(super) fn hash_at(&self, height: u32) -> Option<BlockHash> {
+        self.active.get(height as usize).copied()
+    }
+
+    /// Any block that was taken.
+    pub(super) fn block(&self, hash: &BlockHash) -> Option<&StoredBlock> {
+        self.blocks.get(hash)
+    }
+
+    /// Whether a block is in the active chain.
+    pub(super) fn is_active(&self, hash: &BlockHash) -> bool {
+        self.block(hash)
+            .is_some_and(|stored| self.hash_at(stored.height) == Some(*hash))
+    }
+
+    /// An unspent output of the active chain.
+    pub(super) fn coin(&self, outpoint: &OutPoint) -> Option<&Coin> {
+        self.coins.get(outpoint)
+    }
+
+    /// All unspent outputs of the active chain.
+    pub(super) fn coins(&self) -> &HashMap<OutPoint, Coin> {
+        &self.coins
+    }
+
+    /// The active block that has a transaction.
+    pub(super) fn block_of(&self, txid: &Txid) -> Option<&StoredBlock> {
+        self.block(self.txindex.get(txid)?)
+    }
+
+    /// Median time of the eleven blocks that end with `hash` (BIP 113).
+    pub(super) fn median_time_past(&self, hash: &BlockHash) -> u32 {
+        let mut times = Vec::with_capacity(11);
+        let mut next = self.block(hash);
+        while let Some(stored) = next.filter(|_| times.len() < 11) {
+            times.push(stored.block.header.time);
+            next = self.block(&stored.block.header.prev_blockhash);
+        }
+        times.sort_unstable();
+        times.get(times.len() / 2).copied().unwrap_or(0)
+    }
+
+    /// What the outputs were that an active block's transactions spent.
+    pub(super) fn spent_by(&self, hash: &BlockHash) -> Option<&[(OutPoint, Coin)]> {
+        self.undo.get(hash).map(Vec::as_slice)
+    }
+
+    /// Blocks that no other one builds on, except the tip.
+    pub(super) fn stale_tips(&self) -> Vec<(BlockHash, u32)> {
+        let parents: HashSet<_> = self
+            .blocks
+            .values()
+            .map(|stored| stored.block.header.prev_blockhash)
+            .collect();
+        let leaves = self
+            .blocks
+            .iter()
+            .filter(|(hash, _)| !parents.contains(*hash) && !self.is_active(hash));
+        leaves
+            .map(|(hash, stored)| (*hash, stored.height))
+            .collect()
+    }
+
+    /// Has the library validate a block, and follows it to its new tip.
+    pub(super) fn process(&mut self, block: Block) -> Result<TipChange, DevnetError> {
+        let hash = block.block_hash();
+        if self.blocks.contains_key(&hash) {
+            return Ok(TipChange::default());
+        }
+        if !self.blocks.contains_key(&block.header.prev_blockhash) {
+            return Err(DevnetError::Block("its parent is unknown".into()));
+        }
+        self.kernel()?.process(&block)?;
+        if let Some(log) = &mut self.log {
+            log.append(&Record::Block(block.clone()))?;
+        }
+        self.store(block);
+        self.follow_kernel()
+    }
+
+    /// Has the log written to the disk.
+    pub(super) fn sync(&self) -> Result<(), DevnetError> {
+        self.log.as_ref().map_or(Ok(()), BlockLog::sync)
+    }
+
+    /// Takes a block and all that build on it out of consideration.
+    pub(super) fn invalidate(&mut self, hash: &BlockHash) -> Result<TipChange, DevnetError> {
+        if self.tip().height == 0 || self.hash_at(0) == Some(*hash) {
+            return Err(DevnetError::Invalid(
+                "the genesis block cannot be invalidated".into(),
+            ));
+        }
+        self.append(Record::Invalidate(*hash))?;
+        self.invalid.insert(*hash);
+        self.rebuild()
+    }
+
+    /// Undoes [`ChainState::invalidate`] for a block and its ancestors.
+    pub(super) fn reconsider(&mut self, hash: &BlockHash) -> Result<TipChange, DevnetError> {
+        self.append(Record::Reconsider(*hash))?;
+        self.reconsider_ancestry(hash);
+        self.rebuild()
+    }
+
+    fn append(&mut self, record: Record) -> Result<(), DevnetError> {
+        match &mut self.log {
+            Some(log) => log.append(&record).and_then(|()| log.sync()),
+            None => Ok(()),
+        }
+    }
+
+    fn kernel(&self) -> Result<&Kernel, DevnetError> {
+        self.kernel
+            .as_ref()
+            .ok_or_else(|| DevnetError::Kernel("it could not be started again".into()))
+    }
+
+    fn reconsider_ancestry(&mut self, hash: &BlockHash) {
+        let mut next = Some(*hash);
+        while let Some(hash) = next {
+            self.invalid.remove(&hash);
+            next = self
+                .block(&hash)
+                .map(|stored| stored.block.header.prev_blockhash);
+        }
+        // And what builds on it.
+        let descendants: Vec<_> = self
+            .invalid
+            .iter()
+            .filter(|other| self.descends(other, hash))
+            .copied()
+            .collect();
+        descendants.iter().for_each(|hash| {
+            self.invalid.remove(hash);
+        });
+    }
+
+    fn descends(&self, block: &BlockHash, ancestor: &BlockHash) -> bool {
+        let mut next = Some(*block);
+        while let Some(hash) = next {
+            if hash == *ancestor {
+                return true;
+            }
+            next = self
+                .block(&hash)
+                .map(|stored| stored.block.header.prev_blockhash);
+        }
+        false
+    }
+
+    fn store(&mut self, block: Block) {
+        let hash = block.block_hash();
+        let Some(parent) = self.blocks.get(&block.header.prev_blockhash) else {
+            return;
+        };
+        let stored = StoredBlock {
+            height: parent.height + 1,
+            chainwork: parent.chainwork + block.header.work(),
+            chain_txs: parent.chain_txs + block.txdata.len() as u64,
+            block: Arc::new(block),
+        };
+        self.order.push(hash);
+        self.blocks.insert(hash, stored);
+    }
+
+    /// The library cannot forget a block: a new one is given all that are not invalid.
+    fn rebuild(&mut self) -> Result<TipChange, DevnetError> {
+        self.kernel = None;
+        let old = self.scratch.join(self.generation.to_string());
+        self.generation += 1;
+        let new = self.scratch.join(self.generation.to_string());
+        let failed =
+            |e: std::io::Error| DevnetError::Data(format!("{}: {e}", self.scratch.display()));
+        if old.exists() {
+            std::fs::remove_dir_all(&old).map_err(failed)?;
+        }
+        std::fs::create_dir_all(&new).map_err(failed)?;
+        let kernel = Kernel::new(&new)?;
+        let mut left_out = HashSet::new();
+        for hash in &self.order {
+            let Some(stored) = self.blocks.get(hash) else {
+                continue;
+            };
+            if self.invalid.contains(hash) || left_out.contains(&stored.block.header.prev_blockhash)
+            {
+                left_out.insert(*hash);
+            } else {
+                kernel.process(&stored.block)?;
+            }
+        }
+        self.kernel = Some(kernel);
+        self.follow_kernel()
+    }
+
+    fn follow_kernel(&mut self) -> Result<TipChange, DevnetError> {
+        let mut branch = vec![];
+        let mut hash = self.kernel()?.tip();
+        while !self.is_active(&hash) {
+            let stored = self
+                .block(&hash)
+                .ok_or_else(|| DevnetError::Kernel("its tip is unknown".into()))?;
+            branch.push(stored.clone());
+            hash = stored.block.header.prev_blockhash;
+        }
+        let fork = self.block(&hash).map_or(0, |stored| stored.height);
+        let mut change = TipChange::default();
+        while self.tip().height > fork {
+            change.disconnected.push(self.disconnect_tip());
+        }
+        change.disconnected.reverse();
+        for stored in branch.into_iter().rev() {
+            self.connect(&stored)?;
+            change.connected.push(stored.block);
+        }
+        Ok(change)
+    }
+
+    fn connect(&mut self, stored: &StoredBlock) -> Result<(), DevnetError> {
+        let hash = stored.block.block_hash();
+        let mut spent = vec![];
+        for tx in &stored.block.txdata {
+            let txid = tx.compute_txid();
+            for input in tx.input.iter().filter(|_| !tx.is_coinbase()) {
+                let outpoint = input.previous_output;
+                let coin = self.coins.remove(&outpoint);
+                let coin = coin.ok_or_else(|| {
+                    DevnetError::Kernel(format!("it spent the unknown {outpoint}"))
+                })?;
+                spent.push((outpoint, coin));
+            }
+            for (vout, output) in tx
+                .output
+                .iter()
+                .enumerate()
+                .filter(|(_, o)| !o.script_pubkey.is_op_return())
+            {
+                let coin = Coin {
+                    output: output.clone(),
+                    height: stored.height,
+                    is_coinbase: tx.is_coinbase(),
+                };
+                self.coins.insert(OutPoint::new(txid, vout as u32), coin);
+            }
+            self.txindex.insert(txid, hash);
+        }
+        self.undo.insert(hash, spent);
+        self.active.push(hash);
+        Ok(())
+    }
+
+    fn disconnect_tip(&mut self) -> Arc<Block> {
+        let hash = self.tip().hash;
+        let block = self.blocks[&hash].block.clone();
+        // First what it spent, then what it made: an output made and spent in this block goes again.
+        for (outpoint, coin) in self.undo.remove(&hash).unwrap_or_default() {
+            self.coins.insert(outpoint, coin);
+        }
+        for tx in &block.txdata {
+            let txid = tx.compute_txid();
+            for vout in 0..tx.output.len() {
+                self.coins.remove(&OutPoint::new(txid, vout as u32));
+            }
+            self.txindex.remove(&txid);
+        }
+        self.active.pop();
+        block
+    }
+}

@@ -1,0 +1,595 @@
+//! Which transactions may enter the mempool: Bitcoin Core's rules and its words for refusing.
+//!
+//! [`accept`] takes one transaction, [`accept_package`] parents with their child. Left out, and
+//! more lenient than Bitcoin Core: script flags that are policy alone (low S, minimal data), eviction
+//! of a full mempool, and the old carve-out for one more child. Limits are those of versions 28
+//! to 30: chains of 25 transactions and 101,000 virtual bytes, and 1 sat/vB to be relayed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bitcoin::{Sequence, Transaction, TxOut, Txid};
+
+use super::chain::{ChainState, Coin};
+use super::kernel;
+use super::mempool::{Entry, Mempool};
+use super::standard;
+use super::truc;
+
+/// Satoshis per 1,000 virtual bytes below which nothing is relayed; also the step for replacements.
+pub(super) const MIN_RELAY_FEE_SAT_PER_KVB: u64 = 1_000;
+const MAX_CHAIN_COUNT: usize = 25;
+const MAX_CHAIN_VSIZE: u64 = 101_000;
+/// Most transactions that one replacement may remove (BIP 125 rule 5).
+const MAX_REPLACED: usize = 100;
+const MAX_STANDARD_SIGOP_COST: u64 = 16_000;
+const COINBASE_MATURITY: u32 = 100;
+const LOCKTIME_THRESHOLD: u32 = 500_000_000;
+/// Seconds per unit of a time-based relative lock, as a power of two (BIP 68).
+const SEQUENCE_TIME_SHIFT: u32 = 9;
+
+/// Why a transaction is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Reject {
+    /// Bitcoin Core's reject reason.
+    pub(super) reason: String,
+    /// More of it; may be empty.
+    pub(super) details: String,
+    pub(super) kind: RejectKind,
+}
+
+/// What can be done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RejectKind {
+    /// Nothing.
+    Final,
+    /// Together with a child that pays it may be taken.
+    Fee,
+    /// Together with its parents it may be taken.
+    MissingInputs,
+}
+
+impl Reject {
+    pub(super) fn new(reason: impl Into<String>, details: impl Into<String>) -> Reject {
+        Reject {
+            reason: reason.into(),
+            details: details.into(),
+            kind: RejectKind::Final,
+        }
+    }
+
+    pub(super) fn fee(reason: impl Into<String>, details: impl Into<String>) -> Reject {
+        Reject {
+            kind: RejectKind::Fee,
+            ..Reject::new(reason, details)
+        }
+    }
+
+    /// As `sendrawtransaction` prints it.
+    pub(super) fn message(&self) -> String {
+        if self.details.is_empty() {
+            self.reason.clone()
+        } else {
+            format!("{}, {}", self.reason, self.details)
+        }
+    }
+}
+
+/// How strictly a transaction is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// By itself.
+    Single,
+    /// Its fee is judged with its package's, and so are replacements.
+    Package,
+    /// It was in a block that has been disconnected: neither fees nor limits count.
+    Reorg,
+}
+
+/// A transaction that passed: what will be added and what removed.
+#[derive(Clone, Debug)]
+pub(super) struct Accepted {
+    pub(super) entry: Entry,
+    /// Conflicting transactions, to be removed with all that depends on them.
+    pub(super) replaces: BTreeSet<Txid>,
+}
+
+/// Checks `tx` against the chain's tip and the mempool, scripts included; changes nothing.
+pub(super) fn accept(
+    chain: &ChainState,
+    pool: &Mempool,
+    tx: &Arc<Transaction>,
+    mode: Mode,
+    now: u64,
+) -> Result<Accepted, Reject> {
+    check_alone(tx)?;
+    check_final(chain, tx)?;
+    check_unknown(pool, tx)?;
+    let coins = find_coins(chain, pool, tx)?;
+    check_sequence_locks(chain, tx, &coins)?;
+    let fee_sat = check_amounts(chain, tx, &coins)?;
+    let spent: Vec<TxOut> = coins.into_iter().map(|coin| coin.output).collect();
+    standard::check_inputs(tx, &spent).map_err(|reason| Reject::new(reason, ""))?;
+    let entry = entry(chain, pool, tx, fee_sat, &spent, now)?;
+    check_dust_pays_nothing(tx, fee_sat)?;
+    if mode == Mode::Single {
+        check_fee(entry.fee_sat, entry.vsize)?;
+    }
+    let mut replaces: BTreeSet<Txid> = tx
+        .input
+        .iter()
+        .filter_map(|input| pool.spender(&input.previous_output))
+        .map(|entry| entry.txid)
+        .collect();
+    if mode != Mode::Reorg {
+        match truc::check(pool, &entry, &replaces) {
+            Ok(()) => {}
+            Err(truc::Violation {
+                sibling: Some(sibling),
+                ..
+            }) if mode == Mode::Single => {
+                replaces.insert(sibling);
+            }
+            Err(violation) => return Err(Reject::new("TRUC-violation", violation.details)),
+        }
+    }
+    if mode == Mode::Single && !replaces.is_empty() {
+        check_replacement(pool, &entry, &replaces)?;
+    }
+    let replaced = pool.descendants(replaces.iter().copied());
+    if let Some(parent) = pool.ancestors_of(&entry).intersection(&replaced).next() {
+        let details = format!("{} spends conflicting transaction {parent}", entry.txid);
+        return Err(Reject::new("bad-txns-spends-conflicting-tx", details));
+    }
+    if mode != Mode::Reorg {
+        check_chain_limits(pool, &entry, &replaced)?;
+        check_dust_is_spent(pool, &entry)?;
+    }
+    kernel::verify_scripts(tx, &spent).map_err(|index| {
+        let details = format!(
+            "input {index} of {} (wtxid {}), spending {}",
+            entry.txid, entry.wtxid, tx.input[index].previous_output
+        );
+        Reject::new(
+            "mandatory-script-verify-flag-failed (the script failed)",
+            details,
+        )
+    })?;
+    Ok(Accepted { entry, replaces })
+}
+
+/// Adds what was accepted; returns the transactions that it replaced.
+pub(super) fn apply(pool: &mut Mempool, accepted: Accepted) -> Vec<Arc<Transaction>> {
+    let replaced = pool.remove_with_descendants(accepted.replaces);
+    pool.insert(accepted.entry);
+    replaced
+}
+
+/// Checks parents and their child whose fees count together. Returns the mempool with them in it, what was added,
+/// and what was replaced.
+#[allow(clippy::type_complexity)]
+pub(super) fn accept_package(
+    chain: &ChainState,
+    pool: &Mempool,
+    txs: &[Arc<Transaction>],
+    now: u64,
+) -> Result<(Mempool, Vec<Entry>, Vec<Arc<Transaction>>), Reject> {
+    let mut next = pool.clone();
+    let mut added: Vec<Entry> = vec![];
+    let mut direct_conflicts = BTreeSet::new();
+    for tx in txs {
+        let accepted = accept(chain, &next, tx, Mode::Package, now)?;
+        if accepted
+            .replaces
+            .iter()
+            .any(|txid| added.iter().any(|entry| entry.txid == *txid))
+        {
+            return Err(Reject::new("conflict-in-package", ""));
+        }
+        direct_conflicts.extend(accepted.replaces.iter().copied());
+        added.push(accepted.entry.clone());
+        apply(&mut next, accepted);
+    }
+    let fee_sat = added.iter().map(|entry| entry.fee_sat).sum();
+    let vsize = added.iter().map(|entry| entry.vsize).sum();
+    check_fee(fee_sat, vsize)?;
+    let doomed = pool.descendants(direct_conflicts.iter().copied());
+    if !doomed.is_empty() {
+        check_package_replacement(pool, &added, &doomed, &direct_conflicts)?;
+    }
+    let replaced = doomed
+        .iter()
+        .filter_map(|txid| pool.get(txid))
+        .map(|entry| entry.tx.clone())
+        .collect();
+    Ok((next, added, replaced))
+}
+
+fn check_alone(tx: &Transaction) -> Result<(), Reject> {
+    kernel::check_transaction(tx).map_err(|_| Reject::new(consensus_reason(tx), ""))?;
+    if tx.is_coinbase() {
+        return Err(Reject::new("coinbase", ""));
+    }
+    standard::check_form(tx).map_err(|reason| Reject::new(reason, ""))
+}
+
+/// The library says only that a transaction is bad; this says why, in Bitcoin Core's words.
+fn consensus_reason(tx: &Transaction) -> &'static str {
+    let inputs: BTreeSet<_> = tx.input.iter().map(|input| input.previous_output).collect();
+    if tx.input.is_empty() {
+        "bad-txns-vin-empty"
+    } else if tx.output.is_empty() {
+        "bad-txns-vout-empty"
+    } else if inputs.len() < tx.input.len() {
+        "bad-txns-inputs-duplicate"
+    } else if tx
+        .output
+        .iter()
+        .any(|output| output.value > bitcoin::Amount::MAX_MONEY)
+    {
+        "bad-txns-vout-toolarge"
+    } else if inputs.iter().any(|outpoint| outpoint.is_null()) {
+        "bad-txns-prevout-null"
+    } else {
+        "bad-txns-txouttotal-toolarge"
+    }
+}
+
+/// A transaction must be final in the next block (BIP 113: by the median time past).
+fn check_final(chain: &ChainState, tx: &Transaction) -> Result<(), Reject> {
+    let tip = chain.tip();
+    let lock_time = tx.lock_time.to_consensus_u32();
+    let cutoff = if lock_time < LOCKTIME_THRESHOLD {
+        tip.height + 1
+    } else {
+        chain.median_time_past(&tip.hash)
+    };
+    let is_final = lock_time == 0
+        || lock_time < cutoff
+        || tx.input.iter().all(|input| input.sequence == Sequence::MAX);
+    if is_final {
+        Ok(())
+    } else {
+        Err(Reject::new("non-final", ""))
+    }
+}
+
+fn check_unknown(pool: &Mempool, tx: &Transaction) -> Result<(), Reject> {
+    match pool.get(&tx.compute_txid()) {
+        None => Ok(()),
+        Some(entry) if entry.wtxid == tx.compute_wtxid() => {
+            Err(Reject::new("txn-already-in-mempool", ""))
+        }
+        Some(_) => Err(Reject::new("txn-same-nonwitness-data-in-mempool", "")),
+    }
+}
+
+/// The outputs that a transaction spends, in the chain or the mempool. Those of the mempool count as if they were in
+/// the next block.
+fn find_coins(chain: &ChainState, pool: &Mempool, tx: &Transaction) -> Result<Vec<Coin>, Reject> {
+    let find = |outpoint: &bitcoin::OutPoint| {
+        let in_pool = pool
+            .get(&outpoint.txid)
+            .and_then(|entry| entry.tx.output.get(outpoint.vout as usize));
+        let as_next = |output: &TxOut| Coin {
+            output: output.clone(),
+            height: chain.tip().height + 1,
+            is_coinbase: false,
+        };
+        in_pool
+            .map(as_next)
+            .or_else(|| chain.coin(outpoint).cloned())
+    };
+    let coins: Option<Vec<Coin>> = tx
+        .input
+        .iter()
+        .map(|input| find(&input.previous_output))
+        .collect();
+    coins.ok_or_else(|| {
+        if chain.block_of(&tx.compute_txid()).is_some() {
+            return Reject::new("txn-already-known", "");
+        }
+        Reject {
+            kind: RejectKind::MissingInputs,
+            ..Reject::new("bad-txns-inputs-missingorspent", "")
+        }
+    })
+}
+
+/// Relative locks (BIP 68) must have passed in the next block.
+fn check_sequence_locks(
+    chain: &ChainState,
+    tx: &Transaction,
+    coins: &[Coin],
+) -> Result<(), Reject> {
+    if tx.version.0 < 2 {
+        return Ok(());
+    }
+    let tip = chain.tip();
+    for (input, coin) in tx.input.iter().zip(coins) {
+        let Some(lock) = input.sequence.to_relative_lock_time() else {
+            continue;
+        };
+        let passed = match lock {
+            bitcoin::relative::LockTime::Blocks(blocks) => {
+                u64::from(tip.height) + 1 >= u64::from(coin.height) + u64::from(blocks.value())
+            }
+            bitcoin::relative::LockTime::Time(time) => {
+                let before = chain
+                    .hash_at(coin.height.saturating_sub(1))
+                    .unwrap_or(tip.hash);
+                let start = u64::from(chain.median_time_past(&before));
+                let unlocked = start + (u64::from(time.value()) << SEQUENCE_TIME_SHIFT);
+                u64::from(chain.median_time_past(&tip.hash)) >= unlocked
+            }
+        };
+        if !passed {
+            return Err(Reject::new("non-BIP68-final", ""));
+        }
+    }
+    Ok(())
+}
+
+/// Coinbases are mature and no more goes out than comes in; returns the fee in satoshis.
+fn check_amounts(chain: &ChainState, tx: &Transaction, coins: &[Coin]) -> Result<u64, Reject> {
+    let height = chain.tip().height + 1;
+    for coin in coins.iter().filter(|coin| coin.is_coinbase) {
+        let depth = height - coin.height;
+        if depth < COINBASE_MATURITY {
+            let details = format!("tried to spend coinbase at depth {depth}");
+            return Err(Reject::new("bad-txns-premature-spend-of-coinbase", details));
+        }
+    }
+    let sum =
+        |mut values: Box<dyn Iterator<Item = u64> + '_>| values.try_fold(0u64, u64::checked_add);
+    let value_in = sum(Box::new(
+        coins.iter().map(|coin| coin.output.value.to_sat()),
+    ));
+    let value_out = sum(Box::new(
+        tx.output.iter().map(|output| output.value.to_sat()),
+    ));
+    match (value_in, value_out) {
+        (Some(value_in), Some(value_out)) => value_in.checked_sub(value_out).ok_or_else(|| {
+            Reject::new(
+                "bad-txns-in-belowout",
+                format!("value in ({value_in}) < value out ({value_out})"),
+            )
+        }),
+        _ => Err(Reject::new("bad-txns-inputvalues-outofrange", "")),
+    }
+}
+
+fn entry(
+    chain: &ChainState,
+    pool: &Mempool,
+    tx: &Arc<Transaction>,
+    fee_sat: u64,
+    spent: &[TxOut],
+    now: u64,
+) -> Result<Entry, Reject> {
+    let outputs: std::collections::HashMap<_, _> = tx
+        .input
+        .iter()
+        .map(|input| input.previous_output)
+        .zip(spent.iter().cloned())
+        .collect();
+    let sigop_cost = tx.total_sigop_cost(|outpoint| outputs.get(outpoint).cloned()) as u64;
+    if sigop_cost > MAX_STANDARD_SIGOP_COST {
+        return Err(Reject::new(
+            "bad-txns-too-many-sigops",
+            sigop_cost.to_string(),
+        ));
+    }
+    // 20 virtual bytes for each signature operation, in weight units with the operation's cost of 4.
+    let vsize = tx.weight().to_wu().max(sigop_cost * 20).div_ceil(4);
+    Ok(Entry {
+        tx: tx.clone(),
+        txid: tx.compute_txid(),
+        wtxid: tx.compute_wtxid(),
+        fee_sat,
+        vsize,
+        sigop_cost,
+        time: now,
+        height: chain.tip().height,
+        parents: pool.parents_of(tx),
+        children: BTreeSet::new(),
+    })
+}
+
+fn check_fee(fee_sat: u64, vsize: u64) -> Result<(), Reject> {
+    let least = relay_fee(vsize);
+    if fee_sat < least {
+        return Err(Reject::fee(
+            "min relay fee not met",
+            format!("{fee_sat} < {least}"),
+        ));
+    }
+    Ok(())
+}
+
+/// What has to be paid for relaying so many virtual bytes.
+fn relay_fee(vsize: u64) -> u64 {
+    (vsize * MIN_RELAY_FEE_SAT_PER_KVB).div_ceil(1_000)
+}
+
+/// Nobody may be paid to mine a dust output alone.
+fn check_dust_pays_nothing(tx: &Transaction, fee_sat: u64) -> Result<(), Reject> {
+    if fee_sat > 0 && standard::dust_outputs(tx).next().is_some() {
+        return Err(Reject::new("dust", "tx with dust output must be 0-fee"));
+    }
+    Ok(())
+}
+
+/// Who spends of an unconfirmed transaction with dust must spend that dust.
+fn check_dust_is_spent(pool: &Mempool, entry: &Entry) -> Result<(), Reject> {
+    for parent in entry.parents.iter().filter_map(|txid| pool.get(txid)) {
+        let mut dust = standard::dust_outputs(&parent.tx)
+            .map(|vout| bitcoin::OutPoint::new(parent.txid, vout));
+        if dust.any(|dust| {
+            !entry
+                .tx
+                .input
+                .iter()
+                .any(|input| input.previous_output == dust)
+        }) {
+            let details = format!("tx {} did not spend parent's ephemeral dust", entry.txid);
+            return Err(Reject::new("missing-ephemeral-spends", details));
+        }
+    }
+    Ok(())
+}
+
+/// The fee rules of BIP 125; signalling is not asked for.
+fn check_replacement(pool: &Mempool, entry: &Entry, direct: &BTreeSet<Txid>) -> Result<(), Reject> {
+    let replaced = pool.descendants(direct.iter().copied());
+    check_replaced_count(&replaced, "too many potential replacements")?;
+    let reject = |details: String| {
+        Err(Reject::fee(
+            "insufficient fee",
+            format!("rejecting replacement {}, {details}", entry.txid),
+        ))
+    };
+    // Not for less per byte than any that it conflicts with.
+    for conflict in direct.iter().filter_map(|txid| pool.get(txid)) {
+        let new_rate = u128::from(entry.fee_sat) * u128::from(conflict.vsize);
+        let old_rate = u128::from(conflict.fee_sat) * u128::from(entry.vsize);
+        if new_rate <= old_rate {
+            return reject(format!(
+                "new feerate {} sat/kvB <= old feerate {} sat/kvB",
+                entry.fee_sat * 1_000 / entry.vsize,
+                conflict.fee_sat * 1_000 / conflict.vsize
+            ));
+        }
+    }
+    // Rule 2: it brings no unconfirmed parents that those it replaces do not have.
+    let known: BTreeSet<Txid> = direct
+        .iter()
+        .filter_map(|txid| pool.get(txid))
+        .flat_map(|conflict| conflict.parents.iter().copied())
+        .collect();
+    if let Some(parent) = entry.parents.difference(&known).next() {
+        let details = format!(
+            "replacement {} adds unconfirmed input of {parent}",
+            entry.txid
+        );
+        return Err(Reject::new("replacement-adds-unconfirmed", details));
+    }
+    // Rules 3 and 4: it pays for what it removes and for its own relay.
+    let old_fee = pool.totals(&replaced).fee_sat;
+    match entry.fee_sat.checked_sub(old_fee) {
+        None => reject(format!(
+            "less fees than conflicting txs; {} < {old_fee}",
+            entry.fee_sat
+        )),
+        Some(more) if more < relay_fee(entry.vsize) => reject(format!(
+            "not enough additional fees to relay; {more} < {}",
+            relay_fee(entry.vsize)
+        )),
+        Some(_) => Ok(()),
+    }
+}
+
+/// A parent and its child may replace others when together they pay for it.
+fn check_package_replacement(
+    pool: &Mempool,
+    added: &[Entry],
+    replaced: &BTreeSet<Txid>,
+    direct: &BTreeSet<Txid>,
+) -> Result<(), Reject> {
+    let [parent, child] = added else {
+        return Err(Reject::new(
+            "package RBF failed: package must be 1-parent-1-child",
+            "",
+        ));
+    };
+    if !parent.parents.is_empty() || child.parents.iter().any(|txid| *txid != parent.txid) {
+        return Err(Reject::new(
+            "package RBF failed: new transaction cannot have mempool ancestors",
+            "",
+        ));
+    }
+    check_replaced_count(
+        replaced,
+        "package RBF failed: too many potential replacements",
+    )?;
+    let (fee, vsize) = (parent.fee_sat + child.fee_sat, parent.vsize + child.vsize);
+    let old_fee = pool.totals(replaced).fee_sat;
+    if fee < old_fee + relay_fee(vsize) {
+        let details = format!("{fee} < {old_fee} + {}", relay_fee(vsize));
+        return Err(Reject::new(
+            "package RBF failed: insufficient anti-DoS fees",
+            details,
+        ));
+    }
+    let exceeds = |entry: &Entry| {
+        u128::from(fee) * u128::from(entry.vsize) > u128::from(entry.fee_sat) * u128::from(vsize)
+    };
+    if !exceeds(parent) {
+        let reason = "package RBF failed: package feerate is less than or equal to parent feerate";
+        return Err(Reject::new(reason, ""));
+    }
+    if !direct.iter().filter_map(|txid| pool.get(txid)).all(exceeds) {
+        return Err(Reject::new(
+            "package RBF failed: insufficient feerate: does not improve feerate diagram",
+            "",
+        ));
+    }
+    Ok(())
+}
+
+fn check_replaced_count(replaced: &BTreeSet<Txid>, reason: &str) -> Result<(), Reject> {
+    if replaced.len() > MAX_REPLACED {
+        return Err(Reject::new(
+            reason,
+            format!("{} > {MAX_REPLACED}", replaced.len()),
+        ));
+    }
+    Ok(())
+}
+
+fn check_chain_limits(
+    pool: &Mempool,
+    entry: &Entry,
+    replaced: &BTreeSet<Txid>,
+) -> Result<(), Reject> {
+    let reject = |details: String| Err(Reject::new("too-long-mempool-chain", details));
+    let ancestors = pool.ancestors_of(entry);
+    let totals = pool.totals(&ancestors);
+    if totals.count + 1 > MAX_CHAIN_COUNT {
+        return reject(format!(
+            "too many unconfirmed ancestors [limit: {MAX_CHAIN_COUNT}]"
+        ));
+    }
+    if totals.vsize + entry.vsize > MAX_CHAIN_VSIZE {
+        return reject(format!(
+            "exceeds ancestor size limit [limit: {MAX_CHAIN_VSIZE}]"
+        ));
+    }
+    for ancestor in &ancestors {
+        let mut descendants = pool.descendants([*ancestor]);
+        descendants.retain(|txid| !replaced.contains(txid));
+        let totals = pool.totals(&descendants);
+        if totals.count + 1 > MAX_CHAIN_COUNT {
+            return reject(format!(
+                "too many descendants for tx {ancestor} [limit: {MAX_CHAIN_COUNT}]"
+            ));
+        }
+        if totals.vsize + entry.vsize > MAX_CHAIN_VSIZE {
+            return reject(format!(
+                "exceeds descendant size limit for tx {ancestor} [limit: {MAX_CHAIN_VSIZE}]"
+            ));
+        }
+    }
+    Ok(())
+}
+
+impl Mempool {
+    /// All that an entry which is not in the mempool depends on.
+    pub(super) fn ancestors_of(&self, entry: &Entry) -> BTreeSet<Txid> {
+        entry
+            .parents
+            .iter()
+            .flat_map(|parent| self.ancestors(parent))
+            .collect()
+    }
+}

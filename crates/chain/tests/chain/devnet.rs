@@ -1,0 +1,119 @@
+//! devnet: its chain, its mempool's rules, its RPC.
+
+use bitcoin::Amount;
+use longhand_chain::{BlockRef, ChainSource as _, Devnet, DevnetConfig};
+
+use crate::keys::{Key, coin};
+
+#[tokio::test]
+async fn the_faucet_pays_and_a_block_confirms() {
+    let devnet = Devnet::start_default().await.unwrap();
+    let key = Key::new(1);
+    let txid = devnet
+        .faucet(&key.address(), Amount::from_sat(100_000))
+        .unwrap();
+    assert_eq!(devnet.mempool().len(), 1);
+    assert_eq!(devnet.confirmed_at(&txid), None);
+
+    let height = devnet.tip().height;
+    devnet.mine_to_wallet(1).unwrap();
+    assert_eq!(devnet.mempool().len(), 0);
+    assert_eq!(devnet.confirmed_at(&txid), Some(height + 1));
+    let (outpoint, output) = coin(&devnet.transaction(&txid).unwrap(), &key.script());
+    assert_eq!(devnet.unspent(&outpoint), Some(output.clone()));
+    assert_eq!(
+        devnet.source().unspent(&outpoint).await.unwrap(),
+        Some(output)
+    );
+}
+
+#[tokio::test]
+async fn the_faucet_goes_on_through_many_payments() {
+    let devnet = Devnet::start_default().await.unwrap();
+    let key = Key::new(1);
+    for _ in 0..60 {
+        devnet
+            .faucet(&key.address(), Amount::from_btc(1.0).unwrap())
+            .unwrap();
+    }
+    devnet.mine_to_wallet(1).unwrap();
+    assert_eq!(devnet.mempool().len(), 0);
+    devnet
+        .faucet(&key.address(), Amount::from_btc(900.0).unwrap())
+        .unwrap();
+    let too_much = devnet.faucet(&key.address(), Amount::from_btc(1_000_000.0).unwrap());
+    assert!(
+        too_much
+            .unwrap_err()
+            .to_string()
+            .contains("cannot send 1000000 BTC")
+    );
+}
+
+#[tokio::test]
+async fn a_reorg_returns_transactions_to_the_mempool() {
+    let devnet = Devnet::start_default().await.unwrap();
+    let key = Key::new(1);
+    let funding = key.fund(&devnet, 100_000);
+    let tx = key.spend(&funding, 500);
+    devnet.submit(&tx).unwrap();
+    devnet.mine_to_wallet(3).unwrap();
+    let BlockRef { height, hash } = devnet.tip();
+
+    devnet.reorg(3, vec![]).unwrap();
+    assert_eq!(devnet.tip().height, height + 1);
+    assert_ne!(devnet.hash_at(height), Some(hash));
+    assert_eq!(devnet.mempool(), vec![tx.clone()]);
+    devnet.mine_to_wallet(1).unwrap();
+    assert_eq!(devnet.confirmed_at(&tx.compute_txid()), Some(height + 2));
+}
+
+#[tokio::test]
+async fn a_reorg_can_confirm_a_double_spend() {
+    let devnet = Devnet::start_default().await.unwrap();
+    let key = Key::new(1);
+    let funding = key.fund(&devnet, 100_000);
+    let first = key.spend(&funding, 500);
+    let second = key.spend(&funding, 700);
+    devnet.submit(&first).unwrap();
+    devnet.mine_to_wallet(1).unwrap();
+
+    devnet.reorg(1, vec![second.clone()]).unwrap();
+    assert_eq!(devnet.mempool(), vec![]);
+    assert_eq!(devnet.confirmed_at(&first.compute_txid()), None);
+    assert!(devnet.confirmed_at(&second.compute_txid()).is_some());
+}
+
+#[tokio::test]
+async fn on_disk_it_survives() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = || DevnetConfig {
+        data_dir: Some(dir.path().into()),
+        ..DevnetConfig::default()
+    };
+    let devnet = Devnet::start(config()).await.unwrap();
+    let key = Key::new(1);
+    let funding = key.fund(&devnet, 100_000);
+    devnet.reorg(1, vec![]).unwrap();
+    devnet.mine_to_wallet(2).unwrap();
+    let tip = devnet.tip();
+    assert!(
+        Devnet::start(config())
+            .await
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("in use by another process")
+    );
+    devnet.shutdown().await;
+
+    let devnet = Devnet::start(config()).await.unwrap();
+    assert_eq!(devnet.tip(), tip);
+    assert_eq!(devnet.unspent(&funding.0), Some(funding.1));
+    // The wallet still has its coins.
+    devnet
+        .faucet(&key.address(), Amount::from_btc(100.0).unwrap())
+        .unwrap();
+    devnet.mine_to_wallet(1).unwrap();
+    assert_eq!(devnet.tip().height, tip.height + 1);
+}
