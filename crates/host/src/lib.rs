@@ -1,1 +1,320 @@
-//! Placeholder.
+//! Many Lightning nodes in one process, each with its keys on its owner's phone.
+//!
+//! [`Host::start`] opens the store, follows the chain, runs the hub and the owners' nodes, and
+//! listens: for phones (links), for the hub's peers, for the operator and for Prometheus.
+//!
+//! - `owners`: the durable book of owners, pairing codes and registrations (checked in `registration`).
+//! - `tenant`, `attach`, `links`: one owner at run time; a phone at its node; where phones come in.
+//! - `shared`: what all tasks share; how nodes are started and listened to. `dialer`: how they reach peers.
+//! - `hub`, `wake`: payments held for phones that are away, and calling those phones.
+//! - `operator`, `metrics`, [`config`], `files`: the outside.
+
+mod attach;
+pub mod config;
+mod dialer;
+mod files;
+mod hub;
+mod links;
+mod metrics;
+mod operator;
+mod owners;
+mod registration;
+mod serve;
+mod shared;
+mod tenant;
+mod wake;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use longhand_chain::{
+    BitcoindAuth, BitcoindSource, ChainError, ChainSource, Follower, FollowerConfig,
+};
+use longhand_link::{CloseCode, LinkError, StaticKey};
+use longhand_node::Graph;
+use longhand_store::{Batch, SqliteStore, Store, StoreError, Write};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub use config::{ConfigError, HostConfig, OperatorListen};
+pub use files::FileError;
+
+use crate::metrics::{CountedStore, Metrics};
+use crate::owners::{OwnerError, Owners};
+use crate::serve::Listeners;
+use crate::shared::Shared;
+use crate::tenant::Phase;
+use crate::wake::Wakes;
+
+/// In the host's own namespace: the network that the database belongs to.
+const NETWORK_KEY: &str = "network";
+/// How long a chain source may take to say at start that it is the wrong one.
+const FIRST_CALL: Duration = Duration::from_secs(5);
+/// How long a node, or a link, may take to end.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// A running host.
+pub struct Host {
+    shared: Arc<Shared>,
+    addresses: Addresses,
+    /// Closed at the end, when the host opened it itself.
+    database: Option<Arc<SqliteStore>>,
+}
+
+/// Where a host listens, with the ports that it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// For phones.
+    pub link: SocketAddr,
+    /// For peers of the hub.
+    pub peer: SocketAddr,
+    /// For the operator.
+    pub operator: OperatorListen,
+    /// For Prometheus.
+    pub metrics: Option<SocketAddr>,
+}
+
+impl Host {
+    /// Starts a host on its own database and a Bitcoin Core.
+    ///
+    /// A chain source that is down is waited for: phones may attach meanwhile, and their commands answer
+    /// `CHAIN_UNAVAILABLE`.
+    ///
+    /// # Errors
+    /// [`HostError`]; nothing runs then.
+    pub async fn start(config: HostConfig) -> Result<Host, HostError> {
+        files::create_directory(&config.data_dir)?;
+        let database = Arc::new(SqliteStore::open(config.database_file())?);
+        let source = Arc::new(bitcoind(&config));
+        let mut host = Host::start_with(config, database.clone(), source).await?;
+        host.database = Some(database);
+        Ok(host)
+    }
+
+    /// Starts a host on a store and a chain source of the caller's.
+    ///
+    /// # Errors
+    /// As [`Host::start`].
+    pub async fn start_with(
+        config: HostConfig,
+        store: Arc<dyn Store>,
+        source: Arc<dyn ChainSource>,
+    ) -> Result<Host, HostError> {
+        files::create_directory(&config.data_dir)?;
+        let listeners = Listeners::bind(&config).await?;
+        let metrics = Metrics::new();
+        let store: Arc<dyn Store> = Arc::new(CountedStore::new(store, metrics.clone()));
+        let epoch = store.take_lease(owners::NAMESPACE).await?;
+        check_network(&config, &store, epoch).await?;
+        check_source(source.as_ref()).await?;
+        let owners = Owners::load(store.clone(), epoch, config.network).await?;
+        let hub_seed = hub::seed(&config, &store, epoch).await?;
+        let link_key = StaticKey::from_bytes(*files::read_or_make_secret(&config.link_key_file())?);
+        let poll_interval = Duration::from_millis(config.chain.poll_ms);
+        let wakes = Wakes::new(config.wake.clone(), metrics.clone()).map_err(HostError::Tls)?;
+        let (nobody, _) = links::peer(&config)?;
+        let shared = Arc::new(Shared {
+            owners,
+            tenants: tenant::Tenants::default(),
+            chain: Arc::new(Follower::start(source, FollowerConfig { poll_interval })),
+            graph: Arc::new(Graph::new(config.network)),
+            hub_seed,
+            hub: watch::Sender::new(Phase::Waiting),
+            held: hub::Held::new(Duration::from_millis(config.hub.hold_ms)),
+            wakes: Arc::new(wakes),
+            metrics,
+            link_key,
+            link_addresses: listeners.link_addresses(&config),
+            peer_address: listeners.addresses.peer,
+            nobody,
+            starts: Shared::starts(),
+            tasks: Mutex::new(JoinSet::new()),
+            store,
+            config,
+        });
+        for owner in shared.owners.all().await {
+            shared.add_tenant(owner)?;
+        }
+        shared.spawn(shared::start_hub(shared.clone()));
+        shared.spawn(shared::follow_chain(shared.clone()));
+        let addresses = listeners.addresses.clone();
+        listeners.serve(&shared)?;
+        tracing::info!(?addresses, network = %shared.config.network, "the host runs");
+        Ok(Host {
+            shared,
+            addresses,
+            database: None,
+        })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Stops: phones are told `SHUTDOWN`, nodes write what is to be written, the store is closed.
+    pub async fn stop(self) {
+        tracing::info!("the host stops");
+        let shared = &self.shared;
+        let tenants = shared.tenants.all();
+        shared.wakes.stop();
+        let mut nodes = JoinSet::new();
+        for tenant in &tenants {
+            tenant
+                .peer
+                .give_up(CloseCode::Shutdown, "the host is stopping: come back later");
+            nodes.extend_with(tenant.node());
+        }
+        nodes.extend_with(shared.hub());
+        nodes.finish().await;
+        let mut tasks =
+            std::mem::take(&mut *shared.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.shutdown().await;
+        if let Some(database) = self.database {
+            database.close();
+        }
+        tracing::info!("the host has stopped");
+    }
+}
+
+/// Stops nodes side by side.
+trait Stopping {
+    fn extend_with(&mut self, node: Option<longhand_node::Node>);
+    async fn finish(&mut self);
+}
+
+impl Stopping for JoinSet<()> {
+    fn extend_with(&mut self, node: Option<longhand_node::Node>) {
+        if let Some(node) = node {
+            self.spawn(async move { node.stop().await });
+        }
+    }
+
+    async fn finish(&mut self) {
+        let all = async { while self.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_LIMIT, all).await.is_err() {
+            tracing::warn!("some nodes did not stop in time; what they have said is in the store");
+        }
+    }
+}
+
+fn bitcoind(config: &HostConfig) -> BitcoindSource {
+    let chain = &config.chain;
+    let auth = match chain.cookie_file.as_os_str().is_empty() {
+        false => BitcoindAuth::CookieFile(chain.cookie_file.clone()),
+        true => BitcoindAuth::UserPassword {
+            user: chain.user.clone(),
+            password: chain.password.expose().to_owned(),
+        },
+    };
+    BitcoindSource::new(chain.url.clone(), auth, config.network)
+}
+
+/// A database belongs to one network for ever.
+async fn check_network(
+    config: &HostConfig,
+    store: &Arc<dyn Store>,
+    epoch: u64,
+) -> Result<(), HostError> {
+    let network = config.network.to_string();
+    match store.get(owners::NAMESPACE, NETWORK_KEY).await? {
+        Some(found) if found == network.as_bytes() => Ok(()),
+        Some(found) => Err(HostError::WrongNetwork {
+            found: String::from_utf8_lossy(&found).into_owned(),
+            expected: network,
+        }),
+        None => {
+            let writes = vec![Write::Put(NETWORK_KEY.into(), network.into_bytes())];
+            let namespace = owners::NAMESPACE.into();
+            Ok(store
+                .commit(Batch {
+                    namespace,
+                    epoch,
+                    writes,
+                })
+                .await?)
+        }
+    }
+}
+
+/// A source that is down is waited for; one that is wrong is not.
+async fn check_source(source: &dyn ChainSource) -> Result<(), HostError> {
+    match tokio::time::timeout(FIRST_CALL, source.tip()).await {
+        Ok(Err(error @ (ChainError::WrongNetwork { .. } | ChainError::Unauthorized))) => {
+            Err(error.into())
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the nodes start when the chain source is there");
+            Ok(())
+        }
+        Ok(Ok(_)) | Err(_) => Ok(()),
+    }
+}
+
+/// Why a host does not start. Nothing was changed but what is named.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A secret file cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The database belongs to another network.
+    #[error(
+        "the database belongs to {found}, the host is configured for {expected}: choose another data_dir"
+    )]
+    WrongNetwork {
+        /// As in the database.
+        found: String,
+        /// As configured.
+        expected: String,
+    },
+    /// The hub's seed is gone.
+    #[error(
+        "{0} is missing, and the database has a hub that was made with it: restore it from a backup"
+    )]
+    SeedMissing(PathBuf),
+    /// The hub's seed is another one.
+    #[error(
+        "{0} is not the seed that the hub in the database was made with: restore the right one from a backup"
+    )]
+    SeedDiffers(PathBuf),
+    /// The chain source is the wrong one.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({reason}): choose another {key}, or stop what uses it")]
+    Listen {
+        /// The setting.
+        key: &'static str,
+        /// As configured.
+        address: String,
+        /// What the socket said.
+        reason: String,
+    },
+    /// The link cannot be set up.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The owners' book cannot be read.
+    #[error("{0}")]
+    Owners(String),
+    /// TLS for webhooks cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+}
+
+impl From<OwnerError> for HostError {
+    fn from(error: OwnerError) -> HostError {
+        match error {
+            OwnerError::Store(error) => HostError::Store(error),
+            OwnerError::Link(error) => HostError::Link(error),
+            other => HostError::Owners(other.to_string()),
+        }
+    }
+}

@@ -7,7 +7,7 @@
 mod worker;
 
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -37,12 +37,16 @@ const SCHEMA: &str = "
 
 /// Keeps its entries in one SQLite file, in WAL mode with `synchronous=FULL`.
 ///
-/// The file is this process's alone while the store lives. Dropping the store ends what is queued
-/// and closes the file.
+/// The file is this process's alone until the store is closed or dropped.
 #[derive(Debug)]
 pub struct SqliteStore {
-    jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    open: Mutex<Option<Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    jobs: mpsc::Sender<Job>,
+    thread: JoinHandle<()>,
 }
 
 impl SqliteStore {
@@ -62,9 +66,28 @@ impl SqliteStore {
             .spawn(move || worker.run(&queue))
             .map_err(|e| StoreError::Other(format!("its thread could not be started: {e}")))?;
         Ok(SqliteStore {
-            jobs: Some(jobs),
-            thread: Some(thread),
+            open: Mutex::new(Some(Open { jobs, thread })),
         })
+    }
+
+    /// Ends what is queued and closes the file; whoever asks later gets an error. Blocks until that
+    /// is done. Dropping the store does the same.
+    pub fn close(&self) {
+        let open = self.lock().take();
+        if let Some(Open { jobs, thread }) = open {
+            drop(jobs);
+            if thread.join().is_err() {
+                tracing::error!("the store's thread ended by a panic");
+            }
+        }
+    }
+
+    fn jobs(&self) -> Option<mpsc::Sender<Job>> {
+        self.lock().as_ref().map(|open| open.jobs.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands a job to the thread and waits for the answer.
@@ -72,10 +95,9 @@ impl SqliteStore {
         &self,
         job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job,
     ) -> Result<T, StoreError> {
-        let gone = || StoreError::Other("its thread has ended".into());
+        let gone = || StoreError::Other("it is closed".into());
         let (reply, answer) = oneshot::channel();
-        self.jobs
-            .as_ref()
+        self.jobs()
             .ok_or_else(gone)?
             .send(job(reply))
             .map_err(|_| gone())?;
@@ -85,12 +107,7 @@ impl SqliteStore {
 
 impl Drop for SqliteStore {
     fn drop(&mut self) {
-        drop(self.jobs.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the store's thread ended by a panic");
-        }
+        self.close();
     }
 }
 

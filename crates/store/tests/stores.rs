@@ -57,6 +57,16 @@ async fn entries_and_leases_outlive_the_process() {
     assert_eq!(store.take_lease("n").await.unwrap(), epoch + 1);
 }
 
+#[tokio::test]
+async fn a_closed_store_answers_nobody_and_frees_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path().join("host.db")).unwrap();
+    store.close();
+    let refused = store.get("n", "key").await.unwrap_err().to_string();
+    assert!(refused.contains("it is closed"), "{refused}");
+    SqliteStore::open(dir.path().join("host.db")).unwrap();
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn only_the_owner_can_read_the_file() {

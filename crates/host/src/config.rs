@@ -1,0 +1,543 @@
+//! How a host is set up: the configuration with its defaults, and how it is put together from a file, the
+//! environment and flags, each of which overrides the one before. `docs/host.example.toml` tells
+//! what each key means.
+//!
+//! Keys are known by their dotted names (`link.listen`); the environment has them in upper case with
+//! underscores (`LONGHAND_HOST_LINK_LISTEN`). An unknown key is an error that names it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bitcoin::Network;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+/// What environment variables of the host begin with.
+pub const ENV_PREFIX: &str = "LONGHAND_HOST_";
+
+/// All settings of a host. `HostConfig::default()` is what holds for a key that is not given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HostConfig {
+    /// Directory of all that the host keeps; made when it is missing, for its owner alone.
+    pub data_dir: PathBuf,
+    /// The chain's network.
+    pub network: Network,
+    /// Where blocks come from.
+    pub chain: ChainConfig,
+    /// Where phones attach.
+    pub link: LinkConfig,
+    /// The host's own node.
+    pub hub: HubConfig,
+    /// Where peers of the hub connect.
+    pub peer: PeerConfig,
+    /// Where the operator's API listens.
+    pub operator: OperatorConfig,
+    /// Where metrics are read.
+    pub metrics: MetricsConfig,
+    /// How phones are woken.
+    pub wake: WakeConfig,
+    /// What is logged.
+    pub log: LogConfig,
+}
+
+impl Default for HostConfig {
+    fn default() -> HostConfig {
+        HostConfig {
+            data_dir: PathBuf::from("longhand-host"),
+            network: Network::Regtest,
+            chain: ChainConfig::default(),
+            link: LinkConfig::default(),
+            hub: HubConfig::default(),
+            peer: PeerConfig::default(),
+            operator: OperatorConfig::default(),
+            metrics: MetricsConfig::default(),
+            wake: WakeConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+/// Bitcoin Core's JSON-RPC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChainConfig {
+    /// `http://host:port`.
+    pub url: String,
+    /// With `password`; empty when there is a cookie.
+    pub user: String,
+    /// See `user`.
+    pub password: Password,
+    /// Path of Bitcoin Core's cookie file; empty = user and password.
+    pub cookie_file: PathBuf,
+    /// How often the source is asked for a new tip.
+    pub poll_ms: u64,
+}
+
+impl Default for ChainConfig {
+    fn default() -> ChainConfig {
+        ChainConfig {
+            url: "http://127.0.0.1:18443".into(),
+            user: String::new(),
+            password: Password::default(),
+            cookie_file: PathBuf::new(),
+            poll_ms: 1_000,
+        }
+    }
+}
+
+/// Links of phones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LinkConfig {
+    /// Where the gRPC carrier listens.
+    pub listen: SocketAddr,
+    /// Addresses in pairing codes, as phones reach them; empty = the listening address.
+    pub addresses: Vec<String>,
+    /// PEM files; both empty = no TLS below the link's own encryption.
+    pub tls_certificate: PathBuf,
+    /// See `tls_certificate`.
+    pub tls_key: PathBuf,
+    /// Heartbeats on an idle link; dead after two missed.
+    pub heartbeat_ms: u32,
+    /// How long a lost link may stay away with everything kept.
+    pub grace_ms: u64,
+    /// How long a pairing code is taken.
+    pub pairing_expires_s: u32,
+}
+
+impl Default for LinkConfig {
+    fn default() -> LinkConfig {
+        LinkConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9750)),
+            addresses: Vec::new(),
+            tls_certificate: PathBuf::new(),
+            tls_key: PathBuf::new(),
+            heartbeat_ms: 10_000,
+            grace_ms: 3_000,
+            pairing_expires_s: 3_600,
+        }
+    }
+}
+
+/// The hub.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HubConfig {
+    /// Announced alias, at most 32 bytes.
+    pub alias: String,
+    /// Announced addresses, `host:port`.
+    pub announce: Vec<String>,
+    /// The file with the hub's seed; empty = `hub.seed` in the data directory.
+    pub seed_file: PathBuf,
+    /// How long a payment waits for a phone to wake up.
+    pub hold_ms: u64,
+}
+
+impl Default for HubConfig {
+    fn default() -> HubConfig {
+        HubConfig {
+            alias: "longhand".into(),
+            announce: Vec::new(),
+            seed_file: PathBuf::new(),
+            hold_ms: 60_000,
+        }
+    }
+}
+
+/// Lightning peers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PeerConfig {
+    /// Where the hub's peers connect.
+    pub listen: SocketAddr,
+    /// How long an outgoing connection may take.
+    pub connect_timeout_ms: u64,
+}
+
+impl Default for PeerConfig {
+    fn default() -> PeerConfig {
+        PeerConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9735)),
+            connect_timeout_ms: 10_000,
+        }
+    }
+}
+
+/// The operator's API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OperatorConfig {
+    /// `unix:PATH` (relative to the data directory), or a loopback address, which then asks for a token.
+    pub listen: String,
+    /// The file with the token; empty = `operator.token` in the data directory.
+    pub token_file: PathBuf,
+}
+
+impl Default for OperatorConfig {
+    fn default() -> OperatorConfig {
+        OperatorConfig {
+            listen: "unix:operator.sock".into(),
+            token_file: PathBuf::new(),
+        }
+    }
+}
+
+/// Where an operator's API listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OperatorListen {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// Loopback TCP.
+    Tcp(SocketAddr),
+}
+
+/// Prometheus metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Where `/metrics` is served over HTTP; empty = nowhere.
+    pub listen: String,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> MetricsConfig {
+        MetricsConfig {
+            listen: "127.0.0.1:9751".into(),
+        }
+    }
+}
+
+/// Waking phones by webhook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WakeConfig {
+    /// How many blocks before the deadline of an HTLC the phone is called.
+    pub before_blocks: u32,
+    /// Pause after the first call; each further pause is twice as long.
+    pub first_pause_ms: u64,
+    /// The longest pause.
+    pub max_pause_ms: u64,
+    /// How long the webhook may take to answer.
+    pub timeout_ms: u64,
+}
+
+impl Default for WakeConfig {
+    fn default() -> WakeConfig {
+        WakeConfig {
+            before_blocks: 72,
+            first_pause_ms: 2_000,
+            max_pause_ms: 60_000,
+            timeout_ms: 10_000,
+        }
+    }
+}
+
+/// Logs, to standard error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// Filter as of the `tracing` crates, such as `info,longhand_node=debug`.
+    pub filter: String,
+    /// One JSON object a line.
+    pub json: bool,
+}
+
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        LogConfig {
+            filter: "info".into(),
+            json: false,
+        }
+    }
+}
+
+/// A password that does not show in logs. Zeroized when dropped.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    /// The password itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Password {
+    fn from(text: String) -> Password {
+        Password(Zeroizing::new(text))
+    }
+}
+
+impl From<Password> for String {
+    /// Serialized without its content: what is written from a configuration is for people to read.
+    fn from(_: Password) -> String {
+        String::new()
+    }
+}
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_empty() { "none" } else { "hidden" })
+    }
+}
+
+impl HostConfig {
+    /// The configuration of `file` (the defaults without one), overridden by the host's variables in `env`, then by
+    /// `flags`, pairs of a dotted key and its value. Paths in the file are relative to the working directory.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which names the file or variable and the key.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl IntoIterator<Item = (String, String)>,
+        flags: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<HostConfig, ConfigError> {
+        let known = known_keys()?;
+        let mut table = match file {
+            Some(path) => read_file(path)?,
+            None => toml::Table::new(),
+        };
+        for (name, value) in env {
+            let Some(rest) = name.strip_prefix(ENV_PREFIX) else {
+                continue;
+            };
+            let key = known.iter().find(|(key, _)| env_name(key) == rest);
+            let (key, default) = key.ok_or(ConfigError::UnknownVariable(name.clone()))?;
+            set(&mut table, key, parse(default, &value, &name)?);
+        }
+        for (key, value) in flags {
+            let found = known.iter().find(|(known, _)| *known == key);
+            let (_, default) = found.ok_or_else(|| ConfigError::UnknownKey(key.clone()))?;
+            set(&mut table, &key, parse(default, &value, &key)?);
+        }
+        let config: HostConfig = table
+            .try_into()
+            .map_err(|e: toml::de::Error| ConfigError::Invalid(one_line(e.message())))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Refuses what cannot work, before anything is started.
+    fn check(&self) -> Result<(), ConfigError> {
+        let invalid = |text: &str| Err(ConfigError::Invalid(text.into()));
+        self.operator_listen()?;
+        self.metrics_listen()?;
+        let link = &self.link;
+        if link.tls_certificate.as_os_str().is_empty() != link.tls_key.as_os_str().is_empty() {
+            return invalid("link.tls_certificate and link.tls_key go together: give both or none");
+        }
+        if self.hub.alias.len() > 32 {
+            return invalid("hub.alias is longer than the 32 bytes that BOLT 7 has for it");
+        }
+        let positive = [
+            ("chain.poll_ms", self.chain.poll_ms),
+            ("link.heartbeat_ms", link.heartbeat_ms.into()),
+            ("link.pairing_expires_s", link.pairing_expires_s.into()),
+            ("peer.connect_timeout_ms", self.peer.connect_timeout_ms),
+            ("wake.first_pause_ms", self.wake.first_pause_ms),
+            ("wake.max_pause_ms", self.wake.max_pause_ms),
+            ("wake.timeout_ms", self.wake.timeout_ms),
+        ];
+        match positive.iter().find(|(_, value)| *value == 0) {
+            Some((key, _)) => Err(ConfigError::Invalid(format!(
+                "{key} is 0: give it at least 1"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Where the operator's API listens.
+    pub fn operator_listen(&self) -> Result<OperatorListen, ConfigError> {
+        if let Some(path) = self.operator.listen.strip_prefix("unix:") {
+            return Ok(OperatorListen::Unix(self.data_dir.join(path)));
+        }
+        let invalid = || {
+            ConfigError::Invalid(format!(
+                "operator.listen is {:?}: give unix:PATH, or a loopback address with a port",
+                self.operator.listen
+            ))
+        };
+        let address: SocketAddr = self.operator.listen.parse().map_err(|_| invalid())?;
+        match address.ip().is_loopback() {
+            true => Ok(OperatorListen::Tcp(address)),
+            false => Err(invalid()),
+        }
+    }
+
+    /// Where metrics are served, if anywhere.
+    pub fn metrics_listen(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        let text = &self.metrics.listen;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        text.parse().map(Some).map_err(|_| {
+            ConfigError::Invalid(format!(
+                "metrics.listen is {text:?}: give an address and a port"
+            ))
+        })
+    }
+
+    /// The file with the hub's seed.
+    pub fn hub_seed_file(&self) -> PathBuf {
+        self.file_or(&self.hub.seed_file, "hub.seed")
+    }
+
+    /// The file with the operator's token.
+    pub fn operator_token_file(&self) -> PathBuf {
+        self.file_or(&self.operator.token_file, "operator.token")
+    }
+
+    /// The file with the host's static key for links.
+    pub fn link_key_file(&self) -> PathBuf {
+        self.data_dir.join("link.key")
+    }
+
+    /// The database.
+    pub fn database_file(&self) -> PathBuf {
+        self.data_dir.join("host.db")
+    }
+
+    /// How long a lost link may stay away with everything kept.
+    pub fn grace(&self) -> Duration {
+        Duration::from_millis(self.link.grace_ms)
+    }
+
+    fn file_or(&self, configured: &Path, default: &str) -> PathBuf {
+        match configured.as_os_str().is_empty() {
+            true => self.data_dir.join(default),
+            false => configured.to_owned(),
+        }
+    }
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration {path} cannot be read ({reason}): check the path")]
+    Unreadable {
+        /// As given.
+        path: String,
+        /// What the file system said.
+        reason: String,
+    },
+    /// The file is not TOML, or has a key that is unknown or of the wrong type.
+    #[error("the configuration {path} is refused: {reason}")]
+    File {
+        /// As given.
+        path: String,
+        /// Line, key and what is wrong with it.
+        reason: String,
+    },
+    /// A variable with the host's prefix that is no key.
+    #[error("the environment variable {0} is no setting of the host: check its spelling")]
+    UnknownVariable(String),
+    /// A flag that sets no key.
+    #[error("{0} is no setting of the host: docs/host.example.toml lists them all")]
+    UnknownKey(String),
+    /// A value that its key does not take.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+fn read_file(path: &Path) -> Result<toml::Table, ConfigError> {
+    let shown = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Unreadable {
+        path: shown.clone(),
+        reason: e.to_string(),
+    })?;
+    let refused = |e: toml::de::Error| {
+        let line = e
+            .span()
+            .map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        let place = line
+            .map(|line| format!("line {line}: "))
+            .unwrap_or_default();
+        ConfigError::File {
+            path: shown.clone(),
+            reason: place + &one_line(e.message()),
+        }
+    };
+    // Read as a configuration first: only then do errors know their line.
+    toml::from_str::<HostConfig>(&text).map_err(refused)?;
+    toml::from_str(&text).map_err(refused)
+}
+
+/// Every key with its default, in dotted form. All keys have one, so the defaults list them all.
+fn known_keys() -> Result<Vec<(String, toml::Value)>, ConfigError> {
+    fn walk(prefix: &str, table: toml::Table, into: &mut Vec<(String, toml::Value)>) {
+        for (name, value) in table {
+            let key = if prefix.is_empty() {
+                name
+            } else {
+                format!("{prefix}.{name}")
+            };
+            match value {
+                toml::Value::Table(inner) => walk(&key, inner, into),
+                leaf => into.push((key, leaf)),
+            }
+        }
+    }
+    let defaults = toml::Table::try_from(HostConfig::default())
+        .map_err(|e| ConfigError::Invalid(e.to_string()))?;
+    let mut keys = Vec::new();
+    walk("", defaults, &mut keys);
+    Ok(keys)
+}
+
+fn env_name(key: &str) -> String {
+    key.replace('.', "_").to_uppercase()
+}
+
+/// Reads text as the type that the key's default has; lists are separated by commas.
+fn parse(default: &toml::Value, text: &str, name: &str) -> Result<toml::Value, ConfigError> {
+    let wrong = |expected: &str| ConfigError::Invalid(format!("{name} is not {expected}"));
+    match default {
+        toml::Value::Integer(_) => text
+            .parse()
+            .map(toml::Value::Integer)
+            .map_err(|_| wrong("a whole number")),
+        toml::Value::Boolean(_) => text
+            .parse()
+            .map(toml::Value::Boolean)
+            .map_err(|_| wrong("true or false")),
+        toml::Value::Array(_) => {
+            let items = text
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty());
+            Ok(toml::Value::Array(
+                items.map(|item| item.to_owned().into()).collect(),
+            ))
+        }
+        _ => Ok(toml::Value::String(text.to_owned())),
+    }
+}
+
+/// Sets a key of at most one section.
+fn set(table: &mut toml::Table, key: &str, value: toml::Value) {
+    match key.split_once('.') {
+        None => {
+            table.insert(key.to_owned(), value);
+        }
+        Some((section, rest)) => {
+            let inner = table
+                .entry(section)
+                .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+                .as_table_mut();
+            if let Some(inner) = inner {
+                set(inner, rest, value);
+            }
+        }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests;

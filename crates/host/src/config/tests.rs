@@ -1,0 +1,142 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use super::*;
+
+fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+    list.iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+fn load(file: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<HostConfig, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("host.toml");
+    std::fs::write(&path, file).unwrap();
+    HostConfig::load(Some(&path), pairs(env), pairs(flags))
+        .map_err(|e| e.to_string().replace(dir.path().to_str().unwrap(), ""))
+}
+
+#[test]
+fn the_example_file_holds_every_key_with_its_default() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/host.example.toml");
+    let config = HostConfig::load(Some(&path), [], []).unwrap();
+    assert_eq!(config, HostConfig::default());
+
+    let text = std::fs::read_to_string(&path).unwrap();
+    let table: toml::Table = toml::from_str(&text).unwrap();
+    for (key, default) in known_keys().unwrap() {
+        let mut value = Some(&toml::Value::Table(table.clone())).cloned();
+        for part in key.split('.') {
+            value = value.and_then(|value| value.get(part).cloned());
+        }
+        assert_eq!(value, Some(default), "{key} is missing or differs");
+    }
+}
+
+#[test]
+fn flags_override_the_environment_which_overrides_the_file() {
+    let file = "network = 'signet'\n[link]\ngrace_ms = 1\nheartbeat_ms = 1\npairing_expires_s = 1";
+    let env = [
+        ("LONGHAND_HOST_LINK_HEARTBEAT_MS", "2"),
+        ("LONGHAND_HOST_LINK_PAIRING_EXPIRES_S", "2"),
+    ];
+    let config = load(file, &env, &[("link.pairing_expires_s", "3")]).unwrap();
+    assert_eq!(config.network, Network::Signet);
+    let link = config.link;
+    assert_eq!(
+        (link.grace_ms, link.heartbeat_ms, link.pairing_expires_s),
+        (1, 2, 3)
+    );
+    assert_eq!(link.listen, LinkConfig::default().listen);
+}
+
+#[test]
+fn values_of_the_environment_have_their_keys_type() {
+    let env = [
+        ("LONGHAND_HOST_LINK_ADDRESSES", "grpc://a:1, grpcs://b:2"),
+        ("LONGHAND_HOST_LOG_JSON", "true"),
+        ("LONGHAND_HOST_DATA_DIR", "/var/lib/longhand"),
+        ("PATH", "/bin"),
+    ];
+    let config = load("", &env, &[]).unwrap();
+    assert_eq!(config.link.addresses, ["grpc://a:1", "grpcs://b:2"]);
+    assert!(config.log.json);
+    assert_eq!(config.data_dir, Path::new("/var/lib/longhand"));
+}
+
+#[test]
+fn what_is_unknown_or_wrong_is_refused_by_name() {
+    let cases: &[(&str, &[(&str, &str)], &[(&str, &str)], &str)] = &[
+        (
+            "netwrk = 'signet'",
+            &[],
+            &[],
+            "line 1: unknown field `netwrk`",
+        ),
+        (
+            "\n[link]\nlisten = '127.0.0.1:1'\nlissen = 'x'",
+            &[],
+            &[],
+            "line 4: unknown field `lissen`",
+        ),
+        ("[lnk]\n", &[], &[], "unknown field `lnk`"),
+        ("network = 'moon'", &[], &[], "line 1: "),
+        ("= 1", &[], &[], "line 1: "),
+        (
+            "",
+            &[("LONGHAND_HOST_LINK_GRACE", "1")],
+            &[],
+            "LONGHAND_HOST_LINK_GRACE",
+        ),
+        (
+            "",
+            &[("LONGHAND_HOST_LINK_GRACE_MS", "soon")],
+            &[],
+            "LONGHAND_HOST_LINK_GRACE_MS is not a whole",
+        ),
+        ("", &[], &[("link.grace", "1")], "link.grace is no setting"),
+        (
+            "",
+            &[],
+            &[("log.json", "yes")],
+            "log.json is not true or false",
+        ),
+        ("", &[], &[("link.listen", "nowhere")], "socket address"),
+        (
+            "",
+            &[],
+            &[("operator.listen", "0.0.0.0:1")],
+            "operator.listen",
+        ),
+        ("", &[], &[("metrics.listen", "here")], "metrics.listen"),
+        ("", &[], &[("link.tls_key", "key.pem")], "go together"),
+        ("", &[], &[("wake.timeout_ms", "0")], "wake.timeout_ms is 0"),
+        (
+            "",
+            &[],
+            &[("hub.alias", "a name of more than thirty-two bytes")],
+            "hub.alias",
+        ),
+    ];
+    for (file, env, flags, expected) in cases {
+        let error = load(file, env, flags).expect_err(expected);
+        assert!(
+            error.contains(expected),
+            "{error:?} should hold {expected:?}"
+        );
+        assert!(!error.contains('\n'), "{error:?} is one line");
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = HostConfig::load(Some(Path::new("/no/such/host.toml")), [], []).unwrap_err();
+    assert!(error.to_string().contains("/no/such/host.toml"));
+}
+
+#[test]
+fn the_password_does_not_show() {
+    let config = load("[chain]\npassword = 'hunter2'", &[], &[]).unwrap();
+    assert_eq!(config.chain.password.expose(), "hunter2");
+    assert!(!format!("{config:?}").contains("hunter2"));
+}

@@ -1,0 +1,113 @@
+//! Where phones come in: the listener's connections, and who the host is to them.
+
+use std::sync::{Arc, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use longhand_link::carrier::grpc::GrpcListener;
+use longhand_link::{
+    Carrier, Config, HostIdentity, LinkError, OwnerId, Pairing, PairingId, Peer, PublicKey, Side,
+    StaticKey, accept,
+};
+use tokio::sync::Semaphore;
+
+use crate::attach::COMMAND;
+use crate::config::HostConfig;
+use crate::owners::OwnerError;
+use crate::shared::Shared;
+
+/// Most connections that have not proved who they are.
+const MAX_HANDSHAKES: usize = 256;
+
+/// Takes connections until the listener ends.
+pub(crate) async fn listen(shared: Arc<Shared>, mut listener: GrpcListener) {
+    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    while let Some(carrier) = listener.accept().await {
+        let Ok(permit) = handshakes.clone().acquire_owned().await else {
+            return;
+        };
+        let shared = Arc::downgrade(&shared);
+        tokio::spawn(async move {
+            take(&shared, carrier).await;
+            drop(permit);
+        });
+    }
+}
+
+/// One connection, from its first byte to a live link.
+pub(crate) async fn take(shared: &Weak<Shared>, carrier: Carrier) {
+    let Some(strong) = shared.upgrade() else {
+        return;
+    };
+    match accept(carrier, &Identity(strong.clone())).await {
+        Ok(accepted) => {
+            let Some(tenant) = strong.tenants.get(&accepted.owner) else {
+                return;
+            };
+            let newly_paired = accepted.newly_paired;
+            tracing::info!(owner = tenant.name, newly_paired, "link");
+            tenant.nudge.notify_one();
+        }
+        Err(error) => {
+            strong.metrics.links_refused.inc();
+            tracing::info!(%error, "a phone was not let in");
+        }
+    }
+}
+
+/// The [`Peer`] of one owner, as configured.
+pub(crate) fn peer(
+    config: &HostConfig,
+) -> Result<(Peer, longhand_link::IncomingRequests), LinkError> {
+    let agent = concat!("longhand-host/", env!("CARGO_PKG_VERSION"));
+    let mut link = Config::new(agent, &[COMMAND]);
+    link.heartbeat = std::time::Duration::from_millis(config.link.heartbeat_ms.into());
+    link.grace = config.grace();
+    Peer::new(Side::Host, link)
+}
+
+/// Seconds since 1970.
+pub(crate) fn now_unix_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// The host as its links see it.
+pub(crate) struct Identity(pub Arc<Shared>);
+
+#[async_trait]
+impl HostIdentity for Identity {
+    fn static_key(&self) -> StaticKey {
+        self.0.link_key.clone()
+    }
+
+    async fn pairing(&self, id: &PairingId) -> Result<Pairing, LinkError> {
+        Ok(self.0.owners.pairing(id, now_unix_s()).await)
+    }
+
+    async fn pin(&self, id: &PairingId, phone: &PublicKey) -> Result<Option<OwnerId>, LinkError> {
+        let pinned = self.0.owners.pin(id, phone, now_unix_s()).await;
+        let Some(owner) = pinned.map_err(|e: OwnerError| LinkError::Identity(e.to_string()))?
+        else {
+            return Ok(None);
+        };
+        let id = owner.id;
+        if let Some(tenant) = self.0.tenants.get(&id) {
+            tenant.set_owner(owner);
+        }
+        Ok(Some(id))
+    }
+
+    async fn owner_of(&self, phone: &PublicKey) -> Result<Option<OwnerId>, LinkError> {
+        Ok(self.0.owners.owner_of(phone).await)
+    }
+
+    fn peer_of(&self, owner: &OwnerId) -> Peer {
+        match self.0.tenants.get(owner) {
+            Some(tenant) => tenant.peer.clone(),
+            // Every owner in the book has a tenant; this one's links lead nowhere.
+            None => self.0.nobody.clone(),
+        }
+    }
+}

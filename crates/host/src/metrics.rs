@@ -1,0 +1,276 @@
+//! What a host counts, as Prometheus reads it.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use longhand_node::State;
+use longhand_store::{Batch, Store, StoreError};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+type Labels = [(&'static str, &'static str); 1];
+
+/// All that is counted. Clones count the same.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    registry: Arc<Registry>,
+    /// Live links.
+    pub links: Gauge,
+    /// Links that ended in the handshake.
+    pub links_refused: Counter,
+    nodes: Family<Labels, Gauge>,
+    /// From the moment a batch is sent until its answers are there.
+    pub signer_seconds: Histogram,
+    /// Operations in those batches.
+    pub signer_ops: Counter,
+    /// Batches of writes that the store made durable.
+    pub commits: Counter,
+    /// Batches that it did not.
+    pub commit_failures: Counter,
+    commit_seconds: Histogram,
+    wakes: Family<Labels, Counter>,
+    /// Panics caught in nodes.
+    pub restarts: Counter,
+    /// Height of the chain as the host knows it.
+    pub chain_height: Gauge<i64>,
+    /// Whether the chain source answers.
+    pub chain_reachable: Gauge,
+    /// Payments given up because the phone did not come.
+    pub held_failed: Counter<u64, AtomicU64>,
+}
+
+impl Metrics {
+    pub fn new() -> Metrics {
+        let mut registry = Registry::with_prefix("longhand");
+        let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 14));
+        let mut metrics = Metrics {
+            registry: Arc::default(),
+            links: Gauge::default(),
+            links_refused: Counter::default(),
+            nodes: Family::default(),
+            signer_seconds: seconds(),
+            signer_ops: Counter::default(),
+            commits: Counter::default(),
+            commit_failures: Counter::default(),
+            commit_seconds: seconds(),
+            wakes: Family::default(),
+            restarts: Counter::default(),
+            chain_height: Gauge::default(),
+            chain_reachable: Gauge::default(),
+            held_failed: Counter::default(),
+        };
+        let m = &metrics;
+        registry.register("links", "Live links of phones", m.links.clone());
+        registry.register(
+            "links_refused",
+            "Links that ended in the handshake",
+            m.links_refused.clone(),
+        );
+        registry.register("nodes", "Owners' nodes by state", m.nodes.clone());
+        registry.register(
+            "signer_batch_seconds",
+            "Time from sending a signer batch to its answer",
+            m.signer_seconds.clone(),
+        );
+        registry.register(
+            "signer_ops",
+            "Operations asked of phones",
+            m.signer_ops.clone(),
+        );
+        registry.register("store_commits", "Batches made durable", m.commits.clone());
+        registry.register(
+            "store_commit_failures",
+            "Batches refused by the store",
+            m.commit_failures.clone(),
+        );
+        registry.register(
+            "store_commit_seconds",
+            "Time a commit takes",
+            m.commit_seconds.clone(),
+        );
+        registry.register("wakes", "Calls of wake URLs by result", m.wakes.clone());
+        registry.register(
+            "node_restarts",
+            "Panics caught in nodes",
+            m.restarts.clone(),
+        );
+        registry.register(
+            "chain_height",
+            "Height of the chain",
+            m.chain_height.clone(),
+        );
+        registry.register(
+            "chain_reachable",
+            "1 when the chain source answers",
+            m.chain_reachable.clone(),
+        );
+        registry.register(
+            "held_failed",
+            "Times held payments were given up because a phone did not come",
+            m.held_failed.clone(),
+        );
+        metrics.registry = Arc::new(registry);
+        metrics
+    }
+
+    /// Sets the number of nodes in each state; `None` are those that do not run.
+    pub fn set_nodes(&self, states: impl Iterator<Item = Option<State>>) {
+        let mut counts = [("stopped", 0), ("dormant", 0), ("waking", 0), ("active", 0)];
+        for state in states {
+            let slot = match state {
+                None => 0,
+                Some(State::Dormant) => 1,
+                Some(State::Waking) => 2,
+                Some(State::Active) => 3,
+            };
+            counts[slot].1 += 1;
+        }
+        for (name, count) in counts {
+            self.nodes.get_or_create(&[("state", name)]).set(count);
+        }
+    }
+
+    /// Counts one call of a wake URL.
+    pub fn count_wake(&self, answered: bool) {
+        let result = if answered { "answered" } else { "failed" };
+        self.wakes.get_or_create(&[("result", result)]).inc();
+    }
+
+    /// All of it in the OpenMetrics text format.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string fails only when a metric's own encoding does, which is none of the reader's concern.
+        if let Err(error) = encode(&mut text, &self.registry) {
+            tracing::error!(%error, "the metrics cannot be encoded");
+        }
+        text
+    }
+}
+
+/// `GET /metrics`; `refresh` runs before each reading.
+pub(crate) fn router(metrics: Metrics, refresh: Arc<dyn Fn() + Send + Sync>) -> Router {
+    let handler = move || {
+        refresh();
+        let text = metrics.text();
+        async move { answer(text) }
+    };
+    Router::new().route("/metrics", get(handler))
+}
+
+fn answer(text: String) -> Response {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, content_type)], text).into_response()
+}
+
+/// A store that counts its commits.
+pub(crate) struct CountedStore {
+    inner: Arc<dyn Store>,
+    metrics: Metrics,
+}
+
+impl CountedStore {
+    pub fn new(inner: Arc<dyn Store>, metrics: Metrics) -> CountedStore {
+        CountedStore { inner, metrics }
+    }
+}
+
+#[async_trait]
+impl Store for CountedStore {
+    async fn load(&self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.inner.load(namespace).await
+    }
+
+    async fn get(&self, namespace: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.get(namespace, key).await
+    }
+
+    async fn namespaces(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.inner.namespaces(prefix).await
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let result = self.inner.commit(batch).await;
+        self.metrics.commit_seconds.observe(seconds_since(started));
+        match &result {
+            Ok(()) => self.metrics.commits.inc(),
+            Err(_) => self.metrics.commit_failures.inc(),
+        };
+        result
+    }
+
+    async fn take_lease(&self, namespace: &str) -> Result<u64, StoreError> {
+        self.inner.take_lease(namespace).await
+    }
+}
+
+/// Seconds, as Prometheus counts time.
+pub(crate) fn seconds_since(started: Instant) -> f64 {
+    Duration::as_secs_f64(&started.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use longhand_store::MemoryStore;
+    use longhand_store::testing::{FailingStore, conformance};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn commits_are_counted_by_their_outcome() {
+        let metrics = Metrics::new();
+        let failing = FailingStore::new(Arc::new(MemoryStore::new()));
+        failing.refuse(2, StoreError::Full);
+        let store = CountedStore::new(Arc::new(failing), metrics.clone());
+        let batch = || Batch {
+            namespace: "n".into(),
+            ..Batch::default()
+        };
+        store.commit(batch()).await.unwrap();
+        store.commit(batch()).await.unwrap_err();
+        let text = metrics.text();
+        assert!(text.contains("longhand_store_commits_total 1\n"), "{text}");
+        assert!(
+            text.contains("longhand_store_commit_failures_total 1\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("longhand_store_commit_seconds_count 2\n"),
+            "{text}"
+        );
+    }
+
+    #[tokio::test]
+    async fn counting_changes_nothing_for_the_store() {
+        conformance(&CountedStore::new(
+            Arc::new(MemoryStore::new()),
+            Metrics::new(),
+        ))
+        .await;
+    }
+
+    #[test]
+    fn nodes_are_shown_by_state_also_those_that_are_none() {
+        let metrics = Metrics::new();
+        metrics.set_nodes([Some(State::Dormant), Some(State::Dormant), None].into_iter());
+        let text = metrics.text();
+        for line in [
+            "longhand_nodes{state=\"dormant\"} 2",
+            "longhand_nodes{state=\"active\"} 0",
+            "longhand_nodes{state=\"stopped\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+    }
+}

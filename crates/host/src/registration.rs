@@ -1,0 +1,254 @@
+//! What is checked of a [`Registration`] before it is stored: a node is built on it for years.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use bdk_wallet::miniscript::{Descriptor, DescriptorPublicKey, ForEachKey};
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::{Network, NetworkKind};
+use longhand_node::Registration;
+
+/// Why a registration is refused; nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RegistrationError {
+    #[error("the registration's {0}: update the phone's software")]
+    Invalid(String),
+    #[error(
+        "the phone is set up for {found}, this host runs on {expected}: use a phone set up for {expected}"
+    )]
+    WrongNetwork { expected: Network, found: String },
+}
+
+/// The node id of a registration that can be run on `network`.
+pub(crate) fn check(
+    registration: &Registration,
+    network: Network,
+) -> Result<PublicKey, RegistrationError> {
+    let invalid = |text: String| Err(RegistrationError::Invalid(text));
+    if Network::from_str(&registration.network) != Ok(network) {
+        let found = registration
+            .network
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(20)
+            .collect();
+        return Err(RegistrationError::WrongNetwork {
+            expected: network,
+            found,
+        });
+    }
+    let Ok(node_id) = PublicKey::from_slice(&registration.node_id) else {
+        return invalid("node id is not a point of secp256k1".into());
+    };
+    let keys = [
+        ("inbound payment key", &registration.inbound_payment_key),
+        ("peer storage key", &registration.peer_storage_key),
+        ("receive auth key", &registration.receive_auth_key),
+    ];
+    if let Some((name, _)) = keys.iter().find(|(_, key)| key.len() != 32) {
+        return invalid(format!("{name} has not 32 bytes"));
+    }
+    let descriptors = [
+        ("external", &registration.external_descriptor),
+        ("internal", &registration.internal_descriptor),
+    ];
+    let mut scripts = BTreeSet::new();
+    for (name, text) in descriptors {
+        match check_descriptor(text, network) {
+            Ok(descriptor) => scripts.insert(descriptor),
+            Err(reason) => return invalid(format!("{name} descriptor {reason}")),
+        };
+    }
+    match scripts.len() {
+        2 => Ok(node_id),
+        _ => invalid("two descriptors are the same".into()),
+    }
+}
+
+/// A ranged descriptor of public keys of this network, with its checksum (BIP 380).
+fn check_descriptor(
+    text: &str,
+    network: Network,
+) -> Result<Descriptor<DescriptorPublicKey>, String> {
+    if !text.contains('#') {
+        return Err("has no checksum".into());
+    }
+    let descriptor = Descriptor::<DescriptorPublicKey>::from_str(text)
+        .map_err(|_| "cannot be read".to_owned())?;
+    if descriptor.is_multipath() || !descriptor.has_wildcard() {
+        return Err("is not one path that ends in a wildcard".into());
+    }
+    let kind = NetworkKind::from(network);
+    let right = descriptor.for_each_key(|key| match key {
+        DescriptorPublicKey::XPub(key) => key.xkey.network == kind,
+        _ => true,
+    });
+    match right {
+        true => Ok(descriptor),
+        false => Err(format!("is not one of {network}")),
+    }
+}
+
+/// Whether both describe the same keys. When the wallet was born is no key.
+pub(crate) fn same_keys(a: &Registration, b: &Registration) -> bool {
+    let keys = |r: &Registration| Registration {
+        birthday_height: 0,
+        ..r.clone()
+    };
+    keys(a) == keys(b)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use bitcoin::bip32::{DerivationPath, Xpriv, Xpub};
+    use bitcoin::secp256k1::Secp256k1;
+
+    use super::*;
+
+    /// A registration such as a phone with this seed makes.
+    pub(crate) fn registration(seed: u8) -> Registration {
+        let secp = Secp256k1::new();
+        let root = Xpriv::new_master(Network::Regtest, &[seed; 32]).unwrap();
+        let account: DerivationPath = "84'/1'/0'".parse().unwrap();
+        let xpub = Xpub::from_priv(&secp, &root.derive_priv(&secp, &account).unwrap());
+        let descriptor = |keychain: u32| {
+            let text = format!("wpkh({xpub}/{keychain}/*)");
+            Descriptor::<DescriptorPublicKey>::from_str(&text)
+                .unwrap()
+                .to_string()
+        };
+        Registration {
+            node_id: root.private_key.public_key(&secp).serialize().to_vec(),
+            network: "regtest".into(),
+            external_descriptor: descriptor(0),
+            internal_descriptor: descriptor(1),
+            inbound_payment_key: vec![seed; 32],
+            peer_storage_key: vec![seed; 32],
+            receive_auth_key: vec![seed; 32],
+            birthday_height: 0,
+        }
+    }
+
+    #[test]
+    fn a_phones_registration_is_taken_for_its_node_id() {
+        let good = registration(1);
+        let node_id = check(&good, Network::Regtest).unwrap();
+        assert_eq!(node_id.serialize().to_vec(), good.node_id);
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_is_named() {
+        let good = registration(1);
+        let descriptor = good.external_descriptor.clone();
+        let cases: Vec<(&str, Registration)> = vec![
+            (
+                "node id",
+                Registration {
+                    node_id: vec![2; 33],
+                    ..good.clone()
+                },
+            ),
+            (
+                "node id",
+                Registration {
+                    node_id: vec![],
+                    ..good.clone()
+                },
+            ),
+            (
+                "set up for signet",
+                Registration {
+                    network: "signet".into(),
+                    ..good.clone()
+                },
+            ),
+            (
+                "inbound payment key",
+                Registration {
+                    inbound_payment_key: vec![1; 31],
+                    ..good.clone()
+                },
+            ),
+            (
+                "peer storage key",
+                Registration {
+                    peer_storage_key: vec![1; 33],
+                    ..good.clone()
+                },
+            ),
+            (
+                "receive auth key",
+                Registration {
+                    receive_auth_key: vec![],
+                    ..good.clone()
+                },
+            ),
+            (
+                "cannot be read",
+                Registration {
+                    internal_descriptor: "wpkh(x)#y".into(),
+                    ..good.clone()
+                },
+            ),
+            (
+                "no checksum",
+                Registration {
+                    internal_descriptor: descriptor.split('#').next().unwrap().into(),
+                    ..good.clone()
+                },
+            ),
+            (
+                "the same",
+                Registration {
+                    internal_descriptor: descriptor.clone(),
+                    ..good.clone()
+                },
+            ),
+            (
+                "cannot be read",
+                Registration {
+                    external_descriptor: descriptor.replace("/0/*", "/2/*"),
+                    ..good.clone()
+                },
+            ),
+        ];
+        for (expected, registration) in cases {
+            let error = check(&registration, Network::Regtest)
+                .expect_err(expected)
+                .to_string();
+            assert!(
+                error.contains(expected),
+                "{error:?} should hold {expected:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn descriptors_of_another_network_are_refused() {
+        let mainnet = Registration {
+            network: "bitcoin".into(),
+            ..registration(1)
+        };
+        let error = check(&mainnet, Network::Bitcoin).unwrap_err().to_string();
+        assert!(error.contains("is not one of bitcoin"), "{error}");
+    }
+
+    #[test]
+    fn secret_keys_are_refused() {
+        let root = Xpriv::new_master(Network::Regtest, &[1; 32]).unwrap();
+        let secret = Registration {
+            external_descriptor: format!("wpkh({root}/0/*)#00000000"),
+            ..registration(1)
+        };
+        assert!(check(&secret, Network::Regtest).is_err());
+    }
+
+    #[test]
+    fn the_birthday_is_no_key() {
+        let (a, mut b) = (registration(1), registration(1));
+        b.birthday_height = 100;
+        assert!(same_keys(&a, &b));
+        assert!(!same_keys(&a, &registration(2)));
+    }
+}

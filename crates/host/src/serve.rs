@@ -1,0 +1,204 @@
+//! The host's listeners: all are bound before anything runs, so that a port in use stops the start.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use longhand_link::carrier::grpc::{GrpcListener, ServerTls};
+use longhand_proto::operator::operator_server::OperatorServer;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tonic::transport::Server;
+
+use crate::config::{HostConfig, OperatorListen};
+use crate::files::{self, FileError};
+use crate::operator::{self, OperatorApi, TokenCheck};
+use crate::shared::Shared;
+use crate::{Addresses, HostError, links, metrics};
+
+/// Pause after a connection could not be taken, as when no file descriptors are left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bound, and not served yet.
+pub(crate) struct Listeners {
+    pub addresses: Addresses,
+    link: TcpListener,
+    tls: Option<ServerTls>,
+    peer: TcpListener,
+    operator: OperatorSocket,
+    metrics: Option<TcpListener>,
+}
+
+enum OperatorSocket {
+    Unix(UnixListener),
+    Tcp(TcpListener, TokenCheck),
+}
+
+impl Listeners {
+    pub async fn bind(config: &HostConfig) -> Result<Listeners, HostError> {
+        let (link, link_address) = bind_tcp("link.listen", config.link.listen).await?;
+        let (peer, peer_address) = bind_tcp("peer.listen", config.peer.listen).await?;
+        let (operator, operator_address) = bind_operator(config).await?;
+        let (metrics, metrics_address) = match config.metrics_listen()? {
+            Some(address) => {
+                let (listener, bound) = bind_tcp("metrics.listen", address).await?;
+                (Some(listener), Some(bound))
+            }
+            None => (None, None),
+        };
+        let addresses = Addresses {
+            link: link_address,
+            peer: peer_address,
+            operator: operator_address,
+            metrics: metrics_address,
+        };
+        Ok(Listeners {
+            addresses,
+            link,
+            tls: read_tls(config)?,
+            peer,
+            operator,
+            metrics,
+        })
+    }
+
+    /// What pairing codes hold.
+    pub fn link_addresses(&self, config: &HostConfig) -> Vec<String> {
+        if !config.link.addresses.is_empty() {
+            return config.link.addresses.clone();
+        }
+        if self.addresses.link.ip().is_unspecified() {
+            tracing::warn!(
+                "link.addresses is empty: pairing codes will not say where this host is"
+            );
+        }
+        let carrier = if self.tls.is_some() { "grpcs" } else { "grpc" };
+        vec![format!("{carrier}://{}", self.addresses.link)]
+    }
+
+    /// Serves all of them until the host stops.
+    pub fn serve(self, shared: &Arc<Shared>) -> Result<(), HostError> {
+        let carriers = GrpcListener::serve(self.link, self.tls)?;
+        shared.spawn(links::listen(shared.clone(), carriers));
+        shared.spawn(take_peers(shared.clone(), self.peer));
+        shared.spawn(serve_operator(shared.clone(), self.operator));
+        if let Some(listener) = self.metrics {
+            shared.spawn(serve_metrics(shared.clone(), listener));
+        }
+        Ok(())
+    }
+}
+
+async fn bind_tcp(
+    key: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), HostError> {
+    let failed = |e| listen_error(key, address.to_string(), &e);
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+async fn bind_operator(config: &HostConfig) -> Result<(OperatorSocket, OperatorListen), HostError> {
+    const KEY: &str = "operator.listen";
+    match config.operator_listen()? {
+        OperatorListen::Unix(path) => {
+            let failed = |e| listen_error(KEY, path.display().to_string(), &e);
+            let listener = operator::bind_socket(&path).map_err(failed)?;
+            Ok((OperatorSocket::Unix(listener), OperatorListen::Unix(path)))
+        }
+        OperatorListen::Tcp(address) => {
+            let (listener, bound) = bind_tcp(KEY, address).await?;
+            let token = files::read_or_make_secret(&config.operator_token_file())?;
+            let socket = OperatorSocket::Tcp(listener, TokenCheck::new(&token));
+            Ok((socket, OperatorListen::Tcp(bound)))
+        }
+    }
+}
+
+fn listen_error(key: &'static str, address: String, error: &std::io::Error) -> HostError {
+    let reason = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "it is in use".into(),
+        _ => error.to_string(),
+    };
+    HostError::Listen {
+        key,
+        address,
+        reason,
+    }
+}
+
+fn read_tls(config: &HostConfig) -> Result<Option<ServerTls>, HostError> {
+    let link = &config.link;
+    if link.tls_certificate.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|e| FileError::Io {
+            path: path.to_owned(),
+            reason: e.to_string(),
+        })
+    };
+    let certificate_pem = read(&link.tls_certificate)?;
+    let key_pem = zeroize::Zeroizing::new(read(&link.tls_key)?);
+    Ok(Some(ServerTls {
+        certificate_pem,
+        key_pem,
+    }))
+}
+
+/// Gives the hub its incoming connections.
+async fn take_peers(shared: Arc<Shared>, listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let nodelay = stream.set_nodelay(true);
+                // Without its hub a host has nobody to talk to peers: they try again.
+                if let (Ok(()), Some(hub)) = (nodelay, shared.hub()) {
+                    hub.accept(Box::new(stream));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a peer's connection could not be taken");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve_operator(shared: Arc<Shared>, socket: OperatorSocket) {
+    let api = OperatorApi(shared);
+    let served = match socket {
+        OperatorSocket::Unix(listener) => {
+            let service = OperatorServer::new(api);
+            let incoming = UnixListenerStream::new(listener);
+            Server::builder()
+                .add_service(service)
+                .serve_with_incoming(incoming)
+                .await
+        }
+        OperatorSocket::Tcp(listener, check) => {
+            let service = OperatorServer::with_interceptor(api, check);
+            let incoming = TcpListenerStream::new(listener);
+            Server::builder()
+                .add_service(service)
+                .serve_with_incoming(incoming)
+                .await
+        }
+    };
+    if let Err(error) = served {
+        tracing::error!(%error, "the operator's API has ended");
+    }
+}
+
+async fn serve_metrics(shared: Arc<Shared>, listener: TcpListener) {
+    let refresh = {
+        let shared = shared.clone();
+        Arc::new(move || shared.refresh_metrics())
+    };
+    let router = metrics::router(shared.metrics.clone(), refresh);
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "the metrics are no longer served");
+    }
+}

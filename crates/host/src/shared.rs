@@ -1,0 +1,341 @@
+//! What all tasks of a host share, and how its nodes are started and listened to.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use bitcoin::secp256k1::PublicKey;
+use futures::StreamExt;
+use longhand_chain::{BlockRef, Chain, ChainEvent, Follower, WatchList};
+use longhand_link::{Peer, StaticKey};
+use longhand_node::{Graph, Keys, Node, NodeConfig, NodeError, NodeEvent, Parts, State};
+use longhand_store::Store;
+use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::task::JoinSet;
+use zeroize::Zeroizing;
+
+use crate::config::HostConfig;
+use crate::dialer::HostDialer;
+use crate::hub::{self, Held};
+use crate::links;
+use crate::metrics::Metrics;
+use crate::owners::{Owner, OwnerError, Owners};
+use crate::tenant::{Phase, Tenant, Tenants};
+use crate::wake::{Call, Reason, Wakes};
+
+/// How often it is asked whether the chain source is there yet.
+const CHAIN_POLL: Duration = Duration::from_millis(100);
+/// Pause before a node whose chain source failed it is started again.
+const START_PAUSE: Duration = Duration::from_secs(1);
+/// Nodes that are loaded at once.
+const STARTS: usize = 8;
+/// Nodes that are asked for their deadlines at once.
+const OVERVIEWS: usize = 32;
+
+/// What all tasks of a host share.
+pub(crate) struct Shared {
+    pub config: HostConfig,
+    pub store: Arc<dyn Store>,
+    pub owners: Owners,
+    pub tenants: Tenants,
+    pub chain: Arc<Follower>,
+    pub graph: Arc<Graph>,
+    pub hub_seed: Zeroizing<[u8; 32]>,
+    pub hub: watch::Sender<Phase>,
+    pub held: Held,
+    pub wakes: Arc<Wakes>,
+    pub metrics: Metrics,
+    pub link_key: StaticKey,
+    /// As in pairing codes.
+    pub link_addresses: Vec<String>,
+    pub peer_address: std::net::SocketAddr,
+    /// The peer of links that belong to no owner.
+    pub nobody: Peer,
+    pub starts: Semaphore,
+    pub tasks: Mutex<JoinSet<()>>,
+}
+
+impl Shared {
+    pub fn starts() -> Semaphore {
+        Semaphore::new(STARTS)
+    }
+
+    /// Runs a task for as long as the host runs.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .spawn(task);
+    }
+
+    /// The hub, once it runs.
+    pub fn hub(&self) -> Option<Node> {
+        self.hub.borrow().node().cloned()
+    }
+
+    /// The hub's node id, once it runs.
+    pub fn hub_node_id(&self) -> Option<PublicKey> {
+        self.hub.borrow().node().map(Node::node_id)
+    }
+
+    /// Sets up an owner at run time; its node is started when it is registered.
+    pub fn add_tenant(self: &Arc<Self>, owner: Owner) -> Result<(), OwnerError> {
+        let (peer, requests) = links::peer(&self.config)?;
+        let tenant = Arc::new(Tenant::new(owner, peer));
+        self.tenants.add(tenant.clone());
+        if matches!(*tenant.phase.borrow(), Phase::Waiting) {
+            self.spawn(start_owner(self.clone(), tenant.clone()));
+        }
+        self.spawn(crate::attach::run(self.clone(), tenant, requests));
+        Ok(())
+    }
+
+    /// Starts the node of an owner that has just been registered; nothing when it is started already.
+    pub fn start_node(self: &Arc<Self>, tenant: &Arc<Tenant>) {
+        let begins = tenant.phase.send_if_modified(|phase| {
+            let begins = matches!(phase, Phase::Unregistered);
+            if begins {
+                *phase = Phase::Waiting;
+            }
+            begins
+        });
+        if begins {
+            self.spawn(start_owner(self.clone(), tenant.clone()));
+        }
+    }
+
+    /// Calls the owner's phone, when it is away and has a wake URL.
+    pub fn wake(&self, tenant: &Tenant, reason: Reason, deadline_height: u32) {
+        let owner = tenant.owner();
+        let (Some(url), Some(node_id)) = (&owner.wake_url, owner.node_id()) else {
+            return;
+        };
+        if !*tenant.attached.borrow() {
+            let call = Call {
+                owner: owner.name,
+                node_id,
+                reason,
+                deadline_height,
+            };
+            self.wakes.wake(tenant.id, url, call);
+        }
+    }
+
+    /// Sets what is not counted as it happens.
+    pub fn refresh_metrics(&self) {
+        let tenants = self.tenants.all();
+        self.metrics
+            .set_nodes(tenants.iter().map(|tenant| tenant.state()));
+        let links = tenants.iter().filter(|tenant| tenant.is_linked()).count();
+        self.metrics
+            .links
+            .set(i64::try_from(links).unwrap_or(i64::MAX));
+        self.metrics
+            .chain_reachable
+            .set(self.chain.reachable().into());
+    }
+
+    fn parts(self: &Arc<Self>, for_hub: bool) -> Parts {
+        Parts {
+            store: self.store.clone(),
+            chain: self.chain.clone(),
+            graph: self.graph.clone(),
+            dialer: Arc::new(HostDialer {
+                shared: Arc::downgrade(self),
+                for_hub,
+                connect_timeout: Duration::from_millis(self.config.peer.connect_timeout_ms),
+            }),
+        }
+    }
+
+    async fn tip(&self) -> BlockRef {
+        loop {
+            match self.chain.tip() {
+                Some(tip) => return tip,
+                None => tokio::time::sleep(CHAIN_POLL).await,
+            }
+        }
+    }
+
+    /// Starts a node; waits when the chain source is away.
+    async fn start(self: &Arc<Self>, config: impl Fn() -> NodeConfig) -> Phase {
+        let for_hub = config().is_hub;
+        loop {
+            match Node::start(config(), self.parts(for_hub)).await {
+                Ok(node) => return Phase::Running(node),
+                Err(NodeError::Chain(error)) => {
+                    tracing::warn!(%error, "a node waits for the chain source");
+                    tokio::time::sleep(START_PAUSE).await;
+                }
+                Err(error) => return Phase::Failed(error.to_string()),
+            }
+        }
+    }
+}
+
+/// Starts the hub as soon as the chain is there.
+pub(crate) async fn start_hub(shared: Arc<Shared>) {
+    shared.tip().await;
+    let config = || NodeConfig {
+        namespace: hub::NAMESPACE.into(),
+        network: shared.config.network,
+        keys: Keys::Local(shared.hub_seed.clone()),
+        hub: None,
+        is_hub: true,
+        alias: shared.config.hub.alias.clone(),
+        announce: shared.config.hub.announce.clone(),
+    };
+    let phase = shared.start(config).await;
+    match &phase {
+        Phase::Running(node) => {
+            tracing::info!(node_id = %node.node_id(), "the hub runs");
+            shared.spawn(listen(Arc::downgrade(&shared), node.events(), None));
+        }
+        Phase::Failed(reason) => tracing::error!(%reason, "the hub cannot be started"),
+        Phase::Waiting | Phase::Unregistered => {}
+    }
+    shared.hub.send_replace(phase);
+}
+
+/// Starts an owner's node as soon as the chain and the hub are there.
+async fn start_owner(shared: Arc<Shared>, tenant: Arc<Tenant>) {
+    let phase = match hub_ready(&shared).await {
+        Ok(hub) => {
+            let Ok(_turn) = shared.starts.acquire().await else {
+                return;
+            };
+            let owner = tenant.owner();
+            let Some(registration) = owner.registration.clone() else {
+                return;
+            };
+            let config = || NodeConfig {
+                namespace: owner.namespace(),
+                network: shared.config.network,
+                keys: Keys::Remote(Box::new(registration.clone())),
+                hub: Some(hub),
+                is_hub: false,
+                alias: String::new(),
+                announce: Vec::new(),
+            };
+            shared.start(config).await
+        }
+        Err(reason) => Phase::Failed(reason),
+    };
+    match &phase {
+        Phase::Running(node) => {
+            tracing::info!(owner = tenant.name, node_id = %node.node_id(), "a node runs");
+            let (shared_weak, events) = (Arc::downgrade(&shared), node.events());
+            shared.spawn(listen(shared_weak, events, Some(tenant.clone())));
+        }
+        Phase::Failed(reason) => {
+            tracing::error!(owner = tenant.name, %reason, "a node cannot be started");
+        }
+        Phase::Waiting | Phase::Unregistered => {}
+    }
+    tenant.phase.send_replace(phase);
+}
+
+async fn hub_ready(shared: &Shared) -> Result<PublicKey, String> {
+    let mut hub = shared.hub.subscribe();
+    let ready = hub
+        .wait_for(|phase| matches!(phase, Phase::Running(_) | Phase::Failed(_)))
+        .await;
+    match ready.as_deref() {
+        Ok(Phase::Running(node)) => Ok(node.node_id()),
+        Ok(Phase::Failed(reason)) => Err(format!("the hub does not run: {reason}")),
+        _ => Err("the host is stopping".into()),
+    }
+}
+
+/// Listens to one node; `tenant` is none for the hub.
+async fn listen(
+    shared: Weak<Shared>,
+    mut events: broadcast::Receiver<NodeEvent>,
+    tenant: Option<Arc<Tenant>>,
+) {
+    loop {
+        let event = match events.recv().await {
+            Ok(event) => event,
+            Err(broadcast::error::RecvError::Lagged(_)) => continue,
+            Err(broadcast::error::RecvError::Closed) => return,
+        };
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        take_event(&shared, tenant.as_deref(), event);
+    }
+}
+
+fn take_event(shared: &Arc<Shared>, tenant: Option<&Tenant>, event: NodeEvent) {
+    match (event, tenant) {
+        (NodeEvent::Restarted, tenant) => {
+            let name = tenant.map_or("hub", |tenant| tenant.name.as_str());
+            tracing::error!(
+                owner = name,
+                "a panic was caught: the node was loaded again from its store"
+            );
+            shared.metrics.restarts.inc();
+        }
+        (NodeEvent::State(state), Some(tenant)) => {
+            tracing::debug!(owner = tenant.name, ?state, "state");
+            tenant.set_state(state);
+            if let (State::Active, Some(node_id)) = (state, tenant.owner().node_id()) {
+                shared.held.release(&node_id);
+            }
+        }
+        (NodeEvent::SignerNeeded { deadline_height }, Some(tenant)) => {
+            shared.wake(tenant, Reason::Deadline, deadline_height);
+        }
+        (
+            NodeEvent::PaymentHeld {
+                node_id,
+                deadline_height,
+            },
+            None,
+        ) => {
+            if let Some(tenant) = shared.tenants.of_node(&node_id) {
+                shared.wake(&tenant, Reason::Payment, deadline_height);
+            }
+            hub::hold(shared, node_id, deadline_height);
+        }
+        (NodeEvent::State(_) | NodeEvent::SignerNeeded { .. }, None)
+        | (NodeEvent::PaymentHeld { .. }, Some(_)) => {}
+    }
+}
+
+/// Follows the chain for what the host itself does at each block.
+pub(crate) async fn follow_chain(shared: Arc<Shared>) {
+    loop {
+        let tip = shared.tip().await;
+        let mut subscription = match shared.chain.subscribe(tip, WatchList::default()).await {
+            Ok(subscription) => subscription,
+            Err(error) => {
+                tracing::warn!(%error, "the host waits for the chain source");
+                tokio::time::sleep(START_PAUSE).await;
+                continue;
+            }
+        };
+        at_height(&shared, tip.height).await;
+        while let Some(event) = subscription.events.recv().await {
+            if let ChainEvent::Synced { tip } = event {
+                at_height(&shared, tip.height).await;
+            }
+        }
+    }
+}
+
+/// Looks at every deadline.
+async fn at_height(shared: &Arc<Shared>, height: u32) {
+    shared.metrics.chain_height.set(height.into());
+    shared.wakes.block(height);
+    hub::fail_due(shared, height);
+    let near = height.saturating_add(shared.config.wake.before_blocks);
+    futures::stream::iter(shared.tenants.all())
+        .for_each_concurrent(OVERVIEWS, |tenant| async move {
+            let Some(node) = tenant.node() else { return };
+            let deadline = node.overview().await.earliest_deadline;
+            if let Some(deadline) = deadline.filter(|deadline| *deadline <= near) {
+                shared.wake(&tenant, Reason::Deadline, deadline);
+            }
+        })
+        .await;
+}
