@@ -1,0 +1,512 @@
+//! The turns of commitments and revocations, and every way in which a host could ask for a wrong one.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use bitcoin::secp256k1::ecdsa::Signature;
+use bitcoin::secp256k1::{PublicKey, SecretKey};
+use common::*;
+use lightning::ln::chan_utils::{
+    CommitmentTransaction, HolderCommitmentTransaction, build_htlc_transaction,
+    get_htlc_redeemscript, make_funding_redeemscript,
+};
+use lightning::sign::ChannelSigner;
+use lightning::types::features::ChannelTypeFeatures;
+use lightning::util::ser::Writeable;
+use longhand_proto::signer::signer_answer::Answer;
+use longhand_proto::signer::signer_op::Op;
+use longhand_proto::signer::*;
+use longhand_signer::rules;
+
+fn secret(answer: Answer) -> SecretKey {
+    let Answer::Secret(secret) = answer else {
+        panic!("{answer:?}")
+    };
+    SecretKey::from_slice(&secret).unwrap()
+}
+
+fn signatures(answer: Answer) -> (Signature, Vec<Signature>) {
+    let Answer::CommitmentSignatures(signed) = answer else {
+        panic!("{answer:?}")
+    };
+    let read = |bytes: &Vec<u8>| Signature::from_compact(bytes).unwrap();
+    (
+        read(&signed.signature),
+        signed.htlc_signatures.iter().map(read).collect(),
+    )
+}
+
+fn htlc(amount_msat: u64, incoming: bool) -> Htlc {
+    Htlc {
+        incoming,
+        amount_msat,
+        cltv_expiry: 700,
+        payment_hash: [amount_msat as u8; 32],
+    }
+}
+
+#[test]
+fn a_channel_lives_through_updates_on_both_sides() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    for step in 1..6 {
+        let htlcs = [htlc(5_000_000 + step, true), htlc(7_000_000 + step, false)];
+        phone
+            .ask(validate(&channel.holder(step, 300_000, &htlcs)))
+            .unwrap();
+        let released = secret(phone.ask(release(step - 1)).unwrap());
+        let point = PublicKey::from_secret_key(&channel.secp, &released);
+        assert_eq!(point, channel.phone_points[step as usize - 1]);
+        phone
+            .ask(sign(&channel.theirs(step, 300_000, &htlcs)))
+            .unwrap();
+        phone.ask(channel.revocation(step - 1)).unwrap();
+        phone.restart();
+    }
+}
+
+#[test]
+fn what_is_signed_for_the_peer_is_what_the_peer_verifies() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let theirs = channel.theirs(1, 300_000, &[htlc(5_000_000, true), htlc(7_000_000, false)]);
+    let (signature, htlc_signatures) = signatures(phone.ask(sign(&theirs)).unwrap());
+
+    let ours = channel.parameters.holder_pubkeys.funding_pubkey;
+    let funding = make_funding_redeemscript(
+        &ours,
+        &channel.peer_parameters.holder_pubkeys.funding_pubkey,
+    );
+    let trusted = theirs.trust();
+    let sighash = trusted
+        .built_transaction()
+        .get_sighash_all(&funding, VALUE_SAT);
+    channel
+        .secp
+        .verify_ecdsa(&sighash, &signature, &ours)
+        .unwrap();
+
+    assert_eq!(htlc_signatures.len(), 2);
+    for (htlc, signature) in theirs.nondust_htlcs().iter().zip(htlc_signatures) {
+        let features = &channel.parameters.channel_type_features;
+        let keys = trusted.keys();
+        let transaction = build_htlc_transaction(
+            &trusted.txid(),
+            1000,
+            144,
+            htlc,
+            features,
+            &keys.broadcaster_delayed_payment_key,
+            &keys.revocation_key,
+        );
+        let sighash = bitcoin::sighash::SighashCache::new(&transaction)
+            .p2wsh_signature_hash(
+                0,
+                &get_htlc_redeemscript(htlc, features, keys),
+                htlc.to_bitcoin_amount(),
+                bitcoin::EcdsaSighashType::SinglePlusAnyoneCanPay,
+            )
+            .unwrap();
+        channel
+            .secp
+            .verify_ecdsa(
+                &sighash.into(),
+                &signature,
+                &keys.countersignatory_htlc_key.to_public_key(),
+            )
+            .unwrap();
+    }
+}
+
+#[test]
+fn legacy_channels_work_too() {
+    let mut phone = Phone::new();
+    let channel = Channel::of_type(&mut phone, ChannelTypeFeatures::only_static_remote_key());
+    phone.ask(channel.setup()).unwrap();
+    phone
+        .ask(validate(&channel.holder(0, 400_000, &[])))
+        .unwrap();
+    phone.ask(sign(&channel.theirs(0, 400_000, &[]))).unwrap();
+    phone
+        .ask(validate(&channel.holder(
+            1,
+            400_000,
+            &[htlc(9_000_000, true)],
+        )))
+        .unwrap();
+}
+
+#[test]
+fn asked_again_everything_is_answered_the_same_and_nothing_is_written() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let (ours, theirs) = (
+        channel.holder(1, 350_000, &[]),
+        channel.theirs(1, 350_000, &[]),
+    );
+    let ops = [
+        validate(&ours),
+        release(0),
+        sign(&theirs),
+        channel.revocation(0),
+        channel.setup(),
+    ];
+    let first: Vec<_> = ops
+        .iter()
+        .map(|op| phone.ask(op.clone()).unwrap())
+        .collect();
+    let written = phone.disk.len();
+    phone.restart();
+    let second: Vec<_> = ops
+        .iter()
+        .map(|op| phone.ask(op.clone()).unwrap())
+        .collect();
+    assert_eq!(first, second);
+    assert_eq!(phone.disk.len(), written);
+}
+
+#[test]
+fn the_signature_for_broadcast_is_the_same_every_time() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let ours = channel.holder(0, 400_000, &[]);
+    let first = phone.ask(sign_holder(&ours)).unwrap();
+    phone.restart();
+    assert_eq!(phone.ask(sign_holder(&ours)).unwrap(), first);
+}
+
+#[test]
+fn a_secret_waits_for_a_newer_commitment() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let refusal = phone.ask(release(0)).unwrap_err();
+    assert_eq!(
+        (refusal.rule.as_str(), refusal.retry),
+        (rules::REVOKE_BEFORE_VALIDATE, true)
+    );
+    assert_eq!(phone.refused(release(1)), rules::REVOKE_BEFORE_VALIDATE);
+    phone
+        .ask(validate(&channel.holder(1, 400_000, &[])))
+        .unwrap();
+    phone.ask(release(0)).unwrap();
+    assert_eq!(phone.refused(release(1)), rules::REVOKE_BEFORE_VALIDATE);
+    assert_eq!(phone.signer.refusals().of(rules::REVOKE_BEFORE_VALIDATE), 3);
+}
+
+#[test]
+fn a_secret_waits_for_valid_signatures() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let good = channel.holder(1, 400_000, &[htlc(5_000_000, true)]);
+    let funding = (
+        channel.parameters.holder_pubkeys.funding_pubkey,
+        channel.peer_parameters.holder_pubkeys.funding_pubkey,
+    );
+    let with = |signature, htlc_signatures| {
+        let commitment = CommitmentTransaction::clone(&good);
+        validate(&HolderCommitmentTransaction::new(
+            commitment,
+            signature,
+            htlc_signatures,
+            &funding.0,
+            &funding.1,
+        ))
+    };
+    let (signature, htlc_signatures) = (good.counterparty_sig, good.counterparty_htlc_sigs.clone());
+    assert_eq!(
+        phone.refused(with(htlc_signatures[0], htlc_signatures.clone())),
+        rules::HOLDER_SIGNATURE
+    );
+    assert_eq!(
+        phone.refused(with(signature, vec![signature])),
+        rules::HOLDER_SIGNATURE
+    );
+    assert_eq!(
+        phone.refused(with(signature, vec![])),
+        rules::HOLDER_SIGNATURE
+    );
+    assert_eq!(phone.refused(release(0)), rules::REVOKE_BEFORE_VALIDATE);
+    phone.ask(with(signature, htlc_signatures)).unwrap();
+    phone.ask(release(0)).unwrap();
+}
+
+#[test]
+fn holder_commitments_come_in_order_and_only_once() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    assert_eq!(
+        phone.refused(validate(&channel.holder(2, 400_000, &[]))),
+        rules::HOLDER_NUMBER
+    );
+    assert_eq!(
+        phone.refused(validate(&channel.holder(0, 399_999, &[]))),
+        rules::HOLDER_NUMBER
+    );
+    phone
+        .ask(validate(&channel.holder(1, 400_000, &[])))
+        .unwrap();
+    phone.ask(release(0)).unwrap();
+    assert_eq!(
+        phone.refused(validate(&channel.holder(0, 400_000, &[]))),
+        rules::HOLDER_NUMBER
+    );
+}
+
+#[test]
+fn a_commitment_must_be_what_the_parameters_make_of_it() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    // With another delay the outputs are others.
+    let mut other = channel.parameters.clone();
+    other
+        .counterparty_parameters
+        .as_mut()
+        .unwrap()
+        .selected_contest_delay = 1;
+    let point = channel.phone_points[1];
+    let build =
+        |parameters: &lightning::ln::chan_utils::ChannelTransactionParameters, point, to_phone| {
+            let directed = parameters.as_holder_broadcastable();
+            channel.signed(CommitmentTransaction::new(
+                FIRST - 1,
+                &point,
+                to_phone,
+                1000,
+                1,
+                vec![],
+                &directed,
+                &channel.secp,
+            ))
+        };
+    assert_eq!(
+        phone.refused(validate(&build(&other, point, 5000))),
+        rules::COMMITMENT_MISMATCH
+    );
+    // With another point the owner could not spend.
+    let foreign = channel
+        .peer
+        .get_per_commitment_point(7, &channel.secp)
+        .unwrap();
+    assert_eq!(
+        phone.refused(validate(&build(&channel.parameters, foreign, 5000))),
+        rules::COMMITMENT_MISMATCH
+    );
+    // More than there is.
+    assert_eq!(
+        phone.refused(validate(&build(&channel.parameters, point, VALUE_SAT))),
+        rules::COMMITMENT_MISMATCH
+    );
+    // The amount in a field is not the one in the transaction.
+    let good = channel.holder(1, 400_000, &[]).encode();
+    let (said, real) = (399_999u64.to_be_bytes(), 400_000u64.to_be_bytes());
+    let place = good.windows(8).position(|window| window == real).unwrap();
+    let mut forged = good.clone();
+    forged[place..place + 8].copy_from_slice(&said);
+    let forged = ValidateHolderCommitment {
+        commitment: forged,
+        outbound_preimages: vec![],
+    };
+    assert_eq!(
+        phone.refused(Op::ValidateHolderCommitment(forged)),
+        rules::COMMITMENT_MISMATCH
+    );
+}
+
+#[test]
+fn an_htlc_cannot_name_an_output_that_is_not_its_own() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let good = channel.theirs(1, 300_000, &[htlc(5_000_000, true)]);
+    let index = good.nondust_htlcs()[0].transaction_output_index.unwrap();
+    let mut bytes = good.encode();
+    // The HTLC's last field: type 8, length 4, index.
+    let field = [&[8, 4], &index.to_be_bytes()[..]].concat();
+    let place = bytes
+        .windows(6)
+        .rposition(|window| window == field)
+        .unwrap();
+    bytes[place + 5] = index as u8 + 1;
+    let op = SignCounterpartyCommitment {
+        commitment: bytes,
+        ..Default::default()
+    };
+    assert_eq!(
+        phone.refused(Op::SignCounterpartyCommitment(op)),
+        rules::COMMITMENT_MISMATCH
+    );
+}
+
+#[test]
+fn a_number_is_signed_for_the_peer_only_once() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    phone.ask(sign(&channel.theirs(1, 400_000, &[]))).unwrap();
+    assert_eq!(
+        phone.refused(sign(&channel.theirs(1, 399_999, &[]))),
+        rules::COUNTERPARTY_NUMBER
+    );
+    phone.restart();
+    assert_eq!(
+        phone.refused(sign(&channel.theirs(1, 399_999, &[]))),
+        rules::COUNTERPARTY_NUMBER
+    );
+    phone.ask(sign(&channel.theirs(1, 400_000, &[]))).unwrap();
+}
+
+#[test]
+fn the_peer_gets_no_third_commitment_and_no_skipped_one() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    phone.ask(sign(&channel.theirs(1, 400_000, &[]))).unwrap();
+    let refusal = phone
+        .ask(sign(&channel.theirs(2, 400_000, &[])))
+        .unwrap_err();
+    assert_eq!(
+        (refusal.rule.as_str(), refusal.retry),
+        (rules::COUNTERPARTY_UNREVOKED, true)
+    );
+    phone.ask(channel.revocation(0)).unwrap();
+    assert_eq!(
+        phone.refused(sign(&channel.theirs(3, 400_000, &[]))),
+        rules::COUNTERPARTY_NUMBER
+    );
+    phone.ask(sign(&channel.theirs(2, 400_000, &[]))).unwrap();
+    assert_eq!(
+        phone.refused(sign(&channel.theirs(0, 400_000, &[]))),
+        rules::COUNTERPARTY_NUMBER
+    );
+}
+
+#[test]
+fn revocations_come_in_order_with_the_right_secret() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    assert_eq!(
+        phone.refused(channel.revocation(0)),
+        rules::REVOCATION_ORDER
+    );
+    phone.ask(sign(&channel.theirs(1, 400_000, &[]))).unwrap();
+    assert_eq!(
+        phone.refused(channel.revocation(1)),
+        rules::REVOCATION_ORDER
+    );
+    let wrong = |secret: Vec<u8>| {
+        Op::CounterpartyRevocation(CounterpartyRevocation {
+            index: FIRST,
+            secret,
+        })
+    };
+    assert_eq!(phone.refused(wrong(vec![1; 32])), rules::REVOCATION_SECRET);
+    assert_eq!(phone.refused(wrong(vec![0; 32])), rules::REVOCATION_SECRET);
+    assert_eq!(phone.refused(wrong(vec![])), rules::REVOCATION_SECRET);
+    phone.ask(channel.revocation(0)).unwrap();
+    assert_eq!(phone.refused(wrong(vec![1; 32])), rules::REVOCATION_SECRET);
+}
+
+#[test]
+fn a_revoked_commitment_is_never_signed() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let (old, new) = (
+        channel.holder(0, 400_000, &[]),
+        channel.holder(1, 390_000, &[]),
+    );
+    phone.ask(validate(&new)).unwrap();
+    phone.ask(release(0)).unwrap();
+    assert_eq!(phone.refused(sign_holder(&old)), rules::SIGN_REVOKED);
+    phone.restart();
+    assert_eq!(phone.refused(sign_holder(&old)), rules::SIGN_REVOKED);
+    assert_eq!(
+        phone.refused(sign_holder(&channel.holder(1, 380_000, &[]))),
+        rules::SIGN_REVOKED
+    );
+    phone.ask(sign_holder(&new)).unwrap();
+}
+
+#[test]
+fn what_was_signed_for_broadcast_is_never_revoked() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    phone
+        .ask(sign_holder(&channel.holder(0, 400_000, &[])))
+        .unwrap();
+    phone
+        .ask(validate(&channel.holder(1, 400_000, &[])))
+        .unwrap();
+    assert_eq!(phone.refused(release(0)), rules::REVOKE_SIGNED);
+    phone.restart();
+    assert_eq!(phone.refused(release(0)), rules::REVOKE_SIGNED);
+}
+
+#[test]
+fn a_channel_is_set_up_once_with_the_phones_own_keys() {
+    let mut phone = Phone::new();
+    let channel = Channel::new(&mut phone);
+    let with = |parameters: &lightning::ln::chan_utils::ChannelTransactionParameters| {
+        let Op::SetupChannel(setup) = channel.setup() else {
+            unreachable!()
+        };
+        Op::SetupChannel(SetupChannel {
+            parameters: parameters.encode(),
+            ..setup
+        })
+    };
+    assert_eq!(
+        phone.refused(sign(&channel.theirs(0, 1, &[]))),
+        rules::UNKNOWN_CHANNEL
+    );
+
+    let mut foreign = channel.parameters.clone();
+    foreign.holder_pubkeys.htlc_basepoint = channel.peer_parameters.holder_pubkeys.htlc_basepoint;
+    assert_eq!(phone.refused(with(&foreign)), rules::SETUP_KEYS);
+    let mut unfunded = channel.parameters.clone();
+    unfunded.funding_outpoint = None;
+    assert_eq!(phone.refused(with(&unfunded)), rules::MALFORMED);
+    let mut spliced = channel.parameters.clone();
+    spliced.splice_parent_funding_txid = Some(channel.parameters.funding_outpoint.unwrap().txid);
+    assert_eq!(phone.refused(with(&spliced)), rules::SETUP_TYPE);
+
+    phone.ask(channel.setup()).unwrap();
+    let mut shorter = channel.parameters.clone();
+    shorter.holder_selected_contest_delay = 6;
+    assert_eq!(phone.refused(with(&shorter)), rules::SETUP_CHANGED);
+    phone.ask(channel.setup()).unwrap();
+}
+
+#[test]
+fn points_are_those_of_the_secrets_and_bounded() {
+    let mut phone = Phone::new();
+    let points = |first_index, count| Op::GetPoints(GetPoints { first_index, count });
+    let Ok(Answer::Points(some)) = phone.ask(points(FIRST, 3)) else {
+        panic!()
+    };
+    let Ok(Answer::Points(last)) = phone.ask(points(FIRST - 2, 1)) else {
+        panic!()
+    };
+    assert_eq!(some.points[2], last.points[0]);
+    let Ok(Answer::Points(end)) = phone.ask(points(0, 1)) else {
+        panic!()
+    };
+    assert_eq!(end.points.len(), 1);
+    assert_eq!(phone.refused(points(0, 2)), rules::MALFORMED);
+    assert_eq!(phone.refused(points(FIRST + 1, 1)), rules::MALFORMED);
+    assert_eq!(phone.refused(points(FIRST, u32::MAX)), rules::MALFORMED);
+}
+
+#[test]
+fn the_revocation_key_is_given_unless_withheld() {
+    let mut phone = Phone::new();
+    let mut ask = |withhold| {
+        phone.signer.withhold_revocation_key(withhold);
+        let new = NewChannelKeys {
+            channel_keys_id: KEYS_ID.to_vec(),
+            points: 1,
+        };
+        let Ok(Answer::NewChannelKeys(keys)) = phone.ask_on(&[], Op::NewChannelKeys(new)) else {
+            panic!()
+        };
+        keys.revocation_basepoint_secret
+    };
+    assert_eq!(ask(false).len(), 32);
+    assert!(ask(true).is_empty());
+}
