@@ -244,7 +244,7 @@ impl Wallet {
 
 /// Transactions that are not in a block.
 impl Wallet {
-    /// Takes in a transaction that the node has broadcast; ignored when it does not concern the wallet. Its inputs are
+    /// Takes in a transaction that the node has broadcast; ignored when it does not concern the wallet, or counts already. Its inputs are
     /// no longer reserved: they are spent. It counts before every transaction that it conflicts with and that is not
     /// confirmed.
     pub fn insert_unconfirmed(&mut self, tx: Transaction, seen_unix_s: u64) {
@@ -254,7 +254,9 @@ impl Wallet {
     /// The same for a package of parents and their child. All of it is kept when one of it concerns the wallet, so
     /// that a conflict with a parent is seen to undo the child.
     pub fn insert_package(&mut self, package: Vec<Transaction>, seen_unix_s: u64) {
-        if !package.iter().any(|tx| self.concerns(tx)) {
+        let counts = |tx: &Transaction| self.bdk.get_tx(tx.compute_txid()).is_some();
+        let news = !package.iter().all(counts);
+        if !news || !package.iter().any(|tx| self.concerns(tx)) {
             return;
         }
         let seen = package

@@ -5,8 +5,8 @@
 pub(crate) enum WalletError {
     /// Not enough that can be spent now.
     #[error(
-        "the on-chain wallet needs {needed_sat} sat for this (amount, fee and reserve) and can spend {available_sat} sat: \
-         add funds, wait for confirmations or choose a smaller amount"
+        "the on-chain wallet needs {needed_sat} sat for this (amount, fee and reserve) and can spend \
+         {available_sat} sat: add funds, wait for confirmations or choose a smaller amount"
     )]
     InsufficientFunds {
         /// Amount, fee and what is to be kept.
@@ -21,6 +21,12 @@ pub(crate) enum WalletError {
         amount_sat: u64,
         /// The least for that script.
         limit_sat: u64,
+    },
+    /// The amount lies in too many small outputs for one transaction that Bitcoin nodes would pass on.
+    #[error("the amount lies in {inputs} outputs, too many for one transaction: send it in parts")]
+    TooManyInputs {
+        /// How many it would take.
+        inputs: u64,
     },
     /// Outside of what Bitcoin nodes pass on, or absurd.
     #[error(
@@ -91,6 +97,7 @@ impl WalletError {
         match self {
             WalletError::InsufficientFunds { .. } => "INSUFFICIENT_FUNDS",
             WalletError::BelowDust { .. } => "BELOW_DUST",
+            WalletError::TooManyInputs { .. } => "TOO_MANY_INPUTS",
             WalletError::FeeRate { .. } => "BAD_FEE_RATE",
             WalletError::Descriptor(_) => "BAD_DESCRIPTOR",
             WalletError::Stored(_) => "WALLET_UNREADABLE",

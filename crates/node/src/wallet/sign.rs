@@ -77,8 +77,8 @@ impl Wallet {
         }
     }
 
-    /// As [`Wallet::finalize`], for a transaction that has inputs of others too (an anchor's, an HTLC's): these are left
-    /// as they are in `unsigned`.
+    /// As [`Wallet::finalize`], for a transaction that has inputs of others too (an anchor's, an HTLC's): these are
+    /// left as they are in `unsigned`.
     ///
     /// # Errors
     /// As [`Wallet::finalize`], for own inputs.

@@ -6,6 +6,7 @@ use bdk_wallet::chain::FullTxOut;
 use bdk_wallet::coin_selection::InsufficientFunds;
 use bdk_wallet::error::CreateTxError;
 use bitcoin::absolute::LockTime;
+use bitcoin::policy::MAX_STANDARD_TX_WEIGHT;
 use bitcoin::{Amount, FeeRate, OutPoint, Psbt, Script, ScriptBuf, Sequence, Transaction};
 
 use super::{Wallet, WalletError};
@@ -14,6 +15,11 @@ use super::{Wallet, WalletError};
 const MIN_FEERATE_SAT_PER_KW: u32 = 250;
 /// 2,500 sat/vB: no fee was ever near it.
 const MAX_FEERATE_SAT_PER_KW: u32 = 625_000;
+
+/// Of an input's witness, a signature and a key (BIP 141); a taproot input's weighs less.
+const WITNESS_WEIGHT: u64 = 108;
+/// Of an input with its witness.
+const INPUT_WEIGHT: u64 = 41 * 4 + WITNESS_WEIGHT;
 
 /// How much to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +103,7 @@ impl Wallet {
         sequence: Sequence,
     ) -> Result<Psbt, WalletError> {
         check_feerate(feerate_sat_per_kw)?;
-        let funds = self.funds();
+        let funds = self.funds(feerate_sat_per_kw);
         let amount_sat = match amount {
             SendAmount::Exact(amount_sat) => amount_sat,
             SendAmount::All => 0,
@@ -180,15 +186,17 @@ impl Wallet {
         Ok(psbt)
     }
 
-    /// What can be spent now. Unconfirmed outputs can when they are change of a transaction that is all our own: no
-    /// one else can take it back.
-    fn funds(&self) -> Funds {
+    /// What can be spent now, and is worth the fee for it. Unconfirmed outputs can when they are change of a transaction
+    /// that is all our own: no one else can take it back.
+    fn funds(&self, feerate_sat_per_kw: u32) -> Funds {
+        let input_fee_sat = u64::from(feerate_sat_per_kw) * INPUT_WEIGHT / 1_000;
         let mut funds = Funds {
             spendable_sat: 0,
             unspendable: Vec::new(),
         };
         for (_, output) in self.unspent() {
-            if self.is_spendable(&output) {
+            let worth = output.txout.value.to_sat() > input_fee_sat;
+            if worth && self.is_spendable(&output) {
                 funds.spendable_sat = funds
                     .spendable_sat
                     .saturating_add(output.txout.value.to_sat());
@@ -261,6 +269,11 @@ fn check_built(
     wanted_sat: u64,
     funds: &Funds,
 ) -> Result<(), WalletError> {
+    let inputs = psbt.inputs.len() as u64;
+    let weight = psbt.unsigned_tx.weight().to_wu() + inputs * WITNESS_WEIGHT;
+    if weight > u64::from(MAX_STANDARD_TX_WEIGHT) {
+        return Err(WalletError::TooManyInputs { inputs });
+    }
     let fee_sat = psbt
         .fee()
         .map_err(|e| WalletError::Build(e.to_string()))?

@@ -1,0 +1,271 @@
+//! Blocks, reorganisations, broadcasts, and what is watched.
+
+use super::*;
+
+#[test]
+fn a_payment_counts_when_it_is_confirmed_and_no_longer_when_it_is_spent() {
+    let mut world = World::new("wpkh");
+    world.receive(100_000);
+    assert_eq!(world.wallet.balance(), (100_000, 0));
+    assert_eq!(world.wallet.best_block(), world.at(1));
+
+    let tx = world.send(SendAmount::Exact(30_000));
+    world.wallet.insert_unconfirmed(tx.clone(), 1_700_000_000);
+    let change_sat = 70_000 - fee_sat(&tx, 100_000);
+    assert_eq!(world.wallet.balance(), (0, change_sat));
+
+    world.mine(&[&tx]);
+    assert_eq!(world.wallet.balance(), (change_sat, 0));
+    assert_eq!(world.wallet.transaction(tx.compute_txid()), Some(tx));
+}
+
+#[test]
+fn a_spend_in_the_block_of_its_payment_is_seen() {
+    let mut world = World::new("wpkh");
+    let script = world.wallet.new_address().0.script_pubkey();
+    let paid = payment(&script, 50_000, 1);
+    let spent = transaction(
+        &[OutPoint::new(paid.compute_txid(), 0)],
+        vec![TxOut {
+            value: Amount::from_sat(49_000),
+            script_pubkey: foreign(),
+        }],
+    );
+    world.mine(&[&paid, &spent]);
+    assert_eq!(world.wallet.balance(), (0, 0));
+}
+
+#[test]
+fn transactions_that_do_not_concern_the_wallet_leave_no_trace() {
+    let mut world = World::new("wpkh");
+    let foreign = payment(&foreign(), 50_000, 1);
+    world.mine(&[&foreign]);
+    assert_eq!(world.wallet.transaction(foreign.compute_txid()), None);
+    assert_eq!(
+        world.wallet.bdk.checkpoints().count(),
+        1,
+        "only the genesis block"
+    );
+    assert_eq!(world.wallet.best_block(), world.at(1));
+}
+
+#[test]
+fn a_coinbase_is_pending_until_it_is_mature() {
+    let mut world = World::new("wpkh");
+    let script = world.wallet.new_address().0.script_pubkey();
+    let output = TxOut {
+        value: Amount::from_sat(50_000),
+        script_pubkey: script,
+    };
+    world.mine(&[&transaction(&[OutPoint::null()], vec![output])]);
+    for _ in 0..98 {
+        world.mine(&[]);
+    }
+    assert_eq!(world.wallet.balance(), (0, 50_000));
+    assert!(world.wallet.confirmed_utxos().is_empty());
+    world.mine(&[]);
+    assert_eq!(world.wallet.balance(), (50_000, 0));
+    assert_eq!(world.wallet.confirmed_utxos().len(), 1);
+}
+
+#[test]
+fn a_missing_block_is_refused_and_a_known_one_ignored() {
+    let mut world = World::new("wpkh");
+    world.receive(50_000);
+    let known = world.chain[1];
+    world.wallet.connect_block(1, &known, &[]).unwrap();
+    assert_eq!(world.wallet.balance(), (50_000, 0));
+
+    let gap = header(BlockHash::all_zeros(), 3, 0);
+    let refused = world.wallet.connect_block(3, &gap, &[]).unwrap_err();
+    assert_eq!(refused, WalletError::OutOfOrder { height: 3, tip: 1 });
+    let stranger = header(BlockHash::all_zeros(), 2, 0);
+    assert!(world.wallet.connect_block(2, &stranger, &[]).is_err());
+    assert_eq!(world.wallet.best_block(), world.at(1));
+}
+
+#[test]
+fn a_reorganised_payment_waits_and_is_confirmed_again() {
+    let mut world = World::new("wpkh");
+    world.receive(20_000);
+    let tx = world.receive(50_000);
+    world.mine(&[]);
+    world.reorg_to(1);
+    assert_eq!(world.wallet.best_block(), world.at(1));
+    assert_eq!(world.wallet.balance(), (20_000, 50_000));
+
+    world.mine_with_nonce(&[], 1);
+    world.mine_with_nonce(&[&tx], 1);
+    assert_eq!(world.wallet.balance(), (70_000, 0));
+
+    world.reload();
+    assert_eq!(world.wallet.best_block(), world.at(3));
+    assert_eq!(world.wallet.balance(), (70_000, 0));
+}
+
+#[test]
+fn a_reorganisation_that_was_missed_is_seen_when_the_new_blocks_come() {
+    let mut world = World::new("wpkh");
+    world.mine(&[]);
+    let tx = world.receive(50_000);
+    world.chain.truncate(1);
+    world.mine_with_nonce(&[], 1);
+    assert_eq!(world.wallet.balance(), (0, 50_000));
+    world.mine_with_nonce(&[&tx], 1);
+    assert_eq!(world.wallet.balance(), (50_000, 0));
+}
+
+#[test]
+fn reorganisations_before_and_after_a_reload_leave_a_chain_that_grows_on() {
+    let mut world = World::new("wpkh");
+    for _ in 0..6 {
+        world.receive(10_000);
+    }
+    world.reorg_to(4);
+    world.reload();
+    world.reorg_to(2);
+    world.reload();
+    world.mine_with_nonce(&[], 1);
+    let script = world.wallet.new_address().0.script_pubkey();
+    world.mine_with_nonce(&[&payment(&script, 5_000, 99)], 1);
+    world.reload();
+    assert_eq!(world.wallet.best_block(), world.at(4));
+    assert_eq!(world.wallet.balance(), (25_000, 40_000));
+}
+
+#[test]
+fn what_is_to_be_watched_is_told_once() {
+    let mut world = World::new("wpkh");
+    let first = world.wallet.take_new_watches();
+    assert_eq!(first.scripts.len(), 2 * LOOKAHEAD as usize);
+    assert_eq!(first.scripts, world.wallet.scripts_to_watch());
+    assert!(first.outpoints.is_empty());
+    let none = world.wallet.take_new_watches();
+    assert!(none.scripts.is_empty() && none.outpoints.is_empty());
+
+    let tx = world.receive(10_000);
+    let news = world.wallet.take_new_watches();
+    assert_eq!(
+        news.scripts.len(),
+        1,
+        "one more beyond the one that was paid"
+    );
+    assert_eq!(news.outpoints, [OutPoint::new(tx.compute_txid(), 0)]);
+
+    world.reload();
+    let all = world.wallet.take_new_watches();
+    assert_eq!(all.scripts.len(), 2 * LOOKAHEAD as usize + 1);
+    assert_eq!(all.outpoints, [OutPoint::new(tx.compute_txid(), 0)]);
+}
+
+#[test]
+fn an_output_is_watched_until_its_spending_is_final() {
+    let mut world = World::new("wpkh");
+    let paid = OutPoint::new(world.receive(10_000).compute_txid(), 0);
+    let tx = world.send(SendAmount::All);
+    world.wallet.insert_unconfirmed(tx.clone(), 1);
+    assert_eq!(world.wallet.outpoints_to_watch(), [paid]);
+    world.mine(&[&tx]);
+    assert_eq!(world.wallet.outpoints_to_watch(), [paid]);
+    for _ in 0..crate::wallet::chain::FINAL_DEPTH {
+        world.mine(&[]);
+    }
+    assert!(world.wallet.outpoints_to_watch().is_empty());
+}
+
+#[test]
+fn a_forgotten_transaction_frees_its_inputs_and_takes_its_children_along() {
+    let mut world = World::new("wpkh");
+    world.receive(100_000);
+    let parent = world.send(SendAmount::Exact(10_000));
+    world.wallet.insert_unconfirmed(parent.clone(), 5);
+    let child = world.send(SendAmount::Exact(10_000));
+    world.wallet.insert_unconfirmed(child, 6);
+    world.wallet.forget_unconfirmed(parent.compute_txid());
+    assert_eq!(world.wallet.balance(), (100_000, 0));
+    world.reload();
+    assert_eq!(world.wallet.balance(), (100_000, 0));
+
+    world.wallet.insert_unconfirmed(parent.clone(), 5);
+    assert_eq!(world.wallet.balance().0, 0, "seen again, it counts again");
+    world.commit();
+    world.wallet.insert_unconfirmed(parent.clone(), 500);
+    assert_eq!(
+        world.wallet.take_staged(),
+        None,
+        "another broadcast is no news"
+    );
+    world.mine(&[&parent]);
+    world.wallet.forget_unconfirmed(parent.compute_txid());
+    assert_eq!(world.wallet.balance().0, 90_000 - fee_sat(&parent, 100_000));
+}
+
+#[test]
+fn a_replacement_counts_whatever_the_clock_says() {
+    let mut world = World::new("wpkh");
+    let paid = OutPoint::new(world.receive(100_000).compute_txid(), 0);
+    let change = world.wallet.change_script().0;
+    let mut spend = |change_sat: u64, seen: u64| {
+        let output = TxOut {
+            value: Amount::from_sat(change_sat),
+            script_pubkey: change.clone(),
+        };
+        world
+            .wallet
+            .insert_unconfirmed(transaction(&[paid], vec![output]), seen);
+        world.wallet.balance()
+    };
+    assert_eq!(spend(99_000, 10), (0, 99_000));
+    assert_eq!(spend(98_000, 10), (0, 98_000));
+    assert_eq!(spend(97_000, 3), (0, 97_000));
+}
+
+#[test]
+fn a_bump_s_input_is_offered_again_until_it_confirms_or_its_parent_cannot() {
+    let mut world = World::new("wpkh");
+    let paid = OutPoint::new(world.receive(100_000).compute_txid(), 0);
+    let funding = OutPoint::new(Txid::from_byte_array([0xfe; 32]), 0);
+    let anchor = TxOut {
+        value: Amount::from_sat(330),
+        script_pubkey: foreign(),
+    };
+    let commitment = transaction(&[funding], vec![anchor]);
+    let change = world.wallet.change_script().0;
+    let output = TxOut {
+        value: Amount::from_sat(99_000),
+        script_pubkey: change,
+    };
+    let bump = transaction(
+        &[OutPoint::new(commitment.compute_txid(), 0), paid],
+        vec![output],
+    );
+    world.wallet.insert_package(vec![commitment, bump], 1);
+
+    assert_eq!(world.wallet.balance(), (0, 99_000));
+    let offered: Vec<_> = world
+        .wallet
+        .confirmed_utxos()
+        .iter()
+        .map(|u| u.outpoint)
+        .collect();
+    assert_eq!(offered, [paid], "LDK may replace the bump");
+    let refused = world
+        .wallet
+        .fund(foreign(), 50_000, FEERATE, 0)
+        .unwrap_err();
+    assert_eq!(refused.code(), "INSUFFICIENT_FUNDS", "nothing else may");
+
+    let theirs = transaction(
+        &[funding],
+        vec![TxOut {
+            value: Amount::from_sat(1_000),
+            script_pubkey: foreign(),
+        }],
+    );
+    world.mine(&[&theirs]);
+    assert_eq!(
+        world.wallet.balance(),
+        (100_000, 0),
+        "the peer's commitment undid ours"
+    );
+}

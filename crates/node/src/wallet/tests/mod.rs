@@ -1,0 +1,202 @@
+//! The wallet on a chain of hand-made blocks.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use bitcoin::absolute::LockTime;
+use bitcoin::bip32::{DerivationPath, Xpriv, Xpub};
+use bitcoin::block::{Header, Version};
+use bitcoin::hashes::Hash;
+use bitcoin::key::Secp256k1;
+use bitcoin::sighash::EcdsaSighashType;
+use bitcoin::{
+    Amount, BlockHash, CompactTarget, Network, OutPoint, Psbt, ScriptBuf, Sequence, Transaction,
+    TxIn, TxMerkleNode, TxOut, Txid, Witness, transaction,
+};
+use longhand_chain::BlockRef;
+
+mod chain;
+mod keep;
+mod sign;
+mod spend;
+
+use super::*;
+
+const FEERATE: u32 = 253;
+const P2WPKH_DUST_SAT: u64 = 294;
+
+/// An account's descriptors: what the host knows, and what the signer knows.
+struct Account {
+    watch: [String; 2],
+    keys: [String; 2],
+    master: Xpriv,
+}
+
+fn account(kind: &str, seed: u8) -> Account {
+    let secp = Secp256k1::new();
+    let master = Xpriv::new_master(Network::Regtest, &[seed; 32]).unwrap();
+    let purpose = if kind == "tr" { 86 } else { 84 };
+    let path = format!("{purpose}'/1'/0'");
+    let key = master
+        .derive_priv(&secp, &DerivationPath::from_str(&path).unwrap())
+        .unwrap();
+    let origin = format!("[{}/{path}]", master.fingerprint(&secp));
+    let descriptor = |key: &str, keychain: u32| format!("{kind}({origin}{key}/{keychain}/*)");
+    let public = Xpub::from_priv(&secp, &key).to_string();
+    Account {
+        watch: [0, 1].map(|keychain| descriptor(&public, keychain)),
+        keys: [0, 1].map(|keychain| descriptor(&key.to_string(), keychain)),
+        master,
+    }
+}
+
+/// A wallet that follows a chain, and keeps what it stages.
+struct World {
+    wallet: Wallet,
+    account: Account,
+    chain: Vec<Header>,
+    journal: Vec<Vec<u8>>,
+}
+
+impl World {
+    fn new(kind: &str) -> World {
+        World::of(account(kind, 7), false)
+    }
+
+    fn of(account: Account, with_keys: bool) -> World {
+        let genesis = bitcoin::constants::genesis_block(Network::Regtest).header;
+        let [external, internal] = if with_keys {
+            &account.keys
+        } else {
+            &account.watch
+        };
+        let birthday = BlockRef {
+            height: 0,
+            hash: genesis.block_hash(),
+        };
+        let wallet = Wallet::create(external, internal, Network::Regtest, birthday).unwrap();
+        let mut world = World {
+            wallet,
+            account,
+            chain: vec![genesis],
+            journal: Vec::new(),
+        };
+        world.commit();
+        world
+    }
+
+    fn commit(&mut self) {
+        self.journal.extend(self.wallet.take_staged());
+    }
+
+    fn reload(&mut self) {
+        self.commit();
+        let [external, internal] = &self.account.watch;
+        let journal = self.journal.clone();
+        self.wallet = Wallet::load(external, internal, Network::Regtest, journal).unwrap();
+    }
+
+    fn at(&self, height: usize) -> BlockRef {
+        BlockRef {
+            height: height as u32,
+            hash: self.chain[height].block_hash(),
+        }
+    }
+
+    fn mine(&mut self, txs: &[&Transaction]) {
+        self.mine_with_nonce(txs, 0);
+    }
+
+    fn mine_with_nonce(&mut self, txs: &[&Transaction], nonce: u32) {
+        let height = self.chain.len() as u32;
+        let header = header(self.chain[self.chain.len() - 1].block_hash(), height, nonce);
+        let txs: Vec<_> = txs
+            .iter()
+            .enumerate()
+            .map(|(i, tx)| (i + 1, Arc::new((*tx).clone())))
+            .collect();
+        self.wallet.connect_block(height, &header, &txs).unwrap();
+        self.chain.push(header);
+        self.commit();
+    }
+
+    fn reorg_to(&mut self, height: usize) {
+        self.chain.truncate(height + 1);
+        let fork = self.at(height);
+        self.wallet.disconnect_to(fork).unwrap();
+        self.commit();
+    }
+
+    /// Receives in a block of its own.
+    fn receive(&mut self, amount_sat: u64) -> Transaction {
+        let script = self.wallet.new_address().0.script_pubkey();
+        let tx = payment(&script, amount_sat, self.chain.len() as u8);
+        self.mine(&[&tx]);
+        tx
+    }
+
+    /// As a phone would sign.
+    fn sign(&self, psbt: &Psbt) -> Psbt {
+        let mut signed = psbt.clone();
+        signed
+            .sign(&self.account.master, &Secp256k1::new())
+            .unwrap();
+        signed
+    }
+
+    fn send(&mut self, amount: SendAmount) -> Transaction {
+        let psbt = self.wallet.send(foreign(), amount, FEERATE, 0).unwrap();
+        self.wallet.finalize(&self.sign(&psbt), &psbt).unwrap()
+    }
+}
+
+fn header(prev_blockhash: BlockHash, height: u32, nonce: u32) -> Header {
+    Header {
+        version: Version::TWO,
+        prev_blockhash,
+        merkle_root: TxMerkleNode::all_zeros(),
+        time: 1_700_000_000 + height * 600,
+        bits: CompactTarget::from_consensus(0x207fffff),
+        nonce,
+    }
+}
+
+/// A payment from somebody; `salt` makes it one of a kind.
+fn payment(script: &ScriptBuf, amount_sat: u64, salt: u8) -> Transaction {
+    let value = Amount::from_sat(amount_sat);
+    transaction(
+        &[OutPoint::new(Txid::from_byte_array([salt; 32]), 0)],
+        vec![TxOut {
+            value,
+            script_pubkey: script.clone(),
+        }],
+    )
+}
+
+fn transaction(inputs: &[OutPoint], output: Vec<TxOut>) -> Transaction {
+    let input = |outpoint: &OutPoint| TxIn {
+        previous_output: *outpoint,
+        script_sig: ScriptBuf::new(),
+        sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+        witness: Witness::new(),
+    };
+    Transaction {
+        version: transaction::Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: inputs.iter().map(input).collect(),
+        output,
+    }
+}
+
+fn foreign() -> ScriptBuf {
+    ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::all_zeros())
+}
+
+fn fee_sat(tx: &Transaction, inputs_sat: u64) -> u64 {
+    inputs_sat
+        - tx.output
+            .iter()
+            .map(|output| output.value.to_sat())
+            .sum::<u64>()
+}
