@@ -244,9 +244,9 @@ impl Wallet {
 
 /// Transactions that are not in a block.
 impl Wallet {
-    /// Takes in a transaction that the node has broadcast; ignored when it does not concern the wallet, or counts already. Its inputs are
-    /// no longer reserved: they are spent. It counts before every transaction that it conflicts with and that is not
-    /// confirmed.
+    /// Takes in a transaction that the node has broadcast; ignored when it does not concern the wallet, or counts
+    /// already. Its inputs are no longer reserved: they are spent. It counts before every transaction that it conflicts
+    /// with and that is not confirmed.
     pub fn insert_unconfirmed(&mut self, tx: Transaction, seen_unix_s: u64) {
         self.insert_package(vec![tx], seen_unix_s);
     }

@@ -78,7 +78,8 @@ pub(crate) enum WalletError {
     },
     /// A signature is wrong.
     #[error(
-        "the signature on input {input} of the transaction is not valid ({reason}): sign it again with this wallet's keys"
+        "the signature on input {input} of the transaction is not valid ({reason}): \
+         sign it again with this wallet's keys"
     )]
     BadSignature {
         /// Index of the input.

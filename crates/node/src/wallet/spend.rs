@@ -186,8 +186,8 @@ impl Wallet {
         Ok(psbt)
     }
 
-    /// What can be spent now, and is worth the fee for it. Unconfirmed outputs can when they are change of a transaction
-    /// that is all our own: no one else can take it back.
+    /// What can be spent now, and is worth the fee for it. Unconfirmed outputs can when they are change of a
+    /// transaction that is all our own: no one else can take it back.
     fn funds(&self, feerate_sat_per_kw: u32) -> Funds {
         let input_fee_sat = u64::from(feerate_sat_per_kw) * INPUT_WEIGHT / 1_000;
         let mut funds = Funds {
