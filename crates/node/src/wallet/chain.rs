@@ -129,6 +129,7 @@ impl Wallet {
             .map_err(|_| self.out_of_order(at.height))?;
         self.record_parents(at, header, txs);
         for tx in &block.txdata {
+            self.unlock_inputs(tx);
             self.note_outputs(tx);
         }
         Ok(())
@@ -235,6 +236,13 @@ impl Wallet {
         graph.get_tx(tx.compute_txid()).is_some() || graph.direct_conflicts(tx).next().is_some()
     }
 
+    /// What is spent needs no reservation.
+    pub(super) fn unlock_inputs(&mut self, tx: &Transaction) {
+        for input in &tx.input {
+            self.bdk.unlock_outpoint(input.previous_output);
+        }
+    }
+
     fn note_outputs(&mut self, tx: &Transaction) {
         let own = self.bdk.spk_index().txouts_in_tx(tx.compute_txid());
         self.new_outpoints
@@ -263,9 +271,7 @@ impl Wallet {
             .iter()
             .fold(seen_unix_s, |seen, tx| seen.max(self.first_moment(tx)));
         for tx in &package {
-            for input in &tx.input {
-                self.bdk.unlock_outpoint(input.previous_output);
-            }
+            self.unlock_inputs(tx);
         }
         let txs: Vec<Arc<Transaction>> = package.into_iter().map(Arc::new).collect();
         let mut update = TxUpdate::<ConfirmationBlockTime>::default();

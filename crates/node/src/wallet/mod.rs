@@ -23,7 +23,6 @@ use longhand_chain::BlockRef;
 
 pub(crate) use error::WalletError;
 use sign::{Descriptors, Keys};
-#[allow(unused_imports, reason = "the actor names it")]
 pub(crate) use spend::SendAmount;
 use store::{Changes, load_bdk};
 

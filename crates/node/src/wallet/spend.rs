@@ -34,8 +34,8 @@ impl Wallet {
     /// Builds the funding transaction of a channel: `amount_sat` to `script`. Of what can be spent, at least `keep_sat`
     /// stays in the wallet (as change, too), to pay for closes later.
     ///
-    /// Its inputs are reserved until [`Wallet::release`], or until it is given to [`Wallet::insert_unconfirmed`]. It
-    /// does not signal replacement, since a channel is bound to its id.
+    /// Its inputs are reserved until [`Wallet::release`], or until it is given to [`Wallet::insert_unconfirmed`] or
+    /// mined. It does not signal replacement, since a channel is bound to its id.
     ///
     /// # Errors
     /// [`WalletError::InsufficientFunds`], [`WalletError::BelowDust`], [`WalletError::FeeRate`].
@@ -69,9 +69,7 @@ impl Wallet {
     /// Gives back what was reserved for a transaction that is not going to be broadcast. Its change script may be used
     /// by the next one.
     pub fn release(&mut self, tx: &Transaction) {
-        for input in &tx.input {
-            self.bdk.unlock_outpoint(input.previous_output);
-        }
+        self.unlock_inputs(tx);
         for output in &tx.output {
             if let Some((keychain, index)) =
                 self.bdk.derivation_of_spk(output.script_pubkey.clone())

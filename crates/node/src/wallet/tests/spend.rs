@@ -46,6 +46,17 @@ fn reserved_inputs_are_not_spent_twice_and_can_be_given_back() {
 }
 
 #[test]
+fn a_reservation_ends_when_the_transaction_is_mined() {
+    let mut world = World::new("wpkh");
+    world.receive(50_000);
+    let tx = world.send(SendAmount::All);
+    assert_eq!(world.wallet.bdk.list_locked_outpoints().count(), 1);
+    world.mine(&[&tx]);
+    world.reload();
+    assert_eq!(world.wallet.bdk.list_locked_outpoints().count(), 0);
+}
+
+#[test]
 fn a_funding_transaction_pays_exactly_and_cannot_be_replaced_or_mined_early() {
     let mut world = World::new("wpkh");
     world.receive(500_000);
