@@ -8,16 +8,42 @@
 //! Start reading at `actor.rs` (the loop and the order of things in one turn), then `keys/`
 //! (the signer proxy), `gate.rs` (what waits for the phone), `peer.rs` (sockets).
 
+mod actor;
+mod chain_sync;
+mod commands;
+mod core;
+mod events;
+mod gate;
+mod graph;
+mod hold;
+mod journal;
+mod keys;
+mod ldk;
+mod logger;
+mod onchain;
+mod peer;
+mod records;
+mod spending;
+mod wallet;
+
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use async_trait::async_trait;
 use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey;
 use longhand_chain::Chain;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::error::Action;
 use longhand_proto::command::{Command, CommandReply};
 use longhand_proto::signer::{SignerBatch, SignerReply};
 use longhand_store::Store;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::actor::{Actor, Input};
+pub use crate::graph::Graph;
 
 /// Signs for a node: the phone at the other end of a link, or an engine in this process.
 #[async_trait]
@@ -39,7 +65,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> PeerStream for T {}
 #[async_trait]
 pub trait Dialer: Send + Sync + 'static {
     /// Opens a byte stream to `node_id`. `address` is `host:port`; empty when the dialer should know (the hub).
-    async fn dial(&self, node_id: PublicKey, address: &str) -> std::io::Result<Box<dyn PeerStream>>;
+    async fn dial(&self, node_id: PublicKey, address: &str)
+    -> std::io::Result<Box<dyn PeerStream>>;
 }
 
 /// What a host knows of an owner's keys: public ones, and those that cannot spend.
@@ -148,68 +175,168 @@ pub struct Overview {
     pub signer_chain: u32,
 }
 
-/// The shared network graph with its scores. Written by the hub alone.
-pub struct Graph {}
-
-impl Graph {
-    /// An empty graph.
-    pub fn new(_network: Network) -> Graph {
-        Graph {}
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            State::Dormant => "dormant",
+            State::Waking => "waking",
+            State::Active => "active",
+        })
     }
 }
 
-/// A handle on a running node; clones are handles on the same one.
+/// A handle on a running node; clones are handles on the same one. The node ends when it is stopped or the last handle
+/// is gone.
 #[derive(Clone)]
-pub struct Node {}
+pub struct Node {
+    node_id: PublicKey,
+    inbox: mpsc::UnboundedSender<Input>,
+    events: broadcast::Sender<NodeEvent>,
+}
+
+/// Events a slow listener may fall behind.
+const EVENTS_KEPT: usize = 64;
 
 impl Node {
     /// Loads the node from its namespace, or begins it there, and starts its actor. The node is dormant until
-    /// [`Node::attach`] (a node with local keys wakes at once).
-    pub async fn start(_config: NodeConfig, _parts: Parts) -> Result<Node, NodeError> {
-        Err(NodeError::Load("not yet".into()))
+    /// [`Node::attach`] (a node with local keys wakes at once). The chain's tip must be known.
+    ///
+    /// # Errors
+    /// [`NodeError::Load`] when stored state cannot be read; nothing is changed then.
+    pub async fn start(config: NodeConfig, parts: Parts) -> Result<Node, NodeError> {
+        let (inbox, inputs) = mpsc::unbounded_channel();
+        let (events, _) = broadcast::channel(EVENTS_KEPT);
+        let restarts = Arc::new(AtomicU32::new(0));
+        let config = Arc::new(config);
+        let own = inbox.clone();
+        let actor = Actor::new(config, parts, inputs, own, events.clone(), restarts).await?;
+        let node_id = actor.node_id();
+        tokio::spawn(actor.run());
+        Ok(Node {
+            node_id,
+            inbox,
+            events,
+        })
     }
+
     /// The node's id.
     pub fn node_id(&self) -> PublicKey {
-        unreachable!()
+        self.node_id
     }
+
     /// Gives the node a signer; it connects its peers and goes on with what waits. Replaces an earlier signer.
-    pub fn attach(&self, _signer: Arc<dyn Signer>) {}
+    pub fn attach(&self, signer: Arc<dyn Signer>) {
+        let _ = self.inbox.send(Input::Attach(signer));
+    }
+
     /// The phone asked to leave: finishes the step in hand, disconnects the peers and forgets the signer.
     /// Returns when that is done.
-    pub async fn detach(&self) {}
+    pub async fn detach(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.inbox.send(Input::Detach(done)).is_ok() {
+            let _ = wait.await;
+        }
+    }
+
     /// The link is gone and did not come back within the grace: disconnects the peers at once.
-    pub fn signer_lost(&self) {}
+    pub fn signer_lost(&self) {
+        let _ = self.inbox.send(Input::SignerLost);
+    }
+
     /// Carries out a command of the owner. Never waits for a signer that is not there.
-    pub async fn command(&self, _command: Command) -> CommandReply {
-        CommandReply::default()
+    pub async fn command(&self, command: Command) -> CommandReply {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.inbox.send(Input::Command(command, reply));
+        answer.await.unwrap_or_else(|_| stopped())
     }
-    /// Takes an incoming connection of a peer. Refused (dropped) while no signer is attached.
-    pub fn accept(&self, _stream: Box<dyn PeerStream>) {}
-    /// A snapshot.
-    pub async fn overview(&self) -> Overview {
-        unreachable!()
+
+    /// Takes an incoming connection of a peer. Dropped while no signer is attached.
+    pub fn accept(&self, stream: Box<dyn PeerStream>) {
+        let _ = self.inbox.send(Input::Accept(stream));
     }
+
+    /// A snapshot; `None` when the node has ended.
+    pub async fn overview(&self) -> Option<Overview> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Input::Overview(reply)).ok()?;
+        answer.await.ok()
+    }
+
     /// Begins a new count of [`Overview::signer_chain`].
-    pub fn reset_signer_chain(&self) {}
+    pub fn reset_signer_chain(&self) {
+        let _ = self.inbox.send(Input::ResetSignerChain);
+    }
+
     /// What the node has to tell, from now on.
-    pub fn events(&self) -> tokio::sync::broadcast::Receiver<NodeEvent> {
-        unreachable!()
+    pub fn events(&self) -> broadcast::Receiver<NodeEvent> {
+        self.events.subscribe()
     }
-    /// Signs and pays with the hub's own keys: the invoice in BOLT 11. Only for nodes with local keys.
-    pub async fn invoice(&self, _amount_msat: u64, _description: &str, _expiry_s: u32) -> Result<String, NodeError> {
-        Err(NodeError::Load("not yet".into()))
+
+    /// A BOLT 11 invoice signed with local keys; an amount of 0 leaves it to the payer. Owners' phones sign
+    /// their own.
+    ///
+    /// # Errors
+    /// A [`longhand_proto::command::Error`] for people and programs.
+    pub async fn invoice(
+        &self,
+        amount_msat: u64,
+        description: &str,
+        expiry_s: u32,
+    ) -> Result<String, longhand_proto::command::Error> {
+        let (reply, answer) = oneshot::channel();
+        let description = description.to_owned();
+        let _ = self.inbox.send(Input::Invoice {
+            amount_msat,
+            description,
+            expiry_s,
+            reply,
+        });
+        match answer.await.unwrap_or_else(|_| stopped()).reply {
+            Some(Reply::UnsignedInvoice(invoice)) => Ok(invoice.hrp),
+            Some(Reply::Error(error)) => Err(error),
+            _ => Err(commands::error(
+                "INTERNAL",
+                Action::Retry,
+                "the node gave no invoice",
+            )),
+        }
     }
+
     /// Gives up payments held for a peer that is away.
-    pub fn fail_held(&self, _node_id: PublicKey) {}
+    pub fn fail_held(&self, node_id: PublicKey) {
+        let _ = self.inbox.send(Input::FailHeld(node_id));
+    }
+
     /// Disconnects peers, writes what is to be written and ends the actor.
-    pub async fn stop(&self) {}
+    pub async fn stop(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.inbox.send(Input::Stop(done)).is_ok() {
+            let _ = wait.await;
+        }
+    }
+
+    /// Makes the node's next turn panic, to see that its neighbours do not notice.
+    #[cfg(feature = "testing")]
+    pub fn panic_for_test(&self) {
+        let _ = self.inbox.send(Input::Panic);
+    }
+}
+
+fn stopped() -> CommandReply {
+    commands::refused(commands::error(
+        "NODE_STOPPED",
+        Action::Retry,
+        "the node has stopped: try again when the host is back",
+    ))
 }
 
 /// Why a node could not start or do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// What is stored cannot be read back.
-    #[error("the node's stored state cannot be read ({0}): restore it from a backup, do not delete it")]
+    #[error(
+        "the node's stored state cannot be read ({0}): restore it from a backup, do not delete it"
+    )]
     Load(String),
     /// The store failed.
     #[error(transparent)]

@@ -1,0 +1,1027 @@
+//! The loop of one node: it works in turns, and a turn is a transaction.
+//!
+//! 1. Take all input that is there.
+//! 2. Run LDK on it until nothing more happens. Nothing leaves the node.
+//! 3. Commit everything that is to be written as one batch.
+//! 4. Let go what was held back: peers' bytes, operations for the signer, transactions, replies.
+//!
+//! A turn that panics, or cannot be committed, never happened: the node is loaded again from its store.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bitcoin::Transaction;
+use bitcoin::secp256k1::PublicKey;
+use lightning::events::{Event, EventsProvider};
+use lightning::ln::msgs::SocketAddress;
+use longhand_chain::{ChainEvent, Subscription};
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::error::Action;
+use longhand_proto::command::{Command, CommandReply, SignerStats};
+use longhand_proto::signer::signer_op::Op;
+use longhand_proto::signer::{SignerBatch, SignerReply};
+use longhand_store::{Batch, StoreError};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::commands::{self, Outcome, Wait, error, refused};
+use crate::core::{Core, unix_s};
+use crate::journal::lock;
+use crate::keys::desk::OpKey;
+use crate::peer::{Incoming, Socket};
+use crate::{
+    NodeConfig, NodeError, NodeEvent, Overview, Parts, PeerStream, Signer, SignerAway, State,
+};
+
+/// Inputs taken into one turn; more make a next one.
+const INPUTS_PER_TURN: usize = 64;
+/// A turn that has not come to rest by then goes on in the next.
+const ROUNDS_PER_TURN: usize = 32;
+/// Between ticks while the signer is there, and while it is away.
+const TICK_ACTIVE: Duration = Duration::from_secs(1);
+const TICK_DORMANT: Duration = Duration::from_secs(60);
+/// LDK's own periods.
+const PEER_TICK: Duration = Duration::from_secs(10);
+const MANAGER_TICK: Duration = Duration::from_secs(60);
+const REBROADCAST: Duration = Duration::from_secs(30);
+/// How long a detach waits for the step in hand.
+const DETACH_LIMIT: Duration = Duration::from_secs(5);
+/// Between attempts to reach a peer, and to load the node again.
+const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+const BACKOFF_MOST: Duration = Duration::from_secs(30);
+
+/// Everything that can happen to a node, but for the chain and the clock.
+pub(crate) enum Input {
+    Command(Command, oneshot::Sender<CommandReply>),
+    Invoice {
+        amount_msat: u64,
+        description: String,
+        expiry_s: u32,
+        reply: oneshot::Sender<CommandReply>,
+    },
+    Attach(Arc<dyn Signer>),
+    Detach(oneshot::Sender<()>),
+    SignerLost,
+    SignerReply(SignerAnswer),
+    Accept(Box<dyn PeerStream>),
+    Dialed(PublicKey, std::io::Result<Box<dyn PeerStream>>),
+    PeerBytes(u64, Vec<u8>),
+    PeerClosed(u64),
+    PeerWritable,
+    Overview(oneshot::Sender<Overview>),
+    ResetSignerChain,
+    FailHeld(PublicKey),
+    Stop(oneshot::Sender<()>),
+    #[cfg(any(test, feature = "testing"))]
+    Panic,
+}
+
+/// The end of one batch.
+pub(crate) struct SignerAnswer {
+    generation: u64,
+    keys: Vec<OpKey>,
+    depth: u32,
+    reply: Result<SignerReply, SignerAway>,
+}
+
+struct Attached {
+    signer: Arc<dyn Signer>,
+    /// It failed a batch: nothing more is sent until a signer is attached anew.
+    stalled: bool,
+}
+
+struct Dial {
+    under_way: bool,
+    not_before: Instant,
+    backoff: Duration,
+}
+
+impl Dial {
+    fn now() -> Dial {
+        Dial {
+            under_way: false,
+            not_before: Instant::now(),
+            backoff: BACKOFF_FIRST,
+        }
+    }
+}
+
+struct Detaching {
+    done: Vec<oneshot::Sender<()>>,
+    until: Instant,
+}
+
+/// How many signer batches had to wait for each other.
+#[derive(Default)]
+struct SignerCount {
+    batches: u64,
+    ops: u64,
+    /// Longest run answered since the last reset.
+    answered: u32,
+}
+
+pub(crate) struct Actor {
+    core: Core,
+    chain: Subscription,
+    inbox: mpsc::UnboundedReceiver<Input>,
+    own_inbox: mpsc::UnboundedSender<Input>,
+    events: broadcast::Sender<NodeEvent>,
+    epoch: u64,
+    signer: Option<Attached>,
+    generation: u64,
+    count: SignerCount,
+    waiters: Vec<(Wait, oneshot::Sender<CommandReply>)>,
+    dials: HashMap<PublicKey, Dial>,
+    detaching: Option<Detaching>,
+    state: State,
+    restarts: Arc<AtomicU32>,
+    next_peer_tick: Instant,
+    next_manager_tick: Instant,
+    next_rebroadcast: Instant,
+    outgoing: Outgoing,
+}
+
+/// What a turn sets free once it is committed.
+#[derive(Default)]
+struct Outgoing {
+    replies: Vec<(oneshot::Sender<CommandReply>, CommandReply)>,
+    events: Vec<NodeEvent>,
+    packages: Vec<Vec<Transaction>>,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+enum Wake {
+    Input(Box<Input>),
+    Chain(ChainEvent),
+    Tick,
+    End,
+}
+
+impl Actor {
+    /// Loads the node and commits its beginning.
+    pub async fn new(
+        config: Arc<NodeConfig>,
+        parts: Parts,
+        inbox: mpsc::UnboundedReceiver<Input>,
+        own_inbox: mpsc::UnboundedSender<Input>,
+        events: broadcast::Sender<NodeEvent>,
+        restarts: Arc<AtomicU32>,
+    ) -> Result<Actor, NodeError> {
+        let epoch = parts.store.take_lease(&config.namespace).await?;
+        let (core, chain) = load(config, parts, own_inbox.clone()).await?;
+        let now = Instant::now();
+        let mut actor = Actor {
+            core,
+            chain,
+            inbox,
+            own_inbox,
+            events,
+            epoch,
+            signer: None,
+            generation: 0,
+            count: SignerCount::default(),
+            waiters: Vec::new(),
+            dials: HashMap::new(),
+            detaching: None,
+            state: State::Dormant,
+            restarts,
+            next_peer_tick: now + PEER_TICK,
+            next_manager_tick: now + MANAGER_TICK,
+            next_rebroadcast: now + REBROADCAST,
+            outgoing: Outgoing::default(),
+        };
+        actor.core.manager.timer_tick_occurred();
+        actor.settle();
+        actor.core.write_turn();
+        actor.commit().await?;
+        actor.release();
+        Ok(actor)
+    }
+
+    /// The node's id.
+    pub fn node_id(&self) -> PublicKey {
+        self.core.keys.node_id()
+    }
+
+    /// Runs until the node is stopped or another host has taken it over.
+    pub async fn run(mut self) {
+        loop {
+            let mut wakes = vec![self.next().await];
+            while wakes.len() < INPUTS_PER_TURN {
+                if let Ok(input) = self.inbox.try_recv() {
+                    wakes.push(Wake::Input(Box::new(input)));
+                } else if let Ok(event) = self.chain.events.try_recv() {
+                    wakes.push(Wake::Chain(event));
+                } else {
+                    break;
+                }
+            }
+            if wakes.iter().any(|wake| matches!(wake, Wake::End)) {
+                return;
+            }
+            if catch_unwind(AssertUnwindSafe(|| self.turn(wakes))).is_err() {
+                tracing::error!(node = %self.core.config.namespace, "a panic was caught: loading the node again");
+                self.restarts.fetch_add(1, Ordering::Relaxed);
+                if !self
+                    .reload(
+                        "NODE_RESTARTED",
+                        "the node met an internal error and was loaded again",
+                    )
+                    .await
+                {
+                    return;
+                }
+                let _ = self.events.send(NodeEvent::Restarted);
+                continue;
+            }
+            match self.commit().await {
+                Ok(()) => self.release(),
+                Err(NodeError::Store(fenced @ StoreError::Fenced { .. })) => {
+                    tracing::warn!("{fenced}");
+                    return;
+                }
+                Err(failure) => {
+                    tracing::error!(node = %self.core.config.namespace, "{failure}");
+                    let code = match failure {
+                        NodeError::Store(StoreError::Full) => "DISK_FULL",
+                        _ => "STORE_FAILED",
+                    };
+                    if !self.reload(code, &failure.to_string()).await {
+                        return;
+                    }
+                }
+            }
+            if let Some(stopped) = self.outgoing.stop.take() {
+                drop(self);
+                let _ = stopped.send(());
+                return;
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Wake {
+        let tick = if self.signer_is_there() {
+            TICK_ACTIVE
+        } else {
+            TICK_DORMANT
+        };
+        tokio::select! {
+            input = self.inbox.recv() => match input {
+                Some(input) => Wake::Input(Box::new(input)),
+                None => Wake::End,
+            },
+            event = self.chain.events.recv() => match event {
+                Some(event) => Wake::Chain(event),
+                None => Wake::End,
+            },
+            () = tokio::time::sleep(tick) => Wake::Tick,
+        }
+    }
+
+    // -- One turn.
+
+    fn turn(&mut self, wakes: Vec<Wake>) {
+        for wake in wakes {
+            match wake {
+                Wake::Input(input) => self.input(*input),
+                Wake::Chain(event) => self.chain_event(event),
+                Wake::Tick | Wake::End => {}
+            }
+        }
+        self.timers();
+        self.connect_peers();
+        self.settle();
+        self.answer_waiters();
+        self.finish_detach();
+        self.update_state();
+        self.collect_broadcasts();
+        self.core.write_turn();
+    }
+
+    fn input(&mut self, input: Input) {
+        match input {
+            Input::Command(command, reply) => self.command(command, reply),
+            Input::Invoice {
+                amount_msat,
+                description,
+                expiry_s,
+                reply,
+            } => {
+                let invoice = self.core.local_invoice(amount_msat, &description, expiry_s);
+                let answer = match invoice {
+                    Ok(bolt11) => {
+                        use longhand_proto::command::UnsignedInvoice;
+                        let invoice = UnsignedInvoice {
+                            hrp: bolt11,
+                            data: Vec::new(),
+                        };
+                        CommandReply {
+                            reply: Some(Reply::UnsignedInvoice(invoice)),
+                        }
+                    }
+                    Err(error) => refused(error),
+                };
+                self.outgoing.replies.push((reply, answer));
+            }
+            Input::Attach(signer) => self.attach(signer),
+            Input::Detach(done) => {
+                let until = Instant::now() + DETACH_LIMIT;
+                let detaching = self.detaching.get_or_insert_with(|| Detaching {
+                    done: Vec::new(),
+                    until,
+                });
+                detaching.done.push(done);
+            }
+            Input::SignerLost => self.signer_gone(),
+            Input::SignerReply(answer) => self.signer_answered(answer),
+            Input::Accept(stream) => self.accept(stream),
+            Input::Dialed(node_id, stream) => self.dialed(node_id, stream),
+            Input::PeerBytes(id, bytes) => self.peer_bytes(id, bytes),
+            Input::PeerClosed(id) => self.peer_closed(id),
+            Input::PeerWritable => {}
+            Input::Overview(reply) => {
+                let _ = reply.send(self.overview());
+            }
+            Input::ResetSignerChain => self.count.answered = 0,
+            Input::FailHeld(node_id) => self.core.fail_held(&node_id),
+            Input::Stop(stopped) => {
+                self.signer_gone();
+                self.core.peer_manager.disconnect_all_peers();
+                self.outgoing.stop = Some(stopped);
+            }
+            #[cfg(any(test, feature = "testing"))]
+            Input::Panic => panic!("asked for by a test"),
+        }
+    }
+
+    /// Runs LDK until nothing more happens.
+    fn settle(&mut self) {
+        for _ in 0..ROUNDS_PER_TURN {
+            self.feed_handshakes();
+            self.core.peer_manager.process_events();
+            if self.core.manager.needs_pending_htlc_processing()
+                && self
+                    .core
+                    .remote()
+                    .is_none_or(|remote| !remote.peels_pending())
+            {
+                self.core.manager.process_pending_htlc_forwards();
+            }
+            let events = self.take_events();
+            let quiet = events.is_empty();
+            for event in events {
+                self.core.on_event(event, &mut self.outgoing.events);
+            }
+            if self.signer_is_there() {
+                self.core.advance();
+            }
+            let released = self.core.release_held();
+            self.core.peer_manager.process_events();
+            if quiet && !released {
+                break;
+            }
+        }
+    }
+
+    fn take_events(&self) -> Vec<Event> {
+        let events = std::sync::Mutex::new(Vec::new());
+        let take = |event: Event| {
+            lock(&events).push(event);
+            Ok(())
+        };
+        self.core.manager.process_pending_events(&take);
+        self.core.chain_monitor.process_pending_events(&take);
+        events.into_inner().unwrap_or_default()
+    }
+
+    fn chain_event(&mut self, event: ChainEvent) {
+        let synced = matches!(event, ChainEvent::Synced { .. });
+        self.core.on_chain(event);
+        if synced && self.signer_is_there() {
+            self.sweep();
+        }
+        if synced
+            && let Some(deadline_height) = self.earliest_deadline()
+            && !self.signer_is_there()
+        {
+            self.outgoing
+                .events
+                .push(NodeEvent::SignerNeeded { deadline_height });
+        }
+    }
+
+    fn sweep(&self) {
+        let _ = self
+            .core
+            .sweeper
+            .regenerate_and_broadcast_spend_if_necessary();
+    }
+
+    fn timers(&mut self) {
+        let now = Instant::now();
+        if now >= self.next_peer_tick {
+            self.next_peer_tick = now + PEER_TICK;
+            self.core.peer_manager.timer_tick_occurred();
+        }
+        if now >= self.next_manager_tick {
+            self.next_manager_tick = now + MANAGER_TICK;
+            self.core.manager.timer_tick_occurred();
+            if self.core.config.is_hub {
+                self.announce();
+            }
+        }
+        if now >= self.next_rebroadcast && self.signer_is_there() {
+            self.next_rebroadcast = now + REBROADCAST;
+            self.core.chain_monitor.rebroadcast_pending_claims();
+            if let Some(remote) = self.core.remote() {
+                remote.clear_retries();
+            }
+        }
+    }
+
+    fn announce(&self) {
+        let mut alias = [0; 32];
+        let name = self.core.config.alias.as_bytes();
+        let length = name.len().min(32);
+        alias[..length].copy_from_slice(&name[..length]);
+        let addresses = self
+            .core
+            .config
+            .announce
+            .iter()
+            .filter_map(|text| text.parse::<SocketAddress>().ok());
+        let channels = self.core.manager.list_channels();
+        if channels.iter().any(|channel| channel.is_announced) {
+            self.core.peer_manager.broadcast_node_announcement(
+                [0x10, 0x4f, 0x9a],
+                alias,
+                addresses.collect(),
+            );
+        }
+    }
+
+    /// Own transactions are in the wallet from the moment they are sent.
+    fn collect_broadcasts(&mut self) {
+        for package in self.core.broadcaster.take() {
+            lock(&self.core.wallet).insert_package(package.clone(), unix_s());
+            self.outgoing.packages.push(package);
+        }
+    }
+
+    // -- The signer.
+
+    /// Local keys are always there.
+    fn signer_is_there(&self) -> bool {
+        self.core.remote().is_none() || self.signer.is_some()
+    }
+
+    fn attach(&mut self, signer: Arc<dyn Signer>) {
+        let Some(remote) = self.core.remote().cloned() else {
+            return;
+        };
+        self.generation += 1;
+        self.signer = Some(Attached {
+            signer,
+            stalled: false,
+        });
+        self.detaching = None;
+        self.dials.clear();
+        remote.forget();
+        self.fill_pool();
+        self.unblock();
+        self.connect_peers();
+    }
+
+    fn fill_pool(&self) {
+        use lightning::sign::EntropySource;
+        if let Some(remote) = self.core.remote() {
+            remote.fill_pool(|| self.core.keys.get_secure_random_bytes());
+        }
+    }
+
+    /// LDK tries again what waits for its signer.
+    fn unblock(&mut self) {
+        self.core.manager.signer_unblocked(None);
+        self.core.chain_monitor.signer_unblocked(None);
+        self.sweep();
+    }
+
+    /// The signer is gone: so are the peers (promise 3), at once.
+    fn signer_gone(&mut self) {
+        let Some(remote) = self.core.remote().cloned() else {
+            return;
+        };
+        self.generation += 1;
+        self.signer = None;
+        self.core.peer_manager.disconnect_all_peers();
+        remote.forget();
+        self.dials.clear();
+        for done in self
+            .detaching
+            .take()
+            .map(|detaching| detaching.done)
+            .unwrap_or_default()
+        {
+            let _ = done.send(());
+        }
+    }
+
+    fn finish_detach(&mut self) {
+        let Some(detaching) = &self.detaching else {
+            return;
+        };
+        let idle = self.core.remote().is_none_or(|remote| remote.is_idle());
+        if idle || Instant::now() >= detaching.until {
+            self.signer_gone();
+        }
+    }
+
+    fn signer_answered(&mut self, answer: SignerAnswer) {
+        if answer.generation != self.generation {
+            return;
+        }
+        let Some(remote) = self.core.remote().cloned() else {
+            return;
+        };
+        match answer.reply {
+            Ok(reply) => {
+                self.count.answered = self.count.answered.max(answer.depth);
+                remote.take_reply(&answer.keys, reply);
+                self.fill_pool();
+                self.unblock();
+            }
+            Err(SignerAway) => {
+                remote.lost(&answer.keys);
+                if let Some(attached) = &mut self.signer {
+                    attached.stalled = true;
+                }
+            }
+        }
+    }
+
+    /// Sends all that is wanted as one batch.
+    fn send_batch(&mut self) {
+        let (Some(remote), Some(attached)) = (self.core.remote(), &self.signer) else {
+            return;
+        };
+        if attached.stalled {
+            return;
+        }
+        let Some((keys, batch)) = remote.next_batch() else {
+            return;
+        };
+        // The run grows by this batch if it belongs to a channel's step.
+        let depth = if is_step(&batch) {
+            self.count.answered.saturating_add(1)
+        } else {
+            0
+        };
+        self.count.batches += 1;
+        self.count.ops += batch.ops.len() as u64;
+        let signer = Arc::clone(&attached.signer);
+        let (generation, inbox) = (self.generation, self.own_inbox.clone());
+        tokio::spawn(async move {
+            let reply = signer.sign(batch).await;
+            let answer = SignerAnswer {
+                generation,
+                keys,
+                depth,
+                reply,
+            };
+            let _ = inbox.send(Input::SignerReply(answer));
+        });
+    }
+
+    // -- Peers.
+
+    fn accept(&mut self, stream: Box<dyn PeerStream>) {
+        if !self.signer_is_there() || self.detaching.is_some() {
+            return;
+        }
+        let socket = self.core.peers.add(stream);
+        let id = socket.id;
+        if self
+            .core
+            .peer_manager
+            .new_inbound_connection(socket, None)
+            .is_err()
+        {
+            self.core.peers.remove(id);
+        }
+    }
+
+    fn dialed(&mut self, node_id: PublicKey, stream: std::io::Result<Box<dyn PeerStream>>) {
+        let failure = match stream {
+            Ok(stream) if self.signer_is_there() => {
+                self.connected(node_id, stream);
+                None
+            }
+            Ok(_) => return,
+            Err(error) => Some(error),
+        };
+        let Some(dial) = self.dials.get_mut(&node_id) else {
+            return;
+        };
+        dial.under_way = false;
+        dial.not_before = Instant::now() + dial.backoff;
+        dial.backoff = (dial.backoff * 2).min(BACKOFF_MOST);
+        if let Some(failure) = failure {
+            self.unreachable(node_id, &failure.to_string());
+        }
+    }
+
+    fn connected(&mut self, node_id: PublicKey, stream: Box<dyn PeerStream>) {
+        use lightning::ln::peer_handler::SocketDescriptor;
+        let mut socket = self.core.peers.add(stream);
+        let id = socket.id;
+        match self
+            .core
+            .peer_manager
+            .new_outbound_connection(node_id, socket.clone(), None)
+        {
+            Ok(act_one) => {
+                socket.send_data(&act_one, true);
+            }
+            Err(_) => {
+                self.core.peers.remove(id);
+            }
+        }
+    }
+
+    /// Nobody waits for a peer that does not answer.
+    fn unreachable(&mut self, node_id: PublicKey, reason: &str) {
+        let failure = error(
+            "PEER_UNREACHABLE",
+            Action::Retry,
+            format!("the peer {node_id} cannot be reached ({reason}): check its address"),
+        );
+        let waits_for = |wait: &Wait| *wait == Wait::Peer(node_id);
+        for (_, reply) in self.waiters.extract_if(.., |(wait, _)| waits_for(wait)) {
+            self.outgoing
+                .replies
+                .push((reply, refused(failure.clone())));
+        }
+        let bytes = node_id.serialize();
+        let opens: Vec<u128> = self
+            .core
+            .opens
+            .iter()
+            .filter(|(_, open)| {
+                !open.created
+                    && open
+                        .request
+                        .as_ref()
+                        .is_some_and(|r| r.counterparty_node_id == bytes)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in opens {
+            self.core
+                .open_failed(id, "PEER_UNREACHABLE", &failure.message);
+        }
+    }
+
+    fn peer_bytes(&mut self, id: u64, bytes: Vec<u8>) {
+        let remote = self.core.remote().cloned();
+        let Some(connection) = self.core.peers.get(id) else {
+            return;
+        };
+        connection.read_done();
+        match connection.incoming(bytes) {
+            Incoming::Wait => {}
+            Incoming::Fetch(ephemeral) => {
+                if let Some(remote) = remote {
+                    remote.prefetch_handshake(&ephemeral);
+                }
+            }
+            Incoming::Read(bytes) => {
+                let socket = connection.socket.clone();
+                self.read(socket, &bytes);
+            }
+        }
+    }
+
+    fn read(&mut self, mut socket: Socket, bytes: &[u8]) {
+        if self
+            .core
+            .peer_manager
+            .read_event(&mut socket, bytes)
+            .is_err()
+        {
+            self.core.peers.remove(socket.id);
+        }
+    }
+
+    /// Goes on with the handshakes whose ECDH has come.
+    fn feed_handshakes(&mut self) {
+        let Some(remote) = self.core.remote().cloned() else {
+            return;
+        };
+        for (id, ephemeral) in self.core.peers.waiting() {
+            if remote.prefetch_handshake(&ephemeral)
+                && let Some(connection) = self.core.peers.get(id)
+            {
+                let socket = connection.socket.clone();
+                let bytes = connection.handshake_ready();
+                self.read(socket, &bytes);
+                remote.forget_handshake(&ephemeral);
+            }
+        }
+    }
+
+    fn peer_closed(&mut self, id: u64) {
+        if let Some(connection) = self.core.peers.remove(id) {
+            self.core
+                .peer_manager
+                .socket_disconnected(&connection.socket);
+        }
+    }
+
+    /// Dials the peers that should be there and are not.
+    fn connect_peers(&mut self) {
+        if !self.signer_is_there() || self.detaching.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        for node_id in self.wanted_peers() {
+            if self.core.is_connected(&node_id) {
+                self.dials.remove(&node_id);
+                continue;
+            }
+            let address = self
+                .core
+                .addresses
+                .get(&node_id)
+                .cloned()
+                .unwrap_or_default();
+            let dial = self.dials.entry(node_id).or_insert_with(Dial::now);
+            if dial.under_way || now < dial.not_before {
+                continue;
+            }
+            dial.under_way = true;
+            let (dialer, inbox) = (Arc::clone(&self.core.parts.dialer), self.own_inbox.clone());
+            tokio::spawn(async move {
+                let stream = dialer.dial(node_id, &address).await;
+                let _ = inbox.send(Input::Dialed(node_id, stream));
+            });
+        }
+    }
+
+    fn wanted_peers(&self) -> Vec<PublicKey> {
+        let mut wanted: Vec<PublicKey> = self
+            .core
+            .manager
+            .list_channels()
+            .iter()
+            .map(|c| c.counterparty.node_id)
+            .collect();
+        let opening = self
+            .core
+            .opens
+            .values()
+            .filter(|open| !open.broadcast && !open.has_failed());
+        let opening = opening.filter_map(|open| open.request.as_ref());
+        wanted.extend(
+            opening.filter_map(|request| PublicKey::from_slice(&request.counterparty_node_id).ok()),
+        );
+        wanted.extend(self.waiters.iter().filter_map(|(wait, _)| match wait {
+            Wait::Peer(node_id) => Some(*node_id),
+            _ => None,
+        }));
+        wanted.sort_unstable();
+        wanted.dedup();
+        let hub = self.core.config.hub;
+        wanted.retain(|id| Some(*id) == hub || self.core.addresses.contains_key(id));
+        wanted
+    }
+
+    // -- Commands and what is said of the node.
+
+    fn command(&mut self, command: Command, reply: oneshot::Sender<CommandReply>) {
+        let away = !self.signer_is_there() || self.detaching.is_some();
+        if away && commands::needs_signer(&command) {
+            self.outgoing
+                .replies
+                .push((reply, refused(commands::signer_away())));
+            return;
+        }
+        match self.core.command(command) {
+            Ok(Outcome::Now(mut answer)) => {
+                if let Reply::Info(info) = &mut answer {
+                    info.state = self.state.to_string();
+                    info.signer_stats = Some(SignerStats {
+                        batches: self.count.batches,
+                        ops: self.count.ops,
+                    });
+                }
+                self.outgoing.replies.push((
+                    reply,
+                    CommandReply {
+                        reply: Some(answer),
+                    },
+                ));
+            }
+            Ok(Outcome::Later(wait)) => self.waiters.push((wait, reply)),
+            Err(error) => self.outgoing.replies.push((reply, refused(error))),
+        }
+    }
+
+    fn answer_waiters(&mut self) {
+        let core = &self.core;
+        self.waiters.retain(|(_, reply)| !reply.is_closed());
+        let mut still = Vec::new();
+        for (wait, reply) in std::mem::take(&mut self.waiters) {
+            match core.fulfilled(&wait) {
+                None => still.push((wait, reply)),
+                Some(Ok(answer)) => {
+                    self.outgoing.replies.push((
+                        reply,
+                        CommandReply {
+                            reply: Some(answer),
+                        },
+                    ));
+                }
+                Some(Err(error)) => self.outgoing.replies.push((reply, refused(error))),
+            }
+        }
+        self.waiters = still;
+    }
+
+    fn update_state(&mut self) {
+        let channels = self.core.manager.list_channels();
+        let state = if !self.signer_is_there() {
+            State::Dormant
+        } else if channels
+            .iter()
+            .all(|channel| channel.is_usable || !channel.is_channel_ready)
+        {
+            State::Active
+        } else {
+            State::Waking
+        };
+        if state != self.state {
+            self.state = state;
+            self.outgoing.events.push(NodeEvent::State(state));
+        }
+    }
+
+    fn earliest_deadline(&self) -> Option<u32> {
+        let channels = self.core.manager.list_channels();
+        let outbound = channels.iter().flat_map(|channel| {
+            channel
+                .pending_outbound_htlcs
+                .iter()
+                .map(|htlc| htlc.cltv_expiry)
+        });
+        let known = |hash| {
+            self.core
+                .payments
+                .get(hash)
+                .is_some_and(|payment| !payment.preimage.is_empty())
+                || self.core.claims.contains_key(hash)
+        };
+        let inbound = channels.iter().flat_map(|channel| {
+            channel
+                .pending_inbound_htlcs
+                .iter()
+                .filter(|htlc| known(&htlc.payment_hash))
+                .map(|htlc| htlc.cltv_expiry.saturating_sub(CLAIM_MARGIN_BLOCKS))
+        });
+        outbound.chain(inbound).min()
+    }
+
+    fn overview(&self) -> Overview {
+        let balance = self.core.balance();
+        let info = self.core.info();
+        Overview {
+            node_id: self.core.keys.node_id(),
+            state: self.state,
+            channels: info.channels,
+            usable_channels: info.usable_channels,
+            peers: info.peers,
+            lightning_msat: balance.lightning_msat,
+            onchain_sat: balance.onchain_confirmed_sat,
+            onchain_pending_sat: balance.onchain_pending_sat,
+            closing_sat: balance.closing_sat,
+            earliest_deadline: self.earliest_deadline(),
+            restarts: self.restarts.load(Ordering::Relaxed),
+            signer_batches: self.count.batches,
+            signer_chain: self.count.answered,
+        }
+    }
+
+    // -- Commit and release.
+
+    async fn commit(&mut self) -> Result<(), NodeError> {
+        let writes = self.core.journal.take();
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let namespace = self.core.config.namespace.clone();
+        let batch = Batch {
+            namespace,
+            epoch: self.epoch,
+            writes,
+        };
+        Ok(self.core.parts.store.commit(batch).await?)
+    }
+
+    fn release(&mut self) {
+        let outgoing = &mut self.outgoing;
+        for package in outgoing.packages.drain(..) {
+            self.core.parts.chain.broadcast(package);
+        }
+        for (reply, answer) in outgoing.replies.drain(..) {
+            let _ = reply.send(answer);
+        }
+        for event in outgoing.events.drain(..) {
+            let _ = self.events.send(event);
+        }
+        for mut socket in self.core.peers.flush() {
+            // What LDK writes now it had queued in a turn that is committed.
+            if self
+                .core
+                .peer_manager
+                .write_buffer_space_avail(&mut socket)
+                .is_err()
+            {
+                self.core.peers.remove(socket.id);
+            }
+        }
+        self.core.peers.flush();
+        self.send_batch();
+    }
+
+    /// The turn never happened: peers are gone, and the node is what the store says. False when the node
+    /// is to end.
+    async fn reload(&mut self, code: &str, reason: &str) -> bool {
+        let failure = error(code, Action::Retry, reason);
+        let waiting = std::mem::take(&mut self.waiters)
+            .into_iter()
+            .map(|(_, reply)| reply);
+        let answered = std::mem::take(&mut self.outgoing.replies)
+            .into_iter()
+            .map(|(reply, _)| reply);
+        for reply in waiting.chain(answered) {
+            let _ = reply.send(refused(failure.clone()));
+        }
+        let stop = self.outgoing.stop.take();
+        self.outgoing = Outgoing {
+            stop,
+            ..Outgoing::default()
+        };
+        if let Some(stop) = self.outgoing.stop.take() {
+            let _ = stop.send(());
+            return false;
+        }
+        self.generation += 1;
+        self.dials.clear();
+        let (config, parts) = (Arc::clone(&self.core.config), self.core.parts.clone());
+        let mut backoff = BACKOFF_FIRST;
+        loop {
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF_MOST);
+            match load(Arc::clone(&config), parts.clone(), self.own_inbox.clone()).await {
+                Ok((core, chain)) => {
+                    self.core = core;
+                    self.chain = chain;
+                    break;
+                }
+                Err(error) => tracing::error!(node = %config.namespace, "{error}"),
+            }
+        }
+        if let Some(attached) = self.signer.take() {
+            self.attach(attached.signer);
+        }
+        true
+    }
+}
+
+/// Blocks before an incoming HTLC's expiry at which LDK would go on chain to claim it, and some to spare.
+const CLAIM_MARGIN_BLOCKS: u32 = 48;
+
+async fn load(
+    config: Arc<NodeConfig>,
+    parts: Parts,
+    inbox: mpsc::UnboundedSender<Input>,
+) -> Result<(Core, Subscription), NodeError> {
+    let chain = Arc::clone(&parts.chain);
+    let core = Core::load(config, parts, inbox).await?;
+    let (from, watch) = core.subscription();
+    let subscription = chain.subscribe(from, watch).await?;
+    core.filter.connect(Arc::clone(&subscription.watch));
+    Ok((core, subscription))
+}
+
+/// False for batches of housekeeping that no protocol step waits for: handshakes, key pools, gossip.
+fn is_step(batch: &SignerBatch) -> bool {
+    !batch.ops.iter().all(|op| {
+        matches!(
+            op.op,
+            Some(Op::Ecdh(_) | Op::NewChannelKeys(_) | Op::GetPoints(_) | Op::SignGossip(_))
+        )
+    })
+}

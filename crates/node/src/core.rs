@@ -1,0 +1,567 @@
+//! One node's state: LDK's objects, the wallet, and what we remember beside them.
+//!
+//! Everything here is synchronous and does no I/O. It is made by [`Core::load`] from what the store
+//! holds, changed by the actor's turns, and thrown away whole after a panic.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bitcoin::Network;
+use bitcoin::bip32::Xpriv;
+use bitcoin::secp256k1::PublicKey;
+use lightning::chain::{BlockLocator, Confirm};
+use lightning::ln::channelmanager::{ChainParameters, ChannelManagerReadArgs};
+use lightning::ln::peer_handler::{IgnoringMessageHandler, MessageHandler};
+use lightning::onion_message::messenger::NullMessageRouter;
+use lightning::sign::{EntropySource, KeysManager, NodeSigner};
+use lightning::types::payment::PaymentHash;
+use lightning::util::persist::{
+    CHANNEL_MANAGER_PERSISTENCE_KEY, CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
+    CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE, KVStoreSync, OUTPUT_SWEEPER_PERSISTENCE_KEY,
+    OUTPUT_SWEEPER_PERSISTENCE_PRIMARY_NAMESPACE, OUTPUT_SWEEPER_PERSISTENCE_SECONDARY_NAMESPACE,
+};
+use lightning::util::ser::{ReadableArgs, Writeable};
+use lightning::util::wallet_utils::WalletSync;
+use longhand_chain::{BlockRef, WatchList};
+use longhand_proto::command::Payment;
+use prost::Message;
+use tokio::sync::mpsc;
+
+use crate::actor::Input;
+use crate::gate::Gate;
+use crate::journal::{Journal, lock};
+use crate::keys::KeyRing;
+use crate::keys::remote::Remote;
+use crate::ldk::{
+    Broadcaster, Bumper, ChainMonitor, ChannelManager, Fees, Filter, Gossip, MONITOR_UPDATES,
+    PeerManager, Persister, Sweeper, user_config,
+};
+use crate::logger::Logger;
+use crate::onchain::Onchain;
+use crate::peer::Peers;
+use crate::records::{Claim, Open, Send};
+use crate::wallet::Wallet;
+use crate::{Keys, NodeConfig, NodeError, Parts};
+
+/// Changes of the wallet kept apart before they are written as one again.
+const WALLET_CHANGES: u64 = 64;
+
+/// See the module.
+pub(crate) struct Core {
+    pub config: Arc<NodeConfig>,
+    pub parts: Parts,
+    pub journal: Arc<Journal>,
+    pub keys: Arc<KeyRing>,
+    pub wallet: Arc<Mutex<Wallet>>,
+    pub filter: Arc<Filter>,
+    pub broadcaster: Arc<Broadcaster>,
+    pub chain_monitor: Arc<ChainMonitor>,
+    pub manager: Arc<ChannelManager>,
+    pub gate: Arc<Gate>,
+    pub peer_manager: Arc<PeerManager>,
+    pub sweeper: Sweeper,
+    pub bumper: Bumper,
+    pub peers: Peers,
+    /// Height up to which LDK has been told.
+    pub height: u32,
+    pub payments: HashMap<PaymentHash, Payment>,
+    pub claims: HashMap<PaymentHash, Claim>,
+    pub opens: HashMap<u128, Open>,
+    pub sends: HashMap<Vec<u8>, Send>,
+    /// Where peers with channels can be dialled.
+    pub addresses: HashMap<PublicKey, String>,
+    /// Fee bumps that wait for the signer; LDK brings them again with each block.
+    pub bumps: Vec<lightning::events::bump_transaction::BumpTransactionEvent>,
+    /// Payments a hub holds for peers that are away.
+    pub held: Vec<crate::hold::Held>,
+    next_wallet_change: u64,
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+fn unreadable(what: &str) -> impl FnOnce(String) -> NodeError {
+    let what = what.to_owned();
+    move |reason| NodeError::Load(format!("{what}: {reason}"))
+}
+
+impl Core {
+    /// Reads the node back from its namespace, or begins it. Nothing is written before the first turn.
+    pub async fn load(
+        config: Arc<NodeConfig>,
+        parts: Parts,
+        inbox: mpsc::UnboundedSender<Input>,
+    ) -> Result<Core, NodeError> {
+        let journal = Arc::new(Journal::loading(parts.store.load(&config.namespace).await?));
+        let start = parts.chain.tip().ok_or_else(|| {
+            NodeError::Load("the chain's tip is not known yet: wait for the chain source".into())
+        })?;
+        let (wallet, next_wallet_change) = load_wallet(&config, &journal, start)?;
+        let wallet = Arc::new(Mutex::new(wallet));
+        let keys = Arc::new(load_keys(&config, &journal, &wallet)?);
+        Core::assemble(
+            config,
+            parts,
+            journal,
+            wallet,
+            keys,
+            start,
+            next_wallet_change,
+            inbox,
+        )
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn assemble(
+        config: Arc<NodeConfig>,
+        parts: Parts,
+        journal: Arc<Journal>,
+        wallet: Arc<Mutex<Wallet>>,
+        keys: Arc<KeyRing>,
+        start: BlockRef,
+        next_wallet_change: u64,
+        inbox: mpsc::UnboundedSender<Input>,
+    ) -> Result<Core, NodeError> {
+        let logger = Arc::new(Logger {
+            node: config.namespace.clone(),
+        });
+        let fees = Arc::new(Fees {
+            chain: Arc::clone(&parts.chain),
+        });
+        let broadcaster = Arc::new(Broadcaster::default());
+        let filter = Arc::new(Filter::default());
+        let remote = keys.as_remote().cloned();
+        let onchain = Arc::new(Onchain {
+            wallet: Arc::clone(&wallet),
+            remote: remote.clone(),
+        });
+        let persister = Arc::new(Persister::new(
+            Arc::clone(&journal),
+            Arc::clone(&logger),
+            MONITOR_UPDATES,
+            Arc::clone(&keys),
+            Arc::clone(&keys),
+            Arc::clone(&broadcaster),
+            Arc::clone(&fees),
+        ));
+        let chain_monitor = Arc::new(ChainMonitor::new(
+            Some(Arc::clone(&filter)),
+            Arc::clone(&broadcaster),
+            Arc::clone(&logger),
+            Arc::clone(&fees),
+            Arc::clone(&persister),
+            Arc::clone(&keys),
+            keys.get_peer_storage_key(),
+            false,
+        ));
+        let monitors = persister
+            .read_all_channel_monitors_with_updates()
+            .map_err(|error| unreadable("channel monitors")(error.to_string()))?;
+        let ldk = Ldk {
+            config: &config,
+            parts: &parts,
+            keys: &keys,
+            logger: &logger,
+        };
+        let manager = ldk.manager(
+            &journal,
+            &chain_monitor,
+            &broadcaster,
+            &fees,
+            monitors.iter().map(|(_, monitor)| monitor).collect(),
+            start,
+        )?;
+        for (_, monitor) in monitors {
+            chain_monitor
+                .load_existing_monitor(monitor.channel_id(), monitor)
+                .map_err(|()| NodeError::Load("a channel monitor is there twice".into()))?;
+        }
+        let gate = Arc::new(Gate::new(
+            Arc::clone(&manager),
+            remote.clone(),
+            Arc::clone(&journal),
+        ));
+        let peer_manager = ldk.peer_manager(&gate, &chain_monitor);
+        let sweeper = ldk.sweeper(
+            &journal,
+            &broadcaster,
+            &fees,
+            &filter,
+            &onchain,
+            manager.current_best_block(),
+        )?;
+        let bumper = Bumper::new(
+            Arc::clone(&broadcaster),
+            Arc::new(WalletSync::new(Arc::clone(&onchain), Arc::clone(&logger))),
+            Arc::clone(&keys),
+            Arc::clone(&logger),
+        );
+        let mut core = Core {
+            peers: Peers::new(inbox, remote.is_some()),
+            height: manager.current_best_block().height,
+            payments: HashMap::new(),
+            claims: HashMap::new(),
+            opens: HashMap::new(),
+            sends: HashMap::new(),
+            addresses: HashMap::new(),
+            bumps: Vec::new(),
+            held: Vec::new(),
+            config,
+            parts,
+            journal,
+            keys,
+            wallet,
+            filter,
+            broadcaster,
+            chain_monitor,
+            manager,
+            gate,
+            peer_manager,
+            sweeper,
+            bumper,
+            next_wallet_change,
+        };
+        core.load_records()?;
+        core.journal.finish_loading();
+        Ok(core)
+    }
+
+    fn load_records(&mut self) -> Result<(), NodeError> {
+        let bad = |what: &str| NodeError::Load(format!("a record of {what}"));
+        for (_, bytes) in self.journal.loaded("pay/") {
+            let payment = Payment::decode(&bytes[..]).map_err(|_| bad("a payment"))?;
+            let hash = <[u8; 32]>::try_from(&payment.payment_hash[..]);
+            self.payments
+                .insert(PaymentHash(hash.map_err(|_| bad("a payment"))?), payment);
+        }
+        for (_, bytes) in self.journal.loaded("claim/") {
+            let claim = Claim::decode(&bytes[..]).map_err(|_| bad("a claim"))?;
+            let hash = claim.hash().ok_or_else(|| bad("a claim"))?;
+            self.claims.insert(hash, claim);
+        }
+        for (_, bytes) in self.journal.loaded("open/") {
+            let open = Open::decode(&bytes[..]).map_err(|_| bad("a channel opening"))?;
+            let id = open
+                .user_channel_id()
+                .ok_or_else(|| bad("a channel opening"))?;
+            self.opens.insert(id, open);
+        }
+        for (_, bytes) in self.journal.loaded("send/") {
+            let send = Send::decode(&bytes[..]).map_err(|_| bad("an on-chain payment"))?;
+            self.sends.insert(send.id.clone(), send);
+        }
+        for (node_id, bytes) in self.journal.loaded("peer/") {
+            if let (Ok(node_id), Ok(address)) = (node_id.parse(), String::from_utf8(bytes)) {
+                self.addresses.insert(node_id, address);
+            }
+        }
+        self.load_held();
+        self.fail_interrupted_opens();
+        Ok(())
+    }
+
+    /// The phone's side of the keys, when they are on a phone.
+    pub fn remote(&self) -> Option<&Arc<Remote>> {
+        self.keys.as_remote()
+    }
+
+    /// What has to be watched from the first block on, and the block to go on from: the oldest that any part
+    /// of the node knows.
+    pub fn subscription(&self) -> (BlockRef, WatchList) {
+        let mut from = reference(self.manager.current_best_block());
+        for channel_id in self.chain_monitor.list_monitors() {
+            if let Ok(monitor) = self.chain_monitor.get_monitor(channel_id) {
+                let block = reference(monitor.current_best_block());
+                if block.height < from.height {
+                    from = block;
+                }
+            }
+        }
+        let mut wallet = lock(&self.wallet);
+        if wallet.best_block().height < from.height {
+            from = wallet.best_block();
+        }
+        let mut watch = self.filter.take_initial();
+        let ours = wallet.take_new_watches();
+        watch.scripts.extend(ours.scripts);
+        watch.outpoints.extend(ours.outpoints);
+        (from, watch)
+    }
+
+    /// Everything LDK has that is told of blocks.
+    pub fn confirmables(&self) -> [&dyn Confirm; 3] {
+        [&*self.chain_monitor, &*self.manager, &self.sweeper]
+    }
+
+    /// Puts into the journal what has changed in this turn and is not there yet.
+    pub fn write_turn(&mut self) {
+        self.write_wallet();
+        let changed = self.manager.get_and_clear_needs_persistence();
+        if changed || !self.journal.is_empty() {
+            // Ours is the same journal: it never fails.
+            let _ = KVStoreSync::write(
+                &*self.journal,
+                CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
+                CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
+                CHANNEL_MANAGER_PERSISTENCE_KEY,
+                self.manager.encode(),
+            );
+        }
+    }
+
+    fn write_wallet(&mut self) {
+        let mut wallet = lock(&self.wallet);
+        let watches = wallet.take_new_watches();
+        watches
+            .scripts
+            .into_iter()
+            .for_each(|script| self.filter.script(script));
+        watches
+            .outpoints
+            .into_iter()
+            .for_each(|outpoint| self.filter.outpoint(outpoint));
+        let Some(changes) = wallet.take_staged() else {
+            return;
+        };
+        if self.next_wallet_change < WALLET_CHANGES {
+            self.journal
+                .put(wallet_key(self.next_wallet_change), changes);
+            self.next_wallet_change += 1;
+            return;
+        }
+        for change in 1..self.next_wallet_change {
+            self.journal.delete(wallet_key(change));
+        }
+        self.journal.put(wallet_key(0), wallet.compacted());
+        self.next_wallet_change = 1;
+    }
+}
+
+/// LDK's locator without its ancestors.
+pub(crate) fn reference(block: BlockLocator) -> BlockRef {
+    BlockRef {
+        height: block.height,
+        hash: block.block_hash,
+    }
+}
+
+fn wallet_key(change: u64) -> String {
+    format!("wallet/{change:04}")
+}
+
+/// Wallet descriptors: an owner's public ones, or a hub's own with its keys.
+fn descriptors(config: &NodeConfig) -> Result<(String, String), NodeError> {
+    match &config.keys {
+        Keys::Remote(registration) => Ok((
+            registration.external_descriptor.clone(),
+            registration.internal_descriptor.clone(),
+        )),
+        Keys::Local(seed) => {
+            let master = Xpriv::new_master(config.network, &seed[..])
+                .map_err(|error| unreadable("the hub's seed")(error.to_string()))?;
+            let coin = if config.network == Network::Bitcoin {
+                0
+            } else {
+                1
+            };
+            Ok((
+                format!("wpkh({master}/84h/{coin}h/0h/0/*)"),
+                format!("wpkh({master}/84h/{coin}h/0h/1/*)"),
+            ))
+        }
+    }
+}
+
+fn load_wallet(
+    config: &NodeConfig,
+    journal: &Journal,
+    start: BlockRef,
+) -> Result<(Wallet, u64), NodeError> {
+    let (external, internal) = descriptors(config)?;
+    let changes: Vec<Vec<u8>> = journal
+        .loaded("wallet/")
+        .into_iter()
+        .map(|(_, bytes)| bytes)
+        .collect();
+    let count = changes.len() as u64;
+    let wallet = if changes.is_empty() {
+        Wallet::create(&external, &internal, config.network, start)
+    } else {
+        Wallet::load(&external, &internal, config.network, changes)
+    };
+    Ok((
+        wallet.map_err(|error| unreadable("the wallet")(error.to_string()))?,
+        count,
+    ))
+}
+
+fn load_keys(
+    config: &NodeConfig,
+    journal: &Arc<Journal>,
+    wallet: &Arc<Mutex<Wallet>>,
+) -> Result<KeyRing, NodeError> {
+    match &config.keys {
+        Keys::Local(seed) => {
+            let since = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
+            let keys = KeysManager::new(seed, since.as_secs(), since.subsec_nanos(), true);
+            KeyRing::local(keys, Arc::clone(wallet))
+        }
+        Keys::Remote(registration) => {
+            let node_id = PublicKey::from_slice(&registration.node_id)
+                .map_err(|error| unreadable("the registration")(error.to_string()))?;
+            let remote = Remote::load(node_id, Arc::clone(journal), Arc::clone(wallet))
+                .ok_or_else(|| NodeError::Load("a record of channel keys".into()))?;
+            KeyRing::remote(Arc::new(remote), registration, Arc::clone(wallet))
+        }
+    }
+}
+
+/// Makes LDK's larger objects.
+struct Ldk<'a> {
+    config: &'a Arc<NodeConfig>,
+    parts: &'a Parts,
+    keys: &'a Arc<KeyRing>,
+    logger: &'a Arc<Logger>,
+}
+
+impl Ldk<'_> {
+    fn manager(
+        &self,
+        journal: &Journal,
+        chain_monitor: &Arc<ChainMonitor>,
+        broadcaster: &Arc<Broadcaster>,
+        fees: &Arc<Fees>,
+        monitors: Vec<
+            &lightning::chain::channelmonitor::ChannelMonitor<crate::keys::ChannelSigner>,
+        >,
+        start: BlockRef,
+    ) -> Result<Arc<ChannelManager>, NodeError> {
+        let config = user_config(self.config.is_hub);
+        let router = self
+            .parts
+            .graph
+            .router(Arc::clone(self.logger), Arc::clone(self.keys));
+        let stored = KVStoreSync::read(
+            journal,
+            CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
+            CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
+            CHANNEL_MANAGER_PERSISTENCE_KEY,
+        );
+        let Ok(stored) = stored else {
+            if !monitors.is_empty() {
+                return Err(NodeError::Load("channels without their manager".into()));
+            }
+            let params = ChainParameters {
+                network: self.config.network,
+                best_block: BlockLocator::new(start.hash, start.height),
+            };
+            return Ok(Arc::new(ChannelManager::new(
+                Arc::clone(fees),
+                Arc::clone(chain_monitor),
+                Arc::clone(broadcaster),
+                router,
+                Arc::new(NullMessageRouter {}),
+                Arc::clone(self.logger),
+                Arc::clone(self.keys),
+                Arc::clone(self.keys),
+                Arc::clone(self.keys),
+                config,
+                params,
+                u32::try_from(unix_s()).unwrap_or(u32::MAX),
+            )));
+        };
+        let args = ChannelManagerReadArgs::new(
+            Arc::clone(self.keys),
+            Arc::clone(self.keys),
+            Arc::clone(self.keys),
+            Arc::clone(fees),
+            Arc::clone(chain_monitor),
+            Arc::clone(broadcaster),
+            router,
+            Arc::new(NullMessageRouter {}),
+            Arc::clone(self.logger),
+            config,
+            monitors,
+        );
+        <(BlockLocator, Arc<ChannelManager>)>::read(&mut &stored[..], args)
+            .map(|(_, manager)| manager)
+            .map_err(|error| unreadable("the channel manager")(format!("{error:?}")))
+    }
+
+    fn peer_manager(
+        &self,
+        gate: &Arc<Gate>,
+        chain_monitor: &Arc<ChainMonitor>,
+    ) -> Arc<PeerManager> {
+        let ignoring = Arc::new(IgnoringMessageHandler {});
+        let gossip: Gossip = if self.config.is_hub {
+            self.parts
+                .graph
+                .gossip_sync(Arc::clone(&self.parts.chain), Arc::clone(self.logger))
+        } else {
+            Arc::clone(&ignoring) as Gossip
+        };
+        let handler = MessageHandler {
+            chan_handler: Arc::clone(gate),
+            route_handler: gossip,
+            onion_message_handler: Arc::clone(&ignoring),
+            custom_message_handler: ignoring,
+            send_only_message_handler: Arc::clone(chain_monitor),
+        };
+        Arc::new(PeerManager::new(
+            handler,
+            u32::try_from(unix_s()).unwrap_or(u32::MAX),
+            &self.keys.get_secure_random_bytes(),
+            Arc::clone(self.logger),
+            Arc::clone(self.keys),
+        ))
+    }
+
+    fn sweeper(
+        &self,
+        journal: &Arc<Journal>,
+        broadcaster: &Arc<Broadcaster>,
+        fees: &Arc<Fees>,
+        filter: &Arc<Filter>,
+        onchain: &Arc<Onchain>,
+        best_block: BlockLocator,
+    ) -> Result<Sweeper, NodeError> {
+        let stored = KVStoreSync::read(
+            &**journal,
+            OUTPUT_SWEEPER_PERSISTENCE_PRIMARY_NAMESPACE,
+            OUTPUT_SWEEPER_PERSISTENCE_SECONDARY_NAMESPACE,
+            OUTPUT_SWEEPER_PERSISTENCE_KEY,
+        );
+        let Ok(stored) = stored else {
+            return Ok(Sweeper::new(
+                best_block,
+                Arc::clone(broadcaster),
+                Arc::clone(fees),
+                Some(Arc::clone(filter)),
+                Arc::clone(self.keys),
+                Arc::clone(onchain),
+                Arc::clone(journal),
+                Arc::clone(self.logger),
+            ));
+        };
+        let args = (
+            Arc::clone(broadcaster),
+            Arc::clone(fees),
+            Some(Arc::clone(filter)),
+            Arc::clone(self.keys),
+            Arc::clone(onchain),
+            Arc::clone(journal),
+            Arc::clone(self.logger),
+        );
+        <(BlockLocator, Sweeper)>::read(&mut &stored[..], args)
+            .map(|(_, sweeper)| sweeper)
+            .map_err(|error| unreadable("the sweeper")(format!("{error:?}")))
+    }
+}

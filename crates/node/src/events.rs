@@ -1,0 +1,315 @@
+//! What LDK's events mean to a node.
+
+use bitcoin::secp256k1::PublicKey;
+use lightning::chain::transaction::OutPoint;
+use lightning::events::{Event, PaymentPurpose};
+use lightning::ln::types::ChannelId;
+use lightning::types::payment::{PaymentHash, PaymentPreimage};
+use longhand_proto::command::{Payment, payment};
+use longhand_proto::signer::ClaimableHtlc;
+use prost::Message;
+
+use crate::NodeEvent;
+use crate::core::{Core, unix_s};
+use crate::journal::lock;
+use crate::records::Claim;
+
+/// Kept on chain when a channel is funded, to pay for closing it.
+pub(crate) const ANCHOR_RESERVE_SAT: u64 = 10_000;
+
+impl Core {
+    /// Acts on one event. What must last goes into the journal, so that it is committed together with
+    /// LDK's own record that the event was handled.
+    pub fn on_event(&mut self, event: Event, out: &mut Vec<NodeEvent>) {
+        match event {
+            Event::FundingGenerationReady {
+                temporary_channel_id,
+                counterparty_node_id,
+                channel_value_satoshis,
+                output_script,
+                user_channel_id,
+            } => self.fund(
+                temporary_channel_id,
+                counterparty_node_id,
+                channel_value_satoshis,
+                output_script,
+                user_channel_id,
+            ),
+            Event::FundingTxBroadcastSafe {
+                channel_id,
+                user_channel_id,
+                funding_txo,
+                ..
+            } => {
+                self.update_open(user_channel_id, |open| {
+                    open.safe = true;
+                    open.channel_id = channel_id.0.to_vec();
+                    open.funding_outpoint = funding_txo.to_string();
+                });
+            }
+            Event::ChannelReady {
+                user_channel_id, ..
+            } => {
+                self.update_open(user_channel_id, |open| open.ready = true);
+            }
+            Event::ChannelClosed {
+                user_channel_id,
+                reason,
+                ..
+            } => {
+                tracing::info!("a channel was closed: {reason}");
+                self.open_failed(user_channel_id, "CHANNEL_CLOSED", &reason.to_string());
+            }
+            Event::OpenChannelRequest {
+                temporary_channel_id,
+                counterparty_node_id,
+                ..
+            } => self.accept_channel(temporary_channel_id, counterparty_node_id),
+            Event::PaymentClaimable {
+                payment_hash,
+                amount_msat,
+                purpose,
+                receiving_channel_ids,
+                ..
+            } => self.claimable(payment_hash, amount_msat, &purpose, &receiving_channel_ids),
+            Event::PaymentClaimed {
+                payment_hash,
+                amount_msat,
+                purpose,
+                ..
+            } => {
+                if let Some(claim) = self.claims.remove(&payment_hash) {
+                    self.journal.delete(claim.key());
+                }
+                let preimage = purpose.preimage();
+                self.update_payment(payment_hash, false, |payment| {
+                    payment.amount_msat = amount_msat;
+                    payment.state = payment::State::Succeeded.into();
+                    if let Some(preimage) = preimage {
+                        payment.preimage = preimage.0.to_vec();
+                    }
+                });
+            }
+            Event::PaymentSent {
+                payment_preimage,
+                payment_hash,
+                fee_paid_msat,
+                ..
+            } => {
+                self.update_payment(payment_hash, true, |payment| {
+                    payment.state = payment::State::Succeeded.into();
+                    payment.preimage = payment_preimage.0.to_vec();
+                    payment.fee_msat = fee_paid_msat.unwrap_or_default();
+                });
+            }
+            Event::PaymentFailed {
+                payment_id,
+                payment_hash,
+                reason,
+            } => {
+                let hash = payment_hash.unwrap_or(PaymentHash(payment_id.0));
+                let reason = reason.map_or("no reason given".to_owned(), |r| format!("{r:?}"));
+                self.update_payment(hash, true, |payment| {
+                    payment.state = payment::State::Failed.into();
+                    payment.failure = reason;
+                });
+            }
+            Event::SpendableOutputs {
+                outputs,
+                channel_id,
+                counterparty_node_id,
+            } => {
+                // Static outputs pay to the on-chain wallet, which finds them by itself.
+                let tracked = self.sweeper.track_spendable_outputs(
+                    outputs,
+                    channel_id,
+                    counterparty_node_id,
+                    true,
+                    None,
+                );
+                if tracked.is_err() {
+                    tracing::error!("outputs of a closed channel could not be kept for sweeping");
+                }
+            }
+            Event::BumpTransaction(event) => self.bumps.push(event),
+            Event::HTLCIntercepted {
+                intercept_id,
+                requested_next_hop_scid,
+                expected_outbound_amount_msat,
+                outgoing_htlc_expiry_block_height,
+                ..
+            } => out.extend(self.hold(
+                intercept_id,
+                requested_next_hop_scid,
+                expected_outbound_amount_msat,
+                outgoing_htlc_expiry_block_height,
+            )),
+            Event::PaymentPathSuccessful { path, .. } => self.score(|scorer| {
+                use lightning::routing::scoring::ScoreUpdate;
+                scorer.payment_path_successful(&path, since_1970());
+            }),
+            Event::PaymentPathFailed {
+                path,
+                short_channel_id: Some(scid),
+                ..
+            } => {
+                self.score(|scorer| {
+                    use lightning::routing::scoring::ScoreUpdate;
+                    scorer.payment_path_failed(&path, scid, since_1970());
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn score(&self, update: impl FnOnce(&mut crate::graph::Scorer)) {
+        let scorer = self.parts.graph.scorer();
+        update(
+            &mut scorer
+                .write()
+                .unwrap_or_else(|poisoned| poisoned.into_inner()),
+        );
+    }
+
+    fn fund(
+        &mut self,
+        temporary_channel_id: ChannelId,
+        counterparty: PublicKey,
+        amount_sat: u64,
+        script: bitcoin::ScriptBuf,
+        user_channel_id: u128,
+    ) {
+        let feerate = self.parts.chain.fee_rates().normal;
+        let psbt = lock(&self.wallet).fund(script.clone(), amount_sat, feerate, ANCHOR_RESERVE_SAT);
+        let psbt = match psbt {
+            Ok(psbt) => psbt,
+            Err(error) => {
+                self.open_failed(user_channel_id, error.code(), &error.to_string());
+                return self.abandon(&temporary_channel_id, &counterparty, &error.to_string());
+            }
+        };
+        let tx = &psbt.unsigned_tx;
+        let vout = tx
+            .output
+            .iter()
+            .position(|output| output.script_pubkey == script);
+        let index = vout
+            .and_then(|vout| u16::try_from(vout).ok())
+            .unwrap_or_default();
+        let outpoint = OutPoint {
+            txid: tx.compute_txid(),
+            index,
+        };
+        self.update_open(user_channel_id, |open| open.psbt = psbt.serialize());
+        let told = self.manager.unsafe_manual_funding_transaction_generated(
+            temporary_channel_id,
+            counterparty,
+            outpoint,
+        );
+        if let Err(error) = told {
+            self.open_failed(user_channel_id, "CHANNEL_CLOSED", &format!("{error:?}"));
+        }
+    }
+
+    /// Gives up a channel that has no funding yet.
+    fn abandon(&self, channel_id: &ChannelId, counterparty: &PublicKey, reason: &str) {
+        let _ = self.manager.force_close_broadcasting_latest_txn(
+            channel_id,
+            counterparty,
+            reason.to_owned(),
+        );
+    }
+
+    fn accept_channel(&mut self, temporary_channel_id: ChannelId, counterparty: PublicKey) {
+        let user_channel_id = self.random_channel_id();
+        if let Some(remote) = self.remote()
+            && remote.reserve(user_channel_id, counterparty).is_none()
+        {
+            let reason = "no channel keys are ready: try again in a moment";
+            return self.abandon(&temporary_channel_id, &counterparty, reason);
+        }
+        let accepted = self.manager.accept_inbound_channel(
+            &temporary_channel_id,
+            &counterparty,
+            user_channel_id,
+            None,
+        );
+        if let Err(error) = accepted {
+            tracing::info!("a channel was not accepted: {error:?}");
+        }
+    }
+
+    fn claimable(
+        &mut self,
+        payment_hash: PaymentHash,
+        amount_msat: u64,
+        purpose: &PaymentPurpose,
+        channels: &[(ChannelId, Option<u128>)],
+    ) {
+        self.update_payment(payment_hash, false, |payment| {
+            payment.amount_msat = amount_msat
+        });
+        if let Some(preimage) = purpose.preimage() {
+            return self.claim(payment_hash, preimage);
+        }
+        let Some(remote) = self.remote() else {
+            return self.manager.fail_htlc_backwards(&payment_hash);
+        };
+        let incoming = self.gate.incoming(&payment_hash);
+        let mut claim = Claim {
+            payment_hash: payment_hash.0.to_vec(),
+            amount_msat,
+            ..Claim::default()
+        };
+        for (channel_id, user_channel_id) in channels {
+            let keys_id = user_channel_id
+                .and_then(|id| remote.keys_id_of(id))
+                .unwrap_or_default();
+            let htlc = incoming
+                .iter()
+                .find(|(channel, _, _)| channel == channel_id);
+            claim.channel_ids.push(channel_id.0.to_vec());
+            claim.htlcs.push(ClaimableHtlc {
+                channel_keys_id: keys_id.to_vec(),
+                amount_msat: htlc.map_or(amount_msat, |(_, amount_msat, _)| *amount_msat),
+                cltv_expiry: htlc.map_or(0, |(_, _, expiry)| *expiry),
+            });
+        }
+        self.journal.put(claim.key(), claim.encode_to_vec());
+        self.claims.insert(payment_hash, claim);
+    }
+
+    /// Gives LDK a preimage, and the gate leave to send it ahead.
+    pub fn claim(&mut self, payment_hash: PaymentHash, preimage: PaymentPreimage) {
+        self.manager.claim_funds(preimage);
+        self.update_payment(payment_hash, false, |payment| {
+            payment.preimage = preimage.0.to_vec()
+        });
+        if let Some(claim) = self.claims.get(&payment_hash) {
+            self.gate.claimed(preimage, payment_hash, claim.channels());
+        }
+    }
+
+    /// Changes the record of a payment, or begins it.
+    pub fn update_payment(
+        &mut self,
+        hash: PaymentHash,
+        outbound: bool,
+        change: impl FnOnce(&mut Payment),
+    ) {
+        let payment = self.payments.entry(hash).or_insert_with(|| Payment {
+            payment_hash: hash.0.to_vec(),
+            outbound,
+            state: payment::State::Pending.into(),
+            created_unix_s: unix_s(),
+            ..Payment::default()
+        });
+        change(payment);
+        let key = format!("pay/{}", crate::keys::remote::hex(&hash.0));
+        self.journal.put(key, payment.encode_to_vec());
+    }
+}
+
+fn since_1970() -> std::time::Duration {
+    std::time::Duration::from_secs(unix_s())
+}

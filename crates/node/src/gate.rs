@@ -1,0 +1,415 @@
+//! The message gate: between LDK's peers and its channel manager.
+//!
+//! For a node whose keys are on a phone it does three things to the messages that pass:
+//! - an incoming `update_add_htlc` has its onion sent to the phone at once, long before
+//!   LDK wants to read it;
+//! - an outgoing `channel_update` carries LDK's placeholder signature and is held until
+//!   the phone has given the real one;
+//! - `update_fulfill_htlc` goes out as soon as the preimage is claimed and durable, ahead of the
+//!   commitment that LDK would send it with. The payer then knows a round trip sooner.
+//!
+//! BOLT 2 lets the fulfil go alone. It is only done while the phone is being asked to sign a
+//! commitment that leaves the HTLC out, so that the next `commitment_signed` is certain to be
+//! that one. A disconnect makes both sides forget it, as BOLT 2 wants of uncommitted updates.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+use bitcoin::constants::ChainHash;
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::secp256k1::ecdsa::Signature;
+use lightning::ln::msgs::{self, BaseMessageHandler, ChannelMessageHandler, MessageSendEvent};
+use lightning::ln::types::ChannelId;
+use lightning::types::features::{InitFeatures, NodeFeatures};
+use lightning::types::payment::{PaymentHash, PaymentPreimage};
+use lightning::util::ser::Writeable;
+use longhand_proto::signer::SignGossip;
+use longhand_proto::signer::sign_gossip::Message as Gossip;
+use longhand_proto::signer::signer_answer::Answer;
+use longhand_proto::signer::signer_op::Op;
+
+use crate::journal::{Journal, lock};
+use crate::keys::remote::Remote;
+use crate::ldk::ChannelManager;
+
+/// See the module.
+pub(crate) struct Gate {
+    manager: Arc<ChannelManager>,
+    /// `None` with local keys: everything passes.
+    remote: Option<Arc<Remote>>,
+    journal: Arc<Journal>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Messages that wait for a signature, oldest first.
+    held: Vec<MessageSendEvent>,
+    /// The last `channel_update` signed for each channel: an idle channel that reconnects asks for none.
+    signed_updates: HashMap<u64, (Vec<u8>, Signature)>,
+    /// Incoming HTLCs seen on the connections that are up.
+    incoming: HashMap<(ChannelId, u64), Incoming>,
+    /// Claimed, and not yet told to the peer.
+    claimed: Vec<Claimed>,
+    /// Fulfils that went ahead of LDK's.
+    ahead: HashSet<(ChannelId, u64)>,
+}
+
+#[derive(Clone, Copy)]
+struct Incoming {
+    node_id: PublicKey,
+    payment_hash: PaymentHash,
+    amount_msat: u64,
+    cltv_expiry: u32,
+}
+
+struct Claimed {
+    channel_id: ChannelId,
+    keys_id: [u8; 32],
+    payment_hash: PaymentHash,
+    preimage: PaymentPreimage,
+}
+
+impl Gate {
+    pub fn new(
+        manager: Arc<ChannelManager>,
+        remote: Option<Arc<Remote>>,
+        journal: Arc<Journal>,
+    ) -> Gate {
+        let mut state = State::default();
+        for (scid, bytes) in journal.loaded("gossip/") {
+            if let (Ok(scid), Some((message, signature))) = (scid.parse(), split_signed(&bytes)) {
+                state.signed_updates.insert(scid, (message, signature));
+            }
+        }
+        Gate {
+            manager,
+            remote,
+            journal,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The preimage of a payment was given to LDK: its fulfils may go ahead.
+    pub fn claimed(
+        &self,
+        preimage: PaymentPreimage,
+        payment_hash: PaymentHash,
+        channels: impl IntoIterator<Item = (ChannelId, [u8; 32])>,
+    ) {
+        let mut state = lock(&self.state);
+        state
+            .claimed
+            .extend(channels.into_iter().map(|(channel_id, keys_id)| Claimed {
+                channel_id,
+                keys_id,
+                payment_hash,
+                preimage,
+            }));
+    }
+
+    /// Amount in millisatoshis and expiry of the incoming HTLCs of a payment, by channel.
+    pub fn incoming(&self, payment_hash: &PaymentHash) -> Vec<(ChannelId, u64, u32)> {
+        lock(&self.state)
+            .incoming
+            .iter()
+            .filter(|(_, htlc)| htlc.payment_hash == *payment_hash)
+            .map(|((channel_id, _), htlc)| (*channel_id, htlc.amount_msat, htlc.cltv_expiry))
+            .collect()
+    }
+
+    /// All that may go out now.
+    fn pass(&self, remote: &Remote, fresh: Vec<MessageSendEvent>) -> Vec<MessageSendEvent> {
+        let mut state = lock(&self.state);
+        let mut out = Vec::new();
+        let held = std::mem::take(&mut state.held);
+        for event in held.into_iter().chain(fresh) {
+            match self.with_signature(&mut state, remote, event) {
+                Ok(event) => out.push(state.without_what_went_ahead(event)),
+                Err(event) => state.held.push(event),
+            }
+        }
+        out.extend(state.fulfils_to_send_ahead(remote));
+        out
+    }
+
+    /// Puts the phone's signature into a `channel_update`. Other messages pass as they are.
+    fn with_signature(
+        &self,
+        state: &mut State,
+        remote: &Remote,
+        mut event: MessageSendEvent,
+    ) -> Result<MessageSendEvent, MessageSendEvent> {
+        let update = match &mut event {
+            MessageSendEvent::SendChannelUpdate { msg, .. }
+            | MessageSendEvent::BroadcastChannelUpdate { msg, .. }
+            | MessageSendEvent::SendChannelAnnouncement {
+                update_msg: msg, ..
+            }
+            | MessageSendEvent::BroadcastChannelAnnouncement {
+                update_msg: Some(msg),
+                ..
+            } => msg,
+            _ => return Ok(event),
+        };
+        match self.update_signature(state, remote, update) {
+            Some(signature) => {
+                update.signature = signature;
+                Ok(event)
+            }
+            None => Err(event),
+        }
+    }
+
+    fn update_signature(
+        &self,
+        state: &mut State,
+        remote: &Remote,
+        update: &msgs::ChannelUpdate,
+    ) -> Option<Signature> {
+        let scid = update.contents.short_channel_id;
+        let message = update.contents.encode();
+        if let Some((signed, signature)) = state.signed_updates.get(&scid)
+            && *signed == message
+        {
+            return Some(*signature);
+        }
+        let op = SignGossip {
+            message: Some(Gossip::ChannelUpdate(message.clone())),
+        };
+        let Some(Answer::Signature(bytes)) = remote.ask_node(Op::SignGossip(op)) else {
+            return None;
+        };
+        let signature = Signature::from_compact(&bytes).ok()?;
+        self.journal.put(
+            format!("gossip/{scid}"),
+            [&bytes[..], &message[..]].concat(),
+        );
+        state.signed_updates.insert(scid, (message, signature));
+        Some(signature)
+    }
+
+    fn saw_add(&self, node_id: PublicKey, msg: &msgs::UpdateAddHTLC) {
+        let Some(remote) = &self.remote else { return };
+        if let Ok(onion) = &msg.onion_routing_packet.public_key {
+            remote.peel(onion, msg.blinding_point.as_ref(), msg.cltv_expiry);
+        }
+        let incoming = Incoming {
+            node_id,
+            payment_hash: msg.payment_hash,
+            amount_msat: msg.amount_msat,
+            cltv_expiry: msg.cltv_expiry,
+        };
+        lock(&self.state)
+            .incoming
+            .insert((msg.channel_id, msg.htlc_id), incoming);
+    }
+
+    fn disconnected(&self, node_id: &PublicKey) {
+        let state = &mut *lock(&self.state);
+        let gone: HashSet<ChannelId> = state
+            .incoming
+            .iter()
+            .filter(|(_, htlc)| htlc.node_id == *node_id)
+            .map(|((channel_id, _), _)| *channel_id)
+            .collect();
+        state
+            .ahead
+            .retain(|(channel_id, _)| !gone.contains(channel_id));
+        state
+            .claimed
+            .retain(|claimed| !gone.contains(&claimed.channel_id));
+        state.held.retain(|event| match event {
+            MessageSendEvent::SendChannelUpdate { node_id: to, .. }
+            | MessageSendEvent::SendChannelAnnouncement { node_id: to, .. } => to != node_id,
+            _ => true,
+        });
+    }
+}
+
+impl State {
+    /// Takes out of LDK's update what the peer has been sent already.
+    fn without_what_went_ahead(&mut self, mut event: MessageSendEvent) -> MessageSendEvent {
+        if let MessageSendEvent::UpdateHTLCs {
+            channel_id,
+            updates,
+            ..
+        } = &mut event
+        {
+            let removed = updates
+                .update_fulfill_htlcs
+                .iter()
+                .map(|fulfil| fulfil.htlc_id);
+            let removed: Vec<u64> = removed
+                .chain(updates.update_fail_htlcs.iter().map(|fail| fail.htlc_id))
+                .collect();
+            let ahead = &mut self.ahead;
+            updates
+                .update_fulfill_htlcs
+                .retain(|fulfil| !ahead.remove(&(*channel_id, fulfil.htlc_id)));
+            for htlc_id in removed {
+                self.incoming.remove(&(*channel_id, htlc_id));
+            }
+        }
+        event
+    }
+
+    fn fulfils_to_send_ahead(&mut self, remote: &Remote) -> Vec<MessageSendEvent> {
+        let mut out = Vec::new();
+        for claimed in std::mem::take(&mut self.claimed) {
+            if !remote.is_signing_without(&claimed.keys_id, &claimed.payment_hash) {
+                continue;
+            }
+            let htlcs = self.incoming.iter().filter(|((channel_id, _), htlc)| {
+                *channel_id == claimed.channel_id && htlc.payment_hash == claimed.payment_hash
+            });
+            for ((channel_id, htlc_id), htlc) in htlcs {
+                if self.ahead.insert((*channel_id, *htlc_id)) {
+                    out.push(fulfil(
+                        htlc.node_id,
+                        *channel_id,
+                        *htlc_id,
+                        claimed.preimage,
+                    ));
+                }
+            }
+        }
+        out
+    }
+}
+
+fn fulfil(
+    node_id: PublicKey,
+    channel_id: ChannelId,
+    htlc_id: u64,
+    payment_preimage: PaymentPreimage,
+) -> MessageSendEvent {
+    let fulfil = msgs::UpdateFulfillHTLC {
+        channel_id,
+        htlc_id,
+        payment_preimage,
+        attribution_data: None,
+    };
+    let updates = msgs::CommitmentUpdate {
+        update_add_htlcs: Vec::new(),
+        update_fulfill_htlcs: vec![fulfil],
+        update_fail_htlcs: Vec::new(),
+        update_fail_malformed_htlcs: Vec::new(),
+        update_fee: None,
+        commitment_signed: Vec::new(),
+    };
+    MessageSendEvent::UpdateHTLCs {
+        node_id,
+        channel_id,
+        updates,
+    }
+}
+
+/// A stored signed message: 64 bytes of signature, then the message.
+fn split_signed(bytes: &[u8]) -> Option<(Vec<u8>, Signature)> {
+    let (signature, message) = bytes.split_at_checked(64)?;
+    Some((message.to_vec(), Signature::from_compact(signature).ok()?))
+}
+
+impl BaseMessageHandler for Gate {
+    fn get_and_clear_pending_msg_events(&self) -> Vec<MessageSendEvent> {
+        let fresh = self.manager.get_and_clear_pending_msg_events();
+        match &self.remote {
+            Some(remote) => self.pass(remote, fresh),
+            None => fresh,
+        }
+    }
+
+    fn peer_disconnected(&self, their_node_id: PublicKey) {
+        self.disconnected(&their_node_id);
+        self.manager.peer_disconnected(their_node_id);
+    }
+
+    fn provided_node_features(&self) -> NodeFeatures {
+        self.manager.provided_node_features()
+    }
+
+    fn provided_init_features(&self, their_node_id: PublicKey) -> InitFeatures {
+        self.manager.provided_init_features(their_node_id)
+    }
+
+    fn peer_connected(
+        &self,
+        node_id: PublicKey,
+        msg: &msgs::Init,
+        inbound: bool,
+    ) -> Result<(), ()> {
+        self.manager.peer_connected(node_id, msg, inbound)
+    }
+}
+
+/// Messages that pass to the channel manager untouched.
+macro_rules! pass {
+    ($($name:ident($message:ty);)*) => {
+        $(fn $name(&self, their_node_id: PublicKey, msg: $message) {
+            self.manager.$name(their_node_id, msg)
+        })*
+    };
+}
+
+impl ChannelMessageHandler for Gate {
+    fn handle_update_add_htlc(&self, their_node_id: PublicKey, msg: &msgs::UpdateAddHTLC) {
+        self.saw_add(their_node_id, msg);
+        self.manager.handle_update_add_htlc(their_node_id, msg);
+    }
+
+    pass! {
+        handle_open_channel(&msgs::OpenChannel);
+        handle_open_channel_v2(&msgs::OpenChannelV2);
+        handle_accept_channel(&msgs::AcceptChannel);
+        handle_accept_channel_v2(&msgs::AcceptChannelV2);
+        handle_funding_created(&msgs::FundingCreated);
+        handle_funding_signed(&msgs::FundingSigned);
+        handle_channel_ready(&msgs::ChannelReady);
+        handle_peer_storage(msgs::PeerStorage);
+        handle_peer_storage_retrieval(msgs::PeerStorageRetrieval);
+        handle_shutdown(&msgs::Shutdown);
+        handle_closing_signed(&msgs::ClosingSigned);
+        handle_stfu(&msgs::Stfu);
+        handle_splice_init(&msgs::SpliceInit);
+        handle_splice_ack(&msgs::SpliceAck);
+        handle_splice_locked(&msgs::SpliceLocked);
+        handle_tx_add_input(&msgs::TxAddInput);
+        handle_tx_add_output(&msgs::TxAddOutput);
+        handle_tx_remove_input(&msgs::TxRemoveInput);
+        handle_tx_remove_output(&msgs::TxRemoveOutput);
+        handle_tx_complete(&msgs::TxComplete);
+        handle_tx_signatures(&msgs::TxSignatures);
+        handle_tx_init_rbf(&msgs::TxInitRbf);
+        handle_tx_ack_rbf(&msgs::TxAckRbf);
+        handle_tx_abort(&msgs::TxAbort);
+        handle_update_fulfill_htlc(msgs::UpdateFulfillHTLC);
+        handle_update_fail_htlc(&msgs::UpdateFailHTLC);
+        handle_update_fail_malformed_htlc(&msgs::UpdateFailMalformedHTLC);
+        handle_commitment_signed(&msgs::CommitmentSigned);
+        handle_revoke_and_ack(&msgs::RevokeAndACK);
+        handle_update_fee(&msgs::UpdateFee);
+        handle_announcement_signatures(&msgs::AnnouncementSignatures);
+        handle_channel_reestablish(&msgs::ChannelReestablish);
+        handle_channel_update(&msgs::ChannelUpdate);
+        handle_error(&msgs::ErrorMessage);
+    }
+
+    fn handle_commitment_signed_batch(
+        &self,
+        their_node_id: PublicKey,
+        channel_id: ChannelId,
+        batch: Vec<msgs::CommitmentSigned>,
+    ) {
+        self.manager
+            .handle_commitment_signed_batch(their_node_id, channel_id, batch)
+    }
+
+    fn get_chain_hashes(&self) -> Option<Vec<ChainHash>> {
+        self.manager.get_chain_hashes()
+    }
+
+    fn message_received(&self) {
+        self.manager.message_received()
+    }
+}

@@ -1,0 +1,144 @@
+//! Payments that a hub holds for a peer that is away.
+//!
+//! LDK hands them over (`HTLCIntercepted`) instead of failing them. They go on when the peer is back, and
+//! back when the host gives up; LDK itself fails them before their expiry.
+
+use lightning::ln::channelmanager::InterceptId;
+use lightning::ln::types::ChannelId;
+use prost::Message;
+
+use bitcoin::secp256k1::PublicKey;
+
+use crate::NodeEvent;
+use crate::core::Core;
+use crate::keys::remote::hex;
+
+/// Blocks before an HTLC's expiry by which its receiver has to be there.
+const MARGIN_BLOCKS: u32 = 12;
+
+/// One held payment.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Held {
+    #[prost(bytes = "vec", tag = "1")]
+    intercept_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    channel_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    node_id: Vec<u8>,
+    #[prost(uint64, tag = "4")]
+    amount_msat: u64,
+}
+
+impl Held {
+    fn intercept(&self) -> Option<InterceptId> {
+        Some(InterceptId(
+            <[u8; 32]>::try_from(&self.intercept_id[..]).ok()?,
+        ))
+    }
+
+    fn peer(&self) -> Option<PublicKey> {
+        PublicKey::from_slice(&self.node_id).ok()
+    }
+
+    fn channel(&self) -> Option<ChannelId> {
+        Some(ChannelId(<[u8; 32]>::try_from(&self.channel_id[..]).ok()?))
+    }
+
+    fn key(&self) -> String {
+        format!("hold/{}", hex(&self.intercept_id))
+    }
+}
+
+impl Core {
+    /// Holds a payment for the peer of channel `scid`, or fails it when there is no such channel.
+    pub fn hold(
+        &mut self,
+        intercept_id: InterceptId,
+        scid: u64,
+        amount_msat: u64,
+        expiry_height: Option<u32>,
+    ) -> Option<NodeEvent> {
+        let channels = self.manager.list_channels();
+        let channel = channels.iter().find(|channel| {
+            channel.short_channel_id == Some(scid) || channel.outbound_scid_alias == Some(scid)
+        });
+        let Some(channel) = channel else {
+            let _ = self.manager.fail_intercepted_htlc(intercept_id);
+            return None;
+        };
+        let node_id = channel.counterparty.node_id;
+        let held = Held {
+            intercept_id: intercept_id.0.to_vec(),
+            channel_id: channel.channel_id.0.to_vec(),
+            node_id: node_id.serialize().to_vec(),
+            amount_msat,
+        };
+        self.journal.put(held.key(), held.encode_to_vec());
+        self.held.push(held);
+        let expiry = expiry_height.unwrap_or(self.height);
+        Some(NodeEvent::PaymentHeld {
+            node_id,
+            deadline_height: expiry.saturating_sub(MARGIN_BLOCKS),
+        })
+    }
+
+    /// Lets those go on whose peer is back. True when there were any.
+    pub fn release_held(&mut self) -> bool {
+        if self.held.is_empty() {
+            return false;
+        }
+        let usable: Vec<ChannelId> = self
+            .manager
+            .list_usable_channels()
+            .iter()
+            .map(|channel| channel.channel_id)
+            .collect();
+        let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|held| {
+                held.channel()
+                    .is_some_and(|channel| usable.contains(&channel))
+            });
+        self.held = waiting;
+        for held in &ready {
+            self.journal.delete(held.key());
+            let (Some(id), Some(channel), Some(peer)) =
+                (held.intercept(), held.channel(), held.peer())
+            else {
+                continue;
+            };
+            let amount_msat = held.amount_msat;
+            if let Err(error) =
+                self.manager
+                    .forward_intercepted_htlc(id, &channel, peer, amount_msat)
+            {
+                tracing::info!("a held payment could not go on: {error:?}");
+                let _ = self.manager.fail_intercepted_htlc(id);
+            }
+        }
+        !ready.is_empty()
+    }
+
+    /// Fails back all that is held for `node_id`.
+    pub fn fail_held(&mut self, node_id: &PublicKey) {
+        let (failed, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|held| held.peer().as_ref() == Some(node_id));
+        self.held = kept;
+        for held in failed {
+            self.journal.delete(held.key());
+            if let Some(id) = held.intercept() {
+                let _ = self.manager.fail_intercepted_htlc(id);
+            }
+        }
+    }
+
+    /// Reads back what was held when the process ended.
+    pub fn load_held(&mut self) {
+        let stored = self.journal.loaded("hold/");
+        self.held = stored
+            .into_iter()
+            .filter_map(|(_, bytes)| Held::decode(&bytes[..]).ok())
+            .collect();
+    }
+}

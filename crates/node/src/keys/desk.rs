@@ -1,0 +1,350 @@
+//! What a node has asked of its signer, and what was answered.
+//!
+//! Sans-IO. An operation is known by the hash of its content, so asking twice is asking
+//! once. Operations that must reach the phone whatever happens (a commitment to
+//! validate, a revocation to check) are also kept in the store until they are answered.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use bitcoin::hashes::{Hash, sha256};
+use longhand_proto::signer::signer_answer::Answer;
+use longhand_proto::signer::signer_op::Op;
+use longhand_proto::signer::{Refusal, SignerBatch, SignerOp, SignerReply};
+use prost::Message;
+
+/// Answers kept for LDK to ask again; the phone would give the same, this saves a round trip.
+const KEPT_ANSWERS: usize = 64;
+
+/// Identifies an operation by its content.
+pub(crate) type OpKey = [u8; 32];
+
+/// An operation that has been answered.
+pub(crate) struct Answered {
+    pub key: OpKey,
+    pub op: SignerOp,
+    pub answer: Answer,
+}
+
+/// What came of asking.
+pub(crate) enum Asked {
+    /// Here it is.
+    Answer(Answer),
+    /// The phone said no.
+    Refused(Refusal),
+    /// Not answered yet.
+    Waiting,
+}
+
+impl Asked {
+    /// The answer, if it is there.
+    pub fn answer(self) -> Option<Answer> {
+        match self {
+            Asked::Answer(answer) => Some(answer),
+            Asked::Refused(_) | Asked::Waiting => None,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Desk {
+    /// Unanswered, in the order they were asked.
+    wanted: Vec<(OpKey, SignerOp)>,
+    /// Those of `wanted` that are on their way.
+    in_flight: HashSet<OpKey>,
+    answers: HashMap<OpKey, Answer>,
+    answered_order: VecDeque<OpKey>,
+    /// Refused; asked again after [`Desk::clear_retries`] or [`Desk::forget`].
+    refused: HashMap<OpKey, Refusal>,
+}
+
+/// The identity of `op`.
+pub(crate) fn key_of(op: &SignerOp) -> OpKey {
+    sha256::Hash::hash(&op.encode_to_vec()).to_byte_array()
+}
+
+impl Desk {
+    /// What came of `op`; when nothing has, it is wanted from now on.
+    pub fn ask(&mut self, op: SignerOp) -> Asked {
+        let key = key_of(&op);
+        if let Some(answer) = self.answers.get(&key) {
+            return Asked::Answer(answer.clone());
+        }
+        if let Some(refusal) = self.refused.get(&key) {
+            return Asked::Refused(refusal.clone());
+        }
+        self.want(key, op);
+        Asked::Waiting
+    }
+
+    /// Asks for `op` without looking for its answer.
+    pub fn want(&mut self, key: OpKey, op: SignerOp) {
+        let known = self.refused.contains_key(&key)
+            || self.answers.contains_key(&key)
+            || self.wanted.iter().any(|(wanted, _)| *wanted == key);
+        if !known {
+            self.wanted.push((key, op));
+        }
+    }
+
+    /// Asks for `op` before anything else that is wanted for its channel.
+    pub fn want_first(&mut self, key: OpKey, op: SignerOp) {
+        if self.wanted.iter().any(|(wanted, _)| *wanted == key) {
+            return;
+        }
+        let channel = &op.channel_keys_id;
+        let place = self
+            .wanted
+            .iter()
+            .position(|(_, other)| other.channel_keys_id == *channel);
+        self.wanted
+            .insert(place.unwrap_or(self.wanted.len()), (key, op));
+    }
+
+    /// The next batch: all that is wanted and not under way. `None` when there is nothing.
+    pub fn next_batch(&mut self) -> Option<(Vec<OpKey>, SignerBatch)> {
+        let mut keys = Vec::new();
+        let mut ops = Vec::new();
+        for (key, op) in &self.wanted {
+            if self.in_flight.insert(*key) {
+                keys.push(*key);
+                ops.push(op.clone());
+            }
+        }
+        (!keys.is_empty()).then_some((keys, SignerBatch { ops }))
+    }
+
+    /// Takes in the reply to a batch. What it leaves unanswered stays wanted.
+    pub fn take_reply(&mut self, keys: &[OpKey], reply: SignerReply) -> Vec<Answered> {
+        let mut answered = Vec::new();
+        let mut answers = reply.answers.into_iter();
+        for key in keys {
+            self.in_flight.remove(key);
+            let Some(answer) = answers.next().and_then(|answer| answer.answer) else {
+                continue;
+            };
+            let Some(at) = self.wanted.iter().position(|(wanted, _)| wanted == key) else {
+                continue;
+            };
+            let (_, op) = self.wanted.remove(at);
+            match &answer {
+                Answer::Refusal(refusal) => {
+                    self.refused.insert(*key, refusal.clone());
+                }
+                answer => self.keep(*key, answer.clone()),
+            }
+            answered.push(Answered {
+                key: *key,
+                op,
+                answer,
+            });
+        }
+        answered
+    }
+
+    fn keep(&mut self, key: OpKey, answer: Answer) {
+        self.answers.insert(key, answer);
+        self.answered_order.push_back(key);
+        if self.answered_order.len() > KEPT_ANSWERS
+            && let Some(oldest) = self.answered_order.pop_front()
+        {
+            self.answers.remove(&oldest);
+        }
+    }
+
+    /// The signer went away with this batch unanswered.
+    pub fn lost(&mut self, keys: &[OpKey]) {
+        for key in keys {
+            self.in_flight.remove(key);
+        }
+    }
+
+    /// Refusals that said `retry` may be asked again.
+    pub fn clear_retries(&mut self) {
+        self.refused.retain(|_, refusal| !refusal.retry);
+    }
+
+    /// Without a signer: keeps only what must reach it whatever happens. LDK asks for the rest again.
+    pub fn forget(&mut self) {
+        self.wanted.retain(|(_, op)| must_reach_phone(op));
+        self.in_flight = HashSet::new();
+        self.answers = HashMap::new();
+        self.answered_order = VecDeque::new();
+        self.refused = HashMap::new();
+    }
+
+    /// True while an onion waits to be peeled.
+    pub fn peels_pending(&self) -> bool {
+        self.wanted_ops()
+            .any(|op| matches!(op.op, Some(Op::PeelOnion(_))))
+    }
+
+    /// All unanswered operations.
+    pub fn wanted_ops(&self) -> impl Iterator<Item = &SignerOp> {
+        self.wanted.iter().map(|(_, op)| op)
+    }
+
+    /// True when nothing is wanted.
+    pub fn is_idle(&self) -> bool {
+        self.wanted.is_empty()
+    }
+
+    /// The unanswered operations of one channel.
+    pub fn wanted_for<'a>(&'a self, keys_id: &'a [u8]) -> impl Iterator<Item = &'a SignerOp> {
+        self.wanted_ops()
+            .filter(move |op| op.channel_keys_id == keys_id)
+    }
+
+    /// Forgets an operation nobody needs any more.
+    pub fn withdraw(&mut self, key: &OpKey) {
+        self.wanted.retain(|(wanted, _)| wanted != key);
+        self.answers.remove(key);
+    }
+}
+
+fn must_reach_phone(op: &SignerOp) -> bool {
+    matches!(
+        op.op,
+        Some(
+            Op::SetupChannel(_)
+                | Op::ValidateHolderCommitment(_)
+                | Op::CounterpartyRevocation(_)
+                | Op::PeelOnion(_)
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use longhand_proto::signer::{Done, ReleaseSecret, SetupChannel, SignerAnswer};
+
+    fn release(index: u64) -> SignerOp {
+        let op = Op::ReleaseSecret(ReleaseSecret { index });
+        SignerOp {
+            channel_keys_id: vec![1; 32],
+            op: Some(op),
+        }
+    }
+
+    fn done() -> SignerAnswer {
+        SignerAnswer {
+            answer: Some(Answer::Done(Done {})),
+        }
+    }
+
+    fn refusal(retry: bool) -> SignerAnswer {
+        let refusal = Refusal {
+            rule: "rule".into(),
+            message: "no".into(),
+            retry,
+        };
+        SignerAnswer {
+            answer: Some(Answer::Refusal(refusal)),
+        }
+    }
+
+    #[test]
+    fn an_operation_asked_twice_is_sent_once_and_then_answered_from_the_cache() {
+        let mut desk = Desk::default();
+        assert!(desk.ask(release(7)).answer().is_none());
+        assert!(desk.ask(release(7)).answer().is_none());
+        let (keys, batch) = desk.next_batch().unwrap();
+        assert_eq!(batch.ops.len(), 1);
+        assert!(
+            desk.next_batch().is_none(),
+            "nothing is asked twice at once"
+        );
+        desk.take_reply(
+            &keys,
+            SignerReply {
+                answers: vec![done()],
+            },
+        );
+        assert!(desk.ask(release(7)).answer().is_some());
+        assert!(desk.is_idle());
+    }
+
+    #[test]
+    fn what_was_lost_with_the_link_is_asked_again() {
+        let mut desk = Desk::default();
+        desk.ask(release(7));
+        let (keys, first) = desk.next_batch().unwrap();
+        desk.lost(&keys);
+        let (_, second) = desk.next_batch().unwrap();
+        assert_eq!(first, second);
+    }
+
+    #[test]
+    fn a_short_reply_leaves_the_rest_wanted() {
+        let mut desk = Desk::default();
+        desk.ask(release(7));
+        desk.ask(release(6));
+        let (keys, _) = desk.next_batch().unwrap();
+        assert_eq!(
+            desk.take_reply(
+                &keys,
+                SignerReply {
+                    answers: vec![done()]
+                }
+            )
+            .len(),
+            1
+        );
+        let (_, rest) = desk.next_batch().unwrap();
+        assert_eq!(rest.ops, vec![release(6)]);
+    }
+
+    #[test]
+    fn a_refusal_stands_until_it_may_be_retried() {
+        let mut desk = Desk::default();
+        for retry in [true, false] {
+            desk.ask(release(7));
+            let (keys, _) = desk.next_batch().unwrap();
+            desk.take_reply(
+                &keys,
+                SignerReply {
+                    answers: vec![refusal(retry)],
+                },
+            );
+            assert!(matches!(desk.ask(release(7)), Asked::Refused(_)));
+            desk.clear_retries();
+        }
+        assert!(matches!(desk.ask(release(7)), Asked::Refused(_)));
+        assert!(desk.next_batch().is_none());
+    }
+
+    #[test]
+    fn without_a_signer_only_what_must_reach_it_is_kept() {
+        let mut desk = Desk::default();
+        let op = Op::CounterpartyRevocation(Default::default());
+        let revocation = SignerOp {
+            channel_keys_id: vec![1; 32],
+            op: Some(op),
+        };
+        desk.ask(release(7));
+        desk.ask(revocation.clone());
+        desk.next_batch();
+        desk.forget();
+        assert_eq!(desk.next_batch().unwrap().1.ops, vec![revocation]);
+    }
+
+    #[test]
+    fn a_channel_is_set_up_before_anything_else_is_asked_of_it() {
+        let mut desk = Desk::default();
+        desk.ask(SignerOp {
+            channel_keys_id: vec![2; 32],
+            op: release(9).op,
+        });
+        desk.ask(release(7));
+        let op = Op::SetupChannel(SetupChannel::default());
+        let setup = SignerOp {
+            channel_keys_id: vec![1; 32],
+            op: Some(op),
+        };
+        desk.want_first(key_of(&setup), setup.clone());
+        let (_, batch) = desk.next_batch().unwrap();
+        assert_eq!(batch.ops[1..], [setup, release(7)]);
+    }
+}

@@ -1,0 +1,309 @@
+//! Where LDK meets a node's keys: one type for local keys and for those on a phone.
+//!
+//! - `desk.rs`: what was asked of the phone and what was answered.
+//! - `remote.rs`: what the host knows of a phone's keys; prefetching.
+//! - `channel.rs`: the signer of one channel.
+//! - `justice.rs`: punishing a breach with the delegated secret.
+//! - `records.rs`: how it is stored.
+
+mod channel;
+pub(crate) mod desk;
+mod justice;
+mod records;
+pub(crate) mod remote;
+
+use std::sync::{Arc, Mutex};
+
+use bitcoin::secp256k1::ecdh::SharedSecret;
+use bitcoin::secp256k1::ecdsa::{RecoverableSignature, Signature};
+use bitcoin::secp256k1::{All, PublicKey, Scalar, Secp256k1, schnorr};
+use bitcoin::{ScriptBuf, Transaction, TxOut, absolute::LockTime, consensus};
+use lightning::ln::inbound_payment::ExpandedKey;
+use lightning::ln::msgs::UnsignedGossipMessage;
+use lightning::ln::script::ShutdownScript;
+use lightning::offers::invoice::UnsignedBolt12Invoice;
+use lightning::sign::{
+    EntropySource, KeysManager, NodeSigner, OutputSpender, PeerStorageKey, RandomBytes,
+    ReceiveAuthKey, Recipient, SignerProvider, SpendableOutputDescriptor,
+};
+use lightning::util::ser::Writeable;
+use lightning_invoice::RawBolt11Invoice;
+use longhand_proto::signer::sign_gossip::Message as Gossip;
+use longhand_proto::signer::signer_answer::Answer;
+use longhand_proto::signer::signer_op::Op;
+use longhand_proto::signer::{SignGossip, SpendOutputs};
+
+use crate::journal::lock;
+use crate::wallet::Wallet;
+use crate::{NodeError, Registration};
+
+pub(crate) use channel::{RemoteSigner, Signer as ChannelSigner};
+use remote::Remote;
+
+/// A signature that is none: stands in a `channel_update` until the message gate has the real one. LDK
+/// would `unwrap` an error.
+const PLACEHOLDER: [u8; 64] = [1; 64];
+
+/// See the module.
+pub(crate) struct KeyRing {
+    kind: Kind,
+    wallet: Arc<Mutex<Wallet>>,
+    entropy: RandomBytes,
+}
+
+enum Kind {
+    Local(Box<KeysManager>),
+    Remote(Arc<Remote>, Delegated),
+}
+
+/// The keys of LDK's `NodeSigner` that cannot spend.
+struct Delegated {
+    inbound_payment_key: [u8; 32],
+    peer_storage_key: [u8; 32],
+    receive_auth_key: [u8; 32],
+}
+
+impl KeyRing {
+    /// Keys derived here.
+    pub fn local(keys: KeysManager, wallet: Arc<Mutex<Wallet>>) -> Result<KeyRing, NodeError> {
+        Ok(KeyRing {
+            kind: Kind::Local(Box::new(keys)),
+            wallet,
+            entropy: entropy()?,
+        })
+    }
+
+    /// Keys on a phone.
+    pub fn remote(
+        remote: Arc<Remote>,
+        registration: &Registration,
+        wallet: Arc<Mutex<Wallet>>,
+    ) -> Result<KeyRing, NodeError> {
+        let key = |bytes: &[u8]| {
+            <[u8; 32]>::try_from(bytes)
+                .map_err(|_| NodeError::Load("a key in the registration is not 32 bytes".into()))
+        };
+        let delegated = Delegated {
+            inbound_payment_key: key(&registration.inbound_payment_key)?,
+            peer_storage_key: key(&registration.peer_storage_key)?,
+            receive_auth_key: key(&registration.receive_auth_key)?,
+        };
+        Ok(KeyRing {
+            kind: Kind::Remote(remote, delegated),
+            wallet,
+            entropy: entropy()?,
+        })
+    }
+
+    /// The phone's side, when the keys are there.
+    pub fn as_remote(&self) -> Option<&Arc<Remote>> {
+        match &self.kind {
+            Kind::Local(_) => None,
+            Kind::Remote(remote, _) => Some(remote),
+        }
+    }
+
+    /// The node's id.
+    pub fn node_id(&self) -> PublicKey {
+        match &self.kind {
+            Kind::Local(keys) => keys.get_node_id(Recipient::Node).unwrap_or_else(|()| {
+                // `KeysManager` fails only for phantom nodes.
+                PublicKey::from_secret_key(&Secp256k1::new(), &keys.get_node_secret_key())
+            }),
+            Kind::Remote(remote, _) => remote.node_id,
+        }
+    }
+}
+
+fn entropy() -> Result<RandomBytes, NodeError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)
+        .map_err(|error| NodeError::Load(format!("the system gives no randomness: {error}")))?;
+    Ok(RandomBytes::new(seed))
+}
+
+impl EntropySource for KeyRing {
+    fn get_secure_random_bytes(&self) -> [u8; 32] {
+        self.entropy.get_secure_random_bytes()
+    }
+}
+
+impl NodeSigner for KeyRing {
+    fn get_expanded_key(&self) -> ExpandedKey {
+        match &self.kind {
+            Kind::Local(keys) => keys.get_expanded_key(),
+            Kind::Remote(_, delegated) => ExpandedKey::new(delegated.inbound_payment_key),
+        }
+    }
+
+    fn get_peer_storage_key(&self) -> PeerStorageKey {
+        match &self.kind {
+            Kind::Local(keys) => keys.get_peer_storage_key(),
+            Kind::Remote(_, delegated) => PeerStorageKey {
+                inner: delegated.peer_storage_key,
+            },
+        }
+    }
+
+    fn get_receive_auth_key(&self) -> ReceiveAuthKey {
+        match &self.kind {
+            Kind::Local(keys) => keys.get_receive_auth_key(),
+            Kind::Remote(_, delegated) => ReceiveAuthKey(delegated.receive_auth_key),
+        }
+    }
+
+    fn get_node_id(&self, recipient: Recipient) -> Result<PublicKey, ()> {
+        match recipient {
+            Recipient::Node => Ok(self.node_id()),
+            Recipient::PhantomNode => Err(()),
+        }
+    }
+
+    /// Remote: only what was fetched before. The gate sees to it that LDK asks for nothing else where
+    /// it cannot be refused.
+    fn ecdh(
+        &self,
+        recipient: Recipient,
+        other_key: &PublicKey,
+        tweak: Option<&Scalar>,
+    ) -> Result<SharedSecret, ()> {
+        match &self.kind {
+            Kind::Local(keys) => keys.ecdh(recipient, other_key, tweak),
+            // The tweak went into the answer: the phone was given the path key with the onion.
+            Kind::Remote(remote, _) => remote
+                .shared_secret(other_key)
+                .map(SharedSecret::from_bytes)
+                .ok_or(()),
+        }
+    }
+
+    fn sign_invoice(
+        &self,
+        invoice: &RawBolt11Invoice,
+        recipient: Recipient,
+    ) -> Result<RecoverableSignature, ()> {
+        match &self.kind {
+            Kind::Local(keys) => keys.sign_invoice(invoice, recipient),
+            Kind::Remote(..) => Err(()),
+        }
+    }
+
+    fn sign_bolt12_invoice(
+        &self,
+        invoice: &UnsignedBolt12Invoice,
+    ) -> Result<schnorr::Signature, ()> {
+        match &self.kind {
+            Kind::Local(keys) => keys.sign_bolt12_invoice(invoice),
+            Kind::Remote(..) => Err(()),
+        }
+    }
+
+    fn sign_gossip_message(&self, msg: UnsignedGossipMessage) -> Result<Signature, ()> {
+        let remote = match &self.kind {
+            Kind::Local(keys) => return keys.sign_gossip_message(msg),
+            Kind::Remote(remote, _) => remote,
+        };
+        let message = match msg {
+            UnsignedGossipMessage::ChannelUpdate(_) => {
+                return Signature::from_compact(&PLACEHOLDER).map_err(|_| ());
+            }
+            UnsignedGossipMessage::ChannelAnnouncement(msg) => {
+                Gossip::ChannelAnnouncement(msg.encode())
+            }
+            UnsignedGossipMessage::NodeAnnouncement(msg) => Gossip::NodeAnnouncement(msg.encode()),
+        };
+        match remote.ask_node(Op::SignGossip(SignGossip {
+            message: Some(message),
+        })) {
+            Some(Answer::Signature(bytes)) => Signature::from_compact(&bytes).map_err(|_| ()),
+            _ => Err(()),
+        }
+    }
+
+    fn sign_message(&self, msg: &[u8]) -> Result<String, ()> {
+        match &self.kind {
+            Kind::Local(keys) => keys.sign_message(msg),
+            Kind::Remote(..) => Err(()),
+        }
+    }
+}
+
+impl SignerProvider for KeyRing {
+    type EcdsaSigner = ChannelSigner;
+
+    fn generate_channel_keys_id(&self, inbound: bool, user_channel_id: u128) -> [u8; 32] {
+        match &self.kind {
+            Kind::Local(keys) => keys.generate_channel_keys_id(inbound, user_channel_id),
+            // The actor has reserved keys for this channel before it let LDK make it.
+            Kind::Remote(remote, _) => remote.keys_id_of(user_channel_id).unwrap_or_default(),
+        }
+    }
+
+    fn derive_channel_signer(&self, channel_keys_id: [u8; 32]) -> ChannelSigner {
+        match &self.kind {
+            Kind::Local(keys) => {
+                ChannelSigner::Local(Box::new(keys.derive_channel_signer(channel_keys_id)))
+            }
+            Kind::Remote(remote, _) => ChannelSigner::Remote(RemoteSigner {
+                remote: Arc::clone(remote),
+                keys_id: channel_keys_id,
+            }),
+        }
+    }
+
+    fn get_destination_script(&self, _: [u8; 32]) -> Result<ScriptBuf, ()> {
+        Ok(lock(&self.wallet).unused_script().0)
+    }
+
+    fn get_shutdown_scriptpubkey(&self) -> Result<ShutdownScript, ()> {
+        lock(&self.wallet)
+            .unused_script()
+            .0
+            .try_into()
+            .map_err(|_| ())
+    }
+}
+
+impl OutputSpender for KeyRing {
+    fn spend_spendable_outputs(
+        &self,
+        descriptors: &[&SpendableOutputDescriptor],
+        outputs: Vec<TxOut>,
+        change_destination_script: ScriptBuf,
+        feerate_sat_per_1000_weight: u32,
+        locktime: Option<LockTime>,
+        secp: &Secp256k1<All>,
+    ) -> Result<Transaction, ()> {
+        let remote = match &self.kind {
+            Kind::Local(keys) => {
+                return keys.spend_spendable_outputs(
+                    descriptors,
+                    outputs,
+                    change_destination_script,
+                    feerate_sat_per_1000_weight,
+                    locktime,
+                    secp,
+                );
+            }
+            Kind::Remote(remote, _) => remote,
+        };
+        let (keychain, index) = lock(&self.wallet)
+            .path_of(&change_destination_script)
+            .ok_or(())?;
+        let op = SpendOutputs {
+            descriptors: descriptors
+                .iter()
+                .map(|descriptor| descriptor.encode())
+                .collect(),
+            change_script: change_destination_script.to_bytes(),
+            change_keychain: keychain,
+            change_index: index,
+            feerate_sat_per_kw: feerate_sat_per_1000_weight,
+            locktime: locktime.map_or(0, |locktime| locktime.to_consensus_u32()),
+        };
+        match remote.ask_node(Op::SpendOutputs(op)) {
+            Some(Answer::Transaction(bytes)) => consensus::deserialize(&bytes).map_err(|_| ()),
+            _ => Err(()),
+        }
+    }
+}

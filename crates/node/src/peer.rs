@@ -1,0 +1,319 @@
+//! Peers' sockets: bytes in and out of LDK's peer manager, over anything that carries bytes.
+//!
+//! Tasks move bytes; the actor alone calls LDK. Outgoing bytes are collected in an [`Outbox`] and
+//! handed to the writer only when the turn that made them is committed. Before LDK sees a handshake
+//! act, the one ECDH that it needs is fetched from the phone: the peer's ephemeral key stands in
+//! clear at bytes 1 to 33 of the 50-byte act (BOLT 8, Act One when they dial, Act Two when we do).
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bitcoin::secp256k1::PublicKey;
+use lightning::ln::peer_handler::SocketDescriptor;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::AbortHandle;
+
+use crate::PeerStream;
+use crate::actor::Input;
+use crate::journal::lock;
+
+/// A peer that does not read makes LDK hold back at this many bytes.
+const OUTBOX_LIMIT: usize = 256 * 1024;
+/// Read at once.
+const READ_SIZE: usize = 16 * 1024;
+/// Reads that may wait in the actor's inbox for one connection.
+const READS_AHEAD: usize = 4;
+/// Length of BOLT 8's Act One and Act Two.
+const ACT_LENGTH: usize = 50;
+
+/// Identifies a connection to LDK.
+#[derive(Clone)]
+pub(crate) struct Socket {
+    pub id: u64,
+    outbox: Arc<Outbox>,
+}
+
+#[derive(Default)]
+struct Outbox {
+    state: Mutex<OutboxState>,
+    /// With the writer, not yet written.
+    writing: AtomicUsize,
+}
+
+#[derive(Default)]
+struct OutboxState {
+    bytes: Vec<u8>,
+    full: bool,
+    pause_read: bool,
+    closed: bool,
+}
+
+impl PartialEq for Socket {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Socket {}
+
+impl Hash for Socket {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
+
+impl SocketDescriptor for Socket {
+    fn send_data(&mut self, data: &[u8], continue_read: bool) -> usize {
+        let mut state = lock(&self.outbox.state);
+        state.pause_read = !continue_read;
+        if state.closed {
+            return 0;
+        }
+        let queued = state.bytes.len() + self.outbox.writing.load(Ordering::Acquire);
+        let taken = data.len().min(OUTBOX_LIMIT.saturating_sub(queued));
+        state.bytes.extend_from_slice(&data[..taken]);
+        state.full = taken < data.len();
+        taken
+    }
+
+    fn disconnect_socket(&mut self) {
+        lock(&self.outbox.state).closed = true;
+    }
+}
+
+/// Where a connection is in its handshake.
+pub(crate) enum Handshake {
+    /// The act with their ephemeral key is being collected.
+    Reading(Vec<u8>),
+    /// The phone is asked for the ECDH with this key; the act and what follows it wait.
+    Waiting(PublicKey, Vec<u8>),
+    /// LDK gets all bytes.
+    Over,
+}
+
+/// What is to be done with bytes that came in.
+pub(crate) enum Incoming {
+    /// Nothing yet.
+    Wait,
+    /// Fetch the ECDH with this key, then call [`Connection::handshake_ready`].
+    Fetch(PublicKey),
+    /// Give these to LDK.
+    Read(Vec<u8>),
+}
+
+/// One connection.
+pub(crate) struct Connection {
+    pub socket: Socket,
+    pub handshake: Handshake,
+    writer: mpsc::UnboundedSender<Vec<u8>>,
+    reader: AbortHandle,
+    credit: Arc<Semaphore>,
+    owed: usize,
+}
+
+impl Connection {
+    /// Sorts incoming bytes; see [`Incoming`].
+    pub fn incoming(&mut self, bytes: Vec<u8>) -> Incoming {
+        match &mut self.handshake {
+            Handshake::Over => Incoming::Read(bytes),
+            Handshake::Waiting(_, waiting) => {
+                waiting.extend_from_slice(&bytes);
+                Incoming::Wait
+            }
+            Handshake::Reading(act) => {
+                act.extend_from_slice(&bytes);
+                if act.len() < ACT_LENGTH {
+                    return Incoming::Wait;
+                }
+                let act = std::mem::take(act);
+                match PublicKey::from_slice(&act[1..34]) {
+                    Ok(ephemeral) => {
+                        self.handshake = Handshake::Waiting(ephemeral, act);
+                        Incoming::Fetch(ephemeral)
+                    }
+                    // LDK refuses it and says so.
+                    Err(_) => {
+                        self.handshake = Handshake::Over;
+                        Incoming::Read(act)
+                    }
+                }
+            }
+        }
+    }
+
+    /// The ECDH is there: what waited for it.
+    pub fn handshake_ready(&mut self) -> Vec<u8> {
+        match std::mem::replace(&mut self.handshake, Handshake::Over) {
+            Handshake::Waiting(_, bytes) => bytes,
+            other => {
+                self.handshake = other;
+                Vec::new()
+            }
+        }
+    }
+
+    /// LDK has taken one read; another may come unless it asked for a pause.
+    pub fn read_done(&mut self) {
+        self.owed += 1;
+    }
+
+    /// Lets go what LDK has written. True when it may write on after a full outbox.
+    fn flush(&mut self) -> bool {
+        let mut state = lock(&self.socket.outbox.state);
+        if !state.bytes.is_empty() {
+            let bytes = std::mem::take(&mut state.bytes);
+            self.socket
+                .outbox
+                .writing
+                .fetch_add(bytes.len(), Ordering::AcqRel);
+            let _ = self.writer.send(bytes);
+        }
+        if !state.pause_read {
+            self.credit.add_permits(std::mem::take(&mut self.owed));
+        }
+        let room = self.socket.outbox.writing.load(Ordering::Acquire) < OUTBOX_LIMIT / 2;
+        room && std::mem::take(&mut state.full)
+    }
+
+    fn is_closed(&self) -> bool {
+        lock(&self.socket.outbox.state).closed
+    }
+}
+
+impl Drop for Connection {
+    /// The writer ends by itself when it has written what it holds.
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+/// All connections of a node.
+pub(crate) struct Peers {
+    connections: HashMap<u64, Connection>,
+    next_id: u64,
+    inbox: mpsc::UnboundedSender<Input>,
+    /// Handshakes need the phone.
+    remote_keys: bool,
+}
+
+impl Peers {
+    pub fn new(inbox: mpsc::UnboundedSender<Input>, remote_keys: bool) -> Peers {
+        Peers {
+            connections: HashMap::new(),
+            next_id: 0,
+            inbox,
+            remote_keys,
+        }
+    }
+
+    /// Takes a stream; LDK has to be told of the socket.
+    pub fn add(&mut self, stream: Box<dyn PeerStream>) -> Socket {
+        let id = self.next_id;
+        self.next_id += 1;
+        let outbox = Arc::new(Outbox::default());
+        let socket = Socket { id, outbox };
+        let (read, write) = tokio::io::split(stream);
+        let credit = Arc::new(Semaphore::new(READS_AHEAD));
+        let (writer, to_write) = mpsc::unbounded_channel();
+        let reading = read_loop(id, read, Arc::clone(&credit), self.inbox.clone());
+        let reader = tokio::spawn(reading).abort_handle();
+        let writing = Arc::clone(&socket.outbox);
+        tokio::spawn(write_loop(id, write, to_write, writing, self.inbox.clone()));
+        let handshake = if self.remote_keys {
+            Handshake::Reading(Vec::new())
+        } else {
+            Handshake::Over
+        };
+        let connection = Connection {
+            socket: socket.clone(),
+            handshake,
+            writer,
+            reader,
+            credit,
+            owed: 0,
+        };
+        self.connections.insert(id, connection);
+        socket
+    }
+
+    pub fn get(&mut self, id: u64) -> Option<&mut Connection> {
+        self.connections.get_mut(&id)
+    }
+
+    pub fn remove(&mut self, id: u64) -> Option<Connection> {
+        self.connections.remove(&id)
+    }
+
+    /// Connections whose handshake waits for an ECDH, with the key it is with.
+    pub fn waiting(&self) -> Vec<(u64, PublicKey)> {
+        let waiting =
+            self.connections
+                .iter()
+                .filter_map(|(id, connection)| match &connection.handshake {
+                    Handshake::Waiting(ephemeral, _) => Some((*id, *ephemeral)),
+                    _ => None,
+                });
+        waiting.collect()
+    }
+
+    /// Lets go what LDK wrote in this turn and forgets what it closed. Returns the sockets that may
+    /// be written to again.
+    pub fn flush(&mut self) -> Vec<Socket> {
+        let mut writable = Vec::new();
+        for connection in self.connections.values_mut() {
+            if connection.flush() {
+                writable.push(connection.socket.clone());
+            }
+        }
+        self.connections
+            .retain(|_, connection| !connection.is_closed());
+        writable
+    }
+}
+
+async fn read_loop(
+    id: u64,
+    mut stream: ReadHalf<Box<dyn PeerStream>>,
+    credit: Arc<Semaphore>,
+    inbox: mpsc::UnboundedSender<Input>,
+) {
+    let mut buffer = vec![0; READ_SIZE];
+    while let Ok(permit) = credit.acquire().await {
+        permit.forget();
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(length) => {
+                if inbox
+                    .send(Input::PeerBytes(id, buffer[..length].to_vec()))
+                    .is_err()
+                {
+                    return;
+                }
+            }
+        }
+    }
+    let _ = inbox.send(Input::PeerClosed(id));
+}
+
+async fn write_loop(
+    id: u64,
+    mut stream: WriteHalf<Box<dyn PeerStream>>,
+    mut to_write: mpsc::UnboundedReceiver<Vec<u8>>,
+    outbox: Arc<Outbox>,
+    inbox: mpsc::UnboundedSender<Input>,
+) {
+    while let Some(bytes) = to_write.recv().await {
+        if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
+            let _ = inbox.send(Input::PeerClosed(id));
+            return;
+        }
+        let before = outbox.writing.fetch_sub(bytes.len(), Ordering::AcqRel);
+        if before >= OUTBOX_LIMIT / 2 {
+            let _ = inbox.send(Input::PeerWritable);
+        }
+    }
+    let _ = stream.shutdown().await;
+}
