@@ -1,0 +1,173 @@
+//! Real sockets on loopback: gRPC with and without TLS.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::{Host, phone, serve};
+use longhand_link::carrier::grpc::{GrpcListener, ServerTls};
+use longhand_link::{
+    CloseCode, Credentials, DialOptions, LinkError, Peer, StaticKey, accept, connect,
+};
+
+/// A certificate for `localhost` and its key.
+fn certificate() -> (ServerTls, Vec<u8>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let pem = made.cert.pem().into_bytes();
+    let key_pem = made.signing_key.serialize_pem().into_bytes().into();
+    (
+        ServerTls {
+            certificate_pem: pem.clone(),
+            key_pem,
+        },
+        pem,
+    )
+}
+
+/// Pairs, asks both ways, detaches, attaches again.
+async fn meet(tls: Option<ServerTls>, scheme: &str, options: DialOptions) {
+    let (host, commands) = Host::new();
+    serve(commands);
+    let mut listener = GrpcListener::bind("127.0.0.1:0", tls).await.unwrap();
+    let address = format!("{scheme}://localhost:{}", listener.local_addr().port());
+    let code = host.code(&address);
+    let (peer, signing) = phone();
+    serve(signing);
+    let key = StaticKey::generate().unwrap();
+    let addresses = code.addresses.clone();
+    let pair = Credentials::Pair {
+        phone: key.clone(),
+        code: Box::new(code),
+    };
+    let attach = Credentials::Attach {
+        phone: key,
+        host: host.public(),
+    };
+
+    for credentials in [pair, attach] {
+        let (accepted, connected) = tokio::join!(
+            async { accept(listener.accept().await.unwrap(), &host).await },
+            connect(&addresses, &credentials, &options, &peer),
+        );
+        let (node, link) = (accepted.unwrap().link, connected.unwrap());
+        let (answer, signed) = tokio::join!(
+            link.request("command", vec![1; 300_000]),
+            node.request("signer", b"batch".to_vec()),
+        );
+        assert_eq!(answer.unwrap().len(), 300_000);
+        assert_eq!(signed.unwrap(), b"hctab");
+        let (left, ()) = tokio::join!(link.detach(), async {
+            node.detach_requested().await;
+            node.confirm_detach();
+        });
+        left.unwrap();
+        link.ended().await;
+        assert_eq!(node.closed().await.code, CloseCode::Detached);
+    }
+}
+
+#[tokio::test]
+async fn a_phone_pairs_and_attaches_over_plain_grpc() {
+    meet(None, "grpc", DialOptions::default()).await;
+}
+
+#[tokio::test]
+async fn a_phone_pairs_and_attaches_over_grpc_with_tls() {
+    let (tls, ca) = certificate();
+    meet(
+        Some(tls),
+        "grpcs",
+        DialOptions {
+            ca_pem: Some(ca),
+            delay: None,
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_is_refused() {
+    let (tls, _) = certificate();
+    let listener = GrpcListener::bind("127.0.0.1:0", Some(tls)).await.unwrap();
+    let address = format!("grpcs://localhost:{}", listener.local_addr().port());
+    let failed = dial(&address).await;
+    assert!(matches!(failed, LinkError::Unreachable { .. }), "{failed}");
+}
+
+#[tokio::test]
+async fn the_first_address_that_answers_is_taken() {
+    let (host, _commands) = Host::new();
+    let mut listener = GrpcListener::bind("127.0.0.1:0", None).await.unwrap();
+    let code = host.code(&format!("grpc://{}", listener.local_addr()));
+    let addresses = [&["grpc://127.0.0.1:1".to_owned()], &code.addresses[..]].concat();
+    let credentials = Credentials::Pair {
+        phone: StaticKey::generate().unwrap(),
+        code: Box::new(code),
+    };
+    let (peer, _signing) = phone();
+    let options = DialOptions::default();
+    let (accepted, connected) = tokio::join!(
+        async { accept(listener.accept().await.unwrap(), &host).await },
+        connect(&addresses, &credentials, &options, &peer),
+    );
+    accepted.unwrap();
+    connected.unwrap();
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_there_an_unknown_carrier_and_a_taken_port_are_named() {
+    let gone = dial("grpc://127.0.0.1:1").await;
+    assert!(
+        matches!(&gone, LinkError::Unreachable { address, .. } if address == "grpc://127.0.0.1:1"),
+        "{gone}"
+    );
+    for address in ["ws://127.0.0.1:1", "127.0.0.1:1", "grpc://", "grpc://a b"] {
+        assert!(
+            matches!(dial(address).await, LinkError::UnknownCarrier(_)),
+            "{address}"
+        );
+    }
+    let listener = GrpcListener::bind("127.0.0.1:0", None).await.unwrap();
+    let taken = GrpcListener::bind(&listener.local_addr().to_string(), None).await;
+    assert!(matches!(taken, Err(LinkError::Listen { .. })));
+    let bad = ServerTls {
+        certificate_pem: b"no".to_vec(),
+        key_pem: b"no".to_vec().into(),
+    };
+    let bad = GrpcListener::bind("127.0.0.1:0", Some(bad)).await;
+    assert!(matches!(bad, Err(LinkError::Tls(_))));
+}
+
+async fn dial(address: &str) -> LinkError {
+    let (peer, _requests): (Peer, _) = phone();
+    let credentials = Credentials::Attach {
+        phone: StaticKey::generate().unwrap(),
+        host: longhand_link::PublicKey([9; 32]),
+    };
+    let (addresses, options) = ([address.to_owned()], DialOptions::default());
+    connect(&addresses, &credentials, &options, &peer)
+        .await
+        .unwrap_err()
+}
+
+#[tokio::test]
+async fn a_close_arrives_before_the_connection_ends() {
+    let (host, _commands) = Host::new();
+    let mut listener = GrpcListener::bind("127.0.0.1:0", None).await.unwrap();
+    let code = host.code(&format!("grpc://{}", listener.local_addr()));
+    let addresses = code.addresses.clone();
+    let credentials = Credentials::Pair {
+        phone: StaticKey::generate().unwrap(),
+        code: Box::new(code),
+    };
+    let (peer, _signing) = phone();
+    let options = DialOptions::default();
+    let (accepted, connected) = tokio::join!(
+        async { accept(listener.accept().await.unwrap(), &host).await },
+        connect(&addresses, &credentials, &options, &peer),
+    );
+    let (node, link) = (accepted.unwrap().link, connected.unwrap());
+    link.close(CloseCode::Shutdown, "the phone is switched off");
+    let told = node.closed().await;
+    assert_eq!((told.code, told.by_peer), (CloseCode::Shutdown, true));
+    tokio::join!(link.ended(), node.ended());
+}

@@ -1,0 +1,181 @@
+//! First meetings: who gets in with a code, who does not, and what a broken one leaves behind.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::{Host, OWNER, link, phone};
+use longhand_link::{
+    Carrier, CloseCode, Credentials, LinkError, Pairing, PublicKey, StaticKey, accept,
+};
+
+fn pair(host: &Host) -> Credentials {
+    let code = Box::new(host.code("grpc://unused:1"));
+    Credentials::Pair {
+        phone: StaticKey::generate().unwrap(),
+        code,
+    }
+}
+
+fn key(credentials: &Credentials) -> &StaticKey {
+    let (Credentials::Pair { phone, .. } | Credentials::Attach { phone, .. }) = credentials;
+    phone
+}
+
+fn closed(result: Result<impl Sized, LinkError>) -> (CloseCode, bool) {
+    match result {
+        Err(LinkError::Closed(reason)) => (reason.code, reason.by_peer),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("it was let in"),
+    }
+}
+
+#[tokio::test]
+async fn a_phone_with_a_code_is_paired_and_attaches_without_one_afterwards() {
+    let (host, _incoming) = Host::new();
+    let (peer, _requests) = phone();
+    let credentials = pair(&host);
+    let (accepted, connected) = link(&host, &credentials, &peer).await;
+    let accepted = accepted.unwrap();
+    connected.unwrap();
+    assert_eq!((accepted.owner, accepted.newly_paired), (OWNER, true));
+    assert_eq!(accepted.phone, key(&credentials).public());
+
+    let again = Credentials::Attach {
+        phone: key(&credentials).clone(),
+        host: host.public(),
+    };
+    let (accepted, connected) = link(&host, &again, &peer).await;
+    connected.unwrap();
+    assert!(!accepted.unwrap().newly_paired);
+}
+
+#[tokio::test]
+async fn a_used_code_is_for_the_phone_that_used_it_alone() {
+    let (host, _incoming) = Host::new();
+    let (peer, _requests) = phone();
+    let credentials = pair(&host);
+    link(&host, &credentials, &peer).await.1.unwrap();
+
+    // The first phone may not have heard that it was paired.
+    let (accepted, connected) = link(&host, &credentials, &peer).await;
+    connected.unwrap();
+    assert_eq!(accepted.unwrap().owner, OWNER);
+
+    let Credentials::Pair { code, .. } = credentials else {
+        unreachable!()
+    };
+    let thief = Credentials::Pair {
+        phone: StaticKey::generate().unwrap(),
+        code,
+    };
+    let (other, _requests) = phone();
+    let (accepted, connected) = link(&host, &thief, &other).await;
+    assert_eq!(closed(accepted), (CloseCode::PairingUsed, false));
+    assert_eq!(closed(connected), (CloseCode::PairingUsed, true));
+    assert_eq!(
+        host.phones
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|k| **k == key(&thief).public())
+            .count(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn unknown_and_expired_codes_are_refused_by_name() {
+    let (host, _incoming) = Host::new();
+    let (peer, _requests) = phone();
+    for (state, code) in [
+        (Pairing::Unknown, CloseCode::PairingUnknown),
+        (Pairing::Expired, CloseCode::PairingExpired),
+    ] {
+        let credentials = pair(&host);
+        for pairing in host.codes.lock().unwrap().values_mut() {
+            *pairing = state.clone();
+        }
+        let (accepted, connected) = link(&host, &credentials, &peer).await;
+        assert_eq!(closed(accepted), (code.clone(), false));
+        assert_eq!(closed(connected), (code, true));
+        assert!(host.phones.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_code_is_not_used_up_by_a_handshake_that_breaks() {
+    let (host, _incoming) = Host::new();
+    let (peer, _requests) = phone();
+    let credentials = pair(&host);
+
+    // Somebody who only saw the code's name begins with it, and cannot go on.
+    let (mut eavesdropper, host_end) = Carrier::pair();
+    let Credentials::Pair { code, .. } = &credentials else {
+        unreachable!()
+    };
+    let first = [&[1, 1], code.secret.id().0.as_slice(), &[7; 48]].concat();
+    eavesdropper.sink.send(first).await.unwrap();
+    assert!(accept(host_end, &host).await.is_err());
+
+    link(&host, &credentials, &peer).await.1.unwrap();
+}
+
+#[tokio::test]
+async fn a_host_that_cannot_record_the_phone_says_so_and_the_code_stays_good() {
+    let (host, _incoming) = Host::new();
+    let (peer, _requests) = phone();
+    let credentials = pair(&host);
+    *host.broken.lock().unwrap() = true;
+    let (accepted, connected) = link(&host, &credentials, &peer).await;
+    assert!(matches!(accepted, Err(LinkError::Identity(_))));
+    assert_eq!(closed(connected), (CloseCode::Unavailable, true));
+    *host.broken.lock().unwrap() = false;
+    link(&host, &credentials, &peer).await.1.unwrap();
+}
+
+#[tokio::test]
+async fn a_host_that_dies_before_its_hello_pairs_the_phone_on_the_next_attempt() {
+    let (host, _incoming) = Host::new();
+    let (peer, _requests) = phone();
+    let credentials = pair(&host);
+    // The host has pinned the phone, and its answer is lost.
+    let Credentials::Pair { code, phone } = &credentials else {
+        unreachable!()
+    };
+    let used = Pairing::UsedBy(code.secret.clone(), phone.public());
+    host.codes.lock().unwrap().insert(code.secret.id(), used);
+    let (accepted, connected) = link(&host, &credentials, &peer).await;
+    connected.unwrap();
+    assert!(accepted.unwrap().newly_paired);
+}
+
+#[tokio::test]
+async fn an_unknown_phone_and_a_wrong_host_are_refused() {
+    let (host, _incoming) = Host::new();
+    let (peer, _requests) = phone();
+    let stranger = Credentials::Attach {
+        phone: StaticKey::generate().unwrap(),
+        host: host.public(),
+    };
+    let (accepted, connected) = link(&host, &stranger, &peer).await;
+    assert_eq!(closed(accepted), (CloseCode::UnknownOwner, false));
+    assert_eq!(closed(connected), (CloseCode::UnknownOwner, true));
+
+    let astray = Credentials::Attach {
+        phone: StaticKey::generate().unwrap(),
+        host: PublicKey([9; 32]),
+    };
+    let (accepted, connected) = link(&host, &astray, &peer).await;
+    assert!(matches!(accepted, Err(LinkError::Handshake)));
+    assert!(matches!(connected, Err(LinkError::Handshake)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_connection_is_not_waited_for() {
+    let (host, _incoming) = Host::new();
+    let (_silent, host_end) = Carrier::pair();
+    assert!(matches!(
+        accept(host_end, &host).await,
+        Err(LinkError::HandshakeTimeout)
+    ));
+}
