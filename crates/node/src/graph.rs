@@ -133,11 +133,6 @@ impl Graph {
         (graph.channels().len(), graph.nodes().len())
     }
 
-    /// LDK's graph.
-    pub(crate) fn net_graph(&self) -> Arc<NetGraph> {
-        self.graph.clone()
-    }
-
     /// The scores, to be updated from payments' events.
     pub(crate) fn scorer(&self) -> Arc<RwLock<Scorer>> {
         self.scorer.clone()
@@ -500,12 +495,7 @@ mod tests {
     async fn a_channel_with_an_unspent_output_is_taken_in_and_routed_through() {
         let graph = graph_with_a_channel().await;
         assert_eq!(graph.size(), (1, 2));
-        let capacity = graph
-            .net_graph()
-            .read_only()
-            .channel(SCID)
-            .unwrap()
-            .capacity_sats;
+        let capacity = graph.graph.read_only().channel(SCID).unwrap().capacity_sats;
         assert_eq!(capacity, Some(500_000));
         assert_eq!(route(&graph).unwrap().get_total_amount(), 10_000);
     }

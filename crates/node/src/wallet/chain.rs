@@ -7,7 +7,7 @@ use bdk_wallet::Update;
 use bdk_wallet::chain::indexer::Indexer;
 use bdk_wallet::chain::{BlockId, ConfirmationBlockTime, TxUpdate};
 use bitcoin::block::Header;
-use bitcoin::{Block, OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{Block, OutPoint, Transaction, Txid};
 use longhand_chain::{BlockRef, WatchList};
 
 use super::store::{Changes, load_bdk};
@@ -21,17 +21,6 @@ impl Wallet {
     /// The last block that was connected.
     pub fn best_block(&self) -> BlockRef {
         self.tip
-    }
-
-    /// Every script that may be paid: those handed out and those derived ahead, of both keychains.
-    pub fn scripts_to_watch(&self) -> Vec<ScriptBuf> {
-        self.bdk
-            .spk_index()
-            .inner()
-            .all_spks()
-            .values()
-            .cloned()
-            .collect()
     }
 
     /// Own outputs whose spending would be news: the unspent ones, and those whose spending is not final.
@@ -252,15 +241,12 @@ impl Wallet {
 
 /// Transactions that are not in a block.
 impl Wallet {
-    /// Takes in a transaction that the node has broadcast; ignored when it does not concern the wallet, or counts
-    /// already. Its inputs are no longer reserved: they are spent. It counts before every transaction that it conflicts
-    /// with and that is not confirmed.
-    pub fn insert_unconfirmed(&mut self, tx: Transaction, seen_unix_s: u64) {
-        self.insert_package(vec![tx], seen_unix_s);
-    }
-
-    /// The same for a package of parents and their child. All of it is kept when one of it concerns the wallet, so
-    /// that a conflict with a parent is seen to undo the child.
+    /// Takes in what the node has broadcast: a transaction, or a package of parents and their child. Ignored when none
+    /// of it concerns the wallet, or all of it counts already. The inputs are no longer reserved: they are spent. It
+    /// counts before every transaction that it conflicts with and that is not confirmed.
+    ///
+    /// The whole package is kept when one of it concerns the wallet, so that a conflict with a parent is seen to undo
+    /// the child.
     pub fn insert_package(&mut self, package: Vec<Transaction>, seen_unix_s: u64) {
         let counts = |tx: &Transaction| self.bdk.get_tx(tx.compute_txid()).is_some();
         let news = !package.iter().all(counts);
@@ -301,6 +287,10 @@ impl Wallet {
     /// Forgets a transaction that will not be confirmed (replaced, abandoned) and those that build on it: what it
     /// spent can be spent again. Nothing happens when it is unknown or confirmed; it counts again when it is seen in
     /// a block or inserted again.
+    #[allow(
+        dead_code,
+        reason = "no source tells yet that it has dropped a transaction"
+    )]
     pub fn forget_unconfirmed(&mut self, txid: Txid) {
         let graph = self.bdk.tx_graph();
         let descendants = graph.walk_descendants(txid, |_, txid| Some(txid));
@@ -313,6 +303,7 @@ impl Wallet {
         self.bdk.apply_evicted_txs(evicted);
     }
 
+    #[allow(dead_code, reason = "see above")]
     fn is_pending(&self, txid: Txid) -> bool {
         self.bdk
             .get_tx(txid)

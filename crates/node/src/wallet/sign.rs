@@ -129,7 +129,8 @@ impl Wallet {
         Ok(())
     }
 
-    /// Whether [`Wallet::sign_locally`] can sign.
+    /// Whether [`Wallet::sign_locally`] can sign: never so for a phone's registration.
+    #[allow(dead_code, reason = "for whoever takes registrations")]
     pub fn holds_keys(&self) -> bool {
         !self.keys.0.is_empty()
     }

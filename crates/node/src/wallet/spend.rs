@@ -34,7 +34,7 @@ impl Wallet {
     /// Builds the funding transaction of a channel: `amount_sat` to `script`. Of what can be spent, at least `keep_sat`
     /// stays in the wallet (as change, too), to pay for closes later.
     ///
-    /// Its inputs are reserved until [`Wallet::release`], or until it is given to [`Wallet::insert_unconfirmed`] or
+    /// Its inputs are reserved until [`Wallet::release`], or until it is given to [`Wallet::insert_package`] or
     /// mined. It does not signal replacement, since a channel is bound to its id.
     ///
     /// # Errors
@@ -76,19 +76,6 @@ impl Wallet {
             {
                 self.bdk.unmark_used(keychain, index);
             }
-        }
-    }
-
-    /// Gives back every reserved output but those `keep` says yes to: after a restart, when only the owner of a
-    /// reservation knows whether it still stands.
-    pub fn retain_reserved(&mut self, keep: impl Fn(&OutPoint) -> bool) {
-        let gone: Vec<OutPoint> = self
-            .bdk
-            .list_locked_outpoints()
-            .filter(|outpoint| !keep(outpoint))
-            .collect();
-        for outpoint in gone {
-            self.bdk.unlock_outpoint(outpoint);
         }
     }
 

@@ -10,7 +10,7 @@ fn a_payment_counts_when_it_is_confirmed_and_no_longer_when_it_is_spent() {
     assert_eq!(world.wallet.best_block(), world.at(1));
 
     let tx = world.send(SendAmount::Exact(30_000));
-    world.wallet.insert_unconfirmed(tx.clone(), 1_700_000_000);
+    world.broadcast(tx.clone(), 1_700_000_000);
     let change_sat = 70_000 - fee_sat(&tx, 100_000);
     assert_eq!(world.wallet.balance(), (0, change_sat));
 
@@ -138,7 +138,7 @@ fn what_is_to_be_watched_is_told_once() {
     let mut world = World::new("wpkh");
     let first = world.wallet.take_new_watches();
     assert_eq!(first.scripts.len(), 2 * LOOKAHEAD as usize);
-    assert_eq!(first.scripts, world.wallet.scripts_to_watch());
+    assert_eq!(first.scripts, world.scripts());
     assert!(first.outpoints.is_empty());
     let none = world.wallet.take_new_watches();
     assert!(none.scripts.is_empty() && none.outpoints.is_empty());
@@ -163,7 +163,7 @@ fn an_output_is_watched_until_its_spending_is_final() {
     let mut world = World::new("wpkh");
     let paid = OutPoint::new(world.receive(10_000).compute_txid(), 0);
     let tx = world.send(SendAmount::All);
-    world.wallet.insert_unconfirmed(tx.clone(), 1);
+    world.broadcast(tx.clone(), 1);
     assert_eq!(world.wallet.outpoints_to_watch(), [paid]);
     world.mine(&[&tx]);
     assert_eq!(world.wallet.outpoints_to_watch(), [paid]);
@@ -178,18 +178,18 @@ fn a_forgotten_transaction_frees_its_inputs_and_takes_its_children_along() {
     let mut world = World::new("wpkh");
     world.receive(100_000);
     let parent = world.send(SendAmount::Exact(10_000));
-    world.wallet.insert_unconfirmed(parent.clone(), 5);
+    world.broadcast(parent.clone(), 5);
     let child = world.send(SendAmount::Exact(10_000));
-    world.wallet.insert_unconfirmed(child, 6);
+    world.broadcast(child, 6);
     world.wallet.forget_unconfirmed(parent.compute_txid());
     assert_eq!(world.wallet.balance(), (100_000, 0));
     world.reload();
     assert_eq!(world.wallet.balance(), (100_000, 0));
 
-    world.wallet.insert_unconfirmed(parent.clone(), 5);
+    world.broadcast(parent.clone(), 5);
     assert_eq!(world.wallet.balance().0, 0, "seen again, it counts again");
     world.commit();
-    world.wallet.insert_unconfirmed(parent.clone(), 500);
+    world.broadcast(parent.clone(), 500);
     assert_eq!(
         world.wallet.take_staged(),
         None,
@@ -210,9 +210,7 @@ fn a_replacement_counts_whatever_the_clock_says() {
             value: Amount::from_sat(change_sat),
             script_pubkey: change.clone(),
         };
-        world
-            .wallet
-            .insert_unconfirmed(transaction(&[paid], vec![output]), seen);
+        world.broadcast(transaction(&[paid], vec![output]), seen);
         world.wallet.balance()
     };
     assert_eq!(spend(99_000, 10), (0, 99_000));

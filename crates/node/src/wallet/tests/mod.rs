@@ -145,6 +145,16 @@ impl World {
         signed
     }
 
+    fn broadcast(&mut self, tx: Transaction, seen_unix_s: u64) {
+        self.wallet.insert_package(vec![tx], seen_unix_s);
+    }
+
+    /// All that may be paid.
+    fn scripts(&self) -> Vec<ScriptBuf> {
+        let scripts = self.wallet.bdk.spk_index().inner().all_spks();
+        scripts.values().cloned().collect()
+    }
+
     fn send(&mut self, amount: SendAmount) -> Transaction {
         let psbt = self.wallet.send(foreign(), amount, FEERATE, 0).unwrap();
         self.wallet.finalize(&self.sign(&psbt), &psbt).unwrap()

@@ -224,12 +224,10 @@ fn own_change_can_be_spent_at_once_but_not_what_others_may_take_back() {
     let mut world = World::new("wpkh");
     world.receive(100_000);
     let script = world.wallet.new_address().0.script_pubkey();
-    world
-        .wallet
-        .insert_unconfirmed(payment(&script, 70_000, 9), 1);
+    world.broadcast(payment(&script, 70_000, 9), 1);
     assert_eq!(world.wallet.balance(), (100_000, 70_000));
     let tx = world.send(SendAmount::Exact(10_000));
-    world.wallet.insert_unconfirmed(tx, 2);
+    world.broadcast(tx, 2);
 
     let refused = world
         .wallet
