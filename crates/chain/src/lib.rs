@@ -190,3 +190,15 @@ pub enum ChainError {
     #[error("the chain source gave an answer that cannot be read: {0}")]
     Malformed(String),
 }
+
+impl ChainError {
+    /// Whether the source as a whole cannot be used now, rather than this one question be answered.
+    pub fn is_of_the_source(&self) -> bool {
+        matches!(
+            self,
+            ChainError::Unreachable { .. }
+                | ChainError::Unauthorized
+                | ChainError::WrongNetwork { .. }
+        )
+    }
+}

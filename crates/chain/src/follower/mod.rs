@@ -1,12 +1,28 @@
 //! The follower: one task that polls a source for all nodes of a host.
+//!
+//! Every subscriber has a cursor, the last block it was told of. Subscribers with the same cursor
+//! move together: `sync` takes the next block once for all of them, `index` says who watches what
+//! in it, and each gets its events. A new subscriber begins at its own last block, behind the others, and
+//! meets them on the way. `broadcast` sends transactions until they are known.
 
-use std::sync::Arc;
+mod broadcast;
+mod index;
+mod recent;
+mod sync;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bitcoin::Transaction;
+use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
 
-use crate::{BlockRef, Chain, ChainError, ChainSource, FeeRates, Subscription, WatchList};
+use self::index::{Index, SubscriberId};
+use crate::{
+    BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, Subscription, Watch, WatchList,
+};
 
 /// How a [`Follower`] is run.
 #[derive(Clone, Debug)]
@@ -16,6 +32,7 @@ pub struct FollowerConfig {
 }
 
 impl Default for FollowerConfig {
+    /// Once a second.
     fn default() -> FollowerConfig {
         FollowerConfig {
             poll_interval: Duration::from_secs(1),
@@ -24,40 +41,195 @@ impl Default for FollowerConfig {
 }
 
 /// Follows one source for all nodes of a host. Dropping it ends every subscription.
+///
+/// A source that is down is waited for, at start and later. One that is merely behind (its tip is an
+/// ancestor of what subscribers know) is waited for as well: blocks leave the chain only when others replace them.
 pub struct Follower {
+    shared: Arc<Shared>,
+    broadcasts: mpsc::UnboundedSender<Vec<Transaction>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What the follower, its tasks and its subscribers share.
+struct Shared {
     source: Arc<dyn ChainSource>,
+    subscribers: Mutex<Subscribers>,
+    status: Mutex<Status>,
+    /// Ends the wait for the next poll.
+    wake: Notify,
+    /// The tip; a change is a new block.
+    tips: watch::Sender<Option<BlockRef>>,
+}
+
+#[derive(Default)]
+struct Subscribers {
+    next_id: SubscriberId,
+    index: Index,
+    by_id: HashMap<SubscriberId, Subscriber>,
+}
+
+struct Subscriber {
+    events: mpsc::UnboundedSender<ChainEvent>,
+    /// The last block it was told of.
+    cursor: BlockRef,
+    /// Where it was last told that it is at the tip.
+    synced_at: Option<BlockRef>,
+}
+
+struct Status {
+    fee_rates: FeeRates,
+    reachable: bool,
 }
 
 impl Follower {
     /// Starts to follow `source`; waits for it when it is down. Must be called within a tokio runtime.
-    pub fn start(source: Arc<dyn ChainSource>, _config: FollowerConfig) -> Follower {
-        Follower { source }
+    pub fn start(source: Arc<dyn ChainSource>, config: FollowerConfig) -> Follower {
+        let shared = Arc::new(Shared {
+            source,
+            subscribers: Mutex::default(),
+            status: Mutex::new(Status {
+                fee_rates: FeeRates::FLOOR,
+                reachable: false,
+            }),
+            wake: Notify::new(),
+            tips: watch::Sender::new(None),
+        });
+        let (broadcasts, queue) = mpsc::unbounded_channel();
+        let tasks = vec![
+            tokio::spawn(sync::run(shared.clone(), config.poll_interval)),
+            tokio::spawn(broadcast::run(
+                shared.source.clone(),
+                shared.tips.subscribe(),
+                queue,
+            )),
+        ];
+        Follower {
+            shared,
+            broadcasts,
+            tasks,
+        }
     }
+
     /// Polls the source now.
-    pub fn poke(&self) {}
+    pub fn poke(&self) {
+        self.shared.wake.notify_one();
+    }
+
     /// Whether the source answered when it was last asked.
     pub fn reachable(&self) -> bool {
-        false
+        self.shared.status().reachable
+    }
+
+    /// The tip as last seen, and every one after it.
+    pub fn tips(&self) -> watch::Receiver<Option<BlockRef>> {
+        self.shared.tips.subscribe()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        // Subscribers see the end of their events, also when a handle on what they watch outlives them.
+        self.shared.subscribers().by_id.clear();
     }
 }
 
 #[async_trait]
 impl Chain for Follower {
+    /// Never waits and never fails: a source that is down is waited for by the follower.
     async fn subscribe(
         &self,
-        _from: BlockRef,
-        _initial: WatchList,
+        from: BlockRef,
+        initial: WatchList,
     ) -> Result<Subscription, ChainError> {
-        Err(ChainError::NotFound("not yet".into()))
+        let (sender, events) = mpsc::unbounded_channel();
+        let id = {
+            let mut subscribers = self.shared.subscribers();
+            let id = subscribers.next_id;
+            subscribers.next_id += 1;
+            subscribers.index.add(id, initial);
+            let subscriber = Subscriber {
+                events: sender,
+                cursor: from,
+                synced_at: None,
+            };
+            subscribers.by_id.insert(id, subscriber);
+            id
+        };
+        self.poke();
+        let watch = Arc::new(Watcher {
+            shared: Arc::downgrade(&self.shared),
+            id,
+        });
+        Ok(Subscription { events, watch })
     }
+
     fn tip(&self) -> Option<BlockRef> {
-        None
+        *self.shared.tips.borrow()
     }
+
     fn fee_rates(&self) -> FeeRates {
-        FeeRates::FLOOR
+        self.shared.status().fee_rates
     }
-    fn broadcast(&self, _package: Vec<Transaction>) {}
+
+    fn broadcast(&self, package: Vec<Transaction>) {
+        if self.broadcasts.send(package).is_err() {
+            tracing::error!("a transaction could not be queued: the broadcast task has ended");
+        }
+    }
+
     fn source(&self) -> Arc<dyn ChainSource> {
-        self.source.clone()
+        self.shared.source.clone()
+    }
+}
+
+impl Shared {
+    fn subscribers(&self) -> MutexGuard<'_, Subscribers> {
+        self.subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One subscriber's hold on the index.
+struct Watcher {
+    shared: Weak<Shared>,
+    id: SubscriberId,
+}
+
+impl Watcher {
+    fn with_index(&self, add: impl FnOnce(&mut Index, SubscriberId)) {
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
+        let mut subscribers = shared.subscribers();
+        // What is added after the end would stay in the index for ever.
+        if subscribers.by_id.contains_key(&self.id) {
+            add(&mut subscribers.index, self.id);
+        }
+    }
+}
+
+impl Watch for Watcher {
+    fn outpoint(&self, outpoint: OutPoint) {
+        self.with_index(|index, id| index.outpoint(id, outpoint));
+    }
+
+    fn script(&self, script: ScriptBuf) {
+        self.with_index(|index, id| index.script(id, script));
+    }
+
+    fn txid(&self, txid: Txid) {
+        self.with_index(|index, id| index.txid(id, txid));
+    }
+}
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Watcher({})", self.id)
     }
 }
