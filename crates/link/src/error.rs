@@ -183,7 +183,7 @@ pub enum LinkError {
         theirs: u8,
     },
     /// The host ended the session while it began: an unknown, expired or used code, an unknown phone.
-    #[error("the host refused: {0}")]
+    #[error("the link was refused: {0}")]
     Closed(CloseReason),
     /// What was received breaks the protocol.
     #[error("the other side broke the protocol: {0}")]

@@ -1,5 +1,6 @@
 //! What the other side asks, and where the answers go.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -25,7 +26,6 @@ impl IncomingRequests {
 }
 
 /// A request of the other side.
-#[derive(Debug)]
 pub struct Incoming {
     /// What the payload is: `signer` or `command`.
     pub kind: String,
@@ -100,12 +100,19 @@ impl Drop for Responder {
     }
 }
 
-impl std::fmt::Debug for Responder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Responder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "Responder({:?})",
             self.ticket.as_ref().map(|(_, _, id)| id)
         )
+    }
+}
+
+impl fmt::Debug for Incoming {
+    /// Payloads may hold secrets: only their size is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Incoming({}, {} bytes)", self.kind, self.payload.len())
     }
 }

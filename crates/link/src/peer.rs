@@ -202,11 +202,11 @@ impl Drop for Withdrawal<'_> {
         let mut state = self.shared.lock();
         state.waiting.remove(&id);
         let now_ms = self.shared.now_ms();
-        if state.requests.withdraw(id) {
-            if let Some(live) = &mut state.live {
-                live.session.cancel(id, now_ms);
-                self.shared.flush(&mut state);
-            }
+        if state.requests.withdraw(id)
+            && let Some(live) = &mut state.live
+        {
+            live.session.cancel(id, now_ms);
+            self.shared.flush(&mut state);
         }
     }
 }
@@ -343,8 +343,12 @@ impl Shared {
 
     fn handle(self: &Arc<Self>, state: &mut State, event: Event) {
         match event {
-            Event::Open { resumed, remote } => {
-                tracing::debug!(%remote, resumed, "link open");
+            Event::Open {
+                resumed,
+                remote,
+                agent,
+            } => {
+                tracing::debug!(%remote, resumed, agent, "link open");
             }
             Event::Request { remote, request } => self.take_in(state, remote, request),
             Event::Cancelled { remote, id } => {
@@ -395,6 +399,9 @@ impl Shared {
         };
         tracing::debug!(code = %reason.code, by_peer = reason.by_peer, "link closed: {}", reason.message);
         live.end.closed.send_replace(Some(reason.clone()));
+        if reason.code == CloseCode::Detached {
+            state.requests.forget_answers();
+        }
         if !reason.code.is_resumable() {
             self.go_down(state, reason);
         }

@@ -47,9 +47,8 @@ struct Cut<T> {
 #[async_trait::async_trait]
 impl RecordSink for Cut<Box<dyn RecordSink>> {
     async fn send(&mut self, record: Vec<u8>) -> Result<(), longhand_link::CarrierError> {
-        match *self.is_cut.borrow() {
-            true => return Err(longhand_link::CarrierError("cut".into())),
-            false => {}
+        if *self.is_cut.borrow() {
+            return Err(longhand_link::CarrierError("cut".into()));
         }
         self.inner.send(record).await
     }

@@ -287,14 +287,19 @@ impl AttachResponder {
     }
 }
 
-/// A `Close` as the other side sent it, cut to what fits a line.
+/// A `Close` as the other side sent it.
 pub(crate) fn close_reason(close: Close) -> CloseReason {
-    let printable = close.message.chars().filter(|c| !c.is_control());
+    let code = CloseCode::from_name(&printable(&close.code));
     CloseReason {
-        code: CloseCode::from_name(&close.code),
-        message: printable.take(200).collect(),
+        code,
+        message: printable(&close.message),
         by_peer: true,
     }
+}
+
+/// Text of the other side, cut to what fits a line and without what could steer a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 fn builder(pattern: &str) -> Result<Builder<'static>, snow::Error> {

@@ -18,7 +18,7 @@ use crate::key::Instance;
 const INSTANCES: usize = 4;
 /// Answers kept for one of them, in number and bytes; the newest is kept whatever its size.
 const ANSWERS: usize = 256;
-const ANSWER_BYTES: usize = 1 << 20;
+const ANSWER_BYTES: usize = 256 << 10;
 /// Room in a frame for what is not payload.
 const FRAME_HEAD: usize = 64;
 
@@ -147,6 +147,15 @@ impl Requests {
         self.asked.clear();
     }
 
+    /// Forgets the answers given: both sides have settled everything, and an idle conversation should cost
+    /// nothing. A request that comes again all the same is refused, not executed.
+    pub fn forget_answers(&mut self) {
+        for (_, served) in &mut self.remotes {
+            served.done = VecDeque::new();
+            served.bytes = 0;
+        }
+    }
+
     /// Keeps the answer to a request of `remote`. Returns it when it is to be sent: the other side is still
     /// that process and wants it.
     pub fn answer(&mut self, remote: Instance, id: u64, answer: Answer) -> Option<Answer> {
@@ -208,8 +217,8 @@ impl Requests {
         (restarted, orphans)
     }
 
-    /// The requests of this side to send on a new connection: all but those the other side says it is at.
-    pub(crate) fn to_send(&mut self, open: &BTreeSet<u64>) -> Vec<Request> {
+    /// What to send on a new connection: all requests of this side but those the other side is still at.
+    pub(crate) fn resend(&mut self, open: &BTreeSet<u64>) -> Vec<Request> {
         let waiting = self
             .asked
             .values_mut()

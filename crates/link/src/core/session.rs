@@ -13,7 +13,7 @@ use longhand_proto::link::{
 use prost::Message;
 
 use super::Side;
-use super::handshake::{Established, close_reason};
+use super::handshake::{Established, close_reason, printable};
 use super::record::Transport;
 use super::requests::{Answer, Arrival, Requests};
 use crate::VERSION;
@@ -32,6 +32,8 @@ pub enum Event {
         resumed: bool,
         /// The other side's process.
         remote: Instance,
+        /// Name and version of its software.
+        agent: String,
     },
     /// Execute this and give the answer to [`Session::answer`].
     Request {
@@ -221,10 +223,10 @@ impl Session {
 
     /// Sends a request that was added by [`Requests::ask`]; before the session is open it stays there.
     pub fn request(&mut self, requests: &mut Requests, id: u64, now_ms: u64) {
-        if self.is_open() {
-            if let Some(request) = requests.take_to_send(id) {
-                self.send(Body::Request(request), now_ms);
-            }
+        if self.is_open()
+            && let Some(request) = requests.take_to_send(id)
+        {
+            self.send(Body::Request(request), now_ms);
         }
     }
 
@@ -369,7 +371,12 @@ impl Session {
             self.hello(requests, now_ms);
         }
         self.phase = Phase::Open;
-        self.events.push_back(Event::Open { resumed, remote });
+        let agent = printable(&hello.agent);
+        self.events.push_back(Event::Open {
+            resumed,
+            remote,
+            agent,
+        });
         let gone = restarted.into_iter().map(|id| Event::Answered {
             id,
             answer: Err(LinkError::Restarted),
@@ -386,7 +393,7 @@ impl Session {
             }
         }
         let open: BTreeSet<u64> = hello.open_requests.into_iter().collect();
-        for request in requests.to_send(&open) {
+        for request in requests.resend(&open) {
             self.send(Body::Request(request), now_ms);
         }
         Ok(())
@@ -436,8 +443,8 @@ impl Session {
         let answer = match response.result {
             Some(response::Result::Payload(payload)) => Ok(payload),
             Some(response::Result::Error(e)) => Err(LinkError::Refused {
-                code: e.code,
-                message: e.message,
+                code: printable(&e.code),
+                message: printable(&e.message),
             }),
             None => Err(LinkError::Protocol("an answer is empty".into())),
         };

@@ -148,7 +148,9 @@ fn an_open_session_says_whether_it_goes_on() {
     world.connect();
     world.run();
     let opened = world.host.events.iter().filter_map(|event| match event {
-        Event::Open { resumed, remote } => Some((*resumed, *remote)),
+        Event::Open {
+            resumed, remote, ..
+        } => Some((*resumed, *remote)),
         _ => None,
     });
     let opened: Vec<_> = opened.collect();
@@ -227,4 +229,21 @@ fn requests_of_processes_long_gone_are_cancelled() {
             .events
             .contains(&Event::Cancelled { remote: PHONE, id })
     );
+}
+
+#[test]
+fn answers_that_both_sides_have_settled_are_let_go_and_never_computed_again() {
+    let mut world = World::connected();
+    let id = world.phone.ask("command", b"x");
+    world.run();
+    world.host.answer_all();
+    world.drop_connection();
+    world.host.requests.forget_answers();
+    world.connect();
+    world.run();
+    let forgotten = |code: &str| code == "FORGOTTEN";
+    assert!(
+        matches!(&world.phone.answers[&id], Err(LinkError::Refused { code, .. }) if forgotten(code))
+    );
+    assert_eq!(world.host.executed[&id], 1);
 }
