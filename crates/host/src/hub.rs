@@ -227,7 +227,8 @@ pub(crate) fn unexpected() -> Status {
     Status::internal("the hub gave an answer of another kind: report this")
 }
 
-fn status(error: &Error) -> Status {
+/// A command's error for the operator: its code stands before its message.
+pub(crate) fn status(error: &Error) -> Status {
     let text = format!("{}: {}", error.code, error.message);
     match error.action() {
         Action::FixInput => Status::invalid_argument(text),

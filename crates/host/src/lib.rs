@@ -7,9 +7,10 @@
 //! - `tenant`, `attach`, `links`: one owner at run time; a phone at its node; where phones come in.
 //! - `shared`: what all tasks share; how nodes are started and listened to. `dialer`: how they reach peers.
 //! - `hub`, `wake`: payments held for phones that are away, and calling those phones.
-//! - `operator`, `metrics`, [`config`], `files`: the outside.
+//! - `operator` and its [`client`], `metrics`, [`config`], `files`: the outside.
 
 mod attach;
+pub mod client;
 pub mod config;
 mod dialer;
 mod files;
@@ -307,6 +308,30 @@ pub enum HostError {
     /// TLS for webhooks cannot be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
+}
+
+impl HostError {
+    /// A stable code for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            HostError::Config(_) => "CONFIG",
+            HostError::Store(StoreError::Locked(_)) => "DATABASE_LOCKED",
+            HostError::Store(StoreError::Foreign(_)) => "DATABASE_FOREIGN",
+            HostError::Store(StoreError::Newer { .. }) => "DATABASE_NEWER",
+            HostError::Store(StoreError::Full) => "DISK_FULL",
+            HostError::Store(_) => "DATABASE_FAILED",
+            HostError::File(_) => "FILE",
+            HostError::WrongNetwork { .. } => "WRONG_NETWORK",
+            HostError::SeedMissing(_) | HostError::SeedDiffers(_) => "HUB_SEED",
+            HostError::Chain(ChainError::WrongNetwork { .. }) => "WRONG_NETWORK",
+            HostError::Chain(ChainError::Unauthorized) => "CHAIN_UNAUTHORIZED",
+            HostError::Chain(_) => "CHAIN_UNAVAILABLE",
+            HostError::Listen { .. } => "CANNOT_LISTEN",
+            HostError::Link(_) => "LINK",
+            HostError::Owners(_) => "DATABASE_FAILED",
+            HostError::Tls(_) => "TLS",
+        }
+    }
 }
 
 impl From<OwnerError> for HostError {

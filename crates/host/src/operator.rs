@@ -198,7 +198,7 @@ impl Operator for OperatorApi {
         let invoice = hub::running(&self.0)?
             .invoice(amount_msat, &description, expiry_s)
             .await;
-        let bolt11 = invoice.map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let bolt11 = invoice.map_err(|e| hub::status(&e))?;
         Ok(Response::new(HubInvoiceReply { bolt11 }))
     }
 
@@ -310,11 +310,11 @@ impl OperatorApi {
 
 /// What can be said of a node with or without its phone; `None` when it does not run.
 async fn view(tenant: &Tenant) -> Option<NodeView> {
-    let overview = tenant.node()?.overview().await;
+    let overview = tenant.node()?.overview().await?;
     Some(NodeView {
         owner: tenant.name.clone(),
         node_id: overview.node_id.serialize().to_vec(),
-        state: format!("{:?}", overview.state).to_lowercase(),
+        state: overview.state.to_string(),
         channels: overview.channels,
         usable_channels: overview.usable_channels,
         lightning_msat: overview.lightning_msat,

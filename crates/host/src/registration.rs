@@ -145,7 +145,7 @@ pub(crate) mod tests {
             (
                 "node id",
                 Registration {
-                    node_id: vec![2; 33],
+                    node_id: vec![5; 33],
                     ..good.clone()
                 },
             ),

@@ -332,7 +332,8 @@ async fn at_height(shared: &Arc<Shared>, height: u32) {
     futures::stream::iter(shared.tenants.all())
         .for_each_concurrent(OVERVIEWS, |tenant| async move {
             let Some(node) = tenant.node() else { return };
-            let deadline = node.overview().await.earliest_deadline;
+            let overview = node.overview().await;
+            let deadline = overview.and_then(|overview| overview.earliest_deadline);
             if let Some(deadline) = deadline.filter(|deadline| *deadline <= near) {
                 shared.wake(&tenant, Reason::Deadline, deadline);
             }

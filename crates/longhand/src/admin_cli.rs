@@ -1,0 +1,326 @@
+//! `longhand admin`: what the operator asks of a running host, through its operator API.
+//!
+//! One answer goes to standard output, as text or with `--json` as one object; an error is one line on
+//! standard error: `error[CODE]: what failed, why; what to do`.
+
+mod show;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bitcoin::hex::FromHex;
+use clap::{Args, Subcommand};
+use longhand_host::HostConfig;
+use longhand_host::client::{self, Client};
+use longhand_proto::operator::*;
+use tonic::{Code, Status};
+
+use crate::host_cli::environment;
+use show::Shown;
+
+/// Ask a running host, as its operator.
+#[derive(Debug, Args)]
+pub struct AdminArgs {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: AdminCommand,
+}
+
+#[derive(Debug, Args)]
+struct Options {
+    /// The host's configuration file, which says where it listens
+    #[arg(long, global = true, value_name = "PATH", env = "LONGHAND_CONFIG")]
+    config: Option<PathBuf>,
+    /// The host's data directory, when it is not in the configuration
+    #[arg(long, global = true, value_name = "PATH")]
+    data_dir: Option<String>,
+    /// The operator's API: unix:PATH, or a loopback address
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    operator: Option<String>,
+    /// The file with the token, for an address
+    #[arg(long, global = true, value_name = "PATH")]
+    token_file: Option<String>,
+    /// Answer with one JSON object
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum AdminCommand {
+    /// Show how the host is
+    Status,
+    /// Make owners, and pairing codes for their phones
+    #[command(subcommand)]
+    Owner(OwnerCommand),
+    /// List the owners' nodes
+    Nodes,
+    /// Use the host's own node
+    #[command(subcommand)]
+    Hub(HubCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum OwnerCommand {
+    /// Make an owner, and show the pairing code
+    Create {
+        name: String,
+        /// POSTed to when the phone is needed
+        #[arg(long, value_name = "URL", default_value = "")]
+        wake_url: String,
+        /// How long the code is taken [default: the host's]
+        #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true)]
+        expires: u32,
+    },
+    /// List the owners
+    List,
+    /// Make a new pairing code; the one before is no longer taken
+    Renew {
+        name: String,
+        /// How long the code is taken [default: the host's]
+        #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true)]
+        expires: u32,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum HubCommand {
+    /// Show a new address of the hub's on-chain wallet
+    Address,
+    /// Show what the hub has
+    Balance,
+    /// Open a channel to an owner's node or to another peer
+    Open {
+        amount_sat: u64,
+        /// An owner, whose phone is attached
+        #[arg(long, value_name = "NAME", conflicts_with = "to", required_unless_present = "to")]
+        owner: Option<String>,
+        /// Another peer
+        #[arg(long, value_name = "NODE_ID@HOST:PORT", value_parser = parse_peer)]
+        to: Option<Peer>,
+        /// Given to the peer at once
+        #[arg(long, default_value_t = 0)]
+        push_msat: u64,
+        /// Let the network know of the channel
+        #[arg(long)]
+        announce: bool,
+    },
+    /// Close a channel
+    Close {
+        #[arg(value_parser = parse_hex)]
+        channel_id: Bytes,
+        /// Without the peer: the money comes after a delay
+        #[arg(long)]
+        force: bool,
+    },
+    /// Make an invoice
+    Invoice {
+        /// 0 = any amount
+        amount_msat: u64,
+        #[arg(long, default_value = "")]
+        description: String,
+        /// Seconds until it can no longer be paid
+        #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+        expiry: u32,
+    },
+    /// Pay an invoice, and wait until it is paid
+    Pay {
+        bolt11: String,
+        /// For an invoice that leaves the amount open
+        #[arg(long, default_value_t = 0, hide_default_value = true)]
+        amount_msat: u64,
+        /// The most that routing may cost
+        #[arg(long, default_value_t = 0, hide_default_value = true)]
+        max_fee_msat: u64,
+    },
+    /// Connect to a peer
+    Connect {
+        #[arg(value_name = "NODE_ID@HOST:PORT", value_parser = parse_peer)]
+        to: Peer,
+    },
+    /// List the hub's channels
+    Channels,
+}
+
+/// Bytes given as hexadecimal.
+#[derive(Clone, Debug)]
+struct Bytes(Vec<u8>);
+
+#[derive(Clone, Debug)]
+struct Peer {
+    node_id: Vec<u8>,
+    address: String,
+}
+
+fn parse_hex(text: &str) -> Result<Bytes, String> {
+    Vec::from_hex(text).map(Bytes).map_err(|_| "give hexadecimal digits".into())
+}
+
+fn parse_peer(text: &str) -> Result<Peer, String> {
+    let (node_id, address) = text.split_once('@').unwrap_or((text, ""));
+    match text.parse::<bitcoin::secp256k1::PublicKey>() {
+        Ok(key) if address.is_empty() => {
+            Ok(Peer { node_id: key.serialize().to_vec(), address: String::new() })
+        }
+        _ => {
+            let key: bitcoin::secp256k1::PublicKey =
+                node_id.parse().map_err(|_| "give NODE_ID@HOST:PORT; the node id has 66 digits")?;
+            Ok(Peer { node_id: key.serialize().to_vec(), address: address.to_owned() })
+        }
+    }
+}
+
+/// Asks the host, and shows its answer.
+pub async fn run(args: AdminArgs) -> ExitCode {
+    let json = args.options.json;
+    let answer = match reach(args.options).await {
+        Ok(client) => ask(client, args.command).await.map_err(|status| refused(&status)),
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(shown) => {
+            shown.print(json);
+            ExitCode::SUCCESS
+        }
+        Err(line) => {
+            eprintln!("{line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn reach(options: Options) -> Result<Client, String> {
+    let named = [
+        ("data_dir", options.data_dir),
+        ("operator.listen", options.operator),
+        ("operator.token_file", options.token_file),
+    ];
+    let flags = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    let config_error = |e| format!("error[CONFIG]: {e}");
+    let config = HostConfig::load(options.config.as_deref(), environment(), flags)
+        .map_err(config_error)?;
+    let listen = config.operator_listen().map_err(config_error)?;
+    let client = client::connect(&listen, &config.operator_token_file()).await;
+    client.map_err(|e| format!("error[HOST_UNREACHABLE]: {e}"))
+}
+
+async fn ask(mut host: Client, command: AdminCommand) -> Result<Shown, Status> {
+    match command {
+        AdminCommand::Status => Ok(show::status(&host.status(StatusRequest {}).await?.into_inner())),
+        AdminCommand::Nodes => {
+            Ok(show::nodes(&host.list_nodes(ListNodesRequest {}).await?.into_inner()))
+        }
+        AdminCommand::Owner(command) => ask_owner(host, command).await,
+        AdminCommand::Hub(command) => ask_hub(host, command).await,
+    }
+}
+
+async fn ask_owner(mut host: Client, command: OwnerCommand) -> Result<Shown, Status> {
+    match command {
+        OwnerCommand::Create { name, wake_url, expires } => {
+            let request = CreateOwnerRequest { name, wake_url, pairing_expires_s: expires };
+            Ok(show::pairing_code(&host.create_owner(request).await?.into_inner()))
+        }
+        OwnerCommand::Renew { name, expires } => {
+            let request = RenewPairingRequest { owner: name, pairing_expires_s: expires };
+            Ok(show::pairing_code(&host.renew_pairing(request).await?.into_inner()))
+        }
+        OwnerCommand::List => {
+            Ok(show::owners(&host.list_owners(ListOwnersRequest {}).await?.into_inner()))
+        }
+    }
+}
+
+async fn ask_hub(mut host: Client, command: HubCommand) -> Result<Shown, Status> {
+    match command {
+        HubCommand::Address => {
+            Ok(show::hub_address(&host.hub_address(HubAddressRequest {}).await?.into_inner()))
+        }
+        HubCommand::Balance => {
+            Ok(show::hub_balance(&host.hub_balance(HubBalanceRequest {}).await?.into_inner()))
+        }
+        HubCommand::Open { amount_sat, owner, to, push_msat, announce } => {
+            let Peer { node_id, address } =
+                to.unwrap_or(Peer { node_id: Vec::new(), address: String::new() });
+            let request = HubOpenChannelRequest {
+                owner: owner.unwrap_or_default(),
+                node_id,
+                address,
+                amount_sat,
+                push_msat,
+                announced: announce,
+            };
+            Ok(show::hub_opened(&host.hub_open_channel(request).await?.into_inner()))
+        }
+        HubCommand::Close { channel_id, force } => {
+            let request = HubCloseChannelRequest { channel_id: channel_id.0, force };
+            host.hub_close_channel(request).await?;
+            Ok(show::done("closing"))
+        }
+        HubCommand::Invoice { amount_msat, description, expiry } => {
+            let request = HubInvoiceRequest { amount_msat, description, expiry_s: expiry };
+            Ok(show::hub_invoice(&host.hub_invoice(request).await?.into_inner()))
+        }
+        HubCommand::Pay { bolt11, amount_msat, max_fee_msat } => {
+            let request = HubPayRequest { bolt11, amount_msat, max_fee_msat };
+            Ok(show::hub_paid(&host.hub_pay(request).await?.into_inner()))
+        }
+        HubCommand::Connect { to: Peer { node_id, address } } => {
+            host.hub_connect(HubConnectRequest { node_id, address }).await?;
+            Ok(show::done("connected"))
+        }
+        HubCommand::Channels => {
+            Ok(show::hub_channels(&host.hub_channels(HubChannelsRequest {}).await?.into_inner()))
+        }
+    }
+}
+
+/// One line of a refusal. A code of the host's own stands before its message, else gRPC's is shown.
+fn refused(status: &Status) -> String {
+    let is_code = |text: &str| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+    };
+    match status.message().split_once(": ") {
+        Some((code, message)) if is_code(code) => format!("error[{code}]: {message}"),
+        _ => format!("error[{}]: {}", grpc_code(status.code()), status.message()),
+    }
+}
+
+fn grpc_code(code: Code) -> &'static str {
+    match code {
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+        _ => "FAILED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    const NODE: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+
+    #[test]
+    fn a_peer_is_a_node_id_with_or_without_an_address() {
+        let peer = parse_peer(&format!("{NODE}@[::1]:9735")).unwrap();
+        assert_eq!((peer.node_id.len(), peer.address.as_str()), (33, "[::1]:9735"));
+        assert_eq!(parse_peer(NODE).unwrap().address, "");
+        for text in ["", "@host:1", "02@host:1", &NODE[1..]] {
+            assert!(parse_peer(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_shows_the_hosts_code_or_grpcs() {
+        let host = Status::failed_precondition("SIGNER_AWAY: the phone is away");
+        assert_eq!(refused(&host), "error[SIGNER_AWAY]: the phone is away");
+        let grpc = Status::not_found("there is no owner bob: see the list");
+        assert_eq!(refused(&grpc), "error[NOT_FOUND]: there is no owner bob: see the list");
+    }
+}

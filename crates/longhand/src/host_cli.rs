@@ -1,0 +1,183 @@
+//! `longhand host`: runs a host until it is told to stop.
+//!
+//! When everything listens, the addresses go to standard output, as text or with `--json` as one object, so that
+//! ports that were left to the system can be read from there. Logs go to standard error.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use longhand_host::config::LogConfig;
+use longhand_host::{Addresses, Host, HostConfig, HostError, OperatorListen};
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Run many nodes whose keys are on phones.
+///
+/// Every setting of docs/host.example.toml can be given in a file, in the environment as
+/// LONGHAND_HOST_SECTION_KEY, or here; the last of these wins.
+#[derive(Debug, Args)]
+pub struct HostArgs {
+    /// The configuration file
+    #[arg(long, value_name = "PATH", env = "LONGHAND_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where the host keeps its database and keys
+    #[arg(long, value_name = "PATH")]
+    data_dir: Option<String>,
+    /// The chain: bitcoin, testnet, testnet4, signet or regtest
+    #[arg(long)]
+    network: Option<String>,
+    /// Bitcoin Core's JSON-RPC
+    #[arg(long, value_name = "URL")]
+    chain_url: Option<String>,
+    /// Bitcoin Core's cookie file
+    #[arg(long, value_name = "PATH")]
+    chain_cookie: Option<String>,
+    /// Where phones attach
+    #[arg(long, value_name = "ADDRESS")]
+    link_listen: Option<String>,
+    /// What pairing codes tell phones to dial, separated by commas
+    #[arg(long, value_name = "grpc://HOST:PORT")]
+    link_addresses: Option<String>,
+    /// Where peers of the hub connect
+    #[arg(long, value_name = "ADDRESS")]
+    peer_listen: Option<String>,
+    /// The operator's API: unix:PATH, or a loopback address
+    #[arg(long, value_name = "ADDRESS")]
+    operator_listen: Option<String>,
+    /// Prometheus metrics; empty = off
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<String>,
+    /// What is logged, such as info,longhand_node=debug
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// Any other setting
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
+    set: Vec<(String, String)>,
+    /// Show the addresses as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs a host until SIGTERM or SIGINT.
+pub async fn run(args: HostArgs) -> ExitCode {
+    let json = args.json;
+    match serve(args, json).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error[{}]: {error}", error.code());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(args: HostArgs, json: bool) -> Result<ExitCode, HostError> {
+    let config = load(args)?;
+    start_log(&config.log)?;
+    // Before the start, so that a signal in the middle of it is not lost.
+    let mut stop = StopSignals::new()?;
+    let host = Host::start(config).await?;
+    show(host.addresses(), json);
+    stop.next().await;
+    tokio::select! {
+        () = host.stop() => Ok(ExitCode::SUCCESS),
+        // Asked twice: whatever is not finished is as after a crash, which the store survives.
+        () = stop.next() => Ok(ExitCode::FAILURE),
+    }
+}
+
+fn load(args: HostArgs) -> Result<HostConfig, HostError> {
+    let named = [
+        ("data_dir", args.data_dir),
+        ("network", args.network),
+        ("chain.url", args.chain_url),
+        ("chain.cookie_file", args.chain_cookie),
+        ("link.listen", args.link_listen),
+        ("link.addresses", args.link_addresses),
+        ("peer.listen", args.peer_listen),
+        ("operator.listen", args.operator_listen),
+        ("metrics.listen", args.metrics_listen),
+        ("log.filter", args.log),
+    ];
+    let named = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    let flags = named.chain(args.set);
+    Ok(HostConfig::load(args.config.as_deref(), environment(), flags)?)
+}
+
+/// The variables that are text; the host's own all are.
+pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
+    let text = |os: std::ffi::OsString| os.into_string().ok();
+    std::env::vars_os().filter_map(move |(name, value)| Some((text(name)?, text(value)?)))
+}
+
+fn parse_setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("give KEY=VALUE, such as link.grace_ms=5000")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn start_log(log: &LogConfig) -> Result<(), HostError> {
+    let filter = EnvFilter::try_new(&log.filter).map_err(|e| {
+        longhand_host::ConfigError::Invalid(format!("log.filter is {:?}: {e}", log.filter))
+    })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A logger that is there already, as in a test, stays.
+    let _ = match log.json {
+        true => builder.json().try_init(),
+        false => builder.try_init(),
+    };
+    Ok(())
+}
+
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> Result<StopSignals, HostError> {
+        let listen = |kind| {
+            signal(kind).map_err(|e| {
+                longhand_host::ConfigError::Invalid(format!("signals cannot be listened to: {e}"))
+            })
+        };
+        Ok(StopSignals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn show(addresses: &Addresses, json: bool) {
+    use std::io::Write;
+    let operator = match &addresses.operator {
+        OperatorListen::Unix(path) => format!("unix:{}", path.display()),
+        OperatorListen::Tcp(address) => address.to_string(),
+    };
+    let metrics = addresses.metrics.map(|address| format!("http://{address}/metrics"));
+    let text = match json {
+        true => json!({
+            "link": addresses.link.to_string(),
+            "peer": addresses.peer.to_string(),
+            "operator": operator,
+            "metrics": metrics,
+        })
+        .to_string(),
+        false => format!(
+            "the host runs\n  phones    {}\n  peers     {}\n  operator  {operator}\n  metrics   {}",
+            addresses.link,
+            addresses.peer,
+            metrics.as_deref().unwrap_or("off"),
+        ),
+    };
+    let mut out = std::io::stdout().lock();
+    // An output that is closed is no reason to stop.
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
