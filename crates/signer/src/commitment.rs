@@ -58,9 +58,12 @@ pub(crate) fn zero_fee_htlcs(features: &ChannelTypeFeatures) -> bool {
     features.supports_anchors_zero_fee_htlc_tx() || features.supports_anchor_zero_fee_commitments()
 }
 
-/// Whether two commitments are the same in every part (LDK's own comparison asserts what it is to find out).
-pub(crate) fn same(one: &CommitmentTransaction, other: &CommitmentTransaction) -> bool {
-    one.encode() == other.encode()
+/// Whether `asked` is in every part the commitment `on_record`.
+///
+/// LDK's own comparison, and its encoding of unknown features, assert what this is to find out.
+pub(crate) fn same(on_record: &CommitmentTransaction, asked: &CommitmentTransaction) -> bool {
+    let features = on_record.trust().channel_type_features();
+    features == asked.trust().channel_type_features() && on_record.encode() == asked.encode()
 }
 
 /// Checks that `commitment` is what `parameters` make of its number, amounts and HTLCs: every output, every key.

@@ -229,7 +229,7 @@ impl Keys {
     pub fn register(&self, account: Account, birthday_height: u32) -> Register {
         Register {
             node_id: self.node_id.serialize().to_vec(),
-            network: self.network.to_core_arg().to_string(),
+            network: self.network.to_string(),
             external_descriptor: self.descriptor(account, Keychain::External).to_string(),
             internal_descriptor: self.descriptor(account, Keychain::Internal).to_string(),
             inbound_payment_key: self.inbound_payment_key.to_vec(),

@@ -125,7 +125,7 @@ fn a_registration_carries_the_keys_that_ldk_would_use() {
     );
     assert_eq!(
         (register.network.as_str(), register.birthday_height),
-        ("main", 100)
+        ("bitcoin", 100)
     );
 }
 

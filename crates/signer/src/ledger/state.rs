@@ -86,6 +86,17 @@ impl Channel {
         self.peer.first().map(|latest| latest.index)
     }
 
+    /// What is on record can be written again: LDK asserts so of the channel type.
+    fn check_type(&self, commitment: &CommitmentTransaction) -> Result<(), Bad> {
+        let same =
+            commitment.trust().channel_type_features() == &self.parameters.channel_type_features;
+        if same {
+            Ok(())
+        } else {
+            Err(Bad::Unreadable("a commitment of another channel type"))
+        }
+    }
+
     /// The lowest index that the peer has revoked; 2^48 when it has revoked none.
     pub fn peer_revoked(&self) -> u64 {
         self.peer_secrets.get_min_seen_secret()
@@ -119,7 +130,7 @@ impl State {
     }
 
     pub fn begun(&self) -> Change {
-        let network = self.network.to_core_arg().to_string();
+        let network = self.network.to_string();
         Change::Begun(entry::Begun {
             node_id: self.node_id.serialize().to_vec(),
             network,
@@ -225,14 +236,20 @@ impl State {
     }
 
     fn check_owner(&self, begun: &entry::Begun) -> Result<(), Bad> {
-        let ours = begun.node_id == self.node_id.serialize()
-            && begun.network == self.network.to_core_arg();
+        let ours =
+            begun.node_id == self.node_id.serialize() && begun.network == self.network.to_string();
         if ours { Ok(()) } else { Err(Bad::Foreign) }
     }
 
     fn channel_set_up(&mut self, c: entry::ChannelSetUp) -> Result<(), Bad> {
         let parameters = read_parameters(&c.parameters)
             .map_err(|_| Bad::Unreadable("a channel's parameters"))?;
+        if parameters
+            .channel_type_features
+            .supports_any_optional_bits()
+        {
+            return Err(Bad::Unreadable("a channel's type"));
+        }
         let counterparty_node_id = PublicKey::from_slice(&c.counterparty_node_id)
             .map_err(|_| Bad::Unreadable("a peer's node id"))?;
         let channel = Channel {
@@ -252,6 +269,7 @@ impl State {
         let commitment: HolderCommitmentTransaction =
             read(&c.commitment).map_err(|_| Bad::Unreadable("a holder commitment"))?;
         let channel = self.channel_mut(&c.keys_id)?;
+        channel.check_type(&commitment)?;
         channel.holder.insert(
             0,
             HolderCommitment {
@@ -266,6 +284,7 @@ impl State {
         let commitment: CommitmentTransaction =
             read(&c.commitment).map_err(|_| Bad::Unreadable("a counterparty commitment"))?;
         let channel = self.channel_mut(&c.keys_id)?;
+        channel.check_type(&commitment)?;
         channel.peer.insert(
             0,
             PeerCommitment {

@@ -1,0 +1,223 @@
+//! The node key opens onions and signs gossip, and can be made to sign nothing else.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use bitcoin::Network;
+use bitcoin::constants::ChainHash;
+use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256, sha256d};
+use bitcoin::secp256k1::ecdh::SharedSecret;
+use bitcoin::secp256k1::ecdsa::Signature;
+use bitcoin::secp256k1::{Message, PublicKey, Scalar, Secp256k1, SecretKey};
+use common::*;
+use lightning::ln::msgs::{
+    UnsignedChannelAnnouncement, UnsignedChannelUpdate, UnsignedNodeAnnouncement,
+};
+use lightning::routing::gossip::{NodeAlias, NodeId};
+use lightning::types::features::{ChannelFeatures, NodeFeatures};
+use lightning::util::ser::Writeable;
+use longhand_proto::signer::sign_gossip::Message as Gossip;
+use longhand_proto::signer::signer_answer::Answer;
+use longhand_proto::signer::signer_op::Op;
+use longhand_proto::signer::*;
+use longhand_signer::rules;
+
+fn key(byte: u8) -> (SecretKey, Vec<u8>) {
+    let secret = SecretKey::from_slice(&[byte; 32]).unwrap();
+    (
+        secret,
+        secret.public_key(&Secp256k1::new()).serialize().to_vec(),
+    )
+}
+
+fn check(bytes: &[u8], answer: Answer, signer: &PublicKey) {
+    let Answer::Signature(signature) = answer else {
+        panic!("{answer:?}")
+    };
+    let digest = Message::from_digest(sha256d::Hash::hash(bytes).to_byte_array());
+    let signature = Signature::from_compact(&signature).unwrap();
+    Secp256k1::new()
+        .verify_ecdsa(&digest, &signature, signer)
+        .unwrap();
+}
+
+fn gossip(message: Gossip) -> Op {
+    Op::SignGossip(SignGossip {
+        message: Some(message),
+    })
+}
+
+fn announcement(node: &PublicKey, funding: &PublicKey) -> UnsignedChannelAnnouncement {
+    let other = NodeId::from_pubkey(&PublicKey::from_slice(&key(9).1).unwrap());
+    UnsignedChannelAnnouncement {
+        features: ChannelFeatures::empty(),
+        chain_hash: ChainHash::using_genesis_block(Network::Regtest),
+        short_channel_id: 42,
+        node_id_1: other,
+        node_id_2: NodeId::from_pubkey(node),
+        bitcoin_key_1: other,
+        bitcoin_key_2: NodeId::from_pubkey(funding),
+        excess_data: vec![],
+    }
+}
+
+#[test]
+fn a_handshake_gets_its_shared_secret() {
+    let mut phone = Phone::new();
+    let (secret, public_key) = key(5);
+    let answer = phone.ask_on(&[], Op::Ecdh(Ecdh { public_key })).unwrap();
+    let expected = SharedSecret::new(&phone.signer.keys().node_id(), &secret);
+    assert_eq!(
+        answer,
+        Answer::SharedSecret(expected.secret_bytes().to_vec())
+    );
+    assert_eq!(
+        phone.refused(Op::Ecdh(Ecdh {
+            public_key: vec![2; 33][..32].to_vec()
+        })),
+        rules::MALFORMED
+    );
+}
+
+#[test]
+fn an_onion_is_peeled_with_and_without_a_blinded_path() {
+    let mut phone = Phone::new();
+    let node_id = phone.signer.keys().node_id();
+    let ((onion, onion_public_key), (path, path_key)) = (key(5), key(6));
+    let mut peel = |path_key: Vec<u8>| {
+        let op = PeelOnion {
+            onion_public_key: onion_public_key.clone(),
+            path_key,
+        };
+        let Ok(Answer::PeelOnion(peeled)) = phone.ask_on(&[], Op::PeelOnion(op)) else {
+            panic!()
+        };
+        peeled
+    };
+    let plain = peel(vec![]);
+    assert_eq!(
+        plain.onion_secret,
+        SharedSecret::new(&node_id, &onion).secret_bytes()
+    );
+    assert!(plain.path_secret.is_empty());
+
+    // What the sender does: encrypt to the blinded node id (BOLT 4, "Route Blinding").
+    let path_secret = SharedSecret::new(&node_id, &path).secret_bytes();
+    let mut hmac = HmacEngine::<sha256::Hash>::new(b"blinded_node_id");
+    hmac.input(&path_secret);
+    let factor = Scalar::from_be_bytes(Hmac::from_engine(hmac).to_byte_array()).unwrap();
+    let blinded_node_id = node_id.mul_tweak(&Secp256k1::new(), &factor).unwrap();
+    let blinded = peel(path_key);
+    assert_eq!(blinded.path_secret, path_secret);
+    assert_eq!(
+        blinded.onion_secret,
+        SharedSecret::new(&blinded_node_id, &onion).secret_bytes()
+    );
+}
+
+#[test]
+fn the_nodes_gossip_is_signed() {
+    let mut phone = Phone::new();
+    let node_id = phone.signer.keys().node_id();
+    let update = UnsignedChannelUpdate {
+        chain_hash: ChainHash::using_genesis_block(Network::Regtest),
+        short_channel_id: 42,
+        timestamp: 1,
+        message_flags: 1,
+        channel_flags: 0,
+        cltv_expiry_delta: 40,
+        htlc_minimum_msat: 1,
+        htlc_maximum_msat: 2,
+        fee_base_msat: 3,
+        fee_proportional_millionths: 4,
+        excess_data: vec![],
+    };
+    let bytes = update.encode();
+    check(
+        &bytes,
+        phone
+            .ask_on(&[], gossip(Gossip::ChannelUpdate(bytes.clone())))
+            .unwrap(),
+        &node_id,
+    );
+    let bytes = announcement(&node_id, &node_id).encode();
+    check(
+        &bytes,
+        phone
+            .ask_on(&[], gossip(Gossip::ChannelAnnouncement(bytes.clone())))
+            .unwrap(),
+        &node_id,
+    );
+    let node = |id: &PublicKey| UnsignedNodeAnnouncement {
+        features: NodeFeatures::empty(),
+        timestamp: 1,
+        node_id: NodeId::from_pubkey(id),
+        rgb: [0; 3],
+        alias: NodeAlias([0; 32]),
+        addresses: vec![],
+        excess_address_data: vec![],
+        excess_data: vec![],
+    };
+    let bytes = node(&node_id).encode();
+    check(
+        &bytes,
+        phone
+            .ask_on(&[], gossip(Gossip::NodeAnnouncement(bytes.clone())))
+            .unwrap(),
+        &node_id,
+    );
+
+    let foreign = PublicKey::from_slice(&key(9).1).unwrap();
+    assert_eq!(
+        phone.refused(gossip(Gossip::NodeAnnouncement(node(&foreign).encode()))),
+        rules::MALFORMED
+    );
+    let bytes = announcement(&foreign, &foreign).encode();
+    assert_eq!(
+        phone.refused(gossip(Gossip::ChannelAnnouncement(bytes))),
+        rules::MALFORMED
+    );
+}
+
+#[test]
+fn a_funding_key_announces_its_channel_and_signs_nothing_else() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let node_id = phone.signer.keys().node_id();
+    let funding = channel.parameters.holder_pubkeys.funding_pubkey;
+    let announce = |message| Op::SignChannelAnnouncement(SignChannelAnnouncement { message });
+    let good = announcement(&node_id, &funding);
+    check(
+        &good.encode(),
+        phone.ask(announce(good.encode())).unwrap(),
+        &funding,
+    );
+
+    assert_eq!(
+        phone.refused(announce(announcement(&node_id, &node_id).encode())),
+        rules::MALFORMED
+    );
+    let elsewhere = UnsignedChannelAnnouncement {
+        chain_hash: ChainHash::using_genesis_block(Network::Bitcoin),
+        ..good.clone()
+    };
+    assert_eq!(
+        phone.refused(announce(elsewhere.encode())),
+        rules::MALFORMED
+    );
+    // The preimage of a commitment's sighash (BIP 143), given out for an announcement.
+    let commitment = channel.holder(0, 400_000, &[]);
+    let mut preimage = Vec::new();
+    let transaction = &commitment.trust().built_transaction().transaction;
+    let theirs = channel.peer_parameters.holder_pubkeys.funding_pubkey;
+    bitcoin::sighash::SighashCache::new(transaction)
+        .segwit_v0_encode_signing_data_to(
+            &mut preimage,
+            0,
+            &lightning::ln::chan_utils::make_funding_redeemscript(&funding, &theirs),
+            bitcoin::Amount::from_sat(VALUE_SAT),
+            bitcoin::EcdsaSighashType::All,
+        )
+        .unwrap();
+    assert_eq!(phone.refused(announce(preimage)), rules::MALFORMED);
+}

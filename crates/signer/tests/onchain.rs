@@ -1,0 +1,667 @@
+//! What the phone signs for the chain: only its own inputs, and only to where the owner's money may go.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use bitcoin::absolute::LockTime;
+use bitcoin::bip32::{DerivationPath, Fingerprint};
+use bitcoin::consensus::{deserialize, serialize};
+use bitcoin::hashes::Hash;
+use bitcoin::psbt::Psbt;
+use bitcoin::secp256k1::ecdsa::Signature;
+use bitcoin::secp256k1::{Message, PublicKey, Secp256k1, XOnlyPublicKey};
+use bitcoin::sighash::{Prevouts, SighashCache};
+use bitcoin::transaction::Version;
+use bitcoin::{
+    Amount, EcdsaSighashType, OutPoint, ScriptBuf, Sequence, TapSighashType, Transaction, TxIn,
+    TxOut, Txid, Witness,
+};
+use common::*;
+use lightning::chain::transaction::OutPoint as LdkOutPoint;
+use lightning::ln::chan_utils::{
+    ClosingTransaction, TxCreationKeys, build_htlc_transaction, get_countersigner_payment_script,
+    get_htlc_redeemscript, get_keyed_anchor_redeemscript, get_revokeable_redeemscript,
+    make_funding_redeemscript,
+};
+use lightning::sign::{
+    ChannelDerivationParameters, ChannelSigner, DelayedPaymentOutputDescriptor, HTLCDescriptor,
+    SpendableOutputDescriptor, StaticPaymentOutputDescriptor,
+};
+use lightning::types::features::ChannelTypeFeatures;
+use lightning::util::ser::Writeable;
+use longhand_proto::signer::sign_psbt::Purpose;
+use longhand_proto::signer::signer_answer::Answer;
+use longhand_proto::signer::signer_op::Op;
+use longhand_proto::signer::*;
+use longhand_signer::{Account, Keychain, rules};
+
+/// The fingerprint of the test seed's master key.
+const MASTER: [u8; 4] = [0x73, 0xc5, 0xda, 0x0a];
+
+fn outpoint(byte: u8) -> OutPoint {
+    OutPoint {
+        txid: Txid::from_byte_array([byte; 32]),
+        vout: 1,
+    }
+}
+
+fn spending(inputs: &[OutPoint], outputs: Vec<TxOut>) -> Transaction {
+    let input = |previous_output: &OutPoint| TxIn {
+        previous_output: *previous_output,
+        script_sig: ScriptBuf::new(),
+        sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+        witness: Witness::new(),
+    };
+    Transaction {
+        version: Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: inputs.iter().map(input).collect(),
+        output: outputs,
+    }
+}
+
+/// A PSBT that spends address `index` of an account of the phone's.
+fn spend_own(phone: &Phone, account: Account, index: u32, outputs: Vec<TxOut>) -> Psbt {
+    let mut psbt = Psbt::from_unsigned_tx(spending(&[outpoint(1)], outputs)).unwrap();
+    let script_pubkey = phone
+        .signer
+        .keys()
+        .script(account, Keychain::External, index)
+        .unwrap();
+    psbt.inputs[0].witness_utxo = Some(TxOut {
+        value: Amount::from_sat(2_000_000),
+        script_pubkey,
+    });
+    let purpose = if account == Account::Bip84 { 84 } else { 86 };
+    let path: DerivationPath = format!("m/{purpose}'/1'/0'/0/{index}").parse().unwrap();
+    let source = (Fingerprint::from(MASTER), path);
+    let any_key = PublicKey::from_secret_key_global(&[1u8; 32]);
+    match account {
+        Account::Bip84 => psbt.inputs[0]
+            .bip32_derivation
+            .insert(any_key, source)
+            .map(|_| ()),
+        Account::Bip86 => {
+            let key = XOnlyPublicKey::from(any_key);
+            psbt.inputs[0]
+                .tap_key_origins
+                .insert(key, (vec![], source))
+                .map(|_| ())
+        }
+    };
+    psbt
+}
+
+trait FromSecretGlobal {
+    fn from_secret_key_global(secret: &[u8; 32]) -> PublicKey;
+}
+impl FromSecretGlobal for PublicKey {
+    fn from_secret_key_global(secret: &[u8; 32]) -> PublicKey {
+        bitcoin::secp256k1::SecretKey::from_slice(secret)
+            .unwrap()
+            .public_key(&Secp256k1::new())
+    }
+}
+
+fn sign_psbt(psbt: &Psbt, purpose: Purpose) -> Op {
+    Op::SignPsbt(SignPsbt {
+        psbt: psbt.serialize(),
+        purpose: purpose.into(),
+    })
+}
+
+fn signed(answer: Answer) -> Psbt {
+    let Answer::Psbt(bytes) = answer else {
+        panic!("{answer:?}")
+    };
+    Psbt::deserialize(&bytes).unwrap()
+}
+
+fn signature(answer: Answer) -> Signature {
+    let Answer::Signature(bytes) = answer else {
+        panic!("{answer:?}")
+    };
+    Signature::from_compact(&bytes).unwrap()
+}
+
+fn somewhere() -> Vec<TxOut> {
+    vec![TxOut {
+        value: Amount::from_sat(1_900_000),
+        script_pubkey: ScriptBuf::new_p2wpkh(&Hash::all_zeros()),
+    }]
+}
+
+/// Checks a P2WSH signature with SIGHASH_ALL.
+fn check(
+    tx: &Transaction,
+    input: usize,
+    script: &ScriptBuf,
+    sat: u64,
+    signature: Signature,
+    key: &PublicKey,
+) {
+    let sighash = SighashCache::new(tx)
+        .p2wsh_signature_hash(input, script, Amount::from_sat(sat), EcdsaSighashType::All)
+        .unwrap();
+    Secp256k1::new()
+        .verify_ecdsa(&Message::from(sighash), &signature, key)
+        .unwrap();
+}
+
+#[test]
+fn a_segwit_input_is_signed_and_finalized() {
+    let mut phone = Phone::new();
+    let psbt = spend_own(&phone, Account::Bip84, 5, somewhere());
+    let answer = phone.ask_on(&[], sign_psbt(&psbt, Purpose::Send)).unwrap();
+    assert_eq!(
+        phone.ask_on(&[], sign_psbt(&psbt, Purpose::Send)).unwrap(),
+        answer,
+        "the same every time"
+    );
+    let done = signed(answer);
+    let witness = done.inputs[0].final_script_witness.clone().unwrap();
+    let signature = bitcoin::ecdsa::Signature::from_slice(&witness[0]).unwrap();
+    let key = bitcoin::CompressedPublicKey::from_slice(&witness[1]).unwrap();
+    let prevout = psbt.inputs[0].witness_utxo.clone().unwrap();
+    assert_eq!(
+        ScriptBuf::new_p2wpkh(&key.wpubkey_hash()),
+        prevout.script_pubkey
+    );
+    let sighash = SighashCache::new(&done.unsigned_tx)
+        .p2wpkh_signature_hash(
+            0,
+            &prevout.script_pubkey,
+            prevout.value,
+            EcdsaSighashType::All,
+        )
+        .unwrap();
+    Secp256k1::new()
+        .verify_ecdsa(&sighash.into(), &signature.signature, &key.0)
+        .unwrap();
+}
+
+#[test]
+fn a_taproot_input_is_signed_and_finalized() {
+    let mut phone = Phone::new();
+    let psbt = spend_own(&phone, Account::Bip86, 5, somewhere());
+    let answer = phone.ask_on(&[], sign_psbt(&psbt, Purpose::Send)).unwrap();
+    assert_eq!(
+        phone.ask_on(&[], sign_psbt(&psbt, Purpose::Send)).unwrap(),
+        answer,
+        "the same every time"
+    );
+    let done = signed(answer);
+    let witness = done.inputs[0].final_script_witness.clone().unwrap();
+    let signature = bitcoin::taproot::Signature::from_slice(&witness[0]).unwrap();
+    let prevout = psbt.inputs[0].witness_utxo.clone().unwrap();
+    let output_key = XOnlyPublicKey::from_slice(&prevout.script_pubkey.as_bytes()[2..]).unwrap();
+    let sighash = SighashCache::new(&done.unsigned_tx)
+        .taproot_key_spend_signature_hash(0, &Prevouts::All(&[prevout]), TapSighashType::Default)
+        .unwrap();
+    Secp256k1::new()
+        .verify_schnorr(&signature.signature, &sighash.into(), &output_key)
+        .unwrap();
+}
+
+#[test]
+fn inputs_that_are_not_the_phones_are_not_signed() {
+    let mut phone = Phone::new();
+    let refused = |phone: &mut Phone, psbt: &Psbt| phone.refused(sign_psbt(psbt, Purpose::Send));
+    let good = spend_own(&phone, Account::Bip84, 0, somewhere());
+
+    let mut foreign = good.clone();
+    foreign.inputs[0]
+        .bip32_derivation
+        .values_mut()
+        .for_each(|source| source.0 = Fingerprint::from([1; 4]));
+    assert_eq!(refused(&mut phone, &foreign), rules::NOT_OUR_INPUT);
+    // A path of the master that is no address: LDK's keys hang there.
+    let mut deeper = good.clone();
+    deeper.inputs[0]
+        .bip32_derivation
+        .values_mut()
+        .for_each(|source| source.1 = "m/0'".parse().unwrap());
+    assert_eq!(refused(&mut phone, &deeper), rules::NOT_OUR_INPUT);
+    let mut other_script = good.clone();
+    other_script.inputs[0]
+        .witness_utxo
+        .as_mut()
+        .unwrap()
+        .script_pubkey = somewhere()[0].script_pubkey.clone();
+    assert_eq!(refused(&mut phone, &other_script), rules::NOT_OUR_INPUT);
+    let mut open_ended = good.clone();
+    open_ended.inputs[0].sighash_type = Some(EcdsaSighashType::NonePlusAnyoneCanPay.into());
+    assert_eq!(refused(&mut phone, &open_ended), rules::NOT_OUR_INPUT);
+    let mut contradicts = good.clone();
+    contradicts.inputs[0].non_witness_utxo = Some(spending(&[outpoint(9)], somewhere()));
+    assert_eq!(refused(&mut phone, &contradicts), rules::NOT_OUR_INPUT);
+    assert_eq!(
+        phone.refused(sign_psbt(&good, Purpose::Unknown)),
+        rules::MALFORMED
+    );
+}
+
+/// A channel whose funding transaction spends the phone's own output.
+fn funded(phone: &mut Phone) -> (Channel, Psbt) {
+    let draft = Channel::new(phone);
+    let ours = draft.parameters.holder_pubkeys.funding_pubkey;
+    let theirs = draft.peer_parameters.holder_pubkeys.funding_pubkey;
+    let script_pubkey = make_funding_redeemscript(&ours, &theirs).to_p2wsh();
+    let output = TxOut {
+        value: Amount::from_sat(VALUE_SAT),
+        script_pubkey,
+    };
+    let psbt = spend_own(phone, Account::Bip84, 0, vec![output]);
+    let funding = LdkOutPoint {
+        txid: psbt.unsigned_tx.compute_txid(),
+        index: 0,
+    };
+    let features = ChannelTypeFeatures::anchors_zero_htlc_fee_and_dependencies();
+    (Channel::funded_by(phone, features, funding), psbt)
+}
+
+#[test]
+fn a_channel_is_funded_only_after_its_first_commitment() {
+    let mut phone = Phone::new();
+    let (channel, psbt) = funded(&mut phone);
+    assert_eq!(
+        phone.refused(sign_psbt(&psbt, Purpose::Funding)),
+        rules::UNKNOWN_CHANNEL
+    );
+    phone.ask(channel.setup()).unwrap();
+    phone.ask(sign(&channel.theirs(0, 400_000, &[]))).unwrap();
+    let refusal = phone.ask(sign_psbt(&psbt, Purpose::Funding)).unwrap_err();
+    assert_eq!(
+        (refusal.rule.as_str(), refusal.retry),
+        (rules::FUNDING_BEFORE_VALIDATE, true)
+    );
+    // Nor under another name.
+    assert_eq!(
+        phone.refused(sign_psbt(&psbt, Purpose::Send)),
+        rules::FUNDING_BEFORE_VALIDATE
+    );
+    phone
+        .ask(validate(&channel.holder(0, 400_000, &[])))
+        .unwrap();
+    phone.ask(sign_psbt(&psbt, Purpose::Funding)).unwrap();
+}
+
+#[test]
+fn a_funding_transaction_must_fund_that_channel() {
+    let mut phone = Phone::new();
+    let (channel, _) = funded(&mut phone);
+    phone.ask(channel.setup()).unwrap();
+    phone
+        .ask(validate(&channel.holder(0, 400_000, &[])))
+        .unwrap();
+    let elsewhere = spend_own(&phone, Account::Bip84, 0, somewhere());
+    assert_eq!(
+        phone.refused(sign_psbt(&elsewhere, Purpose::Funding)),
+        rules::FUNDING_OUTPUT
+    );
+}
+
+fn own_script(phone: &Phone, index: u32) -> ScriptBuf {
+    phone.signer.own_script(Keychain::External, index).unwrap()
+}
+
+#[test]
+fn a_close_pays_the_owner() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let funding = channel
+        .parameters
+        .funding_outpoint
+        .unwrap()
+        .into_bitcoin_outpoint();
+    let theirs = ScriptBuf::new_p2wpkh(&Hash::all_zeros());
+    let close = |to_holder_sat, script: &ScriptBuf, to_holder_index| SignClosing {
+        to_holder_sat,
+        to_counterparty_sat: 500_000,
+        to_holder_script: script.to_bytes(),
+        to_counterparty_script: theirs.to_bytes(),
+        funding_outpoint: serialize(&funding),
+        to_holder_keychain: 0,
+        to_holder_index,
+    };
+    // Beyond the search, found by the hint; within it, found without.
+    for (index, hint) in [(5_000, 5_000), (3, 0)] {
+        let script = own_script(&phone, index);
+        let signature = signature(
+            phone
+                .ask(Op::SignClosing(close(490_000, &script, hint)))
+                .unwrap(),
+        );
+        let closing = ClosingTransaction::new(490_000, 500_000, script, theirs.clone(), funding);
+        let ours = channel.parameters.holder_pubkeys.funding_pubkey;
+        let redeem = make_funding_redeemscript(
+            &ours,
+            &channel.peer_parameters.holder_pubkeys.funding_pubkey,
+        );
+        check(
+            closing.trust().built_transaction(),
+            0,
+            &redeem,
+            VALUE_SAT,
+            signature,
+            &ours,
+        );
+    }
+    let ours = own_script(&phone, 0);
+    assert_eq!(
+        phone.refused(Op::SignClosing(close(490_000, &theirs, 0))),
+        rules::NOT_OUR_SCRIPT
+    );
+    assert_eq!(
+        phone.refused(Op::SignClosing(close(u64::MAX, &ours, 0))),
+        rules::MALFORMED
+    );
+    assert_eq!(
+        phone.refused(Op::SignClosing(close(500_001, &ours, 0))),
+        rules::MALFORMED
+    );
+    let other = SignClosing {
+        funding_outpoint: serialize(&outpoint(6)),
+        ..close(490_000, &ours, 0)
+    };
+    assert_eq!(phone.refused(Op::SignClosing(other)), rules::MALFORMED);
+}
+
+/// What a closed channel leaves: the owner's balance in the peer's commitment, and in its own.
+fn left(phone: &mut Phone) -> [SpendableOutputDescriptor; 2] {
+    let channel = Channel::open(phone);
+    let ours = &channel.parameters.holder_pubkeys;
+    let script_pubkey = get_countersigner_payment_script(
+        &channel.parameters.channel_type_features,
+        &ours.payment_point,
+    );
+    let paid = SpendableOutputDescriptor::StaticPaymentOutput(StaticPaymentOutputDescriptor {
+        outpoint: LdkOutPoint {
+            txid: Txid::from_byte_array([1; 32]),
+            index: 0,
+        },
+        output: TxOut {
+            value: Amount::from_sat(300_000),
+            script_pubkey,
+        },
+        channel_keys_id: KEYS_ID,
+        channel_value_satoshis: VALUE_SAT,
+        channel_transaction_parameters: Some(channel.parameters.clone()),
+    });
+    let commitment = channel.holder(0, 400_000, &[]);
+    let keys = commitment.trust().keys().clone();
+    let script = get_revokeable_redeemscript(
+        &keys.revocation_key,
+        288,
+        &keys.broadcaster_delayed_payment_key,
+    );
+    let delayed = SpendableOutputDescriptor::DelayedPaymentOutput(DelayedPaymentOutputDescriptor {
+        outpoint: LdkOutPoint {
+            txid: Txid::from_byte_array([2; 32]),
+            index: 0,
+        },
+        per_commitment_point: keys.per_commitment_point,
+        to_self_delay: 288,
+        output: TxOut {
+            value: Amount::from_sat(400_000),
+            script_pubkey: script.to_p2wsh(),
+        },
+        revocation_pubkey: keys.revocation_key,
+        channel_keys_id: KEYS_ID,
+        channel_value_satoshis: VALUE_SAT,
+        channel_transaction_parameters: Some(channel.parameters.clone()),
+    });
+    [paid, delayed]
+}
+
+fn sweep(descriptors: &[SpendableOutputDescriptor], script: &ScriptBuf) -> SpendOutputs {
+    SpendOutputs {
+        descriptors: descriptors.iter().map(Writeable::encode).collect(),
+        change_script: script.to_bytes(),
+        change_keychain: 0,
+        change_index: 9,
+        feerate_sat_per_kw: 1000,
+        locktime: 7,
+    }
+}
+
+#[test]
+fn a_sweep_goes_to_the_owner() {
+    let mut phone = Phone::new();
+    let descriptors = left(&mut phone);
+    let script = own_script(&phone, 9);
+    let op = Op::SpendOutputs(sweep(&descriptors, &script));
+    let answer = phone.ask_on(&[], op.clone()).unwrap();
+    phone.restart();
+    assert_eq!(
+        phone.ask_on(&[], op).unwrap(),
+        answer,
+        "the same every time"
+    );
+    let Answer::Transaction(bytes) = answer else {
+        panic!()
+    };
+    let transaction: Transaction = deserialize(&bytes).unwrap();
+    assert_eq!(transaction.output.len(), 1);
+    assert_eq!(transaction.output[0].script_pubkey, script);
+    assert!(transaction.output[0].value > Amount::from_sat(690_000));
+    assert!(
+        transaction
+            .input
+            .iter()
+            .all(|input| !input.witness.is_empty())
+    );
+    assert_eq!(transaction.lock_time.to_consensus_u32(), 7);
+}
+
+#[test]
+fn a_sweep_elsewhere_or_of_other_outputs_is_refused() {
+    let mut phone = Phone::new();
+    let descriptors = left(&mut phone);
+    let ours = own_script(&phone, 9);
+    let ask = |phone: &mut Phone, op| phone.refused(Op::SpendOutputs(op));
+    assert_eq!(
+        ask(
+            &mut phone,
+            sweep(&descriptors, &ScriptBuf::new_p2wpkh(&Hash::all_zeros()))
+        ),
+        rules::NOT_OUR_SCRIPT
+    );
+    // An address of the owner's, but not the one it is said to be.
+    let other = own_script(&phone, 8);
+    assert_eq!(
+        ask(&mut phone, sweep(&descriptors, &other)),
+        rules::NOT_OUR_SCRIPT
+    );
+    assert_eq!(ask(&mut phone, sweep(&[], &ours)), rules::MALFORMED);
+
+    let [mut paid, delayed] = descriptors;
+    assert_eq!(
+        ask(&mut phone, sweep(&[delayed.clone(), delayed], &ours)),
+        rules::NOT_OUR_OUTPUT
+    );
+    if let SpendableOutputDescriptor::StaticPaymentOutput(descriptor) = &mut paid {
+        descriptor.channel_keys_id = [4; 32];
+    }
+    assert_eq!(
+        ask(&mut phone, sweep(&[paid.clone()], &ours)),
+        rules::NOT_OUR_OUTPUT
+    );
+    if let SpendableOutputDescriptor::StaticPaymentOutput(descriptor) = &mut paid {
+        descriptor.output.value = Amount::from_sat(u64::MAX);
+    }
+    assert_eq!(
+        ask(&mut phone, sweep(&[paid.clone(), paid], &ours)),
+        rules::MALFORMED
+    );
+}
+
+#[test]
+fn an_htlc_is_claimed_from_a_commitment_that_is_not_revoked() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let htlcs = [Htlc::incoming([1; 32], 50_000_000)];
+    let commitment = channel.holder(1, 400_000, &htlcs);
+    phone.ask(validate(&commitment)).unwrap();
+    let trusted = commitment.trust();
+    let htlc = commitment.nondust_htlcs()[0].clone();
+    let descriptor = HTLCDescriptor {
+        channel_derivation_parameters: ChannelDerivationParameters {
+            value_satoshis: VALUE_SAT,
+            keys_id: KEYS_ID,
+            transaction_parameters: channel.parameters.clone(),
+        },
+        commitment_txid: trusted.txid(),
+        per_commitment_number: FIRST - 1,
+        per_commitment_point: channel.phone_points[1],
+        feerate_per_kw: 1000,
+        htlc: htlc.clone(),
+        preimage: None,
+        counterparty_sig: commitment.counterparty_htlc_sigs[0],
+    };
+    let features = &channel.parameters.channel_type_features;
+    let keys = trusted.keys();
+    let claim = build_htlc_transaction(
+        &trusted.txid(),
+        1000,
+        288,
+        &htlc,
+        features,
+        &keys.broadcaster_delayed_payment_key,
+        &keys.revocation_key,
+    );
+    let op = |transaction: &Transaction, input, descriptor: &HTLCDescriptor| {
+        let (transaction, descriptor) = (serialize(transaction), descriptor.encode());
+        Op::SignHolderHtlc(SignHolderHtlc {
+            transaction,
+            input,
+            descriptor,
+        })
+    };
+    let mut elsewhere = claim.clone();
+    elsewhere.output[0].script_pubkey = somewhere()[0].script_pubkey.clone();
+    assert_eq!(
+        phone.refused(op(&elsewhere, 0, &descriptor)),
+        rules::NOT_OUR_OUTPUT
+    );
+    assert_eq!(
+        phone.refused(op(&claim, 1, &descriptor)),
+        rules::NOT_OUR_OUTPUT
+    );
+    let older = HTLCDescriptor {
+        per_commitment_number: FIRST,
+        ..descriptor.clone()
+    };
+    assert_eq!(phone.refused(op(&claim, 0, &older)), rules::SIGN_REVOKED);
+
+    let signature = signature(phone.ask(op(&claim, 0, &descriptor)).unwrap());
+    let script = get_htlc_redeemscript(&htlc, features, keys);
+    check(
+        &claim,
+        0,
+        &script,
+        50_000,
+        signature,
+        &keys.broadcaster_htlc_key.to_public_key(),
+    );
+    // And so that commitment stays as it is.
+    phone
+        .ask(validate(&channel.holder(2, 400_000, &[])))
+        .unwrap();
+    assert_eq!(phone.refused(release(1)), rules::REVOKE_SIGNED);
+}
+
+#[test]
+fn the_peers_commitments_are_claimed_and_punished() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let secp = &channel.secp;
+    let secret = channel.peer.release_commitment_secret(FIRST).unwrap();
+    let point = channel.peer.get_per_commitment_point(FIRST, secp).unwrap();
+    let (theirs, ours) = (
+        &channel.peer_parameters.holder_pubkeys,
+        &channel.parameters.holder_pubkeys,
+    );
+    let keys = TxCreationKeys::from_channel_static_keys(&point, theirs, ours, secp);
+    let features = &channel.parameters.channel_type_features;
+    let tx = spending(&[outpoint(1), outpoint(2)], somewhere());
+    let transaction = serialize(&tx);
+    let htlc = channel
+        .theirs(0, 1, &[Htlc::incoming([1; 32], 50_000_000)])
+        .nondust_htlcs()[0]
+        .clone();
+    let htlc_script = get_htlc_redeemscript(&htlc, features, &keys);
+
+    let claim = SignCounterpartyHtlc {
+        transaction: transaction.clone(),
+        input: 1,
+        amount_sat: 50_000,
+        per_commitment_point: point.serialize().to_vec(),
+        htlc: htlc.encode(),
+    };
+    let got = signature(phone.ask(Op::SignCounterpartyHtlc(claim.clone())).unwrap());
+    check(
+        &tx,
+        1,
+        &htlc_script,
+        50_000,
+        got,
+        &keys.countersignatory_htlc_key.to_public_key(),
+    );
+    let beyond = SignCounterpartyHtlc { input: 2, ..claim };
+    assert_eq!(
+        phone.refused(Op::SignCounterpartyHtlc(beyond)),
+        rules::MALFORMED
+    );
+
+    let punish = |htlc: Vec<u8>| {
+        let (transaction, per_commitment_secret) = (transaction.clone(), secret.to_vec());
+        Op::SignJustice(SignJustice {
+            transaction,
+            input: 0,
+            amount_sat: 9_000,
+            per_commitment_secret,
+            htlc,
+        })
+    };
+    let got = signature(phone.ask(punish(vec![])).unwrap());
+    let script = get_revokeable_redeemscript(
+        &keys.revocation_key,
+        144,
+        &keys.broadcaster_delayed_payment_key,
+    );
+    check(
+        &tx,
+        0,
+        &script,
+        9_000,
+        got,
+        &keys.revocation_key.to_public_key(),
+    );
+    let got = signature(phone.ask(punish(htlc.encode())).unwrap());
+    check(
+        &tx,
+        0,
+        &htlc_script,
+        9_000,
+        got,
+        &keys.revocation_key.to_public_key(),
+    );
+
+    let got = signature(
+        phone
+            .ask(Op::SignAnchor(SignAnchor {
+                transaction,
+                input: 0,
+            }))
+            .unwrap(),
+    );
+    check(
+        &tx,
+        0,
+        &get_keyed_anchor_redeemscript(&ours.funding_pubkey),
+        330,
+        got,
+        &ours.funding_pubkey,
+    );
+}

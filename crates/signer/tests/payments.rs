@@ -1,0 +1,531 @@
+//! Invoices are signed only as asked; a preimage leaves only when its payment cannot be taken back.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use bech32::Fe32;
+use bitcoin::hashes::{Hash, sha256};
+use bitcoin::secp256k1::{Secp256k1, SecretKey};
+use common::*;
+use lightning_invoice::{Bolt11Invoice, Currency, Fallback, InvoiceBuilder, PaymentSecret};
+use longhand_proto::command::UnsignedInvoice;
+use longhand_proto::signer::signer_answer::Answer;
+use longhand_proto::signer::signer_op::Op;
+use longhand_proto::signer::*;
+use longhand_signer::{ChannelIntent, InvoiceRequest, rules};
+
+const EXPIRY_S: u32 = 3600;
+
+/// What a host may put into an invoice.
+#[derive(Clone)]
+struct Draft {
+    currency: Currency,
+    payment_hash: [u8; 32],
+    amount_msat: u64,
+    description: String,
+    expiry_s: u32,
+    date: u64,
+    payee: Option<SecretKey>,
+    fallback: bool,
+}
+
+impl Draft {
+    fn of(asked: &InvoiceRequest) -> Draft {
+        Draft {
+            currency: Currency::Regtest,
+            payment_hash: asked.payment_hash,
+            amount_msat: asked.amount_msat,
+            description: asked.description.clone(),
+            expiry_s: asked.expiry_s,
+            date: NOW,
+            payee: None,
+            fallback: false,
+        }
+    }
+
+    /// The parts of the invoice as a host sends them: written by LDK, signature cut off.
+    fn unsigned(&self) -> UnsignedInvoice {
+        let mut builder = InvoiceBuilder::new(self.currency.clone())
+            .description(self.description.clone())
+            .payment_hash(sha256::Hash::from_byte_array(self.payment_hash).into_inner())
+            .payment_secret(PaymentSecret([7; 32]))
+            .duration_since_epoch(Duration::from_secs(self.date))
+            .expiry_time(Duration::from_secs(u64::from(self.expiry_s)))
+            .min_final_cltv_expiry_delta(24)
+            .basic_mpp();
+        if self.amount_msat > 0 {
+            builder = builder.amount_milli_satoshis(self.amount_msat);
+        }
+        if let Some(key) = self.payee {
+            builder = builder.payee_pub_key(key.public_key(&Secp256k1::new()));
+        }
+        if self.fallback {
+            builder = builder.fallback(Fallback::PubKeyHash(bitcoin::PubkeyHash::all_zeros()));
+        }
+        let key = self
+            .payee
+            .unwrap_or(SecretKey::from_slice(&[1; 32]).unwrap());
+        let signed = builder.build_raw().unwrap().sign::<_, ()>(|hash| {
+            let digest = bitcoin::secp256k1::Message::from_digest(*hash.as_ref());
+            Ok(Secp256k1::new().sign_ecdsa_recoverable(&digest, &key))
+        });
+        let text = signed.unwrap().to_string();
+        let (hrp, data) = text.rsplit_once('1').unwrap();
+        let data: Vec<u8> = data
+            .chars()
+            .map(|c| Fe32::from_char(c).unwrap().to_u8())
+            .collect();
+        UnsignedInvoice {
+            hrp: hrp.to_string(),
+            data: data[..data.len() - 104 - 6].to_vec(),
+        }
+    }
+}
+
+trait IntoInner {
+    fn into_inner(self) -> lightning_invoice::PaymentHash;
+}
+impl IntoInner for sha256::Hash {
+    fn into_inner(self) -> lightning_invoice::PaymentHash {
+        lightning_invoice::PaymentHash(self.to_byte_array())
+    }
+}
+
+/// Makes a payment at the phone, and what to ask the host for.
+fn ask_for(phone: &mut Phone, amount_msat: u64) -> InvoiceRequest {
+    let made = phone
+        .signer
+        .new_payment(amount_msat, [amount_msat as u8; 32], NOW)
+        .unwrap();
+    phone.keep(&made.records);
+    InvoiceRequest {
+        payment_hash: made.value,
+        amount_msat,
+        description: "coffee".into(),
+        expiry_s: EXPIRY_S,
+    }
+}
+
+fn finish(
+    phone: &mut Phone,
+    draft: &Draft,
+    asked: &InvoiceRequest,
+) -> Result<Bolt11Invoice, rules::Refused> {
+    let finished = phone.signer.finish_invoice(&draft.unsigned(), asked, NOW)?;
+    phone.keep(&finished.records);
+    Ok(finished.value)
+}
+
+/// A signed invoice over `amount_msat`, as its payment hash.
+fn invoiced(phone: &mut Phone, amount_msat: u64) -> [u8; 32] {
+    let asked = ask_for(phone, amount_msat);
+    finish(phone, &Draft::of(&asked), &asked).unwrap();
+    asked.payment_hash
+}
+
+fn preimage_of(payment_hash: [u8; 32]) -> Op {
+    claim(payment_hash, vec![])
+}
+
+fn claim(payment_hash: [u8; 32], htlcs: Vec<ClaimableHtlc>) -> Op {
+    Op::GetPreimage(GetPreimage {
+        payment_hash: payment_hash.to_vec(),
+        htlcs,
+    })
+}
+
+fn part(amount_msat: u64) -> ClaimableHtlc {
+    ClaimableHtlc {
+        channel_keys_id: KEYS_ID.to_vec(),
+        amount_msat,
+        cltv_expiry: 500,
+    }
+}
+
+#[test]
+fn an_invoice_as_asked_is_signed_by_the_node() {
+    let mut phone = Phone::new();
+    for amount_msat in [0, 1_000, 123_456_789] {
+        let asked = ask_for(&mut phone, amount_msat);
+        let invoice = finish(&mut phone, &Draft::of(&asked), &asked).unwrap();
+        assert_eq!(
+            invoice.recover_payee_pub_key(),
+            phone.signer.keys().node_id()
+        );
+        assert_eq!(
+            invoice.amount_milli_satoshis(),
+            (amount_msat > 0).then_some(amount_msat)
+        );
+        assert!(invoice.check_signature().is_ok());
+    }
+    let payment = phone
+        .signer
+        .payments()
+        .find(|payment| payment.amount_msat == 1_000)
+        .unwrap();
+    assert_eq!(payment.expires_unix_s, NOW + u64::from(EXPIRY_S));
+    assert!(payment.bolt11.starts_with("lnbcrt"));
+}
+
+#[test]
+fn an_invoice_that_is_not_as_asked_is_refused() {
+    let mut phone = Phone::new();
+    let asked = ask_for(&mut phone, 50_000);
+    let good = Draft::of(&asked);
+    let other_key = Some(SecretKey::from_slice(&[1; 32]).unwrap());
+    let wrong = [
+        Draft {
+            currency: Currency::Bitcoin,
+            ..good.clone()
+        },
+        Draft {
+            payment_hash: [9; 32],
+            ..good.clone()
+        },
+        Draft {
+            amount_msat: 49_999,
+            ..good.clone()
+        },
+        Draft {
+            amount_msat: 0,
+            ..good.clone()
+        },
+        Draft {
+            description: "tea".into(),
+            ..good.clone()
+        },
+        Draft {
+            expiry_s: EXPIRY_S + 1,
+            ..good.clone()
+        },
+        Draft {
+            date: NOW + 3601,
+            ..good.clone()
+        },
+        Draft {
+            payee: other_key,
+            ..good.clone()
+        },
+        Draft {
+            fallback: true,
+            ..good.clone()
+        },
+    ];
+    for draft in wrong {
+        assert_eq!(
+            finish(&mut phone, &draft, &asked).unwrap_err().rule,
+            rules::INVOICE_MISMATCH
+        );
+    }
+    let unreadable = UnsignedInvoice {
+        hrp: "lnbcrt1m".into(),
+        data: vec![32; 10],
+    };
+    let refused = phone
+        .signer
+        .finish_invoice(&unreadable, &asked, NOW)
+        .unwrap_err();
+    assert_eq!(refused.rule, rules::INVOICE_MISMATCH);
+    finish(&mut phone, &good, &asked).unwrap();
+}
+
+#[test]
+fn a_payment_has_one_preimage_and_one_invoice() {
+    let mut phone = Phone::new();
+    let asked = ask_for(&mut phone, 50_000);
+    assert_eq!(
+        phone
+            .signer
+            .new_payment(1, [50_000u64 as u8; 32], NOW)
+            .unwrap_err()
+            .rule,
+        rules::DUPLICATE
+    );
+    finish(&mut phone, &Draft::of(&asked), &asked).unwrap();
+    assert_eq!(
+        finish(&mut phone, &Draft::of(&asked), &asked)
+            .unwrap_err()
+            .rule,
+        rules::DUPLICATE
+    );
+    let other = InvoiceRequest {
+        payment_hash: [1; 32],
+        ..asked
+    };
+    assert_eq!(
+        finish(&mut phone, &Draft::of(&other), &other)
+            .unwrap_err()
+            .rule,
+        rules::PREIMAGE_UNKNOWN
+    );
+}
+
+#[test]
+fn a_preimage_leaves_only_when_the_payment_cannot_be_taken_back() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let hash = invoiced(&mut phone, 50_000_000);
+    let paid = [Htlc::incoming(hash, 50_000_000)];
+    let waits = |phone: &mut Phone| {
+        let refusal = phone.ask(preimage_of(hash)).unwrap_err();
+        assert_eq!(
+            (refusal.rule.as_str(), refusal.retry),
+            (rules::PREIMAGE_NOT_COMMITTED, true)
+        );
+        phone.restart();
+    };
+    waits(&mut phone);
+    // In the owner's commitment: the peer could still broadcast its own older one, without it.
+    phone
+        .ask(validate(&channel.holder(1, 400_000, &paid)))
+        .unwrap();
+    waits(&mut phone);
+    phone.ask(release(0)).unwrap();
+    waits(&mut phone);
+    // In the peer's too: the older one is still good.
+    phone.ask(sign(&channel.theirs(1, 400_000, &paid))).unwrap();
+    waits(&mut phone);
+    phone.ask(channel.revocation(0)).unwrap();
+    let Ok(Answer::Preimage(preimage)) = phone.ask(preimage_of(hash)) else {
+        panic!()
+    };
+    assert_eq!(sha256::Hash::hash(&preimage).to_byte_array(), hash);
+}
+
+#[test]
+fn a_preimage_that_has_left_is_given_again() {
+    let mut phone = Phone::new();
+    let hash = received(&mut phone, 50_000_000, 50_000_000);
+    let first = phone.ask(preimage_of(hash)).unwrap();
+    let written = phone.disk.len();
+    phone.restart();
+    assert_eq!(phone.ask(preimage_of(hash)).unwrap(), first);
+    assert_eq!(phone.disk.len(), written);
+    let payment = phone.signer.payments().next().unwrap();
+    assert_eq!(payment.released.unwrap().received_msat, 50_000_000);
+}
+
+/// An invoice over `asked_msat`, and an HTLC of `paid_msat` irrevocably committed for it.
+fn received(phone: &mut Phone, asked_msat: u64, paid_msat: u64) -> [u8; 32] {
+    let channel = Channel::open(phone);
+    let hash = invoiced(phone, asked_msat);
+    commit(
+        phone,
+        &channel,
+        &[Htlc::incoming(hash, paid_msat)],
+        &[Htlc::incoming(hash, paid_msat)],
+    );
+    hash
+}
+
+fn commit(phone: &mut Phone, channel: &Channel, ours: &[Htlc], theirs: &[Htlc]) {
+    phone
+        .ask(validate(&channel.holder(1, 400_000, ours)))
+        .unwrap();
+    phone.ask(release(0)).unwrap();
+    phone
+        .ask(sign(&channel.theirs(1, 400_000, theirs)))
+        .unwrap();
+    phone.ask(channel.revocation(0)).unwrap();
+}
+
+#[test]
+fn too_little_is_not_enough() {
+    let mut phone = Phone::new();
+    let hash = received(&mut phone, 50_000_000, 49_999_999);
+    assert_eq!(phone.refused(preimage_of(hash)), rules::PREIMAGE_UNDERPAID);
+    // Nor does the host's word count for more.
+    assert_eq!(
+        phone.refused(claim(hash, vec![part(50_000_000)])),
+        rules::PREIMAGE_UNDERPAID
+    );
+    assert_eq!(
+        phone.refused(claim(hash, vec![part(545_999)])),
+        rules::PREIMAGE_UNDERPAID
+    );
+}
+
+#[test]
+fn an_invoice_for_any_amount_takes_any_that_stands_in_a_commitment() {
+    let mut phone = Phone::new();
+    let hash = received(&mut phone, 0, 20_000_000);
+    phone.ask(preimage_of(hash)).unwrap();
+}
+
+#[test]
+fn an_invoice_for_any_amount_is_not_paid_by_dust() {
+    let mut phone = Phone::new();
+    Channel::open(&mut phone);
+    let hash = invoiced(&mut phone, 0);
+    assert_eq!(
+        phone.refused(claim(hash, vec![part(1_000)])),
+        rules::PREIMAGE_NOT_COMMITTED
+    );
+}
+
+#[test]
+fn parts_add_up() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let hash = invoiced(&mut phone, 50_000_000);
+    let parts = [
+        Htlc::incoming(hash, 30_000_000),
+        Htlc::incoming(hash, 20_000_000),
+    ];
+    commit(&mut phone, &channel, &parts, &parts);
+    phone.ask(preimage_of(hash)).unwrap();
+}
+
+#[test]
+fn only_the_same_htlc_on_both_sides_counts() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let hash = invoiced(&mut phone, 50_000_000);
+    let twice = [
+        Htlc::incoming(hash, 25_000_000),
+        Htlc::incoming(hash, 25_000_000),
+    ];
+    let other = [
+        twice[0],
+        Htlc {
+            cltv_expiry: 499,
+            ..twice[1]
+        },
+    ];
+    commit(&mut phone, &channel, &twice, &other);
+    assert_eq!(phone.refused(preimage_of(hash)), rules::PREIMAGE_UNDERPAID);
+}
+
+#[test]
+fn an_outgoing_htlc_with_the_hash_is_no_payment() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let hash = invoiced(&mut phone, 50_000_000);
+    let outgoing = [Htlc {
+        incoming: false,
+        ..Htlc::incoming(hash, 50_000_000)
+    }];
+    commit(&mut phone, &channel, &outgoing, &outgoing);
+    assert_eq!(
+        phone.refused(preimage_of(hash)),
+        rules::PREIMAGE_NOT_COMMITTED
+    );
+}
+
+#[test]
+fn an_htlc_that_comes_after_the_expiry_does_not_get_the_preimage() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let asked = ask_for(&mut phone, 50_000_000);
+    // Signed long before the HTLC, within the clocks' tolerance of the test's time.
+    let early = Draft {
+        date: NOW - 3600,
+        expiry_s: 3599,
+        ..Draft::of(&asked)
+    };
+    let asked = InvoiceRequest {
+        expiry_s: 3599,
+        ..asked
+    };
+    finish(&mut phone, &early, &asked).unwrap();
+    let paid = [Htlc::incoming(asked.payment_hash, 50_000_000)];
+    commit(&mut phone, &channel, &paid, &paid);
+    let refusal = phone.ask(preimage_of(asked.payment_hash)).unwrap_err();
+    assert_eq!(
+        (refusal.rule.as_str(), refusal.retry),
+        (rules::PREIMAGE_EXPIRED, false)
+    );
+}
+
+#[test]
+fn a_preimage_without_a_signed_invoice_stays() {
+    let mut phone = Phone::new();
+    let asked = ask_for(&mut phone, 1_000);
+    assert_eq!(
+        phone.refused(preimage_of(asked.payment_hash)),
+        rules::PREIMAGE_UNKNOWN
+    );
+    assert_eq!(phone.refused(preimage_of([4; 32])), rules::PREIMAGE_UNKNOWN);
+}
+
+#[test]
+fn dust_counts_for_dust_invoices_only() {
+    let mut phone = Phone::new();
+    let hash = invoiced(&mut phone, 400_000);
+    assert_eq!(
+        phone.refused(claim(hash, vec![part(400_000)])),
+        rules::PREIMAGE_NOT_COMMITTED,
+        "no channel yet"
+    );
+    Channel::open(&mut phone);
+    assert_eq!(
+        phone.refused(claim(hash, vec![part(399_999)])),
+        rules::PREIMAGE_NOT_COMMITTED
+    );
+    phone
+        .ask(claim(hash, vec![part(200_000), part(200_000)]))
+        .unwrap();
+    let larger = invoiced(&mut phone, 546_000);
+    let parts = vec![part(500_000), part(500_000)];
+    assert_eq!(
+        phone.refused(claim(larger, parts)),
+        rules::PREIMAGE_NOT_COMMITTED
+    );
+}
+
+#[test]
+fn intents_are_kept_and_their_ids_mean_one_thing() {
+    let mut phone = Phone::new();
+    let records = phone
+        .signer
+        .add_intent([1; 32], 5_000, 50, NOW + 60, NOW)
+        .unwrap()
+        .records;
+    phone.keep(&records);
+    let records = phone
+        .signer
+        .add_onchain_intent(b"id", "bcrt1q", 7, 1, NOW)
+        .unwrap()
+        .records;
+    phone.keep(&records);
+    assert!(
+        phone
+            .signer
+            .add_onchain_intent(b"id", "bcrt1q", 7, 1, NOW + 9)
+            .unwrap()
+            .records
+            .is_empty()
+    );
+    assert_eq!(
+        phone
+            .signer
+            .add_onchain_intent(b"id", "bcrt1q", 8, 1, NOW)
+            .unwrap_err()
+            .rule,
+        rules::DUPLICATE
+    );
+    let close = |force| ChannelIntent::Close {
+        channel_id: vec![2; 32],
+        force,
+    };
+    for intent in [close(false), close(true)] {
+        let records = phone
+            .signer
+            .add_channel_intent(intent, NOW)
+            .unwrap()
+            .records;
+        phone.keep(&records);
+    }
+    phone.restart();
+    assert_eq!(phone.signer.intents().next().unwrap().max_fee_msat, 50);
+    assert_eq!(
+        phone.signer.onchain_intents().next().unwrap().address,
+        "bcrt1q"
+    );
+    assert_eq!(
+        phone.signer.channel_intents().collect::<Vec<_>>(),
+        [&close(true)]
+    );
+}
