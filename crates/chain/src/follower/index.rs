@@ -314,7 +314,7 @@ mod tests {
         let members = HashSet::from([7]);
         let mut index = Index::default();
         index.outpoint(7, outside(1));
-        let mut is_matched = |index: &mut Index, tx: &Transaction| {
+        let is_matched = |index: &mut Index, tx: &Transaction| {
             index
                 .matches(&block(std::slice::from_ref(tx)), &members)
                 .contains_key(&7)

@@ -4,4 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod devnet;
+mod follower;
 mod keys;
+mod source;

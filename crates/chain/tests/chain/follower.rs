@@ -1,0 +1,488 @@
+//! The follower, against a devnet over RPC.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bitcoin::block::Header;
+use bitcoin::{Block, BlockHash, OutPoint, Transaction, TxOut, Txid};
+use longhand_chain::{
+    BitcoindSource, BlockRef, Chain, ChainError, ChainEvent, ChainSource, Devnet, DevnetConfig,
+    FeeRates, Follower, FollowerConfig, Subscription, WatchList,
+};
+
+use crate::keys::{Key, coin};
+
+/// A source that counts the blocks it is asked for.
+struct Counting {
+    inner: BitcoindSource,
+    blocks: AtomicUsize,
+}
+
+#[async_trait]
+impl ChainSource for Counting {
+    async fn tip(&self) -> Result<BlockRef, ChainError> {
+        self.inner.tip().await
+    }
+    async fn header(&self, hash: &BlockHash) -> Result<(Header, u32), ChainError> {
+        self.inner.header(hash).await
+    }
+    async fn hash_at(&self, height: u32) -> Result<BlockHash, ChainError> {
+        self.inner.hash_at(height).await
+    }
+    async fn block(&self, hash: &BlockHash) -> Result<Block, ChainError> {
+        self.blocks.fetch_add(1, Ordering::SeqCst);
+        self.inner.block(hash).await
+    }
+    async fn fee_rates(&self) -> Result<FeeRates, ChainError> {
+        self.inner.fee_rates().await
+    }
+    async fn broadcast(&self, package: &[Transaction]) -> Result<(), ChainError> {
+        self.inner.broadcast(package).await
+    }
+    async fn unspent(&self, outpoint: &OutPoint) -> Result<Option<TxOut>, ChainError> {
+        self.inner.unspent(outpoint).await
+    }
+    async fn transaction_at(
+        &self,
+        height: u32,
+        index: u32,
+    ) -> Result<Option<Transaction>, ChainError> {
+        self.inner.transaction_at(height, index).await
+    }
+}
+
+/// A devnet and a follower of it. The follower polls only when poked, unless a test says otherwise.
+struct Setup {
+    devnet: Devnet,
+    source: Arc<Counting>,
+    follower: Follower,
+}
+
+const SELDOM: FollowerConfig = FollowerConfig {
+    poll_interval: Duration::from_secs(3_600),
+};
+
+async fn setup() -> Setup {
+    let devnet = Devnet::start_default().await.unwrap();
+    let source = Arc::new(Counting {
+        inner: devnet.source(),
+        blocks: AtomicUsize::new(0),
+    });
+    let follower = Follower::start(source.clone(), SELDOM);
+    Setup {
+        devnet,
+        source,
+        follower,
+    }
+}
+
+/// What a subscriber heard up to and with the next `Synced`.
+#[derive(Debug, Default)]
+struct Heard {
+    heights: Vec<u32>,
+    txs: Vec<(u32, Txid)>,
+    forks: Vec<BlockRef>,
+    tip: Option<BlockRef>,
+}
+
+async fn hear(subscription: &mut Subscription) -> Heard {
+    let mut heard = Heard::default();
+    loop {
+        match subscription.events.recv().await.unwrap() {
+            ChainEvent::Connected { height, txs, .. } => {
+                heard.heights.push(height);
+                heard
+                    .txs
+                    .extend(txs.iter().map(|(_, tx)| (height, tx.compute_txid())));
+            }
+            ChainEvent::Disconnected { fork } => heard.forks.push(fork),
+            ChainEvent::Synced { tip } => {
+                heard.tip = Some(tip);
+                return heard;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_subscriber_gets_every_block_and_what_it_watches() {
+    let Setup {
+        devnet, follower, ..
+    } = setup().await;
+    let key = Key::new(1);
+    let (outpoint, output) = key.fund(&devnet, 100_000);
+    let start = devnet.tip();
+    let watched = WatchList {
+        outpoints: vec![outpoint],
+        ..WatchList::default()
+    };
+    let mut watcher = follower.subscribe(start, watched).await.unwrap();
+    let mut other = follower
+        .subscribe(start, WatchList::default())
+        .await
+        .unwrap();
+    assert_eq!(hear(&mut watcher).await.tip, Some(start));
+    assert_eq!(hear(&mut other).await.tip, Some(start));
+    assert_eq!(follower.tip(), Some(start));
+
+    let spend = key.spend(&(outpoint, output), 500);
+    devnet.submit(&spend).unwrap();
+    devnet.mine_to_wallet(2).unwrap();
+    follower.poke();
+    let heard = hear(&mut watcher).await;
+    assert_eq!(heard.heights, [start.height + 1, start.height + 2]);
+    assert_eq!(heard.txs, [(start.height + 1, spend.compute_txid())]);
+    assert_eq!(heard.tip, Some(devnet.tip()));
+    let heard = hear(&mut other).await;
+    assert_eq!(heard.heights, [start.height + 1, start.height + 2]);
+    assert_eq!(heard.txs, []);
+}
+
+#[tokio::test]
+async fn what_is_added_to_the_watch_list_counts_from_then_on() {
+    let Setup {
+        devnet, follower, ..
+    } = setup().await;
+    let key = Key::new(1);
+    let mut watcher = follower
+        .subscribe(devnet.tip(), WatchList::default())
+        .await
+        .unwrap();
+    hear(&mut watcher).await;
+
+    watcher.watch.script(key.script());
+    let (outpoint, output) = key.fund(&devnet, 100_000);
+    follower.poke();
+    let height = devnet.tip().height;
+    assert_eq!(hear(&mut watcher).await.txs, [(height, outpoint.txid)]);
+
+    let other = Key::new(2);
+    let spend = key.build(&[(outpoint, output)], 500, |tx| {
+        tx.output[0].script_pubkey = other.script()
+    });
+    watcher.watch.txid(spend.compute_txid());
+    devnet.submit(&spend).unwrap();
+    devnet.mine_to_wallet(1).unwrap();
+    follower.poke();
+    assert_eq!(
+        hear(&mut watcher).await.txs,
+        [(height + 1, spend.compute_txid())]
+    );
+}
+
+#[tokio::test]
+async fn what_spends_a_match_in_the_same_block_matches() {
+    let Setup {
+        devnet, follower, ..
+    } = setup().await;
+    let key = Key::new(1);
+    let (outpoint, output) = key.fund(&devnet, 100_000);
+    let watched = WatchList {
+        outpoints: vec![outpoint],
+        ..WatchList::default()
+    };
+    let mut watcher = follower.subscribe(devnet.tip(), watched).await.unwrap();
+    hear(&mut watcher).await;
+
+    let first = key.spend(&(outpoint, output), 500);
+    let second = key.spend(&coin(&first, &key.script()), 500);
+    devnet.submit(&first).unwrap();
+    devnet.submit(&second).unwrap();
+    devnet.mine_to_wallet(1).unwrap();
+    follower.poke();
+    let txids: Vec<Txid> = hear(&mut watcher)
+        .await
+        .txs
+        .into_iter()
+        .map(|(_, txid)| txid)
+        .collect();
+    assert_eq!(txids, [first.compute_txid(), second.compute_txid()]);
+}
+
+#[tokio::test]
+async fn spends_of_a_match_are_not_missed_by_who_hears_of_it_later() {
+    let Setup {
+        devnet, follower, ..
+    } = setup().await;
+    let key = Key::new(1);
+    let funding = key.fund(&devnet, 100_000);
+    let from = devnet.tip();
+    let first = key.spend(&funding, 500);
+    let second = key.spend(&coin(&first, &key.script()), 500);
+    for tx in [&first, &second] {
+        devnet.submit(tx).unwrap();
+        devnet.mine_to_wallet(1).unwrap();
+    }
+    // Both blocks are matched before the subscriber can say that it watches an output of the first.
+    let watched = WatchList {
+        outpoints: vec![funding.0],
+        ..WatchList::default()
+    };
+    let mut watcher = follower.subscribe(from, watched).await.unwrap();
+    let heard = hear(&mut watcher).await;
+    let expected = [
+        (from.height + 1, first.compute_txid()),
+        (from.height + 2, second.compute_txid()),
+    ];
+    assert_eq!(heard.txs, expected);
+}
+
+#[tokio::test]
+async fn a_reorganisation_disconnects_to_the_fork_and_connects_the_others() {
+    let Setup {
+        devnet, follower, ..
+    } = setup().await;
+    let key = Key::new(1);
+    let funding = key.fund(&devnet, 100_000);
+    let fork = devnet.tip();
+    let watched = WatchList {
+        outpoints: vec![funding.0],
+        ..WatchList::default()
+    };
+    let mut watcher = follower.subscribe(fork, watched).await.unwrap();
+    hear(&mut watcher).await;
+    let spend = key.spend(&funding, 500);
+    devnet.submit(&spend).unwrap();
+    devnet.mine_to_wallet(3).unwrap();
+    follower.poke();
+    assert_eq!(
+        hear(&mut watcher).await.txs,
+        [(fork.height + 1, spend.compute_txid())]
+    );
+
+    devnet.reorg(3, vec![]).unwrap();
+    follower.poke();
+    let heard = hear(&mut watcher).await;
+    assert_eq!(heard.forks, [fork]);
+    assert_eq!(
+        heard.heights,
+        (fork.height + 1..=fork.height + 4).collect::<Vec<_>>()
+    );
+    assert_eq!(heard.txs, []);
+    assert_eq!(heard.tip, Some(devnet.tip()));
+
+    devnet.mine_to_wallet(1).unwrap();
+    follower.poke();
+    assert_eq!(
+        hear(&mut watcher).await.txs,
+        [(fork.height + 5, spend.compute_txid())]
+    );
+}
+
+#[tokio::test]
+async fn many_catch_up_together_and_each_block_is_fetched_once() {
+    let Setup {
+        devnet,
+        source,
+        follower,
+    } = setup().await;
+    let key = Key::new(1);
+    let from = devnet.tip();
+    let funding = key.fund(&devnet, 100_000);
+    devnet.mine_to_wallet(30).unwrap();
+    let watched = WatchList {
+        scripts: vec![key.script()],
+        ..WatchList::default()
+    };
+    let mut subscriptions = vec![];
+    for n in 0..20u32 {
+        // From different places, too.
+        let height = from.height + n % 3;
+        let from = BlockRef {
+            height,
+            hash: devnet.hash_at(height).unwrap(),
+        };
+        subscriptions.push(follower.subscribe(from, watched.clone()).await.unwrap());
+    }
+    for (n, subscription) in (0..20u32).zip(&mut subscriptions) {
+        let heard = hear(subscription).await;
+        let first = from.height + n % 3 + 1;
+        assert_eq!(
+            heard.heights,
+            (first..=devnet.tip().height).collect::<Vec<_>>()
+        );
+        assert_eq!(heard.txs.len(), usize::from(n % 3 == 0));
+        assert!(
+            heard
+                .txs
+                .iter()
+                .all(|(height, txid)| { (*height, *txid) == (from.height + 1, funding.0.txid) })
+        );
+        assert_eq!(heard.tip, Some(devnet.tip()));
+    }
+    assert_eq!(source.blocks.load(Ordering::SeqCst), 31);
+}
+
+#[tokio::test]
+async fn who_comes_from_a_block_that_left_the_chain_is_taken_back_first() {
+    let Setup {
+        devnet, follower, ..
+    } = setup().await;
+    let fork = devnet.tip();
+    devnet.mine_to_wallet(2).unwrap();
+    let stale = devnet.tip();
+    devnet.reorg(2, vec![]).unwrap();
+
+    let mut late = follower
+        .subscribe(stale, WatchList::default())
+        .await
+        .unwrap();
+    let first = late.events.recv().await.unwrap();
+    assert!(matches!(first, ChainEvent::Disconnected { fork: at } if at == fork));
+    let heard = hear(&mut late).await;
+    assert_eq!(
+        heard.heights,
+        [fork.height + 1, fork.height + 2, fork.height + 3]
+    );
+    assert_eq!(heard.tip, Some(devnet.tip()));
+}
+
+#[tokio::test]
+async fn a_source_that_is_merely_behind_disconnects_nothing() {
+    let Setup {
+        devnet,
+        source,
+        follower,
+    } = setup().await;
+    devnet.mine_to_wallet(2).unwrap();
+    let known = devnet.tip();
+    let mut watcher = follower
+        .subscribe(known, WatchList::default())
+        .await
+        .unwrap();
+    hear(&mut watcher).await;
+    let parent = devnet.block(&known.hash).unwrap().header.prev_blockhash;
+    let behind = BlockRef {
+        height: known.height - 1,
+        hash: parent,
+    };
+    let mut tips = follower.tips();
+    source
+        .inner
+        .call("invalidateblock", &[known.hash.to_string().into()])
+        .await
+        .unwrap();
+    follower.poke();
+    tips.wait_for(|tip| *tip == Some(behind)).await.unwrap();
+    assert!(watcher.events.is_empty());
+
+    // Only a block in its place is news.
+    devnet.mine_to_wallet(1).unwrap();
+    follower.poke();
+    let heard = hear(&mut watcher).await;
+    assert_eq!(heard.forks, [behind]);
+    assert_eq!(heard.heights, [known.height]);
+}
+
+#[tokio::test]
+async fn a_source_that_is_down_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    // A port on which nobody listens, for now.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = DevnetConfig {
+        data_dir: Some(dir.path().into()),
+        rpc_bind: port.local_addr().unwrap(),
+        ..DevnetConfig::default()
+    };
+    let devnet = Devnet::start(DevnetConfig {
+        rpc_bind: ([127, 0, 0, 1], 0).into(),
+        ..config.clone()
+    });
+    let devnet = devnet.await.unwrap();
+    let (from, auth) = (devnet.tip(), devnet.rpc_auth());
+    devnet.mine_to_wallet(1).unwrap();
+    devnet.shutdown().await;
+    let url = format!("http://{}", config.rpc_bind);
+    let source = BitcoindSource::new(url, auth, bitcoin::Network::Regtest);
+    drop(port);
+    assert!(matches!(
+        source.verify().await,
+        Err(ChainError::Unreachable { .. })
+    ));
+
+    let config_fast = FollowerConfig {
+        poll_interval: Duration::from_millis(20),
+    };
+    let follower = Follower::start(Arc::new(source), config_fast);
+    let mut watcher = follower
+        .subscribe(from, WatchList::default())
+        .await
+        .unwrap();
+    assert!(!follower.reachable());
+    let devnet = Devnet::start(config.clone()).await.unwrap();
+    assert_eq!(hear(&mut watcher).await.heights, [from.height + 1]);
+
+    // And again, later.
+    devnet.shutdown().await;
+    let devnet = Devnet::start(config).await.unwrap();
+    devnet.mine_to_wallet(1).unwrap();
+    assert_eq!(hear(&mut watcher).await.heights, [from.height + 2]);
+    assert!(follower.reachable());
+}
+
+#[tokio::test]
+async fn a_dropped_subscription_is_over() {
+    let Setup {
+        devnet, follower, ..
+    } = setup().await;
+    let from = devnet.tip();
+    let mut stays = follower
+        .subscribe(from, WatchList::default())
+        .await
+        .unwrap();
+    let goes = follower
+        .subscribe(from, WatchList::default())
+        .await
+        .unwrap();
+    let watch = goes.watch.clone();
+    drop(goes);
+    devnet.mine_to_wallet(1).unwrap();
+    follower.poke();
+    assert_eq!(hear(&mut stays).await.tip, Some(devnet.tip()));
+    // Harmless, and forgotten.
+    watch.script(Key::new(1).script());
+
+    drop(follower);
+    assert!(stays.events.recv().await.is_none());
+}
+
+#[tokio::test]
+async fn a_broadcast_goes_out_and_is_tried_again_until_it_is_taken() {
+    let Setup {
+        devnet, follower, ..
+    } = setup().await;
+    let key = Key::new(1);
+    let funding = key.fund(&devnet, 100_000);
+    let mut watcher = follower
+        .subscribe(
+            devnet.tip(),
+            WatchList {
+                scripts: vec![key.script()],
+                ..WatchList::default()
+            },
+        )
+        .await
+        .unwrap();
+    hear(&mut watcher).await;
+    let unlock = devnet.tip().height + 1;
+    let early = key.build(&[funding], 500, |tx| {
+        tx.lock_time = bitcoin::absolute::LockTime::from_height(unlock).unwrap();
+    });
+    assert!(devnet.submit(&early).is_err());
+    follower.broadcast(vec![early.clone()]);
+    // Blocks come until one has it: the first makes it final, then it is sent again.
+    loop {
+        devnet.mine_to_wallet(1).unwrap();
+        follower.poke();
+        if hear(&mut watcher)
+            .await
+            .txs
+            .iter()
+            .any(|(_, txid)| *txid == early.compute_txid())
+        {
+            break;
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The Bitcoin Core source, against a devnet.
+
+use bitcoin::{Amount, Network, OutPoint};
+use longhand_chain::{
+    BitcoindAuth, BitcoindSource, ChainError, ChainSource as _, Devnet, FeeRates,
+};
+
+use crate::keys::{Key, coin};
+
+#[tokio::test]
+async fn it_reads_the_chain() {
+    let devnet = Devnet::start_default().await.unwrap();
+    let source = devnet.source();
+    let tip = source.tip().await.unwrap();
+    assert_eq!(tip, devnet.tip());
+    assert_eq!(source.hash_at(tip.height).await.unwrap(), tip.hash);
+    let block = source.block(&tip.hash).await.unwrap();
+    assert_eq!(Some(&block), devnet.block(&tip.hash).as_ref());
+    assert_eq!(
+        source.header(&tip.hash).await.unwrap(),
+        (block.header, tip.height)
+    );
+    assert_eq!(source.fee_rates().await.unwrap(), FeeRates::FLOOR);
+    let found = source.transaction_at(tip.height, 0).await.unwrap();
+    assert_eq!(found.as_ref(), block.txdata.first());
+    assert_eq!(source.transaction_at(tip.height, 1).await.unwrap(), None);
+    assert_eq!(
+        source.transaction_at(tip.height + 1, 0).await.unwrap(),
+        None
+    );
+    assert!(matches!(
+        source.hash_at(tip.height + 1).await,
+        Err(ChainError::NotFound(_))
+    ));
+    let nothing = bitcoin::hashes::Hash::all_zeros();
+    assert!(matches!(
+        source.block(&nothing).await,
+        Err(ChainError::NotFound(_))
+    ));
+    assert!(matches!(
+        source.header(&nothing).await,
+        Err(ChainError::NotFound(_))
+    ));
+}
+
+#[tokio::test]
+async fn it_knows_headers_that_left_the_chain() {
+    let devnet = Devnet::start_default().await.unwrap();
+    let old = devnet.tip();
+    devnet.reorg(1, vec![]).unwrap();
+    let (header, height) = devnet.source().header(&old.hash).await.unwrap();
+    assert_eq!((header.block_hash(), height), (old.hash, old.height));
+}
+
+#[tokio::test]
+async fn what_is_already_known_is_no_error() {
+    let devnet = Devnet::start_default().await.unwrap();
+    let source = devnet.source();
+    let key = Key::new(1);
+    let parent = key.spend(&key.fund(&devnet, 100_000), 500);
+    let child = key.spend(&coin(&parent, &key.script()), 500);
+    source
+        .broadcast(std::slice::from_ref(&parent))
+        .await
+        .unwrap();
+    source
+        .broadcast(std::slice::from_ref(&parent))
+        .await
+        .unwrap();
+    source
+        .broadcast(&[parent.clone(), child.clone()])
+        .await
+        .unwrap();
+    assert_eq!(devnet.mempool().len(), 2);
+    devnet.mine_to_wallet(1).unwrap();
+    // The parent's output is spent, the child's is not.
+    source
+        .broadcast(std::slice::from_ref(&parent))
+        .await
+        .unwrap();
+    source.broadcast(&[parent, child]).await.unwrap();
+    source.broadcast(&[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_package_goes_in_when_its_child_pays() {
+    let devnet = Devnet::start_default().await.unwrap();
+    let key = Key::new(1);
+    let parent = key.spend(&key.fund(&devnet, 100_000), 0);
+    let child = key.spend(&coin(&parent, &key.script()), 1_000);
+    let source = devnet.source();
+    let alone = source.broadcast(std::slice::from_ref(&parent)).await;
+    assert!(matches!(alone, Err(ChainError::Rejected(reason)) if reason.contains("min relay fee")));
+    source
+        .broadcast(&[parent.clone(), child.clone()])
+        .await
+        .unwrap();
+    assert_eq!(devnet.mempool(), [parent, child]);
+}
+
+#[tokio::test]
+async fn a_refused_transaction_says_why() {
+    let devnet = Devnet::start_default().await.unwrap();
+    let source = devnet.source();
+    let key = Key::new(1);
+    let tx = key.spend(&(OutPoint::null(), key.fund(&devnet, 100_000).1), 500);
+    assert!(matches!(
+        source.broadcast(&[tx]).await,
+        Err(ChainError::Rejected(_))
+    ));
+    let mut tx = key.spend(&key.fund(&devnet, 100_000), 500);
+    tx.input[0].previous_output.vout += 7;
+    let refused = source.broadcast(&[tx]).await;
+    assert!(matches!(refused, Err(ChainError::Rejected(why)) if why.contains("missingorspent")));
+}
+
+#[tokio::test]
+async fn unspent_outputs_are_those_of_the_chain() {
+    let devnet = Devnet::start_default().await.unwrap();
+    let source = devnet.source();
+    let key = Key::new(1);
+    let funding = key.fund(&devnet, 123_456_789);
+    let spend = key.spend(&funding, 500);
+    devnet.submit(&spend).unwrap();
+    let output = source.unspent(&funding.0).await.unwrap().unwrap();
+    assert_eq!(output.value, Amount::from_sat(123_456_789));
+    assert_eq!(output, funding.1);
+    assert_eq!(
+        source
+            .unspent(&coin(&spend, &key.script()).0)
+            .await
+            .unwrap(),
+        None
+    );
+    devnet.mine_to_wallet(1).unwrap();
+    assert_eq!(source.unspent(&funding.0).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn another_network_is_refused() {
+    let devnet = Devnet::start_default().await.unwrap();
+    let source = BitcoindSource::new(devnet.rpc_url(), devnet.rpc_auth(), Network::Bitcoin);
+    let error = source.tip().await.unwrap_err();
+    assert!(matches!(error, ChainError::WrongNetwork { .. }));
+    assert_eq!(
+        error.to_string(),
+        "the chain source is on regtest, this host is configured for main"
+    );
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_refused_and_a_new_cookie_is_read() {
+    let devnet = Devnet::start_default().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let cookie = dir.path().join(".cookie");
+    let auth = BitcoindAuth::CookieFile(cookie.clone());
+    let source = BitcoindSource::new(devnet.rpc_url(), auth, Network::Regtest);
+    assert!(matches!(
+        source.tip().await,
+        Err(ChainError::Unreachable { .. })
+    ));
+    std::fs::write(&cookie, "__cookie__:stale").unwrap();
+    assert!(matches!(source.tip().await, Err(ChainError::Unauthorized)));
+    std::fs::write(&cookie, "devnet:devnet").unwrap();
+    assert_eq!(source.tip().await.unwrap(), devnet.tip());
+}
