@@ -1,1 +1,377 @@
-//! Scenario tests.
+//! A small world for scenario tests: a devnet, one follower, a hub and owners' nodes in this process.
+//!
+//! Everything is the real thing; only the link between a phone and its node is left out: the
+//! phone's engine is attached to the node directly. Tests with real links and processes are in
+//! `crates/longhand`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::collections::HashMap;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::{Address, Amount, Network};
+use longhand_chain::devnet::Devnet;
+use longhand_chain::{Chain, ChainSource, Follower, FollowerConfig};
+use longhand_node::{
+    Dialer, Graph, Keys, Node, NodeConfig, Overview, Parts, PeerStream, Signer as NodeSigner,
+    SignerAway,
+};
+use longhand_proto::command::command::Command as Kind;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::{
+    self, AwaitChannel, AwaitPayment, CloseChannel, Command, CreateInvoice, OpenChannel, Pay, Payment,
+};
+use longhand_proto::signer::{SignerBatch, SignerReply};
+use longhand_signer::{InvoiceRequest, LedgerRecord, Seed, Signer};
+use longhand_store::{MemoryStore, Store};
+use zeroize::Zeroizing;
+
+/// Nothing in these tests takes this long; what does, hangs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// The phone's engine with its ledger in memory.
+pub struct Phone {
+    seed: Seed,
+    engine: Mutex<Signer>,
+    records: Mutex<Vec<LedgerRecord>>,
+    /// Answers nothing while set: batches fail as if the link had dropped.
+    pub silent: AtomicBool,
+    /// Every batch that was answered.
+    pub batches: Mutex<Vec<SignerBatch>>,
+}
+
+impl Phone {
+    pub fn new(seed_byte: u8) -> Arc<Phone> {
+        let seed = Seed::from_entropy(&[seed_byte; 16]).unwrap();
+        let engine = Signer::new(&seed, Network::Regtest).unwrap();
+        Arc::new(Phone {
+            seed,
+            engine: Mutex::new(engine),
+            records: Mutex::default(),
+            silent: AtomicBool::new(false),
+            batches: Mutex::default(),
+        })
+    }
+
+    /// The engine as it is after a restart: from its records.
+    pub fn restart(&self) {
+        let records = self.records.lock().unwrap();
+        let records = records.iter().map(|record| record.as_bytes().to_vec());
+        *self.engine.lock().unwrap() =
+            Signer::restore(&self.seed, Network::Regtest, records).unwrap();
+    }
+
+    fn keep(&self, records: Vec<LedgerRecord>) {
+        self.records.lock().unwrap().extend(records);
+    }
+
+    pub fn refusals(&self) -> String {
+        format!("{:?}", self.engine.lock().unwrap().refusals())
+    }
+}
+
+#[async_trait]
+impl NodeSigner for Phone {
+    async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {
+        if self.silent.load(Ordering::SeqCst) {
+            return Err(SignerAway);
+        }
+        let outcome = self.engine.lock().unwrap().handle(&batch, unix_s());
+        self.keep(outcome.records);
+        self.batches.lock().unwrap().push(batch);
+        Ok(outcome.reply)
+    }
+}
+
+/// Connects the nodes of this world to each other.
+#[derive(Default)]
+pub struct Switchboard {
+    nodes: Mutex<HashMap<PublicKey, Node>>,
+}
+
+#[async_trait]
+impl Dialer for Switchboard {
+    async fn dial(&self, node_id: PublicKey, _: &str) -> std::io::Result<Box<dyn PeerStream>> {
+        let node = self.nodes.lock().unwrap().get(&node_id).cloned();
+        let node = node.ok_or_else(|| std::io::Error::other("no such node"))?;
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        node.accept(Box::new(theirs));
+        Ok(Box::new(ours))
+    }
+}
+
+pub struct World {
+    pub devnet: Devnet,
+    pub follower: Arc<Follower>,
+    pub store: Arc<dyn Store>,
+    pub graph: Arc<Graph>,
+    pub switchboard: Arc<Switchboard>,
+    pub hub: Node,
+}
+
+/// A node with its phone.
+pub struct Owner {
+    pub name: String,
+    pub phone: Arc<Phone>,
+    pub node: Node,
+}
+
+impl World {
+    /// A chain with a funded hub.
+    pub async fn new() -> World {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
+        let devnet = Devnet::start_default().await.unwrap();
+        let source: Arc<dyn ChainSource> = Arc::new(devnet.source());
+        let config = FollowerConfig { poll_interval: Duration::from_millis(50) };
+        let follower = Arc::new(Follower::start(source, config));
+        let mut tips = follower.tips();
+        tips.wait_for(Option::is_some).await.unwrap();
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let graph = Arc::new(Graph::new(Network::Regtest));
+        let switchboard = Arc::new(Switchboard::default());
+        let config = NodeConfig {
+            namespace: "hub".into(),
+            network: Network::Regtest,
+            keys: Keys::Local(Zeroizing::new([7; 32])),
+            hub: None,
+            is_hub: true,
+            alias: "hub".into(),
+            announce: Vec::new(),
+        };
+        let chain: Arc<dyn Chain> = follower.clone();
+        let parts = Parts {
+            store: store.clone(),
+            chain,
+            graph: graph.clone(),
+            dialer: switchboard.clone(),
+        };
+        let hub = Node::start(config, parts).await.unwrap();
+        switchboard.nodes.lock().unwrap().insert(hub.node_id(), hub.clone());
+        let world = World { devnet, follower, store, graph, switchboard, hub };
+        world.fund(&world.hub, 10_000_000).await;
+        world
+    }
+
+    pub fn parts(&self) -> Parts {
+        Parts {
+            store: self.store.clone(),
+            chain: self.follower.clone(),
+            graph: self.graph.clone(),
+            dialer: self.switchboard.clone(),
+        }
+    }
+
+    /// A node for a new phone, dormant.
+    pub async fn owner(&self, name: &str, seed_byte: u8) -> Owner {
+        let phone = Phone::new(seed_byte);
+        let node = self.start(name, &phone).await;
+        Owner { name: name.into(), phone, node }
+    }
+
+    /// Starts the node of `phone` from the store.
+    pub async fn start(&self, name: &str, phone: &Phone) -> Node {
+        let registration = phone.engine.lock().unwrap().register(0);
+        let config = NodeConfig {
+            namespace: format!("node/{name}"),
+            network: Network::Regtest,
+            keys: Keys::Remote(Box::new(registration)),
+            hub: Some(self.hub.node_id()),
+            is_hub: false,
+            alias: name.into(),
+            announce: Vec::new(),
+        };
+        let node = Node::start(config, self.parts()).await.unwrap();
+        self.switchboard.nodes.lock().unwrap().insert(node.node_id(), node.clone());
+        node
+    }
+
+    /// Mines, and waits until the follower has seen it.
+    pub async fn mine(&self, blocks: u32) {
+        self.devnet.mine_to_wallet(blocks).unwrap();
+        let tip = self.devnet.tip();
+        self.follower.poke();
+        self.follower.tips().wait_for(|seen| *seen == Some(tip)).await.unwrap();
+    }
+
+    /// Mines until `done`.
+    pub async fn mine_until<F: AsyncFnMut() -> bool>(&self, what: &str, mut done: F) {
+        for _ in 0..200 {
+            if done().await {
+                return;
+            }
+            self.mine(1).await;
+            tokio::task::yield_now().await;
+        }
+        panic!("after 200 blocks still not: {what}");
+    }
+
+    pub async fn fund(&self, node: &Node, amount_sat: u64) {
+        let before = node.overview().await.unwrap().onchain_sat;
+        let Reply::Address(address) = ask(node, Kind::NewAddress(command::NewAddress {})).await
+        else {
+            panic!("no address")
+        };
+        let address = Address::from_str(&address.address).unwrap().assume_checked();
+        self.devnet.faucet(&address, Amount::from_sat(amount_sat)).unwrap();
+        self.mine(1).await;
+        until("the funds are there", async || {
+            node.overview().await.unwrap().onchain_sat >= before + amount_sat
+        })
+        .await;
+    }
+
+    /// Opens a channel from `from` to `to` and waits until both can use it. Returns the channel's id.
+    pub async fn open(&self, from: &Node, to: &Node, amount_sat: u64, push_msat: u64) -> Vec<u8> {
+        let id = rand_id();
+        let open = OpenChannel {
+            id: id.clone(),
+            counterparty_node_id: to.node_id().serialize().to_vec(),
+            amount_sat,
+            push_msat,
+            address: "here".into(),
+            ..OpenChannel::default()
+        };
+        let Reply::OpenedChannel(opened) = ask(from, Kind::OpenChannel(open)).await else {
+            panic!("not opened")
+        };
+        let (from_usable, to_usable) = (usable(from).await, usable(to).await);
+        self.mine_until("the channel is usable", async || {
+            settle().await;
+            usable(from).await > from_usable && usable(to).await > to_usable
+        })
+        .await;
+        let Reply::Channel(_) = ask(from, Kind::AwaitChannel(AwaitChannel { id })).await else {
+            panic!("not usable")
+        };
+        opened.channel_id
+    }
+}
+
+/// Lets tasks run that are ready.
+pub async fn settle() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+pub async fn usable(node: &Node) -> u32 {
+    node.overview().await.unwrap().usable_channels
+}
+
+fn rand_id() -> Vec<u8> {
+    use std::sync::atomic::AtomicU64;
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    u128::from(NEXT.fetch_add(1, Ordering::Relaxed)).to_be_bytes().to_vec()
+}
+
+/// A command that must succeed.
+pub async fn ask(node: &Node, command: Kind) -> Reply {
+    match try_ask(node, command).await {
+        Reply::Error(error) => panic!("{}: {}", error.code, error.message),
+        reply => reply,
+    }
+}
+
+pub async fn try_ask(node: &Node, command: Kind) -> Reply {
+    let command = Command { command: Some(command) };
+    let reply = tokio::time::timeout(PATIENCE, node.command(command)).await;
+    reply.expect("a command was not answered").reply.unwrap()
+}
+
+/// The code of a command that must fail.
+pub async fn refusal(node: &Node, command: Kind) -> String {
+    match try_ask(node, command).await {
+        Reply::Error(error) => error.code,
+        reply => panic!("not refused: {reply:?}"),
+    }
+}
+
+/// Waits for a condition that other tasks bring about.
+pub async fn until<F: AsyncFnMut() -> bool>(what: &str, mut done: F) {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while !done().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("still not: {what}"));
+}
+
+impl Owner {
+    pub fn attach(&self) {
+        self.phone.silent.store(false, Ordering::SeqCst);
+        self.node.attach(self.phone.clone());
+    }
+
+    pub async fn overview(&self) -> Overview {
+        self.node.overview().await.unwrap()
+    }
+
+    /// A signed invoice of this owner's phone.
+    pub async fn invoice(&self, amount_msat: u64) -> String {
+        let mut entropy = [0; 32];
+        entropy[..16].copy_from_slice(&rand_id());
+        entropy[16..].fill(self.name.len() as u8);
+        let made = self.phone.engine.lock().unwrap().new_payment(amount_msat, entropy, unix_s());
+        let made = made.unwrap();
+        self.phone.keep(made.records);
+        let create = CreateInvoice {
+            payment_hash: made.value.to_vec(),
+            amount_msat,
+            description: "coffee".into(),
+            expiry_s: 3600,
+        };
+        let Reply::UnsignedInvoice(unsigned) = ask(&self.node, Kind::CreateInvoice(create)).await
+        else {
+            panic!("no invoice")
+        };
+        let asked = InvoiceRequest {
+            payment_hash: made.value,
+            amount_msat,
+            description: "coffee".into(),
+            expiry_s: 3600,
+        };
+        let signed = self.phone.engine.lock().unwrap().finish_invoice(&unsigned, &asked, unix_s());
+        let signed = signed.unwrap();
+        self.phone.keep(signed.records);
+        signed.value.to_string()
+    }
+
+    pub async fn pay(&self, bolt11: &str) -> Payment {
+        pay(&self.node, bolt11).await
+    }
+
+    pub async fn close(&self, channel_id: &[u8], force: bool) {
+        let close = CloseChannel { channel_id: channel_id.to_vec(), force };
+        ask(&self.node, Kind::CloseChannel(close)).await;
+    }
+}
+
+/// Pays and waits for the end.
+pub async fn pay(node: &Node, bolt11: &str) -> Payment {
+    let pay = Pay { bolt11: bolt11.into(), ..Pay::default() };
+    match ask(node, Kind::Pay(pay)).await {
+        Reply::Payment(payment) => payment,
+        reply => panic!("{reply:?}"),
+    }
+}
+
+/// Waits for the end of a payment.
+pub async fn await_payment(node: &Node, payment_hash: &[u8]) -> Payment {
+    let wait = AwaitPayment { payment_hash: payment_hash.to_vec() };
+    match ask(node, Kind::AwaitPayment(wait)).await {
+        Reply::Payment(payment) => payment,
+        reply => panic!("{reply:?}"),
+    }
+}
