@@ -92,6 +92,7 @@ impl Phone {
     ///
     /// Fails when coming back is of no use: another process took over, or the host does not know the phone.
     pub async fn run(&self, stop: impl Future<Output = ()>) -> Result<(), PhoneError> {
+        self.publish(Attachment::Down("not attached yet".into()));
         tokio::select! {
             error = self.keep_attached(None) => Err(error),
             () = stop => self.detach().await,
@@ -112,7 +113,13 @@ impl Phone {
         let Attachment::Up(link) = attachment else {
             return Ok(());
         };
-        match tokio::time::timeout(DETACH_TIMEOUT, link.detach()).await {
+        let leave = async {
+            let left = link.detach().await;
+            // The process may exit after this: the last bytes are to be out.
+            link.ended().await;
+            left
+        };
+        match tokio::time::timeout(DETACH_TIMEOUT, leave).await {
             Ok(Ok(())) | Ok(Err(LinkError::Down(_))) => Ok(()),
             Ok(Err(error)) => Err(error.into()),
             Err(_) => {

@@ -32,8 +32,8 @@ pub enum OwnerCommand {
     },
     /// Makes an invoice.
     Invoice {
-        /// 0 = any amount.
-        amount_msat: u64,
+        /// Any amount without one.
+        amount_msat: Option<u64>,
         /// Stands in the invoice.
         description: String,
         /// From now.

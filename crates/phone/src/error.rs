@@ -132,6 +132,12 @@ impl PhoneError {
     }
 }
 
+impl From<PhoneError> for ErrorReport {
+    fn from(error: PhoneError) -> ErrorReport {
+        error.report()
+    }
+}
+
 fn vault_code(error: &VaultError) -> &'static str {
     match error {
         VaultError::Missing(_) => "PHONE_MISSING",

@@ -127,14 +127,16 @@ fn malformed_invoice(error: ParseOrSemanticError) -> InputError {
     InputError::InvoiceMalformed(reason)
 }
 
-/// What an invoice asks for; 0 = any amount.
+/// What an invoice asks for; any amount without one.
 pub fn check_invoice_request(
-    amount_msat: u64,
+    amount_msat: Option<u64>,
     description: &str,
     expiry_s: u32,
 ) -> Result<(), InputError> {
-    if amount_msat > MAX_MONEY_MSAT {
-        return Err(InputError::AmountTooLarge);
+    match amount_msat {
+        Some(0) => return Err(InputError::AmountZero),
+        Some(amount) if amount > MAX_MONEY_MSAT => return Err(InputError::AmountTooLarge),
+        _ => {}
     }
     if description.len() > MAX_DESCRIPTION_BYTES {
         return Err(InputError::DescriptionTooLong {

@@ -35,4 +35,4 @@ pub use error::{ErrorReport, PhoneError};
 pub use longhand_link::DialOptions;
 pub use longhand_signer::{Seed, SeedError};
 pub use phone::Phone;
-pub use vault::{Passphrase, Secrets, Vault, VaultError};
+pub use vault::{Passphrase, Secrets, Vault, VaultError, Words};

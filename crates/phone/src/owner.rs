@@ -89,6 +89,55 @@ impl Phone {
         })
     }
 
+    /// Looks at a command as [`Phone::execute`] does before it sends anything. Needs no link.
+    pub fn check(&self, command: &OwnerCommand) -> Result<(), PhoneError> {
+        use OwnerCommand as C;
+        match command {
+            C::Open { amount_sat, .. } => check_channel(*amount_sat)?,
+            C::Invoice {
+                amount_msat,
+                description,
+                expiry_s,
+            } => {
+                check_invoice_request(*amount_msat, description, *expiry_s)?;
+            }
+            C::Pay {
+                bolt11,
+                amount_msat,
+                max_fee_msat,
+            } => {
+                self.check_payment(bolt11, *amount_msat, *max_fee_msat)?;
+            }
+            C::SendOnchain {
+                address, amount, ..
+            } => {
+                check_onchain(address, *amount, self.network())?;
+            }
+            C::Close { channel_id, .. } => {
+                check_channel_id(channel_id)?;
+            }
+            C::Info | C::Balance | C::Address | C::Channels | C::Payments | C::Connect { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn check_payment(
+        &self,
+        bolt11: &str,
+        amount_msat: Option<u64>,
+        max_fee_msat: Option<u64>,
+    ) -> Result<CheckedPayment, InputError> {
+        let (network, node_id) = (self.network(), self.inner.node_id);
+        check_payment(
+            bolt11,
+            amount_msat,
+            max_fee_msat,
+            network,
+            &node_id,
+            now_unix_s(),
+        )
+    }
+
     /// The node's state. Fails with [`PhoneError::Foreign`] when the host runs another node for this phone.
     pub async fn info(&self) -> Result<Info, PhoneError> {
         let info = expect_reply!(self.command(Ask::GetInfo(proto::GetInfo {})).await?, Info)?;
@@ -153,6 +202,7 @@ impl Phone {
             address,
             amount_sat,
             announced,
+            push_msat: 0,
         };
         let opened = expect_reply!(self.command(Ask::OpenChannel(open)).await?, OpenedChannel)?;
         let mut opened = OpenedChannel {
@@ -172,14 +222,15 @@ impl Phone {
         Ok(opened)
     }
 
-    /// Makes an invoice over `amount_msat`, 0 = any amount. Its preimage is made here and stays here until it is paid.
+    /// Makes an invoice over `amount_msat`, or over any amount. Its preimage is made here and stays here until it is paid.
     pub async fn invoice(
         &self,
-        amount_msat: u64,
+        amount_msat: Option<u64>,
         description: &str,
         expiry_s: u32,
     ) -> Result<Invoice, PhoneError> {
         check_invoice_request(amount_msat, description, expiry_s)?;
+        let amount_msat = amount_msat.unwrap_or(0);
         let mut entropy = [0; 32];
         fill_random(&mut entropy).map_err(crate::vault::VaultError::from)?;
         let payment_hash = self
@@ -224,16 +275,7 @@ impl Phone {
         amount_msat: Option<u64>,
         max_fee_msat: Option<u64>,
     ) -> Result<Payment, PhoneError> {
-        let now = now_unix_s();
-        let network = self.network();
-        let payment = check_payment(
-            bolt11,
-            amount_msat,
-            max_fee_msat,
-            network,
-            &self.inner.node_id,
-            now,
-        )?;
+        let payment = self.check_payment(bolt11, amount_msat, max_fee_msat)?;
         let hash = payment.payment_hash;
         let (is_own, was_tried) = self
             .look(move |signer| {

@@ -92,6 +92,11 @@ impl Phone {
         self.inner.keeper.network()
     }
 
+    /// Returns when the phone is attached; fails when it will not be.
+    pub async fn attached(&self) -> Result<(), PhoneError> {
+        wait_for_link(&mut self.inner.attachment.subscribe(), None).await
+    }
+
     /// The phone's directory and what is in it.
     pub fn vault(&self) -> &Vault {
         &self.inner.vault

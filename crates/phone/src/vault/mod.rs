@@ -30,7 +30,7 @@ use ledger::{Ledger, Records};
 use seal::Sealer;
 pub(crate) use seal::fill_random;
 
-pub use secrets::Secrets;
+pub use secrets::{Secrets, Words};
 
 const SEED_NAME: &str = "seed.age";
 const HOST_NAME: &str = "host";

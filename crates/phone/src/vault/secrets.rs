@@ -5,15 +5,35 @@
 
 use bitcoin::Network;
 use bitcoin::hex::{DisplayHex, FromHex};
+use longhand_signer::Seed;
 use zeroize::Zeroizing;
 
-use super::{Passphrase, VaultError, random_key};
+use super::{Passphrase, VaultError, fill_random, random_key};
+use crate::error::PhoneError;
 use age::secrecy::ExposeSecret;
 
 const FIRST_LINE: &str = "longhand phone 1";
 
 /// Files with more work than this are refused (2^22: some ten seconds and 4 GiB).
 const MAX_WORK_FACTOR: u8 = 22;
+
+/// How many words a new mnemonic has (BIP 39).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Words {
+    /// 128 bits.
+    Twelve,
+    /// 256 bits.
+    TwentyFour,
+}
+
+impl Words {
+    fn entropy_bytes(self) -> usize {
+        match self {
+            Words::Twelve => 16,
+            Words::TwentyFour => 32,
+        }
+    }
+}
 
 /// The phone's secrets. All are wiped when dropped.
 pub struct Secrets {
@@ -30,8 +50,26 @@ pub struct Secrets {
 }
 
 impl Secrets {
+    /// A new mnemonic of 12 or 24 words.
+    pub fn generate(network: Network, words: Words) -> Result<Secrets, PhoneError> {
+        let mut entropy = Zeroizing::new([0; 32]);
+        fill_random(entropy.as_mut_slice()).map_err(VaultError::from)?;
+        let seed = Seed::from_entropy(&entropy[..words.entropy_bytes()])?;
+        Ok(Secrets::new(network, seed.words(), 0)?)
+    }
+
+    /// An owner's own words. `birthday_height`: at or below it the wallet can have no history.
+    pub fn restore(
+        network: Network,
+        words: &str,
+        birthday_height: u32,
+    ) -> Result<Secrets, PhoneError> {
+        let seed = Seed::from_words(words)?;
+        Ok(Secrets::new(network, seed.words(), birthday_height)?)
+    }
+
     /// Fresh keys beside the given words, which the caller has checked.
-    pub fn new(
+    pub(crate) fn new(
         network: Network,
         mnemonic: Zeroizing<String>,
         birthday_height: u32,

@@ -1,0 +1,188 @@
+//! Pairing, registering, coming back, leaving.
+
+use longhand_proto::command::error::Action;
+
+use super::*;
+
+#[tokio::test]
+async fn a_pairing_code_makes_the_phone_the_hosts() {
+    let (_dir, phone, host) = attached().await;
+    let paired = phone.vault().host().unwrap().unwrap();
+    assert!(paired.registered);
+    assert_eq!(paired.addresses, ["memory://host"]);
+    assert_eq!(phone.balance().await.unwrap().lightning_msat, 42_000);
+    assert_eq!(host.registered(), 1);
+    phone.detach().await.unwrap();
+    assert!(host.peer.link().is_none());
+}
+
+#[tokio::test]
+async fn a_paired_phone_attaches_again_and_registers_once() {
+    let (_dir, phone, host) = attached().await;
+    phone.detach().await.unwrap();
+    phone.attach().await.unwrap();
+    assert_eq!(phone.balance().await.unwrap().lightning_msat, 42_000);
+    assert_eq!(host.registered(), 1);
+}
+
+#[tokio::test]
+async fn an_unpaired_phone_says_so() {
+    let host = FakeHost::new();
+    let (_dir, phone) = phone_with(WORDS, &host);
+    assert_eq!(code_of(phone.attach().await), "NOT_PAIRED");
+    assert_eq!(host.dials.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn bad_pairing_codes_change_nothing() {
+    let host = FakeHost::new();
+    let (_dir, phone) = phone_with(WORDS, &host);
+    let text = host.code_text();
+    assert_eq!(
+        code_of(phone.pair("longhand1nonsense").await),
+        "PAIRING_MALFORMED"
+    );
+    assert_eq!(
+        code_of(phone.pair(&text[..text.len() - 3]).await),
+        "PAIRING_MALFORMED"
+    );
+
+    let expired = PairingCode {
+        expires_unix_s: now_unix_s(),
+        ..host.code()
+    };
+    assert_eq!(
+        code_of(phone.pair(&expired.to_text().unwrap()).await),
+        "PAIRING_EXPIRED"
+    );
+    assert_eq!(host.dials.load(Ordering::SeqCst), 0);
+
+    let unknown = PairingCode {
+        secret: PairingSecret::generate().unwrap(),
+        ..host.code()
+    };
+    assert_eq!(
+        code_of(phone.pair(&unknown.to_text().unwrap()).await),
+        "PAIRING_UNKNOWN"
+    );
+
+    host.is_down.store(true, Ordering::SeqCst);
+    assert_eq!(code_of(phone.pair(&text).await), "HOST_UNREACHABLE");
+    assert_eq!(phone.vault().host().unwrap(), None);
+
+    host.is_down.store(false, Ordering::SeqCst);
+    phone.pair(&text).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_code_that_another_phone_used_is_refused() {
+    let (_dir, _phone, host) = attached().await;
+    let (_other_dir, other) = phone_with(OTHER_WORDS, &host);
+    assert_eq!(code_of(other.pair(&host.code_text()).await), "PAIRING_USED");
+    assert_eq!(other.vault().host().unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_paired_phone_stays_with_its_host() {
+    let (_dir, phone, _host) = attached().await;
+    let another = FakeHost::new();
+    assert_eq!(
+        code_of(phone.pair(&another.code_text()).await),
+        "PAIRED_ELSEWHERE"
+    );
+    phone.balance().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_host_that_has_another_node_for_the_owner_is_heard() {
+    let host = FakeHost::new();
+    host.script(|ask| match ask {
+        Ask::Register(_) => Some(Act::Say(error("OTHER_SEED", Action::FixInput))),
+        _ => None,
+    });
+    let (_dir, phone) = phone_with(WORDS, &host);
+    let refused = phone.pair(&host.code_text()).await.unwrap_err();
+    assert_eq!(refused.report().code, "OTHER_SEED");
+    assert_eq!(
+        refused.to_string(),
+        "the host says no; change what was asked"
+    );
+    assert!(host.peer.link().is_none(), "the phone does not stay");
+    assert!(!phone.vault().host().unwrap().unwrap().registered);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_link_is_dialled_again_until_the_host_is_back() {
+    let (_dir, phone, host) = attached().await;
+    host.is_down.store(true, Ordering::SeqCst);
+    host.hang_up(CloseCode::Shutdown);
+    let balance = tokio::spawn({
+        let phone = phone.clone();
+        async move { phone.balance().await }
+    });
+    while host.dials.load(Ordering::SeqCst) < 5 {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    host.is_down.store(false, Ordering::SeqCst);
+    assert_eq!(balance.await.unwrap().unwrap().lightning_msat, 42_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_gives_up_when_the_host_stays_away() {
+    let (_dir, phone, host) = attached().await;
+    host.is_down.store(true, Ordering::SeqCst);
+    host.hang_up(CloseCode::Shutdown);
+    assert_eq!(code_of(phone.balance().await), "HOST_AWAY");
+}
+
+#[tokio::test]
+async fn the_newest_process_wins_and_the_older_one_ends() {
+    let (dir, phone, host) = attached().await;
+    phone.detach().await.unwrap();
+    let older = tokio::spawn({
+        let phone = phone.clone();
+        async move { phone.run(std::future::pending()).await }
+    });
+    host.link(2).await;
+
+    // A copy of the phone's directory, which has the same keys: nobody should, and the lock cannot see it.
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    let vault = Vault::open(copy.path(), &"passphrase".to_owned().into()).unwrap();
+    let newer = Phone::new(vault, ToHost(Arc::clone(&host))).unwrap();
+    newer.attach().await.unwrap();
+
+    assert_eq!(code_of(older.await.unwrap()), "REPLACED");
+    newer.balance().await.unwrap();
+    assert_eq!(code_of(phone.balance().await), "REPLACED");
+}
+
+#[tokio::test]
+async fn run_detaches_cleanly_when_it_is_stopped() {
+    let (_dir, phone, host) = attached().await;
+    phone.detach().await.unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn({
+        let phone = phone.clone();
+        async move { phone.run(async { drop(stopped.await) }).await }
+    });
+    let link = host.link(2).await;
+    phone.attached().await.unwrap();
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+    assert_eq!(link.closed().await.code, CloseCode::Detached);
+}
+
+#[tokio::test]
+async fn a_host_that_forgot_the_phone_is_not_dialled_for_ever() {
+    let (_dir, phone, host) = attached().await;
+    phone.detach().await.unwrap();
+    *host.pinned.lock().unwrap() = None;
+    assert_eq!(
+        code_of(phone.run(std::future::pending()).await),
+        "UNKNOWN_OWNER"
+    );
+}

@@ -1,0 +1,253 @@
+//! Bad input is told by its code, and the host never hears of it.
+
+use lightning_invoice::Currency;
+
+use super::*;
+use crate::command::OwnerCommand;
+use crate::input::*;
+
+fn check(text: &str, amount_msat: Option<u64>) -> Result<CheckedPayment, InputError> {
+    let own = NodeId::from_slice(&[2; 33]).unwrap();
+    check_payment(
+        text,
+        amount_msat,
+        None,
+        Network::Regtest,
+        &own,
+        now_unix_s(),
+    )
+}
+
+fn refused(text: &str, amount_msat: Option<u64>) -> &'static str {
+    check(text, amount_msat).unwrap_err().code()
+}
+
+#[test]
+fn an_invoice_with_an_amount_is_paid_as_it_stands() {
+    let spec = InvoiceSpec::default();
+    let payment = check(&spec.text(), None).unwrap();
+    assert_eq!(payment.payment_hash, spec.hash());
+    assert_eq!(
+        (payment.amount_msat, payment.amount_is_open),
+        (5_000_000, false)
+    );
+    assert_eq!(payment.max_fee_msat, 50_000 + 50_000);
+    assert_eq!(check(&spec.text(), Some(5_000_000)).unwrap(), payment);
+}
+
+#[test]
+fn an_invoice_may_come_with_its_scheme_and_in_capitals() {
+    let text = InvoiceSpec::default().text();
+    let plain = check(&text, None).unwrap();
+    assert_eq!(check(&format!(" LIGHTNING:{text}\n"), None).unwrap(), plain);
+    let capitals = check(&text.to_uppercase(), None).unwrap();
+    assert_eq!(capitals.payment_hash, plain.payment_hash);
+}
+
+#[test]
+fn an_open_amount_is_the_owners() {
+    let spec = InvoiceSpec {
+        amount_msat: None,
+        ..Default::default()
+    };
+    let payment = check(&spec.text(), Some(7)).unwrap();
+    assert_eq!((payment.amount_msat, payment.amount_is_open), (7, true));
+    assert_eq!(refused(&spec.text(), None), "AMOUNT_MISSING");
+    assert_eq!(refused(&spec.text(), Some(0)), "AMOUNT_ZERO");
+    assert_eq!(refused(&spec.text(), Some(u64::MAX)), "AMOUNT_TOO_LARGE");
+}
+
+#[test]
+fn another_amount_than_the_invoices_is_refused() {
+    let text = InvoiceSpec::default().text();
+    assert_eq!(refused(&text, Some(5_000_001)), "AMOUNT_DIFFERS");
+    assert_eq!(refused(&text, Some(0)), "AMOUNT_ZERO");
+    let zero = InvoiceSpec {
+        amount_msat: Some(0),
+        ..Default::default()
+    };
+    assert_eq!(refused(&zero.text(), None), "AMOUNT_ZERO");
+}
+
+#[test]
+fn what_is_no_invoice_is_refused() {
+    let text = InvoiceSpec::default().text();
+    let mut damaged = text.clone();
+    damaged.replace_range(60..61, if &text[60..61] == "q" { "p" } else { "q" });
+    for bad in [
+        "",
+        "lnbcrt1",
+        "lightning:",
+        "bc1q",
+        "\u{2028}",
+        &damaged,
+        &text[..text.len() - 1],
+    ] {
+        assert_eq!(refused(bad, None), "INVOICE_MALFORMED", "{bad}");
+    }
+}
+
+#[test]
+fn invoices_of_other_networks_are_refused() {
+    for currency in [
+        Currency::Bitcoin,
+        Currency::BitcoinTestnet,
+        Currency::Signet,
+    ] {
+        let spec = InvoiceSpec {
+            currency,
+            ..Default::default()
+        };
+        assert_eq!(refused(&spec.text(), None), "INVOICE_NETWORK");
+    }
+}
+
+#[test]
+fn an_invoice_can_be_paid_until_it_expires() {
+    let almost = InvoiceSpec {
+        age_s: 3_500,
+        ..Default::default()
+    };
+    assert!(check(&almost.text(), None).is_ok());
+    let expired = InvoiceSpec {
+        age_s: 3_600,
+        ..Default::default()
+    };
+    assert_eq!(refused(&expired.text(), None), "INVOICE_EXPIRED");
+}
+
+#[test]
+fn on_chain_amounts_and_addresses_are_checked() {
+    let regtest = "bcrt1q6rhpng9evdsfnn833a4f4vej0asu6dk5srld6x";
+    let mainnet = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
+    let code = |address, amount| {
+        check_onchain(address, amount, Network::Regtest).map_err(|error| error.code())
+    };
+    use OnchainAmount::{All, Sat};
+    assert!(code(regtest, Sat(294)).is_ok());
+    assert!(code(regtest, All).is_ok());
+    assert_eq!(code(regtest, Sat(293)), Err("AMOUNT_DUST"));
+    assert_eq!(code(regtest, Sat(0)), Err("AMOUNT_ZERO"));
+    assert_eq!(
+        code(regtest, Sat(2_100_000_000_000_001)),
+        Err("AMOUNT_TOO_LARGE")
+    );
+    assert_eq!(code(mainnet, All), Err("ADDRESS_NETWORK"));
+    assert_eq!(
+        code("bcrt1q6rhpng9evdsfnn833a4f4vej0asu6dk5srld6y", All),
+        Err("ADDRESS_MALFORMED")
+    );
+    assert_eq!("all".parse(), Ok(All));
+    assert_eq!("12".parse(), Ok(Sat(12)));
+    assert!("-1".parse::<OnchainAmount>().is_err() && "1.5".parse::<OnchainAmount>().is_err());
+}
+
+#[test]
+fn channels_and_invoices_of_no_use_are_refused() {
+    assert_eq!(check_channel(0).unwrap_err().code(), "AMOUNT_ZERO");
+    assert_eq!(check_channel(999).unwrap_err().code(), "CHANNEL_TOO_SMALL");
+    assert_eq!(
+        check_channel(u64::MAX).unwrap_err().code(),
+        "AMOUNT_TOO_LARGE"
+    );
+    assert_eq!(check_channel(1_000), Ok(()));
+
+    let invoice = |amount, description: &str, expiry| {
+        check_invoice_request(amount, description, expiry).map_err(|error| error.code())
+    };
+    assert_eq!(invoice(None, "", 1), Ok(()));
+    assert_eq!(invoice(Some(0), "", 1), Err("AMOUNT_ZERO"));
+    assert_eq!(invoice(Some(u64::MAX), "", 1), Err("AMOUNT_TOO_LARGE"));
+    assert_eq!(invoice(None, "", 0), Err("EXPIRY_ZERO"));
+    assert_eq!(invoice(None, &"x".repeat(639), 1), Ok(()));
+    assert_eq!(
+        invoice(None, &"x".repeat(640), 1),
+        Err("DESCRIPTION_TOO_LONG")
+    );
+}
+
+#[test]
+fn peers_are_read_with_their_addresses() {
+    let id = node_id(&payee_key());
+    let peer: PeerAddress = format!("{id}@[::1]:9735").parse().unwrap();
+    assert_eq!((peer.node_id, peer.address.as_str()), (id, "[::1]:9735"));
+    for bad in [
+        "",
+        "@",
+        &id.to_string(),
+        &format!("{id}@host"),
+        &format!("{id}@:1"),
+        "02@host:1",
+    ] {
+        assert_eq!(
+            bad.parse::<PeerAddress>(),
+            Err(InputError::PeerMalformed),
+            "{bad}"
+        );
+    }
+    assert_eq!(
+        format!("{id}@host:0").parse::<PeerAddress>(),
+        Err(InputError::PeerMalformed)
+    );
+}
+
+#[test]
+fn expiry_is_counted_from_the_invoices_own_time() {
+    let payment = check(&InvoiceSpec::default().text(), None).unwrap();
+    let now = now_unix_s();
+    assert!((now + 3_590..=now + 3_600).contains(&payment.expires_unix_s));
+}
+
+#[tokio::test]
+async fn the_host_hears_nothing_of_bad_input() {
+    let (_dir, phone, host) = attached().await;
+    let expired = InvoiceSpec {
+        age_s: 4_000,
+        ..Default::default()
+    }
+    .text();
+    let open = InvoiceSpec {
+        amount_msat: None,
+        ..Default::default()
+    }
+    .text();
+    let pay = |bolt11: &str| OwnerCommand::Pay {
+        bolt11: bolt11.into(),
+        amount_msat: None,
+        max_fee_msat: None,
+    };
+    let send = |amount| OwnerCommand::SendOnchain {
+        address: "bcrt1q6rhpng9evdsfnn833a4f4vej0asu6dk5srld6x".into(),
+        amount,
+        feerate_sat_per_kw: None,
+    };
+    let open_channel = |amount_sat| OwnerCommand::Open {
+        amount_sat,
+        to: None,
+        announced: false,
+        wait: false,
+    };
+    let bad = [
+        (pay("no invoice"), "INVOICE_MALFORMED"),
+        (pay(&expired), "INVOICE_EXPIRED"),
+        (pay(&open), "AMOUNT_MISSING"),
+        (send(OnchainAmount::Sat(0)), "AMOUNT_ZERO"),
+        (send(OnchainAmount::Sat(1)), "AMOUNT_DUST"),
+        (open_channel(0), "AMOUNT_ZERO"),
+        (open_channel(1), "CHANNEL_TOO_SMALL"),
+        (
+            OwnerCommand::Close {
+                channel_id: "ff".into(),
+                force: false,
+            },
+            "CHANNEL_ID_MALFORMED",
+        ),
+    ];
+    for (command, code) in bad {
+        assert_eq!(code_of(phone.check(&command)), code);
+        assert_eq!(code_of(phone.execute(command).await), code);
+    }
+    assert_eq!(host.asked(), []);
+    let version = phone.look(|signer| signer.version()).await.unwrap();
+    assert_eq!(version, 0, "nothing is on record");
+}

@@ -1,0 +1,283 @@
+//! Invoices and payments.
+
+use longhand_proto::command::payment::State;
+
+use super::*;
+use crate::command::PaymentState;
+
+async fn intents(phone: &Phone) -> Vec<([u8; 32], u64, u64)> {
+    phone
+        .look(|signer| {
+            signer
+                .intents()
+                .map(|i| (i.payment_hash, i.amount_msat, i.max_fee_msat))
+                .collect()
+        })
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn an_invoice_is_made_by_both_and_signed_by_the_phone() {
+    let (dir, phone, host) = attached().await;
+    let made = phone.invoice(Some(1_000), "tea", 600).await.unwrap();
+    let invoice: Bolt11Invoice = made.bolt11.parse().unwrap();
+    assert_eq!(invoice.get_payee_pub_key(), phone.node_id());
+    assert_eq!(invoice.amount_milli_satoshis(), Some(1_000));
+    let [Ask::CreateInvoice(asked)] = &host.asked()[..] else {
+        panic!()
+    };
+    assert_eq!(asked.payment_hash, invoice.payment_hash().0);
+
+    // Its preimage is durable: a restarted phone knows the payment.
+    phone.detach().await.unwrap();
+    drop(phone);
+    let vault = open_when_free(&dir).await;
+    let phone = Phone::new(vault, ToHost(host)).unwrap();
+    let known = phone
+        .look(|signer| {
+            signer
+                .payments()
+                .map(|payment| payment.bolt11.clone())
+                .collect::<Vec<_>>()
+        })
+        .await
+        .unwrap();
+    assert_eq!(known, [made.bolt11]);
+}
+
+/// The tasks of a dropped phone end a moment later.
+async fn open_when_free(dir: &TempDir) -> Vault {
+    loop {
+        match Vault::open(dir.path(), &"passphrase".to_owned().into()) {
+            Ok(vault) => return vault,
+            Err(crate::vault::VaultError::InUse(_)) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_invoice_that_is_not_what_was_asked_is_not_signed() {
+    let (_dir, phone, host) = attached().await;
+    host.script(|ask| match ask {
+        Ask::CreateInvoice(create) => {
+            let other = proto::CreateInvoice {
+                amount_msat: 2_000,
+                ..create.clone()
+            };
+            Some(Act::Say(Reply::UnsignedInvoice(unsigned_invoice(&other))))
+        }
+        _ => None,
+    });
+    assert_eq!(
+        code_of(phone.invoice(Some(1_000), "tea", 600).await),
+        "SIGNER_REFUSED"
+    );
+}
+
+#[tokio::test]
+async fn a_payment_is_on_record_before_the_host_hears_of_it_and_proved_after() {
+    let (_dir, phone, host) = attached().await;
+    let spec = InvoiceSpec::default();
+    let (pending, paid) = (spec.payment(State::Pending), spec.payment(State::Succeeded));
+    host.script(move |ask| match ask {
+        Ask::Pay(_) => Some(Act::Say(Reply::Payment(pending.clone()))),
+        Ask::AwaitPayment(_) => Some(Act::Say(Reply::Payment(paid.clone()))),
+        _ => None,
+    });
+    let done = phone.pay(&spec.text(), None, Some(1_234)).await.unwrap();
+    assert_eq!((done.state, done.fee_msat), (PaymentState::Succeeded, 12));
+    assert_eq!(intents(&phone).await, [(spec.hash(), 5_000_000, 1_234)]);
+    let [Ask::Pay(pay), Ask::AwaitPayment(wait)] = &host.asked()[..] else {
+        panic!()
+    };
+    assert_eq!((pay.amount_msat, pay.max_fee_msat), (0, 1_234));
+    assert_eq!(wait.payment_hash, spec.hash());
+}
+
+#[tokio::test]
+async fn a_proof_that_does_not_fit_is_no_proof() {
+    let (_dir, phone, host) = attached().await;
+    let spec = InvoiceSpec::default();
+    let mut paid = spec.payment(State::Succeeded);
+    paid.preimage = vec![0x44; 32];
+    host.script(move |ask| match ask {
+        Ask::Pay(_) => Some(Act::Say(Reply::Payment(paid.clone()))),
+        _ => None,
+    });
+    assert_eq!(
+        code_of(phone.pay(&spec.text(), None, None).await),
+        "PROOF_INVALID"
+    );
+}
+
+#[tokio::test]
+async fn a_failed_payment_says_why_and_may_be_tried_again() {
+    let (_dir, phone, host) = attached().await;
+    let spec = InvoiceSpec::default();
+    let (failed, paid) = (spec.payment(State::Failed), spec.payment(State::Succeeded));
+    let mut attempts = 0;
+    let known = failed.clone();
+    host.script(move |ask| match ask {
+        Ask::Pay(_) => {
+            attempts += 1;
+            let payment = if attempts == 1 {
+                failed.clone()
+            } else {
+                paid.clone()
+            };
+            Some(Act::Say(Reply::Payment(payment)))
+        }
+        Ask::ListPayments(_) => Some(Act::Say(Reply::Payments(proto::Payments {
+            payments: vec![known.clone()],
+        }))),
+        _ => None,
+    });
+    let error = phone.pay(&spec.text(), None, None).await.unwrap_err();
+    assert!(error.to_string().contains("no route"), "{error}");
+    assert_eq!(error.code(), "PAYMENT_FAILED");
+    phone.pay(&spec.text(), None, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_paid_is_not_paid_again() {
+    let (_dir, phone, host) = attached().await;
+    let spec = InvoiceSpec::default();
+    let paid = spec.payment(State::Succeeded);
+    host.script(move |ask| match ask {
+        Ask::Pay(_) => Some(Act::Say(Reply::Payment(paid.clone()))),
+        Ask::ListPayments(_) => Some(Act::Say(Reply::Payments(proto::Payments {
+            payments: vec![paid.clone()],
+        }))),
+        _ => None,
+    });
+    phone.pay(&spec.text(), None, None).await.unwrap();
+    assert_eq!(
+        code_of(phone.pay(&spec.text(), None, None).await),
+        "ALREADY_PAID"
+    );
+    let pays = host
+        .asked()
+        .iter()
+        .filter(|ask| matches!(ask, Ask::Pay(_)))
+        .count();
+    assert_eq!(pays, 1);
+}
+
+#[tokio::test]
+async fn our_own_invoice_is_not_paid() {
+    let (_dir, phone, host) = attached().await;
+    let own = phone.invoice(Some(1_000), "", 600).await.unwrap();
+    assert_eq!(
+        code_of(phone.pay(&own.bolt11, None, None).await),
+        "INVOICE_OWN"
+    );
+    assert!(!host.asked().iter().any(|ask| matches!(ask, Ask::Pay(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payment_is_waited_for_across_links_that_break() {
+    let (_dir, phone, host) = attached().await;
+    let spec = InvoiceSpec::default();
+    let (pending, paid) = (spec.payment(State::Pending), spec.payment(State::Succeeded));
+    let (mut pays, mut waits) = (0, 0);
+    host.script(move |ask| match ask {
+        Ask::Pay(_) => {
+            pays += 1;
+            Some(if pays == 1 {
+                Act::HangUp
+            } else {
+                Act::Say(Reply::Payment(pending.clone()))
+            })
+        }
+        Ask::AwaitPayment(_) => {
+            waits += 1;
+            Some(if waits < 3 {
+                Act::HangUp
+            } else {
+                Act::Say(Reply::Payment(paid.clone()))
+            })
+        }
+        _ => None,
+    });
+    phone.pay(&spec.text(), None, None).await.unwrap();
+    assert_eq!(host.dials.load(Ordering::SeqCst), 4);
+    assert_eq!(intents(&phone).await.len(), 1);
+}
+
+#[tokio::test]
+async fn only_an_address_of_our_own_is_shown() {
+    let (_dir, phone, host) = attached().await;
+    let script = phone
+        .look(|signer| {
+            signer
+                .own_script(longhand_signer::Keychain::External, 3)
+                .unwrap()
+        })
+        .await
+        .unwrap();
+    let own = bitcoin::Address::from_script(&script, Network::Regtest)
+        .unwrap()
+        .to_string();
+    let given = proto::Address {
+        address: own.clone(),
+        keychain: 0,
+        index: 3,
+    };
+    let say = |host: &FakeHost, given: proto::Address| {
+        host.script(move |_| Some(Act::Say(Reply::Address(given.clone()))));
+    };
+    say(&host, given.clone());
+    assert_eq!(phone.address().await.unwrap().address, own);
+    for foreign in [
+        proto::Address {
+            index: 4,
+            ..given.clone()
+        },
+        proto::Address {
+            keychain: 1,
+            ..given.clone()
+        },
+        proto::Address {
+            keychain: 7,
+            ..given.clone()
+        },
+        proto::Address {
+            index: u32::MAX,
+            ..given.clone()
+        },
+        proto::Address {
+            address: "bcrt1q6rhpng9evdsfnn833a4f4vej0asu6dk5srld6x".into(),
+            ..given
+        },
+    ] {
+        say(&host, foreign);
+        assert_eq!(code_of(phone.address().await), "NOT_OURS");
+    }
+}
+
+#[tokio::test]
+async fn a_channel_to_the_hub_names_the_hub() {
+    let (_dir, phone, host) = attached().await;
+    host.script(|ask| match ask {
+        Ask::OpenChannel(open) => Some(Act::Say(Reply::OpenedChannel(proto::OpenedChannel {
+            id: open.id.clone(),
+            channel_id: vec![9; 32],
+            funding_outpoint: "00:1".into(),
+        }))),
+        _ => None,
+    });
+    let opened = phone.open(100_000, None, false, false).await.unwrap();
+    assert_eq!(opened.channel_id, "09".repeat(32));
+    let [Ask::OpenChannel(open)] = &host.asked()[..] else {
+        panic!()
+    };
+    assert_eq!(open.counterparty_node_id, node_id(&payee_key()).serialize());
+    assert_eq!((open.id.len(), open.push_msat), (16, 0));
+    let intents = phone
+        .look(|signer| signer.channel_intents().count())
+        .await
+        .unwrap();
+    assert_eq!(intents, 1);
+}

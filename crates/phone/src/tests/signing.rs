@@ -1,0 +1,202 @@
+//! Batches of the node, from the link to the ledger and back.
+
+use std::io;
+
+use lightning::ln::chan_utils::{
+    ChannelTransactionParameters, CounterpartyChannelTransactionParameters,
+};
+use lightning::sign::{ChannelSigner, KeysManager};
+use lightning::util::ser::{Readable, Writeable};
+use lightning_types::features::ChannelTypeFeatures;
+use longhand_proto::signer::signer_answer::Answer;
+use longhand_proto::signer::signer_op::Op;
+use longhand_proto::signer::{
+    Ecdh, NewChannelKeys, ReleaseSecret, SetupChannel, SignerBatch, SignerOp, SignerReply,
+};
+
+use super::*;
+use crate::vault::ledger::Medium;
+
+const KEYS_ID: [u8; 32] = [6; 32];
+
+fn batch(ops: impl IntoIterator<Item = Op>) -> SignerBatch {
+    let channel_keys_id = KEYS_ID.to_vec();
+    let op = |op| SignerOp {
+        channel_keys_id: channel_keys_id.clone(),
+        op: Some(op),
+    };
+    SignerBatch {
+        ops: ops.into_iter().map(op).collect(),
+    }
+}
+
+async fn ask(host: &FakeHost, batch: &SignerBatch) -> Result<Vec<Answer>, LinkError> {
+    let reply = host.peer.request("signer", batch.encode_to_vec()).await?;
+    let answers = SignerReply::decode(reply.as_slice()).unwrap().answers;
+    Ok(answers
+        .into_iter()
+        .map(|answer| answer.answer.unwrap())
+        .collect())
+}
+
+/// What a host sends before anything in a channel is signed: the first thing that the ledger records.
+async fn setup(host: &FakeHost) -> SignerBatch {
+    let new = NewChannelKeys {
+        channel_keys_id: KEYS_ID.to_vec(),
+        points: 2,
+    };
+    let answers = ask(host, &batch([Op::NewChannelKeys(new)])).await.unwrap();
+    let [Answer::NewChannelKeys(keys)] = &answers[..] else {
+        panic!("{answers:?}")
+    };
+    let secp = Secp256k1::new();
+    let peer = KeysManager::new(&[8; 32], 1, 1, true).derive_channel_keys(&[9; 32]);
+    let parameters = ChannelTransactionParameters {
+        holder_pubkeys: Readable::read(&mut &keys.public_keys[..]).unwrap(),
+        holder_selected_contest_delay: 144,
+        is_outbound_from_holder: true,
+        counterparty_parameters: Some(CounterpartyChannelTransactionParameters {
+            pubkeys: peer.pubkeys(&secp),
+            selected_contest_delay: 144,
+        }),
+        funding_outpoint: Some(lightning::chain::transaction::OutPoint {
+            txid: bitcoin::hashes::Hash::from_byte_array([5; 32]),
+            index: 0,
+        }),
+        splice_parent_funding_txid: None,
+        channel_type_features: ChannelTypeFeatures::anchors_zero_htlc_fee_and_dependencies(),
+        channel_value_satoshis: 100_000,
+    };
+    batch([Op::SetupChannel(SetupChannel {
+        parameters: parameters.encode(),
+        counterparty_node_id: node_id(&payee_key()).serialize().to_vec(),
+    })])
+}
+
+async fn version(phone: &Phone) -> u64 {
+    phone.look(|signer| signer.version()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_in_order_and_the_same_again() {
+    let (_dir, _phone, host) = attached().await;
+    let point = node_id(&payee_key()).serialize().to_vec();
+    let ops = batch([
+        Op::Ecdh(Ecdh { public_key: point }),
+        Op::ReleaseSecret(ReleaseSecret {
+            index: (1 << 48) - 1,
+        }),
+        Op::Ecdh(Ecdh {
+            public_key: vec![1],
+        }),
+    ]);
+    let answers = ask(&host, &ops).await.unwrap();
+    assert!(matches!(
+        &answers[..],
+        [Answer::SharedSecret(secret), Answer::Refusal(_), Answer::Refusal(_)] if secret.len() == 32
+    ));
+    assert_eq!(ask(&host, &ops).await.unwrap(), answers);
+}
+
+#[tokio::test]
+async fn what_a_batch_changes_is_durable_when_the_answer_is_there() {
+    let (dir, phone, host) = attached().await;
+    let setup = setup(&host).await;
+    assert_eq!(version(&phone).await, 0);
+    let answers = ask(&host, &setup).await.unwrap();
+    assert!(matches!(answers[..], [Answer::Done(_)]), "{answers:?}");
+    assert_eq!(version(&phone).await, 1);
+
+    // What is on the disk at this moment is what a phone that loses its power comes back with.
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["seed.age", "ledger", "ledger.head"] {
+        std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+    }
+    let vault = Vault::open(copy.path(), &"passphrase".to_owned().into()).unwrap();
+    let restored = Phone::new(vault, ToHost(host)).unwrap();
+    assert_eq!(version(&restored).await, 1);
+}
+
+#[tokio::test]
+async fn many_batches_at_once_are_all_answered() {
+    let (_dir, _phone, host) = attached().await;
+    let asking = (0..50u8).map(|n| {
+        let new = NewChannelKeys {
+            channel_keys_id: vec![n; 32],
+            points: 1,
+        };
+        let host = Arc::clone(&host);
+        tokio::spawn(async move { ask(&host, &batch([Op::NewChannelKeys(new)])).await })
+    });
+    for answer in asking.collect::<Vec<_>>() {
+        assert!(matches!(
+            answer.await.unwrap().unwrap()[..],
+            [Answer::NewChannelKeys(_)]
+        ));
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_batch_is_refused_by_name() {
+    let (_dir, _phone, host) = attached().await;
+    let refusal = |answer: Result<Vec<u8>, LinkError>| match answer {
+        Err(LinkError::Refused { code, .. }) => code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        refusal(host.peer.request("signer", vec![0xff; 9]).await),
+        "MALFORMED"
+    );
+    assert_eq!(
+        refusal(host.peer.request("command", Vec::new()).await),
+        "UNKNOWN_KIND"
+    );
+}
+
+/// A disk without any room.
+struct Full;
+
+impl Medium for Full {
+    fn append(&mut self, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    fn cut(&mut self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_cannot_be_recorded_gets_no_answer_until_it_can() {
+    let (_dir, phone, host) = attached().await;
+    let setup = setup(&host).await;
+    phone.inner.keeper.replace_medium(Box::new(Full));
+    let error = ask(&host, &setup).await.unwrap_err();
+    let LinkError::Down(reason) = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(reason.code.as_str(), "LEDGER_UNWRITABLE");
+    assert!(reason.message.contains("the disk is full"), "{reason}");
+
+    // The phone is back by itself, with the signer as the disk has it, and now there is room.
+    host.link(2).await;
+    assert_eq!(version(&phone).await, 0);
+    let answers = ask(&host, &setup).await.unwrap();
+    assert!(matches!(answers[..], [Answer::Done(_)]), "{answers:?}");
+    assert_eq!(version(&phone).await, 1);
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_an_owner_before_the_host_hears_of_it() {
+    let (_dir, phone, host) = attached().await;
+    let pay = InvoiceSpec::default().text();
+    phone.inner.keeper.replace_medium(Box::new(Full));
+    assert_eq!(code_of(phone.pay(&pay, None, None).await), "DISK_FULL");
+    phone.inner.keeper.look(|_| ()).unwrap();
+    phone.inner.keeper.replace_medium(Box::new(Full));
+    assert_eq!(code_of(phone.invoice(None, "", 600).await), "DISK_FULL");
+    assert_eq!(host.asked(), []);
+    assert_eq!(version(&phone).await, 0);
+}
