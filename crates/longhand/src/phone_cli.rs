@@ -1,0 +1,412 @@
+//! `longhand phone`: a phone on a desktop.
+//!
+//! Every command attaches, does its work and detaches; when `longhand phone run` is attached, it goes through that
+//! process instead. One answer goes to standard output, as text or with `--json` as one object; an error is one line
+//! on standard error: `error[CODE]: what failed, why; what to do`.
+
+mod secret;
+mod show;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bitcoin::Network;
+use clap::{Args, Subcommand};
+use longhand_phone::control::{ControlSocket, through_running};
+use longhand_phone::input::{DEFAULT_EXPIRY_S, InputError, OnchainAmount, PeerAddress};
+use longhand_phone::{
+    DialOptions, ErrorReport, OwnerCommand, Phone, PhoneError, Secrets, Vault, VaultError, Words,
+    vault,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use show::{Attached, Created, Paired};
+
+/// A phone on this machine: its keys, its link and its owner's commands.
+#[derive(Debug, Args)]
+pub struct PhoneArgs {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: PhoneCommand,
+}
+
+#[derive(Debug, Args)]
+struct Options {
+    /// The phone's directory [default: ~/.longhand/phone]
+    #[arg(long, global = true, env = "LONGHAND_PHONE_DIR", value_name = "PATH")]
+    dir: Option<PathBuf>,
+    /// The chain: bitcoin, testnet, testnet4, signet or regtest [default for a new phone: regtest]
+    #[arg(long, global = true, env = "LONGHAND_NETWORK")]
+    network: Option<Network>,
+    /// Read the passphrase from this file (else from LONGHAND_PASSPHRASE, else from the terminal)
+    #[arg(long, global = true, value_name = "PATH")]
+    passphrase_file: Option<PathBuf>,
+    /// Trust these certificates (PEM) of a host at grpcs://
+    #[arg(long, global = true, value_name = "PATH")]
+    ca_file: Option<PathBuf>,
+    /// Answer with one JSON object
+    #[arg(long, global = true)]
+    json: bool,
+    /// scrypt's log2(N); less than the default makes the passphrase easier to guess
+    #[arg(long, global = true, hide = true, value_parser = clap::value_parser!(u8).range(1..=22))]
+    kdf_work_factor: Option<u8>,
+    /// Simulated one-way distance to the host
+    #[arg(long, global = true, hide = true)]
+    link_delay_ms: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+enum PhoneCommand {
+    /// Make a new phone, and show its words once
+    New {
+        /// How many words: 12 or 24
+        #[arg(long, default_value = "12", value_parser = parse_words)]
+        words: Words,
+    },
+    /// Make a phone from words, read from standard input
+    Restore {
+        /// Height at or below which the wallet has no history
+        #[arg(long, default_value_t = 1)]
+        birthday_height: u32,
+    },
+    /// Meet a host
+    Pair {
+        /// The host's code; - reads it from standard input
+        code: String,
+    },
+    /// Attach and stay, until Ctrl-C
+    Run,
+    /// Show the node's state
+    Info,
+    /// Show what the owner has
+    Balance,
+    /// Show a new address of the on-chain wallet
+    Address,
+    /// Open a channel, to the host's hub or another peer
+    Open {
+        amount_sat: u64,
+        /// The peer
+        #[arg(long, value_name = "NODE_ID@HOST:PORT")]
+        to: Option<PeerAddress>,
+        /// Let the network know of the channel
+        #[arg(long)]
+        announce: bool,
+        /// Answer when the channel is usable, not when it is funded
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Make an invoice
+    Invoice {
+        /// In millisatoshis; any amount without one
+        #[arg(value_name = "AMOUNT_MSAT")]
+        amount: Option<u64>,
+        /// The amount is in satoshis
+        #[arg(long, requires = "amount")]
+        sat: bool,
+        /// Stands in the invoice
+        #[arg(long, default_value = "")]
+        description: String,
+        /// Seconds until it can no longer be paid
+        #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_EXPIRY_S)]
+        expiry: u32,
+    },
+    /// Pay an invoice, and wait until it is paid
+    Pay {
+        bolt11: String,
+        /// For an invoice that leaves the amount open
+        #[arg(long)]
+        amount_msat: Option<u64>,
+        /// The most that routing may cost [default: 50 sat and 1 %]
+        #[arg(long)]
+        max_fee_msat: Option<u64>,
+    },
+    /// Send from the on-chain wallet
+    SendOnchain {
+        address: String,
+        /// In satoshis, or `all`
+        amount: OnchainAmount,
+        /// In satoshis per 1,000 weight units (250 = 1 sat/vB) [default: the host's estimate]
+        #[arg(long, value_name = "SAT_PER_KW")]
+        feerate: Option<u32>,
+    },
+    /// List the channels
+    Channels,
+    /// List the payments
+    Payments,
+    /// Close a channel
+    Close {
+        channel_id: String,
+        /// Without the peer: the money comes after a delay
+        #[arg(long)]
+        force: bool,
+    },
+    /// Connect the node to a peer, or to the host's hub
+    Connect {
+        #[arg(value_name = "NODE_ID@HOST:PORT")]
+        to: Option<PeerAddress>,
+    },
+}
+
+/// Runs one command; the exit code is 0, or 1 after an error (2, by clap, after a wrong usage).
+pub async fn run(args: PhoneArgs) -> ExitCode {
+    match carry_out(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(ErrorReport { code, message }) => {
+            eprintln!("error[{code}]: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn carry_out(PhoneArgs { options, command }: PhoneArgs) -> Result<(), ErrorReport> {
+    use PhoneCommand as C;
+    let command = match command {
+        C::New { words } => {
+            let secrets = Secrets::generate(options.network_of_new(), words)?;
+            return create(&options, secrets, true).await;
+        }
+        C::Restore { birthday_height } => {
+            let network = options.network_of_new();
+            let secrets = Secrets::restore(network, &secret::words()?, birthday_height)?;
+            return create(&options, secrets, false).await;
+        }
+        C::Pair { code } => return pair(&options, code).await,
+        C::Run => return stay(&options).await,
+        C::Info => OwnerCommand::Info,
+        C::Balance => OwnerCommand::Balance,
+        C::Address => OwnerCommand::Address,
+        C::Open {
+            amount_sat,
+            to,
+            announce,
+            wait,
+        } => OwnerCommand::Open {
+            amount_sat,
+            to,
+            announced: announce,
+            wait,
+        },
+        C::Invoice {
+            amount,
+            sat,
+            description,
+            expiry,
+        } => {
+            let amount_msat = amount.map(|amount| to_msat(amount, sat)).transpose()?;
+            OwnerCommand::Invoice {
+                amount_msat,
+                description,
+                expiry_s: expiry,
+            }
+        }
+        C::Pay {
+            bolt11,
+            amount_msat,
+            max_fee_msat,
+        } => OwnerCommand::Pay {
+            bolt11,
+            amount_msat,
+            max_fee_msat,
+        },
+        C::SendOnchain {
+            address,
+            amount,
+            feerate,
+        } => OwnerCommand::SendOnchain {
+            address,
+            amount,
+            feerate_sat_per_kw: feerate,
+        },
+        C::Channels => OwnerCommand::Channels,
+        C::Payments => OwnerCommand::Payments,
+        C::Close { channel_id, force } => OwnerCommand::Close { channel_id, force },
+        C::Connect { to } => OwnerCommand::Connect { to },
+    };
+    owner(&options, command).await
+}
+
+async fn create(options: &Options, secrets: Secrets, is_new: bool) -> Result<(), ErrorReport> {
+    let dir = options.dir()?;
+    if vault::exists(&dir) {
+        return Err(PhoneError::from(VaultError::Exists(dir)).into());
+    }
+    let mnemonic = is_new.then(|| secrets.mnemonic.clone());
+    let passphrase = secret::new_passphrase(options.passphrase_file.as_deref())?;
+    let work_factor = options.kdf_work_factor;
+    let vault = move || Vault::create(&dir, secrets, &passphrase, work_factor);
+    let phone = Phone::new(blocking(vault).await?, options.dial_options()?)?;
+    let created = Created {
+        node_id: phone.node_id().to_string(),
+        network: phone.network().to_string(),
+        dir: phone.vault().dir().to_owned(),
+        mnemonic,
+    };
+    show::print(&created, options.json);
+    Ok(())
+}
+
+async fn pair(options: &Options, code: String) -> Result<(), ErrorReport> {
+    let code = match code.as_str() {
+        "-" => secret::line()?,
+        _ => code.into(),
+    };
+    let phone = open(options).await?;
+    phone.pair(&code).await?;
+    phone.detach().await?;
+    show::print(
+        &Paired {
+            node_id: phone.node_id().to_string(),
+        },
+        options.json,
+    );
+    Ok(())
+}
+
+async fn stay(options: &Options) -> Result<(), ErrorReport> {
+    let phone = open(options).await?;
+    let _control = ControlSocket::listen(phone.clone())?;
+    let show_attached = async {
+        if phone.attached().await.is_ok() {
+            show::print(
+                &Attached {
+                    node_id: phone.node_id().to_string(),
+                },
+                options.json,
+            );
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        ended = phone.run(stop_signal()) => Ok(ended?),
+        () = show_attached => Ok(()),
+    }
+}
+
+async fn owner(options: &Options, command: OwnerCommand) -> Result<(), ErrorReport> {
+    if let Some(answer) = through_running(&options.dir()?, &command).await {
+        show::print(&answer?, options.json);
+        return Ok(());
+    }
+    let phone = open(options).await?;
+    phone.check(&command)?;
+    phone.attach().await?;
+    let answer = tokio::select! {
+        answer = phone.execute(command) => answer.map_err(ErrorReport::from),
+        () = stop_signal() => Err(interrupted()),
+    };
+    let left = phone.detach().await;
+    show::print(&answer?, options.json);
+    // The work is done all the same: both are to be said.
+    if let Err(error) = left {
+        eprintln!("warning[{}]: {error}", error.code());
+    }
+    Ok(())
+}
+
+async fn open(options: &Options) -> Result<Phone, ErrorReport> {
+    let dir = options.dir()?;
+    if !vault::exists(&dir) {
+        return Err(PhoneError::from(VaultError::Missing(dir)).into());
+    }
+    let passphrase = secret::passphrase(options.passphrase_file.as_deref())?;
+    let vault = blocking(move || Vault::open(&dir, &passphrase)).await?;
+    let found = vault.secrets().network;
+    match options.network {
+        Some(asked) if asked != found => Err(report(
+            "NETWORK_MISMATCH",
+            format!(
+                "this phone is on {found}, not {asked}: leave --network out, or use another --dir"
+            ),
+        )),
+        _ => Ok(Phone::new(vault, options.dial_options()?)?),
+    }
+}
+
+impl Options {
+    fn dir(&self) -> Result<PathBuf, ErrorReport> {
+        if let Some(dir) = &self.dir {
+            return Ok(dir.clone());
+        }
+        let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
+        let home =
+            home.ok_or_else(|| report("NO_HOME", "there is no home directory: give --dir"))?;
+        Ok(home.join(".longhand").join("phone"))
+    }
+
+    fn network_of_new(&self) -> Network {
+        self.network.unwrap_or(Network::Regtest)
+    }
+
+    fn dial_options(&self) -> Result<DialOptions, ErrorReport> {
+        let ca_pem = match &self.ca_file {
+            Some(path) => Some(std::fs::read(path).map_err(|error| cannot_read(path, &error))?),
+            None => None,
+        };
+        Ok(DialOptions {
+            ca_pem,
+            delay: self.link_delay_ms.map(Duration::from_millis),
+        })
+    }
+}
+
+/// Key derivation takes a second of work.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, VaultError> + Send + 'static,
+) -> Result<T, ErrorReport> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done.map_err(PhoneError::from)?),
+        Err(error) => Err(PhoneError::Stopped(error.to_string()).into()),
+    }
+}
+
+/// Returns at the first Ctrl-C or SIGTERM.
+async fn stop_signal() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+fn interrupted() -> ErrorReport {
+    report(
+        "INTERRUPTED",
+        "stopped before the answer: what was sent goes on; ask again to see its end",
+    )
+}
+
+fn cannot_read(path: &Path, error: &std::io::Error) -> ErrorReport {
+    report(
+        "FILE_UNREADABLE",
+        format!(
+            "{} cannot be read ({error}): check the path",
+            path.display()
+        ),
+    )
+}
+
+fn report(code: &str, message: impl Into<String>) -> ErrorReport {
+    ErrorReport {
+        code: code.into(),
+        message: message.into(),
+    }
+}
+
+fn to_msat(amount: u64, is_sat: bool) -> Result<u64, PhoneError> {
+    let factor = if is_sat { 1_000 } else { 1 };
+    Ok(amount
+        .checked_mul(factor)
+        .ok_or(InputError::AmountTooLarge)?)
+}
+
+fn parse_words(text: &str) -> Result<Words, String> {
+    match text {
+        "12" => Ok(Words::Twelve),
+        "24" => Ok(Words::TwentyFour),
+        _ => Err("12 or 24".into()),
+    }
+}

@@ -1,0 +1,78 @@
+//! Where passphrases and words come from: a file, the environment, the terminal, standard input.
+
+use std::io::{BufRead, IsTerminal};
+use std::path::Path;
+
+use longhand_phone::{ErrorReport, Passphrase};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{cannot_read, report};
+
+const VARIABLE: &str = "LONGHAND_PASSPHRASE";
+
+/// The passphrase of a phone that there is.
+pub(super) fn passphrase(file: Option<&Path>) -> Result<Passphrase, ErrorReport> {
+    match given(file)? {
+        Some(passphrase) => Ok(passphrase),
+        None => Ok(prompt("passphrase: ")?.into()),
+    }
+}
+
+/// The passphrase of a new phone; on a terminal it is asked for twice.
+pub(super) fn new_passphrase(file: Option<&Path>) -> Result<Passphrase, ErrorReport> {
+    if let Some(passphrase) = given(file)? {
+        return Ok(passphrase);
+    }
+    let first = prompt("passphrase for this phone: ")?;
+    let second = Zeroizing::new(prompt("the same again: ")?);
+    if first != *second {
+        return Err(report(
+            "PASSPHRASE_DIFFERS",
+            "the two passphrases differ: try again",
+        ));
+    }
+    Ok(first.into())
+}
+
+fn given(file: Option<&Path>) -> Result<Option<Passphrase>, ErrorReport> {
+    if let Some(path) = file {
+        let mut text = std::fs::read_to_string(path).map_err(|error| cannot_read(path, &error))?;
+        let passphrase = text.strip_suffix('\n').unwrap_or(&text).to_owned();
+        text.zeroize();
+        return Ok(Some(passphrase.into()));
+    }
+    Ok(std::env::var(VARIABLE).ok().map(Passphrase::from))
+}
+
+fn prompt(question: &str) -> Result<String, ErrorReport> {
+    rpassword::prompt_password(question).map_err(|_| {
+        report(
+            "PASSPHRASE_MISSING",
+            format!("there is no terminal to ask for the passphrase: set {VARIABLE} or give --passphrase-file"),
+        )
+    })
+}
+
+/// The words of a phone to be restored: one line, not shown when it is typed.
+pub(super) fn words() -> Result<Zeroizing<String>, ErrorReport> {
+    if std::io::stdin().is_terminal() {
+        return Ok(prompt("the words, in one line: ")?.into());
+    }
+    line()
+}
+
+/// One line of standard input.
+pub(super) fn line() -> Result<Zeroizing<String>, ErrorReport> {
+    let mut line = Zeroizing::new(String::new());
+    match std::io::stdin().lock().read_line(&mut line) {
+        Ok(1..) => Ok(line),
+        Ok(0) => Err(report(
+            "INPUT_MISSING",
+            "standard input is empty: give one line",
+        )),
+        Err(error) => Err(report(
+            "INPUT_MISSING",
+            format!("standard input cannot be read ({error})"),
+        )),
+    }
+}

@@ -1,0 +1,379 @@
+//! Answers as text for people, or as one JSON object.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use longhand_phone::OwnerReply;
+use longhand_phone::command::{Balance, Channel, Info, Payment};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+/// An answer that can be shown.
+pub(super) trait Show: Serialize {
+    /// For people; ends with a line break.
+    fn text(&self) -> String;
+}
+
+/// Prints to standard output. An output that is closed is no error.
+pub(super) fn print(answer: &impl Show, json: bool) {
+    use std::io::Write;
+    let text = match json {
+        true => serde_json::to_string(answer).unwrap_or_default() + "\n",
+        false => answer.text(),
+    };
+    let text = Zeroizing::new(text);
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Of `new` and `restore`.
+#[derive(Serialize)]
+#[serde(tag = "reply", rename = "created")]
+pub(super) struct Created {
+    pub node_id: String,
+    pub network: String,
+    pub dir: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "plain")]
+    pub mnemonic: Option<Zeroizing<String>>,
+}
+
+fn plain<S: serde::Serializer>(
+    words: &Option<Zeroizing<String>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(words.as_ref().map_or("", |words| words))
+}
+
+impl Show for Created {
+    fn text(&self) -> String {
+        let mut text = lines(&[
+            ("node id", self.node_id.clone()),
+            ("network", self.network.clone()),
+            ("directory", self.dir.display().to_string()),
+        ]);
+        match &self.mnemonic {
+            Some(words) => {
+                text.push_str("\nThese words are your money. Write them down; they are not shown again.\n\n");
+                for (row, words) in words.split(' ').collect::<Vec<_>>().chunks(4).enumerate() {
+                    for (column, word) in words.iter().enumerate() {
+                        let _ = write!(text, "{:>4} {word:<10}", 4 * row + column + 1);
+                    }
+                    text.truncate(text.trim_end().len());
+                    text.push('\n');
+                }
+                text.push_str(
+                    "\nThey restore the on-chain wallet. Channels need the ledger in the directory too: back it up.\n",
+                );
+            }
+            None => text.push_str(
+                "\nThe on-chain wallet is back. Channels of this seed are not: they need the ledger of the phone that had them.\n",
+            ),
+        }
+        text
+    }
+}
+
+/// Of `pair`.
+#[derive(Serialize)]
+#[serde(tag = "reply", rename = "paired")]
+pub(super) struct Paired {
+    pub node_id: String,
+}
+
+impl Show for Paired {
+    fn text(&self) -> String {
+        format!("paired; the host runs node {}\n", self.node_id)
+    }
+}
+
+/// Of `run`, when it is.
+#[derive(Serialize)]
+#[serde(tag = "reply", rename = "attached")]
+pub(super) struct Attached {
+    pub node_id: String,
+}
+
+impl Show for Attached {
+    fn text(&self) -> String {
+        format!("attached to node {}; Ctrl-C leaves\n", self.node_id)
+    }
+}
+
+impl Show for OwnerReply {
+    fn text(&self) -> String {
+        match self {
+            OwnerReply::Info(info) => info_text(info),
+            OwnerReply::Balance(balance) => balance_text(balance),
+            OwnerReply::Address(address) => format!("{}\n", address.address),
+            OwnerReply::Opened(channel) => lines(&[
+                ("channel", channel.channel_id.clone()),
+                ("funding", channel.funding_outpoint.clone()),
+                (
+                    "state",
+                    if channel.usable {
+                        "usable"
+                    } else {
+                        "waits for confirmations"
+                    }
+                    .into(),
+                ),
+            ]),
+            OwnerReply::Invoice(invoice) => format!("{}\n", invoice.bolt11),
+            OwnerReply::Paid(payment) => lines(&[
+                ("paid", msat(payment.amount_msat)),
+                ("fee", msat(payment.fee_msat)),
+                ("proof", payment.preimage.clone()),
+            ]),
+            OwnerReply::Sent(sent) => lines(&[
+                ("transaction", sent.txid.clone()),
+                ("fee", sat(sent.fee_sat)),
+            ]),
+            OwnerReply::Channels(list) if list.channels.is_empty() => "no channels\n".into(),
+            OwnerReply::Channels(list) => channels_text(&list.channels),
+            OwnerReply::Payments(list) if list.payments.is_empty() => "no payments\n".into(),
+            OwnerReply::Payments(list) => payments_text(&list.payments),
+            OwnerReply::Closing(closing) if closing.txid.is_empty() => {
+                "closing; the transaction is being agreed on with the peer\n".into()
+            }
+            OwnerReply::Closing(closing) => format!("closing by {}\n", closing.txid),
+            OwnerReply::Connected {} => "connected\n".into(),
+        }
+    }
+}
+
+fn info_text(info: &Info) -> String {
+    lines(&[
+        ("node id", info.node_id.clone()),
+        ("network", info.network.clone()),
+        ("state", info.state.clone()),
+        ("block height", grouped(info.block_height.into())),
+        (
+            "channels",
+            format!("{}, {} usable", info.channels, info.usable_channels),
+        ),
+        ("peers", info.peers.to_string()),
+        ("hub", or_dash(&info.hub_node_id)),
+        ("host", info.host_version.clone()),
+        (
+            "signed",
+            format!(
+                "{} operations in {} batches",
+                info.signer_ops, info.signer_batches
+            ),
+        ),
+    ])
+}
+
+fn balance_text(balance: &Balance) -> String {
+    table(
+        &["", ">"],
+        &[
+            vec!["on chain".into(), sat(balance.onchain_confirmed_sat)],
+            vec!["  not confirmed".into(), sat(balance.onchain_pending_sat)],
+            vec!["  from closed channels".into(), sat(balance.closing_sat)],
+            vec!["lightning".into(), msat(balance.lightning_msat)],
+            vec![
+                "  can be received".into(),
+                msat(balance.inbound_capacity_msat),
+            ],
+        ],
+    )
+}
+
+fn channels_text(channels: &[Channel]) -> String {
+    let rows = channels.iter().map(|channel| {
+        vec![
+            channel.channel_id.clone(),
+            short(&channel.counterparty_node_id),
+            channel.state.clone(),
+            grouped(channel.capacity_sat),
+            msat_as_sat(channel.balance_msat),
+            msat_as_sat(channel.outbound_msat),
+            msat_as_sat(channel.inbound_msat),
+            channel.pending_htlcs.to_string(),
+        ]
+    });
+    let columns = [
+        "channel",
+        "peer",
+        "state",
+        ">capacity",
+        ">ours",
+        ">can send",
+        ">can receive",
+        ">in flight",
+    ];
+    table(&columns, &rows.collect::<Vec<_>>()) + "amounts in satoshis\n"
+}
+
+fn payments_text(payments: &[Payment]) -> String {
+    let rows = payments.iter().map(|payment| {
+        vec![
+            payment.payment_hash.clone(),
+            if payment.outbound { "out" } else { "in" }.into(),
+            payment.state.as_str().into(),
+            msat_as_sat(payment.amount_msat),
+            msat_as_sat(payment.fee_msat),
+            payment.failure.clone(),
+        ]
+    });
+    let columns = ["payment", "", "state", ">amount", ">fee", ""];
+    table(&columns, &rows.collect::<Vec<_>>()) + "amounts in satoshis\n"
+}
+
+/// Names on the left, values beside them; those without a value are left out.
+fn lines(pairs: &[(&str, String)]) -> String {
+    let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let filled = pairs.iter().filter(|(_, value)| !value.is_empty());
+    filled
+        .map(|(name, value)| format!("{name:<width$}  {value}\n"))
+        .collect()
+}
+
+/// Columns as wide as their widest cell. A heading that begins with `>` has its column on the right; without any
+/// heading there is no heading line.
+fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let names: Vec<_> = headings
+        .iter()
+        .map(|heading| heading.trim_start_matches('>'))
+        .collect();
+    let heading: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    let has_heading = names.iter().any(|name| !name.is_empty());
+    let shown: Vec<_> = has_heading
+        .then_some(&heading)
+        .into_iter()
+        .chain(rows)
+        .collect();
+    let width = |column: usize| {
+        shown
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
+    let widths: Vec<_> = (0..headings.len())
+        .map(|column| width(column).unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for row in shown {
+        let mut line = String::new();
+        for ((cell, width), heading) in row.iter().zip(&widths).zip(headings) {
+            let _ = match heading.starts_with('>') {
+                true => write!(line, "{cell:>width$}  "),
+                false => write!(line, "{cell:<width$}  "),
+            };
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn sat(sat: u64) -> String {
+    format!("{} sat", grouped(sat))
+}
+
+fn msat(msat: u64) -> String {
+    format!("{} sat", msat_as_sat(msat))
+}
+
+/// Satoshis, with three decimals where there are parts of one.
+fn msat_as_sat(msat: u64) -> String {
+    match msat % 1_000 {
+        0 => grouped(msat / 1_000),
+        part => format!("{}.{part:03}", grouped(msat / 1_000)),
+    }
+}
+
+/// 1,234,567.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn short(hex: &str) -> String {
+    match hex.get(..12) {
+        Some(start) => format!("{start}…"),
+        None => hex.into(),
+    }
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() {
+        "-".into()
+    } else {
+        text.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn amounts_are_grouped_and_keep_their_parts() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_000), "1,000");
+        assert_eq!(grouped(2_100_000_000_000_000), "2,100,000,000,000,000");
+        assert_eq!(msat(1_234_567), "1,234.567 sat");
+        assert_eq!(msat(5_000), "5 sat");
+        assert_eq!(msat(1), "0.001 sat");
+    }
+
+    #[test]
+    fn tables_are_aligned() {
+        let rows = [
+            vec!["a".into(), "1".into()],
+            vec!["long".into(), "23".into()],
+        ];
+        assert_eq!(
+            table(&["name", ">n"], &rows),
+            "name   n\na      1\nlong  23\n"
+        );
+        assert_eq!(table(&["", ">"], &rows), "a      1\nlong  23\n");
+    }
+
+    #[test]
+    fn new_words_are_numbered_and_shown() {
+        let words = "abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about";
+        let created = Created {
+            node_id: "02".into(),
+            network: "regtest".into(),
+            dir: "phone".into(),
+            mnemonic: Some(words.to_owned().into()),
+        };
+        assert!(
+            created
+                .text()
+                .contains("   9 abandon      10 abandon      11 abandon      12 about\n")
+        );
+        let json: serde_json::Value = serde_json::to_value(&created).unwrap();
+        assert_eq!(json["mnemonic"], words);
+        assert_eq!(json["reply"], "created");
+    }
+
+    #[test]
+    fn a_restored_phone_shows_no_words() {
+        let created = Created {
+            node_id: "02".into(),
+            network: "regtest".into(),
+            dir: "phone".into(),
+            mnemonic: None,
+        };
+        assert!(
+            serde_json::to_value(&created)
+                .unwrap()
+                .get("mnemonic")
+                .is_none()
+        );
+    }
+}
