@@ -15,6 +15,8 @@ use crate::{Carrier, Link, LinkError, Peer};
 
 /// How long both sides wait for the handshake and the two `Hello`s.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an address is tried before the next one.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 const UNKNOWN_OWNER: &str = "this phone is not paired with the host: get a pairing code";
 const PAIRING_UNKNOWN: &str = "the host does not know this pairing code: get a new one";
@@ -309,14 +311,23 @@ pub async fn dial(addresses: &[String], options: &DialOptions) -> Result<Carrier
     Err(failure)
 }
 
+#[cfg_attr(not(feature = "grpc"), allow(unused_variables))]
 async fn dial_one(address: &str, options: &DialOptions) -> Result<Carrier, LinkError> {
-    match address.split_once("://").map(|(carrier, _)| carrier) {
-        #[cfg(feature = "grpc")]
-        Some("grpc" | "grpcs") => {
-            crate::carrier::grpc::dial(address, options.ca_pem.as_deref()).await
+    let dialled = tokio::time::timeout(DIAL_TIMEOUT, async {
+        match address.split_once("://").map(|(carrier, _)| carrier) {
+            #[cfg(feature = "grpc")]
+            Some("grpc" | "grpcs") => {
+                crate::carrier::grpc::dial(address, options.ca_pem.as_deref()).await
+            }
+            _ => Err(LinkError::UnknownCarrier(address.into())),
         }
-        _ => Err(LinkError::UnknownCarrier(address.into())),
-    }
+    });
+    let reason = "it does not answer".to_owned();
+    let late = LinkError::Unreachable {
+        address: address.into(),
+        reason,
+    };
+    dialled.await.unwrap_or(Err(late))
 }
 
 /// Makes a link of a connection that the caller dialled.

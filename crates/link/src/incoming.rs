@@ -19,7 +19,7 @@ impl IncomingRequests {
         IncomingRequests { inner }
     }
 
-    /// The next request. `None` when every handle on the [`Peer`] is gone.
+    /// The next request. `None` when every handle on the [`crate::Peer`] is gone.
     pub async fn next(&mut self) -> Option<Incoming> {
         self.inner.recv().await
     }

@@ -137,6 +137,13 @@ async fn a_host_that_is_not_there_an_unknown_carrier_and_a_taken_port_are_named(
     assert!(matches!(bad, Err(LinkError::Tls(_))));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_address_that_takes_connections_and_says_nothing_is_given_up() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let failed = dial(&format!("grpc://{}", silent.local_addr().unwrap())).await;
+    assert!(matches!(failed, LinkError::Unreachable { .. }), "{failed}");
+}
+
 async fn dial(address: &str) -> LinkError {
     let (peer, _requests): (Peer, _) = phone();
     let credentials = Credentials::Attach {

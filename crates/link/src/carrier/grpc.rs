@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use longhand_proto::link::Record;
@@ -26,7 +25,6 @@ const WINDOW: u32 = 1 << 20;
 const MESSAGE: usize = MAX_RECORD + 16;
 /// Records between the link's writer and HTTP/2.
 const QUEUE: usize = 16;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Certificate chain and key of a host, in PEM.
 #[derive(Clone)]
@@ -182,7 +180,6 @@ fn endpoint(address: &str, ca_pem: Option<&[u8]>) -> Result<Endpoint, LinkError>
     let endpoint = Endpoint::from_shared(url).map_err(|_| unknown())?;
     let endpoint = endpoint
         .tcp_nodelay(true)
-        .connect_timeout(CONNECT_TIMEOUT)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW);
     if !tls {
