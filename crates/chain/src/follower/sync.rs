@@ -42,12 +42,10 @@ pub(super) async fn run(shared: Arc<Shared>, poll_interval: Duration) {
     loop {
         let wait = match sync.round().await {
             Ok(Progress::More) => {
-                sync.set_reachable(None);
                 backoff = MIN_BACKOFF;
                 continue;
             }
             Ok(Progress::Done) => {
-                sync.set_reachable(None);
                 backoff = MIN_BACKOFF;
                 poll_interval
             }
@@ -98,6 +96,7 @@ impl Sync {
     async fn round(&mut self) -> Result<Progress, ChainError> {
         self.remove_closed();
         let tip = self.shared.source.tip().await?;
+        self.set_reachable(None);
         let is_new = self.shared.tips.borrow().is_none_or(|known| known != tip);
         // Those at the old tip first: nobody who is behind keeps them waiting.
         let live = self.live.replace(tip);

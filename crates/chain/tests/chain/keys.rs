@@ -94,7 +94,16 @@ impl Key {
             let hash = cache
                 .p2wpkh_signature_hash(index, &output.script_pubkey, output.value, all)
                 .unwrap();
-            let signature = self.secp.sign_ecdsa(&Message::from(hash), &self.secret);
+            // Always of one length, so that fees are the same in every run.
+            let nonces = (0..=u8::MAX).map(|nonce| [nonce; 32]);
+            let mut signatures = nonces.map(|nonce| {
+                let message = Message::from(hash);
+                self.secp
+                    .sign_ecdsa_with_noncedata(&message, &self.secret, &nonce)
+            });
+            let signature = signatures
+                .find(|signature| signature.serialize_der().len() == 71)
+                .unwrap();
             let signature = bitcoin::ecdsa::Signature::sighash_all(signature);
             *cache.witness_mut(index).unwrap() = Witness::p2wpkh(&signature, &self.public.0);
         }

@@ -6,4 +6,6 @@
 mod devnet;
 mod follower;
 mod keys;
+mod policy;
+mod rpc;
 mod source;
