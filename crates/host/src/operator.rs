@@ -123,6 +123,16 @@ impl Operator for OperatorApi {
             .ok_or_else(not_running)
     }
 
+    async fn reset_signer_chain(
+        &self,
+        request: Request<ResetSignerChainRequest>,
+    ) -> Answer<ResetSignerChainReply> {
+        let tenant = self.tenant(&request.into_inner().owner).await?;
+        let not_running = || Status::failed_precondition("this owner's node does not run yet");
+        tenant.node().ok_or_else(not_running)?.reset_signer_chain();
+        Ok(Response::new(ResetSignerChainReply {}))
+    }
+
     async fn hub_address(&self, _: Request<HubAddressRequest>) -> Answer<HubAddressReply> {
         match hub::ask(&self.0, Body::NewAddress(NewAddress {})).await? {
             Reply::Address(made) => Ok(Response::new(HubAddressReply {
