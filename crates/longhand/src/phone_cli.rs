@@ -267,6 +267,7 @@ async fn pair(options: &Options, code: String) -> Result<(), ErrorReport> {
 async fn stay(options: &Options) -> Result<(), ErrorReport> {
     let phone = open(options).await?;
     let _control = ControlSocket::listen(phone.clone())?;
+    let run = phone.run(stop_signal());
     let show_attached = async {
         if phone.attached().await.is_ok() {
             show::print(
@@ -279,7 +280,7 @@ async fn stay(options: &Options) -> Result<(), ErrorReport> {
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        ended = phone.run(stop_signal()) => Ok(ended?),
+        ended = run => Ok(ended?),
         () = show_attached => Ok(()),
     }
 }

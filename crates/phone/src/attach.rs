@@ -91,26 +91,35 @@ impl Phone {
     /// Attaches and stays, whatever the network does, until `stop` is ready; then detaches cleanly.
     ///
     /// Fails when coming back is of no use: another process took over, or the host does not know the phone.
-    pub async fn run(&self, stop: impl Future<Output = ()>) -> Result<(), PhoneError> {
+    pub fn run(
+        &self,
+        stop: impl Future<Output = ()>,
+    ) -> impl Future<Output = Result<(), PhoneError>> {
+        // Before the first poll, so that who waits for the phone to be attached waits from now on.
         self.publish(Attachment::Down("not attached yet".into()));
-        tokio::select! {
-            error = self.keep_attached(None) => Err(error),
-            () = stop => self.detach().await,
+        async {
+            tokio::select! {
+                error = self.keep_attached(None) => Err(error),
+                () = stop => self.detach().await,
+            }
         }
     }
 
     /// Lets the host finish the step in hand and disconnect the node's peers, then ends the link. It is no
     /// error when there is none.
     pub async fn detach(&self) -> Result<(), PhoneError> {
-        if let Some(task) = self.lock_supervisor().take() {
+        let supervisor = self.lock_supervisor().take();
+        if let Some(task) = supervisor {
             task.abort();
+            // Cancelled, as asked; from here on it makes no new link.
+            let _ = task.await;
         }
         let left = ErrorReport {
             code: "DETACHED".into(),
             message: DETACHED.into(),
         };
-        let attachment = self.inner.attachment.send_replace(Attachment::Ended(left));
-        let Attachment::Up(link) = attachment else {
+        self.publish(Attachment::Ended(left));
+        let Some(link) = self.inner.peer.link() else {
             return Ok(());
         };
         let leave = async {
@@ -133,7 +142,7 @@ impl Phone {
     }
 
     fn stay(&self, link: Link) {
-        self.publish(Attachment::Up(link.clone()));
+        self.publish(Attachment::Up);
         let phone = self.clone();
         let task = tokio::spawn(async move {
             phone.keep_attached(Some(link)).await;
@@ -172,7 +181,7 @@ impl Phone {
             Some(link) => link,
             None => self.connect().await?,
         };
-        self.publish(Attachment::Up(link.clone()));
+        self.publish(Attachment::Up);
         tracing::info!(node_id = %self.inner.node_id, "attached");
         Ok(link.closed().await)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey;
-use longhand_link::{Config, Link, LinkError, Peer, Side};
+use longhand_link::{Config, LinkError, Peer, Side};
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{Command, CommandReply};
@@ -53,7 +53,7 @@ pub(crate) struct Inner {
 pub(crate) enum Attachment {
     /// No link now; why, for a person.
     Down(String),
-    Up(Link),
+    Up,
     /// No link any more, and none will be dialled.
     Ended(ErrorReport),
 }
@@ -73,7 +73,7 @@ impl Phone {
             node_id,
             peer,
             dialer: Box::new(dialer),
-            attachment: watch::Sender::new(Attachment::Down("not attached yet".into())),
+            attachment: watch::Sender::new(Attachment::Ended(never_attached())),
             supervisor: Mutex::new(None),
             server,
         };
@@ -172,7 +172,7 @@ async fn wait_for_link(
         None => Some(settled.await),
     };
     match settled {
-        Some(Ok(Attachment::Up(_))) => Ok(()),
+        Some(Ok(Attachment::Up)) => Ok(()),
         Some(Ok(Attachment::Ended(report))) => Err(PhoneError::Reported(report)),
         _ => match &*attachment.borrow() {
             Attachment::Down(last) => Err(PhoneError::HostAway { last: last.clone() }),
@@ -180,6 +180,14 @@ async fn wait_for_link(
                 last: "the link broke".into(),
             }),
         },
+    }
+}
+
+fn never_attached() -> ErrorReport {
+    let message = "the phone is not attached: attach it first";
+    ErrorReport {
+        code: "NOT_ATTACHED".into(),
+        message: message.into(),
     }
 }
 

@@ -62,7 +62,7 @@ impl Show for Created {
                     text.push('\n');
                 }
                 text.push_str(
-                    "\nThey restore the on-chain wallet. Channels need the ledger in the directory too: back it up.\n",
+                    "\nThey restore the on-chain wallet. Channels need the directory too, as it is now: never go back to an older copy of it.\n",
                 );
             }
             None => text.push_str(

@@ -29,6 +29,7 @@ async fn a_paired_phone_attaches_again_and_registers_once() {
 async fn an_unpaired_phone_says_so() {
     let host = FakeHost::new();
     let (_dir, phone) = phone_with(WORDS, &host);
+    assert_eq!(code_of(phone.balance().await), "NOT_ATTACHED");
     assert_eq!(code_of(phone.attach().await), "NOT_PAIRED");
     assert_eq!(host.dials.load(Ordering::SeqCst), 0);
 }

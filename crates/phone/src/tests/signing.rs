@@ -118,6 +118,30 @@ async fn what_a_batch_changes_is_durable_when_the_answer_is_there() {
 }
 
 #[tokio::test]
+async fn a_compacted_ledger_makes_the_same_signer() {
+    let (dir, phone, host) = attached().await;
+    let setup = setup(&host).await;
+    ask(&host, &setup).await.unwrap();
+    let before = std::fs::read(dir.path().join("ledger")).unwrap();
+    phone.inner.keeper.compact();
+    assert_ne!(std::fs::read(dir.path().join("ledger")).unwrap(), before);
+    phone.invoice(None, "after", 600).await.unwrap();
+    let expected = version(&phone).await;
+
+    let (ledger, found) = phone.vault().ledger().unwrap();
+    drop(ledger);
+    let seed = longhand_signer::Seed::from_words(WORDS).unwrap();
+    let restored = longhand_signer::Signer::restore(&seed, Network::Regtest, &found).unwrap();
+    assert_eq!(restored.version(), expected);
+    assert_eq!(restored.payments().count(), 1);
+    let answers = ask(&host, &setup).await.unwrap();
+    assert!(
+        matches!(answers[..], [Answer::Done(_)]),
+        "the channel is known: {answers:?}"
+    );
+}
+
+#[tokio::test]
 async fn many_batches_at_once_are_all_answered() {
     let (_dir, _phone, host) = attached().await;
     let asking = (0..50u8).map(|n| {
