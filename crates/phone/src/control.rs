@@ -1,6 +1,7 @@
 //! The way into a running phone: a Unix socket in its directory, for its owner's processes only.
 //!
-//! One connection carries one command: a line of JSON each way, an [`OwnerCommand`] there and an [`Answer`] back.
+//! One connection carries one command: a line of JSON each way, an [`OwnerCommand`] there and its reply or an
+//! [`ErrorReport`] back.
 //! A command goes on when the process that asked is gone.
 
 use std::io;

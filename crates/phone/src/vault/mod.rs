@@ -2,9 +2,9 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `seed.age` | the words, the data key and the link's key, under the passphrase ([`secrets`]) |
-//! | `ledger` | what the signer has signed, revoked and approved, under the data key ([`ledger`]) |
-//! | `ledger.head` | how much of it there must be ([`head`]) |
+//! | `seed.age` | the words, the data key and the link's key, under the passphrase (`secrets.rs`) |
+//! | `ledger` | what the signer has signed, revoked and approved, under the data key (`ledger.rs`) |
+//! | `ledger.head` | how much of it there must be (`head.rs`) |
 //! | `host` | the host the phone is paired with, under the data key |
 //! | `lock` | locked by the one process that may use the rest |
 //! | `control.sock` | the way into a running `longhand phone run` (not this module's) |
