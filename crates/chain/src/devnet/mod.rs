@@ -5,15 +5,17 @@
 //! A [`Devnet`] is used in the process by its methods, and by everything else (also a stock lnd) over RPC.
 //!
 //! Inside: `state` brings all together; `chain` mirrors what `kernel` decides and `log` keeps it;
-//! `mempool` is the structure and `policy` the rules (`standard`, `truc`); `miner` and `wallet`
+//! `mempool` is the structure and `policy` the rules (`standard`, `locks`, `replacement`, `truc`); `miner` and `wallet`
 //! make blocks and payments; `rpc` speaks.
 
 mod chain;
 mod kernel;
+mod locks;
 mod log;
 mod mempool;
 mod miner;
 mod policy;
+mod replacement;
 mod rpc;
 mod standard;
 mod state;

@@ -8,11 +8,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bitcoin::{Sequence, Transaction, TxOut, Txid};
+use bitcoin::{Transaction, TxOut, Txid};
 
 use super::chain::{ChainState, Coin};
 use super::kernel;
+use super::locks;
 use super::mempool::{Entry, Mempool};
+use super::replacement;
 use super::standard;
 use super::truc;
 
@@ -20,13 +22,8 @@ use super::truc;
 pub(super) const MIN_RELAY_FEE_SAT_PER_KVB: u64 = 1_000;
 const MAX_CHAIN_COUNT: usize = 25;
 const MAX_CHAIN_VSIZE: u64 = 101_000;
-/// Most transactions that one replacement may remove (BIP 125 rule 5).
-const MAX_REPLACED: usize = 100;
 const MAX_STANDARD_SIGOP_COST: u64 = 16_000;
 const COINBASE_MATURITY: u32 = 100;
-const LOCKTIME_THRESHOLD: u32 = 500_000_000;
-/// Seconds per unit of a time-based relative lock, as a power of two (BIP 68).
-const SEQUENCE_TIME_SHIFT: u32 = 9;
 
 /// Why a transaction is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,10 +100,10 @@ pub(super) fn accept(
     now: u64,
 ) -> Result<Accepted, Reject> {
     check_alone(tx)?;
-    check_final(chain, tx)?;
+    locks::check_final(chain, tx)?;
     check_unknown(pool, tx)?;
     let coins = find_coins(chain, pool, tx)?;
-    check_sequence_locks(chain, tx, &coins)?;
+    locks::check_sequence_locks(chain, tx, &coins)?;
     let fee_sat = check_amounts(chain, tx, &coins)?;
     let spent: Vec<TxOut> = coins.into_iter().map(|coin| coin.output).collect();
     standard::check_inputs(tx, &spent).map_err(|reason| Reject::new(reason, ""))?;
@@ -134,7 +131,7 @@ pub(super) fn accept(
         }
     }
     if mode == Mode::Single && !replaces.is_empty() {
-        check_replacement(pool, &entry, &replaces)?;
+        replacement::check_replacement(pool, &entry, &replaces)?;
     }
     let replaced = pool.descendants(replaces.iter().copied());
     if let Some(parent) = pool.ancestors_of(&entry).intersection(&replaced).next() {
@@ -165,15 +162,23 @@ pub(super) fn apply(pool: &mut Mempool, accepted: Accepted) -> Vec<Arc<Transacti
     replaced
 }
 
-/// Checks parents and their child whose fees count together. Returns the mempool with them in it, what was added,
-/// and what was replaced.
-#[allow(clippy::type_complexity)]
+/// A package that passed.
+pub(super) struct AcceptedPackage {
+    /// The mempool with it.
+    pub(super) pool: Mempool,
+    /// What was added.
+    pub(super) added: Vec<Entry>,
+    /// What was replaced.
+    pub(super) replaced: Vec<Arc<Transaction>>,
+}
+
+/// Checks parents and their child whose fees count together; changes nothing.
 pub(super) fn accept_package(
     chain: &ChainState,
     pool: &Mempool,
     txs: &[Arc<Transaction>],
     now: u64,
-) -> Result<(Mempool, Vec<Entry>, Vec<Arc<Transaction>>), Reject> {
+) -> Result<AcceptedPackage, Reject> {
     let mut next = pool.clone();
     let mut added: Vec<Entry> = vec![];
     let mut direct_conflicts = BTreeSet::new();
@@ -195,14 +200,18 @@ pub(super) fn accept_package(
     check_fee(fee_sat, vsize)?;
     let doomed = pool.descendants(direct_conflicts.iter().copied());
     if !doomed.is_empty() {
-        check_package_replacement(pool, &added, &doomed, &direct_conflicts)?;
+        replacement::check_package_replacement(pool, &added, &doomed, &direct_conflicts)?;
     }
     let replaced = doomed
         .iter()
         .filter_map(|txid| pool.get(txid))
         .map(|entry| entry.tx.clone())
         .collect();
-    Ok((next, added, replaced))
+    Ok(AcceptedPackage {
+        pool: next,
+        added,
+        replaced,
+    })
 }
 
 fn check_alone(tx: &Transaction) -> Result<(), Reject> {
@@ -232,25 +241,6 @@ fn consensus_reason(tx: &Transaction) -> &'static str {
         "bad-txns-prevout-null"
     } else {
         "bad-txns-txouttotal-toolarge"
-    }
-}
-
-/// A transaction must be final in the next block (BIP 113: by the median time past).
-fn check_final(chain: &ChainState, tx: &Transaction) -> Result<(), Reject> {
-    let tip = chain.tip();
-    let lock_time = tx.lock_time.to_consensus_u32();
-    let cutoff = if lock_time < LOCKTIME_THRESHOLD {
-        tip.height + 1
-    } else {
-        chain.median_time_past(&tip.hash)
-    };
-    let is_final = lock_time == 0
-        || lock_time < cutoff
-        || tx.input.iter().all(|input| input.sequence == Sequence::MAX);
-    if is_final {
-        Ok(())
-    } else {
-        Err(Reject::new("non-final", ""))
     }
 }
 
@@ -294,40 +284,6 @@ fn find_coins(chain: &ChainState, pool: &Mempool, tx: &Transaction) -> Result<Ve
             ..Reject::new("bad-txns-inputs-missingorspent", "")
         }
     })
-}
-
-/// Relative locks (BIP 68) must have passed in the next block.
-fn check_sequence_locks(
-    chain: &ChainState,
-    tx: &Transaction,
-    coins: &[Coin],
-) -> Result<(), Reject> {
-    if tx.version.0 < 2 {
-        return Ok(());
-    }
-    let tip = chain.tip();
-    for (input, coin) in tx.input.iter().zip(coins) {
-        let Some(lock) = input.sequence.to_relative_lock_time() else {
-            continue;
-        };
-        let passed = match lock {
-            bitcoin::relative::LockTime::Blocks(blocks) => {
-                u64::from(tip.height) + 1 >= u64::from(coin.height) + u64::from(blocks.value())
-            }
-            bitcoin::relative::LockTime::Time(time) => {
-                let before = chain
-                    .hash_at(coin.height.saturating_sub(1))
-                    .unwrap_or(tip.hash);
-                let start = u64::from(chain.median_time_past(&before));
-                let unlocked = start + (u64::from(time.value()) << SEQUENCE_TIME_SHIFT);
-                u64::from(chain.median_time_past(&tip.hash)) >= unlocked
-            }
-        };
-        if !passed {
-            return Err(Reject::new("non-BIP68-final", ""));
-        }
-    }
-    Ok(())
 }
 
 /// Coinbases are mature and no more goes out than comes in; returns the fee in satoshis.
@@ -408,7 +364,7 @@ fn check_fee(fee_sat: u64, vsize: u64) -> Result<(), Reject> {
 }
 
 /// What has to be paid for relaying so many virtual bytes.
-fn relay_fee(vsize: u64) -> u64 {
+pub(super) fn relay_fee(vsize: u64) -> u64 {
     (vsize * MIN_RELAY_FEE_SAT_PER_KVB).div_ceil(1_000)
 }
 
@@ -435,114 +391,6 @@ fn check_dust_is_spent(pool: &Mempool, entry: &Entry) -> Result<(), Reject> {
             let details = format!("tx {} did not spend parent's ephemeral dust", entry.txid);
             return Err(Reject::new("missing-ephemeral-spends", details));
         }
-    }
-    Ok(())
-}
-
-/// The fee rules of BIP 125; signalling is not asked for.
-fn check_replacement(pool: &Mempool, entry: &Entry, direct: &BTreeSet<Txid>) -> Result<(), Reject> {
-    let replaced = pool.descendants(direct.iter().copied());
-    check_replaced_count(&replaced, "too many potential replacements")?;
-    let reject = |details: String| {
-        Err(Reject::fee(
-            "insufficient fee",
-            format!("rejecting replacement {}, {details}", entry.txid),
-        ))
-    };
-    // Not for less per byte than any that it conflicts with.
-    for conflict in direct.iter().filter_map(|txid| pool.get(txid)) {
-        let new_rate = u128::from(entry.fee_sat) * u128::from(conflict.vsize);
-        let old_rate = u128::from(conflict.fee_sat) * u128::from(entry.vsize);
-        if new_rate <= old_rate {
-            return reject(format!(
-                "new feerate {} sat/kvB <= old feerate {} sat/kvB",
-                entry.fee_sat * 1_000 / entry.vsize,
-                conflict.fee_sat * 1_000 / conflict.vsize
-            ));
-        }
-    }
-    // Rule 2: it brings no unconfirmed parents that those it replaces do not have.
-    let known: BTreeSet<Txid> = direct
-        .iter()
-        .filter_map(|txid| pool.get(txid))
-        .flat_map(|conflict| conflict.parents.iter().copied())
-        .collect();
-    if let Some(parent) = entry.parents.difference(&known).next() {
-        let details = format!(
-            "replacement {} adds unconfirmed input of {parent}",
-            entry.txid
-        );
-        return Err(Reject::new("replacement-adds-unconfirmed", details));
-    }
-    // Rules 3 and 4: it pays for what it removes and for its own relay.
-    let old_fee = pool.totals(&replaced).fee_sat;
-    match entry.fee_sat.checked_sub(old_fee) {
-        None => reject(format!(
-            "less fees than conflicting txs; {} < {old_fee}",
-            entry.fee_sat
-        )),
-        Some(more) if more < relay_fee(entry.vsize) => reject(format!(
-            "not enough additional fees to relay; {more} < {}",
-            relay_fee(entry.vsize)
-        )),
-        Some(_) => Ok(()),
-    }
-}
-
-/// A parent and its child may replace others when together they pay for it.
-fn check_package_replacement(
-    pool: &Mempool,
-    added: &[Entry],
-    replaced: &BTreeSet<Txid>,
-    direct: &BTreeSet<Txid>,
-) -> Result<(), Reject> {
-    let [parent, child] = added else {
-        return Err(Reject::new(
-            "package RBF failed: package must be 1-parent-1-child",
-            "",
-        ));
-    };
-    if !parent.parents.is_empty() || child.parents.iter().any(|txid| *txid != parent.txid) {
-        return Err(Reject::new(
-            "package RBF failed: new transaction cannot have mempool ancestors",
-            "",
-        ));
-    }
-    check_replaced_count(
-        replaced,
-        "package RBF failed: too many potential replacements",
-    )?;
-    let (fee, vsize) = (parent.fee_sat + child.fee_sat, parent.vsize + child.vsize);
-    let old_fee = pool.totals(replaced).fee_sat;
-    if fee < old_fee + relay_fee(vsize) {
-        let details = format!("{fee} < {old_fee} + {}", relay_fee(vsize));
-        return Err(Reject::new(
-            "package RBF failed: insufficient anti-DoS fees",
-            details,
-        ));
-    }
-    let exceeds = |entry: &Entry| {
-        u128::from(fee) * u128::from(entry.vsize) > u128::from(entry.fee_sat) * u128::from(vsize)
-    };
-    if !exceeds(parent) {
-        let reason = "package RBF failed: package feerate is less than or equal to parent feerate";
-        return Err(Reject::new(reason, ""));
-    }
-    if !direct.iter().filter_map(|txid| pool.get(txid)).all(exceeds) {
-        return Err(Reject::new(
-            "package RBF failed: insufficient feerate: does not improve feerate diagram",
-            "",
-        ));
-    }
-    Ok(())
-}
-
-fn check_replaced_count(replaced: &BTreeSet<Txid>, reason: &str) -> Result<(), Reject> {
-    if replaced.len() > MAX_REPLACED {
-        return Err(Reject::new(
-            reason,
-            format!("{} > {MAX_REPLACED}", replaced.len()),
-        ));
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use super::DevnetError;
 use super::chain::{ChainState, TipChange};
 use super::mempool::{Entry, Mempool};
 use super::miner::{self, Template};
-use super::policy::{self, Accepted, Mode, Reject, RejectKind};
+use super::policy::{self, Accepted, AcceptedPackage, Mode, Reject, RejectKind};
 use super::wallet::MinerWallet;
 
 /// Depth at which a coinbase may be spent in the next block.
@@ -81,7 +81,7 @@ impl State {
             replaced: vec![],
         };
         let mut together: Vec<Arc<Transaction>> = vec![];
-        let mut last_reject = None;
+        let mut is_hopeless = false;
         for tx in txs {
             let (txid, wtxid) = (tx.compute_txid(), tx.compute_wtxid());
             if let Some(entry) = self.pool.get(&txid) {
@@ -106,9 +106,7 @@ impl State {
                     outcome.results.insert(wtxid, (txid, result));
                 }
                 Err(reject) => {
-                    if reject.kind == RejectKind::Final {
-                        last_reject = Some(reject.clone());
-                    }
+                    is_hopeless |= reject.kind == RejectKind::Final;
                     together.push(tx.clone());
                     outcome
                         .results
@@ -116,11 +114,9 @@ impl State {
                 }
             }
         }
-        if let Some(_reject) = last_reject {
-            outcome.failure = Some("transaction failed".into());
-        } else if together.len() == 1 && txs.len() == 1
-            || !together.is_empty() && together.last() != txs.last()
-        {
+        // Without a child that could pay there is nothing to try together.
+        let is_alone = together.len() == 1 && txs.len() == 1;
+        if is_hopeless || is_alone || !together.is_empty() && together.last() != txs.last() {
             outcome.failure = Some("transaction failed".into());
         } else if !together.is_empty() {
             self.submit_together(&together, &mut outcome);
@@ -130,7 +126,11 @@ impl State {
 
     fn submit_together(&mut self, txs: &[Arc<Transaction>], outcome: &mut PackageOutcome) {
         match policy::accept_package(&self.chain, &self.pool, txs, now()) {
-            Ok((pool, added, replaced)) => {
+            Ok(AcceptedPackage {
+                pool,
+                added,
+                replaced,
+            }) => {
                 self.pool = pool;
                 outcome
                     .replaced

@@ -1,10 +1,11 @@
 //! Bitcoin Core's JSON-RPC over HTTP: its methods, shapes and error codes, as far as devnet has
-//! something to say. Here are the envelope and the list of methods; `node`, `blocks` and `txs` answer.
+//! something to say. Here are the envelope and the list of methods; `node`, `blocks`, `txs` and `pool` answer.
 
 mod blocks;
 mod convert;
 mod node;
 mod params;
+mod pool;
 mod txs;
 
 use std::future::Future;
@@ -164,25 +165,25 @@ const METHODS: &[Method] = &[
     (
         "gettxspendingprevout",
         &["outputs"],
-        txs::gettxspendingprevout,
+        pool::gettxspendingprevout,
     ),
     (
         "getrawmempool",
         &["verbose", "mempool_sequence"],
-        txs::getrawmempool,
+        pool::getrawmempool,
     ),
-    ("getmempoolentry", &["txid"], txs::getmempoolentry),
+    ("getmempoolentry", &["txid"], pool::getmempoolentry),
     (
         "getmempoolancestors",
         &["txid", "verbose"],
-        txs::getmempoolancestors,
+        pool::getmempoolancestors,
     ),
     (
         "getmempooldescendants",
         &["txid", "verbose"],
-        txs::getmempooldescendants,
+        pool::getmempooldescendants,
     ),
-    ("getmempoolinfo", &[], txs::getmempoolinfo),
+    ("getmempoolinfo", &[], pool::getmempoolinfo),
 ];
 
 /// Serves until `stopped`.

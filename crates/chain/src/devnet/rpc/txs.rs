@@ -1,4 +1,4 @@
-//! Methods about transactions and the mempool.
+//! Methods that show and take transactions.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use bitcoin::{Amount, BlockHash, OutPoint, Transaction, TxOut, Txid};
 use serde_json::{Map, Value, json};
 
 use super::super::chain::StoredBlock;
-use super::super::mempool::{Entry, Mempool};
-use super::super::policy::{MIN_RELAY_FEE_SAT_PER_KVB, Reject};
-use super::super::state::{PackageOutcome, PackageResult, State};
-use super::params::{Params, parse_hash, parse_transaction};
+use super::super::mempool::Entry;
+use super::super::policy::{self, Mode, Reject};
+use super::super::state::{PackageOutcome, PackageResult, State, now};
+use super::params::{Params, parse_transaction};
 use super::{Answer, Call, RpcError, blocks, code, convert};
 
 /// 0.10 BTC per 1,000 virtual bytes: what `sendrawtransaction` pays at most unless told otherwise.
@@ -214,13 +214,7 @@ pub(super) fn testmempoolaccept(call: Call) -> Answer {
         let mut result = Map::new();
         result.insert("txid".into(), json!(tx.compute_txid()));
         result.insert("wtxid".into(), json!(tx.compute_wtxid()));
-        let tested = super::super::policy::accept(
-            &call.state.chain,
-            &pool,
-            tx,
-            super::super::policy::Mode::Single,
-            super::super::state::now(),
-        );
+        let tested = policy::accept(&call.state.chain, &pool, tx, Mode::Single, now());
         match tested {
             Ok(accepted) if exceeds(max_rate, accepted.entry.fee_sat, accepted.entry.vsize) => {
                 result.insert("allowed".into(), json!(false));
@@ -232,7 +226,7 @@ pub(super) fn testmempoolaccept(call: Call) -> Answer {
                 result.insert("vsize".into(), json!(entry.vsize));
                 let fees = fees(&entry, entry.fee_sat, entry.vsize, &[entry.wtxid]);
                 result.insert("fees".into(), fees);
-                super::super::policy::apply(&mut pool, accepted);
+                policy::apply(&mut pool, accepted);
             }
             Err(reject) => {
                 result.insert("allowed".into(), json!(false));
@@ -385,135 +379,5 @@ pub(super) fn gettxout(call: Call) -> Answer {
         "value": convert::btc(output.value),
         "scriptPubKey": convert::script_pub_key(&output.script_pubkey),
         "coinbase": is_coinbase,
-    }))
-}
-
-pub(super) fn gettxspendingprevout(call: Call) -> Answer {
-    let show = |output: &Value| {
-        let txid = output
-            .get("txid")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        let txid: Txid = parse_hash(txid, "txid")?;
-        let vout = output
-            .get("vout")
-            .and_then(Value::as_u64)
-            .and_then(|n| u32::try_from(n).ok());
-        let vout = vout.ok_or_else(|| {
-            RpcError::new(
-                code::INVALID_PARAMETER,
-                "Invalid parameter, vout is missing",
-            )
-        })?;
-        let mut object = Map::new();
-        object.insert("txid".into(), json!(txid));
-        object.insert("vout".into(), json!(vout));
-        if let Some(spender) = call.state.pool.spender(&OutPoint::new(txid, vout)) {
-            object.insert("spendingtxid".into(), json!(spender.txid));
-        }
-        Ok(Value::Object(object))
-    };
-    call.params
-        .array(0)?
-        .iter()
-        .map(show)
-        .collect::<Result<Vec<_>, RpcError>>()
-        .map(Value::Array)
-}
-
-pub(super) fn getrawmempool(call: Call) -> Answer {
-    let pool = &call.state.pool;
-    let entries = pool.in_order();
-    if call.params.level(0, 0)? != 0 {
-        return Ok(verbose(pool, entries.into_iter()));
-    }
-    let txids: Vec<Txid> = entries.into_iter().map(|entry| entry.txid).collect();
-    if call.params.level(1, 0)? != 0 {
-        return Ok(json!({ "txids": txids, "mempool_sequence": pool.sequence }));
-    }
-    Ok(json!(txids))
-}
-
-fn verbose<'a>(pool: &Mempool, entries: impl Iterator<Item = &'a Entry>) -> Value {
-    Value::Object(
-        entries
-            .map(|entry| (entry.txid.to_string(), show_entry(pool, entry)))
-            .collect(),
-    )
-}
-
-fn show_entry(pool: &Mempool, entry: &Entry) -> Value {
-    let ancestors = pool.totals(&pool.ancestors(&entry.txid));
-    let descendants = pool.totals(&pool.descendants([entry.txid]));
-    json!({
-        "vsize": entry.vsize,
-        "weight": entry.tx.weight().to_wu(),
-        "time": entry.time,
-        "height": entry.height,
-        "descendantcount": descendants.count,
-        "descendantsize": descendants.vsize,
-        "ancestorcount": ancestors.count,
-        "ancestorsize": ancestors.vsize,
-        "wtxid": entry.wtxid,
-        "fees": {
-            "base": convert::sat(entry.fee_sat),
-            "modified": convert::sat(entry.fee_sat),
-            "ancestor": convert::sat(ancestors.fee_sat),
-            "descendant": convert::sat(descendants.fee_sat),
-        },
-        "depends": entry.parents,
-        "spentby": entry.children,
-        "bip125-replaceable": true,
-        "unbroadcast": false,
-    })
-}
-
-fn in_pool<'a>(call: &'a Call) -> Result<&'a Entry, RpcError> {
-    let txid: Txid = call.params.hash(0, "txid")?;
-    let not_there = || RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Transaction not in mempool");
-    call.state.pool.get(&txid).ok_or_else(not_there)
-}
-
-pub(super) fn getmempoolentry(call: Call) -> Answer {
-    Ok(show_entry(&call.state.pool, in_pool(&call)?))
-}
-
-pub(super) fn getmempoolancestors(call: Call) -> Answer {
-    let entry = in_pool(&call)?;
-    relatives(&call, call.state.pool.ancestors(&entry.txid), entry.txid)
-}
-
-pub(super) fn getmempooldescendants(call: Call) -> Answer {
-    let entry = in_pool(&call)?;
-    relatives(&call, call.state.pool.descendants([entry.txid]), entry.txid)
-}
-
-fn relatives(call: &Call, mut txids: BTreeSet<Txid>, of: Txid) -> Answer {
-    txids.remove(&of);
-    if call.params.level(1, 0)? == 0 {
-        return Ok(json!(txids));
-    }
-    let pool = &call.state.pool;
-    Ok(verbose(
-        pool,
-        txids.iter().filter_map(|txid| pool.get(txid)),
-    ))
-}
-
-pub(super) fn getmempoolinfo(call: Call) -> Answer {
-    let totals = call.state.pool.all();
-    let relay_fee = convert::sat(MIN_RELAY_FEE_SAT_PER_KVB);
-    Ok(json!({
-        "loaded": true,
-        "size": totals.count,
-        "bytes": totals.vsize,
-        "usage": totals.vsize,
-        "total_fee": convert::sat(totals.fee_sat),
-        "maxmempool": 300_000_000,
-        "mempoolminfee": relay_fee,
-        "minrelaytxfee": relay_fee,
-        "incrementalrelayfee": relay_fee,
-        "unbroadcastcount": 0,
-        "fullrbf": true,
     }))
 }
