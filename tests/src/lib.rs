@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,7 +24,8 @@ use longhand_node::{
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{
-    self, AwaitChannel, AwaitPayment, CloseChannel, Command, CreateInvoice, OpenChannel, Pay, Payment,
+    self, AwaitChannel, AwaitPayment, CloseChannel, Command, CreateInvoice, OpenChannel, Pay,
+    Payment,
 };
 use longhand_proto::signer::{SignerBatch, SignerReply};
 use longhand_signer::{InvoiceRequest, LedgerRecord, Seed, Signer};
@@ -35,7 +36,10 @@ use zeroize::Zeroizing;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn unix_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
 }
 
 /// The phone's engine with its ledger in memory.
@@ -45,6 +49,8 @@ pub struct Phone {
     records: Mutex<Vec<LedgerRecord>>,
     /// Answers nothing while set: batches fail as if the link had dropped.
     pub silent: AtomicBool,
+    /// How long an answer takes, in milliseconds: there and back.
+    pub round_trip_ms: AtomicU64,
     /// Every batch that was answered.
     pub batches: Mutex<Vec<SignerBatch>>,
 }
@@ -58,6 +64,7 @@ impl Phone {
             engine: Mutex::new(engine),
             records: Mutex::default(),
             silent: AtomicBool::new(false),
+            round_trip_ms: AtomicU64::new(0),
             batches: Mutex::default(),
         })
     }
@@ -84,6 +91,10 @@ impl NodeSigner for Phone {
     async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {
         if self.silent.load(Ordering::SeqCst) {
             return Err(SignerAway);
+        }
+        let round_trip_ms = self.round_trip_ms.load(Ordering::SeqCst);
+        if round_trip_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(round_trip_ms)).await;
         }
         let outcome = self.engine.lock().unwrap().handle(&batch, unix_s());
         self.keep(outcome.records);
@@ -134,7 +145,9 @@ impl World {
             .try_init();
         let devnet = Devnet::start_default().await.unwrap();
         let source: Arc<dyn ChainSource> = Arc::new(devnet.source());
-        let config = FollowerConfig { poll_interval: Duration::from_millis(50) };
+        let config = FollowerConfig {
+            poll_interval: Duration::from_millis(50),
+        };
         let follower = Arc::new(Follower::start(source, config));
         let mut tips = follower.tips();
         tips.wait_for(Option::is_some).await.unwrap();
@@ -158,8 +171,19 @@ impl World {
             dialer: switchboard.clone(),
         };
         let hub = Node::start(config, parts).await.unwrap();
-        switchboard.nodes.lock().unwrap().insert(hub.node_id(), hub.clone());
-        let world = World { devnet, follower, store, graph, switchboard, hub };
+        switchboard
+            .nodes
+            .lock()
+            .unwrap()
+            .insert(hub.node_id(), hub.clone());
+        let world = World {
+            devnet,
+            follower,
+            store,
+            graph,
+            switchboard,
+            hub,
+        };
         world.fund(&world.hub, 10_000_000).await;
         world
     }
@@ -177,7 +201,11 @@ impl World {
     pub async fn owner(&self, name: &str, seed_byte: u8) -> Owner {
         let phone = Phone::new(seed_byte);
         let node = self.start(name, &phone).await;
-        Owner { name: name.into(), phone, node }
+        Owner {
+            name: name.into(),
+            phone,
+            node,
+        }
     }
 
     /// Starts the node of `phone` from the store.
@@ -193,7 +221,11 @@ impl World {
             announce: Vec::new(),
         };
         let node = Node::start(config, self.parts()).await.unwrap();
-        self.switchboard.nodes.lock().unwrap().insert(node.node_id(), node.clone());
+        self.switchboard
+            .nodes
+            .lock()
+            .unwrap()
+            .insert(node.node_id(), node.clone());
         node
     }
 
@@ -202,7 +234,11 @@ impl World {
         self.devnet.mine_to_wallet(blocks).unwrap();
         let tip = self.devnet.tip();
         self.follower.poke();
-        self.follower.tips().wait_for(|seen| *seen == Some(tip)).await.unwrap();
+        self.follower
+            .tips()
+            .wait_for(|seen| *seen == Some(tip))
+            .await
+            .unwrap();
     }
 
     /// Mines until `done`.
@@ -223,8 +259,12 @@ impl World {
         else {
             panic!("no address")
         };
-        let address = Address::from_str(&address.address).unwrap().assume_checked();
-        self.devnet.faucet(&address, Amount::from_sat(amount_sat)).unwrap();
+        let address = Address::from_str(&address.address)
+            .unwrap()
+            .assume_checked();
+        self.devnet
+            .faucet(&address, Amount::from_sat(amount_sat))
+            .unwrap();
         self.mine(1).await;
         until("the funds are there", async || {
             node.overview().await.unwrap().onchain_sat >= before + amount_sat
@@ -240,7 +280,6 @@ impl World {
             counterparty_node_id: to.node_id().serialize().to_vec(),
             amount_sat,
             push_msat,
-            address: "here".into(),
             ..OpenChannel::default()
         };
         let Reply::OpenedChannel(opened) = ask(from, Kind::OpenChannel(open)).await else {
@@ -271,9 +310,10 @@ pub async fn usable(node: &Node) -> u32 {
 }
 
 fn rand_id() -> Vec<u8> {
-    use std::sync::atomic::AtomicU64;
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    u128::from(NEXT.fetch_add(1, Ordering::Relaxed)).to_be_bytes().to_vec()
+    u128::from(NEXT.fetch_add(1, Ordering::Relaxed))
+        .to_be_bytes()
+        .to_vec()
 }
 
 /// A command that must succeed.
@@ -285,7 +325,9 @@ pub async fn ask(node: &Node, command: Kind) -> Reply {
 }
 
 pub async fn try_ask(node: &Node, command: Kind) -> Reply {
-    let command = Command { command: Some(command) };
+    let command = Command {
+        command: Some(command),
+    };
     let reply = tokio::time::timeout(PATIENCE, node.command(command)).await;
     reply.expect("a command was not answered").reply.unwrap()
 }
@@ -323,7 +365,12 @@ impl Owner {
         let mut entropy = [0; 32];
         entropy[..16].copy_from_slice(&rand_id());
         entropy[16..].fill(self.name.len() as u8);
-        let made = self.phone.engine.lock().unwrap().new_payment(amount_msat, entropy, unix_s());
+        let made = self
+            .phone
+            .engine
+            .lock()
+            .unwrap()
+            .new_payment(amount_msat, entropy, unix_s());
         let made = made.unwrap();
         self.phone.keep(made.records);
         let create = CreateInvoice {
@@ -342,7 +389,12 @@ impl Owner {
             description: "coffee".into(),
             expiry_s: 3600,
         };
-        let signed = self.phone.engine.lock().unwrap().finish_invoice(&unsigned, &asked, unix_s());
+        let signed = self
+            .phone
+            .engine
+            .lock()
+            .unwrap()
+            .finish_invoice(&unsigned, &asked, unix_s());
         let signed = signed.unwrap();
         self.phone.keep(signed.records);
         signed.value.to_string()
@@ -353,14 +405,20 @@ impl Owner {
     }
 
     pub async fn close(&self, channel_id: &[u8], force: bool) {
-        let close = CloseChannel { channel_id: channel_id.to_vec(), force };
+        let close = CloseChannel {
+            channel_id: channel_id.to_vec(),
+            force,
+        };
         ask(&self.node, Kind::CloseChannel(close)).await;
     }
 }
 
 /// Pays and waits for the end.
 pub async fn pay(node: &Node, bolt11: &str) -> Payment {
-    let pay = Pay { bolt11: bolt11.into(), ..Pay::default() };
+    let pay = Pay {
+        bolt11: bolt11.into(),
+        ..Pay::default()
+    };
     match ask(node, Kind::Pay(pay)).await {
         Reply::Payment(payment) => payment,
         reply => panic!("{reply:?}"),
@@ -369,7 +427,9 @@ pub async fn pay(node: &Node, bolt11: &str) -> Payment {
 
 /// Waits for the end of a payment.
 pub async fn await_payment(node: &Node, payment_hash: &[u8]) -> Payment {
-    let wait = AwaitPayment { payment_hash: payment_hash.to_vec() };
+    let wait = AwaitPayment {
+        payment_hash: payment_hash.to_vec(),
+    };
     match ask(node, Kind::AwaitPayment(wait)).await {
         Reply::Payment(payment) => payment,
         reply => panic!("{reply:?}"),

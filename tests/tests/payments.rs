@@ -12,7 +12,9 @@ async fn two_owners_pay_each_other_through_the_hub() {
     let bob = world.owner("bob", 2).await;
     alice.attach();
     bob.attach();
-    world.open(&world.hub, &alice.node, 1_000_000, 400_000_000).await;
+    world
+        .open(&world.hub, &alice.node, 1_000_000, 400_000_000)
+        .await;
     world.open(&world.hub, &bob.node, 1_000_000, 0).await;
 
     let invoice = bob.invoice(50_000_000).await;

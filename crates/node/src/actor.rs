@@ -134,6 +134,9 @@ pub(crate) struct Actor {
     generation: u64,
     count: SignerCount,
     waiters: Vec<(Wait, oneshot::Sender<CommandReply>)>,
+    /// Asked in this turn; answered when it has come to rest.
+    questions: Vec<(Command, oneshot::Sender<CommandReply>)>,
+    overviews: Vec<oneshot::Sender<Overview>>,
     dials: HashMap<PublicKey, Dial>,
     detaching: Option<Detaching>,
     state: State,
@@ -184,6 +187,8 @@ impl Actor {
             generation: 0,
             count: SignerCount::default(),
             waiters: Vec::new(),
+            questions: Vec::new(),
+            overviews: Vec::new(),
             dials: HashMap::new(),
             detaching: None,
             state: State::Dormant,
@@ -298,6 +303,7 @@ impl Actor {
         self.finish_detach();
         self.update_state();
         self.collect_broadcasts();
+        self.answer_questions();
         self.core.write_turn();
     }
 
@@ -342,9 +348,7 @@ impl Actor {
             Input::PeerBytes(id, bytes) => self.peer_bytes(id, bytes),
             Input::PeerClosed(id) => self.peer_closed(id),
             Input::PeerWritable => {}
-            Input::Overview(reply) => {
-                let _ = reply.send(self.overview());
-            }
+            Input::Overview(reply) => self.overviews.push(reply),
             Input::ResetSignerChain => self.count.answered = 0,
             Input::FailHeld(node_id) => self.core.fail_held(&node_id),
             Input::Stop(stopped) => {
@@ -791,16 +795,30 @@ impl Actor {
             Wait::Peer(node_id) => Some(*node_id),
             _ => None,
         }));
+        let hub = self.core.config.hub;
+        wanted.extend(hub);
         wanted.sort_unstable();
         wanted.dedup();
-        let hub = self.core.config.hub;
         wanted.retain(|id| Some(*id) == hub || self.core.addresses.contains_key(id));
         wanted
     }
 
     // -- Commands and what is said of the node.
 
+    /// Reading commands see the turn's end, never its middle.
+    fn answer_questions(&mut self) {
+        for (command, reply) in std::mem::take(&mut self.questions) {
+            self.carry_out(command, reply);
+        }
+        for reply in std::mem::take(&mut self.overviews) {
+            let _ = reply.send(self.overview());
+        }
+    }
+
     fn command(&mut self, command: Command, reply: oneshot::Sender<CommandReply>) {
+        if commands::only_reads(&command) {
+            return self.questions.push((command, reply));
+        }
         let away = !self.signer_is_there() || self.detaching.is_some();
         if away && commands::needs_signer(&command) {
             self.outgoing
@@ -808,6 +826,10 @@ impl Actor {
                 .push((reply, refused(commands::signer_away())));
             return;
         }
+        self.carry_out(command, reply);
+    }
+
+    fn carry_out(&mut self, command: Command, reply: oneshot::Sender<CommandReply>) {
         match self.core.command(command) {
             Ok(Outcome::Now(mut answer)) => {
                 if let Reply::Info(info) = &mut answer {
@@ -856,7 +878,7 @@ impl Actor {
             State::Dormant
         } else if channels
             .iter()
-            .all(|channel| channel.is_usable || !channel.is_channel_ready)
+            .all(|channel| !channel.is_channel_ready || self.core.is_usable(channel))
         {
             State::Active
         } else {
@@ -979,6 +1001,8 @@ impl Actor {
         }
         self.generation += 1;
         self.dials.clear();
+        self.questions.clear();
+        self.overviews.clear();
         let (config, parts) = (Arc::clone(&self.core.config), self.core.parts.clone());
         let mut backoff = BACKOFF_FIRST;
         loop {
@@ -1016,12 +1040,19 @@ async fn load(
     Ok((core, subscription))
 }
 
-/// False for batches of housekeeping that no protocol step waits for: handshakes, key pools, gossip.
+/// False for batches whose answers no protocol step waits for: handshakes, key pools, gossip, and a peer's
+/// revocation told by itself.
 fn is_step(batch: &SignerBatch) -> bool {
     !batch.ops.iter().all(|op| {
         matches!(
             op.op,
-            Some(Op::Ecdh(_) | Op::NewChannelKeys(_) | Op::GetPoints(_) | Op::SignGossip(_))
+            Some(
+                Op::Ecdh(_)
+                    | Op::NewChannelKeys(_)
+                    | Op::GetPoints(_)
+                    | Op::SignGossip(_)
+                    | Op::CounterpartyRevocation(_)
+            )
         )
     })
 }

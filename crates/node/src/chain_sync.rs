@@ -33,6 +33,8 @@ impl Core {
                     }
                 }
                 if passed {
+                    // LDK brings those that are still needed again.
+                    self.bumps.clear();
                     self.height = height;
                 }
             }
@@ -53,9 +55,6 @@ impl Core {
         txs: &[(usize, std::sync::Arc<Transaction>)],
     ) {
         let mut wallet = lock(&self.wallet);
-        if height <= wallet.best_block().height {
-            return;
-        }
         if let Err(error) = wallet.connect_block(height, header, txs) {
             tracing::error!("{error}");
         }

@@ -104,6 +104,14 @@ pub(crate) fn needs_signer(command: &Command) -> bool {
     )
 }
 
+/// True for commands that change nothing.
+pub(crate) fn only_reads(command: &Command) -> bool {
+    matches!(
+        command.command,
+        Some(GetInfo(_) | GetBalance(_) | ListChannels(_) | ListPayments(_))
+    )
+}
+
 impl Core {
     /// Carries out `command`, or says what the reply waits for.
     pub fn command(&mut self, command: Command) -> Answer {
@@ -180,11 +188,14 @@ impl Core {
                 if let Some(failure) = open_failure(open) {
                     return Some(Err(failure));
                 }
-                let channels = self.manager.list_usable_channels();
+                let channels = self.manager.list_channels();
                 let channel = channels
                     .iter()
                     .find(|channel| channel.user_channel_id == *id)?;
-                Some(Ok(Reply::Channel(describe(channel))))
+                if !self.is_usable(channel) {
+                    return None;
+                }
+                Some(Ok(Reply::Channel(describe(channel, true))))
             }
             Wait::Sent(id) => {
                 let send = self.sends.get(id)?;
@@ -219,7 +230,12 @@ impl Core {
                 .map(|id| id.serialize().to_vec())
                 .unwrap_or_default(),
             channels: count(channels.len()),
-            usable_channels: count(channels.iter().filter(|channel| channel.is_usable).count()),
+            usable_channels: count(
+                channels
+                    .iter()
+                    .filter(|channel| self.is_usable(channel))
+                    .count(),
+            ),
             peers: count(self.peer_manager.list_peers().len()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             signer_stats: Some(SignerStats::default()),
@@ -269,8 +285,9 @@ impl Core {
             .tracked_spendable_outputs()
             .iter()
             .filter(|output| {
-                use lightning::util::sweep::OutputSpendStatus::PendingThresholdConfirmations;
-                !matches!(output.status, PendingThresholdConfirmations { .. })
+                // From its broadcast on, a sweep is in the wallet.
+                use lightning::util::sweep::OutputSpendStatus::PendingInitialBroadcast;
+                matches!(output.status, PendingInitialBroadcast { .. })
             })
             .map(|output| descriptor_sat(&output.descriptor))
             .sum();
@@ -280,7 +297,7 @@ impl Core {
     pub fn channels(&self) -> Vec<Channel> {
         let mut channels: Vec<Channel> = Vec::new();
         for details in self.manager.list_channels() {
-            let mut channel = describe(&details);
+            let mut channel = describe(&details, self.is_usable(&details));
             channel.balance_msat = self.channel_balance_msat(&details);
             channels.push(channel);
         }
@@ -727,13 +744,13 @@ fn descriptor_sat(descriptor: &lightning::sign::SpendableOutputDescriptor) -> u6
 }
 
 /// A channel as its owner sees it.
-fn describe(channel: &ChannelDetails) -> Channel {
+fn describe(channel: &ChannelDetails, usable: bool) -> Channel {
     let outpoint = channel
         .funding_txo
         .map(|outpoint| outpoint.into_bitcoin_outpoint().to_string());
     let state = match (
         &channel.channel_shutdown_state,
-        channel.is_usable,
+        usable,
         channel.is_channel_ready,
     ) {
         (
@@ -763,7 +780,7 @@ fn describe(channel: &ChannelDetails) -> Channel {
         inbound_msat: channel.inbound_capacity_msat,
         balance_msat: channel.outbound_capacity_msat,
         ready: channel.is_channel_ready,
-        usable: channel.is_usable,
+        usable,
         outbound: channel.is_outbound,
         announced: channel.is_announced,
         state: state.to_owned(),

@@ -10,7 +10,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bitcoin::Network;
 use bitcoin::bip32::Xpriv;
 use bitcoin::secp256k1::PublicKey;
-use lightning::chain::{BlockLocator, Confirm};
+use lightning::chain::{BlockLocator, ClaimId, Confirm};
+use lightning::events::bump_transaction::BumpTransactionEvent;
+use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::channelmanager::{ChainParameters, ChannelManagerReadArgs};
 use lightning::ln::peer_handler::{IgnoringMessageHandler, MessageHandler};
 use lightning::onion_message::messenger::NullMessageRouter;
@@ -27,6 +29,7 @@ use longhand_chain::{BlockRef, WatchList};
 use longhand_proto::command::Payment;
 use prost::Message;
 use tokio::sync::mpsc;
+use zeroize::Zeroizing;
 
 use crate::actor::Input;
 use crate::gate::Gate;
@@ -71,8 +74,8 @@ pub(crate) struct Core {
     pub sends: HashMap<Vec<u8>, Send>,
     /// Where peers with channels can be dialled.
     pub addresses: HashMap<PublicKey, String>,
-    /// Fee bumps that wait for the signer; LDK brings them again with each block.
-    pub bumps: Vec<lightning::events::bump_transaction::BumpTransactionEvent>,
+    /// Fee bumps that wait for the signer, the newest of each claim.
+    pub bumps: HashMap<ClaimId, BumpTransactionEvent>,
     /// Payments a hub holds for peers that are away.
     pub held: Vec<crate::hold::Held>,
     next_wallet_change: u64,
@@ -209,7 +212,7 @@ impl Core {
             opens: HashMap::new(),
             sends: HashMap::new(),
             addresses: HashMap::new(),
-            bumps: Vec::new(),
+            bumps: HashMap::new(),
             held: Vec::new(),
             config,
             parts,
@@ -268,6 +271,13 @@ impl Core {
     /// The phone's side of the keys, when they are on a phone.
     pub fn remote(&self) -> Option<&Arc<Remote>> {
         self.keys.as_remote()
+    }
+
+    /// True when the channel can carry payments both ways: an owner's node needs its peer's forwarding terms
+    /// (`channel_update`) to be paid over it.
+    pub fn is_usable(&self, channel: &ChannelDetails) -> bool {
+        let terms_known = self.config.is_hub || channel.counterparty.forwarding_info.is_some();
+        channel.is_usable && terms_known
     }
 
     /// What has to be watched from the first block on, and the block to go on from: the oldest that any part
@@ -355,11 +365,11 @@ fn wallet_key(change: u64) -> String {
 }
 
 /// Wallet descriptors: an owner's public ones, or a hub's own with its keys.
-fn descriptors(config: &NodeConfig) -> Result<(String, String), NodeError> {
+fn descriptors(config: &NodeConfig) -> Result<(Zeroizing<String>, Zeroizing<String>), NodeError> {
     match &config.keys {
         Keys::Remote(registration) => Ok((
-            registration.external_descriptor.clone(),
-            registration.internal_descriptor.clone(),
+            registration.external_descriptor.clone().into(),
+            registration.internal_descriptor.clone().into(),
         )),
         Keys::Local(seed) => {
             let master = Xpriv::new_master(config.network, &seed[..])
@@ -370,8 +380,8 @@ fn descriptors(config: &NodeConfig) -> Result<(String, String), NodeError> {
                 1
             };
             Ok((
-                format!("wpkh({master}/84h/{coin}h/0h/0/*)"),
-                format!("wpkh({master}/84h/{coin}h/0h/1/*)"),
+                format!("wpkh({master}/84h/{coin}h/0h/0/*)").into(),
+                format!("wpkh({master}/84h/{coin}h/0h/1/*)").into(),
             ))
         }
     }
@@ -394,10 +404,12 @@ fn load_wallet(
     } else {
         Wallet::load(&external, &internal, config.network, changes)
     };
-    Ok((
-        wallet.map_err(|error| unreadable("the wallet")(error.to_string()))?,
-        count,
-    ))
+    let wallet = wallet.map_err(|error| unreadable("the wallet")(error.to_string()))?;
+    if matches!(config.keys, Keys::Remote(_)) && wallet.holds_keys() {
+        let reason = "an owner's descriptor has a private key in it".to_owned();
+        return Err(unreadable("the registration")(reason));
+    }
+    Ok((wallet, count))
 }
 
 fn load_keys(

@@ -1,7 +1,9 @@
 //! What LDK's events mean to a node.
 
 use bitcoin::secp256k1::PublicKey;
+use lightning::chain::ClaimId;
 use lightning::chain::transaction::OutPoint;
+use lightning::events::bump_transaction::BumpTransactionEvent;
 use lightning::events::{Event, PaymentPurpose};
 use lightning::ln::types::ChannelId;
 use lightning::types::payment::{PaymentHash, PaymentPreimage};
@@ -131,7 +133,9 @@ impl Core {
                     tracing::error!("outputs of a closed channel could not be kept for sweeping");
                 }
             }
-            Event::BumpTransaction(event) => self.bumps.push(event),
+            Event::BumpTransaction(event) => {
+                self.bumps.insert(claim_id(&event), event);
+            }
             Event::HTLCIntercepted {
                 intercept_id,
                 requested_next_hop_scid,
@@ -307,6 +311,13 @@ impl Core {
         change(payment);
         let key = format!("pay/{}", crate::keys::remote::hex(&hash.0));
         self.journal.put(key, payment.encode_to_vec());
+    }
+}
+
+fn claim_id(event: &BumpTransactionEvent) -> ClaimId {
+    match event {
+        BumpTransactionEvent::ChannelClose { claim_id, .. }
+        | BumpTransactionEvent::HTLCResolution { claim_id, .. } => *claim_id,
     }
 }
 

@@ -247,7 +247,7 @@ impl Node {
     pub async fn command(&self, command: Command) -> CommandReply {
         let (reply, answer) = oneshot::channel();
         let _ = self.inbox.send(Input::Command(command, reply));
-        answer.await.unwrap_or_else(|_| stopped())
+        answer.await.unwrap_or_else(|_| self.not_answered())
     }
 
     /// Takes an incoming connection of a peer. Dropped while no signer is attached.
@@ -257,9 +257,14 @@ impl Node {
 
     /// A snapshot; `None` when the node has ended.
     pub async fn overview(&self) -> Option<Overview> {
-        let (reply, answer) = oneshot::channel();
-        self.inbox.send(Input::Overview(reply)).ok()?;
-        answer.await.ok()
+        loop {
+            let (reply, answer) = oneshot::channel();
+            self.inbox.send(Input::Overview(reply)).ok()?;
+            // Not answered: the question was lost with a turn that never happened.
+            if let Ok(overview) = answer.await {
+                return Some(overview);
+            }
+        }
     }
 
     /// Begins a new count of [`Overview::signer_chain`].
@@ -291,7 +296,7 @@ impl Node {
             expiry_s,
             reply,
         });
-        match answer.await.unwrap_or_else(|_| stopped()).reply {
+        match answer.await.unwrap_or_else(|_| self.not_answered()).reply {
             Some(Reply::UnsignedInvoice(invoice)) => Ok(invoice.hrp),
             Some(Reply::Error(error)) => Err(error),
             _ => Err(commands::error(
@@ -315,19 +320,27 @@ impl Node {
         }
     }
 
+    fn not_answered(&self) -> CommandReply {
+        commands::refused(if self.inbox.is_closed() {
+            commands::error(
+                "NODE_STOPPED",
+                Action::Retry,
+                "the node has stopped: try again when the host is back",
+            )
+        } else {
+            commands::error(
+                "NODE_RESTARTED",
+                Action::Retry,
+                "the node met an internal error and was loaded again: try again",
+            )
+        })
+    }
+
     /// Makes the node's next turn panic, to see that its neighbours do not notice.
     #[cfg(feature = "testing")]
     pub fn panic_for_test(&self) {
         let _ = self.inbox.send(Input::Panic);
     }
-}
-
-fn stopped() -> CommandReply {
-    commands::refused(commands::error(
-        "NODE_STOPPED",
-        Action::Retry,
-        "the node has stopped: try again when the host is back",
-    ))
 }
 
 /// Why a node could not start or do what was asked.

@@ -39,6 +39,12 @@ impl WalletSourceSync for Onchain {
 
     fn sign_psbt(&self, psbt: Psbt) -> Result<Transaction, ()> {
         let psbt = lock(&self.wallet).describe(psbt);
+        let ours = |input: &bitcoin::psbt::Input| {
+            !input.bip32_derivation.is_empty() || !input.tap_key_origins.is_empty()
+        };
+        if !psbt.inputs.iter().any(ours) {
+            return Ok(psbt.unsigned_tx);
+        }
         let signed = match &self.remote {
             None => {
                 let mut signed = psbt.clone();

@@ -327,11 +327,11 @@ impl Core {
     // -- Fees of closes.
 
     fn retry_bumps(&mut self) {
-        for event in std::mem::take(&mut self.bumps) {
+        for (claim_id, event) in std::mem::take(&mut self.bumps) {
             let before = self.broadcaster.len();
             self.bumper.handle_event(&event);
             if self.broadcaster.len() == before {
-                self.bumps.push(event);
+                self.bumps.insert(claim_id, event);
             }
         }
     }

@@ -1,0 +1,199 @@
+//! A phone that goes away and comes back (promises 2 and 3), and a node that panics.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::sync::atomic::Ordering;
+
+use longhand_node::State as Life;
+use longhand_proto::command::command::Command as Kind;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::payment::State;
+use longhand_proto::command::{GetBalance, GetInfo, ListChannels, OpenChannel, Pay};
+use longhand_tests::{Owner, World, ask, await_payment, pay, refusal, settle, until, usable};
+
+async fn world_with_channels() -> (World, Owner, Owner) {
+    let world = World::new().await;
+    let alice = world.owner("alice", 1).await;
+    let bob = world.owner("bob", 2).await;
+    alice.attach();
+    bob.attach();
+    world
+        .open(&world.hub, &alice.node, 1_000_000, 400_000_000)
+        .await;
+    world
+        .open(&world.hub, &bob.node, 1_000_000, 400_000_000)
+        .await;
+    (world, alice, bob)
+}
+
+async fn is_usable(owner: &Owner) {
+    until("the channel is usable again", async || {
+        usable(&owner.node).await == 1
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_phone_a_node_has_no_peers_refuses_at_once_what_needs_it_and_answers_the_rest()
+{
+    let (world, alice, bob) = world_with_channels().await;
+    let invoice = bob.invoice(1_000_000).await;
+
+    alice.node.signer_lost();
+    until("the peers are gone", async || {
+        alice.overview().await.peers == 0
+    })
+    .await;
+
+    assert_eq!(alice.overview().await.state, Life::Dormant);
+    let pay = Pay {
+        bolt11: invoice.clone(),
+        ..Pay::default()
+    };
+    assert_eq!(refusal(&alice.node, Kind::Pay(pay)).await, "SIGNER_AWAY");
+    let open = Kind::OpenChannel(OpenChannel::default());
+    assert_eq!(refusal(&alice.node, open).await, "SIGNER_AWAY");
+    let Reply::Balance(balance) = ask(&alice.node, Kind::GetBalance(GetBalance {})).await else {
+        panic!("no balance")
+    };
+    assert!(balance.lightning_msat > 0);
+    let Reply::Channels(channels) = ask(&alice.node, Kind::ListChannels(ListChannels {})).await
+    else {
+        panic!("no channels")
+    };
+    assert_eq!(channels.channels.len(), 1);
+
+    // The neighbours do not notice.
+    assert_eq!(
+        longhand_tests::pay(&world.hub, &invoice).await.state(),
+        State::Succeeded
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_that_comes_back_pays_over_the_same_channel() {
+    let (world, alice, bob) = world_with_channels().await;
+    alice.node.signer_lost();
+    world.mine(3).await;
+    alice.attach();
+    is_usable(&alice).await;
+    let payment = alice.pay(&bob.invoice(1_000_000).await).await;
+    assert_eq!(payment.state(), State::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_whose_payee_goes_away_in_the_middle_ends_when_it_comes_back() {
+    let (world, alice, bob) = world_with_channels().await;
+    let invoice = bob.invoice(5_000_000).await;
+    let hash: lightning_invoice::Bolt11Invoice = invoice.parse().unwrap();
+    let hash = hash.payment_hash().0.to_vec();
+
+    bob.phone.silent.store(true, Ordering::SeqCst);
+    let paying = tokio::spawn({
+        let (node, invoice) = (alice.node.clone(), invoice.clone());
+        async move { pay(&node, &invoice).await }
+    });
+    until("the payment is on its way", async || {
+        pending_htlcs(&alice).await == 1
+    })
+    .await;
+    bob.node.signer_lost();
+    until("bob's peers are gone", async || {
+        bob.overview().await.peers == 0
+    })
+    .await;
+    assert!(!paying.is_finished());
+
+    bob.phone.restart();
+    bob.attach();
+    assert_eq!(paying.await.unwrap().state(), State::Succeeded);
+    assert_eq!(
+        await_payment(&bob.node, &hash).await.state(),
+        State::Succeeded
+    );
+    drop(world);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_whose_payer_goes_away_in_the_middle_ends_when_it_comes_back() {
+    let (_world, alice, bob) = world_with_channels().await;
+    let invoice = bob.invoice(5_000_000).await;
+    alice.phone.silent.store(true, Ordering::SeqCst);
+    let paying = tokio::spawn({
+        let (node, invoice) = (alice.node.clone(), invoice.clone());
+        async move { pay(&node, &invoice).await }
+    });
+    until("the payment was taken", async || {
+        pending_htlcs(&alice).await == 1
+    })
+    .await;
+    alice.node.signer_lost();
+    settle().await;
+    alice.attach();
+    assert_eq!(paying.await.unwrap().state(), State::Succeeded);
+}
+
+async fn pending_htlcs(owner: &Owner) -> u32 {
+    let Reply::Channels(channels) = ask(&owner.node, Kind::ListChannels(ListChannels {})).await
+    else {
+        panic!("no channels")
+    };
+    channels
+        .channels
+        .iter()
+        .map(|channel| channel.pending_htlcs)
+        .sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_started_again_from_its_store_has_its_channels_and_pays() {
+    let (world, alice, bob) = world_with_channels().await;
+    alice.node.stop().await;
+    let node = world.start("alice", &alice.phone).await;
+    alice.phone.restart();
+    let alice = Owner { node, ..alice };
+    assert_eq!(alice.overview().await.channels, 1);
+    alice.attach();
+    is_usable(&alice).await;
+    let payment = alice.pay(&bob.invoice(2_000_000).await).await;
+    assert_eq!(payment.state(), State::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_one_node_loads_it_again_and_its_neighbours_do_not_notice() {
+    let (_world, alice, bob) = world_with_channels().await;
+    alice.node.panic_for_test();
+    until("the node is back", async || {
+        alice.overview().await.restarts == 1
+    })
+    .await;
+    let info = ask(&bob.node, Kind::GetInfo(GetInfo {})).await;
+    assert!(matches!(info, Reply::Info(info) if info.usable_channels == 1));
+    is_usable(&alice).await;
+    let payment = alice.pay(&bob.invoice(2_000_000).await).await;
+    assert_eq!(payment.state(), State::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_for_a_phone_that_is_away_is_held_until_it_comes() {
+    let (world, alice, bob) = world_with_channels().await;
+    let invoice = bob.invoice(3_000_000).await;
+    bob.node.signer_lost();
+    until("bob's peers are gone", async || {
+        bob.overview().await.peers == 0
+    })
+    .await;
+    let mut told = world.hub.events();
+    let paying = tokio::spawn({
+        let node = alice.node.clone();
+        async move { pay(&node, &invoice).await }
+    });
+    loop {
+        if let longhand_node::NodeEvent::PaymentHeld { node_id, .. } = told.recv().await.unwrap() {
+            assert_eq!(node_id, bob.node.node_id());
+            break;
+        }
+    }
+    bob.attach();
+    assert_eq!(paying.await.unwrap().state(), State::Succeeded);
+}
