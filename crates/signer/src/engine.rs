@@ -164,7 +164,7 @@ impl Signer {
         }
         let begun = (self.version() == 0).then(|| self.state.begun());
         let entries = begun.into_iter().chain(changes).map(Entry::from).collect();
-        let sequence = self.version() + 1;
+        let sequence = self.version().saturating_add(1);
         self.state.set_version(sequence);
         vec![LedgerRecord::new(sequence, false, entries)]
     }

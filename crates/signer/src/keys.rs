@@ -144,6 +144,8 @@ impl TryFrom<u32> for Keychain {
 }
 
 /// Every key of the phone, made once.
+///
+/// What is ours in it is wiped on drop; LDK's `KeysManager` and the key types of `bitcoin` do not wipe their copies.
 pub struct Keys {
     pub(crate) secp: Secp256k1<All>,
     pub(crate) ldk: KeysManager,
@@ -153,6 +155,12 @@ pub struct Keys {
     node_id: PublicKey,
     fingerprint: Fingerprint,
     accounts: [AccountKeys; 2],
+}
+
+impl Drop for AccountKeys {
+    fn drop(&mut self) {
+        self.xpriv.private_key.non_secure_erase();
+    }
 }
 
 struct AccountKeys {

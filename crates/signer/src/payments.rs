@@ -1,4 +1,7 @@
 //! What the owner is paid: preimages, and when one may leave the phone.
+//!
+//! What this cannot see is the chain: an HTLC that expires too soon to be claimed counts like any other until the phone
+//! follows headers. LDK on an honest host fails such HTLCs back.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -340,7 +340,7 @@ fn an_operation_of_a_newer_version_is_refused_alone() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn garbage_is_answered(bytes in prop::collection::vec(any::<u8>(), 0..200), number: u64, keys in any::<bool>()) {

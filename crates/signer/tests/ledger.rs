@@ -3,9 +3,11 @@
 
 mod common;
 
+use std::sync::OnceLock;
+
 use bitcoin::Network;
 use common::*;
-use longhand_signer::{LedgerError, Seed, Signer, SignerError};
+use longhand_signer::{LedgerError, LedgerRecord, Seed, Signer, SignerError};
 use proptest::prelude::*;
 
 /// A phone with a channel in the middle of an update, payments and intents.
@@ -40,6 +42,9 @@ fn busy() -> Phone {
     phone.keep(&records);
     phone
 }
+
+/// What a busy phone would write if it were to start a new file.
+static BUSY: OnceLock<LedgerRecord> = OnceLock::new();
 
 fn restore<R: AsRef<[u8]>>(records: &[R]) -> Result<Signer, SignerError> {
     Signer::restore(&seed(), Network::Regtest, records)
@@ -138,6 +143,19 @@ fn another_seeds_or_networks_ledger_is_foreign() {
 }
 
 #[test]
+fn a_ledger_says_whose_it_is() {
+    // Field 2 (sequence) = 1, without entries; and the same as a snapshot.
+    assert!(matches!(
+        error(&[vec![8, 1, 16, 1]]),
+        LedgerError::Corrupt(1, _)
+    ));
+    assert!(matches!(
+        error(&[vec![8, 1, 16, 9, 24, 1]]),
+        LedgerError::Corrupt(9, _)
+    ));
+}
+
+#[test]
 fn a_newer_format_is_named() {
     // Field 1 (format) = 2.
     assert_eq!(error(&[vec![8, 2, 16, 1]]), LedgerError::Newer(2));
@@ -179,7 +197,7 @@ proptest! {
     /// A damaged ledger is refused or read, but never breaks the reader.
     #[test]
     fn a_damaged_record_does_not_panic(place in any::<prop::sample::Index>(), flip in 1u8.., cut in any::<prop::sample::Index>()) {
-        let mut snapshot = busy().signer.snapshot().as_bytes().to_vec();
+        let mut snapshot = BUSY.get_or_init(|| busy().signer.snapshot()).as_bytes().to_vec();
         let place = place.index(snapshot.len());
         snapshot[place] ^= flip;
         let _ = restore(&[&snapshot]);

@@ -87,7 +87,7 @@ pub(crate) fn replay<R: AsRef<[u8]>>(
     records: impl IntoIterator<Item = R>,
 ) -> Result<(), LedgerError> {
     for bytes in records {
-        let next = state.version() + 1;
+        let next = state.version().saturating_add(1);
         let body = Body::decode(bytes.as_ref())
             .map_err(|error| LedgerError::Corrupt(next, error.to_string()))?;
         if body.format > FORMAT {
@@ -106,6 +106,16 @@ pub(crate) fn replay<R: AsRef<[u8]>>(
                 expected: next,
                 found: body.sequence,
             });
+        }
+        let owned = matches!(
+            body.entries.first(),
+            Some(Entry {
+                change: Some(entry::Change::Begun(_))
+            })
+        );
+        if (body.snapshot || next == 1) && !owned {
+            let why = "it does not say whose it is".into();
+            return Err(LedgerError::Corrupt(body.sequence, why));
         }
         for entry in body.entries {
             let change = entry
