@@ -87,7 +87,8 @@ pub enum ChainEvent {
         /// Its header.
         header: Header,
         /// Those of its transactions that this subscriber watches, with their index in the block, in
-        /// order; also what spends their outputs within the same block.
+        /// order; also what spends their outputs within the same block, and in the blocks after it that the
+        /// subscriber could not yet have heard of when they were matched.
         txs: Vec<(usize, Arc<Transaction>)>,
     },
     /// Blocks above `fork` have left the chain; the ones that replace them follow.

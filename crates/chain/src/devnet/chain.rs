@@ -4,7 +4,7 @@
 //! its coins. The mirror follows the library's tip by undoing and applying blocks.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bitcoin::blockdata::constants::genesis_block;
@@ -42,11 +42,28 @@ pub(super) struct TipChange {
     pub(super) connected: Vec<Arc<Block>>,
 }
 
+/// Where the library may write; nothing there is needed after it.
+pub(super) enum Scratch {
+    /// Within a data directory.
+    Dir(PathBuf),
+    /// Removed at the end.
+    Temporary(tempfile::TempDir),
+}
+
+impl Scratch {
+    fn path(&self) -> &Path {
+        match self {
+            Scratch::Dir(path) => path,
+            Scratch::Temporary(dir) => dir.path(),
+        }
+    }
+}
+
 /// See the module.
 pub(super) struct ChainState {
-    // Before the directory that it writes to.
+    // Dropped before the directory, to which it writes at its end.
     kernel: Option<Kernel>,
-    scratch: PathBuf,
+    scratch: Scratch,
     /// How often the library was built anew; each has a directory of its own.
     generation: u32,
     log: Option<BlockLog>,
@@ -63,9 +80,9 @@ pub(super) struct ChainState {
 }
 
 impl ChainState {
-    /// A chain from the records of `log`; `scratch` is an empty directory for the library.
+    /// A chain from the records of `log`; the library writes below `scratch`.
     pub(super) fn open(
-        scratch: PathBuf,
+        scratch: Scratch,
         log: Option<BlockLog>,
         records: Vec<Record>,
     ) -> Result<ChainState, DevnetError> {
@@ -187,8 +204,14 @@ impl ChainState {
             return Err(DevnetError::Block("its parent is unknown".into()));
         }
         self.kernel()?.process(&block)?;
-        if let Some(log) = &mut self.log {
-            log.append(&Record::Block(block.clone()))?;
+        let logged = self
+            .log
+            .as_mut()
+            .map_or(Ok(()), |log| log.append(&Record::Block(block.clone())));
+        if let Err(error) = logged {
+            // The library has a block that would not survive: it has to forget it.
+            self.rebuild()?;
+            return Err(error);
         }
         self.store(block);
         self.follow_kernel()
@@ -282,11 +305,12 @@ impl ChainState {
     /// The library cannot forget a block: a new one is given all that are not invalid.
     fn rebuild(&mut self) -> Result<TipChange, DevnetError> {
         self.kernel = None;
-        let old = self.scratch.join(self.generation.to_string());
+        let old = self.scratch.path().join(self.generation.to_string());
         self.generation += 1;
-        let new = self.scratch.join(self.generation.to_string());
-        let failed =
-            |e: std::io::Error| DevnetError::Data(format!("{}: {e}", self.scratch.display()));
+        let new = self.scratch.path().join(self.generation.to_string());
+        let failed = |e: std::io::Error| {
+            DevnetError::Data(format!("{}: {e}", self.scratch.path().display()))
+        };
         if old.exists() {
             std::fs::remove_dir_all(&old).map_err(failed)?;
         }

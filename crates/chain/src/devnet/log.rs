@@ -32,6 +32,8 @@ pub(super) enum Record {
 /// An open log, locked against other processes.
 pub(super) struct BlockLog {
     file: File,
+    /// Where the last whole record ends.
+    len: u64,
 }
 
 impl BlockLog {
@@ -68,7 +70,13 @@ impl BlockLog {
         };
         file.set_len(good_len as u64).map_err(failed)?;
         file.seek(SeekFrom::End(0)).map_err(failed)?;
-        Ok((BlockLog { file }, records))
+        Ok((
+            BlockLog {
+                file,
+                len: good_len as u64,
+            },
+            records,
+        ))
     }
 
     /// Appends a record. Durable against the end of this process; [`BlockLog::sync`] against more.
@@ -84,9 +92,20 @@ impl BlockLog {
         bytes.push(tag);
         bytes.extend_from_slice(&len.to_le_bytes());
         bytes.extend_from_slice(&payload);
-        self.file
-            .write_all(&bytes)
-            .map_err(|e| DevnetError::Data(format!("block log: {e}")))
+        if let Err(error) = self.file.write_all(&bytes) {
+            // What follows a half record could never be read again.
+            let undone = self
+                .file
+                .set_len(self.len)
+                .and_then(|()| self.file.seek(SeekFrom::End(0)));
+            let undone = undone.map_or_else(
+                |e| format!(", and undoing it failed: {e}"),
+                |_| String::new(),
+            );
+            return Err(DevnetError::Data(format!("block log: {error}{undone}")));
+        }
+        self.len += bytes.len() as u64;
+        Ok(())
     }
 
     /// Has the system write all of it to the disk.

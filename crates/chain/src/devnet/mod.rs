@@ -32,7 +32,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use self::chain::ChainState;
+use self::chain::{ChainState, Scratch};
 use self::log::BlockLog;
 use self::mempool::Mempool;
 use self::state::State;
@@ -87,8 +87,6 @@ pub struct Devnet {
     interval: watch::Sender<Option<Duration>>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
-    // The last one: the files go when nothing uses them any more.
-    _scratch: Option<tempfile::TempDir>,
 }
 
 /// What the handle, the RPC server and the mining timer share.
@@ -118,7 +116,7 @@ impl Devnet {
         };
         let listener = listener.map_err(bind_failed)?;
         let rpc_addr = listener.local_addr().map_err(bind_failed)?;
-        let (mut state, scratch) = open(config.data_dir.as_deref())?;
+        let mut state = open(config.data_dir.as_deref())?;
         if state.chain.tip().height == 0 {
             let script = state.wallet.script();
             state.mine(config.premine, &script)?;
@@ -149,7 +147,6 @@ impl Devnet {
             interval,
             stop,
             tasks,
-            _scratch: scratch,
         })
     }
 
@@ -324,42 +321,34 @@ impl Drop for Devnet {
     }
 }
 
-/// Reads back what is in `data_dir`. Without one, all is in a temporary directory, which is returned.
-fn open(data_dir: Option<&Path>) -> Result<(State, Option<tempfile::TempDir>), DevnetError> {
-    let failed = |e: std::io::Error| DevnetError::Data(e.to_string());
+/// Reads back what is in `data_dir`. Without one, all is in memory and in a temporary directory.
+fn open(data_dir: Option<&Path>) -> Result<State, DevnetError> {
     let Some(dir) = data_dir else {
-        let scratch = tempfile::Builder::new()
-            .prefix("devnet-")
-            .tempdir()
-            .map_err(failed)?;
-        let chain = ChainState::open(scratch.path().join(SCRATCH_DIR), None, vec![])?;
-        return Ok((
-            State {
-                chain,
-                pool: Mempool::default(),
-                wallet: MinerWallet::random(),
-            },
-            Some(scratch),
-        ));
+        let scratch = tempfile::Builder::new().prefix("devnet-").tempdir();
+        let scratch =
+            scratch.map_err(|e| DevnetError::Data(format!("temporary directory: {e}")))?;
+        let chain = ChainState::open(Scratch::Temporary(scratch), None, vec![])?;
+        return Ok(State {
+            chain,
+            pool: Mempool::default(),
+            wallet: MinerWallet::random(),
+        });
     };
-    let in_dir = |e: std::io::Error| DevnetError::Data(format!("{}: {e}", dir.display()));
-    std::fs::create_dir_all(dir).map_err(in_dir)?;
+    let failed = |e: std::io::Error| DevnetError::Data(format!("{}: {e}", dir.display()));
+    std::fs::create_dir_all(dir).map_err(failed)?;
     // First the log, whose lock keeps others out of the directory.
     let (log, records) = BlockLog::open(&dir.join(LOG_FILE))?;
     let wallet = MinerWallet::open(&dir.join(KEY_FILE))?;
     let scratch = dir.join(SCRATCH_DIR);
     if scratch.exists() {
-        std::fs::remove_dir_all(&scratch).map_err(in_dir)?;
+        std::fs::remove_dir_all(&scratch).map_err(failed)?;
     }
-    let chain = ChainState::open(scratch, Some(log), records)?;
-    Ok((
-        State {
-            chain,
-            pool: Mempool::default(),
-            wallet,
-        },
-        None,
-    ))
+    let chain = ChainState::open(Scratch::Dir(scratch), Some(log), records)?;
+    Ok(State {
+        chain,
+        pool: Mempool::default(),
+        wallet,
+    })
 }
 
 async fn mine_by_timer(

@@ -117,3 +117,89 @@ async fn on_disk_it_survives() {
     devnet.mine_to_wallet(1).unwrap();
     assert_eq!(devnet.tip().height, tip.height + 1);
 }
+
+#[tokio::test]
+async fn what_a_kill_leaves_on_disk_is_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = DevnetConfig {
+        data_dir: Some(dir.path().into()),
+        ..DevnetConfig::default()
+    };
+    let devnet = Devnet::start(config.clone()).await.unwrap();
+    let funding = Key::new(1).fund(&devnet, 100_000);
+    let tip = devnet.tip();
+    // The files as they are now, without any end of the one that writes them; the last record may be half.
+    let copy = tempfile::tempdir().unwrap();
+    for file in ["blocks.log", "miner.key"] {
+        std::fs::copy(dir.path().join(file), copy.path().join(file)).unwrap();
+    }
+    let mut log = std::fs::OpenOptions::new()
+        .append(true)
+        .open(copy.path().join("blocks.log"))
+        .unwrap();
+    std::io::Write::write_all(&mut log, b"B\xff\x00").unwrap();
+    drop(log);
+
+    let config = DevnetConfig {
+        data_dir: Some(copy.path().into()),
+        ..config
+    };
+    let again = Devnet::start(config).await.unwrap();
+    assert_eq!(again.tip(), tip);
+    assert_eq!(again.unspent(&funding.0), Some(funding.1));
+    again
+        .faucet(&Key::new(1).address(), Amount::ONE_BTC)
+        .unwrap();
+    again.mine_to_wallet(1).unwrap();
+}
+
+#[tokio::test]
+async fn an_invalidated_block_stays_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = DevnetConfig {
+        data_dir: Some(dir.path().into()),
+        ..DevnetConfig::default()
+    };
+    let devnet = Devnet::start(config.clone()).await.unwrap();
+    let old = devnet.tip();
+    let invalidated = devnet.mine_to_wallet(3).unwrap()[0];
+    devnet
+        .source()
+        .call("invalidateblock", &[invalidated.to_string().into()])
+        .await
+        .unwrap();
+    assert_eq!(devnet.tip(), old);
+    devnet.shutdown().await;
+    let devnet = Devnet::start(config).await.unwrap();
+    assert_eq!(devnet.tip(), old);
+    devnet.mine_to_wallet(1).unwrap();
+    assert_eq!(devnet.tip().height, old.height + 1);
+}
+
+#[tokio::test]
+async fn the_timer_mines() {
+    let devnet = Devnet::start_default().await.unwrap();
+    let height = devnet.tip().height;
+    devnet.set_block_interval(Some(std::time::Duration::from_millis(1)));
+    while devnet.tip().height < height + 3 {
+        tokio::task::yield_now().await;
+    }
+    devnet.set_block_interval(None);
+}
+
+#[tokio::test]
+async fn a_devnet_that_is_gone_leaves_nothing() {
+    let devnet = Devnet::start_default().await.unwrap();
+    let addr = devnet.rpc_addr();
+    let taken = Devnet::start(DevnetConfig {
+        rpc_bind: addr,
+        ..DevnetConfig::default()
+    })
+    .await;
+    assert!(matches!(
+        taken,
+        Err(longhand_chain::DevnetError::Bind { .. })
+    ));
+    devnet.shutdown().await;
+    assert!(tokio::net::TcpStream::connect(addr).await.is_err());
+}

@@ -1,5 +1,6 @@
 //! How Bitcoin Core shows transactions, scripts and amounts in JSON.
 
+use bitcoin::blockdata::script::{Instruction, read_scriptint};
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::hex::DisplayHex as _;
 use bitcoin::{Address, Amount, Network, Script, Transaction, TxOut};
@@ -22,13 +23,38 @@ pub(super) fn rate(fee_sat: u64, vsize: u64) -> Value {
 
 pub(super) fn script_pub_key(script: &Script) -> Value {
     let mut object = Map::new();
-    object.insert("asm".into(), json!(script.to_asm_string()));
+    object.insert("asm".into(), json!(asm(script)));
     object.insert("hex".into(), json!(script.to_hex_string()));
     if let Ok(address) = Address::from_script(script, Network::Regtest) {
         object.insert("address".into(), json!(address.to_string()));
     }
     object.insert("type".into(), json!(script_type(script)));
     Value::Object(object)
+}
+
+/// Pushes in hex, small ones as numbers, and operations by name.
+fn asm(script: &Script) -> String {
+    let show = |instruction| match instruction {
+        Ok(Instruction::PushBytes(bytes)) if bytes.is_empty() => "0".to_string(),
+        Ok(Instruction::PushBytes(bytes)) if bytes.len() <= 4 => {
+            match read_scriptint(bytes.as_bytes()) {
+                Ok(number) => number.to_string(),
+                Err(_) => bytes.as_bytes().to_lower_hex_string(),
+            }
+        }
+        Ok(Instruction::PushBytes(bytes)) => bytes.as_bytes().to_lower_hex_string(),
+        Ok(Instruction::Op(op)) => match op.to_u8() {
+            0x4f => "-1".to_string(),
+            number @ 0x51..=0x60 => (number - 0x50).to_string(),
+            _ => op.to_string(),
+        },
+        Err(_) => "[error]".to_string(),
+    };
+    script
+        .instructions()
+        .map(show)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn script_type(script: &Script) -> &'static str {
@@ -94,7 +120,7 @@ fn input(tx: &Transaction, input: &bitcoin::TxIn, prevout: Option<&TxOut>) -> Va
         let script = &input.script_sig;
         object.insert(
             "scriptSig".into(),
-            json!({ "asm": script.to_asm_string(), "hex": script.to_hex_string() }),
+            json!({ "asm": asm(script), "hex": script.to_hex_string() }),
         );
         if let Some(out) = prevout {
             let prevout = json!({ "value": btc(out.value), "scriptPubKey": script_pub_key(&out.script_pubkey) });

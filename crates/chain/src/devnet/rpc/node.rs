@@ -14,6 +14,8 @@ use super::{Answer, Call, RpcError, code};
 /// The Bitcoin Core that devnet's policy and answers resemble.
 const VERSION: u32 = 290_000;
 const SUBVERSION: &str = "/Satoshi:29.0.0/";
+/// A text, as with `-deprecatedrpc=warnings`: newer clients take both that and a list, older ones only the text.
+const NO_WARNINGS: &str = "";
 const PROTOCOL_VERSION: u32 = 70_016;
 /// Targets that Bitcoin Core gives estimates for.
 const MAX_CONF_TARGET: i64 = 1_008;
@@ -47,7 +49,7 @@ pub(super) fn getblockchaininfo(call: Call) -> Answer {
         "chainwork": format!("{:064x}", stored.chainwork),
         "size_on_disk": 0,
         "pruned": false,
-        "warnings": [],
+        "warnings": NO_WARNINGS,
     }))
 }
 
@@ -89,7 +91,7 @@ pub(super) fn getnetworkinfo(_: Call) -> Answer {
         "relayfee": relay_fee,
         "incrementalfee": relay_fee,
         "localaddresses": [],
-        "warnings": [],
+        "warnings": NO_WARNINGS,
     }))
 }
 
@@ -115,7 +117,7 @@ pub(super) fn getmininginfo(call: Call) -> Answer {
         "blockmintxfee": 0.0,
         "chain": "regtest",
         "next": { "height": tip.height + 1, "bits": bits, "difficulty": difficulty, "target": target },
-        "warnings": [],
+        "warnings": NO_WARNINGS,
     }))
 }
 
