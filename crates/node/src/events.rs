@@ -55,10 +55,12 @@ impl Core {
                 self.update_open(user_channel_id, |open| open.ready = true);
             }
             Event::ChannelClosed {
+                channel_id,
                 user_channel_id,
                 reason,
                 ..
             } => {
+                self.gate.forget_channel(&channel_id);
                 tracing::info!("a channel was closed: {reason}");
                 self.open_failed(user_channel_id, "CHANNEL_CLOSED", &reason.to_string());
             }

@@ -108,6 +108,16 @@ impl Gate {
             }));
     }
 
+    /// A channel was closed: nothing of it passes any more.
+    pub fn forget_channel(&self, channel_id: &ChannelId) {
+        let mut state = lock(&self.state);
+        state.incoming.retain(|(id, _), _| id != channel_id);
+        state.ahead.retain(|(id, _)| id != channel_id);
+        state
+            .claimed
+            .retain(|claimed| claimed.channel_id != *channel_id);
+    }
+
     /// Amount in millisatoshis and expiry of the incoming HTLCs of a payment, by channel.
     pub fn incoming(&self, payment_hash: &PaymentHash) -> Vec<(ChannelId, u64, u32)> {
         lock(&self.state)

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bitcoin::secp256k1::PublicKey;
@@ -28,6 +28,9 @@ const READ_SIZE: usize = 16 * 1024;
 const READS_AHEAD: usize = 4;
 /// Length of BOLT 8's Act One and Act Two.
 const ACT_LENGTH: usize = 50;
+
+/// Connection ids are never used twice: after a reload, what old connections still have to say is ignored.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// Identifies a connection to LDK.
 #[derive(Clone)]
@@ -193,7 +196,6 @@ impl Drop for Connection {
 /// All connections of a node.
 pub(crate) struct Peers {
     connections: HashMap<u64, Connection>,
-    next_id: u64,
     inbox: mpsc::UnboundedSender<Input>,
     /// Handshakes need the phone.
     remote_keys: bool,
@@ -203,7 +205,6 @@ impl Peers {
     pub fn new(inbox: mpsc::UnboundedSender<Input>, remote_keys: bool) -> Peers {
         Peers {
             connections: HashMap::new(),
-            next_id: 0,
             inbox,
             remote_keys,
         }
@@ -211,8 +212,7 @@ impl Peers {
 
     /// Takes a stream; LDK has to be told of the socket.
     pub fn add(&mut self, stream: Box<dyn PeerStream>) -> Socket {
-        let id = self.next_id;
-        self.next_id += 1;
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let outbox = Arc::new(Outbox::default());
         let socket = Socket { id, outbox };
         let (read, write) = tokio::io::split(stream);

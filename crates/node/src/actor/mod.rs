@@ -6,6 +6,14 @@
 //! 4. Let go what was held back: peers' bytes, operations for the signer, transactions, replies.
 //!
 //! A turn that panics, or cannot be committed, never happened: the node is loaded again from its store.
+//!
+//! - `signing.rs`: the signer, there and away.
+//! - `peers.rs`: dialling and peers' bytes.
+//! - `telling.rs`: commands, and what is said of the node.
+
+mod peers;
+mod signing;
+mod telling;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,18 +28,17 @@ use lightning::ln::msgs::SocketAddress;
 use longhand_chain::{ChainEvent, Subscription};
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
-use longhand_proto::command::{Command, CommandReply, SignerStats};
-use longhand_proto::signer::signer_op::Op;
-use longhand_proto::signer::{SignerBatch, SignerReply};
+use longhand_proto::command::{Command, CommandReply};
+use longhand_proto::signer::SignerReply;
 use longhand_store::{Batch, StoreError};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::commands::{self, Outcome, Wait, error, refused};
+use self::peers::Dial;
+use crate::commands::{Wait, error, refused};
 use crate::core::{Core, unix_s};
 use crate::journal::lock;
 use crate::keys::desk::OpKey;
-use crate::peer::{Incoming, Socket};
 use crate::{
     NodeConfig, NodeError, NodeEvent, Overview, Parts, PeerStream, Signer, SignerAway, State,
 };
@@ -93,22 +100,6 @@ struct Attached {
     stalled: bool,
 }
 
-struct Dial {
-    under_way: bool,
-    not_before: Instant,
-    backoff: Duration,
-}
-
-impl Dial {
-    fn now() -> Dial {
-        Dial {
-            under_way: false,
-            not_before: Instant::now(),
-            backoff: BACKOFF_FIRST,
-        }
-    }
-}
-
 struct Detaching {
     done: Vec<oneshot::Sender<()>>,
     until: Instant,
@@ -139,6 +130,8 @@ pub(crate) struct Actor {
     overviews: Vec<oneshot::Sender<Overview>>,
     dials: HashMap<PublicKey, Dial>,
     detaching: Option<Detaching>,
+    /// Something happened that may change who is connected.
+    look_around: bool,
     state: State,
     restarts: Arc<AtomicU32>,
     next_peer_tick: Instant,
@@ -191,6 +184,7 @@ impl Actor {
             overviews: Vec::new(),
             dials: HashMap::new(),
             detaching: None,
+            look_around: true,
             state: State::Dormant,
             restarts,
             next_peer_tick: now + PEER_TICK,
@@ -291,17 +285,27 @@ impl Actor {
     fn turn(&mut self, wakes: Vec<Wake>) {
         for wake in wakes {
             match wake {
-                Wake::Input(input) => self.input(*input),
-                Wake::Chain(event) => self.chain_event(event),
-                Wake::Tick | Wake::End => {}
+                Wake::Input(input) => {
+                    // Bytes and signatures are most of what happens, and seldom change it.
+                    self.look_around |=
+                        !matches!(*input, Input::PeerBytes(..) | Input::SignerReply(_));
+                    self.input(*input);
+                }
+                Wake::Chain(event) => {
+                    self.look_around = true;
+                    self.chain_event(event);
+                }
+                Wake::Tick | Wake::End => self.look_around = true,
             }
         }
         self.timers();
-        self.connect_peers();
         self.settle();
         self.answer_waiters();
         self.finish_detach();
-        self.update_state();
+        if std::mem::take(&mut self.look_around) || self.state == State::Waking {
+            self.connect_peers();
+            self.update_state();
+        }
         self.collect_broadcasts();
         self.answer_questions();
         self.core.write_turn();
@@ -376,6 +380,7 @@ impl Actor {
             }
             let events = self.take_events();
             let quiet = events.is_empty();
+            self.look_around |= !quiet;
             for event in events {
                 self.core.on_event(event, &mut self.outgoing.events);
             }
@@ -475,466 +480,6 @@ impl Actor {
         }
     }
 
-    // -- The signer.
-
-    /// Local keys are always there.
-    fn signer_is_there(&self) -> bool {
-        self.core.remote().is_none() || self.signer.is_some()
-    }
-
-    fn attach(&mut self, signer: Arc<dyn Signer>) {
-        let Some(remote) = self.core.remote().cloned() else {
-            return;
-        };
-        self.generation += 1;
-        self.signer = Some(Attached {
-            signer,
-            stalled: false,
-        });
-        self.detaching = None;
-        self.dials.clear();
-        remote.forget();
-        self.fill_pool();
-        self.unblock();
-        self.connect_peers();
-    }
-
-    fn fill_pool(&self) {
-        use lightning::sign::EntropySource;
-        if let Some(remote) = self.core.remote() {
-            remote.fill_pool(|| self.core.keys.get_secure_random_bytes());
-        }
-    }
-
-    /// LDK tries again what waits for its signer.
-    fn unblock(&mut self) {
-        self.core.manager.signer_unblocked(None);
-        self.core.chain_monitor.signer_unblocked(None);
-        self.sweep();
-    }
-
-    /// The signer is gone: so are the peers (promise 3), at once.
-    fn signer_gone(&mut self) {
-        let Some(remote) = self.core.remote().cloned() else {
-            return;
-        };
-        self.generation += 1;
-        self.signer = None;
-        self.core.peer_manager.disconnect_all_peers();
-        remote.forget();
-        self.dials.clear();
-        for done in self
-            .detaching
-            .take()
-            .map(|detaching| detaching.done)
-            .unwrap_or_default()
-        {
-            let _ = done.send(());
-        }
-    }
-
-    fn finish_detach(&mut self) {
-        let Some(detaching) = &self.detaching else {
-            return;
-        };
-        let idle = self.core.remote().is_none_or(|remote| remote.is_idle());
-        if idle || Instant::now() >= detaching.until {
-            self.signer_gone();
-        }
-    }
-
-    fn signer_answered(&mut self, answer: SignerAnswer) {
-        if answer.generation != self.generation {
-            return;
-        }
-        let Some(remote) = self.core.remote().cloned() else {
-            return;
-        };
-        match answer.reply {
-            Ok(reply) => {
-                self.count.answered = self.count.answered.max(answer.depth);
-                remote.take_reply(&answer.keys, reply);
-                self.fill_pool();
-                self.unblock();
-            }
-            Err(SignerAway) => {
-                remote.lost(&answer.keys);
-                if let Some(attached) = &mut self.signer {
-                    attached.stalled = true;
-                }
-            }
-        }
-    }
-
-    /// Sends all that is wanted as one batch.
-    fn send_batch(&mut self) {
-        let (Some(remote), Some(attached)) = (self.core.remote(), &self.signer) else {
-            return;
-        };
-        if attached.stalled {
-            return;
-        }
-        let Some((keys, batch)) = remote.next_batch() else {
-            return;
-        };
-        // The run grows by this batch if it belongs to a channel's step.
-        let depth = if is_step(&batch) {
-            self.count.answered.saturating_add(1)
-        } else {
-            0
-        };
-        self.count.batches += 1;
-        self.count.ops += batch.ops.len() as u64;
-        let signer = Arc::clone(&attached.signer);
-        let (generation, inbox) = (self.generation, self.own_inbox.clone());
-        tokio::spawn(async move {
-            let reply = signer.sign(batch).await;
-            let answer = SignerAnswer {
-                generation,
-                keys,
-                depth,
-                reply,
-            };
-            let _ = inbox.send(Input::SignerReply(answer));
-        });
-    }
-
-    // -- Peers.
-
-    fn accept(&mut self, stream: Box<dyn PeerStream>) {
-        if !self.signer_is_there() || self.detaching.is_some() {
-            return;
-        }
-        let socket = self.core.peers.add(stream);
-        let id = socket.id;
-        if self
-            .core
-            .peer_manager
-            .new_inbound_connection(socket, None)
-            .is_err()
-        {
-            self.core.peers.remove(id);
-        }
-    }
-
-    fn dialed(&mut self, node_id: PublicKey, stream: std::io::Result<Box<dyn PeerStream>>) {
-        let failure = match stream {
-            Ok(stream) if self.signer_is_there() => {
-                self.connected(node_id, stream);
-                None
-            }
-            Ok(_) => return,
-            Err(error) => Some(error),
-        };
-        let Some(dial) = self.dials.get_mut(&node_id) else {
-            return;
-        };
-        dial.under_way = false;
-        dial.not_before = Instant::now() + dial.backoff;
-        dial.backoff = (dial.backoff * 2).min(BACKOFF_MOST);
-        if let Some(failure) = failure {
-            self.unreachable(node_id, &failure.to_string());
-        }
-    }
-
-    fn connected(&mut self, node_id: PublicKey, stream: Box<dyn PeerStream>) {
-        use lightning::ln::peer_handler::SocketDescriptor;
-        let mut socket = self.core.peers.add(stream);
-        let id = socket.id;
-        match self
-            .core
-            .peer_manager
-            .new_outbound_connection(node_id, socket.clone(), None)
-        {
-            Ok(act_one) => {
-                socket.send_data(&act_one, true);
-            }
-            Err(_) => {
-                self.core.peers.remove(id);
-            }
-        }
-    }
-
-    /// Nobody waits for a peer that does not answer.
-    fn unreachable(&mut self, node_id: PublicKey, reason: &str) {
-        let failure = error(
-            "PEER_UNREACHABLE",
-            Action::Retry,
-            format!("the peer {node_id} cannot be reached ({reason}): check its address"),
-        );
-        let waits_for = |wait: &Wait| *wait == Wait::Peer(node_id);
-        for (_, reply) in self.waiters.extract_if(.., |(wait, _)| waits_for(wait)) {
-            self.outgoing
-                .replies
-                .push((reply, refused(failure.clone())));
-        }
-        let bytes = node_id.serialize();
-        let opens: Vec<u128> = self
-            .core
-            .opens
-            .iter()
-            .filter(|(_, open)| {
-                !open.created
-                    && open
-                        .request
-                        .as_ref()
-                        .is_some_and(|r| r.counterparty_node_id == bytes)
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in opens {
-            self.core
-                .open_failed(id, "PEER_UNREACHABLE", &failure.message);
-        }
-    }
-
-    fn peer_bytes(&mut self, id: u64, bytes: Vec<u8>) {
-        let remote = self.core.remote().cloned();
-        let Some(connection) = self.core.peers.get(id) else {
-            return;
-        };
-        connection.read_done();
-        match connection.incoming(bytes) {
-            Incoming::Wait => {}
-            Incoming::Fetch(ephemeral) => {
-                if let Some(remote) = remote {
-                    remote.prefetch_handshake(&ephemeral);
-                }
-            }
-            Incoming::Read(bytes) => {
-                let socket = connection.socket.clone();
-                self.read(socket, &bytes);
-            }
-        }
-    }
-
-    fn read(&mut self, mut socket: Socket, bytes: &[u8]) {
-        if self
-            .core
-            .peer_manager
-            .read_event(&mut socket, bytes)
-            .is_err()
-        {
-            self.core.peers.remove(socket.id);
-        }
-    }
-
-    /// Goes on with the handshakes whose ECDH has come.
-    fn feed_handshakes(&mut self) {
-        let Some(remote) = self.core.remote().cloned() else {
-            return;
-        };
-        for (id, ephemeral) in self.core.peers.waiting() {
-            if remote.prefetch_handshake(&ephemeral)
-                && let Some(connection) = self.core.peers.get(id)
-            {
-                let socket = connection.socket.clone();
-                let bytes = connection.handshake_ready();
-                self.read(socket, &bytes);
-                remote.forget_handshake(&ephemeral);
-            }
-        }
-    }
-
-    fn peer_closed(&mut self, id: u64) {
-        if let Some(connection) = self.core.peers.remove(id) {
-            self.core
-                .peer_manager
-                .socket_disconnected(&connection.socket);
-        }
-    }
-
-    /// Dials the peers that should be there and are not.
-    fn connect_peers(&mut self) {
-        if !self.signer_is_there() || self.detaching.is_some() {
-            return;
-        }
-        let now = Instant::now();
-        for node_id in self.wanted_peers() {
-            if self.core.is_connected(&node_id) {
-                self.dials.remove(&node_id);
-                continue;
-            }
-            let address = self
-                .core
-                .addresses
-                .get(&node_id)
-                .cloned()
-                .unwrap_or_default();
-            let dial = self.dials.entry(node_id).or_insert_with(Dial::now);
-            if dial.under_way || now < dial.not_before {
-                continue;
-            }
-            dial.under_way = true;
-            let (dialer, inbox) = (Arc::clone(&self.core.parts.dialer), self.own_inbox.clone());
-            tokio::spawn(async move {
-                let stream = dialer.dial(node_id, &address).await;
-                let _ = inbox.send(Input::Dialed(node_id, stream));
-            });
-        }
-    }
-
-    fn wanted_peers(&self) -> Vec<PublicKey> {
-        let mut wanted: Vec<PublicKey> = self
-            .core
-            .manager
-            .list_channels()
-            .iter()
-            .map(|c| c.counterparty.node_id)
-            .collect();
-        let opening = self
-            .core
-            .opens
-            .values()
-            .filter(|open| !open.broadcast && !open.has_failed());
-        let opening = opening.filter_map(|open| open.request.as_ref());
-        wanted.extend(
-            opening.filter_map(|request| PublicKey::from_slice(&request.counterparty_node_id).ok()),
-        );
-        wanted.extend(self.waiters.iter().filter_map(|(wait, _)| match wait {
-            Wait::Peer(node_id) => Some(*node_id),
-            _ => None,
-        }));
-        let hub = self.core.config.hub;
-        wanted.extend(hub);
-        wanted.sort_unstable();
-        wanted.dedup();
-        wanted.retain(|id| Some(*id) == hub || self.core.addresses.contains_key(id));
-        wanted
-    }
-
-    // -- Commands and what is said of the node.
-
-    /// Reading commands see the turn's end, never its middle.
-    fn answer_questions(&mut self) {
-        for (command, reply) in std::mem::take(&mut self.questions) {
-            self.carry_out(command, reply);
-        }
-        for reply in std::mem::take(&mut self.overviews) {
-            let _ = reply.send(self.overview());
-        }
-    }
-
-    fn command(&mut self, command: Command, reply: oneshot::Sender<CommandReply>) {
-        if commands::only_reads(&command) {
-            return self.questions.push((command, reply));
-        }
-        let away = !self.signer_is_there() || self.detaching.is_some();
-        if away && commands::needs_signer(&command) {
-            self.outgoing
-                .replies
-                .push((reply, refused(commands::signer_away())));
-            return;
-        }
-        self.carry_out(command, reply);
-    }
-
-    fn carry_out(&mut self, command: Command, reply: oneshot::Sender<CommandReply>) {
-        match self.core.command(command) {
-            Ok(Outcome::Now(mut answer)) => {
-                if let Reply::Info(info) = &mut answer {
-                    info.state = self.state.to_string();
-                    info.signer_stats = Some(SignerStats {
-                        batches: self.count.batches,
-                        ops: self.count.ops,
-                    });
-                }
-                self.outgoing.replies.push((
-                    reply,
-                    CommandReply {
-                        reply: Some(answer),
-                    },
-                ));
-            }
-            Ok(Outcome::Later(wait)) => self.waiters.push((wait, reply)),
-            Err(error) => self.outgoing.replies.push((reply, refused(error))),
-        }
-    }
-
-    fn answer_waiters(&mut self) {
-        let core = &self.core;
-        self.waiters.retain(|(_, reply)| !reply.is_closed());
-        let mut still = Vec::new();
-        for (wait, reply) in std::mem::take(&mut self.waiters) {
-            match core.fulfilled(&wait) {
-                None => still.push((wait, reply)),
-                Some(Ok(answer)) => {
-                    self.outgoing.replies.push((
-                        reply,
-                        CommandReply {
-                            reply: Some(answer),
-                        },
-                    ));
-                }
-                Some(Err(error)) => self.outgoing.replies.push((reply, refused(error))),
-            }
-        }
-        self.waiters = still;
-    }
-
-    fn update_state(&mut self) {
-        let channels = self.core.manager.list_channels();
-        let state = if !self.signer_is_there() {
-            State::Dormant
-        } else if channels
-            .iter()
-            .all(|channel| !channel.is_channel_ready || self.core.is_usable(channel))
-        {
-            State::Active
-        } else {
-            State::Waking
-        };
-        if state != self.state {
-            self.state = state;
-            self.outgoing.events.push(NodeEvent::State(state));
-        }
-    }
-
-    fn earliest_deadline(&self) -> Option<u32> {
-        let channels = self.core.manager.list_channels();
-        let outbound = channels.iter().flat_map(|channel| {
-            channel
-                .pending_outbound_htlcs
-                .iter()
-                .map(|htlc| htlc.cltv_expiry)
-        });
-        let known = |hash| {
-            self.core
-                .payments
-                .get(hash)
-                .is_some_and(|payment| !payment.preimage.is_empty())
-                || self.core.claims.contains_key(hash)
-        };
-        let inbound = channels.iter().flat_map(|channel| {
-            channel
-                .pending_inbound_htlcs
-                .iter()
-                .filter(|htlc| known(&htlc.payment_hash))
-                .map(|htlc| htlc.cltv_expiry.saturating_sub(CLAIM_MARGIN_BLOCKS))
-        });
-        outbound.chain(inbound).min()
-    }
-
-    fn overview(&self) -> Overview {
-        let balance = self.core.balance();
-        let info = self.core.info();
-        Overview {
-            node_id: self.core.keys.node_id(),
-            state: self.state,
-            channels: info.channels,
-            usable_channels: info.usable_channels,
-            peers: info.peers,
-            lightning_msat: balance.lightning_msat,
-            onchain_sat: balance.onchain_confirmed_sat,
-            onchain_pending_sat: balance.onchain_pending_sat,
-            closing_sat: balance.closing_sat,
-            earliest_deadline: self.earliest_deadline(),
-            restarts: self.restarts.load(Ordering::Relaxed),
-            signer_batches: self.count.batches,
-            signer_chain: self.count.answered,
-        }
-    }
-
     // -- Commit and release.
 
     async fn commit(&mut self) -> Result<(), NodeError> {
@@ -1000,6 +545,7 @@ impl Actor {
             return false;
         }
         self.generation += 1;
+        self.look_around = true;
         self.dials.clear();
         self.questions.clear();
         self.overviews.clear();
@@ -1024,9 +570,6 @@ impl Actor {
     }
 }
 
-/// Blocks before an incoming HTLC's expiry at which LDK would go on chain to claim it, and some to spare.
-const CLAIM_MARGIN_BLOCKS: u32 = 48;
-
 async fn load(
     config: Arc<NodeConfig>,
     parts: Parts,
@@ -1038,21 +581,4 @@ async fn load(
     let subscription = chain.subscribe(from, watch).await?;
     core.filter.connect(Arc::clone(&subscription.watch));
     Ok((core, subscription))
-}
-
-/// False for batches whose answers no protocol step waits for: handshakes, key pools, gossip, and a peer's
-/// revocation told by itself.
-fn is_step(batch: &SignerBatch) -> bool {
-    !batch.ops.iter().all(|op| {
-        matches!(
-            op.op,
-            Some(
-                Op::Ecdh(_)
-                    | Op::NewChannelKeys(_)
-                    | Op::GetPoints(_)
-                    | Op::SignGossip(_)
-                    | Op::CounterpartyRevocation(_)
-            )
-        )
-    })
 }

@@ -1,0 +1,238 @@
+//! The peers of a node: who should be connected, dialling, and their bytes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::secp256k1::PublicKey;
+use lightning::ln::peer_handler::SocketDescriptor;
+use longhand_proto::command::error::Action;
+use tokio::time::Instant;
+
+use super::{Actor, BACKOFF_FIRST, BACKOFF_MOST, Input};
+use crate::PeerStream;
+use crate::commands::{Wait, error, refused};
+use crate::peer::{Incoming, Socket};
+
+/// Where dialling one peer stands.
+pub(super) struct Dial {
+    under_way: bool,
+    not_before: Instant,
+    backoff: Duration,
+}
+
+impl Dial {
+    fn now() -> Dial {
+        Dial {
+            under_way: false,
+            not_before: Instant::now(),
+            backoff: BACKOFF_FIRST,
+        }
+    }
+}
+
+impl Actor {
+    pub(super) fn accept(&mut self, stream: Box<dyn PeerStream>) {
+        if !self.signer_is_there() || self.detaching.is_some() {
+            return;
+        }
+        let socket = self.core.peers.add(stream);
+        let id = socket.id;
+        if self
+            .core
+            .peer_manager
+            .new_inbound_connection(socket, None)
+            .is_err()
+        {
+            self.core.peers.remove(id);
+        }
+    }
+
+    pub(super) fn dialed(
+        &mut self,
+        node_id: PublicKey,
+        stream: std::io::Result<Box<dyn PeerStream>>,
+    ) {
+        let failure = match stream {
+            Ok(stream) if self.signer_is_there() => {
+                self.connected(node_id, stream);
+                None
+            }
+            Ok(_) => return,
+            Err(error) => Some(error),
+        };
+        let Some(dial) = self.dials.get_mut(&node_id) else {
+            return;
+        };
+        dial.under_way = false;
+        dial.not_before = Instant::now() + dial.backoff;
+        dial.backoff = (dial.backoff * 2).min(BACKOFF_MOST);
+        if let Some(failure) = failure {
+            self.unreachable(node_id, &failure.to_string());
+        }
+    }
+
+    pub(super) fn connected(&mut self, node_id: PublicKey, stream: Box<dyn PeerStream>) {
+        let mut socket = self.core.peers.add(stream);
+        let id = socket.id;
+        match self
+            .core
+            .peer_manager
+            .new_outbound_connection(node_id, socket.clone(), None)
+        {
+            Ok(act_one) => {
+                socket.send_data(&act_one, true);
+            }
+            Err(_) => {
+                self.core.peers.remove(id);
+            }
+        }
+    }
+
+    /// Nobody waits for a peer that does not answer.
+    pub(super) fn unreachable(&mut self, node_id: PublicKey, reason: &str) {
+        let failure = error(
+            "PEER_UNREACHABLE",
+            Action::Retry,
+            format!("the peer {node_id} cannot be reached ({reason}): check its address"),
+        );
+        let waits_for = |wait: &Wait| *wait == Wait::Peer(node_id);
+        for (_, reply) in self.waiters.extract_if(.., |(wait, _)| waits_for(wait)) {
+            self.outgoing
+                .replies
+                .push((reply, refused(failure.clone())));
+        }
+        let bytes = node_id.serialize();
+        let opens: Vec<u128> = self
+            .core
+            .opens
+            .iter()
+            .filter(|(_, open)| {
+                !open.created
+                    && open
+                        .request
+                        .as_ref()
+                        .is_some_and(|r| r.counterparty_node_id == bytes)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in opens {
+            self.core
+                .open_failed(id, "PEER_UNREACHABLE", &failure.message);
+        }
+    }
+
+    pub(super) fn peer_bytes(&mut self, id: u64, bytes: Vec<u8>) {
+        let remote = self.core.remote().cloned();
+        let Some(connection) = self.core.peers.get(id) else {
+            return;
+        };
+        connection.read_done();
+        match connection.incoming(bytes) {
+            Incoming::Wait => {}
+            Incoming::Fetch(ephemeral) => {
+                if let Some(remote) = remote {
+                    remote.prefetch_handshake(&ephemeral);
+                }
+            }
+            Incoming::Read(bytes) => {
+                let socket = connection.socket.clone();
+                self.read(socket, &bytes);
+            }
+        }
+    }
+
+    pub(super) fn read(&mut self, mut socket: Socket, bytes: &[u8]) {
+        if self
+            .core
+            .peer_manager
+            .read_event(&mut socket, bytes)
+            .is_err()
+        {
+            self.core.peers.remove(socket.id);
+        }
+    }
+
+    /// Goes on with the handshakes whose ECDH has come.
+    pub(super) fn feed_handshakes(&mut self) {
+        let Some(remote) = self.core.remote().cloned() else {
+            return;
+        };
+        for (id, ephemeral) in self.core.peers.waiting() {
+            if remote.prefetch_handshake(&ephemeral)
+                && let Some(connection) = self.core.peers.get(id)
+            {
+                let socket = connection.socket.clone();
+                let bytes = connection.handshake_ready();
+                self.read(socket, &bytes);
+                remote.forget_handshake(&ephemeral);
+            }
+        }
+    }
+
+    pub(super) fn peer_closed(&mut self, id: u64) {
+        if let Some(connection) = self.core.peers.remove(id) {
+            self.core
+                .peer_manager
+                .socket_disconnected(&connection.socket);
+        }
+    }
+
+    /// Dials the peers that should be there and are not.
+    pub(super) fn connect_peers(&mut self) {
+        if !self.signer_is_there() || self.detaching.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        for node_id in self.wanted_peers() {
+            if self.core.is_connected(&node_id) {
+                self.dials.remove(&node_id);
+                continue;
+            }
+            let address = self
+                .core
+                .addresses
+                .get(&node_id)
+                .cloned()
+                .unwrap_or_default();
+            let dial = self.dials.entry(node_id).or_insert_with(Dial::now);
+            if dial.under_way || now < dial.not_before {
+                continue;
+            }
+            dial.under_way = true;
+            let (dialer, inbox) = (Arc::clone(&self.core.parts.dialer), self.own_inbox.clone());
+            tokio::spawn(async move {
+                let stream = dialer.dial(node_id, &address).await;
+                let _ = inbox.send(Input::Dialed(node_id, stream));
+            });
+        }
+    }
+
+    pub(super) fn wanted_peers(&self) -> Vec<PublicKey> {
+        let mut wanted: Vec<PublicKey> = self
+            .core
+            .manager
+            .list_channels()
+            .iter()
+            .map(|c| c.counterparty.node_id)
+            .collect();
+        let opening = self
+            .core
+            .opens
+            .values()
+            .filter(|open| !open.broadcast && !open.has_failed());
+        let opening = opening.filter_map(|open| open.request.as_ref());
+        wanted.extend(
+            opening.filter_map(|request| PublicKey::from_slice(&request.counterparty_node_id).ok()),
+        );
+        wanted.extend(self.waiters.iter().filter_map(|(wait, _)| match wait {
+            Wait::Peer(node_id) => Some(*node_id),
+            _ => None,
+        }));
+        let hub = self.core.config.hub;
+        wanted.extend(hub);
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted.retain(|id| Some(*id) == hub || self.core.addresses.contains_key(id));
+        wanted
+    }
+}

@@ -1,0 +1,146 @@
+//! What a node says of itself, and to its owner's commands.
+
+use std::sync::atomic::Ordering;
+
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::{Command, CommandReply, SignerStats};
+use tokio::sync::oneshot;
+
+use super::Actor;
+use crate::commands::{self, Outcome, refused};
+use crate::{NodeEvent, Overview, State};
+
+/// Blocks before an incoming HTLC's expiry at which LDK would go on chain to claim it, and some to spare.
+const CLAIM_MARGIN_BLOCKS: u32 = 48;
+
+impl Actor {
+    /// Reading commands see the turn's end, never its middle.
+    pub(super) fn answer_questions(&mut self) {
+        for (command, reply) in std::mem::take(&mut self.questions) {
+            self.carry_out(command, reply);
+        }
+        for reply in std::mem::take(&mut self.overviews) {
+            let _ = reply.send(self.overview());
+        }
+    }
+
+    pub(super) fn command(&mut self, command: Command, reply: oneshot::Sender<CommandReply>) {
+        if commands::only_reads(&command) {
+            return self.questions.push((command, reply));
+        }
+        let away = !self.signer_is_there() || self.detaching.is_some();
+        if away && commands::needs_signer(&command) {
+            self.outgoing
+                .replies
+                .push((reply, refused(commands::signer_away())));
+            return;
+        }
+        self.carry_out(command, reply);
+    }
+
+    pub(super) fn carry_out(&mut self, command: Command, reply: oneshot::Sender<CommandReply>) {
+        match self.core.command(command) {
+            Ok(Outcome::Now(mut answer)) => {
+                if let Reply::Info(info) = &mut answer {
+                    info.state = self.state.to_string();
+                    info.signer_stats = Some(SignerStats {
+                        batches: self.count.batches,
+                        ops: self.count.ops,
+                    });
+                }
+                self.outgoing.replies.push((
+                    reply,
+                    CommandReply {
+                        reply: Some(answer),
+                    },
+                ));
+            }
+            Ok(Outcome::Later(wait)) => self.waiters.push((wait, reply)),
+            Err(error) => self.outgoing.replies.push((reply, refused(error))),
+        }
+    }
+
+    pub(super) fn answer_waiters(&mut self) {
+        let core = &self.core;
+        self.waiters.retain(|(_, reply)| !reply.is_closed());
+        let mut still = Vec::new();
+        for (wait, reply) in std::mem::take(&mut self.waiters) {
+            match core.fulfilled(&wait) {
+                None => still.push((wait, reply)),
+                Some(Ok(answer)) => {
+                    self.outgoing.replies.push((
+                        reply,
+                        CommandReply {
+                            reply: Some(answer),
+                        },
+                    ));
+                }
+                Some(Err(error)) => self.outgoing.replies.push((reply, refused(error))),
+            }
+        }
+        self.waiters = still;
+    }
+
+    pub(super) fn update_state(&mut self) {
+        let channels = self.core.manager.list_channels();
+        let state = if !self.signer_is_there() {
+            State::Dormant
+        } else if channels
+            .iter()
+            .all(|channel| !channel.is_channel_ready || self.core.is_usable(channel))
+        {
+            State::Active
+        } else {
+            State::Waking
+        };
+        if state != self.state {
+            self.state = state;
+            self.outgoing.events.push(NodeEvent::State(state));
+        }
+    }
+
+    pub(super) fn earliest_deadline(&self) -> Option<u32> {
+        let channels = self.core.manager.list_channels();
+        let outbound = channels.iter().flat_map(|channel| {
+            channel
+                .pending_outbound_htlcs
+                .iter()
+                .map(|htlc| htlc.cltv_expiry)
+        });
+        let known = |hash| {
+            self.core
+                .payments
+                .get(hash)
+                .is_some_and(|payment| !payment.preimage.is_empty())
+                || self.core.claims.contains_key(hash)
+        };
+        let inbound = channels.iter().flat_map(|channel| {
+            channel
+                .pending_inbound_htlcs
+                .iter()
+                .filter(|htlc| known(&htlc.payment_hash))
+                .map(|htlc| htlc.cltv_expiry.saturating_sub(CLAIM_MARGIN_BLOCKS))
+        });
+        outbound.chain(inbound).min()
+    }
+
+    pub(super) fn overview(&self) -> Overview {
+        let balance = self.core.balance();
+        let info = self.core.info();
+        Overview {
+            node_id: self.core.keys.node_id(),
+            state: self.state,
+            channels: info.channels,
+            usable_channels: info.usable_channels,
+            peers: info.peers,
+            lightning_msat: balance.lightning_msat,
+            onchain_sat: balance.onchain_confirmed_sat,
+            onchain_pending_sat: balance.onchain_pending_sat,
+            closing_sat: balance.closing_sat,
+            earliest_deadline: self.earliest_deadline(),
+            restarts: self.restarts.load(Ordering::Relaxed),
+            signer_batches: self.count.batches,
+            signer_chain: self.count.answered,
+        }
+    }
+}
