@@ -189,7 +189,9 @@ impl Mempool {
     /// All entries, parents before children, otherwise in the order in which they came.
     pub(super) fn in_order(&self) -> Vec<&Entry> {
         let mut entries: Vec<&Entry> = self.entries.values().collect();
-        entries.sort_by_key(|entry| (self.ancestors(&entry.txid).len(), entry.time, entry.txid));
+        entries.sort_by_cached_key(|entry| {
+            (self.ancestors(&entry.txid).len(), entry.time, entry.txid)
+        });
         entries
     }
 
@@ -240,7 +242,7 @@ impl Mempool {
             .filter_map(|txid| self.get(txid))
             .cloned()
             .collect();
-        chunk.sort_by_key(|entry| self.ancestors(&entry.txid).len());
+        chunk.sort_by_cached_key(|entry| self.ancestors(&entry.txid).len());
         Some(chunk)
     }
 }

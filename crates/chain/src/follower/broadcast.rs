@@ -132,3 +132,145 @@ fn is_hopeless(reason: &str) -> bool {
     ];
     FOREVER.iter().any(|known| reason.contains(known))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use crate::FeeRates;
+    use async_trait::async_trait;
+    use bitcoin::absolute::LockTime;
+    use bitcoin::block::Header;
+    use bitcoin::hashes::Hash as _;
+    use bitcoin::{Block, BlockHash, OutPoint, TxOut, transaction::Version};
+
+    /// A source that gives these answers to broadcasts, and says what it was sent.
+    struct Scripted {
+        answers: std::sync::Mutex<Vec<Result<(), ChainError>>>,
+        sent: mpsc::UnboundedSender<Txid>,
+    }
+
+    #[async_trait]
+    impl ChainSource for Scripted {
+        async fn broadcast(&self, package: &[Transaction]) -> Result<(), ChainError> {
+            self.sent
+                .send(package.last().unwrap().compute_txid())
+                .unwrap();
+            self.answers.lock().unwrap().remove(0)
+        }
+        async fn tip(&self) -> Result<BlockRef, ChainError> {
+            unreachable!()
+        }
+        async fn header(&self, _: &BlockHash) -> Result<(Header, u32), ChainError> {
+            unreachable!()
+        }
+        async fn hash_at(&self, _: u32) -> Result<BlockHash, ChainError> {
+            unreachable!()
+        }
+        async fn block(&self, _: &BlockHash) -> Result<Block, ChainError> {
+            unreachable!()
+        }
+        async fn fee_rates(&self) -> Result<FeeRates, ChainError> {
+            unreachable!()
+        }
+        async fn unspent(&self, _: &OutPoint) -> Result<Option<TxOut>, ChainError> {
+            unreachable!()
+        }
+        async fn transaction_at(&self, _: u32, _: u32) -> Result<Option<Transaction>, ChainError> {
+            unreachable!()
+        }
+    }
+
+    struct Setup {
+        queue: mpsc::UnboundedSender<Vec<Transaction>>,
+        tips: watch::Sender<Option<BlockRef>>,
+        sent: mpsc::UnboundedReceiver<Txid>,
+    }
+
+    fn setup(answers: Vec<Result<(), ChainError>>) -> Setup {
+        let (sent, seen) = mpsc::unbounded_channel();
+        let (queue, packages) = mpsc::unbounded_channel();
+        let tips = watch::Sender::new(None);
+        let source = Arc::new(Scripted {
+            answers: answers.into(),
+            sent,
+        });
+        tokio::spawn(run(source, tips.subscribe(), packages));
+        Setup {
+            queue,
+            tips,
+            sent: seen,
+        }
+    }
+
+    fn tx(n: u32) -> Transaction {
+        let lock_time = LockTime::from_consensus(n);
+        Transaction {
+            version: Version::TWO,
+            lock_time,
+            input: vec![],
+            output: vec![],
+        }
+    }
+
+    fn refused(reason: &str) -> Result<(), ChainError> {
+        Err(ChainError::Rejected(reason.into()))
+    }
+
+    fn block(height: u32) -> Option<BlockRef> {
+        Some(BlockRef {
+            height,
+            hash: BlockHash::all_zeros(),
+        })
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_is_sent_again_with_the_next_block_until_it_is_taken() {
+        let mut setup = setup(vec![
+            refused("non-final"),
+            refused("non-final"),
+            Ok(()),
+            Ok(()),
+        ]);
+        setup.queue.send(vec![tx(1)]).unwrap();
+        for height in 1..=2 {
+            assert_eq!(setup.sent.recv().await, Some(tx(1).compute_txid()));
+            setup.tips.send_replace(block(height));
+        }
+        assert_eq!(setup.sent.recv().await, Some(tx(1).compute_txid()));
+        // It was taken: with the next block only what is new is sent.
+        setup.tips.send_replace(block(3));
+        setup.queue.send(vec![tx(2)]).unwrap();
+        assert_eq!(setup.sent.recv().await, Some(tx(2).compute_txid()));
+    }
+
+    #[tokio::test]
+    async fn what_can_never_be_valid_is_given_up() {
+        let bad = "mandatory-script-verify-flag-failed (the script failed)";
+        let mut setup = setup(vec![refused(bad), Ok(())]);
+        setup.queue.send(vec![tx(1)]).unwrap();
+        assert_eq!(setup.sent.recv().await, Some(tx(1).compute_txid()));
+        setup.tips.send_replace(block(1));
+        setup.queue.send(vec![tx(2)]).unwrap();
+        assert_eq!(setup.sent.recv().await, Some(tx(2).compute_txid()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_is_down_gets_all_of_it_later_in_order() {
+        let down = || {
+            Err(ChainError::Unreachable {
+                url: String::new(),
+                reason: String::new(),
+            })
+        };
+        let mut setup = setup(vec![down(), down(), down(), Ok(()), Ok(())]);
+        setup.queue.send(vec![tx(1)]).unwrap();
+        setup.queue.send(vec![tx(2)]).unwrap();
+        let mut sent = vec![];
+        while sent.len() < 5 {
+            sent.push(setup.sent.recv().await.unwrap());
+        }
+        let (first, second) = (tx(1).compute_txid(), tx(2).compute_txid());
+        assert_eq!(sent, [first, second, first, first, second]);
+    }
+}
