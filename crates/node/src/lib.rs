@@ -98,6 +98,21 @@ pub struct NodeConfig {
     pub announce: Vec<String>,
 }
 
+impl NodeConfig {
+    /// An owner's node, without a hub and not announced. Change the fields for anything else.
+    pub fn new(namespace: impl Into<String>, network: Network, keys: Keys) -> NodeConfig {
+        NodeConfig {
+            namespace: namespace.into(),
+            network,
+            keys,
+            hub: None,
+            is_hub: false,
+            alias: String::new(),
+            announce: Vec::new(),
+        }
+    }
+}
+
 /// What a node is built on.
 #[derive(Clone)]
 pub struct Parts {

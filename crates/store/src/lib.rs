@@ -28,7 +28,13 @@ pub trait Store: Send + Sync + 'static {
     async fn load(&self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
 
     /// The value of one key.
-    async fn get(&self, namespace: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
+    async fn get(&self, namespace: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let entries = self.load(namespace).await?;
+        Ok(entries
+            .into_iter()
+            .find(|(at, _)| at == key)
+            .map(|(_, value)| value))
+    }
 
     /// All namespaces that begin with `prefix` and hold at least one entry, in order.
     async fn namespaces(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
