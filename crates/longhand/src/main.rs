@@ -1,7 +1,14 @@
-//! The binary.
+//! The one binary: a host, a phone, a chain to try them on, and a demo of all of it.
+//!
+//! What a process is told comes in by its arguments; what it answers goes to standard output, and what it
+//! logs to standard error.
 
 mod admin_cli;
+mod bench;
+mod demo;
+mod devnet_cli;
 mod host_cli;
+mod logging;
 mod phone_cli;
 
 use std::process::ExitCode;
@@ -23,13 +30,40 @@ enum Command {
     Host(Box<host_cli::HostArgs>),
     /// Ask a running host, as its operator
     Admin(admin_cli::AdminArgs),
+    /// Be a Bitcoin chain to try things on: a regtest on Bitcoin Core's consensus library
+    Devnet(devnet_cli::DevnetArgs),
+    /// See all of it at work: a chain, a host and two phones, each a process of its own
+    Demo(demo::DemoArgs),
+    /// Measure, and hold what is measured to its target
+    Bench(bench::BenchArgs),
+}
+
+impl Command {
+    /// What is logged unless LONGHAND_LOG says otherwise. A host has that in its configuration.
+    fn default_log(&self) -> Option<&'static str> {
+        match self {
+            Command::Host(_) => None,
+            Command::Phone(_) | Command::Devnet(_) => Some("info"),
+            Command::Admin(_) | Command::Demo(_) | Command::Bench(_) => Some("warn"),
+        }
+    }
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match Cli::parse().command {
+    let Cli { command } = Cli::parse();
+    if let Some(default) = command.default_log()
+        && let Err(line) = logging::start_from_environment(default)
+    {
+        eprintln!("{line}");
+        return ExitCode::FAILURE;
+    }
+    match command {
         Command::Phone(args) => phone_cli::run(args).await,
         Command::Host(args) => host_cli::run(*args).await,
         Command::Admin(args) => admin_cli::run(args).await,
+        Command::Devnet(args) => devnet_cli::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Bench(args) => bench::run(args).await,
     }
 }

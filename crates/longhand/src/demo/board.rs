@@ -1,0 +1,63 @@
+//! The table of the live view, kept up to date while the story goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longhand_host::client::Client;
+use longhand_proto::operator::{HubBalanceRequest, ListNodesRequest};
+use tokio::task::JoinSet;
+
+use super::view::{Holdings, View};
+use super::world::{Host, lock};
+
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Looks until it is dropped.
+pub(super) struct Board(#[expect(dead_code, reason = "ends its task when dropped")] JoinSet<()>);
+
+impl Board {
+    /// Shows nothing where nothing can be shown.
+    pub fn start(view: &Arc<View>, host: &Host) -> Board {
+        let mut tasks = JoinSet::new();
+        if view.is_live() {
+            let (view, operator) = (Arc::clone(view), host.shared_operator());
+            tasks.spawn(async move {
+                loop {
+                    let client = lock(&operator).clone();
+                    // A host that is away has nothing to say; the table stays as it was.
+                    if let Some(client) = client
+                        && let Ok(holdings) = holdings(client).await
+                    {
+                        view.show(&holdings);
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+            });
+        }
+        Board(tasks)
+    }
+}
+
+async fn holdings(mut host: Client) -> Result<Vec<Holdings>, tonic::Status> {
+    let hub = host.hub_balance(HubBalanceRequest {}).await?.into_inner();
+    let nodes = host
+        .list_nodes(ListNodesRequest {})
+        .await?
+        .into_inner()
+        .nodes;
+    let hub = Holdings {
+        name: "hub".into(),
+        state: String::new(),
+        onchain_sat: hub.onchain_confirmed_sat + hub.onchain_pending_sat,
+        lightning_sat: hub.lightning_msat / 1_000,
+        closing_sat: hub.closing_sat,
+    };
+    let owners = nodes.into_iter().map(|node| Holdings {
+        name: node.owner,
+        state: node.state,
+        onchain_sat: node.onchain_sat + node.onchain_pending_sat,
+        lightning_sat: node.lightning_msat / 1_000,
+        closing_sat: node.closing_sat,
+    });
+    Ok(std::iter::once(hub).chain(owners).collect())
+}

@@ -1,0 +1,144 @@
+//! `longhand demo`: a chain, a host and two phones, each a process of its own, go through what may happen to them.
+//!
+//! Start reading at `steps`: the story. `world` is what it is told with: the processes (`processes`) and how they are
+//! asked. `rounds` counts signer round trips, `accounts` holds every satoshi against the chain, `view` shows what
+//! happens and `report` is what is left at the end.
+
+mod accounts;
+mod board;
+mod processes;
+mod report;
+mod rounds;
+mod steps;
+mod view;
+mod world;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use longhand_chain::ChainError;
+use longhand_phone::PhoneError;
+use tokio::signal::unix::{SignalKind, signal};
+
+use report::Report;
+use view::View;
+use world::World;
+
+/// See all of it at work: a chain, a host and two phones, each a process of its own.
+///
+/// Everything is on loopback and in a temporary directory, which stays when something goes wrong.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// End with one JSON object on standard output; what happens goes to standard error
+    #[arg(long)]
+    json: bool,
+    /// Leave all of it running at the end, until Ctrl-C
+    #[arg(long)]
+    stay: bool,
+}
+
+/// What went wrong, for a person.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DemoError {
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    #[error("the host answered {}: {}", .0.code(), .0.message())]
+    Host(#[from] tonic::Status),
+    #[error(transparent)]
+    Unreachable(#[from] longhand_host::client::ClientError),
+    #[error("{code}: {0}", code = .0.code())]
+    Phone(#[from] PhoneError),
+    #[error("{name}: {reason}; its log is {log}")]
+    Process {
+        name: String,
+        reason: String,
+        log: String,
+    },
+    #[error("waited {seconds} s and still not: {what}")]
+    Late { what: String, seconds: u64 },
+    #[error("{0}")]
+    Off(String),
+}
+
+/// Runs the demo; the exit code is 0 when everything was as it should be.
+pub async fn run(args: DemoArgs) -> ExitCode {
+    let view = Arc::new(View::new(args.json));
+    let dir = match tempfile::Builder::new().prefix("longhand-demo-").tempdir() {
+        Ok(dir) => dir,
+        Err(error) => {
+            eprintln!("error[TEMP_DIR]: there is no place for the demo's files: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut report = Report::default();
+    let ended = tokio::select! {
+        ended = tell(&args, dir.path(), &view, &mut report) => ended,
+        () = asked_to_stop() => Err(DemoError::Off("stopped".into())),
+    };
+    // The processes are gone by now: they are killed when their world is dropped.
+    report.steps.extend(view.close());
+    if let Err(error) = &ended {
+        eprintln!("the demo has failed: {error}");
+    }
+    let ok = ended.is_ok() && report.is_ok();
+    if ok {
+        drop(dir);
+    } else {
+        eprintln!("what the processes wrote is in {}", dir.keep().display());
+    }
+    if args.json {
+        println!("{}", report.json(ok));
+    }
+    if ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+async fn tell(
+    args: &DemoArgs,
+    dir: &Path,
+    view: &Arc<View>,
+    report: &mut Report,
+) -> Result<(), DemoError> {
+    let mut world = steps::tell(dir, view, report).await?;
+    view.summary(report);
+    if args.stay {
+        stay(&world, view).await?;
+    }
+    world.stop().await;
+    Ok(())
+}
+
+/// Leaves everything running and says how to use it.
+async fn stay(world: &World, view: &View) -> Result<(), DemoError> {
+    world.mine_by_timer(MINING_PAUSE_S).await?;
+    view.close();
+    println!("{}", world.how_to_play(MINING_PAUSE_S));
+    asked_to_stop().await;
+    Ok(())
+}
+
+/// Between two blocks, when the demo stays.
+const MINING_PAUSE_S: u32 = 5;
+
+/// Returns when the process is asked to end, by Ctrl-C or otherwise.
+async fn asked_to_stop() {
+    let kinds = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+        SignalKind::quit(),
+    ];
+    let mut signals: Vec<_> = kinds
+        .into_iter()
+        .filter_map(|kind| signal(kind).ok())
+        .collect();
+    let any = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
+    futures::future::select_all(any).await;
+}

@@ -1,0 +1,194 @@
+//! What is left of a demo: steps, counts and figures, and whether all of it was as it should be.
+
+use serde_json::{Value, json};
+
+/// One step of the story.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub name: &'static str,
+    pub ok: bool,
+    pub ms: u64,
+}
+
+/// Sequential signer round trips: of each, the longest chain of batches that had to wait for each other.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RoundTrips {
+    /// Until a payer knows that it succeeded, on the payer's own phone; and until the channel is settled.
+    pub pay_to_success: Option<u32>,
+    pub pay_total: Option<u32>,
+    /// Until the payer knows, on the payee's phone; and until the channel is settled.
+    pub receive_to_success: Option<u32>,
+    pub receive_total: Option<u32>,
+    /// Opening a channel, on the opener's phone.
+    pub open: Option<u32>,
+    /// Attaching again with idle channels.
+    pub reconnect: Option<u32>,
+    /// Closing a channel cooperatively.
+    pub close: Option<u32>,
+}
+
+/// The most of each, in the order of [`RoundTrips::all`].
+const TARGETS: [u32; 7] = [2, 2, 3, 4, 2, 0, 2];
+
+impl RoundTrips {
+    /// Each with its name in the report and the most that it may be.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, Option<u32>, u32)> {
+        let counted = [
+            ("pay_to_success", self.pay_to_success),
+            ("receive_to_success", self.receive_to_success),
+            ("pay_total", self.pay_total),
+            ("receive_total", self.receive_total),
+            ("open", self.open),
+            ("reconnect", self.reconnect),
+            ("close", self.close),
+        ];
+        counted
+            .into_iter()
+            .zip(TARGETS)
+            .map(|((name, count), target)| (name, count, target))
+    }
+
+    fn is_ok(&self) -> bool {
+        self.all()
+            .all(|(_, count, target)| count.is_some_and(|count| count <= target))
+    }
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub steps: Vec<Step>,
+    pub payments_tried: u32,
+    pub payments_succeeded: u32,
+    /// Commitments in the chain that nobody asked for.
+    pub force_closes_unasked: u32,
+    /// Every satoshi of the faucet was found again.
+    pub accounted: bool,
+    pub round_trips: RoundTrips,
+    /// From the first byte of the link to a node that can pay.
+    pub attach_ms: Vec<f64>,
+}
+
+impl Report {
+    /// The middle one; `None` when nothing was measured.
+    pub fn attach_ms_median(&self) -> Option<f64> {
+        let mut sorted = self.attach_ms.clone();
+        sorted.sort_by(f64::total_cmp);
+        let upper = *sorted.get(sorted.len() / 2)?;
+        let lower = *sorted.get(sorted.len().checked_sub(1)? / 2)?;
+        Some((lower + upper) / 2.0)
+    }
+
+    /// Whether nothing was off.
+    pub fn is_ok(&self) -> bool {
+        self.steps.iter().all(|step| step.ok)
+            && self.payments_tried > 0
+            && self.payments_tried == self.payments_succeeded
+            && self.force_closes_unasked == 0
+            && self.accounted
+            && self.round_trips.is_ok()
+            && !self.attach_ms.is_empty()
+    }
+
+    /// For programs. A count that was not reached is -1.
+    pub fn json(&self, ok: bool) -> Value {
+        let steps = self
+            .steps
+            .iter()
+            .map(|s| json!({ "name": s.name, "ok": s.ok, "ms": s.ms }));
+        let round_trips = self.round_trips.all().map(|(name, count, _)| {
+            (
+                name.to_owned(),
+                count.map_or(json!(-1), |count| json!(count)),
+            )
+        });
+        json!({
+            "ok": ok,
+            "steps": steps.collect::<Vec<_>>(),
+            "payments": { "tried": self.payments_tried, "succeeded": self.payments_succeeded },
+            "force_closes_unasked": self.force_closes_unasked,
+            "accounted": self.accounted,
+            "round_trips": Value::Object(round_trips.collect()),
+            "attach_ms_median": self.attach_ms_median().map_or(-1.0, |ms| (ms * 10.0).round() / 10.0),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn good() -> Report {
+        Report {
+            steps: vec![Step {
+                name: "start",
+                ok: true,
+                ms: 12,
+            }],
+            payments_tried: 2,
+            payments_succeeded: 2,
+            accounted: true,
+            round_trips: RoundTrips {
+                pay_to_success: Some(2),
+                pay_total: Some(3),
+                receive_to_success: Some(2),
+                receive_total: Some(4),
+                open: Some(2),
+                reconnect: Some(0),
+                close: Some(2),
+            },
+            attach_ms: vec![9.0, 1.0, 4.0, 2.0],
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn anything_off_is_not_ok() {
+        let spoil: [fn(&mut Report); 7] = [
+            |r| {
+                r.steps.push(Step {
+                    name: "pay",
+                    ok: false,
+                    ms: 1,
+                })
+            },
+            |r| r.payments_tried += 1,
+            |r| (r.payments_tried, r.payments_succeeded) = (0, 0),
+            |r| r.force_closes_unasked = 1,
+            |r| r.accounted = false,
+            |r| r.round_trips.pay_to_success = Some(3),
+            |r| r.round_trips.close = None,
+        ];
+        assert!(good().is_ok());
+        for (index, spoil) in spoil.into_iter().enumerate() {
+            let mut report = good();
+            spoil(&mut report);
+            assert!(!report.is_ok(), "{index}");
+        }
+    }
+
+    #[test]
+    fn the_median_is_the_middle_or_between_the_two_of_it() {
+        assert_eq!(good().attach_ms_median(), Some(3.0));
+        let odd = Report {
+            attach_ms: vec![5.0, 1.0, 2.0],
+            ..good()
+        };
+        assert_eq!(odd.attach_ms_median(), Some(2.0));
+        assert_eq!(Report::default().attach_ms_median(), None);
+    }
+
+    #[test]
+    fn the_json_has_the_names_that_programs_read() {
+        let json = good().json(true);
+        assert_eq!(json["steps"][0]["name"], "start");
+        assert_eq!(json["payments"]["succeeded"], 2);
+        assert_eq!(json["round_trips"]["receive_total"], 4);
+        assert_eq!(json["attach_ms_median"], 3.0);
+        assert_eq!(
+            Report::default().json(false)["round_trips"]["pay_total"],
+            -1
+        );
+    }
+}

@@ -1,0 +1,254 @@
+//! What a person sees: in a terminal a live view, else plain lines.
+
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::report::{Report, Step};
+
+/// Where it is shown.
+pub(super) struct View {
+    screen: Screen,
+    /// The step that is under way.
+    current: Mutex<Option<Running>>,
+}
+
+enum Screen {
+    /// Spinners, and a table of what everybody has.
+    Live {
+        all: MultiProgress,
+        board: ProgressBar,
+    },
+    Lines {
+        to_stderr: bool,
+    },
+}
+
+struct Running {
+    name: &'static str,
+    since: Instant,
+    spinner: Option<ProgressBar>,
+}
+
+/// What one node has, in satoshis.
+#[derive(Clone, Debug)]
+pub(super) struct Holdings {
+    pub name: String,
+    pub state: String,
+    pub onchain_sat: u64,
+    pub lightning_sat: u64,
+    pub closing_sat: u64,
+}
+
+impl View {
+    /// With `json` standard output is left alone.
+    pub fn new(json: bool) -> View {
+        let live = std::io::stderr().is_terminal() && (json || std::io::stdout().is_terminal());
+        let screen = match live {
+            false => Screen::Lines { to_stderr: json },
+            true => {
+                let all = MultiProgress::new();
+                let board = all.add(ProgressBar::new_spinner().with_style(style("{msg}")));
+                Screen::Live { all, board }
+            }
+        };
+        View {
+            screen,
+            current: Mutex::new(None),
+        }
+    }
+
+    /// Whether a table can be shown.
+    pub fn is_live(&self) -> bool {
+        matches!(self.screen, Screen::Live { .. })
+    }
+
+    /// A step begins.
+    pub fn begin(&self, name: &'static str) {
+        let spinner = match &self.screen {
+            Screen::Lines { .. } => None,
+            Screen::Live { all, board } => {
+                let bar = ProgressBar::new_spinner();
+                let spinner = all.insert_before(board, bar);
+                spinner.set_style(style("{spinner:.cyan} {msg}  {elapsed:.dim}"));
+                spinner.set_message(name);
+                spinner.enable_steady_tick(Duration::from_millis(80));
+                Some(spinner)
+            }
+        };
+        *self.lock() = Some(Running {
+            name,
+            since: Instant::now(),
+            spinner,
+        });
+    }
+
+    /// The step has ended.
+    pub fn end(&self, ok: bool) -> Option<Step> {
+        let Running {
+            name,
+            since,
+            spinner,
+        } = self.lock().take()?;
+        let ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let line = format!("{:>8}  {name}", seconds(ms));
+        match spinner {
+            Some(spinner) => {
+                spinner.set_style(style("{msg}"));
+                spinner.finish_with_message(match ok {
+                    true => format!("\x1b[32m✓\x1b[0m {line}"),
+                    false => format!("\x1b[31m✗\x1b[0m {line}"),
+                });
+            }
+            None => self.line(&format!("{} {line}", if ok { "ok    " } else { "FAILED" })),
+        }
+        Some(Step { name, ok, ms })
+    }
+
+    /// Something worth telling has happened within the step.
+    pub fn say(&self, text: &str) {
+        match &self.screen {
+            Screen::Lines { .. } => self.line(&format!("                   {text}")),
+            Screen::Live { all, board } => {
+                let bar = ProgressBar::new_spinner().with_style(style("             {msg:.dim}"));
+                let bar = match self
+                    .lock()
+                    .as_ref()
+                    .and_then(|running| running.spinner.as_ref())
+                {
+                    Some(step) => all.insert_before(step, bar),
+                    None => all.insert_before(board, bar),
+                };
+                bar.finish_with_message(text.to_owned());
+            }
+        }
+    }
+
+    /// What everybody has now.
+    pub fn show(&self, holdings: &[Holdings]) {
+        if let Screen::Live { board, .. } = &self.screen {
+            board.set_message(table(holdings));
+            board.tick();
+        }
+    }
+
+    /// What everybody has at the end, and the figures.
+    pub fn summary(&self, report: &Report) {
+        let mut lines = vec![String::new(), "sequential signer round trips".to_owned()];
+        for (name, count, target) in report.round_trips.all() {
+            let count = count.map_or("-".into(), |count| count.to_string());
+            lines.push(format!("  {name:<20} {count:>2}   (at most {target})"));
+        }
+        let (tried, succeeded) = (report.payments_tried, report.payments_succeeded);
+        lines.push(format!("payments               {succeeded} of {tried}"));
+        if let Some(ms) = report.attach_ms_median() {
+            lines.push(format!("attach, median         {ms:.1} ms"));
+        }
+        self.say_below(&lines.join("\n"));
+    }
+
+    /// A block of text, as it is.
+    pub fn say_below(&self, text: &str) {
+        match &self.screen {
+            Screen::Lines { .. } => self.line(text),
+            Screen::Live { all, board } => {
+                board.finish_and_clear();
+                let bar = ProgressBar::new_spinner().with_style(style("{msg}"));
+                all.insert_before(board, bar)
+                    .finish_with_message(text.to_owned());
+            }
+        }
+    }
+
+    /// Nothing moves any more. A step that is under way has failed, and is returned.
+    pub fn close(&self) -> Option<Step> {
+        let failed = self.end(false);
+        if let Screen::Live { board, .. } = &self.screen {
+            board.finish_and_clear();
+        }
+        failed
+    }
+
+    fn line(&self, text: &str) {
+        match self.screen {
+            Screen::Lines { to_stderr: true } => eprintln!("{text}"),
+            _ => println!("{text}"),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Running>> {
+        self.current
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Who has what.
+pub(super) fn table(holdings: &[Holdings]) -> String {
+    let mut text = format!(
+        "\n{:<8} {:<8} {:>14} {:>14} {:>14}   sat",
+        "", "", "on chain", "lightning", "closing"
+    );
+    for of in holdings {
+        text.push_str(&format!(
+            "\n{:<8} {:<8} {:>14} {:>14} {:>14}",
+            of.name,
+            of.state,
+            grouped(of.onchain_sat),
+            grouped(of.lightning_sat),
+            grouped(of.closing_sat)
+        ));
+    }
+    text
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates are ours, and a wrong one only looks bad.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{}.{:02} s", ms / 1_000, ms % 1_000 / 10)
+}
+
+/// 1,234,567.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn the_table_is_aligned() {
+        let of = |name: &str, onchain_sat| Holdings {
+            name: name.into(),
+            state: "active".into(),
+            onchain_sat,
+            lightning_sat: 0,
+            closing_sat: 0,
+        };
+        let text = table(&[of("hub", 1_234_567), of("alice", 5)]);
+        let ends: Vec<_> = text.lines().skip(2).map(str::len).collect();
+        assert_eq!(ends[0], ends[1]);
+        assert!(text.contains("1,234,567"));
+    }
+
+    #[test]
+    fn times_are_in_seconds() {
+        assert_eq!(seconds(12), "0.01 s");
+        assert_eq!(seconds(61_250), "61.25 s");
+    }
+}

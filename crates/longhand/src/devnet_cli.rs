@@ -1,0 +1,219 @@
+//! `longhand devnet`: a regtest to try things on, and what is asked of one that runs.
+//!
+//! Without a subcommand it runs one until Ctrl-C. The subcommands are clients of its JSON-RPC, which is Bitcoin
+//! Core's: `bitcoin-cli` works on it just as well.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bitcoin::{Address, Amount, Network, Script, opcodes};
+use clap::{Args, Subcommand};
+use longhand_chain::{BitcoindAuth, BitcoindSource, ChainError, Devnet, DevnetConfig, DevnetError};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A chain of one's own, where blocks and coins are to be had for the asking.
+#[derive(Debug, Args)]
+pub struct DevnetArgs {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Option<DevnetCommand>,
+}
+
+#[derive(Debug, Args)]
+struct Options {
+    /// Where blocks are kept; without it the chain ends with the process
+    #[arg(long, value_name = "PATH")]
+    data_dir: Option<PathBuf>,
+    /// Where JSON-RPC is served, or asked; port 0 takes a free one
+    #[arg(
+        long,
+        global = true,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:18443"
+    )]
+    rpc_bind: SocketAddr,
+    /// The RPC user
+    #[arg(
+        long,
+        global = true,
+        env = "LONGHAND_DEVNET_USER",
+        default_value = "devnet"
+    )]
+    user: String,
+    /// The RPC password
+    #[arg(
+        long,
+        global = true,
+        env = "LONGHAND_DEVNET_PASSWORD",
+        default_value = "devnet",
+        hide_env_values = true
+    )]
+    password: String,
+    /// Mine a block this often [default: on request alone]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    block_interval: Option<u64>,
+    /// Answer with one JSON object
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum DevnetCommand {
+    /// Mine blocks, with what is in the mempool
+    Mine {
+        #[arg(default_value_t = 1)]
+        blocks: u32,
+    },
+    /// Send coins to an address; they confirm in the next block
+    Faucet { address: String, amount_sat: u64 },
+    /// Replace the last blocks by one more than there were
+    Reorg { depth: u32 },
+}
+
+/// Runs a devnet, or asks one.
+pub async fn run(DevnetArgs { options, command }: DevnetArgs) -> ExitCode {
+    let ended = match command {
+        None => serve(options).await,
+        Some(command) => ask(options, command).await,
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(line) => {
+            eprintln!("{line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(options: Options) -> Result<(), String> {
+    let config = DevnetConfig {
+        data_dir: options.data_dir,
+        rpc_bind: options.rpc_bind,
+        user: options.user,
+        password: options.password,
+        block_interval: options.block_interval.map(Duration::from_secs),
+        ..DevnetConfig::default()
+    };
+    let (user, password) = (config.user.clone(), config.password.clone());
+    // Before the start, so that a signal in the middle of it is not lost.
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|e| format!("error[SIGNAL]: {e}"))?;
+    let devnet = Devnet::start(config).await.map_err(|e| failed(&e))?;
+    let at = devnet.rpc_addr();
+    let height = devnet.tip().height;
+    print(
+        options.json,
+        &json!({ "rpc": devnet.rpc_url(), "user": user, "password": password, "height": height }),
+        format!(
+            "devnet runs at height {height}\n  bitcoin-cli -regtest -rpcconnect={} -rpcport={} -rpcuser={user} -rpcpassword={password} getblockchaininfo\nCtrl-C ends it",
+            at.ip(),
+            at.port(),
+        ),
+    );
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    devnet.shutdown().await;
+    Ok(())
+}
+
+async fn ask(options: Options, command: DevnetCommand) -> Result<(), String> {
+    let rpc = Rpc::new(options.rpc_bind, options.user, options.password);
+    let asked = match command {
+        DevnetCommand::Mine { blocks } => rpc
+            .mine(blocks)
+            .await
+            .map(|()| (json!({ "mined": blocks }), format!("mined {blocks}"))),
+        DevnetCommand::Faucet {
+            address,
+            amount_sat,
+        } => rpc
+            .faucet(&address, Amount::from_sat(amount_sat))
+            .await
+            .map(|txid| {
+                (
+                    json!({ "txid": txid }),
+                    format!("sent by {txid}; mine a block to confirm it"),
+                )
+            }),
+        DevnetCommand::Reorg { depth } => rpc
+            .call("devnet_reorg", &[json!(depth)])
+            .await
+            .map(|blocks| (json!({ "blocks": blocks }), format!("replaced {depth}"))),
+    };
+    let (object, text) = asked.map_err(|e| format!("error[DEVNET]: {e}"))?;
+    print(options.json, &object, text);
+    Ok(())
+}
+
+/// Asks a devnet over JSON-RPC, as any other program would.
+pub(crate) struct Rpc(BitcoindSource);
+
+impl Rpc {
+    /// A client of the devnet at `address`.
+    pub fn new(address: SocketAddr, user: String, password: String) -> Rpc {
+        let auth = BitcoindAuth::UserPassword { user, password };
+        Rpc(BitcoindSource::new(
+            format!("http://{address}"),
+            auth,
+            Network::Regtest,
+        ))
+    }
+
+    /// Any method.
+    pub async fn call(&self, method: &str, params: &[Value]) -> Result<Value, ChainError> {
+        self.0.call(method, params).await
+    }
+
+    /// The chain as a host sees it.
+    pub fn source(&self) -> &BitcoindSource {
+        &self.0
+    }
+
+    /// Mines blocks whose reward goes to nobody.
+    pub async fn mine(&self, blocks: u32) -> Result<(), ChainError> {
+        let nobody = Script::builder()
+            .push_opcode(opcodes::all::OP_RETURN)
+            .into_script();
+        let address = Address::p2wsh(&nobody, Network::Regtest).to_string();
+        self.call("generatetoaddress", &[json!(blocks), json!(address)])
+            .await
+            .map(|_| ())
+    }
+
+    /// Sends coins; they are in the mempool after it. Returns the transaction's id.
+    pub async fn faucet(&self, address: &str, amount: Amount) -> Result<String, ChainError> {
+        // As text: exact.
+        let amount = amount.to_string_in(bitcoin::Denomination::Bitcoin);
+        let txid = self
+            .call("devnet_faucet", &[json!(address), json!(amount)])
+            .await?;
+        let malformed = || ChainError::Malformed("devnet_faucet gave no transaction id".into());
+        txid.as_str().map(str::to_owned).ok_or_else(malformed)
+    }
+}
+
+fn failed(error: &DevnetError) -> String {
+    let code = match error {
+        DevnetError::Bind { .. } => "CANNOT_LISTEN",
+        DevnetError::Data(_) => "DATA",
+        _ => "DEVNET",
+    };
+    format!("error[{code}]: {error}")
+}
+
+fn print(as_json: bool, object: &Value, text: String) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    // An output that is closed is no reason to stop.
+    let _ = match as_json {
+        true => writeln!(out, "{object}"),
+        false => writeln!(out, "{text}"),
+    }
+    .and_then(|()| out.flush());
+}
