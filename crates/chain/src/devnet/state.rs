@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{
     Amount, Block, BlockHash, OutPoint, Script, ScriptBuf, Transaction, TxOut, Txid, Wtxid,
 };
@@ -319,23 +318,20 @@ impl State {
         script: &ScriptBuf,
         amount: Amount,
     ) -> Result<Txid, DevnetError> {
-        for _ in 0..=FAUCET_MAX_BLOCKS {
-            let paid = self.wallet.pay(&self.wallet_coins(), script, amount);
-            match paid {
+        let mut mined = 0;
+        loop {
+            match self.wallet.pay(&self.wallet_coins(), script, amount) {
                 Ok(tx) => {
-                    tracing::debug!(tx = serialize_hex(&tx), "faucet");
-                    return self
-                        .submit(&Arc::new(tx))
-                        .map_err(|reject| DevnetError::Rejected(reject.message()));
+                    let submitted = self.submit(&Arc::new(tx));
+                    return submitted.map_err(|reject| DevnetError::Rejected(reject.message()));
                 }
-                Err(_) if amount <= self.wallet_total() => self.mine(1, &self.wallet.script())?,
+                Err(_) if mined < FAUCET_MAX_BLOCKS && amount <= self.wallet_total() => {
+                    self.mine(1, &self.wallet.script())?;
+                    mined += 1;
+                }
                 Err(have) => return Err(DevnetError::Faucet { have, want: amount }),
-            };
+            }
         }
-        Err(DevnetError::Faucet {
-            have: Amount::ZERO,
-            want: amount,
-        })
     }
 
     /// What the wallet can spend now: confirmed first, then its own change; what is large first.
