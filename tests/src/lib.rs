@@ -23,6 +23,7 @@ use longhand_node::{
 };
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::error::Action;
 use longhand_proto::command::{
     self, AwaitChannel, AwaitPayment, CloseChannel, Command, CreateInvoice, OpenChannel, Pay,
     Payment,
@@ -210,6 +211,11 @@ impl World {
 
     /// Starts the node of `phone` from the store.
     pub async fn start(&self, name: &str, phone: &Phone) -> Node {
+        self.start_on(self.store.clone(), name, phone).await
+    }
+
+    /// Starts the node of `phone` from a store of its own.
+    pub async fn start_on(&self, store: Arc<dyn Store>, name: &str, phone: &Phone) -> Node {
         let registration = phone.engine.lock().unwrap().register(0);
         let config = NodeConfig {
             namespace: format!("node/{name}"),
@@ -220,7 +226,11 @@ impl World {
             alias: name.into(),
             announce: Vec::new(),
         };
-        let node = Node::start(config, self.parts()).await.unwrap();
+        let parts = Parts {
+            store,
+            ..self.parts()
+        };
+        let node = Node::start(config, parts).await.unwrap();
         self.switchboard
             .nodes
             .lock()
@@ -379,9 +389,12 @@ impl Owner {
             description: "coffee".into(),
             expiry_s: 3600,
         };
-        let Reply::UnsignedInvoice(unsigned) = ask(&self.node, Kind::CreateInvoice(create)).await
-        else {
-            panic!("no invoice")
+        let unsigned = loop {
+            match try_ask(&self.node, Kind::CreateInvoice(create.clone())).await {
+                Reply::UnsignedInvoice(unsigned) => break unsigned,
+                Reply::Error(error) if error.action() == Action::Retry => {}
+                reply => panic!("{reply:?}"),
+            }
         };
         let asked = InvoiceRequest {
             payment_hash: made.value,

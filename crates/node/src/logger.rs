@@ -38,7 +38,8 @@ impl LdkLogger for Logger {
             Level::Debug => emit!(DEBUG, self.node, record),
             Level::Info => emit!(INFO, self.node, record),
             Level::Warn => emit!(WARN, self.node, record),
-            Level::Error => emit!(ERROR, self.node, record),
+            // LDK calls an error what a peer or an owner may well want, such as any close of a channel.
+            Level::Error => emit!(WARN, self.node, record),
         }
     }
 }
@@ -139,6 +140,6 @@ mod tests {
             "{}",
             lines[0]
         );
-        assert!(lines[1].starts_with("longhand::ldk ERROR "), "{}", lines[1]);
+        assert!(lines[1].starts_with("longhand::ldk WARN "), "{}", lines[1]);
     }
 }

@@ -134,6 +134,8 @@ pub(crate) struct Actor {
     look_around: bool,
     state: State,
     restarts: Arc<AtomicU32>,
+    /// Turns in a row that could not be kept.
+    failures: u32,
     next_peer_tick: Instant,
     next_manager_tick: Instant,
     next_rebroadcast: Instant,
@@ -187,6 +189,7 @@ impl Actor {
             look_around: true,
             state: State::Dormant,
             restarts,
+            failures: 0,
             next_peer_tick: now + PEER_TICK,
             next_manager_tick: now + MANAGER_TICK,
             next_rebroadcast: now + REBROADCAST,
@@ -237,7 +240,10 @@ impl Actor {
                 continue;
             }
             match self.commit().await {
-                Ok(()) => self.release(),
+                Ok(()) => {
+                    self.failures = 0;
+                    self.release();
+                }
                 Err(NodeError::Store(fenced @ StoreError::Fenced { .. })) => {
                     tracing::warn!("{fenced}");
                     return;
@@ -550,10 +556,9 @@ impl Actor {
         self.questions.clear();
         self.overviews.clear();
         let (config, parts) = (Arc::clone(&self.core.config), self.core.parts.clone());
-        let mut backoff = BACKOFF_FIRST;
         loop {
-            tokio::time::sleep(backoff).await;
-            backoff = (backoff * 2).min(BACKOFF_MOST);
+            tokio::time::sleep(reload_delay(self.failures)).await;
+            self.failures = self.failures.saturating_add(1);
             match load(Arc::clone(&config), parts.clone(), self.own_inbox.clone()).await {
                 Ok((core, chain)) => {
                     self.core = core;
@@ -567,6 +572,16 @@ impl Actor {
             self.attach(attached.signer);
         }
         true
+    }
+}
+
+/// The first time at once; then ever longer, so that a full disk is not asked all the time.
+fn reload_delay(failures: u32) -> Duration {
+    match failures {
+        0 => Duration::ZERO,
+        more => BACKOFF_FIRST
+            .saturating_mul(1 << more.min(8))
+            .min(BACKOFF_MOST),
     }
 }
 

@@ -1,0 +1,154 @@
+//! A node's store fails at each of its writes in turn, before the write and after it, while payments go both ways.
+//!
+//! A turn that is not committed never happened: the node is loaded again from what is stored, its peer reestablishes,
+//! and the payment ends.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::sync::Arc;
+
+use longhand_proto::command::command::Command as Kind;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::payment::State;
+use longhand_proto::command::{AwaitPayment, Pay};
+use longhand_store::testing::FailingStore;
+use longhand_store::{MemoryStore, StoreError};
+use longhand_tests::{Owner, Phone, World, try_ask, until, usable};
+
+/// More writes than a payment has on either side.
+const WRITES: u64 = 14;
+
+async fn world_with_failing_store() -> (World, Owner, Arc<FailingStore>) {
+    let world = World::new().await;
+    let store = Arc::new(FailingStore::new(Arc::new(MemoryStore::default())));
+    let phone = Phone::new(1);
+    let node = world.start_on(store.clone(), "alice", &phone).await;
+    let alice = Owner {
+        name: "alice".into(),
+        phone,
+        node,
+    };
+    alice.attach();
+    world
+        .open(&world.hub, &alice.node, 2_000_000, 1_000_000_000)
+        .await;
+    (world, alice, store)
+}
+
+#[derive(Clone, Copy)]
+enum Fault {
+    Refused,
+    AnswerLost,
+}
+
+fn arm(store: &FailingStore, write: u64, fault: Fault) {
+    let at = store.commits() + write;
+    match fault {
+        Fault::Refused => store.refuse(at, StoreError::Full),
+        Fault::AnswerLost => store.lose_answer(at),
+    }
+}
+
+/// Pays, and asks again as a phone does whose node answered that it could not store.
+async fn pay_in_the_end(node: &longhand_node::Node, bolt11: &str) -> State {
+    loop {
+        let pay = Pay {
+            bolt11: bolt11.into(),
+            ..Pay::default()
+        };
+        match try_ask(node, Kind::Pay(pay)).await {
+            Reply::Payment(payment) => return payment.state(),
+            Reply::Error(error) => assert!(
+                [
+                    "DISK_FULL",
+                    "STORE_FAILED",
+                    "NO_ROUTE",
+                    "INSUFFICIENT_FUNDS"
+                ]
+                .contains(&error.code.as_str()),
+                "{}: {}",
+                error.code,
+                error.message
+            ),
+            reply => panic!("{reply:?}"),
+        }
+        until("the channel is usable again", async || {
+            usable(node).await == 1
+        })
+        .await;
+    }
+}
+
+async fn every_write_while_paying(fault: Fault) {
+    let (world, alice, store) = world_with_failing_store().await;
+    for write in 1..=WRITES {
+        let invoice = world
+            .hub
+            .invoice(1_000_000 + write, "tea", 3600)
+            .await
+            .unwrap();
+        arm(&store, write, fault);
+        assert_eq!(
+            pay_in_the_end(&alice.node, &invoice).await,
+            State::Succeeded,
+            "write {write}"
+        );
+        until("the channel is usable again", async || {
+            usable(&alice.node).await == 1
+        })
+        .await;
+    }
+    assert_eq!(alice.overview().await.channels, 1);
+}
+
+async fn every_write_while_being_paid(fault: Fault) {
+    let (world, alice, store) = world_with_failing_store().await;
+    for write in 1..=WRITES {
+        let invoice = alice.invoice(1_000_000 + write).await;
+        let hash: lightning_invoice::Bolt11Invoice = invoice.parse().unwrap();
+        arm(&store, write, fault);
+        assert_eq!(
+            pay_in_the_end(&world.hub, &invoice).await,
+            State::Succeeded,
+            "write {write}"
+        );
+        loop {
+            let payment_hash = hash.payment_hash().0.to_vec();
+            match try_ask(
+                &alice.node,
+                Kind::AwaitPayment(AwaitPayment { payment_hash }),
+            )
+            .await
+            {
+                Reply::Payment(payment) => break assert_eq!(payment.state(), State::Succeeded),
+                Reply::Error(_) => {}
+                reply => panic!("{reply:?}"),
+            }
+        }
+        until("the channel is usable again", async || {
+            usable(&alice.node).await == 1
+        })
+        .await;
+    }
+    assert_eq!(alice.overview().await.channels, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_at_any_write_of_a_payment_loses_nothing() {
+    every_write_while_paying(Fault::Refused).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_answer_is_lost_at_any_point_of_a_payment_loses_nothing() {
+    every_write_while_paying(Fault::AnswerLost).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_at_any_write_of_an_incoming_payment_loses_nothing() {
+    every_write_while_being_paid(Fault::Refused).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_answer_is_lost_at_any_point_of_an_incoming_payment_loses_nothing() {
+    every_write_while_being_paid(Fault::AnswerLost).await;
+}
