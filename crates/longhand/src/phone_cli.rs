@@ -9,7 +9,7 @@ mod show;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bitcoin::Network;
 use clap::{Args, Subcommand};
@@ -22,6 +22,10 @@ use longhand_phone::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use show::{Attached, Created, Paired};
+
+/// How long a command waits for another one that uses the phone, and how often it looks.
+const IN_USE_PATIENCE: Duration = Duration::from_secs(10);
+const IN_USE_PAUSE: Duration = Duration::from_millis(100);
 
 /// A phone on this machine: its keys, its link and its owner's commands.
 #[derive(Debug, Args)]
@@ -286,11 +290,21 @@ async fn stay(options: &Options) -> Result<(), ErrorReport> {
 }
 
 async fn owner(options: &Options, command: OwnerCommand) -> Result<(), ErrorReport> {
-    if let Some(answer) = through_running(&options.dir()?, &command).await {
-        show::print(&answer?, options.json);
-        return Ok(());
-    }
-    let phone = open(options).await?;
+    let dir = options.dir()?;
+    let since = Instant::now();
+    let phone = loop {
+        if let Some(answer) = through_running(&dir, &command).await {
+            show::print(&answer?, options.json);
+            return Ok(());
+        }
+        match open(options).await {
+            // Another command, or a `run` that is about to listen.
+            Err(error) if error.code == "PHONE_IN_USE" && since.elapsed() < IN_USE_PATIENCE => {
+                tokio::time::sleep(IN_USE_PAUSE).await;
+            }
+            opened => break opened?,
+        }
+    };
     phone.check(&command)?;
     phone.attach().await?;
     let answer = tokio::select! {
@@ -311,8 +325,11 @@ async fn open(options: &Options) -> Result<Phone, ErrorReport> {
     if !vault::exists(&dir) {
         return Err(PhoneError::from(VaultError::Missing(dir)).into());
     }
-    let passphrase = secret::passphrase(options.passphrase_file.as_deref())?;
-    let vault = blocking(move || Vault::open(&dir, &passphrase)).await?;
+    let file = options.passphrase_file.clone();
+    // Locked first, so that nobody types a passphrase for a phone that is in use.
+    let locked = Vault::lock(&dir).map_err(PhoneError::from)?;
+    let passphrase = secret::passphrase(file.as_deref())?;
+    let vault = blocking(move || locked.open(&passphrase)).await?;
     let found = vault.secrets().network;
     match options.network {
         Some(asked) if asked != found => Err(report(

@@ -142,7 +142,7 @@ impl Phone {
     }
 
     fn stay(&self, link: Link) {
-        self.publish(Attachment::Up);
+        self.publish(Attachment::Up(Instant::now()));
         let phone = self.clone();
         let task = tokio::spawn(async move {
             phone.keep_attached(Some(link)).await;
@@ -181,7 +181,7 @@ impl Phone {
             Some(link) => link,
             None => self.connect().await?,
         };
-        self.publish(Attachment::Up);
+        self.publish(Attachment::Up(Instant::now()));
         tracing::info!(node_id = %self.inner.node_id, "attached");
         Ok(link.closed().await)
     }

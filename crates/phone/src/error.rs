@@ -184,8 +184,12 @@ fn ended(reason: &CloseReason) -> String {
     }
 }
 
+/// A host's line says what to do after a colon, as ours do; where it does not, its action does.
 fn with_advice(error: &proto::Error) -> String {
     use proto::error::Action;
+    if error.message.contains(": ") {
+        return error.message.clone();
+    }
     let advice = match error.action() {
         Action::Unspecified => return error.message.clone(),
         Action::WaitForPhone => "wait until the phone is attached",

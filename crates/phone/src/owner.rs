@@ -11,6 +11,7 @@ use longhand_proto::command as proto;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
 use longhand_signer::{ChannelIntent, InvoiceRequest, Keychain};
+use zeroize::Zeroizing;
 
 use crate::command::*;
 use crate::error::PhoneError;
@@ -18,12 +19,16 @@ use crate::input::{
     CheckedPayment, InputError, OnchainAmount, PeerAddress, check_channel, check_channel_id,
     check_invoice_request, check_onchain, check_payment,
 };
-use crate::phone::{PATIENCE, Phone};
+use crate::phone::{Attachment, PATIENCE, Phone};
 use crate::serve::now_unix_s;
 use crate::vault::fill_random;
 
 /// Between two questions to a host that answers that a payment has not ended.
 const PENDING_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a node may take to connect its peers after an attach, and how often it is asked.
+const WAKING_LIMIT: Duration = Duration::from_secs(5);
+const WAKING_PAUSE: Duration = Duration::from_millis(20);
 
 /// On chain a transaction may cost this, or [`ONCHAIN_FEE_PERCENT`] of its amount.
 const ONCHAIN_FEE_SAT: u64 = 20_000;
@@ -231,10 +236,10 @@ impl Phone {
     ) -> Result<Invoice, PhoneError> {
         check_invoice_request(amount_msat, description, expiry_s)?;
         let amount_msat = amount_msat.unwrap_or(0);
-        let mut entropy = [0; 32];
-        fill_random(&mut entropy).map_err(crate::vault::VaultError::from)?;
+        let mut entropy = Zeroizing::new([0; 32]);
+        fill_random(entropy.as_mut_slice()).map_err(crate::vault::VaultError::from)?;
         let payment_hash = self
-            .call(move |signer| signer.new_payment(amount_msat, entropy, now_unix_s()))
+            .call(move |signer| signer.new_payment(amount_msat, *entropy, now_unix_s()))
             .await?;
         let asked = InvoiceRequest {
             payment_hash,
@@ -242,6 +247,8 @@ impl Phone {
             description: description.to_owned(),
             expiry_s,
         };
+        // For its route hints.
+        self.wait_while_waking().await;
         let create = proto::CreateInvoice {
             payment_hash: payment_hash.to_vec(),
             amount_msat,
@@ -315,6 +322,7 @@ impl Phone {
             signer.add_intent(payment_hash, amount_msat, max_fee_msat, expires_unix_s, now)
         })
         .await?;
+        self.wait_while_waking().await;
         let pay = proto::Pay {
             bolt11: payment.bolt11,
             amount_msat: if payment.amount_is_open {
@@ -432,6 +440,9 @@ impl Phone {
         };
         self.call(move |signer| signer.add_channel_intent(intent, now_unix_s()))
             .await?;
+        if !force {
+            self.wait_while_waking().await;
+        }
         let close = proto::CloseChannel {
             channel_id: channel_id.clone(),
             force,
@@ -458,6 +469,25 @@ impl Phone {
         };
         let reply = self.command(Ask::ConnectPeer(connect)).await?;
         expect_reply!(reply, PeerConnected).map(drop)
+    }
+
+    /// Right after an attach the node is still connecting its peers, and would answer that it has no route. Waits until
+    /// it has, a few seconds at most; costs nothing later.
+    async fn wait_while_waking(&self) {
+        loop {
+            let attachment = self.inner.attachment.borrow().clone();
+            match attachment {
+                Attachment::Up(since) if since.elapsed() < WAKING_LIMIT => {}
+                _ => return,
+            }
+            match self.ask_now(Ask::GetInfo(proto::GetInfo {})).await {
+                Ok(Reply::Info(info)) if info.state == "waking" => {
+                    tokio::time::sleep(WAKING_PAUSE).await;
+                }
+                // What is wrong will be said to the command itself.
+                _ => return,
+            }
+        }
     }
 
     /// The hub that the host named when the phone registered, or names now.

@@ -15,6 +15,7 @@ use longhand_signer::{Recorded, Signer};
 use prost::Message;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::attach::Dial;
 use crate::error::{ErrorReport, PhoneError};
@@ -53,7 +54,8 @@ pub(crate) struct Inner {
 pub(crate) enum Attachment {
     /// No link now; why, for a person.
     Down(String),
-    Up,
+    /// Since then.
+    Up(Instant),
     /// No link any more, and none will be dialled.
     Ended(ErrorReport),
 }
@@ -172,7 +174,7 @@ async fn wait_for_link(
         None => Some(settled.await),
     };
     match settled {
-        Some(Ok(Attachment::Up)) => Ok(()),
+        Some(Ok(Attachment::Up(_))) => Ok(()),
         Some(Ok(Attachment::Ended(report))) => Err(PhoneError::Reported(report)),
         _ => match &*attachment.borrow() {
             Attachment::Down(last) => Err(PhoneError::HostAway { last: last.clone() }),

@@ -133,7 +133,7 @@ impl Show for OwnerReply {
             OwnerReply::Payments(list) if list.payments.is_empty() => "no payments\n".into(),
             OwnerReply::Payments(list) => payments_text(&list.payments),
             OwnerReply::Closing(closing) if closing.txid.is_empty() => {
-                "closing; the transaction is being agreed on with the peer\n".into()
+                "closing; the transaction is on its way\n".into()
             }
             OwnerReply::Closing(closing) => format!("closing by {}\n", closing.txid),
             OwnerReply::Connected {} => "connected\n".into(),

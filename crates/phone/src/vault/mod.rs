@@ -92,21 +92,21 @@ impl Vault {
 
     /// Locks and opens the vault in `dir`.
     pub fn open(dir: &Path, passphrase: &Passphrase) -> Result<Vault, VaultError> {
-        let sealed = match std::fs::read(dir.join(SEED_NAME)) {
+        Vault::lock(dir)?.open(passphrase)
+    }
+
+    /// Locks the vault in `dir`, before its owner is asked for the passphrase.
+    pub fn lock(dir: &Path) -> Result<LockedVault, VaultError> {
+        match std::fs::read(dir.join(SEED_NAME)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(VaultError::Missing(dir.to_owned()));
+                Err(VaultError::Missing(dir.to_owned()))
             }
-            read => read?,
-        };
-        let lock = lock(dir)?;
-        let secrets = Secrets::decrypt(&sealed, passphrase)?;
-        let sealer = Sealer::new(&secrets.data_key);
-        Ok(Vault {
-            dir: dir.to_owned(),
-            secrets,
-            sealer,
-            _lock: lock,
-        })
+            sealed => Ok(LockedVault {
+                dir: dir.to_owned(),
+                sealed: sealed?,
+                lock: lock(dir)?,
+            }),
+        }
     }
 
     /// Reads the ledger and opens it for writing.
@@ -149,6 +149,29 @@ impl Vault {
     pub fn set_host(&self, host: &PairedHost) -> Result<(), VaultError> {
         let plain = serde_json::to_vec(host).map_err(io::Error::other)?;
         replace(&self.dir, HOST_NAME, &self.sealer.seal(HOST_PLACE, &plain)?)
+    }
+}
+
+/// A vault that no other process can open, and this one has not yet.
+#[derive(Debug)]
+pub struct LockedVault {
+    dir: PathBuf,
+    sealed: Vec<u8>,
+    lock: File,
+}
+
+impl LockedVault {
+    /// Opens it. Takes about a second of work.
+    pub fn open(self, passphrase: &Passphrase) -> Result<Vault, VaultError> {
+        let LockedVault { dir, sealed, lock } = self;
+        let secrets = Secrets::decrypt(&sealed, passphrase)?;
+        let sealer = Sealer::new(&secrets.data_key);
+        Ok(Vault {
+            dir,
+            secrets,
+            sealer,
+            _lock: lock,
+        })
     }
 }
 
