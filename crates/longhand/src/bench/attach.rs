@@ -1,0 +1,85 @@
+//! From attach to the first payment possible: a dormant node with one channel, its phone on loopback.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use longhand_phone::Phone;
+
+use super::BenchError;
+use super::figure::{Measured, Report, Target, median};
+use super::world::{World, say};
+
+const CHANNEL_SAT: u64 = 2_000_000;
+/// Between two questions whether it is active.
+const POLL: Duration = Duration::from_millis(1);
+/// Of being away, so that what the last detach has begun is over.
+const PAUSE: Duration = Duration::from_millis(20);
+
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// How often the phone comes and goes
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+}
+
+pub async fn run(args: AttachArgs) -> Result<Report, BenchError> {
+    let world = World::new().await?;
+    let phone = world.phone("ann", Duration::ZERO).await?;
+    say("opening a channel");
+    world
+        .hub_opens("ann", CHANNEL_SAT, CHANNEL_SAT * 500)
+        .await?;
+    world.confirm_channels(1).await?;
+    world.usable("ann", 1).await?;
+    say(&format!("attaching {} times", args.runs));
+    let mut times_ms = Vec::new();
+    for _ in 0..args.runs {
+        phone.detach().await?;
+        world.dormant("ann").await?;
+        tokio::time::sleep(PAUSE).await;
+        times_ms.push(attach_ms(&phone).await?);
+        // It is possible, not only said to be.
+        let invoice = world.hub_invoice(1_000_000).await?;
+        phone.pay(&invoice, None, None).await?;
+    }
+    phone.detach().await?;
+    world.stop().await;
+    let slowest = times_ms.iter().copied().fold(0.0, f64::max);
+    let figure = |what, key, measured, target| Measured {
+        what,
+        key,
+        unit: "ms",
+        measured,
+        target,
+    };
+    Ok(Report {
+        bench: "attach",
+        figures: vec![
+            figure(
+                "attach to first payment possible, median",
+                "attach_ms_median",
+                median(times_ms),
+                Some(Target::AtMost(150.0)),
+            ),
+            figure("the slowest", "attach_ms_slowest", slowest, None),
+        ],
+        notes: vec![format!(
+            "Of {} attaches. From the moment the phone dials until its node says that the channel is usable; after \
+             each, a payment was made.",
+            args.runs
+        )],
+    })
+}
+
+/// Dials, and asks until the node is active with a usable channel.
+async fn attach_ms(phone: &Phone) -> Result<f64, BenchError> {
+    let since = Instant::now();
+    phone.attach().await?;
+    loop {
+        let info = phone.info().await?;
+        if info.state == "active" && info.usable_channels == 1 {
+            return Ok(since.elapsed().as_secs_f64() * 1e3);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

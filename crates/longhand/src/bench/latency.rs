@@ -1,0 +1,61 @@
+//! A payment from one owner to another through the hub, both phones far away.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::BenchError;
+use super::figure::{Measured, Report, Target, median};
+use super::world::{World, say};
+
+/// One way: 100 ms there and back.
+const DISTANCE: Duration = Duration::from_millis(50);
+const CHANNEL_SAT: u64 = 5_000_000;
+const PAYMENT_MSAT: u64 = 10_000_000;
+
+#[derive(Debug, Args)]
+pub struct LatencyArgs {
+    /// How many payments are made, one after the other
+    #[arg(long, default_value_t = 21, value_parser = clap::value_parser!(u32).range(1..=200))]
+    runs: u32,
+}
+
+pub async fn run(args: LatencyArgs) -> Result<Report, BenchError> {
+    let world = World::new().await?;
+    let ann = world.phone("ann", DISTANCE).await?;
+    let bob = world.phone("bob", DISTANCE).await?;
+    say("opening two channels");
+    world
+        .hub_opens("ann", CHANNEL_SAT, CHANNEL_SAT * 900)
+        .await?;
+    world.hub_opens("bob", CHANNEL_SAT, 0).await?;
+    world.confirm_channels(2).await?;
+    world.usable("ann", 1).await?;
+    world.usable("bob", 1).await?;
+    say(&format!("paying {} times", args.runs));
+    let mut at_phone_ms = Vec::new();
+    for _ in 0..args.runs {
+        let invoice = bob.invoice(Some(PAYMENT_MSAT), "bench", 3_600).await?;
+        // What the payment before has left to settle is not this one's.
+        tokio::time::sleep(DISTANCE * 10).await;
+        let since = Instant::now();
+        ann.pay(&invoice.bolt11, None, None).await?;
+        at_phone_ms.push(since.elapsed().as_secs_f64() * 1e3);
+    }
+    for phone in [&ann, &bob] {
+        phone.detach().await?;
+    }
+    world.stop().await;
+    let at_phone_ms = median(at_phone_ms);
+    Ok(Report {
+        bench: "latency",
+        figures: vec![Measured {
+            what: "a payment, as the payer's phone sees it, median",
+            key: "payment_ms_median",
+            unit: "ms",
+            measured: at_phone_ms,
+            target: Some(Target::AtMost(500.0)),
+        }],
+        notes: vec![],
+    })
+}

@@ -1,0 +1,253 @@
+//! What a dormant node with one channel costs: the resident memory of a host with 1,000 of them, against the same host
+//! without.
+//!
+//! First all is built in this process: owners, phones, a channel from the hub to each. Then what the host stored is
+//! written to two databases, one without the owners and their nodes, and a fresh process for each loads it and
+//! says how large it is. The hub has all its channels in both.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use futures::future::try_join_all;
+use longhand_host::{Host, client};
+use longhand_proto::operator::StatusRequest;
+use longhand_store::{Batch, MemoryStore, SqliteStore, Store, Write};
+use serde_json::{Value, json};
+
+use super::BenchError;
+use super::figure::{Measured, Report, Target};
+use super::world::{World, host_config, hub_runs, say, temporary_directory, until};
+
+/// Owners whose channels are opened together.
+const WAVE: u32 = 50;
+const CHANNEL_SAT: u64 = 100_000;
+/// Coins of the hub: opening a channel takes one until its change confirms.
+const HUB_COINS: u32 = 2 * WAVE;
+/// In the host's namespace, and of nodes' namespaces.
+const OWNER_PREFIX: &str = "owner/";
+const NODE_PREFIX: &str = "node/";
+/// A process has come to rest when its size has not changed for this long.
+const REST: Duration = Duration::from_secs(2);
+const PAGE: u64 = 4_096;
+
+#[derive(Debug, Args)]
+pub struct MemoryArgs {
+    /// How many nodes
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    nodes: u32,
+    /// Load the host in this directory and say how large the process is
+    #[arg(long, hide = true, requires = "chain_url")]
+    child: Option<PathBuf>,
+    /// See `child`
+    #[arg(long, hide = true)]
+    chain_url: Option<String>,
+}
+
+impl MemoryArgs {
+    pub fn is_child(&self) -> bool {
+        self.child.is_some()
+    }
+}
+
+pub async fn run(args: MemoryArgs) -> Result<Report, BenchError> {
+    let dir = temporary_directory()?;
+    let built = Arc::new(MemoryStore::default());
+    let world = World::on(dir, built.clone()).await?;
+    build(&world, args.nodes).await?;
+    let chain_url = world.devnet.rpc_url();
+    let (_devnet, dir) = world.stop().await;
+    let host_dir = dir.path().join("host");
+    let mut resident = [0; 2];
+    for (nodes, resident) in [0, args.nodes].into_iter().zip(&mut resident) {
+        say(&format!("a fresh host with {nodes} nodes"));
+        let copy = dir.path().join(format!("host-{nodes}"));
+        copy_files(&host_dir, &copy)?;
+        let database = SqliteStore::open(host_config(&copy).database_file())?;
+        copy_store(built.as_ref(), &database, nodes > 0).await?;
+        database.close();
+        *resident = measure_in_child(&copy, &chain_url, nodes).await?;
+    }
+    Ok(report(args.nodes, resident))
+}
+
+fn report(nodes: u32, [without, with]: [u64; 2]) -> Report {
+    let kb = |bytes: u64| bytes as f64 / 1e3;
+    let figure = |what, key, measured, target| Measured {
+        what,
+        key,
+        unit: "kB",
+        measured,
+        target,
+    };
+    Report {
+        bench: "memory",
+        figures: vec![
+            figure(
+                "resident memory of a dormant node",
+                "kb_per_node",
+                kb(with.saturating_sub(without)) / f64::from(nodes),
+                Some(Target::AtMost(100.0)),
+            ),
+            figure("the host with its nodes", "host_with_kb", kb(with), None),
+            figure("the host without", "host_without_kb", kb(without), None),
+        ],
+        notes: vec![format!(
+            "{nodes} dormant nodes with one channel each, in one host that has just loaded them; without them it is \
+             the same host, whose hub has the same {nodes} channels."
+        )],
+    }
+}
+
+/// Makes the owners with their channels, a wave at a time.
+async fn build(world: &World, nodes: u32) -> Result<(), BenchError> {
+    let amount_sat = CHANNEL_SAT * u64::from(nodes.div_ceil(HUB_COINS) + 3) + 1_000_000;
+    world.fund_hub(HUB_COINS, amount_sat).await?;
+    let since = Instant::now();
+    for first in (0..nodes).step_by(WAVE as usize) {
+        let last = nodes.min(first + WAVE);
+        wave(world, first..last).await?;
+        say(&format!(
+            "{last} of {nodes} nodes after {} s",
+            since.elapsed().as_secs()
+        ));
+    }
+    Ok(())
+}
+
+async fn wave(world: &World, owners: std::ops::Range<u32>) -> Result<(), BenchError> {
+    let names: Vec<String> = owners.map(|number| format!("owner-{number}")).collect();
+    let phones = names.iter().map(|name| world.phone(name, Duration::ZERO));
+    let phones = try_join_all(phones).await?;
+    try_join_all(
+        names
+            .iter()
+            .map(|name| world.hub_opens(name, CHANNEL_SAT, 0)),
+    )
+    .await?;
+    world.confirm_channels(names.len()).await?;
+    for name in &names {
+        world.usable(name, 1).await?;
+    }
+    try_join_all(phones.iter().map(|phone| phone.detach())).await?;
+    for name in &names {
+        world.dormant(name).await?;
+    }
+    Ok(())
+}
+
+/// The host's secrets, without its database.
+fn copy_files(from: &Path, to: &Path) -> Result<(), BenchError> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+async fn copy_store(from: &dyn Store, to: &dyn Store, owners: bool) -> Result<(), BenchError> {
+    for namespace in from.namespaces("").await? {
+        if !owners && namespace.starts_with(NODE_PREFIX) {
+            continue;
+        }
+        let entries = from.load(&namespace).await?.into_iter();
+        let kept = entries.filter(|(key, _)| owners || !key.starts_with(OWNER_PREFIX));
+        let writes = kept.map(|(key, value)| Write::Put(key, value)).collect();
+        to.commit(Batch {
+            namespace,
+            epoch: 0,
+            writes,
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// The resident bytes of a fresh process that has loaded the host in `dir`.
+async fn measure_in_child(dir: &Path, chain_url: &str, nodes: u32) -> Result<u64, BenchError> {
+    let child = tokio::process::Command::new(std::env::current_exe()?)
+        .args(["bench", "memory", "--nodes", &nodes.max(1).to_string()])
+        .arg("--child")
+        .arg(dir)
+        .args(["--chain-url", chain_url])
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    let said: Option<Value> = serde_json::from_slice(&child.stdout).ok();
+    let field = |name: &str| said.as_ref().and_then(|said| said[name].as_u64());
+    match (field("resident_bytes"), field("nodes")) {
+        (Some(resident), Some(loaded)) if loaded == u64::from(nodes) => Ok(resident),
+        (_, loaded) => Err(BenchError::Off(format!(
+            "the host did not load its {nodes} nodes ({loaded:?}, {})",
+            child.status
+        ))),
+    }
+}
+
+/// Loads the host, says how large this process is then, and ends.
+pub async fn run_child(args: MemoryArgs) -> ExitCode {
+    match measure_here(args).await {
+        Ok(measured) => {
+            println!("{measured}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn measure_here(args: MemoryArgs) -> Result<Value, BenchError> {
+    let mut config = host_config(&args.child.unwrap_or_default());
+    config.chain.url = args.chain_url.unwrap_or_default();
+    config.chain.user = "devnet".into();
+    config.chain.password = "devnet".to_owned().into();
+    let host = Host::start(config.clone()).await?;
+    let token = config.operator_token_file();
+    let mut operator = client::connect(&host.addresses().operator, &token).await?;
+    hub_runs(&operator).await?;
+    let mut nodes = 0;
+    until("all nodes run", async || {
+        let status = operator.status(StatusRequest {}).await?.into_inner();
+        nodes = status.nodes;
+        Ok(status.nodes == status.owners)
+    })
+    .await?;
+    let resident_bytes = resident_at_rest().await?;
+    host.stop().await;
+    Ok(json!({ "nodes": nodes, "resident_bytes": resident_bytes }))
+}
+
+/// Waits until the size stays the same.
+async fn resident_at_rest() -> Result<u64, BenchError> {
+    let mut last = resident_bytes()?;
+    let mut since = Instant::now();
+    let begun = Instant::now();
+    while since.elapsed() < REST && begun.elapsed() < 15 * REST {
+        tokio::time::sleep(REST / 20).await;
+        let now = resident_bytes()?;
+        if now.abs_diff(last) > 16 * PAGE {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    resident_bytes()
+}
+
+/// Resident pages of this process, by `/proc/self/statm` (proc(5)).
+fn resident_bytes() -> Result<u64, BenchError> {
+    let text = std::fs::read_to_string("/proc/self/statm")?;
+    let pages = text
+        .split_whitespace()
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
+    pages
+        .map(|pages| pages * PAGE)
+        .ok_or_else(|| BenchError::Off("/proc/self/statm cannot be read".into()))
+}

@@ -1,0 +1,107 @@
+//! `longhand bench`: makes the figures that the documentation states, one subcommand each.
+//!
+//! A figure is made in one process of the real parts: a devnet reached over its RPC, a host on SQLite, and phones
+//! with ledgers on the disk at the ends of real links over gRPC on loopback (`world`). Each subcommand prints what it
+//! has measured beside its target and ends with exit code 1 when a target is missed. What is told on the way goes to
+//! standard error.
+
+mod attach;
+mod figure;
+mod latency;
+mod memory;
+mod rtt;
+mod throughput;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use longhand_chain::{ChainError, DevnetError};
+use longhand_host::HostError;
+use longhand_host::client::ClientError;
+use longhand_node::NodeError;
+use longhand_phone::PhoneError;
+use longhand_store::StoreError;
+
+use figure::Report;
+
+/// Measure, and hold what is measured to its target.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Print one JSON object
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    figure: Figure,
+}
+
+#[derive(Debug, Subcommand)]
+enum Figure {
+    /// Signer round trips that wait for each other: counted, not timed
+    Rtt,
+    /// From attach to the first payment possible
+    Attach(attach::AttachArgs),
+    /// A payment between two phones that are far away
+    Latency(latency::LatencyArgs),
+    /// What a dormant node costs
+    Memory(memory::MemoryArgs),
+    /// Payments a second, against the same node with its keys in process
+    Throughput(throughput::ThroughputArgs),
+}
+
+/// Makes one figure.
+pub async fn run(args: BenchArgs) -> ExitCode {
+    let made = match args.figure {
+        Figure::Rtt => rtt::run().await,
+        Figure::Attach(figure) => attach::run(figure).await,
+        Figure::Latency(figure) => latency::run(figure).await,
+        Figure::Memory(figure) if figure.is_child() => return memory::run_child(figure).await,
+        Figure::Memory(figure) => memory::run(figure).await,
+        Figure::Throughput(figure) => throughput::run(figure).await,
+    };
+    match made {
+        Ok(report) => finish(&report, args.json),
+        Err(error) => {
+            eprintln!("the figure could not be made: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn finish(report: &Report, json: bool) -> ExitCode {
+    match json {
+        true => println!("{}", report.json()),
+        false => print!("{}", report.table()),
+    }
+    match report.is_reached() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// Why a figure could not be made.
+#[derive(Debug, thiserror::Error)]
+enum BenchError {
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Devnet(#[from] DevnetError),
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error("the operator's API: {0}")]
+    Operator(#[from] ClientError),
+    #[error("the host answered {}: {}", .0.code(), .0.message())]
+    Status(#[from] tonic::Status),
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error("{code}: {0}", code = .0.code())]
+    Phone(#[from] PhoneError),
+    #[error("waited {seconds} s and still not: {what}")]
+    Late { what: String, seconds: u64 },
+    #[error("{0}")]
+    Off(String),
+}
