@@ -27,8 +27,11 @@ mod wake;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use futures::future::join_all;
 
 use longhand_chain::{
     BitcoindAuth, BitcoindSource, ChainError, ChainSource, Follower, FollowerConfig,
@@ -38,6 +41,7 @@ use longhand_node::Graph;
 use longhand_store::{Batch, SqliteStore, Store, StoreError, Write};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 pub use config::{ConfigError, HostConfig, OperatorListen};
 pub use files::FileError;
@@ -53,8 +57,10 @@ use crate::wake::Wakes;
 const NETWORK_KEY: &str = "network";
 /// How long a chain source may take to say at start that it is the wrong one.
 const FIRST_CALL: Duration = Duration::from_secs(5);
-/// How long a node, or a link, may take to end.
+/// How long the nodes may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// How long phones may take to hear that the host stops.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A running host.
 pub struct Host {
@@ -131,6 +137,7 @@ impl Host {
             peer_address: listeners.addresses.peer,
             nobody,
             starts: Shared::starts(),
+            stopping: AtomicBool::new(false),
             tasks: Mutex::new(JoinSet::new()),
             store,
             config,
@@ -159,17 +166,27 @@ impl Host {
     pub async fn stop(self) {
         tracing::info!("the host stops");
         let shared = &self.shared;
-        let tenants = shared.tenants.all();
+        shared.stopping.store(true, Ordering::SeqCst);
         shared.wakes.stop();
-        let mut nodes = JoinSet::new();
+        let tenants = shared.tenants.all();
+        let links: Vec<_> = tenants
+            .iter()
+            .filter_map(|tenant| tenant.peer.link())
+            .collect();
         for tenant in &tenants {
-            tenant
-                .peer
-                .give_up(CloseCode::Shutdown, "the host is stopping: come back later");
-            nodes.extend_with(tenant.node());
+            tenant.peer.give_up(CloseCode::Shutdown, links::STOPPING);
         }
-        nodes.extend_with(shared.hub());
-        nodes.finish().await;
+        let nodes = tenants
+            .iter()
+            .filter_map(|tenant| tenant.node())
+            .chain(shared.hub());
+        let stopped = join_all(nodes.map(|node| async move { node.stop().await }));
+        if timeout(STOP_LIMIT, stopped).await.is_err() {
+            tracing::warn!("some nodes did not stop in time; what they have said is in the store");
+        }
+        // So that the process does not end before its last words are on the wire.
+        let told = join_all(links.iter().map(|link| link.ended()));
+        let _ = timeout(LAST_WORDS, told).await;
         let mut tasks =
             std::mem::take(&mut *shared.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
@@ -177,27 +194,6 @@ impl Host {
             database.close();
         }
         tracing::info!("the host has stopped");
-    }
-}
-
-/// Stops nodes side by side.
-trait Stopping {
-    fn extend_with(&mut self, node: Option<longhand_node::Node>);
-    async fn finish(&mut self);
-}
-
-impl Stopping for JoinSet<()> {
-    fn extend_with(&mut self, node: Option<longhand_node::Node>) {
-        if let Some(node) = node {
-            self.spawn(async move { node.stop().await });
-        }
-    }
-
-    async fn finish(&mut self) {
-        let all = async { while self.join_next().await.is_some() {} };
-        if tokio::time::timeout(STOP_LIMIT, all).await.is_err() {
-            tracing::warn!("some nodes did not stop in time; what they have said is in the store");
-        }
     }
 }
 
@@ -242,7 +238,7 @@ async fn check_network(
 
 /// A source that is down is waited for; one that is wrong is not.
 async fn check_source(source: &dyn ChainSource) -> Result<(), HostError> {
-    match tokio::time::timeout(FIRST_CALL, source.tip()).await {
+    match timeout(FIRST_CALL, source.tip()).await {
         Ok(Err(error @ (ChainError::WrongNetwork { .. } | ChainError::Unauthorized))) => {
             Err(error.into())
         }

@@ -1,13 +1,14 @@
 //! Where phones come in: the listener's connections, and who the host is to them.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use longhand_link::carrier::grpc::GrpcListener;
 use longhand_link::{
-    Carrier, Config, HostIdentity, LinkError, OwnerId, Pairing, PairingId, Peer, PublicKey, Side,
-    StaticKey, accept,
+    Carrier, CloseCode, Config, HostIdentity, LinkError, OwnerId, Pairing, PairingId, Peer,
+    PublicKey, Side, StaticKey, accept,
 };
 use tokio::sync::Semaphore;
 
@@ -18,6 +19,9 @@ use crate::shared::Shared;
 
 /// Most connections that have not proved who they are.
 const MAX_HANDSHAKES: usize = 256;
+
+/// What phones are told when the host stops.
+pub(crate) const STOPPING: &str = "the host is stopping: come back later";
 
 /// Takes connections until the listener ends.
 pub(crate) async fn listen(shared: Arc<Shared>, mut listener: GrpcListener) {
@@ -41,6 +45,10 @@ pub(crate) async fn take(shared: &Weak<Shared>, carrier: Carrier) {
     };
     match accept(carrier, &Identity(strong.clone())).await {
         Ok(accepted) => {
+            // Its handshake was under way when all others were closed.
+            if strong.stopping.load(Ordering::SeqCst) {
+                return accepted.link.close(CloseCode::Shutdown, STOPPING);
+            }
             let Some(tenant) = strong.tenants.get(&accepted.owner) else {
                 return;
             };

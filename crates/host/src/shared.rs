@@ -1,5 +1,6 @@
 //! What all tasks of a host share, and how its nodes are started and listened to.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     /// The peer of links that belong to no owner.
     pub nobody: Peer,
     pub starts: Semaphore,
+    /// Links that become live from now on are closed at once.
+    pub stopping: AtomicBool,
     pub tasks: Mutex<JoinSet<()>>,
 }
 

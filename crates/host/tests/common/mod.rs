@@ -1,0 +1,231 @@
+//! A host to talk to, and a phone that is as bare as a link.
+#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bdk_wallet::miniscript::{Descriptor, DescriptorPublicKey};
+use bitcoin::bip32::{DerivationPath, Xpriv, Xpub};
+use bitcoin::block::Header;
+use bitcoin::secp256k1::Secp256k1;
+use bitcoin::{Block, BlockHash, Network, OutPoint, Transaction, TxOut};
+use longhand_chain::{BlockRef, ChainError, ChainSource, FeeRates};
+use longhand_host::client::{self, Client};
+use longhand_host::{Host, HostConfig, HostError};
+use longhand_link::{
+    Config, Credentials, DialOptions, IncomingRequests, Link, LinkError, PairingCode, Peer, Side,
+    StaticKey, connect,
+};
+use longhand_proto::command::command::Command as Body;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::{Command, CommandReply, Error, GetInfo, Register};
+use longhand_proto::operator::CreateOwnerRequest;
+use longhand_proto::signer::{Refusal, SignerAnswer, SignerBatch, SignerReply, signer_answer};
+use longhand_store::{SqliteStore, Store};
+use prost::Message;
+
+/// A configuration on free ports, in `dir`.
+pub fn config(dir: &tempfile::TempDir) -> HostConfig {
+    let mut config = HostConfig {
+        data_dir: dir.path().join("host"),
+        ..HostConfig::default()
+    };
+    let any_port = "127.0.0.1:0".parse().unwrap();
+    config.link.listen = any_port;
+    config.peer.listen = any_port;
+    config.metrics.listen = any_port.to_string();
+    // Nothing listens there.
+    config.chain.url = "http://127.0.0.1:1".into();
+    config
+}
+
+/// A host whose chain source is down, with its operator.
+pub async fn host_without_chain(config: HostConfig) -> (Host, Client) {
+    let host = Host::start(config.clone()).await.unwrap();
+    let client = operator(&host, &config).await;
+    (host, client)
+}
+
+pub async fn operator(host: &Host, config: &HostConfig) -> Client {
+    client::connect(&host.addresses().operator, &config.operator_token_file())
+        .await
+        .unwrap()
+}
+
+/// Makes an owner and gives the code that the operator would show.
+pub async fn create_owner(operator: &mut Client, name: &str) -> PairingCode {
+    let request = CreateOwnerRequest {
+        name: name.into(),
+        ..CreateOwnerRequest::default()
+    };
+    let code = operator.create_owner(request).await.unwrap().into_inner();
+    code.code.parse().unwrap()
+}
+
+/// A phone: a key and a link. What it is asked to sign waits in `requests`.
+pub struct Phone {
+    pub key: StaticKey,
+    pub peer: Peer,
+    pub requests: IncomingRequests,
+    code: PairingCode,
+}
+
+impl Phone {
+    pub fn new(code: PairingCode) -> Phone {
+        Phone::with_key(code, StaticKey::generate().unwrap())
+    }
+
+    /// Another process of the phone with this key.
+    pub fn with_key(code: PairingCode, key: StaticKey) -> Phone {
+        let config = Config::new("test-phone", &["signer"]);
+        let (peer, requests) = Peer::new(Side::Phone, config).unwrap();
+        Phone {
+            key,
+            peer,
+            requests,
+            code,
+        }
+    }
+
+    pub async fn pair(&self) -> Result<Link, LinkError> {
+        let code = Box::new(self.code.clone());
+        self.dial(Credentials::Pair {
+            phone: self.key.clone(),
+            code,
+        })
+        .await
+    }
+
+    pub async fn attach(&self) -> Result<Link, LinkError> {
+        self.dial(Credentials::Attach {
+            phone: self.key.clone(),
+            host: self.code.host,
+        })
+        .await
+    }
+
+    /// Returns when the link is live on both sides: the host has answered a command.
+    async fn dial(&self, credentials: Credentials) -> Result<Link, LinkError> {
+        let options = DialOptions::default();
+        let link = connect(&self.code.addresses, &credentials, &options, &self.peer).await?;
+        self.command(Body::GetInfo(GetInfo {})).await;
+        Ok(link)
+    }
+
+    pub async fn command(&self, body: Body) -> Reply {
+        let command = Command {
+            command: Some(body),
+        };
+        let answer = self
+            .peer
+            .request("command", command.encode_to_vec())
+            .await
+            .unwrap();
+        CommandReply::decode(&*answer).unwrap().reply.unwrap()
+    }
+
+    /// The error that a command is answered with.
+    pub async fn refused(&self, body: Body) -> Error {
+        match self.command(body).await {
+            Reply::Error(error) => error,
+            other => panic!("must be refused, not answered with {other:?}"),
+        }
+    }
+}
+
+impl Phone {
+    /// From now on this phone answers every signer batch, and refuses all of it.
+    pub fn refuse_to_sign(&mut self) {
+        let (_, nobody) = Peer::new(Side::Phone, Config::new("nobody", &[])).unwrap();
+        let mut requests = std::mem::replace(&mut self.requests, nobody);
+        tokio::spawn(async move {
+            while let Some(request) = requests.next().await {
+                let batch = SignerBatch::decode(&*request.payload).unwrap();
+                let refusal = Refusal {
+                    rule: "test".into(),
+                    ..Refusal::default()
+                };
+                let answer = SignerAnswer {
+                    answer: Some(signer_answer::Answer::Refusal(refusal)),
+                };
+                let reply = SignerReply {
+                    answers: vec![answer; batch.ops.len()],
+                };
+                request.responder.respond(reply.encode_to_vec());
+            }
+        });
+    }
+}
+
+/// What a phone with this seed registers.
+pub fn registration(seed: u8) -> Register {
+    let secp = Secp256k1::new();
+    let root = Xpriv::new_master(Network::Regtest, &[seed; 32]).unwrap();
+    let account: DerivationPath = "84'/1'/0'".parse().unwrap();
+    let xpub = Xpub::from_priv(&secp, &root.derive_priv(&secp, &account).unwrap());
+    let descriptor = |keychain: u32| {
+        let text = format!("wpkh({xpub}/{keychain}/*)");
+        Descriptor::<DescriptorPublicKey>::from_str(&text)
+            .unwrap()
+            .to_string()
+    };
+    Register {
+        node_id: root.private_key.public_key(&secp).serialize().to_vec(),
+        network: "regtest".into(),
+        external_descriptor: descriptor(0),
+        internal_descriptor: descriptor(1),
+        inbound_payment_key: vec![seed; 32],
+        peer_storage_key: vec![seed; 32],
+        receive_auth_key: vec![seed; 32],
+        birthday_height: 0,
+    }
+}
+
+/// The code that the host closed a link with, or did not let a phone in.
+pub fn close_code(error: &LinkError) -> String {
+    match error {
+        LinkError::Closed(reason) => reason.code.to_string(),
+        other => panic!("the host must say why, not {other:?}"),
+    }
+}
+
+/// A chain source of one's own that answers everything with the same error.
+pub struct FailingSource(pub fn() -> ChainError);
+
+impl FailingSource {
+    /// Starts a host on it.
+    pub async fn start_host(self, config: HostConfig) -> Result<Host, HostError> {
+        std::fs::create_dir_all(&config.data_dir).unwrap();
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(config.database_file()).unwrap());
+        Host::start_with(config, store, Arc::new(self)).await
+    }
+}
+
+#[async_trait]
+impl ChainSource for FailingSource {
+    async fn tip(&self) -> Result<BlockRef, ChainError> {
+        Err((self.0)())
+    }
+    async fn header(&self, _: &BlockHash) -> Result<(Header, u32), ChainError> {
+        Err((self.0)())
+    }
+    async fn hash_at(&self, _: u32) -> Result<BlockHash, ChainError> {
+        Err((self.0)())
+    }
+    async fn block(&self, _: &BlockHash) -> Result<Block, ChainError> {
+        Err((self.0)())
+    }
+    async fn fee_rates(&self) -> Result<FeeRates, ChainError> {
+        Err((self.0)())
+    }
+    async fn broadcast(&self, _: &[Transaction]) -> Result<(), ChainError> {
+        Err((self.0)())
+    }
+    async fn unspent(&self, _: &OutPoint) -> Result<Option<TxOut>, ChainError> {
+        Err((self.0)())
+    }
+    async fn transaction_at(&self, _: u32, _: u32) -> Result<Option<Transaction>, ChainError> {
+        Err((self.0)())
+    }
+}

@@ -1,0 +1,232 @@
+//! Phones at a host whose chain source is down: pairing, links, and what is answered without nodes.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::{Phone, close_code, config, create_owner, host_without_chain};
+use longhand_link::{PairingSecret, StaticKey};
+use longhand_proto::command::command::Command as Body;
+use longhand_proto::command::error::Action;
+use longhand_proto::command::{GetInfo, Register};
+use longhand_proto::operator::*;
+use tonic::Code;
+
+#[tokio::test]
+async fn a_phone_pairs_once_and_attaches_ever_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, mut operator) = host_without_chain(config(&dir)).await;
+    let phone = Phone::new(create_owner(&mut operator, "ann").await);
+    let link = phone.pair().await.unwrap();
+
+    let listed = operator
+        .list_owners(ListOwnersRequest {})
+        .await
+        .unwrap()
+        .into_inner()
+        .owners;
+    let ann = Owner {
+        name: "ann".into(),
+        paired: true,
+        link_live: true,
+        ..Owner::default()
+    };
+    assert_eq!(listed, [ann]);
+
+    link.detach().await.unwrap();
+    let again = phone.attach().await.unwrap();
+    host.stop().await;
+    assert_eq!(again.closed().await.code.to_string(), "SHUTDOWN");
+}
+
+#[tokio::test]
+async fn a_paired_phone_is_known_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(&dir);
+    let (host, mut operator) = host_without_chain(config.clone()).await;
+    let phone = Phone::new(create_owner(&mut operator, "ann").await);
+    phone.pair().await.unwrap();
+    config.link.listen = host.addresses().link;
+    host.stop().await;
+
+    let (host, _operator) = host_without_chain(config).await;
+    phone.attach().await.unwrap();
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn codes_that_are_wrong_or_used_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, mut operator) = host_without_chain(config(&dir)).await;
+    let code = create_owner(&mut operator, "ann").await;
+
+    let mut wrong = code.clone();
+    wrong.secret = PairingSecret::generate().unwrap();
+    let refused = Phone::new(wrong).pair().await.unwrap_err();
+    assert_eq!(close_code(&refused), "PAIRING_UNKNOWN");
+
+    let phone = Phone::new(code.clone());
+    let link = phone.pair().await.unwrap();
+    let refused = Phone::new(code.clone()).pair().await.unwrap_err();
+    assert_eq!(close_code(&refused), "PAIRING_USED");
+
+    // A pairing that broke off is finished by the same phone, which may have been restarted.
+    let restarted = Phone::with_key(code.clone(), phone.key.clone());
+    restarted.pair().await.unwrap();
+    assert_eq!(link.closed().await.code.to_string(), "REPLACED");
+
+    let stranger = Phone::with_key(code, StaticKey::generate().unwrap());
+    let refused = stranger.attach().await.unwrap_err();
+    assert_eq!(close_code(&refused), "UNKNOWN_OWNER");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_renewed_code_moves_the_owner_to_another_phone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, mut operator) = host_without_chain(config(&dir)).await;
+    let code = create_owner(&mut operator, "ann").await;
+    let old = Phone::new(code.clone());
+    let old_link = old.pair().await.unwrap();
+
+    let renew = RenewPairingRequest {
+        owner: "ann".into(),
+        pairing_expires_s: 60,
+    };
+    let renewed = operator.renew_pairing(renew).await.unwrap().into_inner();
+    assert_eq!(renewed.owner, "ann");
+    let refused = Phone::new(code).pair().await.unwrap_err();
+    assert_eq!(close_code(&refused), "PAIRING_UNKNOWN");
+
+    let new = Phone::new(renewed.code.parse().unwrap());
+    new.pair().await.unwrap();
+    assert_eq!(old_link.closed().await.code.to_string(), "REPLACED");
+    let refused = old.attach().await.unwrap_err();
+    assert_eq!(close_code(&refused), "UNKNOWN_OWNER");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn the_newest_link_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, mut operator) = host_without_chain(config(&dir)).await;
+    let code = create_owner(&mut operator, "ann").await;
+    let phone = Phone::new(code.clone());
+    let first = phone.pair().await.unwrap();
+    let second = phone.attach().await.unwrap();
+    assert_eq!(first.closed().await.code.to_string(), "REPLACED");
+    let status = operator
+        .status(StatusRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((status.owners, status.links), (1, 1));
+    drop(second);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_chain_commands_are_answered_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, mut operator) = host_without_chain(config(&dir)).await;
+    let phone = Phone::new(create_owner(&mut operator, "ann").await);
+    phone.pair().await.unwrap();
+
+    let error = phone.refused(Body::GetInfo(GetInfo {})).await;
+    assert_eq!(
+        (error.code.as_str(), error.action()),
+        ("NOT_REGISTERED", Action::FixInput)
+    );
+    let error = phone.refused(Body::Register(Register::default())).await;
+    assert_eq!(
+        (error.code.as_str(), error.action()),
+        ("CHAIN_UNAVAILABLE", Action::Retry)
+    );
+
+    let refused = phone.peer.request("command", vec![0xff]).await.unwrap_err();
+    assert!(refused.to_string().contains("BAD_REQUEST"), "{refused}");
+    let refused = phone.peer.request("signer", Vec::new()).await.unwrap_err();
+    assert!(refused.to_string().contains("UNKNOWN_KIND"), "{refused}");
+    let error = operator
+        .hub_address(HubAddressRequest {})
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(
+        error.message().starts_with("CHAIN_UNAVAILABLE: "),
+        "{}",
+        error.message()
+    );
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_operator_asks_wrongly_is_refused_by_kind() {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, mut operator) = host_without_chain(config(&dir)).await;
+    create_owner(&mut operator, "ann").await;
+    let create = |name: &str, wake_url: &str| CreateOwnerRequest {
+        name: name.into(),
+        wake_url: wake_url.into(),
+        pairing_expires_s: 0,
+    };
+    let cases = [
+        (create("ann", ""), Code::AlreadyExists),
+        (create("", ""), Code::InvalidArgument),
+        (create("bob", "nowhere"), Code::InvalidArgument),
+    ];
+    for (request, code) in cases {
+        assert_eq!(
+            operator.create_owner(request).await.unwrap_err().code(),
+            code
+        );
+    }
+    let unknown = RenewPairingRequest {
+        owner: "bob".into(),
+        pairing_expires_s: 0,
+    };
+    assert_eq!(
+        operator.renew_pairing(unknown).await.unwrap_err().code(),
+        Code::NotFound
+    );
+    let unknown = GetNodeRequest {
+        owner: "bob".into(),
+    };
+    assert_eq!(
+        operator.get_node(unknown).await.unwrap_err().code(),
+        Code::NotFound
+    );
+    let early = GetNodeRequest {
+        owner: "ann".into(),
+    };
+    assert_eq!(
+        operator.get_node(early).await.unwrap_err().code(),
+        Code::FailedPrecondition
+    );
+
+    let open = |owner: &str, node_id: Vec<u8>| HubOpenChannelRequest {
+        owner: owner.into(),
+        node_id,
+        amount_sat: 100_000,
+        ..HubOpenChannelRequest::default()
+    };
+    let cases = [
+        (open("", Vec::new()), Code::InvalidArgument),
+        (open("ann", vec![2; 33]), Code::InvalidArgument),
+        (open("bob", Vec::new()), Code::NotFound),
+        (open("ann", Vec::new()), Code::FailedPrecondition),
+    ];
+    for (request, code) in cases {
+        assert_eq!(
+            operator.hub_open_channel(request).await.unwrap_err().code(),
+            code
+        );
+    }
+    let owners = operator
+        .list_owners(ListOwnersRequest {})
+        .await
+        .unwrap()
+        .into_inner()
+        .owners;
+    assert_eq!(owners.len(), 1);
+    host.stop().await;
+}
