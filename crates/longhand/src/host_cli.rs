@@ -11,7 +11,8 @@ use longhand_host::config::LogConfig;
 use longhand_host::{Addresses, Host, HostConfig, HostError, OperatorListen};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+
+use crate::logging;
 
 /// Run many nodes whose keys are on phones.
 ///
@@ -117,16 +118,9 @@ fn parse_setting(text: &str) -> Result<(String, String), String> {
 }
 
 fn start_log(log: &LogConfig) -> Result<(), HostError> {
-    let filter = EnvFilter::try_new(&log.filter).map_err(|e| {
-        longhand_host::ConfigError::Invalid(format!("log.filter is {:?}: {e}", log.filter))
-    })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A logger that is there already, as in a test, stays.
-    let _ = match log.json {
-        true => builder.json().try_init(),
-        false => builder.try_init(),
-    };
-    Ok(())
+    logging::start(&log.filter, log.json).map_err(|e| {
+        longhand_host::ConfigError::Invalid(format!("log.filter is {:?}: {e}", log.filter)).into()
+    })
 }
 
 struct StopSignals {

@@ -241,3 +241,214 @@ fn kind(tx: &Transaction, fundings: &[OutPoint]) -> Kind {
         (true, false) => Kind::Cooperative,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use bitcoin::absolute::LockTime;
+    use bitcoin::hashes::Hash;
+    use bitcoin::{Amount, Sequence, TxIn, Witness, block, transaction};
+
+    use super::*;
+
+    const CAPACITY: u64 = 100_000;
+    /// 253 sat per 1,000 weight units of a commitment.
+    const COMMITMENT_FEE: u64 = 284;
+
+    fn tx(inputs: &[OutPoint], outputs: &[(u64, ScriptBuf)]) -> Transaction {
+        let input = inputs.iter().map(|&previous_output| TxIn {
+            previous_output,
+            script_sig: ScriptBuf::new(),
+            sequence: Sequence::MAX,
+            witness: Witness::new(),
+        });
+        let output = outputs.iter().map(|(sat, script_pubkey)| TxOut {
+            value: Amount::from_sat(*sat),
+            script_pubkey: script_pubkey.clone(),
+        });
+        Transaction {
+            version: transaction::Version::TWO,
+            lock_time: LockTime::ZERO,
+            input: input.collect(),
+            output: output.collect(),
+        }
+    }
+
+    fn commitment(inputs: &[OutPoint], outputs: &[(u64, ScriptBuf)]) -> Transaction {
+        let mut tx = tx(inputs, outputs);
+        tx.lock_time = LockTime::from_consensus(0x2012_3456);
+        tx.input[0].sequence = Sequence(0x8065_4321);
+        tx
+    }
+
+    fn block(txdata: Vec<Transaction>) -> Block {
+        let header = block::Header {
+            version: block::Version::TWO,
+            prev_blockhash: bitcoin::BlockHash::all_zeros(),
+            merkle_root: bitcoin::TxMerkleNode::all_zeros(),
+            time: 0,
+            bits: bitcoin::CompactTarget::default(),
+            nonce: 0,
+        };
+        Block { header, txdata }
+    }
+
+    fn p2wpkh() -> ScriptBuf {
+        ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::all_zeros())
+    }
+
+    fn p2wsh() -> ScriptBuf {
+        ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::all_zeros())
+    }
+
+    fn out(tx: &Transaction, vout: u32) -> OutPoint {
+        OutPoint {
+            txid: tx.compute_txid(),
+            vout,
+        }
+    }
+
+    /// 150,000 sat given, of which a channel of 100,000 is funded with a fee of 200.
+    struct Begun {
+        books: Books,
+        gift: Transaction,
+        funding: Transaction,
+    }
+
+    fn begun() -> Begun {
+        let elsewhere = OutPoint {
+            txid: Txid::all_zeros(),
+            vout: 7,
+        };
+        let gift = tx(&[elsewhere], &[(9_000, p2wsh()), (150_000, p2wpkh())]);
+        let funding = tx(&[out(&gift, 1)], &[(CAPACITY, p2wsh()), (49_800, p2wpkh())]);
+        let mut books = Books::default();
+        let given = [(gift.compute_txid(), p2wpkh())];
+        let txs = vec![gift.clone(), funding.clone()];
+        books
+            .block(&block(txs), &given, &[out(&funding, 0)])
+            .unwrap();
+        Begun {
+            books,
+            gift,
+            funding,
+        }
+    }
+
+    fn open(funding: &Transaction, balances_sat: [u64; 2], split: bool) -> OpenChannel {
+        OpenChannel {
+            funding: out(funding, 0),
+            balances_sat,
+            is_split_within_a_satoshi: split,
+            feerate_sat_per_kw: 253,
+        }
+    }
+
+    #[test]
+    fn an_open_channel_and_the_change_make_up_what_was_given() {
+        let Begun { books, funding, .. } = begun();
+        let ours = CAPACITY - 30_000 - COMMITMENT_FEE - 660;
+        let balanced = books
+            .balance(49_800, &[open(&funding, [ours, 30_000], false)])
+            .unwrap();
+        let expected = Balanced {
+            given: 150_000,
+            wallets: 49_800,
+            channels: ours + 30_000,
+            set_aside: COMMITMENT_FEE + 660,
+            anchors: 0,
+            fees: 200,
+        };
+        assert_eq!(balanced, expected);
+    }
+
+    #[test]
+    fn a_satoshi_that_is_split_between_the_sides_is_in_neither_balance() {
+        let balances = [CAPACITY - 30_001 - COMMITMENT_FEE - 660, 30_000];
+        let Begun { books, funding, .. } = begun();
+        assert!(
+            books
+                .balance(49_800, &[open(&funding, balances, true)])
+                .is_ok()
+        );
+        let Begun { books, funding, .. } = begun();
+        assert!(
+            books
+                .balance(49_800, &[open(&funding, balances, false)])
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn one_satoshi_more_or_less_in_a_wallet_is_noticed() {
+        for wallets_sat in [49_799, 49_801] {
+            let Begun { books, funding, .. } = begun();
+            let ours = CAPACITY - 30_000 - COMMITMENT_FEE - 660;
+            let channel = open(&funding, [ours, 30_000], false);
+            let error = books.balance(wallets_sat, &[channel]).unwrap_err();
+            assert!(error.contains("49800"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_forced_close_leaves_its_anchors_and_pays_its_fees() {
+        let Begun {
+            mut books, funding, ..
+        } = begun();
+        let outputs = [
+            (330, p2wsh()),
+            (330, p2wsh()),
+            (30_000, p2wsh()),
+            (69_056, p2wsh()),
+        ];
+        let closed = commitment(&[out(&funding, 0)], &outputs);
+        let sweep = tx(&[out(&closed, 2), out(&closed, 3)], &[(98_900, p2wpkh())]);
+        let fundings = [out(&funding, 0)];
+        books
+            .block(&block(vec![closed.clone()]), &[], &fundings)
+            .unwrap();
+        books.block(&block(vec![sweep]), &[], &fundings).unwrap();
+        let commitments: Vec<_> = books.commitments().map(|spend| spend.txid).collect();
+        assert_eq!(commitments, [closed.compute_txid()]);
+        let balanced = books.balance(49_800 + 98_900, &[]).unwrap();
+        assert_eq!((balanced.anchors, balanced.fees), (660, 200 + 284 + 156));
+    }
+
+    #[test]
+    fn closing_together_is_no_commitment() {
+        let Begun {
+            mut books, funding, ..
+        } = begun();
+        let closed = tx(&[out(&funding, 0)], &[(99_500, p2wpkh())]);
+        books
+            .block(&block(vec![closed]), &[], &[out(&funding, 0)])
+            .unwrap();
+        assert_eq!(books.commitments().count(), 0);
+        assert_eq!(books.balance(49_800 + 99_500, &[]).unwrap().fees, 700);
+    }
+
+    #[test]
+    fn a_channel_that_is_said_to_be_open_must_not_be_spent() {
+        let Begun {
+            mut books, funding, ..
+        } = begun();
+        let closed = tx(&[out(&funding, 0)], &[(99_500, p2wpkh())]);
+        books.block(&block(vec![closed]), &[], &[]).unwrap();
+        assert!(
+            books
+                .balance(149_300, &[open(&funding, [0, 0], false)])
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn coins_of_others_do_not_mix_with_theirs() {
+        let Begun {
+            mut books,
+            gift,
+            funding,
+        } = begun();
+        let mixed = tx(&[out(&funding, 1), out(&gift, 0)], &[(1_000, p2wpkh())]);
+        assert!(books.block(&block(vec![mixed]), &[], &[]).is_err());
+    }
+}

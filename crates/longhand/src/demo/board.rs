@@ -7,8 +7,8 @@ use longhand_host::client::Client;
 use longhand_proto::operator::{HubBalanceRequest, ListNodesRequest};
 use tokio::task::JoinSet;
 
+use super::host::{Host, lock};
 use super::view::{Holdings, View};
-use super::world::{Host, lock};
 
 const PAUSE: Duration = Duration::from_millis(250);
 

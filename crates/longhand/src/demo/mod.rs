@@ -1,11 +1,14 @@
 //! `longhand demo`: a chain, a host and two phones, each a process of its own, go through what may happen to them.
 //!
-//! Start reading at `steps`: the story. `world` is what it is told with: the processes (`processes`) and how they are
-//! asked. `rounds` counts signer round trips, `accounts` holds every satoshi against the chain, `view` shows what
+//! Start reading at `steps`: the story. `world` is what it is told with: the `chain`, the `host` and the `phone`s,
+//! each of `processes`, and how they are asked. `rounds` counts signer round trips, `accounts` holds every satoshi against the chain, `view` shows what
 //! happens and `report` is what is left at the end.
 
 mod accounts;
 mod board;
+mod chain;
+mod host;
+mod phone;
 mod processes;
 mod report;
 mod rounds;

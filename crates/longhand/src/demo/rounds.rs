@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use longhand_proto::operator::{NodeView, ResetSignerChainRequest};
 
 use super::DemoError;
-use super::world::{DISTANCE, Host};
+use super::host::Host;
+use super::phone::DISTANCE;
 
 /// A node whose phone was asked nothing for this long has settled: three round trips.
 const QUIET: Duration = DISTANCE.saturating_mul(6);

@@ -1,0 +1,168 @@
+//! A phone goes away, and a host: nothing is lost.
+
+use std::time::{Duration, Instant};
+
+use longhand_phone::command::Payment;
+use longhand_phone::{DialOptions, Vault};
+use longhand_proto::operator::HubOpenChannelRequest;
+use tokio::task::JoinHandle;
+
+use super::Who::{Alice, Bob, Hub};
+use super::{Counter, DemoError, HUB_CHANNEL_SAT, Story, World, off, until};
+use crate::demo::phone::PASSPHRASE;
+
+const ATTACHES: usize = 10;
+
+/// A payment that waits for its payee's phone.
+pub(super) struct UnderWay {
+    amount_msat: u64,
+    work: JoinHandle<Result<Payment, DemoError>>,
+}
+
+impl Story<'_> {
+    pub(super) async fn kill_bob(&mut self) -> Result<(), DemoError> {
+        let (first, second) = (
+            self.invoice(Bob, 40_000_444).await?,
+            self.invoice(Bob, 3_000_333).await?,
+        );
+        let host = &self.world.host;
+        Counter::begin(host, "bob").await?;
+        let before = host.node("bob").await?.signer_batches;
+        self.begin_payment(40_000_444, first);
+        let host = &self.world.host;
+        until("bob's phone is asked to sign", async || {
+            Ok((host.node("bob").await?.signer_batches > before).then_some(()))
+        })
+        .await?;
+        self.world.bob.kill().await?;
+        self.bob_is_dormant().await?;
+        self.view
+            .say("bob's node is dormant; what alice paid waits there");
+        let node = self.world.host.node("bob").await?;
+        if (node.channels, node.peers) != (1, 0) {
+            return Err(off(
+                "a dormant node keeps its channel and has no peers",
+                &node,
+            ));
+        }
+        self.expect_signer_away().await?;
+        self.begin_payment(3_000_333, second);
+        self.pay(Alice, Hub, 1_000_001).await?;
+        self.pay(Hub, Alice, 2_000_002).await?;
+        self.view.say("a second payment to bob waits at the hub");
+        match self
+            .under_way
+            .iter()
+            .any(|payment| payment.work.is_finished())
+        {
+            false => Ok(()),
+            true => Err(DemoError::Off(
+                "a payment to bob has ended without his phone".into(),
+            )),
+        }
+    }
+
+    /// Alice pays bob.
+    fn begin_payment(&mut self, amount_msat: u64, bolt11: String) {
+        self.report.payments_tried += 1;
+        let work = tokio::spawn(self.world.alice.pay(bolt11));
+        self.under_way.push(UnderWay { amount_msat, work });
+    }
+
+    async fn bob_is_dormant(&self) -> Result<(), DemoError> {
+        let host = &self.world.host;
+        until("bob's node is dormant", async || {
+            Ok((host.node("bob").await?.state == "dormant").then_some(()))
+        })
+        .await
+    }
+
+    /// What needs bob's phone answers at once.
+    async fn expect_signer_away(&self) -> Result<(), DemoError> {
+        let request = HubOpenChannelRequest {
+            owner: "bob".into(),
+            amount_sat: HUB_CHANNEL_SAT,
+            ..HubOpenChannelRequest::default()
+        };
+        match self.world.host.operator()?.hub_open_channel(request).await {
+            Err(status) if status.message().starts_with("SIGNER_AWAY") => {
+                self.view.say("a channel to bob? SIGNER_AWAY, at once");
+                Ok(())
+            }
+            other => Err(off("SIGNER_AWAY", &other)),
+        }
+    }
+
+    pub(super) async fn bring_bob_back(&mut self) -> Result<(), DemoError> {
+        self.world.bob.start().await?;
+        for UnderWay { amount_msat, work } in std::mem::take(&mut self.under_way) {
+            let paid = work.await.map_err(|e| DemoError::Off(e.to_string()))??;
+            self.succeeded(Alice, Bob, amount_msat, paid.fee_msat);
+        }
+        self.world.host.usable("bob", 1).await
+    }
+
+    pub(super) async fn restart_host(&mut self) -> Result<(), DemoError> {
+        self.world.host.kill().await?;
+        self.world.host.start_again().await?;
+        let host = &self.world.host;
+        until("the nodes run", async || {
+            let nodes = host.status().await?.nodes;
+            Ok((nodes == 2).then_some(()))
+        })
+        .await?;
+        host.usable("alice", 2).await?;
+        host.usable("bob", 1).await?;
+        self.view.say("both phones came back by themselves");
+        self.pay(Alice, Bob, 5_000_005).await?;
+        self.pay(Bob, Hub, 6_000_006).await
+    }
+
+    pub(super) async fn reconnect(&mut self) -> Result<(), DemoError> {
+        Counter::begin(&self.world.host, "bob").await?;
+        self.world.bob.stop().await?;
+        self.bob_is_dormant().await?;
+        let World { host, bob, .. } = &mut self.world;
+        let counter = Counter::begin(host, "bob").await?;
+        bob.start().await?;
+        host.usable("bob", 1).await?;
+        self.report.round_trips.reconnect = Some(counter.settled().await?);
+        Ok(())
+    }
+
+    /// In this process and without distance, so that nothing but the attaching is measured: from the first byte until
+    /// the node can pay.
+    pub(super) async fn attach_often(&mut self) -> Result<(), DemoError> {
+        self.world.bob.stop().await?;
+        let dir = self.world.bob.dir.clone();
+        let vault = until("bob's vault is free", async || {
+            let dir = dir.clone();
+            let open = move || Vault::open(&dir, &PASSPHRASE.to_owned().into());
+            Ok(tokio::task::spawn_blocking(open)
+                .await
+                .ok()
+                .and_then(Result::ok))
+        })
+        .await?;
+        let phone = longhand_phone::Phone::new(vault, DialOptions::default())?;
+        for _ in 0..ATTACHES {
+            let since = Instant::now();
+            phone.attach().await?;
+            while phone.info().await?.usable_channels == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            self.report
+                .attach_ms
+                .push(since.elapsed().as_secs_f64() * 1_000.0);
+            phone.detach().await?;
+            self.bob_is_dormant().await?;
+        }
+        drop(phone);
+        until("bob's vault is free", async || {
+            Ok(Vault::lock(&dir).ok().map(drop))
+        })
+        .await?;
+        self.world.bob.start().await?;
+        self.world.host.usable("bob", 1).await
+    }
+}

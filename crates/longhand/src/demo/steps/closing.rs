@@ -1,0 +1,154 @@
+//! Channels are closed, and everything is counted.
+
+use bitcoin::OutPoint;
+use longhand_chain::ChainSource;
+use longhand_proto::operator::HubChannel;
+
+use super::{CONFIRMATIONS, Counter, DemoError, Story, World, hex, off, until};
+use crate::demo::accounts::{Books, OpenChannel};
+use crate::demo::phone::DISTANCE;
+use crate::demo::view::grouped;
+
+/// More than the delay of a force-closed channel's own output (LDK's default: 144).
+const FORCE_CLOSE_DELAY: u32 = 150;
+/// devnet has no fee market: fee rates are at the floor.
+const FEERATE_SAT_PER_KW: u64 = 253;
+
+impl Story<'_> {
+    pub(super) async fn force_close(&mut self) -> Result<(), DemoError> {
+        let World {
+            chain, host, alice, ..
+        } = &self.world;
+        Counter::begin(host, "alice").await?;
+        let before = host.node("alice").await?.onchain_sat;
+        alice.close(&self.alices_own.id, true).await?;
+        self.asked
+            .push(chain.spent_in_mempool(&self.alices_own.funding).await?);
+        self.world.mine(1).await?;
+        self.world.mine(FORCE_CLOSE_DELAY).await?;
+        self.mine_until_settled().await?;
+        let swept = self
+            .world
+            .host
+            .node("alice")
+            .await?
+            .onchain_sat
+            .saturating_sub(before);
+        if swept == 0 {
+            return Err(DemoError::Off("nothing came back to alice's wallet".into()));
+        }
+        self.view.say(&format!(
+            "{} sat are back in alice's wallet",
+            grouped(swept)
+        ));
+        Ok(())
+    }
+
+    pub(super) async fn close_together(&mut self) -> Result<(), DemoError> {
+        let World {
+            chain, host, alice, ..
+        } = &self.world;
+        let counter = Counter::begin(host, "alice").await?;
+        alice.close(&self.hub_to_alice.id, false).await?;
+        chain.spent_in_mempool(&self.hub_to_alice.funding).await?;
+        self.report.round_trips.close = Some(counter.settled().await?);
+        self.world.mine(CONFIRMATIONS).await?;
+        self.mine_until_settled().await
+    }
+
+    /// Mines until nothing of a closed channel is left to be swept.
+    pub(super) async fn mine_until_settled(&self) -> Result<(), DemoError> {
+        let host = &self.world.host;
+        until("everything is swept", async || {
+            let mut waiting = Vec::new();
+            for owner in ["alice", "bob"] {
+                let node = host.node(owner).await?;
+                waiting.extend([node.closing_sat, node.onchain_pending_sat]);
+            }
+            let hub = host.hub_balance().await?;
+            waiting.extend([hub.closing_sat, hub.onchain_pending_sat]);
+            if waiting.iter().all(|sat| *sat == 0) {
+                return Ok(Some(()));
+            }
+            self.world.mine(1).await?;
+            // A sweep waits for its signature.
+            tokio::time::sleep(DISTANCE * 3).await;
+            Ok(None)
+        })
+        .await
+    }
+
+    pub(super) async fn books(&self) -> Result<Books, DemoError> {
+        let source = self.world.chain.rpc.source();
+        let mut books = Books::default();
+        let fundings = [&self.hub_to_alice, &self.hub_to_bob, &self.alices_own];
+        let fundings: Vec<OutPoint> = fundings
+            .iter()
+            .filter_map(|channel| channel.funding.parse().ok())
+            .collect();
+        for height in 1..=source.tip().await?.height {
+            let block = source.block(&source.hash_at(height).await?).await?;
+            books
+                .block(&block, &self.given, &fundings)
+                .map_err(DemoError::Off)?;
+        }
+        Ok(books)
+    }
+
+    pub(super) async fn account(&mut self) -> Result<(), DemoError> {
+        let host = &self.world.host;
+        let hub = host.hub_balance().await?;
+        let mut wallets_sat = hub.onchain_confirmed_sat + hub.onchain_pending_sat;
+        for owner in ["alice", "bob"] {
+            let node = host.node(owner).await?;
+            wallets_sat += node.onchain_sat + node.onchain_pending_sat;
+        }
+        let open = self.open_channels().await?;
+        let books = self.books().await?;
+        let fees = books.spends.len();
+        let balanced = books.balance(wallets_sat, &open).map_err(DemoError::Off)?;
+        self.view.say(&format!(
+            "{} sat given = {} in wallets + {} in channels + {} set aside there for closing + {} in anchors + {} in fees of {fees} transactions",
+            grouped(balanced.given),
+            grouped(balanced.wallets),
+            grouped(balanced.channels),
+            grouped(balanced.set_aside),
+            grouped(balanced.anchors),
+            grouped(balanced.fees),
+        ));
+        self.report.accounted = true;
+        Ok(())
+    }
+
+    /// The one that is still open: the hub's to bob.
+    pub(super) async fn open_channels(&self) -> Result<Vec<OpenChannel>, DemoError> {
+        let mut open = Vec::new();
+        let of_hub = self.world.host.hub_channels().await?;
+        for phone in [&self.world.alice, &self.world.bob] {
+            for channel in phone.channels().await? {
+                let missing = || off("the hub has the same channel", &channel);
+                let same = |c: &&HubChannel| hex(&c.channel_id) == channel.channel_id;
+                let hubs = of_hub.iter().find(same).ok_or_else(missing)?;
+                let funding = channel.funding_outpoint.parse().map_err(|_| missing())?;
+                open.push(OpenChannel {
+                    funding,
+                    balances_sat: [hubs.balance_msat / 1_000, channel.balance_msat / 1_000],
+                    // Reserves are whole satoshis: what can be sent ends as what is owned.
+                    is_split_within_a_satoshi: channel.outbound_msat % 1_000 != 0,
+                    feerate_sat_per_kw: FEERATE_SAT_PER_KW,
+                });
+            }
+        }
+        Ok(open)
+    }
+
+    pub(super) async fn count_unasked_closes(&mut self) -> Result<(), DemoError> {
+        let books = self.books().await?;
+        let unasked = books
+            .commitments()
+            .filter(|spend| !self.asked.contains(&spend.txid))
+            .count();
+        self.report.force_closes_unasked = u32::try_from(unasked).unwrap_or(u32::MAX);
+        Ok(())
+    }
+}
