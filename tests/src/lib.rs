@@ -29,8 +29,9 @@ use longhand_proto::command::{
     Payment,
 };
 use longhand_proto::signer::{SignerBatch, SignerReply};
-use longhand_signer::{InvoiceRequest, LedgerRecord, Seed, Signer};
+use longhand_signer::{InvoiceRequest, LedgerRecord, Recorded, Refused, Seed, Signer};
 use longhand_store::{MemoryStore, Store};
+use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 /// Nothing in these tests takes this long; what does, hangs.
@@ -43,13 +44,31 @@ pub fn unix_s() -> u64 {
         .as_secs()
 }
 
+struct PhoneState {
+    engine: Signer,
+    /// What is durable of it.
+    ledger: Vec<LedgerRecord>,
+}
+
+/// Where a phone dies.
+#[derive(Clone, Copy, Debug)]
+pub enum Loss {
+    /// The batch never arrives.
+    BeforeItIsRead,
+    /// Its ledger is written, its answer is not sent; the phone starts again from the ledger.
+    AfterItIsKept,
+}
+
 /// The phone's engine with its ledger in memory.
 pub struct Phone {
     seed: Seed,
-    engine: Mutex<Signer>,
-    records: Mutex<Vec<LedgerRecord>>,
+    state: Mutex<PhoneState>,
     /// Answers nothing while set: batches fail as if the link had dropped.
     pub silent: AtomicBool,
+    /// Counts batches; the one with this number (from 1) is lost with the link, see [`Loss`].
+    loss: Mutex<Option<(u64, Loss)>>,
+    asked: AtomicU64,
+    lost: Notify,
     /// How long an answer takes, in milliseconds: there and back.
     pub round_trip_ms: AtomicU64,
     /// Every batch that was answered.
@@ -62,9 +81,14 @@ impl Phone {
         let engine = Signer::new(&seed, Network::Regtest).unwrap();
         Arc::new(Phone {
             seed,
-            engine: Mutex::new(engine),
-            records: Mutex::default(),
+            state: Mutex::new(PhoneState {
+                engine,
+                ledger: Vec::new(),
+            }),
             silent: AtomicBool::new(false),
+            loss: Mutex::default(),
+            asked: AtomicU64::new(0),
+            lost: Notify::new(),
             round_trip_ms: AtomicU64::new(0),
             batches: Mutex::default(),
         })
@@ -72,18 +96,27 @@ impl Phone {
 
     /// The engine as it is after a restart: from its records.
     pub fn restart(&self) {
-        let records = self.records.lock().unwrap();
-        let records = records.iter().map(|record| record.as_bytes().to_vec());
-        *self.engine.lock().unwrap() =
-            Signer::restore(&self.seed, Network::Regtest, records).unwrap();
+        let mut state = self.state.lock().unwrap();
+        let records = state.ledger.iter().map(|record| record.as_bytes().to_vec());
+        state.engine = Signer::restore(&self.seed, Network::Regtest, records).unwrap();
     }
 
-    fn keep(&self, records: Vec<LedgerRecord>) {
-        self.records.lock().unwrap().extend(records);
+    /// The batch after the next `batches - 1` is lost, and the link with it.
+    pub fn lose(&self, batches: u64, loss: Loss) {
+        let at = self.asked.load(Ordering::SeqCst) + batches;
+        *self.loss.lock().unwrap() = Some((at, loss));
+    }
+
+    /// A call of the owner, durable when it returns.
+    fn own<T>(&self, call: impl FnOnce(&mut Signer) -> Result<Recorded<T>, Refused>) -> T {
+        let mut state = self.state.lock().unwrap();
+        let done = call(&mut state.engine).unwrap();
+        state.ledger.extend(done.records);
+        done.value
     }
 
     pub fn refusals(&self) -> String {
-        format!("{:?}", self.engine.lock().unwrap().refusals())
+        format!("{:?}", self.state.lock().unwrap().engine.refusals())
     }
 }
 
@@ -93,14 +126,29 @@ impl NodeSigner for Phone {
         if self.silent.load(Ordering::SeqCst) {
             return Err(SignerAway);
         }
+        let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let loss = self.loss.lock().unwrap().take_if(|(at, _)| *at == number);
+        if matches!(loss, Some((_, Loss::BeforeItIsRead))) {
+            self.lost.notify_one();
+            return Err(SignerAway);
+        }
         let round_trip_ms = self.round_trip_ms.load(Ordering::SeqCst);
         if round_trip_ms > 0 {
             tokio::time::sleep(Duration::from_millis(round_trip_ms)).await;
         }
-        let outcome = self.engine.lock().unwrap().handle(&batch, unix_s());
-        self.keep(outcome.records);
+        let reply = {
+            let mut state = self.state.lock().unwrap();
+            let outcome = state.engine.handle(&batch, unix_s());
+            state.ledger.extend(outcome.records);
+            outcome.reply
+        };
+        if matches!(loss, Some((_, Loss::AfterItIsKept))) {
+            self.restart();
+            self.lost.notify_one();
+            return Err(SignerAway);
+        }
         self.batches.lock().unwrap().push(batch);
-        Ok(outcome.reply)
+        Ok(reply)
     }
 }
 
@@ -216,7 +264,7 @@ impl World {
 
     /// Starts the node of `phone` from a store of its own.
     pub async fn start_on(&self, store: Arc<dyn Store>, name: &str, phone: &Phone) -> Node {
-        let registration = phone.engine.lock().unwrap().register(0);
+        let registration = phone.state.lock().unwrap().engine.register(0);
         let config = NodeConfig {
             namespace: format!("node/{name}"),
             network: Network::Regtest,
@@ -366,6 +414,20 @@ impl Owner {
         self.node.attach(self.phone.clone());
     }
 
+    /// Comes back each time its link is lost, until the returned task is dropped.
+    pub fn keep_coming_back(&self) -> tokio::task::JoinSet<()> {
+        let (phone, node) = (self.phone.clone(), self.node.clone());
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async move {
+            loop {
+                phone.lost.notified().await;
+                node.signer_lost();
+                node.attach(phone.clone());
+            }
+        });
+        tasks
+    }
+
     pub async fn overview(&self) -> Overview {
         self.node.overview().await.unwrap()
     }
@@ -375,16 +437,11 @@ impl Owner {
         let mut entropy = [0; 32];
         entropy[..16].copy_from_slice(&rand_id());
         entropy[16..].fill(self.name.len() as u8);
-        let made = self
+        let payment_hash = self
             .phone
-            .engine
-            .lock()
-            .unwrap()
-            .new_payment(amount_msat, entropy, unix_s());
-        let made = made.unwrap();
-        self.phone.keep(made.records);
+            .own(|engine| engine.new_payment(amount_msat, entropy, unix_s()));
         let create = CreateInvoice {
-            payment_hash: made.value.to_vec(),
+            payment_hash: payment_hash.to_vec(),
             amount_msat,
             description: "coffee".into(),
             expiry_s: 3600,
@@ -397,20 +454,15 @@ impl Owner {
             }
         };
         let asked = InvoiceRequest {
-            payment_hash: made.value,
+            payment_hash,
             amount_msat,
             description: "coffee".into(),
             expiry_s: 3600,
         };
         let signed = self
             .phone
-            .engine
-            .lock()
-            .unwrap()
-            .finish_invoice(&unsigned, &asked, unix_s());
-        let signed = signed.unwrap();
-        self.phone.keep(signed.records);
-        signed.value.to_string()
+            .own(|engine| engine.finish_invoice(&unsigned, &asked, unix_s()));
+        signed.to_string()
     }
 
     pub async fn pay(&self, bolt11: &str) -> Payment {

@@ -1,7 +1,8 @@
-//! A node's store fails at each of its writes in turn, before the write and after it, while payments go both ways.
+//! A payment interrupted at every step, both ways: at each write of the node's store, and at each batch of the phone,
+//! before and after.
 //!
 //! A turn that is not committed never happened: the node is loaded again from what is stored, its peer reestablishes,
-//! and the payment ends.
+//! and the payment ends. A phone that died comes back with its ledger and is asked again.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -13,7 +14,7 @@ use longhand_proto::command::payment::State;
 use longhand_proto::command::{AwaitPayment, Pay};
 use longhand_store::testing::FailingStore;
 use longhand_store::{MemoryStore, StoreError};
-use longhand_tests::{Owner, Phone, World, try_ask, until, usable};
+use longhand_tests::{Loss, Owner, Phone, World, try_ask, until, usable};
 
 /// More writes than a payment has on either side.
 const WRITES: u64 = 14;
@@ -151,4 +152,59 @@ async fn a_full_disk_at_any_write_of_an_incoming_payment_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_whose_answer_is_lost_at_any_point_of_an_incoming_payment_loses_nothing() {
     every_write_while_being_paid(Fault::AnswerLost).await;
+}
+
+/// More batches than a payment has on either side.
+const BATCHES: u64 = 7;
+
+async fn every_batch(loss: Loss, incoming: bool) {
+    let world = World::new().await;
+    let alice = world.owner("alice", 1).await;
+    alice.attach();
+    let _coming_back = alice.keep_coming_back();
+    world
+        .open(&world.hub, &alice.node, 2_000_000, 1_000_000_000)
+        .await;
+    for batch in 1..=BATCHES {
+        let amount_msat = 1_000_000 + batch;
+        let (payer, invoice) = if incoming {
+            (&world.hub, alice.invoice(amount_msat).await)
+        } else {
+            (
+                &alice.node,
+                world.hub.invoice(amount_msat, "tea", 3600).await.unwrap(),
+            )
+        };
+        alice.phone.lose(batch, loss);
+        assert_eq!(
+            pay_in_the_end(payer, &invoice).await,
+            State::Succeeded,
+            "batch {batch}"
+        );
+        until("the channel is usable again", async || {
+            usable(&alice.node).await == 1 && usable(&world.hub).await == 1
+        })
+        .await;
+    }
+    assert_eq!(alice.overview().await.channels, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_lost_before_any_batch_of_a_payment_loses_nothing() {
+    every_batch(Loss::BeforeItIsRead, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_that_dies_after_any_ledger_write_of_a_payment_loses_nothing() {
+    every_batch(Loss::AfterItIsKept, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_lost_before_any_batch_of_an_incoming_payment_loses_nothing() {
+    every_batch(Loss::BeforeItIsRead, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_that_dies_after_any_ledger_write_of_an_incoming_payment_loses_nothing() {
+    every_batch(Loss::AfterItIsKept, true).await;
 }

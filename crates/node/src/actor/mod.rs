@@ -53,7 +53,10 @@ const TICK_DORMANT: Duration = Duration::from_secs(60);
 /// LDK's own periods.
 const PEER_TICK: Duration = Duration::from_secs(10);
 const MANAGER_TICK: Duration = Duration::from_secs(60);
+const ANNOUNCEMENT: Duration = Duration::from_secs(3600);
 const REBROADCAST: Duration = Duration::from_secs(30);
+/// A hub's colour in node announcements (BOLT 7).
+const COLOR: [u8; 3] = [0x10, 0x4f, 0x9a];
 /// How long a detach waits for the step in hand.
 const DETACH_LIMIT: Duration = Duration::from_secs(5);
 /// Between attempts to reach a peer, and to load the node again.
@@ -138,6 +141,7 @@ pub(crate) struct Actor {
     failures: u32,
     next_peer_tick: Instant,
     next_manager_tick: Instant,
+    next_announcement: Instant,
     next_rebroadcast: Instant,
     outgoing: Outgoing,
 }
@@ -192,6 +196,7 @@ impl Actor {
             failures: 0,
             next_peer_tick: now + PEER_TICK,
             next_manager_tick: now + MANAGER_TICK,
+            next_announcement: now,
             next_rebroadcast: now + REBROADCAST,
             outgoing: Outgoing::default(),
         };
@@ -444,9 +449,9 @@ impl Actor {
         if now >= self.next_manager_tick {
             self.next_manager_tick = now + MANAGER_TICK;
             self.core.manager.timer_tick_occurred();
-            if self.core.config.is_hub {
-                self.announce();
-            }
+        }
+        if self.core.config.is_hub && now >= self.next_announcement {
+            self.announce(now);
         }
         if now >= self.next_rebroadcast && self.signer_is_there() {
             self.next_rebroadcast = now + REBROADCAST;
@@ -457,25 +462,28 @@ impl Actor {
         }
     }
 
-    fn announce(&self) {
+    /// Announces a hub that has announced channels (BOLT 7): peers pass on no more than one an hour or so.
+    fn announce(&mut self, now: Instant) {
+        self.next_announcement = now + MANAGER_TICK;
+        let channels = self.core.manager.list_channels();
+        if !channels
+            .iter()
+            .any(|channel| channel.is_announced && channel.is_usable)
+        {
+            return;
+        }
+        self.next_announcement = now + ANNOUNCEMENT;
         let mut alias = [0; 32];
         let name = self.core.config.alias.as_bytes();
         let length = name.len().min(32);
         alias[..length].copy_from_slice(&name[..length]);
-        let addresses = self
-            .core
-            .config
-            .announce
-            .iter()
-            .filter_map(|text| text.parse::<SocketAddress>().ok());
-        let channels = self.core.manager.list_channels();
-        if channels.iter().any(|channel| channel.is_announced) {
-            self.core.peer_manager.broadcast_node_announcement(
-                [0x10, 0x4f, 0x9a],
-                alias,
-                addresses.collect(),
-            );
-        }
+        let announced = self.core.config.announce.iter();
+        let addresses = announced
+            .filter_map(|text| text.parse::<SocketAddress>().ok())
+            .collect();
+        self.core
+            .peer_manager
+            .broadcast_node_announcement(COLOR, alias, addresses);
     }
 
     /// Own transactions are in the wallet from the moment they are sent.
