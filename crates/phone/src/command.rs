@@ -223,8 +223,10 @@ pub struct SentOnchain {
 pub struct ClosingChannel {
     /// Hex.
     pub channel_id: String,
-    /// Empty as long as the close is negotiated.
+    /// Empty when the host does not know it yet.
     pub txid: String,
+    /// The close needs the phone no more.
+    pub agreed: bool,
 }
 
 /// All channels.

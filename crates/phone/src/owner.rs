@@ -11,6 +11,7 @@ use longhand_proto::command as proto;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
 use longhand_signer::{ChannelIntent, InvoiceRequest, Keychain};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::command::*;
@@ -29,6 +30,10 @@ const PENDING_PAUSE: Duration = Duration::from_secs(1);
 /// How long a node may take to connect its peers after an attach, and how often it is asked.
 const WAKING_LIMIT: Duration = Duration::from_secs(5);
 const WAKING_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a cooperative close is waited for, and how often it is looked at.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+const CLOSE_PAUSE: Duration = Duration::from_millis(50);
 
 /// On chain a transaction may cost this, or [`ONCHAIN_FEE_PERCENT`] of its amount.
 const ONCHAIN_FEE_SAT: u64 = 20_000;
@@ -432,6 +437,7 @@ impl Phone {
     }
 
     /// Closes a channel (64 hex digits) together with the peer, or without it by `force`.
+    /// When it is not agreed on yet it goes on whenever the phone is attached.
     pub async fn close(&self, channel_id: &str, force: bool) -> Result<ClosingChannel, PhoneError> {
         let channel_id = check_channel_id(channel_id)?.to_vec();
         let intent = ChannelIntent::Close {
@@ -449,10 +455,27 @@ impl Phone {
         };
         let reply = self.command(Ask::CloseChannel(close)).await?;
         let closing = expect_reply!(reply, ClosingChannel)?;
+        let channel_id = channel_id.to_lower_hex_string();
+        let agreed = force || !closing.txid.is_empty() || self.wait_for_close(&channel_id).await?;
         Ok(ClosingChannel {
-            channel_id: channel_id.to_lower_hex_string(),
+            channel_id,
             txid: closing.txid,
+            agreed,
         })
+    }
+
+    /// Stays while the two nodes agree on the closing transaction, which needs this phone. HTLCs in flight may hold it
+    /// up for long: false after a few seconds.
+    async fn wait_for_close(&self, channel_id: &str) -> Result<bool, PhoneError> {
+        let until = Instant::now() + CLOSE_LIMIT;
+        while Instant::now() < until {
+            let open = self.channels().await?.channels;
+            if !open.iter().any(|channel| channel.channel_id == channel_id) {
+                return Ok(true);
+            }
+            tokio::time::sleep(CLOSE_PAUSE).await;
+        }
+        Ok(false)
     }
 
     /// Connects the node to a peer, or to the host's hub.

@@ -132,8 +132,12 @@ impl Show for OwnerReply {
             OwnerReply::Channels(list) => channels_text(&list.channels),
             OwnerReply::Payments(list) if list.payments.is_empty() => "no payments\n".into(),
             OwnerReply::Payments(list) => payments_text(&list.payments),
+            OwnerReply::Closing(closing) if !closing.agreed => {
+                "closing; the peer has not agreed yet, stay attached with `longhand phone run`\n"
+                    .into()
+            }
             OwnerReply::Closing(closing) if closing.txid.is_empty() => {
-                "closing; the transaction is on its way\n".into()
+                "closed; the money comes when the transaction confirms\n".into()
             }
             OwnerReply::Closing(closing) => format!("closing by {}\n", closing.txid),
             OwnerReply::Connected {} => "connected\n".into(),

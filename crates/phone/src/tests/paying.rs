@@ -304,3 +304,31 @@ async fn a_channel_to_the_hub_names_the_hub() {
         .unwrap();
     assert_eq!(intents, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_close_stays_until_the_two_nodes_agree() {
+    let (_dir, phone, host) = attached().await;
+    let channel = proto::Channel {
+        channel_id: vec![9; 32],
+        ..Default::default()
+    };
+    let script = |looks_until_agreed: u32| {
+        let (mut looks, channel) = (0, channel.clone());
+        move |ask: &Ask| match ask {
+            Ask::CloseChannel(_) => Some(Act::Say(Reply::ClosingChannel(
+                proto::ClosingChannel::default(),
+            ))),
+            Ask::ListChannels(_) => {
+                looks += 1;
+                let open = looks < looks_until_agreed;
+                let channels = open.then(|| channel.clone()).into_iter().collect();
+                Some(Act::Say(Reply::Channels(proto::Channels { channels })))
+            }
+            _ => None,
+        }
+    };
+    host.script(script(4));
+    assert!(phone.close(&"09".repeat(32), false).await.unwrap().agreed);
+    host.script(script(u32::MAX));
+    assert!(!phone.close(&"09".repeat(32), false).await.unwrap().agreed);
+}
