@@ -23,6 +23,7 @@ mod error;
 pub mod input;
 mod keeper;
 mod owner;
+mod paying;
 mod phone;
 mod serve;
 #[cfg(test)]

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use bitcoin::Address;
-use bitcoin::hashes::{Hash, sha256};
 use bitcoin::hex::DisplayHex;
 use bitcoin::secp256k1::PublicKey;
 use longhand_proto::command as proto;
@@ -17,15 +16,12 @@ use zeroize::Zeroizing;
 use crate::command::*;
 use crate::error::PhoneError;
 use crate::input::{
-    CheckedPayment, InputError, OnchainAmount, PeerAddress, check_channel, check_channel_id,
-    check_invoice_request, check_onchain, check_payment,
+    InputError, OnchainAmount, PeerAddress, check_channel, check_channel_id, check_invoice_request,
+    check_onchain,
 };
-use crate::phone::{Attachment, PATIENCE, Phone};
+use crate::phone::{Attachment, PATIENCE, Phone, expect_reply};
 use crate::serve::now_unix_s;
 use crate::vault::fill_random;
-
-/// Between two questions to a host that answers that a payment has not ended.
-const PENDING_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a node may take to connect its peers after an attach, and how often it is asked.
 const WAKING_LIMIT: Duration = Duration::from_secs(5);
@@ -40,20 +36,6 @@ const ONCHAIN_FEE_SAT: u64 = 20_000;
 const ONCHAIN_FEE_PERCENT: u64 = 5;
 /// Or what a transaction of this weight costs at the fee rate that the owner gave.
 const ONCHAIN_FEE_KW: u64 = 10;
-
-/// Takes one kind of reply; anything else is no answer to the question.
-macro_rules! expect_reply {
-    ($reply:expr, $kind:ident) => {
-        match $reply {
-            Reply::$kind(reply) => Ok(reply),
-            _ => Err(PhoneError::Answer(concat!(
-                "no ",
-                stringify!($kind),
-                " in it"
-            ))),
-        }
-    };
-}
 
 impl Phone {
     /// Carries out any command, for the command line and the control socket.
@@ -129,23 +111,6 @@ impl Phone {
             C::Info | C::Balance | C::Address | C::Channels | C::Payments | C::Connect { .. } => {}
         }
         Ok(())
-    }
-
-    fn check_payment(
-        &self,
-        bolt11: &str,
-        amount_msat: Option<u64>,
-        max_fee_msat: Option<u64>,
-    ) -> Result<CheckedPayment, InputError> {
-        let (network, node_id) = (self.network(), self.inner.node_id);
-        check_payment(
-            bolt11,
-            amount_msat,
-            max_fee_msat,
-            network,
-            &node_id,
-            now_unix_s(),
-        )
     }
 
     /// The node's state. Fails with [`PhoneError::Foreign`] when the host runs another node for this phone.
@@ -276,108 +241,6 @@ impl Phone {
         })
     }
 
-    /// Pays an invoice and returns when it is paid, with the proof checked. Fails with [`PhoneError::PaymentFailed`] when
-    /// it is not and will not be.
-    ///
-    /// Until then it waits, through links that break. Dropped before, the payment goes on: pay the same invoice again to
-    /// wait for its end.
-    pub async fn pay(
-        &self,
-        bolt11: &str,
-        amount_msat: Option<u64>,
-        max_fee_msat: Option<u64>,
-    ) -> Result<Payment, PhoneError> {
-        let payment = self.check_payment(bolt11, amount_msat, max_fee_msat)?;
-        let hash = payment.payment_hash;
-        let (is_own, was_tried) = self
-            .look(move |signer| {
-                let is_own = signer
-                    .payments()
-                    .any(|payment| payment.payment_hash == hash);
-                let was_tried = signer.intents().any(|intent| intent.payment_hash == hash);
-                (is_own, was_tried)
-            })
-            .await?;
-        if is_own {
-            return Err(InputError::OwnInvoice.into());
-        }
-        let known = if was_tried {
-            self.outbound_payment(&hash).await?
-        } else {
-            None
-        };
-        let paid = match known.map(|payment| payment.state) {
-            Some(PaymentState::Succeeded) => return Err(InputError::AlreadyPaid.into()),
-            Some(PaymentState::Pending) => self.await_payment(&hash).await?,
-            _ => self.begin_payment(payment).await?,
-        };
-        self.finish_payment(&hash, paid).await
-    }
-
-    async fn begin_payment(&self, payment: CheckedPayment) -> Result<Payment, PhoneError> {
-        let CheckedPayment {
-            payment_hash,
-            amount_msat,
-            max_fee_msat,
-            expires_unix_s,
-            ..
-        } = payment;
-        self.call(move |signer| {
-            let now = now_unix_s();
-            signer.add_intent(payment_hash, amount_msat, max_fee_msat, expires_unix_s, now)
-        })
-        .await?;
-        self.wait_while_waking().await;
-        let pay = proto::Pay {
-            bolt11: payment.bolt11,
-            amount_msat: if payment.amount_is_open {
-                amount_msat
-            } else {
-                0
-            },
-            max_fee_msat,
-        };
-        Ok(expect_reply!(self.ask(Ask::Pay(pay), None).await?, Payment)?.into())
-    }
-
-    /// Waits as long as it takes, and looks at the proof.
-    async fn finish_payment(
-        &self,
-        hash: &[u8; 32],
-        mut payment: Payment,
-    ) -> Result<Payment, PhoneError> {
-        loop {
-            if payment.payment_hash != hash.to_lower_hex_string() {
-                return Err(PhoneError::Answer("it is about another payment"));
-            }
-            match payment.state {
-                PaymentState::Succeeded if proves(&payment.preimage, hash) => return Ok(payment),
-                PaymentState::Succeeded => return Err(PhoneError::ProofInvalid),
-                PaymentState::Failed => return Err(PhoneError::PaymentFailed(payment.failure)),
-                PaymentState::Unknown => {
-                    return Err(PhoneError::Answer("a payment in no known state"));
-                }
-                PaymentState::Pending => payment = self.await_payment(hash).await?,
-            }
-            if payment.state == PaymentState::Pending {
-                tokio::time::sleep(PENDING_PAUSE).await;
-            }
-        }
-    }
-
-    async fn await_payment(&self, hash: &[u8; 32]) -> Result<Payment, PhoneError> {
-        let wait = Ask::AwaitPayment(proto::AwaitPayment {
-            payment_hash: hash.to_vec(),
-        });
-        Ok(expect_reply!(self.ask(wait, None).await?, Payment)?.into())
-    }
-
-    async fn outbound_payment(&self, hash: &[u8; 32]) -> Result<Option<Payment>, PhoneError> {
-        let hash = hash.to_lower_hex_string();
-        let mut payments = self.payments().await?.payments.into_iter();
-        Ok(payments.find(|payment| payment.outbound && payment.payment_hash == hash))
-    }
-
     /// Sends from the on-chain wallet.
     pub async fn send_onchain(
         &self,
@@ -496,7 +359,7 @@ impl Phone {
 
     /// Right after an attach the node is still connecting its peers, and would answer that it has no route. Waits until
     /// it has, a few seconds at most; costs nothing later.
-    async fn wait_while_waking(&self) {
+    pub(crate) async fn wait_while_waking(&self) {
         loop {
             let attachment = self.inner.attachment.borrow().clone();
             match attachment {
@@ -537,12 +400,6 @@ impl Phone {
     async fn command(&self, command: Ask) -> Result<Reply, PhoneError> {
         self.ask(command, Some(PATIENCE)).await
     }
-}
-
-/// Whether `preimage` in hex is the one of `hash`.
-fn proves(preimage: &str, hash: &[u8; 32]) -> bool {
-    let preimage: Result<[u8; 32], _> = bitcoin::hex::FromHex::from_hex(preimage);
-    preimage.is_ok_and(|preimage| sha256::Hash::hash(&preimage).to_byte_array() == *hash)
 }
 
 /// Names a command, so that it is done once however often it is sent.

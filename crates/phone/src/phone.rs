@@ -29,6 +29,21 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The kind of request that a host answers.
 const COMMAND: &str = "command";
 
+/// Takes one kind of reply; anything else is no answer to the question.
+macro_rules! expect_reply {
+    ($reply:expr, $kind:ident) => {
+        match $reply {
+            Reply::$kind(reply) => Ok(reply),
+            _ => Err(PhoneError::Answer(concat!(
+                "no ",
+                stringify!($kind),
+                " in it"
+            ))),
+        }
+    };
+}
+pub(crate) use expect_reply;
+
 /// A phone: its vault, its signer, and its side of the link. Clones are handles on the same one.
 ///
 /// It answers its node whenever it is attached. Detach before the last handle is dropped: an attached phone stays.
