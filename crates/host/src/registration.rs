@@ -1,6 +1,5 @@
 //! What is checked of a [`Registration`] before it is stored: a node is built on it for years.
 
-use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use bdk_wallet::miniscript::{Descriptor, DescriptorPublicKey, ForEachKey};
@@ -52,16 +51,16 @@ pub(crate) fn check(
         ("external", &registration.external_descriptor),
         ("internal", &registration.internal_descriptor),
     ];
-    let mut scripts = BTreeSet::new();
+    let mut wallets = Vec::new();
     for (name, text) in descriptors {
         match check_descriptor(text, network) {
-            Ok(descriptor) => scripts.insert(descriptor),
+            Ok(descriptor) => wallets.push(descriptor),
             Err(reason) => return invalid(format!("{name} descriptor {reason}")),
         };
     }
-    match scripts.len() {
-        2 => Ok(node_id),
-        _ => invalid("two descriptors are the same".into()),
+    match wallets.first() == wallets.last() {
+        true => invalid("two descriptors are the same".into()),
+        false => Ok(node_id),
     }
 }
 

@@ -48,7 +48,7 @@ async fn register(phone: &Phone, seed: u8) -> Registered {
 /// A paired phone whose node runs.
 async fn registered(operator: &mut Client, name: &str, seed: u8) -> Phone {
     let mut phone = Phone::new(create_owner(operator, name).await);
-    phone.refuse_to_sign();
+    phone.sign_with(seed);
     phone.pair().await.unwrap();
     register(&phone, seed).await;
     phone
@@ -73,7 +73,7 @@ async fn a_registered_phone_has_a_node_at_once() {
     let (_devnet, config) = chain(&dir).await;
     let (host, mut operator) = host(&config).await;
     let mut phone = Phone::new(create_owner(&mut operator, "ann").await);
-    phone.refuse_to_sign();
+    phone.sign_with(1);
     phone.pair().await.unwrap();
     let registered = register(&phone, 1).await;
 
@@ -182,7 +182,7 @@ async fn another_phone_of_the_owner_signs_only_once_it_has_shown_its_keys() {
         .code;
 
     let mut new = Phone::new(code.parse().unwrap());
-    new.refuse_to_sign();
+    new.sign_with(1);
     new.pair().await.unwrap();
     until_dormant(&mut operator, "ann").await;
     assert_eq!(

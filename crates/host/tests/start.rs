@@ -141,7 +141,8 @@ async fn a_chain_source_that_is_the_wrong_one_stops_the_start() {
         expected: "regtest".into(),
         found: "main".into(),
     };
-    let cases: [(fn() -> ChainError, &str); 2] = [
+    type Fails = fn() -> ChainError;
+    let cases: [(Fails, &str); 2] = [
         (wrong_network, "WRONG_NETWORK"),
         (|| ChainError::Unauthorized, "CHAIN_UNAUTHORIZED"),
     ];

@@ -66,7 +66,9 @@ fn values_of_the_environment_have_their_keys_type() {
 
 #[test]
 fn what_is_unknown_or_wrong_is_refused_by_name() {
-    let cases: &[(&str, &[(&str, &str)], &[(&str, &str)], &str)] = &[
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+    // File, environment, flags, and what the error says.
+    let cases: &[(&str, Pairs<'_>, Pairs<'_>, &str)] = &[
         (
             "netwrk = 'signet'",
             &[],

@@ -1,14 +1,10 @@
-//! A host to talk to, and a phone that is as bare as a link.
+//! A host to talk to, and a phone in its barest form: a link, and a signer when it is given one.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bdk_wallet::miniscript::{Descriptor, DescriptorPublicKey};
-use bitcoin::bip32::{DerivationPath, Xpriv, Xpub};
 use bitcoin::block::Header;
-use bitcoin::secp256k1::Secp256k1;
 use bitcoin::{Block, BlockHash, Network, OutPoint, Transaction, TxOut};
 use longhand_chain::{BlockRef, ChainError, ChainSource, FeeRates};
 use longhand_host::client::{self, Client};
@@ -21,7 +17,8 @@ use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{Command, CommandReply, Error, GetInfo, Register};
 use longhand_proto::operator::CreateOwnerRequest;
-use longhand_proto::signer::{Refusal, SignerAnswer, SignerBatch, SignerReply, signer_answer};
+use longhand_proto::signer::SignerBatch;
+use longhand_signer::{Seed, Signer};
 use longhand_store::{SqliteStore, Store};
 use prost::Message;
 
@@ -135,51 +132,29 @@ impl Phone {
 }
 
 impl Phone {
-    /// From now on this phone answers every signer batch, and refuses all of it.
-    pub fn refuse_to_sign(&mut self) {
+    /// From now on this phone signs, with the keys of `seed`. Its ledger lives as long as the test.
+    pub fn sign_with(&mut self, seed: u8) {
         let (_, nobody) = Peer::new(Side::Phone, Config::new("nobody", &[])).unwrap();
         let mut requests = std::mem::replace(&mut self.requests, nobody);
+        let mut signer = signer(seed);
         tokio::spawn(async move {
             while let Some(request) = requests.next().await {
                 let batch = SignerBatch::decode(&*request.payload).unwrap();
-                let refusal = Refusal {
-                    rule: "test".into(),
-                    ..Refusal::default()
-                };
-                let answer = SignerAnswer {
-                    answer: Some(signer_answer::Answer::Refusal(refusal)),
-                };
-                let reply = SignerReply {
-                    answers: vec![answer; batch.ops.len()],
-                };
+                let reply = signer.handle(&batch, 0).reply;
                 request.responder.respond(reply.encode_to_vec());
             }
         });
     }
 }
 
+fn signer(seed: u8) -> Signer {
+    let seed = Seed::from_entropy(&[seed; 16]).unwrap();
+    Signer::new(&seed, Network::Regtest).unwrap()
+}
+
 /// What a phone with this seed registers.
 pub fn registration(seed: u8) -> Register {
-    let secp = Secp256k1::new();
-    let root = Xpriv::new_master(Network::Regtest, &[seed; 32]).unwrap();
-    let account: DerivationPath = "84'/1'/0'".parse().unwrap();
-    let xpub = Xpub::from_priv(&secp, &root.derive_priv(&secp, &account).unwrap());
-    let descriptor = |keychain: u32| {
-        let text = format!("wpkh({xpub}/{keychain}/*)");
-        Descriptor::<DescriptorPublicKey>::from_str(&text)
-            .unwrap()
-            .to_string()
-    };
-    Register {
-        node_id: root.private_key.public_key(&secp).serialize().to_vec(),
-        network: "regtest".into(),
-        external_descriptor: descriptor(0),
-        internal_descriptor: descriptor(1),
-        inbound_payment_key: vec![seed; 32],
-        peer_storage_key: vec![seed; 32],
-        receive_auth_key: vec![seed; 32],
-        birthday_height: 0,
-    }
+    signer(seed).register(0)
 }
 
 /// The code that the host closed a link with, or did not let a phone in.
