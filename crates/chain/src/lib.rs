@@ -2,7 +2,8 @@
 //!
 //! A [`ChainSource`] is asked for blocks, fee rates and to broadcast. The `follower`
 //! polls one source for all nodes of a host, matches each block once against the index
-//! of everything that is watched, and hands each node its own [`ChainEvent`]s.
+//! of everything that is watched, and hands each node its own [`ChainEvent`]s. With the feature `devnet` there is
+//! also an embedded regtest chain.
 
 use std::sync::Arc;
 
@@ -12,10 +13,12 @@ use bitcoin::{Block, BlockHash, OutPoint, ScriptBuf, Transaction, Txid};
 use tokio::sync::mpsc;
 
 mod bitcoind;
+#[cfg(feature = "devnet")]
 pub mod devnet;
 mod follower;
 
 pub use bitcoind::{BitcoindAuth, BitcoindSource};
+#[cfg(feature = "devnet")]
 pub use devnet::{Devnet, DevnetConfig, DevnetError};
 pub use follower::{Follower, FollowerConfig};
 
