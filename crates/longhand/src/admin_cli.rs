@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bitcoin::hex::FromHex;
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use longhand_host::HostConfig;
 use longhand_host::client::{self, Client};
 use longhand_proto::operator::*;
@@ -69,7 +69,12 @@ enum OwnerCommand {
         #[arg(long, value_name = "URL", default_value = "")]
         wake_url: String,
         /// How long the code is taken [default: the host's]
-        #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true)]
+        #[arg(
+            long,
+            value_name = "SECONDS",
+            default_value_t = 0,
+            hide_default_value = true
+        )]
         expires: u32,
     },
     /// List the owners
@@ -78,7 +83,12 @@ enum OwnerCommand {
     Renew {
         name: String,
         /// How long the code is taken [default: the host's]
-        #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true)]
+        #[arg(
+            long,
+            value_name = "SECONDS",
+            default_value_t = 0,
+            hide_default_value = true
+        )]
         expires: u32,
     },
 }
@@ -90,10 +100,11 @@ enum HubCommand {
     /// Show what the hub has
     Balance,
     /// Open a channel to an owner's node or to another peer
+    #[command(group(ArgGroup::new("with").required(true).args(["owner", "to"])))]
     Open {
         amount_sat: u64,
         /// An owner, whose phone is attached
-        #[arg(long, value_name = "NAME", conflicts_with = "to", required_unless_present = "to")]
+        #[arg(long, value_name = "NAME")]
         owner: Option<String>,
         /// Another peer
         #[arg(long, value_name = "NODE_ID@HOST:PORT", value_parser = parse_peer)]
@@ -153,19 +164,26 @@ struct Peer {
 }
 
 fn parse_hex(text: &str) -> Result<Bytes, String> {
-    Vec::from_hex(text).map(Bytes).map_err(|_| "give hexadecimal digits".into())
+    Vec::from_hex(text)
+        .map(Bytes)
+        .map_err(|_| "give hexadecimal digits".into())
 }
 
 fn parse_peer(text: &str) -> Result<Peer, String> {
     let (node_id, address) = text.split_once('@').unwrap_or((text, ""));
     match text.parse::<bitcoin::secp256k1::PublicKey>() {
-        Ok(key) if address.is_empty() => {
-            Ok(Peer { node_id: key.serialize().to_vec(), address: String::new() })
-        }
+        Ok(key) if address.is_empty() => Ok(Peer {
+            node_id: key.serialize().to_vec(),
+            address: String::new(),
+        }),
         _ => {
-            let key: bitcoin::secp256k1::PublicKey =
-                node_id.parse().map_err(|_| "give NODE_ID@HOST:PORT; the node id has 66 digits")?;
-            Ok(Peer { node_id: key.serialize().to_vec(), address: address.to_owned() })
+            let key: bitcoin::secp256k1::PublicKey = node_id
+                .parse()
+                .map_err(|_| "give NODE_ID@HOST:PORT; the node id has 66 digits")?;
+            Ok(Peer {
+                node_id: key.serialize().to_vec(),
+                address: address.to_owned(),
+            })
         }
     }
 }
@@ -174,7 +192,9 @@ fn parse_peer(text: &str) -> Result<Peer, String> {
 pub async fn run(args: AdminArgs) -> ExitCode {
     let json = args.options.json;
     let answer = match reach(args.options).await {
-        Ok(client) => ask(client, args.command).await.map_err(|status| refused(&status)),
+        Ok(client) => ask(client, args.command)
+            .await
+            .map_err(|status| refused(&status)),
         Err(error) => Err(error),
     };
     match answer {
@@ -195,10 +215,12 @@ async fn reach(options: Options) -> Result<Client, String> {
         ("operator.listen", options.operator),
         ("operator.token_file", options.token_file),
     ];
-    let flags = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    let flags = named
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)));
     let config_error = |e| format!("error[CONFIG]: {e}");
-    let config = HostConfig::load(options.config.as_deref(), environment(), flags)
-        .map_err(config_error)?;
+    let config =
+        HostConfig::load(options.config.as_deref(), environment(), flags).map_err(config_error)?;
     let listen = config.operator_listen().map_err(config_error)?;
     let client = client::connect(&listen, &config.operator_token_file()).await;
     client.map_err(|e| format!("error[HOST_UNREACHABLE]: {e}"))
@@ -206,10 +228,12 @@ async fn reach(options: Options) -> Result<Client, String> {
 
 async fn ask(mut host: Client, command: AdminCommand) -> Result<Shown, Status> {
     match command {
-        AdminCommand::Status => Ok(show::status(&host.status(StatusRequest {}).await?.into_inner())),
-        AdminCommand::Nodes => {
-            Ok(show::nodes(&host.list_nodes(ListNodesRequest {}).await?.into_inner()))
-        }
+        AdminCommand::Status => Ok(show::status(
+            &host.status(StatusRequest {}).await?.into_inner(),
+        )),
+        AdminCommand::Nodes => Ok(show::nodes(
+            &host.list_nodes(ListNodesRequest {}).await?.into_inner(),
+        )),
         AdminCommand::Owner(command) => ask_owner(host, command).await,
         AdminCommand::Hub(command) => ask_hub(host, command).await,
     }
@@ -217,31 +241,54 @@ async fn ask(mut host: Client, command: AdminCommand) -> Result<Shown, Status> {
 
 async fn ask_owner(mut host: Client, command: OwnerCommand) -> Result<Shown, Status> {
     match command {
-        OwnerCommand::Create { name, wake_url, expires } => {
-            let request = CreateOwnerRequest { name, wake_url, pairing_expires_s: expires };
-            Ok(show::pairing_code(&host.create_owner(request).await?.into_inner()))
+        OwnerCommand::Create {
+            name,
+            wake_url,
+            expires,
+        } => {
+            let request = CreateOwnerRequest {
+                name,
+                wake_url,
+                pairing_expires_s: expires,
+            };
+            Ok(show::pairing_code(
+                &host.create_owner(request).await?.into_inner(),
+            ))
         }
         OwnerCommand::Renew { name, expires } => {
-            let request = RenewPairingRequest { owner: name, pairing_expires_s: expires };
-            Ok(show::pairing_code(&host.renew_pairing(request).await?.into_inner()))
+            let request = RenewPairingRequest {
+                owner: name,
+                pairing_expires_s: expires,
+            };
+            Ok(show::pairing_code(
+                &host.renew_pairing(request).await?.into_inner(),
+            ))
         }
-        OwnerCommand::List => {
-            Ok(show::owners(&host.list_owners(ListOwnersRequest {}).await?.into_inner()))
-        }
+        OwnerCommand::List => Ok(show::owners(
+            &host.list_owners(ListOwnersRequest {}).await?.into_inner(),
+        )),
     }
 }
 
 async fn ask_hub(mut host: Client, command: HubCommand) -> Result<Shown, Status> {
     match command {
-        HubCommand::Address => {
-            Ok(show::hub_address(&host.hub_address(HubAddressRequest {}).await?.into_inner()))
-        }
-        HubCommand::Balance => {
-            Ok(show::hub_balance(&host.hub_balance(HubBalanceRequest {}).await?.into_inner()))
-        }
-        HubCommand::Open { amount_sat, owner, to, push_msat, announce } => {
-            let Peer { node_id, address } =
-                to.unwrap_or(Peer { node_id: Vec::new(), address: String::new() });
+        HubCommand::Address => Ok(show::hub_address(
+            &host.hub_address(HubAddressRequest {}).await?.into_inner(),
+        )),
+        HubCommand::Balance => Ok(show::hub_balance(
+            &host.hub_balance(HubBalanceRequest {}).await?.into_inner(),
+        )),
+        HubCommand::Open {
+            amount_sat,
+            owner,
+            to,
+            push_msat,
+            announce,
+        } => {
+            let Peer { node_id, address } = to.unwrap_or(Peer {
+                node_id: Vec::new(),
+                address: String::new(),
+            });
             let request = HubOpenChannelRequest {
                 owner: owner.unwrap_or_default(),
                 node_id,
@@ -250,36 +297,61 @@ async fn ask_hub(mut host: Client, command: HubCommand) -> Result<Shown, Status>
                 push_msat,
                 announced: announce,
             };
-            Ok(show::hub_opened(&host.hub_open_channel(request).await?.into_inner()))
+            Ok(show::hub_opened(
+                &host.hub_open_channel(request).await?.into_inner(),
+            ))
         }
         HubCommand::Close { channel_id, force } => {
-            let request = HubCloseChannelRequest { channel_id: channel_id.0, force };
+            let request = HubCloseChannelRequest {
+                channel_id: channel_id.0,
+                force,
+            };
             host.hub_close_channel(request).await?;
             Ok(show::done("closing"))
         }
-        HubCommand::Invoice { amount_msat, description, expiry } => {
-            let request = HubInvoiceRequest { amount_msat, description, expiry_s: expiry };
-            Ok(show::hub_invoice(&host.hub_invoice(request).await?.into_inner()))
+        HubCommand::Invoice {
+            amount_msat,
+            description,
+            expiry,
+        } => {
+            let request = HubInvoiceRequest {
+                amount_msat,
+                description,
+                expiry_s: expiry,
+            };
+            Ok(show::hub_invoice(
+                &host.hub_invoice(request).await?.into_inner(),
+            ))
         }
-        HubCommand::Pay { bolt11, amount_msat, max_fee_msat } => {
-            let request = HubPayRequest { bolt11, amount_msat, max_fee_msat };
+        HubCommand::Pay {
+            bolt11,
+            amount_msat,
+            max_fee_msat,
+        } => {
+            let request = HubPayRequest {
+                bolt11,
+                amount_msat,
+                max_fee_msat,
+            };
             Ok(show::hub_paid(&host.hub_pay(request).await?.into_inner()))
         }
-        HubCommand::Connect { to: Peer { node_id, address } } => {
-            host.hub_connect(HubConnectRequest { node_id, address }).await?;
+        HubCommand::Connect {
+            to: Peer { node_id, address },
+        } => {
+            host.hub_connect(HubConnectRequest { node_id, address })
+                .await?;
             Ok(show::done("connected"))
         }
-        HubCommand::Channels => {
-            Ok(show::hub_channels(&host.hub_channels(HubChannelsRequest {}).await?.into_inner()))
-        }
+        HubCommand::Channels => Ok(show::hub_channels(
+            &host.hub_channels(HubChannelsRequest {}).await?.into_inner(),
+        )),
     }
 }
 
 /// One line of a refusal. A code of the host's own stands before its message, else gRPC's is shown.
 fn refused(status: &Status) -> String {
-    let is_code = |text: &str| {
-        !text.is_empty() && text.chars().all(|c| c.is_ascii_uppercase() || c == '_')
-    };
+    let is_code =
+        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
     match status.message().split_once(": ") {
         Some((code, message)) if is_code(code) => format!("error[{code}]: {message}"),
         _ => format!("error[{}]: {}", grpc_code(status.code()), status.message()),
@@ -309,7 +381,10 @@ mod tests {
     #[test]
     fn a_peer_is_a_node_id_with_or_without_an_address() {
         let peer = parse_peer(&format!("{NODE}@[::1]:9735")).unwrap();
-        assert_eq!((peer.node_id.len(), peer.address.as_str()), (33, "[::1]:9735"));
+        assert_eq!(
+            (peer.node_id.len(), peer.address.as_str()),
+            (33, "[::1]:9735")
+        );
         assert_eq!(parse_peer(NODE).unwrap().address, "");
         for text in ["", "@host:1", "02@host:1", &NODE[1..]] {
             assert!(parse_peer(text).is_err(), "{text}");
@@ -321,6 +396,9 @@ mod tests {
         let host = Status::failed_precondition("SIGNER_AWAY: the phone is away");
         assert_eq!(refused(&host), "error[SIGNER_AWAY]: the phone is away");
         let grpc = Status::not_found("there is no owner bob: see the list");
-        assert_eq!(refused(&grpc), "error[NOT_FOUND]: there is no owner bob: see the list");
+        assert_eq!(
+            refused(&grpc),
+            "error[NOT_FOUND]: there is no owner bob: see the list"
+        );
     }
 }

@@ -101,9 +101,15 @@ fn load(args: HostArgs) -> Result<HostConfig, HostError> {
         ("metrics.listen", args.metrics_listen),
         ("log.filter", args.log),
     ];
-    let named = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    let named = named
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)));
     let flags = named.chain(args.set);
-    Ok(HostConfig::load(args.config.as_deref(), environment(), flags)?)
+    Ok(HostConfig::load(
+        args.config.as_deref(),
+        environment(),
+        flags,
+    )?)
 }
 
 /// The variables that are text; the host's own all are.
@@ -113,7 +119,9 @@ pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("give KEY=VALUE, such as link.grace_ms=5000")?;
+    let (key, value) = text
+        .split_once('=')
+        .ok_or("give KEY=VALUE, such as link.grace_ms=5000")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
@@ -155,7 +163,9 @@ fn show(addresses: &Addresses, json: bool) {
         OperatorListen::Unix(path) => format!("unix:{}", path.display()),
         OperatorListen::Tcp(address) => address.to_string(),
     };
-    let metrics = addresses.metrics.map(|address| format!("http://{address}/metrics"));
+    let metrics = addresses
+        .metrics
+        .map(|address| format!("http://{address}/metrics"));
     let text = match json {
         true => json!({
             "link": addresses.link.to_string(),

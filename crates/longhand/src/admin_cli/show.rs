@@ -25,7 +25,10 @@ impl Shown {
 }
 
 pub(super) fn done(word: &str) -> Shown {
-    Shown { json: json!({ "ok": true }), text: word.to_owned() }
+    Shown {
+        json: json!({ "ok": true }),
+        text: word.to_owned(),
+    }
 }
 
 pub(super) fn status(status: &StatusReply) -> Shown {
@@ -43,7 +46,10 @@ pub(super) fn status(status: &StatusReply) -> Shown {
     });
     let chain = match status.chain_reachable {
         true => format!("height {}", status.block_height),
-        false => format!("height {}, and the source cannot be reached now", status.block_height),
+        false => format!(
+            "height {}, and the source cannot be reached now",
+            status.block_height
+        ),
     };
     let hub = match status.hub_node_id.is_empty() {
         true => "does not run yet".to_owned(),
@@ -69,7 +75,11 @@ pub(super) fn pairing_code(code: &PairingCode) -> Shown {
         "code": code.code,
         "expires_unix_s": code.expires_unix_s,
     });
-    let qr = code.code.parse::<LinkPairingCode>().ok().and_then(|code| code.to_qr().ok());
+    let qr = code
+        .code
+        .parse::<LinkPairingCode>()
+        .ok()
+        .and_then(|code| code.to_qr().ok());
     let text = format!(
         "{}\n\n{}\n\nFor the phone of {} alone: whoever has this code first is the owner.",
         qr.unwrap_or_default(),
@@ -95,7 +105,12 @@ pub(super) fn owners(reply: &ListOwnersReply) -> Shown {
             (true, false) => "away",
             (false, false) => "not paired",
         };
-        vec![owner.name.clone(), phone.to_owned(), hex(&owner.node_id), owner.wake_url.clone()]
+        vec![
+            owner.name.clone(),
+            phone.to_owned(),
+            hex(&owner.node_id),
+            owner.wake_url.clone(),
+        ]
     });
     Shown {
         json: json!({ "owners": json.collect::<Vec<_>>() }),
@@ -132,8 +147,15 @@ pub(super) fn nodes(reply: &ListNodesReply) -> Shown {
             hex(&node.node_id),
         ]
     });
-    let head =
-        ["owner", "state", "usable", "lightning msat", "on chain sat", "closing sat", "node id"];
+    let head = [
+        "owner",
+        "state",
+        "usable",
+        "lightning msat",
+        "on chain sat",
+        "closing sat",
+        "node id",
+    ];
     Shown {
         json: json!({ "nodes": json.collect::<Vec<_>>() }),
         text: table(&head, rows.collect()),
@@ -141,7 +163,10 @@ pub(super) fn nodes(reply: &ListNodesReply) -> Shown {
 }
 
 pub(super) fn hub_address(reply: &HubAddressReply) -> Shown {
-    Shown { json: json!({ "address": reply.address }), text: reply.address.clone() }
+    Shown {
+        json: json!({ "address": reply.address }),
+        text: reply.address.clone(),
+    }
 }
 
 pub(super) fn hub_balance(balance: &HubBalanceReply) -> Shown {
@@ -153,7 +178,10 @@ pub(super) fn hub_balance(balance: &HubBalanceReply) -> Shown {
     });
     let text = lines(&[
         ("on chain", format!("{} sat", balance.onchain_confirmed_sat)),
-        ("not confirmed", format!("{} sat", balance.onchain_pending_sat)),
+        (
+            "not confirmed",
+            format!("{} sat", balance.onchain_pending_sat),
+        ),
         ("lightning", format!("{} msat", balance.lightning_msat)),
         ("closing", format!("{} sat", balance.closing_sat)),
     ]);
@@ -163,12 +191,18 @@ pub(super) fn hub_balance(balance: &HubBalanceReply) -> Shown {
 pub(super) fn hub_opened(reply: &HubOpenChannelReply) -> Shown {
     let channel_id = hex(&reply.channel_id);
     let json = json!({ "channel_id": channel_id, "funding_outpoint": reply.funding_outpoint });
-    let text = lines(&[("channel", channel_id), ("funding", reply.funding_outpoint.clone())]);
+    let text = lines(&[
+        ("channel", channel_id),
+        ("funding", reply.funding_outpoint.clone()),
+    ]);
     Shown { json, text }
 }
 
 pub(super) fn hub_invoice(reply: &HubInvoiceReply) -> Shown {
-    Shown { json: json!({ "bolt11": reply.bolt11 }), text: reply.bolt11.clone() }
+    Shown {
+        json: json!({ "bolt11": reply.bolt11 }),
+        text: reply.bolt11.clone(),
+    }
 }
 
 pub(super) fn hub_paid(reply: &HubPayReply) -> Shown {
@@ -226,7 +260,10 @@ fn hex(bytes: &[u8]) -> String {
 /// One name and value a line, the values below each other.
 fn lines(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    pairs.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| format!("{name:<width$}  {value}\n"))
+        .collect()
 }
 
 /// Columns as wide as their widest cell.
@@ -235,11 +272,19 @@ fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     let all: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
     let columns = all.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        all.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+        all.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
     };
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| width(column).unwrap_or(0))
+        .collect();
     let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
     all.iter().map(line).collect()
@@ -251,14 +296,20 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = vec![vec!["ann".into(), "away".into()], vec!["bartholomew".into(), "é".into()]];
+        let rows = vec![
+            vec!["ann".into(), "away".into()],
+            vec!["bartholomew".into(), "é".into()],
+        ];
         let expected = "owner        phone\nann          away\nbartholomew  é\n";
         assert_eq!(table(&["owner", "phone"], rows), expected);
     }
 
     #[test]
     fn what_is_not_known_yet_is_said_so() {
-        let status = status(&StatusReply { peer_address: "127.0.0.1:9735".into(), ..Default::default() });
+        let status = status(&StatusReply {
+            peer_address: "127.0.0.1:9735".into(),
+            ..Default::default()
+        });
         assert!(status.text.contains("does not run yet"));
         assert!(status.text.contains("cannot be reached now"));
     }
