@@ -146,7 +146,7 @@ async fn ask(options: Options, command: DevnetCommand) -> Result<(), String> {
             .await
             .map(|blocks| (json!({ "blocks": blocks }), format!("replaced {depth}"))),
     };
-    let (object, text) = asked.map_err(|e| format!("error[DEVNET]: {e}"))?;
+    let (object, text) = asked.map_err(|e| refused(&e))?;
     print(options.json, &object, text);
     Ok(())
 }
@@ -205,6 +205,23 @@ fn failed(error: &DevnetError) -> String {
         _ => "DEVNET",
     };
     format!("error[{code}]: {error}")
+}
+
+/// One line of a refusal, in devnet's own words.
+fn refused(error: &ChainError) -> String {
+    match error {
+        ChainError::Unreachable { url, reason } => format!(
+            "error[DEVNET_UNREACHABLE]: no devnet at {url} ({reason}): start one, or give its --rpc-bind"
+        ),
+        ChainError::Unauthorized => {
+            "error[UNAUTHORIZED]: devnet refused the credentials: give its --user and --password"
+                .into()
+        }
+        ChainError::NotFound(reason) | ChainError::Rejected(reason) => {
+            format!("error[REFUSED]: {reason}")
+        }
+        other => format!("error[DEVNET]: {other}"),
+    }
 }
 
 fn print(as_json: bool, object: &Value, text: String) {

@@ -19,6 +19,7 @@ mod world;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use longhand_chain::ChainError;
@@ -78,11 +79,9 @@ pub async fn run(args: DemoArgs) -> ExitCode {
         }
     };
     let mut report = Report::default();
-    let ended = tokio::select! {
-        ended = tell(&args, dir.path(), &view, &mut report) => ended,
-        () = asked_to_stop() => Err(DemoError::Off("stopped".into())),
-    };
-    // The processes are gone by now: they are killed when their world is dropped.
+    let ended = tell(&args, dir.path(), &view, &mut report).await;
+    // The processes are killed when their world is dropped, which it is by now.
+    tokio::time::sleep(REAPING).await;
     report.steps.extend(view.close());
     if let Err(error) = &ended {
         eprintln!("the demo has failed: {error}");
@@ -109,13 +108,18 @@ async fn tell(
     view: &Arc<View>,
     report: &mut Report,
 ) -> Result<(), DemoError> {
-    let mut world = steps::tell(dir, view, report).await?;
+    let mut world = tokio::select! {
+        told = steps::tell(dir, view, report) => told?,
+        () = asked_to_stop() => return Err(DemoError::Off("stopped".into())),
+    };
     view.summary(report);
     if args.stay {
         stay(&world, view).await?;
     }
-    world.stop().await;
-    Ok(())
+    tokio::select! {
+        () = world.stop() => Ok(()),
+        () = asked_to_stop() => Err(DemoError::Off("stopped before the processes had ended".into())),
+    }
 }
 
 /// Leaves everything running and says how to use it.
@@ -127,8 +131,10 @@ async fn stay(world: &World, view: &View) -> Result<(), DemoError> {
     Ok(())
 }
 
+/// For the runtime to collect the processes that were killed.
+const REAPING: Duration = Duration::from_millis(100);
 /// Between two blocks, when the demo stays.
-const MINING_PAUSE_S: u32 = 5;
+const MINING_PAUSE_S: u32 = 2;
 
 /// Returns when the process is asked to end, by Ctrl-C or otherwise.
 async fn asked_to_stop() {

@@ -70,9 +70,10 @@ impl World {
   {admin} hub invoice 1000000
   {bob} pay INVOICE
   {bob} payments
-  {alice} open 500000 --wait
+  {admin} hub open 500000 --owner alice --push-msat 50000000
+  {alice} channels
   {alice} invoice 10000 --sat
-  {bob} channels
+  {bob} pay INVOICE
   {admin} nodes
   {devnet} faucet \"$({alice} address)\" 1000000
 "
