@@ -46,6 +46,16 @@ async fn a_cooperative_close_pays_each_side_its_balance() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_phone_that_closes_a_channel_and_leaves_at_once_has_closed_it() {
+    let world = World::new().await;
+    let (alice, channel) = owner_with_own_channel(&world).await;
+    alice.close(&channel, false).await;
+    alice.node.detach().await;
+    assert_eq!(alice.overview().await.channels, 0);
+    mine_until_settled(&world, &alice).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_forced_close_is_swept_to_the_owners_wallet() {
     let world = World::new().await;
     let (alice, channel) = owner_with_own_channel(&world).await;

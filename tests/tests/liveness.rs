@@ -82,6 +82,15 @@ async fn a_phone_that_comes_back_pays_over_the_same_channel() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_payment_asked_for_while_the_node_wakes_waits_for_its_channels() {
+    let (_world, alice, bob) = world_with_channels().await;
+    let invoice = bob.invoice(1_000_000).await;
+    alice.node.signer_lost();
+    alice.attach();
+    assert_eq!(alice.pay(&invoice).await.state(), State::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_payment_whose_payee_goes_away_in_the_middle_ends_when_it_comes_back() {
     let (world, alice, bob) = world_with_channels().await;
     let invoice = bob.invoice(5_000_000).await;

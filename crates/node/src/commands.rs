@@ -104,6 +104,15 @@ pub(crate) fn needs_signer(command: &Command) -> bool {
     )
 }
 
+/// True for commands that would fail for no good reason while the channels' peers are being connected.
+pub(crate) fn needs_channels(command: &Command) -> bool {
+    match &command.command {
+        Some(Kind::CreateInvoice(_) | Kind::Pay(_)) => true,
+        Some(Kind::CloseChannel(close)) => !close.force,
+        _ => false,
+    }
+}
+
 /// True for commands that change nothing.
 pub(crate) fn only_reads(command: &Command) -> bool {
     matches!(

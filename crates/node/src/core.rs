@@ -12,7 +12,7 @@ use bitcoin::bip32::Xpriv;
 use bitcoin::secp256k1::PublicKey;
 use lightning::chain::{BlockLocator, ClaimId, Confirm};
 use lightning::events::bump_transaction::BumpTransactionEvent;
-use lightning::ln::channel_state::ChannelDetails;
+use lightning::ln::channel_state::{ChannelDetails, ChannelShutdownState};
 use lightning::ln::channelmanager::{ChainParameters, ChannelManagerReadArgs};
 use lightning::ln::peer_handler::{IgnoringMessageHandler, MessageHandler};
 use lightning::onion_message::messenger::NullMessageRouter;
@@ -278,6 +278,16 @@ impl Core {
     pub fn is_usable(&self, channel: &ChannelDetails) -> bool {
         let terms_known = self.config.is_hub || channel.counterparty.forwarding_info.is_some();
         channel.is_usable && terms_known
+    }
+
+    /// True while a cooperative close is under way.
+    pub fn is_agreeing_on_a_close(&self) -> bool {
+        use ChannelShutdownState::{NotShuttingDown, ShutdownComplete};
+        let channels = self.manager.list_channels();
+        let mut states = channels
+            .iter()
+            .filter_map(|channel| channel.channel_shutdown_state);
+        states.any(|state| !matches!(state, NotShuttingDown | ShutdownComplete))
     }
 
     /// What has to be watched from the first block on, and the block to go on from: the oldest that any part

@@ -57,6 +57,8 @@ const ANNOUNCEMENT: Duration = Duration::from_secs(3600);
 const REBROADCAST: Duration = Duration::from_secs(30);
 /// A hub's colour in node announcements (BOLT 7).
 const COLOR: [u8; 3] = [0x10, 0x4f, 0x9a];
+/// How long after an attach commands wait for the channels to be usable.
+const WAKING_LIMIT: Duration = Duration::from_secs(10);
 /// How long a detach waits for the step in hand.
 const DETACH_LIMIT: Duration = Duration::from_secs(5);
 /// Between attempts to reach a peer, and to load the node again.
@@ -81,6 +83,8 @@ pub(crate) enum Input {
     PeerBytes(u64, Vec<u8>),
     PeerClosed(u64),
     PeerWritable,
+    /// Begin another turn.
+    GoOn,
     Overview(oneshot::Sender<Overview>),
     ResetSignerChain,
     FailHeld(PublicKey),
@@ -128,6 +132,9 @@ pub(crate) struct Actor {
     generation: u64,
     count: SignerCount,
     waiters: Vec<(Wait, oneshot::Sender<CommandReply>)>,
+    /// Commands that wait for the channels to be usable, until `awake_by`.
+    deferred: Vec<(Command, oneshot::Sender<CommandReply>)>,
+    awake_by: Instant,
     /// Asked in this turn; answered when it has come to rest.
     questions: Vec<(Command, oneshot::Sender<CommandReply>)>,
     overviews: Vec<oneshot::Sender<Overview>>,
@@ -186,6 +193,8 @@ impl Actor {
             generation: 0,
             count: SignerCount::default(),
             waiters: Vec::new(),
+            deferred: Vec::new(),
+            awake_by: now,
             questions: Vec::new(),
             overviews: Vec::new(),
             dials: HashMap::new(),
@@ -309,6 +318,7 @@ impl Actor {
                 Wake::Tick | Wake::End => self.look_around = true,
             }
         }
+        self.take_deferred();
         self.timers();
         self.settle();
         self.answer_waiters();
@@ -316,6 +326,9 @@ impl Actor {
         if std::mem::take(&mut self.look_around) || self.state == State::Waking {
             self.connect_peers();
             self.update_state();
+        }
+        if !self.deferred.is_empty() && self.state == State::Active {
+            let _ = self.own_inbox.send(Input::GoOn);
         }
         self.collect_broadcasts();
         self.answer_questions();
@@ -362,7 +375,7 @@ impl Actor {
             Input::Dialed(node_id, stream) => self.dialed(node_id, stream),
             Input::PeerBytes(id, bytes) => self.peer_bytes(id, bytes),
             Input::PeerClosed(id) => self.peer_closed(id),
-            Input::PeerWritable => {}
+            Input::PeerWritable | Input::GoOn => {}
             Input::Overview(reply) => self.overviews.push(reply),
             Input::ResetSignerChain => self.count.answered = 0,
             Input::FailHeld(node_id) => self.core.fail_held(&node_id),
@@ -542,7 +555,12 @@ impl Actor {
         let failure = error(code, Action::Retry, reason);
         let waiting = std::mem::take(&mut self.waiters)
             .into_iter()
-            .map(|(_, reply)| reply);
+            .map(|(_, reply)| reply)
+            .chain(
+                std::mem::take(&mut self.deferred)
+                    .into_iter()
+                    .map(|(_, reply)| reply),
+            );
         let answered = std::mem::take(&mut self.outgoing.replies)
             .into_iter()
             .map(|(reply, _)| reply);

@@ -7,8 +7,8 @@ use longhand_proto::signer::SignerBatch;
 use longhand_proto::signer::signer_op::Op;
 use tokio::time::Instant;
 
-use super::{Actor, Attached, Input, SignerAnswer};
-use crate::{Signer, SignerAway};
+use super::{Actor, Attached, Input, SignerAnswer, WAKING_LIMIT};
+use crate::{Signer, SignerAway, State};
 
 impl Actor {
     /// Local keys are always there.
@@ -26,6 +26,8 @@ impl Actor {
             stalled: false,
         });
         self.detaching = None;
+        self.awake_by = Instant::now() + WAKING_LIMIT;
+        self.set_state(State::Waking);
         self.dials.clear();
         remote.forget();
         self.fill_pool();
@@ -52,6 +54,7 @@ impl Actor {
         };
         self.generation += 1;
         self.signer = None;
+        self.set_state(State::Dormant);
         self.core.peer_manager.disconnect_all_peers();
         remote.forget();
         self.dials.clear();
@@ -70,6 +73,7 @@ impl Actor {
             return;
         };
         let idle = self.core.remote().is_none_or(|remote| remote.is_idle());
+        let idle = idle && !self.core.is_agreeing_on_a_close();
         if idle || Instant::now() >= detaching.until {
             self.signer_gone();
         }

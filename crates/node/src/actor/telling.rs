@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{Command, CommandReply, SignerStats};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::Actor;
 use crate::commands::{self, Outcome, refused};
@@ -35,7 +36,30 @@ impl Actor {
                 .push((reply, refused(commands::signer_away())));
             return;
         }
+        let waking = self.state != State::Active && Instant::now() < self.awake_by;
+        if waking && commands::needs_channels(&command) {
+            return self.deferred.push((command, reply));
+        }
         self.carry_out(command, reply);
+    }
+
+    /// Goes on with the commands that waited for the channels, when those are usable or it takes too long.
+    pub(super) fn take_deferred(&mut self) {
+        if self.deferred.is_empty() {
+            return;
+        }
+        let away = !self.signer_is_there();
+        if !away && self.state != State::Active && Instant::now() < self.awake_by {
+            return;
+        }
+        for (command, reply) in std::mem::take(&mut self.deferred) {
+            if away {
+                let refusal = refused(commands::signer_away());
+                self.outgoing.replies.push((reply, refusal));
+            } else {
+                self.carry_out(command, reply);
+            }
+        }
     }
 
     pub(super) fn carry_out(&mut self, command: Command, reply: oneshot::Sender<CommandReply>) {
@@ -93,6 +117,10 @@ impl Actor {
         } else {
             State::Waking
         };
+        self.set_state(state);
+    }
+
+    pub(super) fn set_state(&mut self, state: State) {
         if state != self.state {
             self.state = state;
             self.outgoing.events.push(NodeEvent::State(state));
