@@ -38,7 +38,8 @@ impl Board {
     }
 }
 
-async fn holdings(mut host: Client) -> Result<Vec<Holdings>, tonic::Status> {
+/// What everybody has, as the host says.
+pub(super) async fn holdings(mut host: Client) -> Result<Vec<Holdings>, tonic::Status> {
     let hub = host.hub_balance(HubBalanceRequest {}).await?.into_inner();
     let nodes = host
         .list_nodes(ListNodesRequest {})

@@ -112,7 +112,8 @@ async fn tell(
         told = steps::tell(dir, view, report) => told?,
         () = asked_to_stop() => return Err(DemoError::Off("stopped".into())),
     };
-    view.summary(report);
+    let holdings = board::holdings(world.host.operator()?).await?;
+    view.summary(&holdings, report);
     if args.stay {
         stay(&world, view).await?;
     }

@@ -93,36 +93,24 @@ impl View {
             spinner,
         } = self.lock().take()?;
         let ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let line = format!("{:>8}  {name}", seconds(ms));
-        match spinner {
-            Some(spinner) => {
-                spinner.set_style(style("{msg}"));
-                spinner.finish_with_message(match ok {
-                    true => format!("\x1b[32m✓\x1b[0m {line}"),
-                    false => format!("\x1b[31m✗\x1b[0m {line}"),
-                });
-            }
-            None => self.line(&format!("{} {line}", if ok { "ok    " } else { "FAILED" })),
+        if let Some(spinner) = spinner {
+            spinner.finish_and_clear();
         }
+        let mark = match (self.is_live(), ok) {
+            (true, true) => "\x1b[32m✓\x1b[0m ",
+            (true, false) => "\x1b[31m✗\x1b[0m ",
+            (false, true) => "ok    ",
+            (false, false) => "FAILED",
+        };
+        self.line(&format!("{mark} {:>8}  {name}", seconds(ms)));
         Some(Step { name, ok, ms })
     }
 
     /// Something worth telling has happened within the step.
     pub fn say(&self, text: &str) {
-        match &self.screen {
-            Screen::Lines { .. } => self.line(&format!("                   {text}")),
-            Screen::Live { all, board } => {
-                let bar = ProgressBar::new_spinner().with_style(style("             {msg:.dim}"));
-                let bar = match self
-                    .lock()
-                    .as_ref()
-                    .and_then(|running| running.spinner.as_ref())
-                {
-                    Some(step) => all.insert_before(step, bar),
-                    None => all.insert_before(board, bar),
-                };
-                bar.finish_with_message(text.to_owned());
-            }
+        match self.is_live() {
+            true => self.line(&format!("             \x1b[2m{text}\x1b[0m")),
+            false => self.line(&format!("                   {text}")),
         }
     }
 
@@ -135,30 +123,22 @@ impl View {
     }
 
     /// What everybody has at the end, and the figures.
-    pub fn summary(&self, report: &Report) {
-        let mut lines = vec![String::new(), "sequential signer round trips".to_owned()];
+    pub fn summary(&self, holdings: &[Holdings], report: &Report) {
+        self.close();
+        self.line(&table(holdings));
+        self.line("\nsequential signer round trips");
         for (name, count, target) in report.round_trips.all() {
             let count = count.map_or("-".into(), |count| count.to_string());
-            lines.push(format!("  {name:<20} {count:>2}   (at most {target})"));
+            self.line(&format!("  {name:<20} {count:>2}   (at most {target})"));
         }
         let (tried, succeeded) = (report.payments_tried, report.payments_succeeded);
-        lines.push(format!("payments               {succeeded} of {tried}"));
+        self.line(&format!("payments that succeeded  {succeeded} of {tried}"));
+        self.line(&format!(
+            "closes not asked for     {}",
+            report.force_closes_unasked
+        ));
         if let Some(ms) = report.attach_ms_median() {
-            lines.push(format!("attach, median         {ms:.1} ms"));
-        }
-        self.say_below(&lines.join("\n"));
-    }
-
-    /// A block of text, as it is.
-    pub fn say_below(&self, text: &str) {
-        match &self.screen {
-            Screen::Lines { .. } => self.line(text),
-            Screen::Live { all, board } => {
-                board.finish_and_clear();
-                let bar = ProgressBar::new_spinner().with_style(style("{msg}"));
-                all.insert_before(board, bar)
-                    .finish_with_message(text.to_owned());
-            }
+            self.line(&format!("attach, median           {ms:.1} ms"));
         }
     }
 
@@ -172,9 +152,11 @@ impl View {
     }
 
     fn line(&self, text: &str) {
-        match self.screen {
+        match &self.screen {
+            // An output that is closed is no reason to stop.
+            Screen::Live { all, .. } => drop(all.println(text)),
             Screen::Lines { to_stderr: true } => eprintln!("{text}"),
-            _ => println!("{text}"),
+            Screen::Lines { to_stderr: false } => println!("{text}"),
         }
     }
 

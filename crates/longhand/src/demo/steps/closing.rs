@@ -105,17 +105,24 @@ impl Story<'_> {
         }
         let open = self.open_channels().await?;
         let books = self.books().await?;
-        let fees = books.spends.len();
+        let transactions = books.spends.len();
         let balanced = books.balance(wallets_sat, &open).map_err(DemoError::Off)?;
+        let parts = [
+            (balanced.wallets, "in wallets"),
+            (balanced.channels, "in channels"),
+            (balanced.set_aside, "set aside in channels for closing them"),
+            (balanced.anchors, "in anchors that nobody needed"),
+        ];
+        for (sat, what) in parts {
+            self.view.say(&format!("{:>12} sat {what}", grouped(sat)));
+        }
+        let fees = grouped(balanced.fees);
         self.view.say(&format!(
-            "{} sat given = {} in wallets + {} in channels + {} set aside there for closing + {} in anchors + {} in fees of {fees} transactions",
-            grouped(balanced.given),
-            grouped(balanced.wallets),
-            grouped(balanced.channels),
-            grouped(balanced.set_aside),
-            grouped(balanced.anchors),
-            grouped(balanced.fees),
+            "{fees:>12} sat of fees for {transactions} transactions"
         ));
+        let given = grouped(balanced.given);
+        self.view
+            .say(&format!("{given:>12} sat, all that the faucet gave"));
         self.report.accounted = true;
         Ok(())
     }
