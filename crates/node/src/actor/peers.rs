@@ -21,10 +21,10 @@ pub(super) struct Dial {
 }
 
 impl Dial {
-    fn now() -> Dial {
+    fn from(now: Instant) -> Dial {
         Dial {
             under_way: false,
-            not_before: Instant::now(),
+            not_before: now,
             backoff: BACKOFF_FIRST,
         }
     }
@@ -194,7 +194,7 @@ impl Actor {
                 .get(&node_id)
                 .cloned()
                 .unwrap_or_default();
-            let dial = self.dials.entry(node_id).or_insert_with(Dial::now);
+            let dial = self.dials.entry(node_id).or_insert_with(|| Dial::from(now));
             if dial.under_way || now < dial.not_before {
                 continue;
             }
