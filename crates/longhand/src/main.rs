@@ -16,7 +16,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "longhand", version, about = "Lightning nodes whose keys stay on phones")]
+#[command(
+    name = "longhand",
+    version,
+    about = "Lightning nodes whose keys stay on phones"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
