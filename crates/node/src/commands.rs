@@ -215,13 +215,11 @@ impl Core {
                     txid: send.txid.clone(),
                     fee_sat: send.fee_sat,
                 };
-                (!send.txid.is_empty()).then(|| Ok(Reply::SentOnchain(sent)))
+                (!send.txid.is_empty()).then_some(Ok(Reply::SentOnchain(sent)))
             }
-            Wait::Peer(node_id) => self.is_connected(node_id).then(|| {
-                Ok(Reply::PeerConnected(
-                    longhand_proto::command::PeerConnected {},
-                ))
-            }),
+            Wait::Peer(node_id) => self
+                .is_connected(node_id)
+                .then_some(Ok(Reply::PeerConnected(PeerConnected {}))),
         }
     }
 

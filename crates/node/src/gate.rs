@@ -133,24 +133,26 @@ impl Gate {
         let mut state = lock(&self.state);
         let mut out = Vec::new();
         let held = std::mem::take(&mut state.held);
-        for event in held.into_iter().chain(fresh) {
-            match self.with_signature(&mut state, remote, event) {
-                Ok(event) => out.push(state.without_what_went_ahead(event)),
-                Err(event) => state.held.push(event),
+        for mut event in held.into_iter().chain(fresh) {
+            if self.sign_update(&mut state, remote, &mut event) {
+                out.push(state.without_what_went_ahead(event));
+            } else {
+                state.held.push(event);
             }
         }
         out.extend(state.fulfils_to_send_ahead(remote));
         out
     }
 
-    /// Puts the phone's signature into a `channel_update`. Other messages pass as they are.
-    fn with_signature(
+    /// Puts the phone's signature into a `channel_update`; false while it is not there. Other messages pass as they
+    /// are.
+    fn sign_update(
         &self,
         state: &mut State,
         remote: &Remote,
-        mut event: MessageSendEvent,
-    ) -> Result<MessageSendEvent, MessageSendEvent> {
-        let update = match &mut event {
+        event: &mut MessageSendEvent,
+    ) -> bool {
+        let update = match event {
             MessageSendEvent::SendChannelUpdate { msg, .. }
             | MessageSendEvent::BroadcastChannelUpdate { msg, .. }
             | MessageSendEvent::SendChannelAnnouncement {
@@ -160,14 +162,14 @@ impl Gate {
                 update_msg: Some(msg),
                 ..
             } => msg,
-            _ => return Ok(event),
+            _ => return true,
         };
         match self.update_signature(state, remote, update) {
             Some(signature) => {
                 update.signature = signature;
-                Ok(event)
+                true
             }
-            None => Err(event),
+            None => false,
         }
     }
 
