@@ -26,7 +26,7 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{
     Address as AddressReply, Balance, Channel, Channels, CloseChannel, ClosingChannel, Command,
     CommandReply, CreateInvoice, Error, Info, NewAddress, OpenChannel, Pay, Payment, Payments,
-    SendOnchain, SignerStats, UnsignedInvoice, error::Action, payment,
+    PeerConnected, SendOnchain, SignerStats, UnsignedInvoice, error::Action, payment,
 };
 
 use crate::core::{Core, unix_s};
