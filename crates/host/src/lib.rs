@@ -14,6 +14,7 @@ pub mod client;
 pub mod config;
 mod dialer;
 mod files;
+mod graph;
 mod hub;
 mod links;
 mod metrics;
@@ -37,7 +38,6 @@ use longhand_chain::{
     BitcoindAuth, BitcoindSource, ChainError, ChainSource, Follower, FollowerConfig,
 };
 use longhand_link::{CloseCode, LinkError, StaticKey};
-use longhand_node::Graph;
 use longhand_store::{Batch, SqliteStore, Store, StoreError, Write};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -122,11 +122,13 @@ impl Host {
         let poll_interval = Duration::from_millis(config.chain.poll_ms);
         let wakes = Wakes::new(config.wake.clone(), metrics.clone()).map_err(HostError::Tls)?;
         let (nobody, _) = links::peer(&config)?;
+        let (graph, graph_epoch) = graph::load(&store, config.network).await?;
         let shared = Arc::new(Shared {
             owners,
             tenants: tenant::Tenants::default(),
             chain: Arc::new(Follower::start(source, FollowerConfig { poll_interval })),
-            graph: Arc::new(Graph::new(config.network)),
+            graph: Arc::new(graph),
+            graph_epoch,
             hub_seed,
             hub: watch::Sender::new(Phase::Waiting),
             held: hub::Held::new(Duration::from_millis(config.hub.hold_ms)),
@@ -147,6 +149,7 @@ impl Host {
         }
         shared.spawn(shared::start_hub(shared.clone()));
         shared.spawn(shared::follow_chain(shared.clone()));
+        shared.spawn(graph::keep(shared.clone()));
         let addresses = listeners.addresses.clone();
         listeners.serve(&shared)?;
         tracing::info!(?addresses, network = %shared.config.network, "the host runs");
@@ -190,6 +193,7 @@ impl Host {
         let mut tasks =
             std::mem::take(&mut *shared.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
+        graph::save(shared).await;
         if let Some(database) = self.database {
             database.close();
         }

@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub tenants: Tenants,
     pub chain: Arc<Follower>,
     pub graph: Arc<Graph>,
+    /// The lease under which the graph is kept.
+    pub graph_epoch: u64,
     pub hub_seed: Zeroizing<[u8; 32]>,
     pub hub: watch::Sender<Phase>,
     pub held: Held,
