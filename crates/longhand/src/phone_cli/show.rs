@@ -294,7 +294,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -358,7 +358,7 @@ mod tests {
         assert!(
             created
                 .text()
-                .contains("   9 abandon      10 abandon      11 abandon      12 about\n")
+                .contains("   9 abandon     10 abandon     11 abandon     12 about\n")
         );
         let json: serde_json::Value = serde_json::to_value(&created).unwrap();
         assert_eq!(json["mnemonic"], words);
