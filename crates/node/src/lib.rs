@@ -209,8 +209,8 @@ pub struct Node {
     events: broadcast::Sender<NodeEvent>,
 }
 
-/// Events a slow listener may fall behind.
-const EVENTS_KEPT: usize = 64;
+/// Events a slow listener may fall behind. Every node pays for the room.
+const EVENTS_KEPT: usize = 16;
 
 impl Node {
     /// Loads the node from its namespace, or begins it there, and starts its actor. The node is dormant until
@@ -261,7 +261,7 @@ impl Node {
     /// Carries out a command of the owner. Never waits for a signer that is not there.
     pub async fn command(&self, command: Command) -> CommandReply {
         let (reply, answer) = oneshot::channel();
-        let _ = self.inbox.send(Input::Command(command, reply));
+        let _ = self.inbox.send(Input::Command(Box::new(command), reply));
         answer.await.unwrap_or_else(|_| self.not_answered())
     }
 

@@ -8,8 +8,8 @@ use super::BenchError;
 use super::figure::{Measured, Report, Target, median};
 use super::world::{World, say};
 
-/// One way: 100 ms there and back.
-const DISTANCE: Duration = Duration::from_millis(50);
+/// Between two payments, so that what one has left to settle is not the next one's.
+const SETTLED: Duration = Duration::from_millis(100);
 const CHANNEL_SAT: u64 = 5_000_000;
 const PAYMENT_MSAT: u64 = 10_000_000;
 
@@ -18,12 +18,16 @@ pub struct LatencyArgs {
     /// How many payments are made, one after the other
     #[arg(long, default_value_t = 21, value_parser = clap::value_parser!(u32).range(1..=200))]
     runs: u32,
+    /// How far the phones are away, one way
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(0..=1_000))]
+    distance_ms: u64,
 }
 
 pub async fn run(args: LatencyArgs) -> Result<Report, BenchError> {
+    let distance = Duration::from_millis(args.distance_ms);
     let world = World::new().await?;
-    let ann = world.phone("ann", DISTANCE).await?;
-    let bob = world.phone("bob", DISTANCE).await?;
+    let ann = world.phone("ann", distance).await?;
+    let bob = world.phone("bob", distance).await?;
     say("opening two channels");
     world
         .hub_opens("ann", CHANNEL_SAT, CHANNEL_SAT * 900)
@@ -36,8 +40,7 @@ pub async fn run(args: LatencyArgs) -> Result<Report, BenchError> {
     let mut at_phone_ms = Vec::new();
     for _ in 0..args.runs {
         let invoice = bob.invoice(Some(PAYMENT_MSAT), "bench", 3_600).await?;
-        // What the payment before has left to settle is not this one's.
-        tokio::time::sleep(DISTANCE * 10).await;
+        tokio::time::sleep(distance * 10 + SETTLED).await;
         let since = Instant::now();
         ann.pay(&invoice.bolt11, None, None).await?;
         at_phone_ms.push(since.elapsed().as_secs_f64() * 1e3);

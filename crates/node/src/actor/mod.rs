@@ -67,7 +67,8 @@ const BACKOFF_MOST: Duration = Duration::from_secs(30);
 
 /// Everything that can happen to a node, but for the chain and the clock.
 pub(crate) enum Input {
-    Command(Command, oneshot::Sender<CommandReply>),
+    /// In a box because the largest input decides what every node's empty inbox takes.
+    Command(Box<Command>, oneshot::Sender<CommandReply>),
     Invoice {
         amount_msat: u64,
         description: String,
@@ -337,7 +338,7 @@ impl Actor {
 
     fn input(&mut self, input: Input) {
         match input {
-            Input::Command(command, reply) => self.command(command, reply),
+            Input::Command(command, reply) => self.command(*command, reply),
             Input::Invoice {
                 amount_msat,
                 description,
