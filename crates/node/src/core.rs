@@ -33,6 +33,7 @@ use zeroize::Zeroizing;
 
 use crate::actor::Input;
 use crate::gate::Gate;
+use crate::graph::{Answers, Queries};
 use crate::journal::{Journal, lock};
 use crate::keys::KeyRing;
 use crate::keys::remote::Remote;
@@ -523,10 +524,11 @@ impl Ldk<'_> {
         chain_monitor: &Arc<ChainMonitor>,
     ) -> Arc<PeerManager> {
         let ignoring = Arc::new(IgnoringMessageHandler {});
+        let answers = Arc::new(Answers::default());
         let gossip: Gossip = if self.config.is_hub {
-            self.parts
-                .graph
-                .gossip_sync(Arc::clone(&self.parts.chain), Arc::clone(self.logger))
+            let (chain, logger) = (Arc::clone(&self.parts.chain), Arc::clone(self.logger));
+            let sync = self.parts.graph.gossip_sync(chain, logger);
+            Arc::new(Queries::new(sync, Arc::clone(&answers)))
         } else {
             Arc::clone(&ignoring) as Gossip
         };
@@ -534,7 +536,7 @@ impl Ldk<'_> {
             chan_handler: Arc::clone(gate),
             route_handler: gossip,
             onion_message_handler: Arc::clone(&ignoring),
-            custom_message_handler: ignoring,
+            custom_message_handler: answers,
             send_only_message_handler: Arc::clone(chain_monitor),
         };
         Arc::new(PeerManager::new(

@@ -4,6 +4,8 @@
 //! its own, and adds to the shared scores what its payments teach. Both are caches: they are stored now and then, and
 //! what cannot be read back is begun anew.
 
+mod queries;
+
 use std::io::Cursor;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -25,6 +27,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::logger::Logger;
+pub(crate) use queries::{Answers, Queries};
 
 /// LDK's graph of public channels and nodes.
 pub(crate) type NetGraph = NetworkGraph<Arc<Logger>>;
@@ -283,9 +286,12 @@ mod tests {
     use bitcoin::{Amount, Block, BlockHash, Transaction};
     use lightning::ln::chan_utils::make_funding_redeemscript;
     use lightning::ln::msgs::{
-        BaseMessageHandler, ChannelAnnouncement, ChannelUpdate, RoutingMessageHandler,
-        UnsignedChannelAnnouncement, UnsignedChannelUpdate,
+        BaseMessageHandler, ChannelAnnouncement, ChannelUpdate, QueryShortChannelIds,
+        ReplyShortChannelIdsEnd, RoutingMessageHandler, UnsignedChannelAnnouncement,
+        UnsignedChannelUpdate,
     };
+    use lightning::ln::peer_handler::CustomMessageHandler;
+    use lightning::ln::wire::Type;
     use lightning::routing::gossip::NodeId;
     use lightning::routing::router::{
         InFlightHtlcs, PaymentParameters, Route, RouteParameters, Router as _,
@@ -498,6 +504,50 @@ mod tests {
         let capacity = graph.graph.read_only().channel(SCID).unwrap().capacity_sats;
         assert_eq!(capacity, Some(500_000));
         assert_eq!(route(&graph).unwrap().get_total_amount(), 10_000);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_asks_for_channels_is_told_what_is_known_of_them_and_then_the_end() {
+        let (_graph, sync) = gossip(OneChannel::new()).await;
+        for direction in [0, 1] {
+            sync.handle_channel_update(None, &update(direction))
+                .unwrap();
+        }
+        let answers = Arc::new(Answers::default());
+        let queries = Queries::new(sync, answers.clone());
+        let ask = |network| {
+            let query = QueryShortChannelIds {
+                chain_hash: ChainHash::using_genesis_block(network),
+                short_channel_ids: vec![SCID - 1, SCID, SCID + 1],
+            };
+            queries
+                .handle_query_short_channel_ids(node(5), query)
+                .unwrap();
+            let sent = answers.get_and_clear_pending_msg();
+            assert!(sent.iter().all(|(to, _)| *to == node(5)));
+            sent.into_iter()
+                .map(|(_, answer)| (answer.type_id(), answer.encode()))
+                .collect::<Vec<_>>()
+        };
+        let end = |network, full_information| ReplyShortChannelIdsEnd {
+            chain_hash: ChainHash::using_genesis_block(network),
+            full_information,
+        };
+        let told = ask(Network::Regtest);
+        let expected = [
+            (256, announcement(Network::Regtest).encode()),
+            (258, update(0).encode()),
+            (258, update(1).encode()),
+            (262, end(Network::Regtest, true).encode()),
+        ];
+        let types =
+            |messages: &[(u16, Vec<u8>)]| messages.iter().map(|(t, _)| *t).collect::<Vec<_>>();
+        assert_eq!(types(&told), types(&expected));
+        assert_eq!((&told[0], &told[3]), (&expected[0], &expected[3]));
+        assert_eq!(
+            ask(Network::Signet),
+            [(262, end(Network::Signet, false).encode())]
+        );
     }
 
     #[tokio::test]

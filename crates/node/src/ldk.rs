@@ -18,7 +18,7 @@ use longhand_chain::{Chain, Watch, WatchList};
 
 use crate::events::ANCHOR_RESERVE_SAT;
 use crate::gate::Gate;
-use crate::graph::Router;
+use crate::graph::{Answers, Router};
 use crate::journal::{Journal, lock};
 use crate::keys::{ChannelSigner, KeyRing};
 use crate::logger::Logger;
@@ -61,7 +61,7 @@ pub(crate) type PeerManager = lightning::ln::peer_handler::PeerManager<
     Gossip,
     Arc<lightning::ln::peer_handler::IgnoringMessageHandler>,
     Arc<Logger>,
-    Arc<lightning::ln::peer_handler::IgnoringMessageHandler>,
+    Arc<Answers>,
     Arc<KeyRing>,
     Arc<ChainMonitor>,
 >;
