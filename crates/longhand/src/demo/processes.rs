@@ -1,6 +1,6 @@
 //! The demo's processes: this very binary in other roles. Whatever happens, they do not outlive the demo.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -106,6 +106,15 @@ pub(super) async fn run(start: Start<'_>) -> Result<Value, DemoError> {
     serde_json::from_slice(&ended.stdout).map_err(|e| failed(e.to_string()))
 }
 
+/// This very binary, also when its file was replaced by a build since: the processes of one demo are of one version.
+fn this_binary() -> std::io::Result<PathBuf> {
+    let running = Path::new("/proc/self/exe");
+    match running.exists() || running.is_symlink() {
+        true => Ok(running.to_owned()),
+        false => std::env::current_exe(),
+    }
+}
+
 impl Start<'_> {
     fn log(&self) -> String {
         self.dir
@@ -119,7 +128,8 @@ impl Start<'_> {
             .create(true)
             .append(true)
             .open(self.log())?;
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Command::new(this_binary()?);
+        command.arg0("longhand");
         let ours = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         for name in ours.filter(|name| name.starts_with("LONGHAND_") && name != "LONGHAND_LOG") {
             command.env_remove(name);

@@ -50,16 +50,18 @@ impl Story<'_> {
         self.pay(Alice, Hub, 1_000_001).await?;
         self.pay(Hub, Alice, 2_000_002).await?;
         self.view.say("a second payment to bob waits at the hub");
-        match self
-            .under_way
-            .iter()
-            .any(|payment| payment.work.is_finished())
-        {
-            false => Ok(()),
-            true => Err(DemoError::Off(
-                "a payment to bob has ended without his phone".into(),
-            )),
+        self.expect_both_waiting().await
+    }
+
+    /// Neither payment to bob may end without his phone; what came of one that did is said.
+    async fn expect_both_waiting(&mut self) -> Result<(), DemoError> {
+        for UnderWay { amount_msat, work } in &mut self.under_way {
+            if work.is_finished() {
+                let what = format!("a payment of {amount_msat} msat that waits for bob's phone");
+                return Err(off(&what, &work.await));
+            }
         }
+        Ok(())
     }
 
     /// Alice pays bob.
