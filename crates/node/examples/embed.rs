@@ -2,39 +2,36 @@
 //!
 //! `cargo run -p longhand-node --example embed`
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use bitcoin::{Network, secp256k1::PublicKey};
+use bitcoin::Network::Regtest;
 use longhand_chain::{Follower, FollowerConfig, devnet::Devnet};
-use longhand_node::*;
-use longhand_proto::command::{Command, GetInfo, command::Command as Kind};
+use longhand_node::{Graph, Keys, Node, NodeConfig, Parts, Signer, SignerAway, TcpDialer};
+use longhand_proto::command::{Command, GetInfo, command::Command::GetInfo as Info};
 use longhand_proto::signer::{SignerBatch, SignerReply};
+use longhand_signer::{Seed, Signer as Engine};
 use longhand_store::{Batch, Store, StoreError, Write};
+use tokio::sync::Mutex;
 
-/// A store of one's own; this one forgets when the process ends.
+/// A store for one node; this one forgets when the process ends.
 #[derive(Default)]
-struct MyStore(Mutex<BTreeMap<(String, String), Vec<u8>>>);
+struct MyStore(Mutex<BTreeMap<String, Vec<u8>>>);
 
 #[async_trait]
 impl Store for MyStore {
-    async fn load(&self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine = map.iter().filter(|((space, _), _)| space == namespace);
-        Ok(mine
-            .map(|((_, key), value)| (key.clone(), value.clone()))
-            .collect())
+    async fn load(&self, _: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        Ok(self.0.lock().await.clone().into_iter().collect())
     }
     async fn namespaces(&self, _: &str) -> Result<Vec<String>, StoreError> {
         Ok(vec!["mine".into()])
     }
     async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut map = self.0.lock().await;
         for write in batch.writes {
             match write {
-                Write::Put(key, value) => map.insert((batch.namespace.clone(), key), value),
-                Write::Delete(key) => map.remove(&(batch.namespace.clone(), key)),
+                Write::Put(key, value) => map.insert(key, value),
+                Write::Delete(key) => map.remove(&key),
             };
         }
         Ok(())
@@ -44,58 +41,34 @@ impl Store for MyStore {
     }
 }
 
-/// The engine of the phone, in this process. One with coins keeps `outcome.records` before it answers.
-struct MySigner(Mutex<longhand_signer::Signer>);
+/// The engine of the phone. One with coins makes `outcome.records` durable before it answers.
+struct MySigner(Mutex<Engine>);
 
 #[async_trait]
 impl Signer for MySigner {
     async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {
-        let mut engine = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(engine.handle(&batch, 0).reply)
-    }
-}
-
-struct MyDialer;
-
-#[async_trait]
-impl Dialer for MyDialer {
-    async fn dial(&self, _: PublicKey, address: &str) -> std::io::Result<Box<dyn PeerStream>> {
-        Ok(Box::new(tokio::net::TcpStream::connect(address).await?))
+        Ok(self.0.lock().await.handle(&batch, 0).reply)
     }
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let devnet = Devnet::start_default().await?;
-    let chain = Arc::new(Follower::start(
-        Arc::new(devnet.source()),
-        FollowerConfig::default(),
-    ));
+    let source = Arc::new(devnet.source());
+    let chain = Arc::new(Follower::start(source, FollowerConfig::default()));
     chain.tips().wait_for(Option::is_some).await?;
-    let engine = longhand_signer::Signer::new(
-        &longhand_signer::Seed::from_entropy(&[1; 16])?,
-        Network::Regtest,
-    )?;
+    let engine = Engine::new(&Seed::from_entropy(&[1; 16])?, Regtest)?;
     let keys = Keys::Remote(Box::new(engine.register(0)));
-    let (graph, store) = (
-        Arc::new(Graph::new(Network::Regtest)),
-        Arc::new(MyStore::default()),
-    );
     let parts = Parts {
-        store,
+        store: Arc::new(MyStore::default()),
         chain,
-        graph,
-        dialer: Arc::new(MyDialer),
+        graph: Arc::new(Graph::new(Regtest)),
+        dialer: Arc::new(TcpDialer),
     };
-    let node = Node::start(NodeConfig::new("mine", Network::Regtest, keys), parts).await?;
+    let node = Node::start(NodeConfig::new("mine", Regtest, keys), parts).await?;
     node.attach(Arc::new(MySigner(Mutex::new(engine))));
-    println!(
-        "{:#?}",
-        node.command(Command {
-            command: Some(Kind::GetInfo(GetInfo {}))
-        })
-        .await
-    );
+    let command = Some(Info(GetInfo {}));
+    println!("{:#?}", node.command(Command { command }).await);
     node.stop().await;
     Ok(())
 }

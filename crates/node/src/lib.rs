@@ -69,6 +69,19 @@ pub trait Dialer: Send + Sync + 'static {
     -> std::io::Result<Box<dyn PeerStream>>;
 }
 
+/// Reaches peers by TCP at the address that is given.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TcpDialer;
+
+#[async_trait]
+impl Dialer for TcpDialer {
+    async fn dial(&self, _: PublicKey, address: &str) -> std::io::Result<Box<dyn PeerStream>> {
+        let stream = tokio::net::TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
+}
+
 /// What a host knows of an owner's keys: public ones, and those that cannot spend.
 pub type Registration = longhand_proto::command::Register;
 
