@@ -159,8 +159,9 @@ impl NodeSigner for KeyRing {
         }
     }
 
-    /// Remote: only what was fetched before. The gate sees to it that LDK asks for nothing else where
-    /// it cannot be refused.
+    /// Remote: what was fetched before. LDK unwraps this while it reads an onion, and whoever made the onion may
+    /// have put any key into it (a trampoline's). What was not fetched is answered with bytes that open nothing:
+    /// LDK then fails the HTLC, or the handshake, where an error would be a panic each time the HTLC is looked at.
     fn ecdh(
         &self,
         recipient: Recipient,
@@ -170,10 +171,11 @@ impl NodeSigner for KeyRing {
         match &self.kind {
             Kind::Local(keys) => keys.ecdh(recipient, other_key, tweak),
             // The tweak went into the answer: the phone was given the path key with the onion.
-            Kind::Remote(remote, _) => remote
-                .shared_secret(other_key)
-                .map(SharedSecret::from_bytes)
-                .ok_or(()),
+            Kind::Remote(remote, _) => {
+                let secret = remote.shared_secret(other_key);
+                let secret = secret.unwrap_or_else(|| self.get_secure_random_bytes());
+                Ok(SharedSecret::from_bytes(secret))
+            }
         }
     }
 
@@ -305,5 +307,48 @@ impl OutputSpender for KeyRing {
             Some(Answer::Transaction(bytes)) => consensus::deserialize(&bytes).map_err(|_| ()),
             _ => Err(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::journal::Journal;
+
+    const EXTERNAL: &str = "wpkh(tpubD6NzVbkrYhZ4XJDrzRvuxHEyQaPd1mwwdDofEJwekX18tAdsqeKfxss79AJzg1431FybXg5rfpTrJF4iAhyR7RubberdzEQXiRmXGADH2eA/0/*)";
+
+    fn wallet() -> Arc<Mutex<Wallet>> {
+        let internal = EXTERNAL.replace("/0/*", "/1/*");
+        let genesis = bitcoin::constants::genesis_block(bitcoin::Network::Regtest);
+        let birthday = longhand_chain::BlockRef {
+            height: 0,
+            hash: genesis.block_hash(),
+        };
+        let network = bitcoin::Network::Regtest;
+        let wallet = Wallet::create(EXTERNAL, &internal, network, birthday).unwrap();
+        Arc::new(Mutex::new(wallet))
+    }
+
+    fn key(byte: u8) -> PublicKey {
+        let secret = bitcoin::secp256k1::SecretKey::from_slice(&[byte; 32]).unwrap();
+        PublicKey::from_secret_key(&Secp256k1::new(), &secret)
+    }
+
+    #[test]
+    fn a_key_that_somebody_put_into_an_onion_is_answered_with_a_secret_that_opens_nothing() {
+        let (wallet, journal) = (wallet(), Arc::new(Journal::default()));
+        let remote = Remote::load(key(1), journal, wallet.clone()).unwrap();
+        let registration = Registration {
+            inbound_payment_key: vec![1; 32],
+            peer_storage_key: vec![2; 32],
+            receive_auth_key: vec![3; 32],
+            ..Registration::default()
+        };
+        let keys = KeyRing::remote(Arc::new(remote), &registration, wallet).unwrap();
+
+        let asked = || keys.ecdh(Recipient::Node, &key(2), None).unwrap();
+
+        assert_ne!(asked(), asked(), "nobody can know it beforehand");
     }
 }
