@@ -9,8 +9,8 @@
 //!   commitment that LDK would send it with. The payer then knows a round trip sooner.
 //!
 //! BOLT 2 lets the fulfil go alone. It is only done while the phone is being asked to sign a
-//! commitment that leaves the HTLC out, so that the next `commitment_signed` is certain to be
-//! that one. A disconnect makes both sides forget it, as BOLT 2 wants of uncommitted updates.
+//! commitment that leaves the HTLC out, and the channel has no other HTLC of the payment, so that the
+//! next `commitment_signed` is certain to be that one. A disconnect makes both sides forget it, as BOLT 2 wants of uncommitted updates.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use bitcoin::constants::ChainHash;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::secp256k1::ecdsa::Signature;
+use lightning::ln::channel_state::{InboundHTLCDetails, InboundHTLCStateDetails};
 use lightning::ln::msgs::{self, BaseMessageHandler, ChannelMessageHandler, MessageSendEvent};
 use lightning::ln::types::ChannelId;
 use lightning::types::features::{InitFeatures, NodeFeatures};
@@ -140,7 +141,36 @@ impl Gate {
                 state.held.push(event);
             }
         }
-        out.extend(state.fulfils_to_send_ahead(remote));
+        out.extend(self.fulfils_to_send_ahead(&mut state, remote));
+        out
+    }
+
+    fn fulfils_to_send_ahead(&self, state: &mut State, remote: &Remote) -> Vec<MessageSendEvent> {
+        let mut out = Vec::new();
+        for claimed in std::mem::take(&mut state.claimed) {
+            if !remote.is_signing_without(&claimed.keys_id, &claimed.payment_hash) {
+                continue;
+            }
+            let channels = self.manager.list_channels();
+            let Some(channel) = channels
+                .iter()
+                .find(|channel| channel.channel_id == claimed.channel_id)
+            else {
+                continue;
+            };
+            if let Some(htlc_id) =
+                the_only_htlc(&channel.pending_inbound_htlcs, &claimed.payment_hash)
+                && state.ahead.insert((claimed.channel_id, htlc_id))
+            {
+                let node_id = channel.counterparty.node_id;
+                out.push(fulfil(
+                    node_id,
+                    claimed.channel_id,
+                    htlc_id,
+                    claimed.preimage,
+                ));
+            }
+        }
         out
     }
 
@@ -265,29 +295,19 @@ impl State {
         }
         event
     }
+}
 
-    fn fulfils_to_send_ahead(&mut self, remote: &Remote) -> Vec<MessageSendEvent> {
-        let mut out = Vec::new();
-        for claimed in std::mem::take(&mut self.claimed) {
-            if !remote.is_signing_without(&claimed.keys_id, &claimed.payment_hash) {
-                continue;
-            }
-            let htlcs = self.incoming.iter().filter(|((channel_id, _), htlc)| {
-                *channel_id == claimed.channel_id && htlc.payment_hash == claimed.payment_hash
-            });
-            for ((channel_id, htlc_id), htlc) in htlcs {
-                if self.ahead.insert((*channel_id, *htlc_id)) {
-                    out.push(fulfil(
-                        htlc.node_id,
-                        *channel_id,
-                        *htlc_id,
-                        claimed.preimage,
-                    ));
-                }
-            }
-        }
-        out
-    }
+/// The HTLC of this payment, if the channel has no other of it. LDK removes several one commitment after the other, and
+/// one that is too small to stand in a commitment cannot be seen to be missing from it: a fulfil for an HTLC that the
+/// next `commitment_signed` still counts would cost the channel.
+fn the_only_htlc(htlcs: &[InboundHTLCDetails], payment_hash: &PaymentHash) -> Option<u64> {
+    let mut of_payment = htlcs
+        .iter()
+        .filter(|htlc| htlc.payment_hash == *payment_hash);
+    let only = of_payment.next()?;
+    let is_claimed =
+        only.state == Some(InboundHTLCStateDetails::AwaitingRemoteRevokeToRemoveFulfill);
+    (is_claimed && of_payment.next().is_none()).then_some(only.htlc_id)
 }
 
 fn fulfil(
@@ -423,5 +443,48 @@ impl ChannelMessageHandler for Gate {
 
     fn message_received(&self) {
         self.manager.message_received()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use InboundHTLCStateDetails::{AwaitingRemoteRevokeToRemoveFulfill as Claimed, Committed};
+
+    const PAYMENT: PaymentHash = PaymentHash([1; 32]);
+
+    fn htlc(
+        htlc_id: u64,
+        payment_hash: PaymentHash,
+        amount_msat: u64,
+        state: InboundHTLCStateDetails,
+    ) -> InboundHTLCDetails {
+        InboundHTLCDetails {
+            htlc_id,
+            amount_msat,
+            cltv_expiry: 100,
+            payment_hash,
+            state: Some(state),
+            is_dust: amount_msat < 354_000,
+        }
+    }
+
+    #[test]
+    fn the_one_htlc_of_a_payment_may_be_fulfilled_ahead_once_it_is_claimed() {
+        let other = htlc(0, PaymentHash([2; 32]), 5_000_000, Claimed);
+        let claimed = [other.clone(), htlc(1, PAYMENT, 5_000_000, Claimed)];
+        assert_eq!(the_only_htlc(&claimed, &PAYMENT), Some(1));
+        let committed = [other, htlc(1, PAYMENT, 5_000_000, Committed)];
+        assert_eq!(the_only_htlc(&committed, &PAYMENT), None);
+    }
+
+    #[test]
+    fn a_part_too_small_for_a_commitment_is_not_fulfilled_ahead_with_the_other_part() {
+        // Both are claimed; LDK has the second in its holding cell, and the commitment that is being signed counts it.
+        let parts = [
+            htlc(1, PAYMENT, 5_000_000, Claimed),
+            htlc(2, PAYMENT, 200_000, Claimed),
+        ];
+        assert_eq!(the_only_htlc(&parts, &PAYMENT), None);
     }
 }

@@ -16,7 +16,6 @@ use lightning::util::config::UserConfig;
 use lightning::util::persist::MonitorUpdatingPersister;
 use longhand_chain::{Chain, Watch, WatchList};
 
-use crate::events::ANCHOR_RESERVE_SAT;
 use crate::gate::Gate;
 use crate::graph::{Answers, Router};
 use crate::journal::{Journal, lock};
@@ -222,9 +221,6 @@ pub(crate) fn user_config(is_hub: bool) -> UserConfig {
     config
         .channel_handshake_limits
         .force_announced_channel_preference = false;
-    // A peer that sees other fee rates than we do may ask for more when a channel closes together, and lnd
-    // gives way slowly: whoever refuses closes by force. What that would cost is better spent here.
-    config.channel_config.force_close_avoidance_max_fee_satoshis = ANCHOR_RESERVE_SAT;
     config.accept_forwards_to_priv_channels = is_hub;
     config.reject_inbound_splices = true;
     config.enable_dual_funded_channels = false;

@@ -182,6 +182,11 @@ impl Core {
         }
         let mut config = user_config(self.config.is_hub);
         config.channel_handshake_config.announce_for_forwarding = request.announced;
+        if self.config.hub == Some(peer) {
+            // The side that does not pay picks the highest fee that the other would still pay to avoid a forced
+            // close. The hub has the same fee rates as we do: nothing has to be offered on top.
+            config.channel_config.force_close_avoidance_max_fee_satoshis = 0;
+        }
         let created = self.manager.create_channel(
             peer,
             request.amount_sat,

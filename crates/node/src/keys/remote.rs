@@ -51,7 +51,7 @@ struct State {
     counterparties: HashMap<[u8; 32], PublicKey>,
     /// Parameters seen but not known to be with the phone.
     parameters_seen: HashMap<[u8; 32], Vec<u8>>,
-    /// Payment hashes in the peer's newest signed commitment.
+    /// Payment hashes of the incoming HTLCs in the peer's newest signed commitment.
     signed_htlcs: HashMap<[u8; 32], HashSet<PaymentHash>>,
     /// Shared secrets by the other side's key: onions and handshakes.
     shared_secrets: HashMap<PublicKey, [u8; 32]>,
@@ -394,11 +394,13 @@ impl Remote {
         lock(&self.state).desk.is_idle()
     }
 
-    /// Remembers which HTLCs the peer's newest signed commitment carries.
+    /// Remembers which incoming HTLCs the peer's newest signed commitment carries.
     pub fn signed(&self, keys_id: &[u8; 32], commitment: &CommitmentTransaction) {
         let hashes = commitment
             .nondust_htlcs()
             .iter()
+            // The peer's commitment: what it offers is what comes in here.
+            .filter(|htlc| htlc.offered)
             .map(|htlc| htlc.payment_hash)
             .collect();
         lock(&self.state).signed_htlcs.insert(*keys_id, hashes);
