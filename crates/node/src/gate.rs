@@ -12,7 +12,7 @@
 //! commitment that leaves the HTLC out, and the channel has no other HTLC of the payment, so that the
 //! next `commitment_signed` is certain to be that one. A disconnect makes both sides forget it, as BOLT 2 wants of uncommitted updates.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use bitcoin::constants::ChainHash;
@@ -33,6 +33,9 @@ use crate::journal::{Journal, lock};
 use crate::keys::remote::Remote;
 use crate::ldk::ChannelManager;
 
+/// LDK fails HTLCs that expire later than in two weeks.
+const FAR_AWAY_BLOCKS: u32 = 14 * 144;
+
 /// See the module.
 pub(crate) struct Gate {
     manager: Arc<ChannelManager>,
@@ -52,13 +55,12 @@ struct State {
     incoming: HashMap<(ChannelId, u64), Incoming>,
     /// Claimed, and not yet told to the peer.
     claimed: Vec<Claimed>,
-    /// Fulfils that went ahead of LDK's.
-    ahead: HashSet<(ChannelId, u64)>,
+    /// Fulfils that went ahead of LDK's, and to whom.
+    ahead: HashMap<(ChannelId, u64), PublicKey>,
 }
 
 #[derive(Clone, Copy)]
 struct Incoming {
-    node_id: PublicKey,
     payment_hash: PaymentHash,
     amount_msat: u64,
     cltv_expiry: u32,
@@ -113,7 +115,7 @@ impl Gate {
     pub fn forget_channel(&self, channel_id: &ChannelId) {
         let mut state = lock(&self.state);
         state.incoming.retain(|(id, _), _| id != channel_id);
-        state.ahead.retain(|(id, _)| id != channel_id);
+        state.ahead.retain(|(id, _), _| id != channel_id);
         state
             .claimed
             .retain(|claimed| claimed.channel_id != *channel_id);
@@ -160,9 +162,9 @@ impl Gate {
             };
             if let Some(htlc_id) =
                 the_only_htlc(&channel.pending_inbound_htlcs, &claimed.payment_hash)
-                && state.ahead.insert((claimed.channel_id, htlc_id))
             {
                 let node_id = channel.counterparty.node_id;
+                state.ahead.insert((claimed.channel_id, htlc_id), node_id);
                 out.push(fulfil(
                     node_id,
                     claimed.channel_id,
@@ -233,11 +235,21 @@ impl Gate {
 
     fn saw_add(&self, node_id: PublicKey, msg: &msgs::UpdateAddHTLC) {
         let Some(remote) = &self.remote else { return };
+        // LDK answers others with an error; nothing may be kept of them, or asked of the phone.
+        let channels = self.manager.list_channels_with_counterparty(&node_id);
+        if !channels
+            .iter()
+            .any(|channel| channel.channel_id == msg.channel_id)
+        {
+            return;
+        }
         if let Ok(onion) = &msg.onion_routing_packet.public_key {
-            remote.peel(onion, msg.blinding_point.as_ref(), msg.cltv_expiry);
+            let height = self.manager.current_best_block().height;
+            let latest = height.saturating_add(FAR_AWAY_BLOCKS);
+            let cltv_expiry = msg.cltv_expiry.min(latest);
+            remote.peel(onion, msg.blinding_point.as_ref(), cltv_expiry);
         }
         let incoming = Incoming {
-            node_id,
             payment_hash: msg.payment_hash,
             amount_msat: msg.amount_msat,
             cltv_expiry: msg.cltv_expiry,
@@ -249,18 +261,9 @@ impl Gate {
 
     fn disconnected(&self, node_id: &PublicKey) {
         let state = &mut *lock(&self.state);
-        let gone: HashSet<ChannelId> = state
-            .incoming
-            .iter()
-            .filter(|(_, htlc)| htlc.node_id == *node_id)
-            .map(|((channel_id, _), _)| *channel_id)
-            .collect();
-        state
-            .ahead
-            .retain(|(channel_id, _)| !gone.contains(channel_id));
-        state
-            .claimed
-            .retain(|claimed| !gone.contains(&claimed.channel_id));
+        state.ahead.retain(|_, to| to != node_id);
+        // Going ahead can be left out at any time; a claim is never here for longer than a turn.
+        state.claimed.clear();
         state.held.retain(|event| match event {
             MessageSendEvent::SendChannelUpdate { node_id: to, .. }
             | MessageSendEvent::SendChannelAnnouncement { node_id: to, .. } => to != node_id,
@@ -284,11 +287,17 @@ impl State {
                 .map(|fulfil| fulfil.htlc_id);
             let removed: Vec<u64> = removed
                 .chain(updates.update_fail_htlcs.iter().map(|fail| fail.htlc_id))
+                .chain(
+                    updates
+                        .update_fail_malformed_htlcs
+                        .iter()
+                        .map(|fail| fail.htlc_id),
+                )
                 .collect();
             let ahead = &mut self.ahead;
             updates
                 .update_fulfill_htlcs
-                .retain(|fulfil| !ahead.remove(&(*channel_id, fulfil.htlc_id)));
+                .retain(|fulfil| ahead.remove(&(*channel_id, fulfil.htlc_id)).is_none());
             for htlc_id in removed {
                 self.incoming.remove(&(*channel_id, htlc_id));
             }

@@ -335,6 +335,55 @@ mod tests {
         PublicKey::from_secret_key(&Secp256k1::new(), &secret)
     }
 
+    fn peel_answer(onion_secret: Vec<u8>) -> longhand_proto::signer::SignerReply {
+        let answer = longhand_proto::signer::PeelOnionAnswer {
+            onion_secret,
+            path_secret: Vec::new(),
+        };
+        longhand_proto::signer::SignerReply {
+            answers: vec![longhand_proto::signer::SignerAnswer {
+                answer: Some(Answer::PeelOnion(answer)),
+            }],
+        }
+    }
+
+    fn stored(journal: &Journal) -> Arc<Journal> {
+        let puts = journal.take().into_iter().filter_map(|write| match write {
+            longhand_store::Write::Put(key, value) => Some((key, value)),
+            longhand_store::Write::Delete(_) => None,
+        });
+        Arc::new(Journal::loading(puts.collect()))
+    }
+
+    #[test]
+    fn an_onion_secret_that_cannot_be_read_is_not_stored_and_asked_for_again_after_a_restart() {
+        let journal = Arc::new(Journal::default());
+        let remote = Remote::load(key(1), journal.clone(), wallet()).unwrap();
+        remote.peel(&key(2), None, 100);
+        let (keys, _) = remote.next_batch().unwrap();
+        remote.take_reply(&keys, peel_answer(vec![1; 7]));
+        assert!(!remote.peels_pending(), "LDK goes on and fails the HTLC");
+
+        let after = Remote::load(key(1), stored(&journal), wallet()).unwrap();
+
+        assert!(after.peels_pending());
+        assert_eq!(after.shared_secret(&key(2)), None);
+    }
+
+    #[test]
+    fn an_onion_that_is_used_again_is_kept_for_as_long_as_its_last_htlc_needs_it() {
+        let journal = Arc::new(Journal::default());
+        let remote = Remote::load(key(1), journal, wallet()).unwrap();
+        remote.peel(&key(2), None, 100);
+        let (keys, _) = remote.next_batch().unwrap();
+        remote.take_reply(&keys, peel_answer(vec![1; 32]));
+        remote.peel(&key(2), None, 3_000);
+        remote.prune(2_000);
+        assert_eq!(remote.shared_secret(&key(2)), Some([1; 32]));
+        remote.prune(5_000);
+        assert_eq!(remote.shared_secret(&key(2)), None);
+    }
+
     #[test]
     fn a_key_that_somebody_put_into_an_onion_is_answered_with_a_secret_that_opens_nothing() {
         let (wallet, journal) = (wallet(), Arc::new(Journal::default()));

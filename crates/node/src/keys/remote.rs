@@ -324,7 +324,12 @@ impl Remote {
         let op = peel_op(&peel);
         let key = key_of(&op);
         let mut state = lock(&self.state);
-        if state.peels.contains_key(&key) {
+        if let Some(known) = state.peels.get_mut(&key) {
+            // Used again, and needed for longer.
+            if known.cltv_expiry < cltv_expiry {
+                known.cltv_expiry = cltv_expiry;
+                self.journal.put(peel_path(&key), known.encode_to_vec());
+            }
             return;
         }
         self.journal.put(peel_path(&key), peel.encode_to_vec());
@@ -513,16 +518,21 @@ impl Remote {
     }
 
     fn take_peel(&self, state: &mut State, key: OpKey, given: &PeelOnionAnswer) {
-        let Some(peel) = state.peels.get_mut(&key) else {
+        let Some(peel) = state.peels.get(&key) else {
             return;
         };
-        peel.onion_secret = given.onion_secret.clone();
-        peel.path_secret = given.path_secret.clone();
-        self.journal.put(peel_path(&key), peel.encode_to_vec());
-        let peel = peel.clone();
-        if state.learn_peel(&peel).is_none() {
+        let answered = StoredPeel {
+            onion_secret: given.onion_secret.clone(),
+            path_secret: given.path_secret.clone(),
+            ..peel.clone()
+        };
+        if state.learn_peel(&answered).is_none() {
+            // Never stored: the node could not be loaded with it.
             tracing::error!("the signer gave onion secrets that cannot be read");
+            return;
         }
+        self.journal.put(peel_path(&key), answered.encode_to_vec());
+        state.peels.insert(key, answered);
     }
 }
 
