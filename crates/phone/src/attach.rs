@@ -259,7 +259,8 @@ fn is_passing(error: &PhoneError) -> bool {
         PhoneError::Ended(reason) | PhoneError::Link(LinkError::Closed(reason)) => {
             !matches!(reason.code, Replaced | UnknownOwner | Version)
         }
-        PhoneError::Link(LinkError::UnknownCarrier(_) | LinkError::Version { .. }) => false,
+        PhoneError::Link(LinkError::UnknownCarrier(_)) => false,
+        // Whatever came before the host has proved itself: anybody on the line can say "another version".
         PhoneError::Link(_) => true,
         PhoneError::Host(error) => error.action() == Action::Retry,
         _ => false,

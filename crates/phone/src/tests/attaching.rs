@@ -128,6 +128,58 @@ async fn a_broken_link_is_dialled_again_until_the_host_is_back() {
     assert_eq!(balance.await.unwrap().unwrap().lightning_msat, 42_000);
 }
 
+/// Somebody on the line, who answers in the host's place as long as the host is down.
+struct Intercepted(Arc<FakeHost>);
+
+#[async_trait]
+impl Dial for Intercepted {
+    async fn dial(&self, addresses: &[String]) -> Result<Carrier, LinkError> {
+        if !self.0.is_down.load(Ordering::SeqCst) {
+            return ToHost(Arc::clone(&self.0)).dial(addresses).await;
+        }
+        self.0.dials.fetch_add(1, Ordering::SeqCst);
+        let (ours, mut theirs) = Carrier::pair();
+        tokio::spawn(async move {
+            theirs.stream.recv().await.unwrap();
+            // A bare refusal: "another version". It takes no key to write it.
+            theirs.sink.send(vec![9, 4, 1]).await.unwrap();
+            theirs.stream.recv().await
+        });
+        Ok(ours)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_on_the_line_can_make_the_phone_give_up() {
+    let host = FakeHost::new();
+    let dir = tempfile::tempdir().unwrap();
+    let secrets = Secrets::restore(Network::Regtest, WORDS, 0).unwrap();
+    let vault = Vault::create(
+        dir.path(),
+        secrets,
+        &"passphrase".to_owned().into(),
+        Some(1),
+    );
+    let phone = Phone::new(vault.unwrap(), Intercepted(Arc::clone(&host))).unwrap();
+    phone.pair(&host.code_text()).await.unwrap();
+    phone.detach().await.unwrap();
+    host.is_down.store(true, Ordering::SeqCst);
+    assert_eq!(code_of(phone.attach().await), "VERSION");
+
+    let before = host.dials.load(Ordering::SeqCst);
+    let running = tokio::spawn({
+        let phone = phone.clone();
+        async move { phone.run(std::future::pending()).await }
+    });
+    while host.dials.load(Ordering::SeqCst) < before + 3 {
+        assert!(!running.is_finished(), "the phone has given up");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    host.is_down.store(false, Ordering::SeqCst);
+    assert_eq!(phone.balance().await.unwrap().lightning_msat, 42_000);
+    running.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_command_gives_up_when_the_host_stays_away() {
     let (_dir, phone, host) = attached().await;
