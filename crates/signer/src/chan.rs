@@ -9,7 +9,8 @@ use bitcoin::Amount;
 use bitcoin::constants::ChainHash;
 use bitcoin::secp256k1::{PublicKey, SecretKey};
 use lightning::ln::chan_utils::{
-    ChannelTransactionParameters, CommitmentTransaction, HolderCommitmentTransaction,
+    ChannelPublicKeys, ChannelTransactionParameters, CommitmentTransaction,
+    HolderCommitmentTransaction,
 };
 use lightning::ln::msgs::UnsignedChannelAnnouncement;
 use lightning::routing::gossip::NodeId;
@@ -335,6 +336,16 @@ impl Signer {
                 "the owner's keys in the parameters are not this phone's",
             ));
         }
+        let theirs = parameters.counterparty_pubkeys().map_or([None; 5], keys);
+        if keys(&parameters.holder_pubkeys)
+            .iter()
+            .any(|key| theirs.contains(key))
+        {
+            return Err(Refused::new(
+                rules::SETUP_KEYS,
+                "a key of the peer's in the parameters is this phone's",
+            ));
+        }
         let value = Amount::from_sat(parameters.channel_value_satoshis);
         if value == Amount::ZERO || value > Amount::MAX_MONEY {
             return Err(Refused::malformed("the channel's value is out of range"));
@@ -368,6 +379,18 @@ impl Signer {
             .get_per_commitment_point(index, &self.keys.secp)
             .map_err(|()| Refused::malformed("there is no such per-commitment point"))
     }
+}
+
+/// Every key of one side of a channel.
+fn keys(keys: &ChannelPublicKeys) -> [Option<PublicKey>; 5] {
+    [
+        keys.funding_pubkey,
+        keys.revocation_basepoint.0,
+        keys.payment_point,
+        keys.delayed_payment_basepoint.0,
+        keys.htlc_basepoint.0,
+    ]
+    .map(Some)
 }
 
 /// Whether `commitment` may be signed for the peer: `true` when it was before.

@@ -5,7 +5,7 @@
 //! | [`MALFORMED`] | an operation that cannot be read, or whose parts contradict each other |
 //! | [`UNKNOWN_CHANNEL`] | an operation on a channel that was never set up |
 //! | [`SETUP_CHANGED`] | other parameters for a channel that is already set up |
-//! | [`SETUP_KEYS`] | parameters whose holder keys are not the phone's |
+//! | [`SETUP_KEYS`] | parameters whose holder keys are not the phone's, or whose peer's keys are |
 //! | [`SETUP_TYPE`] | a channel type that the signer does not know how to keep safe, or a splice |
 //! | [`COMMITMENT_MISMATCH`] | a commitment that is not what the channel's parameters make of it |
 //! | [`HOLDER_NUMBER`] | a holder commitment that is neither the next, nor the same again |
@@ -39,7 +39,7 @@ pub const MALFORMED: &str = "malformed";
 pub const UNKNOWN_CHANNEL: &str = "unknown-channel";
 /// Other parameters for a channel that is already set up.
 pub const SETUP_CHANGED: &str = "setup-changed";
-/// Parameters whose holder keys are not the phone's.
+/// Parameters whose holder keys are not the phone's, or whose peer's keys are.
 pub const SETUP_KEYS: &str = "setup-keys";
 /// A channel type that the signer does not know how to keep safe, or a splice.
 pub const SETUP_TYPE: &str = "setup-type";

@@ -459,6 +459,15 @@ fn a_channel_is_set_up_once_with_the_phones_own_keys() {
     let mut foreign = channel.parameters.clone();
     foreign.holder_pubkeys.htlc_basepoint = channel.peer_parameters.holder_pubkeys.htlc_basepoint;
     assert_eq!(phone.refused(with(&foreign)), rules::SETUP_KEYS);
+    // A peer with a key of the phone's: the peer's commitments would be the phone's own, and one be signed as the other.
+    let mut mirrored = channel.parameters.clone();
+    let peer = mirrored.counterparty_parameters.as_mut().unwrap();
+    peer.pubkeys.funding_pubkey = channel.parameters.holder_pubkeys.funding_pubkey;
+    assert_eq!(phone.refused(with(&mirrored)), rules::SETUP_KEYS);
+    let mut crossed = channel.parameters.clone();
+    let peer = crossed.counterparty_parameters.as_mut().unwrap();
+    peer.pubkeys.payment_point = channel.parameters.holder_pubkeys.htlc_basepoint.0;
+    assert_eq!(phone.refused(with(&crossed)), rules::SETUP_KEYS);
     let mut unfunded = channel.parameters.clone();
     unfunded.funding_outpoint = None;
     assert_eq!(phone.refused(with(&unfunded)), rules::MALFORMED);
