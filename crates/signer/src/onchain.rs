@@ -38,9 +38,11 @@ impl Signer {
                 "the PSBT and its transaction have not the same inputs",
             ));
         }
+        let mut funds = false;
         match op.purpose() {
             Purpose::Funding => {
-                self.check_funding(self.channel(&channel_keys_id(keys_id)?)?, &psbt)?
+                self.check_funding(self.channel(&channel_keys_id(keys_id)?)?, &psbt)?;
+                funds = true;
             }
             Purpose::Send | Purpose::Bump => {}
             Purpose::Unknown => return Err(Refused::malformed("the PSBT's purpose is not said")),
@@ -53,8 +55,14 @@ impl Signer {
                 .is_some_and(|o| o.txid == txid)
         }) {
             self.check_funding(channel, &psbt)?;
+            funds = true;
         }
         let signed = self.sign_inputs(&mut psbt)?;
+        if funds && (signed < psbt.inputs.len() || !psbt.inputs.iter().all(takes_no_script_sig)) {
+            let message =
+                "the channel's funding has an input that is not the phone's, or not proved to be";
+            return Err(Refused::new(rules::NOT_OUR_INPUT, message));
+        }
         if signed == 0 {
             return Err(Refused::new(
                 rules::NOT_OUR_INPUT,
@@ -301,6 +309,15 @@ fn prevout(psbt: &Psbt, index: usize) -> Result<Option<TxOut>, Refused> {
     } else {
         Err(lie())
     }
+}
+
+/// Whether an input that the phone has signed cannot change the transaction's txid, on which a channel's commitments hang.
+///
+/// A P2WPKH signature is good for P2SH around the same key too, which takes a scriptSig: so the output must be shown. A
+/// taproot signature says itself what all inputs spend.
+fn takes_no_script_sig(input: &Input) -> bool {
+    let spent = input.witness_utxo.as_ref();
+    input.non_witness_utxo.is_some() || spent.is_some_and(|out| out.script_pubkey.is_p2tr())
 }
 
 fn output(descriptor: &SpendableOutputDescriptor) -> &TxOut {

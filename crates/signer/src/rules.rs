@@ -20,7 +20,7 @@
 //! | [`FUNDING_BEFORE_VALIDATE`] | to fund a channel whose first holder commitment is not validated |
 //! | [`FUNDING_OUTPUT`] | a funding transaction without the channel's funding output |
 //! | [`NOT_OUR_SCRIPT`] | to send what is the owner's to a script that is not the owner's |
-//! | [`NOT_OUR_INPUT`] | a PSBT in which nothing is the phone's to sign, or an input is not what it says |
+//! | [`NOT_OUR_INPUT`] | a PSBT in which nothing is the phone's to sign, or an input is not what it says; for a channel, one whose txid could still change |
 //! | [`NOT_OUR_OUTPUT`] | to spend an output that is not of that channel |
 //! | [`PREIMAGE_UNKNOWN`] | a preimage that the phone did not make, or whose invoice it did not sign |
 //! | [`PREIMAGE_NOT_COMMITTED`] | a preimage before its HTLCs are irrevocably committed on both sides (retry) |
@@ -69,7 +69,8 @@ pub const FUNDING_BEFORE_VALIDATE: &str = "funding-before-validate";
 pub const FUNDING_OUTPUT: &str = "funding-output";
 /// To send what is the owner's to a script that is not the owner's.
 pub const NOT_OUR_SCRIPT: &str = "not-our-script";
-/// A PSBT in which nothing is the phone's to sign, or an input is not what it says.
+/// A PSBT in which nothing is the phone's to sign, or an input is not what it says; for a channel, one whose txid could
+/// still change.
 pub const NOT_OUR_INPUT: &str = "not-our-input";
 /// To spend an output that is not of that channel.
 pub const NOT_OUR_OUTPUT: &str = "not-our-output";

@@ -62,16 +62,20 @@ fn spending(inputs: &[OutPoint], outputs: Vec<TxOut>) -> Transaction {
 
 /// A PSBT that spends address `index` of an account of the phone's.
 fn spend_own(phone: &Phone, account: Account, index: u32, outputs: Vec<TxOut>) -> Psbt {
-    let mut psbt = Psbt::from_unsigned_tx(spending(&[outpoint(1)], outputs)).unwrap();
     let script_pubkey = phone
         .signer
         .keys()
         .script(account, Keychain::External, index)
         .unwrap();
-    psbt.inputs[0].witness_utxo = Some(TxOut {
+    let paid = TxOut {
         value: Amount::from_sat(2_000_000),
         script_pubkey,
-    });
+    };
+    let previous = spending(&[outpoint(1)], vec![paid.clone()]);
+    let spent = OutPoint::new(previous.compute_txid(), 0);
+    let mut psbt = Psbt::from_unsigned_tx(spending(&[spent], outputs)).unwrap();
+    psbt.inputs[0].witness_utxo = Some(paid);
+    psbt.inputs[0].non_witness_utxo = (account == Account::Bip84).then_some(previous);
     let purpose = if account == Account::Bip84 { 84 } else { 86 };
     let path: DerivationPath = format!("m/{purpose}'/1'/0'/0/{index}").parse().unwrap();
     let source = (Fingerprint::from(MASTER), path);
@@ -223,6 +227,7 @@ fn inputs_that_are_not_the_phones_are_not_signed() {
         .for_each(|source| source.1 = "m/0'".parse().unwrap());
     assert_eq!(refused(&mut phone, &deeper), rules::NOT_OUR_INPUT);
     let mut other_script = good.clone();
+    other_script.inputs[0].non_witness_utxo = None;
     other_script.inputs[0]
         .witness_utxo
         .as_mut()
@@ -299,6 +304,40 @@ fn a_funding_transaction_must_fund_that_channel() {
         phone.refused(sign_psbt(&elsewhere, Purpose::Funding)),
         rules::FUNDING_OUTPUT
     );
+}
+
+#[test]
+fn a_funding_transaction_keeps_its_txid() {
+    // The peer has signed the first commitment, which spends the unsigned transaction's txid. With an input that takes
+    // a scriptSig the transaction would confirm under another one, and the channel would have no commitment at all.
+    let mut phone = Phone::new();
+    let fund = |phone: &mut Phone, psbt: &Psbt| {
+        let txid = psbt.unsigned_tx.compute_txid();
+        let features = ChannelTypeFeatures::anchors_zero_htlc_fee_and_dependencies();
+        let channel = Channel::funded_by(phone, features, LdkOutPoint { txid, index: 0 });
+        phone.ask(channel.setup()).unwrap();
+        phone
+            .ask(validate(&channel.holder(0, 400_000, &[])))
+            .unwrap();
+        [Purpose::Funding, Purpose::Send]
+            .map(|purpose| phone.ask(sign_psbt(psbt, purpose)).map_err(|no| no.rule))
+    };
+    let refused = [(); 2].map(|()| Err(rules::NOT_OUR_INPUT.to_string()));
+
+    let (_, good) = funded(&mut phone);
+    let mut with_foreign = good.clone();
+    with_foreign.unsigned_tx.input.push(TxIn {
+        previous_output: outpoint(9),
+        ..good.unsigned_tx.input[0].clone()
+    });
+    with_foreign.inputs.push(Default::default());
+    assert_eq!(fund(&mut phone, &with_foreign), refused);
+
+    // What it spends is not proved: it may be P2SH around the phone's key, and the signature good for it.
+    let mut phone = Phone::new();
+    let (_, mut unproved) = funded(&mut phone);
+    unproved.inputs[0].non_witness_utxo = None;
+    assert_eq!(fund(&mut phone, &unproved), refused);
 }
 
 fn own_script(phone: &Phone, index: u32) -> ScriptBuf {
