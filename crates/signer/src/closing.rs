@@ -16,7 +16,7 @@ use longhand_proto::signer as proto;
 
 use crate::commitment::{holder_htlc_transaction, p2wsh_sighash, read, same};
 use crate::engine::{Answer, Change, Signer};
-use crate::ledger::{Channel, entry};
+use crate::ledger::{Channel, PeerCommitment, entry};
 use crate::rules::{self, Refused};
 
 /// The value of a keyed anchor output (BOLT 3).
@@ -184,14 +184,20 @@ impl Signer {
         keys_id: [u8; 32],
         op: &proto::SignJustice,
     ) -> Result<Answer, Refused> {
-        let parameters = &self.channel(&keys_id)?.parameters;
+        let channel = self.channel(&keys_id)?;
+        let parameters = &channel.parameters;
         let (transaction, input) = transaction(&op.transaction, op.input)?;
         let secret = SecretKey::from_slice(&op.per_commitment_secret)
             .map_err(|_| Refused::malformed("the per-commitment secret is not a key"))?;
-        let keys = self.peer_keys(
-            parameters,
-            &PublicKey::from_secret_key(&self.keys.secp, &secret),
-        )?;
+        let point = PublicKey::from_secret_key(&self.keys.secp, &secret);
+        // A peer in league with the host can tell the secret of a commitment that it has not revoked and publishes: what
+        // is in flight there would be theirs.
+        let in_force = |peer: &PeerCommitment| peer.commitment.per_commitment_point() == point;
+        if channel.peer.iter().any(in_force) {
+            let message = "the peer has not revoked this commitment";
+            return Err(Refused::for_now(rules::JUSTICE_UNREVOKED, message));
+        }
+        let keys = self.peer_keys(parameters, &point)?;
         let script = if op.htlc.is_empty() {
             let delay = parameters.holder_selected_contest_delay;
             get_revokeable_redeemscript(

@@ -22,6 +22,7 @@
 //! | [`NOT_OUR_SCRIPT`] | to send what is the owner's to a script that is not the owner's |
 //! | [`NOT_OUR_INPUT`] | a PSBT in which nothing is the phone's to sign, or an input is not what it says; for a channel, one whose txid could still change |
 //! | [`NOT_OUR_OUTPUT`] | to spend an output that is not of that channel |
+//! | [`JUSTICE_UNREVOKED`] | to punish a commitment of the peer's that is not revoked (retry) |
 //! | [`PREIMAGE_UNKNOWN`] | a preimage that the phone did not make, or whose invoice it did not sign |
 //! | [`PREIMAGE_NOT_COMMITTED`] | a preimage before its HTLCs are irrevocably committed on both sides (retry) |
 //! | [`PREIMAGE_UNDERPAID`] | a preimage for less than its invoice asks (retry: more parts may come) |
@@ -74,6 +75,8 @@ pub const NOT_OUR_SCRIPT: &str = "not-our-script";
 pub const NOT_OUR_INPUT: &str = "not-our-input";
 /// To spend an output that is not of that channel.
 pub const NOT_OUR_OUTPUT: &str = "not-our-output";
+/// To punish a commitment of the peer's that is not revoked.
+pub const JUSTICE_UNREVOKED: &str = "justice-unrevoked";
 /// A preimage that the phone did not make, or whose invoice it did not sign.
 pub const PREIMAGE_UNKNOWN: &str = "preimage-unknown";
 /// A preimage before its HTLCs are irrevocably committed on both sides.

@@ -663,6 +663,14 @@ fn the_peers_commitments_are_claimed_and_punished() {
             htlc,
         })
     };
+    // With a secret that the peer has not given by revoking, it and the host would share what is in flight.
+    assert_eq!(phone.refused(punish(vec![])), rules::JUSTICE_UNREVOKED);
+    phone.ask(sign(&channel.theirs(1, 400_000, &[]))).unwrap();
+    assert_eq!(
+        phone.refused(punish(htlc.encode())),
+        rules::JUSTICE_UNREVOKED
+    );
+    phone.ask(channel.revocation(0)).unwrap();
     let got = signature(phone.ask(punish(vec![])).unwrap());
     let script = get_revokeable_redeemscript(
         &keys.revocation_key,

@@ -11,4 +11,4 @@ mod state;
 
 pub(crate) use record::{Entry, entry};
 pub use record::{LedgerError, LedgerRecord};
-pub(crate) use state::{Channel, State};
+pub(crate) use state::{Channel, PeerCommitment, State};
