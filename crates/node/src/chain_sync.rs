@@ -44,7 +44,17 @@ impl Core {
                     remote.prune(tip.height);
                 }
                 self.chain_monitor.archive_fully_resolved_channel_monitors();
+                self.send_again();
             }
+        }
+    }
+
+    /// The source may have lost what it was sent, and a process may end between a commit and the broadcast that it
+    /// allows. LDK sends its own transactions again, not these.
+    fn send_again(&self) {
+        let waiting = lock(&self.wallet).waiting_own();
+        for tx in waiting {
+            self.broadcaster.push(vec![tx]);
         }
     }
 

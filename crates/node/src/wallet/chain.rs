@@ -1,5 +1,6 @@
 //! How the wallet follows the chain, and what it knows of transactions that are not in a block.
 
+use std::collections::HashSet;
 use std::mem;
 use std::sync::Arc;
 
@@ -308,6 +309,30 @@ impl Wallet {
         self.bdk
             .get_tx(txid)
             .is_some_and(|tx| !tx.chain_position.is_confirmed())
+    }
+
+    /// Own payments and channel fundings that wait for a block, parents first. Whoever made them was told that they
+    /// are sent, and no one else has them.
+    pub fn waiting_own(&self) -> Vec<Transaction> {
+        let mut waiting: Vec<Arc<Transaction>> = self
+            .bdk
+            .transactions()
+            .filter(|tx| !tx.chain_position.is_confirmed() && self.is_wholly_own(tx.tx_node.txid))
+            .map(|tx| tx.tx_node.tx)
+            .collect();
+        let mut ordered = Vec::with_capacity(waiting.len());
+        while !waiting.is_empty() {
+            let txids: HashSet<Txid> = waiting.iter().map(|tx| tx.compute_txid()).collect();
+            let is_child = |tx: &Arc<Transaction>| {
+                let mut parents = tx.input.iter().map(|input| input.previous_output.txid);
+                parents.any(|parent| txids.contains(&parent))
+            };
+            // A transaction cannot be its own ancestor, so there are always some.
+            let (later, next): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_child);
+            ordered.extend(next.iter().map(|tx| tx.as_ref().clone()));
+            waiting = if next.is_empty() { Vec::new() } else { later };
+        }
+        ordered
     }
 
     /// A transaction that the wallet has kept, confirmed or not.

@@ -236,3 +236,36 @@ fn own_change_can_be_spent_at_once_but_not_what_others_may_take_back() {
     assert_eq!(refused.code(), "INSUFFICIENT_FUNDS");
     world.wallet.fund(foreign(), 80_000, FEERATE, 0).unwrap();
 }
+
+#[test]
+fn own_transactions_wait_for_a_block_parents_first() {
+    let mut world = World::new("wpkh");
+    world.receive(50_000);
+    let own_script = world.wallet.change_script().0;
+    let spend = |wallet: &mut Wallet, amount_sat| {
+        wallet
+            .send(
+                own_script.clone(),
+                SendAmount::Exact(amount_sat),
+                FEERATE,
+                0,
+            )
+            .unwrap()
+    };
+    let psbt = spend(&mut world.wallet, 40_000);
+    let parent = world.wallet.finalize(&world.sign(&psbt), &psbt).unwrap();
+    world.broadcast(parent.clone(), 100);
+    let psbt = spend(&mut world.wallet, 30_000);
+    let child = world.wallet.finalize(&world.sign(&psbt), &psbt).unwrap();
+    world.broadcast(child.clone(), 100);
+
+    world.reload();
+    assert_eq!(
+        world.wallet.waiting_own(),
+        vec![parent.clone(), child.clone()]
+    );
+    world.mine(&[&parent]);
+    assert_eq!(world.wallet.waiting_own(), vec![child.clone()]);
+    world.mine(&[&child]);
+    assert!(world.wallet.waiting_own().is_empty());
+}

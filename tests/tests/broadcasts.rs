@@ -1,0 +1,86 @@
+//! What was promised to be sent is sent, though the process ended before it could be.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bitcoin::Transaction;
+use longhand_chain::{
+    BlockRef, Chain, ChainError, ChainSource, FeeRates, Follower, Subscription, WatchList,
+};
+use longhand_node::{Keys, Node, NodeConfig, Parts};
+use longhand_proto::command::command::Command as Kind;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::{self, SendOnchain};
+use longhand_tests::{World, ask, settle, until};
+
+/// A chain on which nothing arrives: the process ended between the commit and the broadcast.
+struct Cut(Arc<Follower>);
+
+#[async_trait]
+impl Chain for Cut {
+    async fn subscribe(
+        &self,
+        from: BlockRef,
+        initial: WatchList,
+    ) -> Result<Subscription, ChainError> {
+        self.0.subscribe(from, initial).await
+    }
+
+    fn tip(&self) -> Option<BlockRef> {
+        self.0.tip()
+    }
+
+    fn fee_rates(&self) -> FeeRates {
+        self.0.fee_rates()
+    }
+
+    fn broadcast(&self, _: Vec<Transaction>) {}
+
+    fn source(&self) -> Arc<dyn ChainSource> {
+        self.0.source()
+    }
+}
+
+async fn shop(parts: Parts) -> Node {
+    let keys = Keys::Local(zeroize::Zeroizing::new([9; 32]));
+    let config = NodeConfig::new("shop", bitcoin::Network::Regtest, keys);
+    Node::start(config, parts).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_whose_broadcast_was_lost_with_the_process_is_sent_after_the_restart() {
+    let world = World::new().await;
+    let cut = Parts {
+        chain: Arc::new(Cut(world.follower.clone())),
+        ..world.parts()
+    };
+    let node = shop(cut).await;
+    world.fund(&node, 100_000).await;
+    let Reply::Address(to) = ask(&world.hub, Kind::NewAddress(command::NewAddress {})).await else {
+        panic!("no address")
+    };
+    let send = SendOnchain {
+        id: vec![1],
+        address: to.address,
+        amount_sat: 50_000,
+        ..SendOnchain::default()
+    };
+    let Reply::SentOnchain(sent) = ask(&node, Kind::SendOnchain(send)).await else {
+        panic!("not sent")
+    };
+    settle().await;
+    assert!(world.devnet.mempool().is_empty());
+    node.stop().await;
+
+    let _node = shop(world.parts()).await;
+
+    until("the transaction is in the mempool", async || {
+        let mempool = world.devnet.mempool();
+        mempool
+            .iter()
+            .any(|tx| tx.compute_txid().to_string() == sent.txid)
+    })
+    .await;
+}
