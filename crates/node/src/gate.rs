@@ -31,6 +31,7 @@ use longhand_proto::signer::signer_op::Op;
 
 use crate::journal::{Journal, lock};
 use crate::keys::remote::Remote;
+use crate::keys::verify;
 use crate::ldk::ChannelManager;
 
 /// LDK fails HTLCs that expire later than in two weeks.
@@ -225,6 +226,7 @@ impl Gate {
             return None;
         };
         let signature = Signature::from_compact(&bytes).ok()?;
+        verify::gossip(&message, &signature, &remote.node_id)?;
         self.journal.put(
             format!("gossip/{scid}"),
             [&bytes[..], &message[..]].concat(),

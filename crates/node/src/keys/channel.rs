@@ -11,7 +11,7 @@ use bitcoin::secp256k1::{All, PublicKey, Secp256k1, SecretKey};
 use bitcoin::{Transaction, Txid};
 use lightning::ln::chan_utils::{
     ChannelPublicKeys, ChannelTransactionParameters, ClosingTransaction, CommitmentTransaction,
-    HTLCOutputInCommitment, HolderCommitmentTransaction, make_funding_redeemscript,
+    HTLCOutputInCommitment, HolderCommitmentTransaction,
 };
 use lightning::ln::msgs::UnsignedChannelAnnouncement;
 use lightning::sign::ecdsa::EcdsaChannelSigner;
@@ -28,6 +28,7 @@ use longhand_proto::signer::{
 
 use super::justice::{self, RevokedOutput};
 use super::remote::Remote;
+use super::verify;
 
 /// See the module.
 pub(crate) enum Signer {
@@ -252,7 +253,7 @@ impl EcdsaChannelSigner for RemoteSigner {
         &self,
         channel_parameters: &ChannelTransactionParameters,
         closing_tx: &ClosingTransaction,
-        _: &Secp256k1<All>,
+        secp: &Secp256k1<All>,
     ) -> Result<Signature, ()> {
         let script = closing_tx.to_holder_script();
         let (to_holder_keychain, to_holder_index) = self.remote.path_of(script).unwrap_or_default();
@@ -260,7 +261,7 @@ impl EcdsaChannelSigner for RemoteSigner {
             .funding_outpoint
             .ok_or(())?
             .into_bitcoin_outpoint();
-        signature(self.ask(Op::SignClosing(SignClosing {
+        let signature = signature(self.ask(Op::SignClosing(SignClosing {
             to_holder_sat: closing_tx.to_holder_value_sat(),
             to_counterparty_sat: closing_tx.to_counterparty_value_sat(),
             to_holder_script: script.to_bytes(),
@@ -268,7 +269,10 @@ impl EcdsaChannelSigner for RemoteSigner {
             funding_outpoint: consensus::serialize(&outpoint),
             to_holder_keychain,
             to_holder_index,
-        })))
+        })))?;
+        verify::closing(channel_parameters, closing_tx, &signature, secp)
+            .ok_or_else(|| wrong("closing"))?;
+        Ok(signature)
     }
 
     fn sign_holder_keyed_anchor_input(
@@ -287,14 +291,18 @@ impl EcdsaChannelSigner for RemoteSigner {
 
     fn sign_channel_announcement_with_funding_key(
         &self,
-        _: &ChannelTransactionParameters,
+        channel_parameters: &ChannelTransactionParameters,
         msg: &UnsignedChannelAnnouncement,
         _: &Secp256k1<All>,
     ) -> Result<Signature, ()> {
+        let message = msg.encode();
         let op = SignChannelAnnouncement {
-            message: msg.encode(),
+            message: message.clone(),
         };
-        signature(self.ask(Op::SignChannelAnnouncement(op)))
+        let signature = signature(self.ask(Op::SignChannelAnnouncement(op)))?;
+        let key = &channel_parameters.holder_pubkeys.funding_pubkey;
+        verify::gossip(&message, &signature, key).ok_or_else(|| wrong("announcement"))?;
+        Ok(signature)
     }
 
     fn sign_splice_shared_input(
@@ -308,7 +316,7 @@ impl EcdsaChannelSigner for RemoteSigner {
     }
 }
 
-/// A wrong signature sent to a peer would cost the channel: it is caught here instead.
+/// See `verify.rs`.
 fn check_commitment_signatures(
     parameters: &ChannelTransactionParameters,
     commitment: &CommitmentTransaction,
@@ -322,20 +330,13 @@ fn check_commitment_signatures(
         .iter()
         .map(read)
         .collect::<Result<Vec<_>, _>>()?;
-    let holder = parameters.holder_pubkeys.funding_pubkey;
-    let counterparty = parameters.counterparty_pubkeys().ok_or(())?.funding_pubkey;
-    let script = make_funding_redeemscript(&holder, &counterparty);
-    let sighash = commitment
-        .trust()
-        .built_transaction()
-        .get_sighash_all(&script, parameters.channel_value_satoshis);
-    let valid = secp.verify_ecdsa(&sighash, &signature, &holder).is_ok()
-        && htlc_signatures.len() == commitment.nondust_htlcs().len();
-    if !valid {
-        tracing::error!("the signer gave a wrong commitment signature; it was not sent");
-        return Err(());
-    }
+    verify::commitment(parameters, commitment, &signature, &htlc_signatures, secp)
+        .ok_or_else(|| wrong("commitment"))?;
     Ok((signature, htlc_signatures))
+}
+
+fn wrong(what: &str) {
+    tracing::error!("the signer gave a wrong {what} signature; it was not sent");
 }
 
 impl ChannelSigner for Signer {

@@ -4,6 +4,7 @@
 //! - `remote.rs`: what the host knows of a phone's keys; prefetching.
 //! - `channel.rs`: the signer of one channel.
 //! - `justice.rs`: punishing a breach with the delegated secret.
+//! - `verify.rs`: the phone's signatures, before a peer sees them.
 //! - `records.rs`: how it is stored.
 
 mod channel;
@@ -11,6 +12,7 @@ pub(crate) mod desk;
 mod justice;
 mod records;
 pub(crate) mod remote;
+pub(crate) mod verify;
 
 use std::sync::{Arc, Mutex};
 
@@ -205,6 +207,7 @@ impl NodeSigner for KeyRing {
             Kind::Local(keys) => return keys.sign_gossip_message(msg),
             Kind::Remote(remote, _) => remote,
         };
+        let signed = msg.encode();
         let message = match msg {
             UnsignedGossipMessage::ChannelUpdate(_) => {
                 return Signature::from_compact(&PLACEHOLDER).map_err(|_| ());
@@ -217,7 +220,11 @@ impl NodeSigner for KeyRing {
         match remote.ask_node(Op::SignGossip(SignGossip {
             message: Some(message),
         })) {
-            Some(Answer::Signature(bytes)) => Signature::from_compact(&bytes).map_err(|_| ()),
+            Some(Answer::Signature(bytes)) => {
+                let signature = Signature::from_compact(&bytes).map_err(|_| ())?;
+                verify::gossip(&signed, &signature, &remote.node_id).ok_or(())?;
+                Ok(signature)
+            }
             _ => Err(()),
         }
     }
