@@ -114,19 +114,28 @@ pub(crate) struct Connection {
     writer: mpsc::UnboundedSender<Vec<u8>>,
     reader: AbortHandle,
     credit: Arc<Semaphore>,
+    /// Reads that LDK has taken: as many others may come, unless it asked for a pause.
     owed: usize,
+    /// Reads that wait for the handshake.
+    withheld: usize,
 }
 
 impl Connection {
     /// Sorts incoming bytes; see [`Incoming`].
     pub fn incoming(&mut self, bytes: Vec<u8>) -> Incoming {
         match &mut self.handshake {
-            Handshake::Over => Incoming::Read(bytes),
+            Handshake::Over => {
+                self.owed += 1;
+                Incoming::Read(bytes)
+            }
+            // Nothing more is read before these are: who dials may send what they like while the phone is asked.
             Handshake::Waiting(_, waiting) => {
                 waiting.extend_from_slice(&bytes);
+                self.withheld += 1;
                 Incoming::Wait
             }
             Handshake::Reading(act) => {
+                self.owed += 1;
                 act.extend_from_slice(&bytes);
                 if act.len() < ACT_LENGTH {
                     return Incoming::Wait;
@@ -149,6 +158,7 @@ impl Connection {
 
     /// The ECDH is there: what waited for it.
     pub fn handshake_ready(&mut self) -> Vec<u8> {
+        self.owed += std::mem::take(&mut self.withheld);
         match std::mem::replace(&mut self.handshake, Handshake::Over) {
             Handshake::Waiting(_, bytes) => bytes,
             other => {
@@ -156,11 +166,6 @@ impl Connection {
                 Vec::new()
             }
         }
-    }
-
-    /// LDK has taken one read; another may come unless it asked for a pause.
-    pub fn read_done(&mut self) {
-        self.owed += 1;
     }
 
     /// Lets go what LDK has written. True when it may write on after a full outbox.
@@ -234,6 +239,7 @@ impl Peers {
             reader,
             credit,
             owed: 0,
+            withheld: 0,
         };
         self.connections.insert(id, connection);
         socket

@@ -126,7 +126,6 @@ impl Actor {
         let Some(connection) = self.core.peers.get(id) else {
             return;
         };
-        connection.read_done();
         match connection.incoming(bytes) {
             Incoming::Wait => {}
             Incoming::Fetch(ephemeral) => {
@@ -164,9 +163,11 @@ impl Actor {
                 let socket = connection.socket.clone();
                 let bytes = connection.handshake_ready();
                 self.read(socket, &bytes);
-                remote.forget_handshake(&ephemeral);
             }
         }
+        let waiting = self.core.peers.waiting().into_iter();
+        let waiting: Vec<_> = waiting.map(|(_, ephemeral)| ephemeral).collect();
+        remote.retain_handshakes(&waiting);
     }
 
     pub(super) fn peer_closed(&mut self, id: u64) {

@@ -12,8 +12,9 @@ use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{Refusal, SignerBatch, SignerOp, SignerReply};
 use prost::Message;
 
-/// Answers kept for LDK to ask again; the phone would give the same, this saves a round trip.
-const KEPT_ANSWERS: usize = 64;
+/// Answers kept for LDK to ask again. More than one transaction can ask for: that of a close takes a signature for each
+/// HTLC (BOLT 3: 966 at most) and is made only when all are there.
+const KEPT_ANSWERS: usize = 1024;
 
 /// Identifies an operation by its content.
 pub(crate) type OpKey = [u8; 32];
@@ -54,7 +55,8 @@ pub(crate) struct Desk {
     in_flight: HashSet<OpKey>,
     answers: HashMap<OpKey, Answer>,
     answered_order: VecDeque<OpKey>,
-    /// Refused; asked again after [`Desk::clear_retries`] or [`Desk::forget`].
+    /// Refused; asked again after [`Desk::clear_retries`] or [`Desk::forget`], by themselves if they must reach the
+    /// phone: those stay in `wanted`, because LDK asks only once.
     refused: HashMap<OpKey, Refusal>,
 }
 
@@ -101,12 +103,12 @@ impl Desk {
             .insert(place.unwrap_or(self.wanted.len()), (key, op));
     }
 
-    /// The next batch: all that is wanted and not under way. `None` when there is nothing.
+    /// The next batch: all that is wanted, not under way and not refused. `None` when there is nothing.
     pub fn next_batch(&mut self) -> Option<(Vec<OpKey>, SignerBatch)> {
         let mut keys = Vec::new();
         let mut ops = Vec::new();
         for (key, op) in &self.wanted {
-            if self.in_flight.insert(*key) {
+            if !self.refused.contains_key(key) && self.in_flight.insert(*key) {
                 keys.push(*key);
                 ops.push(op.clone());
             }
@@ -114,25 +116,32 @@ impl Desk {
         (!keys.is_empty()).then_some((keys, SignerBatch { ops }))
     }
 
-    /// Takes in the reply to a batch. What it leaves unanswered stays wanted.
+    /// Takes in the reply to a batch. What it leaves unanswered counts as refused for now, so that a phone that does not
+    /// answer is not asked all the time.
     pub fn take_reply(&mut self, keys: &[OpKey], reply: SignerReply) -> Vec<Answered> {
         let mut answered = Vec::new();
         let mut answers = reply.answers.into_iter();
         for key in keys {
             self.in_flight.remove(key);
-            let Some(answer) = answers.next().and_then(|answer| answer.answer) else {
-                continue;
-            };
+            let answer = answers.next().and_then(|answer| answer.answer);
+            let answer = answer.unwrap_or_else(no_answer);
             let Some(at) = self.wanted.iter().position(|(wanted, _)| wanted == key) else {
                 continue;
             };
-            let (_, op) = self.wanted.remove(at);
-            match &answer {
+            let op = match &answer {
                 Answer::Refusal(refusal) => {
                     self.refused.insert(*key, refusal.clone());
+                    if stays_wanted(&self.wanted[at].1, refusal) {
+                        self.wanted[at].1.clone()
+                    } else {
+                        self.wanted.remove(at).1
+                    }
                 }
-                answer => self.keep(*key, answer.clone()),
-            }
+                answer => {
+                    self.keep(*key, answer.clone());
+                    self.wanted.remove(at).1
+                }
+            };
             answered.push(Answered {
                 key: *key,
                 op,
@@ -184,9 +193,10 @@ impl Desk {
         self.wanted.iter().map(|(_, op)| op)
     }
 
-    /// True when nothing is wanted.
+    /// True when nothing is wanted that has not been refused.
     pub fn is_idle(&self) -> bool {
-        self.wanted.is_empty()
+        let mut keys = self.wanted.iter().map(|(key, _)| key);
+        keys.all(|key| self.refused.contains_key(key))
     }
 
     /// The unanswered operations of one channel.
@@ -199,7 +209,21 @@ impl Desk {
     pub fn withdraw(&mut self, key: &OpKey) {
         self.wanted.retain(|(wanted, _)| wanted != key);
         self.answers.remove(key);
+        self.refused.remove(key);
     }
+}
+
+fn no_answer() -> Answer {
+    Answer::Refusal(Refusal {
+        rule: "no-answer".into(),
+        message: "the signer gave no answer to this operation".into(),
+        retry: true,
+    })
+}
+
+/// An onion that is refused for good is not: LDK can go on and fails its HTLC.
+fn stays_wanted(op: &SignerOp, refusal: &Refusal) -> bool {
+    must_reach_phone(op) && (refusal.retry || !matches!(op.op, Some(Op::PeelOnion(_))))
 }
 
 fn must_reach_phone(op: &SignerOp) -> bool {
@@ -277,23 +301,55 @@ mod tests {
     }
 
     #[test]
-    fn a_short_reply_leaves_the_rest_wanted() {
+    fn what_a_reply_leaves_out_is_asked_again_later_and_not_at_once() {
         let mut desk = Desk::default();
         desk.ask(release(7));
         desk.ask(release(6));
         let (keys, _) = desk.next_batch().unwrap();
-        assert_eq!(
-            desk.take_reply(
-                &keys,
-                SignerReply {
-                    answers: vec![done()]
-                }
-            )
-            .len(),
-            1
-        );
-        let (_, rest) = desk.next_batch().unwrap();
-        assert_eq!(rest.ops, vec![release(6)]);
+        let answers = vec![done()];
+        desk.take_reply(&keys, SignerReply { answers });
+        assert!(matches!(desk.ask(release(7)), Asked::Answer(_)));
+        assert!(matches!(desk.ask(release(6)), Asked::Refused(_)));
+        assert!(desk.next_batch().is_none());
+        desk.clear_retries();
+        desk.ask(release(6));
+        assert_eq!(desk.next_batch().unwrap().1.ops, vec![release(6)]);
+    }
+
+    #[test]
+    fn what_must_reach_the_phone_is_asked_again_though_it_was_refused() {
+        let mut desk = Desk::default();
+        let revocation = SignerOp {
+            channel_keys_id: vec![1; 32],
+            op: Some(Op::CounterpartyRevocation(Default::default())),
+        };
+        for (retry, again) in [
+            (true, Desk::clear_retries as fn(&mut Desk)),
+            (false, Desk::forget),
+        ] {
+            desk.ask(revocation.clone());
+            let (keys, _) = desk.next_batch().unwrap();
+            let answers = vec![refusal(retry)];
+            desk.take_reply(&keys, SignerReply { answers });
+            assert!(desk.next_batch().is_none());
+            assert!(desk.is_idle(), "nobody waits for it");
+            again(&mut desk);
+        }
+        assert_eq!(desk.next_batch().unwrap().1.ops, vec![revocation]);
+    }
+
+    #[test]
+    fn the_signatures_of_one_large_transaction_are_there_together() {
+        let mut desk = Desk::default();
+        let all = 0..966;
+        all.clone().for_each(|index| {
+            desk.ask(release(index));
+        });
+        let (keys, _) = desk.next_batch().unwrap();
+        let answers = vec![done(); keys.len()];
+        desk.take_reply(&keys, SignerReply { answers });
+        let mut asked = all.map(|index| desk.ask(release(index)));
+        assert!(asked.all(|asked| asked.answer().is_some()));
     }
 
     #[test]

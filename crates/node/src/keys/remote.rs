@@ -53,8 +53,12 @@ struct State {
     parameters_seen: HashMap<[u8; 32], Vec<u8>>,
     /// Payment hashes of the incoming HTLCs in the peer's newest signed commitment.
     signed_htlcs: HashMap<[u8; 32], HashSet<PaymentHash>>,
-    /// Shared secrets by the other side's key: onions and handshakes.
+    /// Shared secrets of onions, by the other side's key.
     shared_secrets: HashMap<PublicKey, [u8; 32]>,
+    /// Those of handshakes. Apart, since a peer may use one key for both and the onion's is needed for longer.
+    handshakes: HashMap<PublicKey, [u8; 32]>,
+    /// The signer gave no usable keys for the pool: it is not asked all the time.
+    pool_refused: bool,
     peels: HashMap<OpKey, StoredPeel>,
     /// Order of the next stored operation.
     next_order: u64,
@@ -268,7 +272,9 @@ impl Remote {
 
     /// The shared secret of the node key with `other`, when it was fetched.
     pub fn shared_secret(&self, other: &PublicKey) -> Option<[u8; 32]> {
-        lock(&self.state).shared_secrets.get(other).copied()
+        let state = lock(&self.state);
+        let secret = state.shared_secrets.get(other);
+        secret.or_else(|| state.handshakes.get(other)).copied()
     }
 
     /// Keys id that was reserved for this channel.
@@ -295,6 +301,9 @@ impl Remote {
     /// Asks for new channel keys when the pool is low.
     pub fn fill_pool(&self, random: impl Fn() -> [u8; 32]) {
         let mut state = lock(&self.state);
+        if state.pool_refused {
+            return;
+        }
         let asked = state
             .desk
             .wanted_ops()
@@ -345,7 +354,7 @@ impl Remote {
     /// Asks for the one secret a handshake needs; true when it is there.
     pub fn prefetch_handshake(&self, ephemeral: &PublicKey) -> bool {
         let mut state = lock(&self.state);
-        if state.shared_secrets.contains_key(ephemeral) {
+        if state.handshakes.contains_key(ephemeral) {
             return true;
         }
         let op = Op::Ecdh(Ecdh {
@@ -355,14 +364,26 @@ impl Remote {
         false
     }
 
-    /// The handshake is over, or its connection gone.
-    pub fn forget_handshake(&self, ephemeral: &PublicKey) {
-        let op = Op::Ecdh(Ecdh {
-            public_key: ephemeral.serialize().to_vec(),
-        });
+    /// Forgets the handshakes that are over, or whose connection is gone: all but those with `waiting`.
+    pub fn retain_handshakes(&self, waiting: &[PublicKey]) {
         let mut state = lock(&self.state);
-        state.shared_secrets.remove(ephemeral);
-        state.desk.withdraw(&key_of(&node_op(op)));
+        state.handshakes.retain(|key, _| waiting.contains(key));
+        let is_over = |op: &SignerOp| match &op.op {
+            Some(Op::Ecdh(ecdh)) => {
+                let mut waiting = waiting.iter();
+                !waiting.any(|key| key.serialize()[..] == ecdh.public_key[..])
+            }
+            _ => false,
+        };
+        let over: Vec<OpKey> = state
+            .desk
+            .wanted_ops()
+            .filter(|op| is_over(op))
+            .map(key_of)
+            .collect();
+        for key in over {
+            state.desk.withdraw(&key);
+        }
     }
 
     /// Drops the answers of onions whose HTLCs are long over.
@@ -438,12 +459,16 @@ impl Remote {
 
     /// The phone is gone, or a new link begins: LDK asks again for what it still needs.
     pub fn forget(&self) {
-        lock(&self.state).desk.forget();
+        let mut state = lock(&self.state);
+        state.desk.forget();
+        state.pool_refused = false;
     }
 
     /// What was refused for now may be asked again.
     pub fn clear_retries(&self) {
-        lock(&self.state).desk.clear_retries();
+        let mut state = lock(&self.state);
+        state.desk.clear_retries();
+        state.pool_refused = false;
     }
 
     /// Takes in a reply. LDK has to try again what waits for its signer.
@@ -498,6 +523,7 @@ impl Remote {
             (Some(Op::NewChannelKeys(asked)), Answer::NewChannelKeys(given)) => {
                 let Some((keys_id, keys)) = read_new_keys(asked, given) else {
                     tracing::error!("the signer gave channel keys that cannot be read");
+                    state.pool_refused = true;
                     return;
                 };
                 self.journal.put(keys_path(&keys_id), keys.encode());
@@ -510,9 +536,10 @@ impl Remote {
             (Some(Op::Ecdh(asked)), Answer::SharedSecret(secret)) => {
                 let point = PublicKey::from_slice(&asked.public_key);
                 if let (Ok(point), Ok(secret)) = (point, <[u8; 32]>::try_from(&secret[..])) {
-                    state.shared_secrets.insert(point, secret);
+                    state.handshakes.insert(point, secret);
                 }
             }
+            (Some(Op::NewChannelKeys(_)), _) => state.pool_refused = true,
             _ => {}
         }
     }
