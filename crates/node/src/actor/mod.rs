@@ -478,7 +478,7 @@ impl Actor {
 
     /// Announces a hub that has announced channels (BOLT 7): peers pass on no more than one an hour or so.
     fn announce(&mut self, now: Instant) {
-        self.next_announcement = now + MANAGER_TICK;
+        self.next_announcement = now + PEER_TICK;
         let channels = self.core.manager.list_channels();
         if !channels
             .iter()
