@@ -48,6 +48,8 @@ struct PhoneState {
     engine: Signer,
     /// What is durable of it.
     ledger: Vec<LedgerRecord>,
+    /// Made with it.
+    ledger_key: [u8; 32],
 }
 
 /// Where a phone dies.
@@ -78,12 +80,14 @@ pub struct Phone {
 impl Phone {
     pub fn new(seed_byte: u8) -> Arc<Phone> {
         let seed = Seed::from_entropy(&[seed_byte; 16]).unwrap();
-        let engine = Signer::new(&seed, Network::Regtest).unwrap();
+        let ledger_key = [7; 32];
+        let engine = Signer::new(&seed, Network::Regtest, &ledger_key).unwrap();
         Arc::new(Phone {
             seed,
             state: Mutex::new(PhoneState {
                 engine,
                 ledger: Vec::new(),
+                ledger_key,
             }),
             silent: AtomicBool::new(false),
             loss: Mutex::default(),
@@ -98,7 +102,17 @@ impl Phone {
     pub fn restart(&self) {
         let mut state = self.state.lock().unwrap();
         let records = state.ledger.iter().map(|record| record.as_bytes().to_vec());
-        state.engine = Signer::restore(&self.seed, Network::Regtest, records).unwrap();
+        let key = state.ledger_key;
+        state.engine = Signer::restore(&self.seed, Network::Regtest, &key, records).unwrap();
+    }
+
+    /// The phone is made again from its words: with an empty ledger.
+    pub fn lose_its_ledger(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.ledger = Vec::new();
+        state.ledger_key[0] += 1;
+        let key = state.ledger_key;
+        state.engine = Signer::new(&self.seed, Network::Regtest, &key).unwrap();
     }
 
     /// The batch after the next `batches - 1` is lost, and the link with it.

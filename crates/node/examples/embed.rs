@@ -57,7 +57,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let source = Arc::new(devnet.source());
     let chain = Arc::new(Follower::start(source, FollowerConfig::default()));
     chain.tips().wait_for(Option::is_some).await?;
-    let engine = Engine::new(&Seed::from_entropy(&[1; 16])?, Regtest)?;
+    let engine = Engine::new(&Seed::from_entropy(&[1; 16])?, Regtest, &[2; 32])?;
     let keys = Keys::Remote(Box::new(engine.register(0)));
     let parts = Parts {
         store: Arc::new(MyStore::default()),

@@ -31,6 +31,7 @@ enum Signed {
 impl Core {
     /// Does what can be done now. Signers are asked only while one is attached.
     pub fn advance(&mut self) {
+        self.accept_channels();
         self.advance_opens();
         self.advance_sends();
         self.advance_claims();
@@ -132,11 +133,16 @@ impl Core {
         if !open.created {
             return self.create_channel(id);
         }
+        let keys_id = self.remote().and_then(|remote| remote.keys_id_of(id));
+        let refusal = keys_id.and_then(|keys_id| self.remote()?.setup_refusal(&keys_id));
+        if let Some(reason) = refusal {
+            self.open_failed(id, "SIGNER_REFUSED", &reason);
+            return self.abandon_open(id, &reason);
+        }
         if !open.safe {
             return;
         }
         let Some(psbt) = open.psbt() else { return };
-        let keys_id = self.remote().and_then(|remote| remote.keys_id_of(id));
         match self.sign_wallet_psbt(&psbt, Purpose::Funding, keys_id) {
             Signed::Waiting => {}
             Signed::Failed(reason) => {
@@ -197,7 +203,12 @@ impl Core {
         );
         match created {
             Ok(_) => self.update_open(id, |open| open.created = true),
-            Err(error) => self.open_failed(id, "CHANNEL_REFUSED", &format!("{error:?}")),
+            Err(error) => {
+                self.open_failed(id, "CHANNEL_REFUSED", &format!("{error:?}"));
+                if let Some(remote) = self.remote() {
+                    remote.forget_channel(id);
+                }
+            }
         }
     }
 

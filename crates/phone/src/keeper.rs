@@ -116,7 +116,8 @@ impl Engine {
 
 fn restore(vault: &Vault, seed: &Seed) -> Result<Engine, PhoneError> {
     let (ledger, records) = vault.ledger()?;
-    let signer = Signer::restore(seed, vault.secrets().network, records)?;
+    let network = vault.secrets().network;
+    let signer = Signer::restore(seed, network, &vault.ledger_key(), records)?;
     Ok(Engine { signer, ledger })
 }
 

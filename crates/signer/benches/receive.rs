@@ -6,7 +6,7 @@
 mod common;
 
 use bitcoin::Network;
-use common::{Channel, Htlc, KEYS_ID, NOW, Phone, release, seed, sign, validate};
+use common::{Channel, Htlc, KEYS_ID, LEDGER_KEY, NOW, Phone, release, seed, sign, validate};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{SignerBatch, SignerOp, signer_answer::Answer};
@@ -37,7 +37,8 @@ fn receive(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("receive_step");
     for htlcs in [1, 16] {
         let batch = step(&channel, htlcs);
-        let before = || Signer::restore(&seed(), Network::Regtest, &phone.disk).unwrap();
+        let before =
+            || Signer::restore(&seed(), Network::Regtest, &LEDGER_KEY, &phone.disk).unwrap();
         let answers = before().handle(&batch, NOW).reply.answers;
         let refused = |answer: &Option<Answer>| matches!(answer, None | Some(Answer::Refusal(_)));
         assert!(

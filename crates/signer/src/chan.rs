@@ -7,6 +7,7 @@
 
 use bitcoin::Amount;
 use bitcoin::constants::ChainHash;
+use bitcoin::hashes::cmp::fixed_time_eq;
 use bitcoin::secp256k1::{PublicKey, SecretKey};
 use lightning::ln::chan_utils::{
     ChannelPublicKeys, ChannelTransactionParameters, CommitmentTransaction,
@@ -34,7 +35,8 @@ type Answered = Result<(Answer, Vec<Change>), Refused>;
 
 impl Signer {
     pub(crate) fn new_channel_keys(&self, op: &proto::NewChannelKeys) -> Result<Answer, Refused> {
-        let signer = self.keys.channel(&channel_keys_id(&op.channel_keys_id)?);
+        let keys_id = self.given_keys_id(&channel_keys_id(&op.channel_keys_id)?);
+        let signer = self.keys.channel(&keys_id);
         let points = self.points(&signer, FIRST_INDEX, op.points)?;
         let revocation_basepoint_secret = match self.withholds_revocation_key() {
             true => Vec::new(),
@@ -45,6 +47,7 @@ impl Signer {
             public_keys,
             points,
             revocation_basepoint_secret,
+            channel_keys_id: keys_id.to_vec(),
         }))
     }
 
@@ -62,6 +65,14 @@ impl Signer {
                 )
             };
             return if same { done() } else { Err(changed()) };
+        }
+        // A channel that this ledger does not know must be new. The ids are the node's wish: without a mark of the ledger's
+        // own in them, a phone that lost it would begin an old channel again, and sign what was revoked.
+        if !fixed_time_eq(&self.given_keys_id(&keys_id), &keys_id) {
+            return Err(Refused::new(
+                rules::SETUP_LEDGER,
+                "the channel's keys were not given with this ledger: the channel may be an older one",
+            ));
         }
         self.check_parameters(&keys_id, &parameters)?;
         let set_up = entry::ChannelSetUp {

@@ -1,10 +1,13 @@
 //! The engine: one batch in, one reply and at most one record out.
 
+use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use bitcoin::{Network, ScriptBuf};
 use longhand_proto::command::Register;
 use longhand_proto::signer::{
     SignerAnswer, SignerBatch, SignerOp, SignerReply, signer_answer, signer_op,
 };
+
+use zeroize::Zeroizing;
 
 use crate::keys::{Account, Keychain, Keys, Seed, SeedError};
 use crate::ledger::{Entry, LedgerError, LedgerRecord, State, entry};
@@ -19,6 +22,7 @@ pub struct Signer {
     pub(crate) state: State,
     refusals: Refusals,
     account: Account,
+    ledger_key: Zeroizing<[u8; 32]>,
     withhold_revocation_key: bool,
 }
 
@@ -56,7 +60,15 @@ pub enum SignerError {
 impl Signer {
     /// A signer that has never signed. Only for a new seed, or one that has no channels: for any other the ledger is
     /// what keeps it from signing an old state.
-    pub fn new(seed: &Seed, network: Network) -> Result<Signer, SignerError> {
+    ///
+    /// `ledger_key`: 32 secret random bytes that are made with the ledger, kept as long as it, and lost with it. By them
+    /// the signer knows the channel keys that it has given: a channel of an earlier ledger cannot be set up as if it
+    /// were new.
+    pub fn new(
+        seed: &Seed,
+        network: Network,
+        ledger_key: &[u8; 32],
+    ) -> Result<Signer, SignerError> {
         let keys = Keys::new(seed, network)?;
         let state = State::new(keys.node_id(), network);
         Ok(Signer {
@@ -64,17 +76,20 @@ impl Signer {
             state,
             refusals: Refusals::default(),
             account: Account::Bip84,
+            ledger_key: Zeroizing::new(*ledger_key),
             withhold_revocation_key: false,
         })
     }
 
-    /// The signer that wrote `records`, as they were written, in order (a snapshot first, if there is one).
+    /// The signer that wrote `records`, as they were written, in order (a snapshot first, if there is one). `ledger_key` as
+    /// for [`Signer::new`].
     pub fn restore<R: AsRef<[u8]>>(
         seed: &Seed,
         network: Network,
+        ledger_key: &[u8; 32],
         records: impl IntoIterator<Item = R>,
     ) -> Result<Signer, SignerError> {
-        let mut signer = Signer::new(seed, network)?;
+        let mut signer = Signer::new(seed, network, ledger_key)?;
         signer.state.replay(records)?;
         Ok(signer)
     }
@@ -137,6 +152,17 @@ impl Signer {
     /// only while the phone is there. A setting of the shell's, not of the ledger's; off at first.
     pub fn withhold_revocation_key(&mut self, withhold: bool) {
         self.withhold_revocation_key = withhold;
+    }
+
+    /// The id that is given when a node asks for `asked`; for an id that was given with this ledger, the same again.
+    pub(crate) fn given_keys_id(&self, asked: &[u8; 32]) -> [u8; 32] {
+        let mut mac = HmacEngine::<sha256::Hash>::new(&*self.ledger_key);
+        mac.input(b"longhand channel keys id");
+        mac.input(&asked[..16]);
+        let mac = Hmac::from_engine(mac).to_byte_array();
+        let mut given = *asked;
+        given[16..].copy_from_slice(&mac[..16]);
+        given
     }
 
     pub(crate) fn withholds_revocation_key(&self) -> bool {

@@ -5,6 +5,7 @@
 //! | [`MALFORMED`] | an operation that cannot be read, or whose parts contradict each other |
 //! | [`UNKNOWN_CHANNEL`] | an operation on a channel that was never set up |
 //! | [`SETUP_CHANGED`] | other parameters for a channel that is already set up |
+//! | [`SETUP_LEDGER`] | a new channel whose keys were not given with this ledger |
 //! | [`SETUP_KEYS`] | parameters whose holder keys are not the phone's, or whose peer's keys are |
 //! | [`SETUP_TYPE`] | a channel type that the signer does not know how to keep safe, or a splice |
 //! | [`COMMITMENT_MISMATCH`] | a commitment that is not what the channel's parameters make of it |
@@ -40,6 +41,8 @@ pub const MALFORMED: &str = "malformed";
 pub const UNKNOWN_CHANNEL: &str = "unknown-channel";
 /// Other parameters for a channel that is already set up.
 pub const SETUP_CHANGED: &str = "setup-changed";
+/// A new channel whose keys were not given with this ledger: it may be an old one, which the ledger does not remember.
+pub const SETUP_LEDGER: &str = "setup-ledger";
 /// Parameters whose holder keys are not the phone's, or whose peer's keys are.
 pub const SETUP_KEYS: &str = "setup-keys";
 /// A channel type that the signer does not know how to keep safe, or a splice.

@@ -3,6 +3,7 @@
 
 mod common;
 
+use bitcoin::Network;
 use bitcoin::secp256k1::ecdsa::Signature;
 use bitcoin::secp256k1::{PublicKey, SecretKey};
 use common::*;
@@ -16,7 +17,7 @@ use lightning::util::ser::Writeable;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::*;
-use longhand_signer::rules;
+use longhand_signer::{Signer, rules};
 
 fn secret(answer: Answer) -> SecretKey {
     let Answer::Secret(secret) = answer else {
@@ -518,4 +519,38 @@ fn the_revocation_key_is_given_unless_withheld() {
     };
     assert_eq!(ask(false).len(), 32);
     assert!(ask(true).is_empty());
+}
+
+#[test]
+fn a_phone_that_lost_its_ledger_begins_no_old_channel_again() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let first = channel.holder(0, 400_000, &[]);
+    phone
+        .ask(validate(&channel.holder(1, 400_000, &[])))
+        .unwrap();
+    phone.ask(release(0)).unwrap();
+    assert_eq!(phone.refused(sign_holder(&first)), rules::SIGN_REVOKED);
+
+    // The words are all that is left. The host asks for the channel's keys once more, as it likes, and sets it up.
+    let mut restored = Phone::new();
+    restored.signer = Signer::new(&seed(), Network::Regtest, &[5; 32]).unwrap();
+    let asked = |phone: &mut Phone| {
+        let new = NewChannelKeys {
+            channel_keys_id: KEYS_ID.to_vec(),
+            points: 1,
+        };
+        match phone.ask_on(&[], Op::NewChannelKeys(new)) {
+            Ok(Answer::NewChannelKeys(keys)) => keys.channel_keys_id,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(asked(&mut phone), KEYS_ID, "the same again");
+    assert_ne!(asked(&mut restored), KEYS_ID);
+    assert_eq!(restored.refused(channel.setup()), rules::SETUP_LEDGER);
+    assert_eq!(restored.refused(validate(&first)), rules::UNKNOWN_CHANNEL);
+    assert_eq!(
+        restored.refused(sign_holder(&first)),
+        rules::UNKNOWN_CHANNEL
+    );
 }

@@ -47,7 +47,7 @@ fn busy() -> Phone {
 static BUSY: OnceLock<LedgerRecord> = OnceLock::new();
 
 fn restore<R: AsRef<[u8]>>(records: &[R]) -> Result<Signer, SignerError> {
-    Signer::restore(&seed(), Network::Regtest, records)
+    Signer::restore(&seed(), Network::Regtest, &LEDGER_KEY, records)
 }
 
 fn error<R: AsRef<[u8]>>(records: &[R]) -> LedgerError {
@@ -136,9 +136,9 @@ fn an_old_snapshot_after_newer_records_is_noticed() {
 fn another_seeds_or_networks_ledger_is_foreign() {
     let phone = busy();
     let other = Seed::from_entropy(&[9; 16]).unwrap();
-    let refused = Signer::restore(&other, Network::Regtest, &phone.disk).err();
+    let refused = Signer::restore(&other, Network::Regtest, &LEDGER_KEY, &phone.disk).err();
     assert_eq!(refused, Some(SignerError::Ledger(LedgerError::Foreign)));
-    let refused = Signer::restore(&seed(), Network::Signet, &phone.disk).err();
+    let refused = Signer::restore(&seed(), Network::Signet, &LEDGER_KEY, &phone.disk).err();
     assert_eq!(refused, Some(SignerError::Ledger(LedgerError::Foreign)));
 }
 

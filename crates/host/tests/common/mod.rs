@@ -147,9 +147,9 @@ impl Phone {
     }
 }
 
-fn signer(seed: u8) -> Signer {
-    let seed = Seed::from_entropy(&[seed; 16]).unwrap();
-    Signer::new(&seed, Network::Regtest).unwrap()
+fn signer(seed_byte: u8) -> Signer {
+    let seed = Seed::from_entropy(&[seed_byte; 16]).unwrap();
+    Signer::new(&seed, Network::Regtest, &[seed_byte; 32]).unwrap()
 }
 
 /// What a phone with this seed registers.

@@ -62,7 +62,12 @@ struct State {
     peels: HashMap<OpKey, StoredPeel>,
     /// Order of the next stored operation.
     next_order: u64,
+    /// Channels that the phone does not take, and why.
+    setups_refused: HashMap<[u8; 32], String>,
 }
+
+/// The rule by which a phone refuses channel keys that it did not give with the ledger it has.
+const SETUP_LEDGER: &str = "setup-ledger";
 
 fn keys_path(keys_id: &[u8; 32]) -> String {
     format!("keys/{}", hex(keys_id))
@@ -203,6 +208,11 @@ impl Remote {
         state.desk.want_first(key, op);
     }
 
+    /// Why the phone does not take this channel.
+    pub fn setup_refusal(&self, keys_id: &[u8; 32]) -> Option<String> {
+        lock(&self.state).setups_refused.get(keys_id).cloned()
+    }
+
     /// A per-commitment point from the prefetched window.
     pub fn point(&self, keys_id: &[u8; 32], index: u64) -> Option<PublicKey> {
         let mut state = lock(&self.state);
@@ -296,6 +306,31 @@ impl Remote {
         keys.user_channel_id = Some(user_channel_id);
         self.journal.put(keys_path(&keys_id), keys.encode());
         Some(keys_id)
+    }
+
+    /// A channel came to nothing: forgets its keys, unless the phone was told of it. Strangers may begin as many
+    /// channels as they like.
+    pub fn forget_channel(&self, user_channel_id: u128) {
+        self.forget_channels(|id| id == user_channel_id);
+    }
+
+    /// As [`Remote::forget_channel`], for all but these.
+    pub fn retain_channels(&self, alive: &HashSet<u128>) {
+        self.forget_channels(|id| !alive.contains(&id));
+    }
+
+    fn forget_channels(&self, is_over: impl Fn(u128) -> bool) {
+        let mut state = lock(&self.state);
+        let unused = |(keys_id, keys): (&[u8; 32], &ChannelKeys)| {
+            let over = !keys.set_up && keys.user_channel_id.is_some_and(&is_over);
+            (over && !state.desk.must_hear_of(keys_id)).then_some(*keys_id)
+        };
+        let unused: Vec<[u8; 32]> = state.channels.iter().filter_map(unused).collect();
+        for keys_id in unused {
+            state.channels.remove(&keys_id);
+            state.counterparties.remove(&keys_id);
+            self.journal.delete(keys_path(&keys_id));
+        }
     }
 
     /// Asks for new channel keys when the pool is low.
@@ -499,6 +534,13 @@ impl Remote {
                 keys.add_points(indices.zip(points.map_while(Result::ok)));
                 self.journal.put(keys_path(&keys_id), keys.encode());
             }
+            (Some(Op::SetupChannel(_)), Answer::Refusal(no)) => {
+                state.setups_refused.insert(keys_id, no.message.clone());
+                if no.rule == SETUP_LEDGER {
+                    self.journal.delete(op_path(&answered.key));
+                    self.drop_pool(state);
+                }
+            }
             (Some(Op::SetupChannel(_)), Answer::Done(_)) => {
                 state.parameters_seen.remove(&keys_id);
                 if let Some(keys) = state.channels.get_mut(&keys_id) {
@@ -518,10 +560,18 @@ impl Remote {
         }
     }
 
+    /// The phone has another ledger than the one that its keys were given with: it will take none of them.
+    fn drop_pool(&self, state: &mut State) {
+        for keys_id in std::mem::take(&mut state.pool) {
+            state.channels.remove(&keys_id);
+            self.journal.delete(keys_path(&keys_id));
+        }
+    }
+
     fn take_node_answer(&self, state: &mut State, answered: &Answered) {
         match (&answered.op.op, &answered.answer) {
-            (Some(Op::NewChannelKeys(asked)), Answer::NewChannelKeys(given)) => {
-                let Some((keys_id, keys)) = read_new_keys(asked, given) else {
+            (Some(Op::NewChannelKeys(_)), Answer::NewChannelKeys(given)) => {
+                let Some((keys_id, keys)) = read_new_keys(given) else {
                     tracing::error!("the signer gave channel keys that cannot be read");
                     state.pool_refused = true;
                     return;
@@ -597,11 +647,8 @@ fn peel_op(peel: &StoredPeel) -> SignerOp {
     }))
 }
 
-fn read_new_keys(
-    asked: &NewChannelKeys,
-    given: &NewChannelKeysAnswer,
-) -> Option<([u8; 32], ChannelKeys)> {
-    let keys_id = <[u8; 32]>::try_from(&asked.channel_keys_id[..]).ok()?;
+fn read_new_keys(given: &NewChannelKeysAnswer) -> Option<([u8; 32], ChannelKeys)> {
+    let keys_id = <[u8; 32]>::try_from(&given.channel_keys_id[..]).ok()?;
     let public_keys = ChannelPublicKeys::read(&mut &given.public_keys[..]).ok()?;
     let revocation_basepoint_secret = super::records::secret(&given.revocation_basepoint_secret)?;
     if let Some(secret) = &revocation_basepoint_secret {

@@ -20,7 +20,11 @@ use crate::vault::ledger::Medium;
 const KEYS_ID: [u8; 32] = [6; 32];
 
 fn batch(ops: impl IntoIterator<Item = Op>) -> SignerBatch {
-    let channel_keys_id = KEYS_ID.to_vec();
+    batch_on(&KEYS_ID, ops)
+}
+
+fn batch_on(keys_id: &[u8], ops: impl IntoIterator<Item = Op>) -> SignerBatch {
+    let channel_keys_id = keys_id.to_vec();
     let op = |op| SignerOp {
         channel_keys_id: channel_keys_id.clone(),
         op: Some(op),
@@ -67,10 +71,11 @@ async fn setup(host: &FakeHost) -> SignerBatch {
         channel_type_features: ChannelTypeFeatures::anchors_zero_htlc_fee_and_dependencies(),
         channel_value_satoshis: 100_000,
     };
-    batch([Op::SetupChannel(SetupChannel {
+    let setup = Op::SetupChannel(SetupChannel {
         parameters: parameters.encode(),
         counterparty_node_id: node_id(&payee_key()).serialize().to_vec(),
-    })])
+    });
+    batch_on(&keys.channel_keys_id, [setup])
 }
 
 async fn version(phone: &Phone) -> u64 {
@@ -131,13 +136,34 @@ async fn a_compacted_ledger_makes_the_same_signer() {
     let (ledger, found) = phone.vault().ledger().unwrap();
     drop(ledger);
     let seed = longhand_signer::Seed::from_words(WORDS).unwrap();
-    let restored = longhand_signer::Signer::restore(&seed, Network::Regtest, &found).unwrap();
+    let key = phone.vault().ledger_key();
+    let restored = longhand_signer::Signer::restore(&seed, Network::Regtest, &key, &found).unwrap();
     assert_eq!(restored.version(), expected);
     assert_eq!(restored.payments().count(), 1);
     let answers = ask(&host, &setup).await.unwrap();
     assert!(
         matches!(answers[..], [Answer::Done(_)]),
         "the channel is known: {answers:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_phone_made_again_from_its_words_takes_up_no_channel_of_the_old_one() {
+    let host = FakeHost::new();
+    let (_dir, phone) = phone_with(WORDS, &host);
+    phone.pair(&host.code_text()).await.unwrap();
+    let setup = setup(&host).await;
+    let answers = ask(&host, &setup).await.unwrap();
+    assert!(matches!(answers[..], [Answer::Done(_)]), "{answers:?}");
+    phone.detach().await.unwrap();
+
+    *host.pinned.lock().unwrap() = None;
+    let (_new_dir, restored) = phone_with(WORDS, &host);
+    restored.pair(&host.code_text()).await.unwrap();
+    let answers = ask(&host, &setup).await.unwrap();
+    assert!(
+        matches!(&answers[..], [Answer::Refusal(no)] if no.rule == "setup-ledger"),
+        "{answers:?}"
     );
 }
 

@@ -23,6 +23,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -35,6 +36,7 @@ pub use secrets::{Secrets, Words};
 const SEED_NAME: &str = "seed.age";
 const HOST_NAME: &str = "host";
 const HOST_PLACE: &[u8] = b"longhand paired host 1";
+const LEDGER_KEY: &[u8] = b"longhand ledger key 1";
 const LOCK_NAME: &str = "lock";
 
 /// A passphrase in memory; wiped when dropped.
@@ -112,6 +114,13 @@ impl Vault {
     /// Reads the ledger and opens it for writing.
     pub(crate) fn ledger(&self) -> Result<(Ledger, Records), VaultError> {
         Ledger::open(&self.dir, self.sealer.clone())
+    }
+
+    /// What the signer knows this ledger by. The data key is as old as the ledger: words make a new one.
+    pub(crate) fn ledger_key(&self) -> Zeroizing<[u8; 32]> {
+        let mut mac = HmacEngine::<sha256::Hash>::new(self.secrets.data_key.as_slice());
+        mac.input(LEDGER_KEY);
+        Zeroizing::new(Hmac::from_engine(mac).to_byte_array())
     }
 
     /// What `seed.age` holds.

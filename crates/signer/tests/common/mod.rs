@@ -21,7 +21,12 @@ use longhand_proto::signer::*;
 use longhand_signer::{Seed, Signer};
 
 pub const FIRST: u64 = (1 << 48) - 1;
-pub const KEYS_ID: [u8; 32] = [3; 32];
+pub const LEDGER_KEY: [u8; 32] = [4; 32];
+/// As a phone with that ledger gives it to a node that asks with sixteen threes.
+pub const KEYS_ID: [u8; 32] = [
+    3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 0x66, 0xdb, 0x1e, 0xd9, 0x16, 0x54, 0x61, 0x7c,
+    0x46, 0xc6, 0x18, 0xf6, 0x9f, 0x7f, 0xe0, 0x2a,
+];
 pub const VALUE_SAT: u64 = 1_000_000;
 pub const NOW: u64 = 1_800_000_000;
 pub const WORDS: &str =
@@ -40,7 +45,7 @@ pub struct Phone {
 impl Phone {
     pub fn new() -> Phone {
         Phone {
-            signer: Signer::new(&seed(), Network::Regtest).unwrap(),
+            signer: Signer::new(&seed(), Network::Regtest, &LEDGER_KEY).unwrap(),
             disk: Vec::new(),
         }
     }
@@ -88,7 +93,7 @@ impl Phone {
 
     /// The phone stops and starts again from its disk.
     pub fn restart(&mut self) {
-        self.signer = Signer::restore(&seed(), Network::Regtest, &self.disk).unwrap();
+        self.signer = Signer::restore(&seed(), Network::Regtest, &LEDGER_KEY, &self.disk).unwrap();
     }
 }
 
