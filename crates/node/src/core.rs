@@ -15,6 +15,7 @@ use lightning::events::bump_transaction::BumpTransactionEvent;
 use lightning::ln::channel_state::{ChannelDetails, ChannelShutdownState};
 use lightning::ln::channelmanager::{ChainParameters, ChannelManagerReadArgs};
 use lightning::ln::peer_handler::{IgnoringMessageHandler, MessageHandler};
+use lightning::ln::types::ChannelId;
 use lightning::onion_message::messenger::NullMessageRouter;
 use lightning::sign::{EntropySource, KeysManager, NodeSigner};
 use lightning::types::payment::PaymentHash;
@@ -77,6 +78,8 @@ pub(crate) struct Core {
     pub addresses: HashMap<PublicKey, String>,
     /// Fee bumps that wait for the signer, the newest of each claim.
     pub bumps: HashMap<ClaimId, BumpTransactionEvent>,
+    /// Channels that peers ask for and that are not accepted yet, with the peer.
+    pub requests: Vec<(ChannelId, PublicKey)>,
     /// Payments a hub holds for peers that are away.
     pub held: Vec<crate::hold::Held>,
     next_wallet_change: u64,
@@ -214,6 +217,7 @@ impl Core {
             sends: HashMap::new(),
             addresses: HashMap::new(),
             bumps: HashMap::new(),
+            requests: Vec::new(),
             held: Vec::new(),
             config,
             parts,
@@ -266,6 +270,11 @@ impl Core {
         }
         self.load_held();
         self.fail_interrupted_opens();
+        if let Some(remote) = self.remote() {
+            let channels = self.manager.list_channels();
+            let alive = channels.iter().map(|channel| channel.user_channel_id);
+            remote.retain_channels(&alive.collect());
+        }
         Ok(())
     }
 

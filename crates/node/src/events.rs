@@ -61,6 +61,9 @@ impl Core {
                 ..
             } => {
                 self.gate.forget_channel(&channel_id);
+                if let Some(remote) = self.remote() {
+                    remote.forget_channel(user_channel_id);
+                }
                 tracing::info!("a channel was closed: {reason}");
                 self.open_failed(user_channel_id, "CHANNEL_CLOSED", &reason.to_string());
             }
@@ -68,7 +71,11 @@ impl Core {
                 temporary_channel_id,
                 counterparty_node_id,
                 ..
-            } => self.accept_channel(temporary_channel_id, counterparty_node_id),
+            } => {
+                self.requests
+                    .push((temporary_channel_id, counterparty_node_id));
+                self.accept_channels();
+            }
             Event::PaymentClaimable {
                 payment_hash,
                 amount_msat,
@@ -226,14 +233,27 @@ impl Core {
         );
     }
 
-    fn accept_channel(&mut self, temporary_channel_id: ChannelId, counterparty: PublicKey) {
-        let user_channel_id = self.random_channel_id();
-        if let Some(remote) = self.remote()
-            && remote.reserve(user_channel_id, counterparty).is_none()
-        {
-            let reason = "no channel keys are ready: try again in a moment";
-            return self.abandon(&temporary_channel_id, &counterparty, reason);
+    /// Accepts the channels that peers have asked for, as far as there are keys for them. The others wait for the phone
+    /// to give more; LDK gives them up after a while.
+    pub fn accept_channels(&mut self) {
+        for (temporary_channel_id, counterparty) in std::mem::take(&mut self.requests) {
+            let user_channel_id = self.random_channel_id();
+            if let Some(remote) = self.remote()
+                && remote.reserve(user_channel_id, counterparty).is_none()
+            {
+                self.requests.push((temporary_channel_id, counterparty));
+                continue;
+            }
+            self.accept_channel(temporary_channel_id, counterparty, user_channel_id);
         }
+    }
+
+    fn accept_channel(
+        &mut self,
+        temporary_channel_id: ChannelId,
+        counterparty: PublicKey,
+        user_channel_id: u128,
+    ) {
         let accepted = self.manager.accept_inbound_channel(
             &temporary_channel_id,
             &counterparty,
@@ -242,6 +262,9 @@ impl Core {
         );
         if let Err(error) = accepted {
             tracing::info!("a channel was not accepted: {error:?}");
+            if let Some(remote) = self.remote() {
+                remote.forget_channel(user_channel_id);
+            }
         }
     }
 

@@ -57,6 +57,7 @@ impl Actor {
         self.set_state(State::Dormant);
         self.core.peer_manager.disconnect_all_peers();
         remote.forget();
+        self.core.requests.clear();
         self.dials.clear();
         for done in self
             .detaching

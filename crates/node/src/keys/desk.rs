@@ -205,6 +205,11 @@ impl Desk {
             .filter(move |op| op.channel_keys_id == keys_id)
     }
 
+    /// True when the phone has to hear of this channel, see [`Desk::forget`].
+    pub fn must_hear_of(&self, keys_id: &[u8]) -> bool {
+        self.wanted_for(keys_id).any(must_reach_phone)
+    }
+
     /// Forgets an operation nobody needs any more.
     pub fn withdraw(&mut self, key: &OpKey) {
         self.wanted.retain(|(wanted, _)| wanted != key);
