@@ -333,31 +333,6 @@ impl Remote {
         }
     }
 
-    /// A channel came to nothing: forgets its keys, unless the phone was told of it. Strangers may begin as many
-    /// channels as they like.
-    pub fn forget_channel(&self, user_channel_id: u128) {
-        self.forget_channels(|id| id == user_channel_id);
-    }
-
-    /// As [`Remote::forget_channel`], for all but these.
-    pub fn retain_channels(&self, alive: &HashSet<u128>) {
-        self.forget_channels(|id| !alive.contains(&id));
-    }
-
-    fn forget_channels(&self, is_over: impl Fn(u128) -> bool) {
-        let mut state = lock(&self.state);
-        let unused = |(keys_id, keys): (&[u8; 32], &ChannelKeys)| {
-            let over = !keys.set_up && keys.user_channel_id.is_some_and(&is_over);
-            (over && !state.desk.must_hear_of(keys_id)).then_some(*keys_id)
-        };
-        let unused: Vec<[u8; 32]> = state.channels.iter().filter_map(unused).collect();
-        for keys_id in unused {
-            state.channels.remove(&keys_id);
-            state.counterparties.remove(&keys_id);
-            self.journal.delete(keys_path(&keys_id));
-        }
-    }
-
     /// Asks for new channel keys when the pool is low.
     pub fn fill_pool(&self, random: impl Fn() -> [u8; 32]) {
         let mut state = lock(&self.state);
