@@ -7,6 +7,7 @@ use bitcoin::hex::DisplayHex;
 use longhand_proto::command as proto;
 use serde::{Deserialize, Serialize};
 
+use crate::error::plain;
 use crate::input::{OnchainAmount, PeerAddress};
 
 /// One command of the owner.
@@ -135,14 +136,14 @@ impl From<proto::Info> for Info {
         let stats = info.signer_stats.unwrap_or_default();
         Info {
             node_id: info.node_id.to_lower_hex_string(),
-            network: info.network,
-            state: info.state,
+            network: plain(&info.network),
+            state: plain(&info.state),
             block_height: info.block_height,
             hub_node_id: info.hub_node_id.to_lower_hex_string(),
             channels: info.channels,
             usable_channels: info.usable_channels,
             peers: info.peers,
-            host_version: info.version,
+            host_version: plain(&info.version),
             signer_batches: stats.batches,
             signer_ops: stats.ops,
         }
@@ -272,7 +273,7 @@ impl From<proto::Channel> for Channel {
         Channel {
             channel_id: channel.channel_id.to_lower_hex_string(),
             counterparty_node_id: channel.counterparty_node_id.to_lower_hex_string(),
-            funding_outpoint: channel.funding_outpoint,
+            funding_outpoint: plain(&channel.funding_outpoint),
             capacity_sat: channel.capacity_sat,
             outbound_msat: channel.outbound_msat,
             inbound_msat: channel.inbound_msat,
@@ -281,7 +282,7 @@ impl From<proto::Channel> for Channel {
             usable: channel.usable,
             outbound: channel.outbound,
             announced: channel.announced,
-            state: channel.state,
+            state: plain(&channel.state),
             pending_htlcs: channel.pending_htlcs,
         }
     }
@@ -358,7 +359,7 @@ impl From<proto::Payment> for Payment {
             state,
             preimage: payment.preimage.to_lower_hex_string(),
             created_unix_s: payment.created_unix_s,
-            failure: payment.failure,
+            failure: plain(&payment.failure),
         }
     }
 }

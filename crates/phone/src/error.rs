@@ -184,6 +184,13 @@ fn ended(reason: &CloseReason) -> String {
     }
 }
 
+/// Text of the host's, without what could steer a terminal or turn a line's order around.
+pub(crate) fn plain(text: &str) -> String {
+    let steers =
+        |c: &char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().filter(|c| !steers(c)).collect()
+}
+
 /// A host's line says what to do after a colon, as ours do; where it does not, its action does.
 fn with_advice(error: &proto::Error) -> String {
     use proto::error::Action;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::command::*;
-use crate::error::PhoneError;
+use crate::error::{PhoneError, plain};
 use crate::input::{
     InputError, OnchainAmount, PeerAddress, check_channel, check_channel_id, check_invoice_request,
     check_onchain,
@@ -182,7 +182,7 @@ impl Phone {
         let opened = expect_reply!(self.command(Ask::OpenChannel(open)).await?, OpenedChannel)?;
         let mut opened = OpenedChannel {
             channel_id: opened.channel_id.to_lower_hex_string(),
-            funding_outpoint: opened.funding_outpoint,
+            funding_outpoint: plain(&opened.funding_outpoint),
             usable: false,
         };
         if wait {
@@ -191,7 +191,7 @@ impl Phone {
                 .await?;
             let channel = expect_reply!(awaited, Channel)?;
             opened.channel_id = channel.channel_id.to_lower_hex_string();
-            opened.funding_outpoint = channel.funding_outpoint;
+            opened.funding_outpoint = plain(&channel.funding_outpoint);
             opened.usable = channel.usable;
         }
         Ok(opened)
@@ -272,7 +272,7 @@ impl Phone {
         };
         let sent = expect_reply!(self.command(Ask::SendOnchain(send)).await?, SentOnchain)?;
         Ok(SentOnchain {
-            txid: sent.txid,
+            txid: plain(&sent.txid),
             fee_sat: sent.fee_sat,
         })
     }
@@ -322,7 +322,7 @@ impl Phone {
         let agreed = force || !closing.txid.is_empty() || self.wait_for_close(&channel_id).await?;
         Ok(ClosingChannel {
             channel_id,
-            txid: closing.txid,
+            txid: plain(&closing.txid),
             agreed,
         })
     }

@@ -9,7 +9,7 @@ use bitcoin::secp256k1::PublicKey;
 use longhand_link::{Config, LinkError, Peer, Side};
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
-use longhand_proto::command::{Command, CommandReply};
+use longhand_proto::command::{self as proto, Command, CommandReply};
 use longhand_signer::rules::Refused;
 use longhand_signer::{Recorded, Signer};
 use prost::Message;
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::attach::Dial;
-use crate::error::{ErrorReport, PhoneError};
+use crate::error::{ErrorReport, PhoneError, plain};
 use crate::keeper::Keeper;
 use crate::serve::{SIGNER, serve};
 use crate::vault::Vault;
@@ -153,7 +153,11 @@ impl Phone {
             .ok()
             .and_then(|answer| answer.reply)
         {
-            Some(Reply::Error(error)) => Err(PhoneError::Host(error)),
+            Some(Reply::Error(error)) => Err(PhoneError::Host(proto::Error {
+                code: plain(&error.code),
+                message: plain(&error.message),
+                ..error
+            })),
             Some(reply) => Ok(reply),
             None => Err(PhoneError::Answer("it cannot be read")),
         }

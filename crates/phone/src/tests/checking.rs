@@ -251,3 +251,34 @@ async fn the_host_hears_nothing_of_bad_input() {
     let version = phone.look(|signer| signer.version()).await.unwrap();
     assert_eq!(version, 0, "nothing is on record");
 }
+
+#[tokio::test]
+async fn what_the_host_says_steers_no_terminal() {
+    // "Clear the screen", a forged line, and letters in another order.
+    let steering = "no\u{1b}[2J\u{9b}2J\r\nall is well\u{202e}tas 5";
+    let host = FakeHost::new();
+    host.script(move |ask| match ask {
+        Ask::GetBalance(_) => Some(Act::Say(Reply::Error(proto::Error {
+            code: steering.into(),
+            message: steering.into(),
+            action: proto::error::Action::GiveUp.into(),
+        }))),
+        Ask::ListPayments(_) => Some(Act::Say(Reply::Payments(proto::Payments {
+            payments: vec![proto::Payment {
+                failure: steering.into(),
+                ..InvoiceSpec::default().payment(proto::payment::State::Failed)
+            }],
+        }))),
+        _ => None,
+    });
+    let (_dir, phone) = phone_with(WORDS, &host);
+    phone.pair(&host.code_text()).await.unwrap();
+    let refused = phone.balance().await.unwrap_err();
+    let failure = phone.payments().await.unwrap().payments[0].failure.clone();
+    for text in [refused.to_string(), refused.report().code, failure] {
+        assert!(
+            text.starts_with("no[2J2Jall is welltas 5"),
+            "still steers: {text:?}"
+        );
+    }
+}
