@@ -9,7 +9,7 @@ use longhand_proto::signer::{
 
 use zeroize::Zeroizing;
 
-use crate::keys::{Account, Keychain, Keys, Seed, SeedError};
+use crate::keys::{ADDRESSES, Account, Keychain, Keys, Seed, SeedError};
 use crate::ledger::{Entry, LedgerError, LedgerRecord, State, entry};
 use crate::rules::{Refusals, Refused};
 
@@ -143,9 +143,10 @@ impl Signer {
     }
 
     /// The script of the owner's address at `index` of `keychain`, to see that an address of the host's is the owner's.
-    /// `None` when there is no such index (2^31 or above).
+    /// `None` from index 2^20 on, where nobody would find it again who restores a wallet from the words.
     pub fn own_script(&self, keychain: Keychain, index: u32) -> Option<ScriptBuf> {
-        self.keys.script(self.account, keychain, index)
+        let script = || self.keys.script(self.account, keychain, index);
+        (index < ADDRESSES).then(script).flatten()
     }
 
     /// Whether channels made from now on keep their revocation basepoint secret here. Then the host can punish a breach

@@ -23,6 +23,10 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 /// Hardened index below LDK's master at which `KeysManager` finds its inbound payment key.
 const INBOUND_PAYMENT_KEY: u32 = 5;
 
+/// Addresses are given, and money is sent home, below this index only. Those beyond are the owner's too, but no wallet
+/// that is restored from the words would look for them: the host alone would know where the money is.
+pub(crate) const ADDRESSES: u32 = 1 << 20;
+
 /// The owner's secret: a BIP 39 mnemonic of 12 or 24 English words, used with the empty passphrase.
 ///
 /// Its memory is wiped when it is dropped, and it never prints.

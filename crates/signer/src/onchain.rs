@@ -16,7 +16,7 @@ use longhand_proto::signer as proto;
 
 use crate::commitment::read;
 use crate::engine::{Answer, Signer, channel_keys_id};
-use crate::keys::{Account, Keychain, WalletKey};
+use crate::keys::{ADDRESSES, Account, Keychain, WalletKey};
 use crate::ledger::Channel;
 use crate::rules::{self, Refused};
 
@@ -144,8 +144,11 @@ impl Signer {
         })
     }
 
-    /// The scripts of both accounts at (keychain, index).
+    /// The scripts of both accounts at (keychain, index), if money may go there.
     fn script_at(&self, keychain: u32, index: u32) -> Option<[ScriptBuf; 2]> {
+        if index >= ADDRESSES {
+            return None;
+        }
         let keychain = Keychain::try_from(keychain).ok()?;
         let [first, second] =
             Account::ALL.map(|account| self.keys.script(account, keychain, index));

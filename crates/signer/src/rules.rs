@@ -20,7 +20,7 @@
 //! | [`REVOCATION_SECRET`] | a revocation secret that is not that commitment's |
 //! | [`FUNDING_BEFORE_VALIDATE`] | to fund a channel whose first holder commitment is not validated |
 //! | [`FUNDING_OUTPUT`] | a funding transaction without the channel's funding output |
-//! | [`NOT_OUR_SCRIPT`] | to send what is the owner's to a script that is not the owner's |
+//! | [`NOT_OUR_SCRIPT`] | to send what is the owner's to a script that is not the owner's, or that the owner would not find again |
 //! | [`NOT_OUR_INPUT`] | a PSBT in which nothing is the phone's to sign, or an input is not what it says; for a channel, one whose txid could still change |
 //! | [`NOT_OUR_OUTPUT`] | to spend an output that is not of that channel |
 //! | [`JUSTICE_UNREVOKED`] | to punish a commitment of the peer's that is not revoked (retry) |
@@ -71,7 +71,7 @@ pub const REVOCATION_SECRET: &str = "revocation-secret";
 pub const FUNDING_BEFORE_VALIDATE: &str = "funding-before-validate";
 /// A funding transaction without the channel's funding output.
 pub const FUNDING_OUTPUT: &str = "funding-output";
-/// To send what is the owner's to a script that is not the owner's.
+/// To send what is the owner's to a script that is not the owner's, or that the owner would not find again.
 pub const NOT_OUR_SCRIPT: &str = "not-our-script";
 /// A PSBT in which nothing is the phone's to sign, or an input is not what it says; for a channel, one whose txid could
 /// still change.

@@ -494,6 +494,46 @@ fn a_sweep_goes_to_the_owner() {
 }
 
 #[test]
+fn money_goes_to_no_address_that_the_owner_would_never_find_again() {
+    // It is the phone's key. But a wallet that is restored from the words looks at some addresses, not at 2^31, and the
+    // host would be the only one to know which.
+    const FAR: u32 = 1 << 20;
+    let mut phone = Phone::new();
+    let script = |phone: &Phone, index| {
+        let keys = phone.signer.keys();
+        keys.script(Account::Bip84, Keychain::External, index)
+            .unwrap()
+    };
+    assert!(phone.signer.own_script(Keychain::External, FAR).is_none());
+    let [paid, _] = left(&mut phone);
+    let sweep_to = |phone: &mut Phone, index| {
+        let far = SpendOutputs {
+            change_index: index,
+            ..sweep(std::slice::from_ref(&paid), &script(phone, index))
+        };
+        phone.ask(Op::SpendOutputs(far)).map_err(|no| no.rule)
+    };
+    assert_eq!(
+        sweep_to(&mut phone, FAR),
+        Err(rules::NOT_OUR_SCRIPT.to_string())
+    );
+    sweep_to(&mut phone, FAR - 1).unwrap();
+    let closing = SignClosing {
+        to_holder_sat: 400_000,
+        to_counterparty_sat: 500_000,
+        to_holder_script: script(&phone, FAR).to_bytes(),
+        to_counterparty_script: script(&phone, 0).to_bytes(),
+        funding_outpoint: serialize(&OutPoint::new(Txid::from_byte_array([5; 32]), 0)),
+        to_holder_keychain: 0,
+        to_holder_index: FAR,
+    };
+    assert_eq!(
+        phone.refused(Op::SignClosing(closing)),
+        rules::NOT_OUR_SCRIPT
+    );
+}
+
+#[test]
 fn a_sweep_elsewhere_or_of_other_outputs_is_refused() {
     let mut phone = Phone::new();
     let descriptors = left(&mut phone);
