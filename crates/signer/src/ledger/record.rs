@@ -166,6 +166,7 @@ impl From<entry::Change> for Entry {
 /// What can change. Tags are never used again for something else.
 pub(crate) mod entry {
     use prost::{Message, Oneof};
+    use zeroize::Zeroize;
 
     #[derive(Clone, PartialEq, Oneof)]
     pub enum Change {
@@ -279,6 +280,13 @@ pub(crate) mod entry {
         pub amount_msat: u64,
         #[prost(uint64, tag = "3")]
         pub created_unix_s: u64,
+    }
+
+    /// The one secret in a record that is the owner's until it is paid for.
+    impl Drop for PaymentMade {
+        fn drop(&mut self) {
+            self.preimage.zeroize();
+        }
     }
 
     #[derive(Clone, PartialEq, Message)]
