@@ -217,15 +217,6 @@ impl World {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
         let graph = Arc::new(Graph::new(Network::Regtest));
         let switchboard = Arc::new(Switchboard::default());
-        let config = NodeConfig {
-            namespace: "hub".into(),
-            network: Network::Regtest,
-            keys: Keys::Local(Zeroizing::new([7; 32])),
-            hub: None,
-            is_hub: true,
-            alias: "hub".into(),
-            announce: Vec::new(),
-        };
         let chain: Arc<dyn Chain> = follower.clone();
         let parts = Parts {
             store: store.clone(),
@@ -233,12 +224,7 @@ impl World {
             graph: graph.clone(),
             dialer: switchboard.clone(),
         };
-        let hub = Node::start(config, parts).await.unwrap();
-        switchboard
-            .nodes
-            .lock()
-            .unwrap()
-            .insert(hub.node_id(), hub.clone());
+        let hub = start_hub(&switchboard, parts).await;
         let world = World {
             devnet,
             follower,
@@ -258,6 +244,11 @@ impl World {
             graph: self.graph.clone(),
             dialer: self.switchboard.clone(),
         }
+    }
+
+    /// The hub again, from what it has stored.
+    pub async fn start_hub(&self) -> Node {
+        start_hub(&self.switchboard, self.parts()).await
     }
 
     /// A node for a new phone, dormant.
@@ -368,6 +359,22 @@ impl World {
         };
         opened.channel_id
     }
+}
+
+async fn start_hub(switchboard: &Switchboard, parts: Parts) -> Node {
+    let config = NodeConfig {
+        is_hub: true,
+        alias: "hub".into(),
+        ..NodeConfig::new(
+            "hub",
+            Network::Regtest,
+            Keys::Local(Zeroizing::new([7; 32])),
+        )
+    };
+    let hub = Node::start(config, parts).await.unwrap();
+    let mut nodes = switchboard.nodes.lock().unwrap();
+    nodes.insert(hub.node_id(), hub.clone());
+    hub
 }
 
 /// Lets tasks run that are ready.

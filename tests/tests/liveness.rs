@@ -197,12 +197,47 @@ async fn a_payment_for_a_phone_that_is_away_is_held_until_it_comes() {
         let node = alice.node.clone();
         async move { pay(&node, &invoice).await }
     });
-    loop {
-        if let longhand_node::NodeEvent::PaymentHeld { node_id, .. } = told.recv().await.unwrap() {
-            assert_eq!(node_id, bob.node.node_id());
-            break;
-        }
-    }
+    held_for(&mut told, &bob).await;
     bob.attach();
     assert_eq!(paying.await.unwrap().state(), State::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_starts_again_tells_of_the_payments_that_it_holds() {
+    let (world, alice, bob) = world_with_channels().await;
+    let invoice = bob.invoice(3_000_000).await;
+    bob.node.signer_lost();
+    until("bob's peers are gone", async || {
+        bob.overview().await.peers == 0
+    })
+    .await;
+    let mut told = world.hub.events();
+    let paying = tokio::spawn({
+        let node = alice.node.clone();
+        async move { pay(&node, &invoice).await }
+    });
+    held_for(&mut told, &bob).await;
+    paying.abort();
+    world.hub.stop().await;
+
+    let hub = world.start_hub().await;
+    let mut told = hub.events();
+    world.mine(1).await;
+    held_for(&mut told, &bob).await;
+    hub.fail_held(bob.node.node_id());
+    until("alice has her money back", async || {
+        pending_htlcs(&alice).await == 0
+    })
+    .await;
+}
+
+async fn held_for(
+    told: &mut tokio::sync::broadcast::Receiver<longhand_node::NodeEvent>,
+    owner: &Owner,
+) {
+    loop {
+        if let longhand_node::NodeEvent::PaymentHeld { node_id, .. } = told.recv().await.unwrap() {
+            return assert_eq!(node_id, owner.node.node_id());
+        }
+    }
 }

@@ -27,6 +27,9 @@ pub(crate) struct Held {
     node_id: Vec<u8>,
     #[prost(uint64, tag = "4")]
     amount_msat: u64,
+    /// Height before which the peer has to be there.
+    #[prost(uint32, tag = "5")]
+    deadline_height: u32,
 }
 
 impl Held {
@@ -67,18 +70,20 @@ impl Core {
             return None;
         };
         let node_id = channel.counterparty.node_id;
+        let expiry = expiry_height.unwrap_or(self.height);
+        let deadline_height = expiry.saturating_sub(MARGIN_BLOCKS);
         let held = Held {
             intercept_id: intercept_id.0.to_vec(),
             channel_id: channel.channel_id.0.to_vec(),
             node_id: node_id.serialize().to_vec(),
             amount_msat,
+            deadline_height,
         };
         self.journal.put(held.key(), held.encode_to_vec());
         self.held.push(held);
-        let expiry = expiry_height.unwrap_or(self.height);
         Some(NodeEvent::PaymentHeld {
             node_id,
-            deadline_height: expiry.saturating_sub(MARGIN_BLOCKS),
+            deadline_height,
         })
     }
 
@@ -87,18 +92,9 @@ impl Core {
         if self.held.is_empty() {
             return false;
         }
-        let usable: Vec<ChannelId> = self
-            .manager
-            .list_usable_channels()
-            .iter()
-            .map(|channel| channel.channel_id)
-            .collect();
         let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.held)
             .into_iter()
-            .partition(|held| {
-                held.channel()
-                    .is_some_and(|channel| usable.contains(&channel))
-            });
+            .partition(|held| self.is_back(held));
         self.held = waiting;
         for held in &ready {
             self.journal.delete(held.key());
@@ -117,6 +113,40 @@ impl Core {
             }
         }
         !ready.is_empty()
+    }
+
+    /// True when the peer can be sent the payment.
+    fn is_back(&self, held: &Held) -> bool {
+        let Some(peer) = held.peer() else {
+            return false;
+        };
+        let channels = self.manager.list_channels_with_counterparty(&peer);
+        channels
+            .iter()
+            .any(|channel| Some(channel.channel_id) == held.channel() && channel.is_usable)
+    }
+
+    /// What is still held, to be told again with each block: after a restart nobody else remembers it. Gives up what
+    /// is past its deadline.
+    pub fn still_held(&mut self) -> Vec<NodeEvent> {
+        let height = self.height;
+        let is_over = |held: &Held| held.deadline_height <= height;
+        let over: Vec<PublicKey> = self
+            .held
+            .iter()
+            .filter(|held| is_over(held))
+            .filter_map(Held::peer)
+            .collect();
+        for node_id in over {
+            self.fail_held(&node_id);
+        }
+        let held = self.held.iter().filter_map(|held| {
+            Some(NodeEvent::PaymentHeld {
+                node_id: held.peer()?,
+                deadline_height: held.deadline_height,
+            })
+        });
+        held.collect()
     }
 
     /// Fails back all that is held for `node_id`.

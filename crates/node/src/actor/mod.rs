@@ -362,6 +362,10 @@ impl Actor {
                 self.outgoing.replies.push((reply, answer));
             }
             Input::Attach(signer) => self.attach(signer),
+            // Local keys are always there.
+            Input::Detach(done) if self.core.remote().is_none() => {
+                let _ = done.send(());
+            }
             Input::Detach(done) => {
                 let until = Instant::now() + DETACH_LIMIT;
                 let detaching = self.detaching.get_or_insert_with(|| Detaching {
@@ -434,6 +438,9 @@ impl Actor {
     fn chain_event(&mut self, event: ChainEvent) {
         let synced = matches!(event, ChainEvent::Synced { .. });
         self.core.on_chain(event);
+        if synced {
+            self.outgoing.events.extend(self.core.still_held());
+        }
         if synced && self.signer_is_there() {
             self.sweep();
         }
