@@ -1,5 +1,6 @@
 //! The peers of a node: who should be connected, dialling, and their bytes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::peer::{Incoming, Socket};
 /// Where dialling one peer stands.
 pub(super) struct Dial {
     under_way: bool,
+    /// The last connection: while its handshake goes on, perhaps over a slow phone, no other is begun.
+    connection: Option<u64>,
     not_before: Instant,
     backoff: Duration,
 }
@@ -24,6 +27,7 @@ impl Dial {
     fn from(now: Instant) -> Dial {
         Dial {
             under_way: false,
+            connection: None,
             not_before: now,
             backoff: BACKOFF_FIRST,
         }
@@ -52,18 +56,16 @@ impl Actor {
         node_id: PublicKey,
         stream: std::io::Result<Box<dyn PeerStream>>,
     ) {
-        let failure = match stream {
-            Ok(stream) if self.signer_is_there() => {
-                self.connected(node_id, stream);
-                None
-            }
+        let (connection, failure) = match stream {
+            Ok(stream) if self.signer_is_there() => (Some(self.connected(node_id, stream)), None),
             Ok(_) => return,
-            Err(error) => Some(error),
+            Err(error) => (None, Some(error)),
         };
         let Some(dial) = self.dials.get_mut(&node_id) else {
             return;
         };
         dial.under_way = false;
+        dial.connection = connection;
         dial.not_before = Instant::now() + dial.backoff;
         dial.backoff = (dial.backoff * 2).min(BACKOFF_MOST);
         if let Some(failure) = failure {
@@ -71,7 +73,8 @@ impl Actor {
         }
     }
 
-    pub(super) fn connected(&mut self, node_id: PublicKey, stream: Box<dyn PeerStream>) {
+    /// Begins the handshake. Returns the connection's id.
+    pub(super) fn connected(&mut self, node_id: PublicKey, stream: Box<dyn PeerStream>) -> u64 {
         let mut socket = self.core.peers.add(stream);
         let id = socket.id;
         match self
@@ -86,6 +89,7 @@ impl Actor {
                 self.core.peers.remove(id);
             }
         }
+        id
     }
 
     /// Nobody waits for a peer that does not answer.
@@ -184,8 +188,17 @@ impl Actor {
             return;
         }
         let now = Instant::now();
-        for node_id in self.wanted_peers() {
-            if self.core.is_connected(&node_id) {
+        let wanted = self.wanted_peers();
+        if wanted.is_empty() {
+            return;
+        }
+        let connected = self.core.peer_manager.list_peers();
+        let connected: HashSet<PublicKey> = connected
+            .iter()
+            .map(|peer| peer.counterparty_node_id)
+            .collect();
+        for node_id in wanted {
+            if connected.contains(&node_id) {
                 self.dials.remove(&node_id);
                 continue;
             }
@@ -196,7 +209,10 @@ impl Actor {
                 .cloned()
                 .unwrap_or_default();
             let dial = self.dials.entry(node_id).or_insert_with(|| Dial::from(now));
-            if dial.under_way || now < dial.not_before {
+            let shaking_hands = dial
+                .connection
+                .is_some_and(|id| self.core.peers.get(id).is_some());
+            if dial.under_way || shaking_hands || now < dial.not_before {
                 continue;
             }
             dial.under_way = true;
@@ -208,14 +224,14 @@ impl Actor {
         }
     }
 
+    /// Of those that can be dialled. A hub has many more channels than that, and owners dial the hub.
     pub(super) fn wanted_peers(&self) -> Vec<PublicKey> {
-        let mut wanted: Vec<PublicKey> = self
-            .core
-            .manager
-            .list_channels()
-            .iter()
-            .map(|c| c.counterparty.node_id)
-            .collect();
+        let has_channel = |id: &&PublicKey| {
+            let manager = &self.core.manager;
+            !manager.list_channels_with_counterparty(id).is_empty()
+        };
+        let dialled = self.core.addresses.keys();
+        let mut wanted: Vec<PublicKey> = dialled.filter(has_channel).copied().collect();
         let opening = self
             .core
             .opens

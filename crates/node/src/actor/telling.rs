@@ -106,18 +106,22 @@ impl Actor {
     }
 
     pub(super) fn update_state(&mut self) {
-        let channels = self.core.manager.list_channels();
         let state = if !self.signer_is_there() {
             State::Dormant
-        } else if channels
-            .iter()
-            .all(|channel| !channel.is_channel_ready || self.core.is_usable(channel))
-        {
+        } else if self.core.config.is_hub || self.all_channels_are_usable() {
+            // A hub waits for nobody: its peers come and go as they like.
             State::Active
         } else {
             State::Waking
         };
         self.set_state(state);
+    }
+
+    fn all_channels_are_usable(&self) -> bool {
+        let channels = self.core.manager.list_channels();
+        channels
+            .iter()
+            .all(|channel| !channel.is_channel_ready || self.core.is_usable(channel))
     }
 
     pub(super) fn set_state(&mut self, state: State) {
