@@ -200,7 +200,12 @@ impl Core {
                 let channels = self.manager.list_channels();
                 let channel = channels
                     .iter()
-                    .find(|channel| channel.user_channel_id == *id)?;
+                    .find(|channel| channel.user_channel_id == *id);
+                let Some(channel) = channel else {
+                    let closed = "the channel was closed before it could be used";
+                    let closed = error("CHANNEL_CLOSED", Action::GiveUp, closed);
+                    return open.broadcast.then_some(Err(closed));
+                };
                 if !self.is_usable(channel) {
                     return None;
                 }
