@@ -45,6 +45,7 @@ impl Core {
                 }
                 self.chain_monitor.archive_fully_resolved_channel_monitors();
                 self.send_again();
+                self.drop_lost_claims();
             }
         }
     }

@@ -6,6 +6,8 @@
 
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Psbt, Transaction};
+use lightning::ln::channel_state::InboundHTLCStateDetails;
+use lightning::ln::types::ChannelId;
 use lightning::sign::EntropySource;
 use lightning::types::payment::{PaymentHash, PaymentPreimage};
 use longhand_proto::command::OpenChannel;
@@ -19,7 +21,7 @@ use crate::core::Core;
 use crate::journal::lock;
 use crate::keys::desk::Asked;
 use crate::ldk::user_config;
-use crate::records::{Open, Send};
+use crate::records::{Claim, Open, Send};
 
 /// What came of asking for a signed transaction.
 enum Signed {
@@ -329,14 +331,50 @@ impl Core {
         }
     }
 
+    /// Gives up payments whose preimage never came and whose HTLCs LDK has failed back for it. In a channel that is
+    /// closed a preimage may still be of use.
+    pub fn drop_lost_claims(&mut self) {
+        if self.claims.is_empty() {
+            return;
+        }
+        let channels = self.manager.list_channels();
+        let is_lost = |hash: &PaymentHash, claim: &Claim| {
+            let known = self.payments.get(hash);
+            let waits = known.is_none_or(|payment| payment.preimage.is_empty());
+            let open =
+                |(id, _): &(ChannelId, _)| channels.iter().any(|channel| channel.channel_id == *id);
+            let mut htlcs = channels
+                .iter()
+                .flat_map(|channel| &channel.pending_inbound_htlcs);
+            let is_there = htlcs.any(|htlc| {
+                let failing = Some(InboundHTLCStateDetails::AwaitingRemoteRevokeToRemoveFail);
+                htlc.payment_hash == *hash && htlc.state != failing
+            });
+            waits && !is_there && claim.channels().iter().all(open)
+        };
+        let lost: Vec<PaymentHash> = self
+            .claims
+            .iter()
+            .filter(|(hash, claim)| is_lost(hash, claim))
+            .map(|(hash, _)| *hash)
+            .collect();
+        for hash in lost {
+            self.end_claim(hash, "the phone did not give its preimage in time");
+        }
+    }
+
     fn give_up_claim(&mut self, hash: PaymentHash) {
+        self.manager.fail_htlc_backwards(&hash);
+        self.end_claim(hash, "the phone does not know this payment");
+    }
+
+    fn end_claim(&mut self, hash: PaymentHash, failure: &str) {
         if let Some(claim) = self.claims.remove(&hash) {
             self.journal.delete(claim.key());
         }
-        self.manager.fail_htlc_backwards(&hash);
         self.update_payment(hash, false, |payment| {
             payment.state = longhand_proto::command::payment::State::Failed.into();
-            payment.failure = "the phone does not know this payment".into();
+            payment.failure = failure.to_owned();
         });
     }
 
