@@ -55,10 +55,12 @@ pub struct Config {
     pub max_frame: usize,
     /// Most requests of the other side in execution at once; more are refused with `BUSY`.
     pub max_in_flight: usize,
+    /// Most bytes that they may have together; one alone is always taken.
+    pub max_in_flight_bytes: usize,
 }
 
 impl Config {
-    /// The defaults: 10 s heartbeat, 3 s grace, 4 MiB frames, 1024 requests at once.
+    /// The defaults: 10 s heartbeat, 3 s grace, 4 MiB frames, 1024 requests and 16 MiB of them at once.
     pub fn new(agent: &str, serves: &[&str]) -> Config {
         Config {
             agent: agent.to_owned(),
@@ -67,6 +69,7 @@ impl Config {
             grace: Duration::from_secs(3),
             max_frame: 4 << 20,
             max_in_flight: 1024,
+            max_in_flight_bytes: 16 << 20,
         }
     }
 

@@ -53,7 +53,8 @@ struct Asked {
 #[derive(Default)]
 struct Served {
     highest: u64,
-    running: BTreeSet<u64>,
+    /// With the size of each.
+    running: BTreeMap<u64, usize>,
     cancelled: BTreeSet<u64>,
     done: VecDeque<(u64, Answer)>,
     bytes: usize,
@@ -165,7 +166,7 @@ impl Requests {
             .remotes
             .iter_mut()
             .find(|(instance, _)| *instance == remote)?;
-        if !served.running.remove(&id) || served.cancelled.remove(&id) {
+        if served.running.remove(&id).is_none() || served.cancelled.remove(&id) {
             return None;
         }
         let answer = match answer {
@@ -183,7 +184,7 @@ impl Requests {
     pub(crate) fn running(&self, remote: &Instance) -> Vec<u64> {
         let served = self.remotes.iter().find(|(instance, _)| instance == remote);
         served.map_or(Vec::new(), |(_, served)| {
-            served.running.iter().copied().collect()
+            served.running.keys().copied().collect()
         })
     }
 
@@ -211,7 +212,7 @@ impl Requests {
         let mut orphans = Vec::new();
         while self.remotes.len() > INSTANCES {
             if let Some((instance, served)) = self.remotes.pop_back() {
-                orphans.extend(served.running.into_iter().map(|id| (instance, id)));
+                orphans.extend(served.running.into_keys().map(|id| (instance, id)));
             }
         }
         (restarted, orphans)
@@ -244,13 +245,17 @@ impl Requests {
     }
 
     /// A request of the other side.
-    pub(crate) fn arrive(&mut self, id: u64, kind: &str) -> Arrival {
-        let busy = |served: &Served| served.running.len() >= self.config.max_in_flight;
+    pub(crate) fn arrive(&mut self, id: u64, kind: &str, size: usize) -> Arrival {
+        let busy = |served: &Served| {
+            let taken: usize = served.running.values().sum();
+            served.running.len() >= self.config.max_in_flight
+                || taken > 0 && taken + size > self.config.max_in_flight_bytes
+        };
         let known = self.config.serves.iter().any(|served| served == kind);
         let Some((_, served)) = self.remotes.front_mut() else {
             return Arrival::Done(Err(refusal("UNANSWERED", "there is no session")));
         };
-        if served.running.contains(&id) {
+        if served.running.contains_key(&id) {
             return Arrival::Running;
         }
         if let Some((_, answer)) = served.done.iter().find(|(done, _)| *done == id) {
@@ -271,7 +276,7 @@ impl Requests {
                 "too many requests are in execution: ask again when some are answered",
             )
         } else {
-            served.running.insert(id);
+            served.running.insert(id, size);
             return Arrival::New;
         };
         served.keep(id, Err(refused.clone()));
@@ -293,7 +298,7 @@ impl Requests {
         let Some((_, served)) = self.remotes.front_mut() else {
             return false;
         };
-        served.running.contains(&id) && served.cancelled.insert(id)
+        served.running.contains_key(&id) && served.cancelled.insert(id)
     }
 }
 

@@ -428,7 +428,7 @@ impl Session {
         if id == 0 || self.side.owns(id) {
             return Err(ProtocolError::ForeignId(id));
         }
-        match requests.arrive(id, &request.kind) {
+        match requests.arrive(id, &request.kind, request.payload.len()) {
             Arrival::New => self.events.push_back(Event::Request { remote, request }),
             Arrival::Running => {}
             Arrival::Done(answer) => self.answer(id, answer, now_ms),

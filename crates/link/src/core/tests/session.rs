@@ -175,6 +175,34 @@ fn too_many_requests_at_once_are_refused_and_the_others_go_on() {
 }
 
 #[test]
+fn requests_in_execution_take_only_so_much_memory() {
+    let config = Config {
+        max_in_flight_bytes: 10,
+        ..Config::new("test", &["command"])
+    };
+    let mut world = World::of(
+        End::new(Side::Phone, PHONE),
+        End::with(Side::Host, HOST, config),
+    );
+    world.connect();
+    world.run();
+    // One alone is taken whatever its size; the next waits for room.
+    let [large, next] = [[1; 12], [2; 12]].map(|bytes| world.phone.ask("command", &bytes));
+    world.run();
+    assert!(
+        matches!(&world.phone.answers[&next], Err(LinkError::Refused { code, .. }) if code == "BUSY")
+    );
+    world.host.answer_all();
+    world.run();
+    assert_eq!(world.phone.answers[&large], Ok(vec![1; 12]));
+    let again = world.phone.ask("command", &[3; 12]);
+    world.run();
+    world.host.answer_all();
+    world.run();
+    assert_eq!(world.phone.answers[&again], Ok(vec![3; 12]));
+}
+
+#[test]
 fn a_request_that_comes_twice_is_executed_once() {
     let mut puppet = Puppet::greeted();
     puppet.say(request(1, "command"));
