@@ -61,6 +61,8 @@ const COLOR: [u8; 3] = [0x10, 0x4f, 0x9a];
 const WAKING_LIMIT: Duration = Duration::from_secs(10);
 /// How long a detach waits for the step in hand.
 const DETACH_LIMIT: Duration = Duration::from_secs(5);
+/// Panics within this time of each other are one trouble: each makes the node wait longer before it is loaded again.
+const PANICS_APART: Duration = Duration::from_secs(60);
 /// Between attempts to reach a peer, and to load the node again.
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 const BACKOFF_MOST: Duration = Duration::from_secs(30);
@@ -147,6 +149,9 @@ pub(crate) struct Actor {
     restarts: Arc<AtomicU32>,
     /// Turns in a row that could not be kept.
     failures: u32,
+    /// Panics since a while without any, and the last one.
+    panics: u32,
+    last_panic: Option<Instant>,
     next_peer_tick: Instant,
     next_manager_tick: Instant,
     next_announcement: Instant,
@@ -204,6 +209,8 @@ impl Actor {
             state: State::Dormant,
             restarts,
             failures: 0,
+            panics: 0,
+            last_panic: None,
             next_peer_tick: now + PEER_TICK,
             next_manager_tick: now + MANAGER_TICK,
             next_announcement: now,
@@ -242,6 +249,7 @@ impl Actor {
             if catch_unwind(AssertUnwindSafe(|| self.turn(wakes))).is_err() {
                 tracing::error!(node = %self.core.config.namespace, "a panic was caught: loading the node again");
                 self.restarts.fetch_add(1, Ordering::Relaxed);
+                self.count_panic();
                 if !self
                     .reload(
                         "NODE_RESTARTED",
@@ -280,6 +288,21 @@ impl Actor {
                 return;
             }
         }
+    }
+
+    /// What makes a node panic may be there again once it is loaded, and its peer with it.
+    fn count_panic(&mut self) {
+        let now = Instant::now();
+        let again = self
+            .last_panic
+            .is_some_and(|last| now.duration_since(last) < PANICS_APART);
+        self.panics = if again {
+            self.panics.saturating_add(1)
+        } else {
+            0
+        };
+        self.last_panic = Some(now);
+        self.failures = self.failures.max(self.panics);
     }
 
     async fn next(&mut self) -> Wake {
