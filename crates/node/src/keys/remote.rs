@@ -134,7 +134,11 @@ impl Remote {
         for stored in ops {
             let op = stored.op?;
             state.next_order = stored.order.saturating_add(1);
-            state.desk.want(key_of(&op), op);
+            // A channel of a peer's is validated, and stored, before it is set up; the phone needs it the other way round.
+            match op.op {
+                Some(Op::SetupChannel(_)) => state.desk.want_first(key_of(&op), op),
+                _ => state.desk.want(key_of(&op), op),
+            }
         }
         Some(Remote {
             node_id,
