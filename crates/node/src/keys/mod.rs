@@ -14,12 +14,13 @@ mod records;
 pub(crate) mod remote;
 pub(crate) mod verify;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use bitcoin::secp256k1::ecdh::SharedSecret;
 use bitcoin::secp256k1::ecdsa::{RecoverableSignature, Signature};
 use bitcoin::secp256k1::{All, PublicKey, Scalar, Secp256k1, schnorr};
-use bitcoin::{ScriptBuf, Transaction, TxOut, absolute::LockTime, consensus};
+use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut, absolute::LockTime, consensus};
 use lightning::ln::inbound_payment::ExpandedKey;
 use lightning::ln::msgs::UnsignedGossipMessage;
 use lightning::ln::script::ShutdownScript;
@@ -311,10 +312,33 @@ impl OutputSpender for KeyRing {
             locktime: locktime.map_or(0, |locktime| locktime.to_consensus_u32()),
         };
         match remote.ask_node(Op::SpendOutputs(op)) {
-            Some(Answer::Transaction(bytes)) => consensus::deserialize(&bytes).map_err(|_| ()),
+            Some(Answer::Transaction(bytes)) => {
+                let tx = consensus::deserialize(&bytes).map_err(|_| ())?;
+                sweeps(&tx, descriptors, &change_destination_script).ok_or(())?;
+                Ok(tx)
+            }
             _ => Err(()),
         }
     }
+}
+
+/// That a sweep spends what was asked, all of it to where it was asked: LDK and the wallet take it for that.
+fn sweeps(
+    tx: &Transaction,
+    descriptors: &[&SpendableOutputDescriptor],
+    to: &bitcoin::Script,
+) -> Option<()> {
+    let asked: HashSet<OutPoint> = descriptors
+        .iter()
+        .map(|descriptor| descriptor.spendable_outpoint().into_bitcoin_outpoint())
+        .collect();
+    let spent: HashSet<OutPoint> = tx.input.iter().map(|input| input.previous_output).collect();
+    let all_there = !tx.output.is_empty() && tx.output.iter().all(|out| *out.script_pubkey == *to);
+    let right = asked == spent && all_there;
+    if !right {
+        tracing::error!("the signer gave a sweep of something else; it was not sent");
+    }
+    right.then_some(())
 }
 
 #[cfg(test)]
