@@ -2,10 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use longhand_proto::command::OpenChannel;
+use std::sync::Arc;
+
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
-use longhand_tests::{World, ask, until};
+use longhand_proto::command::{NewAddress, OpenChannel, SendOnchain};
+use longhand_store::testing::FailingStore;
+use longhand_store::{MemoryStore, StoreError};
+use longhand_tests::{Owner, Phone, World, ask, settle, try_ask, until, usable};
+
+/// More writes than an opening has.
+const WRITES: u64 = 12;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_channels_at_once_than_there_are_keys_for_are_all_accepted() {
@@ -37,4 +44,93 @@ async fn more_channels_at_once_than_there_are_keys_for_are_all_accepted() {
         assert!(matches!(opened.await.unwrap(), Reply::OpenedChannel(_)));
     }
     assert_eq!(alice.overview().await.channels, 4);
+}
+
+/// Opens, asking again with the same id as a phone does whose node could not store. True when there is a channel.
+async fn open_in_the_end(world: &World, alice: &Owner, id: u8) -> bool {
+    loop {
+        until("alice is connected", async || {
+            alice.overview().await.peers == 1
+        })
+        .await;
+        let open = OpenChannel {
+            id: vec![id; 16],
+            counterparty_node_id: world.hub.node_id().serialize().to_vec(),
+            amount_sat: 50_000,
+            ..OpenChannel::default()
+        };
+        match try_ask(&alice.node, Kind::OpenChannel(open)).await {
+            Reply::OpenedChannel(_) => return true,
+            Reply::Error(error) if error.code == "DISK_FULL" || error.code == "STORE_FAILED" => {}
+            Reply::Error(error) => {
+                let ended = ["INTERRUPTED", "CHANNEL_CLOSED", "CHANNEL_REFUSED"];
+                assert!(ended.contains(&error.code.as_str()), "{error:?}");
+                return false;
+            }
+            reply => panic!("{reply:?}"),
+        }
+    }
+}
+
+async fn every_write_of_an_opening(refused: bool) {
+    let world = World::new().await;
+    let store = Arc::new(FailingStore::new(Arc::new(MemoryStore::default())));
+    let phone = Phone::new(1);
+    let node = world.start_on(store.clone(), "alice", &phone).await;
+    let name = "alice".into();
+    let alice = Owner { name, phone, node };
+    alice.attach();
+    world.fund(&alice.node, 2_000_000).await;
+
+    let mut channels = 0;
+    for write in 1..=WRITES {
+        let at = store.commits() + write;
+        match refused {
+            true => store.refuse(at, StoreError::Full),
+            false => store.lose_answer(at),
+        }
+        channels += u32::from(open_in_the_end(&world, &alice, write as u8).await);
+        world
+            .mine_until("the change is confirmed", async || {
+                settle().await;
+                let overview = alice.overview().await;
+                overview.onchain_sat > 0 && overview.onchain_pending_sat == 0
+            })
+            .await;
+    }
+    world
+        .mine_until("the channels are usable", async || {
+            settle().await;
+            usable(&alice.node).await == channels
+        })
+        .await;
+    assert_eq!(alice.overview().await.channels, channels);
+
+    // No coin is left reserved for an opening that came to nothing.
+    let Reply::Address(to) = ask(&world.hub, Kind::NewAddress(NewAddress {})).await else {
+        panic!("no address")
+    };
+    let send = SendOnchain {
+        id: vec![1],
+        address: to.address,
+        all: true,
+        ..SendOnchain::default()
+    };
+    ask(&alice.node, Kind::SendOnchain(send)).await;
+    world
+        .mine_until("only the reserve is left", async || {
+            settle().await;
+            alice.overview().await.onchain_sat == 10_000
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_at_any_write_of_an_opening_leaves_a_channel_or_the_coins() {
+    every_write_of_an_opening(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_answer_is_lost_at_any_point_of_an_opening_leaves_a_channel_or_the_coins() {
+    every_write_of_an_opening(false).await;
 }
