@@ -9,10 +9,10 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{NewAddress, OpenChannel, SendOnchain};
 use longhand_store::testing::FailingStore;
 use longhand_store::{MemoryStore, StoreError};
-use longhand_tests::{Owner, Phone, World, ask, settle, try_ask, until, usable};
+use longhand_tests::{Loss, Owner, Phone, World, ask, settle, try_ask, until, usable};
 
-/// More writes than an opening has.
-const WRITES: u64 = 12;
+/// More writes, and more batches, than an opening has.
+const STEPS: u64 = 12;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_channels_at_once_than_there_are_keys_for_are_all_accepted() {
@@ -61,7 +61,8 @@ async fn open_in_the_end(world: &World, alice: &Owner, id: u8) -> bool {
         };
         match try_ask(&alice.node, Kind::OpenChannel(open)).await {
             Reply::OpenedChannel(_) => return true,
-            Reply::Error(error) if error.code == "DISK_FULL" || error.code == "STORE_FAILED" => {}
+            Reply::Error(error)
+                if ["DISK_FULL", "STORE_FAILED", "SIGNER_AWAY"].contains(&error.code.as_str()) => {}
             Reply::Error(error) => {
                 let ended = ["INTERRUPTED", "CHANNEL_CLOSED", "CHANNEL_REFUSED"];
                 assert!(ended.contains(&error.code.as_str()), "{error:?}");
@@ -80,16 +81,31 @@ async fn every_write_of_an_opening(refused: bool) {
     let name = "alice".into();
     let alice = Owner { name, phone, node };
     alice.attach();
-    world.fund(&alice.node, 2_000_000).await;
-
-    let mut channels = 0;
-    for write in 1..=WRITES {
+    every_step(&world, &alice, |write| {
         let at = store.commits() + write;
         match refused {
             true => store.refuse(at, StoreError::Full),
             false => store.lose_answer(at),
         }
-        channels += u32::from(open_in_the_end(&world, &alice, write as u8).await);
+    })
+    .await;
+}
+
+async fn every_batch_of_an_opening(loss: Loss) {
+    let world = World::new().await;
+    let alice = world.owner("alice", 1).await;
+    alice.attach();
+    let _coming_back = alice.keep_coming_back();
+    every_step(&world, &alice, |batch| alice.phone.lose(batch, loss)).await;
+}
+
+/// Opens again and again, each time with a fault that comes one step later.
+async fn every_step(world: &World, alice: &Owner, arm: impl Fn(u64)) {
+    world.fund(&alice.node, 2_000_000).await;
+    let mut channels = 0;
+    for step in 1..=STEPS {
+        arm(step);
+        channels += u32::from(open_in_the_end(world, alice, step as u8).await);
         world
             .mine_until("the change is confirmed", async || {
                 settle().await;
@@ -133,4 +149,14 @@ async fn a_full_disk_at_any_write_of_an_opening_leaves_a_channel_or_the_coins() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_whose_answer_is_lost_at_any_point_of_an_opening_leaves_a_channel_or_the_coins() {
     every_write_of_an_opening(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_lost_before_any_batch_of_an_opening_leaves_a_channel_or_the_coins() {
+    every_batch_of_an_opening(Loss::BeforeItIsRead).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_that_dies_after_any_ledger_write_of_an_opening_leaves_a_channel_or_the_coins() {
+    every_batch_of_an_opening(Loss::AfterItIsKept).await;
 }
