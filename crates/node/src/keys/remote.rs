@@ -399,8 +399,15 @@ impl Remote {
         let op = Op::Ecdh(Ecdh {
             public_key: ephemeral.serialize().to_vec(),
         });
-        let _ = state.desk.ask(node_op(op));
-        false
+        let Some(Answer::SharedSecret(secret)) = state.desk.ask(node_op(op)).answer() else {
+            return false;
+        };
+        // Answered before, to a peer that uses its key again.
+        let secret = <[u8; 32]>::try_from(&secret[..]);
+        secret.is_ok_and(|secret| {
+            state.handshakes.insert(*ephemeral, secret);
+            true
+        })
     }
 
     /// Forgets the handshakes that are over, or whose connection is gone: all but those with `waiting`.
