@@ -165,6 +165,8 @@ struct Outgoing {
     replies: Vec<(oneshot::Sender<CommandReply>, CommandReply)>,
     events: Vec<NodeEvent>,
     packages: Vec<Vec<Transaction>>,
+    overviews: Vec<(oneshot::Sender<Overview>, Overview)>,
+    detached: Vec<oneshot::Sender<()>>,
     stop: Option<oneshot::Sender<()>>,
 }
 
@@ -561,6 +563,12 @@ impl Actor {
         }
         for (reply, answer) in outgoing.replies.drain(..) {
             let _ = reply.send(answer);
+        }
+        for (reply, overview) in outgoing.overviews.drain(..) {
+            let _ = reply.send(overview);
+        }
+        for done in outgoing.detached.drain(..) {
+            let _ = done.send(());
         }
         for event in outgoing.events.drain(..) {
             let _ = self.events.send(event);

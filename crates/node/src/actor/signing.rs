@@ -59,13 +59,8 @@ impl Actor {
         remote.forget();
         self.core.requests.clear();
         self.dials.clear();
-        for done in self
-            .detaching
-            .take()
-            .map(|detaching| detaching.done)
-            .unwrap_or_default()
-        {
-            let _ = done.send(());
+        if let Some(detaching) = self.detaching.take() {
+            self.outgoing.detached.extend(detaching.done);
         }
     }
 

@@ -21,7 +21,8 @@ impl Actor {
             self.carry_out(command, reply);
         }
         for reply in std::mem::take(&mut self.overviews) {
-            let _ = reply.send(self.overview());
+            let overview = self.overview();
+            self.outgoing.overviews.push((reply, overview));
         }
     }
 
