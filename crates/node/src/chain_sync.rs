@@ -5,11 +5,17 @@
 //! of a node may have stopped at different blocks: the stream begins at the oldest, transactions
 //! are told to all, and best blocks only once the newest is passed.
 
+use std::sync::Arc;
+
 use bitcoin::Transaction;
+use bitcoin::block::Header;
 use longhand_chain::{BlockRef, ChainEvent};
 
 use crate::core::Core;
 use crate::journal::lock;
+
+/// A block's height, its header, and those of its transactions that concern the node.
+pub(crate) type Connected = (u32, Header, Vec<(usize, Arc<Transaction>)>);
 
 impl Core {
     /// Takes in one event of the follower.
@@ -20,7 +26,7 @@ impl Core {
                 header,
                 txs,
             } => {
-                self.connect_wallet(height, &header, &txs);
+                self.connect_wallet((height, header, txs.clone()));
                 let of_ldk: Vec<(usize, &Transaction)> =
                     txs.iter().map(|(index, tx)| (*index, &**tx)).collect();
                 let passed = height > self.height;
@@ -59,19 +65,31 @@ impl Core {
         }
     }
 
-    fn connect_wallet(
-        &self,
-        height: u32,
-        header: &bitcoin::block::Header,
-        txs: &[(usize, std::sync::Arc<Transaction>)],
-    ) {
+    /// The wallet would go back to a block below its tip, and show too little until it had caught up. So such blocks
+    /// wait for the one at its tip: if that is the wallet's own, it knows them all.
+    fn connect_wallet(&mut self, block: Connected) {
+        let tip = lock(&self.wallet).best_block();
+        let is_tip = block.0 == tip.height && block.1.block_hash() == tip.hash;
+        let is_below = block.0 < tip.height;
+        self.replayed.push(block);
+        if is_tip {
+            self.replayed.clear();
+        } else if !is_below {
+            self.connect_replayed();
+        }
+    }
+
+    fn connect_replayed(&mut self) {
         let mut wallet = lock(&self.wallet);
-        if let Err(error) = wallet.connect_block(height, header, txs) {
-            tracing::error!("{error}");
+        for (height, header, txs) in self.replayed.drain(..) {
+            if let Err(error) = wallet.connect_block(height, &header, &txs) {
+                tracing::error!("{error}");
+            }
         }
     }
 
     fn disconnect(&mut self, fork: BlockRef) {
+        self.connect_replayed();
         if let Err(error) = lock(&self.wallet).disconnect_to(fork) {
             tracing::error!("{error}");
         }

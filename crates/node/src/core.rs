@@ -82,6 +82,8 @@ pub(crate) struct Core {
     pub requests: Vec<(ChannelId, PublicKey)>,
     /// Payments a hub holds for peers that are away.
     pub held: Vec<crate::hold::Held>,
+    /// Blocks that the wallet may know already, see `chain_sync.rs`.
+    pub replayed: Vec<crate::chain_sync::Connected>,
     next_wallet_change: u64,
 }
 
@@ -218,6 +220,7 @@ impl Core {
             addresses: HashMap::new(),
             bumps: HashMap::new(),
             requests: Vec::new(),
+            replayed: Vec::new(),
             held: Vec::new(),
             config,
             parts,
