@@ -4,7 +4,12 @@ use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = ["signer.proto", "command.proto", "link.proto", "operator.proto"];
+    let files = [
+        "signer.proto",
+        "command.proto",
+        "link.proto",
+        "operator.proto",
+    ];
     let descriptors = protox::compile(files, ["proto"])?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
     Ok(())
