@@ -403,6 +403,17 @@ pub async fn ask(node: &Node, command: Kind) -> Reply {
     }
 }
 
+/// A command that must succeed in the end: asked again, as a phone does, while a fault of a test makes it fail.
+pub async fn ask_in_the_end(node: &Node, command: Kind) -> Reply {
+    loop {
+        match try_ask(node, command.clone()).await {
+            Reply::Error(error) if ["DISK_FULL", "STORE_FAILED"].contains(&&*error.code) => {}
+            Reply::Error(error) => panic!("{}: {}", error.code, error.message),
+            reply => return reply,
+        }
+    }
+}
+
 pub async fn try_ask(node: &Node, command: Kind) -> Reply {
     let command = Command {
         command: Some(command),

@@ -9,7 +9,9 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{NewAddress, OpenChannel, SendOnchain};
 use longhand_store::testing::FailingStore;
 use longhand_store::{MemoryStore, StoreError};
-use longhand_tests::{Loss, Owner, Phone, World, ask, settle, try_ask, until, usable};
+use longhand_tests::{
+    Loss, Owner, Phone, World, ask, ask_in_the_end, settle, try_ask, until, usable,
+};
 
 /// More writes, and more batches, than an opening has.
 const STEPS: u64 = 12;
@@ -132,7 +134,7 @@ async fn every_step(world: &World, alice: &Owner, arm: impl Fn(u64)) {
         all: true,
         ..SendOnchain::default()
     };
-    ask(&alice.node, Kind::SendOnchain(send)).await;
+    ask_in_the_end(&alice.node, Kind::SendOnchain(send)).await;
     world
         .mine_until("only the reserve is left", async || {
             settle().await;
