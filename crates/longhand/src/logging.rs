@@ -1,5 +1,7 @@
 //! Logs: to standard error, filtered, as text or as one JSON object a line. Nothing else sets them up.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
@@ -16,6 +18,7 @@ pub fn start(filter: &str, json: bool) -> Result<(), ParseError> {
     let filter = EnvFilter::try_new(filter)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     let _ = match json {
         true => builder.json().try_init(),
