@@ -7,8 +7,10 @@
 //! ```
 //! So a seed restores the same keys in any tool that keeps to LDK's and Bitcoin's conventions.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use bip39::Mnemonic;
 use bitcoin::bip32::{ChildNumber, DerivationPath, Fingerprint, Xpriv, Xpub};
@@ -26,6 +28,9 @@ const INBOUND_PAYMENT_KEY: u32 = 5;
 /// Addresses are given, and money is sent home, below this index only. Those beyond are the owner's too, but no wallet
 /// that is restored from the words would look for them: the host alone would know where the money is.
 pub(crate) const ADDRESSES: u32 = 1 << 20;
+
+/// Channels whose derived keys are kept at hand.
+const CHANNELS_KEPT: usize = 64;
 
 /// The owner's secret: a BIP 39 mnemonic of 12 or 24 English words, used with the empty passphrase.
 ///
@@ -159,6 +164,8 @@ pub struct Keys {
     node_id: PublicKey,
     fingerprint: Fingerprint,
     accounts: [AccountKeys; 2],
+    /// The keys of channels that were asked for: deriving them costs more than most of what is done with them.
+    channels: Mutex<HashMap<[u8; 32], InMemorySigner>>,
 }
 
 impl Drop for AccountKeys {
@@ -201,6 +208,7 @@ impl Keys {
             node_id,
             fingerprint,
             accounts,
+            channels: Mutex::default(),
         })
     }
 
@@ -253,7 +261,15 @@ impl Keys {
 
     /// The keys of one channel.
     pub(crate) fn channel(&self, keys_id: &[u8; 32]) -> InMemorySigner {
-        self.ldk.derive_channel_keys(keys_id)
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        // The host may ask for the keys of any number of channels.
+        if channels.len() >= CHANNELS_KEPT && !channels.contains_key(keys_id) {
+            channels.clear();
+        }
+        let derived = channels.entry(*keys_id);
+        derived
+            .or_insert_with(|| self.ldk.derive_channel_keys(keys_id))
+            .clone()
     }
 
     /// A `KeysManager` whose entropy begins where it always begins, so that what it signs is the same every time.
