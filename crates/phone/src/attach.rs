@@ -99,8 +99,9 @@ impl Phone {
         self.publish(Attachment::Down("not attached yet".into()));
         async {
             tokio::select! {
-                error = self.keep_attached(None) => Err(error),
+                biased;
                 () = stop => self.detach().await,
+                error = self.keep_attached(None) => Err(error),
             }
         }
     }
@@ -202,6 +203,8 @@ impl Phone {
         credentials: &Credentials,
     ) -> Result<Link, PhoneError> {
         let carrier = self.inner.dialer.dial(&host.addresses).await?;
+        #[cfg(any(test, feature = "testing"))]
+        let carrier = self.inner.lifeline.hold(carrier);
         let link = connect_over(carrier, credentials, &self.inner.peer).await?;
         if !host.registered
             && let Err(error) = self.register(host).await
@@ -238,11 +241,13 @@ impl Phone {
         StaticKey::from_bytes(*self.inner.vault.secrets().link_key)
     }
 
-    fn publish(&self, attachment: Attachment) {
+    pub(crate) fn publish(&self, attachment: Attachment) {
         self.inner.attachment.send_replace(attachment);
     }
 
-    fn lock_supervisor(&self) -> std::sync::MutexGuard<'_, Option<tokio::task::JoinHandle<()>>> {
+    pub(crate) fn lock_supervisor(
+        &self,
+    ) -> std::sync::MutexGuard<'_, Option<tokio::task::JoinHandle<()>>> {
         self.inner
             .supervisor
             .lock()

@@ -85,14 +85,6 @@ impl Keeper {
             engine.compact();
         }
     }
-
-    #[cfg(test)]
-    pub(crate) fn replace_medium(&self, medium: Box<dyn crate::vault::ledger::Medium>) {
-        let mut place = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(engine) = place.as_mut() {
-            engine.ledger.replace_medium(medium);
-        }
-    }
 }
 
 impl Engine {

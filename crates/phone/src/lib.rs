@@ -14,6 +14,8 @@
 //! Start reading at [`Phone`]. What is asked of the phone goes through `serve`, `keeper` and [`vault`], in this order:
 //! no answer of the signer leaves before the ledger is durable. What the owner asks goes through `owner`, after [`input`]
 //! has looked at it. [`control`] lets other processes of the owner use a phone that runs.
+//!
+//! The feature `testing` adds what simulations need (`testing`): a disk that fails as told, a phone that can be killed.
 
 mod attach;
 mod backoff;
@@ -26,6 +28,8 @@ mod owner;
 mod paying;
 mod phone;
 mod serve;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 pub mod vault;

@@ -62,6 +62,8 @@ pub(crate) struct Inner {
     /// Dials again when a link breaks.
     pub(crate) supervisor: Mutex<Option<JoinHandle<()>>>,
     server: JoinHandle<()>,
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) lifeline: crate::testing::Lifeline,
 }
 
 /// Where the phone stands with its host.
@@ -93,6 +95,8 @@ impl Phone {
             attachment: watch::Sender::new(Attachment::Ended(never_attached())),
             supervisor: Mutex::new(None),
             server,
+            #[cfg(any(test, feature = "testing"))]
+            lifeline: crate::testing::Lifeline::new(),
         };
         Ok(Phone {
             inner: Arc::new(inner),
@@ -112,6 +116,26 @@ impl Phone {
     /// Returns when the phone is attached; fails when it will not be.
     pub async fn attached(&self) -> Result<(), PhoneError> {
         wait_for_link(&mut self.inner.attachment.subscribe(), None).await
+    }
+
+    /// Ends the phone as SIGKILL ends a process: in this moment nothing of it is written, sent or heard any more, and its
+    /// vault may be opened again. Its tasks end as soon as the runtime comes to them; what its handles are asked fails.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn kill(&self) {
+        self.inner.vault.kill();
+        self.inner.lifeline.cut();
+        self.inner.server.abort();
+        if let Some(supervisor) = self.lock_supervisor().take() {
+            supervisor.abort();
+        }
+        let message = "the phone was killed";
+        self.publish(Attachment::Ended(ErrorReport {
+            code: "KILLED".into(),
+            message: message.into(),
+        }));
+        // Ends the link's tasks. What it would say to the host stays in.
+        let code = longhand_link::CloseCode::Shutdown;
+        self.inner.peer.give_up(code, message);
     }
 
     /// The phone's directory and what is in it.
@@ -216,6 +240,10 @@ fn never_attached() -> ErrorReport {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, PhoneError> + Send + 'static,
 ) -> Result<T, PhoneError> {
+    #[cfg(any(test, feature = "testing"))]
+    if crate::testing::is_on_one_thread() {
+        return work();
+    }
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| PhoneError::Stopped(error.to_string()))?
 }

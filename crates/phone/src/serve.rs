@@ -13,6 +13,7 @@ use prost::Message;
 
 use crate::error::PhoneError;
 use crate::keeper::Keeper;
+use crate::phone::blocking;
 
 /// The kind of request that a phone answers.
 pub(crate) const SIGNER: &str = "signer";
@@ -101,7 +102,5 @@ async fn answer(
             (replies, records)
         })
     };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| PhoneError::Stopped(error.to_string()))?
+    blocking(work).await
 }

@@ -4,6 +4,7 @@
 mod attaching;
 mod checking;
 mod controlling;
+mod dying;
 mod paying;
 mod signing;
 
@@ -30,7 +31,8 @@ use crate::attach::Dial;
 use crate::error::PhoneError;
 use crate::phone::Phone;
 use crate::serve::now_unix_s;
-use crate::vault::{Secrets, Vault};
+use crate::testing::DiskFaults;
+use crate::vault::{Passphrase, Secrets, Vault};
 
 pub(crate) const WORDS: &str =
     "legal winner thank year wave sausage worth useful legal winner thank yellow";
@@ -249,18 +251,40 @@ impl Dial for ToHost {
 
 /// A phone with these words, in a directory of its own.
 pub(crate) fn phone_with(words: &str, host: &Arc<FakeHost>) -> (TempDir, Phone) {
+    phone_on(None, words, host)
+}
+
+fn phone_on(
+    disk: Option<Arc<dyn DiskFaults>>,
+    words: &str,
+    host: &Arc<FakeHost>,
+) -> (TempDir, Phone) {
     let dir = tempfile::tempdir().unwrap();
     let secrets = Secrets::restore(Network::Regtest, words, 0).unwrap();
-    let passphrase = "passphrase".to_owned().into();
-    let vault = Vault::create(dir.path(), secrets, &passphrase, Some(1)).unwrap();
+    let mut vault = Vault::create(dir.path(), secrets, &passphrase(), Some(1)).unwrap();
+    if let Some(disk) = disk {
+        vault = vault.with_disk_faults(disk);
+    }
     let phone = Phone::new(vault, ToHost(Arc::clone(host))).unwrap();
     (dir, phone)
 }
 
+/// Of all phones here.
+pub(crate) fn passphrase() -> Passphrase {
+    "passphrase".to_owned().into()
+}
+
 /// A phone that is paired and attached, and its host.
 pub(crate) async fn attached() -> (TempDir, Phone, Arc<FakeHost>) {
+    attached_on(None).await
+}
+
+/// The same, with a disk that may fail.
+pub(crate) async fn attached_on(
+    disk: Option<Arc<dyn DiskFaults>>,
+) -> (TempDir, Phone, Arc<FakeHost>) {
     let host = FakeHost::new();
-    let (dir, phone) = phone_with(WORDS, &host);
+    let (dir, phone) = phone_on(disk, WORDS, &host);
     phone.pair(&host.code_text()).await.unwrap();
     (dir, phone, host)
 }

@@ -15,7 +15,7 @@ use longhand_proto::signer::{
 };
 
 use super::*;
-use crate::vault::ledger::Medium;
+use crate::testing::{DiskFate, DiskFaults, DiskWrite};
 
 const KEYS_ID: [u8; 32] = [6; 32];
 
@@ -34,7 +34,7 @@ fn batch_on(keys_id: &[u8], ops: impl IntoIterator<Item = Op>) -> SignerBatch {
     }
 }
 
-async fn ask(host: &FakeHost, batch: &SignerBatch) -> Result<Vec<Answer>, LinkError> {
+pub(super) async fn ask(host: &FakeHost, batch: &SignerBatch) -> Result<Vec<Answer>, LinkError> {
     let reply = host.peer.request("signer", batch.encode_to_vec()).await?;
     let answers = SignerReply::decode(reply.as_slice()).unwrap().answers;
     Ok(answers
@@ -44,7 +44,7 @@ async fn ask(host: &FakeHost, batch: &SignerBatch) -> Result<Vec<Answer>, LinkEr
 }
 
 /// What a host sends before anything in a channel is signed: the first thing that the ledger records.
-async fn setup(host: &FakeHost) -> SignerBatch {
+pub(super) async fn setup(host: &FakeHost) -> SignerBatch {
     let new = NewChannelKeys {
         channel_keys_id: KEYS_ID.to_vec(),
         points: 2,
@@ -78,7 +78,7 @@ async fn setup(host: &FakeHost) -> SignerBatch {
     batch_on(&keys.channel_keys_id, [setup])
 }
 
-async fn version(phone: &Phone) -> u64 {
+pub(super) async fn version(phone: &Phone) -> u64 {
     phone.look(|signer| signer.version()).await.unwrap()
 }
 
@@ -203,26 +203,37 @@ async fn what_is_no_batch_is_refused_by_name() {
     );
 }
 
-/// A disk without any room.
-struct Full;
+/// A disk without any room when it is next written to, and with some again after.
+#[derive(Default)]
+struct FullOnce(AtomicBool);
 
-impl Medium for Full {
-    fn append(&mut self, _: &[u8]) -> io::Result<()> {
-        Err(io::ErrorKind::StorageFull.into())
+impl FullOnce {
+    fn fill(&self) {
+        self.0.store(true, Ordering::SeqCst);
     }
-    fn sync(&mut self) -> io::Result<()> {
-        Ok(())
+}
+
+impl DiskFaults for FullOnce {
+    fn before(&self, _: DiskWrite, _: usize) -> DiskFate {
+        if !self.0.swap(false, Ordering::SeqCst) {
+            return DiskFate::GoOn;
+        }
+        DiskFate::Fail {
+            error: io::ErrorKind::StorageFull.into(),
+            written: 0,
+        }
     }
-    fn cut(&mut self, _: u64) -> io::Result<()> {
-        Ok(())
+    fn power_gone(&self) {
+        unreachable!("it never goes");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_cannot_be_recorded_gets_no_answer_until_it_can() {
-    let (_dir, phone, host) = attached().await;
+    let disk = Arc::new(FullOnce::default());
+    let (_dir, phone, host) = attached_on(Some(disk.clone())).await;
     let setup = setup(&host).await;
-    phone.inner.keeper.replace_medium(Box::new(Full));
+    disk.fill();
     let error = ask(&host, &setup).await.unwrap_err();
     let LinkError::Down(reason) = error else {
         panic!("{error:?}")
@@ -240,12 +251,13 @@ async fn a_batch_that_cannot_be_recorded_gets_no_answer_until_it_can() {
 
 #[tokio::test]
 async fn a_full_disk_stops_an_owner_before_the_host_hears_of_it() {
-    let (_dir, phone, host) = attached().await;
+    let disk = Arc::new(FullOnce::default());
+    let (_dir, phone, host) = attached_on(Some(disk.clone())).await;
     let pay = InvoiceSpec::default().text();
-    phone.inner.keeper.replace_medium(Box::new(Full));
+    disk.fill();
     assert_eq!(code_of(phone.pay(&pay, None, None).await), "DISK_FULL");
     phone.inner.keeper.look(|_| ()).unwrap();
-    phone.inner.keeper.replace_medium(Box::new(Full));
+    disk.fill();
     assert_eq!(code_of(phone.invoice(None, "", 600).await), "DISK_FULL");
     assert_eq!(host.asked(), []);
     assert_eq!(version(&phone).await, 0);

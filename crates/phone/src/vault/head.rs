@@ -14,8 +14,9 @@ use std::io::Read;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use super::VaultError;
+use super::disk::{Disk, DiskWrite, sync_dir};
 use super::seal::{OVERHEAD, Sealer};
-use super::{VaultError, sync_dir};
 
 const NAME: &str = "ledger.head";
 const PLACE: &[u8] = b"longhand ledger head 1";
@@ -38,7 +39,8 @@ impl Head {
             .mode(0o600)
             .open(dir.join(NAME))?;
         file.set_len(2 * SLOT_BYTES as u64)?;
-        write_slot(&file, sealer, 0)?;
+        let (sealed, at) = slot(sealer, 0)?;
+        file.write_all_at(&sealed, at)?;
         file.sync_all()?;
         sync_dir(dir)?;
         Ok(())
@@ -72,9 +74,16 @@ impl Head {
     }
 
     /// Says `entries` from now on.
-    pub(crate) fn raise(&mut self, sealer: &Sealer, entries: u64) -> Result<(), VaultError> {
+    pub(crate) fn raise(
+        &mut self,
+        disk: &Disk,
+        sealer: &Sealer,
+        entries: u64,
+    ) -> Result<(), VaultError> {
         if entries > self.entries {
-            write_slot(&self.file, sealer, entries)?;
+            let (sealed, at) = slot(sealer, entries)?;
+            let put = |bytes: &[u8]| self.file.write_all_at(bytes, at);
+            disk.write(DiskWrite::HeadRaise, &sealed, put, Ok)?;
             self.entries = entries;
         }
         Ok(())
@@ -86,7 +95,8 @@ impl Head {
     }
 }
 
-fn write_slot(file: &File, sealer: &Sealer, entries: u64) -> std::io::Result<()> {
+/// What a slot holds that says `entries`, and where it stands.
+fn slot(sealer: &Sealer, entries: u64) -> std::io::Result<(Vec<u8>, u64)> {
     let sealed = sealer.seal(PLACE, &entries.to_be_bytes())?;
-    file.write_all_at(&sealed, (entries % 2) * SLOT_BYTES as u64)
+    Ok((sealed, (entries % 2) * SLOT_BYTES as u64))
 }

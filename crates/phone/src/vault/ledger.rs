@@ -17,14 +17,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use zeroize::{Zeroize, Zeroizing};
 
+use super::VaultError;
+use super::disk::{Disk, DiskWrite, put_in_place, write_new};
 use super::head::Head;
 use super::seal::{OVERHEAD, Sealer};
-use super::{VaultError, sync_dir};
 
 const MAGIC: &[u8; 8] = b"LHLEDG\0\x01";
 const HEADER_BYTES: u64 = 16;
@@ -36,37 +37,15 @@ const NEW_NAME: &str = "ledger.new";
 /// Below this the file is not worth compacting.
 const COMPACT_FROM_BYTES: u64 = 1 << 20;
 
-/// What the ledger needs of its file. `File` is the one in use; tests put a full disk here.
-pub(crate) trait Medium: Send {
-    /// Writes at the end of what was written.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Returns when all that was written is on the disk.
-    fn sync(&mut self) -> io::Result<()>;
-    /// Cuts the file to `length` bytes and goes on there.
-    fn cut(&mut self, length: u64) -> io::Result<()>;
-}
-
-impl Medium for File {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write_all(bytes)
-    }
-    fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
-    }
-    fn cut(&mut self, length: u64) -> io::Result<()> {
-        self.set_len(length)?;
-        self.seek(SeekFrom::Start(length)).map(drop)
-    }
-}
-
 /// Records of one phone, as the signer gave them. They are secret, and wiped after use.
 pub(crate) type Records = Vec<Zeroizing<Vec<u8>>>;
 
 /// The open ledger. The vault's lock sees to it that there is one.
 pub(crate) struct Ledger {
     dir: PathBuf,
+    disk: Arc<Disk>,
     sealer: Sealer,
-    file: Box<dyn Medium>,
+    file: File,
     head: Head,
     /// Number of the file's first entry.
     first: u64,
@@ -83,13 +62,18 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// An empty ledger and its head, in a new vault.
     pub(crate) fn create(dir: &Path, sealer: &Sealer) -> Result<(), VaultError> {
-        write_beside(dir, &header(0))?;
-        put_in_place(dir)?;
+        write_new(dir, NAME, &header(0))?;
+        put_in_place(dir, NAME)?;
         Head::create(dir, sealer)
     }
 
     /// Reads and checks the whole ledger; cuts off an entry that a crash left unfinished.
-    pub(crate) fn open(dir: &Path, sealer: Sealer) -> Result<(Ledger, Records), VaultError> {
+    pub(crate) fn open(
+        dir: &Path,
+        disk: Arc<Disk>,
+        sealer: Sealer,
+    ) -> Result<(Ledger, Records), VaultError> {
+        disk.check()?;
         remove_if_there(&dir.join(NEW_NAME))?;
         let mut file = OpenOptions::new()
             .read(true)
@@ -101,6 +85,11 @@ impl Ledger {
 
         let first = read_header(&bytes)?;
         let found = read_entries(&bytes, first, &sealer)?;
+        // What begins later than with entry 0 begins with a snapshot. Without one, the header alone says how many entries
+        // there were, and anybody can write a header.
+        if first > 0 && found.next == first {
+            return Err(VaultError::Damaged { entry: first });
+        }
         if found.next < head.entries() {
             return Err(VaultError::Older {
                 found: found.next,
@@ -112,16 +101,16 @@ impl Ledger {
                 entry = found.next,
                 "cut off an unfinished entry of the ledger"
             );
-            file.set_len(found.length)?;
-            file.sync_data()?;
+            cut(&disk, &file, found.length)?;
         }
         file.seek(SeekFrom::Start(found.length))?;
-        head.raise(&sealer, found.next)?;
+        head.raise(&disk, &sealer, found.next)?;
         head.sync()?;
         let ledger = Ledger {
             dir: dir.to_owned(),
+            disk,
             sealer,
-            file: Box::new(file),
+            file,
             head,
             first,
             next: found.next,
@@ -142,10 +131,16 @@ impl Ledger {
             return Err(VaultError::NeedsReopening);
         }
         let entry = seal_entry(&self.sealer, self.first, self.next, records)?;
-        if let Err(error) = self.file.append(&entry).and_then(|()| self.file.sync()) {
+        let written = self.disk.write(
+            DiskWrite::LedgerAppend,
+            &entry,
+            |bytes| (&self.file).write_all(bytes),
+            |()| self.file.sync_data(),
+        );
+        if let Err(error) = written {
             self.failed = true;
             // The reply will not leave, so nobody has heard of the entry: it may go.
-            if let Err(cut) = self.file.cut(self.length).and_then(|()| self.file.sync()) {
+            if let Err(cut) = cut(&self.disk, &self.file, self.length) {
                 tracing::warn!(%cut, "a failed write could not be taken back; the next start will");
             }
             return Err(error.into());
@@ -168,12 +163,15 @@ impl Ledger {
         }
         let mut bytes = header(self.next);
         bytes.extend(seal_entry(&self.sealer, self.next, self.next, snapshot)?);
-        let file = write_beside(&self.dir, &bytes)?;
-        // From the rename on, the file in hand is no longer the ledger.
-        let placed = put_in_place(&self.dir);
-        self.failed |= placed.is_err();
-        placed?;
-        self.file = Box::new(file);
+        let placed = self
+            .disk
+            .replace(DiskWrite::LedgerCompact, &self.dir, NAME, &bytes);
+        let file = placed.map_err(|(error, is_placed)| {
+            // From the rename on, the file in hand is no longer the ledger.
+            self.failed |= is_placed;
+            error
+        })?;
+        self.file = file;
         self.first = self.next;
         self.next += 1;
         self.length = bytes.len() as u64;
@@ -187,14 +185,9 @@ impl Ledger {
     }
 
     fn raise_head(&mut self) -> Result<(), VaultError> {
-        let raised = self.head.raise(&self.sealer, self.next);
+        let raised = self.head.raise(&self.disk, &self.sealer, self.next);
         self.failed |= raised.is_err();
         raised
-    }
-
-    #[cfg(test)]
-    pub(crate) fn replace_medium(&mut self, medium: Box<dyn Medium>) {
-        self.file = medium;
     }
 }
 
@@ -234,7 +227,7 @@ fn read_entries(bytes: &[u8], first: u64, sealer: &Sealer) -> Result<Found, Vaul
             .open(&place(first, entry), sealed)
             .map_err(|_| VaultError::Damaged { entry })?;
         split_records(&inside, &mut found.records).ok_or(VaultError::Damaged { entry })?;
-        found.next += 1;
+        found.next = entry.checked_add(1).ok_or(VaultError::Damaged { entry })?;
         found.length += (LENGTH_BYTES + sealed.len()) as u64;
         rest = after;
     }
@@ -264,8 +257,20 @@ fn seal_entry(
         inside.extend_from_slice(&length.to_be_bytes());
         inside.extend_from_slice(record);
     }
-    let sealed = sealer.seal(&place(first, number), &inside)?;
+    let entry = seal_inside(sealer, first, number, &inside);
     inside.zeroize();
+    entry
+}
+
+/// The entry with this inside, whatever that is.
+pub(super) fn seal_inside(
+    sealer: &Sealer,
+    first: u64,
+    number: u64,
+    inside: &[u8],
+) -> io::Result<Vec<u8>> {
+    let too_long = |_| io::Error::other("a record is too long");
+    let sealed = sealer.seal(&place(first, number), inside)?;
     let length = u32::try_from(sealed.len()).map_err(too_long)?;
     Ok([
         &length.to_be_bytes(),
@@ -304,30 +309,18 @@ fn read_header(bytes: &[u8]) -> Result<u64, VaultError> {
     Ok(u64::from_be_bytes(*first))
 }
 
-/// Writes a whole ledger file beside the one in use, durably.
-fn write_beside(dir: &Path, bytes: &[u8]) -> Result<File, VaultError> {
-    let new = dir.join(NEW_NAME);
-    let written = (|| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        Ok(file)
-    })();
-    written.map_err(|error: io::Error| {
-        // Best effort: it is removed at the next start too.
-        let _ = std::fs::remove_file(&new);
-        error.into()
-    })
-}
-
-fn put_in_place(dir: &Path) -> io::Result<()> {
-    std::fs::rename(dir.join(NEW_NAME), dir.join(NAME))?;
-    sync_dir(dir)
+/// Cuts the file to `length` bytes, and goes on there.
+fn cut(disk: &Disk, mut file: &File, length: u64) -> io::Result<()> {
+    disk.write(
+        DiskWrite::LedgerCut,
+        &[],
+        |_| Ok(()),
+        |()| {
+            file.set_len(length)?;
+            file.seek(SeekFrom::Start(length))?;
+            file.sync_data()
+        },
+    )
 }
 
 /// True when the directory holds a ledger with something in it.

@@ -11,6 +11,9 @@
 //!
 //! All are readable by their owner only. Nothing here knows what a record means.
 
+pub(crate) mod disk;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod head;
 pub(crate) mod ledger;
 mod seal;
@@ -19,14 +22,16 @@ mod secrets;
 mod tests;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use disk::{Disk, DiskWrite, put_in_place, sync_dir, write_new};
 use ledger::{Ledger, Records};
 use seal::Sealer;
 pub(crate) use seal::fill_random;
@@ -58,8 +63,10 @@ pub struct PairedHost {
 /// An opened vault; no other process can open it as long as this lives.
 pub struct Vault {
     dir: PathBuf,
+    disk: Arc<Disk>,
     secrets: Secrets,
     sealer: Sealer,
+    /// Held as long as this lives.
     _lock: File,
 }
 
@@ -83,9 +90,11 @@ impl Vault {
         let sealer = Sealer::new(&secrets.data_key);
         Ledger::create(dir, &sealer)?;
         // The seed comes last: without it there is no vault, and creation can begin anew.
-        replace(dir, SEED_NAME, &sealed)?;
+        write_new(dir, SEED_NAME, &sealed)?;
+        put_in_place(dir, SEED_NAME)?;
         Ok(Vault {
             dir: dir.to_owned(),
+            disk: Arc::default(),
             secrets,
             sealer,
             _lock: lock,
@@ -113,7 +122,7 @@ impl Vault {
 
     /// Reads the ledger and opens it for writing.
     pub(crate) fn ledger(&self) -> Result<(Ledger, Records), VaultError> {
-        Ledger::open(&self.dir, self.sealer.clone())
+        Ledger::open(&self.dir, Arc::clone(&self.disk), self.sealer.clone())
     }
 
     /// What the signer knows this ledger by. The data key is as old as the ledger: words make a new one.
@@ -150,14 +159,41 @@ impl Vault {
 
     /// Forgets the host, for a pairing that the host refused.
     pub fn forget_host(&self) -> Result<(), VaultError> {
-        std::fs::remove_file(self.dir.join(HOST_NAME))?;
-        Ok(sync_dir(&self.dir)?)
+        let forget = |()| {
+            std::fs::remove_file(self.dir.join(HOST_NAME))?;
+            sync_dir(&self.dir)
+        };
+        Ok(self
+            .disk
+            .write(DiskWrite::HostForget, &[], |_| Ok(()), forget)?)
     }
 
     /// Remembers the host the phone is paired with.
     pub fn set_host(&self, host: &PairedHost) -> Result<(), VaultError> {
         let plain = serde_json::to_vec(host).map_err(io::Error::other)?;
-        replace(&self.dir, HOST_NAME, &self.sealer.seal(HOST_PLACE, &plain)?)
+        let sealed = self.sealer.seal(HOST_PLACE, &plain)?;
+        let replaced = self
+            .disk
+            .replace(DiskWrite::Host, &self.dir, HOST_NAME, &sealed);
+        Ok(replaced.map(drop).map_err(|(error, _)| error)?)
+    }
+
+    /// Asks `faults` before each durable write from now on. Making a vault is not among them.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn with_disk_faults(mut self, faults: Arc<dyn crate::testing::DiskFaults>) -> Vault {
+        self.disk = Arc::new(Disk {
+            faults: crate::testing::Faults::new(faults),
+        });
+        self
+    }
+
+    /// Nothing is written any more, and another process may open the vault: as when this one was killed.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn kill(&self) {
+        self.disk.faults.kill();
+        if let Err(error) = self._lock.unlock() {
+            tracing::warn!(%error, "a killed phone's vault stays locked until it is dropped");
+        }
     }
 }
 
@@ -177,6 +213,7 @@ impl LockedVault {
         let sealer = Sealer::new(&secrets.data_key);
         Ok(Vault {
             dir,
+            disk: Arc::default(),
             secrets,
             sealer,
             _lock: lock,
@@ -202,26 +239,6 @@ fn lock(dir: &Path) -> Result<File, VaultError> {
         Err(TryLockError::WouldBlock) => Err(VaultError::InUse(dir.to_owned())),
         Err(TryLockError::Error(error)) => Err(error.into()),
     }
-}
-
-/// Writes a file whole or not at all, durably.
-fn replace(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), VaultError> {
-    let new = dir.join(format!("{name}.new"));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&new, dir.join(name))?;
-    Ok(sync_dir(dir)?)
-}
-
-/// Makes renames and new names in `dir` durable.
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 /// Fresh random bytes for a key.

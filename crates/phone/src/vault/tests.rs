@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::testing::{DiskFate, DiskFaults};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const WORDS: &str = "abandon abandon abandon abandon abandon abandon abandon abandon abandon \
                      abandon abandon about";
@@ -228,6 +230,20 @@ fn an_older_ledger_is_refused() {
     assert_eq!(reopen(&dir).unwrap().2.len(), 4);
 }
 
+/// Found by fuzzing: a header that says "the entries were before" was believed, and the ledger was empty.
+#[test]
+fn a_header_alone_does_not_stand_for_the_entries_before_it() {
+    for claimed in [1, 2, 3, u64::MAX] {
+        let dir = written_vault();
+        std::fs::write(dir.path().join("ledger"), ledger::header(claimed)).unwrap();
+        let error = expect_error(&dir);
+        assert!(
+            matches!(error, VaultError::Damaged { entry } if entry == claimed),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn entries_cut_off_at_their_border_are_missed() {
     let dir = written_vault();
@@ -306,28 +322,23 @@ fn a_crash_before_a_compacted_ledger_is_in_place_leaves_the_old_one() {
 
 /// A disk with room for some bytes more. Keeps what was written, as a real one does.
 struct FullDisk {
-    file: File,
     room: usize,
-    cuts: Arc<Mutex<Vec<u64>>>,
+    asked: Mutex<Vec<DiskWrite>>,
 }
 
-impl ledger::Medium for FullDisk {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let fits = bytes.len().min(self.room);
-        self.file.write_all(&bytes[..fits])?;
-        self.room -= fits;
-        if fits < bytes.len() {
-            Err(io::ErrorKind::StorageFull.into())
-        } else {
-            Ok(())
+impl DiskFaults for FullDisk {
+    fn before(&self, write: DiskWrite, bytes: usize) -> DiskFate {
+        self.asked.lock().unwrap().push(write);
+        if bytes <= self.room {
+            return DiskFate::GoOn;
+        }
+        DiskFate::Fail {
+            error: io::ErrorKind::StorageFull.into(),
+            written: self.room,
         }
     }
-    fn sync(&mut self) -> io::Result<()> {
-        self.file.sync()
-    }
-    fn cut(&mut self, length: u64) -> io::Result<()> {
-        self.cuts.lock().unwrap().push(length);
-        self.file.cut(length)
+    fn power_gone(&self) {
+        unreachable!("it never goes");
     }
 }
 
@@ -336,24 +347,27 @@ fn a_full_disk_leaves_the_ledger_as_it_was() {
     let dir = written_vault();
     let path = dir.path().join("ledger");
     let before = std::fs::read(&path).unwrap();
-    let (vault, mut ledger, _) = reopen(&dir).unwrap();
-    let file = OpenOptions::new().append(true).open(&path).unwrap();
-    let cuts = Arc::default();
-    ledger.replace_medium(Box::new(FullDisk {
-        file,
+    let disk = Arc::new(FullDisk {
         room: 11,
-        cuts: Arc::clone(&cuts),
-    }));
+        asked: Mutex::default(),
+    });
+    let vault = Vault::open(dir.path(), &passphrase("right")).unwrap();
+    let vault = vault.with_disk_faults(disk.clone());
+    let (mut ledger, _) = vault.ledger().unwrap();
 
     let error = ledger.append(&records(&["does not fit"])).unwrap_err();
     assert!(matches!(error, VaultError::Full), "{error}");
-    assert_eq!(*cuts.lock().unwrap(), [before.len() as u64]);
+    assert_eq!(
+        *disk.asked.lock().unwrap(),
+        [DiskWrite::LedgerAppend, DiskWrite::LedgerCut]
+    );
     assert_eq!(std::fs::read(&path).unwrap(), before);
 
     // It takes nothing more until it was read again.
     let error = ledger.append(&records(&["d"])).unwrap_err();
     assert!(matches!(error, VaultError::NeedsReopening), "{error}");
-    let (mut ledger, found) = vault.ledger().unwrap();
+    drop((ledger, vault));
+    let (vault, mut ledger, found) = reopen(&dir).unwrap();
     assert_eq!(found.len(), 3);
     ledger.append(&records(&["d"])).unwrap();
     drop((ledger, vault));
@@ -383,4 +397,128 @@ fn the_paired_host_is_remembered_and_protected() {
     assert!(matches!(vault.host(), Err(VaultError::DamagedHost)));
     vault.forget_host().unwrap();
     assert_eq!(vault.host().unwrap(), None);
+}
+
+/// The power goes at the first write of one kind.
+struct PowerCut {
+    at: DiskWrite,
+    fate: fn() -> DiskFate,
+    asked: AtomicUsize,
+    told: AtomicUsize,
+}
+
+impl DiskFaults for PowerCut {
+    fn before(&self, write: DiskWrite, _: usize) -> DiskFate {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if write == self.at {
+            (self.fate)()
+        } else {
+            DiskFate::GoOn
+        }
+    }
+    fn power_gone(&self) {
+        self.told.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+const BEFORE: fn() -> DiskFate = || DiskFate::PowerGoneBefore;
+const TORN: fn() -> DiskFate = || DiskFate::PowerGoneTorn { written: 13 };
+const AFTER: fn() -> DiskFate = || DiskFate::PowerGoneAfter;
+
+fn new_host() -> PairedHost {
+    PairedHost {
+        registered: true,
+        ..host()
+    }
+}
+
+/// One write of each kind, on a vault with three records and a host.
+fn do_write(write: DiskWrite, vault: &Vault) -> Result<(), VaultError> {
+    match write {
+        DiskWrite::LedgerAppend | DiskWrite::HeadRaise => {
+            vault.ledger()?.0.append(&records(&["d"]))
+        }
+        DiskWrite::LedgerCompact => vault.ledger()?.0.compact(&records(&["abc"])),
+        DiskWrite::LedgerCut => {
+            let path = vault.dir().join("ledger");
+            let half = [std::fs::read(&path).unwrap(), vec![0; 20]].concat();
+            std::fs::write(&path, half).unwrap();
+            vault.ledger().map(drop)
+        }
+        DiskWrite::Host => vault.set_host(&new_host()),
+        DiskWrite::HostForget => vault.forget_host(),
+    }
+}
+
+#[test]
+fn power_that_goes_at_a_write_leaves_the_old_or_the_new_and_writes_nothing_more() {
+    use DiskWrite::{HeadRaise, Host, HostForget, LedgerAppend, LedgerCompact, LedgerCut};
+    let old: &[&str] = &["a", "b", "c"];
+    let with_d: &[&str] = &["a", "b", "c", "d"];
+    let snapshot: &[&str] = &["abc"];
+    let cases = [
+        (LedgerAppend, [old, old, with_d]),
+        (HeadRaise, [with_d; 3]),
+        (LedgerCompact, [old, old, snapshot]),
+        (LedgerCut, [old; 3]),
+        (Host, [old; 3]),
+        (HostForget, [old; 3]),
+    ];
+    for (at, expected) in cases {
+        for (fate, expected) in [BEFORE, TORN, AFTER].into_iter().zip(expected) {
+            let story = format!("{at:?}, {:?}", fate());
+            let dir = written_vault();
+            let vault = Vault::open(dir.path(), &passphrase("right")).unwrap();
+            vault.set_host(&host()).unwrap();
+            let cut = Arc::new(PowerCut {
+                at,
+                fate,
+                asked: AtomicUsize::new(0),
+                told: AtomicUsize::new(0),
+            });
+            let vault = vault.with_disk_faults(cut.clone());
+            let error = do_write(at, &vault).unwrap_err();
+            assert!(matches!(error, VaultError::Io(_)), "{story}: {error}");
+            assert_eq!(cut.told.load(Ordering::SeqCst), 1, "{story}");
+
+            // Dark from here on, for all that the vault keeps.
+            let asked = cut.asked.load(Ordering::SeqCst);
+            let files = || {
+                ["ledger", "ledger.head", HOST_NAME]
+                    .map(|name| std::fs::read(dir.path().join(name)).ok())
+            };
+            let left = files();
+            for write in [LedgerAppend, LedgerCompact, Host, HostForget] {
+                do_write(write, &vault).unwrap_err();
+            }
+            assert_eq!(files(), left, "{story}");
+            assert_eq!(cut.asked.load(Ordering::SeqCst), asked, "{story}");
+            drop(vault);
+
+            let (vault, _ledger, found) = reopen(&dir).unwrap();
+            let expected: Vec<_> = expected.iter().map(|text| text.as_bytes()).collect();
+            assert_eq!(found, expected, "{story}");
+            let is_after = matches!(fate(), DiskFate::PowerGoneAfter);
+            let host = match at {
+                Host if is_after => Some(new_host()),
+                // Forgetting has no bytes that could be torn: it is done or not.
+                HostForget if is_after => None,
+                _ => Some(host()),
+            };
+            assert_eq!(vault.host().unwrap(), host, "{story}");
+        }
+    }
+}
+
+#[test]
+fn the_least_work_is_the_least_there_is() {
+    let dir = written_vault();
+    let sealed =
+        String::from_utf8_lossy(&std::fs::read(dir.path().join(SEED_NAME)).unwrap()).into_owned();
+    // What opening costs is in the file: scrypt with N = 2.
+    let work = sealed.lines().nth(1).unwrap();
+    assert!(
+        work.starts_with("-> scrypt ") && work.ends_with(" 1"),
+        "{work}"
+    );
 }

@@ -1,0 +1,123 @@
+//! The one way to the disk for what a vault writes once it has been made.
+//!
+//! A write has two parts: bytes, of which a power cut may leave some, and what makes them count, such as a sync
+//! or a rename. Before, between and after them is where tests put their faults.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+#[cfg(any(test, feature = "testing"))]
+use crate::testing::Faults;
+
+/// What is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DiskWrite {
+    /// An entry at the end of the ledger: the records of one reply.
+    LedgerAppend,
+    /// An entry that was not written whole is cut off, after a failed append or when the ledger is opened.
+    LedgerCut,
+    /// The count of entries, after an append or a compaction, or behind them when the ledger is opened.
+    HeadRaise,
+    /// A snapshot takes the place of the ledger's history.
+    LedgerCompact,
+    /// The host that the phone is paired with.
+    Host,
+    /// That host is forgotten.
+    HostForget,
+}
+
+/// See the module. All files of one vault share it.
+#[derive(Default)]
+pub(crate) struct Disk {
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) faults: Faults,
+}
+
+impl Disk {
+    /// Does one write: `put` takes the bytes, `settle` makes them durable.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn write<T, U>(
+        &self,
+        what: DiskWrite,
+        bytes: &[u8],
+        put: impl FnOnce(&[u8]) -> io::Result<T>,
+        settle: impl FnOnce(T) -> io::Result<U>,
+    ) -> io::Result<U> {
+        self.faults.write(what, bytes, put, settle)
+    }
+
+    /// Does one write: `put` takes the bytes, `settle` makes them durable.
+    #[cfg(not(any(test, feature = "testing")))]
+    pub(super) fn write<T, U>(
+        &self,
+        _: DiskWrite,
+        bytes: &[u8],
+        put: impl FnOnce(&[u8]) -> io::Result<T>,
+        settle: impl FnOnce(T) -> io::Result<U>,
+    ) -> io::Result<U> {
+        settle(put(bytes)?)
+    }
+
+    /// Fails when nothing can be written any more.
+    pub(super) fn check(&self) -> io::Result<()> {
+        #[cfg(any(test, feature = "testing"))]
+        self.faults.check()?;
+        Ok(())
+    }
+
+    /// Writes a file whole or not at all, in place of the one that has its name. `true` in the error: it may have
+    /// taken its place all the same.
+    pub(super) fn replace(
+        &self,
+        what: DiskWrite,
+        dir: &Path,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<File, (io::Error, bool)> {
+        let mut is_placed = false;
+        let replaced = self.write(
+            what,
+            bytes,
+            |bytes| write_new(dir, name, bytes),
+            |file| {
+                is_placed = true;
+                put_in_place(dir, name)?;
+                Ok(file)
+            },
+        );
+        replaced.map_err(|error| (error, is_placed))
+    }
+}
+
+/// Writes a whole file beside the one in use, durably.
+pub(super) fn write_new(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<File> {
+    let new = dir.join(format!("{name}.new"));
+    let written = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        Ok(file)
+    })();
+    written.inspect_err(|_| {
+        // Best effort: the next one overwrites it.
+        let _ = std::fs::remove_file(&new);
+    })
+}
+
+/// Puts what [`write_new`] wrote in place of the file in use.
+pub(super) fn put_in_place(dir: &Path, name: &str) -> io::Result<()> {
+    std::fs::rename(dir.join(format!("{name}.new")), dir.join(name))?;
+    sync_dir(dir)
+}
+
+/// Makes renames and new names in `dir` durable.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
