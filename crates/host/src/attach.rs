@@ -45,23 +45,27 @@ pub(crate) async fn run(shared: Arc<Shared>, tenant: Arc<Tenant>, mut requests: 
         attachment.reconcile();
         let link = tenant.peer.link();
         let is_attached = attachment.node.is_some();
+        // What is seldom stands first, so that nothing of it waits behind what the phone asks. Commands that have ended
+        // are taken away before others are begun, and those that were asked before the phone leaves are begun before it
+        // may: only itself can it keep waiting by asking without an end.
         tokio::select! {
-            () = tenant.nudge.notified() => {}
+            biased;
             changed = phase.changed() => if changed.is_err() { return },
+            () = tenant.nudge.notified() => {}
             reason = tenant.peer.down(), if is_attached => attachment.lost(&reason),
-            () = detach_requested(link.as_ref()) => {
-                if let Some(link) = link {
-                    attachment.detach(link).await;
-                }
-            }
+            Some(ended) = commands.join_next() => if let Err(error) = ended {
+                tracing::error!(owner = tenant.name, %error, "a command ended by a panic");
+            },
             incoming = requests.next() => match incoming {
                 Some(incoming) => {
                     commands.spawn(answer(shared.clone(), tenant.clone(), incoming));
                 }
                 None => return,
             },
-            Some(ended) = commands.join_next() => if let Err(error) = ended {
-                tracing::error!(owner = tenant.name, %error, "a command ended by a panic");
+            () = detach_requested(link.as_ref()) => {
+                if let Some(link) = link {
+                    attachment.detach(link).await;
+                }
             }
         }
     }
@@ -122,6 +126,8 @@ impl Attachment {
     async fn detach(&mut self, link: Link) {
         if let Some(node) = self.node.take() {
             tokio::select! {
+                // Detached and gone at once is detached.
+                biased;
                 () = node.detach() => tracing::info!(owner = self.tenant.name, "the phone has detached"),
                 reason = self.tenant.peer.down() => {
                     self.node = Some(node);
@@ -203,8 +209,9 @@ async fn answer(shared: Arc<Shared>, tenant: Arc<Tenant>, incoming: Incoming) {
         Some(Body::AwaitPayment(_) | Body::AwaitChannel(_))
     );
     let reply = tokio::select! {
-        reply = carry_out(&shared, &tenant, command) => Some(reply),
+        biased;
         () = responder.cancelled(), if waits => None,
+        reply = carry_out(&shared, &tenant, command) => Some(reply),
     };
     if let Some(reply) = reply {
         responder.respond(reply.encode_to_vec());
@@ -244,6 +251,7 @@ async fn ready(tenant: &Tenant) -> Result<Node, Error> {
     // The command may have overtaken the news that its link is live.
     let mut attached = tenant.attached.subscribe();
     tokio::select! {
+        biased;
         _ = attached.wait_for(|attached| *attached) => {}
         _ = tenant.peer.down() => {}
     }

@@ -1,4 +1,4 @@
-//! How the nodes of a host reach their peers: each other through memory, the rest by TCP.
+//! How the nodes of a host reach their peers: each other inside the host, the rest through its [`crate::Outside`].
 
 use std::io::{Error, ErrorKind};
 use std::sync::Weak;
@@ -7,18 +7,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
 use longhand_node::{Dialer, Node, PeerStream};
-use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::shared::Shared;
 
-/// Bytes in flight between two nodes of one host, each way.
-const PIPE: usize = 64 * 1024;
-
-/// Dials for the hub, or for owners' nodes.
+/// Dials for one node.
 pub(crate) struct HostDialer {
     pub shared: Weak<Shared>,
-    pub for_hub: bool,
-    pub connect_timeout: Duration,
+    /// The owner's node that dials; `None` for the hub.
+    pub owner: Option<PublicKey>,
 }
 
 #[async_trait]
@@ -28,16 +25,15 @@ impl Dialer for HostDialer {
         node_id: PublicKey,
         address: &str,
     ) -> std::io::Result<Box<dyn PeerStream>> {
-        let stopping = || Error::new(ErrorKind::NotConnected, "the host is stopping");
         let shared = self.shared.upgrade().ok_or_else(stopping)?;
-        if shared.hub_node_id() == Some(node_id) {
-            let hub = shared.hub().ok_or_else(stopping)?;
-            return Ok(pipe_to(&hub));
+        if let Some(hub) = shared.hub().filter(|hub| hub.node_id() == node_id) {
+            return self.join(&shared, &hub);
         }
         if let Some(tenant) = shared.tenants.of_node(&node_id) {
+            let for_hub = self.owner.is_none();
             return match tenant.node() {
-                Some(node) if self.for_hub && *tenant.attached.borrow() => Ok(pipe_to(&node)),
-                _ if self.for_hub => Err(Error::new(
+                Some(node) if for_hub && *tenant.attached.borrow() => self.join(&shared, &node),
+                _ if for_hub => Err(Error::new(
                     ErrorKind::HostUnreachable,
                     "the owner's phone is away",
                 )),
@@ -47,38 +43,33 @@ impl Dialer for HostDialer {
                 )),
             };
         }
+        let (outside, mut ends) = (shared.outside.clone(), shared.stopping.subscribe());
+        let limit = Duration::from_millis(shared.config.peer.connect_timeout_ms);
         drop(shared);
-        self.connect(address).await
+        tokio::select! {
+            biased;
+            _ = ends.wait_for(|stopping| *stopping) => Err(stopping()),
+            dialled = timeout(limit, outside.dial(node_id, address)) => dialled.unwrap_or_else(|_| {
+                let late = format!("{address} did not answer in time");
+                Err(Error::new(ErrorKind::TimedOut, late))
+            }),
+        }
     }
 }
 
 impl HostDialer {
-    async fn connect(&self, address: &str) -> std::io::Result<Box<dyn PeerStream>> {
-        if address.is_empty() {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                "no address is known: give host:port",
-            ));
-        }
-        let late = |_| {
-            Error::new(
-                ErrorKind::TimedOut,
-                format!("{address} did not answer in time"),
-            )
-        };
-        let connecting = TcpStream::connect(address);
-        let stream = tokio::time::timeout(self.connect_timeout, connecting)
-            .await
-            .map_err(late)??;
-        // A Lightning message is small and waited for.
-        stream.set_nodelay(true)?;
-        Ok(Box::new(stream))
+    /// A connection inside this host.
+    fn join(&self, shared: &Shared, to: &Node) -> std::io::Result<Box<dyn PeerStream>> {
+        let not_yet = || Error::new(ErrorKind::NotConnected, "the hub does not run yet");
+        let from = self.owner.or_else(|| shared.hub_node_id());
+        let (near, far) = shared
+            .outside
+            .join(from.ok_or_else(not_yet)?, to.node_id())?;
+        to.accept(far);
+        Ok(near)
     }
 }
 
-/// A connection inside this process, accepted by `node`.
-fn pipe_to(node: &Node) -> Box<dyn PeerStream> {
-    let (near, far) = tokio::io::duplex(PIPE);
-    node.accept(Box::new(far));
-    Box::new(near)
+fn stopping() -> Error {
+    Error::new(ErrorKind::NotConnected, "the host is stopping")
 }

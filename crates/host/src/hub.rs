@@ -6,21 +6,22 @@ use std::time::Duration;
 
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use bitcoin::secp256k1::PublicKey;
+use longhand_node::Node;
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
-use longhand_proto::command::error::Action;
 use longhand_proto::command::payment::State as PaymentState;
-use longhand_proto::command::{self, AwaitPayment, Command, Error, Payment};
+use longhand_proto::command::{self, AwaitPayment, Command, Payment};
 use longhand_store::{Batch, Store, Write};
 use tokio::task::AbortHandle;
-use tonic::Status;
 use zeroize::Zeroizing;
 
 use crate::HostError;
 use crate::config::HostConfig;
 use crate::files;
+use crate::operator::OperatorError;
 use crate::owners;
 use crate::shared::Shared;
+use crate::tenant::Phase;
 
 /// The hub's namespace in the store.
 pub(crate) const NAMESPACE: &str = "hub";
@@ -162,44 +163,47 @@ impl Held {
             .collect()
     }
 
+    /// Nothing is given up any more.
+    pub fn stop(&self) {
+        for (_, waiting) in self.lock().drain() {
+            waiting.timer.abort();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<PublicKey, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Gives the hub a command for the operator.
-pub(crate) async fn ask(shared: &Shared, body: Body) -> Result<Reply, Status> {
-    let hub = running(shared)?;
-    match hub
-        .command(Command {
-            command: Some(body),
-        })
-        .await
-        .reply
-    {
-        Some(Reply::Error(error)) => Err(status(&error)),
+pub(crate) async fn ask(hub: &Node, body: Body) -> Result<Reply, OperatorError> {
+    let command = Command {
+        command: Some(body),
+    };
+    match hub.command(command).await.reply {
+        Some(Reply::Error(error)) => Err(OperatorError::of_command(error)),
         Some(reply) => Ok(reply),
         None => Err(unexpected()),
     }
 }
 
 /// The hub, or why it does not run.
-pub(crate) fn running(shared: &Shared) -> Result<longhand_node::Node, Status> {
-    use crate::tenant::Phase;
+pub(crate) fn running(shared: &Shared) -> Result<Node, OperatorError> {
     match &*shared.hub.borrow() {
         Phase::Running(node) => Ok(node.clone()),
-        Phase::Failed(reason) => Err(Status::failed_precondition(format!(
+        Phase::Failed(reason) => Err(OperatorError::NotNow(format!(
             "the hub does not run: {reason}"
         ))),
-        Phase::Waiting | Phase::Unregistered => Err(Status::unavailable(
-            "CHAIN_UNAVAILABLE: the host has not reached its chain source yet: try again in a while",
+        Phase::Waiting | Phase::Unregistered => Err(OperatorError::Unavailable(
+            "CHAIN_UNAVAILABLE: the host has not reached its chain source yet: try again in a while"
+                .into(),
         )),
     }
 }
 
 /// Pays, and waits for the payment's end.
-pub(crate) async fn pay(shared: &Shared, pay: command::Pay) -> Result<Payment, Status> {
-    let mut reply = ask(shared, Body::Pay(pay)).await?;
+pub(crate) async fn pay(hub: &Node, pay: command::Pay) -> Result<Payment, OperatorError> {
+    let mut reply = ask(hub, Body::Pay(pay)).await?;
     loop {
         let Reply::Payment(payment) = reply else {
             return Err(unexpected());
@@ -207,7 +211,7 @@ pub(crate) async fn pay(shared: &Shared, pay: command::Pay) -> Result<Payment, S
         match payment.state() {
             PaymentState::Succeeded => return Ok(payment),
             PaymentState::Failed => {
-                return Err(Status::aborted(format!(
+                return Err(OperatorError::Failed(format!(
                     "the payment failed: {}",
                     payment.failure
                 )));
@@ -216,26 +220,15 @@ pub(crate) async fn pay(shared: &Shared, pay: command::Pay) -> Result<Payment, S
                 let wait = AwaitPayment {
                     payment_hash: payment.payment_hash,
                 };
-                reply = ask(shared, Body::AwaitPayment(wait)).await?;
+                reply = ask(hub, Body::AwaitPayment(wait)).await?;
             }
         }
     }
 }
 
 /// The reply was of another kind than the command asks for.
-pub(crate) fn unexpected() -> Status {
-    Status::internal("the hub gave an answer of another kind: report this")
-}
-
-/// A command's error for the operator: its code stands before its message.
-pub(crate) fn status(error: &Error) -> Status {
-    let text = format!("{}: {}", error.code, error.message);
-    match error.action() {
-        Action::FixInput => Status::invalid_argument(text),
-        Action::Retry => Status::unavailable(text),
-        Action::WaitForPhone => Status::failed_precondition(text),
-        Action::GiveUp | Action::Unspecified => Status::aborted(text),
-    }
+pub(crate) fn unexpected() -> OperatorError {
+    OperatorError::Internal("the hub gave an answer of another kind: report this".into())
 }
 
 #[cfg(test)]

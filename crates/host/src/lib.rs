@@ -2,12 +2,15 @@
 //!
 //! [`Host::start`] opens the store, follows the chain, runs the hub and the owners' nodes, and
 //! listens: for phones (links), for the hub's peers, for the operator and for Prometheus.
+//! [`Host::embed`] is the same without anything that listens, for programs with a front door of their own: they
+//! hand in connections, and are the host's [`Operator`] and its [`Outside`].
 //!
 //! - `owners`: the durable book of owners, pairing codes and registrations (checked in `registration`).
 //! - `tenant`, `attach`, `links`: one owner at run time; a phone at its node; where phones come in.
 //! - `shared`: what all tasks share; how nodes are started and listened to. `dialer`: how they reach peers.
 //! - `hub`, `wake`: payments held for phones that are away, and calling those phones.
-//! - `operator` and its [`client`], `metrics`, [`config`], `files`: the outside.
+//! - `outside`: peers and phones beyond this process. `serve`: the listeners.
+//! - `operator` and its [`client`], `metrics`, [`config`], `files`: the operator's side.
 
 mod attach;
 pub mod client;
@@ -19,6 +22,7 @@ mod hub;
 mod links;
 mod metrics;
 mod operator;
+mod outside;
 mod owners;
 mod registration;
 mod serve;
@@ -28,16 +32,15 @@ mod wake;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures::future::join_all;
-
 use longhand_chain::{
     BitcoindAuth, BitcoindSource, ChainError, ChainSource, Follower, FollowerConfig,
 };
-use longhand_link::{CloseCode, LinkError, StaticKey};
+use longhand_link::{Carrier, CloseCode, LinkError, StaticKey};
+use longhand_node::PeerStream;
 use longhand_store::{Batch, SqliteStore, Store, StoreError, Write};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -45,6 +48,8 @@ use tokio::time::timeout;
 
 pub use config::{ConfigError, HostConfig, OperatorListen};
 pub use files::FileError;
+pub use operator::{Operator, OperatorError};
+pub use outside::{Joined, Outside, Sockets, WakeCall, WakeError, WakeReason};
 
 use crate::metrics::{CountedStore, Metrics};
 use crate::owners::{OwnerError, Owners};
@@ -62,10 +67,10 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// How long phones may take to hear that the host stops.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// A running host.
+/// A running host. Dropping it ends it at once and without a word to anybody, as when the process is killed;
+/// [`Host::stop`] is the polite way.
 pub struct Host {
     shared: Arc<Shared>,
-    addresses: Addresses,
     /// Closed at the end, when the host opened it itself.
     database: Option<Arc<SqliteStore>>,
 }
@@ -105,12 +110,34 @@ impl Host {
     /// # Errors
     /// As [`Host::start`].
     pub async fn start_with(
-        config: HostConfig,
+        mut config: HostConfig,
         store: Arc<dyn Store>,
         source: Arc<dyn ChainSource>,
     ) -> Result<Host, HostError> {
         files::create_directory(&config.data_dir)?;
         let listeners = Listeners::bind(&config).await?;
+        config.link.addresses = listeners.link_addresses(&config);
+        let outside = Arc::new(Sockets::new()?);
+        let host = Host::embed(config, store, source, outside).await?;
+        listeners.serve(&host.shared)?;
+        tracing::info!(addresses = ?host.addresses(), "the host listens");
+        Ok(host)
+    }
+
+    /// Starts a host that listens to nothing: connections are handed in ([`Host::accept_link`],
+    /// [`Host::accept_peer`]), and what leaves the process goes through `outside`. Of the configuration it has no use
+    /// for what listens; pairing codes have `link.addresses`, at which its phones are taken. In `data_dir` are the
+    /// link's key and the hub's seed.
+    ///
+    /// # Errors
+    /// As [`Host::start`].
+    pub async fn embed(
+        config: HostConfig,
+        store: Arc<dyn Store>,
+        source: Arc<dyn ChainSource>,
+        outside: Arc<dyn Outside>,
+    ) -> Result<Host, HostError> {
+        files::create_directory(&config.data_dir)?;
         let metrics = Metrics::new();
         let store: Arc<dyn Store> = Arc::new(CountedStore::new(store, metrics.clone()));
         let epoch = store.take_lease(owners::NAMESPACE).await?;
@@ -120,7 +147,7 @@ impl Host {
         let hub_seed = hub::seed(&config, &store, epoch).await?;
         let link_key = StaticKey::from_bytes(*files::read_or_make_secret(&config.link_key_file())?);
         let poll_interval = Duration::from_millis(config.chain.poll_ms);
-        let wakes = Wakes::new(config.wake.clone(), metrics.clone()).map_err(HostError::Tls)?;
+        let wakes = Wakes::new(config.wake.clone(), outside.clone(), metrics.clone());
         let (nobody, _) = links::peer(&config)?;
         let (graph, graph_epoch) = graph::load(&store, config.network).await?;
         let shared = Arc::new(Shared {
@@ -135,42 +162,60 @@ impl Host {
             wakes: Arc::new(wakes),
             metrics,
             link_key,
-            link_addresses: listeners.link_addresses(&config),
-            peer_address: listeners.addresses.peer,
+            addresses: OnceLock::new(),
+            outside,
             nobody,
+            handshakes: links::handshakes(),
             starts: Shared::starts(),
-            stopping: AtomicBool::new(false),
-            tasks: Mutex::new(JoinSet::new()),
+            stopping: watch::Sender::new(false),
+            tasks: Mutex::new(Some(JoinSet::new())),
             store,
             config,
         });
+        // From here on, leaving early ends what was begun.
+        let host = Host {
+            shared,
+            database: None,
+        };
+        let shared = &host.shared;
         for owner in shared.owners.all().await {
             shared.add_tenant(owner)?;
         }
         shared.spawn(shared::start_hub(shared.clone()));
         shared.spawn(shared::follow_chain(shared.clone()));
         shared.spawn(graph::keep(shared.clone()));
-        let addresses = listeners.addresses.clone();
-        listeners.serve(&shared)?;
-        tracing::info!(?addresses, network = %shared.config.network, "the host runs");
-        Ok(Host {
-            shared,
-            addresses,
-            database: None,
-        })
+        tracing::info!(network = %shared.config.network, "the host runs");
+        Ok(host)
     }
 
-    /// Where it listens.
-    pub fn addresses(&self) -> &Addresses {
-        &self.addresses
+    /// Where it listens; `None` when it is embedded.
+    pub fn addresses(&self) -> Option<&Addresses> {
+        self.shared.addresses.get()
+    }
+
+    /// Takes a connection of a phone that has not proved yet who it is. Returns at once. Hangs up when 256 others have
+    /// not either: phones come again.
+    pub fn accept_link(&self, carrier: Carrier) {
+        links::take(&self.shared, carrier);
+    }
+
+    /// Takes a connection of a peer of the hub. Hangs up while the hub does not run: peers come again.
+    pub fn accept_peer(&self, stream: Box<dyn PeerStream>) {
+        self.shared.take_peer(stream);
+    }
+
+    /// What the operator may ask, in this process.
+    pub fn operator(&self) -> Operator {
+        Operator(Arc::downgrade(&self.shared))
     }
 
     /// Stops: phones are told `SHUTDOWN`, nodes write what is to be written, the store is closed.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         tracing::info!("the host stops");
         let shared = &self.shared;
-        shared.stopping.store(true, Ordering::SeqCst);
+        shared.stopping.send_replace(true);
         shared.wakes.stop();
+        shared.held.stop();
         let tenants = shared.tenants.all();
         let links: Vec<_> = tenants
             .iter()
@@ -190,14 +235,21 @@ impl Host {
         // So that the process does not end before its last words are on the wire.
         let told = join_all(links.iter().map(|link| link.ended()));
         let _ = timeout(LAST_WORDS, told).await;
-        let mut tasks =
-            std::mem::take(&mut *shared.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        tasks.shutdown().await;
+        let tasks = shared.tasks().take();
+        if let Some(mut tasks) = tasks {
+            tasks.shutdown().await;
+        }
         graph::save(shared).await;
-        if let Some(database) = self.database {
+        if let Some(database) = self.database.take() {
             database.close();
         }
         tracing::info!("the host has stopped");
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.shared.kill();
     }
 }
 

@@ -1,7 +1,6 @@
-//! Where phones come in: the listener's connections, and who the host is to them.
+//! Where phones come in: their connections, and who the host is to them.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -10,7 +9,7 @@ use longhand_link::{
     Carrier, CloseCode, Config, HostIdentity, LinkError, OwnerId, Pairing, PairingId, Peer,
     PublicKey, Side, StaticKey, accept,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::attach::COMMAND;
 use crate::config::HostConfig;
@@ -20,36 +19,52 @@ use crate::shared::Shared;
 /// Most connections that have not proved who they are.
 const MAX_HANDSHAKES: usize = 256;
 
+/// Room for the connections that have not proved who they are.
+pub(crate) fn handshakes() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(MAX_HANDSHAKES))
+}
+
 /// What phones are told when the host stops.
 pub(crate) const STOPPING: &str = "the host is stopping: come back later";
 
-/// Takes connections until the listener ends.
+/// Takes connections until the listener ends, and lets them wait while too many are in their handshakes.
 pub(crate) async fn listen(shared: Arc<Shared>, mut listener: GrpcListener) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
     while let Some(carrier) = listener.accept().await {
-        let Ok(permit) = handshakes.clone().acquire_owned().await else {
+        let Ok(permit) = shared.handshakes.clone().acquire_owned().await else {
             return;
         };
-        let shared = Arc::downgrade(&shared);
-        tokio::spawn(async move {
-            take(&shared, carrier).await;
-            drop(permit);
-        });
+        serve(&shared, carrier, permit);
     }
 }
 
+/// Takes a connection, unless too many are in their handshakes.
+pub(crate) fn take(shared: &Arc<Shared>, carrier: Carrier) {
+    match shared.handshakes.clone().try_acquire_owned() {
+        Ok(permit) => serve(shared, carrier, permit),
+        Err(_) => {
+            shared.metrics.links_refused.inc();
+            tracing::info!("too many phones come at once: one was not let in");
+        }
+    }
+}
+
+fn serve(shared: &Arc<Shared>, carrier: Carrier, permit: OwnedSemaphorePermit) {
+    let strong = shared.clone();
+    shared.spawn(async move {
+        shake_hands(strong, carrier).await;
+        drop(permit);
+    });
+}
+
 /// One connection, from its first byte to a live link.
-pub(crate) async fn take(shared: &Weak<Shared>, carrier: Carrier) {
-    let Some(strong) = shared.upgrade() else {
-        return;
-    };
-    match accept(carrier, &Identity(strong.clone())).await {
+async fn shake_hands(shared: Arc<Shared>, carrier: Carrier) {
+    match accept(carrier, &Identity(shared.clone())).await {
         Ok(accepted) => {
             // Its handshake was under way when all others were closed.
-            if strong.stopping.load(Ordering::SeqCst) {
+            if *shared.stopping.borrow() {
                 return accepted.link.close(CloseCode::Shutdown, STOPPING);
             }
-            let Some(tenant) = strong.tenants.get(&accepted.owner) else {
+            let Some(tenant) = shared.tenants.get(&accepted.owner) else {
                 return;
             };
             let newly_paired = accepted.newly_paired;
@@ -57,7 +72,7 @@ pub(crate) async fn take(shared: &Weak<Shared>, carrier: Carrier) {
             tenant.nudge.notify_one();
         }
         Err(error) => {
-            strong.metrics.links_refused.inc();
+            shared.metrics.links_refused.inc();
             tracing::info!(%error, "a phone was not let in");
         }
     }

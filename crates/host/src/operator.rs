@@ -1,45 +1,73 @@
-//! The operator's API: gRPC on a Unix socket, or on loopback with a token.
+//! What the operator of a host may ask: [`Operator`] is called by an embedder, and by the API that `grpc` serves.
 
-use std::path::Path;
-use std::sync::Arc;
+mod grpc;
 
-use bitcoin::hashes::cmp::fixed_time_eq;
-use bitcoin::hashes::{Hash, sha256};
+use std::sync::{Arc, Weak};
+
 use longhand_chain::Chain;
 use longhand_link::{PairingCode as LinkPairingCode, PairingSecret};
+use longhand_node::Node;
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::error::Action;
 use longhand_proto::command::{
-    CloseChannel, ConnectPeer, GetBalance, ListChannels, NewAddress, OpenChannel, Pay,
+    self, CloseChannel, ConnectPeer, GetBalance, ListChannels, NewAddress, OpenChannel, Pay,
 };
-use longhand_proto::operator::operator_server::Operator;
 use longhand_proto::operator::*;
-use tokio::net::UnixListener;
-use tonic::service::Interceptor;
-use tonic::{Request, Response, Status};
-use zeroize::Zeroizing;
 
+pub(crate) use self::grpc::{OperatorApi, TokenCheck, bind_socket};
 use crate::hub;
 use crate::links::now_unix_s;
 use crate::owners::{Owner as OwnerRecord, OwnerError};
 use crate::shared::Shared;
 use crate::tenant::Tenant;
 
-type Answer<T> = Result<Response<T>, Status>;
+/// The operator of a host, in its own process: what the operator's API offers, in the same messages
+/// (`operator.proto`). Does not keep the host: once that has ended, everything is answered with
+/// [`OperatorError::Unavailable`].
+#[derive(Clone)]
+pub struct Operator(pub(crate) Weak<Shared>);
 
-/// The API's service.
-pub(crate) struct OperatorApi(pub Arc<Shared>);
+/// Why the operator's request was not carried out. One line for a person; where a command of the hub failed, the
+/// command's stable code stands before it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OperatorError {
+    /// The request is wrong: nothing was changed.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such owner.
+    #[error("{0}")]
+    NotFound(String),
+    /// There is one already.
+    #[error("{0}")]
+    Exists(String),
+    /// Something else has to happen first: a phone that pairs, or comes back.
+    #[error("{0}")]
+    NotNow(String),
+    /// It may work in a while.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It was tried, and failed for good.
+    #[error("{0}")]
+    Failed(String),
+    /// The host itself failed.
+    #[error("{0}")]
+    Internal(String),
+}
 
-#[tonic::async_trait]
-impl Operator for OperatorApi {
-    async fn status(&self, _: Request<StatusRequest>) -> Answer<StatusReply> {
-        let shared = &self.0;
+impl Operator {
+    /// What the host is and how much of it runs.
+    ///
+    /// # Errors
+    /// [`OperatorError::Unavailable`].
+    pub async fn status(&self) -> Result<StatusReply, OperatorError> {
+        let shared = self.host()?;
         let tenants = shared.tenants.all();
         let count = |wanted: fn(&Tenant) -> bool| {
             u32::try_from(tenants.iter().filter(|tenant| wanted(tenant)).count())
                 .unwrap_or(u32::MAX)
         };
-        Ok(Response::new(StatusReply {
+        Ok(StatusReply {
             version: env!("CARGO_PKG_VERSION").into(),
             network: shared.config.network.to_string(),
             block_height: shared.chain.tip().map_or(0, |tip| tip.height),
@@ -50,124 +78,157 @@ impl Operator for OperatorApi {
             owners: count(|_| true),
             nodes: count(|tenant| tenant.node().is_some()),
             links: count(Tenant::is_linked),
-            link_addresses: shared.link_addresses.clone(),
-            peer_address: shared.peer_address.to_string(),
-        }))
+            link_addresses: shared.config.link.addresses.clone(),
+            peer_address: shared
+                .addresses
+                .get()
+                .map_or_else(String::new, |addresses| addresses.peer.to_string()),
+        })
     }
 
-    async fn create_owner(&self, request: Request<CreateOwnerRequest>) -> Answer<PairingCode> {
+    /// Makes an owner, and the pairing code for the phone.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn create_owner(
+        &self,
+        request: CreateOwnerRequest,
+    ) -> Result<PairingCode, OperatorError> {
+        let shared = self.host()?;
         let CreateOwnerRequest {
             name,
             pairing_expires_s,
             wake_url,
-        } = request.into_inner();
-        let expires = self.expires(pairing_expires_s);
-        let created = self.0.owners.create(&name, &wake_url, expires).await;
-        let (owner, secret) = created.map_err(|e| status(&e))?;
-        self.0.add_tenant(owner.clone()).map_err(|e| status(&e))?;
+        } = request;
+        let expires = expires(&shared, pairing_expires_s);
+        let (owner, secret) = shared.owners.create(&name, &wake_url, expires).await?;
+        shared.add_tenant(owner.clone())?;
         tracing::info!(owner = name, "an owner was made");
-        self.pairing_code(&owner, secret, expires)
+        pairing_code(&shared, &owner, secret, expires)
     }
 
-    async fn renew_pairing(&self, request: Request<RenewPairingRequest>) -> Answer<PairingCode> {
-        let RenewPairingRequest {
-            owner,
-            pairing_expires_s,
-        } = request.into_inner();
-        let expires = self.expires(pairing_expires_s);
-        let renewed = self.0.owners.renew(&owner, expires).await;
-        let (owner, secret) = renewed.map_err(|e| status(&e))?;
-        if let Some(tenant) = self.0.tenants.get(&owner.id) {
+    /// A new code for an owner whose phone was lost, or whose code expired.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn renew_pairing(
+        &self,
+        request: RenewPairingRequest,
+    ) -> Result<PairingCode, OperatorError> {
+        let shared = self.host()?;
+        let expires = expires(&shared, request.pairing_expires_s);
+        let (owner, secret) = shared.owners.renew(&request.owner, expires).await?;
+        if let Some(tenant) = shared.tenants.get(&owner.id) {
             tenant.set_owner(owner.clone());
         }
         tracing::info!(owner = owner.name, "a pairing code was renewed");
-        self.pairing_code(&owner, secret, expires)
+        pairing_code(&shared, &owner, secret, expires)
     }
 
-    async fn list_owners(&self, _: Request<ListOwnersRequest>) -> Answer<ListOwnersReply> {
-        let owners = self.0.owners.all().await.into_iter().map(|owner| Owner {
+    /// All owners, by name.
+    ///
+    /// # Errors
+    /// [`OperatorError::Unavailable`].
+    pub async fn list_owners(&self) -> Result<ListOwnersReply, OperatorError> {
+        let shared = self.host()?;
+        let owners = shared.owners.all().await.into_iter().map(|owner| Owner {
             paired: owner.phone.is_some(),
             node_id: owner
                 .registration
                 .as_ref()
                 .map_or_else(Vec::new, |r| r.node_id.clone()),
-            link_live: self
-                .0
+            link_live: shared
                 .tenants
                 .get(&owner.id)
                 .is_some_and(|tenant| tenant.is_linked()),
             wake_url: owner.wake_url.unwrap_or_default(),
             name: owner.name,
         });
-        Ok(Response::new(ListOwnersReply {
+        Ok(ListOwnersReply {
             owners: owners.collect(),
-        }))
+        })
     }
 
-    async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Answer<ListNodesReply> {
+    /// What can be said of every node that runs, with or without its phone.
+    ///
+    /// # Errors
+    /// [`OperatorError::Unavailable`].
+    pub async fn list_nodes(&self) -> Result<ListNodesReply, OperatorError> {
+        let shared = self.host()?;
         let mut nodes = Vec::new();
-        for owner in self.0.owners.all().await {
-            if let Some(tenant) = self.0.tenants.get(&owner.id) {
+        for owner in shared.owners.all().await {
+            if let Some(tenant) = shared.tenants.get(&owner.id) {
                 nodes.extend(view(&tenant).await);
             }
         }
-        Ok(Response::new(ListNodesReply { nodes }))
+        Ok(ListNodesReply { nodes })
     }
 
-    async fn get_node(&self, request: Request<GetNodeRequest>) -> Answer<NodeView> {
-        let tenant = self.tenant(&request.into_inner().owner).await?;
-        let not_running = || Status::failed_precondition("this owner's node does not run yet");
-        view(&tenant)
-            .await
-            .map(Response::new)
-            .ok_or_else(not_running)
+    /// What can be said of an owner's node, with or without its phone.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn get_node(&self, request: GetNodeRequest) -> Result<NodeView, OperatorError> {
+        let tenant = tenant(&*self.host()?, &request.owner).await?;
+        view(&tenant).await.ok_or_else(not_running)
     }
 
-    async fn reset_signer_chain(
+    /// Begins a new count of [`NodeView::signer_chain`].
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn reset_signer_chain(
         &self,
-        request: Request<ResetSignerChainRequest>,
-    ) -> Answer<ResetSignerChainReply> {
-        let tenant = self.tenant(&request.into_inner().owner).await?;
-        let not_running = || Status::failed_precondition("this owner's node does not run yet");
+        request: ResetSignerChainRequest,
+    ) -> Result<ResetSignerChainReply, OperatorError> {
+        let tenant = tenant(&*self.host()?, &request.owner).await?;
         tenant.node().ok_or_else(not_running)?.reset_signer_chain();
-        Ok(Response::new(ResetSignerChainReply {}))
+        Ok(ResetSignerChainReply {})
     }
 
-    async fn hub_address(&self, _: Request<HubAddressRequest>) -> Answer<HubAddressReply> {
-        match hub::ask(&self.0, Body::NewAddress(NewAddress {})).await? {
-            Reply::Address(made) => Ok(Response::new(HubAddressReply {
+    /// A new address of the hub's on-chain wallet.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_address(&self) -> Result<HubAddressReply, OperatorError> {
+        match self.ask_hub(Body::NewAddress(NewAddress {})).await? {
+            Reply::Address(made) => Ok(HubAddressReply {
                 address: made.address,
-            })),
+            }),
             _ => Err(hub::unexpected()),
         }
     }
 
-    async fn hub_balance(&self, _: Request<HubBalanceRequest>) -> Answer<HubBalanceReply> {
-        match hub::ask(&self.0, Body::GetBalance(GetBalance {})).await? {
-            Reply::Balance(balance) => Ok(Response::new(HubBalanceReply {
+    /// What the hub has.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_balance(&self) -> Result<HubBalanceReply, OperatorError> {
+        match self.ask_hub(Body::GetBalance(GetBalance {})).await? {
+            Reply::Balance(balance) => Ok(HubBalanceReply {
                 onchain_confirmed_sat: balance.onchain_confirmed_sat,
                 onchain_pending_sat: balance.onchain_pending_sat,
                 lightning_msat: balance.lightning_msat,
                 closing_sat: balance.closing_sat,
-            })),
+            }),
             _ => Err(hub::unexpected()),
         }
     }
 
-    async fn hub_open_channel(
+    /// Opens a channel of the hub with an owner whose phone is there, or with any node.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_open_channel(
         &self,
-        request: Request<HubOpenChannelRequest>,
-    ) -> Answer<HubOpenChannelReply> {
-        let request = request.into_inner();
+        request: HubOpenChannelRequest,
+    ) -> Result<HubOpenChannelReply, OperatorError> {
+        let invalid = |text: &str| Err(OperatorError::Invalid(text.into()));
         let counterparty_node_id = match (request.owner.as_str(), request.node_id.as_slice()) {
-            ("", []) => return Err(Status::invalid_argument("give an owner or a node id")),
+            ("", []) => return invalid("give an owner or a node id"),
             ("", node_id) => node_id.to_vec(),
-            (name, []) => self.owner_to_open_with(name).await?,
-            _ => {
-                return Err(Status::invalid_argument(
-                    "give an owner or a node id, not both",
-                ));
-            }
+            (name, []) => owner_to_open_with(&*self.host()?, name).await?,
+            _ => return invalid("give an owner or a node id, not both"),
         };
         let open = OpenChannel {
             id: random_id()?,
@@ -177,72 +238,93 @@ impl Operator for OperatorApi {
             announced: request.announced,
             push_msat: request.push_msat,
         };
-        match hub::ask(&self.0, Body::OpenChannel(open)).await? {
-            Reply::OpenedChannel(opened) => Ok(Response::new(HubOpenChannelReply {
+        match self.ask_hub(Body::OpenChannel(open)).await? {
+            Reply::OpenedChannel(opened) => Ok(HubOpenChannelReply {
                 channel_id: opened.channel_id,
                 funding_outpoint: opened.funding_outpoint,
-            })),
+            }),
             _ => Err(hub::unexpected()),
         }
     }
 
-    async fn hub_close_channel(
+    /// Closes a channel of the hub.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_close_channel(
         &self,
-        request: Request<HubCloseChannelRequest>,
-    ) -> Answer<HubCloseChannelReply> {
-        let HubCloseChannelRequest { channel_id, force } = request.into_inner();
-        hub::ask(
-            &self.0,
-            Body::CloseChannel(CloseChannel { channel_id, force }),
-        )
-        .await?;
-        Ok(Response::new(HubCloseChannelReply {}))
+        request: HubCloseChannelRequest,
+    ) -> Result<HubCloseChannelReply, OperatorError> {
+        let HubCloseChannelRequest { channel_id, force } = request;
+        let close = CloseChannel { channel_id, force };
+        self.ask_hub(Body::CloseChannel(close)).await?;
+        Ok(HubCloseChannelReply {})
     }
 
-    async fn hub_invoice(&self, request: Request<HubInvoiceRequest>) -> Answer<HubInvoiceReply> {
+    /// A BOLT 11 invoice of the hub; an amount of 0 leaves it to the payer.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_invoice(
+        &self,
+        request: HubInvoiceRequest,
+    ) -> Result<HubInvoiceReply, OperatorError> {
         let HubInvoiceRequest {
             amount_msat,
             description,
             expiry_s,
-        } = request.into_inner();
-        let invoice = hub::running(&self.0)?
-            .invoice(amount_msat, &description, expiry_s)
-            .await;
-        let bolt11 = invoice.map_err(|e| hub::status(&e))?;
-        Ok(Response::new(HubInvoiceReply { bolt11 }))
+        } = request;
+        let hub = self.hub()?;
+        let invoice = hub.invoice(amount_msat, &description, expiry_s).await;
+        Ok(HubInvoiceReply {
+            bolt11: invoice.map_err(OperatorError::of_command)?,
+        })
     }
 
-    async fn hub_pay(&self, request: Request<HubPayRequest>) -> Answer<HubPayReply> {
+    /// Pays from the hub, and waits for the payment's end.
+    ///
+    /// # Errors
+    /// [`OperatorError`]; [`OperatorError::Failed`] when the payment failed.
+    pub async fn hub_pay(&self, request: HubPayRequest) -> Result<HubPayReply, OperatorError> {
         let HubPayRequest {
             bolt11,
             amount_msat,
             max_fee_msat,
-        } = request.into_inner();
-        let payment = hub::pay(
-            &self.0,
-            Pay {
-                bolt11,
-                amount_msat,
-                max_fee_msat,
-            },
-        )
-        .await?;
-        Ok(Response::new(HubPayReply {
+        } = request;
+        let pay = Pay {
+            bolt11,
+            amount_msat,
+            max_fee_msat,
+        };
+        let hub = self.hub()?;
+        let payment = hub::pay(&hub, pay).await?;
+        Ok(HubPayReply {
             payment_hash: payment.payment_hash,
             preimage: payment.preimage,
             fee_msat: payment.fee_msat,
-        }))
+        })
     }
 
-    async fn hub_connect(&self, request: Request<HubConnectRequest>) -> Answer<HubConnectReply> {
-        let HubConnectRequest { node_id, address } = request.into_inner();
-        hub::ask(&self.0, Body::ConnectPeer(ConnectPeer { node_id, address })).await?;
-        Ok(Response::new(HubConnectReply {}))
+    /// Connects the hub to a peer.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_connect(
+        &self,
+        request: HubConnectRequest,
+    ) -> Result<HubConnectReply, OperatorError> {
+        let HubConnectRequest { node_id, address } = request;
+        let connect = ConnectPeer { node_id, address };
+        self.ask_hub(Body::ConnectPeer(connect)).await?;
+        Ok(HubConnectReply {})
     }
 
-    async fn hub_channels(&self, _: Request<HubChannelsRequest>) -> Answer<HubChannelsReply> {
-        let Reply::Channels(list) = hub::ask(&self.0, Body::ListChannels(ListChannels {})).await?
-        else {
+    /// The hub's channels.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_channels(&self) -> Result<HubChannelsReply, OperatorError> {
+        let Reply::Channels(list) = self.ask_hub(Body::ListChannels(ListChannels {})).await? else {
             return Err(hub::unexpected());
         };
         let channels = list.channels.into_iter().map(|channel| HubChannel {
@@ -255,66 +337,79 @@ impl Operator for OperatorApi {
             announced: channel.announced,
             ready: channel.ready,
         });
-        Ok(Response::new(HubChannelsReply {
+        Ok(HubChannelsReply {
             channels: channels.collect(),
-        }))
+        })
+    }
+
+    fn host(&self) -> Result<Arc<Shared>, OperatorError> {
+        let ended = || OperatorError::Unavailable("the host has stopped, or stops now".into());
+        let shared = self.0.upgrade();
+        shared
+            .filter(|shared| !*shared.stopping.borrow())
+            .ok_or_else(ended)
+    }
+
+    fn hub(&self) -> Result<Node, OperatorError> {
+        hub::running(&*self.host()?)
+    }
+
+    async fn ask_hub(&self, body: Body) -> Result<Reply, OperatorError> {
+        hub::ask(&self.hub()?, body).await
     }
 }
 
-impl OperatorApi {
-    /// When a code made now expires; 0 = the host's default.
-    fn expires(&self, pairing_expires_s: u32) -> u64 {
-        let seconds = match pairing_expires_s {
-            0 => self.0.config.link.pairing_expires_s,
-            given => given,
-        };
-        now_unix_s().saturating_add(seconds.into())
-    }
+/// When a code made now expires; 0 = the host's default.
+fn expires(shared: &Shared, pairing_expires_s: u32) -> u64 {
+    let seconds = match pairing_expires_s {
+        0 => shared.config.link.pairing_expires_s,
+        given => given,
+    };
+    now_unix_s().saturating_add(seconds.into())
+}
 
-    fn pairing_code(
-        &self,
-        owner: &OwnerRecord,
-        secret: PairingSecret,
-        expires_unix_s: u64,
-    ) -> Answer<PairingCode> {
-        let code = LinkPairingCode {
-            addresses: self.0.link_addresses.clone(),
-            host: self.0.link_key.public(),
-            owner: owner.id,
-            secret,
-            expires_unix_s,
-        };
-        let text = code
-            .to_text()
-            .map_err(|e| Status::failed_precondition(e.to_string()))?;
-        Ok(Response::new(PairingCode {
-            owner: owner.name.clone(),
-            code: text.to_string(),
-            expires_unix_s,
-        }))
-    }
+fn pairing_code(
+    shared: &Shared,
+    owner: &OwnerRecord,
+    secret: PairingSecret,
+    expires_unix_s: u64,
+) -> Result<PairingCode, OperatorError> {
+    let code = LinkPairingCode {
+        addresses: shared.config.link.addresses.clone(),
+        host: shared.link_key.public(),
+        owner: owner.id,
+        secret,
+        expires_unix_s,
+    };
+    let text = code
+        .to_text()
+        .map_err(|e| OperatorError::NotNow(e.to_string()))?;
+    Ok(PairingCode {
+        owner: owner.name.clone(),
+        code: text.to_string(),
+        expires_unix_s,
+    })
+}
 
-    async fn tenant(&self, name: &str) -> Result<Arc<Tenant>, Status> {
-        let owner = self.0.owners.named(name).await.map_err(|e| status(&e))?;
-        let missing = || Status::internal("the owner is not set up: restart the host");
-        self.0.tenants.get(&owner.id).ok_or_else(missing)
-    }
+async fn tenant(shared: &Shared, name: &str) -> Result<Arc<Tenant>, OperatorError> {
+    let owner = shared.owners.named(name).await?;
+    let missing = || OperatorError::Internal("the owner is not set up: restart the host".into());
+    shared.tenants.get(&owner.id).ok_or_else(missing)
+}
 
-    /// The node id of an owner whose phone is there, without which no channel opens.
-    async fn owner_to_open_with(&self, name: &str) -> Result<Vec<u8>, Status> {
-        let tenant = self.tenant(name).await?;
-        let unregistered = || Status::failed_precondition("this owner has not paired a phone yet");
-        let node_id = tenant
-            .owner()
-            .registration
-            .map(|r| r.node_id)
-            .ok_or_else(unregistered)?;
-        match *tenant.attached.borrow() {
-            true => Ok(node_id),
-            false => Err(Status::failed_precondition(
-                "SIGNER_AWAY: the owner's phone is away: try again when it is attached",
-            )),
-        }
+/// The node id of an owner whose phone is there, without which no channel opens.
+async fn owner_to_open_with(shared: &Shared, name: &str) -> Result<Vec<u8>, OperatorError> {
+    let not_now = |text: &str| OperatorError::NotNow(text.into());
+    let tenant = tenant(shared, name).await?;
+    let registration = tenant.owner().registration;
+    let node_id = registration
+        .map(|r| r.node_id)
+        .ok_or_else(|| not_now("this owner has not paired a phone yet"))?;
+    match *tenant.attached.borrow() {
+        true => Ok(node_id),
+        false => Err(not_now(
+            "SIGNER_AWAY: the owner's phone is away: try again when it is attached",
+        )),
     }
 }
 
@@ -338,121 +433,40 @@ async fn view(tenant: &Tenant) -> Option<NodeView> {
     })
 }
 
-fn random_id() -> Result<Vec<u8>, Status> {
+fn not_running() -> OperatorError {
+    OperatorError::NotNow("this owner's node does not run yet".into())
+}
+
+fn random_id() -> Result<Vec<u8>, OperatorError> {
     let mut id = vec![0; 16];
     let random = getrandom::fill(&mut id);
     random
         .map(|()| id)
-        .map_err(|e| Status::internal(format!("no randomness: {e}")))
+        .map_err(|e| OperatorError::Internal(format!("no randomness: {e}")))
 }
 
-fn status(error: &OwnerError) -> Status {
-    let text = error.to_string();
-    match error {
-        OwnerError::NameTaken(_) => Status::already_exists(text),
-        OwnerError::BadName(_) | OwnerError::BadWakeUrl(_) => Status::invalid_argument(text),
-        OwnerError::Unknown(_) => Status::not_found(text),
-        OwnerError::Store(_) => Status::unavailable(text),
-        _ => Status::internal(text),
-    }
-}
-
-/// Lets calls with the right token through.
-#[derive(Clone)]
-pub(crate) struct TokenCheck {
-    /// Hashed, so that comparing takes as long whatever was sent.
-    expected: [u8; 32],
-}
-
-impl TokenCheck {
-    pub fn new(token: &Zeroizing<[u8; 32]>) -> TokenCheck {
-        let text = Zeroizing::new(crate::files::to_hex(token.as_ref()));
-        TokenCheck {
-            expected: sha256::Hash::hash(text.as_bytes()).to_byte_array(),
+impl OperatorError {
+    /// A command's error for the operator: its code stands before its message.
+    pub(crate) fn of_command(error: command::Error) -> OperatorError {
+        let text = format!("{}: {}", error.code, error.message);
+        match error.action() {
+            Action::FixInput => OperatorError::Invalid(text),
+            Action::Retry => OperatorError::Unavailable(text),
+            Action::WaitForPhone => OperatorError::NotNow(text),
+            Action::GiveUp | Action::Unspecified => OperatorError::Failed(text),
         }
     }
 }
 
-impl Interceptor for TokenCheck {
-    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let header = request
-            .metadata()
-            .get("authorization")
-            .and_then(|value| value.to_str().ok());
-        let token = header
-            .and_then(|value| value.strip_prefix("Bearer "))
-            .unwrap_or_default();
-        let given = sha256::Hash::hash(token.as_bytes()).to_byte_array();
-        match fixed_time_eq(&given, &self.expected) {
-            true => Ok(request),
-            false => Err(Status::unauthenticated(
-                "the token is missing or wrong: see operator.token",
-            )),
+impl From<OwnerError> for OperatorError {
+    fn from(error: OwnerError) -> OperatorError {
+        let text = error.to_string();
+        match error {
+            OwnerError::NameTaken(_) => OperatorError::Exists(text),
+            OwnerError::BadName(_) | OwnerError::BadWakeUrl(_) => OperatorError::Invalid(text),
+            OwnerError::Unknown(_) => OperatorError::NotFound(text),
+            OwnerError::Store(_) => OperatorError::Unavailable(text),
+            _ => OperatorError::Internal(text),
         }
-    }
-}
-
-/// Binds the socket for its owner alone; takes the place of one that a crash left behind.
-pub(crate) fn bind_socket(path: &Path) -> std::io::Result<UnixListener> {
-    use std::os::unix::fs::PermissionsExt;
-    let in_use = std::os::unix::net::UnixStream::connect(path).is_ok();
-    if in_use {
-        return Err(std::io::ErrorKind::AddrInUse.into());
-    }
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use super::*;
-
-    #[test]
-    fn only_the_whole_token_opens() {
-        let token = Zeroizing::new([0xab; 32]);
-        let right = format!("Bearer {}", "ab".repeat(32));
-        let headers: [(Option<&str>, bool); 6] = [
-            (Some(&right), true),
-            (Some(&right[..right.len() - 1]), false),
-            (Some(&right["Bearer ".len()..]), false),
-            (Some("Bearer "), false),
-            (Some(""), false),
-            (None, false),
-        ];
-        for (header, opens) in headers {
-            let mut request = Request::new(());
-            if let Some(header) = header {
-                request
-                    .metadata_mut()
-                    .insert("authorization", header.parse().unwrap());
-            }
-            assert_eq!(
-                TokenCheck::new(&token).call(request).is_ok(),
-                opens,
-                "{header:?}"
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn a_socket_of_a_crash_is_replaced_and_a_live_one_is_not() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("operator.sock");
-        let first = bind_socket(&path).unwrap();
-        assert_eq!(
-            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
-        let second = bind_socket(&path).unwrap_err();
-        assert_eq!(second.kind(), std::io::ErrorKind::AddrInUse);
-        drop(first);
-        bind_socket(&path).unwrap();
     }
 }

@@ -13,7 +13,7 @@ use tonic::transport::Server;
 
 use crate::config::{HostConfig, OperatorListen};
 use crate::files::{self, FileError};
-use crate::operator::{self, OperatorApi, TokenCheck};
+use crate::operator::{self, Operator, OperatorApi, TokenCheck};
 use crate::shared::Shared;
 use crate::{Addresses, HostError, links, metrics};
 
@@ -77,12 +77,14 @@ impl Listeners {
         vec![format!("{carrier}://{}", self.addresses.link)]
     }
 
-    /// Serves all of them until the host stops.
+    /// Serves all of them until the host ends.
     pub fn serve(self, shared: &Arc<Shared>) -> Result<(), HostError> {
         let carriers = GrpcListener::serve(self.link, self.tls)?;
+        shared.addresses.get_or_init(|| self.addresses);
         shared.spawn(links::listen(shared.clone(), carriers));
-        shared.spawn(take_peers(shared.clone(), self.peer));
-        shared.spawn(serve_operator(shared.clone(), self.operator));
+        shared.spawn(listen_for_peers(shared.clone(), self.peer));
+        let operator = Operator(Arc::downgrade(shared));
+        shared.spawn(serve_operator(operator, self.operator));
         if let Some(listener) = self.metrics {
             shared.spawn(serve_metrics(shared.clone(), listener));
         }
@@ -149,14 +151,13 @@ fn read_tls(config: &HostConfig) -> Result<Option<ServerTls>, HostError> {
 }
 
 /// Gives the hub its incoming connections.
-async fn take_peers(shared: Arc<Shared>, listener: TcpListener) {
+async fn listen_for_peers(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let nodelay = stream.set_nodelay(true);
-                // Without its hub a host has nobody to talk to peers: they try again.
-                if let (Ok(()), Some(hub)) = (nodelay, shared.hub()) {
-                    hub.accept(Box::new(stream));
+                // Where it fails, the stream is broken.
+                if stream.set_nodelay(true).is_ok() {
+                    shared.take_peer(Box::new(stream));
                 }
             }
             Err(error) => {
@@ -167,8 +168,8 @@ async fn take_peers(shared: Arc<Shared>, listener: TcpListener) {
     }
 }
 
-async fn serve_operator(shared: Arc<Shared>, socket: OperatorSocket) {
-    let api = OperatorApi(shared);
+async fn serve_operator(operator: Operator, socket: OperatorSocket) {
+    let api = OperatorApi(operator);
     let served = match socket {
         OperatorSocket::Unix(listener) => {
             let service = OperatorServer::new(api);

@@ -1,27 +1,30 @@
 //! What all tasks of a host share, and how its nodes are started and listened to.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use bitcoin::secp256k1::PublicKey;
 use futures::StreamExt;
 use longhand_chain::{BlockRef, Chain, ChainEvent, Follower, WatchList};
 use longhand_link::{Peer, StaticKey};
-use longhand_node::{Graph, Keys, Node, NodeConfig, NodeError, NodeEvent, Parts, State};
+use longhand_node::{
+    Graph, Keys, Node, NodeConfig, NodeError, NodeEvent, Parts, PeerStream, State,
+};
 use longhand_store::Store;
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
+use crate::Addresses;
 use crate::config::HostConfig;
 use crate::dialer::HostDialer;
 use crate::hub::{self, Held};
 use crate::links;
 use crate::metrics::Metrics;
+use crate::outside::{Outside, WakeCall, WakeReason};
 use crate::owners::{Owner, OwnerError, Owners};
 use crate::tenant::{Phase, Tenant, Tenants};
-use crate::wake::{Call, Reason, Wakes};
+use crate::wake::Wakes;
 
 /// How often it is asked whether the chain source is there yet.
 const CHAIN_POLL: Duration = Duration::from_millis(100);
@@ -48,15 +51,18 @@ pub(crate) struct Shared {
     pub wakes: Arc<Wakes>,
     pub metrics: Metrics,
     pub link_key: StaticKey,
-    /// As in pairing codes.
-    pub link_addresses: Vec<String>,
-    pub peer_address: std::net::SocketAddr,
+    /// Where it listens, once it does.
+    pub addresses: OnceLock<Addresses>,
+    pub outside: Arc<dyn Outside>,
     /// The peer of links that belong to no owner.
     pub nobody: Peer,
+    /// Connections that have not proved who they are.
+    pub handshakes: Arc<Semaphore>,
     pub starts: Semaphore,
     /// Links that become live from now on are closed at once.
-    pub stopping: AtomicBool,
-    pub tasks: Mutex<JoinSet<()>>,
+    pub stopping: watch::Sender<bool>,
+    /// `None` once the host has ended.
+    pub tasks: Mutex<Option<JoinSet<()>>>,
 }
 
 impl Shared {
@@ -66,10 +72,35 @@ impl Shared {
 
     /// Runs a task for as long as the host runs.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .spawn(task);
+        let mut tasks = self.tasks();
+        let Some(tasks) = tasks.as_mut() else { return };
+        while let Some(ended) = tasks.try_join_next() {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task of the host ended by a panic");
+            }
+        }
+        tasks.spawn(task);
+    }
+
+    pub fn tasks(&self) -> MutexGuard<'_, Option<JoinSet<()>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends everything at once and without a word, as if the process was killed. Whoever says something goes first.
+    pub fn kill(&self) {
+        self.stopping.send_replace(true);
+        self.wakes.stop();
+        self.held.stop();
+        let tenants = self.tenants.all();
+        let owners_nodes = tenants.iter().filter_map(|tenant| tenant.node());
+        owners_nodes.chain(self.hub()).for_each(|node| node.kill());
+        for tenant in tenants {
+            tenant.peer.abandon();
+        }
+        self.nobody.abandon();
+        // Nothing is aborted while it is locked: a task may have something to spawn.
+        let tasks = self.tasks().take();
+        drop(tasks);
     }
 
     /// The hub, once it runs.
@@ -80,6 +111,13 @@ impl Shared {
     /// The hub's node id, once it runs.
     pub fn hub_node_id(&self) -> Option<PublicKey> {
         self.hub.borrow().node().map(Node::node_id)
+    }
+
+    /// Gives the hub a peer's connection. Without its hub a host has nobody to talk to peers: they try again.
+    pub fn take_peer(&self, stream: Box<dyn PeerStream>) {
+        if let Some(hub) = self.hub() {
+            hub.accept(stream);
+        }
     }
 
     /// Sets up an owner at run time; its node is started when it is registered.
@@ -109,13 +147,13 @@ impl Shared {
     }
 
     /// Calls the owner's phone, when it is away and has a wake URL.
-    pub fn wake(&self, tenant: &Tenant, reason: Reason, deadline_height: u32) {
+    pub fn wake(&self, tenant: &Tenant, reason: WakeReason, deadline_height: u32) {
         let owner = tenant.owner();
         let (Some(url), Some(node_id)) = (&owner.wake_url, owner.node_id()) else {
             return;
         };
         if !*tenant.attached.borrow() {
-            let call = Call {
+            let call = WakeCall {
                 owner: owner.name,
                 node_id,
                 reason,
@@ -139,15 +177,14 @@ impl Shared {
             .set(self.chain.reachable().into());
     }
 
-    fn parts(self: &Arc<Self>, for_hub: bool) -> Parts {
+    fn parts(self: &Arc<Self>, owner: Option<PublicKey>) -> Parts {
         Parts {
             store: self.store.clone(),
             chain: self.chain.clone(),
             graph: self.graph.clone(),
             dialer: Arc::new(HostDialer {
                 shared: Arc::downgrade(self),
-                for_hub,
-                connect_timeout: Duration::from_millis(self.config.peer.connect_timeout_ms),
+                owner,
             }),
         }
     }
@@ -161,11 +198,14 @@ impl Shared {
         }
     }
 
-    /// Starts a node; waits when the chain source is away.
-    async fn start(self: &Arc<Self>, config: impl Fn() -> NodeConfig) -> Phase {
-        let for_hub = config().is_hub;
+    /// Starts the node of `owner`, or the hub; waits when the chain source is away.
+    async fn start(
+        self: &Arc<Self>,
+        owner: Option<PublicKey>,
+        config: impl Fn() -> NodeConfig,
+    ) -> Phase {
         loop {
-            match Node::start(config(), self.parts(for_hub)).await {
+            match Node::start(config(), self.parts(owner)).await {
                 Ok(node) => return Phase::Running(node),
                 Err(NodeError::Chain(error)) => {
                     tracing::warn!(%error, "a node waits for the chain source");
@@ -189,7 +229,7 @@ pub(crate) async fn start_hub(shared: Arc<Shared>) {
         alias: shared.config.hub.alias.clone(),
         announce: shared.config.hub.announce.clone(),
     };
-    let phase = shared.start(config).await;
+    let phase = shared.start(None, config).await;
     match &phase {
         Phase::Running(node) => {
             tracing::info!(node_id = %node.node_id(), "the hub runs");
@@ -209,7 +249,7 @@ async fn start_owner(shared: Arc<Shared>, tenant: Arc<Tenant>) {
                 return;
             };
             let owner = tenant.owner();
-            let Some(registration) = owner.registration.clone() else {
+            let (Some(registration), Some(node_id)) = (&owner.registration, owner.node_id()) else {
                 return;
             };
             let config = || NodeConfig {
@@ -221,7 +261,7 @@ async fn start_owner(shared: Arc<Shared>, tenant: Arc<Tenant>) {
                 alias: String::new(),
                 announce: Vec::new(),
             };
-            shared.start(config).await
+            shared.start(Some(node_id), config).await
         }
         Err(reason) => Phase::Failed(reason),
     };
@@ -288,7 +328,7 @@ fn take_event(shared: &Arc<Shared>, tenant: Option<&Tenant>, event: NodeEvent) {
             }
         }
         (NodeEvent::SignerNeeded { deadline_height }, Some(tenant)) => {
-            shared.wake(tenant, Reason::Deadline, deadline_height);
+            shared.wake(tenant, WakeReason::Deadline, deadline_height);
         }
         (
             NodeEvent::PaymentHeld {
@@ -298,7 +338,7 @@ fn take_event(shared: &Arc<Shared>, tenant: Option<&Tenant>, event: NodeEvent) {
             None,
         ) => {
             if let Some(tenant) = shared.tenants.of_node(&node_id) {
-                shared.wake(&tenant, Reason::Payment, deadline_height);
+                shared.wake(&tenant, WakeReason::Payment, deadline_height);
             }
             hub::hold(shared, node_id, deadline_height);
         }
@@ -340,7 +380,7 @@ async fn at_height(shared: &Arc<Shared>, height: u32) {
             let overview = node.overview().await;
             let deadline = overview.and_then(|overview| overview.earliest_deadline);
             if let Some(deadline) = deadline.filter(|deadline| *deadline <= near) {
-                shared.wake(&tenant, Reason::Deadline, deadline);
+                shared.wake(&tenant, WakeReason::Deadline, deadline);
             }
         })
         .await;

@@ -1,71 +1,42 @@
-//! Waking phones: a POST to the owner's wake URL, again and again, until the phone is there or it is too late.
+//! Waking phones: a call to the owner's wake URL, again and again, until the phone is there or it is too late.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bitcoin::secp256k1::PublicKey;
 use longhand_link::OwnerId;
-use serde::Serialize;
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use crate::config::WakeConfig;
 use crate::metrics::Metrics;
-
-/// Why a phone is needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Reason {
-    /// A payment waits at the hub.
-    Payment,
-    /// An HTLC in flight comes to its deadline.
-    Deadline,
-}
-
-/// The body of the POST, as JSON. Holds no secret: whoever runs the push service may read it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Call {
-    /// The owner's name.
-    pub owner: String,
-    /// Hexadecimal.
-    pub node_id: PublicKey,
-    pub reason: Reason,
-    /// The phone has to be there before this height.
-    pub deadline_height: u32,
-}
+use crate::outside::{Outside, WakeCall, WakeError};
 
 /// All calls in progress, at most one for each owner.
 pub(crate) struct Wakes {
-    client: reqwest::Client,
+    outside: Arc<dyn Outside>,
     config: WakeConfig,
     metrics: Metrics,
     calling: Mutex<HashMap<OwnerId, Calling>>,
 }
 
 struct Calling {
-    call: Call,
+    call: WakeCall,
     task: AbortHandle,
 }
 
 impl Wakes {
-    /// # Errors
-    /// When the TLS library cannot be set up.
-    pub fn new(config: WakeConfig, metrics: Metrics) -> Result<Wakes, String> {
-        let client = reqwest::Client::builder()
-            .timeout(Duration::from_millis(config.timeout_ms))
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|e| e.to_string())?;
-        Ok(Wakes {
-            client,
+    pub fn new(config: WakeConfig, outside: Arc<dyn Outside>, metrics: Metrics) -> Wakes {
+        Wakes {
+            outside,
             config,
             metrics,
             calling: Mutex::default(),
-        })
+        }
     }
 
     /// Begins to call, or goes on when a call for a deadline as early is in progress.
-    pub fn wake(self: &Arc<Self>, owner: OwnerId, url: &str, call: Call) {
+    pub fn wake(self: &Arc<Self>, owner: OwnerId, url: &str, call: WakeCall) {
         let mut calling = self.lock();
         if let Some(current) = calling.get(&owner)
             && current.call.deadline_height <= call.deadline_height
@@ -111,9 +82,9 @@ impl Wakes {
     }
 
     /// Also after the push service took a call: only the phone itself ends this.
-    async fn repeat(&self, url: &str, call: &Call) {
+    async fn repeat(&self, url: &str, call: &WakeCall) {
         for attempt in 0.. {
-            let result = self.post(url, call).await;
+            let result = self.call_once(url, call).await;
             self.metrics.count_wake(result.is_ok());
             match result {
                 Ok(()) => tracing::debug!(owner = call.owner, attempt, "wake URL called"),
@@ -125,14 +96,10 @@ impl Wakes {
         }
     }
 
-    /// The error is without the URL, which may hold a token.
-    async fn post(&self, url: &str, call: &Call) -> Result<(), String> {
-        let sent = self.client.post(url).json(call).send().await;
-        let answer = sent.map_err(|e| e.without_url().to_string())?;
-        match answer.status().is_success() {
-            true => Ok(()),
-            false => Err(format!("HTTP status {}", answer.status())),
-        }
+    async fn call_once(&self, url: &str, call: &WakeCall) -> Result<(), WakeError> {
+        let limit = Duration::from_millis(self.config.timeout_ms);
+        let called = timeout(limit, self.outside.wake(url, call)).await;
+        called.unwrap_or_else(|_| Err(WakeError("no answer in time".into())))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<OwnerId, Calling>> {
@@ -152,73 +119,74 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use axum::extract::State;
-    use axum::http::StatusCode;
-    use axum::routing::post;
-    use axum::{Json, Router};
-    use bitcoin::secp256k1::{Secp256k1, SecretKey};
-    use serde_json::{Value, json};
+    use async_trait::async_trait;
+    use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
+    use longhand_node::PeerStream;
     use tokio::sync::mpsc;
+    use tokio::time::Instant;
 
     use super::*;
+    use crate::outside::WakeReason;
 
     const OWNER: OwnerId = OwnerId([1; 16]);
+    const URL: &str = "https://push.example/ann";
 
-    fn call(deadline_height: u32) -> Call {
+    fn call(deadline_height: u32) -> WakeCall {
         let secret = SecretKey::from_slice(&[1; 32]).unwrap();
-        let node_id = secret.public_key(&Secp256k1::new());
-        Call {
+        WakeCall {
             owner: "ann".into(),
-            node_id,
-            reason: Reason::Payment,
+            node_id: secret.public_key(&Secp256k1::new()),
+            reason: WakeReason::Payment,
             deadline_height,
         }
     }
 
-    fn wakes(first_pause_ms: u64) -> Arc<Wakes> {
-        let config = WakeConfig {
-            first_pause_ms,
-            ..WakeConfig::default()
-        };
-        Arc::new(Wakes::new(config, Metrics::new()).unwrap())
+    /// A push service: the first call fails, the second is never answered, all others are taken.
+    struct Push {
+        called: mpsc::UnboundedSender<(String, WakeCall)>,
+        count: AtomicUsize,
     }
 
-    /// A push service that fails the first two calls, and what it was called with.
-    async fn push_service() -> (String, mpsc::UnboundedReceiver<Value>) {
-        type Service = (mpsc::UnboundedSender<Value>, Arc<AtomicUsize>);
-        async fn push(
-            State((calls, count)): State<Service>,
-            Json(body): Json<Value>,
-        ) -> StatusCode {
-            calls.send(body).unwrap();
-            match count.fetch_add(1, Ordering::Relaxed) {
-                0 | 1 => StatusCode::SERVICE_UNAVAILABLE,
-                _ => StatusCode::NO_CONTENT,
+    #[async_trait]
+    impl Outside for Push {
+        async fn dial(&self, _: PublicKey, _: &str) -> std::io::Result<Box<dyn PeerStream>> {
+            Err(std::io::ErrorKind::Unsupported.into())
+        }
+
+        async fn wake(&self, url: &str, call: &WakeCall) -> Result<(), WakeError> {
+            self.called.send((url.into(), call.clone())).unwrap();
+            match self.count.fetch_add(1, Ordering::Relaxed) {
+                0 => Err(WakeError("no".into())),
+                1 => std::future::pending().await,
+                _ => Ok(()),
             }
         }
-        let (calls, called) = mpsc::unbounded_channel();
-        let service = (calls, Arc::new(AtomicUsize::new(0)));
-        let router = Router::new().route("/wake", post(push)).with_state(service);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/wake", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        (url, called)
     }
 
-    #[tokio::test]
+    type Called = mpsc::UnboundedReceiver<(String, WakeCall)>;
+
+    fn wakes() -> (Arc<Wakes>, Called) {
+        let (called, calls) = mpsc::unbounded_channel();
+        let push = Push {
+            called,
+            count: AtomicUsize::new(0),
+        };
+        let wakes = Wakes::new(WakeConfig::default(), Arc::new(push), Metrics::new());
+        (Arc::new(wakes), calls)
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_phone_is_called_until_it_is_there() {
-        let (url, mut called) = push_service().await;
-        let wakes = wakes(1);
-        wakes.wake(OWNER, &url, call(100));
-        let expected = json!({
-            "owner": "ann",
-            "node_id": call(100).node_id.to_string(),
-            "reason": "payment",
-            "deadline_height": 100,
-        });
+        let (wakes, mut called) = wakes();
+        let start = Instant::now();
+        wakes.wake(OWNER, URL, call(100));
+        let mut at = Vec::new();
         for _ in 0..4 {
-            assert_eq!(called.recv().await.unwrap(), expected);
+            assert_eq!(called.recv().await.unwrap(), (URL.into(), call(100)));
+            at.push(start.elapsed().as_secs());
         }
+        // Pauses of 2, 4 and 8 seconds, and the 10 that an answer may take.
+        assert_eq!(at, [0, 2, 16, 24]);
         let text = wakes.metrics.text();
         assert!(
             text.contains("longhand_wakes_total{result=\"failed\"} 2"),
@@ -233,21 +201,21 @@ mod tests {
         assert!(wakes.lock().is_empty());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn calls_end_at_their_deadline() {
-        let wakes = wakes(1_000_000);
-        wakes.wake(OWNER, "http://127.0.0.1:1/", call(100));
+        let (wakes, _called) = wakes();
+        wakes.wake(OWNER, URL, call(100));
         wakes.block(99);
         assert_eq!(wakes.lock().len(), 1);
         wakes.block(100);
         assert!(wakes.lock().is_empty());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn only_an_earlier_deadline_changes_a_call_in_progress() {
-        let wakes = wakes(1_000_000);
+        let (wakes, _called) = wakes();
         for (deadline, in_force) in [(100, 100), (120, 100), (90, 90)] {
-            wakes.wake(OWNER, "http://127.0.0.1:1/", call(deadline));
+            wakes.wake(OWNER, URL, call(deadline));
             assert_eq!(
                 wakes.lock().get(&OWNER).unwrap().call.deadline_height,
                 in_force

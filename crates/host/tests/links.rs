@@ -45,7 +45,7 @@ async fn a_paired_phone_is_known_after_a_restart() {
     let (host, mut operator) = host_without_chain(config.clone()).await;
     let phone = Phone::new(create_owner(&mut operator, "ann").await);
     phone.pair().await.unwrap();
-    config.link.listen = host.addresses().link;
+    config.link.listen = host.addresses().unwrap().link;
     host.stop().await;
 
     let (host, _operator) = host_without_chain(config).await;

@@ -33,9 +33,12 @@ async fn a_host_starts_without_its_chain_source_and_says_so() {
     );
     assert_eq!(
         status.link_addresses,
-        [format!("grpc://{}", host.addresses().link)]
+        [format!("grpc://{}", host.addresses().unwrap().link)]
     );
-    assert_eq!(status.peer_address, host.addresses().peer.to_string());
+    assert_eq!(
+        status.peer_address,
+        host.addresses().unwrap().peer.to_string()
+    );
     host.stop().await;
 }
 
@@ -202,7 +205,7 @@ async fn the_operators_port_asks_for_the_token() {
 async fn metrics_are_served_as_text() {
     let dir = tempfile::tempdir().unwrap();
     let (host, _operator) = host_without_chain(config(&dir)).await;
-    let address = host.addresses().metrics.unwrap();
+    let address = host.addresses().unwrap().metrics.unwrap();
     let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
     let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();

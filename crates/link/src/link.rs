@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Duration;
 
 use crate::carrier::{Carrier, RecordSink, RecordStream};
@@ -90,9 +90,12 @@ impl Link {
     }
 
     /// Starts the two tasks that serve this link.
-    pub(crate) fn start(&self, carrier: Carrier, leaving: Leaving) {
+    pub(crate) fn start(&self, carrier: Carrier, leaving: Leaving) -> [AbortHandle; 2] {
         let writer = tokio::spawn(write(self.clone(), carrier.sink, leaving));
-        tokio::spawn(drive(self.clone(), carrier.stream, writer));
+        let writes = writer.abort_handle();
+        let ends = Ends(self.end.clone());
+        let driver = tokio::spawn(drive(self.clone(), carrier.stream, writer, ends));
+        [writes, driver.abort_handle()]
     }
 }
 
@@ -106,6 +109,7 @@ impl fmt::Debug for Link {
         )
     }
 }
+
 /// What a [`Link`] still knows when its session is gone.
 pub(crate) struct LinkEnd {
     pub(crate) generation: u64,
@@ -123,6 +127,15 @@ impl LinkEnd {
             detach,
             ended: watch::Sender::new(false),
         }
+    }
+}
+
+/// Says that a link has ended, also when its tasks are aborted.
+struct Ends(Arc<LinkEnd>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.ended.send_replace(true);
     }
 }
 
@@ -183,24 +196,29 @@ async fn write(link: Link, mut sink: Box<dyn RecordSink>, mut leaving: Leaving) 
         tokio::time::sleep(LINGER).await;
     };
     tokio::select! {
-        () = hand_over => {}
+        // First, so that a carrier that always takes one more does not put it off.
+        biased;
         () = too_long => {}
+        () = hand_over => {}
     }
 }
 
 /// Feeds the link's session with records and the time; then sees the connection and the grace to their ends.
-async fn drive(link: Link, mut stream: Box<dyn RecordStream>, writer: JoinHandle<()>) {
+async fn drive(link: Link, mut stream: Box<dyn RecordStream>, writer: JoinHandle<()>, ends: Ends) {
     while let Some(deadline) = link.shared.deadline(link.end.generation) {
         tokio::select! {
+            // The clock before the records: a stream of them must not keep back the heartbeat that the other side
+            // waits for. Each tick moves the deadline, so records are never kept back either.
+            biased;
+            _ = link.closed() => {}
+            () = tokio::time::sleep_until(deadline) => {
+                link.with_session(|session, _, now_ms| session.tick(now_ms));
+            }
             received = stream.recv() => link.with_session(|session, requests, now_ms| match &received {
                 Ok(Some(record)) => session.receive(requests, record, now_ms),
                 Ok(None) => session.lost("the other side hung up"),
                 Err(error) => session.lost(&error.to_string()),
             }),
-            () = tokio::time::sleep_until(deadline) => {
-                link.with_session(|session, _, now_ms| session.tick(now_ms));
-            }
-            _ = link.closed() => {}
         }
     }
     let drained = async {
@@ -208,7 +226,7 @@ async fn drive(link: Link, mut stream: Box<dyn RecordStream>, writer: JoinHandle
         let _ = writer.await;
         let rest = async { while let Ok(Some(_)) = stream.recv().await {} };
         let _ = tokio::time::timeout(LINGER, rest).await;
-        link.end.ended.send_replace(true);
+        drop(ends);
     };
     let reason = link.closed().await;
     tokio::join!(

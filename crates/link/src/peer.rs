@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longhand_proto::link::Request;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 use tokio::time::{Duration, Instant};
 
 use crate::carrier::Carrier;
@@ -49,6 +50,8 @@ struct State {
     /// Requests of the other side in execution; true once they are no longer wanted.
     executing: HashMap<(Instance, u64), watch::Sender<bool>>,
     live: Option<Live>,
+    /// Those of the live link, and of earlier ones that are not over yet.
+    tasks: Vec<AbortHandle>,
     /// Counts links, so that what belongs to an old one can tell.
     generation: u64,
 }
@@ -73,6 +76,7 @@ impl Peer {
             waiting: HashMap::new(),
             executing: HashMap::new(),
             live: None,
+            tasks: Vec::new(),
             generation: 0,
         };
         let shared = Shared {
@@ -150,6 +154,20 @@ impl Peer {
         }
         self.shared
             .go_down(&mut state, CloseReason::local(code, message));
+    }
+
+    /// Ends the live link and its tasks at once and without a word: the other side sees the connection break, as when
+    /// this process is killed. What is asked fails.
+    pub fn abandon(&self) {
+        let mut state = self.shared.lock();
+        for task in state.tasks.drain(..) {
+            task.abort();
+        }
+        let reason = CloseReason::local(CloseCode::Lost, "this side has gone");
+        if let Some(live) = state.live.take() {
+            live.end.closed.send_replace(Some(reason.clone()));
+        }
+        self.shared.go_down(&mut state, reason);
     }
 
     /// Says `Hello` over an authenticated carrier and, when the other side has answered, makes it the live
@@ -305,7 +323,8 @@ impl Shared {
             shared: self.clone(),
             end,
         };
-        link.start(carrier, leaving);
+        state.tasks.retain(|task| !task.is_finished());
+        state.tasks.extend(link.start(carrier, leaving));
         link
     }
 

@@ -361,3 +361,30 @@ async fn futures_can_move_between_threads() {
     movable(&commands.next().await.unwrap().responder.cancelled());
     assert!(asked.await.unwrap().is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_abandoned_says_nothing_and_leaves_no_task() {
+    let alive = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let before = alive();
+    let (host, _commands, credentials) = paired();
+    let (peer, _signing) = phone();
+    let (accepted, connected) = link(&host, &credentials, &peer).await;
+    let (node, phone) = (accepted.unwrap().link, connected.unwrap());
+    let ask = async { node.request("signer", b"sign".to_vec()).await };
+    let leave = async { node.peer().abandon() };
+    let (asked, ()) = tokio::join!(ask, leave);
+    assert!(matches!(asked, Err(LinkError::Down(_))), "{asked:?}");
+    node.ended().await;
+    assert_eq!(phone.closed().await.code, CloseCode::Lost);
+    phone.peer().abandon();
+    for _ in 0..5 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(alive(), before);
+    let failed = node.request("signer", Vec::new()).await;
+    assert!(matches!(failed, Err(LinkError::Down(_))), "{failed:?}");
+}

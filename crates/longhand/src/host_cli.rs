@@ -79,7 +79,9 @@ async fn serve(args: HostArgs, json: bool) -> Result<ExitCode, HostError> {
     // Before the start, so that a signal in the middle of it is not lost.
     let mut stop = StopSignals::new()?;
     let host = Host::start(config).await?;
-    show(host.addresses(), json);
+    if let Some(addresses) = host.addresses() {
+        show(addresses, json);
+    }
     stop.next().await;
     tokio::select! {
         () = host.stop() => Ok(ExitCode::SUCCESS),

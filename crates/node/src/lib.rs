@@ -41,6 +41,7 @@ use longhand_proto::signer::{SignerBatch, SignerReply};
 use longhand_store::Store;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::AbortHandle;
 
 use crate::actor::{Actor, Input};
 pub use crate::graph::Graph;
@@ -220,6 +221,16 @@ pub struct Node {
     node_id: PublicKey,
     inbox: mpsc::UnboundedSender<Input>,
     events: broadcast::Sender<NodeEvent>,
+    running: Arc<Running>,
+}
+
+/// The actor's task, which ends with the last handle.
+struct Running(AbortHandle);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Events a slow listener may fall behind. Every node pays for the room.
@@ -239,11 +250,12 @@ impl Node {
         let own = inbox.clone();
         let actor = Actor::new(config, parts, inputs, own, events.clone(), restarts).await?;
         let node_id = actor.node_id();
-        tokio::spawn(actor.run());
+        let running = Arc::new(Running(tokio::spawn(actor.run()).abort_handle()));
         Ok(Node {
             node_id,
             inbox,
             events,
+            running,
         })
     }
 
@@ -346,6 +358,12 @@ impl Node {
         if self.inbox.send(Input::Stop(done)).is_ok() {
             let _ = wait.await;
         }
+    }
+
+    /// Ends the actor at once and without a word, as if the process was killed: a turn that is not committed yet may
+    /// become durable all the same, but nobody hears of it.
+    pub fn kill(&self) {
+        self.running.0.abort();
     }
 
     fn not_answered(&self) -> CommandReply {

@@ -10,8 +10,8 @@ use longhand_chain::{BlockRef, ChainError, ChainSource, FeeRates};
 use longhand_host::client::{self, Client};
 use longhand_host::{Host, HostConfig, HostError};
 use longhand_link::{
-    Config, Credentials, DialOptions, IncomingRequests, Link, LinkError, PairingCode, Peer, Side,
-    StaticKey, connect,
+    Carrier, Config, Credentials, DialOptions, IncomingRequests, Link, LinkError, PairingCode,
+    Peer, Side, StaticKey, connect_over, dial,
 };
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
@@ -45,7 +45,8 @@ pub async fn host_without_chain(config: HostConfig) -> (Host, Client) {
 }
 
 pub async fn operator(host: &Host, config: &HostConfig) -> Client {
-    client::connect(&host.addresses().operator, &config.operator_token_file())
+    let listens = &host.addresses().unwrap().operator;
+    client::connect(listens, &config.operator_token_file())
         .await
         .unwrap()
 }
@@ -58,6 +59,13 @@ pub async fn create_owner(operator: &mut Client, name: &str) -> PairingCode {
     };
     let code = operator.create_owner(request).await.unwrap().into_inner();
     code.code.parse().unwrap()
+}
+
+/// Gives a host one end of a connection inside this process, and returns the other.
+pub fn hand_in(host: &Host) -> Carrier {
+    let (phone_end, host_end) = Carrier::pair();
+    host.accept_link(host_end);
+    phone_end
 }
 
 /// A phone: a key and a link. What it is asked to sign waits in `requests`.
@@ -102,10 +110,32 @@ impl Phone {
         .await
     }
 
-    /// Returns when the link is live on both sides: the host has answered a command.
+    /// Pairs with a host of this process.
+    pub async fn pair_inside(&self, host: &Host) -> Result<Link, LinkError> {
+        let credentials = Credentials::Pair {
+            phone: self.key.clone(),
+            code: Box::new(self.code.clone()),
+        };
+        self.begin(hand_in(host), credentials).await
+    }
+
+    /// Attaches to a host of this process.
+    pub async fn attach_inside(&self, host: &Host) -> Result<Link, LinkError> {
+        let credentials = Credentials::Attach {
+            phone: self.key.clone(),
+            host: self.code.host,
+        };
+        self.begin(hand_in(host), credentials).await
+    }
+
     async fn dial(&self, credentials: Credentials) -> Result<Link, LinkError> {
-        let options = DialOptions::default();
-        let link = connect(&self.code.addresses, &credentials, &options, &self.peer).await?;
+        let carrier = dial(&self.code.addresses, &DialOptions::default()).await?;
+        self.begin(carrier, credentials).await
+    }
+
+    /// Returns when the link is live on both sides: the host has answered a command.
+    async fn begin(&self, carrier: Carrier, credentials: Credentials) -> Result<Link, LinkError> {
+        let link = connect_over(carrier, &credentials, &self.peer).await?;
         self.command(Body::GetInfo(GetInfo {})).await;
         Ok(link)
     }

@@ -76,8 +76,9 @@ impl Carrier {
         tokio::spawn(async move {
             loop {
                 let received = tokio::select! {
-                    received = stream.recv() => received,
+                    biased;
                     () = arriving.closed() => break,
+                    received = stream.recv() => received,
                 };
                 let end = !matches!(received, Ok(Some(_)));
                 if arriving.send((Instant::now() + delay, received)).is_err() || end {

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::BenchError;
 use super::figure::{Measured, Report, Target, median};
-use super::world::{World, host_config, hub_runs, say, temporary_directory, until};
+use super::world::{World, host_config, hub_runs, listening, say, temporary_directory, until};
 
 /// Owners whose channels are opened together.
 const WAVE: u32 = 50;
@@ -217,7 +217,7 @@ async fn measure_here(args: MemoryArgs) -> Result<Value, BenchError> {
     config.chain.password = "devnet".to_owned().into();
     let host = Host::start(config.clone()).await?;
     let token = config.operator_token_file();
-    let mut operator = client::connect(&host.addresses().operator, &token).await?;
+    let mut operator = client::connect(&listening(&host)?.operator, &token).await?;
     hub_runs(&operator).await?;
     let mut nodes = 0;
     until("all nodes run", async || {

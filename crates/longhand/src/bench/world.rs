@@ -58,7 +58,7 @@ impl World {
         let config = host_config(&dir.path().join("host"));
         let source = Arc::new(devnet.source());
         let host = Host::start_with(config.clone(), store.clone(), source).await?;
-        let addresses = host.addresses().clone();
+        let addresses = listening(&host)?.clone();
         let operator = client::connect(&addresses.operator, &config.operator_token_file()).await?;
         let hub_node_id = hub_runs(&operator).await?;
         Ok(World {
@@ -246,6 +246,12 @@ pub fn temporary_directory() -> Result<TempDir, BenchError> {
     Ok(tempfile::Builder::new()
         .prefix("longhand-bench-")
         .tempdir()?)
+}
+
+/// Where a host that was started listens.
+pub fn listening(host: &Host) -> Result<&Addresses, BenchError> {
+    let nowhere = || BenchError::Off("the host listens nowhere".into());
+    host.addresses().ok_or_else(nowhere)
 }
 
 /// Waits for the hub; returns its node id.

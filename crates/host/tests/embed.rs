@@ -1,0 +1,380 @@
+//! A host inside another program: without sockets and in virtual time, over what it is handed.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bitcoin::address::NetworkUnchecked;
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::{Address, Amount, Network};
+use common::{Phone, hand_in, registration};
+use longhand_chain::Devnet;
+use longhand_host::{
+    Host, HostConfig, Joined, Operator, OperatorError, Outside, WakeCall, WakeError, WakeReason,
+};
+use longhand_link::{Carrier, CloseCode, LinkError, PairingCode};
+use longhand_node::PeerStream;
+use longhand_phone::{Dial, Secrets, Vault, Words};
+use longhand_proto::command::GetInfo;
+use longhand_proto::command::command::Command as Body;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::operator::*;
+use longhand_store::MemoryStore;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+const FRONT_DOOR: &str = "grpc://wallet.example:443";
+const PUSH: &str = "https://push.example/ann";
+
+/// What a host did outside.
+#[derive(Debug, PartialEq)]
+enum Told {
+    Dial(String),
+    Join(PublicKey, PublicKey),
+    Wake(String, WakeCall),
+}
+
+/// Tells the test all of it. Peers are other hosts; one without a host never answers.
+struct Telling {
+    told: mpsc::UnboundedSender<Told>,
+    peer: Option<Arc<Host>>,
+}
+
+#[async_trait]
+impl Outside for Telling {
+    async fn dial(&self, _: PublicKey, address: &str) -> std::io::Result<Box<dyn PeerStream>> {
+        let _ = self.told.send(Told::Dial(address.into()));
+        let Some(peer) = &self.peer else {
+            return std::future::pending().await;
+        };
+        let (near, far) = tokio::io::duplex(1024);
+        peer.accept_peer(Box::new(far));
+        Ok(Box::new(near))
+    }
+
+    fn join(&self, from: PublicKey, to: PublicKey) -> std::io::Result<Joined> {
+        let _ = self.told.send(Told::Join(from, to));
+        let (near, far) = tokio::io::duplex(1024);
+        Ok((Box::new(near), Box::new(far)))
+    }
+
+    async fn wake(&self, url: &str, call: &WakeCall) -> Result<(), WakeError> {
+        let _ = self.told.send(Told::Wake(url.into(), call.clone()));
+        Ok(())
+    }
+}
+
+type Heard = mpsc::UnboundedReceiver<Told>;
+
+/// What outlives a host.
+struct World {
+    devnet: Devnet,
+    store: Arc<MemoryStore>,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> World {
+        World {
+            devnet: Devnet::in_process(110).unwrap(),
+            store: Arc::new(MemoryStore::new()),
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// A host whose hub runs.
+    async fn host(&self, peer: Option<Arc<Host>>) -> (Host, Heard) {
+        let mut config = HostConfig {
+            data_dir: self.dir.path().join("host"),
+            ..HostConfig::default()
+        };
+        config.link.addresses = vec![FRONT_DOOR.into()];
+        let (told, heard) = mpsc::unbounded_channel();
+        let outside = Arc::new(Telling { told, peer });
+        let source = Arc::new(self.devnet.direct_source());
+        let host = Host::embed(config, self.store.clone(), source, outside)
+            .await
+            .unwrap();
+        let operator = host.operator();
+        until(async || operator.hub_balance().await.is_ok()).await;
+        (host, heard)
+    }
+
+    async fn mine(&self, operator: &Operator, blocks: u32) {
+        self.devnet.mine_to_wallet(blocks).unwrap();
+        let height = self.devnet.tip().height;
+        until(async || operator.status().await.unwrap().block_height == height).await;
+    }
+
+    async fn fund_hub(&self, operator: &Operator) {
+        for _ in 0..2 {
+            let address = operator.hub_address().await.unwrap().address;
+            let address: Address<NetworkUnchecked> = address.parse().unwrap();
+            let coin = Amount::from_sat(10_000_000);
+            self.devnet.faucet(&address.assume_checked(), coin).unwrap();
+        }
+        self.mine(operator, 1).await;
+        until(async || {
+            let balance = operator.hub_balance().await.unwrap();
+            balance.onchain_confirmed_sat == 20_000_000
+        })
+        .await;
+    }
+}
+
+/// Looks again and again, in virtual time.
+async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    let late = Instant::now() + Duration::from_secs(600);
+    while !is_so().await {
+        assert!(Instant::now() < late, "it never came to be");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn create_owner(operator: &Operator, name: &str, wake_url: &str) -> PairingCode {
+    let request = CreateOwnerRequest {
+        name: name.into(),
+        wake_url: wake_url.into(),
+        ..CreateOwnerRequest::default()
+    };
+    let code = operator.create_owner(request).await.unwrap();
+    code.code.parse().unwrap()
+}
+
+/// A paired phone whose node runs.
+async fn registered(host: &Host, name: &str, seed: u8) -> Phone {
+    let mut phone = Phone::new(create_owner(&host.operator(), name, "").await);
+    phone.sign_with(seed);
+    phone.pair_inside(host).await.unwrap();
+    match phone.command(Body::Register(registration(seed))).await {
+        Reply::Registered(registered) => {
+            assert_eq!(registered.node_id, registration(seed).node_id);
+        }
+        other => panic!("must be registered, not {other:?}"),
+    }
+    phone
+}
+
+async fn node(operator: &Operator, owner: &str) -> NodeView {
+    let owner = owner.into();
+    operator.get_node(GetNodeRequest { owner }).await.unwrap()
+}
+
+fn hub_id(status: &StatusReply) -> PublicKey {
+    PublicKey::from_slice(&status.hub_node_id).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phone_is_served_over_a_carrier_that_is_handed_in() {
+    let world = World::new();
+    let (host, mut heard) = world.host(None).await;
+    let operator = host.operator();
+    let phone = registered(&host, "ann", 1).await;
+    match phone.command(Body::GetInfo(GetInfo {})).await {
+        Reply::Info(info) => assert_eq!(info.node_id, registration(1).node_id),
+        other => panic!("must be the node's info, not {other:?}"),
+    }
+
+    let status = operator.status().await.unwrap();
+    assert_eq!((status.owners, status.nodes, status.links), (1, 1, 1));
+    assert_eq!(status.link_addresses, [FRONT_DOOR]);
+    assert_eq!((host.addresses(), status.peer_address.as_str()), (None, ""));
+    let ann = PublicKey::from_slice(&registration(1).node_id).unwrap();
+    assert_eq!(
+        heard.recv().await.unwrap(),
+        Told::Join(ann, hub_id(&status))
+    );
+    until(async || node(&operator, "ann").await.peers == 1).await;
+    host.stop().await;
+    assert_eq!(phone.peer.down().await.code, CloseCode::Shutdown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pairing_codes_have_the_embedders_addresses() {
+    let world = World::new();
+    let (host, _heard) = world.host(None).await;
+    let operator = host.operator();
+    let code = create_owner(&operator, "ann", "").await;
+    assert_eq!(code.addresses, [FRONT_DOOR]);
+    let again = operator.create_owner(CreateOwnerRequest {
+        name: "ann".into(),
+        ..CreateOwnerRequest::default()
+    });
+    let refused = again.await.unwrap_err();
+    assert!(matches!(refused, OperatorError::Exists(_)), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hubs_of_two_hosts_are_peers_over_a_stream_that_is_handed_in() {
+    let (here, there) = (World::new(), World::new());
+    let (far, _) = there.host(None).await;
+    let far = Arc::new(far);
+    let (host, mut heard) = here.host(Some(far.clone())).await;
+    let node_id = far.operator().status().await.unwrap().hub_node_id;
+    let connect = HubConnectRequest {
+        node_id,
+        address: "far.example:9735".into(),
+    };
+    host.operator().hub_connect(connect).await.unwrap();
+    assert_eq!(
+        heard.recv().await.unwrap(),
+        Told::Dial("far.example:9735".into())
+    );
+}
+
+/// A door into a host that may be gone.
+#[derive(Clone)]
+struct Door(Arc<Mutex<Option<Host>>>);
+
+#[async_trait]
+impl Dial for Door {
+    async fn dial(&self, addresses: &[String]) -> Result<Carrier, LinkError> {
+        assert_eq!(addresses, [FRONT_DOOR]);
+        match &*self.0.lock().unwrap() {
+            Some(host) => Ok(hand_in(host)),
+            None => Err(LinkError::Unreachable {
+                address: FRONT_DOOR.into(),
+                reason: "the host is gone".into(),
+            }),
+        }
+    }
+}
+
+/// A whole phone with a channel from the hub, half of it its own.
+async fn phone_with_channel(
+    world: &World,
+    operator: &Operator,
+    door: &Door,
+    name: &str,
+    wake_url: &str,
+) -> longhand_phone::Phone {
+    let secrets = Secrets::generate(Network::Regtest, Words::Twelve).unwrap();
+    let dir = world.dir.path().join(name);
+    let vault = Vault::create(&dir, secrets, &"test".to_owned().into(), Some(1)).unwrap();
+    let phone = longhand_phone::Phone::new(vault, door.clone()).unwrap();
+    let code = create_owner(operator, name, wake_url).await;
+    phone.pair(&code.to_text().unwrap()).await.unwrap();
+    let open = HubOpenChannelRequest {
+        owner: name.into(),
+        amount_sat: 1_000_000,
+        push_msat: 500_000_000,
+        ..HubOpenChannelRequest::default()
+    };
+    operator.hub_open_channel(open).await.unwrap();
+    until(async || !world.devnet.mempool().is_empty()).await;
+    world.mine(operator, 6).await;
+    until(async || node(operator, name).await.usable_channels == 1).await;
+    phone
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phone_that_is_away_is_woken_through_the_outside_until_it_comes_and_is_paid() {
+    let world = World::new();
+    let (host, mut heard) = world.host(None).await;
+    let operator = host.operator();
+    let door = Door(Arc::new(Mutex::new(Some(host))));
+    world.fund_hub(&operator).await;
+    let ann = phone_with_channel(&world, &operator, &door, "ann", PUSH).await;
+    let bob = phone_with_channel(&world, &operator, &door, "bob", "").await;
+    let invoice = ann.invoice(Some(20_000_000), "tea", 3_600).await.unwrap();
+    ann.detach().await.unwrap();
+    while heard.try_recv().is_ok() {}
+
+    let paying = tokio::spawn({
+        let bob = bob.clone();
+        async move { bob.pay(&invoice.bolt11, None, None).await }
+    });
+    for after_s in [0, 2] {
+        let before = Instant::now();
+        let Some(Told::Wake(url, call)) = heard.recv().await else {
+            panic!("nothing else is done outside while the payment waits");
+        };
+        assert_eq!((url.as_str(), call.owner.as_str()), (PUSH, "ann"));
+        assert_eq!(
+            (call.node_id, call.reason),
+            (ann.node_id(), WakeReason::Payment)
+        );
+        assert!(before.elapsed() >= Duration::from_secs(after_s));
+    }
+    ann.attach().await.unwrap();
+    paying.await.unwrap().unwrap();
+    let ann_has = ann.balance().await.unwrap().lightning_msat;
+    assert_eq!(ann_has, 520_000_000);
+    let host = door.0.lock().unwrap().take().unwrap();
+    host.stop().await;
+}
+
+/// Tasks of this runtime that have not ended.
+fn alive() -> usize {
+    tokio::runtime::Handle::current()
+        .metrics()
+        .num_alive_tasks()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_dropped_says_nothing_and_leaves_no_task() {
+    let world = World::new();
+    let before = alive();
+    let (host, mut heard) = world.host(None).await;
+    let operator = host.operator();
+    let phone = registered(&host, "ann", 1).await;
+    until(async || node(&operator, "ann").await.peers == 1).await;
+    let link = phone.peer.link().unwrap();
+    // A command of the operator and a dial are under way, and a phone that says nothing is at the door.
+    let connecting = tokio::spawn({
+        let (operator, node_id) = (operator.clone(), registration(9).node_id);
+        let address = "nobody.example:9735".into();
+        async move {
+            operator
+                .hub_connect(HubConnectRequest { node_id, address })
+                .await
+        }
+    });
+    let silent = hand_in(&host);
+    while !matches!(heard.recv().await.unwrap(), Told::Dial(_)) {}
+    assert!(alive() > before);
+
+    let dropped_at = Instant::now();
+    drop(host);
+    let refused = connecting.await.unwrap().unwrap_err();
+    assert!(
+        matches!(refused, OperatorError::Unavailable(_)),
+        "{refused}"
+    );
+    // As when a process dies: nothing but the end of the connection.
+    assert_eq!(link.closed().await.code, CloseCode::Lost);
+    phone.peer.abandon();
+    drop((phone, link, silent));
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(alive(), before);
+    assert_eq!(
+        dropped_at.elapsed(),
+        Duration::ZERO,
+        "nothing had to time out"
+    );
+    let refused = operator.status().await.unwrap_err();
+    assert!(
+        matches!(refused, OperatorError::Unavailable(_)),
+        "{refused}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_begins_again_where_the_dropped_one_was() {
+    let world = World::new();
+    let (first, _heard) = world.host(None).await;
+    let phone = registered(&first, "ann", 1).await;
+    let hub = hub_id(&first.operator().status().await.unwrap());
+    drop(first);
+
+    let (second, _heard) = world.host(None).await;
+    let operator = second.operator();
+    assert_eq!(hub_id(&operator.status().await.unwrap()), hub);
+    phone.attach_inside(&second).await.unwrap();
+    until(async || node(&operator, "ann").await.state == "active").await;
+}
