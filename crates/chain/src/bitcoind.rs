@@ -13,25 +13,16 @@ use bitcoin::base64::Engine as _;
 use bitcoin::base64::prelude::BASE64_STANDARD;
 use bitcoin::block::Header;
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
-use bitcoin::{Amount, Block, BlockHash, Network, OutPoint, ScriptBuf, Transaction, TxOut};
+use bitcoin::{Amount, Block, BlockHash, Network, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use lightning_block_sync::http::HttpClientError;
-use lightning_block_sync::rpc::{RpcClient, RpcClientError, RpcError};
+use lightning_block_sync::rpc::{RpcClient, RpcClientError};
 use serde_json::{Value, json};
 
+use crate::relay::{self, CoreAnswer, Mempool, code, explain};
 use crate::{BlockRef, ChainError, ChainSource, FeeRates};
 
 /// How long one call may take; Bitcoin Core can be slow while it flushes its caches.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// RPC error codes of Bitcoin Core (`rpc/protocol.h`).
-mod code {
-    pub const INVALID_ADDRESS_OR_KEY: i64 = -5;
-    pub const INVALID_PARAMETER: i64 = -8;
-    pub const VERIFY_ERROR: i64 = -25;
-    pub const VERIFY_REJECTED: i64 = -26;
-    pub const ALREADY_IN_UTXO_SET: i64 = -27;
-    pub const IN_WARMUP: i64 = -28;
-}
 
 /// How to identify to a Bitcoin Core.
 #[derive(Clone)]
@@ -96,11 +87,7 @@ impl BitcoindSource {
     }
 
     /// The node's own answer, be it a result or an error of its own.
-    async fn request(
-        &self,
-        method: &str,
-        params: &[Value],
-    ) -> Result<Result<Value, RpcError>, ChainError> {
+    async fn request(&self, method: &str, params: &[Value]) -> CoreAnswer<Value> {
         match self.request_once(method, params).await {
             // The node restarted and wrote a new cookie.
             Err(ChainError::Unauthorized) if matches!(self.auth, BitcoindAuth::CookieFile(_)) => {
@@ -110,11 +97,7 @@ impl BitcoindSource {
         }
     }
 
-    async fn request_once(
-        &self,
-        method: &str,
-        params: &[Value],
-    ) -> Result<Result<Value, RpcError>, ChainError> {
+    async fn request_once(&self, method: &str, params: &[Value]) -> CoreAnswer<Value> {
         let client = self.client().await?;
         let result = self.exchange(&client, method, params).await;
         if result.is_err() {
@@ -128,7 +111,7 @@ impl BitcoindSource {
         client: &RpcClient,
         method: &str,
         params: &[Value],
-    ) -> Result<Result<Value, RpcError>, ChainError> {
+    ) -> CoreAnswer<Value> {
         let error =
             match tokio::time::timeout(CALL_TIMEOUT, client.call_method::<Value>(method, params))
                 .await
@@ -215,39 +198,24 @@ impl BitcoindSource {
         let answer = self.call("estimatesmartfee", &[json!(blocks)]).await?;
         answer.get("feerate").map(sat_per_kw).transpose()
     }
+}
 
-    async fn send(&self, tx: &Transaction) -> Result<(), ChainError> {
-        match self
+#[async_trait]
+impl Mempool for BitcoindSource {
+    async fn send_raw(&self, tx: &Transaction) -> CoreAnswer<()> {
+        let answer = self
             .request("sendrawtransaction", &[json!(serialize_hex(tx))])
-            .await?
-        {
-            Ok(_) => Ok(()),
-            Err(e) if e.code == code::ALREADY_IN_UTXO_SET || is_known(&e.message) => Ok(()),
-            // When all its outputs are spent again, the node cannot tell from them that it has the transaction.
-            Err(e) if e.message.contains("missingorspent") && self.knows(tx).await? => Ok(()),
-            Err(e) => Err(explain(e)),
-        }
+            .await?;
+        Ok(answer.map(drop))
     }
 
-    /// Where a package fails as such, its parents may be in the chain already. So all go one by one, in order:
-    /// what counts is whether the child gets in.
-    async fn send_each(&self, package: &[Transaction], reason: String) -> Result<(), ChainError> {
-        let mut last = Ok(());
-        for tx in package {
-            last = self.send(tx).await;
-        }
-        match last {
-            Err(ChainError::Rejected(_)) => Err(ChainError::Rejected(reason)),
-            other => other,
-        }
+    async fn submit_package(&self, package: &[Transaction]) -> CoreAnswer<Value> {
+        let hex: Vec<String> = package.iter().map(serialize_hex).collect();
+        self.request("submitpackage", &[json!(hex)]).await
     }
 
-    /// True when the transaction is in the mempool or, with a `txindex`, in the chain.
-    async fn knows(&self, tx: &Transaction) -> Result<bool, ChainError> {
-        match self
-            .call("getrawtransaction", &[json!(tx.compute_txid())])
-            .await
-        {
+    async fn knows(&self, txid: &Txid) -> Result<bool, ChainError> {
+        match self.call("getrawtransaction", &[json!(txid)]).await {
             Ok(_) => Ok(true),
             Err(ChainError::NotFound(_)) => Ok(false),
             Err(error) => Err(error),
@@ -305,41 +273,17 @@ impl ChainSource for BitcoindSource {
     async fn fee_rates(&self) -> Result<FeeRates, ChainError> {
         let mempool = self.call("getmempoolinfo", &[]).await?;
         let minimum = match mempool.get("mempoolminfee") {
-            Some(rate) => sat_per_kw(rate)?.max(FeeRates::FLOOR.minimum),
+            Some(rate) => sat_per_kw(rate)?,
             None => FeeRates::FLOOR.minimum,
         };
-        // A nearer target never costs less than a farther one.
-        let background = self.estimate(144).await?.unwrap_or(minimum).max(minimum);
-        let normal = self
-            .estimate(6)
-            .await?
-            .unwrap_or(background)
-            .max(background);
-        let urgent = self.estimate(2).await?.unwrap_or(normal).max(normal);
-        Ok(FeeRates {
-            urgent,
-            normal,
-            background,
-            minimum,
-        })
+        let background = self.estimate(144).await?;
+        let normal = self.estimate(6).await?;
+        let urgent = self.estimate(2).await?;
+        Ok(FeeRates::estimated(urgent, normal, background, minimum))
     }
 
     async fn broadcast(&self, package: &[Transaction]) -> Result<(), ChainError> {
-        match package {
-            [] => Ok(()),
-            [tx] => self.send(tx).await,
-            _ => {
-                let hex: Vec<String> = package.iter().map(serialize_hex).collect();
-                let failure = match self.request("submitpackage", &[json!(hex)]).await? {
-                    Ok(answer) => package_failure(&answer)?,
-                    Err(e) => Some(e.message),
-                };
-                match failure {
-                    None => Ok(()),
-                    Some(reason) => self.send_each(package, reason).await,
-                }
-            }
-        }
+        relay::broadcast(self, package).await
     }
 
     async fn unspent(&self, outpoint: &OutPoint) -> Result<Option<TxOut>, ChainError> {
@@ -389,46 +333,6 @@ impl ChainSource for BitcoindSource {
             )
             .await?;
         decode(&hex, "transaction").map(Some)
-    }
-}
-
-fn explain(error: RpcError) -> ChainError {
-    match error.code {
-        code::INVALID_ADDRESS_OR_KEY | code::INVALID_PARAMETER => {
-            ChainError::NotFound(error.message)
-        }
-        code::VERIFY_ERROR | code::VERIFY_REJECTED => ChainError::Rejected(error.message),
-        _ => ChainError::Malformed(error.to_string()),
-    }
-}
-
-/// What Bitcoin Core says of a transaction that it has already.
-fn is_known(message: &str) -> bool {
-    [
-        "txn-already-in-mempool",
-        "txn-already-known",
-        "already in block chain",
-        "already in utxo set",
-    ]
-    .iter()
-    .any(|known| message.contains(known))
-}
-
-/// Why a `submitpackage` failed, from its answer; `None` when all of it is in the mempool.
-fn package_failure(answer: &Value) -> Result<Option<String>, ChainError> {
-    let message = text(answer, "package_msg")?;
-    if message == "success" {
-        return Ok(None);
-    }
-    let results = answer.get("tx-results").and_then(Value::as_object);
-    let errors = results.into_iter().flat_map(|results| results.values());
-    let detail: Vec<&str> = errors
-        .filter_map(|result| result.get("error").and_then(Value::as_str))
-        .collect();
-    if detail.is_empty() {
-        Ok(Some(message))
-    } else {
-        Ok(Some(format!("{message}: {}", detail.join("; "))))
     }
 }
 

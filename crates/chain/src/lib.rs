@@ -16,10 +16,11 @@ mod bitcoind;
 #[cfg(feature = "devnet")]
 pub mod devnet;
 mod follower;
+mod relay;
 
 pub use bitcoind::{BitcoindAuth, BitcoindSource};
 #[cfg(feature = "devnet")]
-pub use devnet::{Devnet, DevnetConfig, DevnetError};
+pub use devnet::{Devnet, DevnetConfig, DevnetError, DirectSource, PreparedChain};
 pub use follower::{Follower, FollowerConfig};
 
 /// A place in the chain.
@@ -52,6 +53,26 @@ impl FeeRates {
         background: 253,
         minimum: 253,
     };
+
+    /// Rates from a node's estimates, where it has them: none is below the floor, and a nearer target never
+    /// costs less than a farther one.
+    pub(crate) fn estimated(
+        urgent: Option<u32>,
+        normal: Option<u32>,
+        background: Option<u32>,
+        minimum: u32,
+    ) -> FeeRates {
+        let minimum = minimum.max(FeeRates::FLOOR.minimum);
+        let background = background.unwrap_or(minimum).max(minimum);
+        let normal = normal.unwrap_or(background).max(background);
+        let urgent = urgent.unwrap_or(normal).max(normal);
+        FeeRates {
+            urgent,
+            normal,
+            background,
+            minimum,
+        }
+    }
 }
 
 /// Where blocks come from and transactions go.

@@ -135,6 +135,17 @@ impl ChainState {
         self.active.get(height as usize).copied()
     }
 
+    /// Blocks that were ever taken, without the first.
+    pub(super) fn known(&self) -> usize {
+        self.order.len()
+    }
+
+    /// The best chain, without the first block.
+    pub(super) fn best_chain(&self) -> impl Iterator<Item = &Arc<Block>> {
+        let mined = self.active.iter().skip(1);
+        mined.filter_map(|hash| self.block(hash).map(|stored| &stored.block))
+    }
+
     /// Any block that was taken.
     pub(super) fn block(&self, hash: &BlockHash) -> Option<&StoredBlock> {
         self.blocks.get(hash)

@@ -50,13 +50,16 @@ pub(super) struct Mempool {
     spends: HashMap<OutPoint, Txid>,
     /// Counts every change, for `getrawmempool`.
     pub(super) sequence: u64,
+    /// What entering costs at least, where that is more than being relayed does.
+    pub(super) min_fee_sat_per_kvb: u64,
 }
 
 impl Mempool {
-    /// An empty one that goes on counting.
-    pub(super) fn with_sequence(sequence: u64) -> Mempool {
+    /// An empty one that goes on from this one.
+    pub(super) fn emptied(&self) -> Mempool {
         Mempool {
-            sequence,
+            sequence: self.sequence,
+            min_fee_sat_per_kvb: self.min_fee_sat_per_kvb,
             ..Mempool::default()
         }
     }

@@ -1,7 +1,6 @@
 //! Block templates and proof of work, which on regtest takes a few tries.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version};
@@ -21,9 +20,6 @@ const WITNESS_RESERVED: [u8; 32] = [0; 32];
 /// Before the hash in the output that commits to the witnesses (BIP 141).
 const COMMITMENT_TAG: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 
-/// Makes every coinbase another one, also at the same height in the same second.
-static EXTRA_NONCE: AtomicU64 = AtomicU64::new(0);
-
 /// What a block is built on and from.
 pub(super) struct Template {
     pub(super) parent: BlockHash,
@@ -35,6 +31,8 @@ pub(super) struct Template {
     pub(super) fees_sat: u64,
     /// Where the reward goes.
     pub(super) reward_to: ScriptBuf,
+    /// Another one for each block: makes its coinbase another one, also at the same height in the same second.
+    pub(super) extra_nonce: u64,
 }
 
 /// What a block at `height` may create.
@@ -76,10 +74,9 @@ pub(super) fn mine(template: Template) -> Block {
 }
 
 fn coinbase(template: &Template) -> Transaction {
-    let extra = EXTRA_NONCE.fetch_add(1, Ordering::Relaxed) ^ u64::from(std::process::id()) << 32;
     let script_sig = Builder::new()
         .push_int(i64::from(template.height))
-        .push_slice(PushBytesBuf::from(extra.to_le_bytes()))
+        .push_slice(PushBytesBuf::from(template.extra_nonce.to_le_bytes()))
         .into_script();
     Transaction {
         version: transaction::Version::TWO,

@@ -4,11 +4,16 @@
 //! Core itself runs on; around it are a mempool, a miner with a wallet, and Bitcoin Core's JSON-RPC.
 //! A [`Devnet`] is used in the process by its methods, and by everything else (also a stock lnd) over RPC.
 //!
+//! [`Devnet::in_process`] has no sockets and no tasks at all, and [`Devnet::direct_source`] reaches a devnet without RPC:
+//! that is for simulations, where the same seed has to give the same blocks.
+//!
 //! Inside: `state` brings all together; `chain` mirrors what `kernel` decides and `log` keeps it;
 //! `mempool` is the structure and `policy` the rules (`standard`, `locks`, `replacement`, `truc`); `miner` and `wallet`
-//! make blocks and payments; `rpc` speaks.
+//! make blocks and payments; `rpc` speaks, and `direct` answers in the process.
 
 mod chain;
+mod direct;
+mod error;
 mod kernel;
 mod locks;
 mod log;
@@ -27,17 +32,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Address, Amount, Block, BlockHash, Network, ScriptBuf, Transaction, Txid};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::chain::{ChainState, Scratch};
-use self::log::BlockLog;
-use self::mempool::Mempool;
+pub use self::direct::DirectSource;
+pub use self::error::DevnetError;
+use self::log::{BlockLog, Record};
 use self::state::State;
 use self::wallet::MinerWallet;
-use crate::{BitcoindAuth, BitcoindSource, BlockRef};
+use crate::{BitcoindAuth, BitcoindSource, BlockRef, FeeRates};
 
 /// Files in the data directory.
 const LOG_FILE: &str = "blocks.log";
@@ -72,6 +79,22 @@ impl Default for DevnetConfig {
             block_interval: None,
             premine: 110,
         }
+    }
+}
+
+/// A chain to begin with: mined once, it is there in a moment as often as wanted.
+#[derive(Clone)]
+pub struct PreparedChain {
+    /// Its blocks from height 1 on, in order.
+    pub blocks: Vec<Block>,
+    /// The key of the built-in wallet, which has the rewards that were mined to it.
+    pub miner_key: SecretKey,
+}
+
+impl std::fmt::Debug for PreparedChain {
+    /// Shows no key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PreparedChain({} blocks)", self.blocks.len())
     }
 }
 
@@ -121,13 +144,9 @@ impl Devnet {
             let script = state.wallet.script();
             state.mine(config.premine, &script)?;
         }
-        let (interval, interval_changes) = watch::channel(config.block_interval);
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-            interval: interval.clone(),
-            started: std::time::Instant::now(),
-        });
-        let (stop, stopped) = watch::channel(false);
+        let mut devnet = Devnet::without_sockets(state);
+        devnet.interval.send_replace(config.block_interval);
+        let (shared, stopped) = (devnet.shared.clone(), devnet.stop.subscribe());
         let server = rpc::serve(
             listener,
             shared.clone(),
@@ -135,19 +154,13 @@ impl Devnet {
             &config.password,
             stopped.clone(),
         );
-        let timer = mine_by_timer(shared.clone(), interval_changes, stopped);
-        let tasks = vec![tokio::spawn(server), tokio::spawn(timer)];
-        let DevnetConfig { user, password, .. } = config;
-        tracing::info!(%rpc_addr, height = shared.state().chain.tip().height, "devnet is up");
-        Ok(Devnet {
-            shared,
-            rpc_addr,
-            user,
-            password,
-            interval,
-            stop,
-            tasks,
-        })
+        let timer = mine_by_timer(shared, devnet.interval.subscribe(), stopped);
+        devnet.tasks = vec![tokio::spawn(server), tokio::spawn(timer)];
+        devnet.rpc_addr = rpc_addr;
+        devnet.user = config.user;
+        devnet.password = config.password;
+        tracing::info!(%rpc_addr, height = devnet.tip().height, "devnet is up");
+        Ok(devnet)
     }
 
     /// A devnet for a test: in a temporary directory, RPC on a free loopback port, mining on request, and a faucet
@@ -159,7 +172,66 @@ impl Devnet {
         Devnet::start(DevnetConfig::default()).await
     }
 
-    /// Where JSON-RPC is served.
+    /// A devnet that is only in this process: no RPC, no tasks, mining on request, in a temporary directory. Its first
+    /// `premine` blocks go to the wallet; more than 100 make the faucet ready at once.
+    ///
+    /// # Errors
+    /// [`DevnetError::Data`] when there is no temporary directory.
+    pub fn in_process(premine: u32) -> Result<Devnet, DevnetError> {
+        let mut state = open(None)?;
+        let script = state.wallet.script();
+        state.mine(premine, &script)?;
+        Ok(Devnet::without_sockets(state))
+    }
+
+    /// As [`Devnet::in_process`], with blocks that were mined before; they are validated again.
+    ///
+    /// # Errors
+    /// [`DevnetError::Block`] when they are no chain, or from the future; as [`Devnet::in_process`].
+    pub fn in_process_from(prepared: &PreparedChain) -> Result<Devnet, DevnetError> {
+        let records = prepared.blocks.iter().cloned().map(Record::Block).collect();
+        let chain = ChainState::open(scratch()?, None, records)?;
+        if chain.best_chain().count() != prepared.blocks.len() {
+            return Err(DevnetError::Block(
+                "the prepared blocks are not one chain from the first block on".into(),
+            ));
+        }
+        let wallet = MinerWallet::new(prepared.miner_key);
+        Ok(Devnet::without_sockets(State::new(chain, wallet)))
+    }
+
+    fn without_sockets(state: State) -> Devnet {
+        let interval = watch::Sender::new(None);
+        let shared = Shared {
+            state: Mutex::new(state),
+            interval: interval.clone(),
+            started: std::time::Instant::now(),
+        };
+        Devnet {
+            shared: Arc::new(shared),
+            rpc_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            user: String::new(),
+            password: String::new(),
+            interval,
+            stop: watch::Sender::new(false),
+            tasks: vec![],
+        }
+    }
+
+    /// The best chain and the wallet's key, for [`Devnet::in_process_from`].
+    pub fn prepared(&self) -> PreparedChain {
+        let state = self.shared.state();
+        PreparedChain {
+            blocks: state
+                .chain
+                .best_chain()
+                .map(|block| (**block).clone())
+                .collect(),
+            miner_key: state.wallet.key(),
+        }
+    }
+
+    /// Where JSON-RPC is served; port 0 when this one serves none.
     pub fn rpc_addr(&self) -> SocketAddr {
         self.rpc_addr
     }
@@ -180,6 +252,23 @@ impl Devnet {
     /// A source that reaches this devnet over RPC.
     pub fn source(&self) -> BitcoindSource {
         BitcoindSource::new(self.rpc_url(), self.rpc_auth(), Network::Regtest)
+    }
+
+    /// A source that reaches this devnet without RPC, and answers just the same. It never waits, and works inside of any
+    /// runtime or none.
+    pub fn direct_source(&self) -> DirectSource {
+        DirectSource {
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// What sources say of fee rates from now on, by either way, and what the mempool takes at least. At first all are
+    /// at the floor.
+    ///
+    /// Bitcoin Core's RPC has no word for each of the four: a source never takes a rate below that of a farther target,
+    /// nor one below [`FeeRates::FLOOR`].
+    pub fn set_fee_rates(&self, fee_rates: FeeRates) {
+        self.shared.state().set_fee_rates(fee_rates);
     }
 
     /// The best block.
@@ -237,7 +326,7 @@ impl Devnet {
     /// Mines `n` blocks from the mempool, their reward to `script`. Returns their hashes, the new tip last.
     ///
     /// # Errors
-    /// [`DevnetError::Data`] when the disk fails.
+    /// [`DevnetError::Data`] when the disk fails, [`DevnetError::Clock`] when the clock went back too far.
     pub fn mine(&self, n: u32, script: ScriptBuf) -> Result<Vec<BlockHash>, DevnetError> {
         self.shared.state().mine(n, &script)
     }
@@ -298,7 +387,14 @@ impl Devnet {
             .collect()
     }
 
-    /// Mines a block to the wallet this often from now on; `None` stops it.
+    /// The HTTP status and body with which the RPC server answers `body`.
+    #[cfg(feature = "fuzzing")]
+    pub fn answer_rpc(&self, body: &[u8]) -> (u16, Option<String>) {
+        rpc::answer_body(&self.shared, body)
+    }
+
+    /// Mines a block to the wallet this often from now on; `None` stops it. Only in one that was started with RPC: in
+    /// another one there is no task to do it.
     pub fn set_block_interval(&self, interval: Option<Duration>) {
         self.interval.send_replace(interval);
     }
@@ -324,15 +420,8 @@ impl Drop for Devnet {
 /// Reads back what is in `data_dir`. Without one, all is in memory and in a temporary directory.
 fn open(data_dir: Option<&Path>) -> Result<State, DevnetError> {
     let Some(dir) = data_dir else {
-        let scratch = tempfile::Builder::new().prefix("devnet-").tempdir();
-        let scratch =
-            scratch.map_err(|e| DevnetError::Data(format!("temporary directory: {e}")))?;
-        let chain = ChainState::open(Scratch::Temporary(scratch), None, vec![])?;
-        return Ok(State {
-            chain,
-            pool: Mempool::default(),
-            wallet: MinerWallet::random(),
-        });
+        let chain = ChainState::open(scratch()?, None, vec![])?;
+        return Ok(State::new(chain, MinerWallet::random()));
     };
     let failed = |e: std::io::Error| DevnetError::Data(format!("{}: {e}", dir.display()));
     std::fs::create_dir_all(dir).map_err(failed)?;
@@ -344,11 +433,14 @@ fn open(data_dir: Option<&Path>) -> Result<State, DevnetError> {
         std::fs::remove_dir_all(&scratch).map_err(failed)?;
     }
     let chain = ChainState::open(Scratch::Dir(scratch), Some(log), records)?;
-    Ok(State {
-        chain,
-        pool: Mempool::default(),
-        wallet,
-    })
+    Ok(State::new(chain, wallet))
+}
+
+/// A temporary directory for the library.
+fn scratch() -> Result<Scratch, DevnetError> {
+    let dir = tempfile::Builder::new().prefix("devnet-").tempdir();
+    let dir = dir.map_err(|e| DevnetError::Data(format!("temporary directory: {e}")))?;
+    Ok(Scratch::Temporary(dir))
 }
 
 async fn mine_by_timer(
@@ -365,6 +457,10 @@ async fn mine_by_timer(
             }
         };
         tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            // Before the tick: a timer that was turned off mines no more.
+            changed = interval.changed() => if changed.is_err() { return },
             () = tick => {
                 let mut state = shared.state();
                 let script = state.wallet.script();
@@ -372,44 +468,6 @@ async fn mine_by_timer(
                     tracing::error!(%error, "devnet could not mine");
                 }
             }
-            changed = interval.changed() => if changed.is_err() { return },
-            _ = stopped.wait_for(|stopped| *stopped) => return,
         }
     }
-}
-
-/// Why a devnet could not start or do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum DevnetError {
-    /// The data directory cannot be used.
-    #[error("devnet's data cannot be used: {0}")]
-    Data(String),
-    /// The RPC port cannot be bound.
-    #[error("devnet cannot serve RPC on {addr} ({reason}): choose another port")]
-    Bind {
-        /// The address asked for.
-        addr: SocketAddr,
-        /// What the system said.
-        reason: String,
-    },
-    /// The mempool does not take the transaction: Bitcoin Core's reject reason.
-    #[error("the transaction was refused: {0}")]
-    Rejected(String),
-    /// The consensus library does not take a block.
-    #[error("the block was refused: {0}")]
-    Block(String),
-    /// The wallet has too little.
-    #[error("the faucet has {have} and cannot send {want}: ask for less")]
-    Faucet {
-        /// What could be spent.
-        have: Amount,
-        /// What was asked for.
-        want: Amount,
-    },
-    /// The request makes no sense.
-    #[error("{0}")]
-    Invalid(String),
-    /// The consensus library failed.
-    #[error("Bitcoin Core's consensus library failed: {0}")]
-    Kernel(String),
 }

@@ -110,7 +110,7 @@ pub(super) fn accept(
     let entry = entry(chain, pool, tx, fee_sat, &spent, now)?;
     check_dust_pays_nothing(tx, fee_sat)?;
     if mode == Mode::Single {
-        check_fee(entry.fee_sat, entry.vsize)?;
+        check_fee(pool, entry.fee_sat, entry.vsize)?;
     }
     let mut replaces: BTreeSet<Txid> = tx
         .input
@@ -197,7 +197,7 @@ pub(super) fn accept_package(
     }
     let fee_sat = added.iter().map(|entry| entry.fee_sat).sum();
     let vsize = added.iter().map(|entry| entry.vsize).sum();
-    check_fee(fee_sat, vsize)?;
+    check_fee(pool, fee_sat, vsize)?;
     let doomed = pool.descendants(direct_conflicts.iter().copied());
     if !doomed.is_empty() {
         replacement::check_package_replacement(pool, &added, &doomed, &direct_conflicts)?;
@@ -352,15 +352,27 @@ fn entry(
     })
 }
 
-fn check_fee(fee_sat: u64, vsize: u64) -> Result<(), Reject> {
-    let least = relay_fee(vsize);
-    if fee_sat < least {
+fn check_fee(pool: &Mempool, fee_sat: u64, vsize: u64) -> Result<(), Reject> {
+    let to_enter = (vsize * pool.min_fee_sat_per_kvb).div_ceil(1_000);
+    let to_relay = relay_fee(vsize);
+    if fee_sat < to_enter {
+        return Err(Reject::fee(
+            "mempool min fee not met",
+            format!("{fee_sat} < {to_enter}"),
+        ));
+    }
+    if fee_sat < to_relay {
         return Err(Reject::fee(
             "min relay fee not met",
-            format!("{fee_sat} < {least}"),
+            format!("{fee_sat} < {to_relay}"),
         ));
     }
     Ok(())
+}
+
+/// 1,000 virtual bytes are 4,000 weight units.
+pub(super) fn sat_per_kvb(sat_per_kw: u32) -> u64 {
+    u64::from(sat_per_kw) * 4
 }
 
 /// What has to be paid for relaying so many virtual bytes.

@@ -15,17 +15,27 @@ use super::mempool::{Entry, Mempool};
 use super::miner::{self, Template};
 use super::policy::{self, Accepted, AcceptedPackage, Mode, Reject, RejectKind};
 use super::wallet::MinerWallet;
+use crate::FeeRates;
 
 /// Depth at which a coinbase may be spent in the next block.
 const COINBASE_MATURITY: u32 = 100;
 /// The faucet mines at most so many blocks to have enough.
 const FAUCET_MAX_BLOCKS: u32 = 120;
 
+/// The consensus library takes no block that is further ahead of the clock.
+const MAX_FUTURE_S: u64 = 2 * 60 * 60;
+/// Until the devnet's holder says otherwise: what has to be paid for being relayed.
+const RELAY_FEE_SAT_PER_KW: u32 = (policy::MIN_RELAY_FEE_SAT_PER_KVB / 4) as u32;
+
 /// See the module.
 pub(super) struct State {
     pub(super) chain: ChainState,
     pub(super) pool: Mempool,
     pub(super) wallet: MinerWallet,
+    /// As set by the devnet's holder.
+    fee_rates: FeeRates,
+    /// Blocks made, also those that were refused.
+    made: u64,
 }
 
 /// What became of one transaction of a package.
@@ -52,6 +62,18 @@ pub(super) struct PackageOutcome {
     pub(super) replaced: Vec<Txid>,
 }
 
+/// The time of a block after blocks with this median time: the clock's, unless that stands still or went back.
+fn next_time(median_time_past: u32, now: u64) -> Result<u32, DevnetError> {
+    let earliest = u64::from(median_time_past) + 1;
+    let time = earliest.max(now);
+    if time > now + MAX_FUTURE_S {
+        let behind_s = earliest - now;
+        return Err(DevnetError::Clock { behind_s });
+    }
+    u32::try_from(time)
+        .map_err(|_| DevnetError::Invalid("no block can have a time after the year 2106".into()))
+}
+
 /// Seconds since 1970.
 pub(super) fn now() -> u64 {
     SystemTime::now()
@@ -60,6 +82,37 @@ pub(super) fn now() -> u64 {
 }
 
 impl State {
+    /// Around a chain, with nothing in the mempool.
+    pub(super) fn new(chain: ChainState, wallet: MinerWallet) -> State {
+        State {
+            chain,
+            pool: Mempool::default(),
+            wallet,
+            fee_rates: FeeRates {
+                urgent: RELAY_FEE_SAT_PER_KW,
+                normal: RELAY_FEE_SAT_PER_KW,
+                background: RELAY_FEE_SAT_PER_KW,
+                minimum: RELAY_FEE_SAT_PER_KW,
+            },
+            made: 0,
+        }
+    }
+
+    pub(super) fn fee_rates(&self) -> FeeRates {
+        self.fee_rates
+    }
+
+    /// Estimates from now on, and what the mempool takes at least.
+    pub(super) fn set_fee_rates(&mut self, fee_rates: FeeRates) {
+        self.fee_rates = fee_rates;
+        // 253 sat/kw is how Lightning nodes round up 1 sat/vB: at that floor nothing is asked beyond being relayed.
+        self.pool.min_fee_sat_per_kvb = if fee_rates.minimum > FeeRates::FLOOR.minimum {
+            policy::sat_per_kvb(fee_rates.minimum)
+        } else {
+            0
+        };
+    }
+
     /// Checks one transaction; changes nothing.
     pub(super) fn test(&self, tx: &Arc<Transaction>) -> Result<Accepted, Reject> {
         policy::accept(&self.chain, &self.pool, tx, Mode::Single, now())
@@ -180,7 +233,7 @@ impl State {
                 .pool
                 .totals(&txs.iter().map(|tx| tx.compute_txid()).collect::<Vec<_>>())
                 .fee_sat;
-            let block = self.next_block(self.chain.tip().hash, txs, fees_sat, reward_to);
+            let block = self.next_block(self.chain.tip().hash, txs, fees_sat, reward_to)?;
             self.take(block)
         });
         let hashes = hashes.collect::<Result<Vec<_>, _>>()?;
@@ -194,7 +247,7 @@ impl State {
         txs: Vec<Arc<Transaction>>,
         reward_to: &Script,
     ) -> Result<BlockHash, DevnetError> {
-        let block = self.next_block(self.chain.tip().hash, txs, 0, reward_to);
+        let block = self.next_block(self.chain.tip().hash, txs, 0, reward_to)?;
         let hash = self.take(block)?;
         self.chain.sync()?;
         Ok(hash)
@@ -220,7 +273,7 @@ impl State {
         let mut txs: Vec<Arc<Transaction>> = txs.into_iter().map(Arc::new).collect();
         let mut hashes = vec![];
         for _ in 0..=depth {
-            let block = self.next_block(parent, std::mem::take(&mut txs), 0, &reward_to);
+            let block = self.next_block(parent, std::mem::take(&mut txs), 0, &reward_to)?;
             parent = self.take(block)?;
             hashes.push(parent);
         }
@@ -234,23 +287,26 @@ impl State {
     }
 
     fn next_block(
-        &self,
+        &mut self,
         parent: BlockHash,
         txs: Vec<Arc<Transaction>>,
         fees_sat: u64,
         reward_to: &Script,
-    ) -> Block {
+    ) -> Result<Block, DevnetError> {
         let height = self.chain.block(&parent).map_or(0, |stored| stored.height) + 1;
-        let earliest = self.chain.median_time_past(&parent).saturating_add(1);
-        let time = u32::try_from(now()).unwrap_or(u32::MAX).max(earliest);
-        miner::mine(Template {
+        let time = next_time(self.chain.median_time_past(&parent), now())?;
+        self.made += 1;
+        // No two are the same, neither of this process nor, by the blocks in the log, of an earlier one.
+        let extra_nonce = (self.chain.known() as u64) << 32 | self.made & u64::from(u32::MAX);
+        Ok(miner::mine(Template {
             parent,
             height,
             time,
             txs,
             fees_sat,
             reward_to: reward_to.to_owned(),
-        })
+            extra_nonce,
+        }))
     }
 
     /// Takes a block from anywhere.
@@ -296,8 +352,7 @@ impl State {
             .iter()
             .flat_map(|block| block.txdata.iter().skip(1).cloned().map(Arc::new));
         let candidates: Vec<Arc<Transaction>> = returned.chain(waited).collect();
-        let sequence = self.pool.sequence;
-        self.pool = Mempool::with_sequence(sequence);
+        self.pool = self.pool.emptied();
         for tx in candidates {
             match policy::accept(&self.chain, &self.pool, &tx, Mode::Reorg, now()) {
                 // What came first stays: nothing is replaced here.
@@ -375,5 +430,37 @@ impl State {
             .map(|n| miner::subsidy(height + n))
             .sum::<Amount>();
         have + to_come
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    const NOW: u64 = 1_700_000_000;
+
+    #[test]
+    fn a_block_has_the_time_of_the_clock() {
+        assert_eq!(next_time(NOW as u32 - 600, NOW).unwrap(), NOW as u32);
+        // Also when that has jumped ahead by a year.
+        assert_eq!(
+            next_time(NOW as u32, NOW + 31_536_000).unwrap(),
+            NOW as u32 + 31_536_000
+        );
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_or_goes_back_gives_the_earliest_time_there_is() {
+        assert_eq!(next_time(NOW as u32, NOW).unwrap(), NOW as u32 + 1);
+        let median = (NOW + MAX_FUTURE_S - 1) as u32;
+        assert_eq!(next_time(median, NOW).unwrap(), median + 1);
+    }
+
+    #[test]
+    fn a_clock_that_is_too_far_behind_makes_no_block() {
+        let median = (NOW + MAX_FUTURE_S) as u32;
+        let error = next_time(median, NOW).unwrap_err();
+        assert!(matches!(error, DevnetError::Clock { behind_s: 7_201 }));
     }
 }

@@ -72,10 +72,15 @@ impl MinerWallet {
         Ok(wallet)
     }
 
-    fn new(key: SecretKey) -> MinerWallet {
+    /// The wallet of a key.
+    pub(super) fn new(key: SecretKey) -> MinerWallet {
         let secp = Secp256k1::new();
         let public = CompressedPublicKey(key.public_key(&secp));
         MinerWallet { secp, key, public }
+    }
+
+    pub(super) fn key(&self) -> SecretKey {
+        self.key
     }
 
     /// Where the wallet is paid.

@@ -42,7 +42,10 @@ pub(super) async fn run(
     let mut pending: Vec<Pending> = vec![];
     let mut is_down = false;
     loop {
+        // First what is new: a package goes out at once, also when blocks come fast. That the queue has ended says that the
+        // follower has.
         tokio::select! {
+            biased;
             package = queue.recv() => {
                 let Some(package) = package else { return };
                 let Some(txid) = package.last().map(Transaction::compute_txid) else { continue };

@@ -56,9 +56,11 @@ pub(super) async fn run(shared: Arc<Shared>, poll_interval: Duration) {
                 wait
             }
         };
+        // Both come to the same; first what uses up the notification, so that it is not good for another round.
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            biased;
             () = shared.wake.notified() => {}
+            () = tokio::time::sleep(wait) => {}
         }
     }
 }

@@ -16,10 +16,18 @@ pub(super) fn getblockcount(call: Call) -> Answer {
 }
 
 pub(super) fn getblockhash(call: Call) -> Answer {
-    let height = u32::try_from(call.params.integer(0)?).ok();
-    let hash = height.and_then(|height| call.state.chain.hash_at(height));
-    hash.map(|hash| json!(hash))
-        .ok_or_else(|| RpcError::new(code::INVALID_PARAMETER, "Block height out of range"))
+    let height = call.params.integer(0)?;
+    block_hash(&call.state.chain, height).map(|hash| json!(hash))
+}
+
+/// The active block at a height.
+pub(in crate::devnet) fn block_hash(
+    chain: &ChainState,
+    height: i64,
+) -> Result<BlockHash, RpcError> {
+    let height = u32::try_from(height).ok();
+    let hash = height.and_then(|height| chain.hash_at(height));
+    hash.ok_or_else(|| RpcError::new(code::INVALID_PARAMETER, "Block height out of range"))
 }
 
 pub(super) fn getblockheader(call: Call) -> Answer {
@@ -97,10 +105,16 @@ fn transactions(
 
 fn find<'a>(call: &'a Call) -> Result<(BlockHash, &'a StoredBlock), RpcError> {
     let hash: BlockHash = call.params.hash(0, "blockhash")?;
-    let stored = call.state.chain.block(&hash);
-    stored
-        .map(|stored| (hash, stored))
-        .ok_or_else(|| RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Block not found"))
+    block(&call.state.chain, &hash).map(|stored| (hash, stored))
+}
+
+/// A block, active or not.
+pub(in crate::devnet) fn block<'a>(
+    chain: &'a ChainState,
+    hash: &BlockHash,
+) -> Result<&'a StoredBlock, RpcError> {
+    let stored = chain.block(hash);
+    stored.ok_or_else(|| RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Block not found"))
 }
 
 /// Blocks from this one to the tip, itself counted; -1 outside of the best chain.

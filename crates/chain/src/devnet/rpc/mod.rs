@@ -24,7 +24,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+pub(super) use self::blocks::{block, block_hash};
 use self::params::Params;
+pub(super) use self::txs::{Limits, send, submit_package};
 use super::Shared;
 use super::state::State;
 
@@ -51,8 +53,8 @@ pub(super) mod code {
 /// What a method answers when it fails.
 #[derive(Debug)]
 pub(super) struct RpcError {
-    code: i64,
-    message: String,
+    pub(super) code: i64,
+    pub(super) message: String,
 }
 
 impl RpcError {
@@ -72,7 +74,7 @@ impl From<super::DevnetError> for RpcError {
             E::Block(_) => code::VERIFY_ERROR,
             E::Faucet { .. } => code::INSUFFICIENT_FUNDS,
             E::Invalid(_) => code::INVALID_PARAMETER,
-            E::Data(_) | E::Kernel(_) | E::Bind { .. } => code::DATABASE_ERROR,
+            E::Data(_) | E::Kernel(_) | E::Bind { .. } | E::Clock { .. } => code::DATABASE_ERROR,
         };
         RpcError::new(code, error.to_string())
     }
@@ -216,10 +218,11 @@ pub(super) fn serve(
         // Open connections are not waited for: clients keep them for long.
         let serving = axum::serve(listener, router).into_future();
         tokio::select! {
+            biased;
+            () = until => {}
             result = serving => if let Err(error) = result {
                 tracing::error!(%error, "devnet's RPC server ended");
             },
-            () = until => {}
         }
     }
 }
@@ -268,6 +271,13 @@ fn is_authorized(credentials: &sha256::Hash, headers: &HeaderMap) -> bool {
         .and_then(|text| BASE64_STANDARD.decode(text.trim()).ok());
     // Digests are compared: how long that takes says nothing about the password.
     given.is_some_and(|given| digest(&given) == *credentials)
+}
+
+/// As [`answer`], for fuzz targets.
+#[cfg(feature = "fuzzing")]
+pub(super) fn answer_body(shared: &Shared, body: &[u8]) -> (u16, Option<String>) {
+    let (status, body) = answer(shared, body);
+    (status.as_u16(), body.map(|body| body.to_string()))
 }
 
 /// The HTTP status and body for one request or a batch.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bitcoin::{Network, ScriptBuf, Txid};
 use serde_json::{Map, Value, json};
 
-use super::super::policy::MIN_RELAY_FEE_SAT_PER_KVB;
+use super::super::policy::{MIN_RELAY_FEE_SAT_PER_KVB, sat_per_kvb};
 use super::convert;
 use super::params::{parse_address, parse_transaction};
 use super::{Answer, Call, RpcError, code};
@@ -164,16 +164,22 @@ pub(super) fn validateaddress(call: Call) -> Answer {
     Ok(Value::Object(object))
 }
 
-/// What mempools take at least: devnet's blocks are never full, so it is enough for the next one. A fresh Bitcoin
-/// Core says that it has no data, upon which every Lightning node falls back to a rate of its own, and no two agree
-/// on what a close should cost.
+/// What the devnet's holder has set, at first what mempools take at least: devnet's blocks are never full, so that is
+/// enough for the next one. A fresh Bitcoin Core says that it has no data, upon which every Lightning node falls back to
+/// a rate of its own, and no two agree on what a close should cost.
 pub(super) fn estimatesmartfee(call: Call) -> Answer {
     let target = call.params.integer(0)?;
     if !(1..=MAX_CONF_TARGET).contains(&target) {
         let message = format!("Invalid conf_target, must be between 1 and {MAX_CONF_TARGET}");
         return Err(RpcError::new(code::INVALID_PARAMETER, message));
     }
-    Ok(json!({ "feerate": convert::sat(MIN_RELAY_FEE_SAT_PER_KVB), "blocks": target }))
+    let rates = call.state.fee_rates();
+    let sat_per_kw = match target {
+        ..=2 => rates.urgent,
+        ..=6 => rates.normal,
+        _ => rates.background,
+    };
+    Ok(json!({ "feerate": convert::sat(sat_per_kvb(sat_per_kw)), "blocks": target }))
 }
 
 pub(super) fn generatetoaddress(call: Call) -> Answer {

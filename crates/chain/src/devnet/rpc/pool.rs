@@ -99,7 +99,7 @@ pub(super) fn getmempoolinfo(call: Call) -> Answer {
         "usage": totals.vsize,
         "total_fee": convert::sat(totals.fee_sat),
         "maxmempool": 300_000_000,
-        "mempoolminfee": relay_fee,
+        "mempoolminfee": convert::sat(call.state.pool.min_fee_sat_per_kvb.max(MIN_RELAY_FEE_SAT_PER_KVB)),
         "minrelaytxfee": relay_fee,
         "incrementalrelayfee": relay_fee,
         "unbroadcastcount": 0,

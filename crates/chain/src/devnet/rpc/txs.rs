@@ -122,11 +122,40 @@ pub(super) fn decoderawtransaction(call: Call) -> Answer {
     Ok(Value::Object(object))
 }
 
+/// What a sender does not want to do by mistake.
+pub(in crate::devnet) struct Limits {
+    /// Satoshis per 1,000 virtual bytes; 0 for any.
+    max_fee_rate_sat: u64,
+    /// In one output that nobody can spend.
+    max_burn: Amount,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_fee_rate_sat: DEFAULT_MAX_FEE_RATE_SAT,
+            max_burn: Amount::ZERO,
+        }
+    }
+}
+
 pub(super) fn sendrawtransaction(call: Call) -> Answer {
     let tx = Arc::new(call.params.transaction(0)?);
-    check_burn(&tx, &call.params)?;
+    let limits = Limits {
+        max_fee_rate_sat: max_fee_rate(&call.params)?,
+        max_burn: max_burn(&call.params)?,
+    };
+    send(call.state, &tx, &limits).map(|txid| json!(txid))
+}
+
+/// Takes a transaction into the mempool; one that is there already is no error.
+pub(in crate::devnet) fn send(
+    state: &mut State,
+    tx: &Arc<Transaction>,
+    limits: &Limits,
+) -> Result<Txid, RpcError> {
+    check_burn(tx, limits.max_burn)?;
     let txid = tx.compute_txid();
-    let state = call.state;
     if (0..tx.output.len()).any(|vout| {
         state
             .chain
@@ -137,19 +166,18 @@ pub(super) fn sendrawtransaction(call: Call) -> Answer {
         return Err(RpcError::new(code::ALREADY_IN_UTXO_SET, message));
     }
     if state.pool.get(&txid).is_some() {
-        return Ok(json!(txid));
+        return Ok(txid);
     }
-    let accepted = state.test(&tx).map_err(|reject| rejected(&reject))?;
+    let accepted = state.test(tx).map_err(|reject| rejected(&reject))?;
     if exceeds(
-        max_fee_rate(&call.params)?,
+        limits.max_fee_rate_sat,
         accepted.entry.fee_sat,
         accepted.entry.vsize,
     ) {
         let message = "Fee exceeds maximum configured by user (e.g. -maxtxfee, maxfeerate)";
         return Err(RpcError::new(code::VERIFY_ERROR, message));
     }
-    state.submit(&tx).map_err(|reject| rejected(&reject))?;
-    Ok(json!(txid))
+    state.submit(tx).map_err(|reject| rejected(&reject))
 }
 
 fn rejected(reject: &Reject) -> RpcError {
@@ -172,8 +200,7 @@ fn exceeds(max_rate_sat: u64, fee_sat: u64, vsize: u64) -> bool {
 }
 
 /// What is sent to an output that nobody can spend is most likely a mistake.
-fn check_burn(tx: &Transaction, params: &Params) -> Result<(), RpcError> {
-    let most = params.amount(2)?.unwrap_or(Amount::ZERO);
+fn check_burn(tx: &Transaction, most: Amount) -> Result<(), RpcError> {
     if tx
         .output
         .iter()
@@ -185,12 +212,13 @@ fn check_burn(tx: &Transaction, params: &Params) -> Result<(), RpcError> {
     Ok(())
 }
 
+fn max_burn(params: &Params) -> Result<Amount, RpcError> {
+    Ok(params.amount(2)?.unwrap_or(Amount::ZERO))
+}
+
 fn raw_transactions(params: &Params) -> Result<Vec<Arc<Transaction>>, RpcError> {
     let raw = params.array(0)?;
-    if raw.is_empty() || raw.len() > MAX_PACKAGE_COUNT {
-        let message = format!("Array must contain between 1 and {MAX_PACKAGE_COUNT} transactions.");
-        return Err(RpcError::new(code::INVALID_PARAMETER, message));
-    }
+    check_count(raw.len())?;
     let parse = |value: &Value| {
         let hex = value
             .as_str()
@@ -203,6 +231,14 @@ fn raw_transactions(params: &Params) -> Result<Vec<Arc<Transaction>>, RpcError> 
         parse_transaction(hex).map(Arc::new).map_err(invalid)
     };
     raw.iter().map(parse).collect()
+}
+
+fn check_count(count: usize) -> Result<(), RpcError> {
+    if count == 0 || count > MAX_PACKAGE_COUNT {
+        let message = format!("Array must contain between 1 and {MAX_PACKAGE_COUNT} transactions.");
+        return Err(RpcError::new(code::INVALID_PARAMETER, message));
+    }
+    Ok(())
 }
 
 pub(super) fn testmempoolaccept(call: Call) -> Answer {
@@ -259,13 +295,23 @@ fn fees(
 
 pub(super) fn submitpackage(call: Call) -> Answer {
     let txs = raw_transactions(&call.params)?;
-    for tx in &txs {
-        check_burn(tx, &call.params)?;
+    submit_package(call.state, &txs, max_burn(&call.params)?)
+}
+
+/// Takes parents followed by their child into the mempool; the answer says what became of each.
+pub(in crate::devnet) fn submit_package(
+    state: &mut State,
+    txs: &[Arc<Transaction>],
+    max_burn: Amount,
+) -> Answer {
+    check_count(txs.len())?;
+    for tx in txs {
+        check_burn(tx, max_burn)?;
     }
-    if let Err(message) = check_package(&txs) {
+    if let Err(message) = check_package(txs) {
         return Err(RpcError::new(code::VERIFY_REJECTED, message));
     }
-    Ok(outcome(call.state.submit_package(&txs)))
+    Ok(outcome(state.submit_package(txs)))
 }
 
 /// Parents before their one child, nothing twice, nothing in conflict.

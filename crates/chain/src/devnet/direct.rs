@@ -1,0 +1,113 @@
+//! A devnet as a [`ChainSource`] in this process: answers from its state, at once and without a socket.
+//!
+//! What it answers is what a [`crate::BitcoindSource`] would bring back from the same devnet's RPC, errors
+//! included: it asks the same functions, and hands over transactions by the same `relay`.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bitcoin::block::Header;
+use bitcoin::{Amount, Block, BlockHash, OutPoint, Transaction, TxOut, Txid};
+use lightning_block_sync::rpc::RpcError;
+use serde_json::Value;
+
+use super::{Shared, rpc};
+use crate::relay::{self, CoreAnswer, Mempool};
+use crate::{BlockRef, ChainError, ChainSource, FeeRates};
+
+/// See [`super::Devnet::direct_source`]. Clones are of the same devnet, which lives as long as one of them.
+#[derive(Clone)]
+pub struct DirectSource {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl From<rpc::RpcError> for RpcError {
+    fn from(error: rpc::RpcError) -> RpcError {
+        let rpc::RpcError { code, message } = error;
+        RpcError { code, message }
+    }
+}
+
+/// As the error would come over RPC.
+fn explain(error: rpc::RpcError) -> ChainError {
+    relay::explain(error.into())
+}
+
+#[async_trait]
+impl ChainSource for DirectSource {
+    async fn tip(&self) -> Result<BlockRef, ChainError> {
+        Ok(self.shared.state().chain.tip())
+    }
+
+    async fn header(&self, hash: &BlockHash) -> Result<(Header, u32), ChainError> {
+        let state = self.shared.state();
+        let stored = rpc::block(&state.chain, hash).map_err(explain)?;
+        Ok((stored.block.header, stored.height))
+    }
+
+    async fn hash_at(&self, height: u32) -> Result<BlockHash, ChainError> {
+        rpc::block_hash(&self.shared.state().chain, i64::from(height)).map_err(explain)
+    }
+
+    async fn block(&self, hash: &BlockHash) -> Result<Block, ChainError> {
+        let state = self.shared.state();
+        let stored = rpc::block(&state.chain, hash).map_err(explain)?;
+        Ok((*stored.block).clone())
+    }
+
+    async fn fee_rates(&self) -> Result<FeeRates, ChainError> {
+        let FeeRates {
+            urgent,
+            normal,
+            background,
+            minimum,
+        } = self.shared.state().fee_rates();
+        Ok(FeeRates::estimated(
+            Some(urgent),
+            Some(normal),
+            Some(background),
+            minimum,
+        ))
+    }
+
+    async fn broadcast(&self, package: &[Transaction]) -> Result<(), ChainError> {
+        relay::broadcast(self, package).await
+    }
+
+    async fn unspent(&self, outpoint: &OutPoint) -> Result<Option<TxOut>, ChainError> {
+        let state = self.shared.state();
+        Ok(state.chain.coin(outpoint).map(|coin| coin.output.clone()))
+    }
+
+    async fn transaction_at(
+        &self,
+        height: u32,
+        index: u32,
+    ) -> Result<Option<Transaction>, ChainError> {
+        let state = self.shared.state();
+        let hash = state.chain.hash_at(height);
+        let stored = hash.and_then(|hash| state.chain.block(&hash));
+        Ok(stored.and_then(|stored| stored.block.txdata.get(index as usize).cloned()))
+    }
+}
+
+#[async_trait]
+impl Mempool for DirectSource {
+    async fn send_raw(&self, tx: &Transaction) -> CoreAnswer<()> {
+        let tx = Arc::new(tx.clone());
+        let limits = rpc::Limits::default();
+        let sent = rpc::send(&mut self.shared.state(), &tx, &limits);
+        Ok(sent.map(drop).map_err(RpcError::from))
+    }
+
+    async fn submit_package(&self, package: &[Transaction]) -> CoreAnswer<Value> {
+        let txs: Vec<_> = package.iter().cloned().map(Arc::new).collect();
+        let answer = rpc::submit_package(&mut self.shared.state(), &txs, Amount::ZERO);
+        Ok(answer.map_err(RpcError::from))
+    }
+
+    async fn knows(&self, txid: &Txid) -> Result<bool, ChainError> {
+        let state = self.shared.state();
+        Ok(state.pool.get(txid).is_some() || state.chain.block_of(txid).is_some())
+    }
+}

@@ -1,0 +1,49 @@
+//! Why a devnet does not do what it is asked.
+
+use std::net::SocketAddr;
+
+use bitcoin::Amount;
+
+/// Why a devnet could not start or do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DevnetError {
+    /// The data directory cannot be used.
+    #[error("devnet's data cannot be used: {0}")]
+    Data(String),
+    /// The RPC port cannot be bound.
+    #[error("devnet cannot serve RPC on {addr} ({reason}): choose another port")]
+    Bind {
+        /// The address asked for.
+        addr: SocketAddr,
+        /// What the system said.
+        reason: String,
+    },
+    /// The mempool does not take the transaction: Bitcoin Core's reject reason.
+    #[error("the transaction was refused: {0}")]
+    Rejected(String),
+    /// The consensus library does not take a block.
+    #[error("the block was refused: {0}")]
+    Block(String),
+    /// A block would be from the future, which the consensus library does not take.
+    #[error(
+        "this machine's clock is {behind_s} s behind the chain: set it right; no block was made"
+    )]
+    Clock {
+        /// Seconds by which the earliest possible time is ahead of the clock.
+        behind_s: u64,
+    },
+    /// The wallet has too little.
+    #[error("the faucet has {have} and cannot send {want}: ask for less")]
+    Faucet {
+        /// What could be spent.
+        have: Amount,
+        /// What was asked for.
+        want: Amount,
+    },
+    /// The request makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// The consensus library failed.
+    #[error("Bitcoin Core's consensus library failed: {0}")]
+    Kernel(String),
+}
