@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use longhand::cast::{Host, Operator};
 use longhand_host::client::Client;
 use longhand_proto::operator::{HubBalanceRequest, ListNodesRequest};
 use tokio::task::JoinSet;
 
-use super::host::{Host, lock};
 use super::view::{Holdings, View};
 
 const PAUSE: Duration = Duration::from_millis(250);
@@ -20,12 +20,11 @@ impl Board {
     pub fn start(view: &Arc<View>, host: &Host) -> Board {
         let mut tasks = JoinSet::new();
         if view.is_live() {
-            let (view, operator) = (Arc::clone(view), host.shared_operator());
+            let (view, operator) = (Arc::clone(view), Operator::clone(host));
             tasks.spawn(async move {
                 loop {
-                    let client = lock(&operator).clone();
                     // A host that is away has nothing to say; the table stays as it was.
-                    if let Some(client) = client
+                    if let Ok(client) = operator.client()
                         && let Ok(holdings) = holdings(client).await
                     {
                         view.show(&holdings);

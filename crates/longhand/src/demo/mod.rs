@@ -1,15 +1,9 @@
 //! `longhand demo`: a chain, a host and two phones, each a process of its own, go through what may happen to them.
 //!
-//! Start reading at `steps`: the story. `world` is what it is told with: the `chain`, the `host` and the `phone`s,
-//! each of `processes`, and how they are asked. `rounds` counts signer round trips, `accounts` holds every satoshi against the chain, `view` shows what
-//! happens and `report` is what is left at the end.
+//! Start reading at `steps`: the story. `world` is what it is told with, of the crate's [`cast`](longhand::cast).
+//! `rounds` counts signer round trips, `view` shows what happens and `report` is what is left at the end.
 
-mod accounts;
 mod board;
-mod chain;
-mod host;
-mod phone;
-mod processes;
 mod report;
 mod rounds;
 mod steps;
@@ -22,9 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use longhand_chain::ChainError;
-use longhand_phone::PhoneError;
-use tokio::signal::unix::{SignalKind, signal};
+use longhand::cast::{CastError, asked_to_stop};
 
 use report::Report;
 use view::View;
@@ -41,31 +33,6 @@ pub struct DemoArgs {
     /// Leave all of it running at the end, until Ctrl-C
     #[arg(long)]
     stay: bool,
-}
-
-/// What went wrong, for a person.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DemoError {
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-    #[error(transparent)]
-    Chain(#[from] ChainError),
-    #[error("the host answered {}: {}", .0.code(), .0.message())]
-    Host(#[from] tonic::Status),
-    #[error(transparent)]
-    Unreachable(#[from] longhand_host::client::ClientError),
-    #[error("{code}: {0}", code = .0.code())]
-    Phone(#[from] PhoneError),
-    #[error("{name}: {reason}; its log is {log}")]
-    Process {
-        name: String,
-        reason: String,
-        log: String,
-    },
-    #[error("waited {seconds} s and still not: {what}")]
-    Late { what: String, seconds: u64 },
-    #[error("{0}")]
-    Off(String),
 }
 
 /// Runs the demo; the exit code is 0 when everything was as it should be.
@@ -107,24 +74,24 @@ async fn tell(
     dir: &Path,
     view: &Arc<View>,
     report: &mut Report,
-) -> Result<(), DemoError> {
+) -> Result<(), CastError> {
     let mut world = tokio::select! {
         told = steps::tell(dir, view, report) => told?,
-        () = asked_to_stop() => return Err(DemoError::Off("stopped".into())),
+        () = asked_to_stop() => return Err(CastError::Off("stopped".into())),
     };
-    let holdings = board::holdings(world.host.operator()?).await?;
+    let holdings = board::holdings(world.host.client()?).await?;
     view.summary(&holdings, report);
     if args.stay {
         stay(&world, view).await?;
     }
     tokio::select! {
         () = world.stop() => Ok(()),
-        () = asked_to_stop() => Err(DemoError::Off("stopped before the processes had ended".into())),
+        () = asked_to_stop() => Err(CastError::Off("stopped before the processes had ended".into())),
     }
 }
 
 /// Leaves everything running and says how to use it.
-async fn stay(world: &World, view: &View) -> Result<(), DemoError> {
+async fn stay(world: &World, view: &View) -> Result<(), CastError> {
     world.mine_by_timer(MINING_PAUSE_S).await?;
     view.close();
     println!("{}", world.how_to_play(MINING_PAUSE_S));
@@ -136,19 +103,3 @@ async fn stay(world: &World, view: &View) -> Result<(), DemoError> {
 const REAPING: Duration = Duration::from_millis(100);
 /// Between two blocks, when the demo stays.
 const MINING_PAUSE_S: u32 = 2;
-
-/// Returns when the process is asked to end, by Ctrl-C or otherwise.
-async fn asked_to_stop() {
-    let kinds = [
-        SignalKind::interrupt(),
-        SignalKind::terminate(),
-        SignalKind::hangup(),
-        SignalKind::quit(),
-    ];
-    let mut signals: Vec<_> = kinds
-        .into_iter()
-        .filter_map(|kind| signal(kind).ok())
-        .collect();
-    let any = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
-    futures::future::select_all(any).await;
-}

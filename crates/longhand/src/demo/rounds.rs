@@ -6,11 +6,10 @@
 
 use std::time::{Duration, Instant};
 
+use longhand::cast::{CastError, Host};
 use longhand_proto::operator::{NodeView, ResetSignerChainRequest};
 
-use super::DemoError;
-use super::host::Host;
-use super::phone::DISTANCE;
+use super::world::DISTANCE;
 
 /// A node whose phone was asked nothing for this long has settled: three round trips.
 const QUIET: Duration = DISTANCE.saturating_mul(6);
@@ -23,23 +22,23 @@ pub(super) struct Counter<'a> {
 
 impl<'a> Counter<'a> {
     /// Begins when nothing is under way.
-    pub async fn begin(host: &'a Host, owner: &'a str) -> Result<Counter<'a>, DemoError> {
+    pub async fn begin(host: &'a Host, owner: &'a str) -> Result<Counter<'a>, CastError> {
         let counter = Counter { host, owner };
         counter.settled().await?;
         let request = ResetSignerChainRequest {
             owner: owner.into(),
         };
-        host.operator()?.reset_signer_chain(request).await?;
+        host.client()?.reset_signer_chain(request).await?;
         Ok(counter)
     }
 
     /// The count at this moment.
-    pub async fn now(&self) -> Result<u32, DemoError> {
+    pub async fn now(&self) -> Result<u32, CastError> {
         Ok(self.host.node(self.owner).await?.signer_chain)
     }
 
     /// The count once nothing happens any more.
-    pub async fn settled(&self) -> Result<u32, DemoError> {
+    pub async fn settled(&self) -> Result<u32, CastError> {
         let mut last = self.host.node(self.owner).await?;
         let mut since = Instant::now();
         while since.elapsed() < QUIET {

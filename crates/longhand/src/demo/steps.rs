@@ -7,18 +7,14 @@ mod payments;
 use std::path::Path;
 use std::sync::Arc;
 
-use bitcoin::{Address, ScriptBuf, Txid};
-use longhand_proto::operator::{CreateOwnerRequest, HubAddressRequest};
+use bitcoin::{ScriptBuf, Txid};
+use longhand::cast::{self, CastError, Chain, Host, HostSettings, Phone, Stage, until};
 
-use super::DemoError;
 use super::board::Board;
-use super::chain::Chain;
-use super::host::Host;
-use super::phone::Phone;
 use super::report::Report;
 use super::rounds::Counter;
 use super::view::View;
-use super::world::{World, until};
+use super::world::{DISTANCE, World};
 use away::UnderWay;
 
 const HUB_COINS_SAT: u64 = 10_000_000;
@@ -66,15 +62,17 @@ pub(super) async fn tell(
     dir: &Path,
     view: &Arc<View>,
     report: &mut Report,
-) -> Result<World, DemoError> {
+) -> Result<World, CastError> {
     view.begin("a devnet starts");
-    let chain = Chain::start(dir).await?;
+    let stage = Stage::of_this_binary(dir)?;
+    let chain = Chain::start(&stage, ([127, 0, 0, 1], 0).into()).await?;
     report.steps.extend(view.end(true));
     view.begin("a host with a hub starts");
-    let host = Host::start(dir, &chain).await?;
+    let host = Host::start(&stage, &chain, HostSettings::default()).await?;
     report.steps.extend(view.end(true));
     let _board = Board::start(view, &host);
-    let (alice, bob) = (Phone::new(dir, "alice"), Phone::new(dir, "bob"));
+    let phone = |name| Phone::new(&stage, name, DISTANCE);
+    let (alice, bob) = (phone("alice"), phone("bob"));
     let mut story = Story {
         world: World {
             chain,
@@ -100,7 +98,7 @@ pub(super) async fn tell(
 }
 
 impl Story<'_> {
-    async fn tell(&mut self) -> Result<(), DemoError> {
+    async fn tell(&mut self) -> Result<(), CastError> {
         self.step("the faucet gives coins to the hub", Self::fund_hub)
             .await?;
         self.step("two phones are made and paired", Self::pair_phones)
@@ -150,8 +148,8 @@ impl Story<'_> {
     async fn step(
         &mut self,
         name: &'static str,
-        work: impl AsyncFnOnce(&mut Self) -> Result<(), DemoError>,
-    ) -> Result<(), DemoError> {
+        work: impl AsyncFnOnce(&mut Self) -> Result<(), CastError>,
+    ) -> Result<(), CastError> {
         self.view.begin(name);
         let done = work(self).await;
         self.report.steps.extend(self.view.end(done.is_ok()));
@@ -160,19 +158,9 @@ impl Story<'_> {
 
     // -- Beginning.
 
-    async fn fund_hub(&mut self) -> Result<(), DemoError> {
-        let host = &self.world.host;
-        // The node of the hub starts when the host has seen the chain.
-        until("the hub runs", async || {
-            Ok((!host.status().await?.hub_node_id.is_empty()).then_some(()))
-        })
-        .await?;
-        let made = host
-            .operator()?
-            .hub_address(HubAddressRequest {})
-            .await?
-            .into_inner();
-        self.give(&made.address, HUB_COINS_SAT).await?;
+    async fn fund_hub(&mut self) -> Result<(), CastError> {
+        let address = self.world.host.hub_address().await?;
+        self.give(&address, HUB_COINS_SAT).await?;
         let host = &self.world.host;
         until("the hub has its coins", async || {
             let balance = host.hub_balance().await?;
@@ -182,43 +170,24 @@ impl Story<'_> {
     }
 
     /// Coins from the faucet, confirmed.
-    async fn give(&mut self, address: &str, amount_sat: u64) -> Result<(), DemoError> {
-        let txid = self.world.chain.faucet(address, amount_sat).await?;
-        let wrong = |_| DemoError::Off(format!("{address} is not an address"));
-        let script = address
-            .parse::<Address<_>>()
-            .map_err(wrong)?
-            .assume_checked()
-            .script_pubkey();
-        self.given.push((txid, script));
-        self.world.mine(1).await
+    async fn give(&mut self, address: &str, amount_sat: u64) -> Result<(), CastError> {
+        let World { chain, host, .. } = &self.world;
+        let given = cast::give(chain, host, address, amount_sat).await?;
+        self.given.push(given);
+        Ok(())
     }
 
-    async fn pair_phones(&mut self) -> Result<(), DemoError> {
+    async fn pair_phones(&mut self) -> Result<(), CastError> {
         let World {
             host, alice, bob, ..
         } = &mut self.world;
         for phone in [alice, bob] {
-            phone.make().await?;
-            let name = phone.name.to_owned();
-            let request = CreateOwnerRequest {
-                name,
-                ..CreateOwnerRequest::default()
-            };
-            let code = host
-                .operator()?
-                .create_owner(request)
-                .await?
-                .into_inner()
-                .code;
-            phone.pair(&code).await?;
-            phone.start().await?;
-            host.usable(phone.name, 0).await?;
+            host.take_in(phone).await?;
         }
         Ok(())
     }
 
-    async fn open_from_hub(&mut self) -> Result<(), DemoError> {
+    async fn open_from_hub(&mut self) -> Result<(), CastError> {
         // Keys for channels are on their way when a phone has just come.
         for owner in ["alice", "bob"] {
             let host = &self.world.host;
@@ -242,13 +211,13 @@ impl Story<'_> {
         Ok(())
     }
 
-    async fn confirm(&self, channel: &Channel) -> Result<(), DemoError> {
+    async fn confirm(&self, channel: &Channel) -> Result<(), CastError> {
         let txid = channel.funding.split(':').next().unwrap_or_default();
         self.world.chain.in_mempool(txid).await?;
         self.world.mine(CONFIRMATIONS).await
     }
 
-    async fn open_from_alice(&mut self) -> Result<(), DemoError> {
+    async fn open_from_alice(&mut self) -> Result<(), CastError> {
         let address = self.world.alice.address().await?;
         self.give(&address, ALICE_COINS_SAT).await?;
         let host = &self.world.host;
@@ -268,7 +237,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    async fn check_round_trips(&mut self) -> Result<(), DemoError> {
+    async fn check_round_trips(&mut self) -> Result<(), CastError> {
         let over = |count: Option<u32>, target| count.is_none_or(|count| count > target);
         match self
             .report
@@ -277,15 +246,15 @@ impl Story<'_> {
             .find(|(_, count, target)| over(*count, *target))
         {
             None => Ok(()),
-            Some((name, count, target)) => Err(DemoError::Off(format!(
+            Some((name, count, target)) => Err(CastError::Off(format!(
                 "{name} took {count:?} round trips, not {target}"
             ))),
         }
     }
 }
 
-fn off(expected: &str, found: &dyn std::fmt::Debug) -> DemoError {
-    DemoError::Off(format!("expected: {expected}; found: {found:?}"))
+fn off(expected: &str, found: &dyn std::fmt::Debug) -> CastError {
+    CastError::Off(format!("expected: {expected}; found: {found:?}"))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,18 +1,12 @@
 //! What the story is told with: the chain, the host and the phones, and how each is asked.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use longhand_chain::ChainSource;
+use longhand::cast::{self, CastError, Chain, Host, PASSPHRASE, Phone};
 use serde_json::json;
 
-use super::DemoError;
-use super::chain::Chain;
-use super::host::Host;
-use super::phone::{PASSPHRASE, Phone};
-
-/// Nothing takes this long; what does, hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(10);
+/// How far the phones are away, one way: as far as a mobile phone is.
+pub(super) const DISTANCE: Duration = Duration::from_millis(50);
 
 /// Everything.
 pub(super) struct World {
@@ -33,17 +27,12 @@ impl World {
     }
 
     /// Mines, and waits until the host has seen it.
-    pub async fn mine(&self, blocks: u32) -> Result<(), DemoError> {
-        self.chain.rpc.mine(blocks).await?;
-        let height = self.chain.rpc.source().tip().await?.height;
-        until("the host has seen the new blocks", async || {
-            Ok((self.host.status().await?.block_height >= height).then_some(()))
-        })
-        .await
+    pub async fn mine(&self, blocks: u32) -> Result<(), CastError> {
+        cast::mine(&self.chain, &self.host, blocks).await
     }
 
     /// Lets a block come every `seconds`.
-    pub async fn mine_by_timer(&self, seconds: u32) -> Result<(), DemoError> {
+    pub async fn mine_by_timer(&self, seconds: u32) -> Result<(), CastError> {
         self.chain
             .rpc
             .call("devnet_setminetimer", &[json!(seconds)])
@@ -78,34 +67,5 @@ impl World {
   {devnet} faucet \"$({alice} address)\" 1000000
 "
         )
-    }
-}
-
-/// Asks again and again until there is an answer.
-pub(super) async fn until<T>(
-    what: &str,
-    mut ask: impl AsyncFnMut() -> Result<Option<T>, DemoError>,
-) -> Result<T, DemoError> {
-    let since = Instant::now();
-    while since.elapsed() < PATIENCE {
-        if let Some(answer) = ask().await? {
-            return Ok(answer);
-        }
-        tokio::time::sleep(POLL).await;
-    }
-    Err(late(what))
-}
-
-/// Waits for work, and not for ever.
-pub(super) async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> Result<T, DemoError> {
-    tokio::time::timeout(PATIENCE, work)
-        .await
-        .map_err(|_| late(what))
-}
-
-fn late(what: &str) -> DemoError {
-    DemoError::Late {
-        what: what.to_owned(),
-        seconds: PATIENCE.as_secs(),
     }
 }

@@ -1,22 +1,127 @@
 //! `longhand-sim processes`: real processes under payments, killed at random moments and started again.
+//!
+//! A devnet, a host on SQLite and phones run as processes of the `longhand` binary, of the cast that the demo is played
+//! with too ([`longhand::cast`]). Round after round, payments go in all directions while SIGKILL falls on one or two
+//! of them, or the host's disk has no room; then all come back. Every few rounds all payments are left to end, and
+//! everything is held against everything.
+//!
+//! Start reading at `run`, the loop. `plan` is what happens when, by the seed; `world` are the processes; `payments`
+//! how each is made and must have ended; `check` what must hold; `logs` what must not stand in any; `disk` how a disk
+//! fills up; `report` and `view` what is left and what is seen.
 
+mod check;
+mod disk;
+mod logs;
+mod payments;
+mod plan;
+mod report;
+mod run;
+mod view;
+mod world;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
+use plan::Targets;
+
 /// Kill real processes under payments, again and again.
+///
+/// The host, a phone, both at once and the devnet get SIGKILL at random moments, and where the system allows it the
+/// host's disk fills up. All is in a temporary directory, which stays when something is off.
 #[derive(Debug, Args)]
 pub struct ProcessesArgs {
     /// How long
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     minutes: u64,
+    /// What happens when: the same seed does the same again [default: another each time]
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// How many phones
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=16))]
+    phones: u64,
+    /// Fill the host's disk and do nothing else
+    #[arg(long)]
+    full_disk: bool,
+    /// End with one JSON object on standard output; what happens goes to standard error
+    #[arg(long)]
+    json: bool,
+    /// The `longhand` binary [default: the one beside this program]
+    #[arg(long, value_name = "PATH")]
+    longhand: Option<PathBuf>,
+    /// The program has run itself again where it can mount
+    #[arg(long, hide = true)]
+    own_mounts: bool,
 }
 
 /// Runs it; the exit code is 0 when nothing was off.
 pub fn run(args: ProcessesArgs) -> ExitCode {
-    eprintln!(
-        "error[NOT_THERE]: `processes --minutes {}` is not in this version yet",
-        args.minutes
-    );
+    let targets = match targets(&args) {
+        Ok(targets) => targets,
+        Err(line) => return failed(&line),
+    };
+    let binary = match binary(&args) {
+        Ok(binary) => binary,
+        Err(line) => return failed(&line),
+    };
+    // One thread: a process that is started ends with the thread that started it.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(run::run(&args, targets, binary)),
+        Err(error) => failed(&format!("error[RUNTIME]: nothing can be run: {error}")),
+    }
+}
+
+/// What can be struck on this system. May run the program again, where it can mount.
+fn targets(args: &ProcessesArgs) -> Result<Targets, String> {
+    if args.own_mounts {
+        return Ok(match args.full_disk {
+            true => Targets::Disk,
+            false => Targets::ProcessesAndDisk,
+        });
+    }
+    match (disk::is_possible(), args.full_disk) {
+        (Ok(()), _) => {
+            // Returns only when it fails.
+            let error = disk::enter();
+            Err(format!(
+                "error[NAMESPACE]: the program cannot be run again by unshare: {error}"
+            ))
+        }
+        (Err(why), true) => Err(format!(
+            "error[NO_SMALL_DISK]: a small disk takes a mount in a user namespace, which this system does not allow \
+             ({why}): allow unprivileged user namespaces, or run it without --full-disk"
+        )),
+        (Err(why), false) => {
+            eprintln!(
+                "the disk is left out, because a small one cannot be mounted in a user namespace here ({why})"
+            );
+            Ok(Targets::Processes)
+        }
+    }
+}
+
+fn binary(args: &ProcessesArgs) -> Result<PathBuf, String> {
+    let path = match &args.longhand {
+        Some(path) => path.clone(),
+        None => {
+            let own = std::env::current_exe().map_err(|e| format!("error[BINARY]: {e}"))?;
+            own.with_file_name("longhand")
+        }
+    };
+    match std::path::absolute(&path) {
+        Ok(path) if path.is_file() => Ok(path),
+        _ => Err(format!(
+            "error[NO_BINARY]: there is no {}: build it (cargo build -p longhand), or give --longhand PATH",
+            path.display()
+        )),
+    }
+}
+
+fn failed(line: &str) -> ExitCode {
+    eprintln!("{line}");
     ExitCode::FAILURE
 }

@@ -2,25 +2,25 @@
 
 use std::time::{Duration, Instant};
 
+use longhand::cast::{CastError, PASSPHRASE, until};
 use longhand_phone::command::Payment;
 use longhand_phone::{DialOptions, Vault};
 use longhand_proto::operator::HubOpenChannelRequest;
 use tokio::task::JoinHandle;
 
 use super::Who::{Alice, Bob, Hub};
-use super::{Counter, DemoError, HUB_CHANNEL_SAT, Story, World, off, until};
-use crate::demo::phone::PASSPHRASE;
+use super::{Counter, HUB_CHANNEL_SAT, Story, World, off};
 
 const ATTACHES: usize = 10;
 
 /// A payment that waits for its payee's phone.
 pub(super) struct UnderWay {
     amount_msat: u64,
-    work: JoinHandle<Result<Payment, DemoError>>,
+    work: JoinHandle<Result<Payment, CastError>>,
 }
 
 impl Story<'_> {
-    pub(super) async fn kill_bob(&mut self) -> Result<(), DemoError> {
+    pub(super) async fn kill_bob(&mut self) -> Result<(), CastError> {
         let (first, second) = (
             self.invoice(Bob, 40_000_444).await?,
             self.invoice(Bob, 3_000_333).await?,
@@ -54,7 +54,7 @@ impl Story<'_> {
     }
 
     /// Neither payment to bob may end without his phone; what came of one that did is said.
-    async fn expect_both_waiting(&mut self) -> Result<(), DemoError> {
+    async fn expect_both_waiting(&mut self) -> Result<(), CastError> {
         for UnderWay { amount_msat, work } in &mut self.under_way {
             if work.is_finished() {
                 let what = format!("a payment of {amount_msat} msat that waits for bob's phone");
@@ -71,7 +71,7 @@ impl Story<'_> {
         self.under_way.push(UnderWay { amount_msat, work });
     }
 
-    async fn bob_is_dormant(&self) -> Result<(), DemoError> {
+    async fn bob_is_dormant(&self) -> Result<(), CastError> {
         let host = &self.world.host;
         until("bob's node is dormant", async || {
             Ok((host.node("bob").await?.state == "dormant").then_some(()))
@@ -80,13 +80,13 @@ impl Story<'_> {
     }
 
     /// What needs bob's phone answers at once.
-    async fn expect_signer_away(&self) -> Result<(), DemoError> {
+    async fn expect_signer_away(&self) -> Result<(), CastError> {
         let request = HubOpenChannelRequest {
             owner: "bob".into(),
             amount_sat: HUB_CHANNEL_SAT,
             ..HubOpenChannelRequest::default()
         };
-        match self.world.host.operator()?.hub_open_channel(request).await {
+        match self.world.host.client()?.hub_open_channel(request).await {
             Err(status) if status.message().starts_with("SIGNER_AWAY") => {
                 self.view.say("a channel to bob? SIGNER_AWAY, at once");
                 Ok(())
@@ -95,16 +95,16 @@ impl Story<'_> {
         }
     }
 
-    pub(super) async fn bring_bob_back(&mut self) -> Result<(), DemoError> {
+    pub(super) async fn bring_bob_back(&mut self) -> Result<(), CastError> {
         self.world.bob.start().await?;
         for UnderWay { amount_msat, work } in std::mem::take(&mut self.under_way) {
-            let paid = work.await.map_err(|e| DemoError::Off(e.to_string()))??;
+            let paid = work.await.map_err(|e| CastError::Off(e.to_string()))??;
             self.succeeded(Alice, Bob, amount_msat, paid.fee_msat);
         }
         self.world.host.usable("bob", 1).await
     }
 
-    pub(super) async fn restart_host(&mut self) -> Result<(), DemoError> {
+    pub(super) async fn restart_host(&mut self) -> Result<(), CastError> {
         self.world.host.kill().await?;
         self.world.host.start_again().await?;
         let host = &self.world.host;
@@ -120,7 +120,7 @@ impl Story<'_> {
         self.pay(Bob, Hub, 6_000_006).await
     }
 
-    pub(super) async fn reconnect(&mut self) -> Result<(), DemoError> {
+    pub(super) async fn reconnect(&mut self) -> Result<(), CastError> {
         Counter::begin(&self.world.host, "bob").await?;
         self.world.bob.stop().await?;
         self.bob_is_dormant().await?;
@@ -134,7 +134,7 @@ impl Story<'_> {
 
     /// In this process and without distance, so that nothing but the attaching is measured: from the first byte until
     /// the node can pay.
-    pub(super) async fn attach_often(&mut self) -> Result<(), DemoError> {
+    pub(super) async fn attach_often(&mut self) -> Result<(), CastError> {
         self.world.bob.stop().await?;
         let dir = self.world.bob.dir.clone();
         let vault = until("bob's vault is free", async || {

@@ -1,21 +1,18 @@
 //! Channels are closed, and everything is counted.
 
 use bitcoin::OutPoint;
-use longhand_chain::ChainSource;
-use longhand_proto::operator::HubChannel;
+use longhand::cast::accounts::Books;
+use longhand::cast::{CastError, audit, until};
 
-use super::{CONFIRMATIONS, Counter, DemoError, Story, World, hex, off, until};
-use crate::demo::accounts::{Books, OpenChannel};
-use crate::demo::phone::DISTANCE;
+use super::{CONFIRMATIONS, Counter, Story, World};
 use crate::demo::view::grouped;
+use crate::demo::world::DISTANCE;
 
 /// More than the delay of a force-closed channel's own output (LDK's default: 144).
 const FORCE_CLOSE_DELAY: u32 = 150;
-/// devnet has no fee market: fee rates are at the floor.
-const FEERATE_SAT_PER_KW: u64 = 253;
 
 impl Story<'_> {
-    pub(super) async fn force_close(&mut self) -> Result<(), DemoError> {
+    pub(super) async fn force_close(&mut self) -> Result<(), CastError> {
         let World {
             chain, host, alice, ..
         } = &self.world;
@@ -35,7 +32,7 @@ impl Story<'_> {
             .onchain_sat
             .saturating_sub(before);
         if swept == 0 {
-            return Err(DemoError::Off("nothing came back to alice's wallet".into()));
+            return Err(CastError::Off("nothing came back to alice's wallet".into()));
         }
         self.view.say(&format!(
             "{} sat are back in alice's wallet",
@@ -44,7 +41,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    pub(super) async fn close_together(&mut self) -> Result<(), DemoError> {
+    pub(super) async fn close_together(&mut self) -> Result<(), CastError> {
         let World {
             chain, host, alice, ..
         } = &self.world;
@@ -57,7 +54,7 @@ impl Story<'_> {
     }
 
     /// Mines until nothing of a closed channel is left to be swept.
-    pub(super) async fn mine_until_settled(&self) -> Result<(), DemoError> {
+    pub(super) async fn mine_until_settled(&self) -> Result<(), CastError> {
         let host = &self.world.host;
         until("everything is swept", async || {
             let mut waiting = Vec::new();
@@ -78,35 +75,27 @@ impl Story<'_> {
         .await
     }
 
-    pub(super) async fn books(&self) -> Result<Books, DemoError> {
-        let source = self.world.chain.rpc.source();
-        let mut books = Books::default();
+    pub(super) async fn books(&self) -> Result<Books, CastError> {
         let fundings = [&self.hub_to_alice, &self.hub_to_bob, &self.alices_own];
         let fundings: Vec<OutPoint> = fundings
             .iter()
             .filter_map(|channel| channel.funding.parse().ok())
             .collect();
-        for height in 1..=source.tip().await?.height {
-            let block = source.block(&source.hash_at(height).await?).await?;
-            books
-                .block(&block, &self.given, &fundings)
-                .map_err(DemoError::Off)?;
-        }
-        Ok(books)
+        audit::books(&self.world.chain, &self.given, &fundings).await
     }
 
-    pub(super) async fn account(&mut self) -> Result<(), DemoError> {
-        let host = &self.world.host;
-        let hub = host.hub_balance().await?;
-        let mut wallets_sat = hub.onchain_confirmed_sat + hub.onchain_pending_sat;
-        for owner in ["alice", "bob"] {
-            let node = host.node(owner).await?;
-            wallets_sat += node.onchain_sat + node.onchain_pending_sat;
-        }
-        let open = self.open_channels().await?;
+    pub(super) async fn account(&mut self) -> Result<(), CastError> {
+        let World {
+            host, alice, bob, ..
+        } = &self.world;
+        let wallets_sat = audit::wallets_sat(host, [alice, bob]).await?;
+        // The one that is still open is the hub's to bob.
+        let open = audit::open_channels(host, [alice, bob]).await?;
         let books = self.books().await?;
         let transactions = books.spends.len();
-        let balanced = books.balance(wallets_sat, &open).map_err(DemoError::Off)?;
+        let balanced = books
+            .balance(wallets_sat, &open)
+            .map_err(|off| CastError::Off(off.to_string()))?;
         let parts = [
             (balanced.wallets, "in wallets"),
             (balanced.channels, "in channels"),
@@ -127,29 +116,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// The one that is still open: the hub's to bob.
-    pub(super) async fn open_channels(&self) -> Result<Vec<OpenChannel>, DemoError> {
-        let mut open = Vec::new();
-        let of_hub = self.world.host.hub_channels().await?;
-        for phone in [&self.world.alice, &self.world.bob] {
-            for channel in phone.channels().await? {
-                let missing = || off("the hub has the same channel", &channel);
-                let same = |c: &&HubChannel| hex(&c.channel_id) == channel.channel_id;
-                let hubs = of_hub.iter().find(same).ok_or_else(missing)?;
-                let funding = channel.funding_outpoint.parse().map_err(|_| missing())?;
-                open.push(OpenChannel {
-                    funding,
-                    balances_sat: [hubs.balance_msat / 1_000, channel.balance_msat / 1_000],
-                    // Reserves are whole satoshis: what can be sent ends as what is owned.
-                    is_split_within_a_satoshi: channel.outbound_msat % 1_000 != 0,
-                    feerate_sat_per_kw: FEERATE_SAT_PER_KW,
-                });
-            }
-        }
-        Ok(open)
-    }
-
-    pub(super) async fn count_unasked_closes(&mut self) -> Result<(), DemoError> {
+    pub(super) async fn count_unasked_closes(&mut self) -> Result<(), CastError> {
         let books = self.books().await?;
         let unasked = books
             .commitments()

@@ -1,11 +1,13 @@
 //! Payments among the two phones and the hub.
 
+use longhand::cast::CastError;
+
 use super::Who::{self, Alice, Bob, Hub};
-use super::{Counter, DemoError, Story};
+use super::{Counter, Story};
 use crate::demo::view::grouped;
 
 impl Story<'_> {
-    pub(super) async fn invoice(&self, of: Who, amount_msat: u64) -> Result<String, DemoError> {
+    pub(super) async fn invoice(&self, of: Who, amount_msat: u64) -> Result<String, CastError> {
         Ok(match of {
             Hub => self.world.host.hub_invoice(amount_msat).await?,
             Alice => self.world.alice.invoice(amount_msat).await?.bolt11,
@@ -19,7 +21,7 @@ impl Story<'_> {
         from: Who,
         to: Who,
         amount_msat: u64,
-    ) -> Result<(), DemoError> {
+    ) -> Result<(), CastError> {
         let bolt11 = self.invoice(to, amount_msat).await?;
         self.report.payments_tried += 1;
         let fee_msat = match from {
@@ -38,14 +40,14 @@ impl Story<'_> {
             .say(&format!("{from:?} paid {to:?} {amount} sat, fee {fee}"));
     }
 
-    pub(super) async fn pay_around(&mut self) -> Result<(), DemoError> {
+    pub(super) async fn pay_around(&mut self) -> Result<(), CastError> {
         self.pay(Alice, Bob, 50_000_123).await?;
         self.pay(Bob, Alice, 20_000_456).await?;
         self.pay(Hub, Alice, 30_000_789).await?;
         self.pay(Alice, Hub, 10_000_001).await
     }
 
-    pub(super) async fn count_payment(&mut self) -> Result<(), DemoError> {
+    pub(super) async fn count_payment(&mut self) -> Result<(), CastError> {
         const AMOUNT_MSAT: u64 = 7_000_007;
         // The hub's keys are with it: when it pays or is paid, only the phone takes time.
         let bolt11 = self.invoice(Hub, AMOUNT_MSAT).await?;

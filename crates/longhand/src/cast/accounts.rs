@@ -19,13 +19,13 @@ use std::collections::HashMap;
 use bitcoin::{Block, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 
 /// Of each anchor output (BOLT 3).
-pub(super) const ANCHOR_SAT: u64 = 330;
+pub const ANCHOR_SAT: u64 = 330;
 /// Of a commitment transaction with anchors and without HTLCs (BOLT 3, appendix A).
 const COMMITMENT_WEIGHT: u64 = 1_124;
 
 /// What a transaction of theirs is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// Spends a funding output, as a commitment does (BOLT 3: the upper bytes of locktime and sequence).
     Commitment,
     /// Spends a funding output otherwise: both sides agreed.
@@ -36,9 +36,12 @@ pub(super) enum Kind {
 
 /// A transaction that spends coins of theirs.
 #[derive(Clone, Debug)]
-pub(super) struct Spend {
+pub struct Spend {
+    /// Its id.
     pub txid: Txid,
+    /// What it is.
     pub kind: Kind,
+    /// What its inputs have more than its outputs.
     pub fee_sat: u64,
 }
 
@@ -50,8 +53,8 @@ struct Coin {
 }
 
 /// The nodes' coins after some blocks.
-#[derive(Debug, Default)]
-pub(super) struct Books {
+#[derive(Clone, Debug, Default)]
+pub struct Books {
     /// What the faucet gave.
     pub given_sat: u64,
     /// Not spent.
@@ -62,7 +65,8 @@ pub(super) struct Books {
 
 /// An open channel as its two sides see it.
 #[derive(Clone, Debug)]
-pub(super) struct OpenChannel {
+pub struct OpenChannel {
+    /// The output that both sides hold together.
     pub funding: OutPoint,
     /// What each side has in whole satoshis, as its own commitment pays it.
     pub balances_sat: [u64; 2],
@@ -74,19 +78,36 @@ pub(super) struct OpenChannel {
 
 /// Where everything is. All in satoshis.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Balanced {
+pub struct Balanced {
+    /// By the faucet.
     pub given: u64,
+    /// On chain, to be spent.
     pub wallets: u64,
+    /// What both sides have in open channels.
     pub channels: u64,
     /// What the commitments of open channels would take: fees, anchors, roundings.
     pub set_aside: u64,
     /// Of broadcast commitments.
     pub anchors: u64,
+    /// Of all transactions in the chain.
     pub fees: u64,
+}
+
+/// What does not add up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .lines.join("; "))]
+pub struct Unbalanced {
+    /// Satoshis that are not where they are said to be.
+    pub sat: u64,
+    /// Each fault, for a person.
+    pub lines: Vec<String>,
 }
 
 impl Books {
     /// Takes the next block. `given` are the outputs of the faucet's that are theirs: transaction and script.
+    ///
+    /// # Errors
+    /// When a transaction takes their coins together with others', or pays more than it takes.
     pub fn block(
         &mut self,
         block: &Block,
@@ -159,19 +180,39 @@ impl Books {
             .filter(|spend| spend.kind == Kind::Commitment)
     }
 
-    /// Holds the coins against what the nodes say: `wallets_sat` is what all wallets have and wait for. Fails with
-    /// what does not add up.
-    pub fn balance(mut self, wallets_sat: u64, open: &[OpenChannel]) -> Result<Balanced, String> {
+    /// Transactions in the chain that spent a funding output with the agreement of both sides.
+    pub fn cooperative_closes(&self) -> impl Iterator<Item = &Spend> {
+        self.spends
+            .iter()
+            .filter(|spend| spend.kind == Kind::Cooperative)
+    }
+
+    /// Holds the coins against what the nodes say: `wallets_sat` is what all wallets have and wait for.
+    ///
+    /// # Errors
+    /// All that does not add up.
+    pub fn balance(
+        mut self,
+        wallets_sat: u64,
+        open: &[OpenChannel],
+    ) -> Result<Balanced, Unbalanced> {
         let mut balanced = Balanced {
             given: self.given_sat,
             ..Balanced::default()
         };
+        let mut off = Unbalanced::default();
         for channel in open {
-            let funding = channel.funding;
-            let coin = self.coins.remove(&funding);
-            let capacity = coin.ok_or(format!("{funding} is said to be open and is spent"))?;
             balanced.channels += channel.balances_sat.iter().sum::<u64>();
-            balanced.set_aside += channel.set_aside(capacity.output.value.to_sat())?;
+            match self.coins.remove(&channel.funding) {
+                Some(coin) => {
+                    let capacity_sat = coin.output.value.to_sat();
+                    balanced.set_aside += channel.set_aside(capacity_sat, &mut off);
+                }
+                None => off.add(
+                    channel.balances_sat.iter().sum(),
+                    format!("{} is said to be open and is spent", channel.funding),
+                ),
+            }
         }
         for coin in self.coins.into_values() {
             let sat = coin.output.value.to_sat();
@@ -181,18 +222,20 @@ impl Books {
             }
         }
         balanced.fees = self.spends.iter().map(|spend| spend.fee_sat).sum();
-        if balanced.wallets != wallets_sat {
-            return Err(format!(
-                "the wallets say {wallets_sat} sat, and in the chain they have {} sat",
-                balanced.wallets
-            ));
+        let (found, said) = (balanced.wallets, wallets_sat);
+        if found != said {
+            let line =
+                format!("the wallets say {said} sat, and in the chain they have {found} sat");
+            off.add(found.abs_diff(said), line);
         }
-        match balanced.sum() {
-            sum if sum == balanced.given => Ok(balanced),
-            sum => Err(format!(
-                "{sum} sat were found of the {} sat given",
-                balanced.given
-            )),
+        let (sum, given) = (balanced.sum(), balanced.given);
+        if off.lines.is_empty() && sum != given {
+            let line = format!("{sum} sat were found of the {given} sat given");
+            off.add(sum.abs_diff(given), line);
+        }
+        match off.lines.is_empty() {
+            true => Ok(balanced),
+            false => Err(off),
         }
     }
 }
@@ -200,6 +243,13 @@ impl Books {
 impl Balanced {
     fn sum(&self) -> u64 {
         self.wallets + self.channels + self.set_aside + self.anchors + self.fees
+    }
+}
+
+impl Unbalanced {
+    fn add(&mut self, sat: u64, line: String) {
+        self.sat += sat;
+        self.lines.push(line);
     }
 }
 
@@ -214,18 +264,19 @@ impl Coin {
 
 impl OpenChannel {
     /// What a commitment takes away from both sides: it must be exactly what lies between them and the capacity.
-    fn set_aside(&self, capacity_sat: u64) -> Result<u64, String> {
+    fn set_aside(&self, capacity_sat: u64, off: &mut Unbalanced) -> u64 {
         let fee = self.feerate_sat_per_kw * COMMITMENT_WEIGHT / 1_000;
         let rounding = u64::from(self.is_split_within_a_satoshi);
         let expected = fee + 2 * ANCHOR_SAT + rounding;
-        let found = capacity_sat.checked_sub(self.balances_sat.iter().sum());
-        match found {
-            Some(found) if found == expected => Ok(expected),
-            _ => Err(format!(
+        let sum = self.balances_sat.iter().sum::<u64>() + expected;
+        if sum != capacity_sat {
+            let line = format!(
                 "channel {} of {capacity_sat} sat: its sides say {:?} sat, and a commitment takes {expected} sat",
                 self.funding, self.balances_sat
-            )),
+            );
+            off.add(sum.abs_diff(capacity_sat), line);
         }
+        expected
     }
 }
 
@@ -372,11 +423,8 @@ mod tests {
                 .is_ok()
         );
         let Begun { books, funding, .. } = begun();
-        assert!(
-            books
-                .balance(49_800, &[open(&funding, balances, false)])
-                .is_err()
-        );
+        let off = books.balance(49_800, &[open(&funding, balances, false)]);
+        assert_eq!(off.unwrap_err().sat, 1);
     }
 
     #[test]
@@ -385,8 +433,9 @@ mod tests {
             let Begun { books, funding, .. } = begun();
             let ours = CAPACITY - 30_000 - COMMITMENT_FEE - 660;
             let channel = open(&funding, [ours, 30_000], false);
-            let error = books.balance(wallets_sat, &[channel]).unwrap_err();
-            assert!(error.contains("49800"), "{error}");
+            let off = books.balance(wallets_sat, &[channel]).unwrap_err();
+            assert_eq!(off.sat, 1);
+            assert!(off.to_string().contains("49800"), "{off}");
         }
     }
 
@@ -424,6 +473,7 @@ mod tests {
             .block(&block(vec![closed]), &[], &[out(&funding, 0)])
             .unwrap();
         assert_eq!(books.commitments().count(), 0);
+        assert_eq!(books.cooperative_closes().count(), 1);
         assert_eq!(books.balance(49_800 + 99_500, &[]).unwrap().fees, 700);
     }
 

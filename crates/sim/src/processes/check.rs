@@ -1,0 +1,200 @@
+//! What must hold once all is quiet.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use longhand::cast::accounts::Balanced;
+use longhand::cast::{CastError, audit};
+use longhand_phone::command::{Payment, PaymentState};
+
+use super::payments::{End, Tried, judge, moved_msat};
+use super::plan::Who;
+use super::world::World;
+
+/// How long it may take until all is quiet after the last process is back.
+const PATIENCE: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(100);
+/// A phone that is asked nothing for this long has nothing more to do.
+const QUIET: Duration = Duration::from_millis(600);
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Checked {
+    pub succeeded: u32,
+    pub failed: u32,
+    /// Payments that did not end, or not the same way on both sides.
+    pub lost: Vec<String>,
+    /// Closes that nobody asked for.
+    pub closes: Vec<String>,
+    /// Satoshis that are not where they have to be, and what says so.
+    pub unaccounted_sat: u64,
+    pub unaccounted: Vec<String>,
+    /// Nodes that were loaded again after a panic.
+    pub panics: u32,
+}
+
+/// Waits until every phone is attached, every channel usable, and nothing under way.
+///
+/// # Errors
+/// What is not quiet after two minutes.
+pub(super) async fn wait_until_quiet(world: &World) -> Result<(), CastError> {
+    let began = Instant::now();
+    let mut since = Instant::now();
+    let mut last = None;
+    loop {
+        let now = at_rest(world).await;
+        if now.is_err() || last.as_ref() != Some(&now) {
+            since = Instant::now();
+        } else if since.elapsed() >= QUIET {
+            return Ok(());
+        }
+        if began.elapsed() > PATIENCE {
+            let why = now.err().unwrap_or_else(|| "phones are still asked".into());
+            let seconds = PATIENCE.as_secs();
+            return Err(CastError::Off(format!(
+                "not quiet after {seconds} s: {why}"
+            )));
+        }
+        last = Some(now);
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// How often the phones were asked so far, when nothing is under way; else what is.
+async fn at_rest(world: &World) -> Result<u64, String> {
+    let mut batches = 0;
+    for phone in &world.phones {
+        let name = &phone.name;
+        let text = |error: CastError| format!("{name}: {error}");
+        let node = world.host.node(name).await.map_err(text)?;
+        if node.state != "active" || node.usable_channels != 1 {
+            return Err(format!(
+                "{name}'s node is {} with {} usable channels",
+                node.state, node.usable_channels
+            ));
+        }
+        batches += node.signer_batches;
+        for channel in phone.channels().await.map_err(text)? {
+            if !channel.usable || channel.pending_htlcs > 0 {
+                return Err(format!(
+                    "{name}'s channel is {} with {} HTLCs under way",
+                    channel.state, channel.pending_htlcs
+                ));
+            }
+        }
+        let payments = phone.payments().await.map_err(text)?;
+        let pending = |p: &&Payment| p.outbound && p.state == PaymentState::Pending;
+        if let Some(pending) = payments.iter().find(pending) {
+            return Err(format!(
+                "{name}'s payment {} is pending",
+                pending.payment_hash
+            ));
+        }
+    }
+    let channels = world.host.hub_channels().await;
+    match channels
+        .map_err(|e| e.to_string())?
+        .iter()
+        .all(|c| c.usable)
+    {
+        true => Ok(batches),
+        false => Err("the hub has a channel that is not usable".into()),
+    }
+}
+
+/// Holds everything against everything. All is quiet.
+///
+/// # Errors
+/// When somebody does not answer.
+pub(super) async fn check(world: &World, tried: &[Tried]) -> Result<Checked, CastError> {
+    let mut checked = Checked::default();
+    let mut books = Vec::new();
+    for (number, phone) in world.phones.iter().enumerate() {
+        let payments = phone.payments().await?;
+        checked.add_phone(world, number, &payments).await?;
+        books.push(Book::new(payments));
+    }
+    let side = |who: Who, outbound, hash: &str| match who {
+        Who::Hub => None,
+        Who::Phone(number) => Some(books[number].get(outbound, hash)),
+    };
+    for tried in tried {
+        let payer = side(tried.order.payer, true, &tried.hash);
+        let payee = side(tried.order.payee, false, &tried.hash);
+        match judge(tried, payer, payee) {
+            Ok(End::Succeeded) => checked.succeeded += 1,
+            Ok(End::Failed) => checked.failed += 1,
+            Err(off) => checked.lost.push(off),
+        }
+    }
+    checked.add_chain(world).await?;
+    Ok(checked)
+}
+
+impl Checked {
+    /// What a phone can send is what it could at the beginning, with what its payments have moved.
+    async fn add_phone(
+        &mut self,
+        world: &World,
+        number: usize,
+        payments: &[Payment],
+    ) -> Result<(), CastError> {
+        let phone = &world.phones[number];
+        let node = world.host.node(&phone.name).await?;
+        self.panics += node.restarts_after_panic;
+        let channels = phone.channels().await?;
+        let found: u64 = channels.iter().map(|channel| channel.outbound_msat).sum();
+        let (received, sent) = moved_msat(payments);
+        let expected = (world.began_msat[number] + received).saturating_sub(sent);
+        if found != expected {
+            self.unaccounted_sat += found.abs_diff(expected).div_ceil(1_000);
+            self.unaccounted.push(format!(
+                "{} can send {found} msat, and by its payments {expected} msat",
+                phone.name
+            ));
+        }
+        Ok(())
+    }
+
+    async fn add_chain(&mut self, world: &World) -> Result<(), CastError> {
+        let books = audit::books(&world.chain, &world.given, &world.fundings).await?;
+        let closes = books.commitments().chain(books.cooperative_closes());
+        self.closes.extend(closes.map(|spend| {
+            let (txid, kind) = (spend.txid, spend.kind);
+            format!("{txid} closes a channel ({kind:?}), and nobody asked for it")
+        }));
+        let wallets_sat = audit::wallets_sat(&world.host, &world.phones).await?;
+        let open = audit::open_channels(&world.host, &world.phones).await?;
+        if open.len() != world.fundings.len() {
+            self.closes.push(format!(
+                "{} channels are open of {}",
+                open.len(),
+                world.fundings.len()
+            ));
+        }
+        match books.balance(wallets_sat, &open) {
+            Ok(Balanced { .. }) => {}
+            Err(off) => {
+                self.unaccounted_sat += off.sat;
+                self.unaccounted.extend(off.lines);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One phone's payments, by direction and hash.
+struct Book(HashMap<(bool, String), Payment>);
+
+impl Book {
+    fn new(payments: Vec<Payment>) -> Book {
+        let keyed = payments
+            .into_iter()
+            .map(|payment| ((payment.outbound, payment.payment_hash.clone()), payment));
+        Book(keyed.collect())
+    }
+
+    fn get(&self, outbound: bool, hash: &str) -> Option<&Payment> {
+        self.0.get(&(outbound, hash.to_owned()))
+    }
+}

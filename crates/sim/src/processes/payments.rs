@@ -1,0 +1,290 @@
+//! Payments while everything is being killed: how each is made, and how it must have ended once all is quiet.
+
+use std::time::{Duration, Instant};
+
+use bitcoin::hex::DisplayHex;
+use lightning_invoice::Bolt11Invoice;
+use longhand::cast::{CastError, Operator, Owner};
+use longhand_phone::PhoneError;
+use longhand_phone::command::{Payment, PaymentState};
+use tonic::Code;
+
+use super::plan::Order;
+
+/// How long an invoice is asked for; without one there is no payment.
+const INVOICE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the hub is asked again for a payment whose answer was lost, and how often.
+const HUB_PATIENCE: Duration = Duration::from_secs(120);
+const HUB_PAUSE: Duration = Duration::from_millis(200);
+
+/// One that can pay and be paid.
+#[derive(Clone)]
+pub(super) enum Party {
+    Hub(Operator),
+    Phone(Owner),
+}
+
+/// What the payer was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Paid,
+    /// It failed, and nothing was paid.
+    Failed(String),
+    /// Nothing that says how it ended, such as that the phone was killed.
+    Lost(String),
+}
+
+/// A payment that was begun: its payer was told to pay.
+#[derive(Clone, Debug)]
+pub(super) struct Tried {
+    pub order: Order,
+    /// Hex.
+    pub hash: String,
+    pub answer: Answer,
+}
+
+/// How a payment ended, on both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Succeeded,
+    /// Or never left.
+    Failed,
+}
+
+/// Carries a payment out as far as it goes. `None` when the payee gave no invoice.
+pub(super) async fn carry_out(order: Order, payer: Party, payee: Party) -> Option<Tried> {
+    let invoice = tokio::time::timeout(INVOICE_PATIENCE, payee.invoice(order.amount_msat));
+    let bolt11 = invoice.await.ok()?.ok()?;
+    let invoice: Bolt11Invoice = bolt11.parse().ok()?;
+    let hash = invoice.payment_hash().0.to_lower_hex_string();
+    let answer = match payer {
+        Party::Phone(owner) => phone_answer(owner.pay(bolt11).await),
+        Party::Hub(operator) => hub_pays(&operator, bolt11).await,
+    };
+    Some(Tried {
+        order,
+        hash,
+        answer,
+    })
+}
+
+impl Party {
+    async fn invoice(&self, amount_msat: u64) -> Result<String, CastError> {
+        match self {
+            Party::Hub(operator) => operator.hub_invoice(amount_msat).await,
+            Party::Phone(owner) => Ok(owner.invoice(amount_msat).await?.bolt11),
+        }
+    }
+}
+
+fn phone_answer(answer: Result<Payment, CastError>) -> Answer {
+    match answer {
+        Ok(_) => Answer::Paid,
+        Err(CastError::Phone(PhoneError::Reported(report))) if report.code == "PAYMENT_FAILED" => {
+            Answer::Failed(report.message)
+        }
+        Err(error) => Answer::Lost(error.to_string()),
+    }
+}
+
+/// Asks until there is an answer: the same invoice is never paid twice. So what counts is the last attempt.
+async fn hub_pays(operator: &Operator, bolt11: String) -> Answer {
+    let since = Instant::now();
+    loop {
+        let error = match operator.hub_pay(bolt11.clone()).await {
+            Ok(_) => return Answer::Paid,
+            Err(error) => error,
+        };
+        match error {
+            CastError::Host(status)
+                if matches!(
+                    status.code(),
+                    Code::Aborted | Code::InvalidArgument | Code::FailedPrecondition
+                ) =>
+            {
+                return Answer::Failed(status.message().to_owned());
+            }
+            error if since.elapsed() > HUB_PATIENCE => return Answer::Lost(error.to_string()),
+            _ => tokio::time::sleep(HUB_PAUSE).await,
+        }
+    }
+}
+
+/// How a payment has ended, by what its payer was told and what stands in the books of both sides; a side without books
+/// is `None`, and one whose books do not have the payment is `Some(None)`.
+///
+/// # Errors
+/// What is inconsistent, for a person.
+pub(super) fn judge(
+    tried: &Tried,
+    payer: Option<Option<&Payment>>,
+    payee: Option<Option<&Payment>>,
+) -> Result<End, String> {
+    let off = |what: &str| {
+        let told = &tried.answer;
+        let show = |side: Option<Option<&Payment>>| match side {
+            None => "no books".to_owned(),
+            Some(None) => "nothing".to_owned(),
+            Some(Some(payment)) => format!("{} {}", payment.state.as_str(), payment.failure),
+        };
+        format!(
+            "payment {} ({:?}): {what}; the payer was told {told:?} and has {}, the payee has {}",
+            tried.hash,
+            tried.order,
+            show(payer),
+            show(payee)
+        )
+    };
+    let sent = match payer {
+        Some(None) => Some(End::Failed),
+        Some(Some(payment)) => end(payment.state),
+        None => match tried.answer {
+            Answer::Paid => Some(End::Succeeded),
+            Answer::Failed(_) => Some(End::Failed),
+            Answer::Lost(_) => None,
+        },
+    };
+    let sent = sent.ok_or_else(|| off("it never ends"))?;
+    match (&tried.answer, sent) {
+        (Answer::Paid, End::Failed) => return Err(off("it succeeded and then failed")),
+        (Answer::Failed(_), End::Succeeded) => return Err(off("it failed and then succeeded")),
+        _ => {}
+    }
+    let Some(received) = payee else {
+        return Ok(sent);
+    };
+    match (sent, received.map(|payment| payment.state)) {
+        (End::Succeeded, Some(PaymentState::Succeeded)) => {}
+        (End::Succeeded, _) => return Err(off("it was paid and not received")),
+        (End::Failed, Some(PaymentState::Succeeded)) => {
+            return Err(off("it was received and not paid"));
+        }
+        (End::Failed, Some(PaymentState::Pending | PaymentState::Unknown)) => {
+            return Err(off("it never ends for the payee"));
+        }
+        (End::Failed, None | Some(PaymentState::Failed)) => {}
+    }
+    match received {
+        Some(payment) if sent == End::Succeeded => {
+            match payment.amount_msat == tried.order.amount_msat {
+                true => Ok(sent),
+                false => Err(off("another amount was received")),
+            }
+        }
+        _ => Ok(sent),
+    }
+}
+
+fn end(state: PaymentState) -> Option<End> {
+    match state {
+        PaymentState::Succeeded => Some(End::Succeeded),
+        PaymentState::Failed => Some(End::Failed),
+        PaymentState::Pending | PaymentState::Unknown => None,
+    }
+}
+
+/// What a phone's payments have done to what it can send: received, and sent with fees.
+pub(super) fn moved_msat(payments: &[Payment]) -> (u64, u64) {
+    let mut moved = (0, 0);
+    for payment in payments {
+        match (payment.state, payment.outbound) {
+            (PaymentState::Succeeded, false) => moved.0 += payment.amount_msat,
+            (PaymentState::Succeeded, true) => moved.1 += payment.amount_msat + payment.fee_msat,
+            _ => {}
+        }
+    }
+    moved
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::super::plan::Who;
+    use super::*;
+
+    fn tried(answer: Answer) -> Tried {
+        Tried {
+            order: Order {
+                payer: Who::Phone(0),
+                payee: Who::Phone(1),
+                amount_msat: 5_000,
+            },
+            hash: "aa".into(),
+            answer,
+        }
+    }
+
+    fn payment(outbound: bool, state: PaymentState) -> Payment {
+        Payment {
+            payment_hash: "aa".into(),
+            outbound,
+            amount_msat: 5_000,
+            fee_msat: if outbound { 7 } else { 0 },
+            state,
+            preimage: String::new(),
+            created_unix_s: 0,
+            failure: String::new(),
+        }
+    }
+
+    fn lost() -> Answer {
+        Answer::Lost("killed".into())
+    }
+
+    #[test]
+    fn both_sides_agree_or_it_is_off() {
+        use PaymentState::{Failed, Pending, Succeeded};
+        let cases = [
+            (Some(Succeeded), Some(Succeeded), Some(End::Succeeded)),
+            (Some(Succeeded), None, None),
+            (Some(Succeeded), Some(Pending), None),
+            (Some(Failed), None, Some(End::Failed)),
+            (Some(Failed), Some(Failed), Some(End::Failed)),
+            (Some(Failed), Some(Pending), None),
+            (Some(Failed), Some(Succeeded), None),
+            (Some(Pending), None, None),
+            (Some(Pending), Some(Succeeded), None),
+            (None, None, Some(End::Failed)),
+            (None, Some(Succeeded), None),
+        ];
+        for (payer, payee, expected) in cases {
+            let payer = payer.map(|state| payment(true, state));
+            let payee = payee.map(|state| payment(false, state));
+            let found = judge(&tried(lost()), Some(payer.as_ref()), Some(payee.as_ref()));
+            assert_eq!(found.clone().ok(), expected, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_payer_was_told_stays_true() {
+        let (succeeded, failed) = (
+            payment(true, PaymentState::Succeeded),
+            payment(true, PaymentState::Failed),
+        );
+        let told_paid = judge(&tried(Answer::Paid), Some(Some(&failed)), None);
+        assert!(told_paid.unwrap_err().contains("succeeded and then failed"));
+        let told_failed = tried(Answer::Failed("no route".into()));
+        let off = judge(&told_failed, Some(Some(&succeeded)), None).unwrap_err();
+        assert!(off.contains("failed and then succeeded"), "{off}");
+    }
+
+    #[test]
+    fn another_amount_is_off() {
+        let sent = payment(true, PaymentState::Succeeded);
+        let mut received = payment(false, PaymentState::Succeeded);
+        received.amount_msat -= 1;
+        let off = judge(&tried(lost()), Some(Some(&sent)), Some(Some(&received))).unwrap_err();
+        assert!(off.contains("another amount"), "{off}");
+    }
+
+    #[test]
+    fn only_what_succeeded_moves_money() {
+        let payments = [
+            payment(true, PaymentState::Succeeded),
+            payment(true, PaymentState::Failed),
+            payment(false, PaymentState::Succeeded),
+            payment(false, PaymentState::Pending),
+        ];
+        assert_eq!(moved_msat(&payments), (5_000, 5_007));
+    }
+}

@@ -1,0 +1,327 @@
+//! The loop.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use longhand::cast::{CastError, Stage, asked_to_stop};
+use tokio::task::JoinSet;
+
+use super::ProcessesArgs;
+use super::check::{Checked, check, wait_until_quiet};
+use super::disk::Disk;
+use super::logs::Logs;
+use super::payments::{Tried, carry_out};
+use super::plan::{Act, Blow, Plan, Targets, Timed};
+use super::report::Report;
+use super::view::View;
+use super::world::World;
+
+/// After so many rounds all is left to end, and checked.
+const CHECK_EVERY: u32 = 4;
+/// How long the answers to payments may be out when nothing else is under way: the hub is asked again for two minutes.
+const ANSWERS: Duration = Duration::from_secs(180);
+/// For the runtime to collect the processes that were killed.
+const REAPING: Duration = Duration::from_millis(100);
+
+/// Runs it, and says what came of it.
+pub(super) async fn run(args: &ProcessesArgs, targets: Targets, binary: PathBuf) -> ExitCode {
+    let dir = match tempfile::Builder::new().prefix("longhand-sim-").tempdir() {
+        Ok(dir) => dir,
+        Err(error) => {
+            eprintln!("error[TEMP_DIR]: there is no place for the files: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut run = Run::new(args, targets, dir.path(), binary);
+    run.all(Duration::from_secs(args.minutes * 60)).await;
+    run.view.close();
+    let Run { report, .. } = &run;
+    for fault in &report.faults {
+        eprintln!("off: {fault}");
+    }
+    match args.json {
+        true => println!("{}", report.json()),
+        false => println!("{}", report.table()),
+    }
+    if report.is_ok() || report.was_stopped && report.is_clean() {
+        drop(dir);
+    } else {
+        let seed = report.seed;
+        let dir = dir.keep();
+        eprintln!("seed {seed}; logs and data are in {}", dir.display());
+    }
+    match (report.is_ok(), report.was_stopped) {
+        (_, true) => ExitCode::from(130),
+        (true, false) => ExitCode::SUCCESS,
+        (false, false) => ExitCode::FAILURE,
+    }
+}
+
+struct Run {
+    stage: Stage,
+    targets: Targets,
+    phones: usize,
+    plan: Plan,
+    view: View,
+    report: Report,
+    world: Option<World>,
+    paying: JoinSet<Option<Tried>>,
+    tried: Vec<Tried>,
+    logs: Logs,
+    /// Since the logs were last looked at.
+    disk_was_full: bool,
+    began: Instant,
+}
+
+impl Run {
+    fn new(args: &ProcessesArgs, targets: Targets, dir: &Path, binary: PathBuf) -> Run {
+        let seed = args.seed.unwrap_or_else(|| u64::from(another_seed()));
+        let phones = usize::try_from(args.phones).unwrap_or(2);
+        Run {
+            stage: Stage {
+                binary,
+                dir: dir.to_owned(),
+            },
+            targets,
+            phones,
+            plan: Plan::new(seed, phones, targets),
+            view: View::new(args.json),
+            report: Report {
+                seed,
+                ..Report::default()
+            },
+            world: None,
+            paying: JoinSet::new(),
+            tried: Vec::new(),
+            logs: Logs::default(),
+            disk_was_full: false,
+            began: Instant::now(),
+        }
+    }
+
+    /// Everything, from the first process to the end of the last.
+    async fn all(&mut self, time: Duration) {
+        let seed = self.report.seed;
+        self.view.line(&format!("seed {seed}"));
+        let ended = tokio::select! {
+            ended = self.rounds(time) => ended,
+            () = asked_to_stop() => {
+                self.report.was_stopped = true;
+                Ok(())
+            }
+        };
+        if let Err(error) = ended {
+            self.report.faults.push(error.to_string());
+        }
+        tokio::select! {
+            () = self.end() => {}
+            // Asked twice: they are killed with this process.
+            () = asked_to_stop() => self.report.was_stopped = true,
+        }
+        self.world = None;
+        tokio::time::sleep(REAPING).await;
+        self.report.seconds = self.began.elapsed().as_secs();
+    }
+
+    async fn rounds(&mut self, time: Duration) -> Result<(), CastError> {
+        self.view.now("a devnet, a host and phones start".into());
+        let disk = match self.targets {
+            Targets::Processes => None,
+            _ => Some(Disk::mount(&self.stage.dir.join("host")).map_err(CastError::Off)?),
+        };
+        self.world = Some(World::set_up(&self.stage, self.phones, disk).await?);
+        self.began = Instant::now();
+        while self.began.elapsed() < time && self.report.is_clean() {
+            self.round().await?;
+            let is_last = self.began.elapsed() >= time;
+            if is_last || self.report.rounds.is_multiple_of(CHECK_EVERY) {
+                self.settle().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One round: what the plan says, and then all come back.
+    async fn round(&mut self) -> Result<(), CastError> {
+        let since = Instant::now();
+        for Timed { at_ms, act } in self.plan.round() {
+            let at = Duration::from_millis(at_ms);
+            let pause = at.saturating_sub(since.elapsed());
+            self.world()?.wait(pause).await?;
+            self.act(act).await?;
+            self.collect();
+        }
+        self.world()?.all_back().await?;
+        self.look_for_dead()?;
+        self.report.rounds += 1;
+        self.show("");
+        Ok(())
+    }
+
+    async fn act(&mut self, act: Act) -> Result<(), CastError> {
+        match act {
+            Act::Pay(order) => {
+                let world = self.world()?;
+                let (payer, payee) = (world.party(order.payer), world.party(order.payee));
+                self.paying.spawn(carry_out(order, payer, payee));
+            }
+            Act::Mine => {
+                // The devnet may be down, which is no reason to wait for it.
+                let mined = self.world()?.chain.rpc.mine(1);
+                let _ = tokio::time::timeout(Duration::from_secs(1), mined).await;
+            }
+            Act::Strike(blow) => {
+                self.look_for_dead()?;
+                self.report.count(blow);
+                self.disk_was_full |= matches!(blow, Blow::Disk { .. });
+                self.show(&format!("{blow:?} is down"));
+                self.world()?.strike(blow).await?;
+            }
+            Act::Recover(blow) => {
+                self.look_for_dead()?;
+                self.world()?.recover(blow).await?;
+                self.show("");
+            }
+        }
+        Ok(())
+    }
+
+    fn look_for_dead(&mut self) -> Result<(), CastError> {
+        let died = self.world()?.died()?;
+        match died.is_empty() {
+            true => Ok(()),
+            false => Err(CastError::Off(died.join("; "))),
+        }
+    }
+
+    fn world(&mut self) -> Result<&mut World, CastError> {
+        let missing = || CastError::Off("nothing runs".into());
+        self.world.as_mut().ok_or_else(missing)
+    }
+
+    /// Takes the payments that have been answered.
+    fn collect(&mut self) {
+        while let Some(answered) = self.paying.try_join_next() {
+            self.take(answered);
+        }
+    }
+
+    fn take(&mut self, answered: Result<Option<Tried>, tokio::task::JoinError>) {
+        match answered {
+            Ok(tried) => self.tried.extend(tried),
+            Err(error) => self.report.faults.push(error.to_string()),
+        }
+    }
+
+    /// Lets everything end, and checks it.
+    async fn settle(&mut self) -> Result<(), CastError> {
+        self.show("everything comes to rest");
+        let answers = async {
+            while let Some(answered) = self.paying.join_next().await {
+                self.take(answered);
+            }
+        };
+        if tokio::time::timeout(ANSWERS, answers).await.is_err() {
+            let open = self.paying.len();
+            let line = format!(
+                "{open} payments are not answered after {} s",
+                ANSWERS.as_secs()
+            );
+            self.report.payments_lost += u32::try_from(open).unwrap_or(u32::MAX);
+            self.report.faults.push(line);
+        }
+        let world = self.world()?;
+        wait_until_quiet(world).await?;
+        let world = self.world.as_ref();
+        let world = world.ok_or_else(|| CastError::Off("nothing runs".into()))?;
+        let checked = check(world, &self.tried).await?;
+        self.report.checks += 1;
+        self.look_for_dead()?;
+        self.add(checked);
+        self.search_logs()?;
+        let report = &self.report;
+        self.view.line(&format!(
+            "{:>5} s  {:>4} rounds  {:>4} kills  {:>3} full disks  {:>5} payments: {} succeeded, {} failed, {} lost",
+            self.began.elapsed().as_secs(),
+            report.rounds,
+            report.kills(),
+            report.full_disk,
+            report.payments_tried,
+            report.payments_succeeded,
+            report.payments_failed,
+            report.payments_lost,
+        ));
+        Ok(())
+    }
+
+    fn add(&mut self, checked: Checked) {
+        let count = |lines: &[String]| u32::try_from(lines.len()).unwrap_or(u32::MAX);
+        let report = &mut self.report;
+        report.payments_tried = u32::try_from(self.tried.len()).unwrap_or(u32::MAX);
+        report.payments_succeeded = checked.succeeded;
+        report.payments_failed = checked.failed;
+        report.payments_lost += count(&checked.lost);
+        report.force_closes_unasked += count(&checked.closes);
+        report.satoshis_unaccounted += checked.unaccounted_sat;
+        report.panics += checked.panics;
+        report.faults.extend(checked.lost);
+        report.faults.extend(checked.closes);
+        report.faults.extend(checked.unaccounted);
+    }
+
+    fn search_logs(&mut self) -> Result<(), CastError> {
+        let was_full = std::mem::take(&mut self.disk_was_full);
+        let found = self.logs.search(&self.stage.dir, was_full)?;
+        let report = &mut self.report;
+        report.full_disk_lines += found.full_disk;
+        report.panics += u32::try_from(found.panics.len()).unwrap_or(u32::MAX);
+        report.faults.extend(found.panics);
+        report.faults.extend(found.errors);
+        Ok(())
+    }
+
+    /// Ends all processes in order, and looks at the logs once more.
+    async fn end(&mut self) {
+        self.show("everything ends");
+        self.paying.abort_all();
+        if let Some(world) = &mut self.world {
+            let off = world.stop().await;
+            // What is in the middle of a blow may be asked to end before it can.
+            if !self.report.was_stopped {
+                let lines = off.iter().map(CastError::to_string);
+                self.report.faults.extend(lines);
+            }
+            if let Some(disk) = &world.disk
+                && !self.report.is_clean()
+                && let Err(error) = disk.keep(&self.stage.dir.join("host.kept"))
+            {
+                eprintln!("the host's files could not be kept: {error}");
+            }
+        }
+        if let Err(error) = self.search_logs() {
+            self.report.faults.push(error.to_string());
+        }
+    }
+
+    fn show(&self, what: &str) {
+        let report = &self.report;
+        let elapsed = self.began.elapsed().as_secs();
+        self.view.now(format!(
+            "{}:{:02}  round {}  {} kills  {} full disks  {} payments ({} under way)  {what}",
+            elapsed / 60,
+            elapsed % 60,
+            report.rounds + 1,
+            report.kills(),
+            report.full_disk,
+            self.tried.len(),
+            self.paying.len(),
+        ));
+    }
+}
+
+/// Not the same each time.
+fn another_seed() -> u32 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(1, |now| now.subsec_nanos() ^ std::process::id())
+}
