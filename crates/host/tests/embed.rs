@@ -17,7 +17,7 @@ use longhand_host::{
 };
 use longhand_link::{Carrier, CloseCode, LinkError, PairingCode};
 use longhand_node::PeerStream;
-use longhand_phone::{Dial, Secrets, Vault, Words};
+use longhand_phone::{Dial, PhoneError, Secrets, Vault, Words};
 use longhand_proto::command::GetInfo;
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
@@ -270,15 +270,18 @@ async fn phone_with_channel(
     phone
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_phone_that_is_away_is_woken_through_the_outside_until_it_comes_and_is_paid() {
-    let world = World::new();
+type Paying = tokio::task::JoinHandle<Result<longhand_phone::command::Payment, PhoneError>>;
+
+/// Bob pays Ann, whose phone is away: the hub holds it, and she was called twice.
+async fn held_payment(
+    world: &World,
+) -> (Door, longhand_phone::Phone, longhand_phone::Phone, Paying) {
     let (host, mut heard) = world.host(None).await;
     let operator = host.operator();
     let door = Door(Arc::new(Mutex::new(Some(host))));
     world.fund_hub(&operator).await;
-    let ann = phone_with_channel(&world, &operator, &door, "ann", PUSH).await;
-    let bob = phone_with_channel(&world, &operator, &door, "bob", "").await;
+    let ann = phone_with_channel(world, &operator, &door, "ann", PUSH).await;
+    let bob = phone_with_channel(world, &operator, &door, "bob", "").await;
     let invoice = ann.invoice(Some(20_000_000), "tea", 3_600).await.unwrap();
     ann.detach().await.unwrap();
     while heard.try_recv().is_ok() {}
@@ -299,12 +302,41 @@ async fn a_phone_that_is_away_is_woken_through_the_outside_until_it_comes_and_is
         );
         assert!(before.elapsed() >= Duration::from_secs(after_s));
     }
+    (door, ann, bob, paying)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phone_that_is_away_is_woken_through_the_outside_until_it_comes_and_is_paid() {
+    let world = World::new();
+    let (door, ann, _bob, paying) = held_payment(&world).await;
     ann.attach().await.unwrap();
     paying.await.unwrap().unwrap();
     let ann_has = ann.balance().await.unwrap().lightning_msat;
     assert_eq!(ann_has, 520_000_000);
     let host = door.0.lock().unwrap().take().unwrap();
     host.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_dropped_while_a_payment_is_held_leaves_no_task() {
+    let world = World::new();
+    let before = alive();
+    let (door, ann, bob, paying) = held_payment(&world).await;
+    let dropped_at = Instant::now();
+    let host = door.0.lock().unwrap().take();
+    drop(host);
+    ann.kill();
+    bob.kill();
+    paying.await.unwrap().unwrap_err();
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(alive(), before);
+    assert_eq!(
+        dropped_at.elapsed(),
+        Duration::ZERO,
+        "nothing had to time out"
+    );
 }
 
 /// Tasks of this runtime that have not ended.
