@@ -1,6 +1,6 @@
 //! What must hold once all is quiet.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use longhand::cast::accounts::Balanced;
@@ -22,6 +22,8 @@ const QUIET: Duration = Duration::from_millis(600);
 pub(super) struct Checked {
     pub succeeded: u32,
     pub failed: u32,
+    /// What the payers were told of those that failed, and how often.
+    pub because: BTreeMap<String, u32>,
     /// Payments that did not end, or not the same way on both sides.
     pub lost: Vec<String>,
     /// Closes that nobody asked for.
@@ -123,7 +125,10 @@ pub(super) async fn check(world: &World, tried: &[Tried]) -> Result<Checked, Cas
         let payee = side(tried.order.payee, false, &tried.hash);
         match judge(tried, payer, payee) {
             Ok(End::Succeeded) => checked.succeeded += 1,
-            Ok(End::Failed) => checked.failed += 1,
+            Ok(End::Failed) => {
+                checked.failed += 1;
+                *checked.because.entry(tried.answer.line()).or_default() += 1;
+            }
             Err(off) => checked.lost.push(off),
         }
     }

@@ -34,6 +34,16 @@ pub(super) enum Answer {
     Lost(String),
 }
 
+impl Answer {
+    /// For a person.
+    pub fn line(&self) -> String {
+        match self {
+            Answer::Paid => "paid".into(),
+            Answer::Failed(line) | Answer::Lost(line) => line.clone(),
+        }
+    }
+}
+
 /// A payment that was begun: its payer was told to pay.
 #[derive(Clone, Debug)]
 pub(super) struct Tried {

@@ -87,7 +87,7 @@ impl Plan {
     /// The next round, in the order of time.
     pub fn round(&mut self) -> Vec<Timed> {
         let mut round = Vec::new();
-        for _ in 0..self.rng.gen_range(5..=12) {
+        for _ in 0..self.rng.gen_range(8..=24) {
             let order = self.order();
             let at_ms = self.rng.gen_range(0..2_500);
             round.push(Timed {

@@ -1,5 +1,7 @@
 //! What a run was, and whether anything was off.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::plan::Blow;
@@ -21,6 +23,8 @@ pub(super) struct Report {
     pub payments_tried: u32,
     pub payments_succeeded: u32,
     pub payments_failed: u32,
+    /// What the payers were told of those, and how often.
+    pub failed_because: BTreeMap<String, u32>,
     pub force_closes_unasked: u32,
     pub payments_lost: u32,
     pub satoshis_unaccounted: u64,
@@ -71,6 +75,7 @@ impl Report {
             ("SIGKILL of both at once", self.killed_both.into()),
             ("SIGKILL of the devnet", self.killed_devnet.into()),
             ("disk filled up", self.full_disk.into()),
+            ("errors that said so", self.full_disk_lines),
             ("payments tried", self.payments_tried.into()),
             ("payments succeeded", self.payments_succeeded.into()),
             ("payments failed", self.payments_failed.into()),
@@ -112,6 +117,7 @@ impl Report {
                 "tried": self.payments_tried,
                 "succeeded": self.payments_succeeded,
                 "failed": self.payments_failed,
+                "failed_because": self.failed_because,
                 "lost": self.payments_lost,
             },
             "force_closes_unasked": self.force_closes_unasked,

@@ -78,6 +78,9 @@ impl Run {
     fn new(args: &ProcessesArgs, targets: Targets, dir: &Path, binary: PathBuf) -> Run {
         let seed = args.seed.unwrap_or_else(|| u64::from(another_seed()));
         let phones = usize::try_from(args.phones).unwrap_or(2);
+        // A build may replace the file meanwhile: all processes are of one version.
+        let own = dir.join("longhand");
+        let binary = std::fs::hard_link(&binary, &own).map_or(binary, |()| own);
         Run {
             stage: Stage {
                 binary,
@@ -261,6 +264,7 @@ impl Run {
         report.payments_tried = u32::try_from(self.tried.len()).unwrap_or(u32::MAX);
         report.payments_succeeded = checked.succeeded;
         report.payments_failed = checked.failed;
+        report.failed_because = checked.because;
         report.payments_lost += count(&checked.lost);
         report.force_closes_unasked += count(&checked.closes);
         report.satoshis_unaccounted += checked.unaccounted_sat;

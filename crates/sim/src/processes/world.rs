@@ -149,6 +149,7 @@ impl World {
                 // An orderly end leaves no log of the database's behind, in which there would be room for a while.
                 self.host.stop().await?;
                 self.host.start_again().await?;
+                self.nodes_run().await?;
                 Ok(self.disk()?.fill()?)
             }
         }
@@ -175,6 +176,16 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Waits until the hub and the owners' nodes are loaded.
+    async fn nodes_run(&self) -> Result<(), CastError> {
+        until("the nodes run", async || {
+            let status = self.host.status().await?;
+            let all = usize::try_from(status.nodes) == Ok(self.phones.len());
+            Ok((all && !status.hub_node_id.is_empty()).then_some(()))
+        })
+        .await
     }
 
     fn disk(&self) -> Result<&Disk, CastError> {
