@@ -98,6 +98,13 @@ impl Phone {
         })
     }
 
+    /// What is durable of the phone, record by record.
+    pub fn ledger(&self) -> Vec<Vec<u8>> {
+        let state = self.state.lock().unwrap();
+        let records = state.ledger.iter();
+        records.map(|record| record.as_bytes().to_vec()).collect()
+    }
+
     /// The engine as it is after a restart: from its records.
     pub fn restart(&self) {
         let mut state = self.state.lock().unwrap();

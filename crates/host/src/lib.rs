@@ -46,6 +46,20 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing {
+    //! Entries for fuzz targets.
+
+    /// What is checked of a phone's registration before a node is built on it; else one line that says why not.
+    pub fn check_registration(
+        registration: &longhand_node::Registration,
+        network: bitcoin::Network,
+    ) -> Result<(), String> {
+        let checked = crate::registration::check(registration, network);
+        checked.map(drop).map_err(|refused| refused.to_string())
+    }
+}
+
 pub use config::{ConfigError, HostConfig, OperatorListen};
 pub use files::FileError;
 pub use operator::{Operator, OperatorError};

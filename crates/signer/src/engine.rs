@@ -94,6 +94,19 @@ impl Signer {
         Ok(signer)
     }
 
+    /// Goes to the state of `records`, as [`Signer::restore`] does, with the keys that are there: deriving them would take
+    /// nearly all of a fuzz target's time. On an error nothing is changed.
+    #[cfg(feature = "fuzzing")]
+    pub fn replay<R: AsRef<[u8]>>(
+        &mut self,
+        records: impl IntoIterator<Item = R>,
+    ) -> Result<(), LedgerError> {
+        let mut state = State::new(self.keys.node_id(), self.keys.network());
+        state.replay(records)?;
+        self.state = state;
+        Ok(())
+    }
+
     /// Answers every operation of `batch`, in order. An operation that is refused leaves no trace; the others go on.
     pub fn handle(&mut self, batch: &SignerBatch, now_unix_s: u64) -> Outcome {
         let mut changes = Vec::new();

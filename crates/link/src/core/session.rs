@@ -189,7 +189,7 @@ impl Session {
         }
         if now_ms >= self.last_received_ms.saturating_add(self.patience_ms) {
             self.close(CloseCode::Dead, "nothing was heard for too long", now_ms);
-        } else if now_ms >= self.last_sent_ms.saturating_add(self.heartbeat_ms) {
+        } else if self.may_ping() && now_ms >= self.next_ping_ms() {
             self.send(
                 Body::Ping(Ping {
                     nonce: self.next_sent,
@@ -201,9 +201,21 @@ impl Session {
 
     /// When [`Session::tick`] wants to be called; `None` once closed.
     pub fn next_timeout_ms(&self) -> Option<u64> {
-        let ping = self.last_sent_ms.saturating_add(self.heartbeat_ms);
         let dead = self.last_received_ms.saturating_add(self.patience_ms);
-        (self.phase != Phase::Closed).then_some(ping.min(dead))
+        let next = match self.may_ping() {
+            true => self.next_ping_ms().min(dead),
+            false => dead,
+        };
+        (self.phase != Phase::Closed).then_some(next)
+    }
+
+    /// Nothing goes before `Hello`, for which the phone waits until the host's is there.
+    fn may_ping(&self) -> bool {
+        self.next_sent > 0
+    }
+
+    fn next_ping_ms(&self) -> u64 {
+        self.last_sent_ms.saturating_add(self.heartbeat_ms)
     }
 
     /// The next record to send.

@@ -230,7 +230,7 @@ fn an_older_ledger_is_refused() {
     assert_eq!(reopen(&dir).unwrap().2.len(), 4);
 }
 
-/// Found by fuzzing: a header that says "the entries were before" was believed, and the ledger was empty.
+/// A header that says that there were entries before it was once believed, and the ledger was empty.
 #[test]
 fn a_header_alone_does_not_stand_for_the_entries_before_it() {
     for claimed in [1, 2, 3, u64::MAX] {

@@ -268,6 +268,18 @@ fn silence_brings_a_ping_and_a_pong_keeps_the_session() {
 }
 
 #[test]
+fn a_phone_that_waits_for_hello_does_not_ping_before_its_own() {
+    let mut world = World::new();
+    world.connect();
+    let session = world.phone.session.as_mut().unwrap();
+    let next_timeout_ms = session.next_timeout_ms().unwrap();
+    session.tick(next_timeout_ms - 1);
+    world.run();
+    assert!(world.phone.session.as_ref().unwrap().is_open());
+    assert!(world.host.session.as_ref().unwrap().is_open());
+}
+
+#[test]
 fn two_missed_heartbeats_end_the_session() {
     let mut world = World::connected();
     let phone = world.phone.session.as_mut().unwrap();

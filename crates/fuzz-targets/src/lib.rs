@@ -1,0 +1,131 @@
+//! What the fuzz targets do. `fuzz/` gives it to libFuzzer; `tests/corpus.rs` replays the inputs that are kept, with no
+//! more than `cargo test`.
+//!
+//! A target takes any bytes and panics when a promise is broken. Those that need more than one message read a *script*, a
+//! protobuf message of steps, and [`mutate`] changes scripts as such: what comes out can be read again, so that the
+//! targets are tried with well-formed nonsense rather than with what the first check refuses.
+//!
+//! | target | what others wrote | beyond "no panic" |
+//! |---|---|---|
+//! | `link_handshake` | first records of both sides, answers, refusals | a record that was changed on the way never ends in a session |
+//! | `link_session` | frames and records, both sides, over several connections | all that goes out can be read; a request is executed once, answered once; bounds hold |
+//! | `pairing_code` | a code as text | reading, printing and reading is the identity |
+//! | `signer_batch` | signer batches, at any point of a recorded run | [`audit`](crate::audit): no state is signed or given away that the ledger forbids |
+//! | `signer_channel` | a hostile host and peer with the peer's keys | the same |
+//! | `signer_ledger` | the signer's records | a snapshot says what the records said |
+//! | `phone_ledger` | `ledger` and `ledger.head` | nothing on record is lost without an error |
+//! | `command` | an owner's commands, at a node | every reply is an answer or an error; the node is not reloaded |
+//! | `peer_socket` | a peer's bytes before and after the handshake | no byte but Act Two before it is over; the node is not reloaded |
+//! | `registration` | a phone's registration, and the node built on it | what is taken makes a node |
+//! | `devnet_rpc` | JSON-RPC bodies | every answer is JSON-RPC |
+//! | `host_config` | a host's configuration file | printing and reading it again is the identity |
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod audit;
+mod bolt8;
+mod channel;
+mod command;
+#[cfg(feature = "devnet")]
+mod devnet_rpc;
+#[cfg(feature = "host")]
+mod host_config;
+mod link_handshake;
+mod link_session;
+mod node;
+mod pairing_code;
+mod peer_socket;
+mod phone;
+mod phone_ledger;
+#[cfg(feature = "host")]
+mod registration;
+mod signer_batch;
+mod signer_channel;
+mod signer_ledger;
+pub mod tape;
+mod wire;
+
+pub use wire::mutate;
+
+/// One fuzz target.
+pub struct Target {
+    /// Its name, and that of its corpus.
+    pub name: &'static str,
+    /// Tries one input.
+    pub run: fn(&[u8]),
+    /// What its corpus began with: inputs made of real messages.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All that are built with the features of this crate.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "link_handshake",
+        run: link_handshake::run,
+        seeds: link_handshake::seeds,
+    },
+    Target {
+        name: "link_session",
+        run: link_session::run,
+        seeds: link_session::seeds,
+    },
+    Target {
+        name: "pairing_code",
+        run: pairing_code::run,
+        seeds: pairing_code::seeds,
+    },
+    Target {
+        name: "signer_batch",
+        run: signer_batch::run,
+        seeds: signer_batch::seeds,
+    },
+    Target {
+        name: "signer_channel",
+        run: signer_channel::run,
+        seeds: signer_channel::seeds,
+    },
+    Target {
+        name: "signer_ledger",
+        run: signer_ledger::run,
+        seeds: signer_ledger::seeds,
+    },
+    Target {
+        name: "phone_ledger",
+        run: phone_ledger::run,
+        seeds: phone_ledger::seeds,
+    },
+    Target {
+        name: "command",
+        run: command::run,
+        seeds: command::seeds,
+    },
+    Target {
+        name: "peer_socket",
+        run: peer_socket::run,
+        seeds: peer_socket::seeds,
+    },
+    #[cfg(feature = "host")]
+    Target {
+        name: "registration",
+        run: registration::run,
+        seeds: registration::seeds,
+    },
+    #[cfg(feature = "host")]
+    Target {
+        name: "host_config",
+        run: host_config::run,
+        seeds: host_config::seeds,
+    },
+    #[cfg(feature = "devnet")]
+    Target {
+        name: "devnet_rpc",
+        run: devnet_rpc::run,
+        seeds: devnet_rpc::seeds,
+    },
+];
+
+/// Tries `data` on the target with this name, which is one of [`TARGETS`].
+pub fn run(name: &str, data: &[u8]) {
+    let target = TARGETS.iter().find(|target| target.name == name);
+    (target.expect("there is no such target").run)(data);
+}

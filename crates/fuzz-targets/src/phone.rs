@@ -1,0 +1,121 @@
+//! A phone's engine that goes back to a known state for every input, and what it has written since.
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bitcoin::Network;
+use longhand_proto::signer::signer_answer::Answer;
+use longhand_proto::signer::signer_op::Op;
+use longhand_proto::signer::{SignerBatch, SignerOp};
+use longhand_signer::{LedgerRecord, Seed, Signer};
+
+use crate::audit::Audit;
+
+/// Made with the phone's ledger.
+pub(crate) const LEDGER_KEY: [u8; 32] = [7; 32];
+
+/// The phone's seed: that of the first phone of `longhand-tests`, which the tape was recorded with.
+pub(crate) fn seed() -> Seed {
+    Seed::from_entropy(&[1; 16]).unwrap()
+}
+
+/// The engine, with its keys derived once for the process.
+fn engine() -> MutexGuard<'static, Signer> {
+    static ENGINE: OnceLock<Mutex<Signer>> = OnceLock::new();
+    let engine = ENGINE
+        .get_or_init(|| Mutex::new(Signer::new(&seed(), Network::Regtest, &LEDGER_KEY).unwrap()));
+    engine.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A phone that is being watched.
+pub(crate) struct Phone {
+    pub signer: MutexGuard<'static, Signer>,
+    pub disk: Vec<Vec<u8>>,
+    pub audit: Audit,
+    pub now_unix_s: u64,
+}
+
+impl Phone {
+    /// A phone that has written `disk`, of which `audit` has seen everything.
+    pub fn new(disk: Vec<Vec<u8>>, audit: Audit, now_unix_s: u64) -> Phone {
+        let mut signer = engine();
+        signer.replay(&disk).expect("a ledger is read back");
+        Phone {
+            signer,
+            disk,
+            audit,
+            now_unix_s,
+        }
+    }
+
+    /// Asks, and checks what comes of it. Returns the answers.
+    pub fn ask(&mut self, batch: &SignerBatch) -> Vec<Answer> {
+        let answers = self.ask_once(batch);
+        if let ([op], [answer]) = (&batch.ops[..], &answers[..])
+            && !is_refusal(answer)
+        {
+            let again = self.ask_once(batch);
+            assert_eq!(again[0], *answer, "another answer to {op:?}");
+        }
+        answers
+    }
+
+    fn ask_once(&mut self, batch: &SignerBatch) -> Vec<Answer> {
+        let outcome = self.signer.handle(batch, self.now_unix_s);
+        assert_eq!(outcome.reply.answers.len(), batch.ops.len());
+        let answers = outcome.reply.answers.into_iter();
+        let answers: Vec<Answer> = answers
+            .map(|answer| answer.answer.expect("every operation has an answer"))
+            .collect();
+        if answers.iter().all(is_refusal) {
+            assert!(outcome.records.is_empty(), "a refusal left a trace");
+        }
+        for (op, answer) in batch.ops.iter().zip(&answers) {
+            self.audit.saw(op, answer);
+        }
+        self.keep(&outcome.records);
+        answers
+    }
+
+    pub fn ask_one(&mut self, keys_id: &[u8], op: Op) -> Answer {
+        let op = SignerOp {
+            channel_keys_id: keys_id.to_vec(),
+            op: Some(op),
+        };
+        self.ask(&SignerBatch { ops: vec![op] }).swap_remove(0)
+    }
+
+    pub fn keep(&mut self, records: &[LedgerRecord]) {
+        let bytes = records.iter().map(|record| record.as_bytes().to_vec());
+        self.disk.extend(bytes);
+    }
+
+    /// The phone stops and starts again. What it knows then is what it knew.
+    pub fn restart(&mut self) {
+        let before = self.signer.snapshot();
+        self.signer
+            .replay(&self.disk)
+            .expect("a ledger is read back");
+        assert_eq!(self.signer.snapshot(), before, "the ledger says otherwise");
+    }
+
+    /// One record stands for all from now on.
+    pub fn compact(&mut self) {
+        if self.signer.version() > 0 {
+            self.disk = vec![self.signer.snapshot().as_bytes().to_vec()];
+            self.restart();
+        }
+    }
+}
+
+pub(crate) fn is_refusal(answer: &Answer) -> bool {
+    matches!(answer, Answer::Refusal(_))
+}
+
+/// Whether trying this operation is worth its time: some are only work, as much of it as is asked for.
+pub(crate) fn is_quick(op: &SignerOp) -> bool {
+    match &op.op {
+        Some(Op::GetPoints(points)) => points.count <= 32 || points.count > 1_000,
+        Some(Op::NewChannelKeys(keys)) => keys.points <= 32 || keys.points > 1_000,
+        _ => true,
+    }
+}

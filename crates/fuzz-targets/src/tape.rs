@@ -1,0 +1,93 @@
+//! A recorded run: what a node asked of its phone while a channel was opened, paid through both ways and closed, what the
+//! phone answered, and what it wrote. `examples/record.rs` records it anew.
+
+use std::sync::OnceLock;
+
+use longhand_proto::signer::{SignerBatch, SignerReply};
+use prost::Message;
+
+use crate::audit::Audit;
+
+/// What was recorded.
+#[derive(Clone, PartialEq, Message)]
+pub struct Tape {
+    /// The phone's ledger at the end, record by record.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub ledger: Vec<Vec<u8>>,
+    /// What was asked, in order.
+    #[prost(message, repeated, tag = "2")]
+    pub asked: Vec<Asked>,
+    /// The phone's invoices.
+    #[prost(message, repeated, tag = "3")]
+    pub invoices: Vec<Invoice>,
+    /// When it was recorded.
+    #[prost(uint64, tag = "4")]
+    pub unix_s: u64,
+}
+
+/// One batch.
+#[derive(Clone, PartialEq, Message)]
+pub struct Asked {
+    /// Records in the ledger before it.
+    #[prost(uint64, tag = "1")]
+    pub after_records: u64,
+    /// The batch.
+    #[prost(message, optional, tag = "2")]
+    pub batch: Option<SignerBatch>,
+    /// The answers.
+    #[prost(message, optional, tag = "3")]
+    pub reply: Option<SignerReply>,
+}
+
+/// One invoice.
+#[derive(Clone, PartialEq, Message)]
+pub struct Invoice {
+    /// Of its payment, 32 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub payment_hash: Vec<u8>,
+    /// What it asks.
+    #[prost(uint64, tag = "2")]
+    pub amount_msat: u64,
+}
+
+/// The run that is kept.
+pub(crate) fn tape() -> &'static Tape {
+    static TAPE: OnceLock<Tape> = OnceLock::new();
+    TAPE.get_or_init(|| Tape::decode(&include_bytes!("run.tape")[..]).expect("a tape"))
+}
+
+/// A place on the tape: what the phone had written before batch `number`, and what had been seen of it.
+pub(crate) fn at(number: usize) -> (&'static [Vec<u8>], Audit) {
+    static AUDITS: OnceLock<Vec<Audit>> = OnceLock::new();
+    let audits = AUDITS.get_or_init(audits);
+    let tape = tape();
+    let number = number % audits.len();
+    let records = match tape.asked.get(number) {
+        Some(asked) => &tape.ledger[..asked.after_records as usize],
+        None => &tape.ledger,
+    };
+    (records, audits[number].clone())
+}
+
+/// What was seen before each batch, and at the end.
+fn audits() -> Vec<Audit> {
+    let tape = tape();
+    let mut audit = Audit::default();
+    for invoice in &tape.invoices {
+        let hash = invoice.payment_hash.as_slice().try_into();
+        audit
+            .invoices_msat
+            .insert(hash.expect("32 bytes"), invoice.amount_msat);
+    }
+    let mut audits = vec![audit.clone()];
+    for asked in &tape.asked {
+        let (batch, reply) = (asked.batch.as_ref(), asked.reply.as_ref());
+        let ops = batch.map_or(&[][..], |batch| &batch.ops);
+        let answers = reply.map_or(&[][..], |reply| &reply.answers);
+        for (op, answer) in ops.iter().zip(answers) {
+            audit.saw(op, answer.answer.as_ref().expect("an answer"));
+        }
+        audits.push(audit.clone());
+    }
+    audits
+}

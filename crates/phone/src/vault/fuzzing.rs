@@ -1,0 +1,73 @@
+//! The ledger's files without the vault around them, for fuzz targets: with it, every run would wait for scrypt.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::VaultError;
+use super::ledger::{Ledger, Records, seal_inside};
+use super::seal::Sealer;
+
+/// A directory with `ledger` and `ledger.head`.
+pub struct LedgerFiles {
+    dir: PathBuf,
+    sealer: Sealer,
+}
+
+/// A ledger that was opened, and what it held.
+pub struct OpenLedger {
+    ledger: Ledger,
+    /// Its records, oldest first.
+    pub records: Vec<Vec<u8>>,
+}
+
+impl LedgerFiles {
+    /// Those in `dir`, under `data_key`; they need not be there.
+    pub fn new(dir: &Path, data_key: &[u8; 32]) -> LedgerFiles {
+        LedgerFiles {
+            dir: dir.to_owned(),
+            sealer: Sealer::new(data_key),
+        }
+    }
+
+    /// Makes them, empty.
+    pub fn create(&self) -> Result<(), VaultError> {
+        Ledger::create(&self.dir, &self.sealer)
+    }
+
+    /// Opens them as a phone does.
+    pub fn open(&self) -> Result<OpenLedger, VaultError> {
+        let (ledger, records) = Ledger::open(&self.dir, Arc::default(), self.sealer.clone())?;
+        let records = records.iter().map(|record| record.to_vec()).collect();
+        Ok(OpenLedger { ledger, records })
+    }
+
+    /// An entry with `inside` as whoever has the key would write it.
+    pub fn seal(&self, first: u64, number: u64, inside: &[u8]) -> io::Result<Vec<u8>> {
+        seal_inside(&self.sealer, first, number, inside)
+    }
+}
+
+impl OpenLedger {
+    /// Adds an entry with these records.
+    pub fn append(&mut self, records: &[&[u8]]) -> Result<(), VaultError> {
+        self.ledger.append(&zeroizing(records))
+    }
+
+    /// Puts one entry in place of all.
+    pub fn compact(&mut self, snapshot: &[&[u8]]) -> Result<(), VaultError> {
+        self.ledger.compact(&zeroizing(snapshot))
+    }
+
+    /// Entries there have been.
+    pub fn entries(&self) -> u64 {
+        self.ledger.entries()
+    }
+}
+
+fn zeroizing(records: &[&[u8]]) -> Records {
+    let copy = |record: &&[u8]| Zeroizing::new(record.to_vec());
+    records.iter().map(copy).collect()
+}
