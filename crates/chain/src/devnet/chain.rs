@@ -61,9 +61,9 @@ impl Scratch {
 
 /// See the module.
 pub(super) struct ChainState {
-    // Dropped before the directory, to which it writes at its end.
-    kernel: Option<Kernel>,
+    // Dropped before the library, which would sync at its end what nobody needs: without the directory it does not.
     scratch: Scratch,
+    kernel: Option<Kernel>,
     /// How often the library was built anew; each has a directory of its own.
     generation: u32,
     log: Option<BlockLog>,
@@ -95,8 +95,8 @@ impl ChainState {
             chain_txs: 1,
         };
         let mut chain = ChainState {
-            kernel: None,
             scratch,
+            kernel: None,
             generation: 0,
             log,
             blocks: HashMap::from([(hash, stored)]),
@@ -315,7 +315,6 @@ impl ChainState {
 
     /// The library cannot forget a block: a new one is given all that are not invalid.
     fn rebuild(&mut self) -> Result<TipChange, DevnetError> {
-        self.kernel = None;
         let old = self.scratch.path().join(self.generation.to_string());
         self.generation += 1;
         let new = self.scratch.path().join(self.generation.to_string());
@@ -325,6 +324,7 @@ impl ChainState {
         if old.exists() {
             std::fs::remove_dir_all(&old).map_err(failed)?;
         }
+        self.kernel = None;
         std::fs::create_dir_all(&new).map_err(failed)?;
         let kernel = Kernel::new(&new)?;
         let mut left_out = HashSet::new();
