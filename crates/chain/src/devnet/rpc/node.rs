@@ -175,8 +175,8 @@ pub(super) fn estimatesmartfee(call: Call) -> Answer {
     }
     let rates = call.state.fee_rates();
     let sat_per_kw = match target {
-        ..=2 => rates.urgent,
-        ..=6 => rates.normal,
+        1..=2 => rates.urgent,
+        3..=6 => rates.normal,
         _ => rates.background,
     };
     Ok(json!({ "feerate": convert::sat(sat_per_kvb(sat_per_kw)), "blocks": target }))
