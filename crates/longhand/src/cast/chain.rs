@@ -64,7 +64,7 @@ impl Chain {
     pub async fn wait_until_ready(&mut self) -> Result<(), CastError> {
         match &mut self.process {
             Some(process) => process.wait_until_ready().await,
-            None => Err(CastError::Off("the devnet does not run".into())),
+            None => Err(CastError::Away("the devnet".into())),
         }
     }
 

@@ -343,5 +343,5 @@ impl Operator {
 }
 
 fn does_not_run() -> CastError {
-    CastError::Off("the host does not run".into())
+    CastError::Away("the host".into())
 }

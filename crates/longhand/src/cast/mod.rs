@@ -58,6 +58,9 @@ pub enum CastError {
         /// Where to look.
         log: String,
     },
+    /// It does not run, so nothing was asked.
+    #[error("{0} does not run")]
+    Away(String),
     /// Something takes too long.
     #[error("waited {seconds} s and still not: {what}")]
     Late {

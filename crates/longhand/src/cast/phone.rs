@@ -132,7 +132,7 @@ impl Phone {
     }
 
     fn does_not_run(&self) -> CastError {
-        CastError::Off(format!("{}'s phone does not run", self.name))
+        CastError::Away(format!("{}'s phone", self.name))
     }
 
     /// SIGKILL.
@@ -172,7 +172,7 @@ impl Owner {
             let asked = through_running(&dir, &command);
             match in_time(&format!("{name}'s phone answers"), asked).await? {
                 Some(answer) => Ok(answer?),
-                None => Err(CastError::Off(format!("{name}'s phone does not run"))),
+                None => Err(CastError::Away(format!("{name}'s phone"))),
             }
         }
     }

@@ -61,14 +61,14 @@ pub(super) enum End {
     Failed,
 }
 
-/// Carries a payment out as far as it goes. `None` when the payee gave no invoice.
+/// Carries a payment out as far as it goes. `None` when the payee gave no invoice, or the payer's phone does not run.
 pub(super) async fn carry_out(order: Order, payer: Party, payee: Party) -> Option<Tried> {
     let invoice = tokio::time::timeout(INVOICE_PATIENCE, payee.invoice(order.amount_msat));
     let bolt11 = invoice.await.ok()?.ok()?;
     let invoice: Bolt11Invoice = bolt11.parse().ok()?;
     let hash = invoice.payment_hash().0.to_lower_hex_string();
     let answer = match payer {
-        Party::Phone(owner) => phone_answer(owner.pay(bolt11).await),
+        Party::Phone(owner) => phone_answer(owner.pay(bolt11).await)?,
         Party::Hub(operator) => hub_pays(&operator, bolt11).await,
     };
     Some(Tried {
@@ -87,14 +87,16 @@ impl Party {
     }
 }
 
-fn phone_answer(answer: Result<Payment, CastError>) -> Answer {
-    match answer {
+/// `None` when the phone was never told to pay.
+fn phone_answer(answer: Result<Payment, CastError>) -> Option<Answer> {
+    Some(match answer {
         Ok(_) => Answer::Paid,
+        Err(CastError::Away(_)) => return None,
         Err(CastError::Phone(PhoneError::Reported(report))) if report.code == "PAYMENT_FAILED" => {
             Answer::Failed(report.message)
         }
         Err(error) => Answer::Lost(error.to_string()),
-    }
+    })
 }
 
 /// Asks until there is an answer: the same invoice is never paid twice. So what counts is the last attempt.
@@ -194,7 +196,7 @@ fn end(state: PaymentState) -> Option<End> {
 }
 
 /// What a phone's payments have done to what it can send: received, and sent with fees.
-pub(super) fn moved_msat(payments: &[Payment]) -> (u64, u64) {
+pub(super) fn moved_msat<'a>(payments: impl IntoIterator<Item = &'a Payment>) -> (u64, u64) {
     let mut moved = (0, 0);
     for payment in payments {
         match (payment.state, payment.outbound) {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use longhand::cast::{CastError, Stage, asked_to_stop};
+use longhand::cast::{self, CastError, Stage, asked_to_stop};
 use tokio::task::JoinSet;
 
 use super::ProcessesArgs;
@@ -212,7 +212,11 @@ impl Run {
 
     fn take(&mut self, answered: Result<Option<Tried>, tokio::task::JoinError>) {
         match answered {
-            Ok(tried) => self.tried.extend(tried),
+            Ok(Some(tried)) => {
+                self.report.payments_tried += 1;
+                self.tried.push(tried);
+            }
+            Ok(None) => {}
             Err(error) => self.report.faults.push(error.to_string()),
         }
     }
@@ -235,14 +239,20 @@ impl Run {
             self.report.faults.push(line);
         }
         let world = self.world()?;
-        wait_until_quiet(world).await?;
+        // What was broadcast is to be seen in the chain.
+        cast::mine(&world.chain, &world.host, 1).await?;
+        let quiet = wait_until_quiet(world).await;
         let world = self.world.as_ref();
         let world = world.ok_or_else(|| CastError::Off("nothing runs".into()))?;
-        let checked = check(world, &self.tried).await?;
-        self.report.checks += 1;
-        self.look_for_dead()?;
+        let mut checked = Checked::default();
+        // Looked at even when it is not quiet: the more is known of what is off.
+        let whole = check(world, &self.tried, &mut checked).await;
         self.add(checked);
+        self.look_for_dead()?;
         self.search_logs()?;
+        quiet?;
+        whole?;
+        self.report.checks += 1;
         let report = &self.report;
         self.view.line(&format!(
             "{:>5} s  {:>4} rounds  {:>4} kills  {:>3} full disks  {:>5} payments: {} succeeded, {} failed, {} lost",
@@ -261,7 +271,6 @@ impl Run {
     fn add(&mut self, checked: Checked) {
         let count = |lines: &[String]| u32::try_from(lines.len()).unwrap_or(u32::MAX);
         let report = &mut self.report;
-        report.payments_tried = u32::try_from(self.tried.len()).unwrap_or(u32::MAX);
         report.payments_succeeded = checked.succeeded;
         report.payments_failed = checked.failed;
         report.failed_because = checked.because;
