@@ -1,3 +1,3 @@
 #![no_main]
 
-longhand_fuzz::target!("command", script);
+longhand_fuzz::target!(command, script);

@@ -1,3 +1,3 @@
 #![no_main]
 
-longhand_fuzz::target!("devnet_rpc", bytes);
+longhand_fuzz::target!(devnet_rpc, bytes);

@@ -1,3 +1,3 @@
 #![no_main]
 
-longhand_fuzz::target!("host_config", bytes);
+longhand_fuzz::target!(host_config, bytes);

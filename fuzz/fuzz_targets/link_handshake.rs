@@ -1,3 +1,3 @@
 #![no_main]
 
-longhand_fuzz::target!("link_handshake", script);
+longhand_fuzz::target!(link_handshake, script);

@@ -1,3 +1,3 @@
 #![no_main]
 
-longhand_fuzz::target!("link_session", script);
+longhand_fuzz::target!(link_session, script);

@@ -1,3 +1,3 @@
 #![no_main]
 
-longhand_fuzz::target!("pairing_code", bytes);
+longhand_fuzz::target!(pairing_code, bytes);

@@ -1,3 +1,3 @@
 #![no_main]
 
-longhand_fuzz::target!("peer_socket", script);
+longhand_fuzz::target!(peer_socket, script);

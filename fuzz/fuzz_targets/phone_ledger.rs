@@ -1,3 +1,3 @@
 #![no_main]
 
-longhand_fuzz::target!("phone_ledger", script);
+longhand_fuzz::target!(phone_ledger, script);

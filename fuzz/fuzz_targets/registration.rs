@@ -1,3 +1,3 @@
 #![no_main]
 
-longhand_fuzz::target!("registration", script);
+longhand_fuzz::target!(registration, script);

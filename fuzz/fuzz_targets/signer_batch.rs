@@ -1,3 +1,3 @@
 #![no_main]
 
-longhand_fuzz::target!("signer_batch", script);
+longhand_fuzz::target!(signer_batch, script);

@@ -1,3 +1,3 @@
 #![no_main]
 
-longhand_fuzz::target!("signer_ledger", script);
+longhand_fuzz::target!(signer_ledger, script);

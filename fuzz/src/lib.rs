@@ -5,12 +5,12 @@ pub use {libfuzzer_sys, longhand_fuzz_targets};
 /// The target with this name. Its input is `bytes`, changed as libFuzzer likes, or a `script`, changed as protobuf.
 #[macro_export]
 macro_rules! target {
-    ($name:literal, bytes) => {
+    ($name:ident, bytes) => {
         $crate::libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-            $crate::longhand_fuzz_targets::run($name, data);
+            $crate::longhand_fuzz_targets::run::$name(data);
         });
     };
-    ($name:literal, script) => {
+    ($name:ident, script) => {
         $crate::target!($name, bytes);
         $crate::libfuzzer_sys::fuzz_mutator!(|data: &mut [u8],
                                               size: usize,

@@ -18,7 +18,8 @@ struct Script {
 
 const COMMANDS: usize = 8;
 
-pub(crate) fn run(data: &[u8]) {
+/// Tries one input.
+pub fn run(data: &[u8]) {
     let Ok(script) = Script::decode(data) else {
         return;
     };

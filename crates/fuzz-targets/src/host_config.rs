@@ -4,7 +4,8 @@ use std::io::Write;
 
 use longhand_host::{ConfigError, HostConfig};
 
-pub(crate) fn run(data: &[u8]) {
+/// Tries one input.
+pub fn run(data: &[u8]) {
     let Ok(config) = load(data) else { return };
     let _ = (config.operator_listen(), config.metrics_listen());
     let printed = toml::to_string(&config).expect("a configuration can be printed");

@@ -124,8 +124,21 @@ pub const TARGETS: &[Target] = &[
     },
 ];
 
-/// Tries `data` on the target with this name, which is one of [`TARGETS`].
-pub fn run(name: &str, data: &[u8]) {
-    let target = TARGETS.iter().find(|target| target.name == name);
-    (target.expect("there is no such target").run)(data);
+/// The targets one by one, for programs that are to hold no more than one.
+pub mod run {
+    pub use crate::command::run as command;
+    #[cfg(feature = "devnet")]
+    pub use crate::devnet_rpc::run as devnet_rpc;
+    #[cfg(feature = "host")]
+    pub use crate::host_config::run as host_config;
+    pub use crate::link_handshake::run as link_handshake;
+    pub use crate::link_session::run as link_session;
+    pub use crate::pairing_code::run as pairing_code;
+    pub use crate::peer_socket::run as peer_socket;
+    pub use crate::phone_ledger::run as phone_ledger;
+    #[cfg(feature = "host")]
+    pub use crate::registration::run as registration;
+    pub use crate::signer_batch::run as signer_batch;
+    pub use crate::signer_channel::run as signer_channel;
+    pub use crate::signer_ledger::run as signer_ledger;
 }

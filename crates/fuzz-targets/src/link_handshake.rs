@@ -93,7 +93,8 @@ fn begin(pairing: bool) -> (Initiator, Vec<u8>) {
     begun.expect("a handshake can be begun")
 }
 
-pub(crate) fn run(data: &[u8]) {
+/// Tries one input.
+pub fn run(data: &[u8]) {
     let Ok(Script { what: Some(what) }) = Script::decode(data) else {
         return;
     };

@@ -81,7 +81,8 @@ const REMEMBERED: usize = 4;
 const STEPS: usize = 64;
 const CONNECTIONS: u32 = 6;
 
-pub(crate) fn run(data: &[u8]) {
+/// Tries one input.
+pub fn run(data: &[u8]) {
     let Ok(script) = Script::decode(data) else {
         return;
     };

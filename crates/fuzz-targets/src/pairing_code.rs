@@ -5,7 +5,8 @@
 use bech32::{Bech32m, Hrp};
 use longhand_link::{OwnerId, PairingCode, PairingSecret, PublicKey};
 
-pub(crate) fn run(data: &[u8]) {
+/// Tries one input.
+pub fn run(data: &[u8]) {
     let Some((kind, rest)) = data.split_first() else {
         return;
     };

@@ -46,7 +46,8 @@ const CHUNKS: usize = 12;
 /// Virtual; the node does all it has to do before it passes.
 const A_MOMENT: Duration = Duration::from_millis(20);
 
-pub(crate) fn run(data: &[u8]) {
+/// Tries one input.
+pub fn run(data: &[u8]) {
     let Ok(script) = Script::decode(data) else {
         return;
     };

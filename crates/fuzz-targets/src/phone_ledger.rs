@@ -129,7 +129,8 @@ fn write(entries: u32, compacted: bool) -> Written {
     Written { files, records }
 }
 
-pub(crate) fn run(data: &[u8]) {
+/// Tries one input.
+pub fn run(data: &[u8]) {
     let Ok(script) = Script::decode(data) else {
         return;
     };

@@ -8,7 +8,8 @@ use prost::Message;
 
 use crate::node;
 
-pub(crate) fn run(data: &[u8]) {
+/// Tries one input.
+pub fn run(data: &[u8]) {
     let Ok(registration) = Register::decode(data) else {
         return;
     };

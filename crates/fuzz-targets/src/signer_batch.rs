@@ -21,7 +21,8 @@ struct Script {
 const BATCHES: usize = 6;
 const OPS: usize = 16;
 
-pub(crate) fn run(data: &[u8]) {
+/// Tries one input.
+pub fn run(data: &[u8]) {
     let Ok(script) = Script::decode(data) else {
         return;
     };

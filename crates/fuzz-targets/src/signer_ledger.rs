@@ -16,7 +16,8 @@ struct Script {
     then: u32,
 }
 
-pub(crate) fn run(data: &[u8]) {
+/// Tries one input.
+pub fn run(data: &[u8]) {
     let Ok(script) = Script::decode(data) else {
         return;
     };

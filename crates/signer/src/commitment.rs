@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use bitcoin::secp256k1::ecdsa::Signature;
 use bitcoin::secp256k1::{All, Message, Secp256k1};
 use bitcoin::sighash::SighashCache;
 use bitcoin::{Amount, EcdsaSighashType, Transaction};
@@ -13,6 +14,8 @@ use lightning::ln::chan_utils::{
 };
 use lightning::types::features::ChannelTypeFeatures;
 use lightning::util::ser::{Readable, ReadableArgs, Writeable};
+
+use rayon::prelude::*;
 
 use crate::rules::{self, Refused};
 
@@ -176,23 +179,37 @@ pub(crate) fn check_peer_signatures(
     if commitment.counterparty_htlc_sigs.len() != commitment.nondust_htlcs().len() {
         return Err(bad("an HTLC transaction (there must be one for each HTLC)"));
     }
+    // Of all that a phone does for a payment this takes longest: all its cores share it.
+    let htlcs = commitment.nondust_htlcs().par_iter();
+    let pairs = htlcs.zip(&commitment.counterparty_htlc_sigs);
+    pairs.try_for_each(|(htlc, signature)| {
+        check_htlc_signature(secp, parameters, commitment, htlc, signature).and_then(|valid| {
+            valid
+                .then_some(())
+                .ok_or_else(|| bad("an HTLC transaction"))
+        })
+    })
+}
+
+/// Whether `signature` is the peer's on the second-stage transaction of `htlc` (BOLT 3).
+fn check_htlc_signature(
+    secp: &Secp256k1<All>,
+    parameters: &ChannelTransactionParameters,
+    commitment: &HolderCommitmentTransaction,
+    htlc: &HTLCOutputInCommitment,
+    signature: &Signature,
+) -> Result<bool, Refused> {
+    let trusted = commitment.trust();
+    let features = &parameters.channel_type_features;
+    let transaction = holder_htlc_transaction(parameters, commitment, htlc);
+    let script = get_htlc_redeemscript(htlc, features, trusted.keys());
+    let kind = match zero_fee_htlcs(features) {
+        true => EcdsaSighashType::SinglePlusAnyoneCanPay,
+        false => EcdsaSighashType::All,
+    };
+    let sighash = p2wsh_sighash(&transaction, 0, &script, htlc.to_bitcoin_amount(), kind)?;
     let key = trusted.keys().countersignatory_htlc_key.to_public_key();
-    for (htlc, signature) in commitment
-        .nondust_htlcs()
-        .iter()
-        .zip(&commitment.counterparty_htlc_sigs)
-    {
-        let transaction = holder_htlc_transaction(parameters, commitment, htlc);
-        let script = get_htlc_redeemscript(htlc, &parameters.channel_type_features, trusted.keys());
-        let kind = match zero_fee_htlcs(&parameters.channel_type_features) {
-            true => EcdsaSighashType::SinglePlusAnyoneCanPay,
-            false => EcdsaSighashType::All,
-        };
-        let sighash = p2wsh_sighash(&transaction, 0, &script, htlc.to_bitcoin_amount(), kind)?;
-        secp.verify_ecdsa(&sighash, signature, &key)
-            .map_err(|_| bad("an HTLC transaction"))?;
-    }
-    Ok(())
+    Ok(secp.verify_ecdsa(&sighash, signature, &key).is_ok())
 }
 
 /// The second-stage transaction of one HTLC of a checked holder commitment.

@@ -11,10 +11,14 @@ use zeroize::Zeroizing;
 
 use crate::keys::{ADDRESSES, Account, Keychain, Keys, Seed, SeedError};
 use crate::ledger::{Entry, LedgerError, LedgerRecord, State, entry};
-use crate::rules::{Refusals, Refused};
+use crate::rules::{self, Refusals, Refused};
 
 pub(crate) type Answer = signer_answer::Answer;
 pub(crate) type Change = entry::Change;
+
+/// What the answers of one batch may take together. Points are given for the asking, a thousand at once: without a bound, a
+/// batch of 4 MiB would make a reply of gigabytes, when a link carries 4 MiB.
+const MAX_REPLY_BYTES: usize = 3 << 20;
 
 /// The phone's signer. See the crate's documentation for the contract with its shell.
 pub struct Signer {
@@ -107,12 +111,18 @@ impl Signer {
         Ok(())
     }
 
-    /// Answers every operation of `batch`, in order. An operation that is refused leaves no trace; the others go on.
+    /// Answers every operation of `batch`, in order. An operation that is refused leaves no trace; the others go on. When
+    /// the answers are more than 3 MiB together, the rest is refused for now.
     pub fn handle(&mut self, batch: &SignerBatch, now_unix_s: u64) -> Outcome {
+        self.handle_within(batch, now_unix_s, MAX_REPLY_BYTES)
+    }
+
+    fn handle_within(&mut self, batch: &SignerBatch, now_unix_s: u64, mut room: usize) -> Outcome {
         let mut changes = Vec::new();
         let mut answers = Vec::with_capacity(batch.ops.len());
         for op in &batch.ops {
-            let answer = match self.operate(op, now_unix_s) {
+            let answer = self.operate(op, now_unix_s, &mut room);
+            let answer = match answer {
                 Ok((answer, new)) => self.change(new, &mut changes).map(|()| answer),
                 Err(refused) => Err(refused),
             };
@@ -221,7 +231,27 @@ impl Signer {
         Ok(Recorded { value, records })
     }
 
-    fn operate(&self, op: &SignerOp, now_unix_s: u64) -> Result<(Answer, Vec<Change>), Refused> {
+    /// Answers `op` if there is room for it, and takes what the answer needs.
+    fn operate(
+        &self,
+        op: &SignerOp,
+        now_unix_s: u64,
+        room: &mut usize,
+    ) -> Result<(Answer, Vec<Change>), Refused> {
+        let full = || {
+            let message = "the batch has more answers than one reply can hold: ask for less";
+            Refused::for_now(rules::MALFORMED, message)
+        };
+        if *room == 0 {
+            return Err(full());
+        }
+        let done = self.answer(op, now_unix_s)?;
+        let left = room.checked_sub(done.0.encoded_len());
+        *room = left.unwrap_or(0);
+        left.map(|_| done).ok_or_else(full)
+    }
+
+    fn answer(&self, op: &SignerOp, now_unix_s: u64) -> Result<(Answer, Vec<Change>), Refused> {
         use signer_op::Op;
         let operation = op
             .op
@@ -260,4 +290,34 @@ pub(crate) fn channel_keys_id(bytes: &[u8]) -> Result<[u8; 32], Refused> {
     bytes
         .try_into()
         .map_err(|_| Refused::malformed("channel_keys_id is not 32 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use longhand_proto::signer::GetPoints;
+
+    use super::*;
+
+    #[test]
+    fn a_reply_takes_no_more_than_its_room() {
+        let seed = Seed::from_entropy(&[1; 16]).unwrap();
+        let mut signer = Signer::new(&seed, Network::Regtest, &[4; 32]).unwrap();
+        let op = SignerOp {
+            channel_keys_id: vec![3; 32],
+            op: Some(signer_op::Op::GetPoints(GetPoints {
+                first_index: 9,
+                count: 10,
+            })),
+        };
+        let batch = SignerBatch { ops: vec![op; 5] };
+        let outcome = signer.handle_within(&batch, 0, 3 * 10 * 40);
+        let answers = outcome.reply.answers.iter();
+        let answered = answers.map(|answer| match &answer.answer {
+            Some(Answer::Points(points)) => points.points.len(),
+            Some(Answer::Refusal(refusal)) if refusal.retry => 0,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(answered.collect::<Vec<_>>(), [10, 10, 10, 0, 0]);
+    }
 }

@@ -7,6 +7,7 @@
 //! Compaction: write [`Signer::snapshot`](crate::Signer::snapshot) to a new file, sync it, put it in the old one's place.
 
 mod record;
+mod secrets;
 mod state;
 
 pub(crate) use record::{Entry, entry};

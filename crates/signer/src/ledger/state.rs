@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::entry::{self, Change};
 use super::record::{self, Entry, LedgerError, LedgerRecord};
+use super::secrets;
 use crate::commitment::{read, read_parameters};
 use crate::intents::{ChannelIntent, OnchainIntent, PaymentIntent};
 use crate::payments::{Payment, Released, payment_hash};
@@ -171,6 +172,9 @@ impl State {
             Change::PeerRevoked(c) => {
                 let secret = array(&c.secret)?;
                 let channel = self.channel_mut(&c.keys_id)?;
+                if channel.peer_revoked().checked_sub(1) != Some(c.index) {
+                    return Err(Bad::Unreadable("a peer's secret out of turn"));
+                }
                 channel
                     .peer_secrets
                     .provide_secret(c.index, secret)
@@ -178,7 +182,8 @@ impl State {
                 channel.peer.retain(|peer| peer.index < c.index);
             }
             Change::PeerSecrets(c) => {
-                let secrets = read(&c.secrets).map_err(|_| Bad::Unreadable("a peer's secrets"))?;
+                let secrets = read(&c.secrets).ok().filter(secrets::are_whole);
+                let secrets = secrets.ok_or(Bad::Unreadable("a peer's secrets"))?;
                 self.channel_mut(&c.keys_id)?.peer_secrets = secrets;
             }
             Change::PaymentMade(c) => self.payment_made(c)?,
