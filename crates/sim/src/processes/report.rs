@@ -90,7 +90,11 @@ impl Report {
     /// For a person.
     pub fn table(&self) -> String {
         let minutes = format!("{}:{:02} min", self.seconds / 60, self.seconds % 60);
-        let mut text = format!("\nseed {}, {minutes}", self.seed);
+        let stopped = match self.was_stopped {
+            true => ", stopped before its time",
+            false => "",
+        };
+        let mut text = format!("\nseed {}, {minutes}{stopped}", self.seed);
         for (name, count) in self.rows() {
             text.push_str(&format!("\n  {name:<26} {count:>8}"));
         }
