@@ -143,17 +143,7 @@ pub fn run(data: &[u8]) {
     let Ok(script) = Script::decode(data) else {
         return;
     };
-    let beginning = beginning();
-    let disk = beginning.disk.clone();
-    let mut play = Play {
-        channel: &beginning.channel,
-        phone: Phone::new(disk, beginning.audit.clone(), NOW),
-        ours: Vec::new(),
-        theirs: Vec::new(),
-        batch: Vec::new(),
-        last: Vec::new(),
-        closes: 0,
-    };
+    let mut play = Play::new(beginning());
     for step in script.steps.iter().take(STEPS) {
         play.step(step);
     }
@@ -174,6 +164,19 @@ struct Play<'a> {
 }
 
 impl Play<'_> {
+    fn new(beginning: &Beginning) -> Play<'_> {
+        let disk = beginning.disk.clone();
+        Play {
+            channel: &beginning.channel,
+            phone: Phone::new(disk, beginning.audit.clone(), NOW),
+            ours: Vec::new(),
+            theirs: Vec::new(),
+            batch: Vec::new(),
+            last: Vec::new(),
+            closes: 0,
+        }
+    }
+
     fn step(&mut self, step: &Step) {
         match step.kind() {
             Kind::Restart => {
@@ -480,26 +483,72 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use longhand_proto::signer::signer_answer::Answer;
+
+    fn played(steps: &[Step]) -> Play<'static> {
+        let mut play = Play::new(beginning());
+        steps.iter().for_each(|step| play.step(step));
+        play
+    }
+
+    fn opened() -> Play<'static> {
+        use Kind::{SetUp, Sign, Validate};
+        played(&[step(SetUp, 0, 0), step(Validate, 0, 0), step(Sign, 0, 0)])
+    }
 
     /// What the seeds are for: a channel that is led well goes all the way.
     #[test]
     fn a_well_led_channel_is_not_refused() {
-        let beginning = beginning();
         let script = Script::decode(&seeds()[0][..]).unwrap();
-        let mut play = Play {
-            channel: &beginning.channel,
-            phone: Phone::new(beginning.disk.clone(), beginning.audit.clone(), NOW),
-            ours: Vec::new(),
-            theirs: Vec::new(),
-            batch: Vec::new(),
-            last: Vec::new(),
-            closes: 0,
-        };
+        let mut play = played(&[]);
         // The engine is that of all tests, and counts on.
         let before = play.phone.signer.refusals().clone();
-        for step in &script.steps {
-            play.step(step);
-        }
+        script.steps.iter().for_each(|step| play.step(step));
         assert_eq!(*play.phone.signer.refusals(), before);
+    }
+
+    impl Play<'_> {
+        /// As if the phone had answered so.
+        fn pretend(&mut self, step: &Step, answer: Answer) {
+            let op = self.op(step);
+            let op = SignerOp {
+                channel_keys_id: self.channel.keys_id.clone(),
+                op,
+            };
+            self.phone.audit.saw(&op, &answer);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "was given away, and the newest state is")]
+    fn the_audit_sees_the_secret_of_the_newest_state() {
+        opened().pretend(&step(Kind::Release, 0, 0), Answer::Secret(vec![1; 32]));
+    }
+
+    #[test]
+    #[should_panic(expected = "were signed for the peer")]
+    fn the_audit_sees_two_states_of_one_number() {
+        let other = Step {
+            variant: 1,
+            ..step(Kind::Sign, -1, 0)
+        };
+        let signatures = CommitmentSignatures::default();
+        opened().pretend(&other, Answer::CommitmentSignatures(signatures));
+    }
+
+    #[test]
+    #[should_panic(expected = "msat were committed")]
+    fn the_audit_sees_a_preimage_that_nobody_paid_for() {
+        opened().pretend(&step(Kind::Preimage, 0, 0), Answer::Preimage(vec![1; 32]));
+    }
+
+    #[test]
+    #[should_panic(expected = "was signed after its secret was given away")]
+    fn the_audit_sees_a_revoked_state_that_is_signed() {
+        let mut play = opened();
+        play.step(&step(Kind::Validate, 0, 0));
+        play.step(&step(Kind::Release, 0, 0));
+        let old = step(Kind::SignHolder, 1, 0);
+        play.pretend(&old, Answer::Signature(vec![1; 64]));
     }
 }
