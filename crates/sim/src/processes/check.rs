@@ -103,13 +103,15 @@ async fn at_rest(world: &World) -> Result<u64, String> {
     }
 }
 
-/// Holds everything against everything, when all is quiet. What is found goes into `checked`.
+/// Holds everything against everything. What is found goes into `checked`. When it is not quiet, money is under way:
+/// then only closes and payments are looked at.
 ///
 /// # Errors
 /// When somebody does not answer; what was found before stays.
 pub(super) async fn check(
     world: &World,
     tried: &[Tried],
+    is_quiet: bool,
     checked: &mut Checked,
 ) -> Result<(), CastError> {
     checked.add_closes(world).await?;
@@ -132,6 +134,9 @@ pub(super) async fn check(
             }
             Err(off) => checked.lost.push(off),
         }
+    }
+    if !is_quiet {
+        return Ok(());
     }
     for (number, book) in books.iter().enumerate() {
         checked.add_phone(world, number, book).await?;

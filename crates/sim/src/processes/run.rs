@@ -245,8 +245,8 @@ impl Run {
         let world = self.world.as_ref();
         let world = world.ok_or_else(|| CastError::Off("nothing runs".into()))?;
         let mut checked = Checked::default();
-        // Looked at even when it is not quiet: the more is known of what is off.
-        let whole = check(world, &self.tried, &mut checked).await;
+        // Looked at in any case: the more is known of what is off.
+        let whole = check(world, &self.tried, quiet.is_ok(), &mut checked).await;
         self.add(checked);
         self.look_for_dead()?;
         self.search_logs()?;
