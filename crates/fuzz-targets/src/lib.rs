@@ -14,6 +14,7 @@
 //! | `signer_channel` | a hostile host and peer with the peer's keys | the same |
 //! | `signer_ledger` | the signer's records | a snapshot says what the records said |
 //! | `phone_ledger` | `ledger` and `ledger.head` | nothing on record is lost without an error |
+//! | `signer_reply` | what a hostile phone answers its node | the node is not reloaded |
 //! | `command` | an owner's commands, at a node | every reply is an answer or an error; the node is not reloaded |
 //! | `peer_socket` | a peer's bytes before and after the handshake | no byte but Act Two before it is over; the node is not reloaded |
 //! | `registration` | a phone's registration, and the node built on it | what is taken makes a node |
@@ -42,6 +43,7 @@ mod registration;
 mod signer_batch;
 mod signer_channel;
 mod signer_ledger;
+mod signer_reply;
 pub mod tape;
 mod wire;
 
@@ -95,6 +97,11 @@ pub const TARGETS: &[Target] = &[
         seeds: phone_ledger::seeds,
     },
     Target {
+        name: "signer_reply",
+        run: signer_reply::run,
+        seeds: signer_reply::seeds,
+    },
+    Target {
         name: "command",
         run: command::run,
         seeds: command::seeds,
@@ -141,4 +148,5 @@ pub mod run {
     pub use crate::signer_batch::run as signer_batch;
     pub use crate::signer_channel::run as signer_channel;
     pub use crate::signer_ledger::run as signer_ledger;
+    pub use crate::signer_reply::run as signer_reply;
 }

@@ -15,7 +15,9 @@ use longhand_node::{
     Dialer, Graph, Keys, Node, NodeConfig, NodeError, Parts, PeerStream, Registration, Signer,
     SignerAway,
 };
-use longhand_proto::signer::{SignerBatch, SignerReply};
+use longhand_proto::signer::signer_answer::Answer;
+use longhand_proto::signer::signer_op::Op;
+use longhand_proto::signer::{SignerBatch, SignerOp, SignerReply};
 use longhand_store::MemoryStore;
 use tokio::sync::mpsc;
 
@@ -67,7 +69,7 @@ pub(crate) async fn hub() -> Node {
 
 /// Gives the node its phone.
 pub(crate) fn attach(node: &Node) {
-    node.attach(Arc::new(Phone(Mutex::new(engine()))));
+    node.attach(Arc::new(Phone::new()));
 }
 
 /// The node did what it did without being loaded again.
@@ -92,7 +94,25 @@ fn parts() -> Parts {
 }
 
 /// The phone's engine, and nothing that lasts.
-struct Phone(Mutex<longhand_signer::Signer>);
+pub(crate) struct Phone(Mutex<longhand_signer::Signer>);
+
+impl Phone {
+    pub fn new() -> Phone {
+        Phone(Mutex::new(engine()))
+    }
+
+    /// The answer to one operation.
+    pub fn answer(&self, op: Op) -> Answer {
+        let op = SignerOp {
+            op: Some(op),
+            ..SignerOp::default()
+        };
+        let mut signer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = signer.handle(&SignerBatch { ops: vec![op] }, NOW);
+        let answer = outcome.reply.answers.into_iter().next();
+        answer.and_then(|answer| answer.answer).expect("an answer")
+    }
+}
 
 #[async_trait]
 impl Signer for Phone {

@@ -110,6 +110,24 @@ async fn messages(node: &Node, stream: &mut DuplexStream, script: &Script) {
     }
 }
 
+/// A peer that opens a channel, as far as the node goes along.
+pub(crate) async fn open_a_channel(node: &Node, stream: &mut DuplexStream) {
+    let (dialling, act_one) = Dialling::begin(&node.node_id());
+    send(stream, &act_one, 0).await;
+    let act_two = hear(stream).await;
+    if act_two.len() != ACT_TWO {
+        return;
+    }
+    let (mut sender, act_three) = dialling.answered(&act_two);
+    send(stream, &act_three, 0).await;
+    let funding_created = [&[7; 32][..], &[1; 32], &[0, 0], &[1; 64]].concat();
+    for (kind, body) in [(16, init()), (32, open_channel()), (34, funding_created)] {
+        let message = message(kind, &body);
+        send(stream, &sender.message(&message), 0).await;
+        hear(stream).await;
+    }
+}
+
 fn message(kind: u16, body: &[u8]) -> Vec<u8> {
     [&kind.to_be_bytes(), body].concat()
 }

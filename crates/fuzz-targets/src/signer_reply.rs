@@ -1,0 +1,186 @@
+//! What a phone answers its node, when it is no phone of ours: a host has many owners, and trusts none of them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use longhand_node::{Signer, SignerAway};
+use longhand_proto::command::command::Command as Kind;
+use longhand_proto::command::{Command, ConnectPeer, CreateInvoice, GetInfo};
+use longhand_proto::signer::signer_answer::Answer;
+use longhand_proto::signer::{Points, SignerAnswer, SignerBatch, SignerReply};
+use prost::Message;
+use tokio::io::duplex;
+use tokio::time::timeout;
+
+use crate::node::{self, PATIENCE};
+use crate::peer_socket;
+
+#[derive(Clone, PartialEq, Message)]
+struct Script {
+    /// One for each batch; without one the answers are good.
+    #[prost(message, repeated, tag = "1")]
+    lies: Vec<Lie>,
+}
+
+/// What is done to a reply.
+#[derive(Clone, PartialEq, Message)]
+struct Lie {
+    /// In place of the good answers: the first, the second ...; those that say nothing leave the good one.
+    #[prost(message, repeated, tag = "1")]
+    answers: Vec<SignerAnswer>,
+    /// Answers left out at the end.
+    #[prost(uint32, tag = "2")]
+    missing: u32,
+    /// Answers that were not asked for.
+    #[prost(message, repeated, tag = "3")]
+    more: Vec<SignerAnswer>,
+    /// A byte of the whole reply that is changed.
+    #[prost(uint32, tag = "4")]
+    at: u32,
+    #[prost(uint32, tag = "5")]
+    xor: u32,
+    /// There is no reply.
+    #[prost(bool, tag = "6")]
+    away: bool,
+}
+
+struct Liar {
+    phone: node::Phone,
+    lies: Mutex<std::vec::IntoIter<Lie>>,
+}
+
+#[async_trait]
+impl Signer for Liar {
+    async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {
+        let good = self.phone.sign(batch).await?;
+        let lie = {
+            let mut lies = self.lies.lock().unwrap_or_else(PoisonError::into_inner);
+            lies.next()
+        };
+        match lie {
+            Some(lie) => lie.of(good),
+            None => Ok(good),
+        }
+    }
+}
+
+impl Lie {
+    fn of(self, mut reply: SignerReply) -> Result<SignerReply, SignerAway> {
+        if self.away {
+            return Err(SignerAway);
+        }
+        for (good, lie) in reply.answers.iter_mut().zip(self.answers) {
+            if lie.answer.is_some() {
+                *good = lie;
+            }
+        }
+        let left = reply.answers.len().saturating_sub(self.missing as usize);
+        reply.answers.truncate(left);
+        reply.answers.extend(self.more);
+        let mut bytes = reply.encode_to_vec();
+        let length = bytes.len().max(1);
+        if let Some(byte) = bytes.get_mut(self.at as usize % length) {
+            *byte ^= self.xor as u8;
+        }
+        // The host drops a link over which something comes that is no reply.
+        SignerReply::decode(&bytes[..]).map_err(|_| SignerAway)
+    }
+}
+
+/// Tries one input.
+pub fn run(data: &[u8]) {
+    let Ok(script) = Script::decode(data) else {
+        return;
+    };
+    if script.lies.is_empty() {
+        return;
+    }
+    node::run(|| async {
+        let node = node::owner(node::registration()).await;
+        let node = node.expect("a node starts");
+        node.attach(Arc::new(Liar {
+            phone: node::Phone::new(),
+            lies: Mutex::new(script.lies.into_iter()),
+        }));
+        // What makes a node ask: a peer that connects and opens a channel, commands.
+        let (mut stream, theirs) = duplex(1 << 20);
+        node.accept(Box::new(theirs));
+        peer_socket::open_a_channel(&node, &mut stream).await;
+        let commands = [
+            Kind::GetInfo(GetInfo {}),
+            Kind::ConnectPeer(ConnectPeer::default()),
+            Kind::CreateInvoice(CreateInvoice {
+                payment_hash: vec![1; 32],
+                ..CreateInvoice::default()
+            }),
+        ];
+        for command in commands {
+            let command = Command {
+                command: Some(command),
+            };
+            let _ = timeout(PATIENCE, node.command(command)).await;
+        }
+        node::is_sound(&node).await;
+        node.stop().await;
+    });
+}
+
+/// Made of good replies to the first things that a node asks.
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let phone = node::Phone::new();
+    let keys = |byte: u8| {
+        let asked = longhand_proto::signer::NewChannelKeys {
+            channel_keys_id: vec![byte; 32],
+            points: 16,
+        };
+        phone.answer(longhand_proto::signer::signer_op::Op::NewChannelKeys(asked))
+    };
+    let secret = Answer::SharedSecret(vec![7; 32]);
+    let points = Answer::Points(Points {
+        points: vec![vec![2; 33]; 16],
+    });
+    let refusal = Answer::Refusal(longhand_proto::signer::Refusal {
+        rule: "malformed".into(),
+        message: "no".into(),
+        retry: true,
+    });
+    let answer = |answer: &Answer| SignerAnswer {
+        answer: Some(answer.clone()),
+    };
+    let lie = |answers: &[&Answer]| Lie {
+        answers: answers.iter().map(|one| answer(one)).collect(),
+        ..Lie::default()
+    };
+    let (one, other) = (keys(1), keys(2));
+    let scripts = [
+        vec![Lie::default()],
+        vec![lie(&[&one, &other])],
+        vec![lie(&[&one, &one]), lie(&[&secret]), lie(&[&points])],
+        vec![lie(&[&refusal, &refusal]), lie(&[&refusal])],
+        vec![Lie {
+            missing: 1,
+            ..Lie::default()
+        }],
+        vec![Lie {
+            more: vec![answer(&secret)],
+            ..Lie::default()
+        }],
+        vec![
+            Lie {
+                at: 300,
+                xor: 1,
+                ..Lie::default()
+            },
+            lie(&[&secret]),
+        ],
+        vec![
+            Lie::default(),
+            Lie {
+                away: true,
+                ..Lie::default()
+            },
+        ],
+        vec![Lie::default(), lie(&[&secret]), lie(&[&points, &secret])],
+    ];
+    scripts.map(|lies| Script { lies }.encode_to_vec()).to_vec()
+}

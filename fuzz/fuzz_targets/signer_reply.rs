@@ -1,0 +1,3 @@
+#![no_main]
+
+longhand_fuzz::target!(signer_reply, script);
