@@ -1,6 +1,9 @@
 //! The signer and its ledger, kept together: nothing the signer says is let out before the ledger is durable.
+//!
+//! Calls that come while the disk is busy go through the signer meanwhile, and share the next write. Of two locks the
+//! disk's is taken first.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitcoin::Network;
 use longhand_signer::rules::Refused;
@@ -8,7 +11,7 @@ use longhand_signer::{LedgerRecord, Recorded, Seed, Signer};
 use zeroize::Zeroizing;
 
 use crate::error::PhoneError;
-use crate::vault::ledger::Ledger;
+use crate::vault::ledger::{Ledger, Records};
 use crate::vault::{Vault, VaultError};
 
 /// One signer engine and the file it is restored from.
@@ -17,48 +20,147 @@ use crate::vault::{Vault, VaultError};
 pub(crate) struct Keeper {
     vault: Arc<Vault>,
     seed: Seed,
+    disk: Mutex<Disk>,
+    /// `None` after a panic or a failed write: what it had in memory may be more than what is on record.
     engine: Mutex<Option<Engine>>,
 }
 
+/// The signer, ahead of the disk by `unwritten`.
 struct Engine {
     signer: Signer,
-    ledger: Ledger,
+    life: u64,
+    unwritten: Records,
+    /// Records in this life, with those unwritten.
+    made: u64,
+}
+
+/// The ledger's file.
+struct Disk {
+    ledger: Option<Ledger>,
+    /// Counts the engines that were restored from it.
+    life: u64,
+    /// Records of this life that are durable.
+    written: u64,
+    /// How the life before ended.
+    last: Option<Failed>,
+}
+
+/// The end of an engine's life.
+struct Failed {
+    life: u64,
+    written: u64,
+    error: VaultError,
 }
 
 impl Keeper {
     /// Restores the signer from the vault's ledger.
     pub(crate) fn open(vault: Arc<Vault>) -> Result<Keeper, PhoneError> {
         let seed = Seed::from_words(&vault.secrets().mnemonic)?;
-        let engine = restore(&vault, &seed)?;
-        Ok(Keeper {
+        let disk = Disk {
+            ledger: None,
+            life: 0,
+            written: 0,
+            last: None,
+        };
+        let keeper = Keeper {
             vault,
             seed,
-            engine: Mutex::new(Some(engine)),
-        })
+            disk: Mutex::new(disk),
+            engine: Mutex::new(None),
+        };
+        keeper.restore()?;
+        Ok(keeper)
     }
 
     pub(crate) fn network(&self) -> Network {
         self.vault.secrets().network
     }
 
-    /// Lets `work` use the signer, and returns what it returns once the records are durable.
+    /// Lets `work` use the signer, and returns what it returns once the records are durable, with all that it may have
+    /// seen.
     ///
-    /// When they cannot be written, what the signer has in memory is more than what is on record: it is
-    /// dropped, and restored from the disk for the next call.
+    /// When they cannot be written, the signer is dropped and restored from the disk for the next call.
     pub(crate) fn record<T>(
         &self,
         work: impl FnOnce(&mut Signer) -> (T, Vec<LedgerRecord>),
     ) -> Result<T, PhoneError> {
-        let mut place = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
-        // Taken out, so that it is gone when `work` panics or a write fails.
-        let mut engine = match place.take() {
-            Some(engine) => engine,
-            None => restore(&self.vault, &self.seed)?,
-        };
+        let mut place = lock(&self.engine);
+        if place.is_none() {
+            drop(place);
+            self.restore()?;
+            place = lock(&self.engine);
+        }
+        // Taken out, so that it is gone when `work` panics.
+        let mut engine = place.take().ok_or(VaultError::NeedsReopening)?;
         let (value, records) = work(&mut engine.signer);
-        engine.persist(&records)?;
+        engine.made += records.len() as u64;
+        engine.unwritten.extend(records.iter().map(to_bytes));
+        let (life, made) = (engine.life, engine.made);
         *place = Some(engine);
+        drop(place);
+        self.make_durable(life, made)?;
         Ok(value)
+    }
+
+    /// Reads the signer back from the disk, unless somebody else has.
+    fn restore(&self) -> Result<(), PhoneError> {
+        let mut disk = lock(&self.disk);
+        let mut place = lock(&self.engine);
+        if place.is_some() {
+            return Ok(());
+        }
+        // The file is let go before it is opened again.
+        disk.ledger = None;
+        let (ledger, records) = self.vault.ledger()?;
+        let network = self.network();
+        let signer = Signer::restore(&self.seed, network, &self.vault.ledger_key(), records)?;
+        disk.begin(ledger);
+        *place = Some(Engine {
+            signer,
+            life: disk.life,
+            unwritten: Records::new(),
+            made: 0,
+        });
+        Ok(())
+    }
+
+    /// Returns when the first `made` records of `life` are on the disk; whoever comes first writes for all.
+    fn make_durable(&self, life: u64, made: u64) -> Result<(), VaultError> {
+        let mut disk = lock(&self.disk);
+        if let Some(outcome) = disk.outcome(life, made) {
+            return outcome;
+        }
+        let mut place = lock(&self.engine);
+        let engine = place.as_mut().filter(|engine| engine.life == life);
+        // It panicked in another call, with these records.
+        let engine = engine.ok_or(VaultError::NeedsReopening)?;
+        let (records, made) = (std::mem::take(&mut engine.unwritten), engine.made);
+        drop(place);
+        if let Err(error) = disk.append(&records, made) {
+            *lock(&self.engine) = None;
+            let again = repeat(&error);
+            disk.fail(error);
+            return Err(again);
+        }
+        if disk.ledger.as_ref().is_some_and(Ledger::wants_compaction) {
+            self.compact_now(&mut disk);
+        }
+        Ok(())
+    }
+
+    /// Best effort: the records are durable already, but for those that others have made since: they wait for the next time.
+    fn compact_now(&self, disk: &mut Disk) {
+        let place = lock(&self.engine);
+        let (Some(engine), Some(ledger)) = (place.as_ref(), &mut disk.ledger) else {
+            return;
+        };
+        if engine.life != disk.life || !engine.unwritten.is_empty() {
+            return;
+        }
+        match ledger.compact(&[to_bytes(&engine.signer.snapshot())]) {
+            Ok(()) => tracing::info!(entries = ledger.entries(), "compacted the ledger"),
+            Err(error) => tracing::warn!(%error, "the ledger was not compacted"),
+        }
     }
 
     /// [`Keeper::record`] for an owner's call, which the signer may refuse.
@@ -80,39 +182,158 @@ impl Keeper {
 
     #[cfg(test)]
     pub(crate) fn compact(&self) {
-        let mut place = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(engine) = place.as_mut() {
-            engine.compact();
-        }
+        self.compact_now(&mut lock(&self.disk));
     }
 }
 
-impl Engine {
-    fn persist(&mut self, records: &[LedgerRecord]) -> Result<(), VaultError> {
-        let bytes: Vec<_> = records.iter().map(to_bytes).collect();
-        self.ledger.append(&bytes)?;
-        if self.ledger.wants_compaction() {
-            self.compact();
+impl Disk {
+    /// A new life, from this ledger.
+    fn begin(&mut self, ledger: Ledger) {
+        self.ledger = Some(ledger);
+        self.life += 1;
+        self.written = 0;
+    }
+
+    /// What became of the first `made` records of `life`; `None` while they wait to be written.
+    fn outcome(&self, life: u64, made: u64) -> Option<Result<(), VaultError>> {
+        let over = self.last.as_ref().filter(|last| last.life == life);
+        match over {
+            Some(last) if made > last.written => Some(Err(repeat(&last.error))),
+            Some(_) => Some(Ok(())),
+            None if life != self.life => Some(Err(VaultError::NeedsReopening)),
+            None => (made <= self.written).then_some(Ok(())),
         }
+    }
+
+    fn append(&mut self, records: &Records, made: u64) -> Result<(), VaultError> {
+        let ledger = self.ledger.as_mut().ok_or(VaultError::NeedsReopening)?;
+        ledger.append(records)?;
+        self.written = made;
         Ok(())
     }
 
-    /// Best effort: the records are durable already.
-    fn compact(&mut self) {
-        match self.ledger.compact(&[to_bytes(&self.signer.snapshot())]) {
-            Ok(()) => tracing::info!(entries = self.ledger.entries(), "compacted the ledger"),
-            Err(error) => tracing::warn!(%error, "the ledger was not compacted"),
-        }
+    fn fail(&mut self, error: VaultError) {
+        self.last = Some(Failed {
+            life: self.life,
+            written: self.written,
+            error,
+        });
+        self.ledger = None;
     }
 }
 
-fn restore(vault: &Vault, seed: &Seed) -> Result<Engine, PhoneError> {
-    let (ledger, records) = vault.ledger()?;
-    let network = vault.secrets().network;
-    let signer = Signer::restore(seed, network, &vault.ledger_key(), records)?;
-    Ok(Engine { signer, ledger })
+/// The same again, for those whose records were in the same write.
+fn repeat(error: &VaultError) -> VaultError {
+    match error {
+        VaultError::Full => VaultError::Full,
+        VaultError::Io(error) => {
+            VaultError::Io(std::io::Error::new(error.kind(), error.to_string()))
+        }
+        _ => VaultError::NeedsReopening,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn to_bytes(record: &LedgerRecord) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(record.as_bytes().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+    use crate::testing::{DiskFate, DiskFaults, DiskWrite};
+    use crate::tests::{WORDS, new_vault};
+
+    /// Is held up in its first write to the ledger until the calls behind it have been through the signer, and fails
+    /// the write after it if told to.
+    struct BusyDisk {
+        behind: Mutex<Option<(mpsc::Receiver<()>, usize)>>,
+        writing: mpsc::SyncSender<()>,
+        appends: Mutex<u32>,
+        fails_second: bool,
+    }
+
+    impl DiskFaults for BusyDisk {
+        fn before(&self, write: DiskWrite, _: usize) -> DiskFate {
+            if !matches!(write, DiskWrite::LedgerAppend) {
+                return DiskFate::GoOn;
+            }
+            *lock(&self.appends) += 1;
+            if let Some((behind, calls)) = lock(&self.behind).take() {
+                self.writing.send(()).unwrap();
+                behind.iter().take(calls).for_each(drop);
+            } else if self.fails_second {
+                let error = std::io::ErrorKind::StorageFull.into();
+                return DiskFate::Fail { error, written: 0 };
+            }
+            DiskFate::GoOn
+        }
+        fn power_gone(&self) {
+            unreachable!("it never goes");
+        }
+    }
+
+    /// One call begins a write, four come while the disk is busy. What became of the four, and the number of writes.
+    fn four_behind_one(fails_second: bool) -> (Vec<Result<(), PhoneError>>, u32, usize) {
+        let dir = tempfile::tempdir().unwrap();
+        let (through, behind) = mpsc::channel();
+        let (writing, is_writing) = mpsc::sync_channel(1);
+        let disk = Arc::new(BusyDisk {
+            behind: Mutex::new(Some((behind, 4))),
+            writing,
+            appends: Mutex::default(),
+            fails_second,
+        });
+        let vault = Arc::new(new_vault(dir.path(), WORDS).with_disk_faults(disk.clone()));
+        let keeper = Keeper::open(vault).unwrap();
+        let pay = |byte: u8, through: Option<mpsc::Sender<()>>| {
+            keeper.call(move |signer| {
+                let recorded = signer.add_intent([byte; 32], 1, 1, u64::MAX, 1);
+                through
+                    .into_iter()
+                    .for_each(|through| through.send(()).unwrap());
+                recorded
+            })
+        };
+        let outcomes = thread::scope(|scope| {
+            let first = scope.spawn(|| pay(0, None));
+            is_writing.recv().unwrap();
+            let others = (1..5).map(|byte| {
+                let through = through.clone();
+                scope.spawn(move || pay(byte, Some(through)))
+            });
+            let others: Vec<_> = others.collect();
+            first.join().unwrap().unwrap();
+            others.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        let appends = *lock(&disk.appends);
+        let known = keeper.look(|signer| signer.intents().count()).unwrap();
+        (outcomes, appends, known)
+    }
+
+    #[test]
+    fn calls_that_come_while_the_disk_is_busy_share_the_next_write() {
+        let (outcomes, appends, known) = four_behind_one(false);
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+        assert_eq!((appends, known), (2, 5));
+    }
+
+    #[test]
+    fn a_write_that_fails_fails_every_call_that_shared_it_and_no_other() {
+        let (outcomes, appends, known) = four_behind_one(true);
+        let full = |outcome: &Result<_, PhoneError>| {
+            outcome
+                .as_ref()
+                .is_err_and(|error| error.report().code == "DISK_FULL")
+        };
+        assert!(outcomes.iter().all(full), "{outcomes:?}");
+        assert_eq!((appends, known), (2, 1));
+    }
 }

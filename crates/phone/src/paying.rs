@@ -7,6 +7,8 @@ use bitcoin::hex::DisplayHex;
 use longhand_proto::command as proto;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
+use longhand_signer::rules::Refused;
+use longhand_signer::{Recorded, Signer};
 
 use crate::command::{Payment, PaymentState};
 use crate::error::PhoneError;
@@ -16,6 +18,45 @@ use crate::serve::now_unix_s;
 
 /// Between two questions to a host that answers that a payment has not ended.
 const PENDING_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the phone knew of a payment when the owner asked for it.
+enum OnRecord {
+    /// Nothing; it is on record now.
+    New,
+    /// The owner has asked for it before.
+    Before,
+    /// The invoice is the owner's own.
+    Own,
+}
+
+/// What of a payment goes on record.
+struct Intent {
+    payment_hash: [u8; 32],
+    amount_msat: u64,
+    max_fee_msat: u64,
+    expires_unix_s: u64,
+}
+
+impl Intent {
+    fn of(payment: &CheckedPayment) -> Intent {
+        Intent {
+            payment_hash: payment.payment_hash,
+            amount_msat: payment.amount_msat,
+            max_fee_msat: payment.max_fee_msat,
+            expires_unix_s: payment.expires_unix_s,
+        }
+    }
+
+    fn add(&self, signer: &mut Signer) -> Result<Recorded<()>, Refused> {
+        signer.add_intent(
+            self.payment_hash,
+            self.amount_msat,
+            self.max_fee_msat,
+            self.expires_unix_s,
+            now_unix_s(),
+        )
+    }
+}
 
 impl Phone {
     /// Pays an invoice and returns when it is paid, with the proof checked. Fails with [`PhoneError::PaymentFailed`] when
@@ -31,53 +72,63 @@ impl Phone {
     ) -> Result<Payment, PhoneError> {
         let payment = self.check_payment(bolt11, amount_msat, max_fee_msat)?;
         let hash = payment.payment_hash;
-        let (is_own, was_tried) = self
-            .look(move |signer| {
-                let is_own = signer
-                    .payments()
-                    .any(|payment| payment.payment_hash == hash);
-                let was_tried = signer.intents().any(|intent| intent.payment_hash == hash);
-                (is_own, was_tried)
-            })
-            .await?;
-        if is_own {
-            return Err(InputError::OwnInvoice.into());
-        }
-        let known = if was_tried {
-            self.outbound_payment(&hash).await?
-        } else {
-            None
-        };
-        let paid = match known.map(|payment| payment.state) {
-            Some(PaymentState::Succeeded) => return Err(InputError::AlreadyPaid.into()),
-            Some(PaymentState::Pending) => self.await_payment(&hash).await?,
-            _ => self.begin_payment(payment).await?,
+        let paid = match self.put_on_record(&payment).await? {
+            OnRecord::Own => return Err(InputError::OwnInvoice.into()),
+            OnRecord::New => self.send_payment(payment).await?,
+            OnRecord::Before => match self.outbound_payment(&hash).await? {
+                Some(known) if known.state == PaymentState::Succeeded => {
+                    return Err(InputError::AlreadyPaid.into());
+                }
+                Some(known) if known.state == PaymentState::Pending => {
+                    self.await_payment(&hash).await?
+                }
+                _ => {
+                    self.intend(&payment).await?;
+                    self.send_payment(payment).await?
+                }
+            },
         };
         self.finish_payment(&hash, paid).await
     }
 
-    async fn begin_payment(&self, payment: CheckedPayment) -> Result<Payment, PhoneError> {
-        let CheckedPayment {
-            payment_hash,
-            amount_msat,
-            max_fee_msat,
-            expires_unix_s,
-            ..
-        } = payment;
+    /// Records that the owner asked for it, unless it is known.
+    async fn put_on_record(&self, payment: &CheckedPayment) -> Result<OnRecord, PhoneError> {
+        let intent = Intent::of(payment);
         self.call(move |signer| {
-            let now = now_unix_s();
-            signer.add_intent(payment_hash, amount_msat, max_fee_msat, expires_unix_s, now)
+            let hash = intent.payment_hash;
+            let is_known = |value| {
+                let records = Vec::new();
+                Ok(Recorded { value, records })
+            };
+            if signer.payments().any(|own| own.payment_hash == hash) {
+                return is_known(OnRecord::Own);
+            }
+            if signer.intents().any(|other| other.payment_hash == hash) {
+                return is_known(OnRecord::Before);
+            }
+            let Recorded { records, .. } = intent.add(signer)?;
+            let value = OnRecord::New;
+            Ok(Recorded { value, records })
         })
-        .await?;
+        .await
+    }
+
+    /// Records it again, with what holds now.
+    async fn intend(&self, payment: &CheckedPayment) -> Result<(), PhoneError> {
+        let intent = Intent::of(payment);
+        self.call(move |signer| intent.add(signer)).await
+    }
+
+    async fn send_payment(&self, payment: CheckedPayment) -> Result<Payment, PhoneError> {
         self.wait_while_waking().await;
         let pay = proto::Pay {
             bolt11: payment.bolt11,
             amount_msat: if payment.amount_is_open {
-                amount_msat
+                payment.amount_msat
             } else {
                 0
             },
-            max_fee_msat,
+            max_fee_msat: payment.max_fee_msat,
         };
         Ok(expect_reply!(self.ask(Ask::Pay(pay), None).await?, Payment)?.into())
     }

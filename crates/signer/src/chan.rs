@@ -22,6 +22,7 @@ use longhand_proto::signer as proto;
 
 use crate::commitment::{
     FIRST_INDEX, Side, check_commitment, check_peer_signatures, read, read_parameters, same,
+    sign_peer_commitment,
 };
 use crate::engine::{Answer, Change, Signer, channel_keys_id};
 use crate::ledger::{Channel, entry};
@@ -191,15 +192,9 @@ impl Signer {
         )?;
         let again = check_peer_number(channel, &commitment)?;
         let signer = self.keys.channel(&keys_id);
-        let signed = signer.sign_counterparty_commitment(
-            &channel.parameters,
-            &commitment,
-            Vec::new(),
-            Vec::new(),
-            &self.keys.secp,
-        );
+        let secp = &self.keys.secp;
         let (signature, htlcs) =
-            signed.map_err(|()| Refused::malformed("the commitment cannot be signed"))?;
+            sign_peer_commitment(secp, &signer, &channel.parameters, &commitment)?;
         let answer = Answer::CommitmentSignatures(proto::CommitmentSignatures {
             signature: signature.serialize_compact().to_vec(),
             htlc_signatures: htlcs

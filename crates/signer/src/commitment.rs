@@ -9,9 +9,10 @@ use bitcoin::sighash::SighashCache;
 use bitcoin::{Amount, EcdsaSighashType, Transaction};
 use lightning::ln::chan_utils::{
     ChannelTransactionParameters, CommitmentTransaction, HTLCOutputInCommitment,
-    HolderCommitmentTransaction, build_htlc_transaction, get_htlc_redeemscript,
+    HolderCommitmentTransaction, build_htlc_transaction, derive_private_key, get_htlc_redeemscript,
     htlc_success_tx_weight, htlc_timeout_tx_weight, make_funding_redeemscript,
 };
+use lightning::sign::InMemorySigner;
 use lightning::types::features::ChannelTypeFeatures;
 use lightning::util::ser::{Readable, ReadableArgs, Writeable};
 
@@ -199,17 +200,50 @@ fn check_htlc_signature(
     htlc: &HTLCOutputInCommitment,
     signature: &Signature,
 ) -> Result<bool, Refused> {
-    let trusted = commitment.trust();
-    let features = &parameters.channel_type_features;
     let transaction = holder_htlc_transaction(parameters, commitment, htlc);
-    let script = get_htlc_redeemscript(htlc, features, trusted.keys());
-    let kind = match zero_fee_htlcs(features) {
-        true => EcdsaSighashType::SinglePlusAnyoneCanPay,
-        false => EcdsaSighashType::All,
-    };
-    let sighash = p2wsh_sighash(&transaction, 0, &script, htlc.to_bitcoin_amount(), kind)?;
-    let key = trusted.keys().countersignatory_htlc_key.to_public_key();
+    let sighash = htlc_sighash(commitment, htlc, &transaction)?;
+    let keys = commitment.trust().keys();
+    let key = keys.countersignatory_htlc_key.to_public_key();
     Ok(secp.verify_ecdsa(&sighash, signature, &key).is_ok())
+}
+
+/// Signs the peer's commitment and its HTLC transactions (BOLT 3). `check_commitment` came first.
+///
+/// The signatures are those of LDK's `InMemorySigner`, which would derive its key for each of them again.
+pub(crate) fn sign_peer_commitment(
+    secp: &Secp256k1<All>,
+    keys: &InMemorySigner,
+    parameters: &ChannelTransactionParameters,
+    commitment: &CommitmentTransaction,
+) -> Result<(Signature, Vec<Signature>), Refused> {
+    let peer = parameters
+        .counterparty_pubkeys()
+        .ok_or_else(|| Refused::malformed("the peer's keys are missing"))?;
+    let funding = make_funding_redeemscript(
+        &parameters.holder_pubkeys.funding_pubkey,
+        &peer.funding_pubkey,
+    );
+    let mut funding_key = keys.funding_key(parameters.splice_parent_funding_txid);
+    let signature = commitment
+        .trust()
+        .built_transaction()
+        .sign_counterparty_commitment(
+            &funding_key,
+            &funding,
+            parameters.channel_value_satoshis,
+            secp,
+        );
+    funding_key.non_secure_erase();
+    let point = commitment.per_commitment_point();
+    let mut htlc_key = derive_private_key(secp, &point, &keys.htlc_base_key);
+    let sign = |htlc| -> Result<Signature, Refused> {
+        let transaction = peer_htlc_transaction(parameters, commitment, htlc);
+        let sighash = htlc_sighash(commitment, htlc, &transaction)?;
+        Ok(secp.sign_ecdsa_low_r(&sighash, &htlc_key))
+    };
+    let htlcs: Result<_, _> = commitment.nondust_htlcs().par_iter().map(sign).collect();
+    htlc_key.non_secure_erase();
+    Ok((signature, htlcs?))
 }
 
 /// The second-stage transaction of one HTLC of a checked holder commitment.
@@ -218,16 +252,51 @@ pub(crate) fn holder_htlc_transaction(
     commitment: &CommitmentTransaction,
     htlc: &HTLCOutputInCommitment,
 ) -> Transaction {
+    let delay = parameters.as_holder_broadcastable().contest_delay();
+    htlc_transaction(delay, commitment, htlc)
+}
+
+/// The same of the peer's.
+fn peer_htlc_transaction(
+    parameters: &ChannelTransactionParameters,
+    commitment: &CommitmentTransaction,
+    htlc: &HTLCOutputInCommitment,
+) -> Transaction {
+    let delay = parameters.as_counterparty_broadcastable().contest_delay();
+    htlc_transaction(delay, commitment, htlc)
+}
+
+fn htlc_transaction(
+    contest_delay: u16,
+    commitment: &CommitmentTransaction,
+    htlc: &HTLCOutputInCommitment,
+) -> Transaction {
     let trusted = commitment.trust();
     build_htlc_transaction(
         &trusted.txid(),
         commitment.negotiated_feerate_per_kw(),
-        parameters.as_holder_broadcastable().contest_delay(),
+        contest_delay,
         htlc,
-        &parameters.channel_type_features,
+        trusted.channel_type_features(),
         &trusted.keys().broadcaster_delayed_payment_key,
         &trusted.keys().revocation_key,
     )
+}
+
+/// What the side that does not broadcast `commitment` signs of an HTLC's second stage.
+fn htlc_sighash(
+    commitment: &CommitmentTransaction,
+    htlc: &HTLCOutputInCommitment,
+    transaction: &Transaction,
+) -> Result<Message, Refused> {
+    let trusted = commitment.trust();
+    let features = trusted.channel_type_features();
+    let script = get_htlc_redeemscript(htlc, features, trusted.keys());
+    let kind = match zero_fee_htlcs(features) {
+        true => EcdsaSighashType::SinglePlusAnyoneCanPay,
+        false => EcdsaSighashType::All,
+    };
+    p2wsh_sighash(transaction, 0, &script, htlc.to_bitcoin_amount(), kind)
 }
 
 /// The BIP 143 sighash of `input`, which must be there.
@@ -249,4 +318,71 @@ fn mismatch(what: &str) -> Refused {
         rules::COMMITMENT_MISMATCH,
         format!("the commitment is not the channel's: {what}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use bitcoin::Txid;
+    use bitcoin::hashes::Hash;
+    use lightning::chain::transaction::OutPoint;
+    use lightning::ln::chan_utils::CounterpartyChannelTransactionParameters;
+    use lightning::sign::ecdsa::EcdsaChannelSigner;
+    use lightning::sign::{ChannelSigner, KeysManager};
+    use lightning::types::payment::PaymentHash;
+
+    use super::*;
+
+    #[test]
+    fn the_peers_commitment_is_signed_as_by_ldks_own_signer() {
+        let secp = Secp256k1::new();
+        let keys =
+            |byte| KeysManager::new(&[byte; 32], 0, 0, true).derive_channel_keys(&[byte; 32]);
+        let (ours, theirs) = (keys(1), keys(2));
+        for features in [
+            ChannelTypeFeatures::anchors_zero_htlc_fee_and_dependencies(),
+            ChannelTypeFeatures::only_static_remote_key(),
+        ] {
+            let parameters = ChannelTransactionParameters {
+                holder_pubkeys: ours.pubkeys(&secp),
+                holder_selected_contest_delay: 144,
+                is_outbound_from_holder: true,
+                counterparty_parameters: Some(CounterpartyChannelTransactionParameters {
+                    pubkeys: theirs.pubkeys(&secp),
+                    selected_contest_delay: 288,
+                }),
+                funding_outpoint: Some(OutPoint {
+                    txid: Txid::from_byte_array([7; 32]),
+                    index: 0,
+                }),
+                splice_parent_funding_txid: None,
+                channel_type_features: features,
+                channel_value_satoshis: 1_000_000,
+            };
+            let htlc = |byte: u8| HTLCOutputInCommitment {
+                offered: byte % 2 == 0,
+                amount_msat: 50_000_000 + u64::from(byte),
+                cltv_expiry: 500,
+                payment_hash: PaymentHash([byte; 32]),
+                transaction_output_index: None,
+            };
+            let commitment = CommitmentTransaction::new(
+                FIRST_INDEX,
+                &theirs.get_per_commitment_point(FIRST_INDEX, &secp).unwrap(),
+                300_000,
+                390_000,
+                1000,
+                (1..6).map(htlc).collect(),
+                &parameters.as_counterparty_broadcastable(),
+                &secp,
+            );
+            let by_ldk = ours
+                .sign_counterparty_commitment(&parameters, &commitment, vec![], vec![], &secp)
+                .unwrap();
+            let by_us = sign_peer_commitment(&secp, &ours, &parameters, &commitment).unwrap();
+            assert_eq!(by_us.0, by_ldk.0);
+            assert_eq!(by_us.1.len(), 5);
+            assert_eq!(by_us.1, by_ldk.1);
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod dying;
 mod paying;
 mod signing;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -254,14 +255,18 @@ pub(crate) fn phone_with(words: &str, host: &Arc<FakeHost>) -> (TempDir, Phone) 
     phone_on(None, words, host)
 }
 
+pub(crate) fn new_vault(dir: &Path, words: &str) -> Vault {
+    let secrets = Secrets::restore(Network::Regtest, words, 0).unwrap();
+    Vault::create(dir, secrets, &passphrase(), Some(1)).unwrap()
+}
+
 fn phone_on(
     disk: Option<Arc<dyn DiskFaults>>,
     words: &str,
     host: &Arc<FakeHost>,
 ) -> (TempDir, Phone) {
     let dir = tempfile::tempdir().unwrap();
-    let secrets = Secrets::restore(Network::Regtest, words, 0).unwrap();
-    let mut vault = Vault::create(dir.path(), secrets, &passphrase(), Some(1)).unwrap();
+    let mut vault = new_vault(dir.path(), words);
     if let Some(disk) = disk {
         vault = vault.with_disk_faults(disk);
     }
