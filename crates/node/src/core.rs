@@ -331,7 +331,7 @@ impl Core {
         [&*self.chain_monitor, &*self.manager, &self.sweeper]
     }
 
-    /// Puts into the journal what has changed in this turn and is not there yet.
+    /// Puts into the journal what has changed since the last commit and is not there yet.
     pub fn write_turn(&mut self) {
         self.write_wallet();
         let changed = self.manager.get_and_clear_needs_persistence();
@@ -347,9 +347,9 @@ impl Core {
         }
     }
 
-    fn write_wallet(&mut self) {
-        let mut wallet = lock(&self.wallet);
-        let watches = wallet.take_new_watches();
+    /// Watches what the wallet has to do with since this turn.
+    pub fn watch_wallet(&self) {
+        let watches = lock(&self.wallet).take_new_watches();
         watches
             .scripts
             .into_iter()
@@ -358,6 +358,10 @@ impl Core {
             .outpoints
             .into_iter()
             .for_each(|outpoint| self.filter.outpoint(outpoint));
+    }
+
+    fn write_wallet(&mut self) {
+        let mut wallet = lock(&self.wallet);
         let Some(changes) = wallet.take_staged() else {
             return;
         };

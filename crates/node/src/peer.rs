@@ -168,8 +168,16 @@ impl Connection {
         }
     }
 
+    /// Lets as many reads come as LDK has taken, unless it asked for a pause.
+    fn allow_reads(&mut self) {
+        if !lock(&self.socket.outbox.state).pause_read {
+            self.credit.add_permits(std::mem::take(&mut self.owed));
+        }
+    }
+
     /// Lets go what LDK has written. True when it may write on after a full outbox.
     fn flush(&mut self) -> bool {
+        self.allow_reads();
         let mut state = lock(&self.socket.outbox.state);
         if !state.bytes.is_empty() {
             let bytes = std::mem::take(&mut state.bytes);
@@ -179,11 +187,14 @@ impl Connection {
                 .fetch_add(bytes.len(), Ordering::AcqRel);
             let _ = self.writer.send(bytes);
         }
-        if !state.pause_read {
-            self.credit.add_permits(std::mem::take(&mut self.owed));
-        }
         let room = self.socket.outbox.writing.load(Ordering::Acquire) < OUTBOX_LIMIT / 2;
         room && std::mem::take(&mut state.full)
+    }
+
+    /// LDK has written, or closed the connection.
+    fn has_output(&self) -> bool {
+        let state = lock(&self.socket.outbox.state);
+        !state.bytes.is_empty() || state.full || state.closed
     }
 
     fn is_closed(&self) -> bool {
@@ -263,6 +274,18 @@ impl Peers {
                     _ => None,
                 });
         waiting.collect()
+    }
+
+    /// Whether LDK has something to say that is not with a writer.
+    pub fn have_output(&self) -> bool {
+        self.connections.values().any(Connection::has_output)
+    }
+
+    /// After a turn that is not committed yet and in which LDK said nothing: reads go on.
+    pub fn allow_reads(&mut self) {
+        self.connections
+            .values_mut()
+            .for_each(Connection::allow_reads);
     }
 
     /// Lets go what LDK wrote in this turn and forgets what it closed. Returns the sockets that may

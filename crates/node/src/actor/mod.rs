@@ -57,6 +57,8 @@ const ANNOUNCEMENT: Duration = Duration::from_secs(3600);
 const REBROADCAST: Duration = Duration::from_secs(30);
 /// A hub's colour in node announcements (BOLT 7).
 const COLOR: [u8; 3] = [0x10, 0x4f, 0x9a];
+/// How long a turn that nobody has heard of may stay unkept.
+const KEPT_WITHIN: Duration = Duration::from_millis(100);
 /// How long after an attach commands wait for the channels to be usable.
 const WAKING_LIMIT: Duration = Duration::from_secs(10);
 /// How long a detach waits for the step in hand.
@@ -92,7 +94,7 @@ pub(crate) enum Input {
     ResetSignerChain,
     FailHeld(PublicKey),
     Stop(oneshot::Sender<()>),
-    #[cfg(any(test, feature = "testing"))]
+    #[cfg(feature = "testing")]
     Panic,
 }
 
@@ -157,6 +159,8 @@ pub(crate) struct Actor {
     next_announcement: Instant,
     next_rebroadcast: Instant,
     outgoing: Outgoing,
+    /// When the turns since the last commit are kept at the latest; `None` when there are none.
+    keep_by: Option<Instant>,
 }
 
 /// What a turn sets free once it is committed.
@@ -168,6 +172,25 @@ struct Outgoing {
     overviews: Vec<(oneshot::Sender<Overview>, Overview)>,
     detached: Vec<oneshot::Sender<()>>,
     stop: Option<oneshot::Sender<()>>,
+}
+
+impl Outgoing {
+    fn is_empty(&self) -> bool {
+        let Outgoing {
+            replies,
+            events,
+            packages,
+            overviews,
+            detached,
+            stop,
+        } = self;
+        replies.is_empty()
+            && events.is_empty()
+            && packages.is_empty()
+            && overviews.is_empty()
+            && detached.is_empty()
+            && stop.is_none()
+    }
 }
 
 enum Wake {
@@ -218,6 +241,7 @@ impl Actor {
             next_announcement: now,
             next_rebroadcast: now + REBROADCAST,
             outgoing: Outgoing::default(),
+            keep_by: None,
         };
         actor.core.manager.timer_tick_occurred();
         actor.settle();
@@ -262,6 +286,10 @@ impl Actor {
                     return;
                 }
                 let _ = self.events.send(NodeEvent::Restarted);
+                continue;
+            }
+            if !self.keeps() {
+                self.core.peers.allow_reads();
                 continue;
             }
             match self.commit().await {
@@ -313,22 +341,32 @@ impl Actor {
         } else {
             TICK_DORMANT
         };
+        let mut tick = Instant::now() + tick;
+        if let Some(keep_by) = self.keep_by {
+            tick = tick.min(keep_by);
+        }
+        // Blocks are rare, and a turn takes in of both what is there; its timers run in every turn.
         tokio::select! {
-            input = self.inbox.recv() => match input {
-                Some(input) => Wake::Input(Box::new(input)),
-                None => Wake::End,
-            },
+            biased;
             event = self.chain.events.recv() => match event {
                 Some(event) => Wake::Chain(event),
                 None => Wake::End,
             },
-            () = tokio::time::sleep(tick) => Wake::Tick,
+            input = self.inbox.recv() => match input {
+                Some(input) => Wake::Input(Box::new(input)),
+                None => Wake::End,
+            },
+            () = tokio::time::sleep_until(tick) => Wake::Tick,
         }
     }
 
     // -- One turn.
 
     fn turn(&mut self, wakes: Vec<Wake>) {
+        let now = Instant::now();
+        let ticks = wakes.iter().any(|wake| matches!(wake, Wake::Tick));
+        let keep_by = self.keep_by.get_or_insert(now + KEPT_WITHIN);
+        let is_due = ticks || now >= *keep_by;
         for wake in wakes {
             match wake {
                 Wake::Input(input) => {
@@ -358,7 +396,22 @@ impl Actor {
         }
         self.collect_broadcasts();
         self.answer_questions();
-        self.core.write_turn();
+        self.core.watch_wallet();
+        if is_due || self.has_consequences() {
+            self.keep_by = None;
+            self.core.write_turn();
+        }
+    }
+
+    /// Whether the turn is committed now, with those before it that were not.
+    fn keeps(&self) -> bool {
+        self.keep_by.is_none()
+    }
+
+    /// Whether anybody will hear of this turn. One that nobody hears of, such as taking up a payment that has to wait for
+    /// the peer, is kept with the next, and is as if it had never been when the host dies before: who asked asks again.
+    fn has_consequences(&self) -> bool {
+        !self.outgoing.is_empty() || self.core.peers.have_output() || self.has_batch()
     }
 
     fn input(&mut self, input: Input) {
@@ -414,7 +467,7 @@ impl Actor {
                 self.core.peer_manager.disconnect_all_peers();
                 self.outgoing.stop = Some(stopped);
             }
-            #[cfg(any(test, feature = "testing"))]
+            #[cfg(feature = "testing")]
             Input::Panic => panic!("asked for by a test"),
         }
     }
@@ -617,6 +670,7 @@ impl Actor {
         }
         self.generation += 1;
         self.look_around = true;
+        self.keep_by = None;
         self.dials.clear();
         self.questions.clear();
         self.overviews.clear();

@@ -98,6 +98,12 @@ impl Actor {
         }
     }
 
+    /// Whether there is something to send to the signer.
+    pub(super) fn has_batch(&self) -> bool {
+        let there = self.signer.as_ref().is_some_and(|signer| !signer.stalled);
+        there && self.core.remote().is_some_and(|remote| remote.has_batch())
+    }
+
     /// Sends all that is wanted as one batch.
     pub(super) fn send_batch(&mut self) {
         let (Some(remote), Some(attached)) = (self.core.remote(), &self.signer) else {

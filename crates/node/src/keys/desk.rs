@@ -103,6 +103,12 @@ impl Desk {
             .insert(place.unwrap_or(self.wanted.len()), (key, op));
     }
 
+    /// Whether [`Desk::next_batch`] has one.
+    pub fn has_batch(&self) -> bool {
+        let mut keys = self.wanted.iter().map(|(key, _)| key);
+        keys.any(|key| !self.refused.contains_key(key) && !self.in_flight.contains(key))
+    }
+
     /// The next batch: all that is wanted, not under way and not refused. `None` when there is nothing.
     pub fn next_batch(&mut self) -> Option<(Vec<OpKey>, SignerBatch)> {
         let mut keys = Vec::new();

@@ -453,6 +453,11 @@ impl Remote {
         }
     }
 
+    /// Whether [`Remote::next_batch`] has one.
+    pub fn has_batch(&self) -> bool {
+        lock(&self.state).desk.has_batch()
+    }
+
     pub fn next_batch(&self) -> Option<(Vec<OpKey>, SignerBatch)> {
         lock(&self.state).desk.next_batch()
     }

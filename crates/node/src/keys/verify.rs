@@ -9,6 +9,7 @@ use lightning::ln::chan_utils::{
     ChannelTransactionParameters, ClosingTransaction, CommitmentTransaction,
     build_htlc_transaction, get_htlc_redeemscript, make_funding_redeemscript,
 };
+use rayon::prelude::*;
 
 /// The peer's commitment, and each of its HTLCs that has an output, in order (BOLT 3).
 pub(crate) fn commitment(
@@ -35,7 +36,10 @@ pub(crate) fn commitment(
     } else {
         EcdsaSighashType::All
     };
-    for (htlc, signature) in commitment.nondust_htlcs().iter().zip(htlc_signatures) {
+    // Each payment waits for this, so all cores share it.
+    let htlcs = commitment.nondust_htlcs().par_iter();
+    let pairs = htlcs.zip(htlc_signatures);
+    pairs.try_for_each(|(htlc, signature)| {
         let transaction = build_htlc_transaction(
             &built.txid,
             commitment.negotiated_feerate_per_kw(),
@@ -52,9 +56,8 @@ pub(crate) fn commitment(
             .ok()?;
         let holder = keys.countersignatory_htlc_key.to_public_key();
         secp.verify_ecdsa(&Message::from(sighash), signature, &holder)
-            .ok()?;
-    }
-    Some(())
+            .ok()
+    })
 }
 
 /// A cooperative close.
