@@ -147,6 +147,8 @@ impl World {
             Blow::Devnet => self.chain.kill().await,
             Blow::Disk { .. } => {
                 // An orderly end leaves no log of the database's behind, in which there would be room for a while.
+                // Before it is ready it may not listen to being asked yet.
+                self.host.wait_until_ready().await?;
                 self.host.stop().await?;
                 self.host.start_again().await?;
                 self.nodes_run().await?;
