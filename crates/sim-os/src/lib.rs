@@ -1,0 +1,155 @@
+//! What a simulated thread is told by its operating system: randomness from a seed, and the simulation's time.
+//!
+//! Rust's standard library, the crates that make keys and nonces, and C++ all ask the C library for random bytes and for
+//! the time. A program that links this crate answers those two calls itself. On a thread that called [`enter`] the answers
+//! depend on the seed and on tokio's (paused) clock alone, so that a run can be repeated: keys, nonces and the order of
+//! hash maps are the same every time. On every other thread the answers are the system's.
+//!
+//! The program's build script has to export the two symbols, or libraries that look them up while it runs
+//! find the C library's: `cargo:rustc-link-arg=-Wl,--export-dynamic-symbol=getrandom`, and `clock_gettime` likewise.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use libc::{c_int, c_long, c_uint, c_void, clockid_t, size_t, ssize_t, time_t, timespec};
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use tokio::time::Instant;
+
+thread_local! {
+    static RANDOM: RefCell<Option<ChaCha12Rng>> = const { RefCell::new(None) };
+    static CLOCK: Cell<Option<Clock>> = const { Cell::new(None) };
+    /// Set while the time is being found out, which may itself ask for the time.
+    static IS_ASKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Where a simulated thread's time begins.
+#[derive(Clone, Copy)]
+struct Clock {
+    unix: Duration,
+    began: Option<Instant>,
+}
+
+/// Makes this thread a simulated one: its randomness comes from `seed` from now on, and its clock stands at `unix`.
+///
+/// For a thread that has just begun: what it has asked for before (such as the keys of its hash maps) stays.
+pub fn enter(seed: u64, unix: Duration) {
+    RANDOM.set(Some(ChaCha12Rng::seed_from_u64(seed)));
+    CLOCK.set(Some(Clock { unix, began: None }));
+}
+
+/// Lets the clock go with tokio's from now on. Call it in the runtime, whose clock is paused.
+pub fn follow_tokio() {
+    let began = Instant::now();
+    CLOCK.set(CLOCK.get().map(|clock| Clock {
+        began: Some(began),
+        ..clock
+    }));
+}
+
+/// The simulated time; `None` on any other thread.
+fn simulated(clock: clockid_t) -> Option<Duration> {
+    let simulated = CLOCK.try_with(Cell::get).ok()??;
+    // What is measured by the other clocks has no effect on a simulation, but on tokio, which asks for them within locks.
+    if clock != libc::CLOCK_REALTIME || IS_ASKING.replace(true) {
+        return Some(simulated.unix);
+    }
+    let passed = simulated.began.map(|began| began.elapsed());
+    IS_ASKING.set(false);
+    Some(simulated.unix + passed.unwrap_or_default())
+}
+
+/// Stands in for the C library's. See `clock_gettime(2)`.
+///
+/// # Safety
+/// `time` is null or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
+    let Some(now) = simulated(clock).filter(|_| !time.is_null()) else {
+        // SAFETY: as asked, by the caller's promise.
+        return unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) as c_int };
+    };
+    let now = timespec {
+        tv_sec: now.as_secs() as time_t,
+        tv_nsec: now.subsec_nanos() as c_long,
+    };
+    // SAFETY: it is not null, and may be written to by the caller's promise.
+    unsafe { time.write(now) };
+    0
+}
+
+/// Stands in for the C library's. See `getrandom(2)`.
+///
+/// # Safety
+/// `length` bytes may be written to at `bytes`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn getrandom(bytes: *mut c_void, length: size_t, flags: c_uint) -> ssize_t {
+    let filled = RANDOM.try_with(|random| {
+        let mut random = random.try_borrow_mut().ok()?;
+        let random = random.as_mut().filter(|_| !bytes.is_null())?;
+        // SAFETY: not null, and so many bytes may be written to by the caller's promise.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(bytes.cast::<u8>(), length) };
+        random.fill_bytes(bytes);
+        Some(length as ssize_t)
+    });
+    match filled {
+        Ok(Some(filled)) => filled,
+        // SAFETY: as asked, by the caller's promise.
+        _ => unsafe { libc::syscall(libc::SYS_getrandom, bytes, length, flags) as ssize_t },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::HashMap;
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use super::*;
+
+    /// What a thread sees of randomness and time, in an hour.
+    fn hour(seed: u64) -> (Vec<u64>, Duration, Duration) {
+        let thread = std::thread::spawn(move || {
+            enter(seed, Duration::from_secs(1_800_000_000));
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                follow_tokio();
+                let order: HashMap<u64, ()> = (0..100).map(|key| (key, ())).collect();
+                let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+                tokio::time::sleep(Duration::from_secs(3600)).await;
+                let after = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+                (order.into_keys().collect(), before, after - before)
+            })
+        });
+        thread.join().unwrap()
+    }
+
+    #[test]
+    fn a_seed_decides_randomness_and_an_hour_passes_at_once() {
+        let (order, began, passed) = hour(1);
+        assert_eq!(hour(1), (order.clone(), began, passed));
+        assert_ne!(hour(2).0, order);
+        assert_eq!(began.as_secs(), 1_800_000_000);
+        assert_eq!(passed.as_secs(), 3600);
+    }
+
+    #[test]
+    fn other_threads_have_the_systems() {
+        let order = || {
+            let order = std::thread::spawn(|| {
+                let keys: HashMap<u64, ()> = (0..100).map(|key| (key, ())).collect();
+                keys.into_keys().collect::<Vec<_>>()
+            });
+            order.join().unwrap()
+        };
+        assert_ne!(order(), order());
+        assert_ne!(
+            SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs(),
+            1_800_000_000
+        );
+    }
+}
