@@ -32,6 +32,8 @@ pub(super) enum Answer {
     Failed(String),
     /// Nothing that says how it ended, such as that the phone was killed.
     Lost(String),
+    /// Nothing, for a minute, from one that was there all the time.
+    Late(String),
 }
 
 impl Answer {
@@ -39,7 +41,7 @@ impl Answer {
     pub fn line(&self) -> String {
         match self {
             Answer::Paid => "paid".into(),
-            Answer::Failed(line) | Answer::Lost(line) => line.clone(),
+            Answer::Failed(line) | Answer::Lost(line) | Answer::Late(line) => line.clone(),
         }
     }
 }
@@ -48,6 +50,8 @@ impl Answer {
 #[derive(Clone, Debug)]
 pub(super) struct Tried {
     pub order: Order,
+    /// The invoice.
+    pub bolt11: String,
     /// Hex.
     pub hash: String,
     pub answer: Answer,
@@ -68,11 +72,12 @@ pub(super) async fn carry_out(order: Order, payer: Party, payee: Party) -> Optio
     let invoice: Bolt11Invoice = bolt11.parse().ok()?;
     let hash = invoice.payment_hash().0.to_lower_hex_string();
     let answer = match payer {
-        Party::Phone(owner) => phone_answer(owner.pay(bolt11).await)?,
-        Party::Hub(operator) => hub_pays(&operator, bolt11).await,
+        Party::Phone(owner) => phone_answer(owner.pay(bolt11.clone()).await)?,
+        Party::Hub(operator) => hub_pays(&operator, &bolt11).await,
     };
     Some(Tried {
         order,
+        bolt11,
         hash,
         answer,
     })
@@ -92,6 +97,7 @@ fn phone_answer(answer: Result<Payment, CastError>) -> Option<Answer> {
     Some(match answer {
         Ok(_) => Answer::Paid,
         Err(CastError::Away(_)) => return None,
+        Err(late @ CastError::Late { .. }) => Answer::Late(late.to_string()),
         Err(CastError::Phone(PhoneError::Reported(report))) if report.code == "PAYMENT_FAILED" => {
             Answer::Failed(report.message)
         }
@@ -100,10 +106,10 @@ fn phone_answer(answer: Result<Payment, CastError>) -> Option<Answer> {
 }
 
 /// Asks until there is an answer: the same invoice is never paid twice. So what counts is the last attempt.
-async fn hub_pays(operator: &Operator, bolt11: String) -> Answer {
+pub(super) async fn hub_pays(operator: &Operator, bolt11: &str) -> Answer {
     let since = Instant::now();
     loop {
-        let error = match operator.hub_pay(bolt11.clone()).await {
+        let error = match operator.hub_pay(bolt11.to_owned()).await {
             Ok(_) => return Answer::Paid,
             Err(error) => error,
         };
@@ -116,6 +122,7 @@ async fn hub_pays(operator: &Operator, bolt11: String) -> Answer {
             {
                 return Answer::Failed(status.message().to_owned());
             }
+            late @ CastError::Late { .. } => return Answer::Late(late.to_string()),
             error if since.elapsed() > HUB_PATIENCE => return Answer::Lost(error.to_string()),
             _ => tokio::time::sleep(HUB_PAUSE).await,
         }
@@ -153,7 +160,7 @@ pub(super) fn judge(
         None => match tried.answer {
             Answer::Paid => Some(End::Succeeded),
             Answer::Failed(_) => Some(End::Failed),
-            Answer::Lost(_) => None,
+            Answer::Lost(_) | Answer::Late(_) => None,
         },
     };
     let sent = sent.ok_or_else(|| off("it never ends"))?;
@@ -221,6 +228,7 @@ mod tests {
                 payee: Who::Phone(1),
                 amount_msat: 5_000,
             },
+            bolt11: String::new(),
             hash: "aa".into(),
             answer,
         }

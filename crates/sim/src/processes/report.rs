@@ -27,6 +27,8 @@ pub(super) struct Report {
     pub failed_because: BTreeMap<String, u32>,
     pub force_closes_unasked: u32,
     pub payments_lost: u32,
+    /// Not answered for a minute by one that was there all the time.
+    pub payments_late: u32,
     pub satoshis_unaccounted: u64,
     pub panics: u32,
     /// All that was off, for a person.
@@ -58,6 +60,7 @@ impl Report {
         self.faults.is_empty()
             && self.force_closes_unasked == 0
             && self.payments_lost == 0
+            && self.payments_late == 0
             && self.satoshis_unaccounted == 0
             && self.panics == 0
     }
@@ -82,6 +85,7 @@ impl Report {
             ("times all was checked", self.checks.into()),
             ("force closes unasked", self.force_closes_unasked.into()),
             ("payments lost", self.payments_lost.into()),
+            ("payments late", self.payments_late.into()),
             ("satoshis unaccounted", self.satoshis_unaccounted),
             ("panics", self.panics.into()),
         ]
@@ -123,6 +127,7 @@ impl Report {
                 "failed": self.payments_failed,
                 "failed_because": self.failed_because,
                 "lost": self.payments_lost,
+                "late": self.payments_late,
             },
             "force_closes_unasked": self.force_closes_unasked,
             "satoshis_unaccounted": self.satoshis_unaccounted,
@@ -150,10 +155,11 @@ mod tests {
     #[test]
     fn anything_off_is_not_ok() {
         assert!(good().is_ok());
-        let spoil: [fn(&mut Report); 7] = [
+        let spoil: [fn(&mut Report); 8] = [
             |r| r.faults.push("a line".into()),
             |r| r.force_closes_unasked = 1,
             |r| r.payments_lost = 1,
+            |r| r.payments_late = 1,
             |r| r.satoshis_unaccounted = 1,
             |r| r.panics = 1,
             |r| r.checks = 0,

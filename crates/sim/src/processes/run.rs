@@ -11,7 +11,7 @@ use super::ProcessesArgs;
 use super::check::{Checked, check, wait_until_quiet};
 use super::disk::Disk;
 use super::logs::Logs;
-use super::payments::{Tried, carry_out};
+use super::payments::{Answer, Tried, carry_out};
 use super::plan::{Act, Blow, Plan, Targets, Timed};
 use super::report::Report;
 use super::view::View;
@@ -214,6 +214,11 @@ impl Run {
         match answered {
             Ok(Some(tried)) => {
                 self.report.payments_tried += 1;
+                if let Answer::Late(line) = &tried.answer {
+                    self.report.payments_late += 1;
+                    let line = format!("payment {} was late: {line}", tried.hash);
+                    self.report.faults.push(line);
+                }
                 self.tried.push(tried);
             }
             Ok(None) => {}
