@@ -360,7 +360,7 @@ mod tests {
                 channel_value_satoshis: 1_000_000,
             };
             let htlc = |byte: u8| HTLCOutputInCommitment {
-                offered: byte % 2 == 0,
+                offered: byte.is_multiple_of(2),
                 amount_msat: 50_000_000 + u64::from(byte),
                 cltv_expiry: 500,
                 payment_hash: PaymentHash([byte; 32]),
