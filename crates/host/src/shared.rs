@@ -10,7 +10,7 @@ use longhand_link::{Peer, StaticKey};
 use longhand_node::{
     Graph, Keys, Node, NodeConfig, NodeError, NodeEvent, Parts, PeerStream, State,
 };
-use longhand_store::Store;
+use longhand_store::{Store, StoreError};
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
@@ -209,6 +209,10 @@ impl Shared {
                 Ok(node) => return Phase::Running(node),
                 Err(NodeError::Chain(error)) => {
                     tracing::warn!(%error, "a node waits for the chain source");
+                    tokio::time::sleep(START_PAUSE).await;
+                }
+                Err(NodeError::Store(error @ StoreError::Full)) => {
+                    tracing::warn!(%error, "a node waits for room on the disk");
                     tokio::time::sleep(START_PAUSE).await;
                 }
                 Err(error) => return Phase::Failed(error.to_string()),

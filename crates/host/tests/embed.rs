@@ -22,7 +22,8 @@ use longhand_proto::command::GetInfo;
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::operator::*;
-use longhand_store::MemoryStore;
+use longhand_store::testing::FailingStore;
+use longhand_store::{MemoryStore, Store, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -72,7 +73,7 @@ type Heard = mpsc::UnboundedReceiver<Told>;
 /// What outlives a host.
 struct World {
     devnet: Devnet,
-    store: Arc<MemoryStore>,
+    store: Arc<dyn Store>,
     dir: tempfile::TempDir,
 }
 
@@ -409,4 +410,26 @@ async fn a_host_begins_again_where_the_dropped_one_was() {
     assert_eq!(hub_id(&operator.status().await.unwrap()), hub);
     phone.attach_inside(&second).await.unwrap();
     until(async || node(&operator, "ann").await.state == "active").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_starts_on_a_full_disk_starts_when_there_is_room() {
+    // How many commits a start takes; the last is the hub's.
+    let disk = Arc::new(FailingStore::new(Arc::new(MemoryStore::new())));
+    let world = World {
+        store: disk.clone(),
+        ..World::new()
+    };
+    drop(world.host(None).await);
+    let commits = disk.commits();
+
+    let disk = Arc::new(FailingStore::new(Arc::new(MemoryStore::new())));
+    disk.refuse(commits, StoreError::Full);
+    let world = World {
+        store: disk.clone(),
+        ..World::new()
+    };
+    // Returns when its hub runs.
+    drop(world.host(None).await);
+    assert!(disk.commits() > commits);
 }

@@ -293,8 +293,11 @@ impl Actor {
                 continue;
             }
             match self.commit().await {
-                Ok(()) => {
-                    self.failures = 0;
+                Ok(wrote) => {
+                    // A full disk takes the turns that write nothing.
+                    if wrote {
+                        self.failures = 0;
+                    }
                     self.release();
                 }
                 Err(NodeError::Store(fenced @ StoreError::Fenced { .. })) => {
@@ -557,6 +560,7 @@ impl Actor {
             self.core.chain_monitor.rebroadcast_pending_claims();
             if let Some(remote) = self.core.remote() {
                 remote.clear_retries();
+                self.unblock();
             }
         }
     }
@@ -595,10 +599,11 @@ impl Actor {
 
     // -- Commit and release.
 
-    async fn commit(&mut self) -> Result<(), NodeError> {
+    /// False when there was nothing to write.
+    async fn commit(&mut self) -> Result<bool, NodeError> {
         let writes = self.core.journal.take();
         if writes.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let namespace = self.core.config.namespace.clone();
         let batch = Batch {
@@ -606,7 +611,8 @@ impl Actor {
             epoch: self.epoch,
             writes,
         };
-        Ok(self.core.parts.store.commit(batch).await?)
+        self.core.parts.store.commit(batch).await?;
+        Ok(true)
     }
 
     fn release(&mut self) {

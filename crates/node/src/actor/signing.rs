@@ -1,6 +1,7 @@
 //! The signer of a node: there, away, asked and answering.
 
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use lightning::sign::EntropySource;
 use longhand_proto::signer::SignerBatch;
@@ -125,8 +126,16 @@ impl Actor {
         self.count.ops += batch.ops.len() as u64;
         let signer = Arc::clone(&attached.signer);
         let (generation, inbox) = (self.generation, self.own_inbox.clone());
+        let mut signing = Box::pin(async move { signer.sign(batch).await });
+        // Begun here, so that batches leave in the order of the turns that made them, whatever order their tasks run in.
+        let at_once = signing
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
         tokio::spawn(async move {
-            let reply = signer.sign(batch).await;
+            let reply = match at_once {
+                Poll::Ready(reply) => reply,
+                Poll::Pending => signing.await,
+            };
             let answer = SignerAnswer {
                 generation,
                 keys,

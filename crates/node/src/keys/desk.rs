@@ -4,7 +4,7 @@
 //! once. Operations that must reach the phone whatever happens (a commitment to
 //! validate, a revocation to check) are also kept in the store until they are answered.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use bitcoin::hashes::{Hash, sha256};
 use longhand_proto::signer::signer_answer::Answer;
@@ -51,13 +51,15 @@ impl Asked {
 pub(crate) struct Desk {
     /// Unanswered, in the order they were asked.
     wanted: Vec<(OpKey, SignerOp)>,
-    /// Those of `wanted` that are on their way.
-    in_flight: HashSet<OpKey>,
+    /// Those of `wanted` that are on their way, with `clears` as it was when they went out.
+    in_flight: HashMap<OpKey, u64>,
     answers: HashMap<OpKey, Answer>,
     answered_order: VecDeque<OpKey>,
     /// Refused; asked again after [`Desk::clear_retries`] or [`Desk::forget`], by themselves if they must reach the
     /// phone: those stay in `wanted`, because LDK asks only once.
     refused: HashMap<OpKey, Refusal>,
+    /// How often refusals that may be retried have been forgotten.
+    clears: u64,
 }
 
 /// The identity of `op`.
@@ -106,7 +108,7 @@ impl Desk {
     /// Whether [`Desk::next_batch`] has one.
     pub fn has_batch(&self) -> bool {
         let mut keys = self.wanted.iter().map(|(key, _)| key);
-        keys.any(|key| !self.refused.contains_key(key) && !self.in_flight.contains(key))
+        keys.any(|key| !self.refused.contains_key(key) && !self.in_flight.contains_key(key))
     }
 
     /// The next batch: all that is wanted, not under way and not refused. `None` when there is nothing.
@@ -114,10 +116,12 @@ impl Desk {
         let mut keys = Vec::new();
         let mut ops = Vec::new();
         for (key, op) in &self.wanted {
-            if !self.refused.contains_key(key) && self.in_flight.insert(*key) {
-                keys.push(*key);
-                ops.push(op.clone());
+            if self.refused.contains_key(key) || self.in_flight.contains_key(key) {
+                continue;
             }
+            self.in_flight.insert(*key, self.clears);
+            keys.push(*key);
+            ops.push(op.clone());
         }
         (!keys.is_empty()).then_some((keys, SignerBatch { ops }))
     }
@@ -128,7 +132,7 @@ impl Desk {
         let mut answered = Vec::new();
         let mut answers = reply.answers.into_iter();
         for key in keys {
-            self.in_flight.remove(key);
+            let sent_at = self.in_flight.remove(key);
             let answer = answers.next().and_then(|answer| answer.answer);
             let answer = answer.unwrap_or_else(no_answer);
             let Some(at) = self.wanted.iter().position(|(wanted, _)| wanted == key) else {
@@ -136,7 +140,10 @@ impl Desk {
             };
             let op = match &answer {
                 Answer::Refusal(refusal) => {
-                    self.refused.insert(*key, refusal.clone());
+                    // What it waited for may have come meanwhile: its answer was overtaken.
+                    if !(refusal.retry && sent_at.is_some_and(|at| at < self.clears)) {
+                        self.refused.insert(*key, refusal.clone());
+                    }
                     if stays_wanted(&self.wanted[at].1, refusal) {
                         self.wanted[at].1.clone()
                     } else {
@@ -176,13 +183,14 @@ impl Desk {
 
     /// Refusals that said `retry` may be asked again.
     pub fn clear_retries(&mut self) {
+        self.clears += 1;
         self.refused.retain(|_, refusal| !refusal.retry);
     }
 
     /// Without a signer: keeps only what must reach it whatever happens. LDK asks for the rest again.
     pub fn forget(&mut self) {
         self.wanted.retain(|(_, op)| must_reach_phone(op));
-        self.in_flight = HashSet::new();
+        self.in_flight = HashMap::new();
         self.answers = HashMap::new();
         self.answered_order = VecDeque::new();
         self.refused = HashMap::new();
@@ -325,6 +333,25 @@ mod tests {
         desk.clear_retries();
         desk.ask(release(6));
         assert_eq!(desk.next_batch().unwrap().1.ops, vec![release(6)]);
+    }
+
+    #[test]
+    fn a_refusal_that_was_overtaken_by_what_it_waited_for_does_not_stand() {
+        let mut desk = Desk::default();
+        desk.ask(release(7));
+        let (keys, _) = desk.next_batch().unwrap();
+        desk.clear_retries();
+        let answers = vec![refusal(true)];
+        desk.take_reply(&keys, SignerReply { answers });
+        desk.ask(release(7));
+        let (keys, batch) = desk.next_batch().unwrap();
+        assert_eq!(batch.ops, vec![release(7)]);
+
+        // Refused again, and nothing has come since: now it stands.
+        let answers = vec![refusal(true)];
+        desk.take_reply(&keys, SignerReply { answers });
+        desk.ask(release(7));
+        assert!(desk.next_batch().is_none());
     }
 
     #[test]
