@@ -4,16 +4,20 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use longhand_sim::processes::{self, ProcessesArgs};
+use longhand_sim::world::{self, SimArgs};
 
 #[derive(Debug, Parser)]
 #[command(
     name = "longhand-sim",
     version,
-    about = "Interrupts Longhand, and shows that nothing is lost"
+    about = "Interrupts Longhand, and shows that nothing is lost",
+    args_conflicts_with_subcommands = true
 )]
 struct Cli {
+    #[command(flatten)]
+    world: SimArgs,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -23,7 +27,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Processes(args) => processes::run(args),
+    let cli = Cli::parse();
+    match cli.command {
+        Some(Command::Processes(args)) => processes::run(args),
+        None => world::run(cli.world),
     }
 }

@@ -1,0 +1,97 @@
+//! The command line of the simulated world.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+
+use crate::world::campaign::{Campaign, tell};
+use crate::world::plan::Interruption;
+use crate::world::scenario::Scenario;
+
+/// What is to be run. Without anything: every single interruption.
+#[derive(Debug, Args)]
+pub struct SimArgs {
+    /// Pairs of interruptions, drawn at random
+    #[arg(long, value_name = "N")]
+    runs: Option<usize>,
+    /// What randomness is drawn from
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// Every single interruption of every scenario, also when pairs are run
+    #[arg(long)]
+    report: bool,
+    /// Only this scenario
+    #[arg(long, value_name = "NAME", value_parser = scenario)]
+    scenario: Option<Scenario>,
+    /// One run with this interruption, as a fault names it; may be given again
+    #[arg(long, value_name = "KIND:STEP:HOW[:AWAY]", requires = "scenario")]
+    #[arg(conflicts_with_all = ["runs", "report"])]
+    at: Vec<Interruption>,
+}
+
+fn scenario(name: &str) -> Result<Scenario, String> {
+    let mut all = Scenario::ALL.into_iter();
+    let names = Scenario::ALL.map(Scenario::name).join(", ");
+    all.find(|scenario| scenario.name() == name)
+        .ok_or(format!("there is none of that name; there are {names}"))
+}
+
+/// Runs what is asked for, and says what came of it. Fails when anything is wrong.
+pub fn run(args: SimArgs) -> ExitCode {
+    // For who looks into one run; of many, what the processes complain of is part of the play.
+    if std::env::var_os("RUST_LOG").is_some() {
+        tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_writer(std::io::stderr)
+            .init();
+    }
+    match run_in_world(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("the world cannot be made: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_in_world(args: &SimArgs) -> Result<bool, String> {
+    let campaign = Campaign::new()?;
+    let scenarios = match args.scenario {
+        Some(scenario) => vec![scenario],
+        None => Scenario::ALL.to_vec(),
+    };
+    if !args.at.is_empty() {
+        return Ok(scenarios
+            .iter()
+            .all(|scenario| replay(&campaign, *scenario, args)));
+    }
+    let mut is_clean = true;
+    if args.report || args.runs.is_none() {
+        let report = campaign.singles(&scenarios, args.seed, |_| true);
+        println!("{report}");
+        is_clean &= report.is_clean();
+    }
+    if let Some(runs) = args.runs {
+        let report = campaign.pairs(&scenarios, runs, args.seed, |_| true);
+        println!("{report}");
+        is_clean &= report.is_clean();
+    }
+    Ok(is_clean)
+}
+
+fn replay(campaign: &Campaign, scenario: Scenario, args: &SimArgs) -> bool {
+    let since = Instant::now();
+    let verdict = campaign.play(scenario, &args.at, args.seed);
+    tell(scenario, &args.at, args.seed, &verdict);
+    println!(
+        "{}: {} of {} interruptions happened, {} faults, {} ms",
+        scenario.name(),
+        verdict.happened,
+        args.at.len(),
+        verdict.wrong.len(),
+        since.elapsed().as_millis()
+    );
+    verdict.wrong.is_empty()
+}

@@ -1,0 +1,201 @@
+//! Many runs: every single interruption of every scenario, and pairs of them at random.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rand::Rng;
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use crate::world::parts::lock;
+use crate::world::plan::{Interruption, Kind};
+use crate::world::report::{Report, Row};
+use crate::world::run::{self, Verdict};
+use crate::world::scenario::Scenario;
+use crate::world::template::Template;
+
+/// Faults that are told one by one, as they are found.
+const TOLD: u32 = 20;
+
+/// A world to begin from, and what is run in it.
+pub struct Campaign {
+    template: Template,
+}
+
+/// One run to be done.
+struct Job {
+    scenario: Scenario,
+    interruptions: Vec<Interruption>,
+    seed: u64,
+}
+
+impl Campaign {
+    /// Makes the world that every run begins from.
+    ///
+    /// # Errors
+    /// Why it could not be made.
+    pub fn new() -> Result<Campaign, String> {
+        let template = run::make_template()?;
+        Ok(Campaign { template })
+    }
+
+    /// One run. The same arguments give the same verdict.
+    pub fn play(&self, scenario: Scenario, interruptions: &[Interruption], seed: u64) -> Verdict {
+        run::run(&self.template, scenario, interruptions, seed)
+    }
+
+    /// Every single interruption of each scenario that is `wanted`.
+    pub fn singles(
+        &self,
+        scenarios: &[Scenario],
+        seed: u64,
+        wanted: impl Fn(&Interruption) -> bool,
+    ) -> Report {
+        let rows = self.undisturbed(scenarios, seed);
+        let jobs: Vec<Job> = rows
+            .iter()
+            .flat_map(|row| singles(row.scenario, row.steps, seed))
+            .filter(|job| job.interruptions.iter().all(&wanted))
+            .collect();
+        self.play_all(&jobs, rows)
+    }
+
+    /// `runs` pairs of interruptions that are `wanted`, drawn from `seed`, of the scenarios in turn.
+    pub fn pairs(
+        &self,
+        scenarios: &[Scenario],
+        runs: usize,
+        seed: u64,
+        wanted: impl Fn(&Interruption) -> bool,
+    ) -> Report {
+        let rows = self.undisturbed(scenarios, seed);
+        let jobs = pairs(&rows, runs, seed, wanted);
+        self.play_all(&jobs, rows)
+    }
+
+    /// Each scenario once, to count its steps.
+    fn undisturbed(&self, scenarios: &[Scenario], seed: u64) -> Vec<Row> {
+        let play = |scenario: &Scenario| {
+            let verdict = self.play(*scenario, &[], seed);
+            tell(*scenario, &[], seed, &verdict);
+            Row::new(*scenario, &verdict)
+        };
+        scenarios.iter().map(play).collect()
+    }
+
+    /// Plays all, on as many threads as there are cores.
+    fn play_all(&self, jobs: &[Job], rows: Vec<Row>) -> Report {
+        let since = Instant::now();
+        let (next, rows) = (AtomicUsize::new(0), Mutex::new(rows));
+        let progress = progress(jobs.len());
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            for _ in 0..cores {
+                scope.spawn(|| {
+                    while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        self.play_one(job, &rows, &progress);
+                    }
+                });
+            }
+        });
+        progress.finish_and_clear();
+        let rows = rows
+            .into_inner()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        Report::new(rows, since.elapsed())
+    }
+
+    fn play_one(&self, job: &Job, rows: &Mutex<Vec<Row>>, progress: &ProgressBar) {
+        let since = Instant::now();
+        let verdict = self.play(job.scenario, &job.interruptions, job.seed);
+        let mut rows = lock(rows);
+        if let Some(row) = rows.iter_mut().find(|row| row.scenario == job.scenario) {
+            row.count(&job.interruptions, &verdict, since.elapsed());
+        }
+        if rows.iter().flat_map(|row| row.faults).sum::<u32>() <= TOLD {
+            progress.suspend(|| tell(job.scenario, &job.interruptions, job.seed, &verdict));
+        }
+        progress.inc(1);
+    }
+}
+
+/// Every way to interrupt every step.
+fn singles(scenario: Scenario, steps: [u32; 4], seed: u64) -> impl Iterator<Item = Job> {
+    let kinds = Kind::ALL.into_iter().zip(steps);
+    let all = kinds.flat_map(|(kind, steps)| {
+        (1..=steps).flat_map(move |step| {
+            let at = move |(how, away)| Interruption {
+                kind,
+                step,
+                how,
+                away,
+            };
+            kind.ways().into_iter().map(at)
+        })
+    });
+    all.map(move |interruption| Job {
+        scenario,
+        interruptions: vec![interruption],
+        seed,
+    })
+}
+
+/// The second interruption may come at a step that only the first makes.
+fn pairs(rows: &[Row], runs: usize, seed: u64, wanted: impl Fn(&Interruption) -> bool) -> Vec<Job> {
+    let mut random = ChaCha12Rng::seed_from_u64(seed);
+    let mut draw = |steps: &[u32; 4]| {
+        loop {
+            let kind = Kind::ALL[random.gen_range(0..Kind::ALL.len())];
+            let ways = kind.ways();
+            let (how, away) = ways[random.gen_range(0..ways.len())];
+            let most = steps[kind as usize].saturating_mul(3) / 2 + 1;
+            let step = random.gen_range(1..=most);
+            let drawn = Interruption {
+                kind,
+                step,
+                how,
+                away,
+            };
+            if wanted(&drawn) {
+                return drawn;
+            }
+        }
+    };
+    let rows = rows.iter().cycle().take(runs);
+    rows.zip(seed..)
+        .map(|(row, seed)| Job {
+            scenario: row.scenario,
+            interruptions: vec![draw(&row.steps), draw(&row.steps)],
+            seed,
+        })
+        .collect()
+}
+
+fn progress(jobs: usize) -> ProgressBar {
+    let target = match std::io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} runs, {eta} left");
+    ProgressBar::with_draw_target(Some(jobs as u64), target)
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Says what is wrong, and how to see it again.
+pub fn tell(scenario: Scenario, interruptions: &[Interruption], seed: u64, verdict: &Verdict) {
+    if verdict.wrong.is_empty() {
+        return;
+    }
+    let mut again = format!("longhand-sim --scenario {} --seed {seed}", scenario.name());
+    for interruption in interruptions {
+        let _ = write!(again, " --at {interruption}");
+    }
+    eprintln!("{again}");
+    for fault in &verdict.wrong {
+        eprintln!("    {:?}: {}", fault.class, fault.what);
+    }
+}

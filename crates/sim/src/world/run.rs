@@ -1,0 +1,172 @@
+//! One run: a thread of its own, a world from the template, a scenario, interruptions, and a verdict.
+
+use std::cell::Cell;
+use std::panic;
+use std::sync::Once;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+
+use crate::world::check::{Books, Class, Fault};
+use crate::world::plan::{Interruption, Plan};
+use crate::world::scenario::Scenario;
+use crate::world::stage::{ANN, BOB, Stage, text};
+use crate::world::template::{Template, all_usable};
+
+/// When simulated time begins.
+const EPOCH: Duration = Duration::from_secs(1_800_000_000);
+/// Room for LDK's deepest calls in a build without optimisation.
+const STACK: usize = 16 << 20;
+
+thread_local! {
+    static PANICS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// What came of one run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// What was not as it must be.
+    pub wrong: Vec<Fault>,
+    /// Steps of each kind in the scenario.
+    pub steps: [u32; 4],
+    /// Interruptions that happened (a scenario may be over before its last one comes).
+    pub happened: usize,
+    /// Also those that were caught.
+    pub panics: u32,
+}
+
+/// Makes the template, on a thread of its own.
+pub fn make_template() -> Result<Template, String> {
+    on_thread(0, EPOCH, || {
+        let dir = tempfile::tempdir().map_err(text)?;
+        runtime()?.block_on(async {
+            longhand_sim_os::follow_tokio();
+            Template::make(dir.path().into()).await
+        })
+    })?
+}
+
+/// Plays `scenario` in a world from `template`, with these interruptions.
+pub fn run(
+    template: &Template,
+    scenario: Scenario,
+    interruptions: &[Interruption],
+    seed: u64,
+) -> Verdict {
+    let played = on_thread(seed, template.unix, || {
+        count_panics();
+        let plan = Plan::new(interruptions);
+        let played = play(template, scenario, plan.clone());
+        let wrong = played.unwrap_or_else(|error| vec![Fault::new(Class::Stuck, error)]);
+        Verdict {
+            wrong,
+            steps: plan.counts(),
+            happened: plan.happened(),
+            panics: PANICS.get(),
+        }
+    });
+    let mut verdict = played.unwrap_or_else(|error| Verdict {
+        wrong: vec![Fault::new(Class::Panic, error)],
+        ..Verdict::default()
+    });
+    if verdict.panics > 0 {
+        let what = format!("{} panics", verdict.panics);
+        verdict.wrong.push(Fault::new(Class::Panic, what));
+    }
+    verdict
+}
+
+fn play(template: &Template, scenario: Scenario, plan: Plan) -> Result<Vec<Fault>, String> {
+    let dir = tempfile::tempdir().map_err(text)?;
+    let runtime = runtime()?;
+    let metrics = runtime.metrics();
+    let wrong = runtime.block_on(async {
+        longhand_sim_os::follow_tokio();
+        let (devnet, disk) = template.unpack(dir.path()).await?;
+        let (stage, mut tasks) = Stage::new(devnet, disk, dir.path().into(), plan.clone());
+        stage.start_host().await?;
+        for owner in [ANN, BOB] {
+            stage.start_phone(owner).map_err(text)?;
+        }
+        all_usable(&stage).await?;
+        let before = Books::read(&stage).await?;
+        plan.arm();
+        let outcome = scenario.play(&stage).await;
+        plan.disarm();
+        let troubles = stage.take_troubles().into_iter();
+        let mut wrong: Vec<_> = troubles
+            .map(|what| Fault::new(Class::Stuck, what))
+            .collect();
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                wrong.push(Fault::new(Class::Stuck, error));
+                return Ok(wrong);
+            }
+        };
+        settle(&stage, scenario).await?;
+        let after = Books::read(&stage).await?;
+        wrong.extend(before.compare(&after, &outcome, &stage));
+        stage.stop().await;
+        tasks.shutdown().await;
+        drop(stage);
+        // Whatever still had something to do ends within a moment.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok::<_, String>(wrong)
+    });
+    let mut wrong = wrong?;
+    let left = metrics.num_alive_tasks();
+    if wrong.is_empty() && left > 0 {
+        wrong.push(Fault::new(Class::Leak, format!("{left} tasks were left")));
+    }
+    Ok(wrong)
+}
+
+/// Waits until everybody is back and nothing is under way.
+async fn settle(stage: &std::sync::Arc<Stage>, scenario: Scenario) -> Result<(), String> {
+    for owner in [ANN, BOB] {
+        stage.send_away(owner, Duration::ZERO);
+    }
+    if scenario != Scenario::Close {
+        all_usable(stage).await?;
+    }
+    // HTLCs that have been settled leave the commitments in a few steps.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    Ok(())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_time().start_paused(true);
+    builder.build().map_err(text)
+}
+
+/// Runs `work` on a new simulated thread.
+fn on_thread<T: Send>(
+    seed: u64,
+    unix: Duration,
+    work: impl FnOnce() -> T + Send,
+) -> Result<T, String> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .stack_size(STACK)
+            .spawn_scoped(scope, move || {
+                longhand_sim_os::enter(seed, unix);
+                work()
+            });
+        let thread = thread.map_err(text)?;
+        thread.join().map_err(|_| "the run panicked".to_owned())
+    })
+}
+
+/// Counts the panics of each thread, also of those that are caught.
+fn count_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            PANICS.set(PANICS.get() + 1);
+            before(info);
+        }));
+    });
+}

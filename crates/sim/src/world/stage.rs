@@ -1,0 +1,396 @@
+//! The processes of a simulated world: one host and its owners' phones. They die and are started again; what they wrote
+//! stays.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bitcoin::Address;
+use bitcoin::address::NetworkUnchecked;
+use longhand_chain::Devnet;
+use longhand_host::{Host, HostConfig, Operator};
+use longhand_link::{Carrier, LinkError};
+use longhand_phone::vault::Passphrase;
+use longhand_phone::{Dial, Phone, PhoneError, Vault};
+use longhand_proto::command::error::Action;
+use longhand_store::MemoryStore;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::world::parts::{Life, Line, News, SimDisk, SimOutside, SimSource, SimStore, lock};
+use crate::world::plan::Plan;
+
+/// The owners, by the index of their phones.
+pub const OWNERS: [&str; 2] = ["ann", "bob"];
+pub const ANN: usize = 0;
+pub const BOB: usize = 1;
+
+/// What pairing codes say; nobody connects there.
+pub const ADDRESS: &str = "grpc://simulated:1";
+/// From a phone to its host.
+const DISTANCE: Duration = Duration::from_millis(5);
+/// A process that died is started again after this.
+const RESTART: Duration = Duration::from_millis(500);
+/// The longest that anything may take: whoever comes back after a day has time left.
+pub const PATIENCE: Duration = Duration::from_secs(3 * 24 * 3600);
+/// Between two looks at something that others bring about; then ever longer, up to the second.
+const LOOK: Duration = Duration::from_millis(200);
+const LOOK_MOST: Duration = Duration::from_secs(300);
+
+/// See the module.
+pub struct Stage {
+    pub devnet: Devnet,
+    pub plan: Plan,
+    pub disk: Arc<MemoryStore>,
+    pub dir: PathBuf,
+    news: mpsc::UnboundedSender<News>,
+    host: Mutex<Option<(Host, Arc<Life>)>>,
+    phones: [Slot; 2],
+    /// What must never happen, in words.
+    troubles: Mutex<Vec<String>>,
+}
+
+/// Where a phone's process runs.
+struct Slot {
+    running: Mutex<Option<(Phone, Arc<Life>)>>,
+    /// Without a network until then.
+    away_until: Mutex<Instant>,
+    /// No call wakes it.
+    sleeps: AtomicBool,
+}
+
+impl Slot {
+    fn new() -> Slot {
+        Slot {
+            running: Mutex::default(),
+            away_until: Mutex::new(Instant::now()),
+            sleeps: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Stage {
+    /// A stage with nobody on it. The tasks that start again what died end with the returned set.
+    pub fn new(
+        devnet: Devnet,
+        disk: MemoryStore,
+        dir: PathBuf,
+        plan: Plan,
+    ) -> (Arc<Stage>, JoinSet<()>) {
+        let (news, heard) = mpsc::unbounded_channel();
+        let stage = Arc::new(Stage {
+            devnet,
+            plan,
+            disk: Arc::new(disk),
+            dir,
+            news,
+            host: Mutex::default(),
+            phones: [Slot::new(), Slot::new()],
+            troubles: Mutex::default(),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(supervise(stage.clone(), heard));
+        (stage, tasks)
+    }
+
+    pub async fn start_host(&self) -> Result<(), String> {
+        let life = Life::begin(News::HostDied, self.news.clone());
+        let mut config = HostConfig {
+            data_dir: self.dir.join("host"),
+            ..HostConfig::default()
+        };
+        config.link.addresses = vec![ADDRESS.into()];
+        // Virtual days are to pass quickly.
+        config.chain.poll_ms = 10_000;
+        let store = Arc::new(SimStore {
+            disk: self.disk.clone(),
+            life: life.clone(),
+            plan: self.plan.clone(),
+        });
+        let source = Arc::new(SimSource {
+            chain: self.devnet.direct_source(),
+            life: life.clone(),
+        });
+        let outside = Arc::new(SimOutside {
+            life: life.clone(),
+            plan: self.plan.clone(),
+            news: self.news.clone(),
+        });
+        let embedding = Host::embed(config, store, source, outside);
+        // Killed while it starts, it would never be done.
+        let host = tokio::select! {
+            biased;
+            () = life.over() => return Ok(()),
+            host = embedding => host.map_err(|error| format!("the host does not start: {error}"))?,
+        };
+        *lock(&self.host) = Some((host, life));
+        Ok(())
+    }
+
+    /// Starts a phone's process from its files; it attaches and stays.
+    pub fn start_phone(self: &Arc<Self>, owner: usize) -> Result<(), PhoneError> {
+        let (phone, life) = self.open(owner)?;
+        let stage = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = life.over() => {}
+                ran = phone.run(std::future::pending()) => {
+                    if let (Err(error), Some(stage)) = (ran, stage.upgrade()) {
+                        stage.trouble(format!("a phone gave up: {error}"));
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// A phone's process that does nothing by itself yet.
+    pub fn open_phone(self: &Arc<Self>, owner: usize) -> Result<Phone, PhoneError> {
+        self.open(owner).map(|(phone, _)| phone)
+    }
+
+    fn open(self: &Arc<Self>, owner: usize) -> Result<(Phone, Arc<Life>), PhoneError> {
+        let life = Life::begin(News::PhoneDied(owner), self.news.clone());
+        let disk = Arc::new(SimDisk {
+            life: life.clone(),
+            plan: self.plan.clone(),
+        });
+        let vault = Vault::open(&self.phone_dir(owner), &passphrase())?.with_disk_faults(disk);
+        let dialer = SimDial {
+            stage: Arc::downgrade(self),
+            owner,
+            life: life.clone(),
+        };
+        let phone = Phone::new(vault, dialer)?;
+        *lock(&self.phones[owner].running) = Some((phone.clone(), life.clone()));
+        Ok((phone, life))
+    }
+
+    pub fn phone_dir(&self, owner: usize) -> PathBuf {
+        self.dir.join(OWNERS[owner])
+    }
+
+    /// The phone that runs, if one does.
+    pub fn phone(&self, owner: usize) -> Option<Phone> {
+        let running = lock(&self.phones[owner].running);
+        let alive = running.as_ref().filter(|(_, life)| !life.has_ended());
+        alive.map(|(phone, _)| phone.clone())
+    }
+
+    /// The operator's hand on the host that runs, if one does.
+    pub fn operator(&self) -> Option<Operator> {
+        let host = lock(&self.host);
+        let alive = host.as_ref().filter(|(_, life)| !life.has_ended());
+        alive.map(|(host, _)| host.operator())
+    }
+
+    /// An owner's phone is without a network for so long.
+    pub fn send_away(&self, owner: usize, time: Duration) {
+        *lock(&self.phones[owner].away_until) = Instant::now() + time;
+    }
+
+    /// Takes an owner's phone off the network, with no way to call it, until [`Stage::come_back`].
+    pub fn put_to_sleep(&self, owner: usize) {
+        self.phones[owner].sleeps.store(true, Ordering::SeqCst);
+        self.send_away(owner, PATIENCE);
+        if let Some((_, life)) = &*lock(&self.phones[owner].running) {
+            life.break_lines();
+        }
+    }
+
+    /// The phone has a network, and can be called.
+    pub fn come_back(&self, owner: usize) {
+        self.phones[owner].sleeps.store(false, Ordering::SeqCst);
+        self.send_away(owner, Duration::ZERO);
+    }
+
+    /// What an owner does, across phones and hosts that die: again, until there is an answer that stays.
+    pub async fn owner<T>(
+        &self,
+        owner: usize,
+        what: impl AsyncFn(Phone) -> Result<T, PhoneError>,
+    ) -> Result<T, PhoneError> {
+        let mut look = LOOK;
+        loop {
+            if let Some(phone) = self.phone(owner) {
+                match what(phone).await {
+                    Err(error) if is_passing(&error) => {}
+                    outcome => return outcome,
+                }
+            }
+            pause(&mut look).await;
+        }
+    }
+
+    /// Waits until something is so, with the operator of the host that runs.
+    pub async fn until(
+        &self,
+        what: &str,
+        is_so: impl AsyncFn(&Operator) -> Option<bool>,
+    ) -> Result<(), String> {
+        let waiting = async {
+            let mut look = LOOK;
+            loop {
+                if let Some(operator) = self.operator()
+                    && is_so(&operator).await == Some(true)
+                {
+                    return;
+                }
+                pause(&mut look).await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, waiting).await;
+        waited.map_err(|_| format!("still not: {what}"))
+    }
+
+    /// Mines, and waits until the host has seen it.
+    pub async fn mine(&self, blocks: u32) -> Result<(), String> {
+        let mined = self.devnet.mine_to_wallet(blocks);
+        mined.map_err(|error| error.to_string())?;
+        let height = self.devnet.tip().height;
+        self.until("the host is at the tip", async |operator| {
+            Some(operator.status().await.ok()?.block_height >= height)
+        })
+        .await
+    }
+
+    /// Sends coins that are there at once.
+    pub async fn fund(&self, address: &str, amount_sat: u64) -> Result<(), String> {
+        let address: Address<NetworkUnchecked> = address.parse().map_err(text)?;
+        let amount = bitcoin::Amount::from_sat(amount_sat);
+        let sent = self.devnet.faucet(&address.assume_checked(), amount);
+        sent.map_err(text)?;
+        self.mine(1).await
+    }
+
+    /// Remembers what must never happen.
+    pub fn trouble(&self, what: String) {
+        lock(&self.troubles).push(what);
+    }
+
+    pub fn take_troubles(&self) -> Vec<String> {
+        std::mem::take(&mut *lock(&self.troubles))
+    }
+
+    /// Ends every process politely.
+    pub async fn stop(&self) {
+        for slot in &self.phones {
+            let running = lock(&slot.running).take();
+            if let Some((phone, life)) = running {
+                let _ = phone.detach().await;
+                phone.kill();
+                life.retire();
+            }
+        }
+        let host = lock(&self.host).take();
+        if let Some((host, life)) = host {
+            host.stop().await;
+            life.retire();
+        }
+    }
+}
+
+async fn pause(look: &mut Duration) {
+    tokio::time::sleep(*look).await;
+    *look = (*look * 3 / 2).min(LOOK_MOST);
+}
+
+pub fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+pub fn passphrase() -> Passphrase {
+    "simulated".to_owned().into()
+}
+
+/// Whether the owner would try again: the process, the link or the host was away, or will be able to later.
+fn is_passing(error: &PhoneError) -> bool {
+    match error {
+        PhoneError::Input(_)
+        | PhoneError::Refused(_)
+        | PhoneError::PaymentFailed(_)
+        | PhoneError::ProofInvalid
+        | PhoneError::Answer(_)
+        | PhoneError::Foreign(_) => false,
+        PhoneError::Host(error) => error.action() == Action::Retry,
+        _ => true,
+    }
+}
+
+/// Starts again what died.
+async fn supervise(stage: Arc<Stage>, mut news: mpsc::UnboundedReceiver<News>) {
+    let mut starting = JoinSet::new();
+    while let Some(news) = news.recv().await {
+        match news {
+            News::HostDied => {
+                drop(lock(&stage.host).take());
+                let stage = stage.clone();
+                starting.spawn(async move {
+                    tokio::time::sleep(RESTART).await;
+                    if let Err(error) = stage.start_host().await {
+                        stage.trouble(error);
+                    }
+                });
+            }
+            News::PhoneDied(owner) => {
+                let running = lock(&stage.phones[owner].running).take();
+                if let Some((phone, _)) = running {
+                    phone.kill();
+                }
+                let stage = stage.clone();
+                starting.spawn(async move {
+                    tokio::time::sleep(RESTART).await;
+                    if let Err(error) = stage.start_phone(owner) {
+                        stage.trouble(format!("a phone does not start: {error}"));
+                    }
+                });
+            }
+            News::LinkDropped { phone, away_s } => {
+                stage.send_away(phone, Duration::from_secs(away_s));
+            }
+            News::Woken(name) => {
+                let owner = OWNERS.iter().position(|owner| *owner == name);
+                let wakes = |owner: &usize| !stage.phones[*owner].sleeps.load(Ordering::SeqCst);
+                if let Some(owner) = owner.filter(wakes) {
+                    stage.send_away(owner, Duration::ZERO);
+                }
+            }
+        }
+    }
+}
+
+/// A phone's way to the host.
+struct SimDial {
+    stage: Weak<Stage>,
+    owner: usize,
+    life: Arc<Life>,
+}
+
+#[async_trait]
+impl Dial for SimDial {
+    async fn dial(&self, _: &[String]) -> Result<Carrier, LinkError> {
+        let unreachable = |reason: &str| LinkError::Unreachable {
+            address: ADDRESS.into(),
+            reason: reason.into(),
+        };
+        let stage = self
+            .stage
+            .upgrade()
+            .ok_or_else(|| unreachable("it is over"))?;
+        if self.life.has_ended() || Instant::now() < *lock(&stage.phones[self.owner].away_until) {
+            return Err(unreachable("there is no network"));
+        }
+        let host = lock(&stage.host);
+        let Some((host, life)) = host.as_ref().filter(|(_, life)| !life.has_ended()) else {
+            return Err(unreachable("the host is down"));
+        };
+        let lives = [self.life.clone(), life.clone()];
+        let (near, far) = Line::lay(self.owner, lives, &stage.plan, &stage.news);
+        host.accept_link(far);
+        Ok(near.delayed(DISTANCE))
+    }
+}

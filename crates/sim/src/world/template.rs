@@ -1,0 +1,200 @@
+//! A world with channels, made once: what is on its disks and in its chain. Every run begins from it.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bitcoin::Network;
+use longhand_chain::Devnet;
+use longhand_chain::devnet::PreparedChain;
+use longhand_phone::{Secrets, Vault};
+use longhand_proto::operator::{CreateOwnerRequest, HubOpenChannelRequest};
+use longhand_store::{Batch, MemoryStore, Store, Write};
+
+use crate::world::plan::Plan;
+use crate::world::stage::{OWNERS, Stage, passphrase, text};
+
+/// Words of the owners' seeds; test vectors of BIP 39.
+const WORDS: [&str; 2] = [
+    "legal winner thank year wave sausage worth useful legal winner thank yellow",
+    "letter advice cage absurd amount doctor acoustic avoid letter advice cage above",
+];
+
+pub const CHANNEL_SAT: u64 = 2_000_000;
+const PUSHED_MSAT: u64 = 1_000_000_000;
+/// On chain, of each owner.
+const WALLET_SAT: u64 = 3_000_000;
+/// Coins of the hub.
+const HUB_COINS: u32 = 4;
+const HUB_COIN_SAT: u64 = 10_000_000;
+/// Confirmations until a channel is ready, and a few more.
+pub const CONFIRMATIONS: u32 = 6;
+
+/// See the module.
+pub struct Template {
+    chain: PreparedChain,
+    entries: Vec<(String, Vec<(String, Vec<u8>)>)>,
+    files: Vec<(PathBuf, Vec<u8>)>,
+    /// When it was made, in its own time.
+    pub unix: Duration,
+}
+
+impl Template {
+    /// Makes the world: a hub with coins, two owners with coins, and a channel of the hub's to each. Must run on a
+    /// simulated thread.
+    pub async fn make(dir: PathBuf) -> Result<Template, String> {
+        let devnet = Devnet::in_process(110).map_err(text)?;
+        let (stage, mut tasks) = Stage::new(devnet, MemoryStore::new(), dir, Plan::new(&[]));
+        stage.start_host().await?;
+        fund_hub(&stage).await?;
+        for owner in 0..OWNERS.len() {
+            pair(&stage, owner).await?;
+            stage.start_phone(owner).map_err(text)?;
+            let address = stage
+                .owner(owner, async |phone| phone.address().await)
+                .await;
+            stage
+                .fund(&address.map_err(text)?.address, WALLET_SAT)
+                .await?;
+            open(&stage, owner).await?;
+        }
+        stage.mine(CONFIRMATIONS).await?;
+        all_usable(&stage).await?;
+        stage.stop().await;
+        tasks.shutdown().await;
+        Template::take(&stage).await
+    }
+
+    async fn take(stage: &Arc<Stage>) -> Result<Template, String> {
+        let mut entries = Vec::new();
+        for namespace in stage.disk.namespaces("").await.map_err(text)? {
+            let values = stage.disk.load(&namespace).await.map_err(text)?;
+            entries.push((namespace, values));
+        }
+        let mut files = Vec::new();
+        read_all(&stage.dir, Path::new(""), &mut files).map_err(text)?;
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_err(text)?;
+        Ok(Template {
+            chain: stage.devnet.prepared(),
+            entries,
+            files,
+            unix,
+        })
+    }
+
+    /// The same world again, with its files in `dir`. Nothing runs in it yet.
+    pub async fn unpack(&self, dir: &Path) -> Result<(Devnet, MemoryStore), String> {
+        for (path, bytes) in &self.files {
+            let path = dir.join(path);
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent).map_err(text)?;
+            }
+            let mut file = OpenOptions::new();
+            let file = file.write(true).create(true).truncate(true).mode(0o600);
+            let mut file = file.open(path).map_err(text)?;
+            file.write_all(bytes).map_err(text)?;
+        }
+        let disk = MemoryStore::new();
+        for (namespace, values) in &self.entries {
+            let writes = values
+                .iter()
+                .map(|(key, value)| Write::Put(key.clone(), value.clone()));
+            let batch = Batch {
+                namespace: namespace.clone(),
+                epoch: 0,
+                writes: writes.collect(),
+            };
+            disk.commit(batch).await.map_err(text)?;
+        }
+        let devnet = Devnet::in_process_from(&self.chain).map_err(text)?;
+        Ok((devnet, disk))
+    }
+}
+
+async fn fund_hub(stage: &Arc<Stage>) -> Result<(), String> {
+    stage
+        .until("the hub runs", async |operator| {
+            Some(operator.hub_balance().await.is_ok())
+        })
+        .await?;
+    for _ in 0..HUB_COINS {
+        let operator = stage.operator().ok_or("the host is gone")?;
+        let address = operator.hub_address().await.map_err(text)?.address;
+        stage.fund(&address, HUB_COIN_SAT).await?;
+    }
+    stage
+        .until("the hub has its coins", async |operator| {
+            let balance = operator.hub_balance().await.ok()?;
+            Some(balance.onchain_confirmed_sat == u64::from(HUB_COINS) * HUB_COIN_SAT)
+        })
+        .await
+}
+
+async fn pair(stage: &Arc<Stage>, owner: usize) -> Result<(), String> {
+    let secrets = Secrets::restore(Network::Regtest, WORDS[owner], 0).map_err(text)?;
+    let dir = stage.phone_dir(owner);
+    let vault = Vault::create(&dir, secrets, &passphrase(), Some(1));
+    drop(vault.map_err(text)?);
+    let create = CreateOwnerRequest {
+        name: OWNERS[owner].into(),
+        wake_url: format!("https://push.simulated/{}", OWNERS[owner]),
+        ..CreateOwnerRequest::default()
+    };
+    let operator = stage.operator().ok_or("the host is gone")?;
+    let code = operator.create_owner(create).await.map_err(text)?.code;
+    let phone = stage.open_phone(owner).map_err(text)?;
+    phone.pair(&code).await.map_err(text)?;
+    phone.detach().await.map_err(text)?;
+    phone.kill();
+    Ok(())
+}
+
+async fn open(stage: &Arc<Stage>, owner: usize) -> Result<(), String> {
+    all_attached(stage, owner).await?;
+    let open = HubOpenChannelRequest {
+        owner: OWNERS[owner].into(),
+        amount_sat: CHANNEL_SAT,
+        push_msat: PUSHED_MSAT,
+        ..HubOpenChannelRequest::default()
+    };
+    let operator = stage.operator().ok_or("the host is gone")?;
+    operator.hub_open_channel(open).await.map_err(text)?;
+    stage.mine(1).await
+}
+
+async fn all_attached(stage: &Arc<Stage>, last: usize) -> Result<(), String> {
+    stage
+        .until("the phones are attached", async |operator| {
+            let nodes = operator.list_nodes().await.ok()?.nodes;
+            Some(nodes.len() > last && nodes.iter().all(|node| node.state == "active"))
+        })
+        .await
+}
+
+/// Waits until every owner can pay and be paid.
+pub async fn all_usable(stage: &Arc<Stage>) -> Result<(), String> {
+    stage
+        .until("every channel is usable", async |operator| {
+            let nodes = operator.list_nodes().await.ok()?.nodes;
+            let usable = nodes
+                .iter()
+                .all(|node| node.channels > 0 && node.usable_channels == node.channels);
+            let hub = operator.hub_channels().await.ok()?.channels;
+            Some(usable && nodes.len() == OWNERS.len() && hub.iter().all(|channel| channel.usable))
+        })
+        .await
+}
+
+fn read_all(root: &Path, under: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) -> std::io::Result<()> {
+    for entry in fs::read_dir(root.join(under))? {
+        let path = under.join(entry?.file_name());
+        match root.join(&path).is_dir() {
+            true => read_all(root, &path, files)?,
+            false => files.push((path.clone(), fs::read(root.join(&path))?)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! The simulated world through its face: a payment interrupted at every step, every scenario at random ones, and a run
+//! that is the same each time.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use longhand_sim::world::{Campaign, Scenario};
+
+/// Pairs of interruptions in each run of these tests; `longhand-sim --runs` draws as many as wanted.
+const PAIRS: usize = 70;
+
+#[test]
+fn every_scenario_comes_to_its_end_undisturbed() {
+    let campaign = Campaign::new().unwrap();
+    for scenario in Scenario::ALL {
+        let verdict = campaign.play(scenario, &[], 1);
+        assert_eq!(verdict.wrong, [], "{}", scenario.name());
+        assert!(verdict.steps.iter().all(|steps| *steps > 0), "{verdict:?}");
+    }
+}
+
+#[test]
+fn a_seed_decides_a_run() {
+    let campaign = Campaign::new().unwrap();
+    let one = campaign.play(
+        Scenario::PayBothWays,
+        &["ledger:5:torn".parse().unwrap()],
+        7,
+    );
+    let again = campaign.play(
+        Scenario::PayBothWays,
+        &["ledger:5:torn".parse().unwrap()],
+        7,
+    );
+    assert_eq!(one, again);
+    assert_eq!(one.happened, 1);
+}
+
+#[test]
+fn a_payment_is_whole_wherever_it_is_interrupted() {
+    let campaign = Campaign::new().unwrap();
+    // A day away takes long without optimisation; the command has it.
+    let report = campaign.singles(&[Scenario::Pay], 1, |interruption| {
+        !interruption.lasts_a_day()
+    });
+    assert!(report.runs() > 100);
+    assert!(report.is_clean(), "{report}");
+}
+
+#[test]
+fn nothing_is_lost_when_two_things_go_wrong_at_once() {
+    let campaign = Campaign::new().unwrap();
+    let report = campaign.pairs(&Scenario::ALL, PAIRS, 1, |interruption| {
+        !interruption.lasts_a_day()
+    });
+    assert!(report.is_clean(), "{report}");
+}
