@@ -50,6 +50,8 @@ pub use crate::graph::Graph;
 #[async_trait]
 pub trait Signer: Send + Sync + 'static {
     /// Answers every operation of `batch`, in order. Must give the same answers when asked again.
+    ///
+    /// The node polls it once in its own task, so that batches are begun in order; what takes long belongs in another.
     async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway>;
 }
 
