@@ -125,7 +125,7 @@ impl Books {
             format!("paid and received differ: {outcome:?}"),
         );
         if outcome.opened + outcome.closed == 0 {
-            for owner in 0..OWNERS.len() {
+            for (owner, name) in OWNERS.iter().enumerate() {
                 let expected = self.lightning_msat[owner] + outcome.received_msat[owner]
                     - outcome.paid_msat[owner]
                     - outcome.fee_msat[owner];
@@ -133,14 +133,14 @@ impl Books {
                     after.lightning_msat[owner] == expected,
                     Class::Unaccounted,
                     format!(
-                        "{} has {} msat and should have {expected}",
-                        OWNERS[owner], after.lightning_msat[owner]
+                        "{name} has {} msat and should have {expected}",
+                        after.lightning_msat[owner]
                     ),
                 );
                 unless(
                     after.onchain_sat[owner] == self.onchain_sat[owner],
                     Class::Unaccounted,
-                    format!("{}'s coins have changed", OWNERS[owner]),
+                    format!("{name}'s coins have changed"),
                 );
             }
             let fees: u64 = outcome.fee_msat.iter().sum();

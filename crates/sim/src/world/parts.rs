@@ -3,7 +3,7 @@
 
 use std::io::{Error, ErrorKind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -22,6 +22,9 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::{mpsc, watch};
 
 use crate::world::plan::{How, Kind, Plan};
+
+/// Commits after a lie, the last of which is the process's end.
+const LIE: u32 = 4;
 
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -96,6 +99,8 @@ pub struct SimStore {
     pub disk: Arc<MemoryStore>,
     pub life: Arc<Life>,
     pub plan: Plan,
+    /// Commits until the process dies of a lie, see [`How::Forgotten`]; 0 without one.
+    pub dies_in: AtomicU32,
 }
 
 impl SimStore {
@@ -130,6 +135,11 @@ impl Store for SimStore {
 
     async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
         self.alive().await;
+        if self.dies_in.load(Ordering::SeqCst) > 0
+            && self.dies_in.fetch_sub(1, Ordering::SeqCst) == 1
+        {
+            return self.die().await;
+        }
         let interruption = self.plan.step(Kind::StoreWrite);
         match interruption.map(|it| it.how) {
             None => {
@@ -143,6 +153,10 @@ impl Store for SimStore {
                 self.die().await
             }
             Some(How::Before | How::Torn) => self.die().await,
+            Some(How::Forgotten) => {
+                self.dies_in.store(LIE, Ordering::SeqCst);
+                Ok(())
+            }
         }
     }
 
@@ -274,7 +288,7 @@ impl AsyncWrite for SimPipe {
         };
         match plan.step(Kind::PeerMessage).map(|it| it.how) {
             None => Pin::new(end).poll_write(context, bytes),
-            Some(How::Before | How::Torn) => {
+            Some(How::Before | How::Torn | How::Forgotten) => {
                 self.end = None;
                 Poll::Ready(Err(ErrorKind::BrokenPipe.into()))
             }
@@ -431,7 +445,7 @@ impl DiskFaults for SimDisk {
         }
         match self.plan.step(Kind::LedgerWrite).map(|it| it.how) {
             None => DiskFate::GoOn,
-            Some(How::Before) => DiskFate::PowerGoneBefore,
+            Some(How::Before | How::Forgotten) => DiskFate::PowerGoneBefore,
             Some(How::Torn) => DiskFate::PowerGoneTorn { written: bytes / 2 },
             Some(How::After) => DiskFate::PowerGoneAfter,
         }

@@ -28,6 +28,9 @@ pub enum How {
     Torn,
     /// When it is done, and nobody has heard of it.
     After,
+    /// It is said to be done and is not, and the process dies a few steps later. No disk that can be used does this: it
+    /// is there to show that the checks find what is wrong.
+    Forgotten,
 }
 
 /// How long a phone whose link was dropped stays away.
@@ -66,6 +69,10 @@ pub struct Interruption {
     pub how: How,
     /// How long a phone stays away then.
     pub away: Away,
+}
+
+impl How {
+    const ALL: [How; 4] = [How::Before, How::Torn, How::After, How::Forgotten];
 }
 
 impl Interruption {
@@ -113,7 +120,7 @@ impl Kind {
 }
 
 const KINDS: [&str; 4] = ["frame", "store", "ledger", "peer"];
-const HOWS: [&str; 3] = ["before", "torn", "after"];
+const HOWS: [&str; 4] = ["before", "torn", "after", "forgotten"];
 const AWAYS: [&str; 3] = ["now", "grace", "day"];
 
 /// As in `--at`.
@@ -149,7 +156,7 @@ impl FromStr for Interruption {
         Ok(Interruption {
             kind: Kind::ALL[place(&KINDS, kind).ok_or_else(wrong)?],
             step: step.parse().map_err(|_| wrong())?,
-            how: [How::Before, How::Torn, How::After][place(&HOWS, how).ok_or_else(wrong)?],
+            how: How::ALL[place(&HOWS, how).ok_or_else(wrong)?],
             away: Away::ALL[place(&AWAYS, away).ok_or_else(wrong)?],
         })
     }

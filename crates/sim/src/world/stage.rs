@@ -2,7 +2,7 @@
 //! stays.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -109,6 +109,7 @@ impl Stage {
             disk: self.disk.clone(),
             life: life.clone(),
             plan: self.plan.clone(),
+            dies_in: AtomicU32::new(0),
         });
         let source = Arc::new(SimSource {
             chain: self.devnet.direct_source(),

@@ -33,10 +33,13 @@ const HUB_COIN_SAT: u64 = 10_000_000;
 /// Confirmations until a channel is ready, and a few more.
 pub const CONFIRMATIONS: u32 = 6;
 
+/// Of one namespace of the store.
+type Entries = Vec<(String, Vec<u8>)>;
+
 /// See the module.
 pub struct Template {
     chain: PreparedChain,
-    entries: Vec<(String, Vec<(String, Vec<u8>)>)>,
+    namespaces: Vec<(String, Entries)>,
     files: Vec<(PathBuf, Vec<u8>)>,
     /// When it was made, in its own time.
     pub unix: Duration,
@@ -69,17 +72,17 @@ impl Template {
     }
 
     async fn take(stage: &Arc<Stage>) -> Result<Template, String> {
-        let mut entries = Vec::new();
+        let mut namespaces = Vec::new();
         for namespace in stage.disk.namespaces("").await.map_err(text)? {
             let values = stage.disk.load(&namespace).await.map_err(text)?;
-            entries.push((namespace, values));
+            namespaces.push((namespace, values));
         }
         let mut files = Vec::new();
         read_all(&stage.dir, Path::new(""), &mut files).map_err(text)?;
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_err(text)?;
         Ok(Template {
             chain: stage.devnet.prepared(),
-            entries,
+            namespaces,
             files,
             unix,
         })
@@ -98,7 +101,7 @@ impl Template {
             file.write_all(bytes).map_err(text)?;
         }
         let disk = MemoryStore::new();
-        for (namespace, values) in &self.entries {
+        for (namespace, values) in &self.namespaces {
             let writes = values
                 .iter()
                 .map(|(key, value)| Write::Put(key.clone(), value.clone()));
