@@ -133,7 +133,12 @@ impl Stage {
 
     /// Starts a phone's process from its files; it attaches and stays.
     pub fn start_phone(self: &Arc<Self>, owner: usize) -> Result<(), PhoneError> {
-        let (phone, life) = self.open(owner)?;
+        let life = Life::begin(News::PhoneDied(owner), self.news.clone());
+        let phone = match self.open(owner, &life) {
+            // It died while it started, and is started again.
+            Err(_) if life.has_ended() => return Ok(()),
+            opened => opened?,
+        };
         let stage = Arc::downgrade(self);
         tokio::spawn(async move {
             tokio::select! {
@@ -151,11 +156,11 @@ impl Stage {
 
     /// A phone's process that does nothing by itself yet.
     pub fn open_phone(self: &Arc<Self>, owner: usize) -> Result<Phone, PhoneError> {
-        self.open(owner).map(|(phone, _)| phone)
+        let life = Life::begin(News::PhoneDied(owner), self.news.clone());
+        self.open(owner, &life)
     }
 
-    fn open(self: &Arc<Self>, owner: usize) -> Result<(Phone, Arc<Life>), PhoneError> {
-        let life = Life::begin(News::PhoneDied(owner), self.news.clone());
+    fn open(self: &Arc<Self>, owner: usize, life: &Arc<Life>) -> Result<Phone, PhoneError> {
         let disk = Arc::new(SimDisk {
             life: life.clone(),
             plan: self.plan.clone(),
@@ -168,7 +173,7 @@ impl Stage {
         };
         let phone = Phone::new(vault, dialer)?;
         *lock(&self.phones[owner].running) = Some((phone.clone(), life.clone()));
-        Ok((phone, life))
+        Ok(phone)
     }
 
     pub fn phone_dir(&self, owner: usize) -> PathBuf {
