@@ -9,6 +9,9 @@ use crate::world::stage::{ANN, BOB, OWNERS, PATIENCE, Stage, text};
 use crate::world::template::{CONFIRMATIONS, all_usable};
 
 const PAYMENT_MSAT: u64 = 50_000_000;
+/// How often an owner tries again to pay what failed, and after how long.
+const TRIES: u32 = 3;
+const TRY_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
 const OPENED_SAT: u64 = 1_000_000;
 
 /// See the module.
@@ -105,11 +108,7 @@ impl Outcome {
 /// Pays an invoice of `to`'s, and waits until both have heard of the end.
 async fn pay(stage: &Arc<Stage>, from: usize, to: usize) -> Result<Outcome, String> {
     let bolt11 = invoice(stage, to, PAYMENT_MSAT).await?;
-    let bolt11 = &bolt11;
-    let paid = stage
-        .owner(from, async |phone| pay_once(&phone, bolt11).await)
-        .await
-        .map_err(text)?;
+    let paid = pay_in_the_end(stage, from, &bolt11).await.map_err(text)?;
     let hash = &paid.payment_hash;
     let received = stage.owner(to, async |phone| payment(&phone, hash, false).await);
     let received = received.await.map_err(text)?;
@@ -118,6 +117,24 @@ async fn pay(stage: &Arc<Stage>, from: usize, to: usize) -> Result<Outcome, Stri
     outcome.fee_msat[from] = paid.fee_msat;
     outcome.received_msat[to] = received.amount_msat;
     Ok(outcome)
+}
+
+/// A payment may fail, with nothing paid, when a channel was away as it was sent; an owner tries again.
+async fn pay_in_the_end(
+    stage: &Arc<Stage>,
+    from: usize,
+    bolt11: &str,
+) -> Result<Payment, PhoneError> {
+    for _ in 0..TRIES {
+        let paid = stage.owner(from, async |phone| pay_once(&phone, bolt11).await);
+        match paid.await {
+            Err(PhoneError::PaymentFailed(_)) => tokio::time::sleep(TRY_AGAIN).await,
+            ended => return ended,
+        }
+    }
+    stage
+        .owner(from, async |phone| pay_once(&phone, bolt11).await)
+        .await
 }
 
 type Payment = longhand_phone::command::Payment;
