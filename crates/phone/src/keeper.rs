@@ -84,12 +84,15 @@ impl Keeper {
         &self,
         work: impl FnOnce(&mut Signer) -> (T, Vec<LedgerRecord>),
     ) -> Result<T, PhoneError> {
-        let mut place = lock(&self.engine);
-        if place.is_none() {
+        let mut place = loop {
+            let place = lock(&self.engine);
+            if place.is_some() {
+                break place;
+            }
+            // Another call's write may fail before the lock is had again.
             drop(place);
             self.restore()?;
-            place = lock(&self.engine);
-        }
+        };
         // Taken out, so that it is gone when `work` panics.
         let mut engine = place.take().ok_or(VaultError::NeedsReopening)?;
         let (value, records) = work(&mut engine.signer);
