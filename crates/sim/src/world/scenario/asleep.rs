@@ -1,0 +1,1 @@
+//! What happens while a phone is away for long.

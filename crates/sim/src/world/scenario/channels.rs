@@ -1,0 +1,103 @@
+//! Channels: opened, closed, and their fees.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longhand_chain::FeeRates;
+use longhand_proto::operator::HubOpenChannelRequest;
+
+use super::Outcome;
+use super::paying::pay;
+use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
+use crate::world::template::{CONFIRMATIONS, all_usable};
+
+const OPENED_SAT: u64 = 1_000_000;
+
+pub async fn open_by_hub(stage: &Arc<Stage>) -> Result<Outcome, String> {
+    // Idempotent it is not: an operator looks before asking again.
+    loop {
+        let Some(operator) = stage.operator() else {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            continue;
+        };
+        let known = operator.hub_channels().await.map(|hub| hub.channels.len());
+        if known.as_ref().is_ok_and(|known| *known > OWNERS.len()) {
+            break;
+        }
+        let open = HubOpenChannelRequest {
+            owner: OWNERS[ANN].into(),
+            amount_sat: OPENED_SAT,
+            ..HubOpenChannelRequest::default()
+        };
+        if known.is_ok() && operator.hub_open_channel(open).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    opened(stage).await
+}
+
+pub async fn open_by_phone(stage: &Arc<Stage>) -> Result<Outcome, String> {
+    stage
+        .owner(ANN, async |phone| {
+            if phone.channels().await?.channels.len() > 1 {
+                return Ok(());
+            }
+            phone.open(OPENED_SAT, None, false, false).await.map(drop)
+        })
+        .await
+        .map_err(text)?;
+    opened(stage).await
+}
+
+async fn opened(stage: &Arc<Stage>) -> Result<Outcome, String> {
+    for _ in 0..CONFIRMATIONS {
+        stage.mine(1).await?;
+    }
+    all_usable(stage).await?;
+    Ok(Outcome {
+        opened: 1,
+        ..Outcome::default()
+    })
+}
+
+pub async fn raise_fees(stage: &Arc<Stage>) -> Result<Outcome, String> {
+    let rates = FeeRates {
+        urgent: 5_000,
+        normal: 3_000,
+        background: 1_000,
+        minimum: 1_000,
+    };
+    stage.devnet.set_fee_rates(rates);
+    // LDK looks once a minute.
+    tokio::time::sleep(Duration::from_secs(150)).await;
+    pay(stage, ANN, BOB).await
+}
+
+pub async fn close(stage: &Arc<Stage>) -> Result<Outcome, String> {
+    stage
+        .owner(ANN, async |phone| {
+            let channels = phone.channels().await?.channels;
+            let Some(channel) = channels.first() else {
+                return Ok(());
+            };
+            match phone.close(&channel.channel_id, false).await {
+                // Asked again after the answer was lost, and the channel has gone meanwhile: so an owner would look.
+                Err(_) if phone.channels().await?.channels.is_empty() => Ok(()),
+                closed => closed.map(drop),
+            }
+        })
+        .await
+        .map_err(text)?;
+    stage
+        .until("the channel is closed", async |operator| {
+            let hub = operator.hub_channels().await.ok()?.channels;
+            Some(hub.len() < OWNERS.len())
+        })
+        .await?;
+    stage.mine(CONFIRMATIONS).await?;
+    Ok(Outcome {
+        closed: 1,
+        ..Outcome::default()
+    })
+}
