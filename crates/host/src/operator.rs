@@ -430,6 +430,7 @@ async fn view(tenant: &Tenant) -> Option<NodeView> {
         signer_chain: overview.signer_chain,
         signer_batches: overview.signer_batches,
         peers: overview.peers,
+        pending_htlcs: overview.pending_htlcs,
     })
 }
 

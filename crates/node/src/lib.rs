@@ -195,6 +195,8 @@ pub struct Overview {
     pub onchain_pending_sat: u64,
     /// From closed channels, not swept.
     pub closing_sat: u64,
+    /// HTLCs in flight that both sides are committed to (BOLT 2).
+    pub pending_htlcs: u32,
     /// Earliest height at which an HTLC in flight needs the signer.
     pub earliest_deadline: Option<u32>,
     /// Times a panic was caught.

@@ -2,6 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use lightning::ln::channel_state::{
+    ChannelDetails, InboundHTLCStateDetails, OutboundHTLCStateDetails,
+};
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{Command, CommandReply, SignerStats};
 use tokio::sync::oneshot;
@@ -132,6 +135,22 @@ impl Actor {
         }
     }
 
+    /// HTLCs in both commitments of a channel, and not on their way out of them.
+    fn pending_htlcs(&self) -> u32 {
+        let in_channel = |channel: &ChannelDetails| {
+            let inbound = channel.pending_inbound_htlcs.iter();
+            let inbound =
+                inbound.filter(|htlc| htlc.state == Some(InboundHTLCStateDetails::Committed));
+            let outbound = channel.pending_outbound_htlcs.iter();
+            let outbound =
+                outbound.filter(|htlc| htlc.state == Some(OutboundHTLCStateDetails::Committed));
+            inbound.count() + outbound.count()
+        };
+        let channels = self.core.manager.list_channels();
+        let sum: usize = channels.iter().map(in_channel).sum();
+        u32::try_from(sum).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn earliest_deadline(&self) -> Option<u32> {
         let channels = self.core.manager.list_channels();
         let outbound = channels.iter().flat_map(|channel| {
@@ -170,6 +189,7 @@ impl Actor {
             onchain_sat: balance.onchain_confirmed_sat,
             onchain_pending_sat: balance.onchain_pending_sat,
             closing_sat: balance.closing_sat,
+            pending_htlcs: self.pending_htlcs(),
             earliest_deadline: self.earliest_deadline(),
             restarts: self.restarts.load(Ordering::Relaxed),
             signer_batches: self.count.batches,
