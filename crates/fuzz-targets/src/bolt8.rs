@@ -6,7 +6,7 @@ use bitcoin::secp256k1::{PublicKey, SecretKey};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce};
 
-use crate::audit::secp;
+use crate::secp::secp;
 
 /// Length of Act Two.
 pub(crate) const ACT_TWO: usize = 50;

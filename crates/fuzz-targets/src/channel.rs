@@ -20,8 +20,10 @@ use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{NewChannelKeys, SetupChannel};
 
-use crate::audit::{FIRST, secp};
+use longhand_signer::audit::FIRST;
+
 use crate::phone::Phone;
+use crate::secp::secp;
 
 pub(crate) const VALUE_SAT: u64 = 1_000_000;
 const FEE_SAT: u64 = 10_000;

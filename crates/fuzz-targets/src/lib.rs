@@ -10,7 +10,7 @@
 //! | `link_handshake` | first records of both sides, answers, refusals | a record that was changed on the way never ends in a session |
 //! | `link_session` | frames and records, both sides, over several connections | all that goes out can be read; a request is executed once, answered once; bounds hold |
 //! | `pairing_code` | a code as text | reading, printing and reading is the identity |
-//! | `signer_batch` | signer batches, at any point of a recorded run | `audit.rs`: no state is signed or given away that the ledger forbids |
+//! | `signer_batch` | signer batches, at any point of a recorded run | `longhand_signer::audit`: no state is signed or given away that the ledger forbids |
 //! | `signer_channel` | a hostile host and peer with the peer's keys | the same |
 //! | `signer_ledger` | the signer's records | a snapshot says what the records said |
 //! | `phone_ledger` | `ledger` and `ledger.head` | nothing on record is lost without an error |
@@ -23,7 +23,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod audit;
 mod bolt8;
 mod channel;
 mod command;
@@ -40,6 +39,7 @@ mod phone;
 mod phone_ledger;
 #[cfg(feature = "host")]
 mod registration;
+mod secp;
 mod signer_batch;
 mod signer_channel;
 mod signer_ledger;

@@ -172,7 +172,7 @@ fn init() -> Vec<u8> {
 
 fn some_key(byte: u8) -> PublicKey {
     let secret = bitcoin::secp256k1::SecretKey::from_slice(&[byte; 32]).unwrap();
-    secret.public_key(crate::audit::secp())
+    secret.public_key(crate::secp::secp())
 }
 
 fn open_channel() -> Vec<u8> {

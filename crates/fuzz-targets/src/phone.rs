@@ -6,9 +6,8 @@ use bitcoin::Network;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{SignerBatch, SignerOp};
+use longhand_signer::audit::Audit;
 use longhand_signer::{LedgerRecord, Seed, Signer};
-
-use crate::audit::Audit;
 
 /// Made with the phone's ledger.
 pub(crate) const LEDGER_KEY: [u8; 32] = [7; 32];
@@ -70,7 +69,7 @@ impl Phone {
             assert!(outcome.records.is_empty(), "a refusal left a trace");
         }
         for (op, answer) in batch.ops.iter().zip(&answers) {
-            self.audit.saw(op, answer);
+            self.audit.saw(op, answer).unwrap();
         }
         self.keep(&outcome.records);
         answers

@@ -15,10 +15,10 @@ use lightning_invoice::{Bolt11InvoiceDescription, Currency, Description, Invoice
 use longhand_proto::command::UnsignedInvoice;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::*;
+use longhand_signer::audit::{Audit, FIRST};
 use longhand_signer::{InvoiceRequest, Keychain};
 use prost::Message;
 
-use crate::audit::{Audit, FIRST};
 use crate::channel::{Channel, Htlc, STATES, spending};
 use crate::phone::Phone;
 
@@ -97,8 +97,9 @@ fn beginning() -> &'static Beginning {
             .zip(INVOICES_MSAT)
             .map(|(number, amount_msat)| invoice(&mut phone, [number + 1; 32], amount_msat))
             .collect();
-        let invoices = hashes.iter().copied().zip(INVOICES_MSAT).collect();
-        phone.audit.invoices_msat = invoices;
+        for (hash, amount_msat) in hashes.iter().zip(INVOICES_MSAT) {
+            phone.audit.saw_invoice(*hash, amount_msat).unwrap();
+        }
         Beginning {
             disk: phone.disk,
             audit: phone.audit,
@@ -429,7 +430,7 @@ mod tests {
                 channel_keys_id: self.channel.keys_id.clone(),
                 op,
             };
-            self.phone.audit.saw(&op, &answer);
+            self.phone.audit.saw(&op, &answer).unwrap();
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use longhand_proto::signer::{SignerBatch, SignerReply};
 use prost::Message;
 
-use crate::audit::Audit;
+use longhand_signer::audit::Audit;
 
 /// What was recorded.
 #[derive(Clone, PartialEq, Message)]
@@ -75,9 +75,8 @@ fn audits() -> Vec<Audit> {
     let mut audit = Audit::default();
     for invoice in &tape.invoices {
         let hash = invoice.payment_hash.as_slice().try_into();
-        audit
-            .invoices_msat
-            .insert(hash.expect("32 bytes"), invoice.amount_msat);
+        let seen = audit.saw_invoice(hash.expect("32 bytes"), invoice.amount_msat);
+        seen.expect("one invoice for each payment");
     }
     let mut audits = vec![audit.clone()];
     for asked in &tape.asked {
@@ -85,7 +84,8 @@ fn audits() -> Vec<Audit> {
         let ops = batch.map_or(&[][..], |batch| &batch.ops);
         let answers = reply.map_or(&[][..], |reply| &reply.answers);
         for (op, answer) in ops.iter().zip(answers) {
-            audit.saw(op, answer.answer.as_ref().expect("an answer"));
+            let answer = answer.answer.as_ref().expect("an answer");
+            audit.saw(op, answer).unwrap();
         }
         audits.push(audit.clone());
     }

@@ -8,12 +8,15 @@
 //! - [`keys`]: from a mnemonic to every key of the phone.
 //! - [`rules`]: what the signer refuses, by name.
 //! - [`ledger`]: the records, and the state they add up to.
+//! - `audit` (a feature of its name): what a phone must never do, looked at from outside.
 //! - [`Signer`]: the operations of a node, and the calls of an owner.
 //!
 //! The signer is `blind` so far: it refuses what its ledger alone shows to be wrong (a second state with one number, a
 //! secret before its successor, a preimage that could be sold), and does not yet weigh amounts and fees against what
 //! the owner meant. Intents are recorded so that it can.
 
+#[cfg(feature = "audit")]
+pub mod audit;
 mod chan;
 mod closing;
 mod commitment;
