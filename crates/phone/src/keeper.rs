@@ -6,11 +6,20 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitcoin::Network;
+use lightning_invoice::Bolt11Invoice;
+use longhand_proto::command::UnsignedInvoice;
+use longhand_proto::signer::SignerBatch;
+#[cfg(any(test, feature = "testing"))]
+use longhand_proto::signer::SignerReply;
 use longhand_signer::rules::Refused;
-use longhand_signer::{LedgerRecord, Recorded, Seed, Signer};
+use longhand_signer::{InvoiceRequest, LedgerRecord, Recorded, Seed, Signer};
+use prost::Message;
 use zeroize::Zeroizing;
 
 use crate::error::PhoneError;
+use crate::serve::now_unix_s;
+#[cfg(any(test, feature = "testing"))]
+use crate::testing::Said;
 use crate::vault::ledger::{Ledger, Records};
 use crate::vault::{Vault, VaultError};
 
@@ -99,9 +108,15 @@ impl Keeper {
         engine.made += records.len() as u64;
         engine.unwritten.extend(records.iter().map(to_bytes));
         let (life, made) = (engine.life, engine.made);
+        #[cfg(any(test, feature = "testing"))]
+        let version = engine.signer.version();
         *place = Some(engine);
         drop(place);
         self.make_durable(life, made)?;
+        #[cfg(any(test, feature = "testing"))]
+        if let Some(witness) = self.vault.witness() {
+            witness.durable(version);
+        }
         Ok(value)
     }
 
@@ -117,6 +132,10 @@ impl Keeper {
         let (ledger, records) = self.vault.ledger()?;
         let network = self.network();
         let signer = Signer::restore(&self.seed, network, &self.vault.ledger_key(), records)?;
+        #[cfg(any(test, feature = "testing"))]
+        if let Some(witness) = self.vault.witness() {
+            witness.restored(signer.version());
+        }
         disk.begin(ledger);
         *place = Some(Engine {
             signer,
@@ -178,9 +197,65 @@ impl Keeper {
         Ok(recorded?)
     }
 
+    /// The encoded replies to `batches`, once all that they rest on is durable.
+    pub(crate) fn answer(&self, batches: &[SignerBatch]) -> Result<Vec<Vec<u8>>, PhoneError> {
+        self.record(|signer| {
+            let mut records = Vec::new();
+            let replies = batches.iter().map(|batch| {
+                let outcome = signer.handle(batch, now_unix_s());
+                #[cfg(any(test, feature = "testing"))]
+                self.tell_answers(batch, &outcome.reply, signer.version());
+                records.extend(outcome.records);
+                outcome.reply.encode_to_vec()
+            });
+            let replies = replies.collect();
+            (replies, records)
+        })
+    }
+
+    /// Signs the invoice that the host wrote, when it is what was asked for.
+    pub(crate) fn sign_invoice(
+        &self,
+        unsigned: &UnsignedInvoice,
+        asked: &InvoiceRequest,
+    ) -> Result<Bolt11Invoice, PhoneError> {
+        self.call(|signer| {
+            let signed = signer.finish_invoice(unsigned, asked, now_unix_s())?;
+            #[cfg(any(test, feature = "testing"))]
+            if let Some(witness) = self.vault.witness() {
+                let said = Said::Invoice {
+                    payment_hash: asked.payment_hash,
+                    amount_msat: asked.amount_msat,
+                };
+                witness.made(said, signer.version());
+            }
+            Ok(signed)
+        })
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    fn tell_answers(&self, batch: &SignerBatch, reply: &SignerReply, version: u64) {
+        let Some(witness) = self.vault.witness() else {
+            return;
+        };
+        for (op, answer) in batch.ops.iter().zip(&reply.answers) {
+            if let Some(answer) = &answer.answer {
+                witness.made(Said::Answer(op, answer), version);
+            }
+        }
+    }
+
     /// Lets `look` see the signer.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&Signer) -> T) -> Result<T, PhoneError> {
         self.record(|signer| (look(signer), Vec::new()))
+    }
+
+    /// Returns when a write that takes its time has come to its end.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) async fn disk_is_free(&self) {
+        while let Some(until) = self.vault.disk_is_busy_until() {
+            tokio::time::sleep_until(until).await;
+        }
     }
 
     #[cfg(test)]

@@ -19,7 +19,8 @@ use crate::input::{
     InputError, OnchainAmount, PeerAddress, check_channel, check_channel_id, check_invoice_request,
     check_onchain,
 };
-use crate::phone::{Attachment, PATIENCE, Phone, expect_reply};
+use crate::keeper::Keeper;
+use crate::phone::{Attachment, PATIENCE, Phone, blocking, expect_reply};
 use crate::serve::now_unix_s;
 use crate::vault::fill_random;
 
@@ -227,9 +228,8 @@ impl Phone {
         };
         let reply = self.command(Ask::CreateInvoice(create)).await?;
         let unsigned = expect_reply!(reply, UnsignedInvoice)?;
-        let invoice = self
-            .call(move |signer| signer.finish_invoice(&unsigned, &asked, now_unix_s()))
-            .await?;
+        let sign = move |keeper: &Keeper| keeper.sign_invoice(&unsigned, &asked);
+        let invoice = blocking(&self.inner.keeper, sign).await?;
         Ok(Invoice {
             bolt11: invoice.to_string(),
             payment_hash: payment_hash.to_lower_hex_string(),

@@ -192,8 +192,7 @@ impl Phone {
         &self,
         call: impl FnOnce(&mut Signer) -> Result<Recorded<T>, Refused> + Send + 'static,
     ) -> Result<T, PhoneError> {
-        let keeper = Arc::clone(&self.inner.keeper);
-        blocking(move || keeper.call(call)).await
+        blocking(&self.inner.keeper, |keeper| keeper.call(call)).await
     }
 
     /// Lets `look` see the signer.
@@ -201,8 +200,7 @@ impl Phone {
         &self,
         look: impl FnOnce(&Signer) -> T + Send + 'static,
     ) -> Result<T, PhoneError> {
-        let keeper = Arc::clone(&self.inner.keeper);
-        blocking(move || keeper.look(look)).await
+        blocking(&self.inner.keeper, |keeper| keeper.look(look)).await
     }
 }
 
@@ -238,13 +236,17 @@ fn never_attached() -> ErrorReport {
 
 /// Runs what writes to the disk where that does not hold up the link.
 pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, PhoneError> + Send + 'static,
+    keeper: &Arc<Keeper>,
+    work: impl FnOnce(&Keeper) -> Result<T, PhoneError> + Send + 'static,
 ) -> Result<T, PhoneError> {
     #[cfg(any(test, feature = "testing"))]
     if crate::testing::is_on_one_thread() {
-        return work();
+        let done = work(keeper);
+        keeper.disk_is_free().await;
+        return done;
     }
-    let done = tokio::task::spawn_blocking(work).await;
+    let keeper = Arc::clone(keeper);
+    let done = tokio::task::spawn_blocking(move || work(&keeper)).await;
     done.map_err(|error| PhoneError::Stopped(error.to_string()))?
 }
 

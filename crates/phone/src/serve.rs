@@ -11,7 +11,6 @@ use longhand_link::{CloseCode, Incoming, IncomingRequests, Peer, Responder};
 use longhand_proto::signer::SignerBatch;
 use prost::Message;
 
-use crate::error::PhoneError;
 use crate::keeper::Keeper;
 use crate::phone::blocking;
 
@@ -39,7 +38,7 @@ pub(crate) async fn serve(mut requests: IncomingRequests, keeper: Arc<Keeper>, p
         if batches.is_empty() {
             continue;
         }
-        match answer(Arc::clone(&keeper), batches).await {
+        match blocking(&keeper, move |keeper| keeper.answer(&batches)).await {
             Ok(replies) => {
                 for (responder, reply) in responders.into_iter().zip(replies) {
                     responder.respond(reply);
@@ -83,24 +82,4 @@ fn understand(waiting: Vec<Incoming>) -> (Vec<SignerBatch>, Vec<Responder>) {
         }
     }
     understood.into_iter().unzip()
-}
-
-/// The encoded replies, once all that they rest on is durable.
-async fn answer(
-    keeper: Arc<Keeper>,
-    batches: Vec<SignerBatch>,
-) -> Result<Vec<Vec<u8>>, PhoneError> {
-    let work = move || {
-        keeper.record(|signer| {
-            let mut records = Vec::new();
-            let replies = batches.iter().map(|batch| {
-                let outcome = signer.handle(batch, now_unix_s());
-                records.extend(outcome.records);
-                outcome.reply.encode_to_vec()
-            });
-            let replies = replies.collect();
-            (replies, records)
-        })
-    };
-    blocking(work).await
 }

@@ -4,6 +4,7 @@
 //! - on a runtime of one thread (tokio's `current_thread`) work for the disk is done in the task that needs it, instead of
 //!   by `spawn_blocking`: what happens then depends on nothing but the runtime's own order;
 //! - [`Vault::with_disk_faults`](crate::Vault::with_disk_faults) asks a [`DiskFaults`] before each durable write;
+//! - [`Vault::with_witness`](crate::Vault::with_witness) tells a [`Witness`] all that the signer says;
 //! - [`Phone::kill`](crate::Phone::kill) ends a phone as SIGKILL does.
 
 use std::io;
@@ -12,7 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use longhand_link::{Carrier, CarrierError, RecordSink, RecordStream};
+use longhand_proto::signer::SignerOp;
+use longhand_proto::signer::signer_answer::Answer;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 pub use crate::vault::disk::DiskWrite;
 
@@ -25,6 +29,43 @@ pub trait DiskFaults: Send + Sync + 'static {
     /// The power is gone, by what [`DiskFaults::before`] answered last: nothing of this vault is written any more. Called
     /// before the write returns to the phone, so that what the phone would say next can be kept in.
     fn power_gone(&self);
+
+    /// What was written last takes until then, and so does all that comes meanwhile: nobody hears of it before. It is
+    /// durable already. Asked on a runtime of one thread only.
+    fn busy_until(&self) -> Option<Instant> {
+        None
+    }
+}
+
+/// Hears all that one phone's signer says that could cost money, through all its lives. Such as an audit of what it must
+/// never say, which does not believe the signer's own ledger.
+///
+/// What is made waits for the ledger. Whether it is on the disk, a phone that dies as it writes cannot tell; the next one
+/// that is made of the same files can. So a witness keeps what was made until it hears that it is durable, or is not.
+pub trait Witness: Send + Sync + 'static {
+    /// The signer has made this. It may leave when the ledger is durable up to record number `version`.
+    fn made(&self, said: Said<'_>, version: u64);
+
+    /// The ledger is durable up to record `version`, and what rests on it is let out next.
+    fn durable(&self, version: u64);
+
+    /// The signer was read from the disk, and the ledger there goes up to record `version`. What rests on that is as good
+    /// as said, left or not: the signer acts as if it had. What rests on more has never left, and never will.
+    fn restored(&self, version: u64);
+}
+
+/// See [`Witness::made`].
+#[derive(Clone, Copy, Debug)]
+pub enum Said<'a> {
+    /// To the node.
+    Answer(&'a SignerOp, &'a Answer),
+    /// To whoever is to pay it.
+    Invoice {
+        /// SHA-256 of the preimage.
+        payment_hash: [u8; 32],
+        /// 0 = any amount.
+        amount_msat: u64,
+    },
 }
 
 /// What becomes of a write.
@@ -96,6 +137,10 @@ impl Faults {
                 Err(self.cut_power())
             }
         }
+    }
+
+    pub(crate) fn busy_until(&self) -> Option<Instant> {
+        self.decide.as_ref()?.busy_until()
     }
 
     /// Fails when the power is gone.

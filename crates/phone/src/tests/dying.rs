@@ -22,7 +22,7 @@ impl Dial for Elsewhere {
 }
 
 /// A vault that is paired with `host` and closed.
-async fn paired_vault(host: &Arc<FakeHost>) -> TempDir {
+pub(super) async fn paired_vault(host: &Arc<FakeHost>) -> TempDir {
     let (dir, phone) = phone_with(WORDS, host);
     phone.pair(&host.code_text()).await.unwrap();
     phone.detach().await.unwrap();
@@ -31,7 +31,7 @@ async fn paired_vault(host: &Arc<FakeHost>) -> TempDir {
     dir
 }
 
-fn open(dir: &TempDir) -> Vault {
+pub(super) fn open(dir: &TempDir) -> Vault {
     Vault::open(dir.path(), &passphrase()).unwrap()
 }
 
@@ -105,10 +105,25 @@ async fn what_waits_for_an_answer_ends_with_the_phone() {
 }
 
 /// The power goes at the next write of one kind, and takes the phone with it.
-struct Trap {
+pub(super) struct Trap {
     at: DiskWrite,
     fate: Mutex<Option<DiskFate>>,
     phone: Mutex<Option<Phone>>,
+}
+
+impl Trap {
+    pub(super) fn new(at: DiskWrite, fate: DiskFate) -> Arc<Trap> {
+        Arc::new(Trap {
+            at,
+            fate: Mutex::new(Some(fate)),
+            phone: Mutex::default(),
+        })
+    }
+
+    /// From now on it waits for `phone`.
+    pub(super) fn set(&self, phone: Phone) {
+        *self.phone.lock().unwrap() = Some(phone);
+    }
 }
 
 impl DiskFaults for Trap {
@@ -140,14 +155,10 @@ async fn a_phone_that_dies_at_any_write_of_a_batch_answers_it_when_it_is_back() 
     ];
     for (at, fate, on_record) in cases {
         let story = format!("{at:?}, {fate:?}");
-        let trap = Arc::new(Trap {
-            at,
-            fate: Mutex::new(Some(fate)),
-            phone: Mutex::default(),
-        });
+        let trap = Trap::new(at, fate);
         let (dir, phone, host) = attached_on(Some(trap.clone())).await;
         let setup = setup(&host).await;
-        *trap.phone.lock().unwrap() = Some(phone);
+        trap.set(phone);
         let error = ask(&host, &setup).await.unwrap_err();
         assert!(
             matches!(&error, LinkError::Down(reason) if reason.code == CloseCode::Lost),
@@ -174,13 +185,9 @@ async fn a_phone_that_dies_while_it_pairs_can_pair_again() {
     ] {
         let story = format!("{fate:?}");
         let host = FakeHost::new();
-        let trap = Arc::new(Trap {
-            at: DiskWrite::Host,
-            fate: Mutex::new(Some(fate)),
-            phone: Mutex::default(),
-        });
+        let trap = Trap::new(DiskWrite::Host, fate);
         let (dir, phone) = phone_on(Some(trap.clone()), WORDS, &host);
-        *trap.phone.lock().unwrap() = Some(phone.clone());
+        trap.set(phone.clone());
         let error = phone.pair(&host.code_text()).await.unwrap_err();
         assert!(
             matches!(error, PhoneError::Vault(VaultError::Io(_))),

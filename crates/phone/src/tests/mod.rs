@@ -7,6 +7,7 @@ mod controlling;
 mod dying;
 mod paying;
 mod signing;
+mod witnessing;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -64,6 +64,8 @@ pub struct PairedHost {
 pub struct Vault {
     dir: PathBuf,
     disk: Arc<Disk>,
+    #[cfg(any(test, feature = "testing"))]
+    witness: Option<Arc<dyn crate::testing::Witness>>,
     secrets: Secrets,
     sealer: Sealer,
     /// Held as long as this lives.
@@ -95,6 +97,8 @@ impl Vault {
         Ok(Vault {
             dir: dir.to_owned(),
             disk: Arc::default(),
+            #[cfg(any(test, feature = "testing"))]
+            witness: None,
             secrets,
             sealer,
             _lock: lock,
@@ -187,6 +191,26 @@ impl Vault {
         self
     }
 
+    /// See [`DiskFaults::busy_until`](crate::testing::DiskFaults::busy_until).
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn disk_is_busy_until(&self) -> Option<tokio::time::Instant> {
+        self.disk.faults.busy_until()
+    }
+
+    /// Tells `witness` all that the signer says from now on.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn with_witness(mut self, witness: Arc<dyn crate::testing::Witness>) -> Vault {
+        self.witness = Some(witness);
+        self
+    }
+
+    /// Who is to be told, unless the power is gone.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn witness(&self) -> Option<&dyn crate::testing::Witness> {
+        let witness = self.witness.as_deref();
+        witness.filter(|_| self.disk.check().is_ok())
+    }
+
     /// Nothing is written any more, and another process may open the vault: as when this one was killed.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn kill(&self) {
@@ -214,6 +238,8 @@ impl LockedVault {
         Ok(Vault {
             dir,
             disk: Arc::default(),
+            #[cfg(any(test, feature = "testing"))]
+            witness: None,
             secrets,
             sealer,
             _lock: lock,
