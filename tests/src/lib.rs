@@ -28,6 +28,7 @@ use longhand_proto::command::{
     self, AwaitChannel, AwaitPayment, CloseChannel, Command, CreateInvoice, OpenChannel, Pay,
     Payment,
 };
+use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::{SignerBatch, SignerReply};
 use longhand_signer::{InvoiceRequest, LedgerRecord, Recorded, Refused, Seed, Signer};
 use longhand_store::{MemoryStore, Store};
@@ -71,6 +72,8 @@ pub struct Phone {
     loss: Mutex<Option<(u64, Loss)>>,
     asked: AtomicU64,
     lost: Notify,
+    /// Answers nothing more once it has given a preimage.
+    pub goes_after_a_preimage: AtomicBool,
     /// How long an answer takes, in milliseconds: there and back.
     pub round_trip_ms: AtomicU64,
     /// Every batch that was answered.
@@ -93,6 +96,7 @@ impl Phone {
             loss: Mutex::default(),
             asked: AtomicU64::new(0),
             lost: Notify::new(),
+            goes_after_a_preimage: AtomicBool::new(false),
             round_trip_ms: AtomicU64::new(0),
             batches: Mutex::default(),
         })
@@ -169,6 +173,12 @@ impl NodeSigner for Phone {
             return Err(SignerAway);
         }
         self.batches.lock().unwrap().push(batch);
+        let mut answers = reply.answers.iter();
+        if self.goes_after_a_preimage.load(Ordering::SeqCst)
+            && answers.any(|answer| matches!(answer.answer, Some(Answer::Preimage(_))))
+        {
+            self.silent.store(true, Ordering::SeqCst);
+        }
         Ok(reply)
     }
 }
@@ -450,6 +460,9 @@ pub async fn until<F: AsyncFnMut() -> bool>(what: &str, mut done: F) {
 impl Owner {
     pub fn attach(&self) {
         self.phone.silent.store(false, Ordering::SeqCst);
+        self.phone
+            .goes_after_a_preimage
+            .store(false, Ordering::SeqCst);
         self.node.attach(self.phone.clone());
     }
 

@@ -47,6 +47,12 @@ pub(crate) struct Metrics {
     pub chain_reachable: Gauge,
     /// Payments given up because the phone did not come.
     pub held_failed: Counter<u64, AtomicU64>,
+    /// Calls that ended because their deadline passed without the phone.
+    pub deadlines_missed: Counter,
+    /// HTLCs that owners lost because their phones did not come.
+    pub htlcs_lost: Counter,
+    /// What these came to.
+    pub lost_msat: Counter<u64, AtomicU64>,
 }
 
 impl Metrics {
@@ -68,6 +74,9 @@ impl Metrics {
             chain_height: Gauge::default(),
             chain_reachable: Gauge::default(),
             held_failed: Counter::default(),
+            deadlines_missed: Counter::default(),
+            htlcs_lost: Counter::default(),
+            lost_msat: Counter::default(),
         };
         let m = &metrics;
         registry.register("links", "Live links of phones", m.links.clone());
@@ -118,6 +127,21 @@ impl Metrics {
             "held_failed",
             "Times held payments were given up because a phone did not come",
             m.held_failed.clone(),
+        );
+        registry.register(
+            "deadlines_missed",
+            "Deadlines that passed while a phone was called for them",
+            m.deadlines_missed.clone(),
+        );
+        registry.register(
+            "htlcs_lost",
+            "HTLCs lost because a phone did not come to claim them",
+            m.htlcs_lost.clone(),
+        );
+        registry.register(
+            "lost_msat",
+            "Millisatoshis of the HTLCs that were lost",
+            m.lost_msat.clone(),
         );
         metrics.registry = Arc::new(registry);
         metrics

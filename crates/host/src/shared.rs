@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use crate::Addresses;
 use crate::config::HostConfig;
 use crate::dialer::HostDialer;
+use crate::files;
 use crate::hub::{self, Held};
 use crate::links;
 use crate::metrics::Metrics;
@@ -163,6 +164,14 @@ impl Shared {
         }
     }
 
+    /// Calls the owner's phone for an HTLC, when its deadline is near and has not passed.
+    fn wake_for(&self, tenant: &Tenant, height: u32, deadline_height: u32) {
+        let near = height.saturating_add(self.config.wake.before_blocks);
+        if deadline_height > height && deadline_height <= near {
+            self.wake(tenant, WakeReason::Deadline, deadline_height);
+        }
+    }
+
     /// Sets what is not counted as it happens.
     pub fn refresh_metrics(&self) {
         let tenants = self.tenants.all();
@@ -274,6 +283,11 @@ async fn start_owner(shared: Arc<Shared>, tenant: Arc<Tenant>) {
             tracing::info!(owner = tenant.name, node_id = %node.node_id(), "a node runs");
             let (shared_weak, events) = (Arc::downgrade(&shared), node.events());
             shared.spawn(listen(shared_weak, events, Some(tenant.clone())));
+            // What it told before it was listened to, it tells with the next block: that may be too late to begin.
+            let deadline = node.overview().await.and_then(|now| now.earliest_deadline);
+            if let (Some(deadline), Some(tip)) = (deadline, shared.chain.tip()) {
+                shared.wake_for(&tenant, tip.height, deadline);
+            }
         }
         Phase::Failed(reason) => {
             tracing::error!(owner = tenant.name, %reason, "a node cannot be started");
@@ -332,7 +346,27 @@ fn take_event(shared: &Arc<Shared>, tenant: Option<&Tenant>, event: NodeEvent) {
             }
         }
         (NodeEvent::SignerNeeded { deadline_height }, Some(tenant)) => {
-            shared.wake(tenant, WakeReason::Deadline, deadline_height);
+            if let Some(tip) = shared.chain.tip() {
+                shared.wake_for(tenant, tip.height, deadline_height);
+            }
+        }
+        (
+            NodeEvent::HtlcLost {
+                payment_hash,
+                amount_msat,
+                deadline_height,
+            },
+            Some(tenant),
+        ) => {
+            tracing::error!(
+                owner = tenant.name,
+                payment_hash = files::to_hex(&payment_hash),
+                amount_msat,
+                deadline_height,
+                "an HTLC was lost: the phone was not there to claim it before its deadline"
+            );
+            shared.metrics.htlcs_lost.inc();
+            shared.metrics.lost_msat.inc_by(amount_msat);
         }
         (
             NodeEvent::PaymentHeld {
@@ -346,7 +380,10 @@ fn take_event(shared: &Arc<Shared>, tenant: Option<&Tenant>, event: NodeEvent) {
             }
             hub::hold(shared, node_id, deadline_height);
         }
-        (NodeEvent::State(_) | NodeEvent::SignerNeeded { .. }, None)
+        (
+            NodeEvent::State(_) | NodeEvent::SignerNeeded { .. } | NodeEvent::HtlcLost { .. },
+            None,
+        )
         | (NodeEvent::PaymentHeld { .. }, Some(_)) => {}
     }
 }
@@ -377,14 +414,13 @@ async fn at_height(shared: &Arc<Shared>, height: u32) {
     shared.metrics.chain_height.set(height.into());
     shared.wakes.block(height);
     hub::fail_due(shared, height);
-    let near = height.saturating_add(shared.config.wake.before_blocks);
     futures::stream::iter(shared.tenants.all())
         .for_each_concurrent(OVERVIEWS, |tenant| async move {
             let Some(node) = tenant.node() else { return };
             let overview = node.overview().await;
             let deadline = overview.and_then(|overview| overview.earliest_deadline);
-            if let Some(deadline) = deadline.filter(|deadline| *deadline <= near) {
-                shared.wake(&tenant, WakeReason::Deadline, deadline);
+            if let Some(deadline) = deadline {
+                shared.wake_for(&tenant, height, deadline);
             }
         })
         .await;

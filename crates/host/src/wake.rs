@@ -66,8 +66,11 @@ impl Wakes {
             if !goes_on {
                 tracing::warn!(
                     owner = calling.call.owner,
+                    reason = ?calling.call.reason,
+                    deadline_height = calling.call.deadline_height,
                     "the phone did not come before its deadline"
                 );
+                self.metrics.deadlines_missed.inc();
                 calling.task.abort();
             }
             goes_on

@@ -27,6 +27,7 @@ impl Core {
                 txs,
             } => {
                 self.connect_wallet((height, header, txs.clone()));
+                self.see_spends(txs.iter().map(|(_, tx)| &**tx));
                 let of_ldk: Vec<(usize, &Transaction)> =
                     txs.iter().map(|(index, tx)| (*index, &**tx)).collect();
                 let passed = height > self.height;
@@ -52,6 +53,7 @@ impl Core {
                 self.chain_monitor.archive_fully_resolved_channel_monitors();
                 self.send_again();
                 self.drop_lost_claims();
+                self.end_resolved_claims();
             }
         }
     }

@@ -35,8 +35,9 @@ use crate::journal::lock;
 use crate::records::{self, user_channel_id};
 use crate::wallet::SendAmount;
 
-/// Blocks a payer must leave us to claim (BOLT 11 `c`); LDK asks for no less.
-const MIN_FINAL_CLTV_EXPIRY_DELTA: u16 = lightning::ln::channelmanager::MIN_FINAL_CLTV_EXPIRY_DELTA;
+/// Blocks a payer must leave an owner to claim (BOLT 11 `c`): a day, where LDK would do with 42 blocks. LDK gives up what is
+/// not settled 39 blocks before it expires, and a phone that has gone meanwhile needs time to be called and to come.
+const MIN_FINAL_CLTV_EXPIRY_DELTA: u16 = 144;
 /// How long LDK looks for other routes.
 const RETRY_FOR: std::time::Duration = std::time::Duration::from_secs(30);
 /// Shortest channel: below it fees and reserves leave nothing to pay with.
@@ -129,7 +130,8 @@ impl Core {
             Some(GetBalance(_)) => Ok(Outcome::Now(Reply::Balance(self.balance()))),
             Some(ListChannels(_)) => {
                 let channels = self.channels();
-                Ok(Outcome::Now(Reply::Channels(Channels { channels })))
+                let closed = self.closed_channels();
+                Ok(Outcome::Now(Reply::Channels(Channels { channels, closed })))
             }
             Some(ListPayments(_)) => {
                 let mut payments: Vec<Payment> = self.payments.values().cloned().collect();
@@ -404,7 +406,8 @@ impl Core {
             hash,
             amount_msat,
             request.expiry_s,
-            Some(MIN_FINAL_CLTV_EXPIRY_DELTA),
+            // Blocks may pass while the payment waits at the hub: LDK takes it as long as there is time to claim it.
+            None,
             None,
         );
         let (secret, _) = secret.map_err(|()| {
@@ -650,12 +653,24 @@ impl Core {
             )
         };
         let id = <[u8; 32]>::try_from(&request.channel_id[..]).map_err(|_| unknown())?;
+        let id = ChannelId(id);
+        let closing = |txid: &str| {
+            let txid = txid.to_owned();
+            Ok(Outcome::Now(Reply::ClosingChannel(ClosingChannel { txid })))
+        };
+        // Asked again, since the answer was lost: what was asked for is so.
+        if let Some(closed) = self.closed.get(&id) {
+            return closing(&closed.closing_txid);
+        }
         let channels = self.manager.list_channels();
         let channel = channels
             .iter()
-            .find(|channel| channel.channel_id.0 == id)
+            .find(|channel| channel.channel_id == id)
             .ok_or_else(unknown)?;
-        let (id, peer) = (ChannelId(id), channel.counterparty.node_id);
+        if !request.force && is_closing(channel) {
+            return closing("");
+        }
+        let peer = channel.counterparty.node_id;
         let closed = if request.force {
             let reason = "closed by its owner".to_owned();
             self.manager
@@ -667,10 +682,15 @@ impl Core {
             let message = format!("the channel cannot be closed now ({error:?}): try again later");
             self::error("CLOSE_REFUSED", Action::Retry, message)
         })?;
-        Ok(Outcome::Now(Reply::ClosingChannel(
-            ClosingChannel::default(),
-        )))
+        closing("")
     }
+}
+
+/// True once both sides, or this one, have said that they want to close it.
+fn is_closing(channel: &ChannelDetails) -> bool {
+    use lightning::ln::channel_state::ChannelShutdownState::NotShuttingDown;
+    let state = channel.channel_shutdown_state;
+    state.is_some_and(|state| !matches!(state, NotShuttingDown))
 }
 
 fn hash(bytes: &[u8]) -> Result<PaymentHash, Error> {

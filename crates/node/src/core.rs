@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bitcoin::Network;
 use bitcoin::bip32::Xpriv;
 use bitcoin::secp256k1::PublicKey;
+use bitcoin::{Network, Txid};
 use lightning::chain::{BlockLocator, ClaimId, Confirm};
 use lightning::events::bump_transaction::BumpTransactionEvent;
 use lightning::ln::channel_state::{ChannelDetails, ChannelShutdownState};
@@ -27,7 +27,7 @@ use lightning::util::persist::{
 use lightning::util::ser::{ReadableArgs, Writeable};
 use lightning::util::wallet_utils::WalletSync;
 use longhand_chain::{BlockRef, WatchList};
-use longhand_proto::command::Payment;
+use longhand_proto::command::{ClosedChannel, Payment};
 use prost::Message;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
@@ -47,7 +47,7 @@ use crate::onchain::Onchain;
 use crate::peer::Peers;
 use crate::records::{Claim, Open, Send};
 use crate::wallet::Wallet;
-use crate::{Keys, NodeConfig, NodeError, Parts};
+use crate::{Keys, NodeConfig, NodeError, NodeEvent, Parts};
 
 /// Changes of the wallet kept apart before they are written as one again.
 const WALLET_CHANGES: u64 = 64;
@@ -82,6 +82,12 @@ pub(crate) struct Core {
     pub requests: Vec<(ChannelId, PublicKey)>,
     /// Payments a hub holds for peers that are away.
     pub held: Vec<crate::hold::Held>,
+    /// Channels that were closed, by their ids.
+    pub closed: HashMap<ChannelId, ClosedChannel>,
+    /// What has spent the fundings of channels of whose end LDK has not told yet.
+    pub closings: HashMap<ChannelId, Txid>,
+    /// What the host has to hear of HTLCs that were lost.
+    pub losses: Vec<NodeEvent>,
     /// Blocks that the wallet may know already, see `chain_sync.rs`.
     pub replayed: Vec<crate::chain_sync::Connected>,
     next_wallet_change: u64,
@@ -222,6 +228,9 @@ impl Core {
             requests: Vec::new(),
             replayed: Vec::new(),
             held: Vec::new(),
+            closed: HashMap::new(),
+            closings: HashMap::new(),
+            losses: Vec::new(),
             config,
             parts,
             journal,
@@ -271,6 +280,7 @@ impl Core {
                 self.addresses.insert(node_id, address);
             }
         }
+        self.load_closed()?;
         self.load_held();
         self.fail_interrupted_opens();
         if let Some(remote) = self.remote() {
@@ -334,6 +344,7 @@ impl Core {
     /// Puts into the journal what has changed since the last commit and is not there yet.
     pub fn write_turn(&mut self) {
         self.write_wallet();
+        self.end_settled_claims();
         let changed = self.manager.get_and_clear_needs_persistence();
         if changed || !self.journal.is_empty() {
             // Ours is the same journal: it never fails.

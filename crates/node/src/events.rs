@@ -7,7 +7,7 @@ use lightning::events::bump_transaction::BumpTransactionEvent;
 use lightning::events::{Event, PaymentPurpose};
 use lightning::ln::types::ChannelId;
 use lightning::types::payment::{PaymentHash, PaymentPreimage};
-use longhand_proto::command::{Payment, payment};
+use longhand_proto::command::{ClosedChannel, Payment, payment};
 use longhand_proto::signer::ClaimableHtlc;
 use prost::Message;
 
@@ -58,8 +58,24 @@ impl Core {
                 channel_id,
                 user_channel_id,
                 reason,
+                counterparty_node_id,
+                channel_capacity_sats,
+                channel_funding_txo,
                 ..
             } => {
+                self.put_closed(ClosedChannel {
+                    channel_id: channel_id.0.to_vec(),
+                    counterparty_node_id: counterparty_node_id
+                        .map(|id| id.serialize().to_vec())
+                        .unwrap_or_default(),
+                    funding_outpoint: channel_funding_txo
+                        .map(|txo| txo.into_bitcoin_outpoint().to_string())
+                        .unwrap_or_default(),
+                    capacity_sat: channel_capacity_sats.unwrap_or_default(),
+                    reason: reason.to_string(),
+                    closed_unix_s: unix_s(),
+                    closing_txid: String::new(),
+                });
                 self.gate.forget_channel(&channel_id);
                 if let Some(remote) = self.remote() {
                     remote.forget_channel(user_channel_id);
@@ -89,8 +105,9 @@ impl Core {
                 purpose,
                 ..
             } => {
-                if let Some(claim) = self.claims.remove(&payment_hash) {
-                    self.journal.delete(claim.key());
+                if let Some(claim) = self.claims.get_mut(&payment_hash) {
+                    claim.claimed = true;
+                    self.journal.put(claim.key(), claim.encode_to_vec());
                 }
                 let preimage = purpose.preimage();
                 self.update_payment(payment_hash, false, |payment| {
@@ -285,6 +302,7 @@ impl Core {
             return self.manager.fail_htlc_backwards(&payment_hash);
         };
         let incoming = self.gate.incoming(&payment_hash);
+        let listed = self.manager.list_channels();
         let mut claim = Claim {
             payment_hash: payment_hash.0.to_vec(),
             amount_msat,
@@ -294,14 +312,24 @@ impl Core {
             let keys_id = user_channel_id
                 .and_then(|id| remote.keys_id_of(id))
                 .unwrap_or_default();
-            let htlc = incoming
+            let seen = incoming
                 .iter()
-                .find(|(channel, _, _)| channel == channel_id);
+                .find(|(channel, _, _)| channel == channel_id)
+                .map(|(_, amount_msat, expiry)| (*amount_msat, *expiry));
+            // The gate knows those of this connection only.
+            let htlc = seen.or_else(|| {
+                let channel = listed
+                    .iter()
+                    .find(|known| known.channel_id == *channel_id)?;
+                let mut htlcs = channel.pending_inbound_htlcs.iter();
+                let htlc = htlcs.find(|htlc| htlc.payment_hash == payment_hash)?;
+                Some((htlc.amount_msat, htlc.cltv_expiry))
+            });
             claim.channel_ids.push(channel_id.0.to_vec());
             claim.htlcs.push(ClaimableHtlc {
                 channel_keys_id: keys_id.to_vec(),
-                amount_msat: htlc.map_or(amount_msat, |(_, amount_msat, _)| *amount_msat),
-                cltv_expiry: htlc.map_or(0, |(_, _, expiry)| *expiry),
+                amount_msat: htlc.map_or(amount_msat, |(amount_msat, _)| amount_msat),
+                cltv_expiry: htlc.map_or(0, |(_, expiry)| expiry),
             });
         }
         self.journal.put(claim.key(), claim.encode_to_vec());

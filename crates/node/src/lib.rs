@@ -10,8 +10,10 @@
 
 mod actor;
 mod chain_sync;
+mod closed;
 mod commands;
 mod core;
+mod deadlines;
 mod events;
 mod gate;
 mod graph;
@@ -165,9 +167,18 @@ pub enum NodeEvent {
         /// Height before which it has to be there.
         deadline_height: u32,
     },
-    /// The signer is needed before this height, for an HTLC in flight.
+    /// The signer is needed before this height, for an HTLC in flight. Told with each block, however far away it is.
     SignerNeeded {
         /// The HTLC's deadline.
+        deadline_height: u32,
+    },
+    /// An HTLC that was the owner's is lost: the signer was not there to claim it, and the peer has taken it back.
+    HtlcLost {
+        /// Of its payment.
+        payment_hash: [u8; 32],
+        /// What is lost.
+        amount_msat: u64,
+        /// Height before which it had to be claimed.
         deadline_height: u32,
     },
     /// A panic was caught; the node was loaded again from its store.
@@ -197,7 +208,7 @@ pub struct Overview {
     pub closing_sat: u64,
     /// HTLCs in flight that both sides are committed to (BOLT 2).
     pub pending_htlcs: u32,
-    /// Earliest height at which an HTLC in flight needs the signer.
+    /// Next height before which an HTLC in flight needs the signer.
     pub earliest_deadline: Option<u32>,
     /// Times a panic was caught.
     pub restarts: u32,

@@ -1,7 +1,8 @@
 //! Records a node keeps beside LDK's own, each under its own key in the store.
 //!
 //! - `pay/<hash>`: payments (the protocol's own `Payment` message),
-//! - `claim/<hash>`: incoming payments whose preimage is still on the phone,
+//! - `claim/<hash>`: incoming payments whose HTLCs are not settled yet,
+//! - `closed/<channel>`: channels that were closed (the protocol's own `ClosedChannel` message),
 //! - `open/<id>`: channels this node opens, until they are usable,
 //! - `send/<id>`: on-chain payments.
 
@@ -14,7 +15,7 @@ use prost::Message;
 
 use crate::keys::remote::hex;
 
-/// An incoming payment that can be claimed when the phone lets its preimage go.
+/// An incoming payment, from when it can be claimed until none of its HTLCs is in a channel or an output of one.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Claim {
     #[prost(bytes = "vec", tag = "1")]
@@ -26,6 +27,24 @@ pub(crate) struct Claim {
     /// Channel ids, in the order of `htlcs`.
     #[prost(bytes = "vec", repeated, tag = "4")]
     pub channel_ids: Vec<Vec<u8>>,
+    /// LDK has the preimage, and has taken the payment.
+    #[prost(bool, tag = "5")]
+    pub claimed: bool,
+    /// HTLCs that the peer has taken back on chain all the same.
+    #[prost(message, repeated, tag = "6")]
+    pub lost: Vec<Lost>,
+}
+
+/// An HTLC that was the owner's, and that the peer has timed out on chain.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Lost {
+    /// The commitment's output, "txid:vout".
+    #[prost(string, tag = "1")]
+    pub outpoint: String,
+    #[prost(uint64, tag = "2")]
+    pub amount_msat: u64,
+    #[prost(uint32, tag = "3")]
+    pub cltv_expiry: u32,
 }
 
 impl Claim {

@@ -235,6 +235,28 @@ pub struct ClosingChannel {
 pub struct Channels {
     /// In the host's order.
     pub channels: Vec<Channel>,
+    /// Those that were closed, oldest first.
+    #[serde(default)]
+    pub closed: Vec<ClosedChannel>,
+}
+
+/// One channel that was closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedChannel {
+    /// Hex.
+    pub channel_id: String,
+    /// The peer.
+    pub counterparty_node_id: String,
+    /// `txid:vout`.
+    pub funding_outpoint: String,
+    /// Both sides together.
+    pub capacity_sat: u64,
+    /// Who closed it and why, as the host says.
+    pub reason: String,
+    /// Seconds since 1970.
+    pub closed_unix_s: u64,
+    /// What closed it; empty until that is broadcast.
+    pub closing_txid: String,
 }
 
 /// One channel.
@@ -266,6 +288,20 @@ pub struct Channel {
     pub state: String,
     /// In flight.
     pub pending_htlcs: u32,
+}
+
+impl From<proto::ClosedChannel> for ClosedChannel {
+    fn from(closed: proto::ClosedChannel) -> ClosedChannel {
+        ClosedChannel {
+            channel_id: closed.channel_id.to_lower_hex_string(),
+            counterparty_node_id: closed.counterparty_node_id.to_lower_hex_string(),
+            funding_outpoint: plain(&closed.funding_outpoint),
+            capacity_sat: closed.capacity_sat,
+            reason: plain(&closed.reason),
+            closed_unix_s: closed.closed_unix_s,
+            closing_txid: plain(&closed.closing_txid),
+        }
+    }
 }
 
 impl From<proto::Channel> for Channel {

@@ -282,9 +282,10 @@ impl Phone {
         let reply = self
             .command(Ask::ListChannels(proto::ListChannels {}))
             .await?;
-        let channels = expect_reply!(reply, Channels)?.channels;
+        let list = expect_reply!(reply, Channels)?;
         Ok(Channels {
-            channels: channels.into_iter().map(Channel::from).collect(),
+            channels: list.channels.into_iter().map(Channel::from).collect(),
+            closed: list.closed.into_iter().map(ClosedChannel::from).collect(),
         })
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use longhand_phone::OwnerReply;
-use longhand_phone::command::{Balance, Channel, Info, Payment};
+use longhand_phone::command::{Balance, Channel, ClosedChannel, Info, Payment};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -128,8 +128,13 @@ impl Show for OwnerReply {
                 ("transaction", sent.txid.clone()),
                 ("fee", sat(sent.fee_sat)),
             ]),
-            OwnerReply::Channels(list) if list.channels.is_empty() => "no channels\n".into(),
-            OwnerReply::Channels(list) => channels_text(&list.channels),
+            OwnerReply::Channels(list) => {
+                let open = match list.channels.is_empty() {
+                    true => "no channels\n".into(),
+                    false => channels_text(&list.channels),
+                };
+                open + &closed_text(&list.closed)
+            }
             OwnerReply::Payments(list) if list.payments.is_empty() => "no payments\n".into(),
             OwnerReply::Payments(list) => payments_text(&list.payments),
             OwnerReply::Closing(closing) if !closing.agreed => {
@@ -208,6 +213,19 @@ fn channels_text(channels: &[Channel]) -> String {
         ">in flight",
     ];
     table(&columns, &rows.collect::<Vec<_>>()) + "amounts in satoshis\n"
+}
+
+/// Nothing without any.
+fn closed_text(closed: &[ClosedChannel]) -> String {
+    let line = |channel: &ClosedChannel| {
+        let txid = match channel.closing_txid.as_str() {
+            "" => "not on chain yet",
+            txid => txid,
+        };
+        let (id, reason) = (&channel.channel_id, &channel.reason);
+        format!("closed: {id} ({reason}), by transaction: {txid}\n")
+    };
+    closed.iter().map(line).collect()
 }
 
 fn payments_text(payments: &[Payment]) -> String {

@@ -519,6 +519,7 @@ impl Actor {
     fn chain_event(&mut self, event: ChainEvent) {
         let synced = matches!(event, ChainEvent::Synced { .. });
         self.core.on_chain(event);
+        self.outgoing.events.append(&mut self.core.losses);
         if synced {
             self.outgoing.events.extend(self.core.still_held());
         }
@@ -526,7 +527,7 @@ impl Actor {
             self.sweep();
         }
         if synced
-            && let Some(deadline_height) = self.earliest_deadline()
+            && let Some(deadline_height) = self.core.earliest_deadline()
             && !self.signer_is_there()
         {
             self.outgoing
@@ -593,6 +594,7 @@ impl Actor {
     fn collect_broadcasts(&mut self) {
         for package in self.core.broadcaster.take() {
             lock(&self.core.wallet).insert_package(package.clone(), unix_s());
+            self.core.see_closings(&package);
             self.outgoing.packages.push(package);
         }
     }

@@ -14,9 +14,6 @@ use super::Actor;
 use crate::commands::{self, Outcome, refused};
 use crate::{NodeEvent, Overview, State};
 
-/// Blocks before an incoming HTLC's expiry at which LDK would go on chain to claim it, and some to spare.
-const CLAIM_MARGIN_BLOCKS: u32 = 48;
-
 impl Actor {
     /// Reading commands see the turn's end, never its middle.
     pub(super) fn answer_questions(&mut self) {
@@ -151,31 +148,6 @@ impl Actor {
         u32::try_from(sum).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn earliest_deadline(&self) -> Option<u32> {
-        let channels = self.core.manager.list_channels();
-        let outbound = channels.iter().flat_map(|channel| {
-            channel
-                .pending_outbound_htlcs
-                .iter()
-                .map(|htlc| htlc.cltv_expiry)
-        });
-        let known = |hash| {
-            self.core
-                .payments
-                .get(hash)
-                .is_some_and(|payment| !payment.preimage.is_empty())
-                || self.core.claims.contains_key(hash)
-        };
-        let inbound = channels.iter().flat_map(|channel| {
-            channel
-                .pending_inbound_htlcs
-                .iter()
-                .filter(|htlc| known(&htlc.payment_hash))
-                .map(|htlc| htlc.cltv_expiry.saturating_sub(CLAIM_MARGIN_BLOCKS))
-        });
-        outbound.chain(inbound).min()
-    }
-
     pub(super) fn overview(&self) -> Overview {
         let balance = self.core.balance();
         let info = self.core.info();
@@ -190,7 +162,7 @@ impl Actor {
             onchain_pending_sat: balance.onchain_pending_sat,
             closing_sat: balance.closing_sat,
             pending_htlcs: self.pending_htlcs(),
-            earliest_deadline: self.earliest_deadline(),
+            earliest_deadline: self.core.earliest_deadline(),
             restarts: self.restarts.load(Ordering::Relaxed),
             signer_batches: self.count.batches,
             signer_chain: self.count.answered,

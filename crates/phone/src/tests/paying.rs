@@ -322,7 +322,10 @@ async fn a_close_stays_until_the_two_nodes_agree() {
                 looks += 1;
                 let open = looks < looks_until_agreed;
                 let channels = open.then(|| channel.clone()).into_iter().collect();
-                Some(Act::Say(Reply::Channels(proto::Channels { channels })))
+                Some(Act::Say(Reply::Channels(proto::Channels {
+                    channels,
+                    ..proto::Channels::default()
+                })))
             }
             _ => None,
         }

@@ -1,0 +1,184 @@
+//! HTLCs in flight whose phone is away, and channels that are closed for them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::sync::atomic::Ordering;
+
+use lightning_invoice::Bolt11Invoice;
+use longhand_node::NodeEvent;
+use longhand_proto::command::command::Command as Kind;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::payment::State;
+use longhand_proto::command::{Channels, CloseChannel, ListChannels, ListPayments, Pay, Payment};
+use longhand_tests::{Owner, World, ask, await_payment, settle, until};
+
+const AMOUNT_SAT: u64 = 50_000;
+const CHANNEL_SAT: u64 = 1_000_000;
+const PUSHED_SAT: u64 = 400_000;
+
+async fn listed(owner: &Owner) -> Channels {
+    match ask(&owner.node, Kind::ListChannels(ListChannels {})).await {
+        Reply::Channels(channels) => channels,
+        _ => panic!("no channels"),
+    }
+}
+
+async fn payment(owner: &Owner) -> Payment {
+    match ask(&owner.node, Kind::ListPayments(ListPayments {})).await {
+        Reply::Payments(mut payments) => payments.payments.remove(0),
+        _ => panic!("no payments"),
+    }
+}
+
+async fn has_preimage(owner: &Owner) -> bool {
+    let list = ask(&owner.node, Kind::ListPayments(ListPayments {})).await;
+    let Reply::Payments(list) = list else {
+        panic!("no payments")
+    };
+    list.payments.iter().any(|known| !known.preimage.is_empty())
+}
+
+/// Bob's phone has given the preimage of a payment, and has gone before the HTLC was settled.
+async fn world_with_an_htlc() -> (World, Owner, Bolt11Invoice) {
+    let world = World::new().await;
+    let bob = world.owner("bob", 2).await;
+    bob.attach();
+    let pushed_msat = PUSHED_SAT * 1000;
+    world
+        .open(&world.hub, &bob.node, CHANNEL_SAT, pushed_msat)
+        .await;
+    let bolt11 = bob.invoice(AMOUNT_SAT * 1000).await;
+    settle().await;
+    let phone = &bob.phone;
+    phone.goes_after_a_preimage.store(true, Ordering::SeqCst);
+    let pay = Pay {
+        bolt11: bolt11.clone(),
+        ..Pay::default()
+    };
+    let hub = world.hub.clone();
+    tokio::spawn(async move { ask(&hub, Kind::Pay(pay)).await });
+    until("the preimage is here", async || has_preimage(&bob).await).await;
+    bob.node.signer_lost();
+    until("the peers are gone", async || {
+        bob.overview().await.peers == 0
+    })
+    .await;
+    assert_eq!(listed(&bob).await.channels[0].pending_htlcs, 1);
+    (world, bob, bolt11.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_that_comes_before_the_deadline_settles_its_htlc_and_nothing_is_closed() {
+    let (world, bob, invoice) = world_with_an_htlc().await;
+    let deadline = bob.overview().await.earliest_deadline.unwrap();
+    let height = world.devnet.tip().height;
+    // A day, less the 39 blocks that LDK wants for the chain.
+    assert!(deadline >= height + 144 - 39, "{deadline} at {height}");
+    world.mine(deadline - 1 - height).await;
+    bob.attach();
+    let hash = invoice.payment_hash().0;
+    assert_eq!(
+        await_payment(&bob.node, &hash).await.state(),
+        State::Succeeded
+    );
+    until("the HTLC is settled", async || {
+        let channel = &listed(&bob).await.channels[0];
+        channel.pending_htlcs == 0 && channel.usable
+    })
+    .await;
+    assert_eq!(bob.overview().await.earliest_deadline, None);
+    world.mine(60).await;
+    assert_eq!(
+        bob.overview().await.lightning_msat,
+        (PUSHED_SAT + AMOUNT_SAT) * 1000
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_htlc_whose_phone_did_not_come_is_lost_and_only_that_and_its_owner_is_told() {
+    let (world, bob, _) = world_with_an_htlc().await;
+    let mut told = bob.node.events();
+    let in_channel = bob.overview().await.earliest_deadline.unwrap();
+    let expiry = in_channel + 39;
+    let before = bob.overview().await;
+    let mine_to = async |height: u32| world.mine(height - world.devnet.tip().height).await;
+
+    // Past the first deadline the phone can still claim it, on chain.
+    mine_to(in_channel + 4).await;
+    settle().await;
+    let overview = bob.overview().await;
+    assert_eq!(
+        (overview.channels, overview.earliest_deadline),
+        (0, Some(expiry))
+    );
+    mine_to(expiry + 3).await;
+    world
+        .mine_until("the peer has taken it back", async || {
+            settle().await;
+            payment(&bob).await.state() == State::Failed
+        })
+        .await;
+    let failure = payment(&bob).await.failure;
+    let loss = format!("DEADLINE_MISSED: {AMOUNT_SAT} sat of this payment were lost");
+    assert!(failure.starts_with(&loss), "{failure}");
+    assert!(
+        failure.contains(&format!("before block {expiry}")),
+        "{failure}"
+    );
+    assert_eq!(bob.overview().await.earliest_deadline, None);
+    let lost = loop {
+        if let NodeEvent::HtlcLost { amount_msat, .. } = told.recv().await.unwrap() {
+            break amount_msat;
+        }
+    };
+    assert_eq!(lost, AMOUNT_SAT * 1000);
+
+    bob.attach();
+    world
+        .mine_until("the rest is the owner's", async || {
+            settle().await;
+            let overview = bob.overview().await;
+            overview.closing_sat == 0 && overview.onchain_pending_sat == 0
+        })
+        .await;
+    let (after, least) = (bob.overview().await.onchain_sat, PUSHED_SAT - 10_000);
+    assert!(after > before.onchain_sat + least, "{after}");
+    assert_eq!(payment(&bob).await.failure, failure);
+    let closed = &listed(&bob).await.closed;
+    assert_eq!(closed.len(), 1);
+    assert_eq!(closed[0].closing_txid.len(), 64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_that_is_asked_for_again_is_answered_as_what_it_is() {
+    let world = World::new().await;
+    let bob = world.owner("bob", 2).await;
+    bob.attach();
+    let id = world.open(&world.hub, &bob.node, CHANNEL_SAT, 0).await;
+    let close = || {
+        Kind::CloseChannel(CloseChannel {
+            channel_id: id.clone(),
+            force: false,
+        })
+    };
+    ask(&bob.node, close()).await;
+    // While it is negotiated, when it is done, and after a restart.
+    ask(&bob.node, close()).await;
+    until("it is closed", async || bob.overview().await.channels == 0).await;
+    let txid = listed(&bob).await.closed[0].closing_txid.clone();
+    assert_eq!(txid.len(), 64);
+    for restarted in [false, true] {
+        let node = match restarted {
+            true => {
+                bob.node.stop().await;
+                world.start(&bob.name, &bob.phone).await
+            }
+            false => bob.node.clone(),
+        };
+        node.attach(bob.phone.clone());
+        let Reply::ClosingChannel(closing) = ask(&node, close()).await else {
+            panic!("not closing")
+        };
+        assert_eq!(closing.txid, txid);
+    }
+}
