@@ -25,7 +25,7 @@ pub struct SimArgs {
     #[arg(long, value_name = "NAME", value_parser = scenario)]
     scenario: Option<Scenario>,
     /// One run with this interruption, as a fault names it; may be given again
-    #[arg(long, value_name = "KIND:STEP:HOW[:AWAY]", requires = "scenario")]
+    #[arg(long, value_name = "KIND:STEP:HOW[:LENGTH]", requires = "scenario")]
     #[arg(conflicts_with_all = ["runs", "report"])]
     at: Vec<Interruption>,
 }

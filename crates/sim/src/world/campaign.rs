@@ -12,7 +12,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::world::parts::lock;
-use crate::world::plan::{Interruption, Kind};
+use crate::world::plan::{Counts, Interruption, Kind};
 use crate::world::report::{Report, Row};
 use crate::world::run::{self, Verdict};
 use crate::world::scenario::Scenario;
@@ -124,17 +124,17 @@ impl Campaign {
 }
 
 /// Every way to interrupt every step.
-fn singles(scenario: Scenario, steps: [u32; 4], seed: u64) -> impl Iterator<Item = Job> {
+fn singles(scenario: Scenario, steps: Counts, seed: u64) -> impl Iterator<Item = Job> {
     let kinds = Kind::ALL.into_iter().zip(steps);
     let all = kinds.flat_map(|(kind, steps)| {
         (1..=steps).flat_map(move |step| {
-            let at = move |(how, away)| Interruption {
+            let at = move |&(how, length)| Interruption {
                 kind,
                 step,
                 how,
-                away,
+                length,
             };
-            kind.ways().into_iter().map(at)
+            kind.ways().iter().map(at)
         })
     });
     all.map(move |interruption| Job {
@@ -147,18 +147,17 @@ fn singles(scenario: Scenario, steps: [u32; 4], seed: u64) -> impl Iterator<Item
 /// The second interruption may come at a step that only the first makes.
 fn pairs(rows: &[Row], runs: usize, seed: u64, wanted: impl Fn(&Interruption) -> bool) -> Vec<Job> {
     let mut random = ChaCha12Rng::seed_from_u64(seed);
-    let mut draw = |steps: &[u32; 4]| {
+    let mut draw = |steps: &Counts| {
         loop {
             let kind = Kind::ALL[random.gen_range(0..Kind::ALL.len())];
-            let ways = kind.ways();
-            let (how, away) = ways[random.gen_range(0..ways.len())];
+            let (how, length) = kind.ways()[random.gen_range(0..kind.ways().len())];
             let most = steps[kind as usize].saturating_mul(3) / 2 + 1;
             let step = random.gen_range(1..=most);
             let drawn = Interruption {
                 kind,
                 step,
                 how,
-                away,
+                length,
             };
             // A day takes as long as twenty other runs: one in ten of those drawn is enough.
             let is_rare = drawn.lasts_a_day() && random.gen_range(0..10) > 0;

@@ -22,7 +22,7 @@ mod template;
 pub use args::{SimArgs, run};
 pub use campaign::Campaign;
 pub use check::{Class, Fault};
-pub use plan::{Away, How, Interruption, Kind};
+pub use plan::{Counts, How, Interruption, Kind, Length};
 pub use report::Report;
 pub use run::Verdict;
 pub use scenario::Scenario;

@@ -1,8 +1,11 @@
-//! At which step a run is interrupted, and how.
+//! At which step a run is interrupted, how, and for how long.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::world::parts::lock;
 
@@ -17,48 +20,58 @@ pub enum Kind {
     LedgerWrite,
     /// Bytes from a node to its peer.
     PeerMessage,
+    /// A question to the host's chain source.
+    ChainCall,
 }
 
 /// What happens at a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum How {
-    /// Just before it is done.
+    /// Just before it is done the link or connection is dropped, or the process dies.
     Before,
-    /// In the middle of it, where it can be torn.
+    /// The same in the middle of it.
     Torn,
-    /// When it is done, and nobody has heard of it.
+    /// The same when it is done, and nobody has heard of it.
     After,
+    /// It arrives twice.
+    Twice,
+    /// It arrives behind the next one of its direction.
+    Swapped,
+    /// It takes its time; what comes behind it waits.
+    Late,
+    /// It is lost, and all that comes behind it in its direction. Nobody is told.
+    OneWay,
+    /// The same in both directions.
+    Silent,
+    /// It fails with an error, and nothing is done. If it lasts, so does every other.
+    Fails,
+    /// The same, for want of room.
+    Full,
+    /// It is done, but reported as failed.
+    Unheard,
+    /// The last block is replaced by others just before.
+    Reorg1,
+    /// The last two blocks are.
+    Reorg2,
     /// It is said to be done and is not, and the process dies a few steps later. No disk that can be used does this: it
     /// is there to show that the checks find what is wrong.
     Forgotten,
 }
 
-/// How long a phone whose link was dropped stays away.
+/// For how long: a phone whose link was dropped stays away, an answer is late, a disk is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Away {
-    /// It dials again at once.
-    AtOnce,
-    /// The host has given up its requests meanwhile.
+pub enum Length {
+    /// No longer than the step itself.
+    Now,
+    /// Twenty seconds: longer than a heartbeat, and borne.
+    Seconds,
+    /// Two minutes: silence is not borne so long, and the host has given up its requests.
     PastGrace,
     /// A day.
     Day,
 }
 
-impl Away {
-    /// From the shortest.
-    pub const ALL: [Away; 3] = [Away::AtOnce, Away::PastGrace, Away::Day];
-
-    /// In virtual time.
-    pub fn seconds(self) -> u64 {
-        match self {
-            Away::AtOnce => 0,
-            Away::PastGrace => 120,
-            Away::Day => 24 * 3600,
-        }
-    }
-}
-
-/// One interruption: at step `step` of `kind`, `how`. A phone stays away for as long as `away` (of frames).
+/// One interruption: at step `step` of `kind`, `how`, for `length`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interruption {
     /// Of which steps.
@@ -67,61 +80,152 @@ pub struct Interruption {
     pub step: u32,
     /// What happens there.
     pub how: How,
-    /// How long a phone stays away then.
-    pub away: Away,
+    /// For how long.
+    pub length: Length,
 }
 
-impl How {
-    const ALL: [How; 4] = [How::Before, How::Torn, How::After, How::Forgotten];
+/// Steps of each kind, in the order of [`Kind::ALL`].
+pub type Counts = [u32; Kind::ALL.len()];
+
+impl Kind {
+    /// In the order in which they are counted.
+    pub const ALL: [Kind; 5] = [
+        Kind::Frame,
+        Kind::StoreWrite,
+        Kind::LedgerWrite,
+        Kind::PeerMessage,
+        Kind::ChainCall,
+    ];
+
+    /// As in `--at`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Frame => "frame",
+            Kind::StoreWrite => "store",
+            Kind::LedgerWrite => "ledger",
+            Kind::PeerMessage => "peer",
+            Kind::ChainCall => "chain",
+        }
+    }
+
+    /// Every way in which a step of this kind is interrupted.
+    pub fn ways(self) -> &'static [(How, Length)] {
+        use How::{
+            After, Before, Fails, Full, Late, OneWay, Reorg1, Reorg2, Silent, Swapped, Torn, Twice,
+            Unheard,
+        };
+        use Length::{Day, Now, PastGrace, Seconds};
+        match self {
+            Kind::Frame => &[
+                (Before, Now),
+                (Before, PastGrace),
+                (Before, Day),
+                (After, Now),
+                (After, PastGrace),
+                (After, Day),
+                (Twice, Now),
+                (Swapped, Now),
+                (Late, Seconds),
+                (Late, PastGrace),
+                (OneWay, Now),
+                (Silent, Now),
+            ],
+            // A batch is atomic: there is nothing to tear.
+            Kind::StoreWrite => &[
+                (Before, Now),
+                (After, Now),
+                (Late, Seconds),
+                (Late, PastGrace),
+                (Fails, Now),
+                (Fails, PastGrace),
+                (Full, PastGrace),
+                (Full, Day),
+                (Unheard, Now),
+            ],
+            Kind::LedgerWrite => &[
+                (Before, Now),
+                (Torn, Now),
+                (After, Now),
+                (Late, Seconds),
+                (Late, PastGrace),
+                (Fails, Now),
+                (Fails, PastGrace),
+                (Full, PastGrace),
+                (Full, Day),
+                (Unheard, Now),
+            ],
+            Kind::PeerMessage => &[
+                (Before, Now),
+                (After, Now),
+                (Late, Seconds),
+                (OneWay, Now),
+                (Silent, Now),
+            ],
+            Kind::ChainCall => &[
+                (Late, Seconds),
+                (Fails, Now),
+                (Fails, PastGrace),
+                (Fails, Day),
+                (Unheard, Now),
+                (Reorg1, Now),
+                (Reorg2, Now),
+            ],
+        }
+    }
+
+    /// Whether a step of this kind can be interrupted so.
+    fn knows(self, how: How) -> bool {
+        let is_lie = self == Kind::StoreWrite && how == How::Forgotten;
+        is_lie || self.ways().iter().any(|(known, _)| *known == how)
+    }
+}
+
+impl Length {
+    /// In virtual time.
+    pub fn time(self) -> Duration {
+        Duration::from_secs(match self {
+            Length::Now => 0,
+            Length::Seconds => 20,
+            Length::PastGrace => 120,
+            Length::Day => 24 * 3600,
+        })
+    }
 }
 
 impl Interruption {
     /// Virtual time is cheap, but not without optimisation.
     pub fn lasts_a_day(&self) -> bool {
-        self.away == Away::Day
+        self.length == Length::Day
+    }
+
+    /// Whether other steps of its kind meet with the same for a while.
+    fn is_spell(&self) -> bool {
+        matches!(self.how, How::Fails | How::Full) && self.length != Length::Now
     }
 }
 
-impl Kind {
-    /// In the order in which they are counted.
-    pub const ALL: [Kind; 4] = [
-        Kind::Frame,
-        Kind::StoreWrite,
-        Kind::LedgerWrite,
-        Kind::PeerMessage,
-    ];
-
-    /// For a table.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Frame => "link dropped at a frame",
-            Kind::StoreWrite => "host killed at a write",
-            Kind::LedgerWrite => "phone killed at a write",
-            Kind::PeerMessage => "peer disconnected",
-        }
-    }
-
-    /// Every way in which a step of this kind is interrupted.
-    pub fn ways(self) -> Vec<(How, Away)> {
-        match self {
-            Kind::Frame => Away::ALL
-                .into_iter()
-                .flat_map(|away| [(How::Before, away), (How::After, away)])
-                .collect(),
-            Kind::LedgerWrite => [How::Before, How::Torn, How::After]
-                .map(|how| (how, Away::AtOnce))
-                .to_vec(),
-            // The store's batches are atomic: there is nothing to tear.
-            Kind::StoreWrite | Kind::PeerMessage => [How::Before, How::After]
-                .map(|how| (how, Away::AtOnce))
-                .to_vec(),
-        }
-    }
-}
-
-const KINDS: [&str; 4] = ["frame", "store", "ledger", "peer"];
-const HOWS: [&str; 4] = ["before", "torn", "after", "forgotten"];
-const AWAYS: [&str; 3] = ["now", "grace", "day"];
+const HOWS: [(&str, How); 14] = [
+    ("before", How::Before),
+    ("torn", How::Torn),
+    ("after", How::After),
+    ("twice", How::Twice),
+    ("swapped", How::Swapped),
+    ("late", How::Late),
+    ("oneway", How::OneWay),
+    ("silent", How::Silent),
+    ("fails", How::Fails),
+    ("full", How::Full),
+    ("unheard", How::Unheard),
+    ("reorg1", How::Reorg1),
+    ("reorg2", How::Reorg2),
+    ("forgotten", How::Forgotten),
+];
+const LENGTHS: [(&str, Length); 4] = [
+    ("now", Length::Now),
+    ("20s", Length::Seconds),
+    ("grace", Length::PastGrace),
+    ("day", Length::Day),
+];
 
 /// As in `--at`.
 impl fmt::Display for Interruption {
@@ -130,36 +234,49 @@ impl fmt::Display for Interruption {
             kind,
             step,
             how,
-            away,
+            length,
         } = *self;
-        let (kind, how) = (KINDS[kind as usize], HOWS[how as usize]);
-        write!(f, "{kind}:{step}:{how}:{}", AWAYS[away as usize])
+        let (how, length) = (name(&HOWS, how), name(&LENGTHS, length));
+        write!(f, "{}:{step}:{how}:{length}", kind.name())
     }
 }
 
 impl FromStr for Interruption {
     type Err = String;
     fn from_str(text: &str) -> Result<Interruption, String> {
-        let wrong = || {
-            let kinds = KINDS.join("|");
-            format!(
-                "write it as KIND:STEP:HOW[:AWAY], with {kinds}, a number from 1, before|torn|after, now|grace|day"
-            )
-        };
-        let place = |names: &[&str], name: &str| names.iter().position(|known| *known == name);
         let parts: Vec<&str> = text.split(':').collect();
-        let (kind, step, how, away) = match parts[..] {
-            [kind, step, how] => (kind, step, how, AWAYS[0]),
-            [kind, step, how, away] => (kind, step, how, away),
-            _ => return Err(wrong()),
+        let (kind, step, how, length) = match parts[..] {
+            [kind, step, how] => (kind, step, how, "now"),
+            [kind, step, how, length] => (kind, step, how, length),
+            _ => return Err("write it as KIND:STEP:HOW[:LENGTH], such as frame:3:late:20s".into()),
         };
+        let kinds = Kind::ALL.map(|kind| (kind.name(), kind));
+        let kind = value(&kinds, kind)?;
+        let step = step.parse().ok().filter(|step| *step > 0);
+        let hows: Vec<_> = HOWS
+            .into_iter()
+            .filter(|(_, how)| kind.knows(*how))
+            .collect();
         Ok(Interruption {
-            kind: Kind::ALL[place(&KINDS, kind).ok_or_else(wrong)?],
-            step: step.parse().map_err(|_| wrong())?,
-            how: How::ALL[place(&HOWS, how).ok_or_else(wrong)?],
-            away: Away::ALL[place(&AWAYS, away).ok_or_else(wrong)?],
+            kind,
+            step: step.ok_or("a step is a number from 1")?,
+            how: value(&hows, how)?,
+            length: value(&LENGTHS, length)?,
         })
     }
+}
+
+fn name<T: PartialEq>(names: &[(&'static str, T)], value: T) -> &'static str {
+    let found = names.iter().find(|(_, known)| *known == value);
+    found.map_or("", |(name, _)| name)
+}
+
+fn value<T: Copy>(names: &[(&str, T)], name: &str) -> Result<T, String> {
+    let found = names.iter().find(|(known, _)| *known == name);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let known: Vec<_> = names.iter().map(|(known, _)| *known).collect();
+        format!("{name} is none of {}", known.join("|"))
+    })
 }
 
 /// Counts the steps of a run and says when one is to be interrupted. Shared by all parts.
@@ -169,9 +286,17 @@ pub struct Plan(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     is_armed: bool,
-    counts: [u32; 4],
+    counts: Counts,
     to_come: Vec<Interruption>,
+    spells: Vec<Spell>,
     done: usize,
+}
+
+/// An interruption that lasts, at one place.
+struct Spell {
+    interruption: Interruption,
+    place: usize,
+    until: Instant,
 }
 
 impl Plan {
@@ -189,13 +314,13 @@ impl Plan {
         lock(&self.0).is_armed = true;
     }
 
-    /// Steps count no more: the scenario is over.
+    /// Steps count no more: the scenario is over. What lasts goes on.
     pub fn disarm(&self) {
         lock(&self.0).is_armed = false;
     }
 
-    /// Steps of each kind, in the order of [`Kind::ALL`].
-    pub fn counts(&self) -> [u32; 4] {
+    /// Steps of each kind.
+    pub fn counts(&self) -> Counts {
         lock(&self.0).counts
     }
 
@@ -204,18 +329,107 @@ impl Plan {
         lock(&self.0).done
     }
 
+    /// Whether something lasts now.
+    pub fn is_in_a_spell(&self) -> bool {
+        let mut state = lock(&self.0);
+        state.end_spells();
+        !state.spells.is_empty()
+    }
+
     /// One more step of `kind`: how it is interrupted, if it is.
     pub fn step(&self, kind: Kind) -> Option<Interruption> {
-        let mut state = lock(&self.0);
-        if !state.is_armed {
+        self.step_at(kind, 0)
+    }
+
+    /// [`Plan::step`] where several places have steps of one kind: what lasts at one is not felt at another.
+    pub fn step_at(&self, kind: Kind, place: usize) -> Option<Interruption> {
+        lock(&self.0).step(kind, place)
+    }
+}
+
+impl State {
+    fn step(&mut self, kind: Kind, place: usize) -> Option<Interruption> {
+        let planned = self.take_planned(kind);
+        if let Some(interruption) = planned.filter(Interruption::is_spell) {
+            self.spells.push(Spell {
+                interruption,
+                place,
+                until: Instant::now() + interruption.length.time(),
+            });
+        }
+        self.end_spells();
+        let is_here = |spell: &&Spell| spell.interruption.kind == kind && spell.place == place;
+        let lasting = || self.spells.iter().find(is_here);
+        planned.or_else(|| lasting().map(|spell| spell.interruption))
+    }
+
+    fn take_planned(&mut self, kind: Kind) -> Option<Interruption> {
+        if !self.is_armed {
             return None;
         }
-        let count = &mut state.counts[kind as usize];
+        let count = &mut self.counts[kind as usize];
         *count += 1;
         let step = *count;
         let now = |planned: &Interruption| planned.kind == kind && planned.step == step;
-        let at = state.to_come.iter().position(now)?;
-        state.done += 1;
-        Some(state.to_come.remove(at))
+        let at = self.to_come.iter().position(now)?;
+        self.done += 1;
+        Some(self.to_come.remove(at))
+    }
+
+    fn end_spells(&mut self) {
+        if !self.spells.is_empty() {
+            let now = Instant::now();
+            self.spells.retain(|spell| now < spell.until);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn every_way_is_read_as_it_is_written() {
+        for kind in Kind::ALL {
+            for (how, length) in kind.ways() {
+                let (how, length) = (*how, *length);
+                let interruption = Interruption {
+                    kind,
+                    step: 7,
+                    how,
+                    length,
+                };
+                assert_eq!(interruption.to_string().parse(), Ok(interruption));
+            }
+        }
+        let short: Interruption = "store:1:forgotten".parse().unwrap();
+        assert_eq!(short.to_string(), "store:1:forgotten:now");
+    }
+
+    #[test]
+    fn what_cannot_happen_is_refused() {
+        for text in [
+            "frame:3",
+            "frame:0:before",
+            "frame:3:full",
+            "disk:1:full",
+            "peer:1:late:1s",
+        ] {
+            text.parse::<Interruption>().unwrap_err();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_lasts_meets_every_step_at_its_place_until_it_is_over() {
+        let plan = Plan::new(&["ledger:2:full:grace".parse().unwrap()]);
+        plan.arm();
+        let is_full = |place| plan.step_at(Kind::LedgerWrite, place).is_some();
+        assert!(!is_full(0));
+        assert!(is_full(0) && is_full(0));
+        assert!(!is_full(1) && plan.step(Kind::StoreWrite).is_none());
+        tokio::time::sleep(Length::PastGrace.time()).await;
+        assert!(!is_full(0) && !plan.is_in_a_spell());
+        assert_eq!(plan.happened(), 1);
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::world::check::Class;
-use crate::world::plan::{Interruption, Kind};
+use crate::world::plan::{Counts, Interruption, Kind};
 use crate::world::run::Verdict;
 use crate::world::scenario::Scenario;
 
@@ -12,13 +12,14 @@ use crate::world::scenario::Scenario;
 pub(crate) struct Row {
     pub scenario: Scenario,
     /// Steps of each kind, undisturbed.
-    pub steps: [u32; 4],
-    /// Runs with a single interruption of each kind, and with pairs.
-    tried: [u32; 5],
+    pub steps: Counts,
+    /// Runs with a single interruption of each kind.
+    singles: Counts,
+    pairs: u32,
     /// Interruptions planned for steps that did not come.
     too_late: u32,
     /// By class.
-    pub faults: [u32; 6],
+    pub faults: [u32; Class::NAMES.len()],
     time: Duration,
 }
 
@@ -28,9 +29,10 @@ impl Row {
         let mut row = Row {
             scenario,
             steps: calm.steps,
-            tried: [0; 5],
+            singles: Counts::default(),
+            pairs: 0,
             too_late: 0,
-            faults: [0; 6],
+            faults: [0; Class::NAMES.len()],
             time: Duration::ZERO,
         };
         row.count_faults(calm);
@@ -38,11 +40,10 @@ impl Row {
     }
 
     pub fn count(&mut self, interruptions: &[Interruption], verdict: &Verdict, time: Duration) {
-        let column = match interruptions {
-            [Interruption { kind, .. }] => *kind as usize,
-            _ => Kind::ALL.len(),
-        };
-        self.tried[column] += 1;
+        match interruptions {
+            [Interruption { kind, .. }] => self.singles[*kind as usize] += 1,
+            _ => self.pairs += 1,
+        }
         self.too_late += interruptions.len().saturating_sub(verdict.happened) as u32;
         self.time += time;
         self.count_faults(verdict);
@@ -55,7 +56,7 @@ impl Row {
     }
 
     fn runs(&self) -> u32 {
-        self.tried.iter().sum()
+        self.singles.iter().sum::<u32>() + self.pairs
     }
 }
 
@@ -77,30 +78,43 @@ impl Report {
 
     /// Nothing is wrong in any run.
     pub fn is_clean(&self) -> bool {
-        self.rows.iter().all(|row| row.faults == [0; 6])
+        self.rows
+            .iter()
+            .all(|row| row.faults == [0; Class::NAMES.len()])
     }
 }
 
 impl fmt::Display for Report {
+    /// A row for each scenario: runs with one interruption of each kind, pairs, and all faults. Then the faults by class.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds = Kind::ALL.map(Kind::name).into_iter().chain(["pairs"]);
-        let names: Vec<_> = kinds.chain(Class::NAMES).chain(["ms a run"]).collect();
-        writeln!(f, "| scenario | {} |", names.join(" | "))?;
-        writeln!(f, "|---|{}", "---|".repeat(names.len()))?;
+        let kinds = Kind::ALL.map(Kind::name);
+        writeln!(
+            f,
+            "| scenario | {} | pairs | faults | ms a run |",
+            kinds.join(" | ")
+        )?;
+        writeln!(f, "|---|{}", "---|".repeat(kinds.len() + 3))?;
         for row in &self.rows {
             write!(f, "| {} |", row.scenario.name())?;
-            for number in row.tried.iter().chain(&row.faults) {
+            for number in row.singles {
                 write!(f, " {number} |")?;
             }
+            let faults: u32 = row.faults.iter().sum();
             let each = row.time.as_millis() / u128::from(row.runs().max(1));
-            writeln!(f, " {each} |")?;
+            writeln!(f, " {} | {faults} | {each} |", row.pairs)?;
         }
+        let count = |class: usize| self.rows.iter().map(|row| row.faults[class]).sum::<u32>();
+        let faults = Class::NAMES.iter().enumerate();
+        let faults: Vec<_> = faults
+            .map(|(class, name)| format!("{name} {}", count(class)))
+            .collect();
         let too_late: u32 = self.rows.iter().map(|row| row.too_late).sum();
         write!(
             f,
-            "\n{} runs in {} s; {too_late} interruptions were planned for steps that did not come.",
+            "\n{} runs in {} s; {}. {too_late} interruptions were planned for steps that did not come.",
             self.runs(),
-            self.time.as_secs()
+            self.time.as_secs(),
+            faults.join(", ")
         )
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 
 use crate::world::check::{Books, Class, Fault};
-use crate::world::plan::{Interruption, Plan};
+use crate::world::plan::{Counts, Interruption, Plan};
 use crate::world::scenario::Scenario;
 use crate::world::stage::{ANN, BOB, Stage, text};
 use crate::world::template::{Template, all_usable};
@@ -28,7 +28,7 @@ pub struct Verdict {
     /// What was not as it must be.
     pub wrong: Vec<Fault>,
     /// Steps of each kind in the scenario.
-    pub steps: [u32; 4],
+    pub steps: Counts,
     /// Interruptions that happened (a scenario may be over before its last one comes).
     pub happened: usize,
     /// Also those that were caught.

@@ -2,7 +2,7 @@
 //! stays.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -30,8 +30,6 @@ pub const BOB: usize = 1;
 
 /// What pairing codes say; nobody connects there.
 pub const ADDRESS: &str = "grpc://simulated:1";
-/// From a phone to its host.
-const DISTANCE: Duration = Duration::from_millis(5);
 /// A process that died is started again after this.
 const RESTART: Duration = Duration::from_millis(500);
 /// The longest that anything may take: whoever comes back after a day has time left.
@@ -42,7 +40,7 @@ const LOOK_MOST: Duration = Duration::from_secs(300);
 
 /// See the module.
 pub struct Stage {
-    pub devnet: Devnet,
+    pub devnet: Arc<Devnet>,
     pub plan: Plan,
     pub disk: Arc<MemoryStore>,
     pub dir: PathBuf,
@@ -82,7 +80,7 @@ impl Stage {
     ) -> (Arc<Stage>, JoinSet<()>) {
         let (news, heard) = mpsc::unbounded_channel();
         let stage = Arc::new(Stage {
-            devnet,
+            devnet: Arc::new(devnet),
             plan,
             disk: Arc::new(disk),
             dir,
@@ -105,27 +103,20 @@ impl Stage {
         config.link.addresses = vec![ADDRESS.into()];
         // Virtual days are to pass quickly.
         config.chain.poll_ms = 10_000;
-        let store = Arc::new(SimStore {
-            disk: self.disk.clone(),
-            life: life.clone(),
-            plan: self.plan.clone(),
-            dies_in: AtomicU32::new(0),
-        });
-        let source = Arc::new(SimSource {
-            chain: self.devnet.direct_source(),
-            life: life.clone(),
-        });
+        let (disk, devnet, plan) = (&self.disk, &self.devnet, &self.plan);
+        let store = SimStore::new(disk.clone(), life.clone(), plan.clone());
+        let source = SimSource::new(devnet.clone(), life.clone(), plan.clone());
         let outside = Arc::new(SimOutside {
             life: life.clone(),
             plan: self.plan.clone(),
             news: self.news.clone(),
         });
-        let embedding = Host::embed(config, store, source, outside);
+        let embedding = Host::embed(config, Arc::new(store), Arc::new(source), outside);
         // Killed while it starts, it would never be done.
         let host = tokio::select! {
             biased;
             () = life.over() => return Ok(()),
-            host = embedding => host.map_err(|error| format!("the host does not start: {error}"))?,
+            host = embedding => host.map_err(text)?,
         };
         *lock(&self.host) = Some((host, life));
         Ok(())
@@ -161,10 +152,7 @@ impl Stage {
     }
 
     fn open(self: &Arc<Self>, owner: usize, life: &Arc<Life>) -> Result<Phone, PhoneError> {
-        let disk = Arc::new(SimDisk {
-            life: life.clone(),
-            plan: self.plan.clone(),
-        });
+        let disk = Arc::new(SimDisk::new(owner, life.clone(), self.plan.clone()));
         let vault = Vault::open(&self.phone_dir(owner), &passphrase())?.with_disk_faults(disk);
         let dialer = SimDial {
             stage: Arc::downgrade(self),
@@ -282,6 +270,25 @@ impl Stage {
         std::mem::take(&mut *lock(&self.troubles))
     }
 
+    /// Starts the host, or a phone, in a moment. While a disk fails it may not start: then again, as whoever watches it
+    /// does.
+    async fn restart(self: Arc<Self>, phone: Option<usize>) {
+        tokio::time::sleep(RESTART).await;
+        let mut look = LOOK;
+        loop {
+            let may_fail = self.plan.is_in_a_spell();
+            let started = match phone {
+                None => self.start_host().await,
+                Some(owner) => self.start_phone(owner).map_err(text),
+            };
+            match started {
+                Ok(()) => return,
+                Err(_) if may_fail => pause(&mut look).await,
+                Err(error) => return self.trouble(format!("a process does not start: {error}")),
+            }
+        }
+    }
+
     /// Ends every process politely.
     pub async fn stop(&self) {
         for slot in &self.phones {
@@ -334,30 +341,16 @@ async fn supervise(stage: Arc<Stage>, mut news: mpsc::UnboundedReceiver<News>) {
         match news {
             News::HostDied => {
                 drop(lock(&stage.host).take());
-                let stage = stage.clone();
-                starting.spawn(async move {
-                    tokio::time::sleep(RESTART).await;
-                    if let Err(error) = stage.start_host().await {
-                        stage.trouble(error);
-                    }
-                });
+                starting.spawn(stage.clone().restart(None));
             }
             News::PhoneDied(owner) => {
                 let running = lock(&stage.phones[owner].running).take();
                 if let Some((phone, _)) = running {
                     phone.kill();
                 }
-                let stage = stage.clone();
-                starting.spawn(async move {
-                    tokio::time::sleep(RESTART).await;
-                    if let Err(error) = stage.start_phone(owner) {
-                        stage.trouble(format!("a phone does not start: {error}"));
-                    }
-                });
+                starting.spawn(stage.clone().restart(Some(owner)));
             }
-            News::LinkDropped { phone, away_s } => {
-                stage.send_away(phone, Duration::from_secs(away_s));
-            }
+            News::LinkDropped { phone, away } => stage.send_away(phone, away),
             News::Woken(name) => {
                 let owner = OWNERS.iter().position(|owner| *owner == name);
                 let wakes = |owner: &usize| !stage.phones[*owner].sleeps.load(Ordering::SeqCst);
@@ -397,6 +390,6 @@ impl Dial for SimDial {
         let lives = [self.life.clone(), life.clone()];
         let (near, far) = Line::lay(self.owner, lives, &stage.plan, &stage.news);
         host.accept_link(far);
-        Ok(near.delayed(DISTANCE))
+        Ok(near)
     }
 }

@@ -1,0 +1,231 @@
+//! A link's carrier.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use longhand_link::{Carrier, CarrierError, RecordSink, RecordStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::{Life, News, lock};
+use crate::world::plan::{How, Interruption, Kind, Plan};
+
+/// From a phone to its host.
+const DISTANCE: Duration = Duration::from_millis(5);
+
+/// A record, and when it arrives.
+type Sent = (Instant, Vec<u8>);
+
+/// One connection between a phone and the host. It ends with either of them, or when it is cut.
+pub struct Line {
+    phone: usize,
+    lives: [Arc<Life>; 2],
+    /// From the phone, and to it.
+    ways: [Mutex<Way>; 2],
+    plan: Plan,
+    news: mpsc::UnboundedSender<News>,
+}
+
+/// One direction.
+struct Way {
+    /// `None` once it has ended: what is on its way still arrives.
+    sender: Option<mpsc::UnboundedSender<Sent>>,
+    /// Nothing arrives any more, not even the end, and nobody is told.
+    is_silent: bool,
+    /// The next record overtakes this one.
+    held: Option<Vec<u8>>,
+    /// Nothing arrives before.
+    not_before: Instant,
+}
+
+impl Line {
+    /// The phone's end and the host's.
+    pub fn lay(
+        phone: usize,
+        lives: [Arc<Life>; 2],
+        plan: &Plan,
+        news: &mpsc::UnboundedSender<News>,
+    ) -> (Carrier, Carrier) {
+        let (up, at_host) = Way::open();
+        let (down, at_phone) = Way::open();
+        let line = Arc::new(Line {
+            phone,
+            lives,
+            ways: [up, down].map(Mutex::new),
+            plan: plan.clone(),
+            news: news.clone(),
+        });
+        (line.end(0, at_phone), line.end(1, at_host))
+    }
+
+    /// The end that sends on `way`.
+    fn end(self: &Arc<Line>, way: usize, arriving: mpsc::UnboundedReceiver<Sent>) -> Carrier {
+        let sink = LineSink {
+            line: self.clone(),
+            way,
+        };
+        let stream = LineStream {
+            line: self.clone(),
+            way: 1 - way,
+            arriving,
+            next: None,
+            breaks: self.lives.each_ref().map(|life| life.breaks.subscribe()),
+            ends: self.lives.each_ref().map(|life| life.ended.subscribe()),
+        };
+        Carrier::new(sink, stream)
+    }
+
+    /// Drops it; the phone cannot come back for a while.
+    fn cut(&self, interruption: Interruption) -> CarrierError {
+        for way in &self.ways {
+            lock(way).sender = None;
+        }
+        let (phone, away) = (self.phone, interruption.length.time());
+        let _ = self.news.send(News::LinkDropped { phone, away });
+        broken()
+    }
+
+    fn send(&self, way: usize, record: Vec<u8>) -> Result<(), CarrierError> {
+        let is_dead = self.lives.iter().any(|life| life.has_ended());
+        if is_dead || lock(&self.ways[way]).sender.is_none() {
+            return Err(broken());
+        }
+        let interruption = self.plan.step(Kind::Frame);
+        let mut to = lock(&self.ways[way]);
+        let Some(interruption) = interruption else {
+            to.send(record);
+            return Ok(());
+        };
+        match interruption.how {
+            How::Twice => {
+                to.send(record.clone());
+                to.send(record);
+            }
+            How::Swapped => to.held = Some(record),
+            How::Late => {
+                to.not_before = Instant::now() + DISTANCE + interruption.length.time();
+                to.send(record);
+            }
+            How::OneWay => to.is_silent = true,
+            How::Silent => {
+                to.is_silent = true;
+                lock(&self.ways[1 - way]).is_silent = true;
+            }
+            how => {
+                if how == How::After {
+                    to.send(record);
+                }
+                drop(to);
+                return Err(self.cut(interruption));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Way {
+    fn open() -> (Way, mpsc::UnboundedReceiver<Sent>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let way = Way {
+            sender: Some(sender),
+            is_silent: false,
+            held: None,
+            not_before: Instant::now(),
+        };
+        (way, receiver)
+    }
+
+    fn send(&mut self, record: Vec<u8>) {
+        let Some(sender) = self.sender.as_ref().filter(|_| !self.is_silent) else {
+            return;
+        };
+        let due = self.not_before.max(Instant::now() + DISTANCE);
+        for record in [Some(record), self.held.take()].into_iter().flatten() {
+            // Who does not listen any more has no use for it.
+            let _ = sender.send((due, record));
+        }
+    }
+}
+
+fn broken() -> CarrierError {
+    CarrierError("the line is dead".into())
+}
+
+struct LineSink {
+    line: Arc<Line>,
+    way: usize,
+}
+
+#[async_trait]
+impl RecordSink for LineSink {
+    async fn send(&mut self, record: Vec<u8>) -> Result<(), CarrierError> {
+        self.line.send(self.way, record)
+    }
+}
+
+impl Drop for LineSink {
+    /// The other end hears of it, unless nothing is heard.
+    fn drop(&mut self) {
+        let mut way = lock(&self.line.ways[self.way]);
+        if !way.is_silent {
+            way.sender = None;
+        }
+    }
+}
+
+struct LineStream {
+    line: Arc<Line>,
+    way: usize,
+    arriving: mpsc::UnboundedReceiver<Sent>,
+    /// On its way, and not here yet.
+    next: Option<Sent>,
+    breaks: [watch::Receiver<u32>; 2],
+    ends: [watch::Receiver<bool>; 2],
+}
+
+impl Drop for LineStream {
+    /// Who sends on finds out.
+    fn drop(&mut self) {
+        let mut way = lock(&self.line.ways[self.way]);
+        if !way.is_silent {
+            way.sender = None;
+        }
+    }
+}
+
+/// The next record once it is here; `None` when nothing comes any more.
+async fn arrived(
+    arriving: &mut mpsc::UnboundedReceiver<Sent>,
+    next: &mut Option<Sent>,
+) -> Option<Vec<u8>> {
+    if next.is_none() {
+        *next = arriving.recv().await;
+    }
+    if let Some((due, _)) = next {
+        sleep_until(*due).await;
+    }
+    next.take().map(|(_, record)| record)
+}
+
+#[async_trait]
+impl RecordStream for LineStream {
+    /// What was on its way when the line was cut still arrives; nothing comes from or to a process that has ended.
+    async fn recv(&mut self) -> Result<Option<Vec<u8>>, CarrierError> {
+        let LineStream {
+            arriving,
+            next,
+            breaks: [first, second],
+            ends: [one, other],
+            ..
+        } = self;
+        tokio::select! {
+            biased;
+            _ = one.wait_for(|ended| *ended) => Err(broken()),
+            _ = other.wait_for(|ended| *ended) => Err(broken()),
+            received = arrived(arriving, next) => Ok(received),
+            _ = first.changed() => Err(broken()),
+            _ = second.changed() => Err(broken()),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The host's way out: connections between two of its nodes, and wake calls. There are no other peers.
+
+use std::io::{Error, ErrorKind, Result};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use bitcoin::secp256k1::PublicKey;
+use longhand_host::{Joined, Outside, WakeCall, WakeError};
+use longhand_node::PeerStream;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::{Life, News, lock};
+use crate::world::plan::{How, Kind, Plan};
+
+/// See the module.
+pub struct SimOutside {
+    pub life: Arc<Life>,
+    pub plan: Plan,
+    pub news: mpsc::UnboundedSender<News>,
+}
+
+#[async_trait]
+impl Outside for SimOutside {
+    async fn dial(&self, _: PublicKey, _: &str) -> Result<Box<dyn PeerStream>> {
+        Err(Error::new(
+            ErrorKind::HostUnreachable,
+            "there is nobody else",
+        ))
+    }
+
+    fn join(&self, _: PublicKey, _: PublicKey) -> Result<Joined> {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let (there, back) = (Arc::default(), Arc::default());
+        let pipe = |end, out: &Arc<Way>, into: &Arc<Way>| SimPipe {
+            end: Some(end),
+            out: out.clone(),
+            into: into.clone(),
+            waiting: None,
+            plan: self.plan.clone(),
+        };
+        Ok((
+            Box::new(pipe(near, &there, &back)),
+            Box::new(pipe(far, &back, &there)),
+        ))
+    }
+
+    async fn wake(&self, _: &str, call: &WakeCall) -> std::result::Result<(), WakeError> {
+        if !self.life.has_ended() {
+            let _ = self.news.send(News::Woken(call.owner.clone()));
+        }
+        Ok(())
+    }
+}
+
+/// One direction of a connection.
+type Way = Mutex<Flow>;
+
+/// What arrives of what was written.
+#[derive(Clone, Copy, Default)]
+enum Flow {
+    /// All, at once.
+    #[default]
+    Runs,
+    /// All, but not before.
+    Late(Instant),
+    /// Nothing any more, not even the end.
+    Silent,
+}
+
+/// One end of a connection between two nodes of the host. Cut, the other end reads what was sent, and then the end.
+struct SimPipe {
+    end: Option<DuplexStream>,
+    out: Arc<Way>,
+    into: Arc<Way>,
+    /// For what is late.
+    waiting: Option<Pin<Box<Sleep>>>,
+    plan: Plan,
+}
+
+impl SimPipe {
+    /// Ready when what was written can be read.
+    fn poll_arrived(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match *lock(&self.into) {
+            Flow::Runs => return Poll::Ready(()),
+            Flow::Silent => return Poll::Pending,
+            Flow::Late(until) => {
+                let waiting = self
+                    .waiting
+                    .get_or_insert_with(|| Box::pin(sleep_until(until)));
+                ready!(waiting.as_mut().poll(context));
+            }
+        }
+        self.waiting = None;
+        *lock(&self.into) = Flow::Runs;
+        Poll::Ready(())
+    }
+}
+
+impl AsyncRead for SimPipe {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
+        ready!(self.poll_arrived(context));
+        match &mut self.end {
+            Some(end) => Pin::new(end).poll_read(context, buffer),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncWrite for SimPipe {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize>> {
+        if self.end.is_none() {
+            return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
+        }
+        let interruption = self.plan.step(Kind::PeerMessage);
+        match interruption.map(|it| it.how) {
+            None | Some(How::After) => {}
+            Some(How::Late) => {
+                let length = interruption.map(|it| it.length.time()).unwrap_or_default();
+                *lock(&self.out) = Flow::Late(Instant::now() + length);
+            }
+            Some(How::OneWay) => *lock(&self.out) = Flow::Silent,
+            Some(How::Silent) => {
+                *lock(&self.out) = Flow::Silent;
+                *lock(&self.into) = Flow::Silent;
+            }
+            Some(_) => {
+                self.end = None;
+                return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
+            }
+        }
+        if matches!(*lock(&self.out), Flow::Silent) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let Some(end) = &mut self.end else {
+            return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
+        };
+        let written = Pin::new(end).poll_write(context, bytes);
+        if interruption.is_some_and(|it| it.how == How::After) {
+            self.end = None;
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        match &mut self.end {
+            Some(end) => Pin::new(end).poll_flush(context),
+            None => Poll::Ready(Err(ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        match &mut self.end {
+            Some(end) => Pin::new(end).poll_shutdown(context),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}

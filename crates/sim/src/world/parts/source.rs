@@ -1,0 +1,111 @@
+//! The host's chain source.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bitcoin::block::Header;
+use bitcoin::{Block, BlockHash, OutPoint, Transaction, TxOut};
+use longhand_chain::devnet::DirectSource;
+use longhand_chain::{BlockRef, ChainError, ChainSource, Devnet, FeeRates};
+
+use super::Life;
+use crate::world::plan::{How, Kind, Plan};
+
+/// One process's source.
+pub struct SimSource {
+    devnet: Arc<Devnet>,
+    chain: DirectSource,
+    life: Arc<Life>,
+    plan: Plan,
+}
+
+impl SimSource {
+    pub fn new(devnet: Arc<Devnet>, life: Arc<Life>, plan: Plan) -> SimSource {
+        let chain = devnet.direct_source();
+        SimSource {
+            devnet,
+            chain,
+            life,
+            plan,
+        }
+    }
+
+    /// One question.
+    async fn ask<T>(
+        &self,
+        question: impl Future<Output = Result<T, ChainError>>,
+    ) -> Result<T, ChainError> {
+        if self.life.has_ended() {
+            return Err(away("the process has ended"));
+        }
+        let Some(interruption) = self.plan.step(Kind::ChainCall) else {
+            return question.await;
+        };
+        match interruption.how {
+            How::Late => {
+                // What it says was true when it was asked.
+                let answer = question.await;
+                tokio::time::sleep(interruption.length.time()).await;
+                answer
+            }
+            How::Unheard => {
+                question.await?;
+                Err(away("the answer was lost"))
+            }
+            How::Reorg1 => self.reorg(1, question).await,
+            How::Reorg2 => self.reorg(2, question).await,
+            _ => Err(away("it is away")),
+        }
+    }
+
+    /// The last blocks are replaced. What was in them is mined again, and has as many confirmations as before.
+    async fn reorg<T>(
+        &self,
+        depth: u32,
+        question: impl Future<Output = Result<T, ChainError>>,
+    ) -> Result<T, ChainError> {
+        let replaced = self.devnet.reorg(depth, Vec::new());
+        let mined = replaced.and_then(|_| self.devnet.mine_to_wallet(depth));
+        mined.map_err(|error| ChainError::Malformed(error.to_string()))?;
+        question.await
+    }
+}
+
+fn away(reason: &str) -> ChainError {
+    ChainError::Unreachable {
+        url: "simulated".into(),
+        reason: reason.into(),
+    }
+}
+
+#[async_trait]
+impl ChainSource for SimSource {
+    async fn tip(&self) -> Result<BlockRef, ChainError> {
+        self.ask(self.chain.tip()).await
+    }
+    async fn header(&self, hash: &BlockHash) -> Result<(Header, u32), ChainError> {
+        self.ask(self.chain.header(hash)).await
+    }
+    async fn hash_at(&self, height: u32) -> Result<BlockHash, ChainError> {
+        self.ask(self.chain.hash_at(height)).await
+    }
+    async fn block(&self, hash: &BlockHash) -> Result<Block, ChainError> {
+        self.ask(self.chain.block(hash)).await
+    }
+    async fn fee_rates(&self) -> Result<FeeRates, ChainError> {
+        self.ask(self.chain.fee_rates()).await
+    }
+    async fn broadcast(&self, package: &[Transaction]) -> Result<(), ChainError> {
+        self.ask(self.chain.broadcast(package)).await
+    }
+    async fn unspent(&self, outpoint: &OutPoint) -> Result<Option<TxOut>, ChainError> {
+        self.ask(self.chain.unspent(outpoint)).await
+    }
+    async fn transaction_at(
+        &self,
+        height: u32,
+        index: u32,
+    ) -> Result<Option<Transaction>, ChainError> {
+        self.ask(self.chain.transaction_at(height, index)).await
+    }
+}

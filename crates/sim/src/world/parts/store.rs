@@ -1,0 +1,122 @@
+//! The host's store.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use longhand_store::{Batch, MemoryStore, Store, StoreError};
+use tokio::time::{Instant, sleep_until};
+
+use super::{Life, lock};
+use crate::world::plan::{How, Kind, Plan};
+
+/// Commits after a lie, the last of which is the process's end.
+const LIE: u32 = 4;
+
+/// One process's store. What it holds outlives the process.
+pub struct SimStore {
+    disk: Arc<MemoryStore>,
+    life: Arc<Life>,
+    plan: Plan,
+    /// A write takes its time until then: what comes meanwhile waits, as it does behind a real one.
+    busy_until: Mutex<Instant>,
+    /// Commits until the process dies of a lie, see [`How::Forgotten`]; 0 without one.
+    dies_in: AtomicU32,
+}
+
+impl SimStore {
+    pub fn new(disk: Arc<MemoryStore>, life: Arc<Life>, plan: Plan) -> SimStore {
+        SimStore {
+            disk,
+            life,
+            plan,
+            busy_until: Mutex::new(Instant::now()),
+            dies_in: AtomicU32::new(0),
+        }
+    }
+
+    /// Waits for its turn; for ever when the process has ended.
+    async fn ready(&self) {
+        loop {
+            let until = *lock(&self.busy_until);
+            if until <= Instant::now() {
+                break;
+            }
+            sleep_until(until).await;
+        }
+        if self.life.has_ended() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn die(&self) -> Result<(), StoreError> {
+        self.life.end();
+        std::future::pending().await
+    }
+}
+
+fn failed() -> StoreError {
+    StoreError::Other("a simulated disk failed".into())
+}
+
+#[async_trait]
+impl Store for SimStore {
+    async fn load(&self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.ready().await;
+        self.disk.load(namespace).await
+    }
+
+    async fn get(&self, namespace: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.ready().await;
+        self.disk.get(namespace, key).await
+    }
+
+    async fn namespaces(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.ready().await;
+        self.disk.namespaces(prefix).await
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
+        self.ready().await;
+        if self.dies_in.load(Ordering::SeqCst) > 0
+            && self.dies_in.fetch_sub(1, Ordering::SeqCst) == 1
+        {
+            return self.die().await;
+        }
+        let Some(interruption) = self.plan.step(Kind::StoreWrite) else {
+            // A disk takes its time: what comes meanwhile waits, as it does behind a real one.
+            tokio::task::yield_now().await;
+            self.ready().await;
+            return self.disk.commit(batch).await;
+        };
+        match interruption.how {
+            How::After => {
+                self.disk.commit(batch).await?;
+                self.die().await
+            }
+            How::Late => {
+                let until = Instant::now() + interruption.length.time();
+                *lock(&self.busy_until) = until;
+                sleep_until(until).await;
+                self.ready().await;
+                self.disk.commit(batch).await
+            }
+            How::Fails => Err(failed()),
+            How::Full => Err(StoreError::Full),
+            How::Unheard => {
+                self.disk.commit(batch).await?;
+                Err(failed())
+            }
+            How::Forgotten => {
+                self.dies_in.store(LIE, Ordering::SeqCst);
+                Ok(())
+            }
+            _ => self.die().await,
+        }
+    }
+
+    async fn take_lease(&self, namespace: &str) -> Result<u64, StoreError> {
+        self.ready().await;
+        self.disk.take_lease(namespace).await
+    }
+}
