@@ -1,6 +1,6 @@
 //! One connection: requests, heartbeats, endings, and an other side that misbehaves.
 
-use longhand_proto::link::{Hello, LinkFrame, Ping, Request, link_frame::Body};
+use longhand_proto::link::{Hello, LinkFrame, Ping, Request, Response, link_frame::Body, response};
 use prost::Message;
 
 use super::*;
@@ -214,6 +214,24 @@ fn a_request_that_comes_twice_is_executed_once() {
     assert_eq!(answers.len(), 2, "one when it was done, one from memory");
     assert_eq!(answers[0], answers[1]);
     assert_eq!(puppet.host.executed[&1], 1);
+}
+
+#[test]
+fn an_answer_that_comes_twice_is_heard_once() {
+    let mut puppet = Puppet::greeted();
+    let id = puppet.host.ask("signer", b"sign");
+    let answer = |payload: &[u8]| {
+        Body::Response(Response {
+            id,
+            result: Some(response::Result::Payload(payload.to_vec())),
+        })
+    };
+    puppet.say(answer(b"signed"));
+    puppet.say(answer(b"another"));
+    let heard = puppet.host.events.iter().filter_map(answered);
+    assert_eq!(heard.collect::<Vec<_>>(), [id]);
+    assert_eq!(puppet.host.answers[&id], Ok(b"signed".to_vec()));
+    assert_eq!(puppet.host.closed(), None);
 }
 
 #[test]
