@@ -34,7 +34,7 @@ use zeroize::Zeroizing;
 
 use crate::actor::Input;
 use crate::gate::Gate;
-use crate::graph::{Answers, Queries};
+use crate::graph::{Answers, GossipSync, Queries};
 use crate::journal::{Journal, lock};
 use crate::keys::KeyRing;
 use crate::keys::remote::Remote;
@@ -65,6 +65,8 @@ pub(crate) struct Core {
     pub manager: Arc<ChannelManager>,
     pub gate: Arc<Gate>,
     pub peer_manager: Arc<PeerManager>,
+    /// Of a hub.
+    pub gossip: Option<Arc<GossipSync>>,
     pub sweeper: Sweeper,
     pub bumper: Bumper,
     pub peers: Peers,
@@ -91,6 +93,8 @@ pub(crate) struct Core {
     /// Blocks that the wallet may know already, see `chain_sync.rs`.
     pub replayed: Vec<crate::chain_sync::Connected>,
     next_wallet_change: u64,
+    /// Since the channel manager was last written.
+    manager_has_changed: bool,
 }
 
 /// Seconds since 1970.
@@ -111,6 +115,7 @@ impl Core {
         config: Arc<NodeConfig>,
         parts: Parts,
         inbox: mpsc::UnboundedSender<Input>,
+        next_connection: u64,
     ) -> Result<Core, NodeError> {
         let journal = Arc::new(Journal::loading(parts.store.load(&config.namespace).await?));
         let start = parts.chain.tip().ok_or_else(|| {
@@ -128,6 +133,7 @@ impl Core {
             start,
             next_wallet_change,
             inbox,
+            next_connection,
         )
     }
 
@@ -141,6 +147,7 @@ impl Core {
         start: BlockRef,
         next_wallet_change: u64,
         inbox: mpsc::UnboundedSender<Input>,
+        next_connection: u64,
     ) -> Result<Core, NodeError> {
         let logger = Arc::new(Logger {
             node: config.namespace.clone(),
@@ -201,7 +208,7 @@ impl Core {
             remote.clone(),
             Arc::clone(&journal),
         ));
-        let peer_manager = ldk.peer_manager(&gate, &chain_monitor);
+        let (peer_manager, gossip) = ldk.peer_manager(&gate, &chain_monitor);
         let sweeper = ldk.sweeper(
             &journal,
             &broadcaster,
@@ -217,7 +224,7 @@ impl Core {
             Arc::clone(&logger),
         );
         let mut core = Core {
-            peers: Peers::new(inbox, remote.is_some()),
+            peers: Peers::new(inbox, remote.is_some(), next_connection),
             height: manager.current_best_block().height,
             payments: HashMap::new(),
             claims: HashMap::new(),
@@ -242,9 +249,11 @@ impl Core {
             manager,
             gate,
             peer_manager,
+            gossip,
             sweeper,
             bumper,
             next_wallet_change,
+            manager_has_changed: false,
         };
         core.load_records()?;
         core.journal.finish_loading();
@@ -341,12 +350,18 @@ impl Core {
         [&*self.chain_monitor, &*self.manager, &self.sweeper]
     }
 
+    /// Whether there is anything that [`Core::write_turn`] would write.
+    pub fn has_changed(&mut self) -> bool {
+        self.manager_has_changed |= self.manager.get_and_clear_needs_persistence();
+        self.manager_has_changed || !self.journal.is_empty() || lock(&self.wallet).is_staged()
+    }
+
     /// Puts into the journal what has changed since the last commit and is not there yet.
     pub fn write_turn(&mut self) {
         self.write_wallet();
         self.end_settled_claims();
         let changed = self.manager.get_and_clear_needs_persistence();
-        if changed || !self.journal.is_empty() {
+        if changed | std::mem::take(&mut self.manager_has_changed) || !self.journal.is_empty() {
             // Ours is the same journal: it never fails.
             let _ = KVStoreSync::write(
                 &*self.journal,
@@ -549,15 +564,16 @@ impl Ldk<'_> {
         &self,
         gate: &Arc<Gate>,
         chain_monitor: &Arc<ChainMonitor>,
-    ) -> Arc<PeerManager> {
+    ) -> (Arc<PeerManager>, Option<Arc<GossipSync>>) {
         let ignoring = Arc::new(IgnoringMessageHandler {});
         let answers = Arc::new(Answers::default());
-        let gossip: Gossip = if self.config.is_hub {
+        let sync = self.config.is_hub.then(|| {
             let (chain, logger) = (Arc::clone(&self.parts.chain), Arc::clone(self.logger));
-            let sync = self.parts.graph.gossip_sync(chain, logger);
-            Arc::new(Queries::new(sync, Arc::clone(&answers)))
-        } else {
-            Arc::clone(&ignoring) as Gossip
+            self.parts.graph.gossip_sync(chain, logger)
+        });
+        let gossip: Gossip = match &sync {
+            Some(sync) => Arc::new(Queries::new(Arc::clone(sync), Arc::clone(&answers))),
+            None => Arc::clone(&ignoring) as Gossip,
         };
         let handler = MessageHandler {
             chan_handler: Arc::clone(gate),
@@ -566,13 +582,14 @@ impl Ldk<'_> {
             custom_message_handler: answers,
             send_only_message_handler: Arc::clone(chain_monitor),
         };
-        Arc::new(PeerManager::new(
+        let manager = PeerManager::new(
             handler,
             u32::try_from(unix_s()).unwrap_or(u32::MAX),
             &self.keys.get_secure_random_bytes(),
             Arc::clone(self.logger),
             Arc::clone(self.keys),
-        ))
+        );
+        (Arc::new(manager), sync)
     }
 
     fn sweeper(

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bitcoin::secp256k1::PublicKey;
@@ -28,9 +28,6 @@ const READ_SIZE: usize = 16 * 1024;
 const READS_AHEAD: usize = 4;
 /// Length of BOLT 8's Act One and Act Two.
 const ACT_LENGTH: usize = 50;
-
-/// Connection ids are never used twice: after a reload, what old connections still have to say is ignored.
-static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// Identifies a connection to LDK.
 #[derive(Clone)]
@@ -212,15 +209,22 @@ impl Drop for Connection {
 /// All connections of a node.
 pub(crate) struct Peers {
     connections: HashMap<u64, Connection>,
+    /// Ids are never used twice: after a reload, what old connections still have to say is ignored.
+    next_id: u64,
+    /// Some have gone since this was last asked.
+    has_lost: bool,
     inbox: mpsc::UnboundedSender<Input>,
     /// Handshakes need the phone.
     remote_keys: bool,
 }
 
 impl Peers {
-    pub fn new(inbox: mpsc::UnboundedSender<Input>, remote_keys: bool) -> Peers {
+    /// None yet; the first will be `next_id`.
+    pub fn new(inbox: mpsc::UnboundedSender<Input>, remote_keys: bool, next_id: u64) -> Peers {
         Peers {
             connections: HashMap::new(),
+            next_id,
+            has_lost: false,
             inbox,
             remote_keys,
         }
@@ -228,7 +232,8 @@ impl Peers {
 
     /// Takes a stream; LDK has to be told of the socket.
     pub fn add(&mut self, stream: Box<dyn PeerStream>) -> Socket {
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let id = self.next_id;
+        self.next_id += 1;
         let outbox = Arc::new(Outbox::default());
         let socket = Socket { id, outbox };
         let (read, write) = tokio::io::split(stream);
@@ -256,12 +261,32 @@ impl Peers {
         socket
     }
 
+    /// The id of the next connection.
+    pub fn next_id(&self) -> u64 {
+        self.next_id
+    }
+
     pub fn get(&mut self, id: u64) -> Option<&mut Connection> {
         self.connections.get_mut(&id)
     }
 
+    pub fn has(&self, id: u64) -> bool {
+        self.connections.contains_key(&id)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
     pub fn remove(&mut self, id: u64) -> Option<Connection> {
-        self.connections.remove(&id)
+        let removed = self.connections.remove(&id);
+        self.has_lost |= removed.is_some();
+        removed
+    }
+
+    /// Whether connections have gone since this was last asked.
+    pub fn take_lost(&mut self) -> bool {
+        std::mem::take(&mut self.has_lost)
     }
 
     /// Connections whose handshake waits for an ECDH, with the key it is with.
@@ -297,8 +322,10 @@ impl Peers {
                 writable.push(connection.socket.clone());
             }
         }
+        let before = self.connections.len();
         self.connections
             .retain(|_, connection| !connection.is_closed());
+        self.has_lost |= self.connections.len() < before;
         writable
     }
 }

@@ -7,10 +7,12 @@
 //!
 //! A turn that panics, or cannot be committed, never happened: the node is loaded again from its store.
 //!
+//! - `due.rs`: when the next turn is due with nothing from outside.
 //! - `signing.rs`: the signer, there and away.
 //! - `peers.rs`: dialling and peers' bytes.
 //! - `telling.rs`: commands, and what is said of the node.
 
+mod due;
 mod peers;
 mod signing;
 mod telling;
@@ -47,9 +49,6 @@ use crate::{
 const INPUTS_PER_TURN: usize = 64;
 /// A turn that has not come to rest by then goes on in the next.
 const ROUNDS_PER_TURN: usize = 32;
-/// Between ticks while the signer is there, and while it is away.
-const TICK_ACTIVE: Duration = Duration::from_secs(1);
-const TICK_DORMANT: Duration = Duration::from_secs(60);
 /// LDK's own periods.
 const PEER_TICK: Duration = Duration::from_secs(10);
 const MANAGER_TICK: Duration = Duration::from_secs(60);
@@ -59,6 +58,9 @@ const REBROADCAST: Duration = Duration::from_secs(30);
 const COLOR: [u8; 3] = [0x10, 0x4f, 0x9a];
 /// How long a turn that nobody has heard of may stay unkept.
 const KEPT_WITHIN: Duration = Duration::from_millis(100);
+/// After a connection was lost, before who is connected is looked at: a peer that hangs up each time is not dialled without
+/// a pause.
+const LOST_PAUSE: Duration = Duration::from_secs(1);
 /// How long after an attach commands wait for the channels to be usable.
 const WAKING_LIMIT: Duration = Duration::from_secs(10);
 /// How long a detach waits for the step in hand.
@@ -145,8 +147,10 @@ pub(crate) struct Actor {
     overviews: Vec<oneshot::Sender<Overview>>,
     dials: HashMap<PublicKey, Dial>,
     detaching: Option<Detaching>,
-    /// Something happened that may change who is connected.
-    look_around: bool,
+    /// When to look who is connected, since something happened that may have changed it.
+    look_around: Option<Instant>,
+    /// The last turn ended before LDK had come to rest.
+    is_restless: bool,
     state: State,
     restarts: Arc<AtomicU32>,
     /// Turns in a row that could not be kept.
@@ -196,6 +200,8 @@ impl Outgoing {
 enum Wake {
     Input(Box<Input>),
     Chain(ChainEvent),
+    /// Gossip was looked up in the chain, and waits to be taken in.
+    GossipChecked,
     Tick,
     End,
 }
@@ -211,7 +217,7 @@ impl Actor {
         restarts: Arc<AtomicU32>,
     ) -> Result<Actor, NodeError> {
         let epoch = parts.store.take_lease(&config.namespace).await?;
-        let (core, chain) = load(config, parts, own_inbox.clone()).await?;
+        let (core, chain) = load(config, parts, own_inbox.clone(), 0).await?;
         let now = Instant::now();
         let mut actor = Actor {
             core,
@@ -230,7 +236,8 @@ impl Actor {
             overviews: Vec::new(),
             dials: HashMap::new(),
             detaching: None,
-            look_around: true,
+            look_around: Some(now),
+            is_restless: false,
             state: State::Dormant,
             restarts,
             failures: 0,
@@ -339,15 +346,7 @@ impl Actor {
     }
 
     async fn next(&mut self) -> Wake {
-        let tick = if self.signer_is_there() {
-            TICK_ACTIVE
-        } else {
-            TICK_DORMANT
-        };
-        let mut tick = Instant::now() + tick;
-        if let Some(keep_by) = self.keep_by {
-            tick = tick.min(keep_by);
-        }
+        let due = self.next_due();
         // Blocks are rare, and a turn takes in of both what is there; its timers run in every turn.
         tokio::select! {
             biased;
@@ -359,7 +358,8 @@ impl Actor {
                 Some(input) => Wake::Input(Box::new(input)),
                 None => Wake::End,
             },
-            () = tokio::time::sleep_until(tick) => Wake::Tick,
+            () = gossip_is_checked(&self.core) => Wake::GossipChecked,
+            () = tokio::time::sleep_until(due) => Wake::Tick,
         }
     }
 
@@ -374,15 +374,17 @@ impl Actor {
             match wake {
                 Wake::Input(input) => {
                     // Bytes and signatures are most of what happens, and seldom change it.
-                    self.look_around |=
-                        !matches!(*input, Input::PeerBytes(..) | Input::SignerReply(_));
+                    if !matches!(*input, Input::PeerBytes(..) | Input::SignerReply(_)) {
+                        self.look_around = Some(now);
+                    }
                     self.input(*input);
                 }
                 Wake::Chain(event) => {
-                    self.look_around = true;
+                    self.look_around = Some(now);
                     self.chain_event(event);
                 }
-                Wake::Tick | Wake::End => self.look_around = true,
+                Wake::Tick | Wake::End => self.look_around = Some(now),
+                Wake::GossipChecked => {}
             }
         }
         self.take_deferred();
@@ -390,7 +392,8 @@ impl Actor {
         self.settle();
         self.answer_waiters();
         self.finish_detach();
-        if std::mem::take(&mut self.look_around) || self.state == State::Waking {
+        let now = Instant::now();
+        if self.look_around.take_if(|at| *at <= now).is_some() || self.state == State::Waking {
             self.connect_peers();
             self.update_state();
         }
@@ -400,7 +403,7 @@ impl Actor {
         self.collect_broadcasts();
         self.answer_questions();
         self.core.watch_wallet();
-        if is_due || self.has_consequences() {
+        if is_due || self.has_consequences() || !self.core.has_changed() {
             self.keep_by = None;
             self.core.write_turn();
         }
@@ -477,6 +480,7 @@ impl Actor {
 
     /// Runs LDK until nothing more happens.
     fn settle(&mut self) {
+        self.is_restless = true;
         for _ in 0..ROUNDS_PER_TURN {
             self.feed_handshakes();
             self.core.peer_manager.process_events();
@@ -490,7 +494,9 @@ impl Actor {
             }
             let events = self.take_events();
             let quiet = events.is_empty();
-            self.look_around |= !quiet;
+            if !quiet {
+                self.look_around = Some(Instant::now());
+            }
             for event in events {
                 self.core.on_event(event, &mut self.outgoing.events);
             }
@@ -500,6 +506,7 @@ impl Actor {
             let released = self.core.release_held();
             self.core.peer_manager.process_events();
             if quiet && !released {
+                self.is_restless = false;
                 break;
             }
         }
@@ -677,16 +684,18 @@ impl Actor {
             return false;
         }
         self.generation += 1;
-        self.look_around = true;
+        self.look_around = Some(Instant::now());
         self.keep_by = None;
         self.dials.clear();
         self.questions.clear();
         self.overviews.clear();
         let (config, parts) = (Arc::clone(&self.core.config), self.core.parts.clone());
+        let next_id = self.core.peers.next_id();
         loop {
             tokio::time::sleep(reload_delay(self.failures)).await;
             self.failures = self.failures.saturating_add(1);
-            match load(Arc::clone(&config), parts.clone(), self.own_inbox.clone()).await {
+            let inbox = self.own_inbox.clone();
+            match load(Arc::clone(&config), parts.clone(), inbox, next_id).await {
                 Ok((core, chain)) => {
                     self.core = core;
                     self.chain = chain;
@@ -712,13 +721,22 @@ fn reload_delay(failures: u32) -> Duration {
     }
 }
 
+/// Returns when something of the gossip that a hub looks up in the chain is there to be taken in.
+async fn gossip_is_checked(core: &Core) {
+    match &core.gossip {
+        Some(gossip) => gossip.validation_completion_future().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn load(
     config: Arc<NodeConfig>,
     parts: Parts,
     inbox: mpsc::UnboundedSender<Input>,
+    next_connection: u64,
 ) -> Result<(Core, Subscription), NodeError> {
     let chain = Arc::clone(&parts.chain);
-    let core = Core::load(config, parts, inbox).await?;
+    let core = Core::load(config, parts, inbox, next_connection).await?;
     let (from, watch) = core.subscription();
     let subscription = chain.subscribe(from, watch).await?;
     core.filter.connect(Arc::clone(&subscription.watch));

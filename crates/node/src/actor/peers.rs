@@ -12,14 +12,14 @@ use tokio::time::Instant;
 use super::{Actor, BACKOFF_FIRST, BACKOFF_MOST, Input};
 use crate::PeerStream;
 use crate::commands::{Wait, error, refused};
-use crate::peer::{Incoming, Socket};
+use crate::peer::{Incoming, Peers, Socket};
 
 /// Where dialling one peer stands.
 pub(super) struct Dial {
     under_way: bool,
     /// The last connection: while its handshake goes on, perhaps over a slow phone, no other is begun.
     connection: Option<u64>,
-    not_before: Instant,
+    pub(super) not_before: Instant,
     backoff: Duration,
 }
 
@@ -31,6 +31,11 @@ impl Dial {
             not_before: now,
             backoff: BACKOFF_FIRST,
         }
+    }
+
+    /// Being dialled, or shaking hands.
+    pub(super) fn is_going_on(&self, peers: &Peers) -> bool {
+        self.under_way || self.connection.is_some_and(|id| peers.has(id))
     }
 }
 
@@ -182,13 +187,20 @@ impl Actor {
         }
     }
 
+    /// Whether peers that are wanted are dialled.
+    pub(super) fn dials_now(&self) -> bool {
+        self.signer_is_there() && self.detaching.is_none()
+    }
+
     /// Dials the peers that should be there and are not.
     pub(super) fn connect_peers(&mut self) {
-        if !self.signer_is_there() || self.detaching.is_some() {
+        if !self.dials_now() {
             return;
         }
         let now = Instant::now();
         let wanted = self.wanted_peers();
+        self.dials
+            .retain(|id, dial| dial.under_way || wanted.contains(id));
         if wanted.is_empty() {
             return;
         }
@@ -209,10 +221,7 @@ impl Actor {
                 .cloned()
                 .unwrap_or_default();
             let dial = self.dials.entry(node_id).or_insert_with(|| Dial::from(now));
-            let shaking_hands = dial
-                .connection
-                .is_some_and(|id| self.core.peers.get(id).is_some());
-            if dial.under_way || shaking_hands || now < dial.not_before {
+            if dial.is_going_on(&self.core.peers) || now < dial.not_before {
                 continue;
             }
             dial.under_way = true;

@@ -14,6 +14,11 @@ use super::{LOOKAHEAD, Wallet, WalletError};
 const VERSION: u8 = 1;
 
 impl Wallet {
+    /// Whether anything has changed since [`Wallet::take_staged`].
+    pub fn is_staged(&self) -> bool {
+        self.staged.tip.is_some() || self.staged.bdk.is_some() || self.bdk.staged().is_some()
+    }
+
     /// What has changed since the last call, to be stored with the turn; `None` when nothing has.
     pub fn take_staged(&mut self) -> Option<Vec<u8>> {
         let mut changes = mem::take(&mut self.staged);
