@@ -105,3 +105,70 @@ impl Notes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use bitcoin::hashes::{Hash, sha256};
+    use longhand_proto::signer::GetPreimage;
+    use longhand_proto::signer::signer_op::Op;
+
+    use super::*;
+
+    const PREIMAGE: [u8; 32] = [3; 32];
+
+    /// A preimage that no invoice was signed for rests on record 2.
+    fn sold() -> Observer {
+        let observer = Observer::default();
+        let op = SignerOp {
+            channel_keys_id: Vec::new(),
+            op: Some(Op::GetPreimage(GetPreimage {
+                payment_hash: sha256::Hash::hash(&PREIMAGE).to_byte_array().to_vec(),
+                htlcs: Vec::new(),
+            })),
+        };
+        let invoice = Said::Invoice {
+            payment_hash: [1; 32],
+            amount_msat: 7,
+        };
+        observer.made(invoice, 1);
+        observer.made(Said::Answer(&op, &Answer::Preimage(PREIMAGE.to_vec())), 2);
+        observer.durable(1);
+        assert_eq!(observer.faults("ann"), []);
+        observer
+    }
+
+    #[test]
+    fn what_leaves_is_judged() {
+        let observer = sold();
+        observer.durable(2);
+        let [fault] = &observer.faults("ann")[..] else {
+            panic!()
+        };
+        assert_eq!(fault.class, Class::Signed);
+        assert!(fault.what.contains("no invoice was signed"), "{fault:?}");
+    }
+
+    #[test]
+    fn what_was_durable_when_the_phone_died_is_judged_as_if_it_had_left() {
+        let observer = sold();
+        observer.restored(2);
+        assert_eq!(observer.faults("ann").len(), 1);
+    }
+
+    #[test]
+    fn what_was_lost_with_the_phone_was_never_said() {
+        let observer = sold();
+        observer.restored(1);
+        observer.durable(2);
+        assert_eq!(observer.faults("ann"), []);
+    }
+
+    #[test]
+    fn one_who_hears_nothing_proves_nothing() {
+        let [fault] = &Observer::default().faults("ann")[..] else {
+            panic!()
+        };
+        assert_eq!(fault.class, Class::Signed);
+    }
+}
