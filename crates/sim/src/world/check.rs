@@ -17,6 +17,8 @@ pub enum Class {
     Payment,
     /// Somebody has more or less than should be.
     Unaccounted,
+    /// A phone signed what was revoked, or two things where there can be one, or gave away what it must keep.
+    Signed,
     /// A panic, caught or not.
     Panic,
     /// A task that outlived what it belongs to.
@@ -27,10 +29,11 @@ pub enum Class {
 
 impl Class {
     /// In order, as in a table.
-    pub const NAMES: [&str; 6] = [
+    pub const NAMES: [&str; 7] = [
         "closed unasked",
         "payments lost",
         "unaccounted",
+        "signed twice or revoked",
         "panics",
         "tasks left",
         "stuck",

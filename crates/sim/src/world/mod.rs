@@ -5,7 +5,8 @@
 //! - `parts`: what stands behind the seams instead of sockets and a disk: each counts its steps and breaks when told.
 //! - `stage`: the processes (a host, phones), which die and are started again.
 //! - `template`: a world with channels, made once, from which every run begins.
-//! - `scenario`: what is done in a run. `check`: what must be so after it.
+//! - `scenario`: what is done in a run. `check`: what must be so after it. `witness`: hears what the
+//!   phones say meanwhile.
 //! - `run`: one run on a thread of its own. `campaign`: many of them. `report`, `args`: the outside.
 
 mod args;
@@ -18,6 +19,7 @@ mod run;
 mod scenario;
 mod stage;
 mod template;
+mod witness;
 
 pub use args::{SimArgs, run};
 pub use campaign::Campaign;

@@ -83,7 +83,13 @@ fn play(template: &Template, scenario: Scenario, plan: Plan) -> Result<Vec<Fault
     let wrong = runtime.block_on(async {
         longhand_sim_os::follow_tokio();
         let (devnet, disk) = template.unpack(dir.path()).await?;
-        let (stage, mut tasks) = Stage::new(devnet, disk, dir.path().into(), plan.clone());
+        let (stage, mut tasks) = Stage::new(
+            devnet,
+            disk,
+            dir.path().into(),
+            plan.clone(),
+            template.audits.clone(),
+        );
         stage.start_host().await?;
         for owner in [ANN, BOB] {
             stage.start_phone(owner).map_err(text)?;
@@ -109,6 +115,7 @@ fn play(template: &Template, scenario: Scenario, plan: Plan) -> Result<Vec<Fault
         wrong.extend(before.compare(&after, &outcome, &stage));
         stage.stop().await;
         tasks.shutdown().await;
+        wrong.extend(stage.overheard());
         drop(stage);
         // Whatever still had something to do ends within a moment.
         tokio::time::sleep(Duration::from_secs(1)).await;

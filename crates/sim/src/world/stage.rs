@@ -15,13 +15,16 @@ use longhand_link::{Carrier, LinkError};
 use longhand_phone::vault::Passphrase;
 use longhand_phone::{Dial, Phone, PhoneError, Vault};
 use longhand_proto::command::error::Action;
+use longhand_signer::audit::Audit;
 use longhand_store::MemoryStore;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::world::parts::{Life, Line, News, SimDisk, SimOutside, SimSource, SimStore, lock};
+use crate::world::check::Fault;
 use crate::world::plan::Plan;
+use crate::world::witness::Observer;
 
 /// The owners, by the index of their phones.
 pub const OWNERS: [&str; 2] = ["ann", "bob"];
@@ -47,6 +50,8 @@ pub struct Stage {
     news: mpsc::UnboundedSender<News>,
     host: Mutex<Option<(Host, Arc<Life>)>>,
     phones: [Slot; 2],
+    /// Hear what the owners' phones say.
+    observers: [Arc<Observer>; 2],
     /// What must never happen, in words.
     troubles: Mutex<Vec<String>>,
 }
@@ -77,6 +82,7 @@ impl Stage {
         disk: MemoryStore,
         dir: PathBuf,
         plan: Plan,
+        audits: [Audit; 2],
     ) -> (Arc<Stage>, JoinSet<()>) {
         let (news, heard) = mpsc::unbounded_channel();
         let stage = Arc::new(Stage {
@@ -87,6 +93,7 @@ impl Stage {
             news,
             host: Mutex::default(),
             phones: [Slot::new(), Slot::new()],
+            observers: audits.map(|audit| Arc::new(Observer::new(audit))),
             troubles: Mutex::default(),
         });
         let mut tasks = JoinSet::new();
@@ -154,6 +161,7 @@ impl Stage {
     fn open(self: &Arc<Self>, owner: usize, life: &Arc<Life>) -> Result<Phone, PhoneError> {
         let disk = Arc::new(SimDisk::new(owner, life.clone(), self.plan.clone()));
         let vault = Vault::open(&self.phone_dir(owner), &passphrase())?.with_disk_faults(disk);
+        let vault = vault.with_witness(self.observers[owner].clone());
         let dialer = SimDial {
             stage: Arc::downgrade(self),
             owner,
@@ -259,6 +267,19 @@ impl Stage {
         let sent = self.devnet.faucet(&address.assume_checked(), amount);
         sent.map_err(text)?;
         self.mine(1).await
+    }
+
+    /// What was heard of the owners' phones so far.
+    pub fn audits(&self) -> [Audit; 2] {
+        self.observers.each_ref().map(|observer| observer.audit())
+    }
+
+    /// What the owners' phones said and must never say.
+    pub fn overheard(&self) -> Vec<Fault> {
+        let observers = self.observers.iter().zip(OWNERS);
+        observers
+            .flat_map(|(observer, owner)| observer.faults(owner))
+            .collect()
     }
 
     /// Remembers what must never happen.

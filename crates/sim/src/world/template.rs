@@ -12,6 +12,7 @@ use longhand_chain::Devnet;
 use longhand_chain::devnet::PreparedChain;
 use longhand_phone::{Secrets, Vault};
 use longhand_proto::operator::{CreateOwnerRequest, HubOpenChannelRequest};
+use longhand_signer::audit::Audit;
 use longhand_store::{Batch, MemoryStore, Store, Write};
 
 use crate::world::plan::Plan;
@@ -41,6 +42,8 @@ pub struct Template {
     chain: PreparedChain,
     namespaces: Vec<(String, Entries)>,
     files: Vec<(PathBuf, Vec<u8>)>,
+    /// What was heard of the owners' phones.
+    pub audits: [Audit; 2],
     /// When it was made, in its own time.
     pub unix: Duration,
 }
@@ -50,7 +53,13 @@ impl Template {
     /// simulated thread.
     pub async fn make(dir: PathBuf) -> Result<Template, String> {
         let devnet = Devnet::in_process(110).map_err(text)?;
-        let (stage, mut tasks) = Stage::new(devnet, MemoryStore::new(), dir, Plan::new(&[]));
+        let (stage, mut tasks) = Stage::new(
+            devnet,
+            MemoryStore::new(),
+            dir,
+            Plan::new(&[]),
+            Default::default(),
+        );
         stage.start_host().await?;
         fund_hub(&stage).await?;
         for owner in 0..OWNERS.len() {
@@ -68,6 +77,9 @@ impl Template {
         all_usable(&stage).await?;
         stage.stop().await;
         tasks.shutdown().await;
+        if let Some(fault) = stage.overheard().first() {
+            return Err(fault.what.clone());
+        }
         Template::take(&stage).await
     }
 
@@ -84,6 +96,7 @@ impl Template {
             chain: stage.devnet.prepared(),
             namespaces,
             files,
+            audits: stage.audits(),
             unix,
         })
     }
