@@ -64,7 +64,7 @@ struct Failed {
 impl Keeper {
     /// Restores the signer from the vault's ledger.
     pub(crate) fn open(vault: Arc<Vault>) -> Result<Keeper, PhoneError> {
-        let seed = Seed::from_words(&vault.secrets().mnemonic)?;
+        let seed = vault.seed()?;
         let disk = Disk {
             ledger: None,
             life: 0,

@@ -2,16 +2,20 @@
 //!
 //! With the feature `testing`:
 //! - on a runtime of one thread (tokio's `current_thread`) work for the disk is done in the task that needs it, instead of
-//!   by `spawn_blocking`: what happens then depends on nothing but the runtime's own order;
+//!   by `spawn_blocking`: what happens then depends on nothing but the runtime's own order; and a vault's seed that was
+//!   opened before in the process is not stretched again;
 //! - [`Vault::with_disk_faults`](crate::Vault::with_disk_faults) asks a [`DiskFaults`] before each durable write;
 //! - [`Vault::with_witness`](crate::Vault::with_witness) tells a [`Witness`] all that the signer says;
 //! - [`Phone::kill`](crate::Phone::kill) ends a phone as SIGKILL does.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use age::secrecy::ExposeSecret;
 use async_trait::async_trait;
+use bitcoin::hashes::{Hash, sha256};
 use longhand_link::{Carrier, CarrierError, RecordSink, RecordStream};
 use longhand_proto::signer::SignerOp;
 use longhand_proto::signer::signer_answer::Answer;
@@ -19,6 +23,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use crate::vault::disk::DiskWrite;
+use crate::vault::{Opened, Passphrase, VaultError};
 
 /// Decides what becomes of the durable writes of one vault.
 pub trait DiskFaults: Send + Sync + 'static {
@@ -168,7 +173,30 @@ impl Faults {
 /// Whether this is a runtime on which all has to be done in its one thread.
 pub(crate) fn is_on_one_thread() -> bool {
     use tokio::runtime::{Handle, RuntimeFlavor};
-    Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread
+    Handle::try_current()
+        .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread)
+}
+
+/// Opens a vault's seed, on one thread only once in this process: a simulated phone is started thousands of times, and
+/// what stretches a passphrase and words is meant to take long.
+pub(crate) fn open_once(
+    sealed: &[u8],
+    passphrase: &Passphrase,
+    open: impl FnOnce() -> Result<Opened, VaultError>,
+) -> Result<Opened, VaultError> {
+    static OPENED: Mutex<BTreeMap<[u8; 32], Opened>> = Mutex::new(BTreeMap::new());
+    if !is_on_one_thread() {
+        return open();
+    }
+    let key = [sealed, passphrase.expose_secret().as_bytes()].concat();
+    let key = sha256::Hash::hash(&key).to_byte_array();
+    let known = || OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(opened) = known().get(&key) {
+        return Ok(opened.clone());
+    }
+    let opened = open()?;
+    known().insert(key, opened.clone());
+    Ok(opened)
 }
 
 fn power_gone() -> io::Error {

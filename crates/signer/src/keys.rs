@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bip39::Mnemonic;
 use bitcoin::bip32::{ChildNumber, DerivationPath, Fingerprint, Xpriv, Xpub};
@@ -36,7 +36,12 @@ const CHANNELS_KEPT: usize = 64;
 ///
 /// Its memory is wiped when it is dropped, and it never prints.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct Seed(Mnemonic);
+pub struct Seed {
+    mnemonic: Mnemonic,
+    /// What BIP 39 stretches the words to, once it was needed.
+    #[zeroize(skip)]
+    stretched: Arc<OnceLock<Zeroizing<[u8; 64]>>>,
+}
 
 impl Seed {
     /// Makes a new mnemonic from 16 bytes (12 words) or 32 bytes (24 words) of the caller's entropy.
@@ -45,7 +50,7 @@ impl Seed {
             return Err(SeedError::Length);
         }
         Mnemonic::from_entropy(entropy)
-            .map(Seed)
+            .map(Seed::new)
             .map_err(|_| SeedError::Length)
     }
 
@@ -63,7 +68,7 @@ impl Seed {
             _ => return Err(SeedError::Length),
         }
         Mnemonic::parse_in_normalized(bip39::Language::English, &words)
-            .map(Seed)
+            .map(Seed::new)
             .map_err(|error| match error {
                 bip39::Error::InvalidChecksum => SeedError::Checksum,
                 bip39::Error::UnknownWord(index) => SeedError::Word(index + 1),
@@ -71,14 +76,22 @@ impl Seed {
             })
     }
 
+    fn new(mnemonic: Mnemonic) -> Seed {
+        Seed {
+            mnemonic,
+            stretched: Arc::default(),
+        }
+    }
+
     /// The words, to be shown to the owner once and written down.
     pub fn words(&self) -> Zeroizing<String> {
-        Zeroizing::new(self.0.words().collect::<Vec<_>>().join(" "))
+        Zeroizing::new(self.mnemonic.words().collect::<Vec<_>>().join(" "))
     }
 
     fn master(&self, network: Network) -> Result<Xpriv, SeedError> {
-        let bytes = Zeroizing::new(self.0.to_seed_normalized(""));
-        Xpriv::new_master(network, &*bytes).map_err(|_| SeedError::Unusable)
+        let stretch = || Zeroizing::new(self.mnemonic.to_seed_normalized(""));
+        let bytes = self.stretched.get_or_init(stretch);
+        Xpriv::new_master(network, &**bytes).map_err(|_| SeedError::Unusable)
     }
 }
 

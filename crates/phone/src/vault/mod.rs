@@ -25,9 +25,10 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
+use longhand_signer::{Seed, SeedError};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -66,10 +67,26 @@ pub struct Vault {
     disk: Arc<Disk>,
     #[cfg(any(test, feature = "testing"))]
     witness: Option<Arc<dyn crate::testing::Witness>>,
-    secrets: Secrets,
+    opened: Opened,
     sealer: Sealer,
     /// Held as long as this lives.
     _lock: File,
+}
+
+/// What `seed.age` holds, and what follows from it with much work.
+#[derive(Clone)]
+pub(crate) struct Opened {
+    secrets: Arc<Secrets>,
+    seed: Arc<OnceLock<Seed>>,
+}
+
+impl Opened {
+    fn new(secrets: Secrets) -> Opened {
+        Opened {
+            secrets: Arc::new(secrets),
+            seed: Arc::default(),
+        }
+    }
 }
 
 impl Vault {
@@ -99,7 +116,7 @@ impl Vault {
             disk: Arc::default(),
             #[cfg(any(test, feature = "testing"))]
             witness: None,
-            secrets,
+            opened: Opened::new(secrets),
             sealer,
             _lock: lock,
         })
@@ -131,14 +148,23 @@ impl Vault {
 
     /// What the signer knows this ledger by. The data key is as old as the ledger: words make a new one.
     pub(crate) fn ledger_key(&self) -> Zeroizing<[u8; 32]> {
-        let mut mac = HmacEngine::<sha256::Hash>::new(self.secrets.data_key.as_slice());
+        let mut mac = HmacEngine::<sha256::Hash>::new(self.opened.secrets.data_key.as_slice());
         mac.input(LEDGER_KEY);
         Zeroizing::new(Hmac::from_engine(mac).to_byte_array())
     }
 
     /// What `seed.age` holds.
     pub fn secrets(&self) -> &Secrets {
-        &self.secrets
+        &self.opened.secrets
+    }
+
+    /// The seed of the words.
+    pub(crate) fn seed(&self) -> Result<Seed, SeedError> {
+        if let Some(seed) = self.opened.seed.get() {
+            return Ok(seed.clone());
+        }
+        let seed = Seed::from_words(&self.opened.secrets.mnemonic)?;
+        Ok(self.opened.seed.get_or_init(|| seed).clone())
     }
 
     /// The vault's directory.
@@ -233,14 +259,18 @@ impl LockedVault {
     /// Opens it. Takes about a second of work.
     pub fn open(self, passphrase: &Passphrase) -> Result<Vault, VaultError> {
         let LockedVault { dir, sealed, lock } = self;
-        let secrets = Secrets::decrypt(&sealed, passphrase)?;
-        let sealer = Sealer::new(&secrets.data_key);
+        let open = || Secrets::decrypt(&sealed, passphrase).map(Opened::new);
+        #[cfg(any(test, feature = "testing"))]
+        let opened = crate::testing::open_once(&sealed, passphrase, open)?;
+        #[cfg(not(any(test, feature = "testing")))]
+        let opened = open()?;
+        let sealer = Sealer::new(&opened.secrets.data_key);
         Ok(Vault {
             dir,
             disk: Arc::default(),
             #[cfg(any(test, feature = "testing"))]
             witness: None,
-            secrets,
+            opened,
             sealer,
             _lock: lock,
         })
