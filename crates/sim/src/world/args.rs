@@ -86,11 +86,12 @@ fn replay(campaign: &Campaign, scenario: Scenario, args: &SimArgs) -> bool {
     let verdict = campaign.play(scenario, &args.at, args.seed);
     tell(scenario, &args.at, args.seed, &verdict);
     println!(
-        "{}: {} of {} interruptions happened, {} faults, {} ms",
+        "{}: {} of {} interruptions happened, {} faults, trace {:016x}, {} ms",
         scenario.name(),
         verdict.happened,
         args.at.len(),
         verdict.wrong.len(),
+        verdict.trace,
         since.elapsed().as_millis()
     );
     verdict.wrong.is_empty()

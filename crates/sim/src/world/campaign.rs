@@ -23,7 +23,8 @@ const TOLD: u32 = 20;
 
 /// A world to begin from, and what is run in it.
 pub struct Campaign {
-    template: Template,
+    /// With one channel for each owner, and with two.
+    templates: [Template; 2],
 }
 
 /// One run to be done.
@@ -39,13 +40,14 @@ impl Campaign {
     /// # Errors
     /// Why it could not be made.
     pub fn new() -> Result<Campaign, String> {
-        let template = run::make_template()?;
-        Ok(Campaign { template })
+        let templates = [run::make_template(1)?, run::make_template(2)?];
+        Ok(Campaign { templates })
     }
 
     /// One run. The same arguments give the same verdict.
     pub fn play(&self, scenario: Scenario, interruptions: &[Interruption], seed: u64) -> Verdict {
-        run::run(&self.template, scenario, interruptions, seed)
+        let template = &self.templates[scenario.channels() - 1];
+        run::run(template, scenario, interruptions, seed)
     }
 
     /// Every single interruption of each scenario that is `wanted`.

@@ -4,9 +4,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use bitcoin::OutPoint;
+use longhand::cast::accounts::{ANCHOR_SAT, Books as ChainBooks, OpenChannel};
 
+use crate::world::coins::{Coins, fees_sat};
 use crate::world::scenario::Outcome;
 use crate::world::stage::{OWNERS, Stage, text};
+
+/// Of the template's channels.
+const FEERATE_SAT_PER_KW: u32 = 253;
 
 /// What may be wrong after a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,112 +64,168 @@ impl Fault {
 /// Who has what, at a quiet moment.
 #[derive(Clone, Debug)]
 pub struct Books {
-    /// In channels, of each owner.
-    lightning_msat: [u64; 2],
-    /// On chain and on the way there, of each owner.
-    onchain_sat: [u64; 2],
-    hub_msat: u64,
-    /// Fundings of channels that are open.
-    fundings: Vec<OutPoint>,
+    owners: Vec<Purse>,
+    hub: Purse,
+    channels: Vec<OpenChannel>,
+}
+
+/// What one of them has.
+#[derive(Clone, Copy, Debug)]
+struct Purse {
+    /// In channels.
+    lightning_msat: u64,
+    /// On chain and on the way there.
+    onchain_sat: u64,
+    /// In channels that are closed, and not swept.
+    closing_sat: u64,
+}
+
+impl Purse {
+    fn total_msat(&self) -> u64 {
+        self.lightning_msat + (self.onchain_sat + self.closing_sat) * 1_000
+    }
 }
 
 impl Books {
-    /// Waits until nothing is under way, and reads them.
+    /// Asks everybody.
     pub async fn read(stage: &Arc<Stage>) -> Result<Books, String> {
-        let mut lightning_msat = [0; 2];
-        let mut onchain_sat = [0; 2];
-        for owner in 0..OWNERS.len() {
-            let balance = stage
-                .owner(owner, async |phone| phone.balance().await)
-                .await;
-            let balance = balance.map_err(text)?;
-            lightning_msat[owner] = balance.lightning_msat;
-            onchain_sat[owner] = balance.onchain_confirmed_sat + balance.onchain_pending_sat;
-        }
         let operator = stage.operator().ok_or("the host is gone")?;
-        let hub = operator.hub_channels().await.map_err(text)?.channels;
-        let fundings = hub
-            .iter()
-            .map(|channel| OutPoint::from_str(&channel.funding_outpoint).map_err(text))
-            .collect::<Result<_, _>>()?;
+        let of_hub = operator.hub_channels().await.map_err(text)?.channels;
+        let balance = operator.hub_balance().await.map_err(text)?;
+        let hub = Purse {
+            lightning_msat: of_hub.iter().map(|channel| channel.balance_msat).sum(),
+            onchain_sat: balance.onchain_confirmed_sat + balance.onchain_pending_sat,
+            closing_sat: balance.closing_sat,
+        };
+        let (mut owners, mut channels) = (Vec::new(), Vec::new());
+        for owner in 0..OWNERS.len() {
+            let asked = stage.owner(owner, async |phone| {
+                Ok((phone.balance().await?, phone.channels().await?.channels))
+            });
+            let (balance, of_owner) = asked.await.map_err(text)?;
+            owners.push(Purse {
+                lightning_msat: balance.lightning_msat,
+                onchain_sat: balance.onchain_confirmed_sat + balance.onchain_pending_sat,
+                closing_sat: balance.closing_sat,
+            });
+            for channel in of_owner {
+                let same = of_hub
+                    .iter()
+                    .find(|other| other.funding_outpoint == channel.funding_outpoint);
+                let hubs = same.ok_or("an owner has a channel that the hub does not have")?;
+                channels.push(OpenChannel {
+                    funding: OutPoint::from_str(&channel.funding_outpoint).map_err(text)?,
+                    balances_sat: [hubs.balance_msat / 1_000, channel.balance_msat / 1_000],
+                    // Reserves are whole satoshis: what can be sent ends as what is owned.
+                    is_split_within_a_satoshi: channel.outbound_msat % 1_000 != 0,
+                    feerate_sat_per_kw: FEERATE_SAT_PER_KW.into(),
+                });
+            }
+        }
         Ok(Books {
-            lightning_msat,
-            onchain_sat,
-            hub_msat: hub.iter().map(|channel| channel.balance_msat).sum(),
-            fundings,
+            owners,
+            hub,
+            channels,
         })
     }
 
-    /// What is not as `outcome` has it, in words; nothing when all is well.
-    pub fn compare(&self, after: &Books, outcome: &Outcome, stage: &Stage) -> Vec<Fault> {
-        let mut wrong = Vec::new();
-        let mut unless = |is_so: bool, class: Class, what: String| {
-            if !is_so {
-                wrong.push(Fault::new(class, what));
-            }
+    /// Channels that are open.
+    pub fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// What is not as `outcome` has it, in words; nothing when all is well. `coins` are those of the beginning.
+    pub fn compare(
+        &self,
+        after: &Books,
+        outcome: &Outcome,
+        coins: &Coins,
+        stage: &Stage,
+    ) -> Vec<Fault> {
+        let fundings: Vec<_> = (self.channels.iter().chain(&after.channels))
+            .map(|channel| channel.funding)
+            .collect();
+        let chain = match coins.follow(&stage.devnet, &stage.given(), &fundings) {
+            Ok(chain) => chain,
+            Err(what) => return vec![Fault::new(Class::Unaccounted, what)],
         };
-        let spent = |funding: &&OutPoint| is_spent(stage, funding);
-        let closed = self.fundings.iter().filter(spent).count();
-        unless(
-            closed == outcome.closed as usize,
-            Class::Closed,
-            format!(
-                "{closed} channels were closed, {} were to be",
-                outcome.closed
-            ),
-        );
-        unless(
-            after.fundings.len() + closed == self.fundings.len() + outcome.opened as usize,
-            Class::Closed,
-            format!(
-                "{} channels after, {} before",
-                after.fundings.len(),
-                self.fundings.len()
-            ),
-        );
-        unless(
-            outcome.paid_msat.iter().sum::<u64>() == outcome.received_msat.iter().sum::<u64>(),
-            Class::Payment,
-            format!("paid and received differ: {outcome:?}"),
-        );
-        if outcome.opened + outcome.closed == 0 {
-            for (owner, name) in OWNERS.iter().enumerate() {
-                let expected = self.lightning_msat[owner] + outcome.received_msat[owner]
-                    - outcome.paid_msat[owner]
-                    - outcome.fee_msat[owner];
-                unless(
-                    after.lightning_msat[owner] == expected,
-                    Class::Unaccounted,
-                    format!(
-                        "{name} has {} msat and should have {expected}",
-                        after.lightning_msat[owner]
-                    ),
-                );
-                unless(
-                    after.onchain_sat[owner] == self.onchain_sat[owner],
-                    Class::Unaccounted,
-                    format!("{name}'s coins have changed"),
-                );
-            }
-            let fees: u64 = outcome.fee_msat.iter().sum();
-            let total = |books: &Books| books.hub_msat + books.lightning_msat.iter().sum::<u64>();
-            unless(
-                total(self) == total(after),
-                Class::Unaccounted,
-                format!(
-                    "{} msat in channels before, {} after ({fees} in fees)",
-                    total(self),
-                    total(after)
-                ),
-            );
+        let closed = self.closed_unasked(after, outcome, &chain, stage);
+        let mut wrong: Vec<_> = closed.into_iter().collect();
+        if outcome.paid() != outcome.received() {
+            let what = format!("paid and received differ: {outcome:?}");
+            wrong.push(Fault::new(Class::Payment, what));
         }
+        wrong.extend(self.unaccounted(after, outcome, fees_sat(&chain) - coins.fees_sat()));
+        wrong.extend(after.against_chain(outcome, chain));
         wrong
     }
-}
 
-/// Spent in a block or by a transaction that waits for one.
-fn is_spent(stage: &Stage, funding: &OutPoint) -> bool {
-    let waiting = stage.devnet.mempool();
-    let mut inputs = waiting.iter().flat_map(|tx| &tx.input);
-    stage.devnet.unspent(funding).is_none() || inputs.any(|input| input.previous_output == *funding)
+    fn closed_unasked(
+        &self,
+        after: &Books,
+        outcome: &Outcome,
+        chain: &ChainBooks,
+        stage: &Stage,
+    ) -> Option<Fault> {
+        let (agreed, forced) = (
+            chain.cooperative_closes().count(),
+            chain.commitments().count(),
+        );
+        let waiting = stage.devnet.mempool().len();
+        let (had, have) = (self.channels.len(), after.channels.len());
+        let is_right = agreed == outcome.closed as usize
+            && forced == outcome.forced as usize
+            && have + agreed + forced == had + outcome.opened as usize
+            && waiting == 0;
+        let what = format!(
+            "{agreed} channels were closed with both sides agreeing and {forced} by force, {} and {} were to be; {have} \
+             channels, before {had}; {waiting} transactions wait",
+            outcome.closed, outcome.forced
+        );
+        (!is_right).then(|| Fault::new(Class::Closed, what))
+    }
+
+    /// An owner has what was there before, and what payments brought and took; `fees_sat` at most were paid to miners.
+    fn unaccounted(&self, after: &Books, outcome: &Outcome, fees_sat: u64) -> Vec<Fault> {
+        let is_onchain = outcome.opened + outcome.closed + outcome.forced > 0;
+        let check = |owner: usize| {
+            let purse = &after.owners[owner];
+            let should = self.owners[owner].total_msat()
+                + outcome.received_msat[owner]
+                + outcome.spoils_msat[owner]
+                - outcome.paid_msat[owner]
+                - outcome.fee_msat[owner];
+            // What is on the chain has whole satoshis, and a commitment its anchors.
+            let costs_sat = match is_onchain {
+                true => fees_sat + 2 * ANCHOR_SAT + 1,
+                false => 0,
+            };
+            let has = purse.total_msat();
+            let is_right =
+                has <= should && has + costs_sat * 1_000 >= should && purse.closing_sat == 0;
+            let what = format!(
+                "{} has {has} msat and should have {should} but for {costs_sat} sat: {purse:?}",
+                OWNERS[owner]
+            );
+            (!is_right).then(|| Fault::new(Class::Unaccounted, what))
+        };
+        (0..OWNERS.len()).filter_map(check).collect()
+    }
+
+    /// Every satoshi is where they say, together and in the chain.
+    fn against_chain(&self, outcome: &Outcome, chain: ChainBooks) -> Option<Fault> {
+        let purses = self.owners.iter().chain([&self.hub]);
+        let wallets_sat = purses.map(|purse| purse.onchain_sat).sum();
+        let feerate = outcome.feerate_sat_per_kw.unwrap_or(FEERATE_SAT_PER_KW);
+        let channels: Vec<_> = self
+            .channels
+            .iter()
+            .map(|channel| OpenChannel {
+                feerate_sat_per_kw: feerate.into(),
+                ..channel.clone()
+            })
+            .collect();
+        let unbalanced = chain.balance(wallets_sat, &channels).err()?;
+        Some(Fault::new(Class::Unaccounted, unbalanced.to_string()))
+    }
 }

@@ -1,6 +1,7 @@
 //! At which step a run is interrupted, how, and for how long.
 
 use std::fmt;
+use std::hash::Hash;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::world::parts::lock;
+use crate::world::trace::Trace;
 
 /// What is counted. Each kind has its own numbers, from 1, over all processes of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -290,6 +292,7 @@ struct State {
     to_come: Vec<Interruption>,
     spells: Vec<Spell>,
     done: usize,
+    trace: Trace,
 }
 
 /// An interruption that lasts, at one place.
@@ -327,6 +330,16 @@ impl Plan {
     /// Interruptions that have happened.
     pub fn happened(&self) -> usize {
         lock(&self.0).done
+    }
+
+    /// What passes through a part of the world, see [`Trace`].
+    pub fn trace(&self, kind: Kind, what: impl Hash) {
+        lock(&self.0).trace.add(kind, what);
+    }
+
+    /// See [`Trace::digest`].
+    pub fn digest(&self) -> u64 {
+        lock(&self.0).trace.digest()
     }
 
     /// Whether something lasts now.

@@ -2,19 +2,24 @@
 
 use std::cell::Cell;
 use std::panic;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use longhand_chain::Devnet;
 use tokio::runtime::Builder;
 
 use crate::world::check::{Books, Class, Fault};
 use crate::world::plan::{Counts, Interruption, Plan};
 use crate::world::scenario::Scenario;
-use crate::world::stage::{ANN, BOB, Stage, text};
+use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
 use crate::world::template::{Template, all_usable};
 
 /// When simulated time begins.
 const EPOCH: Duration = Duration::from_secs(1_800_000_000);
+/// In which whatever has nothing to wait for is done.
+const SETTLED: Duration = Duration::from_secs(60);
+/// Until the last sweep is in a block.
+const MOST_BLOCKS: u32 = 10;
 /// Room for LDK's deepest calls in a build without optimisation.
 const STACK: usize = 16 << 20;
 
@@ -31,17 +36,22 @@ pub struct Verdict {
     pub steps: Counts,
     /// Interruptions that happened (a scenario may be over before its last one comes).
     pub happened: usize,
+    /// A digest of all that passed through the parts of the world, with its times: of two runs that are one and the same it
+    /// is the same.
+    pub trace: u64,
     /// Also those that were caught.
     pub panics: u32,
 }
 
-/// Makes the template, on a thread of its own.
-pub fn make_template() -> Result<Template, String> {
+/// Makes the template with so many channels for each owner, on a thread of its own.
+pub fn make_template(channels: usize) -> Result<Template, String> {
+    // Once in a process the consensus library gathers randomness for as long as a clock says, and must have a real one.
+    drop(Devnet::in_process(0).map_err(text)?);
     on_thread(0, EPOCH, || {
         let dir = tempfile::tempdir().map_err(text)?;
         runtime()?.block_on(async {
             longhand_sim_os::follow_tokio();
-            Template::make(dir.path().into()).await
+            Template::make(dir.path().into(), channels).await
         })
     })?
 }
@@ -62,6 +72,7 @@ pub fn run(
             wrong,
             steps: plan.counts(),
             happened: plan.happened(),
+            trace: plan.digest(),
             panics: PANICS.get(),
         }
     });
@@ -94,25 +105,21 @@ fn play(template: &Template, scenario: Scenario, plan: Plan) -> Result<Vec<Fault
         for owner in [ANN, BOB] {
             stage.start_phone(owner).map_err(text)?;
         }
-        all_usable(&stage).await?;
+        all_usable(&stage, scenario.channels() * OWNERS.len()).await?;
         let before = Books::read(&stage).await?;
         plan.arm();
         let outcome = scenario.play(&stage).await;
         plan.disarm();
-        let troubles = stage.take_troubles().into_iter();
-        let mut wrong: Vec<_> = troubles
-            .map(|what| Fault::new(Class::Stuck, what))
-            .collect();
-        let outcome = match outcome {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                wrong.push(Fault::new(Class::Stuck, error));
-                return Ok(wrong);
-            }
+        let judged = async {
+            let outcome = outcome?;
+            settle(&stage, outcome.channels(before.channels())).await?;
+            let after = Books::read(&stage).await?;
+            Ok(before.compare(&after, &outcome, &template.coins, &stage))
         };
-        settle(&stage, scenario).await?;
-        let after = Books::read(&stage).await?;
-        wrong.extend(before.compare(&after, &outcome, &stage));
+        let judged: Result<Vec<Fault>, String> = judged.await;
+        let mut wrong = judged.unwrap_or_else(|error| vec![Fault::new(Class::Stuck, error)]);
+        let troubles = stage.take_troubles().into_iter();
+        wrong.extend(troubles.map(|what| Fault::new(Class::Stuck, what)));
         stage.stop().await;
         tasks.shutdown().await;
         wrong.extend(stage.overheard());
@@ -129,16 +136,21 @@ fn play(template: &Template, scenario: Scenario, plan: Plan) -> Result<Vec<Fault
     Ok(wrong)
 }
 
-/// Waits until everybody is back and nothing is under way.
-async fn settle(stage: &std::sync::Arc<Stage>, scenario: Scenario) -> Result<(), String> {
+/// Waits until everybody is back, nothing is under way and no transaction waits for a block.
+async fn settle(stage: &Arc<Stage>, channels: usize) -> Result<(), String> {
     for owner in [ANN, BOB] {
-        stage.send_away(owner, Duration::ZERO);
+        stage.come_back(owner);
     }
-    if scenario != Scenario::Close {
-        all_usable(stage).await?;
-    }
+    all_usable(stage, channels).await?;
     // HTLCs that have been settled leave the commitments in a few steps.
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(SETTLED).await;
+    for _ in 0..MOST_BLOCKS {
+        if stage.devnet.mempool().is_empty() {
+            break;
+        }
+        stage.mine(1).await?;
+        tokio::time::sleep(SETTLED).await;
+    }
     Ok(())
 }
 

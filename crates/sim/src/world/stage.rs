@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bitcoin::Address;
 use bitcoin::address::NetworkUnchecked;
+use bitcoin::{Address, Amount, ScriptBuf, Txid};
 use longhand_chain::Devnet;
 use longhand_host::{Host, HostConfig, Operator};
 use longhand_link::{Carrier, LinkError};
@@ -16,13 +16,13 @@ use longhand_phone::vault::Passphrase;
 use longhand_phone::{Dial, Phone, PhoneError, Vault};
 use longhand_proto::command::error::Action;
 use longhand_signer::audit::Audit;
-use longhand_store::MemoryStore;
+use longhand_store::{Batch, MemoryStore, Store, Write};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::world::parts::{Life, Line, News, SimDisk, SimOutside, SimSource, SimStore, lock};
 use crate::world::check::Fault;
+use crate::world::parts::{Life, Line, News, SimDisk, SimOutside, SimSource, SimStore, lock};
 use crate::world::plan::Plan;
 use crate::world::witness::Observer;
 
@@ -33,10 +33,12 @@ pub const BOB: usize = 1;
 
 /// What pairing codes say; nobody connects there.
 pub const ADDRESS: &str = "grpc://simulated:1";
+/// The hub's namespace in the host's store.
+const HUB: &str = "hub";
 /// A process that died is started again after this.
 const RESTART: Duration = Duration::from_millis(500);
-/// The longest that anything may take: whoever comes back after a day has time left.
-pub const PATIENCE: Duration = Duration::from_secs(3 * 24 * 3600);
+/// The longest that anything may take: whoever comes back after a week has time left.
+pub const PATIENCE: Duration = Duration::from_secs(21 * 24 * 3600);
 /// Between two looks at something that others bring about; then ever longer, up to the second.
 const LOOK: Duration = Duration::from_millis(200);
 const LOOK_MOST: Duration = Duration::from_secs(300);
@@ -52,6 +54,8 @@ pub struct Stage {
     phones: [Slot; 2],
     /// Hear what the owners' phones say.
     observers: [Arc<Observer>; 2],
+    /// Outputs of the faucet's, to the owners and the hub.
+    given: Mutex<Vec<(Txid, ScriptBuf)>>,
     /// What must never happen, in words.
     troubles: Mutex<Vec<String>>,
 }
@@ -94,6 +98,7 @@ impl Stage {
             host: Mutex::default(),
             phones: [Slot::new(), Slot::new()],
             observers: audits.map(|audit| Arc::new(Observer::new(audit))),
+            given: Mutex::default(),
             troubles: Mutex::default(),
         });
         let mut tasks = JoinSet::new();
@@ -204,6 +209,11 @@ impl Stage {
         }
     }
 
+    /// The phone sleeps on, until it is called.
+    pub fn can_be_called(&self, owner: usize) {
+        self.phones[owner].sleeps.store(false, Ordering::SeqCst);
+    }
+
     /// The phone has a network, and can be called.
     pub fn come_back(&self, owner: usize) {
         self.phones[owner].sleeps.store(false, Ordering::SeqCst);
@@ -263,10 +273,15 @@ impl Stage {
     /// Sends coins that are there at once.
     pub async fn fund(&self, address: &str, amount_sat: u64) -> Result<(), String> {
         let address: Address<NetworkUnchecked> = address.parse().map_err(text)?;
-        let amount = bitcoin::Amount::from_sat(amount_sat);
-        let sent = self.devnet.faucet(&address.assume_checked(), amount);
-        sent.map_err(text)?;
+        let (address, amount) = (address.assume_checked(), Amount::from_sat(amount_sat));
+        let txid = self.devnet.faucet(&address, amount).map_err(text)?;
+        lock(&self.given).push((txid, address.script_pubkey()));
         self.mine(1).await
+    }
+
+    /// Outputs of the faucet's, to the owners and the hub.
+    pub fn given(&self) -> Vec<(Txid, ScriptBuf)> {
+        lock(&self.given).clone()
     }
 
     /// What was heard of the owners' phones so far.
@@ -280,6 +295,32 @@ impl Stage {
         observers
             .flat_map(|(observer, owner)| observer.faults(owner))
             .collect()
+    }
+
+    /// What the hub's part of the host's store holds.
+    pub async fn copy_hub(&self) -> Result<Vec<(String, Vec<u8>)>, String> {
+        self.disk.load(HUB).await.map_err(text)
+    }
+
+    /// Starts the host again, with a hub that has forgotten all since `copy` was made.
+    pub async fn roll_back_hub(&self, copy: Vec<(String, Vec<u8>)>) -> Result<(), String> {
+        self.until("the host runs", async |_| Some(true)).await?;
+        let stopped = lock(&self.host).take();
+        if let Some((host, life)) = stopped {
+            life.retire();
+            drop(host);
+        }
+        let epoch = self.disk.take_lease(HUB).await.map_err(text)?;
+        let now = self.copy_hub().await?;
+        let gone = now.into_iter().map(|(key, _)| Write::Delete(key));
+        let old = copy.into_iter().map(|(key, value)| Write::Put(key, value));
+        let batch = Batch {
+            namespace: HUB.into(),
+            epoch,
+            writes: gone.chain(old).collect(),
+        };
+        self.disk.commit(batch).await.map_err(text)?;
+        self.start_host().await
     }
 
     /// Remembers what must never happen.

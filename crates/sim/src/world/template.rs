@@ -15,6 +15,7 @@ use longhand_proto::operator::{CreateOwnerRequest, HubOpenChannelRequest};
 use longhand_signer::audit::Audit;
 use longhand_store::{Batch, MemoryStore, Store, Write};
 
+use crate::world::coins::Coins;
 use crate::world::plan::Plan;
 use crate::world::stage::{OWNERS, Stage, passphrase, text};
 
@@ -40,6 +41,8 @@ type Entries = Vec<(String, Vec<u8>)>;
 /// See the module.
 pub struct Template {
     chain: PreparedChain,
+    /// Every coin of the owners and the hub, as the chain has them.
+    pub coins: Coins,
     namespaces: Vec<(String, Entries)>,
     files: Vec<(PathBuf, Vec<u8>)>,
     /// What was heard of the owners' phones.
@@ -49,9 +52,9 @@ pub struct Template {
 }
 
 impl Template {
-    /// Makes the world: a hub with coins, two owners with coins, and a channel of the hub's to each. Must run on a
-    /// simulated thread.
-    pub async fn make(dir: PathBuf) -> Result<Template, String> {
+    /// Makes the world: a hub with coins, two owners with coins, and so many channels of the hub's to each. Must run on
+    /// a simulated thread.
+    pub async fn make(dir: PathBuf, channels: usize) -> Result<Template, String> {
         let devnet = Devnet::in_process(110).map_err(text)?;
         let (stage, mut tasks) = Stage::new(
             devnet,
@@ -71,10 +74,12 @@ impl Template {
             stage
                 .fund(&address.map_err(text)?.address, WALLET_SAT)
                 .await?;
-            open(&stage, owner).await?;
+            for _ in 0..channels {
+                open(&stage, owner).await?;
+            }
         }
         stage.mine(CONFIRMATIONS).await?;
-        all_usable(&stage).await?;
+        all_usable(&stage, channels * OWNERS.len()).await?;
         stage.stop().await;
         tasks.shutdown().await;
         if let Some(fault) = stage.overheard().first() {
@@ -94,6 +99,7 @@ impl Template {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_err(text)?;
         Ok(Template {
             chain: stage.devnet.prepared(),
+            coins: Coins::of_chain(stage)?,
             namespaces,
             files,
             audits: stage.audits(),
@@ -190,16 +196,16 @@ async fn all_attached(stage: &Arc<Stage>, last: usize) -> Result<(), String> {
         .await
 }
 
-/// Waits until every owner can pay and be paid.
-pub async fn all_usable(stage: &Arc<Stage>) -> Result<(), String> {
+/// Waits until there are so many channels, and every one can carry a payment.
+pub async fn all_usable(stage: &Arc<Stage>, channels: usize) -> Result<(), String> {
+    let what = format!("{channels} channels are usable");
     stage
-        .until("every channel is usable", async |operator| {
+        .until(&what, async |operator| {
             let nodes = operator.list_nodes().await.ok()?.nodes;
-            let usable = nodes
-                .iter()
-                .all(|node| node.channels > 0 && node.usable_channels == node.channels);
+            let usable: u32 = nodes.iter().map(|node| node.usable_channels).sum();
             let hub = operator.hub_channels().await.ok()?.channels;
-            Some(usable && nodes.len() == OWNERS.len() && hub.iter().all(|channel| channel.usable))
+            let all_are = hub.iter().all(|channel| channel.usable);
+            Some(all_are && hub.len() == channels && usable as usize == channels)
         })
         .await
 }

@@ -43,6 +43,7 @@ impl DiskFaults for SimDisk {
         if matches!(write, DiskWrite::Host | DiskWrite::HostForget) {
             return DiskFate::GoOn;
         }
+        self.plan.trace(Kind::LedgerWrite, (self.phone, bytes));
         let Some(interruption) = self.plan.step_at(Kind::LedgerWrite, self.phone) else {
             return DiskFate::GoOn;
         };

@@ -91,6 +91,7 @@ impl Line {
         if is_dead || lock(&self.ways[way]).sender.is_none() {
             return Err(broken());
         }
+        self.plan.trace(Kind::Frame, (self.phone, way, &record));
         let interruption = self.plan.step(Kind::Frame);
         let mut to = lock(&self.ways[way]);
         let Some(interruption) = interruption else {

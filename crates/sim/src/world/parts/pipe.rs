@@ -123,6 +123,7 @@ impl AsyncWrite for SimPipe {
         if self.end.is_none() {
             return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
         }
+        self.plan.trace(Kind::PeerMessage, bytes);
         let interruption = self.plan.step(Kind::PeerMessage);
         match interruption.map(|it| it.how) {
             None | Some(How::After) => {}

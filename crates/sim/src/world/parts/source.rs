@@ -38,6 +38,7 @@ impl SimSource {
         if self.life.has_ended() {
             return Err(away("the process has ended"));
         }
+        self.plan.trace(Kind::ChainCall, ());
         let Some(interruption) = self.plan.step(Kind::ChainCall) else {
             return question.await;
         };

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use longhand_store::{Batch, MemoryStore, Store, StoreError};
+use longhand_store::{Batch, MemoryStore, Store, StoreError, Write};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Life, lock};
@@ -55,6 +55,15 @@ impl SimStore {
     }
 }
 
+/// For the trace.
+fn content(writes: &[Write]) -> Vec<(&str, Option<&[u8]>)> {
+    let content = writes.iter().map(|write| match write {
+        Write::Put(key, value) => (key.as_str(), Some(value.as_slice())),
+        Write::Delete(key) => (key.as_str(), None),
+    });
+    content.collect()
+}
+
 fn failed() -> StoreError {
     StoreError::Other("a simulated disk failed".into())
 }
@@ -83,6 +92,8 @@ impl Store for SimStore {
         {
             return self.die().await;
         }
+        self.plan
+            .trace(Kind::StoreWrite, (&batch.namespace, content(&batch.writes)));
         let Some(interruption) = self.plan.step(Kind::StoreWrite) else {
             // A disk takes its time: what comes meanwhile waits, as it does behind a real one.
             tokio::task::yield_now().await;

@@ -1,1 +1,162 @@
 //! What happens while a phone is away for long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longhand_chain::FeeRates;
+use longhand_phone::command::PaymentState;
+
+use super::Outcome;
+use super::forced::{AFTER_BLOCK, hub_pays, in_flight, node, sweep};
+use super::paying::{PAYMENT_MSAT, Payment, fall_asleep, invoice, pay};
+use crate::world::stage::{ANN, BOB, Stage, text};
+
+/// As an owner's invoice asks for: blocks from a payment's arrival to its expiry, and of those the last that belong to the
+/// chain.
+const EXPIRY_BLOCKS: u32 = 144;
+const ON_CHAIN_BLOCKS: u32 = 39;
+/// The phone is called for that many blocks.
+const CALLED_BLOCKS: u32 = 72;
+/// Between two looks whether the node has the preimage: less than a phone takes to answer.
+const GLANCE: Duration = Duration::from_millis(3);
+const GLANCES: u32 = 400;
+/// More than a call and its repetitions take.
+const CALL: Duration = Duration::from_secs(3600);
+/// LDK closes channels whose fee rate is below the lowest of so many blocks.
+const SPIKE_BLOCKS: u32 = 150;
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Ann's phone has given a preimage, and is gone before the HTLC is settled. Nothing brings it back but the call for its
+/// deadline.
+pub async fn deadline(stage: &Arc<Stage>) -> Result<Outcome, String> {
+    let to_ann = gone_with_an_htlc(stage).await?;
+    let first_call = EXPIRY_BLOCKS - ON_CHAIN_BLOCKS - CALLED_BLOCKS;
+    stage.can_be_called(ANN);
+    stage.mine(first_call - 5).await?;
+    tokio::time::sleep(CALL).await;
+    if is_awake(stage).await {
+        return Err("the phone was called long before its deadline".into());
+    }
+    stage.mine(10).await?;
+    tokio::time::sleep(CALL).await;
+    if !is_awake(stage).await && stage.plan.happened() == 0 {
+        return Err("the phone was not called in time".into());
+    }
+    // An interruption may have left nothing to call it for.
+    stage.come_back(ANN);
+    stage.mine(EXPIRY_BLOCKS).await?;
+    told(stage, &to_ann).await
+}
+
+/// As above, but it comes when all is over: the hub has taken the HTLC back, on the chain.
+pub async fn deadline_missed(stage: &Arc<Stage>) -> Result<Outcome, String> {
+    let to_ann = gone_with_an_htlc(stage).await?;
+    // Until LDK goes on chain for it, which takes the phone; until the hub does, which does not; and a day.
+    for blocks in [
+        EXPIRY_BLOCKS - ON_CHAIN_BLOCKS + 4,
+        ON_CHAIN_BLOCKS,
+        3,
+        3,
+        24,
+    ] {
+        stage.mine(blocks).await?;
+        tokio::time::sleep(AFTER_BLOCK).await;
+    }
+    stage.come_back(ANN);
+    sweep(stage).await?;
+    let outcome = told(stage, &to_ann).await?;
+    if stage.plan.happened() == 0 && (outcome.forced, outcome.received()) != (1, 0) {
+        return Err(format!("the HTLC should have been lost: {outcome:?}"));
+    }
+    Ok(outcome)
+}
+
+/// Fees rise twentyfold for two days in which both phones are away, and fall again.
+pub async fn fee_spike(stage: &Arc<Stage>) -> Result<Outcome, String> {
+    fall_asleep(stage, ANN).await?;
+    fall_asleep(stage, BOB).await?;
+    let calm = FeeRates::FLOOR;
+    let spike = FeeRates {
+        urgent: calm.urgent * 20,
+        normal: calm.normal * 20,
+        background: calm.background * 20,
+        minimum: calm.minimum * 20,
+    };
+    stage.devnet.set_fee_rates(spike);
+    for _ in 0..2 {
+        tokio::time::sleep(DAY).await;
+        stage.mine(SPIKE_BLOCKS / 2).await?;
+    }
+    tokio::time::sleep(AFTER_BLOCK).await;
+    stage.devnet.set_fee_rates(calm);
+    stage.mine(1).await?;
+    stage.come_back(ANN);
+    stage.come_back(BOB);
+    Ok(pay(stage, ANN, BOB).await?.and(pay(stage, BOB, ANN).await?))
+}
+
+/// The hub pays Ann, whose phone goes to sleep as soon as its preimage is on the host.
+async fn gone_with_an_htlc(stage: &Arc<Stage>) -> Result<String, String> {
+    let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
+    tokio::select! {
+        biased;
+        never = hub_pays(stage, &to_ann) => match never {},
+        () = is_claimed(stage) => {}
+    }
+    fall_asleep(stage, ANN).await?;
+    Ok(to_ann)
+}
+
+/// Waits until Ann's node has an HTLC, and has it no more as one that only waits. Not for ever, since an interruption may
+/// have ended it.
+async fn is_claimed(stage: &Arc<Stage>) {
+    in_flight(stage, 1).await;
+    for _ in 0..GLANCES {
+        if let Some(operator) = stage.operator()
+            && node(&operator, ANN)
+                .await
+                .is_some_and(|ann| ann.pending_htlcs == 0)
+        {
+            return;
+        }
+        tokio::time::sleep(GLANCE).await;
+    }
+}
+
+async fn is_awake(stage: &Arc<Stage>) -> bool {
+    let Some(operator) = stage.operator() else {
+        return false;
+    };
+    let ann = node(&operator, ANN).await;
+    ann.is_some_and(|ann| ann.state != "dormant")
+}
+
+/// What Ann is told of the hub's payment, and of her channel.
+async fn told(stage: &Arc<Stage>, to_ann: &str) -> Result<Outcome, String> {
+    let asked = stage.owner(ANN, async |phone| {
+        let payments = phone.payments().await?.payments;
+        Ok((payments, phone.channels().await?.closed))
+    });
+    let (payments, closed) = asked.await.map_err(text)?;
+    let invoice: lightning_invoice::Bolt11Invoice = to_ann.parse().map_err(text)?;
+    let hash = invoice.payment_hash().to_string();
+    let is_it = |payment: &Payment| !payment.outbound && payment.payment_hash == hash;
+    let payment = payments.into_iter().find(is_it);
+    let mut outcome = Outcome {
+        forced: u32::try_from(closed.len()).unwrap_or(u32::MAX),
+        ..Outcome::default()
+    };
+    let Some(payment) = payment else {
+        return Ok(outcome);
+    };
+    if payment.state == PaymentState::Succeeded {
+        outcome.received_msat[ANN] = payment.amount_msat;
+        outcome.hub_paid_msat = payment.amount_msat;
+    }
+    let is_said = payment.failure.starts_with("DEADLINE_MISSED: 50000 sat");
+    let has_given = !payment.preimage.is_empty();
+    match has_given && payment.state == PaymentState::Failed && !is_said {
+        true => Err(format!("the loss is not told: {}", payment.failure)),
+        false => Ok(outcome),
+    }
+}

@@ -12,6 +12,10 @@ use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
 use crate::world::template::{CONFIRMATIONS, all_usable};
 
 const OPENED_SAT: u64 = 1_000_000;
+/// Commitments pay what mempools ask for at least; the rest is up to anchors.
+const RAISED_SAT_PER_KW: u32 = 1_000;
+/// LDK looks once a minute.
+const FEES_ARE_TOLD: Duration = Duration::from_secs(150);
 
 pub async fn open_by_hub(stage: &Arc<Stage>) -> Result<Outcome, String> {
     // Idempotent it is not: an operator looks before asking again.
@@ -54,7 +58,7 @@ async fn opened(stage: &Arc<Stage>) -> Result<Outcome, String> {
     for _ in 0..CONFIRMATIONS {
         stage.mine(1).await?;
     }
-    all_usable(stage).await?;
+    all_usable(stage, OWNERS.len() + 1).await?;
     Ok(Outcome {
         opened: 1,
         ..Outcome::default()
@@ -65,13 +69,19 @@ pub async fn raise_fees(stage: &Arc<Stage>) -> Result<Outcome, String> {
     let rates = FeeRates {
         urgent: 5_000,
         normal: 3_000,
-        background: 1_000,
-        minimum: 1_000,
+        background: RAISED_SAT_PER_KW,
+        minimum: RAISED_SAT_PER_KW,
     };
     stage.devnet.set_fee_rates(rates);
-    // LDK looks once a minute.
-    tokio::time::sleep(Duration::from_secs(150)).await;
-    pay(stage, ANN, BOB).await
+    tokio::time::sleep(FEES_ARE_TOLD).await;
+    let paid = pay(stage, ANN, BOB).await?;
+    // Interrupted, it begins when both are back.
+    all_usable(stage, OWNERS.len()).await?;
+    tokio::time::sleep(FEES_ARE_TOLD).await;
+    Ok(Outcome {
+        feerate_sat_per_kw: Some(RAISED_SAT_PER_KW),
+        ..paid
+    })
 }
 
 pub async fn close(stage: &Arc<Stage>) -> Result<Outcome, String> {
@@ -81,11 +91,7 @@ pub async fn close(stage: &Arc<Stage>) -> Result<Outcome, String> {
             let Some(channel) = channels.first() else {
                 return Ok(());
             };
-            match phone.close(&channel.channel_id, false).await {
-                // Asked again after the answer was lost, and the channel has gone meanwhile: so an owner would look.
-                Err(_) if phone.channels().await?.channels.is_empty() => Ok(()),
-                closed => closed.map(drop),
-            }
+            phone.close(&channel.channel_id, false).await.map(drop)
         })
         .await
         .map_err(text)?;

@@ -1,11 +1,13 @@
 //! What is done in a run, by owners and the operator, however often their processes die meanwhile.
 
 //!
-//! - `paying`, `channels`: what an owner or the operator does by day.
+//! - `paying`, `channels`: what owners and the operator do by day.
+//! - `forced`: channels that end without an agreement, and a peer that cheats.
 //! - `asleep`: what happens while a phone is away.
 
 mod asleep;
 mod channels;
+mod forced;
 mod paying;
 
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use crate::world::stage::{ANN, BOB, OWNERS, PATIENCE, Stage};
 pub enum Scenario {
     /// One owner pays the other.
     Pay,
+    /// One owner pays the other more than one channel can carry.
+    PayInParts,
     /// Both pay each other at once.
     PayBothWays,
     /// A payment to somebody who sleeps: the hub holds it, calls, and gives up.
@@ -29,6 +33,18 @@ pub enum Scenario {
     RaiseFees,
     /// An owner closes a channel, and both agree.
     Close,
+    /// The hub closes a channel by force while the owner's phone is away, with a payment in flight each way.
+    ForceCloseByHub,
+    /// An owner closes a channel by force, with a payment in flight.
+    ForceCloseByPhone,
+    /// The hub broadcasts a revoked commitment, and the owner's phone is away for a week.
+    Breach,
+    /// An HTLC nears its deadline with the phone away: it is called, and comes.
+    Deadline,
+    /// It does not come: the HTLC is lost, and nothing else.
+    DeadlineMissed,
+    /// Fees rise twentyfold while both phones are away, and fall again.
+    FeeSpike,
 }
 
 /// What a scenario came to, in the end.
@@ -42,32 +58,62 @@ pub(crate) struct Outcome {
     pub fee_msat: [u64; 2],
     /// Channels that were opened.
     pub opened: u32,
-    /// Channels that were closed because somebody asked for it.
+    /// Channels that were closed because somebody asked for it, both sides agreeing.
     pub closed: u32,
+    /// Channels that were closed by force because somebody asked for it.
+    pub forced: u32,
+    /// What the hub has paid by itself.
+    pub hub_paid_msat: u64,
+    /// What each owner took from a cheater.
+    pub spoils_msat: [u64; 2],
+    /// Of all channels, when it has changed.
+    pub feerate_sat_per_kw: Option<u32>,
 }
 
 impl Scenario {
     /// From the simplest.
-    pub const ALL: [Scenario; 7] = [
+    pub const ALL: [Scenario; 14] = [
         Scenario::Pay,
+        Scenario::PayInParts,
         Scenario::PayBothWays,
         Scenario::Fail,
         Scenario::OpenByHub,
         Scenario::OpenByPhone,
         Scenario::RaiseFees,
         Scenario::Close,
+        Scenario::ForceCloseByHub,
+        Scenario::ForceCloseByPhone,
+        Scenario::Breach,
+        Scenario::Deadline,
+        Scenario::DeadlineMissed,
+        Scenario::FeeSpike,
     ];
 
     /// As on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Scenario::Pay => "pay",
+            Scenario::PayInParts => "pay-in-parts",
             Scenario::PayBothWays => "pay-both-ways",
             Scenario::Fail => "fail",
             Scenario::OpenByHub => "open-by-hub",
             Scenario::OpenByPhone => "open-by-phone",
             Scenario::RaiseFees => "raise-fees",
             Scenario::Close => "close",
+            Scenario::ForceCloseByHub => "force-close-by-hub",
+            Scenario::ForceCloseByPhone => "force-close-by-phone",
+            Scenario::Breach => "breach",
+            Scenario::Deadline => "deadline",
+            Scenario::DeadlineMissed => "deadline-missed",
+            Scenario::FeeSpike => "fee-spike",
+        }
+    }
+
+    /// Of each owner, when it begins.
+    pub(crate) fn channels(self) -> usize {
+        match self {
+            Scenario::PayInParts => 2,
+            _ => 1,
         }
     }
 
@@ -76,6 +122,7 @@ impl Scenario {
         let played = async {
             match self {
                 Scenario::Pay => paying::pay(stage, ANN, BOB).await,
+                Scenario::PayInParts => paying::pay_in_parts(stage).await,
                 Scenario::PayBothWays => {
                     let (one, other) =
                         tokio::join!(paying::pay(stage, ANN, BOB), paying::pay(stage, BOB, ANN));
@@ -86,6 +133,12 @@ impl Scenario {
                 Scenario::OpenByPhone => channels::open_by_phone(stage).await,
                 Scenario::RaiseFees => channels::raise_fees(stage).await,
                 Scenario::Close => channels::close(stage).await,
+                Scenario::ForceCloseByHub => forced::close_by_hub(stage).await,
+                Scenario::ForceCloseByPhone => forced::close_by_phone(stage).await,
+                Scenario::Breach => forced::breach(stage).await,
+                Scenario::Deadline => asleep::deadline(stage).await,
+                Scenario::DeadlineMissed => asleep::deadline_missed(stage).await,
+                Scenario::FeeSpike => asleep::fee_spike(stage).await,
             }
         };
         let played = tokio::time::timeout(PATIENCE, played).await;
@@ -101,5 +154,20 @@ impl Outcome {
             self.fee_msat[owner] += other.fee_msat[owner];
         }
         self
+    }
+
+    /// By all together.
+    pub fn paid(&self) -> u64 {
+        self.paid_msat.iter().sum::<u64>() + self.hub_paid_msat
+    }
+
+    /// By all together; nobody pays the hub.
+    pub fn received(&self) -> u64 {
+        self.received_msat.iter().sum()
+    }
+
+    /// Channels that are left of so many.
+    pub fn channels(&self, before: usize) -> usize {
+        (before + self.opened as usize).saturating_sub((self.closed + self.forced) as usize)
     }
 }

@@ -8,14 +8,30 @@ use longhand_phone::{Phone, PhoneError};
 use super::Outcome;
 use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
 
-const PAYMENT_MSAT: u64 = 50_000_000;
+pub const PAYMENT_MSAT: u64 = 50_000_000;
+/// More than one channel of an owner's can carry, and less than two.
+const LARGE_MSAT: u64 = 1_500_000_000;
 /// How often an owner tries again to pay what failed, and after how long.
 const TRIES: u32 = 3;
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// Pays an invoice of `to`'s, and waits until both have heard of the end.
 pub async fn pay(stage: &Arc<Stage>, from: usize, to: usize) -> Result<Outcome, String> {
-    let bolt11 = invoice(stage, to, PAYMENT_MSAT).await?;
+    pay_amount(stage, from, to, PAYMENT_MSAT).await
+}
+
+/// A payment that one channel cannot carry.
+pub async fn pay_in_parts(stage: &Arc<Stage>) -> Result<Outcome, String> {
+    pay_amount(stage, ANN, BOB, LARGE_MSAT).await
+}
+
+async fn pay_amount(
+    stage: &Arc<Stage>,
+    from: usize,
+    to: usize,
+    amount_msat: u64,
+) -> Result<Outcome, String> {
+    let bolt11 = invoice(stage, to, amount_msat).await?;
     let paid = pay_in_the_end(stage, from, &bolt11).await.map_err(text)?;
     let hash = &paid.payment_hash;
     let received = stage.owner(to, async |phone| payment(&phone, hash, false).await);

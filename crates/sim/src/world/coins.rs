@@ -1,0 +1,54 @@
+//! Every satoshi of the owners and the hub, against the chain: the demo's books, gone on with from the template.
+
+use bitcoin::{OutPoint, ScriptBuf, Txid};
+use longhand::cast::accounts::Books;
+use longhand_chain::Devnet;
+
+use crate::world::stage::Stage;
+
+/// What is in the chain up to a height.
+#[derive(Clone)]
+pub struct Coins {
+    books: Books,
+    height: u32,
+}
+
+impl Coins {
+    /// From the first block on.
+    pub fn of_chain(stage: &Stage) -> Result<Coins, String> {
+        let mut coins = Coins {
+            books: Books::default(),
+            height: 0,
+        };
+        coins.books = coins.follow(&stage.devnet, &stage.given(), &[])?;
+        coins.height = stage.devnet.tip().height;
+        Ok(coins)
+    }
+
+    /// With the blocks since, up to the tip. `fundings`: of every channel there was.
+    pub fn follow(
+        &self,
+        devnet: &Devnet,
+        given: &[(Txid, ScriptBuf)],
+        fundings: &[OutPoint],
+    ) -> Result<Books, String> {
+        let mut books = self.books.clone();
+        for height in self.height + 1..=devnet.tip().height {
+            let hash = devnet.hash_at(height);
+            let block = hash.and_then(|hash| devnet.block(&hash));
+            let block = block.ok_or("the chain has a hole")?;
+            books.block(&block, given, fundings)?;
+        }
+        Ok(books)
+    }
+
+    /// Fees that were paid up to here.
+    pub fn fees_sat(&self) -> u64 {
+        fees_sat(&self.books)
+    }
+}
+
+/// Of all transactions.
+pub fn fees_sat(books: &Books) -> u64 {
+    books.spends.iter().map(|spend| spend.fee_sat).sum()
+}

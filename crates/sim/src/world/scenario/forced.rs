@@ -1,0 +1,278 @@
+//! Channels that end without an agreement: closed by force with payments in flight, and a hub that cheats.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longhand_host::Operator;
+use longhand_phone::PhoneError;
+use longhand_phone::command::PaymentState;
+use longhand_proto::operator::{HubCloseChannelRequest, HubPayRequest, NodeView};
+
+use super::Outcome;
+use super::paying::{PAYMENT_MSAT, Payment, fall_asleep, invoice, pay_once};
+use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
+use crate::world::template::CHANNEL_SAT;
+
+/// Between two looks at payments in flight: less than a phone takes to answer. At first; they may never come.
+const GLANCE: Duration = Duration::from_millis(3);
+const GLANCES: u32 = 400;
+/// After a block, until everybody has done what there is to do.
+pub const AFTER_BLOCK: Duration = Duration::from_secs(40);
+/// Blocks at a time until everything is swept: a few at first, later those of a delay (BOLT 2, `to_self_delay`).
+const FEW: u32 = 3;
+const MANY: u32 = 48;
+const MOST_ROUNDS: u32 = 40;
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// In a simulated day; fewer than there are, and in a week more than a cheater has to wait.
+const BLOCKS_A_DAY: u32 = 24;
+
+/// Ann's phone falls asleep with a payment in flight each way; the hub closes, and both end on the chain.
+pub async fn close_by_hub(stage: &Arc<Stage>) -> Result<Outcome, String> {
+    let to_bob = invoice(stage, BOB, PAYMENT_MSAT).await?;
+    let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
+    fall_asleep(stage, BOB).await?;
+    let closing = async {
+        tokio::select! {
+            biased;
+            never = hub_pays(stage, &to_ann) => match never {},
+            () = in_flight(stage, 2) => {}
+        }
+        fall_asleep(stage, ANN).await?;
+        close_hubs_channel(stage).await?;
+        confirm_close(stage).await?;
+        stage.come_back(ANN);
+        stage.come_back(BOB);
+        sweep(stage).await
+    };
+    let (paid, closed) = tokio::join!(pay_to_the_end(stage, &to_bob), closing);
+    closed?;
+    let received = received(stage, ANN, &to_ann).await?;
+    let mut outcome = ended(stage, paid?, &to_bob).await?;
+    outcome.received_msat[ANN] = received;
+    outcome.hub_paid_msat = received;
+    Ok(outcome)
+}
+
+/// Ann closes with a payment in flight to somebody who sleeps; it ends on the chain.
+pub async fn close_by_phone(stage: &Arc<Stage>) -> Result<Outcome, String> {
+    let to_bob = invoice(stage, BOB, PAYMENT_MSAT).await?;
+    fall_asleep(stage, BOB).await?;
+    let closing = async {
+        in_flight(stage, 1).await;
+        let close = stage.owner(ANN, async |phone| {
+            match phone.channels().await?.channels.first() {
+                Some(channel) => phone.close(&channel.channel_id, true).await.map(drop),
+                None => Ok(()),
+            }
+        });
+        close.await.map_err(text)?;
+        confirm_close(stage).await?;
+        stage.come_back(BOB);
+        sweep(stage).await
+    };
+    let (paid, closed) = tokio::join!(pay_to_the_end(stage, &to_bob), closing);
+    closed?;
+    ended(stage, paid?, &to_bob).await
+}
+
+/// A hub that has forgotten what it has revoked closes with it, with an HTLC in it, while Ann sleeps for a week: her node
+/// takes all of the channel.
+pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
+    let to_bob = invoice(stage, BOB, PAYMENT_MSAT).await?;
+    let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
+    fall_asleep(stage, BOB).await?;
+    let copying = async {
+        in_flight(stage, 1).await;
+        stage.copy_hub().await
+    };
+    let (paid, old) = tokio::join!(pay_to_the_end(stage, &to_bob), copying);
+    let old = old?;
+    if paid?.is_some() {
+        return Err("the payment to who sleeps has been paid".into());
+    }
+    tokio::select! {
+        biased;
+        never = hub_pays(stage, &to_ann) => match never {},
+        () = is_received(stage, &to_ann) => {}
+    }
+    quiet(stage).await?;
+    let balance = stage.owner(ANN, async |phone| phone.balance().await);
+    let hers_msat = balance.await.map_err(text)?.lightning_msat;
+    fall_asleep(stage, ANN).await?;
+
+    stage.roll_back_hub(old).await?;
+    close_hubs_channel(stage).await?;
+    confirm_close(stage).await?;
+    for _ in 0..7 {
+        tokio::time::sleep(DAY).await;
+        stage.mine(BLOCKS_A_DAY).await?;
+    }
+    stage
+        .until("the cheater's side is hers", async |operator| {
+            let ann = node(operator, ANN).await?;
+            Some(ann.onchain_sat > hers_msat / 1_000)
+        })
+        .await?;
+    stage.come_back(ANN);
+    stage.come_back(BOB);
+    sweep(stage).await?;
+    let mut outcome = Outcome {
+        forced: 1,
+        hub_paid_msat: PAYMENT_MSAT,
+        ..Outcome::default()
+    };
+    outcome.received_msat[ANN] = PAYMENT_MSAT;
+    outcome.spoils_msat[ANN] = CHANNEL_SAT * 1_000 - hers_msat;
+    Ok(outcome)
+}
+
+/// Pays once, and waits for its end, on or off the chain; `None` when it failed.
+async fn pay_to_the_end(stage: &Arc<Stage>, bolt11: &str) -> Result<Option<Payment>, String> {
+    let paid = stage.owner(ANN, async |phone| pay_once(&phone, bolt11).await);
+    match paid.await {
+        Ok(payment) => Ok(Some(payment)),
+        Err(PhoneError::PaymentFailed(_)) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A channel was closed by force, and a payment of Ann's to Bob has ended so.
+async fn ended(stage: &Arc<Stage>, paid: Option<Payment>, to_bob: &str) -> Result<Outcome, String> {
+    let mut outcome = Outcome {
+        forced: 1,
+        ..Outcome::default()
+    };
+    if let Some(paid) = paid {
+        outcome.paid_msat[ANN] = paid.amount_msat;
+        outcome.fee_msat[ANN] = paid.fee_msat;
+    }
+    outcome.received_msat[BOB] = received(stage, BOB, to_bob).await?;
+    Ok(outcome)
+}
+
+/// What an invoice has brought.
+async fn received(stage: &Arc<Stage>, owner: usize, bolt11: &str) -> Result<u64, String> {
+    let invoice: lightning_invoice::Bolt11Invoice = bolt11.parse().map_err(text)?;
+    let hash = invoice.payment_hash().to_string();
+    let payments = stage.owner(owner, async |phone| phone.payments().await);
+    let mut payments = payments.await.map_err(text)?.payments.into_iter();
+    let paid = payments.find(|payment| {
+        !payment.outbound
+            && payment.payment_hash == hash
+            && payment.state == PaymentState::Succeeded
+    });
+    Ok(paid.map_or(0, |payment| payment.amount_msat))
+}
+
+/// Has the hub pay, across hosts that die. What became of it the payee knows.
+pub async fn hub_pays(stage: &Arc<Stage>, bolt11: &str) -> std::convert::Infallible {
+    loop {
+        if let Some(operator) = stage.operator() {
+            let pay = HubPayRequest {
+                bolt11: bolt11.into(),
+                ..HubPayRequest::default()
+            };
+            // Paid before its answer was heard, it is not paid again.
+            let _ = operator.hub_pay(pay).await;
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+}
+
+async fn is_received(stage: &Arc<Stage>, bolt11: &str) {
+    while received(stage, ANN, bolt11).await != Ok(PAYMENT_MSAT) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+pub async fn node(operator: &Operator, owner: usize) -> Option<NodeView> {
+    let mut nodes = operator.list_nodes().await.ok()?.nodes.into_iter();
+    nodes.find(|node| node.owner == OWNERS[owner])
+}
+
+/// Waits until both sides are committed to so many of Ann's HTLCs; not for ever, since an interruption may have ended
+/// them.
+pub async fn in_flight(stage: &Arc<Stage>, htlcs: u32) {
+    for _ in 0..GLANCES {
+        if let Some(operator) = stage.operator()
+            && node(&operator, ANN)
+                .await
+                .is_some_and(|ann| ann.pending_htlcs >= htlcs)
+        {
+            return;
+        }
+        tokio::time::sleep(GLANCE).await;
+    }
+}
+
+/// Waits until no payment is in flight.
+async fn quiet(stage: &Arc<Stage>) -> Result<(), String> {
+    stage
+        .until("no payment is in flight", async |operator| {
+            let nodes = operator.list_nodes().await.ok()?.nodes;
+            Some(nodes.iter().all(|node| node.pending_htlcs == 0))
+        })
+        .await?;
+    tokio::time::sleep(AFTER_BLOCK).await;
+    Ok(())
+}
+
+/// By force, on the operator's order; again until it is so.
+async fn close_hubs_channel(stage: &Arc<Stage>) -> Result<(), String> {
+    stage
+        .until("the hub has closed the channel", async |operator| {
+            let ann = node(operator, ANN).await?.node_id;
+            let channels = operator.hub_channels().await.ok()?.channels;
+            let mut channels = channels.into_iter();
+            let Some(channel) = channels.find(|channel| channel.counterparty_node_id == ann) else {
+                return Some(true);
+            };
+            let close = HubCloseChannelRequest {
+                channel_id: channel.channel_id,
+                force: true,
+            };
+            operator.hub_close_channel(close).await.ok()?;
+            Some(false)
+        })
+        .await
+}
+
+/// The commitment is sent, and in a block.
+async fn confirm_close(stage: &Arc<Stage>) -> Result<(), String> {
+    stage
+        .until("the commitment is sent", async |_| {
+            Some(!stage.devnet.mempool().is_empty())
+        })
+        .await?;
+    stage.mine(1).await
+}
+
+/// Mines until every coin of a closed channel is in a wallet, with blocks enough that it stays there.
+pub async fn sweep(stage: &Arc<Stage>) -> Result<(), String> {
+    for round in 0..MOST_ROUNDS {
+        tokio::time::sleep(AFTER_BLOCK).await;
+        if round > FEW && is_swept(stage).await == Some(true) {
+            return Ok(());
+        }
+        stage.mine(if round < FEW { 1 } else { MANY }).await?;
+        // Nobody else's payment may come to its deadline meanwhile.
+        bobs_are_over(stage).await?;
+    }
+    Err("coins of a closed channel are still to be swept".into())
+}
+
+async fn bobs_are_over(stage: &Arc<Stage>) -> Result<(), String> {
+    stage
+        .until("no payment of bob's is in flight", async |operator| {
+            Some(node(operator, BOB).await?.pending_htlcs == 0)
+        })
+        .await
+}
+
+async fn is_swept(stage: &Arc<Stage>) -> Option<bool> {
+    let operator = stage.operator()?;
+    let hub = operator.hub_balance().await.ok()?;
+    let nodes = operator.list_nodes().await.ok()?.nodes;
+    let nodes_are = nodes.iter().all(|node| node.closing_sat == 0);
+    Some(nodes_are && hub.closing_sat == 0 && stage.devnet.mempool().is_empty())
+}
