@@ -2,7 +2,7 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    for symbol in ["getrandom", "clock_gettime"] {
+    for symbol in ["getrandom", "clock_gettime", "syscall"] {
         println!("cargo:rustc-link-arg=-Wl,--export-dynamic-symbol={symbol}");
     }
 }

@@ -1,14 +1,17 @@
 //! What a simulated thread is told by its operating system: randomness from a seed, and the simulation's time.
 //!
 //! Rust's standard library, the crates that make keys and nonces, and C++ all ask the C library for random bytes and for
-//! the time. A program that links this crate answers those two calls itself. On a thread that called [`enter`] the answers
+//! the time, some of them by `syscall`. A program that links this crate answers those calls itself. On a thread that called [`enter`] the answers
 //! depend on the seed and on tokio's (paused) clock alone, so that a run can be repeated: keys, nonces and the order of
 //! hash maps are the same every time. On every other thread the answers are the system's.
 //!
-//! The program's build script has to export the two symbols, or libraries that look them up while it runs
-//! find the C library's: `cargo:rustc-link-arg=-Wl,--export-dynamic-symbol=getrandom`, and `clock_gettime` likewise.
+//! The program's build script has to export the symbols, or libraries that look them up while it runs
+//! find the C library's: `cargo:rustc-link-arg=-Wl,--export-dynamic-symbol=getrandom`, and `clock_gettime` and `syscall`
+//! likewise.
 
 use std::cell::{Cell, RefCell};
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use libc::{c_int, c_long, c_uint, c_void, clockid_t, size_t, ssize_t, time_t, timespec};
@@ -32,6 +35,9 @@ struct Clock {
     began: Option<Instant>,
 }
 
+/// On the clocks that only measure, when a simulated thread begins.
+const UP: Duration = Duration::from_secs(24 * 3600);
+
 /// Makes this thread a simulated one: its randomness comes from `seed` from now on, and its clock stands at `unix`.
 ///
 /// For a thread that has just begun: what it has asked for before (such as the keys of its hash maps) stays.
@@ -51,19 +57,21 @@ pub fn follow_tokio() {
 
 /// The simulated time; `None` on any other thread.
 fn simulated(clock: clockid_t) -> Option<Duration> {
-    // The other clocks only measure: what is decided by them (nothing but how long a key is stretched) may differ.
-    if clock != libc::CLOCK_REALTIME {
-        return None;
-    }
     let simulated = CLOCK.try_with(Cell::get).ok()??;
+    let origin = match clock {
+        libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => simulated.unix,
+        // What the processor has done is nobody's time.
+        libc::CLOCK_PROCESS_CPUTIME_ID | libc::CLOCK_THREAD_CPUTIME_ID => return None,
+        _ => UP,
+    };
     if IS_ASKING.replace(true) {
-        return Some(simulated.unix);
+        return Some(origin);
     }
     let passed = simulated.began.map(|began| began.elapsed());
     IS_ASKING.set(false);
     ASKED.set(ASKED.get() + 1);
     let asked = Duration::from_micros(ASKED.get());
-    Some(simulated.unix + passed.unwrap_or_default() + asked)
+    Some(origin + passed.unwrap_or_default() + asked)
 }
 
 /// Stands in for the C library's. See `clock_gettime(2)`.
@@ -74,7 +82,17 @@ fn simulated(clock: clockid_t) -> Option<Duration> {
 pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
     let Some(now) = simulated(clock).filter(|_| !time.is_null()) else {
         // SAFETY: as asked, by the caller's promise.
-        return unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) as c_int };
+        return unsafe {
+            c_syscall(
+                libc::SYS_clock_gettime,
+                clock.into(),
+                time as c_long,
+                0,
+                0,
+                0,
+                0,
+            ) as c_int
+        };
     };
     let now = timespec {
         tv_sec: now.as_secs() as time_t,
@@ -91,6 +109,27 @@ pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) ->
 /// `length` bytes may be written to at `bytes`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn getrandom(bytes: *mut c_void, length: size_t, flags: c_uint) -> ssize_t {
+    // SAFETY: as asked, by the caller's promise.
+    let filled = unsafe { fill(bytes, length) };
+    // SAFETY: as asked, by the caller's promise.
+    filled.unwrap_or_else(|| unsafe {
+        c_syscall(
+            libc::SYS_getrandom,
+            bytes as c_long,
+            length as c_long,
+            flags.into(),
+            0,
+            0,
+            0,
+        ) as ssize_t
+    })
+}
+
+/// Fills with what a simulated thread is told; `None` on any other.
+///
+/// # Safety
+/// `bytes` is null, or `length` bytes may be written to there.
+unsafe fn fill(bytes: *mut c_void, length: size_t) -> Option<ssize_t> {
     let filled = RANDOM.try_with(|random| {
         let mut random = random.try_borrow_mut().ok()?;
         let random = random.as_mut().filter(|_| !bytes.is_null())?;
@@ -99,10 +138,63 @@ pub unsafe extern "C" fn getrandom(bytes: *mut c_void, length: size_t, flags: c_
         random.fill_bytes(bytes);
         Some(length as ssize_t)
     });
-    match filled {
-        Ok(Some(filled)) => filled,
+    filled.ok().flatten()
+}
+
+/// Stands in for the C library's, by which version 0.2 of the crate `getrandom` asks the kernel. See `syscall(2)`.
+///
+/// In C its parameters after the first vary. They are passed in the same places all the same (the calling conventions of
+/// x86-64 and of AArch64), and those that the caller left out are passed on unread.
+///
+/// # Safety
+/// As of the call that `number` names.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn syscall(
+    number: c_long,
+    a: c_long,
+    b: c_long,
+    c: c_long,
+    d: c_long,
+    e: c_long,
+    f: c_long,
+) -> c_long {
+    if number == libc::SYS_getrandom {
         // SAFETY: as asked, by the caller's promise.
-        _ => unsafe { libc::syscall(libc::SYS_getrandom, bytes, length, flags) as ssize_t },
+        if let Some(filled) = unsafe { fill(a as *mut c_void, b as size_t) } {
+            return filled as c_long;
+        }
+    }
+    // SAFETY: as asked, by the caller's promise.
+    unsafe { c_syscall(number, a, b, c, d, e, f) }
+}
+
+/// The C library's own.
+///
+/// # Safety
+/// As of the call that `number` names.
+unsafe fn c_syscall(
+    number: c_long,
+    a: c_long,
+    b: c_long,
+    c: c_long,
+    d: c_long,
+    e: c_long,
+    f: c_long,
+) -> c_long {
+    type Syscall = unsafe extern "C" fn(c_long, ...) -> c_long;
+    static NEXT: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
+    let mut next = NEXT.load(Ordering::Relaxed);
+    if next.is_null() {
+        // SAFETY: the name ends with a zero.
+        next = unsafe { libc::dlsym(libc::RTLD_NEXT, c"syscall".as_ptr()) };
+        NEXT.store(next, Ordering::Relaxed);
+    }
+    // SAFETY: a null pointer is `None`, and any other is this function of the C library.
+    let next: Option<Syscall> = unsafe { std::mem::transmute(next) };
+    match next {
+        // SAFETY: as asked, by the caller's promise.
+        Some(next) => unsafe { next(number, a, b, c, d, e, f) },
+        None => std::process::abort(),
     }
 }
 
@@ -110,7 +202,7 @@ pub unsafe extern "C" fn getrandom(bytes: *mut c_void, length: size_t, flags: c_
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::collections::HashMap;
-    use std::time::{SystemTime, UNIX_EPOCH};
+    use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
     use super::*;
 
@@ -127,8 +219,10 @@ mod tests {
                 follow_tokio();
                 let order: HashMap<u64, ()> = (0..100).map(|key| (key, ())).collect();
                 let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+                let measured = Instant::now();
                 tokio::time::sleep(Duration::from_secs(3600)).await;
                 let after = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+                assert_eq!(measured.elapsed().as_secs(), 3600);
                 (order.into_keys().collect(), before, after - before)
             })
         });
@@ -142,6 +236,31 @@ mod tests {
         assert_ne!(hour(2).0, order);
         assert_eq!(began.as_secs(), 1_800_000_000);
         assert_eq!(passed.as_secs(), 3600);
+    }
+
+    /// However a library asks for randomness.
+    #[test]
+    fn both_ways_to_ask_give_what_the_seed_decides() {
+        let ask = |seed| {
+            let thread = std::thread::spawn(move || {
+                enter(seed, Duration::ZERO);
+                let mut bytes = [[0_u8; 16]; 2];
+                let [first, second] = &mut bytes;
+                // SAFETY: both are 16 bytes long.
+                unsafe {
+                    let filled = libc::getrandom(first.as_mut_ptr().cast(), 16, 0);
+                    assert_eq!(filled, 16);
+                    let into = second.as_mut_ptr();
+                    let filled = libc::syscall(libc::SYS_getrandom, into, 16_usize, 0);
+                    assert_eq!(filled, 16);
+                }
+                bytes
+            });
+            thread.join().unwrap()
+        };
+        assert_eq!(ask(1), ask(1));
+        assert_ne!(ask(1), ask(2));
+        assert_ne!(ask(1)[0], ask(1)[1]);
     }
 
     #[test]

@@ -63,6 +63,7 @@ impl Scratch {
 pub(super) struct ChainState {
     // Dropped before the library, which would sync at its end what nobody needs: without the directory it does not.
     scratch: Scratch,
+    /// Started when it is needed.
     kernel: Option<Kernel>,
     /// How often the library was built anew; each has a directory of its own.
     generation: u32,
@@ -86,6 +87,42 @@ impl ChainState {
         log: Option<BlockLog>,
         records: Vec<Record>,
     ) -> Result<ChainState, DevnetError> {
+        let mut chain = ChainState::begin(scratch, log);
+        for record in records {
+            match record {
+                Record::Block(block) => chain.store(block),
+                Record::Invalidate(hash) => {
+                    chain.invalid.insert(hash);
+                }
+                Record::Reconsider(hash) => chain.reconsider_ancestry(&hash),
+            }
+        }
+        chain.rebuild()?;
+        Ok(chain)
+    }
+
+    /// A chain of these blocks, from height 1 on, which are known to be good: the library is started, and given them, when
+    /// it is first asked something.
+    pub(super) fn trusting(
+        scratch: Scratch,
+        blocks: impl Iterator<Item = Block>,
+    ) -> Result<ChainState, DevnetError> {
+        let mut chain = ChainState::begin(scratch, None);
+        for block in blocks {
+            let hash = block.block_hash();
+            if block.header.prev_blockhash != chain.tip().hash {
+                return Err(DevnetError::Block("it does not follow the one before".into()));
+            }
+            chain.store(block);
+            if let Some(stored) = chain.block(&hash).cloned() {
+                chain.connect(&stored)?;
+            }
+        }
+        Ok(chain)
+    }
+
+    /// The genesis block, and no library yet.
+    fn begin(scratch: Scratch, log: Option<BlockLog>) -> ChainState {
         let genesis = genesis_block(Network::Regtest);
         let hash = genesis.block_hash();
         let stored = StoredBlock {
@@ -94,7 +131,7 @@ impl ChainState {
             height: 0,
             chain_txs: 1,
         };
-        let mut chain = ChainState {
+        ChainState {
             scratch,
             kernel: None,
             generation: 0,
@@ -107,18 +144,7 @@ impl ChainState {
             coins: HashMap::new(),
             undo: HashMap::new(),
             txindex: HashMap::new(),
-        };
-        for record in records {
-            match record {
-                Record::Block(block) => chain.store(block),
-                Record::Invalidate(hash) => {
-                    chain.invalid.insert(hash);
-                }
-                Record::Reconsider(hash) => chain.reconsider_ancestry(&hash),
-            }
         }
-        chain.rebuild()?;
-        Ok(chain)
     }
 
     /// The best block.
@@ -213,6 +239,9 @@ impl ChainState {
         }
         if !self.blocks.contains_key(&block.header.prev_blockhash) {
             return Err(DevnetError::Block("its parent is unknown".into()));
+        }
+        if self.kernel.is_none() {
+            self.rebuild()?;
         }
         self.kernel()?.process(&block)?;
         let logged = self

@@ -200,6 +200,17 @@ impl Devnet {
         Ok(Devnet::without_sockets(State::new(chain, wallet)))
     }
 
+    /// As [`Devnet::in_process_from`], for a chain that a devnet of this process has given: its blocks are not validated
+    /// again before the first new one is.
+    ///
+    /// # Errors
+    /// [`DevnetError::Block`] when they are no chain; as [`Devnet::in_process`].
+    pub fn in_process_trusting(prepared: &PreparedChain) -> Result<Devnet, DevnetError> {
+        let chain = ChainState::trusting(scratch()?, prepared.blocks.iter().cloned())?;
+        let wallet = MinerWallet::new(prepared.miner_key);
+        Ok(Devnet::without_sockets(State::new(chain, wallet)))
+    }
+
     fn without_sockets(state: State) -> Devnet {
         let interval = watch::Sender::new(None);
         let shared = Shared {

@@ -292,6 +292,25 @@ fn a_prepared_chain_comes_back_with_its_wallet() {
 }
 
 #[test]
+fn a_trusted_chain_is_validated_with_its_first_new_block() {
+    let devnet = Devnet::in_process(110).unwrap();
+    let key = Key::new(1);
+    let (outpoint, output) = key.fund(&devnet, 1_000_000);
+    let prepared = devnet.prepared();
+
+    let devnet = Devnet::in_process_trusting(&prepared).unwrap();
+    assert_eq!(devnet.tip().height, 111);
+    assert_eq!(devnet.unspent(&outpoint), Some(output));
+    devnet.mine_to_wallet(1).unwrap();
+    assert_eq!(devnet.tip().height, 112);
+    assert_eq!(devnet.prepared().blocks[..111], prepared.blocks);
+
+    let mut bad = prepared;
+    bad.blocks.remove(2);
+    assert!(Devnet::in_process_trusting(&bad).is_err());
+}
+
+#[test]
 fn the_same_steps_on_a_prepared_chain_make_the_same_transactions() {
     let prepared = Devnet::in_process(101).unwrap().prepared();
     let steps = || {

@@ -26,7 +26,8 @@ const WORDS: [&str; 2] = [
 ];
 
 pub const CHANNEL_SAT: u64 = 2_000_000;
-const PUSHED_MSAT: u64 = 1_000_000_000;
+/// Less than half, so that what an owner can send the hub can forward.
+const PUSHED_MSAT: u64 = 900_000_000;
 /// On chain, of each owner.
 const WALLET_SAT: u64 = 3_000_000;
 /// Coins of the hub.
@@ -131,7 +132,7 @@ impl Template {
             };
             disk.commit(batch).await.map_err(text)?;
         }
-        let devnet = Devnet::in_process_from(&self.chain).map_err(text)?;
+        let devnet = Devnet::in_process_trusting(&self.chain).map_err(text)?;
         Ok((devnet, disk))
     }
 }
