@@ -336,6 +336,7 @@ impl Operator {
             usable: channel.usable,
             announced: channel.announced,
             ready: channel.ready,
+            pending_htlcs: channel.pending_htlcs,
         });
         Ok(HubChannelsReply {
             channels: channels.collect(),

@@ -229,6 +229,7 @@ pub(super) fn hub_channels(reply: &HubChannelsReply) -> Shown {
             "ready": channel.ready,
             "usable": channel.usable,
             "announced": channel.announced,
+            "pending_htlcs": channel.pending_htlcs,
         })
     });
     let rows = reply.channels.iter().map(|channel| {

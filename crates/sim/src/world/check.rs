@@ -12,6 +12,8 @@ use crate::world::stage::{OWNERS, Stage, text};
 
 /// Of the template's channels.
 const FEERATE_SAT_PER_KW: u32 = 253;
+/// What a commitment at that rate takes from who funded its channel (BOLT 3): its fee and its anchors.
+const COMMITMENT_SAT: u64 = 284 + 2 * ANCHOR_SAT;
 
 /// What may be wrong after a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +68,8 @@ impl Fault {
 pub struct Books {
     owners: Vec<Purse>,
     hub: Purse,
+    /// Of the hub's coins on chain those that are on the way there.
+    hub_waiting_sat: u64,
     channels: Vec<OpenChannel>,
 }
 
@@ -102,11 +106,11 @@ impl Books {
             let asked = stage.owner(owner, async |phone| {
                 Ok((phone.balance().await?, phone.channels().await?.channels))
             });
-            let (balance, of_owner) = asked.await.map_err(text)?;
+            let (purse, of_owner) = asked.await.map_err(text)?;
             owners.push(Purse {
-                lightning_msat: balance.lightning_msat,
-                onchain_sat: balance.onchain_confirmed_sat + balance.onchain_pending_sat,
-                closing_sat: balance.closing_sat,
+                lightning_msat: purse.lightning_msat,
+                onchain_sat: purse.onchain_confirmed_sat + purse.onchain_pending_sat,
+                closing_sat: purse.closing_sat,
             });
             for channel in of_owner {
                 let same = of_hub
@@ -125,6 +129,7 @@ impl Books {
         Ok(Books {
             owners,
             hub,
+            hub_waiting_sat: balance.onchain_pending_sat,
             channels,
         })
     }
@@ -187,7 +192,9 @@ impl Books {
 
     /// An owner has what was there before, and what payments brought and took; `fees_sat` at most were paid to miners.
     fn unaccounted(&self, after: &Books, outcome: &Outcome, fees_sat: u64) -> Vec<Fault> {
-        let is_onchain = outcome.opened + outcome.closed + outcome.forced > 0;
+        let changed = outcome.opened + outcome.closed + outcome.forced;
+        // What is on the chain has whole satoshis, each time.
+        let costs_sat = fees_sat + u64::from(changed) * (COMMITMENT_SAT + 2);
         let check = |owner: usize| {
             let purse = &after.owners[owner];
             let should = self.owners[owner].total_msat()
@@ -195,11 +202,6 @@ impl Books {
                 + outcome.spoils_msat[owner]
                 - outcome.paid_msat[owner]
                 - outcome.fee_msat[owner];
-            // What is on the chain has whole satoshis, and a commitment its anchors.
-            let costs_sat = match is_onchain {
-                true => fees_sat + 2 * ANCHOR_SAT + 1,
-                false => 0,
-            };
             let has = purse.total_msat();
             let is_right =
                 has <= should && has + costs_sat * 1_000 >= should && purse.closing_sat == 0;
@@ -215,7 +217,11 @@ impl Books {
     /// Every satoshi is where they say, together and in the chain.
     fn against_chain(&self, outcome: &Outcome, chain: ChainBooks) -> Option<Fault> {
         let purses = self.owners.iter().chain([&self.hub]);
-        let wallets_sat = purses.map(|purse| purse.onchain_sat).sum();
+        let waiting_sat = match outcome.hub_cheated {
+            true => self.hub_waiting_sat,
+            false => 0,
+        };
+        let wallets_sat = purses.map(|purse| purse.onchain_sat).sum::<u64>() - waiting_sat;
         let feerate = outcome.feerate_sat_per_kw.unwrap_or(FEERATE_SAT_PER_KW);
         let channels: Vec<_> = self
             .channels

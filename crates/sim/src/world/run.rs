@@ -16,8 +16,6 @@ use crate::world::template::{Template, all_usable};
 
 /// When simulated time begins.
 const EPOCH: Duration = Duration::from_secs(1_800_000_000);
-/// In which whatever has nothing to wait for is done.
-const SETTLED: Duration = Duration::from_secs(60);
 /// Until the last sweep is in a block.
 const MOST_BLOCKS: u32 = 10;
 /// Room for LDK's deepest calls in a build without optimisation.
@@ -141,15 +139,15 @@ async fn settle(stage: &Arc<Stage>, channels: usize) -> Result<(), String> {
     for owner in [ANN, BOB] {
         stage.come_back(owner);
     }
+    stage.plan.is_over().await;
     all_usable(stage, channels).await?;
-    // HTLCs that have been settled leave the commitments in a few steps.
-    tokio::time::sleep(SETTLED).await;
+    stage.quiet().await?;
     for _ in 0..MOST_BLOCKS {
         if stage.devnet.mempool().is_empty() {
             break;
         }
         stage.mine(1).await?;
-        tokio::time::sleep(SETTLED).await;
+        stage.quiet().await?;
     }
     Ok(())
 }

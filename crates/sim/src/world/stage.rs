@@ -35,6 +35,8 @@ pub const BOB: usize = 1;
 pub const ADDRESS: &str = "grpc://simulated:1";
 /// The hub's namespace in the host's store.
 const HUB: &str = "hub";
+/// In which whatever has nothing to wait for is done.
+const SETTLED: Duration = Duration::from_secs(60);
 /// A process that died is started again after this.
 const RESTART: Duration = Duration::from_millis(500);
 /// The longest that anything may take: whoever comes back after a week has time left.
@@ -259,6 +261,17 @@ impl Stage {
         waited.map_err(|_| format!("still not: {what}"))
     }
 
+    /// Waits until no payment is in flight, and what can be done at once is done.
+    pub async fn quiet(&self) -> Result<(), String> {
+        self.until("no payment is in flight", async |operator| {
+            let channels = operator.hub_channels().await.ok()?.channels;
+            Some(channels.iter().all(|channel| channel.pending_htlcs == 0))
+        })
+        .await?;
+        tokio::time::sleep(SETTLED).await;
+        Ok(())
+    }
+
     /// Mines, and waits until the host has seen it.
     pub async fn mine(&self, blocks: u32) -> Result<(), String> {
         let mined = self.devnet.mine_to_wallet(blocks);
@@ -338,14 +351,16 @@ impl Stage {
         tokio::time::sleep(RESTART).await;
         let mut look = LOOK;
         loop {
-            let may_fail = self.plan.is_in_a_spell();
+            let (is_in_a_spell, happened) = (self.plan.is_in_a_spell(), self.plan.happened());
             let started = match phone {
                 None => self.start_host().await,
                 Some(owner) => self.start_phone(owner).map_err(text),
             };
             match started {
                 Ok(()) => return,
-                Err(_) if may_fail => pause(&mut look).await,
+                Err(_) if is_in_a_spell || self.plan.happened() > happened => {
+                    pause(&mut look).await;
+                }
                 Err(error) => return self.trouble(format!("a process does not start: {error}")),
             }
         }

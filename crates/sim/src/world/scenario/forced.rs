@@ -95,7 +95,7 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
         never = hub_pays(stage, &to_ann) => match never {},
         () = is_received(stage, &to_ann) => {}
     }
-    quiet(stage).await?;
+    stage.quiet().await?;
     let balance = stage.owner(ANN, async |phone| phone.balance().await);
     let hers_msat = balance.await.map_err(text)?.lightning_msat;
     fall_asleep(stage, ANN).await?;
@@ -118,6 +118,7 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
     sweep(stage).await?;
     let mut outcome = Outcome {
         forced: 1,
+        hub_cheated: true,
         hub_paid_msat: PAYMENT_MSAT,
         ..Outcome::default()
     };
@@ -203,18 +204,6 @@ pub async fn in_flight(stage: &Arc<Stage>, htlcs: u32) {
         }
         tokio::time::sleep(GLANCE).await;
     }
-}
-
-/// Waits until no payment is in flight.
-async fn quiet(stage: &Arc<Stage>) -> Result<(), String> {
-    stage
-        .until("no payment is in flight", async |operator| {
-            let nodes = operator.list_nodes().await.ok()?.nodes;
-            Some(nodes.iter().all(|node| node.pending_htlcs == 0))
-        })
-        .await?;
-    tokio::time::sleep(AFTER_BLOCK).await;
-    Ok(())
 }
 
 /// By force, on the operator's order; again until it is so.

@@ -64,6 +64,8 @@ pub(crate) struct Outcome {
     pub forced: u32,
     /// What the hub has paid by itself.
     pub hub_paid_msat: u64,
+    /// The hub still waits for a sweep of what was taken from it.
+    pub hub_cheated: bool,
     /// What each owner took from a cheater.
     pub spoils_msat: [u64; 2],
     /// Of all channels, when it has changed.
