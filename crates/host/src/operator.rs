@@ -432,6 +432,7 @@ async fn view(tenant: &Tenant) -> Option<NodeView> {
         signer_batches: overview.signer_batches,
         peers: overview.peers,
         pending_htlcs: overview.pending_htlcs,
+        deadline_height: overview.earliest_deadline.unwrap_or(0),
     })
 }
 

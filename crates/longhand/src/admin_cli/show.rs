@@ -128,6 +128,7 @@ pub(super) fn nodes(reply: &ListNodesReply) -> Shown {
             "usable_channels": node.usable_channels,
             "peers": node.peers,
             "pending_htlcs": node.pending_htlcs,
+            "deadline_height": node.deadline_height,
             "lightning_msat": node.lightning_msat,
             "onchain_sat": node.onchain_sat,
             "onchain_pending_sat": node.onchain_pending_sat,

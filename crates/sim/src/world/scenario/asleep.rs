@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use longhand_chain::FeeRates;
 use longhand_phone::command::PaymentState;
+use longhand_proto::operator::HubPayRequest;
 
 use super::Outcome;
-use super::forced::{AFTER_BLOCK, hub_pays, in_flight, node, sweep};
+use super::forced::{AFTER_BLOCK, node, sweep};
 use super::paying::{PAYMENT_MSAT, Payment, fall_asleep, invoice, pay};
-use crate::world::stage::{ANN, BOB, Stage, text};
+use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
+use crate::world::template::all_usable;
 
-/// As an owner's invoice asks for: blocks from a payment's arrival to its expiry, and of those the last that belong to the
-/// chain.
-const EXPIRY_BLOCKS: u32 = 144;
+/// Before an HTLC's expiry, those that belong to the chain (LDK's `HTLC_FAIL_BACK_BUFFER`).
 const ON_CHAIN_BLOCKS: u32 = 39;
+const FEW: u32 = 5;
 /// The phone is called for that many blocks.
 const CALLED_BLOCKS: u32 = 72;
-/// Between two looks whether the node has the preimage: less than a phone takes to answer.
-const GLANCE: Duration = Duration::from_millis(3);
-const GLANCES: u32 = 400;
+/// After a payment that failed, or had no answer.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// More than a call and its repetitions take.
 const CALL: Duration = Duration::from_secs(3600);
 /// LDK closes channels whose fee rate is below the lowest of so many blocks.
@@ -29,37 +29,33 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Ann's phone has given a preimage, and is gone before the HTLC is settled. Nothing brings it back but the call for its
 /// deadline.
 pub async fn deadline(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    let to_ann = gone_with_an_htlc(stage).await?;
-    let first_call = EXPIRY_BLOCKS - ON_CHAIN_BLOCKS - CALLED_BLOCKS;
+    let (to_ann, deadline) = gone_with_an_htlc(stage).await?;
     stage.can_be_called(ANN);
-    stage.mine(first_call - 5).await?;
+    mine_to(stage, deadline - CALLED_BLOCKS - FEW).await?;
     tokio::time::sleep(CALL).await;
     if is_awake(stage).await {
         return Err("the phone was called long before its deadline".into());
     }
-    stage.mine(10).await?;
+    mine_to(stage, deadline - CALLED_BLOCKS + FEW).await?;
     tokio::time::sleep(CALL).await;
     if !is_awake(stage).await && stage.plan.happened() == 0 {
         return Err("the phone was not called in time".into());
     }
     // An interruption may have left nothing to call it for.
     stage.come_back(ANN);
-    stage.mine(EXPIRY_BLOCKS).await?;
+    all_usable(stage, OWNERS.len()).await?;
+    tokio::time::sleep(AFTER_BLOCK).await;
+    mine_to(stage, deadline + ON_CHAIN_BLOCKS + FEW).await?;
     told(stage, &to_ann).await
 }
 
 /// As above, but it comes when all is over: the hub has taken the HTLC back, on the chain.
 pub async fn deadline_missed(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    let to_ann = gone_with_an_htlc(stage).await?;
-    // Until LDK goes on chain for it, which takes the phone; until the hub does, which does not; and a day.
-    for blocks in [
-        EXPIRY_BLOCKS - ON_CHAIN_BLOCKS + 4,
-        ON_CHAIN_BLOCKS,
-        3,
-        3,
-        24,
-    ] {
-        stage.mine(blocks).await?;
+    let (to_ann, deadline) = gone_with_an_htlc(stage).await?;
+    let expiry = deadline + ON_CHAIN_BLOCKS;
+    // LDK goes on chain for it, which takes the phone; then the hub does, which does not.
+    for height in [deadline + FEW, expiry + 3, expiry + 6, expiry + 9] {
+        mine_to(stage, height).await?;
         tokio::time::sleep(AFTER_BLOCK).await;
     }
     stage.come_back(ANN);
@@ -96,30 +92,48 @@ pub async fn fee_spike(stage: &Arc<Stage>) -> Result<Outcome, String> {
 }
 
 /// The hub pays Ann, whose phone goes to sleep as soon as its preimage is on the host.
-async fn gone_with_an_htlc(stage: &Arc<Stage>) -> Result<String, String> {
+///
+/// Gives the invoice, and the height before which the phone has to be there; one of a day away if an interruption has
+/// ended the HTLC.
+async fn gone_with_an_htlc(stage: &Arc<Stage>) -> Result<(String, u32), String> {
     let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
-    tokio::select! {
-        biased;
-        never = hub_pays(stage, &to_ann) => match never {},
-        () = is_claimed(stage) => {}
-    }
+    hub_knows_the_preimage(stage, &to_ann).await;
     fall_asleep(stage, ANN).await?;
-    Ok(to_ann)
+    let deadline = std::cell::Cell::new(0);
+    stage
+        .until("ann's node is there", async |operator| {
+            deadline.set(node(operator, ANN).await?.deadline_height);
+            Some(true)
+        })
+        .await?;
+    match deadline.get() {
+        0 if stage.plan.happened() == 0 => Err("there is no HTLC".into()),
+        0 => Ok((to_ann, stage.devnet.tip().height + 144)),
+        deadline => Ok((to_ann, deadline)),
+    }
 }
 
-/// Waits until Ann's node has an HTLC, and has it no more as one that only waits. Not for ever, since an interruption may
-/// have ended it.
-async fn is_claimed(stage: &Arc<Stage>) {
-    in_flight(stage, 1).await;
-    for _ in 0..GLANCES {
+async fn mine_to(stage: &Arc<Stage>, height: u32) -> Result<(), String> {
+    let blocks = height.saturating_sub(stage.devnet.tip().height);
+    match blocks {
+        0 => Ok(()),
+        blocks => stage.mine(blocks).await,
+    }
+}
+
+/// Has the hub pay, until it has the preimage: Ann's phone is then being asked for the signature that settles the HTLC.
+async fn hub_knows_the_preimage(stage: &Arc<Stage>, bolt11: &str) {
+    loop {
+        let pay = HubPayRequest {
+            bolt11: bolt11.into(),
+            ..HubPayRequest::default()
+        };
         if let Some(operator) = stage.operator()
-            && node(&operator, ANN)
-                .await
-                .is_some_and(|ann| ann.pending_htlcs == 0)
+            && operator.hub_pay(pay).await.is_ok()
         {
             return;
         }
-        tokio::time::sleep(GLANCE).await;
+        tokio::time::sleep(TRY_AGAIN).await;
     }
 }
 
