@@ -220,8 +220,9 @@ impl Shared {
                     tracing::warn!(%error, "a node waits for the chain source");
                     tokio::time::sleep(START_PAUSE).await;
                 }
-                Err(NodeError::Store(error @ StoreError::Full)) => {
-                    tracing::warn!(%error, "a node waits for room on the disk");
+                // As a node that runs does: a disk that fails now may not in a while.
+                Err(NodeError::Store(error @ (StoreError::Full | StoreError::Other(_)))) => {
+                    tracing::warn!(%error, "a node waits for the database");
                     tokio::time::sleep(START_PAUSE).await;
                 }
                 Err(error) => return Phase::Failed(error.to_string()),

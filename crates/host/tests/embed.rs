@@ -414,6 +414,15 @@ async fn a_host_begins_again_where_the_dropped_one_was() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hub_that_starts_on_a_full_disk_starts_when_there_is_room() {
+    starts_after(StoreError::Full).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_whose_disk_fails_as_it_starts_starts_when_it_works() {
+    starts_after(StoreError::Other("the disk failed".into())).await;
+}
+
+async fn starts_after(failure: StoreError) {
     // How many commits a start takes; the last is the hub's.
     let disk = Arc::new(FailingStore::new(Arc::new(MemoryStore::new())));
     let world = World {
@@ -424,7 +433,7 @@ async fn a_hub_that_starts_on_a_full_disk_starts_when_there_is_room() {
     let commits = disk.commits();
 
     let disk = Arc::new(FailingStore::new(Arc::new(MemoryStore::new())));
-    disk.refuse(commits, StoreError::Full);
+    disk.refuse(commits, failure);
     let world = World {
         store: disk.clone(),
         ..World::new()
