@@ -133,6 +133,16 @@ async fn an_htlc_whose_phone_did_not_come_is_lost_and_only_that_and_its_owner_is
     };
     assert_eq!(lost, AMOUNT_SAT * 1000);
 
+    // Loaded again while the channel is closing, LDK tells again that the payment was claimed
+    // (`longhand-sim --scenario deadline-missed --seed 23 --at frame:168:late:grace --at store:46:fails:now`).
+    bob.node.stop().await;
+    let bob = Owner {
+        node: world.start(&bob.name, &bob.phone).await,
+        ..bob
+    };
+    settle().await;
+    assert_eq!(payment(&bob).await.state(), State::Failed);
+
     bob.attach();
     world
         .mine_until("the rest is the owner's", async || {

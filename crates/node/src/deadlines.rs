@@ -20,6 +20,9 @@ use crate::NodeEvent;
 use crate::core::Core;
 use crate::records::{Claim, Lost};
 
+/// What a payment's failure begins with when an HTLC of it was lost.
+pub(crate) const DEADLINE_MISSED: &str = "DEADLINE_MISSED";
+
 impl Core {
     /// The next height before which an HTLC needs the phone. Most have two: one to be settled in the channel, one on
     /// chain.
@@ -183,7 +186,7 @@ impl Claim {
         let deadline = self.lost.iter().map(|lost| lost.cltv_expiry).min()?;
         let lost_msat: u64 = self.lost.iter().map(|lost| lost.amount_msat).sum();
         Some(format!(
-            "DEADLINE_MISSED: {} sat of this payment were lost: the phone had to be there to claim them before block \
+            "{DEADLINE_MISSED}: {} sat of this payment were lost: the phone had to be there to claim them before block \
              {deadline}, the channel was closed, and the peer took them back on chain",
             lost_msat / 1000
         ))

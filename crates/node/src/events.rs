@@ -13,6 +13,7 @@ use prost::Message;
 
 use crate::NodeEvent;
 use crate::core::{Core, unix_s};
+use crate::deadlines::DEADLINE_MISSED;
 use crate::journal::lock;
 use crate::records::Claim;
 
@@ -112,7 +113,11 @@ impl Core {
                 let preimage = purpose.preimage();
                 self.update_payment(payment_hash, false, |payment| {
                     payment.amount_msat = amount_msat;
-                    payment.state = payment::State::Succeeded.into();
+                    // LDK tells it again when it is loaded while the channel is still closing.
+                    if !payment.failure.starts_with(DEADLINE_MISSED) {
+                        payment.state = payment::State::Succeeded.into();
+                        payment.failure.clear();
+                    }
                     if let Some(preimage) = preimage {
                         payment.preimage = preimage.0.to_vec();
                     }
