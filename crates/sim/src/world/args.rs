@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::Args;
 
 use crate::world::campaign::{Campaign, tell};
-use crate::world::plan::Interruption;
+use crate::world::plan::{Interruption, Kind};
 use crate::world::scenario::Scenario;
 
 /// What is to be run. Without anything: every single interruption.
@@ -24,6 +24,12 @@ pub struct SimArgs {
     /// Only this scenario
     #[arg(long, value_name = "NAME", value_parser = scenario)]
     scenario: Option<Scenario>,
+    /// Only interruptions of this kind; may be given again
+    #[arg(long, value_name = "KIND", value_parser = kind)]
+    kind: Vec<Kind>,
+    /// Without those that last a day, which take long
+    #[arg(long)]
+    short: bool,
     /// One run with this interruption, as a fault names it; may be given again
     #[arg(long, value_name = "KIND:STEP:HOW[:LENGTH]", requires = "scenario")]
     #[arg(conflicts_with_all = ["runs", "report"])]
@@ -34,6 +40,13 @@ fn scenario(name: &str) -> Result<Scenario, String> {
     let mut all = Scenario::ALL.into_iter();
     let names = Scenario::ALL.map(Scenario::name).join(", ");
     all.find(|scenario| scenario.name() == name)
+        .ok_or(format!("there is none of that name; there are {names}"))
+}
+
+fn kind(name: &str) -> Result<Kind, String> {
+    let mut all = Kind::ALL.into_iter();
+    let names = Kind::ALL.map(Kind::name).join(", ");
+    all.find(|kind| kind.name() == name)
         .ok_or(format!("there is none of that name; there are {names}"))
 }
 
@@ -68,13 +81,17 @@ fn run_in_world(args: &SimArgs) -> Result<bool, String> {
             .all(|scenario| replay(&campaign, *scenario, args)));
     }
     let mut is_clean = true;
+    let wanted = |interruption: &Interruption| {
+        let is_of_kind = args.kind.is_empty() || args.kind.contains(&interruption.kind);
+        is_of_kind && !(args.short && interruption.lasts_a_day())
+    };
     if args.report || args.runs.is_none() {
-        let report = campaign.singles(&scenarios, args.seed, |_| true);
+        let report = campaign.singles(&scenarios, args.seed, wanted);
         println!("{report}");
         is_clean &= report.is_clean();
     }
     if let Some(runs) = args.runs {
-        let report = campaign.pairs(&scenarios, runs, args.seed, |_| true);
+        let report = campaign.pairs(&scenarios, runs, args.seed, wanted);
         println!("{report}");
         is_clean &= report.is_clean();
     }

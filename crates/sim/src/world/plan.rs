@@ -22,7 +22,7 @@ pub enum Kind {
     LedgerWrite,
     /// Bytes from a node to its peer.
     PeerMessage,
-    /// A question to the host's chain source.
+    /// A question to the host's chain source, but for those whose answer is still the same as the last time.
     ChainCall,
 }
 
@@ -200,6 +200,14 @@ impl Interruption {
         self.length == Length::Day
     }
 
+    /// Who is left in silence finds out by himself, and that takes a while.
+    fn is_felt_for(&self) -> Duration {
+        match self.how {
+            How::OneWay | How::Silent => Length::PastGrace.time(),
+            _ => self.length.time(),
+        }
+    }
+
     /// Whether other steps of its kind meet with the same for a while.
     fn is_spell(&self) -> bool {
         matches!(self.how, How::Fails | How::Full) && self.length != Length::Now
@@ -291,6 +299,8 @@ struct State {
     counts: Counts,
     to_come: Vec<Interruption>,
     spells: Vec<Spell>,
+    /// Until then what happened is felt.
+    felt_until: Option<Instant>,
     done: usize,
     trace: Trace,
 }
@@ -342,11 +352,29 @@ impl Plan {
         lock(&self.0).trace.digest()
     }
 
+    /// Returns when nothing that happened is felt any more.
+    pub async fn is_over(&self) {
+        loop {
+            let until = lock(&self.0).felt_until;
+            match until.filter(|until| *until > Instant::now()) {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => return,
+            }
+        }
+    }
+
     /// Whether something lasts now.
     pub fn is_in_a_spell(&self) -> bool {
         let mut state = lock(&self.0);
         state.end_spells();
         !state.spells.is_empty()
+    }
+
+    /// What lasts at a moment that is no step.
+    pub fn lasting(&self, kind: Kind) -> Option<Interruption> {
+        let mut state = lock(&self.0);
+        state.end_spells();
+        state.lasting(kind, 0)
     }
 
     /// One more step of `kind`: how it is interrupted, if it is.
@@ -363,6 +391,10 @@ impl Plan {
 impl State {
     fn step(&mut self, kind: Kind, place: usize) -> Option<Interruption> {
         let planned = self.take_planned(kind);
+        if let Some(interruption) = planned {
+            let until = Instant::now() + interruption.is_felt_for();
+            self.felt_until = self.felt_until.max(Some(until));
+        }
         if let Some(interruption) = planned.filter(Interruption::is_spell) {
             self.spells.push(Spell {
                 interruption,
@@ -371,9 +403,13 @@ impl State {
             });
         }
         self.end_spells();
+        planned.or_else(|| self.lasting(kind, place))
+    }
+
+    fn lasting(&self, kind: Kind, place: usize) -> Option<Interruption> {
         let is_here = |spell: &&Spell| spell.interruption.kind == kind && spell.place == place;
-        let lasting = || self.spells.iter().find(is_here);
-        planned.or_else(|| lasting().map(|spell| spell.interruption))
+        let lasting = self.spells.iter().find(is_here);
+        lasting.map(|spell| spell.interruption)
     }
 
     fn take_planned(&mut self, kind: Kind) -> Option<Interruption> {

@@ -1,6 +1,6 @@
 //! The host's chain source.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bitcoin::block::Header;
@@ -8,8 +8,8 @@ use bitcoin::{Block, BlockHash, OutPoint, Transaction, TxOut};
 use longhand_chain::devnet::DirectSource;
 use longhand_chain::{BlockRef, ChainError, ChainSource, Devnet, FeeRates};
 
-use super::Life;
-use crate::world::plan::{How, Kind, Plan};
+use super::{Life, lock};
+use crate::world::plan::{How, Interruption, Kind, Plan};
 
 /// One process's source.
 pub struct SimSource {
@@ -17,6 +17,9 @@ pub struct SimSource {
     chain: DirectSource,
     life: Arc<Life>,
     plan: Plan,
+    /// What was answered last.
+    tip: Mutex<Option<BlockRef>>,
+    fee_rates: Mutex<Option<FeeRates>>,
 }
 
 impl SimSource {
@@ -27,19 +30,49 @@ impl SimSource {
             chain,
             life,
             plan,
+            tip: Mutex::default(),
+            fee_rates: Mutex::default(),
         }
     }
 
-    /// One question.
+    /// One question, which is a step.
     async fn ask<T>(
         &self,
+        question: impl Future<Output = Result<T, ChainError>>,
+    ) -> Result<T, ChainError> {
+        self.plan.trace(Kind::ChainCall, ());
+        let interruption = self.plan.step(Kind::ChainCall);
+        self.answer(interruption, question).await
+    }
+
+    /// One question that is asked again and again: a step when the answer is not `last` any more. Days have thousands.
+    async fn poll<T: Copy + PartialEq, A: Future<Output = Result<T, ChainError>>>(
+        &self,
+        last: &Mutex<Option<T>>,
+        question: impl Fn() -> A,
+    ) -> Result<T, ChainError> {
+        let now = question().await.ok();
+        let asked = if *lock(last) == now {
+            let lasting = self.plan.lasting(Kind::ChainCall);
+            self.answer(lasting, question()).await
+        } else {
+            self.ask(question()).await
+        };
+        if let Ok(answer) = asked {
+            *lock(last) = Some(answer);
+        }
+        asked
+    }
+
+    async fn answer<T>(
+        &self,
+        interruption: Option<Interruption>,
         question: impl Future<Output = Result<T, ChainError>>,
     ) -> Result<T, ChainError> {
         if self.life.has_ended() {
             return Err(away("the process has ended"));
         }
-        self.plan.trace(Kind::ChainCall, ());
-        let Some(interruption) = self.plan.step(Kind::ChainCall) else {
+        let Some(interruption) = interruption else {
             return question.await;
         };
         match interruption.how {
@@ -82,7 +115,7 @@ fn away(reason: &str) -> ChainError {
 #[async_trait]
 impl ChainSource for SimSource {
     async fn tip(&self) -> Result<BlockRef, ChainError> {
-        self.ask(self.chain.tip()).await
+        self.poll(&self.tip, || self.chain.tip()).await
     }
     async fn header(&self, hash: &BlockHash) -> Result<(Header, u32), ChainError> {
         self.ask(self.chain.header(hash)).await
@@ -94,7 +127,7 @@ impl ChainSource for SimSource {
         self.ask(self.chain.block(hash)).await
     }
     async fn fee_rates(&self) -> Result<FeeRates, ChainError> {
-        self.ask(self.chain.fee_rates()).await
+        self.poll(&self.fee_rates, || self.chain.fee_rates()).await
     }
     async fn broadcast(&self, package: &[Transaction]) -> Result<(), ChainError> {
         self.ask(self.chain.broadcast(package)).await

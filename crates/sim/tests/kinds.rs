@@ -1,0 +1,85 @@
+//! Every way to interrupt a run, and that a run in which something is wrong is told from one in which all is well.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use longhand_sim::world::{Campaign, Class, Interruption, Kind, Scenario, Verdict};
+
+fn play(campaign: &Campaign, scenario: Scenario, at: &[&str], seed: u64) -> Verdict {
+    let at: Vec<Interruption> = at.iter().map(|at| at.parse().unwrap()).collect();
+    campaign.play(scenario, &at, seed)
+}
+
+/// Not every lie is seen: when the node writes again before the host dies, all that it lost is in that write.
+#[test]
+fn the_checks_see_a_store_that_lies() {
+    let campaign = Campaign::new().unwrap();
+    let seen = ["store:9:forgotten", "store:18:forgotten"]
+        .iter()
+        .any(|at| {
+            let verdict = play(&campaign, Scenario::Pay, &[at], 1);
+            assert_eq!(verdict.happened, 1);
+            // LDK does not load a manager that is ahead of its monitors.
+            verdict
+                .wrong
+                .iter()
+                .any(|fault| fault.class == Class::Stuck)
+        });
+    assert!(seen);
+}
+
+#[test]
+fn every_way_to_interrupt_leaves_a_payment_whole() {
+    let campaign = Campaign::new().unwrap();
+    let calm = campaign.play(Scenario::Pay, &[], 1);
+    for (kind, steps) in Kind::ALL.into_iter().zip(calm.steps) {
+        for &(how, length) in kind.ways() {
+            let interruption = Interruption {
+                kind,
+                step: steps / 2 + 1,
+                how,
+                length,
+            };
+            if steps > 0 && !interruption.lasts_a_day() {
+                let verdict = campaign.play(Scenario::Pay, &[interruption], 1);
+                assert_eq!(verdict.wrong, [], "{interruption}");
+                assert_eq!(verdict.happened, 1, "{interruption}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_chain_that_is_late_away_or_reorganises_leaves_a_new_channel_whole() {
+    let campaign = Campaign::new().unwrap();
+    let at = [
+        "late:20s",
+        "fails",
+        "fails:grace",
+        "unheard",
+        "reorg1",
+        "reorg2",
+    ];
+    for how in at {
+        let at = format!("chain:12:{how}");
+        let verdict = play(&campaign, Scenario::OpenByHub, &[&at], 1);
+        assert_eq!(verdict.wrong, [], "{at}");
+        assert_eq!(verdict.happened, 1, "{at}");
+    }
+}
+
+/// `--scenario pay-both-ways --seed 162`: the books were read while a phone's disk was still busy.
+#[test]
+fn the_books_are_read_when_nothing_is_late_any_more() {
+    let campaign = Campaign::new().unwrap();
+    let at = ["store:17:late:20s", "ledger:38:late:grace"];
+    let verdict = play(&campaign, Scenario::PayBothWays, &at, 162);
+    assert_eq!(verdict.wrong, []);
+}
+
+/// `--scenario close --seed 1 --at store:8:after`: until a closing transaction was six blocks deep, what it paid was in the
+/// owner's balance twice, in the wallet and as closing.
+#[test]
+fn what_a_close_pays_is_counted_once() {
+    let campaign = Campaign::new().unwrap();
+    let verdict = play(&campaign, Scenario::Close, &["store:8:after"], 1);
+    assert_eq!(verdict.wrong, []);
+}
