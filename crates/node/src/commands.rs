@@ -292,6 +292,7 @@ impl Core {
             .chain_monitor
             .get_claimable_balances(&open)
             .iter()
+            .filter(|balance| !is_in_the_wallet(balance))
             .map(Claimable::claimable_amount_satoshis)
             .sum();
         let swept: u64 = self
@@ -762,6 +763,15 @@ fn split(raw: &RawBolt11Invoice) -> UnsignedInvoice {
 
 fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// What a close on which both sides agreed pays goes to an address of the wallet, which has it from the first block on.
+fn is_in_the_wallet(balance: &Claimable) -> bool {
+    use lightning::chain::channelmonitor::BalanceSource::CoopClose;
+    matches!(
+        balance,
+        Claimable::ClaimableAwaitingConfirmations { source, .. } if *source == CoopClose
+    )
 }
 
 fn descriptor_sat(descriptor: &lightning::sign::SpendableOutputDescriptor) -> u64 {
