@@ -9,6 +9,7 @@ use bdk_wallet::chain::indexer::Indexer;
 use bdk_wallet::chain::{BlockId, ConfirmationBlockTime, TxUpdate};
 use bitcoin::block::Header;
 use bitcoin::{Block, OutPoint, Transaction, Txid};
+use lightning::ln::chan_utils::HTLCClaim;
 use longhand_chain::{BlockRef, WatchList};
 
 use super::store::{Changes, load_bdk};
@@ -117,7 +118,7 @@ impl Wallet {
         self.bdk
             .apply_block_connected_to(&block, at.height, last)
             .map_err(|_| self.out_of_order(at.height))?;
-        self.record_parents(at, header, txs);
+        self.record_others(at, header, txs);
         for tx in &block.txdata {
             self.unlock_inputs(tx);
             self.note_outputs(tx);
@@ -126,8 +127,9 @@ impl Wallet {
     }
 
     /// BDK takes in what pays or spends from the wallet. A package's parents do not, and what conflicts with them does
-    /// not either, and yet it decides about the child.
-    fn record_parents(&mut self, at: BlockRef, header: &Header, txs: &[(usize, Arc<Transaction>)]) {
+    /// not either, and yet it decides about the child. So does what has taken an HTLC of a closed channel, before a
+    /// claim that is sent only later.
+    fn record_others(&mut self, at: BlockRef, header: &Header, txs: &[(usize, Arc<Transaction>)]) {
         let block_id = BlockId {
             height: at.height,
             hash: at.hash,
@@ -137,11 +139,7 @@ impl Wallet {
             confirmation_time: header.time.into(),
         };
         let mut update = TxUpdate::default();
-        for tx in txs
-            .iter()
-            .map(|(_, tx)| tx)
-            .filter(|tx| self.is_known_or_conflicts(tx))
-        {
+        for (_, tx) in txs.iter().filter(|(_, tx)| self.decides(tx)) {
             update.anchors.insert((anchor, tx.compute_txid()));
             update.txs.push(tx.clone());
         }
@@ -216,14 +214,18 @@ impl Wallet {
         }
     }
 
-    /// Whether a transaction pays or spends from the wallet, or makes one that does impossible.
+    /// Whether a transaction pays or spends from the wallet, or decides about one that does.
     fn concerns(&self, tx: &Transaction) -> bool {
-        self.bdk.spk_index().is_tx_relevant(tx) || self.is_known_or_conflicts(tx)
+        self.bdk.spk_index().is_tx_relevant(tx) || self.decides(tx)
     }
 
-    fn is_known_or_conflicts(&self, tx: &Transaction) -> bool {
+    /// Whether a transaction is known, makes a known one impossible, or may make one impossible that is to come.
+    fn decides(&self, tx: &Transaction) -> bool {
         let graph = self.bdk.tx_graph();
-        graph.get_tx(tx.compute_txid()).is_some() || graph.direct_conflicts(tx).next().is_some()
+        let mut inputs = tx.input.iter();
+        graph.get_tx(tx.compute_txid()).is_some()
+            || graph.direct_conflicts(tx).next().is_some()
+            || inputs.any(|input| HTLCClaim::from_witness(&input.witness).is_some())
     }
 
     /// What is spent needs no reservation.

@@ -200,6 +200,37 @@ fn a_forgotten_transaction_frees_its_inputs_and_takes_its_children_along() {
     assert_eq!(world.wallet.balance().0, 90_000 - fee_sat(&parent, 100_000));
 }
 
+/// A peer has taken an HTLC back on chain, and LDK sends the claim that it had ready (`longhand-sim --scenario
+/// deadline-missed --seed 45 --at store:58:before:now --at peer:247:late:20s`).
+#[test]
+fn a_claim_of_what_a_block_has_spent_already_never_counts() {
+    let mut world = World::new("wpkh");
+    let htlc = OutPoint {
+        txid: Txid::from_byte_array([7; 32]),
+        vout: 2,
+    };
+    let to = |script_pubkey: ScriptBuf| {
+        let value = Amount::from_sat(10_000);
+        transaction(
+            &[htlc],
+            vec![TxOut {
+                value,
+                script_pubkey,
+            }],
+        )
+    };
+    let mut theirs = to(foreign());
+    // Signature, no preimage, and a script of the length that BOLT 3 gives it with anchors.
+    let witness = [vec![1; 72], vec![], vec![2; 136]];
+    theirs.input[0].witness = Witness::from_slice(&witness);
+    world.mine(&[&theirs]);
+    let own = world.wallet.change_script().0;
+    world.broadcast(to(own), 9);
+    assert_eq!(world.wallet.balance(), (0, 0));
+    world.reload();
+    assert_eq!(world.wallet.balance(), (0, 0));
+}
+
 #[test]
 fn a_replacement_counts_whatever_the_clock_says() {
     let mut world = World::new("wpkh");
