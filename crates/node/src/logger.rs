@@ -3,6 +3,9 @@
 use lightning::util::logger::{Level, Logger as LdkLogger, Record};
 
 const TARGET: &str = "longhand::ldk";
+/// The only part of LDK whose finest lines are passed on: others print whole messages and events, with per-commitment
+/// secrets and preimages in them.
+const TRACED: &str = "lightning::routing";
 
 /// Hands LDK's log records to `tracing`, with the name of the node they come from. A record that no subscriber wants
 /// is not even formatted.
@@ -34,7 +37,10 @@ macro_rules! emit {
 impl LdkLogger for Logger {
     fn log(&self, record: Record) {
         match record.level {
-            Level::Gossip | Level::Trace => emit!(TRACE, self.node, record),
+            Level::Gossip | Level::Trace if record.module_path.starts_with(TRACED) => {
+                emit!(TRACE, self.node, record)
+            }
+            Level::Gossip | Level::Trace => {}
             Level::Debug => emit!(DEBUG, self.node, record),
             Level::Info => emit!(INFO, self.node, record),
             Level::Warn => emit!(WARN, self.node, record),
@@ -101,6 +107,35 @@ mod tests {
             self.0.fetch_add(1, Ordering::Relaxed);
             f.write_str("a costly line")
         }
+    }
+
+    #[test]
+    fn messages_and_events_with_their_secrets_are_not_passed_on() {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let capture = Capture {
+            from: tracing::Level::TRACE,
+            lines: lines.clone(),
+        };
+        let logger = Logger {
+            node: "alice".into(),
+        };
+        let says = |module, what: &str| {
+            logger.log(Record::new(
+                Level::Trace,
+                format_args!("{what}"),
+                module,
+                "f",
+                1,
+            ));
+        };
+        tracing::subscriber::with_default(capture, || {
+            says("lightning::ln::peer_handler", "RevokeAndACK { .. }");
+            says("lightning::ln::channelmanager", "PaymentSent { .. }");
+            says("lightning::routing::router", "Searching for a route");
+        });
+        let lines = lines.lock().unwrap();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("Searching for a route"));
     }
 
     #[test]
