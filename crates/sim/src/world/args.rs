@@ -34,6 +34,9 @@ pub struct SimArgs {
     #[arg(long, value_name = "KIND:STEP:HOW[:LENGTH]", requires = "scenario")]
     #[arg(conflicts_with_all = ["runs", "report"])]
     at: Vec<Interruption>,
+    /// Which run of its process that one was, as a fault names it
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "at")]
+    nth: u32,
 }
 
 fn scenario(name: &str) -> Result<Scenario, String> {
@@ -76,9 +79,11 @@ fn run_in_world(args: &SimArgs) -> Result<bool, String> {
         None => Scenario::ALL.to_vec(),
     };
     if !args.at.is_empty() {
-        return Ok(scenarios
-            .iter()
-            .all(|scenario| replay(&campaign, *scenario, args)));
+        let mut is_clean = true;
+        for scenario in scenarios {
+            is_clean &= replay(&campaign, scenario, args)?;
+        }
+        return Ok(is_clean);
     }
     let mut is_clean = true;
     let wanted = |interruption: &Interruption| {
@@ -98,9 +103,9 @@ fn run_in_world(args: &SimArgs) -> Result<bool, String> {
     Ok(is_clean)
 }
 
-fn replay(campaign: &Campaign, scenario: Scenario, args: &SimArgs) -> bool {
+fn replay(campaign: &Campaign, scenario: Scenario, args: &SimArgs) -> Result<bool, String> {
     let since = Instant::now();
-    let verdict = campaign.play(scenario, &args.at, args.seed);
+    let verdict = campaign.play_nth(args.nth, scenario, &args.at, args.seed)?;
     tell(scenario, &args.at, args.seed, &verdict);
     println!(
         "{}: {} of {} interruptions happened, {} faults, trace {:016x}, {} ms",
@@ -111,5 +116,5 @@ fn replay(campaign: &Campaign, scenario: Scenario, args: &SimArgs) -> bool {
         verdict.trace,
         since.elapsed().as_millis()
     );
-    verdict.wrong.is_empty()
+    Ok(verdict.wrong.is_empty())
 }

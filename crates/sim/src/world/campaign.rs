@@ -44,10 +44,25 @@ impl Campaign {
         Ok(Campaign { templates })
     }
 
-    /// One run. The same arguments give the same verdict.
+    /// One run. The same arguments give the same run, if it is the same one of its process: see [`Verdict::nth`].
     pub fn play(&self, scenario: Scenario, interruptions: &[Interruption], seed: u64) -> Verdict {
         let template = &self.templates[scenario.channels() - 1];
         run::run(template, scenario, interruptions, seed)
+    }
+
+    /// One run, as the `nth` of this process if there were not so many yet.
+    ///
+    /// # Errors
+    /// When those before it cannot be begun.
+    pub fn play_nth(
+        &self,
+        nth: u32,
+        scenario: Scenario,
+        interruptions: &[Interruption],
+        seed: u64,
+    ) -> Result<Verdict, String> {
+        run::skip_to(nth)?;
+        Ok(self.play(scenario, interruptions, seed))
     }
 
     /// Every single interruption of each scenario that is `wanted`.
@@ -197,7 +212,7 @@ pub fn tell(scenario: Scenario, interruptions: &[Interruption], seed: u64, verdi
     for interruption in interruptions {
         let _ = write!(again, " --at {interruption}");
     }
-    eprintln!("{again}");
+    eprintln!("{again} --nth {}", verdict.nth);
     for fault in &verdict.wrong {
         eprintln!("    {:?}: {}", fault.class, fault.what);
     }

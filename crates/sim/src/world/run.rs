@@ -2,13 +2,14 @@
 
 use std::cell::Cell;
 use std::panic;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use longhand_chain::Devnet;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::world::check::{Books, Class, Fault};
+use crate::world::parts::lock;
 use crate::world::plan::{Counts, Interruption, Plan};
 use crate::world::scenario::Scenario;
 use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
@@ -37,6 +38,9 @@ pub struct Verdict {
     /// A digest of all that passed through the parts of the world, with its times: of two runs that are one and the same it
     /// is the same.
     pub trace: u64,
+    /// Which of the runtimes of its process it had. With the seed it decides the run: in which order tokio wakes several who
+    /// wait for one thing is drawn from both.
+    pub nth: u32,
     /// Also those that were caught.
     pub panics: u32,
 }
@@ -47,7 +51,8 @@ pub fn make_template(channels: usize) -> Result<Template, String> {
     drop(Devnet::in_process(0).map_err(text)?);
     on_thread(0, EPOCH, || {
         let dir = tempfile::tempdir().map_err(text)?;
-        runtime()?.block_on(async {
+        let (runtime, _) = runtime()?;
+        runtime.block_on(async {
             longhand_sim_os::follow_tokio();
             Template::make(dir.path().into(), channels).await
         })
@@ -64,13 +69,15 @@ pub fn run(
     let played = on_thread(seed, template.unix, || {
         count_panics();
         let plan = Plan::new(interruptions);
-        let played = play(template, scenario, plan.clone());
+        let mut nth = 0;
+        let played = play(template, scenario, plan.clone(), &mut nth);
         let wrong = played.unwrap_or_else(|error| vec![Fault::new(Class::Stuck, error)]);
         Verdict {
             wrong,
             steps: plan.counts(),
             happened: plan.happened(),
             trace: plan.digest(),
+            nth,
             panics: PANICS.get(),
         }
     });
@@ -85,9 +92,15 @@ pub fn run(
     verdict
 }
 
-fn play(template: &Template, scenario: Scenario, plan: Plan) -> Result<Vec<Fault>, String> {
+fn play(
+    template: &Template,
+    scenario: Scenario,
+    plan: Plan,
+    nth: &mut u32,
+) -> Result<Vec<Fault>, String> {
     let dir = tempfile::tempdir().map_err(text)?;
-    let runtime = runtime()?;
+    let runtime;
+    (runtime, *nth) = self::runtime()?;
     let metrics = runtime.metrics();
     let wrong = runtime.block_on(async {
         longhand_sim_os::follow_tokio();
@@ -152,10 +165,31 @@ async fn settle(stage: &Arc<Stage>, channels: usize) -> Result<(), String> {
     Ok(())
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, String> {
+/// Runtimes that were made in this process.
+static RUNTIMES: Mutex<u32> = Mutex::new(0);
+
+/// A runtime for this new thread, and which one of the process it is.
+fn runtime() -> Result<(Runtime, u32), String> {
+    let mut made = lock(&RUNTIMES);
+    *made += 1;
     let mut builder = Builder::new_current_thread();
     builder.enable_time().start_paused(true);
-    builder.build().map_err(text)
+    let runtime = builder.build().map_err(text)?;
+    // What the thread draws when it first enters one is drawn here too, before the next is made.
+    runtime.block_on(async {});
+    Ok((runtime, *made))
+}
+
+/// Lets the next run be the `nth` of this process, if there were not so many yet.
+///
+/// In which order tokio wakes several who wait for one `watch` it draws from the thread's randomness, which the seed
+/// decides, and from a counter of the process, to which each runtime adds the same: nothing else of a run depends on those
+/// that were before.
+pub fn skip_to(nth: u32) -> Result<(), String> {
+    while *lock(&RUNTIMES) + 1 < nth {
+        on_thread(0, EPOCH, || runtime().map(drop))??;
+    }
+    Ok(())
 }
 
 /// Runs `work` on a new simulated thread.
