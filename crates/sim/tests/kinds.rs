@@ -83,3 +83,12 @@ fn what_a_close_pays_is_counted_once() {
     let verdict = play(&campaign, Scenario::Close, &["store:8:after"], 1);
     assert_eq!(verdict.wrong, []);
 }
+
+/// `--scenario open-by-phone --seed 8019`: all blocks were mined while the phone could not sign the funding.
+#[test]
+fn a_channel_whose_funding_is_late_still_gets_its_blocks() {
+    let campaign = Campaign::new().unwrap();
+    let at = ["ledger:5:full:grace", "ledger:9:after"];
+    let verdict = play(&campaign, Scenario::OpenByPhone, &at, 8019);
+    assert_eq!(verdict.wrong, []);
+}

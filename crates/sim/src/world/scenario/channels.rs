@@ -58,7 +58,12 @@ async fn opened(stage: &Arc<Stage>) -> Result<Outcome, String> {
     for _ in 0..CONFIRMATIONS {
         stage.mine(1).await?;
     }
-    all_usable(stage, OWNERS.len() + 1).await?;
+    // The funding may be sent only after a while, and blocks come all the time.
+    let all_usable = || all_usable(stage, OWNERS.len() + 1);
+    let hour = std::time::Duration::from_secs(3600);
+    while tokio::time::timeout(hour, all_usable()).await.is_err() {
+        stage.mine(1).await?;
+    }
     Ok(Outcome {
         opened: 1,
         ..Outcome::default()
