@@ -129,12 +129,30 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
 
 /// Pays once, and waits for its end, on or off the chain; `None` when it failed.
 async fn pay_to_the_end(stage: &Arc<Stage>, bolt11: &str) -> Result<Option<Payment>, String> {
-    let paid = stage.owner(ANN, async |phone| pay_once(&phone, bolt11).await);
-    match paid.await {
+    let hash = payment_hash(bolt11)?;
+    let paid = stage.owner(ANN, async |phone| match pay_once(&phone, bolt11).await {
         Ok(payment) => Ok(Some(payment)),
         Err(PhoneError::PaymentFailed(_)) => Ok(None),
-        Err(error) => Err(error.to_string()),
-    }
+        // Asked again when the channel was closed already: what became of it, if it was ever sent, is known.
+        Err(error) if error.code() == "INSUFFICIENT_FUNDS" => {
+            let mut payments = phone.payments().await?.payments.into_iter();
+            let sent = payments.find(|payment| payment.outbound && payment.payment_hash == hash);
+            match sent.as_ref().map(|payment| payment.state) {
+                Some(PaymentState::Succeeded) => Ok(sent),
+                Some(PaymentState::Failed) | None => Ok(None),
+                _ => Err(PhoneError::HostAway {
+                    last: "it has not ended yet".into(),
+                }),
+            }
+        }
+        Err(error) => Err(error),
+    });
+    paid.await.map_err(text)
+}
+
+fn payment_hash(bolt11: &str) -> Result<String, String> {
+    let invoice: lightning_invoice::Bolt11Invoice = bolt11.parse().map_err(text)?;
+    Ok(invoice.payment_hash().to_string())
 }
 
 /// A channel was closed by force, and a payment of Ann's to Bob has ended so.
@@ -153,8 +171,7 @@ async fn ended(stage: &Arc<Stage>, paid: Option<Payment>, to_bob: &str) -> Resul
 
 /// What an invoice has brought.
 async fn received(stage: &Arc<Stage>, owner: usize, bolt11: &str) -> Result<u64, String> {
-    let invoice: lightning_invoice::Bolt11Invoice = bolt11.parse().map_err(text)?;
-    let hash = invoice.payment_hash().to_string();
+    let hash = payment_hash(bolt11)?;
     let payments = stage.owner(owner, async |phone| phone.payments().await);
     let mut payments = payments.await.map_err(text)?.payments.into_iter();
     let paid = payments.find(|payment| {
