@@ -219,6 +219,11 @@ pub struct Owner {
 impl World {
     /// A chain with a funded hub.
     pub async fn new() -> World {
+        World::on(Arc::new(MemoryStore::default())).await
+    }
+
+    /// The same, with everything on this store.
+    pub async fn on(store: Arc<dyn Store>) -> World {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
@@ -231,7 +236,6 @@ impl World {
         let follower = Arc::new(Follower::start(source, config));
         let mut tips = follower.tips();
         tips.wait_for(Option::is_some).await.unwrap();
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
         let graph = Arc::new(Graph::new(Network::Regtest));
         let switchboard = Arc::new(Switchboard::default());
         let chain: Arc<dyn Chain> = follower.clone();

@@ -28,6 +28,7 @@ impl Core {
             } => {
                 self.connect_wallet((height, header, txs.clone()));
                 self.see_spends(txs.iter().map(|(_, tx)| &**tx));
+                self.agreed_confirmed(height, txs.iter().map(|(_, tx)| &**tx));
                 let of_ldk: Vec<(usize, &Transaction)> =
                     txs.iter().map(|(index, tx)| (*index, &**tx)).collect();
                 let passed = height > self.height;
@@ -51,6 +52,7 @@ impl Core {
                     remote.prune(tip.height);
                 }
                 self.chain_monitor.archive_fully_resolved_channel_monitors();
+                self.forget_deep_agreed(tip.height);
                 self.send_again();
                 self.drop_lost_claims();
                 self.end_resolved_claims();
@@ -59,10 +61,11 @@ impl Core {
     }
 
     /// The source may have lost what it was sent, and a process may end between a commit and the broadcast that it
-    /// allows. LDK sends its own transactions again, not these.
+    /// allows. LDK sends its own transactions again, not these, and not the closes it has agreed on.
     fn send_again(&self) {
         let waiting = lock(&self.wallet).waiting_own();
-        for tx in waiting {
+        let agreed = self.waiting_agreed().cloned();
+        for tx in waiting.into_iter().chain(agreed) {
             self.broadcaster.push(vec![tx]);
         }
     }
@@ -102,6 +105,7 @@ impl Core {
                 }
             }
         }
+        self.agreed_disconnected(fork.height);
         self.height = self.height.min(fork.height);
     }
 }

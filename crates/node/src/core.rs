@@ -33,6 +33,7 @@ use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::actor::Input;
+use crate::agreed::{self, AgreedCloses};
 use crate::gate::Gate;
 use crate::graph::{Answers, GossipSync, Queries};
 use crate::journal::{Journal, lock};
@@ -88,6 +89,8 @@ pub(crate) struct Core {
     pub closed: HashMap<ChannelId, ClosedChannel>,
     /// What has spent the fundings of channels of whose end LDK has not told yet.
     pub closings: HashMap<ChannelId, Txid>,
+    /// Closes that wait to be deep in the chain.
+    pub agreed: AgreedCloses,
     /// What the host has to hear of HTLCs that were lost.
     pub losses: Vec<NodeEvent>,
     /// Blocks that the wallet may know already, see `chain_sync.rs`.
@@ -184,6 +187,15 @@ impl Core {
         let monitors = persister
             .read_all_channel_monitors_with_updates()
             .map_err(|error| unreadable("channel monitors")(error.to_string()))?;
+        let mut agreed = agreed::load(&journal)?;
+        agreed::Monitors {
+            journal: &journal,
+            persister: &persister,
+            broadcaster: &broadcaster,
+            fees: &fees,
+            logger: &logger,
+        }
+        .end(&mut agreed, monitors.iter().map(|(_, monitor)| monitor))?;
         let ldk = Ldk {
             config: &config,
             parts: &parts,
@@ -208,6 +220,9 @@ impl Core {
             remote.clone(),
             Arc::clone(&journal),
         ));
+        for close in agreed.values() {
+            gate.close_agreed(close.node_id, close.channel_id);
+        }
         let (peer_manager, gossip) = ldk.peer_manager(&gate, &chain_monitor);
         let sweeper = ldk.sweeper(
             &journal,
@@ -237,6 +252,7 @@ impl Core {
             held: Vec::new(),
             closed: HashMap::new(),
             closings: HashMap::new(),
+            agreed,
             losses: Vec::new(),
             config,
             parts,

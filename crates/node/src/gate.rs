@@ -1,5 +1,8 @@
 //! The message gate: between LDK's peers and its channel manager.
 //!
+//! What a peer says of a channel whose close is agreed stops here (see `agreed.rs`): LDK answers messages for a channel
+//! that it has forgotten with an error, on which the peer closes by force.
+//!
 //! For a node whose keys are on a phone it does three things to the messages that pass:
 //! - an incoming `update_add_htlc` has its onion sent to the phone at once, long before
 //!   LDK wants to read it;
@@ -12,7 +15,7 @@
 //! commitment that leaves the HTLC out, and the channel has no other HTLC of the payment, so that the
 //! next `commitment_signed` is certain to be that one. A disconnect makes both sides forget it, as BOLT 2 wants of uncommitted updates.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use bitcoin::constants::ChainHash;
@@ -58,6 +61,8 @@ struct State {
     claimed: Vec<Claimed>,
     /// Fulfils that went ahead of LDK's, and to whom.
     ahead: HashMap<(ChannelId, u64), PublicKey>,
+    /// Channels whose close is agreed and not yet deep in the chain.
+    agreed: HashSet<(PublicKey, ChannelId)>,
 }
 
 #[derive(Clone, Copy)]
@@ -120,6 +125,20 @@ impl Gate {
         state
             .claimed
             .retain(|claimed| claimed.channel_id != *channel_id);
+    }
+
+    /// The close of this channel is agreed: what its peer says of it stops here.
+    pub fn close_agreed(&self, node_id: PublicKey, channel_id: ChannelId) {
+        lock(&self.state).agreed.insert((node_id, channel_id));
+    }
+
+    /// The chain has decided about this channel.
+    pub fn close_is_over(&self, node_id: &PublicKey, channel_id: &ChannelId) {
+        lock(&self.state).agreed.remove(&(*node_id, *channel_id));
+    }
+
+    fn is_agreed(&self, node_id: PublicKey, channel_id: ChannelId) -> bool {
+        lock(&self.state).agreed.contains(&(node_id, channel_id))
     }
 
     /// Amount in millisatoshis and expiry of the incoming HTLCs of a payment, by channel.
@@ -395,6 +414,17 @@ macro_rules! pass {
     };
 }
 
+/// Messages of a close, which stop here once it is agreed.
+macro_rules! pass_until_agreed {
+    ($($name:ident($message:ty);)*) => {
+        $(fn $name(&self, their_node_id: PublicKey, msg: $message) {
+            if !self.is_agreed(their_node_id, msg.channel_id) {
+                self.manager.$name(their_node_id, msg)
+            }
+        })*
+    };
+}
+
 impl ChannelMessageHandler for Gate {
     fn handle_update_add_htlc(&self, their_node_id: PublicKey, msg: &msgs::UpdateAddHTLC) {
         self.saw_add(their_node_id, msg);
@@ -411,8 +441,6 @@ impl ChannelMessageHandler for Gate {
         handle_channel_ready(&msgs::ChannelReady);
         handle_peer_storage(msgs::PeerStorage);
         handle_peer_storage_retrieval(msgs::PeerStorageRetrieval);
-        handle_shutdown(&msgs::Shutdown);
-        handle_closing_signed(&msgs::ClosingSigned);
         handle_stfu(&msgs::Stfu);
         handle_splice_init(&msgs::SpliceInit);
         handle_splice_ack(&msgs::SpliceAck);
@@ -433,9 +461,15 @@ impl ChannelMessageHandler for Gate {
         handle_revoke_and_ack(&msgs::RevokeAndACK);
         handle_update_fee(&msgs::UpdateFee);
         handle_announcement_signatures(&msgs::AnnouncementSignatures);
-        handle_channel_reestablish(&msgs::ChannelReestablish);
         handle_channel_update(&msgs::ChannelUpdate);
         handle_error(&msgs::ErrorMessage);
+    }
+
+    // A peer that has not heard the last word of the negotiation begins with the first of these when it comes back.
+    pass_until_agreed! {
+        handle_channel_reestablish(&msgs::ChannelReestablish);
+        handle_shutdown(&msgs::Shutdown);
+        handle_closing_signed(&msgs::ClosingSigned);
     }
 
     fn handle_commitment_signed_batch(

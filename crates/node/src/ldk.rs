@@ -16,6 +16,7 @@ use lightning::util::config::UserConfig;
 use lightning::util::persist::MonitorUpdatingPersister;
 use longhand_chain::{Chain, Watch, WatchList};
 
+use crate::agreed::Agreed;
 use crate::gate::Gate;
 use crate::graph::{Answers, Router};
 use crate::journal::{Journal, lock};
@@ -93,6 +94,8 @@ pub(crate) const MONITOR_UPDATES: u64 = 50;
 #[derive(Default)]
 pub(crate) struct Broadcaster {
     packages: Mutex<Vec<Vec<Transaction>>>,
+    /// Those of them that end a channel on which both sides have agreed.
+    agreed: Mutex<Vec<Agreed>>,
 }
 
 impl Broadcaster {
@@ -104,6 +107,10 @@ impl Broadcaster {
         std::mem::take(&mut lock(&self.packages))
     }
 
+    pub fn take_agreed(&self) -> Vec<Agreed> {
+        std::mem::take(&mut lock(&self.agreed))
+    }
+
     pub fn len(&self) -> usize {
         lock(&self.packages).len()
     }
@@ -111,6 +118,16 @@ impl Broadcaster {
 
 impl BroadcasterInterface for Broadcaster {
     fn broadcast_transactions(&self, txs: &[(&Transaction, TransactionType)]) {
+        for (tx, kind) in txs {
+            if let TransactionType::CooperativeClose {
+                counterparty_node_id,
+                channel_id,
+            } = kind
+            {
+                let close = Agreed::new(*counterparty_node_id, *channel_id, (*tx).clone());
+                lock(&self.agreed).push(close);
+            }
+        }
         self.push(txs.iter().map(|(tx, _)| (*tx).clone()).collect());
     }
 }

@@ -9,6 +9,7 @@
 //! (the signer proxy), `gate.rs` (what waits for the phone), `peer.rs` (sockets).
 
 mod actor;
+mod agreed;
 mod chain_sync;
 mod closed;
 mod commands;

@@ -252,6 +252,7 @@ impl Actor {
         };
         actor.core.manager.timer_tick_occurred();
         actor.settle();
+        actor.collect_broadcasts();
         actor.core.write_turn();
         actor.commit().await?;
         actor.release();
@@ -599,6 +600,7 @@ impl Actor {
 
     /// Own transactions are in the wallet from the moment they are sent.
     fn collect_broadcasts(&mut self) {
+        self.core.keep_agreed();
         for package in self.core.broadcaster.take() {
             lock(&self.core.wallet).insert_package(package.clone(), unix_s());
             self.core.see_closings(&package);
