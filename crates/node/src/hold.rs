@@ -3,6 +3,7 @@
 //! LDK hands them over (`HTLCIntercepted`) instead of failing them. They go on when the peer is back, and
 //! back when the host gives up; LDK itself fails them before their expiry.
 
+use lightning::chain::channelmonitor::HTLC_FAIL_BACK_BUFFER;
 use lightning::ln::channelmanager::InterceptId;
 use lightning::ln::types::ChannelId;
 use prost::Message;
@@ -13,8 +14,9 @@ use crate::NodeEvent;
 use crate::core::Core;
 use crate::keys::remote::hex;
 
-/// Blocks before an HTLC's expiry by which its receiver has to be there.
-const MARGIN_BLOCKS: u32 = 12;
+/// Blocks before the expiry of what would go out at which LDK fails an HTLC that it has handed over: its receiver has to
+/// be there before.
+const MARGIN_BLOCKS: u32 = HTLC_FAIL_BACK_BUFFER;
 
 /// One held payment.
 #[derive(Clone, PartialEq, Message)]
