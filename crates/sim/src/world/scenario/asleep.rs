@@ -1,5 +1,6 @@
 //! What happens while a phone is away for long.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ pub async fn deadline_missed(stage: &Arc<Stage>) -> Result<Outcome, String> {
         tokio::time::sleep(AFTER_BLOCK).await;
     }
     stage.come_back(ANN);
-    sweep(stage).await?;
+    sweep(stage, &Cell::new(true)).await?;
     let outcome = told(stage, &to_ann).await?;
     if stage.plan.happened() == 0 && (outcome.forced, outcome.received()) != (1, 0) {
         return Err(format!("the HTLC should have been lost: {outcome:?}"));

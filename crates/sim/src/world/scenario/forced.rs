@@ -1,5 +1,6 @@
 //! Channels that end without an agreement: closed by force with payments in flight, and a hub that cheats.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ pub async fn close_by_hub(stage: &Arc<Stage>) -> Result<Outcome, String> {
     let to_bob = invoice(stage, BOB, PAYMENT_MSAT).await?;
     let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
     fall_asleep(stage, BOB).await?;
+    let is_over = Cell::new(false);
     let closing = async {
         tokio::select! {
             biased;
@@ -42,9 +44,10 @@ pub async fn close_by_hub(stage: &Arc<Stage>) -> Result<Outcome, String> {
         confirm_close(stage).await?;
         stage.come_back(ANN);
         stage.come_back(BOB);
-        sweep(stage).await
+        sweep(stage, &is_over).await
     };
-    let (paid, closed) = tokio::join!(pay_to_the_end(stage, &to_bob), closing);
+    let paying = pay_to_the_end(stage, &to_bob, &is_over);
+    let (paid, closed) = tokio::join!(paying, closing);
     closed?;
     let received = received(stage, ANN, &to_ann).await?;
     let mut outcome = ended(stage, paid?, &to_bob).await?;
@@ -57,6 +60,7 @@ pub async fn close_by_hub(stage: &Arc<Stage>) -> Result<Outcome, String> {
 pub async fn close_by_phone(stage: &Arc<Stage>) -> Result<Outcome, String> {
     let to_bob = invoice(stage, BOB, PAYMENT_MSAT).await?;
     fall_asleep(stage, BOB).await?;
+    let is_over = Cell::new(false);
     let closing = async {
         in_flight(stage, 1).await;
         let close = stage.owner(ANN, async |phone| {
@@ -68,9 +72,10 @@ pub async fn close_by_phone(stage: &Arc<Stage>) -> Result<Outcome, String> {
         close.await.map_err(text)?;
         confirm_close(stage).await?;
         stage.come_back(BOB);
-        sweep(stage).await
+        sweep(stage, &is_over).await
     };
-    let (paid, closed) = tokio::join!(pay_to_the_end(stage, &to_bob), closing);
+    let paying = pay_to_the_end(stage, &to_bob, &is_over);
+    let (paid, closed) = tokio::join!(paying, closing);
     closed?;
     ended(stage, paid?, &to_bob).await
 }
@@ -81,11 +86,13 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
     let to_bob = invoice(stage, BOB, PAYMENT_MSAT).await?;
     let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
     fall_asleep(stage, BOB).await?;
+    let is_over = Cell::new(false);
     let copying = async {
         in_flight(stage, 1).await;
         stage.copy_hub().await
     };
-    let (paid, old) = tokio::join!(pay_to_the_end(stage, &to_bob), copying);
+    let paying = pay_to_the_end(stage, &to_bob, &is_over);
+    let (paid, old) = tokio::join!(paying, copying);
     let old = old?;
     if paid?.is_some() {
         return Err("the payment to who sleeps has been paid".into());
@@ -115,7 +122,7 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
         .await?;
     stage.come_back(ANN);
     stage.come_back(BOB);
-    sweep(stage).await?;
+    sweep(stage, &is_over).await?;
     let mut outcome = Outcome {
         forced: 1,
         hub_cheated: true,
@@ -127,8 +134,12 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
     Ok(outcome)
 }
 
-/// Pays once, and waits for its end, on or off the chain; `None` when it failed.
-async fn pay_to_the_end(stage: &Arc<Stage>, bolt11: &str) -> Result<Option<Payment>, String> {
+/// Pays once, waits for its end, on or off the chain, and says that it is over; `None` when it failed.
+async fn pay_to_the_end(
+    stage: &Arc<Stage>,
+    bolt11: &str,
+    is_over: &Cell<bool>,
+) -> Result<Option<Payment>, String> {
     let hash = payment_hash(bolt11)?;
     let paid = stage.owner(ANN, async |phone| match pay_once(&phone, bolt11).await {
         Ok(payment) => Ok(Some(payment)),
@@ -147,7 +158,9 @@ async fn pay_to_the_end(stage: &Arc<Stage>, bolt11: &str) -> Result<Option<Payme
         }
         Err(error) => Err(error),
     });
-    paid.await.map_err(text)
+    let paid = paid.await;
+    is_over.set(true);
+    paid.map_err(text)
 }
 
 fn payment_hash(bolt11: &str) -> Result<String, String> {
@@ -253,11 +266,12 @@ async fn confirm_close(stage: &Arc<Stage>) -> Result<(), String> {
     stage.mine(1).await
 }
 
-/// Mines until every coin of a closed channel is in a wallet, with blocks enough that it stays there.
-pub async fn sweep(stage: &Arc<Stage>) -> Result<(), String> {
+/// Mines until every coin of a closed channel is in a wallet, with blocks enough that it stays there, and a payment
+/// `is_over`.
+pub async fn sweep(stage: &Arc<Stage>, is_over: &Cell<bool>) -> Result<(), String> {
     for round in 0..MOST_ROUNDS {
         tokio::time::sleep(AFTER_BLOCK).await;
-        if round > FEW && is_swept(stage).await == Some(true) {
+        if round > FEW && is_over.get() && is_swept(stage).await == Some(true) {
             return Ok(());
         }
         stage.mine(if round < FEW { 1 } else { MANY }).await?;
