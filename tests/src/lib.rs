@@ -14,9 +14,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Address, Amount, Network};
+use bitcoin::{Address, Amount, Network, Transaction};
 use longhand_chain::devnet::Devnet;
-use longhand_chain::{Chain, ChainSource, Follower, FollowerConfig};
+use longhand_chain::{
+    BlockRef, Chain, ChainError, ChainSource, FeeRates, Follower, FollowerConfig, Subscription,
+    WatchList,
+};
 use longhand_node::{
     Dialer, Graph, Keys, Node, NodeConfig, Overview, Parts, PeerStream, Signer as NodeSigner,
     SignerAway,
@@ -200,6 +203,34 @@ impl Dialer for Switchboard {
     }
 }
 
+/// A chain on which nothing arrives: the process ends between the commit and the broadcast.
+pub struct Cut(pub Arc<Follower>);
+
+#[async_trait]
+impl Chain for Cut {
+    async fn subscribe(
+        &self,
+        from: BlockRef,
+        initial: WatchList,
+    ) -> Result<Subscription, ChainError> {
+        self.0.subscribe(from, initial).await
+    }
+
+    fn tip(&self) -> Option<BlockRef> {
+        self.0.tip()
+    }
+
+    fn fee_rates(&self) -> FeeRates {
+        self.0.fee_rates()
+    }
+
+    fn broadcast(&self, _: Vec<Transaction>) {}
+
+    fn source(&self) -> Arc<dyn ChainSource> {
+        self.0.source()
+    }
+}
+
 pub struct World {
     pub devnet: Devnet,
     pub follower: Arc<Follower>,
@@ -272,6 +303,15 @@ impl World {
         start_hub(&self.switchboard, self.parts()).await
     }
 
+    /// The hub again, and what it sends to the chain arrives nowhere.
+    pub async fn start_hub_cut_off(&self) -> Node {
+        let parts = Parts {
+            chain: Arc::new(Cut(self.follower.clone())),
+            ..self.parts()
+        };
+        start_hub(&self.switchboard, parts).await
+    }
+
     /// A node for a new phone, dormant.
     pub async fn owner(&self, name: &str, seed_byte: u8) -> Owner {
         let phone = Phone::new(seed_byte);
@@ -311,6 +351,19 @@ impl World {
             .unwrap()
             .insert(node.node_id(), node.clone());
         node
+    }
+
+    /// A node with its keys beside it, and the hub as its peer.
+    pub async fn shop(&self, parts: Parts) -> Node {
+        let keys = Keys::Local(Zeroizing::new([9; 32]));
+        let config = NodeConfig {
+            hub: Some(self.hub.node_id()),
+            ..NodeConfig::new("shop", Network::Regtest, keys)
+        };
+        let shop = Node::start(config, parts).await.unwrap();
+        let mut nodes = self.switchboard.nodes.lock().unwrap();
+        nodes.insert(shop.node_id(), shop.clone());
+        shop
     }
 
     /// Mines, and waits until the follower has seen it.

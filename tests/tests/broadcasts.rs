@@ -4,50 +4,11 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use bitcoin::Transaction;
-use longhand_chain::{
-    BlockRef, Chain, ChainError, ChainSource, FeeRates, Follower, Subscription, WatchList,
-};
-use longhand_node::{Keys, Node, NodeConfig, Parts};
+use longhand_node::Parts;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{self, SendOnchain};
-use longhand_tests::{World, ask, settle, until};
-
-/// A chain on which nothing arrives: the process ended between the commit and the broadcast.
-struct Cut(Arc<Follower>);
-
-#[async_trait]
-impl Chain for Cut {
-    async fn subscribe(
-        &self,
-        from: BlockRef,
-        initial: WatchList,
-    ) -> Result<Subscription, ChainError> {
-        self.0.subscribe(from, initial).await
-    }
-
-    fn tip(&self) -> Option<BlockRef> {
-        self.0.tip()
-    }
-
-    fn fee_rates(&self) -> FeeRates {
-        self.0.fee_rates()
-    }
-
-    fn broadcast(&self, _: Vec<Transaction>) {}
-
-    fn source(&self) -> Arc<dyn ChainSource> {
-        self.0.source()
-    }
-}
-
-async fn shop(parts: Parts) -> Node {
-    let keys = Keys::Local(zeroize::Zeroizing::new([9; 32]));
-    let config = NodeConfig::new("shop", bitcoin::Network::Regtest, keys);
-    Node::start(config, parts).await.unwrap()
-}
+use longhand_tests::{Cut, World, ask, settle, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_whose_broadcast_was_lost_with_the_process_is_sent_after_the_restart() {
@@ -56,7 +17,7 @@ async fn a_transaction_whose_broadcast_was_lost_with_the_process_is_sent_after_t
         chain: Arc::new(Cut(world.follower.clone())),
         ..world.parts()
     };
-    let node = shop(cut).await;
+    let node = world.shop(cut).await;
     world.fund(&node, 100_000).await;
     let Reply::Address(to) = ask(&world.hub, Kind::NewAddress(command::NewAddress {})).await else {
         panic!("no address")
@@ -74,7 +35,7 @@ async fn a_transaction_whose_broadcast_was_lost_with_the_process_is_sent_after_t
     assert!(world.devnet.mempool().is_empty());
     node.stop().await;
 
-    let _node = shop(world.parts()).await;
+    let _node = world.shop(world.parts()).await;
 
     until("the transaction is in the mempool", async || {
         let mempool = world.devnet.mempool();

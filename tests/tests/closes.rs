@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use bitcoin::Transaction;
+use longhand_node::{Node, Parts};
 use longhand_proto::command::CloseChannel;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
 use longhand_store::MemoryStore;
 use longhand_store::testing::FailingStore;
-use longhand_tests::{Owner, World, settle, try_ask, until};
+use longhand_tests::{Owner, World, pay, settle, try_ask, until, usable};
 
 /// An owner with a channel that it opened from its own wallet, and has paid with.
 async fn owner_with_own_channel(world: &World) -> (Owner, Vec<u8>) {
@@ -127,33 +128,61 @@ fn commitments_in_blocks_since(world: &World, height: u32) -> Vec<Transaction> {
 }
 
 /// Asks again as a phone does whose node answered that it could not store.
-async fn close_in_the_end(owner: &Owner, channel: &[u8]) {
+async fn close_in_the_end(node: &Node, channel: &[u8]) {
     let close = CloseChannel {
         channel_id: channel.to_vec(),
         force: false,
     };
-    while let Reply::Error(error) = try_ask(&owner.node, Kind::CloseChannel(close.clone())).await {
+    while let Reply::Error(error) = try_ask(node, Kind::CloseChannel(close.clone())).await {
         let is_again = ["STORE_FAILED", "NODE_RESTARTED"].contains(&error.code.as_str());
         assert!(is_again, "{}: {}", error.code, error.message);
     }
 }
 
-/// Found by `longhand-sim --scenario close --seed 1 --at store:5:after` and `store:5:unheard`: the write that ends the
-/// channel is kept, and the node gone before it has sent the transaction and its last word to the peer. Here it is every
-/// write of the hub and of the owner's node.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_agreed_close_is_sent_though_a_node_dies_at_any_write_and_nobody_closes_by_force() {
+#[derive(Clone, Copy)]
+enum OpenedBy {
+    Hub,
+    Owner,
+}
+
+async fn open(world: &World, owner: &Owner, opened_by: OpenedBy) -> Vec<u8> {
+    match opened_by {
+        OpenedBy::Hub => {
+            let half_msat = 50_000_000;
+            world
+                .open(&world.hub, &owner.node, 100_000, half_msat)
+                .await
+        }
+        OpenedBy::Owner => world.open(&owner.node, &world.hub, 100_000, 0).await,
+    }
+}
+
+async fn mine_until_both_have_nothing_left_to_close(world: &World, node: &Node) {
+    world
+        .mine_until("both have closed it", async || {
+            settle().await;
+            let (hub, node) = (world.hub.overview().await, node.overview().await);
+            let (hub, node) = (hub.unwrap(), node.unwrap());
+            hub.channels == 0 && node.channels == 0 && hub.closing_sat + node.closing_sat == 0
+        })
+        .await;
+    world.mine(6).await;
+}
+
+/// A write that is kept, and the node gone before it has done what the write allows: at every write of the hub and of the
+/// owner's node.
+async fn every_write_of_an_agreed_close(opened_by: OpenedBy) {
     let store = Arc::new(FailingStore::new(Arc::new(MemoryStore::default())));
     let world = World::on(store.clone()).await;
     let alice = world.owner("alice", 1).await;
     alice.attach();
     world.fund(&alice.node, 1_000_000).await;
     for write in 1.. {
-        let channel = world.open(&alice.node, &world.hub, 100_000, 0).await;
+        let channel = open(&world, &alice, opened_by).await;
         let height = world.devnet.tip().height;
         let dies_at = store.commits() + write;
         store.lose_answer(dies_at);
-        close_in_the_end(&alice, &channel).await;
+        close_in_the_end(&alice.node, &channel).await;
         until("the agreed transaction is sent", async || {
             !world.devnet.mempool().is_empty()
         })
@@ -166,21 +195,81 @@ async fn an_agreed_close_is_sent_though_a_node_dies_at_any_write_and_nobody_clos
         settle().await;
         let sent = world.devnet.mempool();
         assert!(!sent.iter().any(is_commitment), "write {write}: {sent:?}");
-        world
-            .mine_until("both have seen it", async || {
-                settle().await;
-                let (hub, alice) = (world.hub.overview().await.unwrap(), alice.overview().await);
-                hub.channels == 0 && alice.channels == 0 && hub.closing_sat + alice.closing_sat == 0
-            })
-            .await;
-        world.mine(6).await;
-        assert_eq!(
-            commitments_in_blocks_since(&world, height),
-            [],
-            "write {write}"
-        );
+        mine_until_both_have_nothing_left_to_close(&world, &alice.node).await;
+        let commitments = commitments_in_blocks_since(&world, height);
+        assert_eq!(commitments, [], "write {write}");
         if !has_died {
             assert!(write > 4, "a close has more writes than {write}");
+            return;
+        }
+    }
+}
+
+/// `longhand-sim --scenario close --seed 1 --at store:5:after`, and `store:5:unheard`.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agreed_close_is_sent_though_a_node_dies_at_any_write_and_nobody_closes_by_force() {
+    every_write_of_an_agreed_close(OpenedBy::Owner).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_is_that_of_a_channel_that_the_hub_has_opened() {
+    every_write_of_an_agreed_close(OpenedBy::Hub).await;
+}
+
+/// The hub is the first to have both signatures. It dies with them, and what it sends to the chain arrives nowhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_peer_tires_of_an_agreed_close_and_closes_by_force_the_balance_is_swept() {
+    let store = Arc::new(FailingStore::new(Arc::new(MemoryStore::default())));
+    let mut world = World::on(store.clone()).await;
+    let own_store = Parts {
+        store: Arc::new(MemoryStore::default()),
+        ..world.parts()
+    };
+    let shop = world.shop(own_store).await;
+    world.fund(&shop, 1_000_000).await;
+    let overview = async |node: &Node| node.overview().await.unwrap();
+    for write in 1.. {
+        let channel_id = world.open(&shop, &world.hub, 100_000, 0).await;
+        let invoice = world.hub.invoice(50_000_000, "bread", 3600).await.unwrap();
+        assert_eq!(pay(&shop, &invoice).await.state(), State::Succeeded);
+        let expected = overview(&world.hub).await.onchain_sat + 50_000;
+        world.hub.stop().await;
+        world.hub = world.start_hub_cut_off().await;
+        until("the channel is usable again", async || {
+            usable(&world.hub).await == 1 && usable(&shop).await == 1
+        })
+        .await;
+        let dies_at = store.commits() + write;
+        store.lose_answer(dies_at);
+        close_in_the_end(&shop, &channel_id).await;
+        until("the hub has died, and is done with it", async || {
+            store.commits() >= dies_at && overview(&world.hub).await.channels == 0
+        })
+        .await;
+        settle().await;
+        let force = true;
+        // Refused when the shop has heard the last word.
+        try_ask(
+            &shop,
+            Kind::CloseChannel(CloseChannel { channel_id, force }),
+        )
+        .await;
+        until("the shop's transaction is in the mempool", async || {
+            !world.devnet.mempool().is_empty()
+        })
+        .await;
+        let is_forced = world.devnet.mempool().iter().any(is_commitment);
+        world.mine(1).await;
+        settle().await;
+        world.hub.stop().await;
+        world.hub = world.start_hub().await;
+        mine_until_both_have_nothing_left_to_close(&world, &shop).await;
+        if is_forced {
+            let swept = overview(&world.hub).await.onchain_sat;
+            assert!(
+                swept <= expected && swept > expected - 1_000,
+                "{swept} of {expected}"
+            );
             return;
         }
     }

@@ -158,9 +158,9 @@ impl Monitors<'_> {
         monitor
             .update_monitor(&update, &self.broadcaster, &self.fees, &self.logger)
             .map_err(|()| bad())?;
-        // Ours is the journal: it never fails. Whole, since an update alone is not always written.
+        // The journal never fails.
         self.persister
-            .persist_new_channel(monitor.persistence_key(), monitor);
+            .update_persisted_channel(monitor.persistence_key(), None, monitor);
         Ok(())
     }
 }
@@ -208,7 +208,7 @@ impl Core {
     }
 
     /// What a block has done with the fundings of agreed closes. Another spend than the agreed one ends the matter: LDK's
-    /// monitor deals with it.
+    /// monitor deals with it. The monitors have been told of the block.
     pub fn agreed_confirmed<'a>(
         &mut self,
         height: u32,
@@ -222,13 +222,26 @@ impl Core {
             let Some(close) = closes.find(|close| close.is_spent_by(tx)) else {
                 continue;
             };
-            let channel_id = close.channel_id;
-            if tx.compute_txid() != close.tx.compute_txid() {
-                self.forget_agreed(&channel_id);
-            } else if close.confirmed_height != Some(height) {
-                close.confirmed_height = Some(height);
-                close.write(&self.journal);
+            if close.confirmed_height == Some(height) {
+                continue;
             }
+            close.confirmed_height = Some(height);
+            close.write(&self.journal);
+            let channel_id = close.channel_id;
+            let is_another = tx.compute_txid() != close.tx.compute_txid();
+            self.write_monitor(&channel_id);
+            if is_another {
+                self.forget_agreed(&channel_id);
+            }
+        }
+    }
+
+    /// LDK writes what a monitor has seen in a block up to 50 blocks later. Without the spend of its funding it would be
+    /// closed by force once the close is forgotten here and the node is loaded.
+    fn write_monitor(&self, channel_id: &ChannelId) {
+        if let Ok(monitor) = self.chain_monitor.get_monitor(*channel_id) {
+            self.persister
+                .update_persisted_channel(monitor.persistence_key(), None, &monitor);
         }
     }
 

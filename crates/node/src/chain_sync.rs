@@ -28,7 +28,6 @@ impl Core {
             } => {
                 self.connect_wallet((height, header, txs.clone()));
                 self.see_spends(txs.iter().map(|(_, tx)| &**tx));
-                self.agreed_confirmed(height, txs.iter().map(|(_, tx)| &**tx));
                 let of_ldk: Vec<(usize, &Transaction)> =
                     txs.iter().map(|(index, tx)| (*index, &**tx)).collect();
                 let passed = height > self.height;
@@ -40,6 +39,7 @@ impl Core {
                         part.best_block_updated(&header, height);
                     }
                 }
+                self.agreed_confirmed(height, txs.iter().map(|(_, tx)| &**tx));
                 if passed {
                     // LDK brings those that are still needed again.
                     self.bumps.clear();
