@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use longhand_link::{
     Carrier, CloseCode, CloseReason, Credentials, DialOptions, Link, LinkError, PairingCode,
-    PublicKey, StaticKey, connect_over, dial,
+    PublicKey, connect_over, dial,
 };
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
@@ -61,7 +61,7 @@ impl Phone {
         };
         vault.set_host(&host)?;
         let credentials = Credentials::Pair {
-            phone: self.link_key(),
+            phone: self.inner.link_key.clone(),
             code: Box::new(code),
         };
         match self.begin(&host, &credentials).await {
@@ -190,7 +190,7 @@ impl Phone {
     async fn connect(&self) -> Result<Link, PhoneError> {
         let host = self.inner.vault.host()?.ok_or(PhoneError::NotPaired)?;
         let credentials = Credentials::Attach {
-            phone: self.link_key(),
+            phone: self.inner.link_key.clone(),
             host: PublicKey(host.key),
         };
         self.begin(&host, &credentials).await
@@ -235,10 +235,6 @@ impl Phone {
             }
             _ => Err(PhoneError::Answer("to Register")),
         }
-    }
-
-    fn link_key(&self) -> StaticKey {
-        StaticKey::from_bytes(*self.inner.vault.secrets().link_key)
     }
 
     pub(crate) fn publish(&self, attachment: Attachment) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey;
-use longhand_link::{Config, LinkError, Peer, Side};
+use longhand_link::{Config, LinkError, Peer, Side, StaticKey};
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{self as proto, Command, CommandReply};
@@ -57,6 +57,8 @@ pub(crate) struct Inner {
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) node_id: PublicKey,
     pub(crate) peer: Peer,
+    /// With its public half, which would be a multiplication on the curve for each attempt to reach the host.
+    pub(crate) link_key: StaticKey,
     pub(crate) dialer: Box<dyn Dial>,
     pub(crate) attachment: watch::Sender<Attachment>,
     /// Dials again when a link breaks.
@@ -86,8 +88,10 @@ impl Phone {
         let agent = concat!("longhand-phone/", env!("CARGO_PKG_VERSION"));
         let (peer, requests) = Peer::new(Side::Phone, Config::new(agent, &[SIGNER]))?;
         let server = tokio::spawn(serve(requests, Arc::clone(&keeper), peer.clone()));
+        let link_key = StaticKey::from_bytes(*vault.secrets().link_key);
         let inner = Inner {
             vault,
+            link_key,
             keeper,
             node_id,
             peer,
