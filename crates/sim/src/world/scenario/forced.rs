@@ -274,6 +274,8 @@ pub async fn sweep(stage: &Arc<Stage>, is_over: &Cell<bool>) -> Result<(), Strin
         if round > FEW && is_over.get() && is_swept(stage).await == Some(true) {
             return Ok(());
         }
+        // Blocks cannot make up for a phone or a disk that is away.
+        stage.plan.is_over().await;
         stage.mine(if round < FEW { 1 } else { MANY }).await?;
         // Nobody else's payment may come to its deadline meanwhile.
         bobs_are_over(stage).await?;
