@@ -5,13 +5,19 @@ use super::signing::{ask, setup};
 use super::*;
 use crate::testing::{DiskFate, DiskWrite, Said, Witness};
 
-/// Keeps what was made, and what of it counts as said.
 #[derive(Default)]
-struct Notes(Mutex<(Vec<(u64, String)>, Vec<String>)>);
+struct Notes(Mutex<Heard>);
+
+/// What was made, with the version that has to be durable first, and what of it counts as said.
+#[derive(Default)]
+struct Heard {
+    made: Vec<(u64, String)>,
+    said: Vec<String>,
+}
 
 impl Notes {
     fn said(&self) -> Vec<String> {
-        self.0.lock().unwrap().1.clone()
+        self.0.lock().unwrap().said.clone()
     }
 }
 
@@ -21,18 +27,16 @@ impl Witness for Notes {
             Said::Answer(_, answer) => format!("{answer:?}"),
             Said::Invoice { amount_msat, .. } => format!("an invoice over {amount_msat}"),
         };
-        self.0.lock().unwrap().0.push((version, said));
+        self.0.lock().unwrap().made.push((version, said));
     }
     fn durable(&self, version: u64) {
-        let (made, said) = &mut *self.0.lock().unwrap();
-        said.extend(
-            made.extract_if(.., |made| made.0 <= version)
-                .map(|(_, said)| said),
-        );
+        let heard = &mut *self.0.lock().unwrap();
+        let now = heard.made.extract_if(.., |made| made.0 <= version);
+        heard.said.extend(now.map(|(_, said)| said));
     }
     fn restored(&self, version: u64) {
         self.durable(version);
-        self.0.lock().unwrap().0.clear();
+        self.0.lock().unwrap().made.clear();
     }
 }
 
