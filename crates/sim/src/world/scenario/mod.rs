@@ -111,6 +111,11 @@ impl Scenario {
         }
     }
 
+    /// Whether days pass in it by themselves.
+    pub(crate) fn lasts_days(self) -> bool {
+        matches!(self, Scenario::Breach | Scenario::FeeSpike)
+    }
+
     /// Of each owner, when it begins.
     pub(crate) fn channels(self) -> usize {
         match self {
