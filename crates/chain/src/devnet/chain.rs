@@ -111,7 +111,9 @@ impl ChainState {
         for block in blocks {
             let hash = block.block_hash();
             if block.header.prev_blockhash != chain.tip().hash {
-                return Err(DevnetError::Block("it does not follow the one before".into()));
+                return Err(DevnetError::Block(
+                    "it does not follow the one before".into(),
+                ));
             }
             chain.store(block);
             if let Some(stored) = chain.block(&hash).cloned() {
