@@ -61,7 +61,7 @@ impl Core {
     }
 
     /// The source may have lost what it was sent, and a process may end between a commit and the broadcast that it
-    /// allows. LDK sends its own transactions again, not these, and not the closes it has agreed on.
+    /// allows. LDK sends its own again with the next block, while it has a use for them.
     fn send_again(&self) {
         let waiting = lock(&self.wallet).waiting_own();
         let agreed = self.waiting_agreed().cloned();

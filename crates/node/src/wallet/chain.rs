@@ -313,13 +313,14 @@ impl Wallet {
             .is_some_and(|tx| !tx.chain_position.is_confirmed())
     }
 
-    /// Own payments and channel fundings that wait for a block, parents first. Whoever made them was told that they
-    /// are sent, and no one else has them.
+    /// What spends the wallet's coins or pays into it, and waits for a block, parents first: payments, fundings, what pays
+    /// for a close or a claim, and sweeps. Nobody else may have them.
     pub fn waiting_own(&self) -> Vec<Transaction> {
+        let index = self.bdk.spk_index();
         let mut waiting: Vec<Arc<Transaction>> = self
             .bdk
             .transactions()
-            .filter(|tx| !tx.chain_position.is_confirmed() && self.is_wholly_own(tx.tx_node.txid))
+            .filter(|tx| !tx.chain_position.is_confirmed() && index.is_tx_relevant(&tx.tx_node.tx))
             .map(|tx| tx.tx_node.tx)
             .collect();
         let mut ordered = Vec::with_capacity(waiting.len());

@@ -269,3 +269,42 @@ fn own_transactions_wait_for_a_block_parents_first() {
     world.mine(&[&child]);
     assert!(world.wallet.waiting_own().is_empty());
 }
+
+/// What pays for a commitment that is in a block without it still has the wallet's coin (`longhand-sim --scenario
+/// force-close-by-phone --seed 1 --at chain:1:reorg1:now`).
+#[test]
+fn what_pays_for_a_close_is_sent_again_too() {
+    let mut world = World::new("wpkh");
+    let own = OutPoint::new(world.receive(50_000).compute_txid(), 0);
+    let anchor = OutPoint {
+        txid: Txid::from_byte_array([7; 32]),
+        vout: 0,
+    };
+    let change = TxOut {
+        value: Amount::from_sat(49_000),
+        script_pubkey: world.wallet.change_script().0,
+    };
+    let bump = transaction(&[anchor, own], vec![change]);
+    world.broadcast(bump.clone(), 100);
+    assert_eq!(world.wallet.waiting_own(), vec![bump]);
+}
+
+/// A process may end before it has sent what it has kept as sent (`--at store:66:after`).
+#[test]
+fn a_sweep_is_sent_again_too() {
+    let mut world = World::new("wpkh");
+    let delayed = OutPoint {
+        txid: Txid::from_byte_array([8; 32]),
+        vout: 1,
+    };
+    let swept = TxOut {
+        value: Amount::from_sat(49_000),
+        script_pubkey: world.wallet.change_script().0,
+    };
+    let sweep = transaction(&[delayed], vec![swept]);
+    world.broadcast(sweep.clone(), 100);
+    world.reload();
+    assert_eq!(world.wallet.waiting_own(), vec![sweep.clone()]);
+    world.mine(&[&sweep]);
+    assert!(world.wallet.waiting_own().is_empty());
+}
