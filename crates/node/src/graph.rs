@@ -137,6 +137,11 @@ impl Graph {
     }
 
     /// The scores, to be updated from payments' events.
+    /// Whether a channel has been announced (BOLT 7), by its short id.
+    pub(crate) fn knows(&self, scid: u64) -> bool {
+        self.graph.read_only().channel(scid).is_some()
+    }
+
     pub(crate) fn scorer(&self) -> Arc<RwLock<Scorer>> {
         self.scorer.clone()
     }

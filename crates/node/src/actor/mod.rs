@@ -61,6 +61,8 @@ const KEPT_WITHIN: Duration = Duration::from_millis(100);
 /// After a connection was lost, before who is connected is looked at: a peer that hangs up each time is not dialled without
 /// a pause.
 const LOST_PAUSE: Duration = Duration::from_secs(1);
+/// Between the look into the chain for a piece of gossip and passing it on; any other turn does it too.
+const GOSSIP_PAUSE: Duration = Duration::from_secs(2);
 /// How long after an attach commands wait for the channels to be usable.
 const WAKING_LIMIT: Duration = Duration::from_secs(10);
 /// How long a detach waits for the step in hand.
@@ -577,11 +579,12 @@ impl Actor {
     /// Announces a hub that has announced channels (BOLT 7): peers pass on no more than one an hour or so.
     fn announce(&mut self, now: Instant) {
         self.next_announcement = now + PEER_TICK;
+        // Usable, a channel is not yet announced: that takes both sides' signatures, and peers drop what a node says of
+        // itself before they know of a channel of its.
+        let is_known = |scid| self.core.parts.graph.knows(scid);
         let channels = self.core.manager.list_channels();
-        if !channels
-            .iter()
-            .any(|channel| channel.is_announced && channel.is_usable)
-        {
+        let mut announced = channels.iter().filter(|channel| channel.is_announced);
+        if !announced.any(|channel| channel.short_channel_id.is_some_and(is_known)) {
             return;
         }
         self.next_announcement = now + ANNOUNCEMENT;
@@ -723,10 +726,14 @@ fn reload_delay(failures: u32) -> Duration {
     }
 }
 
-/// Returns when something of the gossip that a hub looks up in the chain is there to be taken in.
+/// Returns a moment after something of the gossip that a hub looks up in the chain is there to be taken in. Taken in, it is
+/// passed on, and a peer that has not seen the block yet drops what it is told of the nodes.
 async fn gossip_is_checked(core: &Core) {
     match &core.gossip {
-        Some(gossip) => gossip.validation_completion_future().await,
+        Some(gossip) => {
+            gossip.validation_completion_future().await;
+            tokio::time::sleep(GOSSIP_PAUSE).await;
+        }
         None => std::future::pending().await,
     }
 }
