@@ -27,6 +27,7 @@ impl Core {
                 txs,
             } => {
                 self.connect_wallet((height, header, txs.clone()));
+                self.see_closings(txs.iter().map(|(_, tx)| &**tx));
                 self.see_spends(txs.iter().map(|(_, tx)| &**tx));
                 let of_ldk: Vec<(usize, &Transaction)> =
                     txs.iter().map(|(index, tx)| (*index, &**tx)).collect();

@@ -1,6 +1,8 @@
 //! Channels that were closed: kept so that an owner sees that, and why, and can ask for a close twice.
 
-use bitcoin::Transaction;
+use std::collections::HashMap;
+
+use bitcoin::{OutPoint, Transaction, Txid};
 use lightning::ln::types::ChannelId;
 use longhand_proto::command::ClosedChannel;
 use prost::Message;
@@ -40,35 +42,38 @@ impl Core {
         closed
     }
 
-    /// What is to be broadcast may close channels.
-    pub fn see_closings(&mut self, package: &[Transaction]) {
-        package.iter().for_each(|tx| self.see_closing(tx));
-    }
-
-    /// A transaction that is broadcast or confirmed: does it close a channel? The last one that is seen is the one.
-    pub fn see_closing(&mut self, tx: &Transaction) {
-        let spends = |outpoint: &str| {
-            let mut inputs = tx.input.iter();
-            inputs.any(|input| input.previous_output.to_string() == outpoint)
-        };
-        let txid = tx.compute_txid();
-        let found = self
-            .closed
-            .iter()
-            .find(|(_, closed)| spends(&closed.funding_outpoint))
-            .map(|(id, closed)| (*id, closed.clone()));
-        if let Some((id, mut closed)) = found {
-            if closed.closing_txid != txid.to_string() {
-                closed.closing_txid = txid.to_string();
-                self.write_closed(id, closed);
-            }
+    /// Transactions that are broadcast or confirmed: do they close channels? The last one that is seen is the one.
+    pub fn see_closings<'a>(&mut self, txs: impl Iterator<Item = &'a Transaction>) {
+        let spends = txs.flat_map(|tx| {
+            let txid = tx.compute_txid();
+            let inputs = tx.input.iter();
+            inputs.map(move |input| (input.previous_output, txid))
+        });
+        let spends: HashMap<OutPoint, Txid> = spends.collect();
+        if spends.is_empty() {
             return;
         }
         for channel in self.manager.list_channels() {
             let funding = channel.funding_txo.map(|txo| txo.into_bitcoin_outpoint());
-            if funding.is_some_and(|funding| spends(&funding.to_string())) {
-                self.closings.insert(channel.channel_id, txid);
+            if let Some(txid) = funding.and_then(|funding| spends.get(&funding)) {
+                self.closings.insert(channel.channel_id, *txid);
             }
+        }
+        let seen = self.closed.iter().filter_map(|(id, closed)| {
+            let funding = closed.funding_outpoint.parse().ok()?;
+            let closing_txid = spends.get(&funding)?.to_string();
+            let is_news = closed.closing_txid != closing_txid;
+            let closed = closed.clone();
+            is_news.then_some((
+                *id,
+                ClosedChannel {
+                    closing_txid,
+                    ..closed
+                },
+            ))
+        });
+        for (id, closed) in seen.collect::<Vec<_>>() {
+            self.write_closed(id, closed);
         }
     }
 

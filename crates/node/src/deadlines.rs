@@ -107,13 +107,12 @@ impl Core {
         }
     }
 
-    /// Looks who has spent HTLCs of closed channels, and what has closed channels.
+    /// Looks who has spent HTLCs of closed channels.
     pub fn see_spends<'a>(&mut self, txs: impl Iterator<Item = &'a Transaction>) {
+        if self.claims.is_empty() {
+            return;
+        }
         for tx in txs {
-            self.see_closing(tx);
-            if self.claims.is_empty() {
-                continue;
-            }
             for input in &tx.input {
                 let taken_back = match HTLCClaim::from_witness(&input.witness) {
                     Some(HTLCClaim::OfferedTimeout | HTLCClaim::AcceptedTimeout) => true,

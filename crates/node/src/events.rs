@@ -307,7 +307,6 @@ impl Core {
             return self.manager.fail_htlc_backwards(&payment_hash);
         };
         let incoming = self.gate.incoming(&payment_hash);
-        let listed = self.manager.list_channels();
         let mut claim = Claim {
             payment_hash: payment_hash.0.to_vec(),
             amount_msat,
@@ -323,9 +322,8 @@ impl Core {
                 .map(|(_, amount_msat, expiry)| (*amount_msat, *expiry));
             // The gate knows those of this connection only.
             let htlc = seen.or_else(|| {
-                let channel = listed
-                    .iter()
-                    .find(|known| known.channel_id == *channel_id)?;
+                let mut listed = self.manager.list_channels().into_iter();
+                let channel = listed.find(|known| known.channel_id == *channel_id)?;
                 let mut htlcs = channel.pending_inbound_htlcs.iter();
                 let htlc = htlcs.find(|htlc| htlc.payment_hash == payment_hash)?;
                 Some((htlc.amount_msat, htlc.cltv_expiry))

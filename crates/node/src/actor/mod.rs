@@ -606,7 +606,7 @@ impl Actor {
         self.core.keep_agreed();
         for package in self.core.broadcaster.take() {
             lock(&self.core.wallet).insert_package(package.clone(), unix_s());
-            self.core.see_closings(&package);
+            self.core.see_closings(package.iter());
             self.outgoing.packages.push(package);
         }
     }
