@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use longhand_chain::FeeRates;
 use longhand_phone::command::PaymentState;
-use longhand_proto::operator::HubPayRequest;
 
 use super::Outcome;
 use super::forced::{AFTER_BLOCK, node, sweep};
-use super::paying::{PAYMENT_MSAT, Payment, fall_asleep, invoice, pay};
+use super::paying::{PAYMENT_MSAT, Payment, fall_asleep, hub_pays, invoice, pay, payment_hash};
 use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
 use crate::world::template::all_usable;
 
@@ -19,8 +18,6 @@ const ON_CHAIN_BLOCKS: u32 = 39;
 const FEW: u32 = 5;
 /// The phone is called for that many blocks.
 const CALLED_BLOCKS: u32 = 72;
-/// After a payment that failed, or had no answer.
-const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// More than a call and its repetitions take.
 const CALL: Duration = Duration::from_secs(3600);
 /// LDK closes channels whose fee rate is below the lowest of so many blocks.
@@ -106,7 +103,8 @@ pub async fn fee_spike(stage: &Arc<Stage>) -> Result<Outcome, String> {
 /// ended the HTLC.
 async fn gone_with_an_htlc(stage: &Arc<Stage>) -> Result<(String, u32), String> {
     let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
-    hub_knows_the_preimage(stage, &to_ann).await;
+    // Ann's phone is then being asked for the signature that settles the HTLC.
+    hub_pays(stage, &to_ann).await;
     fall_asleep(stage, ANN).await?;
     let deadline = Cell::new(0);
     stage
@@ -130,22 +128,6 @@ async fn mine_to(stage: &Arc<Stage>, height: u32) -> Result<(), String> {
     }
 }
 
-/// Has the hub pay, until it has the preimage: Ann's phone is then being asked for the signature that settles the HTLC.
-async fn hub_knows_the_preimage(stage: &Arc<Stage>, bolt11: &str) {
-    loop {
-        let pay = HubPayRequest {
-            bolt11: bolt11.into(),
-            ..HubPayRequest::default()
-        };
-        if let Some(operator) = stage.operator()
-            && operator.hub_pay(pay).await.is_ok()
-        {
-            return;
-        }
-        tokio::time::sleep(TRY_AGAIN).await;
-    }
-}
-
 async fn is_awake(stage: &Arc<Stage>) -> bool {
     let Some(operator) = stage.operator() else {
         return false;
@@ -161,8 +143,7 @@ async fn told(stage: &Arc<Stage>, to_ann: &str) -> Result<Outcome, String> {
         Ok((payments, phone.channels().await?.closed))
     });
     let (payments, closed) = asked.await.map_err(text)?;
-    let invoice: lightning_invoice::Bolt11Invoice = to_ann.parse().map_err(text)?;
-    let hash = invoice.payment_hash().to_string();
+    let hash = payment_hash(to_ann)?;
     let is_it = |payment: &Payment| !payment.outbound && payment.payment_hash == hash;
     let payment = payments.into_iter().find(is_it);
     let mut outcome = Outcome {

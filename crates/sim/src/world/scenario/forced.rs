@@ -7,10 +7,12 @@ use std::time::Duration;
 use longhand_host::Operator;
 use longhand_phone::PhoneError;
 use longhand_phone::command::PaymentState;
-use longhand_proto::operator::{HubCloseChannelRequest, HubPayRequest, NodeView};
+use longhand_proto::operator::{HubCloseChannelRequest, NodeView};
 
 use super::Outcome;
-use super::paying::{PAYMENT_MSAT, Payment, fall_asleep, invoice, pay_once};
+use super::paying::{
+    PAYMENT_MSAT, Payment, fall_asleep, hub_pays, invoice, pay_once, payment_hash,
+};
 use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
 use crate::world::template::CHANNEL_SAT;
 
@@ -34,10 +36,14 @@ pub async fn close_by_hub(stage: &Arc<Stage>) -> Result<Outcome, String> {
     fall_asleep(stage, BOB).await?;
     let is_over = Cell::new(false);
     let closing = async {
+        let paying = async {
+            hub_pays(stage, &to_ann).await;
+            std::future::pending().await
+        };
         tokio::select! {
             biased;
-            never = hub_pays(stage, &to_ann) => match never {},
-            () = in_flight(stage, 2) => {}
+            seen = in_flight(stage, 2) => seen?,
+            () = paying => {}
         }
         fall_asleep(stage, ANN).await?;
         close_hubs_channel(stage).await?;
@@ -62,7 +68,7 @@ pub async fn close_by_phone(stage: &Arc<Stage>) -> Result<Outcome, String> {
     fall_asleep(stage, BOB).await?;
     let is_over = Cell::new(false);
     let closing = async {
-        in_flight(stage, 1).await;
+        in_flight(stage, 1).await?;
         let close = stage.owner(ANN, async |phone| {
             match phone.channels().await?.channels.first() {
                 Some(channel) => phone.close(&channel.channel_id, true).await.map(drop),
@@ -88,7 +94,7 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
     fall_asleep(stage, BOB).await?;
     let is_over = Cell::new(false);
     let copying = async {
-        in_flight(stage, 1).await;
+        in_flight(stage, 1).await?;
         stage.copy_hub().await
     };
     let paying = pay_to_the_end(stage, &to_bob, &is_over);
@@ -97,11 +103,8 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
     if paid?.is_some() {
         return Err("the payment to who sleeps has been paid".into());
     }
-    tokio::select! {
-        biased;
-        never = hub_pays(stage, &to_ann) => match never {},
-        () = is_received(stage, &to_ann) => {}
-    }
+    hub_pays(stage, &to_ann).await;
+    is_received(stage, &to_ann).await;
     stage.quiet().await?;
     let balance = stage.owner(ANN, async |phone| phone.balance().await);
     let hers_msat = balance.await.map_err(text)?.lightning_msat;
@@ -163,11 +166,6 @@ async fn pay_to_the_end(
     paid.map_err(text)
 }
 
-fn payment_hash(bolt11: &str) -> Result<String, String> {
-    let invoice: lightning_invoice::Bolt11Invoice = bolt11.parse().map_err(text)?;
-    Ok(invoice.payment_hash().to_string())
-}
-
 /// A channel was closed by force, and a payment of Ann's to Bob has ended so.
 async fn ended(stage: &Arc<Stage>, paid: Option<Payment>, to_bob: &str) -> Result<Outcome, String> {
     let mut outcome = Outcome {
@@ -195,21 +193,6 @@ async fn received(stage: &Arc<Stage>, owner: usize, bolt11: &str) -> Result<u64,
     Ok(paid.map_or(0, |payment| payment.amount_msat))
 }
 
-/// Has the hub pay, across hosts that die. What became of it the payee knows.
-pub async fn hub_pays(stage: &Arc<Stage>, bolt11: &str) -> std::convert::Infallible {
-    loop {
-        if let Some(operator) = stage.operator() {
-            let pay = HubPayRequest {
-                bolt11: bolt11.into(),
-                ..HubPayRequest::default()
-            };
-            // Paid before its answer was heard, it is not paid again.
-            let _ = operator.hub_pay(pay).await;
-        }
-        tokio::time::sleep(Duration::from_secs(5)).await;
-    }
-}
-
 async fn is_received(stage: &Arc<Stage>, bolt11: &str) {
     while received(stage, ANN, bolt11).await != Ok(PAYMENT_MSAT) {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -221,18 +204,22 @@ pub async fn node(operator: &Operator, owner: usize) -> Option<NodeView> {
     nodes.find(|node| node.owner == OWNERS[owner])
 }
 
-/// Waits until both sides are committed to so many of Ann's HTLCs; not for ever, since an interruption may have ended
-/// them.
-pub async fn in_flight(stage: &Arc<Stage>, htlcs: u32) {
+/// Waits until both sides are committed to so many of Ann's HTLCs. Not for ever, since an interruption may have ended
+/// them; without one they must be there.
+async fn in_flight(stage: &Arc<Stage>, htlcs: u32) -> Result<(), String> {
     for _ in 0..GLANCES {
         if let Some(operator) = stage.operator()
             && node(&operator, ANN)
                 .await
                 .is_some_and(|ann| ann.pending_htlcs >= htlcs)
         {
-            return;
+            return Ok(());
         }
         tokio::time::sleep(GLANCE).await;
+    }
+    match stage.plan.happened() {
+        0 => Err(format!("there are no {htlcs} HTLCs in flight")),
+        _ => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longhand_phone::{Phone, PhoneError};
+use longhand_proto::operator::HubPayRequest;
 
 use super::Outcome;
 use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
@@ -14,6 +15,7 @@ const LARGE_MSAT: u64 = 1_500_000_000;
 /// How often an owner tries again to pay what failed, and after how long.
 const TRIES: u32 = 3;
 const TRY_AGAIN: Duration = Duration::from_secs(30);
+const HUB_TRIES_AGAIN: Duration = Duration::from_secs(5);
 
 /// Pays an invoice of `to`'s, and waits until both have heard of the end.
 pub async fn pay(stage: &Arc<Stage>, from: usize, to: usize) -> Result<Outcome, String> {
@@ -96,6 +98,28 @@ pub async fn invoice(stage: &Arc<Stage>, owner: usize, amount_msat: u64) -> Resu
     };
     let invoice = stage.owner(owner, invoice).await.map_err(text)?;
     Ok(invoice.bolt11)
+}
+
+/// Has the hub pay, across hosts that die, until it has the preimage. Asked again it does not pay twice.
+pub async fn hub_pays(stage: &Arc<Stage>, bolt11: &str) {
+    loop {
+        let pay = HubPayRequest {
+            bolt11: bolt11.into(),
+            ..HubPayRequest::default()
+        };
+        if let Some(operator) = stage.operator()
+            && operator.hub_pay(pay).await.is_ok()
+        {
+            return;
+        }
+        tokio::time::sleep(HUB_TRIES_AGAIN).await;
+    }
+}
+
+/// An invoice's, in hex.
+pub fn payment_hash(bolt11: &str) -> Result<String, String> {
+    let invoice: lightning_invoice::Bolt11Invoice = bolt11.parse().map_err(text)?;
+    Ok(invoice.payment_hash().to_string())
 }
 
 /// A payment to somebody who sleeps: the hub gives it back.
