@@ -25,7 +25,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use longhand_signer::{Seed, SeedError};
@@ -69,6 +69,8 @@ pub struct Vault {
     witness: Option<Arc<dyn crate::testing::Witness>>,
     opened: Opened,
     sealer: Sealer,
+    /// What `host` says, once it was read: a phone without a network asks with each attempt.
+    host: Mutex<Option<PairedHost>>,
     /// Held as long as this lives.
     _lock: File,
 }
@@ -118,6 +120,7 @@ impl Vault {
             witness: None,
             opened: Opened::new(secrets),
             sealer,
+            host: Mutex::default(),
             _lock: lock,
         })
     }
@@ -174,6 +177,18 @@ impl Vault {
 
     /// The host the phone is paired with, if it is.
     pub fn host(&self) -> Result<Option<PairedHost>, VaultError> {
+        let mut known = self.known_host();
+        if known.is_none() {
+            *known = self.read_host()?;
+        }
+        Ok(known.clone())
+    }
+
+    fn known_host(&self) -> MutexGuard<'_, Option<PairedHost>> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_host(&self) -> Result<Option<PairedHost>, VaultError> {
         let sealed = match std::fs::read(self.dir.join(HOST_NAME)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read?,
@@ -189,6 +204,9 @@ impl Vault {
 
     /// Forgets the host, for a pairing that the host refused.
     pub fn forget_host(&self) -> Result<(), VaultError> {
+        // Whether it worked or not, the file knows.
+        let mut known = self.known_host();
+        *known = None;
         let forget = |()| {
             std::fs::remove_file(self.dir.join(HOST_NAME))?;
             sync_dir(&self.dir)
@@ -202,6 +220,8 @@ impl Vault {
     pub fn set_host(&self, host: &PairedHost) -> Result<(), VaultError> {
         let plain = serde_json::to_vec(host).map_err(io::Error::other)?;
         let sealed = self.sealer.seal(HOST_PLACE, &plain)?;
+        let mut known = self.known_host();
+        *known = None;
         let replaced = self
             .disk
             .replace(DiskWrite::Host, &self.dir, HOST_NAME, &sealed);
@@ -272,6 +292,7 @@ impl LockedVault {
             witness: None,
             opened,
             sealer,
+            host: Mutex::default(),
             _lock: lock,
         })
     }

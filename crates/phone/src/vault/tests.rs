@@ -394,6 +394,8 @@ fn the_paired_host_is_remembered_and_protected() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[30] ^= 1;
     std::fs::write(&path, bytes).unwrap();
+    drop(vault);
+    let vault = Vault::open(dir.path(), &passphrase("right")).unwrap();
     assert!(matches!(vault.host(), Err(VaultError::DamagedHost)));
     vault.forget_host().unwrap();
     assert_eq!(vault.host().unwrap(), None);
