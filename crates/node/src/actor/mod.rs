@@ -578,13 +578,18 @@ impl Actor {
 
     /// Announces a hub that has announced channels (BOLT 7): peers pass on no more than one an hour or so.
     fn announce(&mut self, now: Instant) {
-        self.next_announcement = now + PEER_TICK;
         // Usable, a channel is not yet announced: that takes both sides' signatures, and peers drop what a node says of
         // itself before they know of a channel of its.
         let is_known = |scid| self.core.parts.graph.knows(scid);
-        let channels = self.core.manager.list_channels();
-        let mut announced = channels.iter().filter(|channel| channel.is_announced);
+        let mut channels = self.core.manager.list_channels();
+        channels.retain(|channel| channel.is_announced);
+        let mut announced = channels.iter();
         if !announced.any(|channel| channel.short_channel_id.is_some_and(is_known)) {
+            let soon = match channels.is_empty() {
+                true => MANAGER_TICK,
+                false => PEER_TICK,
+            };
+            self.next_announcement = now + soon;
             return;
         }
         self.next_announcement = now + ANNOUNCEMENT;
