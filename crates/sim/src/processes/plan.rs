@@ -29,10 +29,18 @@ pub(super) enum Blow {
     /// The host and a phone at once.
     Both(usize),
     Devnet,
-    /// The host's disk is full for a while. When `with_host`, the host is killed while it is.
-    Disk {
-        with_host: bool,
-    },
+    /// The host's disk is full for a while.
+    Disk(Meanwhile),
+}
+
+/// What a host does whose disk is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meanwhile {
+    Runs,
+    /// It is killed, and starts when there is room.
+    IsKilled,
+    /// It is killed, and starts while there is none.
+    Starts,
 }
 
 /// Something that happens.
@@ -140,8 +148,12 @@ impl Plan {
 
     fn blow(&mut self) -> Blow {
         let phone = self.rng.gen_range(0..self.phones);
-        let with_host = self.rng.gen_ratio(1, 3);
-        let disk = Blow::Disk { with_host };
+        let meanwhile = match self.rng.gen_range(0..3) {
+            0 => Meanwhile::Runs,
+            1 => Meanwhile::IsKilled,
+            _ => Meanwhile::Starts,
+        };
+        let disk = Blow::Disk(meanwhile);
         match (self.targets, self.rng.gen_range(0..10)) {
             (Targets::Disk, _) | (Targets::ProcessesAndDisk, 0) => disk,
             (_, 1..4) => Blow::Host,
@@ -154,7 +166,7 @@ impl Plan {
     /// How long it stays down.
     fn pause(&mut self, blow: Blow) -> u64 {
         match blow {
-            Blow::Disk { .. } => self.rng.gen_range(300..2_500),
+            Blow::Disk(_) => self.rng.gen_range(300..2_500),
             _ if self.rng.gen_ratio(1, 3) => 0,
             _ => self.rng.gen_range(1..1_500),
         }
@@ -213,12 +225,13 @@ mod tests {
             Blow::Both(0),
             Blow::Both(1),
             Blow::Devnet,
-            Blow::Disk { with_host: true },
-            Blow::Disk { with_host: false },
+            Blow::Disk(Meanwhile::Runs),
+            Blow::Disk(Meanwhile::IsKilled),
+            Blow::Disk(Meanwhile::Starts),
         ] {
             assert!(all.contains(&blow), "{blow:?}");
         }
-        let is_disk = |blow: &Blow| matches!(blow, Blow::Disk { .. });
+        let is_disk = |blow: &Blow| matches!(blow, Blow::Disk(_));
         assert!(blows(Targets::Disk).iter().all(is_disk));
         assert!(!blows(Targets::Processes).iter().any(is_disk));
     }

@@ -45,7 +45,7 @@ impl Report {
             Blow::Phone(_) => &mut self.killed_phone,
             Blow::Both(_) => &mut self.killed_both,
             Blow::Devnet => &mut self.killed_devnet,
-            Blow::Disk { .. } => &mut self.full_disk,
+            Blow::Disk(_) => &mut self.full_disk,
         };
         *counter += 1;
     }
@@ -141,6 +141,7 @@ impl Report {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+    use crate::processes::plan::Meanwhile;
 
     fn good() -> Report {
         Report {
@@ -181,7 +182,7 @@ mod tests {
             Blow::Phone(1),
             Blow::Both(0),
             Blow::Devnet,
-            Blow::Disk { with_host: true },
+            Blow::Disk(Meanwhile::IsKilled),
         ] {
             report.count(blow);
         }

@@ -177,7 +177,7 @@ impl Run {
             Act::Strike(blow) => {
                 self.look_for_dead()?;
                 self.report.count(blow);
-                self.disk_was_full |= matches!(blow, Blow::Disk { .. });
+                self.disk_was_full |= matches!(blow, Blow::Disk(_));
                 self.show(&format!("{blow:?} is down"));
                 self.world()?.strike(blow).await?;
             }

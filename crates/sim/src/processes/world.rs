@@ -10,7 +10,7 @@ use longhand::cast::{
 
 use super::disk::Disk;
 use super::payments::Party;
-use super::plan::{Blow, Who};
+use super::plan::{Blow, Meanwhile, Who};
 
 /// Each phone has one channel, which the hub opens and of which it gives the phone one half.
 const CHANNEL_SAT: u64 = 10_000_000;
@@ -145,14 +145,19 @@ impl World {
                 host.and(phone)
             }
             Blow::Devnet => self.chain.kill().await,
-            Blow::Disk { .. } => {
+            Blow::Disk(meanwhile) => {
                 // An orderly end leaves no log of the database's behind, in which there would be room for a while.
                 // Before it is ready it may not listen to being asked yet.
                 self.host.wait_until_ready().await?;
                 self.host.stop().await?;
                 self.host.start_again().await?;
                 self.nodes_run().await?;
-                Ok(self.disk()?.fill()?)
+                self.disk()?.fill()?;
+                if meanwhile == Meanwhile::Starts {
+                    self.host.kill().await?;
+                    self.host.spawn_again()?;
+                }
+                Ok(())
             }
         }
     }
@@ -167,16 +172,12 @@ impl World {
                 self.phones[number].spawn()
             }
             Blow::Devnet => self.chain.spawn_again(),
-            Blow::Disk { with_host } => {
-                if with_host {
-                    self.host.kill().await?;
-                }
+            Blow::Disk(Meanwhile::IsKilled) => {
+                self.host.kill().await?;
                 self.disk()?.free()?;
-                match with_host {
-                    true => self.host.spawn_again(),
-                    false => Ok(()),
-                }
+                self.host.spawn_again()
             }
+            Blow::Disk(Meanwhile::Runs | Meanwhile::Starts) => Ok(self.disk()?.free()?),
         }
     }
 
