@@ -109,6 +109,7 @@ fn play(
             devnet,
             disk,
             dir.path().into(),
+            scenario.chain_poll(),
             plan.clone(),
             template.audits.clone(),
         );

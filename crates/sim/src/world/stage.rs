@@ -51,6 +51,8 @@ pub struct Stage {
     pub plan: Plan,
     pub disk: Arc<MemoryStore>,
     pub dir: PathBuf,
+    /// How often the host asks its chain source.
+    chain_poll: Duration,
     news: mpsc::UnboundedSender<News>,
     host: Mutex<Option<(Host, Arc<Life>)>>,
     phones: [Slot; 2],
@@ -87,6 +89,7 @@ impl Stage {
         devnet: Devnet,
         disk: MemoryStore,
         dir: PathBuf,
+        chain_poll: Duration,
         plan: Plan,
         audits: [Audit; 2],
     ) -> (Arc<Stage>, JoinSet<()>) {
@@ -96,6 +99,7 @@ impl Stage {
             plan,
             disk: Arc::new(disk),
             dir,
+            chain_poll,
             news,
             host: Mutex::default(),
             phones: [Slot::new(), Slot::new()],
@@ -115,8 +119,7 @@ impl Stage {
             ..HostConfig::default()
         };
         config.link.addresses = vec![ADDRESS.into()];
-        // Virtual days are to pass quickly.
-        config.chain.poll_ms = 10_000;
+        config.chain.poll_ms = u64::try_from(self.chain_poll.as_millis()).map_err(text)?;
         let (disk, devnet, plan) = (&self.disk, &self.devnet, &self.plan);
         let store = SimStore::new(disk.clone(), life.clone(), plan.clone());
         let source = SimSource::new(devnet.clone(), life.clone(), plan.clone());

@@ -61,6 +61,7 @@ impl Template {
             devnet,
             MemoryStore::new(),
             dir,
+            Duration::from_secs(10),
             Plan::new(&[]),
             Default::default(),
         );

@@ -20,6 +20,8 @@ const FEW: u32 = 5;
 const CALLED_BLOCKS: u32 = 72;
 /// More than a call and its repetitions take.
 const CALL: Duration = Duration::from_secs(3600);
+/// Between two looks whether it has come.
+const GLANCE: Duration = Duration::from_secs(5);
 /// LDK closes channels whose fee rate is below the lowest of so many blocks.
 const SPIKE_BLOCKS: u32 = 150;
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -37,12 +39,17 @@ pub async fn deadline(stage: &Arc<Stage>) -> Result<Outcome, String> {
         return Err("the phone was called long before its deadline".into());
     }
     mine_to(stage, deadline - CALLED_BLOCKS + FEW).await?;
-    tokio::time::sleep(CALL).await;
-    if !is_awake(stage).await && stage.plan.happened() == 0 {
+    let called = async {
+        while !is_awake(stage).await {
+            tokio::time::sleep(GLANCE).await;
+        }
+    };
+    if tokio::time::timeout(CALL, called).await.is_err() && stage.plan.happened() == 0 {
         return Err("the phone was not called in time".into());
     }
     // An interruption may have left nothing to call it for.
     stage.come_back(ANN);
+    stage.come_back(BOB);
     all_usable(stage, OWNERS.len()).await?;
     stage.plan.is_over().await;
     stage.quiet().await?;
@@ -65,6 +72,7 @@ pub async fn deadline_missed(stage: &Arc<Stage>) -> Result<Outcome, String> {
         tokio::time::sleep(AFTER_BLOCK).await;
     }
     stage.come_back(ANN);
+    stage.come_back(BOB);
     sweep(stage, &Cell::new(true)).await?;
     let outcome = told(stage, &to_ann).await?;
     if stage.plan.happened() == 0 && (outcome.forced, outcome.received()) != (1, 0) {
@@ -97,12 +105,14 @@ pub async fn fee_spike(stage: &Arc<Stage>) -> Result<Outcome, String> {
     Ok(pay(stage, ANN, BOB).await?.and(pay(stage, BOB, ANN).await?))
 }
 
-/// The hub pays Ann, whose phone goes to sleep as soon as its preimage is on the host.
+/// The hub pays Ann, whose phone goes to sleep as soon as its preimage is on the host. Bob, who has no part in it, sleeps
+/// too.
 ///
 /// Gives the invoice, and the height before which the phone has to be there; one of a day away if an interruption has
 /// ended the HTLC.
 async fn gone_with_an_htlc(stage: &Arc<Stage>) -> Result<(String, u32), String> {
     let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
+    fall_asleep(stage, BOB).await?;
     // Ann's phone is then being asked for the signature that settles the HTLC.
     hub_pays(stage, &to_ann).await;
     fall_asleep(stage, ANN).await?;

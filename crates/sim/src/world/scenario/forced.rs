@@ -36,6 +36,8 @@ pub async fn close_by_hub(stage: &Arc<Stage>) -> Result<Outcome, String> {
     fall_asleep(stage, BOB).await?;
     let is_over = Cell::new(false);
     let closing = async {
+        // The hub holds this one, and Ann settles the other as soon as her phone has been asked.
+        in_flight(stage, 1).await?;
         let paying = async {
             hub_pays(stage, &to_ann).await;
             std::future::pending().await

@@ -11,6 +11,7 @@ mod forced;
 mod paying;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::world::stage::{ANN, BOB, OWNERS, PATIENCE, Stage};
 
@@ -114,6 +115,11 @@ impl Scenario {
     /// Whether days pass in it by themselves.
     pub(crate) fn lasts_days(self) -> bool {
         matches!(self, Scenario::Breach | Scenario::FeeSpike)
+    }
+
+    /// How often the host asks its chain source: virtual days are to pass quickly.
+    pub(crate) fn chain_poll(self) -> Duration {
+        Duration::from_secs(if self.lasts_days() { 30 } else { 10 })
     }
 
     /// Of each owner, when it begins.
