@@ -12,7 +12,7 @@ use bitcoin::{Block, OutPoint, Transaction, Txid};
 use lightning::ln::chan_utils::HTLCClaim;
 use longhand_chain::{BlockRef, WatchList};
 
-use super::store::{Changes, load_bdk};
+use super::store::{Changes, load_bdk, take_staged};
 use super::{KEYCHAINS, Wallet, WalletError};
 
 /// A spend is final for the wallet when it is this deep; until then its output is watched still.
@@ -189,7 +189,7 @@ impl Wallet {
             whole.local_chain.blocks.remove(height);
         }
         let bdk = load_bdk(whole)?;
-        let mut changes = self.bdk.take_staged().unwrap_or_default();
+        let mut changes = take_staged(&mut self.bdk).unwrap_or_default();
         changes
             .local_chain
             .blocks

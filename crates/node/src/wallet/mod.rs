@@ -8,6 +8,8 @@
 //! BDK's chain only when it concerns the wallet; the tip is kept beside it.
 
 mod chain;
+#[cfg(feature = "testing")]
+mod derived;
 mod error;
 mod sign;
 mod spend;
@@ -24,7 +26,7 @@ use longhand_chain::BlockRef;
 pub(crate) use error::WalletError;
 use sign::{Descriptors, Keys};
 pub(crate) use spend::SendAmount;
-use store::{Changes, load_bdk};
+use store::{Changes, load_bdk, take_staged};
 
 /// Scripts derived beyond the last one known to be used, on each keychain: BIP 44's gap limit.
 const LOOKAHEAD: u32 = 20;
@@ -96,8 +98,13 @@ impl Wallet {
         let (Some((height, hash)), Some(changes)) = (all.tip, all.bdk) else {
             return Err(WalletError::Stored("its beginning is missing".into()));
         };
-        let bdk = load_bdk(changes)?;
-        Ok(Wallet::around(bdk, keys, BlockRef { height, hash }))
+        let mut bdk = load_bdk(changes)?;
+        let staged = Changes {
+            bdk: take_staged(&mut bdk),
+            ..Changes::default()
+        };
+        let wallet = Wallet::around(bdk, keys, BlockRef { height, hash });
+        Ok(Wallet { staged, ..wallet })
     }
 
     fn around(bdk: bdk_wallet::Wallet, keys: Keys, tip: BlockRef) -> Wallet {

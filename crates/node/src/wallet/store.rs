@@ -23,7 +23,7 @@ impl Wallet {
     pub fn take_staged(&mut self) -> Option<Vec<u8>> {
         let mut changes = mem::take(&mut self.staged);
         changes.merge(Changes {
-            bdk: self.bdk.take_staged(),
+            bdk: take_staged(&mut self.bdk),
             ..Changes::default()
         });
         let changed = changes.tip.is_some() || changes.bdk.is_some();
@@ -122,9 +122,23 @@ impl Changes {
 }
 
 pub(super) fn load_bdk(changes: ChangeSet) -> Result<bdk_wallet::Wallet, WalletError> {
+    #[cfg(feature = "testing")]
+    let changes = super::derived::recall(changes);
     bdk_wallet::Wallet::load()
         .lookahead(LOOKAHEAD)
+        .use_spk_cache(cfg!(feature = "testing"))
         .load_wallet_no_persist(changes)
         .map_err(|e| WalletError::Stored(e.to_string()))?
         .ok_or_else(|| WalletError::Stored("its beginning is missing".into()))
+}
+
+/// What BDK has staged, without scripts: they follow from the descriptors.
+pub(super) fn take_staged(bdk: &mut bdk_wallet::Wallet) -> Option<ChangeSet> {
+    let mut staged = bdk.take_staged()?;
+    let scripts = mem::take(&mut staged.indexer.spk_cache);
+    #[cfg(feature = "testing")]
+    super::derived::keep(scripts);
+    #[cfg(not(feature = "testing"))]
+    drop(scripts);
+    (!staged.is_empty()).then_some(staged)
 }

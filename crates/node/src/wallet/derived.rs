@@ -1,0 +1,35 @@
+//! Scripts that were derived once in this process. Deriving them takes milliseconds of each load: a simulation loads the same
+//! wallets again and again, while a host loads each once and needs the room.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use bdk_wallet::ChangeSet;
+use bdk_wallet::chain::{DescriptorExt, DescriptorId};
+use bitcoin::ScriptBuf;
+
+use crate::journal::lock;
+
+type Scripts = BTreeMap<DescriptorId, BTreeMap<u32, ScriptBuf>>;
+
+static KEPT: Mutex<Scripts> = Mutex::new(Scripts::new());
+
+/// A wallet's changes, with its scripts as far as they are known.
+pub fn recall(mut changes: ChangeSet) -> ChangeSet {
+    let kept = lock(&KEPT);
+    let descriptors = changes.descriptor.iter().chain(&changes.change_descriptor);
+    for id in descriptors.map(DescriptorExt::descriptor_id) {
+        if let Some(scripts) = kept.get(&id) {
+            changes.indexer.spk_cache.insert(id, scripts.clone());
+        }
+    }
+    changes
+}
+
+/// Remembers what was derived.
+pub fn keep(scripts: Scripts) {
+    let mut kept = lock(&KEPT);
+    for (id, scripts) in scripts {
+        kept.entry(id).or_default().extend(scripts);
+    }
+}
