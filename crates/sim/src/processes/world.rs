@@ -153,11 +153,10 @@ impl World {
                 self.host.start_again().await?;
                 self.nodes_run().await?;
                 self.disk()?.fill()?;
-                if meanwhile == Meanwhile::Starts {
-                    self.host.kill().await?;
-                    self.host.spawn_again()?;
+                match meanwhile {
+                    Meanwhile::Starts => self.start_without_room().await,
+                    Meanwhile::Runs | Meanwhile::IsKilled => Ok(()),
                 }
-                Ok(())
             }
         }
     }
@@ -177,7 +176,24 @@ impl World {
                 self.disk()?.free()?;
                 self.host.spawn_again()
             }
-            Blow::Disk(Meanwhile::Runs | Meanwhile::Starts) => Ok(self.disk()?.free()?),
+            Blow::Disk(Meanwhile::Runs | Meanwhile::Starts) => {
+                self.disk()?.free()?;
+                match self.host.process() {
+                    Some(_) => Ok(()),
+                    None => self.host.spawn_again(),
+                }
+            }
+        }
+    }
+
+    /// Kills the host and starts it again. It may run, and wait for room, or end with an error: one that speaks of
+    /// anything else is found in its log.
+    async fn start_without_room(&mut self) -> Result<(), CastError> {
+        self.host.kill().await?;
+        self.host.spawn_again()?;
+        match self.host.wait_until_ready().await {
+            Err(_) => self.host.kill().await,
+            Ok(()) => Ok(()),
         }
     }
 
