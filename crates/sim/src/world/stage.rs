@@ -17,7 +17,7 @@ use longhand_phone::{Dial, Phone, PhoneError, Vault};
 use longhand_proto::command::error::Action;
 use longhand_signer::audit::Audit;
 use longhand_store::{Batch, MemoryStore, Store, Write};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -69,6 +69,8 @@ struct Slot {
     running: Mutex<Option<(Phone, Arc<Life>)>>,
     /// Without a network until then.
     away_until: Mutex<Instant>,
+    /// Its owner has put it away: it does nothing at all.
+    is_suspended: watch::Sender<bool>,
     /// No call wakes it.
     sleeps: AtomicBool,
 }
@@ -78,6 +80,7 @@ impl Slot {
         Slot {
             running: Mutex::default(),
             away_until: Mutex::new(Instant::now()),
+            is_suspended: watch::Sender::new(false),
             sleeps: AtomicBool::new(false),
         }
     }
@@ -205,10 +208,10 @@ impl Stage {
         *lock(&self.phones[owner].away_until) = Instant::now() + time;
     }
 
-    /// Takes an owner's phone off the network, with no way to call it, until [`Stage::come_back`].
+    /// Suspends an owner's phone, with no way to call it, until [`Stage::come_back`].
     pub fn put_to_sleep(&self, owner: usize) {
         self.phones[owner].sleeps.store(true, Ordering::SeqCst);
-        self.send_away(owner, PATIENCE);
+        self.phones[owner].is_suspended.send_replace(true);
         if let Some((_, life)) = &*lock(&self.phones[owner].running) {
             life.break_lines();
         }
@@ -222,6 +225,11 @@ impl Stage {
     /// The phone has a network, and can be called.
     pub fn come_back(&self, owner: usize) {
         self.phones[owner].sleeps.store(false, Ordering::SeqCst);
+        self.resume(owner);
+    }
+
+    fn resume(&self, owner: usize) {
+        self.phones[owner].is_suspended.send_replace(false);
         self.send_away(owner, Duration::ZERO);
     }
 
@@ -435,7 +443,7 @@ async fn supervise(stage: Arc<Stage>, mut news: mpsc::UnboundedReceiver<News>) {
                 let owner = OWNERS.iter().position(|owner| *owner == name);
                 let wakes = |owner: &usize| !stage.phones[*owner].sleeps.load(Ordering::SeqCst);
                 if let Some(owner) = owner.filter(wakes) {
-                    stage.send_away(owner, Duration::ZERO);
+                    stage.resume(owner);
                 }
             }
         }
@@ -456,10 +464,14 @@ impl Dial for SimDial {
             address: ADDRESS.into(),
             reason: reason.into(),
         };
-        let stage = self
-            .stage
-            .upgrade()
-            .ok_or_else(|| unreachable("it is over"))?;
+        let stage = || {
+            let stage = self.stage.upgrade();
+            stage.ok_or_else(|| unreachable("it is over"))
+        };
+        let mut is_suspended = stage()?.phones[self.owner].is_suspended.subscribe();
+        // The stage is gone when this fails.
+        let _ = is_suspended.wait_for(|is| !is).await;
+        let stage = stage()?;
         if self.life.has_ended() || Instant::now() < *lock(&stage.phones[self.owner].away_until) {
             return Err(unreachable("there is no network"));
         }

@@ -29,7 +29,10 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Ann's phone has given a preimage, and is gone before the HTLC is settled. Nothing brings it back but the call for its
 /// deadline.
 pub async fn deadline(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    let (to_ann, deadline) = gone_with_an_htlc(stage).await?;
+    let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
+    let Some(deadline) = gone_with_an_htlc(stage, &to_ann).await? else {
+        return settled_early(stage, &to_ann).await;
+    };
     stage.can_be_called(ANN);
     mine_to(stage, deadline - CALLED_BLOCKS - FEW).await?;
     tokio::time::sleep(CALL).await;
@@ -64,7 +67,13 @@ pub async fn deadline(stage: &Arc<Stage>) -> Result<Outcome, String> {
 
 /// As above, but it comes when all is over: the hub has taken the HTLC back, on the chain.
 pub async fn deadline_missed(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    let (to_ann, deadline) = gone_with_an_htlc(stage).await?;
+    let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
+    let Some(deadline) = gone_with_an_htlc(stage, &to_ann).await? else {
+        return settled_early(stage, &to_ann).await;
+    };
+    mine_to(stage, deadline - 1).await?;
+    tokio::time::sleep(AFTER_BLOCK).await;
+    all_are_open(stage).await?;
     let expiry = deadline + ON_CHAIN_BLOCKS;
     // LDK goes on chain for it, which takes the phone; then the hub does, which does not.
     for height in [deadline + FEW, expiry + 3, expiry + 6, expiry + 9] {
@@ -100,6 +109,9 @@ pub async fn fee_spike(stage: &Arc<Stage>) -> Result<Outcome, String> {
     tokio::time::sleep(AFTER_BLOCK).await;
     stage.devnet.set_fee_rates(calm);
     stage.mine(1).await?;
+    // Who has not heard of that yet would rightly raise what commitments pay.
+    stage.plan.is_over().await;
+    tokio::time::sleep(AFTER_BLOCK).await;
     stage.come_back(ANN);
     stage.come_back(BOB);
     Ok(pay(stage, ANN, BOB).await?.and(pay(stage, BOB, ANN).await?))
@@ -108,13 +120,11 @@ pub async fn fee_spike(stage: &Arc<Stage>) -> Result<Outcome, String> {
 /// The hub pays Ann, whose phone goes to sleep as soon as its preimage is on the host. Bob, who has no part in it, sleeps
 /// too.
 ///
-/// Gives the invoice, and the height before which the phone has to be there; one of a day away if an interruption has
-/// ended the HTLC.
-async fn gone_with_an_htlc(stage: &Arc<Stage>) -> Result<(String, u32), String> {
-    let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
+/// Gives the height before which the phone has to be there; `None` if an interruption has ended the HTLC.
+async fn gone_with_an_htlc(stage: &Arc<Stage>, to_ann: &str) -> Result<Option<u32>, String> {
     fall_asleep(stage, BOB).await?;
     // Ann's phone is then being asked for the signature that settles the HTLC.
-    hub_pays(stage, &to_ann).await;
+    hub_pays(stage, to_ann).await;
     fall_asleep(stage, ANN).await?;
     let deadline = Cell::new(0);
     stage
@@ -125,8 +135,30 @@ async fn gone_with_an_htlc(stage: &Arc<Stage>) -> Result<(String, u32), String> 
         .await?;
     match deadline.get() {
         0 if stage.plan.happened() == 0 => Err("there is no HTLC".into()),
-        0 => Ok((to_ann, stage.devnet.tip().height + 144)),
-        deadline => Ok((to_ann, deadline)),
+        0 => Ok(None),
+        deadline => Ok(Some(deadline)),
+    }
+}
+
+/// Nothing is left to be closed for.
+async fn settled_early(stage: &Arc<Stage>, to_ann: &str) -> Result<Outcome, String> {
+    stage.come_back(ANN);
+    stage.come_back(BOB);
+    all_usable(stage, OWNERS.len()).await?;
+    told(stage, to_ann).await
+}
+
+async fn all_are_open(stage: &Arc<Stage>) -> Result<(), String> {
+    let open = Cell::new(0);
+    stage
+        .until("the hub lists its channels", async |operator| {
+            open.set(operator.hub_channels().await.ok()?.channels.len());
+            Some(true)
+        })
+        .await?;
+    match open.get() == OWNERS.len() {
+        true => Ok(()),
+        false => Err("a channel was closed before the deadline".into()),
     }
 }
 
