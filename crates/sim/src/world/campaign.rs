@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -111,7 +111,7 @@ impl Campaign {
     fn play_all(&self, jobs: &[Job], rows: Vec<Row>) -> Report {
         let since = Instant::now();
         let (next, rows) = (AtomicUsize::new(0), Mutex::new(rows));
-        let progress = progress(jobs.len());
+        let progress = Progress::of(jobs.len());
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         std::thread::scope(|scope| {
             for _ in 0..cores {
@@ -122,14 +122,14 @@ impl Campaign {
                 });
             }
         });
-        progress.finish_and_clear();
+        progress.bar.finish_and_clear();
         let rows = rows
             .into_inner()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         Report::new(rows, since.elapsed())
     }
 
-    fn play_one(&self, job: &Job, rows: &Mutex<Vec<Row>>, progress: &ProgressBar) {
+    fn play_one(&self, job: &Job, rows: &Mutex<Vec<Row>>, progress: &Progress) {
         let since = Instant::now();
         let verdict = self.play(job.scenario, &job.interruptions, job.seed);
         let mut rows = lock(rows);
@@ -137,9 +137,10 @@ impl Campaign {
             row.count(&job.interruptions, &verdict, since.elapsed());
         }
         if rows.iter().flat_map(|row| row.faults).sum::<u32>() <= TOLD {
-            progress.suspend(|| tell(job.scenario, &job.interruptions, job.seed, &verdict));
+            let bar = &progress.bar;
+            bar.suspend(|| tell(job.scenario, &job.interruptions, job.seed, &verdict));
         }
-        progress.inc(1);
+        progress.step();
     }
 }
 
@@ -201,14 +202,35 @@ fn pairs(rows: &[Row], runs: usize, seed: u64, wanted: impl Fn(&Interruption) ->
         .collect()
 }
 
-fn progress(jobs: usize) -> ProgressBar {
-    let target = match std::io::stderr().is_terminal() {
-        true => ProgressDrawTarget::stderr(),
-        false => ProgressDrawTarget::hidden(),
-    };
-    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} runs, {eta} left");
-    ProgressBar::with_draw_target(Some(jobs as u64), target)
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+/// A bar for who looks on, and a line a minute in a log.
+struct Progress {
+    bar: ProgressBar,
+    minutes: AtomicU64,
+}
+
+impl Progress {
+    fn of(jobs: usize) -> Progress {
+        let target = match std::io::stderr().is_terminal() {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let style = ProgressStyle::with_template("{bar:40} {pos} of {len} runs, {eta} left");
+        let bar = ProgressBar::with_draw_target(Some(jobs as u64), target);
+        Progress {
+            bar: bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())),
+            minutes: AtomicU64::new(0),
+        }
+    }
+
+    /// One run is over.
+    fn step(&self) {
+        self.bar.inc(1);
+        let minutes = self.bar.elapsed().as_secs() / 60;
+        if self.bar.is_hidden() && self.minutes.fetch_max(minutes, Ordering::Relaxed) < minutes {
+            let (done, all) = (self.bar.position(), self.bar.length().unwrap_or_default());
+            eprintln!("{done} of {all} runs after {minutes} min");
+        }
+    }
 }
 
 /// Says what is wrong, and how to see it again.
