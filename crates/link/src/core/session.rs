@@ -214,8 +214,14 @@ impl Session {
         self.next_sent > 0
     }
 
+    /// The host's is due a tenth later: an idle link then has the phone's pings and their answers, and not both sides'.
     fn next_ping_ms(&self) -> u64 {
-        self.last_sent_ms.saturating_add(self.heartbeat_ms)
+        let later_ms = match self.side {
+            Side::Phone => 0,
+            Side::Host => self.heartbeat_ms / 10,
+        };
+        let silence_ms = self.heartbeat_ms.saturating_add(later_ms);
+        self.last_sent_ms.saturating_add(silence_ms)
     }
 
     /// The next record to send.

@@ -286,6 +286,18 @@ fn silence_brings_a_ping_and_a_pong_keeps_the_session() {
 }
 
 #[test]
+fn on_an_idle_link_only_the_phone_pings() {
+    let mut world = World::connected();
+    for now_ms in (10_000..200_000).step_by(10_000) {
+        // Whose turn it is, at each time that either of them has named.
+        let due_ms = |end: &End| end.session.as_ref().unwrap().next_timeout_ms();
+        assert_eq!(due_ms(&world.phone), Some(now_ms));
+        assert_eq!(due_ms(&world.host), Some(now_ms + 1_000));
+        world.tick(now_ms);
+    }
+}
+
+#[test]
 fn a_phone_that_waits_for_hello_does_not_ping_before_its_own() {
     let mut world = World::new();
     world.connect();
