@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::world::parts::lock;
@@ -291,7 +292,11 @@ fn value<T: Copy>(names: &[(&str, T)], name: &str) -> Result<T, String> {
 
 /// Counts the steps of a run and says when one is to be interrupted. Shared by all parts.
 #[derive(Clone, Default)]
-pub struct Plan(Arc<Mutex<State>>);
+pub struct Plan {
+    state: Arc<Mutex<State>>,
+    /// Something has begun that lasts a day.
+    day: Arc<Notify>,
+}
 
 #[derive(Default)]
 struct State {
@@ -316,46 +321,49 @@ impl Plan {
     /// Interrupts at each of these, once counting has begun.
     pub fn new(interruptions: &[Interruption]) -> Plan {
         let to_come = interruptions.to_vec();
-        Plan(Arc::new(Mutex::new(State {
-            to_come,
-            ..State::default()
-        })))
+        Plan {
+            state: Arc::new(Mutex::new(State {
+                to_come,
+                ..State::default()
+            })),
+            day: Arc::default(),
+        }
     }
 
     /// From now on steps count; until now the world was only set up.
     pub fn arm(&self) {
-        lock(&self.0).is_armed = true;
+        lock(&self.state).is_armed = true;
     }
 
     /// Steps count no more: the scenario is over. What lasts goes on.
     pub fn disarm(&self) {
-        lock(&self.0).is_armed = false;
+        lock(&self.state).is_armed = false;
     }
 
     /// Steps of each kind.
     pub fn counts(&self) -> Counts {
-        lock(&self.0).counts
+        lock(&self.state).counts
     }
 
     /// Interruptions that have happened.
     pub fn happened(&self) -> usize {
-        lock(&self.0).done
+        lock(&self.state).done
     }
 
     /// What passes through a part of the world, see [`Trace`].
     pub fn trace(&self, kind: Kind, what: impl Hash) {
-        lock(&self.0).trace.add(kind, what);
+        lock(&self.state).trace.add(kind, what);
     }
 
     /// See [`Trace::digest`].
     pub fn digest(&self) -> u64 {
-        lock(&self.0).trace.digest()
+        lock(&self.state).trace.digest()
     }
 
     /// Returns when nothing that happened is felt any more.
     pub async fn is_over(&self) {
         loop {
-            let until = lock(&self.0).felt_until;
+            let until = lock(&self.state).felt_until;
             match until.filter(|until| *until > Instant::now()) {
                 Some(until) => tokio::time::sleep_until(until).await,
                 None => return,
@@ -365,14 +373,14 @@ impl Plan {
 
     /// Whether something lasts now.
     pub fn is_in_a_spell(&self) -> bool {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         state.end_spells();
         !state.spells.is_empty()
     }
 
     /// What lasts at a moment that is no step.
     pub fn lasting(&self, kind: Kind) -> Option<Interruption> {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         state.end_spells();
         state.lasting(kind, 0)
     }
@@ -384,7 +392,19 @@ impl Plan {
 
     /// [`Plan::step`] where several places have steps of one kind: what lasts at one is not felt at another.
     pub fn step_at(&self, kind: Kind, place: usize) -> Option<Interruption> {
-        lock(&self.0).step(kind, place)
+        let mut state = lock(&self.state);
+        let happened = state.done;
+        let interruption = state.step(kind, place);
+        let is_new = state.done > happened;
+        if is_new && interruption.is_some_and(|it| it.lasts_a_day()) {
+            self.day.notify_one();
+        }
+        interruption
+    }
+
+    /// Returns when something that lasts a day has begun.
+    pub async fn day_begins(&self) {
+        self.day.notified().await;
     }
 }
 

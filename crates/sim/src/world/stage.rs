@@ -37,6 +37,8 @@ pub const ADDRESS: &str = "grpc://simulated:1";
 const HUB: &str = "hub";
 /// In which whatever has nothing to wait for is done.
 const SETTLED: Duration = Duration::from_secs(60);
+/// For so long an owner has the phone at hand while nothing happens.
+const AT_HAND: Duration = Duration::from_secs(600);
 /// A process that died is started again after this.
 const RESTART: Duration = Duration::from_millis(500);
 /// The longest that anything may take: whoever comes back after a week has time left.
@@ -71,6 +73,8 @@ struct Slot {
     away_until: Mutex<Instant>,
     /// Its owner has put it away: it does nothing at all.
     is_suspended: watch::Sender<bool>,
+    /// Suspended because the day is long: until that is over, or it is called.
+    is_put_away: AtomicBool,
     /// No call wakes it.
     sleeps: AtomicBool,
 }
@@ -81,6 +85,7 @@ impl Slot {
             running: Mutex::default(),
             away_until: Mutex::new(Instant::now()),
             is_suspended: watch::Sender::new(false),
+            is_put_away: AtomicBool::new(false),
             sleeps: AtomicBool::new(false),
         }
     }
@@ -112,6 +117,7 @@ impl Stage {
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(supervise(stage.clone(), heard));
+        tasks.spawn(put_away(stage.clone()));
         (stage, tasks)
     }
 
@@ -211,8 +217,14 @@ impl Stage {
     /// Suspends an owner's phone, with no way to call it, until [`Stage::come_back`].
     pub fn put_to_sleep(&self, owner: usize) {
         self.phones[owner].sleeps.store(true, Ordering::SeqCst);
-        self.phones[owner].is_suspended.send_replace(true);
-        if let Some((_, life)) = &*lock(&self.phones[owner].running) {
+        self.suspend(owner, false);
+    }
+
+    fn suspend(&self, owner: usize, is_put_away: bool) {
+        let slot = &self.phones[owner];
+        slot.is_put_away.store(is_put_away, Ordering::SeqCst);
+        slot.is_suspended.send_replace(true);
+        if let Some((_, life)) = &*lock(&slot.running) {
             life.break_lines();
         }
     }
@@ -229,6 +241,9 @@ impl Stage {
     }
 
     fn resume(&self, owner: usize) {
+        self.phones[owner]
+            .is_put_away
+            .store(false, Ordering::SeqCst);
         self.phones[owner].is_suspended.send_replace(false);
         self.send_away(owner, Duration::ZERO);
     }
@@ -445,6 +460,25 @@ async fn supervise(stage: Arc<Stage>, mut news: mpsc::UnboundedReceiver<News>) {
                 if let Some(owner) = owner.filter(wakes) {
                     stage.resume(owner);
                 }
+            }
+        }
+    }
+}
+
+/// When something lasts a day, owners put their phones away after a while, and have them at hand when it is over.
+async fn put_away(stage: Arc<Stage>) {
+    loop {
+        stage.plan.day_begins().await;
+        tokio::time::sleep(AT_HAND).await;
+        for owner in [ANN, BOB] {
+            if !*stage.phones[owner].is_suspended.borrow() {
+                stage.suspend(owner, true);
+            }
+        }
+        stage.plan.is_over().await;
+        for slot in &stage.phones {
+            if slot.is_put_away.swap(false, Ordering::SeqCst) {
+                slot.is_suspended.send_replace(false);
             }
         }
     }
