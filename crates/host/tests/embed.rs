@@ -422,6 +422,27 @@ async fn a_hub_whose_disk_fails_as_it_starts_starts_when_it_works() {
     starts_after(StoreError::Other("the disk failed".into())).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_node_on_a_full_disk_is_loaded_again_when_there_is_room_and_not_before() {
+    let disk = Arc::new(FailingStore::new(Arc::new(MemoryStore::new())));
+    let world = World {
+        store: disk.clone(),
+        ..World::new()
+    };
+    let (host, _heard) = world.host(None).await;
+    let operator = host.operator();
+    operator.hub_address().await.unwrap();
+    let (commits, loads) = (disk.commits(), disk.loads());
+    for nth in 1..=6 {
+        disk.refuse(commits + nth, StoreError::Full);
+    }
+    let refused = operator.hub_address().await.unwrap_err();
+    assert!(refused.to_string().contains("DISK_FULL"), "{refused}");
+    operator.hub_address().await.unwrap();
+    assert!(disk.commits() > commits + 6, "it is still full");
+    assert_eq!(disk.loads(), loads + 1);
+}
+
 async fn starts_after(failure: StoreError) {
     // How many commits a start takes; the last is the hub's.
     let disk = Arc::new(FailingStore::new(Arc::new(MemoryStore::new())));

@@ -32,7 +32,7 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
 use longhand_proto::command::{Command, CommandReply};
 use longhand_proto::signer::SignerReply;
-use longhand_store::{Batch, StoreError};
+use longhand_store::{Batch, StoreError, Write};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -72,6 +72,8 @@ const PANICS_APART: Duration = Duration::from_secs(60);
 /// Between attempts to reach a peer, and to load the node again.
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 const BACKOFF_MOST: Duration = Duration::from_secs(30);
+/// Written and deleted at once, see [`Actor::try_to_write`].
+const PROBE: &str = "probe";
 
 /// Everything that can happen to a node, but for the chain and the clock.
 pub(crate) enum Input {
@@ -704,6 +706,17 @@ impl Actor {
         loop {
             tokio::time::sleep(reload_delay(self.failures)).await;
             self.failures = self.failures.saturating_add(1);
+            match self.try_to_write().await {
+                Ok(()) => {}
+                Err(fenced @ StoreError::Fenced { .. }) => {
+                    tracing::warn!("{fenced}");
+                    return false;
+                }
+                Err(error) => {
+                    tracing::error!(node = %config.namespace, "{error}");
+                    continue;
+                }
+            }
             let inbox = self.own_inbox.clone();
             match load(Arc::clone(&config), parts.clone(), inbox, next_id).await {
                 Ok((core, chain)) => {
@@ -718,6 +731,20 @@ impl Actor {
             self.attach(attached.signer);
         }
         true
+    }
+
+    /// A node that is loaded while the disk is full would fail at its first turn. A little that is written and taken back
+    /// says so at less cost.
+    async fn try_to_write(&self) -> Result<(), StoreError> {
+        let batch = Batch {
+            namespace: self.core.config.namespace.clone(),
+            epoch: self.epoch,
+            writes: vec![
+                Write::Put(PROBE.into(), vec![0]),
+                Write::Delete(PROBE.into()),
+            ],
+        };
+        self.core.parts.store.commit(batch).await
     }
 }
 

@@ -17,6 +17,7 @@ pub struct FailingStore {
 #[derive(Default)]
 struct Plan {
     commits: u64,
+    loads: u64,
     at: BTreeMap<u64, Step>,
     stopped_at: Option<u64>,
 }
@@ -62,6 +63,11 @@ impl FailingStore {
     /// Commits asked for so far.
     pub fn commits(&self) -> u64 {
         self.plan().commits
+    }
+
+    /// Namespaces loaded so far.
+    pub fn loads(&self) -> u64 {
+        self.plan().loads
     }
 
     /// The `nth` commit fails with `error`, and writes nothing.
@@ -111,6 +117,7 @@ impl FailingStore {
 #[async_trait]
 impl Store for FailingStore {
     async fn load(&self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.plan().loads += 1;
         self.inner.load(namespace).await
     }
 
