@@ -180,8 +180,8 @@ fn pairs(rows: &[Row], runs: usize, seed: u64, wanted: impl Fn(&Interruption) ->
                 how,
                 length,
             };
-            // A day takes as long as twenty other runs: one in ten of those drawn is enough.
-            let is_rare = drawn.lasts_a_day() && random.gen_range(0..10) > 0;
+            // A day takes as long as three other runs: one in three of those drawn is enough.
+            let is_rare = drawn.lasts_a_day() && random.gen_range(0..3) > 0;
             if wanted(&drawn) && !is_rare {
                 return drawn;
             }

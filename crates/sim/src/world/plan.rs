@@ -133,8 +133,7 @@ impl Kind {
                 (OneWay, Now),
                 (Silent, Now),
             ],
-            // A batch is atomic: there is nothing to tear. A disk that is full for a day is not among them: a
-            // node is loaded again every half minute then, which takes as long as hundreds of other runs.
+            // A batch is atomic: there is nothing to tear.
             Kind::StoreWrite => &[
                 (Before, Now),
                 (After, Now),
@@ -143,6 +142,7 @@ impl Kind {
                 (Fails, Now),
                 (Fails, PastGrace),
                 (Full, PastGrace),
+                (Full, Day),
                 (Unheard, Now),
             ],
             Kind::LedgerWrite => &[
