@@ -45,7 +45,8 @@ async fn pay_amount(
     Ok(outcome)
 }
 
-/// A payment may fail, with nothing paid, when a channel was away as it was sent; an owner tries again.
+/// A payment may fail, with nothing paid, when a channel was away as it was sent; an owner tries again, at last when nothing
+/// is wrong any more.
 pub async fn pay_in_the_end(
     stage: &Arc<Stage>,
     from: usize,
@@ -58,6 +59,7 @@ pub async fn pay_in_the_end(
             ended => return ended,
         }
     }
+    stage.plan.is_over().await;
     stage
         .owner(from, async |phone| pay_once(&phone, bolt11).await)
         .await
