@@ -10,8 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bitcoin::bip32::Xpriv;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Network, Txid};
-use lightning::chain::{BlockLocator, ClaimId, Confirm};
-use lightning::events::bump_transaction::BumpTransactionEvent;
+use lightning::chain::{BlockLocator, Confirm};
 use lightning::ln::channel_state::{ChannelDetails, ChannelShutdownState};
 use lightning::ln::channelmanager::{ChainParameters, ChannelManagerReadArgs};
 use lightning::ln::peer_handler::{IgnoringMessageHandler, MessageHandler};
@@ -34,6 +33,7 @@ use zeroize::Zeroizing;
 
 use crate::actor::Input;
 use crate::agreed::{self, AgreedCloses};
+use crate::bumps::Bumps;
 use crate::gate::Gate;
 use crate::graph::{Answers, GossipSync, Queries};
 use crate::journal::{Journal, lock};
@@ -80,8 +80,8 @@ pub(crate) struct Core {
     pub sends: HashMap<Vec<u8>, Send>,
     /// Where peers with channels can be dialled.
     pub addresses: HashMap<PublicKey, String>,
-    /// Fee bumps that wait for the signer, the newest of each claim.
-    pub bumps: HashMap<ClaimId, BumpTransactionEvent>,
+    /// More fees for forced closes.
+    pub bumps: Bumps,
     /// Channels that peers ask for and that are not accepted yet, with the peer.
     pub requests: Vec<(ChannelId, PublicKey)>,
     /// Payments a hub holds for peers that are away.
@@ -247,7 +247,7 @@ impl Core {
             opens: HashMap::new(),
             sends: HashMap::new(),
             addresses: HashMap::new(),
-            bumps: HashMap::new(),
+            bumps: Bumps::default(),
             requests: Vec::new(),
             replayed: Vec::new(),
             held: Vec::new(),

@@ -1,9 +1,7 @@
 //! What LDK's events mean to a node.
 
 use bitcoin::secp256k1::PublicKey;
-use lightning::chain::ClaimId;
 use lightning::chain::transaction::OutPoint;
-use lightning::events::bump_transaction::BumpTransactionEvent;
 use lightning::events::{Event, PaymentPurpose};
 use lightning::ln::types::ChannelId;
 use lightning::types::payment::{PaymentHash, PaymentPreimage};
@@ -164,9 +162,7 @@ impl Core {
                     tracing::error!("outputs of a closed channel could not be kept for sweeping");
                 }
             }
-            Event::BumpTransaction(event) => {
-                self.bumps.insert(claim_id(&event), event);
-            }
+            Event::BumpTransaction(event) => self.bumps.ask(event),
             Event::HTLCIntercepted {
                 intercept_id,
                 requested_next_hop_scid,
@@ -367,13 +363,6 @@ impl Core {
         change(payment);
         let key = format!("pay/{}", crate::keys::remote::hex(&hash.0));
         self.journal.put(key, payment.encode_to_vec());
-    }
-}
-
-fn claim_id(event: &BumpTransactionEvent) -> ClaimId {
-    match event {
-        BumpTransactionEvent::ChannelClose { claim_id, .. }
-        | BumpTransactionEvent::HTLCResolution { claim_id, .. } => *claim_id,
     }
 }
 

@@ -114,6 +114,11 @@ impl Broadcaster {
     pub fn len(&self) -> usize {
         lock(&self.packages).len()
     }
+
+    /// What has come since there were so many.
+    pub fn since(&self, len: usize) -> Vec<Vec<Transaction>> {
+        lock(&self.packages).get(len..).unwrap_or_default().to_vec()
+    }
 }
 
 impl BroadcasterInterface for Broadcaster {

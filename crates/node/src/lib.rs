@@ -10,6 +10,7 @@
 
 mod actor;
 mod agreed;
+mod bumps;
 mod chain_sync;
 mod closed;
 mod commands;

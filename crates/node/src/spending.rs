@@ -6,7 +6,6 @@
 
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Psbt, Transaction};
-use lightning::events::bump_transaction::BumpTransactionEvent;
 use lightning::ln::channel_state::InboundHTLCStateDetails;
 use lightning::ln::types::ChannelId;
 use lightning::sign::EntropySource;
@@ -377,34 +376,5 @@ impl Core {
             payment.state = longhand_proto::command::payment::State::Failed.into();
             payment.failure = failure.to_owned();
         });
-    }
-
-    // -- Fees of closes.
-
-    fn retry_bumps(&mut self) {
-        for (claim_id, event) in std::mem::take(&mut self.bumps) {
-            if self.is_closed_in_chain(&event) {
-                continue;
-            }
-            let before = self.broadcaster.len();
-            self.bumper.handle_event(&event);
-            if self.broadcaster.len() == before {
-                self.bumps.insert(claim_id, event);
-            }
-        }
-    }
-
-    /// LDK is told of many blocks in one turn, and may ask for more fees for a commitment when the last of them has spent
-    /// its channel's funding already.
-    fn is_closed_in_chain(&self, event: &BumpTransactionEvent) -> bool {
-        let BumpTransactionEvent::ChannelClose { channel_id, .. } = event else {
-            return false;
-        };
-        let Ok(monitor) = self.chain_monitor.get_monitor(*channel_id) else {
-            return false;
-        };
-        let funding = monitor.get_funding_txo().txid;
-        let mut confirmed = monitor.get_relevant_txids().into_iter();
-        confirmed.any(|(txid, ..)| txid != funding)
     }
 }

@@ -306,8 +306,8 @@ impl Wallet {
         self.bdk.apply_evicted_txs(evicted);
     }
 
-    #[allow(dead_code, reason = "see above")]
-    fn is_pending(&self, txid: Txid) -> bool {
+    /// Whether a transaction counts, and waits for a block.
+    pub fn is_pending(&self, txid: Txid) -> bool {
         self.bdk
             .get_tx(txid)
             .is_some_and(|tx| !tx.chain_position.is_confirmed())

@@ -1,6 +1,7 @@
 //! The processes of a simulated world: one host and its owners' phones. They die and are started again; what they wrote
 //! stays.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -37,6 +38,8 @@ pub const ADDRESS: &str = "grpc://simulated:1";
 const HUB: &str = "hub";
 /// In which whatever has nothing to wait for is done.
 const SETTLED: Duration = Duration::from_secs(60);
+/// More transactions than the host has a reason to make: those of a close, with more fees every few blocks.
+const MOST_SENT: usize = 150;
 /// For so long an owner has the phone at hand while nothing happens.
 const AT_HAND: Duration = Duration::from_secs(600);
 /// A process that died is started again after this.
@@ -62,6 +65,8 @@ pub struct Stage {
     observers: [Arc<Observer>; 2],
     /// Outputs of the faucet's, to the owners and the hub.
     given: Mutex<Vec<(Txid, ScriptBuf)>>,
+    /// Transactions of the host's.
+    sent: Arc<Mutex<HashSet<Txid>>>,
     /// What must never happen, in words.
     troubles: Mutex<Vec<String>>,
 }
@@ -113,6 +118,7 @@ impl Stage {
             phones: [Slot::new(), Slot::new()],
             observers: audits.map(|audit| Arc::new(Observer::new(audit))),
             given: Mutex::default(),
+            sent: Arc::default(),
             troubles: Mutex::default(),
         });
         let mut tasks = JoinSet::new();
@@ -131,7 +137,12 @@ impl Stage {
         config.chain.poll_ms = u64::try_from(self.chain_poll.as_millis()).map_err(text)?;
         let (disk, devnet, plan) = (&self.disk, &self.devnet, &self.plan);
         let store = SimStore::new(disk.clone(), life.clone(), plan.clone());
-        let source = SimSource::new(devnet.clone(), life.clone(), plan.clone());
+        let source = SimSource::new(
+            devnet.clone(),
+            life.clone(),
+            plan.clone(),
+            self.sent.clone(),
+        );
         let outside = Arc::new(SimOutside {
             life: life.clone(),
             plan: self.plan.clone(),
@@ -368,6 +379,10 @@ impl Stage {
     }
 
     pub fn take_troubles(&self) -> Vec<String> {
+        let sent = lock(&self.sent).len();
+        if sent > MOST_SENT {
+            self.trouble(format!("{sent} transactions were sent"));
+        }
         std::mem::take(&mut *lock(&self.troubles))
     }
 

@@ -1,10 +1,11 @@
 //! The host's chain source.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bitcoin::block::Header;
-use bitcoin::{Block, BlockHash, OutPoint, Transaction, TxOut};
+use bitcoin::{Block, BlockHash, OutPoint, Transaction, TxOut, Txid};
 use longhand_chain::devnet::DirectSource;
 use longhand_chain::{BlockRef, ChainError, ChainSource, Devnet, FeeRates};
 
@@ -17,19 +18,27 @@ pub struct SimSource {
     chain: DirectSource,
     life: Arc<Life>,
     plan: Plan,
+    /// All that was ever sent.
+    sent: Arc<Mutex<HashSet<Txid>>>,
     /// What was answered last.
     tip: Mutex<Option<BlockRef>>,
     fee_rates: Mutex<Option<FeeRates>>,
 }
 
 impl SimSource {
-    pub fn new(devnet: Arc<Devnet>, life: Arc<Life>, plan: Plan) -> SimSource {
+    pub fn new(
+        devnet: Arc<Devnet>,
+        life: Arc<Life>,
+        plan: Plan,
+        sent: Arc<Mutex<HashSet<Txid>>>,
+    ) -> SimSource {
         let chain = devnet.direct_source();
         SimSource {
             devnet,
             chain,
             life,
             plan,
+            sent,
             tip: Mutex::default(),
             fee_rates: Mutex::default(),
         }
@@ -130,6 +139,8 @@ impl ChainSource for SimSource {
         self.poll(&self.fee_rates, || self.chain.fee_rates()).await
     }
     async fn broadcast(&self, package: &[Transaction]) -> Result<(), ChainError> {
+        let txids = package.iter().map(Transaction::compute_txid);
+        lock(&self.sent).extend(txids);
         self.ask(self.chain.broadcast(package)).await
     }
     async fn unspent(&self, outpoint: &OutPoint) -> Result<Option<TxOut>, ChainError> {
