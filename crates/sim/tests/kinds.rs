@@ -47,6 +47,16 @@ fn every_way_to_interrupt_leaves_a_payment_whole() {
     }
 }
 
+/// Each transaction that is sent counts, and there may not be hundreds.
+#[test]
+fn a_close_that_no_block_takes_for_a_day_is_paid_for_with_few_transactions() {
+    let campaign = Campaign::new().unwrap();
+    let at = ["frame:20:before:day"];
+    let verdict = play(&campaign, Scenario::ForceCloseByPhone, &at, 1);
+    assert_eq!(verdict.wrong, []);
+    assert_eq!(verdict.happened, 1);
+}
+
 #[test]
 fn a_chain_that_is_late_away_or_reorganises_leaves_a_new_channel_whole() {
     let campaign = Campaign::new().unwrap();
