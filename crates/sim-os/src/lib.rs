@@ -3,7 +3,8 @@
 //! Rust's standard library, the crates that make keys and nonces, and C++ all ask the C library for random bytes and for
 //! the time, some of them by `syscall`. A program that links this crate answers those calls itself. On a thread that called [`enter`] the answers
 //! depend on the seed and on tokio's (paused) clock alone, so that a run can be repeated: keys, nonces and the order of
-//! hash maps are the same every time. On every other thread the answers are the system's.
+//! hash maps are the same every time. That room is set aside for a file is said and not done there. On every other thread the
+//! answers are the system's.
 //!
 //! The program's build script has to export the symbols, or libraries that look them up while it runs
 //! find the C library's: `cargo:rustc-link-arg=-Wl,--export-dynamic-symbol=getrandom`, and `clock_gettime` and `syscall`
@@ -290,6 +291,25 @@ mod tests {
         assert_eq!(ask(1), ask(1));
         assert_ne!(ask(1), ask(2));
         assert_ne!(ask(1)[0], ask(1)[1]);
+    }
+
+    #[test]
+    fn room_is_set_aside_on_other_threads_only() {
+        use std::os::fd::AsRawFd;
+        let length_after = |is_simulated: bool| {
+            let thread = std::thread::spawn(move || {
+                if is_simulated {
+                    enter(1, Duration::ZERO);
+                }
+                let file = tempfile::tempfile().unwrap();
+                assert_eq!(posix_fallocate(file.as_raw_fd(), 0, 4096), 0);
+                file.metadata().unwrap().len()
+            });
+            thread.join().unwrap()
+        };
+        assert_eq!(length_after(false), 4096);
+        assert_eq!(length_after(true), 0);
+        assert_eq!(posix_fallocate(-1, 0, 4096), libc::EBADF);
     }
 
     #[test]

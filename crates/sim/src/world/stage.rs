@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -76,12 +75,19 @@ struct Slot {
     running: Mutex<Option<(Phone, Arc<Life>)>>,
     /// Without a network until then.
     away_until: Mutex<Instant>,
-    /// Its owner has put it away: it does nothing at all.
-    is_suspended: watch::Sender<bool>,
-    /// Suspended because the day is long: until that is over, or it is called.
-    is_put_away: AtomicBool,
-    /// No call wakes it.
-    sleeps: AtomicBool,
+    rest: watch::Sender<Rest>,
+}
+
+/// Whether a phone's owner has it at hand. Otherwise it does nothing at all.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    AtHand,
+    /// Until a long day is over, or it is called.
+    PutAway,
+    /// Until it is called.
+    Dozes,
+    /// Until [`Stage::come_back`]: no call wakes it.
+    Sleeps,
 }
 
 impl Slot {
@@ -89,9 +95,7 @@ impl Slot {
         Slot {
             running: Mutex::default(),
             away_until: Mutex::new(Instant::now()),
-            is_suspended: watch::Sender::new(false),
-            is_put_away: AtomicBool::new(false),
-            sleeps: AtomicBool::new(false),
+            rest: watch::Sender::new(Rest::AtHand),
         }
     }
 }
@@ -227,35 +231,24 @@ impl Stage {
 
     /// Suspends an owner's phone, with no way to call it, until [`Stage::come_back`].
     pub fn put_to_sleep(&self, owner: usize) {
-        self.phones[owner].sleeps.store(true, Ordering::SeqCst);
-        self.suspend(owner, false);
+        self.suspend(owner, Rest::Sleeps);
     }
 
-    fn suspend(&self, owner: usize, is_put_away: bool) {
-        let slot = &self.phones[owner];
-        slot.is_put_away.store(is_put_away, Ordering::SeqCst);
-        slot.is_suspended.send_replace(true);
-        if let Some((_, life)) = &*lock(&slot.running) {
+    fn suspend(&self, owner: usize, rest: Rest) {
+        self.phones[owner].rest.send_replace(rest);
+        if let Some((_, life)) = &*lock(&self.phones[owner].running) {
             life.break_lines();
         }
     }
 
     /// The phone sleeps on, until it is called.
     pub fn can_be_called(&self, owner: usize) {
-        self.phones[owner].sleeps.store(false, Ordering::SeqCst);
+        self.phones[owner].rest.send_replace(Rest::Dozes);
     }
 
-    /// The phone has a network, and can be called.
+    /// The phone is at hand, and has a network.
     pub fn come_back(&self, owner: usize) {
-        self.phones[owner].sleeps.store(false, Ordering::SeqCst);
-        self.resume(owner);
-    }
-
-    fn resume(&self, owner: usize) {
-        self.phones[owner]
-            .is_put_away
-            .store(false, Ordering::SeqCst);
-        self.phones[owner].is_suspended.send_replace(false);
+        self.phones[owner].rest.send_replace(Rest::AtHand);
         self.send_away(owner, Duration::ZERO);
     }
 
@@ -471,9 +464,9 @@ async fn supervise(stage: Arc<Stage>, mut news: mpsc::UnboundedReceiver<News>) {
             News::LinkDropped { phone, away } => stage.send_away(phone, away),
             News::Woken(name) => {
                 let owner = OWNERS.iter().position(|owner| *owner == name);
-                let wakes = |owner: &usize| !stage.phones[*owner].sleeps.load(Ordering::SeqCst);
+                let wakes = |owner: &usize| *stage.phones[*owner].rest.borrow() != Rest::Sleeps;
                 if let Some(owner) = owner.filter(wakes) {
-                    stage.resume(owner);
+                    stage.come_back(owner);
                 }
             }
         }
@@ -486,15 +479,19 @@ async fn put_away(stage: Arc<Stage>) {
         stage.plan.day_begins().await;
         tokio::time::sleep(AT_HAND).await;
         for owner in [ANN, BOB] {
-            if !*stage.phones[owner].is_suspended.borrow() {
-                stage.suspend(owner, true);
+            if *stage.phones[owner].rest.borrow() == Rest::AtHand {
+                stage.suspend(owner, Rest::PutAway);
             }
         }
         stage.plan.is_over().await;
         for slot in &stage.phones {
-            if slot.is_put_away.swap(false, Ordering::SeqCst) {
-                slot.is_suspended.send_replace(false);
-            }
+            slot.rest.send_if_modified(|rest| {
+                let is_put_away = *rest == Rest::PutAway;
+                if is_put_away {
+                    *rest = Rest::AtHand;
+                }
+                is_put_away
+            });
         }
     }
 }
@@ -517,9 +514,9 @@ impl Dial for SimDial {
             let stage = self.stage.upgrade();
             stage.ok_or_else(|| unreachable("it is over"))
         };
-        let mut is_suspended = stage()?.phones[self.owner].is_suspended.subscribe();
+        let mut rest = stage()?.phones[self.owner].rest.subscribe();
         // The stage is gone when this fails.
-        let _ = is_suspended.wait_for(|is| !is).await;
+        let _ = rest.wait_for(|rest| *rest == Rest::AtHand).await;
         let stage = stage()?;
         if self.life.has_ended() || Instant::now() < *lock(&stage.phones[self.owner].away_until) {
             return Err(unreachable("there is no network"));
