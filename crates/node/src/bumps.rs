@@ -37,27 +37,31 @@ impl Bumps {
         self.asked.insert(claim_id, event);
     }
 
-    /// Forgets what is not signed yet.
-    pub fn clear(&mut self) {
+    /// After a block LDK asks again for what is still needed, and what is in the block, or has lost its coins to another
+    /// transaction, is of no use any more.
+    pub fn block_connected(&mut self, wallet: &Wallet) {
         self.asked.clear();
+        self.sent.retain(|_, sent| sent.is_pending(wallet));
     }
 
     /// What was sent for this claim already, if it does as well.
     fn sent(
-        &mut self,
+        &self,
         claim_id: &ClaimId,
         event: &BumpTransactionEvent,
         wallet: &Wallet,
     ) -> Option<Vec<Vec<Transaction>>> {
         let sent = self.sent.get(claim_id)?;
-        let mut last = sent.packages.iter().filter_map(|package| package.last());
-        // Another transaction may have spent its coins.
-        if !last.all(|tx| wallet.is_pending(tx.compute_txid())) {
-            self.sent.remove(claim_id);
-            return None;
-        }
         let is_enough = sent.feerate_sat_per_kw >= feerate_sat_per_kw(event);
-        (is_enough && sent.claimed == claimed(event)).then(|| sent.packages.clone())
+        let is_same = sent.claimed == claimed(event);
+        (is_enough && is_same && sent.is_pending(wallet)).then(|| sent.packages.clone())
+    }
+}
+
+impl Sent {
+    fn is_pending(&self, wallet: &Wallet) -> bool {
+        let mut last = self.packages.iter().filter_map(|package| package.last());
+        last.all(|tx| wallet.is_pending(tx.compute_txid()))
     }
 }
 
@@ -66,7 +70,6 @@ impl Core {
     pub fn retry_bumps(&mut self) {
         for (claim_id, event) in std::mem::take(&mut self.bumps.asked) {
             if self.is_closed_in_chain(&event) {
-                self.bumps.sent.remove(&claim_id);
                 continue;
             }
             let sent = self.bumps.sent(&claim_id, &event, &lock(&self.wallet));

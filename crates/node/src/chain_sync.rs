@@ -42,8 +42,7 @@ impl Core {
                 }
                 self.agreed_confirmed(height, txs.iter().map(|(_, tx)| &**tx));
                 if passed {
-                    // LDK brings those that are still needed again.
-                    self.bumps.clear();
+                    self.bumps.block_connected(&lock(&self.wallet));
                     self.height = height;
                 }
             }
