@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod valve;
+
 use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,6 +40,9 @@ use longhand_store::{MemoryStore, Store};
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
+pub use crate::valve::Valve;
+use crate::valve::Valved;
+
 /// Nothing in these tests takes this long; what does, hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -65,6 +70,8 @@ pub enum Loss {
     AfterItIsKept,
 }
 
+pub type ThenDo = Box<dyn FnOnce(&Phone) + Send>;
+
 /// The phone's engine with its ledger in memory.
 pub struct Phone {
     seed: Seed,
@@ -75,8 +82,8 @@ pub struct Phone {
     loss: Mutex<Option<(u64, Loss)>>,
     asked: AtomicU64,
     lost: Notify,
-    /// Answers nothing more once it has given a preimage.
-    pub goes_after_a_preimage: AtomicBool,
+    /// What is done once it has given a preimage, before anybody has it.
+    at_a_preimage: Mutex<Option<ThenDo>>,
     /// How long an answer takes, in milliseconds: there and back.
     pub round_trip_ms: AtomicU64,
     /// Every batch that was answered.
@@ -99,7 +106,7 @@ impl Phone {
             loss: Mutex::default(),
             asked: AtomicU64::new(0),
             lost: Notify::new(),
-            goes_after_a_preimage: AtomicBool::new(false),
+            at_a_preimage: Mutex::default(),
             round_trip_ms: AtomicU64::new(0),
             batches: Mutex::default(),
         })
@@ -143,6 +150,16 @@ impl Phone {
         done.value
     }
 
+    /// With its next preimage, before anybody has it.
+    pub fn at_a_preimage(&self, then: ThenDo) {
+        *self.at_a_preimage.lock().unwrap() = Some(then);
+    }
+
+    /// Answers nothing more.
+    pub fn goes(&self) {
+        self.silent.store(true, Ordering::SeqCst);
+    }
+
     pub fn refusals(&self) -> String {
         format!("{:?}", self.state.lock().unwrap().engine.refusals())
     }
@@ -177,10 +194,10 @@ impl NodeSigner for Phone {
         }
         self.batches.lock().unwrap().push(batch);
         let mut answers = reply.answers.iter();
-        if self.goes_after_a_preimage.load(Ordering::SeqCst)
-            && answers.any(|answer| matches!(answer.answer, Some(Answer::Preimage(_))))
+        if answers.any(|answer| matches!(answer.answer, Some(Answer::Preimage(_))))
+            && let Some(then) = self.at_a_preimage.lock().unwrap().take()
         {
-            self.silent.store(true, Ordering::SeqCst);
+            then(self);
         }
         Ok(reply)
     }
@@ -190,6 +207,8 @@ impl NodeSigner for Phone {
 #[derive(Default)]
 pub struct Switchboard {
     nodes: Mutex<HashMap<PublicKey, Node>>,
+    /// What those who dial hear.
+    pub valve: Arc<Valve>,
 }
 
 #[async_trait]
@@ -197,9 +216,10 @@ impl Dialer for Switchboard {
     async fn dial(&self, node_id: PublicKey, _: &str) -> std::io::Result<Box<dyn PeerStream>> {
         let node = self.nodes.lock().unwrap().get(&node_id).cloned();
         let node = node.ok_or_else(|| std::io::Error::other("no such node"))?;
-        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (stream, theirs) = tokio::io::duplex(64 * 1024);
         node.accept(Box::new(theirs));
-        Ok(Box::new(ours))
+        let valve = self.valve.clone();
+        Ok(Box::new(Valved { stream, valve }))
     }
 }
 
@@ -517,9 +537,6 @@ pub async fn until<F: AsyncFnMut() -> bool>(what: &str, mut done: F) {
 impl Owner {
     pub fn attach(&self) {
         self.phone.silent.store(false, Ordering::SeqCst);
-        self.phone
-            .goes_after_a_preimage
-            .store(false, Ordering::SeqCst);
         self.node.attach(self.phone.clone());
     }
 

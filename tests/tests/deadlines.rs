@@ -2,15 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::sync::atomic::Ordering;
-
 use lightning_invoice::Bolt11Invoice;
 use longhand_node::NodeEvent;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
 use longhand_proto::command::{Channels, CloseChannel, ListChannels, ListPayments, Pay, Payment};
-use longhand_tests::{Owner, World, ask, await_payment, settle, until};
+use longhand_tests::{Owner, Phone, ThenDo, World, ask, await_payment, settle, until, usable};
 
 const AMOUNT_SAT: u64 = 50_000;
 const CHANNEL_SAT: u64 = 1_000_000;
@@ -38,8 +36,13 @@ async fn has_preimage(owner: &Owner) -> bool {
     list.payments.iter().any(|known| !known.preimage.is_empty())
 }
 
-/// Bob's phone has given the preimage of a payment, and has gone before the HTLC was settled.
-async fn world_with_an_htlc() -> (World, Owner, Bolt11Invoice) {
+/// A `revoke_and_ack` on the wire: 99 bytes (BOLT 2), its length and two tags (BOLT 8).
+const REVOKE_AND_ACK: u64 = 99 + 18 + 16;
+
+/// The hub pays Bob, whose phone gives the preimage. What then follows is done at that moment.
+async fn world_with_a_payment(
+    at_the_preimage: impl FnOnce(&World) -> ThenDo,
+) -> (World, Owner, Bolt11Invoice) {
     let world = World::new().await;
     let bob = world.owner("bob", 2).await;
     bob.attach();
@@ -49,8 +52,7 @@ async fn world_with_an_htlc() -> (World, Owner, Bolt11Invoice) {
         .await;
     let bolt11 = bob.invoice(AMOUNT_SAT * 1000).await;
     settle().await;
-    let phone = &bob.phone;
-    phone.goes_after_a_preimage.store(true, Ordering::SeqCst);
+    bob.phone.at_a_preimage(at_the_preimage(&world));
     let pay = Pay {
         bolt11: bolt11.clone(),
         ..Pay::default()
@@ -58,13 +60,41 @@ async fn world_with_an_htlc() -> (World, Owner, Bolt11Invoice) {
     let hub = world.hub.clone();
     tokio::spawn(async move { ask(&hub, Kind::Pay(pay)).await });
     until("the preimage is here", async || has_preimage(&bob).await).await;
+    (world, bob, bolt11.parse().unwrap())
+}
+
+async fn goes_away(bob: &Owner) {
+    bob.phone.goes();
     bob.node.signer_lost();
     until("the peers are gone", async || {
         bob.overview().await.peers == 0
     })
     .await;
+}
+
+/// Bob's phone has given the preimage of a payment, and has gone before the HTLC was settled.
+async fn world_with_an_htlc() -> (World, Owner, Bolt11Invoice) {
+    let (world, bob, invoice) = world_with_a_payment(|_| Box::new(Phone::goes)).await;
+    goes_away(&bob).await;
     assert_eq!(listed(&bob).await.channels[0].pending_htlcs, 1);
-    (world, bob, bolt11.parse().unwrap())
+    (world, bob, invoice)
+}
+
+/// The same, but the hub has revoked its commitment with the HTLC, and keeps back the signature that takes it out of Bob's.
+async fn world_with_an_htlc_in_bobs_commitment_only() -> (World, Owner, Bolt11Invoice) {
+    let (world, bob, invoice) = world_with_a_payment(|world| {
+        let valve = world.switchboard.valve.clone();
+        Box::new(move |_| valve.close_after(REVOKE_AND_ACK))
+    })
+    .await;
+    until("the HTLC is listed no more", async || {
+        let channel = &listed(&bob).await.channels[0];
+        channel.pending_htlcs == 0 && world.switchboard.valve.is_shut()
+    })
+    .await;
+    goes_away(&bob).await;
+    world.switchboard.valve.open();
+    (world, bob, invoice)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,12 +116,83 @@ async fn a_phone_that_comes_before_the_deadline_settles_its_htlc_and_nothing_is_
         channel.pending_htlcs == 0 && channel.usable
     })
     .await;
-    assert_eq!(bob.overview().await.earliest_deadline, None);
+    until("nothing waits for the phone", async || {
+        bob.overview().await.earliest_deadline.is_none()
+    })
+    .await;
     world.mine(60).await;
     assert_eq!(
         bob.overview().await.lightning_msat,
         (PUSHED_SAT + AMOUNT_SAT) * 1000
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_htlc_that_the_peer_keeps_in_our_commitment_has_a_deadline_until_it_is_out_of_it() {
+    let (world, bob, _) = world_with_an_htlc_in_bobs_commitment_only().await;
+    let height = world.devnet.tip().height;
+    let deadline = bob.overview().await.earliest_deadline;
+    let deadline = deadline.expect("a deadline: the peer can take the HTLC back");
+    assert!(deadline >= height + 144 - 39, "{deadline} at {height}");
+
+    // Known to the store alone.
+    bob.node.stop().await;
+    let bob = Owner {
+        node: world.start(&bob.name, &bob.phone).await,
+        ..bob
+    };
+    settle().await;
+    assert_eq!(bob.overview().await.earliest_deadline, Some(deadline));
+
+    world.mine(deadline - 1 - height).await;
+    bob.attach();
+    until("nothing waits for the phone", async || {
+        bob.overview().await.earliest_deadline.is_none() && usable(&bob.node).await == 1
+    })
+    .await;
+    world.mine(60).await;
+    assert_eq!(
+        bob.overview().await.lightning_msat,
+        (PUSHED_SAT + AMOUNT_SAT) * 1000
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_htlc_that_the_peer_keeps_in_our_commitment_is_claimed_on_chain_by_a_phone_that_is_called()
+ {
+    let (world, bob, _) = world_with_an_htlc_in_bobs_commitment_only().await;
+    // An HTLC's own transaction takes its fee from the wallet.
+    world.fund(&bob.node, 100_000).await;
+    let before = bob.overview().await;
+    let in_channel = before.earliest_deadline.unwrap();
+    let mine_to = async |height: u32| world.mine(height - world.devnet.tip().height).await;
+
+    mine_to(in_channel + 25).await;
+    settle().await;
+    let overview = bob.overview().await;
+    assert_eq!(
+        (overview.channels, overview.earliest_deadline),
+        (0, Some(in_channel + 39)),
+        "closed by force, and the phone is called to claim the HTLC"
+    );
+    bob.attach();
+    for what in ["its commitment", "the claim of the HTLC"] {
+        until(what, async || !world.devnet.mempool().is_empty()).await;
+        world.mine(1).await;
+    }
+    world
+        .mine_until("all of it is the owner's", async || {
+            settle().await;
+            let overview = bob.overview().await;
+            overview.closing_sat == 0 && overview.onchain_pending_sat == 0
+        })
+        .await;
+    let (after, least) = (
+        bob.overview().await.onchain_sat,
+        PUSHED_SAT + AMOUNT_SAT - 10_000,
+    );
+    assert!(after > before.onchain_sat + least, "{after}");
+    assert_eq!(payment(&bob).await.state(), State::Succeeded);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,7 @@ use prost::Message;
 
 use crate::NodeEvent;
 use crate::core::Core;
+use crate::keys::incoming::IncomingHtlc;
 use crate::records::{Claim, Lost};
 
 /// What a payment's failure begins with when an HTLC of it was lost.
@@ -45,13 +46,26 @@ impl Core {
         for htlc in &channel.pending_outbound_htlcs {
             heights.extend([in_channel(htlc.cltv_expiry), htlc.cltv_expiry]);
         }
-        for htlc in &channel.pending_inbound_htlcs {
+        for htlc in self.incoming(channel) {
             heights.push(htlc.cltv_expiry);
             if self.is_ours(&htlc.payment_hash) {
                 heights.push(in_channel(htlc.cltv_expiry));
             }
         }
         heights
+    }
+
+    /// HTLCs that came in, until our own commitment is without them too. Some are there twice.
+    fn incoming(&self, channel: &ChannelDetails) -> Vec<IncomingHtlc> {
+        let listed = channel.pending_inbound_htlcs.iter();
+        let listed = listed.map(|htlc| IncomingHtlc {
+            payment_hash: htlc.payment_hash,
+            cltv_expiry: htlc.cltv_expiry,
+        });
+        let signed = self.remote().map_or_else(Vec::new, |remote| {
+            remote.incoming_htlcs(channel.user_channel_id)
+        });
+        listed.chain(signed).collect()
     }
 
     /// The preimage is here, or on the phone.
@@ -65,11 +79,22 @@ impl Core {
     pub fn end_settled_claims(&mut self) {
         if self.claims.values().any(|claim| claim.claimed) {
             let channels = self.manager.list_channels();
-            self.end_claims(|claim| {
+            let is_over = |claim: &Claim| {
                 let mut ids = claim.channel_ids();
-                claim.claimed && ids.all(|id| is_settled(&channels, &id, claim))
-            });
+                claim.claimed && ids.all(|id| self.is_settled(&channels, &id, claim))
+            };
+            let over = self.claims_that(is_over);
+            self.end_claims(&over);
         }
+    }
+
+    /// True when the channel is open and has no HTLC of the payment.
+    fn is_settled(&self, open: &[ChannelDetails], id: &ChannelId, claim: &Claim) -> bool {
+        let channel = open.iter().find(|channel| channel.channel_id == *id);
+        channel.is_some_and(|channel| {
+            let mut htlcs = self.incoming(channel).into_iter();
+            htlcs.all(|htlc| htlc.payment_hash.0[..] != claim.payment_hash[..])
+        })
     }
 
     /// Forgets claims of which nothing is left on chain either.
@@ -84,17 +109,28 @@ impl Core {
             monitor.map_or(true, |monitor| monitor.get_claimable_balances().is_empty())
         };
         let is_open = |id: &ChannelId| channels.iter().any(|channel| channel.channel_id == *id);
-        self.end_claims(|claim| {
+        let is_over = |claim: &Claim| {
             let is_over = |id: ChannelId| match is_open(&id) {
-                true => is_settled(&channels, &id, claim),
+                true => self.is_settled(&channels, &id, claim),
                 false => is_resolved(&id),
             };
             !claim.channel_ids().all(|id| is_open(&id)) && claim.channel_ids().all(is_over)
-        });
+        };
+        let over = self.claims_that(is_over);
+        self.end_claims(&over);
     }
 
-    fn end_claims(&mut self, is_over: impl Fn(&Claim) -> bool) {
-        for (_, claim) in self.claims.extract_if(|_, claim| is_over(claim)) {
+    fn claims_that(&self, is_over: impl Fn(&Claim) -> bool) -> Vec<PaymentHash> {
+        let claims = self.claims.iter();
+        let over = claims.filter(|(_, claim)| is_over(claim));
+        over.map(|(hash, _)| *hash).collect()
+    }
+
+    fn end_claims(&mut self, over: &[PaymentHash]) {
+        for hash in over {
+            let Some(claim) = self.claims.remove(hash) else {
+                continue;
+            };
             self.journal.delete(claim.key());
             let unclaimed = claim.hash().filter(|_| !claim.claimed);
             let payment = unclaimed.and_then(|hash| self.payments.get_mut(&hash));
@@ -190,15 +226,6 @@ impl Claim {
             lost_msat / 1000
         ))
     }
-}
-
-/// True when the channel is open and has no HTLC of the payment.
-fn is_settled(open: &[ChannelDetails], id: &ChannelId, claim: &Claim) -> bool {
-    let channel = open.iter().find(|channel| channel.channel_id == *id);
-    channel.is_some_and(|channel| {
-        let mut htlcs = channel.pending_inbound_htlcs.iter();
-        htlcs.all(|htlc| htlc.payment_hash.0[..] != claim.payment_hash[..])
-    })
 }
 
 /// Whether the script is one of an HTLC with this payment hash (BOLT 3: it has the hash of the hash).

@@ -106,6 +106,7 @@ impl ChannelSigner for RemoteSigner {
         holder_tx: &HolderCommitmentTransaction,
         outbound_htlc_preimages: Vec<PaymentPreimage>,
     ) -> Result<(), ()> {
+        self.remote.validated(self.keys_id, holder_tx);
         let op = ValidateHolderCommitment {
             commitment: holder_tx.encode(),
             outbound_preimages: preimages(outbound_htlc_preimages),

@@ -3,12 +3,14 @@
 //! - `desk.rs`: what was asked of the phone and what was answered.
 //! - `remote.rs`: what the host knows of a phone's keys; prefetching.
 //! - `channel.rs`: the signer of one channel.
+//! - `incoming.rs`: the incoming HTLCs of our own commitments.
 //! - `justice.rs`: punishing a breach with the delegated secret.
 //! - `verify.rs`: the phone's signatures, before a peer sees them.
 //! - `records.rs`: how it is stored.
 
 mod channel;
 pub(crate) mod desk;
+pub(crate) mod incoming;
 mod justice;
 mod records;
 pub(crate) mod remote;

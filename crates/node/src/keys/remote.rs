@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
 use lightning::ln::chan_utils::{
     ChannelPublicKeys, ChannelTransactionParameters, CommitmentTransaction,
+    HolderCommitmentTransaction,
 };
 use lightning::ln::channel_keys::{DelayedPaymentBasepoint, HtlcBasepoint, RevocationBasepoint};
 use lightning::types::payment::PaymentHash;
@@ -22,6 +23,7 @@ use longhand_proto::signer::{
 use prost::Message;
 
 use super::desk::{Answered, Asked, Desk, OpKey, key_of};
+use super::incoming::{IncomingHtlc, IncomingHtlcs};
 use super::records::{ChannelKeys, FIRST_INDEX, POINTS_AT_ONCE, StoredPeel};
 use crate::journal::{Journal, lock};
 use crate::wallet::Wallet;
@@ -53,6 +55,7 @@ struct State {
     parameters_seen: HashMap<[u8; 32], Vec<u8>>,
     /// Payment hashes of the incoming HTLCs in the peer's newest signed commitment.
     signed_htlcs: HashMap<[u8; 32], HashSet<PaymentHash>>,
+    incoming: IncomingHtlcs,
     /// Shared secrets of onions, by the other side's key.
     shared_secrets: HashMap<PublicKey, [u8; 32]>,
     /// Those of handshakes. Apart, since a peer may use one key for both and the onion's is needed for longer.
@@ -86,7 +89,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.to_lower_hex_string()
 }
 
-fn unhex(text: &str) -> Option<[u8; 32]> {
+pub(super) fn unhex(text: &str) -> Option<[u8; 32]> {
     use bitcoin::hex::FromHex;
     FromHex::from_hex(text).ok()
 }
@@ -113,7 +116,10 @@ impl Remote {
         journal: Arc<Journal>,
         wallet: Arc<Mutex<Wallet>>,
     ) -> Option<Remote> {
-        let mut state = State::default();
+        let mut state = State {
+            incoming: IncomingHtlcs::load(&journal)?,
+            ..State::default()
+        };
         for (name, bytes) in journal.loaded("keys/") {
             let keys_id = unhex(&name)?;
             let keys = ChannelKeys::decode(&bytes)?;
@@ -469,6 +475,18 @@ impl Remote {
     /// No operation waits for the phone.
     pub fn is_idle(&self) -> bool {
         lock(&self.state).desk.is_idle()
+    }
+
+    /// The peer has signed a commitment of ours.
+    pub fn validated(&self, keys_id: [u8; 32], commitment: &HolderCommitmentTransaction) {
+        let incoming = &mut lock(&self.state).incoming;
+        incoming.signed(&self.journal, keys_id, commitment);
+    }
+
+    /// The incoming HTLCs of our newest commitment of a channel.
+    pub fn incoming_htlcs(&self, user_channel_id: u128) -> Vec<IncomingHtlc> {
+        let keys_id = self.keys_id_of(user_channel_id);
+        keys_id.map_or_else(Vec::new, |id| lock(&self.state).incoming.of(&id).to_vec())
     }
 
     /// Remembers which incoming HTLCs the peer's newest signed commitment carries.

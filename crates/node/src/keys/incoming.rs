@@ -1,0 +1,145 @@
+//! The incoming HTLCs of each channel's newest commitment of our own.
+//!
+//! LDK lists an HTLC that was settled or failed until the peer's `revoke_and_ack`. Ours goes on having it until the peer's
+//! next `commitment_signed` (BOLT 2), which the peer may hold back: a close by force is then with that HTLC, and the peer
+//! takes it back once it has expired.
+
+use std::collections::HashMap;
+
+use lightning::ln::chan_utils::HolderCommitmentTransaction;
+use lightning::types::payment::PaymentHash;
+use prost::Message;
+
+use super::remote::{hex, unhex};
+use crate::journal::Journal;
+
+/// An HTLC that came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IncomingHtlc {
+    pub payment_hash: PaymentHash,
+    /// A height.
+    pub cltv_expiry: u32,
+}
+
+/// By a channel's keys id. Dust is not among them: a commitment does not have it.
+#[derive(Default)]
+pub(crate) struct IncomingHtlcs(HashMap<[u8; 32], Vec<IncomingHtlc>>);
+
+const RECORDS: &str = "incoming/";
+
+impl IncomingHtlcs {
+    /// `None` when a record cannot be read.
+    pub fn load(journal: &Journal) -> Option<IncomingHtlcs> {
+        let read = |(name, bytes): (String, Vec<u8>)| {
+            let stored = Stored::decode(&bytes[..]).ok()?;
+            let htlcs = stored.htlcs.iter().map(StoredHtlc::read);
+            Some((unhex(&name)?, htlcs.collect::<Option<_>>()?))
+        };
+        let all = journal.loaded(RECORDS).into_iter().map(read);
+        Some(IncomingHtlcs(all.collect::<Option<_>>()?))
+    }
+
+    /// The peer has signed this.
+    pub fn signed(
+        &mut self,
+        journal: &Journal,
+        keys_id: [u8; 32],
+        commitment: &HolderCommitmentTransaction,
+    ) {
+        let htlcs = commitment.nondust_htlcs().iter();
+        let htlcs = htlcs.filter(|htlc| !htlc.offered).map(|htlc| IncomingHtlc {
+            payment_hash: htlc.payment_hash,
+            cltv_expiry: htlc.cltv_expiry,
+        });
+        self.set(journal, keys_id, htlcs.collect());
+    }
+
+    fn set(&mut self, journal: &Journal, keys_id: [u8; 32], htlcs: Vec<IncomingHtlc>) {
+        if htlcs == self.of(&keys_id) {
+            return;
+        }
+        let key = format!("{RECORDS}{}", hex(&keys_id));
+        if htlcs.is_empty() {
+            journal.delete(key);
+            self.0.remove(&keys_id);
+            return;
+        }
+        let stored = Stored {
+            htlcs: htlcs.iter().map(StoredHtlc::of).collect(),
+        };
+        journal.put(key, stored.encode_to_vec());
+        self.0.insert(keys_id, htlcs);
+    }
+
+    pub fn of(&self, keys_id: &[u8; 32]) -> &[IncomingHtlc] {
+        self.0.get(keys_id).map_or(&[], Vec::as_slice)
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Stored {
+    #[prost(message, repeated, tag = "1")]
+    htlcs: Vec<StoredHtlc>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredHtlc {
+    #[prost(bytes = "vec", tag = "1")]
+    payment_hash: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    cltv_expiry: u32,
+}
+
+impl StoredHtlc {
+    fn of(htlc: &IncomingHtlc) -> StoredHtlc {
+        StoredHtlc {
+            payment_hash: htlc.payment_hash.0.to_vec(),
+            cltv_expiry: htlc.cltv_expiry,
+        }
+    }
+
+    fn read(&self) -> Option<IncomingHtlc> {
+        let payment_hash = <[u8; 32]>::try_from(&self.payment_hash[..]).ok()?;
+        Some(IncomingHtlc {
+            payment_hash: PaymentHash(payment_hash),
+            cltv_expiry: self.cltv_expiry,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use longhand_store::Write;
+
+    use super::*;
+
+    const KEYS: [u8; 32] = [1; 32];
+
+    fn htlc() -> IncomingHtlc {
+        IncomingHtlc {
+            payment_hash: PaymentHash([7; 32]),
+            cltv_expiry: 144,
+        }
+    }
+
+    #[test]
+    fn they_are_known_after_a_restart_and_nothing_is_left_when_they_are_gone() {
+        let journal = Journal::default();
+        let mut before = IncomingHtlcs::default();
+        before.set(&journal, KEYS, vec![htlc()]);
+        before.set(&journal, KEYS, vec![htlc()]);
+        let writes = journal.take();
+        let [Write::Put(key, value)] = &writes[..] else {
+            panic!("written more than once")
+        };
+
+        let stored = Journal::loading(vec![(key.clone(), value.clone())]);
+        let mut after = IncomingHtlcs::load(&stored).unwrap();
+        assert_eq!(after.of(&KEYS), [htlc()]);
+
+        after.set(&stored, KEYS, Vec::new());
+        assert_eq!(after.of(&KEYS), []);
+        assert!(matches!(&stored.take()[..], [Write::Delete(gone)] if gone == key));
+    }
+}
