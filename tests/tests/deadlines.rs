@@ -36,6 +36,8 @@ async fn has_preimage(owner: &Owner) -> bool {
     list.payments.iter().any(|known| !known.preimage.is_empty())
 }
 
+/// A host calls a phone so long before a deadline.
+const CALLED_BLOCKS: u32 = 72;
 /// A `revoke_and_ack` on the wire: 99 bytes (BOLT 2), its length and two tags (BOLT 8).
 const REVOKE_AND_ACK: u64 = 99 + 18 + 16;
 
@@ -258,6 +260,52 @@ async fn an_htlc_whose_phone_did_not_come_is_lost_and_only_that_and_its_owner_is
     let closed = &listed(&bob).await.closed;
     assert_eq!(closed.len(), 1);
     assert_eq!(closed[0].closing_txid.len(), 64);
+}
+
+/// Found by `longhand-sim --scenario fail --seed 122061 --at peer:6:silent:now --at ledger:4:late:20s`: the hub had sent an
+/// HTLC to a node that was no longer there, and nobody called its phone before the hub closed the channel for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_is_called_for_an_htlc_that_its_node_has_not_heard_of() {
+    let world = World::new().await;
+    let bob = world.owner("bob", 2).await;
+    bob.attach();
+    world.open(&world.hub, &bob.node, CHANNEL_SAT, 0).await;
+    let bolt11 = bob.invoice(AMOUNT_SAT * 1000).await;
+    settle().await;
+    world.switchboard.valve.close_after(0);
+    let pay = Pay {
+        bolt11: bolt11.clone(),
+        ..Pay::default()
+    };
+    let hub = world.hub.clone();
+    tokio::spawn(async move { ask(&hub, Kind::Pay(pay)).await });
+    until("the hub has sent the HTLC", async || {
+        let channels = ask(&world.hub, Kind::ListChannels(ListChannels {})).await;
+        matches!(channels, Reply::Channels(channels) if channels.channels[0].pending_htlcs == 1)
+    })
+    .await;
+    goes_away(&bob).await;
+    world.switchboard.valve.open();
+    assert_eq!(bob.overview().await.earliest_deadline, None);
+
+    let mut told = world.hub.events();
+    world.mine(1).await;
+    let deadline = loop {
+        match told.recv().await.unwrap() {
+            NodeEvent::PeerNeeded {
+                node_id,
+                deadline_height,
+            } if node_id == bob.node.node_id() => break deadline_height,
+            _ => {}
+        }
+    };
+    let height = world.devnet.tip().height;
+    assert!(deadline > height + CALLED_BLOCKS, "{deadline} at {height}");
+    world.mine(deadline - CALLED_BLOCKS - height).await;
+    bob.attach();
+    let invoice: Bolt11Invoice = bolt11.parse().unwrap();
+    let paid = await_payment(&bob.node, &invoice.payment_hash().0).await;
+    assert_eq!(paid.state(), State::Succeeded);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -352,6 +352,18 @@ fn take_event(shared: &Arc<Shared>, tenant: Option<&Tenant>, event: NodeEvent) {
             }
         }
         (
+            NodeEvent::PeerNeeded {
+                node_id,
+                deadline_height,
+            },
+            None,
+        ) => {
+            let tenant = shared.tenants.of_node(&node_id);
+            if let (Some(tenant), Some(tip)) = (tenant, shared.chain.tip()) {
+                shared.wake_for(&tenant, tip.height, deadline_height);
+            }
+        }
+        (
             NodeEvent::HtlcLost {
                 payment_hash,
                 amount_msat,
@@ -385,7 +397,7 @@ fn take_event(shared: &Arc<Shared>, tenant: Option<&Tenant>, event: NodeEvent) {
             NodeEvent::State(_) | NodeEvent::SignerNeeded { .. } | NodeEvent::HtlcLost { .. },
             None,
         )
-        | (NodeEvent::PaymentHeld { .. }, Some(_)) => {}
+        | (NodeEvent::PaymentHeld { .. } | NodeEvent::PeerNeeded { .. }, Some(_)) => {}
     }
 }
 

@@ -39,13 +39,22 @@ impl Core {
             .min()
     }
 
+    /// Peers of this hub that are away and have been sent HTLCs, with the next height before which each has to be there.
+    pub fn peers_needed(&self) -> Vec<NodeEvent> {
+        let channels = self.manager.list_channels().into_iter();
+        let away = channels.filter(|channel| !channel.is_usable);
+        let needed = away.filter_map(|channel| {
+            let heights = outbound_deadlines(&channel).into_iter();
+            Some(NodeEvent::PeerNeeded {
+                node_id: channel.counterparty.node_id,
+                deadline_height: heights.filter(|height| *height > self.height).min()?,
+            })
+        });
+        needed.collect()
+    }
+
     fn deadlines(&self, channel: &ChannelDetails) -> Vec<u32> {
-        // LDK fails what is not claimed by then; three blocks later it goes on chain for what is.
-        let in_channel = |expiry: u32| expiry.saturating_sub(HTLC_FAIL_BACK_BUFFER);
-        let mut heights = Vec::new();
-        for htlc in &channel.pending_outbound_htlcs {
-            heights.extend([in_channel(htlc.cltv_expiry), htlc.cltv_expiry]);
-        }
+        let mut heights = outbound_deadlines(channel);
         for htlc in self.incoming(channel) {
             heights.push(htlc.cltv_expiry);
             if self.is_ours(&htlc.payment_hash) {
@@ -226,6 +235,18 @@ impl Claim {
             lost_msat / 1000
         ))
     }
+}
+
+/// LDK fails what is not claimed by then; three blocks later it goes on chain for what is.
+fn in_channel(expiry: u32) -> u32 {
+    expiry.saturating_sub(HTLC_FAIL_BACK_BUFFER)
+}
+
+fn outbound_deadlines(channel: &ChannelDetails) -> Vec<u32> {
+    let htlcs = channel.pending_outbound_htlcs.iter();
+    htlcs
+        .flat_map(|htlc| [in_channel(htlc.cltv_expiry), htlc.cltv_expiry])
+        .collect()
 }
 
 /// Whether the script is one of an HTLC with this payment hash (BOLT 3: it has the hash of the hash).

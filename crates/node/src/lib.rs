@@ -174,6 +174,14 @@ pub enum NodeEvent {
         /// The HTLC's deadline.
         deadline_height: u32,
     },
+    /// This peer is needed before this height, for an HTLC that it was sent, and is not connected. Told with each block,
+    /// however far away it is: a node that went away before it heard of the HTLC does not know of it.
+    PeerNeeded {
+        /// The node that should wake up.
+        node_id: PublicKey,
+        /// The HTLC's deadline.
+        deadline_height: u32,
+    },
     /// An HTLC that was the owner's is lost: the signer was not there to claim it, and the peer has taken it back.
     HtlcLost {
         /// Of its payment.

@@ -535,6 +535,9 @@ impl Actor {
         if synced {
             self.outgoing.events.extend(self.core.still_held());
         }
+        if synced && self.core.config.is_hub {
+            self.outgoing.events.extend(self.core.peers_needed());
+        }
         if synced && self.signer_is_there() {
             self.sweep();
         }
