@@ -430,7 +430,14 @@ impl World {
     }
 
     /// Opens a channel from `from` to `to` and waits until both can use it. Returns the channel's id.
-    pub async fn open(&self, from: &Node, to: &Node, amount_sat: u64, push_msat: u64) -> Vec<u8> {
+    /// A channel whose funding is in the mempool: the ids that the opener chose and that it has.
+    pub async fn begin_to_open(
+        &self,
+        from: &Node,
+        to: &Node,
+        amount_sat: u64,
+        push_msat: u64,
+    ) -> (Vec<u8>, Vec<u8>) {
         let id = rand_id();
         let open = OpenChannel {
             id: id.clone(),
@@ -442,6 +449,15 @@ impl World {
         let Reply::OpenedChannel(opened) = ask(from, Kind::OpenChannel(open)).await else {
             panic!("not opened")
         };
+        until("the funding is in the mempool", async || {
+            !self.devnet.mempool().is_empty()
+        })
+        .await;
+        (id, opened.channel_id)
+    }
+
+    pub async fn open(&self, from: &Node, to: &Node, amount_sat: u64, push_msat: u64) -> Vec<u8> {
+        let (id, channel_id) = self.begin_to_open(from, to, amount_sat, push_msat).await;
         let (from_usable, to_usable) = (usable(from).await, usable(to).await);
         self.mine_until("the channel is usable", async || {
             settle().await;
@@ -451,7 +467,7 @@ impl World {
         let Reply::Channel(_) = ask(from, Kind::AwaitChannel(AwaitChannel { id })).await else {
             panic!("not usable")
         };
-        opened.channel_id
+        channel_id
     }
 }
 

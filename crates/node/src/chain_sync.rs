@@ -3,12 +3,14 @@
 //! LDK's `Confirm` allows blocks without anything for us to be skipped and transactions to be told
 //! again, but takes a best block at a lower height for a reorganisation. After a start the parts
 //! of a node may have stopped at different blocks: the stream begins at the oldest, transactions
-//! are told to all, and best blocks only once the newest is passed.
+//! are told to all, and best blocks only once the newest is passed. Whether the newest is still in
+//! the chain is seen when the stream comes to its height, and nobody is told anything before.
 
 use std::sync::Arc;
 
 use bitcoin::Transaction;
 use bitcoin::block::Header;
+use lightning::chain::BlockLocator;
 use longhand_chain::{BlockRef, ChainEvent};
 
 use crate::core::Core;
@@ -17,7 +19,34 @@ use crate::journal::lock;
 /// A block's height, its header, and those of its transactions that concern the node.
 pub(crate) type Connected = (u32, Header, Vec<(usize, Arc<Transaction>)>);
 
+/// Blocks after the oldest that any part of a node knew when it was loaded, up to the newest.
+pub(crate) struct Replay {
+    from: BlockRef,
+    newest: BlockLocator,
+    /// In the order in which they came.
+    blocks: Vec<Connected>,
+}
+
+fn reference_of((height, header, _): &Connected) -> BlockRef {
+    BlockRef {
+        height: *height,
+        hash: header.block_hash(),
+    }
+}
+
 impl Core {
+    /// A stream begins at `from`. Nothing has to be seen again by a node that has nothing in the chain.
+    pub fn begin_replay(&mut self, from: BlockRef) {
+        let newest = self.manager.current_best_block();
+        let parts = self.confirmables();
+        let is_in_chain = parts.iter().any(|it| !it.get_relevant_txids().is_empty());
+        self.replay = (is_in_chain && from.height < newest.height).then(|| Replay {
+            from,
+            newest,
+            blocks: Vec::new(),
+        });
+    }
+
     /// Takes in one event of the follower.
     pub fn on_chain(&mut self, event: ChainEvent) {
         match event {
@@ -25,29 +54,16 @@ impl Core {
                 height,
                 header,
                 txs,
-            } => {
-                self.connect_wallet((height, header, txs.clone()));
-                self.see_closings(txs.iter().map(|(_, tx)| &**tx));
-                self.see_spends(txs.iter().map(|(_, tx)| &**tx));
-                let of_ldk: Vec<(usize, &Transaction)> =
-                    txs.iter().map(|(index, tx)| (*index, &**tx)).collect();
-                let passed = height > self.height;
-                for part in self.confirmables() {
-                    if !of_ldk.is_empty() {
-                        part.transactions_confirmed(&header, &of_ldk, height);
-                    }
-                    if passed {
-                        part.best_block_updated(&header, height);
-                    }
-                }
-                self.agreed_confirmed(height, txs.iter().map(|(_, tx)| &**tx));
-                if passed {
-                    self.bumps.block_connected(&lock(&self.wallet));
-                    self.height = height;
-                }
-            }
-            ChainEvent::Disconnected { fork } => self.disconnect(fork),
+            } => self.connected((height, header, txs)),
+            ChainEvent::Disconnected { fork } => match self.replay.take() {
+                Some(replay) => self.replay_anew(replay, fork),
+                None => self.disconnect(fork),
+            },
             ChainEvent::Synced { tip } => {
+                // The chain is shorter than it was.
+                if let Some(replay) = self.replay.take() {
+                    self.replay_anew(replay, tip);
+                }
                 if let Some(remote) = self.remote() {
                     remote.prune(tip.height);
                 }
@@ -57,6 +73,73 @@ impl Core {
                 self.drop_lost_claims();
                 self.end_resolved_claims();
             }
+        }
+    }
+
+    fn connected(&mut self, block: Connected) {
+        let Some(mut replay) = self.replay.take() else {
+            return self.connect(block);
+        };
+        let at = reference_of(&block);
+        replay.blocks.push(block);
+        if at.height < replay.newest.height {
+            self.replay = Some(replay);
+        } else if at.hash == replay.newest.block_hash {
+            replay.blocks.into_iter().for_each(|it| self.connect(it));
+        } else {
+            self.replay_anew(replay, at);
+        }
+    }
+
+    /// The chain was reorganised while the node was not there. `last` is the last of what has come that is in the chain.
+    fn replay_anew(&mut self, mut replay: Replay, last: BlockRef) {
+        replay.blocks.retain(|(height, ..)| *height <= last.height);
+        let fork = match last.height < replay.from.height {
+            true => last,
+            false => self.fork(&replay),
+        };
+        tracing::info!(
+            from = replay.newest.height,
+            fork = fork.height,
+            "the chain was reorganised before the node was loaded"
+        );
+        self.disconnect(fork);
+        replay.blocks.into_iter().for_each(|it| self.connect(it));
+    }
+
+    /// The last block that has come and was known before: by itself, or by a transaction in it. What was known of later
+    /// ones was of others.
+    fn fork(&self, replay: &Replay) -> BlockRef {
+        let parts = self.confirmables().into_iter();
+        let txs: Vec<_> = parts.flat_map(|part| part.get_relevant_txids()).collect();
+        let is_known = |at: &BlockRef| {
+            let mut txs = txs.iter();
+            replay.newest.get_hash_at_height(at.height) == Some(at.hash)
+                || txs.any(|(_, height, hash)| *height == at.height && *hash == Some(at.hash))
+        };
+        let mut blocks = replay.blocks.iter().rev().map(reference_of);
+        blocks.find(is_known).unwrap_or(replay.from)
+    }
+
+    fn connect(&mut self, (height, header, txs): Connected) {
+        self.connect_wallet((height, header, txs.clone()));
+        self.see_closings(txs.iter().map(|(_, tx)| &**tx));
+        self.see_spends(txs.iter().map(|(_, tx)| &**tx));
+        let of_ldk: Vec<(usize, &Transaction)> =
+            txs.iter().map(|(index, tx)| (*index, &**tx)).collect();
+        let passed = height > self.height;
+        for part in self.confirmables() {
+            if !of_ldk.is_empty() {
+                part.transactions_confirmed(&header, &of_ldk, height);
+            }
+            if passed {
+                part.best_block_updated(&header, height);
+            }
+        }
+        self.agreed_confirmed(height, txs.iter().map(|(_, tx)| &**tx));
+        if passed {
+            self.bumps.block_connected(&lock(&self.wallet));
+            self.height = height;
         }
     }
 

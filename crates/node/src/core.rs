@@ -34,6 +34,7 @@ use zeroize::Zeroizing;
 use crate::actor::Input;
 use crate::agreed::{self, AgreedCloses};
 use crate::bumps::Bumps;
+use crate::chain_sync::{Connected, Replay};
 use crate::gate::Gate;
 use crate::graph::{Answers, GossipSync, Queries};
 use crate::journal::{Journal, lock};
@@ -95,7 +96,9 @@ pub(crate) struct Core {
     /// What the host has to hear of HTLCs that were lost.
     pub losses: Vec<NodeEvent>,
     /// Blocks that the wallet may know already, see `chain_sync.rs`.
-    pub replayed: Vec<crate::chain_sync::Connected>,
+    pub replayed: Vec<Connected>,
+    /// While it is not known whether the newest block of before is in the chain.
+    pub replay: Option<Replay>,
     next_wallet_change: u64,
     /// Since the channel manager was last written.
     manager_has_changed: bool,
@@ -250,6 +253,7 @@ impl Core {
             bumps: Bumps::default(),
             requests: Vec::new(),
             replayed: Vec::new(),
+            replay: None,
             held: Vec::new(),
             closed: HashMap::new(),
             closings: HashMap::new(),

@@ -780,8 +780,9 @@ async fn load(
     next_connection: u64,
 ) -> Result<(Core, Subscription), NodeError> {
     let chain = Arc::clone(&parts.chain);
-    let core = Core::load(config, parts, inbox, next_connection).await?;
+    let mut core = Core::load(config, parts, inbox, next_connection).await?;
     let (from, watch) = core.subscription();
+    core.begin_replay(from);
     let subscription = chain.subscribe(from, watch).await?;
     core.filter.connect(Arc::clone(&subscription.watch));
     Ok((core, subscription))
