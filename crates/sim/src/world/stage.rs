@@ -45,9 +45,10 @@ const AT_HAND: Duration = Duration::from_secs(600);
 const RESTART: Duration = Duration::from_millis(500);
 /// The longest that anything may take: whoever comes back after a week has time left.
 pub const PATIENCE: Duration = Duration::from_secs(21 * 24 * 3600);
-/// Between two looks at something that others bring about; then ever longer, up to the second.
+/// Between two looks at something that others bring about; then ever longer, up to the second, which is also how
+/// often a process is tried that cannot be started.
 const LOOK: Duration = Duration::from_millis(200);
-const LOOK_MOST: Duration = Duration::from_secs(300);
+pub const LOOK_MOST: Duration = Duration::from_secs(300);
 
 /// See the module.
 pub struct Stage {
@@ -440,7 +441,7 @@ fn is_passing(error: &PhoneError) -> bool {
         | PhoneError::ProofInvalid
         | PhoneError::Answer(_)
         | PhoneError::Foreign(_) => false,
-        PhoneError::Host(error) => error.action() == Action::Retry,
+        PhoneError::Host(error) => matches!(error.action(), Action::Retry | Action::WaitForPhone),
         _ => true,
     }
 }

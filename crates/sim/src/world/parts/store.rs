@@ -128,6 +128,11 @@ impl Store for SimStore {
 
     async fn take_lease(&self, namespace: &str) -> Result<u64, StoreError> {
         self.ready().await;
-        self.disk.take_lease(namespace).await
+        // It is a write too.
+        match self.plan.lasting(Kind::StoreWrite).map(|it| it.how) {
+            Some(How::Full) => Err(StoreError::Full),
+            Some(How::Fails) => Err(failed()),
+            _ => self.disk.take_lease(namespace).await,
+        }
     }
 }

@@ -18,50 +18,59 @@ const RAISED_SAT_PER_KW: u32 = 1_000;
 const FEES_ARE_TOLD: Duration = Duration::from_secs(150);
 
 pub async fn open_by_hub(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    // Idempotent it is not: an operator looks before asking again.
-    loop {
-        let Some(operator) = stage.operator() else {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            continue;
-        };
-        let known = operator.hub_channels().await.map(|hub| hub.channels.len());
-        if known.as_ref().is_ok_and(|known| *known > OWNERS.len()) {
-            break;
+    opened(stage, async || {
+        // Idempotent it is not: an operator looks before asking again.
+        loop {
+            let Some(operator) = stage.operator() else {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            };
+            let known = operator.hub_channels().await.map(|hub| hub.channels.len());
+            if known.as_ref().is_ok_and(|known| *known > OWNERS.len()) {
+                return Ok(());
+            }
+            let open = HubOpenChannelRequest {
+                owner: OWNERS[ANN].into(),
+                amount_sat: OPENED_SAT,
+                ..HubOpenChannelRequest::default()
+            };
+            if known.is_ok() && operator.hub_open_channel(open).await.is_ok() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_secs(5)).await;
         }
-        let open = HubOpenChannelRequest {
-            owner: OWNERS[ANN].into(),
-            amount_sat: OPENED_SAT,
-            ..HubOpenChannelRequest::default()
-        };
-        if known.is_ok() && operator.hub_open_channel(open).await.is_ok() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_secs(5)).await;
-    }
-    opened(stage).await
+    })
+    .await
 }
 
 pub async fn open_by_phone(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    stage
-        .owner(ANN, async |phone| {
+    opened(stage, async || {
+        let open = stage.owner(ANN, async |phone| {
             if phone.channels().await?.channels.len() > 1 {
                 return Ok(());
             }
             phone.open(OPENED_SAT, None, false, false).await.map(drop)
-        })
-        .await
-        .map_err(text)?;
-    opened(stage).await
+        });
+        open.await.map_err(text)
+    })
+    .await
 }
 
-async fn opened(stage: &Arc<Stage>) -> Result<Outcome, String> {
+/// Opens a channel if there is none, and waits until it can be used. It may come to nothing after it was asked for, with
+/// nothing paid: then whoever opens it does so again.
+async fn opened(
+    stage: &Arc<Stage>,
+    open: impl AsyncFn() -> Result<(), String>,
+) -> Result<Outcome, String> {
+    open().await?;
     for _ in 0..CONFIRMATIONS {
         stage.mine(1).await?;
     }
     // The funding may be sent only after a while, and blocks come all the time.
     let all_usable = || all_usable(stage, OWNERS.len() + 1);
-    let hour = std::time::Duration::from_secs(3600);
+    let hour = Duration::from_secs(3600);
     while tokio::time::timeout(hour, all_usable()).await.is_err() {
+        open().await?;
         stage.mine(1).await?;
     }
     Ok(Outcome {

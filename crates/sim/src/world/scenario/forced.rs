@@ -25,6 +25,8 @@ pub const AFTER_BLOCK: Duration = Duration::from_secs(40);
 const FEW: u32 = 3;
 const MANY: u32 = 48;
 const MOST_ROUNDS: u32 = 40;
+/// Of `MANY` blocks: more than an HTLC may last (144, and up to as many that a payer adds to hide its length).
+const EXPIRY_ROUNDS: u32 = 7;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// In a simulated day; fewer than there are, and in a week more than a cheater has to wait.
 const BLOCKS_A_DAY: u32 = 24;
@@ -52,7 +54,11 @@ pub async fn close_by_hub(stage: &Arc<Stage>) -> Result<Outcome, String> {
         confirm_close(stage).await?;
         stage.come_back(ANN);
         stage.come_back(BOB);
-        sweep(stage, &is_over).await
+        sweep(stage, &is_over).await?;
+        if received(stage, ANN, &to_ann).await? == 0 {
+            take_back(stage, &is_over).await?;
+        }
+        Ok::<_, String>(())
     };
     let paying = pay_to_the_end(stage, &to_bob, &is_over);
     let (paid, closed) = tokio::join!(paying, closing);
@@ -270,6 +276,16 @@ pub async fn sweep(stage: &Arc<Stage>, is_over: &Cell<bool>) -> Result<(), Strin
         bobs_are_over(stage).await?;
     }
     Err("coins of a closed channel are still to be swept".into())
+}
+
+/// What the hub has in flight of its own counts as paid until it has taken it back. Interrupted, Ann may not have been
+/// able to claim it.
+async fn take_back(stage: &Arc<Stage>, is_over: &Cell<bool>) -> Result<(), String> {
+    for _ in 0..EXPIRY_ROUNDS {
+        stage.mine(MANY).await?;
+        bobs_are_over(stage).await?;
+    }
+    sweep(stage, is_over).await
 }
 
 async fn bobs_are_over(stage: &Arc<Stage>) -> Result<(), String> {

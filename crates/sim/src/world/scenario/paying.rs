@@ -7,7 +7,7 @@ use longhand_phone::{Phone, PhoneError};
 use longhand_proto::operator::HubPayRequest;
 
 use super::Outcome;
-use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
+use crate::world::stage::{ANN, BOB, LOOK_MOST, OWNERS, Stage, text};
 
 pub const PAYMENT_MSAT: u64 = 50_000_000;
 /// More than one channel of an owner's can carry, and less than two.
@@ -16,6 +16,8 @@ const LARGE_MSAT: u64 = 1_500_000_000;
 const TRIES: u32 = 3;
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 const HUB_TRIES_AGAIN: Duration = Duration::from_secs(5);
+/// More than the hub holds a payment.
+const HELD_AT_MOST: Duration = Duration::from_secs(24 * 3600);
 
 /// Pays an invoice of `to`'s, and waits until both have heard of the end.
 pub async fn pay(stage: &Arc<Stage>, from: usize, to: usize) -> Result<Outcome, String> {
@@ -35,6 +37,16 @@ async fn pay_amount(
 ) -> Result<Outcome, String> {
     let bolt11 = invoice(stage, to, amount_msat).await?;
     let paid = pay_in_the_end(stage, from, &bolt11).await.map_err(text)?;
+    is_received(stage, from, to, paid).await
+}
+
+/// Waits until the payee too has heard of the end.
+async fn is_received(
+    stage: &Arc<Stage>,
+    from: usize,
+    to: usize,
+    paid: Payment,
+) -> Result<Outcome, String> {
     let hash = &paid.payment_hash;
     let received = stage.owner(to, async |phone| payment(&phone, hash, false).await);
     let received = received.await.map_err(text)?;
@@ -46,23 +58,30 @@ async fn pay_amount(
 }
 
 /// A payment may fail, with nothing paid, when a channel was away as it was sent; an owner tries again, at last when nothing
-/// is wrong any more.
+/// is wrong any more and nothing goes wrong meanwhile.
 pub async fn pay_in_the_end(
     stage: &Arc<Stage>,
     from: usize,
     bolt11: &str,
 ) -> Result<Payment, PhoneError> {
-    for _ in 0..TRIES {
+    let mut tries = 0;
+    loop {
+        let happened = stage.plan.happened();
         let paid = stage.owner(from, async |phone| pay_once(&phone, bolt11).await);
-        match paid.await {
-            Err(PhoneError::PaymentFailed(_)) => tokio::time::sleep(TRY_AGAIN).await,
+        let paid = paid.await;
+        tries += 1;
+        match paid {
+            Err(PhoneError::PaymentFailed(_)) if tries < TRIES => {}
+            Err(PhoneError::PaymentFailed(_)) if tries == TRIES => {
+                stage.plan.is_over().await;
+                // The other's phone may only now be started again.
+                tokio::time::sleep(LOOK_MOST).await;
+            }
+            Err(PhoneError::PaymentFailed(_)) if stage.plan.happened() > happened => {}
             ended => return ended,
         }
+        tokio::time::sleep(TRY_AGAIN).await;
     }
-    stage.plan.is_over().await;
-    stage
-        .owner(from, async |phone| pay_once(&phone, bolt11).await)
-        .await
 }
 
 pub type Payment = longhand_phone::command::Payment;
@@ -124,16 +143,30 @@ pub fn payment_hash(bolt11: &str) -> Result<String, String> {
     Ok(invoice.payment_hash().to_string())
 }
 
-/// A payment to somebody who sleeps: the hub gives it back.
+/// A payment to somebody who sleeps: the hub gives it back. Interrupted, it may have been sent to a node that was gone: then
+/// it ends when its phone is back.
 pub async fn fail(stage: &Arc<Stage>) -> Result<Outcome, String> {
     let bolt11 = &invoice(stage, BOB, PAYMENT_MSAT).await?;
     // Before that the payment would be on its way to a node that may still get its phone back.
     fall_asleep(stage, BOB).await?;
-    let paid = stage
-        .owner(ANN, async |phone| pay_once(&phone, bolt11).await)
-        .await;
+    let pay = || stage.owner(ANN, async |phone| pay_once(&phone, bolt11).await);
+    let waiting = async {
+        stage.plan.is_over().await;
+        tokio::time::sleep(HELD_AT_MOST).await;
+    };
+    let given_back = tokio::select! {
+        biased;
+        ended = pay() => Some(ended),
+        () = waiting => None,
+    };
     stage.come_back(BOB);
-    match paid {
+    let ended = match given_back {
+        Some(ended) => ended,
+        None if stage.plan.happened() == 0 => return Err("it was not given back".into()),
+        None => pay().await,
+    };
+    match ended {
+        Ok(paid) if stage.plan.happened() > 0 => is_received(stage, ANN, BOB, paid).await,
         Err(PhoneError::PaymentFailed(_)) => Ok(Outcome::default()),
         Err(error) => Err(format!("it failed otherwise: {error}")),
         Ok(_) => Err("it should not have been paid".into()),
