@@ -29,8 +29,10 @@ use crate::wake::Wakes;
 
 /// How often it is asked whether the chain source is there yet.
 const CHAIN_POLL: Duration = Duration::from_millis(100);
-/// Pause before a node whose chain source failed it is started again.
+/// Pause before a node is started again that its chain source or its database has failed; each time twice as long, up to
+/// the second.
 const START_PAUSE: Duration = Duration::from_secs(1);
+const START_PAUSE_MOST: Duration = Duration::from_secs(30);
 /// Nodes that are loaded at once.
 const STARTS: usize = 8;
 /// Nodes that are asked for their deadlines at once.
@@ -213,20 +215,21 @@ impl Shared {
         owner: Option<PublicKey>,
         config: impl Fn() -> NodeConfig,
     ) -> Phase {
+        let mut pause = START_PAUSE;
         loop {
             match Node::start(config(), self.parts(owner)).await {
                 Ok(node) => return Phase::Running(node),
                 Err(NodeError::Chain(error)) => {
                     tracing::warn!(%error, "a node waits for the chain source");
-                    tokio::time::sleep(START_PAUSE).await;
                 }
                 // As a node that runs does: a disk that fails now may not in a while.
                 Err(NodeError::Store(error @ (StoreError::Full | StoreError::Other(_)))) => {
                     tracing::warn!(%error, "a node waits for the database");
-                    tokio::time::sleep(START_PAUSE).await;
                 }
                 Err(error) => return Phase::Failed(error.to_string()),
             }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(START_PAUSE_MOST);
         }
     }
 }

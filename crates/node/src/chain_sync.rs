@@ -40,10 +40,12 @@ impl Core {
         let newest = self.manager.current_best_block();
         let parts = self.confirmables();
         let is_in_chain = parts.iter().any(|it| !it.get_relevant_txids().is_empty());
-        self.replay = (is_in_chain && from.height < newest.height).then(|| Replay {
-            from,
-            newest,
-            blocks: Vec::new(),
+        self.replay = (is_in_chain && from.height < newest.height).then(|| {
+            Box::new(Replay {
+                from,
+                newest,
+                blocks: Vec::new(),
+            })
         });
     }
 
@@ -92,7 +94,7 @@ impl Core {
     }
 
     /// The chain was reorganised while the node was not there. `last` is the last of what has come that is in the chain.
-    fn replay_anew(&mut self, mut replay: Replay, last: BlockRef) {
+    fn replay_anew(&mut self, mut replay: Box<Replay>, last: BlockRef) {
         replay.blocks.retain(|(height, ..)| *height <= last.height);
         let fork = match last.height < replay.from.height {
             true => last,

@@ -98,7 +98,7 @@ pub(crate) struct Core {
     /// Blocks that the wallet may know already, see `chain_sync.rs`.
     pub replayed: Vec<Connected>,
     /// While it is not known whether the newest block of before is in the chain.
-    pub replay: Option<Replay>,
+    pub replay: Option<Box<Replay>>,
     next_wallet_change: u64,
     /// Since the channel manager was last written.
     manager_has_changed: bool,
