@@ -68,8 +68,8 @@ impl Sent {
 impl Core {
     /// Sends what LDK has asked for, as far as it is signed.
     pub fn retry_bumps(&mut self) {
-        for (claim_id, event) in std::mem::take(&mut self.bumps.asked) {
-            if self.is_closed_in_chain(&event) {
+        for (claim_id, mut event) in std::mem::take(&mut self.bumps.asked) {
+            if self.is_closed_in_chain(&event) || !self.leave_unspent(&mut event) {
                 continue;
             }
             let sent = self.bumps.sent(&claim_id, &event, &lock(&self.wallet));
@@ -93,6 +93,21 @@ impl Core {
             };
             self.bumps.sent.insert(claim_id, sent);
         }
+    }
+
+    /// Takes HTLCs out that a block has spent, and is false when none is left. LDK may ask for those for ever: it forgets a
+    /// claim that waits for its timeout when the HTLC is spent, and begins it anew when it learns a preimage of another
+    /// in the same commitment.
+    fn leave_unspent(&self, event: &mut BumpTransactionEvent) -> bool {
+        let BumpTransactionEvent::HTLCResolution {
+            htlc_descriptors, ..
+        } = event
+        else {
+            return true;
+        };
+        let wallet = lock(&self.wallet);
+        htlc_descriptors.retain(|htlc| !wallet.is_spent_in_chain(htlc.outpoint()));
+        !htlc_descriptors.is_empty()
     }
 
     /// LDK is told of many blocks in one turn, and may ask for more fees for a commitment when the last of them has spent

@@ -57,6 +57,16 @@ fn a_close_that_no_block_takes_for_a_day_is_paid_for_with_few_transactions() {
     assert_eq!(verdict.happened, 1);
 }
 
+/// LDK goes on asking for an HTLC that was spent long ago.
+#[test]
+fn a_claim_that_ldk_begins_anew_after_it_was_lost_is_not_made_again() {
+    let campaign = Campaign::new().unwrap();
+    let at = ["frame:300:after:day", "ledger:21:fails:grace"];
+    let verdict = play(&campaign, Scenario::ForceCloseByHub, &at, 118_346);
+    assert_eq!(verdict.wrong, []);
+    assert_eq!(verdict.happened, 2);
+}
+
 #[test]
 fn a_chain_that_is_late_away_or_reorganises_leaves_a_new_channel_whole() {
     let campaign = Campaign::new().unwrap();

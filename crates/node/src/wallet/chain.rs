@@ -313,6 +313,15 @@ impl Wallet {
             .is_some_and(|tx| !tx.chain_position.is_confirmed())
     }
 
+    /// Whether a transaction in a block has spent it. Of outputs that are not the wallet's, only claims of HTLCs are known.
+    pub fn is_spent_in_chain(&self, outpoint: OutPoint) -> bool {
+        let mut spends = self.bdk.tx_graph().outspends(outpoint).iter();
+        spends.any(|txid| {
+            let tx = self.bdk.get_tx(*txid);
+            tx.is_some_and(|tx| tx.chain_position.is_confirmed())
+        })
+    }
+
     /// What spends the wallet's coins or pays into it, and waits for a block, parents first: payments, fundings, what pays
     /// for a close or a claim, and sweeps. Nobody else may have them.
     pub fn waiting_own(&self) -> Vec<Transaction> {

@@ -223,12 +223,15 @@ fn a_claim_of_what_a_block_has_spent_already_never_counts() {
     // Signature, no preimage, and a script of the length that BOLT 3 gives it with anchors.
     let witness = [vec![1; 72], vec![], vec![2; 136]];
     theirs.input[0].witness = Witness::from_slice(&witness);
+    assert!(!world.wallet.is_spent_in_chain(htlc));
     world.mine(&[&theirs]);
     let own = world.wallet.change_script().0;
     world.broadcast(to(own), 9);
     assert_eq!(world.wallet.balance(), (0, 0));
+    assert!(world.wallet.is_spent_in_chain(htlc));
     world.reload();
     assert_eq!(world.wallet.balance(), (0, 0));
+    assert!(world.wallet.is_spent_in_chain(htlc));
 }
 
 #[test]
