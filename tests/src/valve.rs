@@ -34,7 +34,8 @@ impl Valve {
     }
 
     fn passed(&self, bytes: usize) {
-        let subtract = |left| (left != OPEN).then(|| left - bytes as u64);
+        // Closed while it read, it may have less than was read.
+        let subtract = |left: u64| (left != OPEN).then(|| left.saturating_sub(bytes as u64));
         let _ = self
             .0
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, subtract);

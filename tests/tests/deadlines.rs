@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use bitcoin::Transaction;
 use lightning_invoice::Bolt11Invoice;
 use longhand_node::NodeEvent;
 use longhand_proto::command::command::Command as Kind;
@@ -55,14 +56,37 @@ async fn world_with_a_payment(
     let bolt11 = bob.invoice(AMOUNT_SAT * 1000).await;
     settle().await;
     bob.phone.at_a_preimage(at_the_preimage(&world));
+    begin_to_pay(&world, &bolt11);
+    until("the preimage is here", async || has_preimage(&bob).await).await;
+    (world, bob, bolt11.parse().unwrap())
+}
+
+/// The hub pays, and nobody waits for the end.
+fn begin_to_pay(world: &World, bolt11: &str) {
     let pay = Pay {
-        bolt11: bolt11.clone(),
+        bolt11: bolt11.into(),
         ..Pay::default()
     };
     let hub = world.hub.clone();
     tokio::spawn(async move { ask(&hub, Kind::Pay(pay)).await });
-    until("the preimage is here", async || has_preimage(&bob).await).await;
-    (world, bob, bolt11.parse().unwrap())
+}
+
+/// Nothing waits for Bob's phone, and with more blocks than an HTLC has left nothing is closed and all is his.
+async fn is_settled(world: &World, bob: &Owner) {
+    until("nothing waits for the phone", async || {
+        bob.overview().await.earliest_deadline.is_none() && usable(&bob.node).await == 1
+    })
+    .await;
+    world.mine(60).await;
+    assert_eq!(
+        bob.overview().await.lightning_msat,
+        (PUSHED_SAT + AMOUNT_SAT) * 1000
+    );
+}
+
+/// BOLT 3: only an HTLC's own transaction has an input with so many parts.
+fn claims_an_htlc(tx: &Transaction) -> bool {
+    tx.input.iter().any(|input| input.witness.len() == 5)
 }
 
 async fn goes_away(bob: &Owner) {
@@ -118,15 +142,7 @@ async fn a_phone_that_comes_before_the_deadline_settles_its_htlc_and_nothing_is_
         channel.pending_htlcs == 0 && channel.usable
     })
     .await;
-    until("nothing waits for the phone", async || {
-        bob.overview().await.earliest_deadline.is_none()
-    })
-    .await;
-    world.mine(60).await;
-    assert_eq!(
-        bob.overview().await.lightning_msat,
-        (PUSHED_SAT + AMOUNT_SAT) * 1000
-    );
+    is_settled(&world, &bob).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,15 +164,7 @@ async fn an_htlc_that_the_peer_keeps_in_our_commitment_has_a_deadline_until_it_i
 
     world.mine(deadline - 1 - height).await;
     bob.attach();
-    until("nothing waits for the phone", async || {
-        bob.overview().await.earliest_deadline.is_none() && usable(&bob.node).await == 1
-    })
-    .await;
-    world.mine(60).await;
-    assert_eq!(
-        bob.overview().await.lightning_msat,
-        (PUSHED_SAT + AMOUNT_SAT) * 1000
-    );
+    is_settled(&world, &bob).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,10 +186,16 @@ async fn an_htlc_that_the_peer_keeps_in_our_commitment_is_claimed_on_chain_by_a_
         "closed by force, and the phone is called to claim the HTLC"
     );
     bob.attach();
-    for what in ["its commitment", "the claim of the HTLC"] {
-        until(what, async || !world.devnet.mempool().is_empty()).await;
-        world.mine(1).await;
-    }
+    until("its commitment is sent", async || {
+        !world.devnet.mempool().is_empty()
+    })
+    .await;
+    world.mine(1).await;
+    until("the HTLC is claimed", async || {
+        world.devnet.mempool().iter().any(claims_an_htlc)
+    })
+    .await;
+    world.mine(1).await;
     world
         .mine_until("all of it is the owner's", async || {
             settle().await;
@@ -273,18 +287,17 @@ async fn a_phone_is_called_for_an_htlc_that_its_node_has_not_heard_of() {
     let bolt11 = bob.invoice(AMOUNT_SAT * 1000).await;
     settle().await;
     world.switchboard.valve.close_after(0);
-    let pay = Pay {
-        bolt11: bolt11.clone(),
-        ..Pay::default()
-    };
-    let hub = world.hub.clone();
-    tokio::spawn(async move { ask(&hub, Kind::Pay(pay)).await });
+    begin_to_pay(&world, &bolt11);
     until("the hub has sent the HTLC", async || {
         let channels = ask(&world.hub, Kind::ListChannels(ListChannels {})).await;
         matches!(channels, Reply::Channels(channels) if channels.channels[0].pending_htlcs == 1)
     })
     .await;
     goes_away(&bob).await;
+    until("the hub has seen it go", async || {
+        usable(&world.hub).await == 0
+    })
+    .await;
     world.switchboard.valve.open();
     assert_eq!(bob.overview().await.earliest_deadline, None);
 

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use longhand_proto::command::payment::State;
-use longhand_tests::{Owner, World, pay, settle, usable};
+use longhand_tests::{Owner, World, pay, settle, until, usable};
 
 /// Blocks until a channel is ready.
 const DEPTH: u32 = 3;
@@ -40,12 +40,11 @@ async fn world_with_a_funding_that_was_moved(confirmations: u32) -> (World, Owne
 async fn a_funding_that_is_moved_while_a_node_is_down_is_where_it_is_now() {
     for confirmations in 1..DEPTH {
         let (world, bob) = world_with_a_funding_that_was_moved(confirmations).await;
-        world
-            .mine_until("both channels are usable", async || {
-                settle().await;
-                usable(&bob.node).await == 2 && usable(&world.hub).await == 2
-            })
-            .await;
+        world.mine(2 * DEPTH).await;
+        until("both channels are usable", async || {
+            usable(&bob.node).await == 2 && usable(&world.hub).await == 2
+        })
+        .await;
         // More than the first one carries.
         let invoice = bob.invoice((CHANNEL_SAT + 100_000) * 1000).await;
         assert_eq!(pay(&world.hub, &invoice).await.state(), State::Succeeded);

@@ -39,8 +39,9 @@ impl Core {
     pub fn begin_replay(&mut self, from: BlockRef) {
         let newest = self.manager.current_best_block();
         let parts = self.confirmables();
-        let is_in_chain = parts.iter().any(|it| !it.get_relevant_txids().is_empty());
-        self.replay = (is_in_chain && from.height < newest.height).then(|| {
+        let is_in_chain = || parts.iter().any(|it| !it.get_relevant_txids().is_empty());
+        let begins = from.height < newest.height && is_in_chain();
+        self.replay = begins.then(|| {
             Box::new(Replay {
                 from,
                 newest,

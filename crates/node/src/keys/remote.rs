@@ -55,6 +55,7 @@ struct State {
     parameters_seen: HashMap<[u8; 32], Vec<u8>>,
     /// Payment hashes of the incoming HTLCs in the peer's newest signed commitment.
     signed_htlcs: HashMap<[u8; 32], HashSet<PaymentHash>>,
+    /// Those in our own.
     incoming: IncomingHtlcs,
     /// Shared secrets of onions, by the other side's key.
     shared_secrets: HashMap<PublicKey, [u8; 32]>,
