@@ -161,15 +161,15 @@ pub async fn fail(stage: &Arc<Stage>) -> Result<Outcome, String> {
     };
     stage.come_back(BOB);
     let ended = match given_back {
-        Some(ended) => ended,
+        Some(Ok(_)) => return Err("it should not have been paid".into()),
+        Some(failed) => failed,
         None if stage.plan.happened() == 0 => return Err("it was not given back".into()),
         None => pay().await,
     };
     match ended {
-        Ok(paid) if stage.plan.happened() > 0 => is_received(stage, ANN, BOB, paid).await,
+        Ok(paid) => is_received(stage, ANN, BOB, paid).await,
         Err(PhoneError::PaymentFailed(_)) => Ok(Outcome::default()),
         Err(error) => Err(format!("it failed otherwise: {error}")),
-        Ok(_) => Err("it should not have been paid".into()),
     }
 }
 
