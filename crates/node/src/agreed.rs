@@ -24,8 +24,9 @@ use crate::core::Core;
 use crate::journal::Journal;
 use crate::keys::ChannelSigner;
 use crate::keys::remote::hex;
-use crate::ldk::{Broadcaster, Fees, Persister};
+use crate::ldk::{Broadcaster, Fees};
 use crate::logger::Logger;
+use crate::persister::AtOnce;
 
 const PREFIX: &str = "agreed/";
 
@@ -124,7 +125,7 @@ pub(crate) fn load(journal: &Journal) -> Result<AgreedCloses, NodeError> {
 /// What LDK needs to change a monitor.
 pub(crate) struct Monitors<'a> {
     pub journal: &'a Journal,
-    pub persister: &'a Persister,
+    pub persister: &'a AtOnce,
     pub broadcaster: &'a Broadcaster,
     pub fees: &'a Fees,
     pub logger: &'a Logger,
@@ -229,19 +230,12 @@ impl Core {
             close.write(&self.journal);
             let channel_id = close.channel_id;
             let is_another = tx.compute_txid() != close.tx.compute_txid();
-            self.write_monitor(&channel_id);
+            // LDK writes what a monitor has seen in a block up to 50 blocks later. Without the spend of its funding it would
+            // be closed by force once the close is forgotten here and the node is loaded.
+            self.persister.note(channel_id);
             if is_another {
                 self.forget_agreed(&channel_id);
             }
-        }
-    }
-
-    /// LDK writes what a monitor has seen in a block up to 50 blocks later. Without the spend of its funding it would be
-    /// closed by force once the close is forgotten here and the node is loaded.
-    fn write_monitor(&self, channel_id: &ChannelId) {
-        if let Ok(monitor) = self.chain_monitor.get_monitor(*channel_id) {
-            self.persister
-                .update_persisted_channel(monitor.persistence_key(), None, &monitor);
         }
     }
 

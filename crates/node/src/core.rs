@@ -42,11 +42,12 @@ use crate::keys::KeyRing;
 use crate::keys::remote::Remote;
 use crate::ldk::{
     Broadcaster, Bumper, ChainMonitor, ChannelManager, Fees, Filter, Gossip, MONITOR_UPDATES,
-    PeerManager, Persister, Sweeper, user_config,
+    PeerManager, Sweeper, user_config,
 };
 use crate::logger::Logger;
 use crate::onchain::Onchain;
 use crate::peer::Peers;
+use crate::persister::{AtOnce, Persister};
 use crate::records::{Claim, Open, Send};
 use crate::wallet::Wallet;
 use crate::{Keys, NodeConfig, NodeError, NodeEvent, Parts};
@@ -169,7 +170,7 @@ impl Core {
             wallet: Arc::clone(&wallet),
             remote: remote.clone(),
         });
-        let persister = Arc::new(Persister::new(
+        let persister = Arc::new(Persister::new(AtOnce::new(
             Arc::clone(&journal),
             Arc::clone(&logger),
             MONITOR_UPDATES,
@@ -177,7 +178,7 @@ impl Core {
             Arc::clone(&keys),
             Arc::clone(&broadcaster),
             Arc::clone(&fees),
-        ));
+        )));
         let chain_monitor = Arc::new(ChainMonitor::new(
             Some(Arc::clone(&filter)),
             Arc::clone(&broadcaster),
@@ -189,12 +190,13 @@ impl Core {
             false,
         ));
         let monitors = persister
+            .at_once
             .read_all_channel_monitors_with_updates()
             .map_err(|error| unreadable("channel monitors")(error.to_string()))?;
         let mut agreed = agreed::load(&journal)?;
         agreed::Monitors {
             journal: &journal,
-            persister: &persister,
+            persister: &persister.at_once,
             broadcaster: &broadcaster,
             fees: &fees,
             logger: &logger,
@@ -375,13 +377,17 @@ impl Core {
     /// Whether there is anything that [`Core::write_turn`] would write.
     pub fn has_changed(&mut self) -> bool {
         self.manager_has_changed |= self.manager.get_and_clear_needs_persistence();
-        self.manager_has_changed || !self.journal.is_empty() || lock(&self.wallet).is_staged()
+        self.manager_has_changed
+            || self.persister.has_noted()
+            || !self.journal.is_empty()
+            || lock(&self.wallet).is_staged()
     }
 
     /// Puts into the journal what has changed since the last commit and is not there yet.
     pub fn write_turn(&mut self) {
         self.write_wallet();
         self.end_settled_claims();
+        self.persister.write_noted(&self.chain_monitor);
         let changed = self.manager.get_and_clear_needs_persistence();
         if changed | std::mem::take(&mut self.manager_has_changed) || !self.journal.is_empty() {
             // Ours is the same journal: it never fails.

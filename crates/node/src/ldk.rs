@@ -13,7 +13,6 @@ use lightning::chain::chaininterface::{
 use lightning::chain::{self, WatchedOutput};
 use lightning::onion_message::messenger::NullMessageRouter;
 use lightning::util::config::UserConfig;
-use lightning::util::persist::MonitorUpdatingPersister;
 use longhand_chain::{Chain, Watch, WatchList};
 
 use crate::agreed::Agreed;
@@ -23,15 +22,7 @@ use crate::journal::{Journal, lock};
 use crate::keys::{ChannelSigner, KeyRing};
 use crate::logger::Logger;
 use crate::peer::Socket;
-
-pub(crate) type Persister = MonitorUpdatingPersister<
-    Arc<Journal>,
-    Arc<Logger>,
-    Arc<KeyRing>,
-    Arc<KeyRing>,
-    Arc<Broadcaster>,
-    Arc<Fees>,
->;
+use crate::persister::Persister;
 
 pub(crate) type ChainMonitor = lightning::chain::chainmonitor::ChainMonitor<
     ChannelSigner,

@@ -26,6 +26,7 @@ mod ldk;
 mod logger;
 mod onchain;
 mod peer;
+mod persister;
 mod records;
 mod spending;
 mod wallet;
