@@ -7,12 +7,13 @@
 //!
 //! A turn that panics, or cannot be committed, never happened: the node is loaded again from its store.
 //!
-//! - `due.rs`: when the next turn is due with nothing from outside.
+//! - `due.rs`: when the next turn is due with nothing from outside; `pace.rs`: how often that is.
 //! - `signing.rs`: the signer, there and away.
 //! - `peers.rs`: dialling and peers' bytes.
 //! - `telling.rs`: commands, and what is said of the node.
 
 mod due;
+mod pace;
 mod peers;
 mod signing;
 mod telling;
@@ -36,6 +37,7 @@ use longhand_store::{Batch, StoreError, Write};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
+use self::pace::Pace;
 use self::peers::Dial;
 use crate::commands::{Wait, error, refused};
 use crate::core::{Core, unix_s};
@@ -162,9 +164,12 @@ pub(crate) struct Actor {
     /// Panics since a while without any, and the last one.
     panics: u32,
     last_panic: Option<Instant>,
+    pace: Pace,
     next_peer_tick: Instant,
     next_manager_tick: Instant,
     next_announcement: Instant,
+    /// A hub with announced channels has said so.
+    is_announced: bool,
     next_rebroadcast: Instant,
     outgoing: Outgoing,
     /// When the turns since the last commit are kept at the latest; `None` when there are none.
@@ -210,6 +215,22 @@ enum Wake {
     End,
 }
 
+impl Wake {
+    /// Whether the node may have something to do for a while: after a look at it, or a block without anything of its own,
+    /// it has not.
+    fn is_news(&self) -> bool {
+        match self {
+            Wake::Input(input) => !matches!(**input, Input::Overview(_)),
+            Wake::Chain(ChainEvent::Connected { txs, .. }) => !txs.is_empty(),
+            Wake::Chain(ChainEvent::Disconnected { .. }) => true,
+            Wake::Chain(ChainEvent::Synced { .. })
+            | Wake::GossipChecked
+            | Wake::Tick
+            | Wake::End => false,
+        }
+    }
+}
+
 impl Actor {
     /// Loads the node and commits its beginning.
     pub async fn new(
@@ -247,9 +268,11 @@ impl Actor {
             failures: 0,
             panics: 0,
             last_panic: None,
+            pace: Pace::new(now),
             next_peer_tick: now + PEER_TICK,
             next_manager_tick: now + MANAGER_TICK,
             next_announcement: now,
+            is_announced: false,
             next_rebroadcast: now + REBROADCAST,
             outgoing: Outgoing::default(),
             keep_by: None,
@@ -376,6 +399,9 @@ impl Actor {
         let keep_by = self.keep_by.get_or_insert(now + KEPT_WITHIN);
         let is_due = ticks || now >= *keep_by;
         for wake in wakes {
+            if wake.is_news() {
+                self.pace.busy(now);
+            }
             match wake {
                 Wake::Input(input) => {
                     // Bytes and signatures are most of what happens, and seldom change it.
@@ -564,15 +590,25 @@ impl Actor {
             self.next_peer_tick = now + PEER_TICK;
             self.core.peer_manager.timer_tick_occurred();
         }
-        if now >= self.next_manager_tick {
-            self.next_manager_tick = now + MANAGER_TICK;
+        if !self.core.peers.is_empty() {
+            self.pace.busy(now);
+        }
+        let pace = &self.pace;
+        if pace.is_due(&mut self.next_manager_tick, now, MANAGER_TICK) {
             self.core.manager.timer_tick_occurred();
         }
-        if self.core.config.is_hub && now >= self.next_announcement {
+        let usual = match self.is_announced {
+            true => ANNOUNCEMENT,
+            false => MANAGER_TICK,
+        };
+        if self.core.config.is_hub && pace.is_due(&mut self.next_announcement, now, usual) {
             self.announce(now);
         }
-        if now >= self.next_rebroadcast && self.signer_is_there() {
-            self.next_rebroadcast = now + REBROADCAST;
+        if self.signer_is_there()
+            && self
+                .pace
+                .is_due(&mut self.next_rebroadcast, now, REBROADCAST)
+        {
             self.core.chain_monitor.rebroadcast_pending_claims();
             if let Some(remote) = self.core.remote() {
                 remote.clear_retries();
@@ -590,13 +626,13 @@ impl Actor {
         channels.retain(|channel| channel.is_announced);
         let mut announced = channels.iter();
         if !announced.any(|channel| channel.short_channel_id.is_some_and(is_known)) {
-            let soon = match channels.is_empty() {
-                true => MANAGER_TICK,
-                false => PEER_TICK,
-            };
-            self.next_announcement = now + soon;
+            self.is_announced = false;
+            if !channels.is_empty() {
+                self.next_announcement = now + PEER_TICK;
+            }
             return;
         }
+        self.is_announced = true;
         self.next_announcement = now + ANNOUNCEMENT;
         let mut alias = [0; 32];
         let name = self.core.config.alias.as_bytes();
