@@ -71,6 +71,8 @@ pub(super) struct ChainState {
     blocks: HashMap<BlockHash, StoredBlock>,
     /// Every block in the order it came: of two chains with the same work the first one is active.
     order: Vec<BlockHash>,
+    /// The first of those are good: they were validated before.
+    given: usize,
     invalid: HashSet<BlockHash>,
     active: Vec<BlockHash>,
     coins: HashMap<OutPoint, Coin>,
@@ -101,26 +103,35 @@ impl ChainState {
         Ok(chain)
     }
 
-    /// A chain of these blocks, from height 1 on, which are known to be good: the library is started, and given them, when
-    /// it is first asked something.
+    /// A chain of these blocks, from height 1 on, which are known to be good: the library is started, and given them, with
+    /// the first one that may not be, see [`ChainState::extend`].
     pub(super) fn trusting(
         scratch: Scratch,
         blocks: impl Iterator<Item = Block>,
     ) -> Result<ChainState, DevnetError> {
         let mut chain = ChainState::begin(scratch, None);
         for block in blocks {
-            let hash = block.block_hash();
-            if block.header.prev_blockhash != chain.tip().hash {
-                return Err(DevnetError::Block(
-                    "it does not follow the one before".into(),
-                ));
-            }
-            chain.store(block);
-            if let Some(stored) = chain.block(&hash).cloned() {
-                chain.connect(&stored)?;
-            }
+            chain.trust(block)?;
         }
+        chain.given = chain.order.len();
         Ok(chain)
+    }
+
+    /// Connects a block of the tip's that is known to be good.
+    fn trust(&mut self, block: Block) -> Result<TipChange, DevnetError> {
+        let hash = block.block_hash();
+        if block.header.prev_blockhash != self.tip().hash {
+            return Err(DevnetError::Block(
+                "it does not follow the one before".into(),
+            ));
+        }
+        self.store(block);
+        let mut change = TipChange::default();
+        if let Some(stored) = self.block(&hash).cloned() {
+            self.connect(&stored)?;
+            change.connected.push(stored.block);
+        }
+        Ok(change)
     }
 
     /// The genesis block, and no library yet.
@@ -140,6 +151,7 @@ impl ChainState {
             log,
             blocks: HashMap::from([(hash, stored)]),
             order: vec![],
+            given: 0,
             invalid: HashSet::new(),
             // The genesis block's output can never be spent: it is not among the coins.
             active: vec![hash],
@@ -257,6 +269,28 @@ impl ChainState {
         }
         self.store(block);
         self.follow_kernel()
+    }
+
+    /// As [`ChainState::process`], for a block of the tip's that was made here, of transactions that were all judged
+    /// before. A chain that trusts its blocks trusts it too, for as long as there were no others.
+    pub(super) fn extend(&mut self, block: Block) -> Result<TipChange, DevnetError> {
+        match self.kernel.is_none() && self.log.is_none() {
+            true => self.trust(block),
+            false => self.process(block),
+        }
+    }
+
+    /// Has the library validate what was trusted since.
+    pub(super) fn validate(&mut self) -> Result<(), DevnetError> {
+        if self.kernel.is_some() || self.order.len() == self.given {
+            return Ok(());
+        }
+        let tip = self.tip();
+        self.rebuild()?;
+        match self.tip() == tip {
+            true => Ok(()),
+            false => Err(DevnetError::Kernel("it does not take the tip".into())),
+        }
     }
 
     /// Has the log written to the disk.

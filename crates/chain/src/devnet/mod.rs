@@ -200,8 +200,9 @@ impl Devnet {
         Ok(Devnet::without_sockets(State::new(chain, wallet)))
     }
 
-    /// As [`Devnet::in_process_from`], for a chain that a devnet of this process has given: its blocks are not validated
-    /// again before the first new one is.
+    /// As [`Devnet::in_process_from`], for a chain that a devnet of this process has given: neither its blocks nor those that
+    /// are mined from the mempool, whose transactions were judged one by one, are validated before there is one that may
+    /// be refused (a reorganisation, or one from outside), or [`Devnet::validate`] asks for it.
     ///
     /// # Errors
     /// [`DevnetError::Block`] when they are no chain; as [`Devnet::in_process`].
@@ -209,6 +210,15 @@ impl Devnet {
         let chain = ChainState::trusting(scratch()?, prepared.blocks.iter().cloned())?;
         let wallet = MinerWallet::new(prepared.miner_key);
         Ok(Devnet::without_sockets(State::new(chain, wallet)))
+    }
+
+    /// Has all blocks validated that [`Devnet::in_process_trusting`] has not validated yet; of any other devnet they all
+    /// are.
+    ///
+    /// # Errors
+    /// [`DevnetError::Block`] when one is not valid; as [`Devnet::in_process`].
+    pub fn validate(&self) -> Result<(), DevnetError> {
+        self.shared.state().chain.validate()
     }
 
     fn without_sockets(state: State) -> Devnet {

@@ -234,9 +234,12 @@ impl State {
                 .totals(&txs.iter().map(|tx| tx.compute_txid()).collect::<Vec<_>>())
                 .fee_sat;
             let block = self.next_block(self.chain.tip().hash, txs, fees_sat, reward_to)?;
-            self.take(block)
+            let hash = block.block_hash();
+            let change = self.chain.extend(block)?;
+            self.update_pool(change);
+            Ok(hash)
         });
-        let hashes = hashes.collect::<Result<Vec<_>, _>>()?;
+        let hashes = hashes.collect::<Result<Vec<_>, DevnetError>>()?;
         self.chain.sync()?;
         Ok(hashes)
     }

@@ -292,7 +292,7 @@ fn a_prepared_chain_comes_back_with_its_wallet() {
 }
 
 #[test]
-fn a_trusted_chain_is_validated_with_its_first_new_block() {
+fn a_trusted_chain_goes_on_from_its_blocks_and_is_validated_when_asked() {
     let devnet = Devnet::in_process(110).unwrap();
     let key = Key::new(1);
     let (outpoint, output) = key.fund(&devnet, 1_000_000);
@@ -300,14 +300,40 @@ fn a_trusted_chain_is_validated_with_its_first_new_block() {
 
     let devnet = Devnet::in_process_trusting(&prepared).unwrap();
     assert_eq!(devnet.tip().height, 111);
-    assert_eq!(devnet.unspent(&outpoint), Some(output));
-    devnet.mine_to_wallet(1).unwrap();
-    assert_eq!(devnet.tip().height, 112);
+    let spend = key.spend(&(outpoint, output), 500);
+    devnet.submit(&spend).unwrap();
+    devnet.mine_to_wallet(2).unwrap();
+    assert_eq!(devnet.confirmed_at(&spend.compute_txid()), Some(112));
     assert_eq!(devnet.prepared().blocks[..111], prepared.blocks);
+    let tip = devnet.tip();
+    devnet.validate().unwrap();
+    assert_eq!(devnet.tip(), tip);
+    devnet.mine_to_wallet(1).unwrap();
+    devnet.reorg(2, vec![]).unwrap();
+    assert_eq!(devnet.tip().height, 115);
 
     let mut bad = prepared;
     bad.blocks.remove(2);
     assert!(Devnet::in_process_trusting(&bad).is_err());
+}
+
+/// What it was trusted with comes out: a miner that takes a satoshi too much.
+#[test]
+fn a_trusted_chain_with_a_bad_block_is_found_out_when_it_is_validated() {
+    let mut prepared = Devnet::in_process(3).unwrap().prepared();
+    let greedy = prepared.blocks.last_mut().unwrap();
+    greedy.txdata[0].output[0].value += Amount::from_sat(1);
+    greedy.header.merkle_root = greedy.compute_merkle_root().unwrap();
+    let target = greedy.header.target();
+    while greedy.header.validate_pow(target).is_err() {
+        greedy.header.nonce += 1;
+    }
+
+    let devnet = Devnet::in_process_trusting(&prepared).unwrap();
+    devnet.mine_to_wallet(1).unwrap();
+    let refusal = devnet.validate().unwrap_err().to_string();
+    assert!(refusal.contains("Consensus"), "{refusal}");
+    assert!(devnet.reorg(1, vec![]).is_err());
 }
 
 #[test]

@@ -345,6 +345,12 @@ impl Plan {
         lock(&self.state).counts
     }
 
+    /// Whether nothing was planned.
+    pub fn is_empty(&self) -> bool {
+        let state = lock(&self.state);
+        state.done == 0 && state.to_come.is_empty()
+    }
+
     /// Interruptions that have happened.
     pub fn happened(&self) -> usize {
         lock(&self.state).done

@@ -19,6 +19,9 @@ use crate::world::template::{Template, all_usable};
 const EPOCH: Duration = Duration::from_secs(1_800_000_000);
 /// Until the last sweep is in a block.
 const MOST_BLOCKS: u32 = 10;
+/// Of so many runs the chain of one is validated as a whole at its end. Of every one without an interruption it is, and of
+/// every one with a reorganisation as it goes on.
+const VALIDATED: u32 = 64;
 /// Room for LDK's deepest calls in a build without optimisation.
 const STACK: usize = 16 << 20;
 
@@ -102,6 +105,7 @@ fn play(
     let runtime;
     (runtime, *nth) = self::runtime()?;
     let metrics = runtime.metrics();
+    let is_picked = nth.is_multiple_of(VALIDATED);
     let wrong = runtime.block_on(async {
         longhand_sim_os::follow_tokio();
         let (devnet, disk) = template.unpack(dir.path()).await?;
@@ -130,6 +134,12 @@ fn play(
         };
         let judged: Result<Vec<Fault>, String> = judged.await;
         let mut wrong = judged.unwrap_or_else(|error| vec![Fault::new(Class::Stuck, error)]);
+        if (is_picked || plan.is_empty())
+            && let Err(error) = stage.devnet.validate()
+        {
+            let what = format!("the chain is not valid: {error}");
+            wrong.push(Fault::new(Class::Unaccounted, what));
+        }
         let troubles = stage.take_troubles().into_iter();
         wrong.extend(troubles.map(|what| Fault::new(Class::Stuck, what)));
         stage.stop().await;
