@@ -24,6 +24,8 @@ const CALL: Duration = Duration::from_secs(3600);
 const GLANCE: Duration = Duration::from_secs(5);
 /// LDK closes channels whose fee rate is below the lowest of so many blocks.
 const SPIKE_BLOCKS: u32 = 150;
+/// The host asks for fee rates every five minutes, and LDK each minute.
+const FEES_ARE_TOLD: Duration = Duration::from_secs(400);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Ann's phone has given a preimage, and is gone before the HTLC is settled. Nothing brings it back but the call for its
@@ -106,12 +108,12 @@ pub async fn fee_spike(stage: &Arc<Stage>) -> Result<Outcome, String> {
         tokio::time::sleep(DAY).await;
         stage.mine(SPIKE_BLOCKS / 2).await?;
     }
-    tokio::time::sleep(AFTER_BLOCK).await;
+    tokio::time::sleep(FEES_ARE_TOLD).await;
     stage.devnet.set_fee_rates(calm);
     stage.mine(1).await?;
     // Who has not heard of that yet would rightly raise what commitments pay.
     stage.plan.is_over().await;
-    tokio::time::sleep(AFTER_BLOCK).await;
+    tokio::time::sleep(FEES_ARE_TOLD).await;
     stage.come_back(ANN);
     stage.come_back(BOB);
     Ok(pay(stage, ANN, BOB).await?.and(pay(stage, BOB, ANN).await?))

@@ -21,9 +21,10 @@ const GLANCE: Duration = Duration::from_millis(3);
 const GLANCES: u32 = 400;
 /// After a block, until everybody has done what there is to do.
 pub const AFTER_BLOCK: Duration = Duration::from_secs(40);
-/// Blocks at a time until everything is swept: a few at first, later those of a delay (BOLT 2, `to_self_delay`).
-const FEW: u32 = 3;
+/// Blocks at a time, towards the end of a delay (BOLT 2, `to_self_delay`).
 const MANY: u32 = 48;
+/// And after it, until what was claimed then is as deep as it has to be.
+const SOME: u32 = 6;
 const MOST_ROUNDS: u32 = 40;
 /// Of `MANY` blocks: more than an HTLC may last (144, and up to as many that a payer adds to hide its length).
 const EXPIRY_ROUNDS: u32 = 7;
@@ -266,12 +267,18 @@ async fn confirm_close(stage: &Arc<Stage>) -> Result<(), String> {
 pub async fn sweep(stage: &Arc<Stage>, is_over: &Cell<bool>) -> Result<(), String> {
     for round in 0..MOST_ROUNDS {
         tokio::time::sleep(AFTER_BLOCK).await;
-        if round > FEW && is_over.get() && is_swept(stage).await == Some(true) {
+        if round >= 3 && is_over.get() && is_swept(stage).await == Some(true) {
             return Ok(());
         }
         // Blocks cannot make up for a phone or a disk that is away.
         stage.plan.is_over().await;
-        stage.mine(if round < FEW { 1 } else { MANY }).await?;
+        // A delay is three times many. What an interruption has made late has many after it.
+        let blocks = match round {
+            0 | 1 => 1,
+            2 | 6..14 => SOME,
+            _ => MANY,
+        };
+        stage.mine(blocks).await?;
         // Nobody else's payment may come to its deadline meanwhile.
         bobs_are_over(stage).await?;
     }

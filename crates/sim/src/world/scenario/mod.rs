@@ -119,7 +119,7 @@ impl Scenario {
 
     /// How often the host asks its chain source: virtual days are to pass quickly.
     pub(crate) fn chain_poll(self) -> Duration {
-        Duration::from_secs(if self.lasts_days() { 30 } else { 10 })
+        Duration::from_secs(if self.lasts_days() { 300 } else { 30 })
     }
 
     /// Of each owner, when it begins.
