@@ -71,8 +71,8 @@ pub(super) struct ChainState {
     blocks: HashMap<BlockHash, StoredBlock>,
     /// Every block in the order it came: of two chains with the same work the first one is active.
     order: Vec<BlockHash>,
-    /// The first of those are good: they were validated before.
-    given: usize,
+    /// So many of those were given as good, and what is mined here is taken for good too; `None` once the library was started.
+    given: Option<usize>,
     invalid: HashSet<BlockHash>,
     active: Vec<BlockHash>,
     coins: HashMap<OutPoint, Coin>,
@@ -113,7 +113,7 @@ impl ChainState {
         for block in blocks {
             chain.trust(block)?;
         }
-        chain.given = chain.order.len();
+        chain.given = Some(chain.order.len());
         Ok(chain)
     }
 
@@ -151,7 +151,7 @@ impl ChainState {
             log,
             blocks: HashMap::from([(hash, stored)]),
             order: vec![],
-            given: 0,
+            given: None,
             invalid: HashSet::new(),
             // The genesis block's output can never be spent: it is not among the coins.
             active: vec![hash],
@@ -274,15 +274,15 @@ impl ChainState {
     /// As [`ChainState::process`], for a block of the tip's that was made here, of transactions that were all judged
     /// before. A chain that trusts its blocks trusts it too, for as long as there were no others.
     pub(super) fn extend(&mut self, block: Block) -> Result<TipChange, DevnetError> {
-        match self.kernel.is_none() && self.log.is_none() {
-            true => self.trust(block),
-            false => self.process(block),
+        match self.given {
+            Some(_) => self.trust(block),
+            None => self.process(block),
         }
     }
 
     /// Has the library validate what was trusted since.
     pub(super) fn validate(&mut self) -> Result<(), DevnetError> {
-        if self.kernel.is_some() || self.order.len() == self.given {
+        if self.kernel.is_some() || self.given == Some(self.order.len()) {
             return Ok(());
         }
         let tip = self.tip();
@@ -390,6 +390,7 @@ impl ChainState {
             std::fs::remove_dir_all(&old).map_err(failed)?;
         }
         self.kernel = None;
+        self.given = None;
         std::fs::create_dir_all(&new).map_err(failed)?;
         let kernel = Kernel::new(&new)?;
         let mut left_out = HashSet::new();
