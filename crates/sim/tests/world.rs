@@ -4,7 +4,7 @@
 use longhand_sim::world::{Campaign, Counts, How, Scenario};
 
 /// Pairs of interruptions in each run of these tests; `longhand-sim --runs` draws as many as wanted.
-const PAIRS: usize = 160;
+const PAIRS: usize = 400;
 
 #[test]
 fn every_scenario_comes_to_its_end_undisturbed() {
