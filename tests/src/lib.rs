@@ -224,7 +224,24 @@ impl Dialer for Switchboard {
 }
 
 /// A chain on which nothing arrives: the process ends between the commit and the broadcast.
-pub struct Cut(pub Arc<Follower>);
+pub struct Cut {
+    follower: Arc<Follower>,
+    lost: Mutex<Vec<Transaction>>,
+}
+
+impl Cut {
+    pub fn new(follower: &Arc<Follower>) -> Cut {
+        Cut {
+            follower: follower.clone(),
+            lost: Mutex::default(),
+        }
+    }
+
+    /// What was sent.
+    pub fn lost(&self) -> Vec<Transaction> {
+        self.lost.lock().unwrap().clone()
+    }
+}
 
 #[async_trait]
 impl Chain for Cut {
@@ -233,21 +250,23 @@ impl Chain for Cut {
         from: BlockRef,
         initial: WatchList,
     ) -> Result<Subscription, ChainError> {
-        self.0.subscribe(from, initial).await
+        self.follower.subscribe(from, initial).await
     }
 
     fn tip(&self) -> Option<BlockRef> {
-        self.0.tip()
+        self.follower.tip()
     }
 
     fn fee_rates(&self) -> FeeRates {
-        self.0.fee_rates()
+        self.follower.fee_rates()
     }
 
-    fn broadcast(&self, _: Vec<Transaction>) {}
+    fn broadcast(&self, package: Vec<Transaction>) {
+        self.lost.lock().unwrap().extend(package);
+    }
 
     fn source(&self) -> Arc<dyn ChainSource> {
-        self.0.source()
+        self.follower.source()
     }
 }
 
@@ -326,7 +345,7 @@ impl World {
     /// The hub again, and what it sends to the chain arrives nowhere.
     pub async fn start_hub_cut_off(&self) -> Node {
         let parts = Parts {
-            chain: Arc::new(Cut(self.follower.clone())),
+            chain: Arc::new(Cut::new(&self.follower)),
             ..self.parts()
         };
         start_hub(&self.switchboard, parts).await

@@ -14,7 +14,7 @@ use longhand_tests::{Cut, World, ask, settle, until};
 async fn a_transaction_whose_broadcast_was_lost_with_the_process_is_sent_after_the_restart() {
     let world = World::new().await;
     let cut = Parts {
-        chain: Arc::new(Cut(world.follower.clone())),
+        chain: Arc::new(Cut::new(&world.follower)),
         ..world.parts()
     };
     let node = world.shop(cut).await;

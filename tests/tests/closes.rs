@@ -12,7 +12,7 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
 use longhand_store::MemoryStore;
 use longhand_store::testing::FailingStore;
-use longhand_tests::{Owner, World, pay, settle, try_ask, until, usable};
+use longhand_tests::{Cut, Owner, World, pay, settle, try_ask, until, usable};
 
 /// An owner with a channel that it opened from its own wallet, and has paid with.
 async fn owner_with_own_channel(world: &World) -> (Owner, Vec<u8>) {
@@ -273,4 +273,29 @@ async fn when_a_peer_tires_of_an_agreed_close_and_closes_by_force_the_balance_is
             return;
         }
     }
+}
+
+/// LDK writes what a monitor has seen in a block up to fifty blocks later, and closes by force when it loads one of a
+/// channel that is gone and whose end it has not seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_loaded_long_after_an_agreed_close_sends_no_commitment() {
+    let world = World::new().await;
+    let shop = world.shop(world.parts()).await;
+    world.fund(&shop, 1_000_000).await;
+    let channel = world.open(&shop, &world.hub, 100_000, 0).await;
+    close_in_the_end(&shop, &channel).await;
+    mine_until_both_have_nothing_left_to_close(&world, &shop).await;
+    shop.stop().await;
+
+    let chain = Arc::new(Cut::new(&world.follower));
+    let parts = Parts {
+        chain: chain.clone(),
+        ..world.parts()
+    };
+    let shop = world.shop(parts).await;
+    world.mine(1).await;
+    settle().await;
+    assert_eq!(shop.overview().await.unwrap().closing_sat, 0);
+    let commitments: Vec<_> = chain.lost().into_iter().filter(is_commitment).collect();
+    assert_eq!(commitments, []);
 }
