@@ -28,7 +28,7 @@ impl Pace {
     }
 
     /// What `usual` becomes.
-    pub fn period(&self, now: Instant, usual: Duration) -> Duration {
+    fn period(&self, now: Instant, usual: Duration) -> Duration {
         match now.duration_since(self.busy_at) < QUIET_AFTER {
             true => usual,
             false => QUIET_PERIOD.max(usual),
