@@ -57,8 +57,8 @@ fn a_close_that_no_block_takes_for_a_day_is_paid_for_with_few_transactions() {
     assert_eq!(verdict.happened, 1);
 }
 
-/// LDK goes on asking for an HTLC that was spent long ago. Since a sweep mines fewer blocks at a time this seed no longer
-/// comes to that: it fails without the mending only with 48 at a time, from the fourth round on.
+/// LDK goes on asking for an HTLC that was spent long ago. This seed no longer comes to that: it fails without the mending
+/// only when sweeps mine 48 blocks at a time from the fourth round on, and the chain is asked each ten seconds.
 #[test]
 fn a_claim_that_ldk_begins_anew_after_it_was_lost_is_not_made_again() {
     let campaign = Campaign::new().unwrap();
