@@ -30,8 +30,8 @@ use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
 use longhand_proto::command::{
-    self, AwaitChannel, AwaitPayment, CloseChannel, Command, CreateInvoice, OpenChannel, Pay,
-    Payment,
+    self, AwaitChannel, AwaitPayment, Channels, CloseChannel, Command, CreateInvoice, GetInfo,
+    ListChannels, OpenChannel, Pay, Payment,
 };
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::{SignerBatch, SignerReply};
@@ -223,28 +223,38 @@ impl Dialer for Switchboard {
     }
 }
 
-/// A chain on which nothing arrives: the process ends between the commit and the broadcast.
-pub struct Cut {
+/// The chain of one node, with all that the node sends kept.
+pub struct Tapped {
     follower: Arc<Follower>,
-    lost: Mutex<Vec<Transaction>>,
+    sent: Mutex<Vec<Transaction>>,
+    is_cut: bool,
 }
 
-impl Cut {
-    pub fn new(follower: &Arc<Follower>) -> Cut {
-        Cut {
-            follower: follower.clone(),
-            lost: Mutex::default(),
-        }
+impl Tapped {
+    pub fn new(follower: &Arc<Follower>) -> Arc<Tapped> {
+        Tapped::with(follower, false)
     }
 
-    /// What was sent.
-    pub fn lost(&self) -> Vec<Transaction> {
-        self.lost.lock().unwrap().clone()
+    /// Nothing arrives: the process ends between the commit and the broadcast.
+    pub fn cut_off(follower: &Arc<Follower>) -> Arc<Tapped> {
+        Tapped::with(follower, true)
+    }
+
+    fn with(follower: &Arc<Follower>, is_cut: bool) -> Arc<Tapped> {
+        Arc::new(Tapped {
+            follower: follower.clone(),
+            sent: Mutex::default(),
+            is_cut,
+        })
+    }
+
+    pub fn sent(&self) -> Vec<Transaction> {
+        self.sent.lock().unwrap().clone()
     }
 }
 
 #[async_trait]
-impl Chain for Cut {
+impl Chain for Tapped {
     async fn subscribe(
         &self,
         from: BlockRef,
@@ -262,7 +272,10 @@ impl Chain for Cut {
     }
 
     fn broadcast(&self, package: Vec<Transaction>) {
-        self.lost.lock().unwrap().extend(package);
+        self.sent.lock().unwrap().extend(package.clone());
+        if !self.is_cut {
+            self.follower.broadcast(package);
+        }
     }
 
     fn source(&self) -> Arc<dyn ChainSource> {
@@ -342,10 +355,10 @@ impl World {
         start_hub(&self.switchboard, self.parts()).await
     }
 
-    /// The hub again, and what it sends to the chain arrives nowhere.
-    pub async fn start_hub_cut_off(&self) -> Node {
+    /// The hub again, with a chain of its own.
+    pub async fn start_hub_on(&self, chain: Arc<dyn Chain>) -> Node {
         let parts = Parts {
-            chain: Arc::new(Cut::new(&self.follower)),
+            chain,
             ..self.parts()
         };
         start_hub(&self.switchboard, parts).await
@@ -417,6 +430,17 @@ impl World {
             .unwrap();
     }
 
+    /// Mines, and waits until a node has seen it.
+    pub async fn mine_seen_by(&self, node: &Node, blocks: u32) {
+        self.mine(blocks).await;
+        let height = self.devnet.tip().height;
+        until("the node has seen the last block", async || {
+            let info = ask(node, Kind::GetInfo(GetInfo {})).await;
+            matches!(info, Reply::Info(info) if info.block_height == height)
+        })
+        .await;
+    }
+
     /// Mines until `done`.
     pub async fn mine_until<F: AsyncFnMut() -> bool>(&self, what: &str, mut done: F) {
         for _ in 0..200 {
@@ -448,7 +472,6 @@ impl World {
         .await;
     }
 
-    /// Opens a channel from `from` to `to` and waits until both can use it. Returns the channel's id.
     /// A channel whose funding is in the mempool: the ids that the opener chose and that it has.
     pub async fn begin_to_open(
         &self,
@@ -475,6 +498,7 @@ impl World {
         (id, opened.channel_id)
     }
 
+    /// Opens a channel from `from` to `to` and waits until both can use it. Returns the channel's id.
     pub async fn open(&self, from: &Node, to: &Node, amount_sat: u64, push_msat: u64) -> Vec<u8> {
         let (id, channel_id) = self.begin_to_open(from, to, amount_sat, push_msat).await;
         let (from_usable, to_usable) = (usable(from).await, usable(to).await);
@@ -591,6 +615,13 @@ impl Owner {
 
     pub async fn overview(&self) -> Overview {
         self.node.overview().await.unwrap()
+    }
+
+    pub async fn channels(&self) -> Channels {
+        match ask(&self.node, Kind::ListChannels(ListChannels {})).await {
+            Reply::Channels(channels) => channels,
+            reply => panic!("{reply:?}"),
+        }
     }
 
     /// A signed invoice of this owner's phone.

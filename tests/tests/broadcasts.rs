@@ -2,19 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::sync::Arc;
-
 use longhand_node::Parts;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{self, SendOnchain};
-use longhand_tests::{Cut, World, ask, settle, until};
+use longhand_tests::{Tapped, World, ask, settle, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_whose_broadcast_was_lost_with_the_process_is_sent_after_the_restart() {
     let world = World::new().await;
     let cut = Parts {
-        chain: Arc::new(Cut::new(&world.follower)),
+        chain: Tapped::cut_off(&world.follower),
         ..world.parts()
     };
     let node = world.shop(cut).await;

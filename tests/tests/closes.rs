@@ -12,7 +12,7 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
 use longhand_store::MemoryStore;
 use longhand_store::testing::FailingStore;
-use longhand_tests::{Cut, Owner, World, pay, settle, try_ask, until, usable};
+use longhand_tests::{Owner, Tapped, World, ask, pay, settle, try_ask, until, usable};
 
 /// An owner with a channel that it opened from its own wallet, and has paid with.
 async fn owner_with_own_channel(world: &World) -> (Owner, Vec<u8>) {
@@ -54,6 +54,30 @@ async fn a_cooperative_close_pays_each_side_its_balance() {
     );
 }
 
+/// Found by `longhand-sim --scenario close --seed 1 --at store:8:after`: it was in the wallet and in what is closing, until
+/// the transaction was six blocks deep.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agreed_close_pays_is_counted_once_at_every_depth() {
+    let world = World::new().await;
+    let (alice, channel) = owner_with_own_channel(&world).await;
+    let before = alice.overview().await;
+    alice.close(&channel, false).await;
+    until("the agreed transaction is sent", async || {
+        !world.devnet.mempool().is_empty()
+    })
+    .await;
+    let all = before.onchain_sat + 400_000;
+    for depth in 1..=8 {
+        world.mine_seen_by(&alice.node, 1).await;
+        let now = alice.overview().await;
+        let counted = now.onchain_sat + now.onchain_pending_sat + now.closing_sat;
+        assert!(
+            counted <= all && counted > all - 500,
+            "{counted} of {all} at {depth}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_phone_that_closes_a_channel_and_leaves_at_once_has_closed_it() {
     let world = World::new().await;
@@ -88,15 +112,11 @@ async fn when_the_peer_closes_while_the_phone_is_away_the_balance_is_swept_when_
         alice.overview().await.peers == 0
     })
     .await;
-    let close = longhand_proto::command::CloseChannel {
+    let close = CloseChannel {
         channel_id: channel,
         force: true,
     };
-    longhand_tests::ask(
-        &world.hub,
-        longhand_proto::command::command::Command::CloseChannel(close),
-    )
-    .await;
+    ask(&world.hub, Kind::CloseChannel(close)).await;
     world
         .mine_until("the close is seen", async || {
             settle().await;
@@ -234,7 +254,7 @@ async fn when_a_peer_tires_of_an_agreed_close_and_closes_by_force_the_balance_is
         assert_eq!(pay(&shop, &invoice).await.state(), State::Succeeded);
         let expected = overview(&world.hub).await.onchain_sat + 50_000;
         world.hub.stop().await;
-        world.hub = world.start_hub_cut_off().await;
+        world.hub = world.start_hub_on(Tapped::cut_off(&world.follower)).await;
         until("the channel is usable again", async || {
             usable(&world.hub).await == 1 && usable(&shop).await == 1
         })
@@ -287,7 +307,7 @@ async fn a_node_that_is_loaded_long_after_an_agreed_close_sends_no_commitment() 
     mine_until_both_have_nothing_left_to_close(&world, &shop).await;
     shop.stop().await;
 
-    let chain = Arc::new(Cut::new(&world.follower));
+    let chain = Tapped::cut_off(&world.follower);
     let parts = Parts {
         chain: chain.clone(),
         ..world.parts()
@@ -296,6 +316,40 @@ async fn a_node_that_is_loaded_long_after_an_agreed_close_sends_no_commitment() 
     world.mine(1).await;
     settle().await;
     assert_eq!(shop.overview().await.unwrap().closing_sat, 0);
-    let commitments: Vec<_> = chain.lost().into_iter().filter(is_commitment).collect();
+    let commitments: Vec<_> = chain.sent().into_iter().filter(is_commitment).collect();
     assert_eq!(commitments, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_that_is_asked_for_again_is_answered_as_what_it_is() {
+    let world = World::new().await;
+    let bob = world.owner("bob", 2).await;
+    bob.attach();
+    let id = world.open(&world.hub, &bob.node, 1_000_000, 0).await;
+    let close = || {
+        Kind::CloseChannel(CloseChannel {
+            channel_id: id.clone(),
+            force: false,
+        })
+    };
+    ask(&bob.node, close()).await;
+    // While it is negotiated, when it is done, and after a restart.
+    ask(&bob.node, close()).await;
+    until("it is closed", async || bob.overview().await.channels == 0).await;
+    let txid = bob.channels().await.closed[0].closing_txid.clone();
+    assert_eq!(txid.len(), 64);
+    for restarted in [false, true] {
+        let node = match restarted {
+            true => {
+                bob.node.stop().await;
+                world.start(&bob.name, &bob.phone).await
+            }
+            false => bob.node.clone(),
+        };
+        node.attach(bob.phone.clone());
+        let Reply::ClosingChannel(closing) = ask(&node, close()).await else {
+            panic!("not closing")
+        };
+        assert_eq!(closing.txid, txid);
+    }
 }

@@ -2,25 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use bitcoin::Transaction;
+use bitcoin::{OutPoint, Transaction};
 use lightning_invoice::Bolt11Invoice;
-use longhand_node::NodeEvent;
+use longhand_node::{Node, NodeEvent};
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
-use longhand_proto::command::{Channels, CloseChannel, ListChannels, ListPayments, Pay, Payment};
-use longhand_tests::{Owner, Phone, ThenDo, World, ask, await_payment, settle, until, usable};
+use longhand_proto::command::{CloseChannel, ListChannels, ListPayments, Pay, Payment};
+use longhand_tests::{
+    Owner, Phone, Tapped, ThenDo, World, ask, await_payment, settle, until, usable,
+};
 
 const AMOUNT_SAT: u64 = 50_000;
 const CHANNEL_SAT: u64 = 1_000_000;
 const PUSHED_SAT: u64 = 400_000;
-
-async fn listed(owner: &Owner) -> Channels {
-    match ask(&owner.node, Kind::ListChannels(ListChannels {})).await {
-        Reply::Channels(channels) => channels,
-        _ => panic!("no channels"),
-    }
-}
 
 async fn payment(owner: &Owner) -> Payment {
     match ask(&owner.node, Kind::ListPayments(ListPayments {})).await {
@@ -39,6 +34,8 @@ async fn has_preimage(owner: &Owner) -> bool {
 
 /// A host calls a phone so long before a deadline.
 const CALLED_BLOCKS: u32 = 72;
+/// More than an HTLC lasts.
+const BLOCKS_OF_AN_HTLC: u32 = 300;
 /// A `revoke_and_ack` on the wire: 99 bytes (BOLT 2), its length and two tags (BOLT 8).
 const REVOKE_AND_ACK: u64 = 99 + 18 + 16;
 
@@ -56,19 +53,19 @@ async fn world_with_a_payment(
     let bolt11 = bob.invoice(AMOUNT_SAT * 1000).await;
     settle().await;
     bob.phone.at_a_preimage(at_the_preimage(&world));
-    begin_to_pay(&world, &bolt11);
+    begin_to_pay(&world.hub, &bolt11);
     until("the preimage is here", async || has_preimage(&bob).await).await;
     (world, bob, bolt11.parse().unwrap())
 }
 
-/// The hub pays, and nobody waits for the end.
-fn begin_to_pay(world: &World, bolt11: &str) {
+/// Pays, and nobody waits for the end.
+fn begin_to_pay(node: &Node, bolt11: &str) {
     let pay = Pay {
         bolt11: bolt11.into(),
         ..Pay::default()
     };
-    let hub = world.hub.clone();
-    tokio::spawn(async move { ask(&hub, Kind::Pay(pay)).await });
+    let node = node.clone();
+    tokio::spawn(async move { ask(&node, Kind::Pay(pay)).await });
 }
 
 /// Nothing waits for Bob's phone, and with more blocks than an HTLC has left nothing is closed and all is his.
@@ -102,7 +99,7 @@ async fn goes_away(bob: &Owner) {
 async fn world_with_an_htlc() -> (World, Owner, Bolt11Invoice) {
     let (world, bob, invoice) = world_with_a_payment(|_| Box::new(Phone::goes)).await;
     goes_away(&bob).await;
-    assert_eq!(listed(&bob).await.channels[0].pending_htlcs, 1);
+    assert_eq!(bob.channels().await.channels[0].pending_htlcs, 1);
     (world, bob, invoice)
 }
 
@@ -114,7 +111,7 @@ async fn world_with_an_htlc_in_bobs_commitment_only() -> (World, Owner, Bolt11In
     })
     .await;
     until("the HTLC is listed no more", async || {
-        let channel = &listed(&bob).await.channels[0];
+        let channel = &bob.channels().await.channels[0];
         channel.pending_htlcs == 0 && world.switchboard.valve.is_shut()
     })
     .await;
@@ -138,7 +135,7 @@ async fn a_phone_that_comes_before_the_deadline_settles_its_htlc_and_nothing_is_
         State::Succeeded
     );
     until("the HTLC is settled", async || {
-        let channel = &listed(&bob).await.channels[0];
+        let channel = &bob.channels().await.channels[0];
         channel.pending_htlcs == 0 && channel.usable
     })
     .await;
@@ -271,7 +268,7 @@ async fn an_htlc_whose_phone_did_not_come_is_lost_and_only_that_and_its_owner_is
     let (after, least) = (bob.overview().await.onchain_sat, PUSHED_SAT - 10_000);
     assert!(after > before.onchain_sat + least, "{after}");
     assert_eq!(payment(&bob).await.failure, failure);
-    let closed = &listed(&bob).await.closed;
+    let closed = &bob.channels().await.closed;
     assert_eq!(closed.len(), 1);
     assert_eq!(closed[0].closing_txid.len(), 64);
 }
@@ -287,7 +284,7 @@ async fn a_phone_is_called_for_an_htlc_that_its_node_has_not_heard_of() {
     let bolt11 = bob.invoice(AMOUNT_SAT * 1000).await;
     settle().await;
     world.switchboard.valve.close_after(0);
-    begin_to_pay(&world, &bolt11);
+    begin_to_pay(&world.hub, &bolt11);
     until("the hub has sent the HTLC", async || {
         let channels = ask(&world.hub, Kind::ListChannels(ListChannels {})).await;
         matches!(channels, Reply::Channels(channels) if channels.channels[0].pending_htlcs == 1)
@@ -321,36 +318,72 @@ async fn a_phone_is_called_for_an_htlc_that_its_node_has_not_heard_of() {
     assert_eq!(paid.state(), State::Succeeded);
 }
 
+/// The outputs that what the hub has sent takes.
+fn taken(hub: &Tapped) -> Vec<OutPoint> {
+    let sent = hub.sent();
+    let inputs = sent.iter().flat_map(|tx| &tx.input);
+    inputs.map(|input| input.previous_output).collect()
+}
+
+/// LDK forgets a claim that waits for its timeout when the HTLC is spent, and begins it anew when it learns the preimage of
+/// another in the same commitment (`longhand-sim --scenario force-close-by-hub --seed 118346 --at frame:300:after:day --at
+/// ledger:21:fails:grace`, with the schedule of its day).
 #[tokio::test(flavor = "multi_thread")]
-async fn a_close_that_is_asked_for_again_is_answered_as_what_it_is() {
-    let world = World::new().await;
-    let bob = world.owner("bob", 2).await;
-    bob.attach();
-    let id = world.open(&world.hub, &bob.node, CHANNEL_SAT, 0).await;
-    let close = || {
-        Kind::CloseChannel(CloseChannel {
-            channel_id: id.clone(),
-            force: false,
-        })
-    };
-    ask(&bob.node, close()).await;
-    // While it is negotiated, when it is done, and after a restart.
-    ask(&bob.node, close()).await;
-    until("it is closed", async || bob.overview().await.channels == 0).await;
-    let txid = listed(&bob).await.closed[0].closing_txid.clone();
-    assert_eq!(txid.len(), 64);
-    for restarted in [false, true] {
-        let node = match restarted {
-            true => {
-                bob.node.stop().await;
-                world.start(&bob.name, &bob.phone).await
-            }
-            false => bob.node.clone(),
-        };
-        node.attach(bob.phone.clone());
-        let Reply::ClosingChannel(closing) = ask(&node, close()).await else {
-            panic!("not closing")
-        };
-        assert_eq!(closing.txid, txid);
+async fn an_htlc_that_the_peer_has_claimed_is_not_claimed_again_with_the_preimage_of_another() {
+    let mut world = World::new().await;
+    world.hub.stop().await;
+    let chain = Tapped::new(&world.follower);
+    world.hub = world.start_hub_on(chain.clone()).await;
+    let (ann, bob) = (world.owner("ann", 1).await, world.owner("bob", 2).await);
+    let pushed_msat = PUSHED_SAT * 1000;
+    let mut channels = Vec::new();
+    for owner in [&ann, &bob] {
+        owner.attach();
+        let channel = world.open(&world.hub, &owner.node, CHANNEL_SAT, pushed_msat);
+        channels.push(channel.await);
     }
+
+    // One HTLC each way in her channel: his phone sleeps, and hers goes with the preimage given.
+    let (to_ann, to_bob) = (ann.invoice(50_000_000).await, bob.invoice(60_000_000).await);
+    goes_away(&bob).await;
+    begin_to_pay(&ann.node, &to_bob);
+    until("hers is on its way", async || {
+        ann.channels().await.channels[0].pending_htlcs == 1
+    })
+    .await;
+    ann.phone.at_a_preimage(Box::new(Phone::goes));
+    begin_to_pay(&world.hub, &to_ann);
+    until("the preimage is here", async || has_preimage(&ann).await).await;
+    goes_away(&ann).await;
+    assert_eq!(ann.channels().await.channels[0].pending_htlcs, 2);
+
+    // The hub closes, and she takes hers from its commitment.
+    let close = CloseChannel {
+        channel_id: channels.remove(0),
+        force: true,
+    };
+    ask(&world.hub, Kind::CloseChannel(close)).await;
+    let in_mempool = async |what: &str| {
+        until(what, async || !world.devnet.mempool().is_empty()).await;
+        world.devnet.mempool()
+    };
+    in_mempool("the commitment is sent").await;
+    world.mine(1).await;
+    ann.attach();
+    let claim = in_mempool("she takes hers").await;
+    let hers = claim[0].input[0].previous_output;
+    assert!(!taken(&chain).contains(&hers));
+    world.mine_seen_by(&world.hub, 6).await;
+
+    // The hub learns the preimage of the other, and takes that.
+    bob.attach();
+    until("the hub takes the other", async || {
+        world.devnet.mempool().iter().any(claims_an_htlc)
+    })
+    .await;
+    world.mine(BLOCKS_OF_AN_HTLC).await;
+    for _ in 0..3 {
+        world.mine_seen_by(&world.hub, 1).await;
+    }
+    assert!(!taken(&chain).contains(&hers));
 }

@@ -8,7 +8,7 @@ use longhand_node::State as Life;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
-use longhand_proto::command::{GetBalance, GetInfo, ListChannels, OpenChannel, Pay};
+use longhand_proto::command::{GetBalance, GetInfo, OpenChannel, Pay};
 use longhand_tests::{Owner, World, ask, await_payment, pay, refusal, settle, until, usable};
 
 async fn world_with_channels() -> (World, Owner, Owner) {
@@ -57,11 +57,7 @@ async fn without_its_phone_a_node_has_no_peers_refuses_at_once_what_needs_it_and
         panic!("no balance")
     };
     assert!(balance.lightning_msat > 0);
-    let Reply::Channels(channels) = ask(&alice.node, Kind::ListChannels(ListChannels {})).await
-    else {
-        panic!("no channels")
-    };
-    assert_eq!(channels.channels.len(), 1);
+    assert_eq!(alice.channels().await.channels.len(), 1);
 
     // The neighbours do not notice.
     assert_eq!(
@@ -143,15 +139,8 @@ async fn a_payment_whose_payer_goes_away_in_the_middle_ends_when_it_comes_back()
 }
 
 async fn pending_htlcs(owner: &Owner) -> u32 {
-    let Reply::Channels(channels) = ask(&owner.node, Kind::ListChannels(ListChannels {})).await
-    else {
-        panic!("no channels")
-    };
-    channels
-        .channels
-        .iter()
-        .map(|channel| channel.pending_htlcs)
-        .sum()
+    let channels = owner.channels().await.channels;
+    channels.iter().map(|channel| channel.pending_htlcs).sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]
