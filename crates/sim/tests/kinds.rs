@@ -76,13 +76,14 @@ fn a_chain_that_is_late_away_or_reorganises_leaves_a_new_channel_whole() {
     }
 }
 
-/// `--scenario pay-both-ways --seed 162`: the books were read while a phone's disk was still busy.
+/// `--scenario raise-fees --seed 1 --at chain:1:fails:day`: the books were read before the chain was back, and with it the
+/// news of the fees.
 #[test]
 fn the_books_are_read_when_nothing_is_late_any_more() {
     let campaign = Campaign::new().unwrap();
-    let at = ["store:17:late:20s", "ledger:38:late:grace"];
-    let verdict = play(&campaign, Scenario::PayBothWays, &at, 162);
+    let verdict = play(&campaign, Scenario::RaiseFees, &["chain:1:fails:day"], 1);
     assert_eq!(verdict.wrong, []);
+    assert_eq!(verdict.happened, 1);
 }
 
 /// `--scenario open-by-phone --seed 8019`: all blocks were mined while the phone could not sign the funding.

@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::world::check::{Books, Class, Fault};
 use crate::world::parts::lock;
 use crate::world::plan::{Counts, Interruption, Plan};
-use crate::world::scenario::Scenario;
+use crate::world::scenario::{Pace, Scenario};
 use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
 use crate::world::template::{Template, all_usable};
 
@@ -73,7 +73,7 @@ pub fn run(
         count_panics();
         let plan = Plan::new(interruptions);
         let mut nth = 0;
-        let played = play(template, scenario, plan.clone(), &mut nth);
+        let played = play(template, scenario, seed, plan.clone(), &mut nth);
         let wrong = played.unwrap_or_else(|error| vec![Fault::new(Class::Stuck, error)]);
         Verdict {
             wrong,
@@ -98,6 +98,7 @@ pub fn run(
 fn play(
     template: &Template,
     scenario: Scenario,
+    seed: u64,
     plan: Plan,
     nth: &mut u32,
 ) -> Result<Vec<Fault>, String> {
@@ -113,7 +114,7 @@ fn play(
             devnet,
             disk,
             dir.path().into(),
-            scenario.chain_poll(),
+            Pace::of(scenario, seed),
             plan.clone(),
             template.audits.clone(),
         );

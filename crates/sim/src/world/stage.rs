@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use crate::world::check::Fault;
 use crate::world::parts::{Life, Line, News, SimDisk, SimOutside, SimSource, SimStore, lock};
 use crate::world::plan::Plan;
+use crate::world::scenario::Pace;
 use crate::world::witness::Observer;
 
 /// The owners, by the index of their phones.
@@ -56,8 +57,7 @@ pub struct Stage {
     pub plan: Plan,
     pub disk: Arc<MemoryStore>,
     pub dir: PathBuf,
-    /// How often the host asks its chain source.
-    chain_poll: Duration,
+    pub pace: Pace,
     news: mpsc::UnboundedSender<News>,
     host: Mutex<Option<(Host, Arc<Life>)>>,
     phones: [Slot; 2],
@@ -107,7 +107,7 @@ impl Stage {
         devnet: Devnet,
         disk: MemoryStore,
         dir: PathBuf,
-        chain_poll: Duration,
+        pace: Pace,
         plan: Plan,
         audits: [Audit; 2],
     ) -> (Arc<Stage>, JoinSet<()>) {
@@ -117,7 +117,7 @@ impl Stage {
             plan,
             disk: Arc::new(disk),
             dir,
-            chain_poll,
+            pace,
             news,
             host: Mutex::default(),
             phones: [Slot::new(), Slot::new()],
@@ -139,7 +139,7 @@ impl Stage {
             ..HostConfig::default()
         };
         config.link.addresses = vec![ADDRESS.into()];
-        config.chain.poll_ms = u64::try_from(self.chain_poll.as_millis()).map_err(text)?;
+        config.chain.poll_ms = u64::try_from(self.pace.chain_poll.as_millis()).map_err(text)?;
         let (disk, devnet, plan) = (&self.disk, &self.devnet, &self.plan);
         let store = SimStore::new(disk.clone(), life.clone(), plan.clone());
         let source = SimSource::new(

@@ -17,6 +17,7 @@ use longhand_store::{Batch, MemoryStore, Store, Write};
 
 use crate::world::coins::Coins;
 use crate::world::plan::Plan;
+use crate::world::scenario::{Pace, Scenario};
 use crate::world::stage::{OWNERS, Stage, passphrase, text};
 
 /// Words of the owners' seeds; test vectors of BIP 39.
@@ -61,7 +62,7 @@ impl Template {
             devnet,
             MemoryStore::new(),
             dir,
-            Duration::from_secs(10),
+            Pace::of(Scenario::OpenByHub, 0),
             Plan::new(&[]),
             Default::default(),
         );

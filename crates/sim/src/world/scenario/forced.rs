@@ -21,13 +21,12 @@ const GLANCE: Duration = Duration::from_millis(3);
 const GLANCES: u32 = 400;
 /// After a block, until everybody has done what there is to do.
 pub const AFTER_BLOCK: Duration = Duration::from_secs(40);
-/// Blocks at a time, towards the end of a delay (BOLT 2, `to_self_delay`).
-const MANY: u32 = 48;
-/// And after it, until what was claimed then is as deep as it has to be.
-const SOME: u32 = 6;
-const MOST_ROUNDS: u32 = 40;
-/// Of `MANY` blocks: more than an HTLC may last (144, and up to as many that a payer adds to hide its length).
-const EXPIRY_ROUNDS: u32 = 7;
+/// No block is doubted any more that is so deep (LDK's `ANTI_REORG_DELAY`).
+const DEEP: u32 = 6;
+/// Of a sweep.
+const MOST_ROUNDS: usize = 40;
+/// More than an HTLC may last (144, and up to as many that a payer adds to hide its length): so many times so many blocks.
+const EXPIRY: (u32, u32) = (7, 48);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// In a simulated day; fewer than there are, and in a week more than a cheater has to wait.
 const BLOCKS_A_DAY: u32 = 22;
@@ -136,7 +135,7 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
     stage.come_back(BOB);
     // All but what takes her own signature is deep in the chain.
     tokio::time::sleep(AFTER_BLOCK).await;
-    stage.mine(SOME).await?;
+    stage.mine(DEEP).await?;
     if is_swept(stage).await != Some(true) {
         sweep(stage, &is_over).await?;
     }
@@ -270,20 +269,17 @@ async fn confirm_close(stage: &Arc<Stage>) -> Result<(), String> {
 /// Mines until every coin of a closed channel is in a wallet, with blocks enough that it stays there, and a payment
 /// `is_over`.
 pub async fn sweep(stage: &Arc<Stage>, is_over: &Cell<bool>) -> Result<(), String> {
+    let mut mined = 0;
     for round in 0..MOST_ROUNDS {
         tokio::time::sleep(AFTER_BLOCK).await;
-        if round >= 3 && is_over.get() && is_swept(stage).await == Some(true) {
+        if mined >= DEEP && is_over.get() && is_swept(stage).await == Some(true) {
             return Ok(());
         }
         // Blocks cannot make up for a phone or a disk that is away.
         stage.plan.is_over().await;
-        // A delay is three times many. What an interruption has made late has many after it.
-        let blocks = match round {
-            0 | 1 => 1,
-            2 | 6..14 => SOME,
-            _ => MANY,
-        };
+        let blocks = stage.pace.blocks(round);
         stage.mine(blocks).await?;
+        mined += blocks;
         // Nobody else's payment may come to its deadline meanwhile.
         bobs_are_over(stage).await?;
     }
@@ -293,8 +289,9 @@ pub async fn sweep(stage: &Arc<Stage>, is_over: &Cell<bool>) -> Result<(), Strin
 /// What the hub has in flight of its own counts as paid until it has taken it back. Interrupted, Ann may not have been
 /// able to claim it.
 async fn take_back(stage: &Arc<Stage>, is_over: &Cell<bool>) -> Result<(), String> {
-    for _ in 0..EXPIRY_ROUNDS {
-        stage.mine(MANY).await?;
+    let (rounds, blocks) = EXPIRY;
+    for _ in 0..rounds {
+        stage.mine(blocks).await?;
         bobs_are_over(stage).await?;
     }
     sweep(stage, is_over).await

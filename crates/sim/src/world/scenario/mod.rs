@@ -1,17 +1,19 @@
 //! What is done in a run, by owners and the operator, however often their processes die meanwhile.
-
 //!
 //! - `paying`, `channels`: what owners and the operator do by day.
 //! - `forced`: channels that end without an agreement, and a peer that cheats.
 //! - `asleep`: what happens while a phone is away.
+//! - `pace`: how fast the chain goes on.
 
 mod asleep;
 mod channels;
 mod forced;
+mod pace;
 mod paying;
 
 use std::sync::Arc;
-use std::time::Duration;
+
+pub(crate) use pace::Pace;
 
 use crate::world::stage::{ANN, BOB, OWNERS, PATIENCE, Stage};
 
@@ -115,11 +117,6 @@ impl Scenario {
     /// Whether days pass in it by themselves.
     pub(crate) fn lasts_days(self) -> bool {
         matches!(self, Scenario::Breach | Scenario::FeeSpike)
-    }
-
-    /// How often the host asks its chain source: virtual days are to pass quickly.
-    pub(crate) fn chain_poll(self) -> Duration {
-        Duration::from_secs(if self.lasts_days() { 300 } else { 30 })
     }
 
     /// Of each owner, when it begins.

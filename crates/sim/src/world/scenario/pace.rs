@@ -1,0 +1,42 @@
+//! How fast the chain goes on in a run.
+
+use std::time::Duration;
+
+use rand::Rng;
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use super::Scenario;
+
+/// Blocks of each round of a sweep; the last goes on. A claim is tried with the first ones, a delay (BOLT 2,
+/// `to_self_delay`: 144) is over with three of 48, and what an interruption has made late has many after it.
+const SWEEPS: [&[u32]; 2] = [
+    &[1, 1, 6, 48, 48, 48, 6, 6, 6, 6, 6, 6, 6, 6, 48],
+    &[1, 1, 1, 48],
+];
+
+/// Drawn from a run's seed, since what an interruption leads to depends on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Between two questions of the host's to its chain source.
+    pub chain_poll: Duration,
+    sweep: &'static [u32],
+}
+
+impl Pace {
+    pub fn of(scenario: Scenario, seed: u64) -> Pace {
+        let mut random = ChaCha12Rng::seed_from_u64(seed);
+        // Virtual days are to pass quickly.
+        let longest_s = if scenario.lasts_days() { 300 } else { 30 };
+        Pace {
+            chain_poll: Duration::from_secs(longest_s / random.gen_range(1..=3)),
+            sweep: SWEEPS[random.gen_range(0..SWEEPS.len())],
+        }
+    }
+
+    /// In this round of a sweep, from 0.
+    pub fn blocks(&self, round: usize) -> u32 {
+        let blocks = self.sweep.get(round).or(self.sweep.last());
+        blocks.copied().unwrap_or(1)
+    }
+}
