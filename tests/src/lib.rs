@@ -23,8 +23,8 @@ use longhand_chain::{
     WatchList,
 };
 use longhand_node::{
-    Dialer, Graph, Keys, Node, NodeConfig, Overview, Parts, PeerStream, Signer as NodeSigner,
-    SignerAway,
+    Dialer, Graph, Keys, Node, NodeConfig, NodeEvent, Overview, Parts, PeerStream,
+    Signer as NodeSigner, SignerAway,
 };
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
@@ -37,7 +37,7 @@ use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::{SignerBatch, SignerReply};
 use longhand_signer::{InvoiceRequest, LedgerRecord, Recorded, Refused, Seed, Signer};
 use longhand_store::{MemoryStore, Store};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 use zeroize::Zeroizing;
 
 pub use crate::valve::Valve;
@@ -591,6 +591,23 @@ pub async fn until<F: AsyncFnMut() -> bool>(what: &str, mut done: F) {
         }
     });
     waited.await.unwrap_or_else(|_| panic!("still not: {what}"));
+}
+
+/// Waits for an event that a node tells.
+pub async fn hear<T>(
+    told: &mut broadcast::Receiver<NodeEvent>,
+    what: &str,
+    mut is_it: impl FnMut(NodeEvent) -> Option<T>,
+) -> T {
+    let heard = async {
+        loop {
+            if let Some(it) = is_it(told.recv().await.unwrap()) {
+                return it;
+            }
+        }
+    };
+    let heard = tokio::time::timeout(PATIENCE, heard).await;
+    heard.unwrap_or_else(|_| panic!("not told: {what}"))
 }
 
 impl Owner {

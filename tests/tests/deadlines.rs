@@ -10,7 +10,7 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
 use longhand_proto::command::{CloseChannel, ListChannels, ListPayments, Pay, Payment};
 use longhand_tests::{
-    Owner, Phone, Tapped, ThenDo, World, ask, await_payment, settle, until, usable,
+    Owner, Phone, Tapped, ThenDo, World, ask, await_payment, hear, settle, until, usable,
 };
 
 const AMOUNT_SAT: u64 = 50_000;
@@ -240,11 +240,11 @@ async fn an_htlc_whose_phone_did_not_come_is_lost_and_only_that_and_its_owner_is
         "{failure}"
     );
     assert_eq!(bob.overview().await.earliest_deadline, None);
-    let lost = loop {
-        if let NodeEvent::HtlcLost { amount_msat, .. } = told.recv().await.unwrap() {
-            break amount_msat;
-        }
-    };
+    let lost = hear(&mut told, "an HTLC is lost", |event| match event {
+        NodeEvent::HtlcLost { amount_msat, .. } => Some(amount_msat),
+        _ => None,
+    })
+    .await;
     assert_eq!(lost, AMOUNT_SAT * 1000);
 
     // Loaded again while the channel is closing, LDK tells again that the payment was claimed
@@ -300,15 +300,14 @@ async fn a_phone_is_called_for_an_htlc_that_its_node_has_not_heard_of() {
 
     let mut told = world.hub.events();
     world.mine(1).await;
-    let deadline = loop {
-        match told.recv().await.unwrap() {
-            NodeEvent::PeerNeeded {
-                node_id,
-                deadline_height,
-            } if node_id == bob.node.node_id() => break deadline_height,
-            _ => {}
-        }
-    };
+    let deadline = hear(&mut told, "bob is needed", |event| match event {
+        NodeEvent::PeerNeeded {
+            node_id,
+            deadline_height,
+        } if node_id == bob.node.node_id() => Some(deadline_height),
+        _ => None,
+    })
+    .await;
     let height = world.devnet.tip().height;
     assert!(deadline > height + CALLED_BLOCKS, "{deadline} at {height}");
     world.mine(deadline - CALLED_BLOCKS - height).await;

@@ -4,12 +4,13 @@
 
 use std::sync::atomic::Ordering;
 
-use longhand_node::State as Life;
+use longhand_node::{NodeEvent, State as Life};
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
 use longhand_proto::command::{GetBalance, GetInfo, OpenChannel, Pay};
-use longhand_tests::{Owner, World, ask, await_payment, pay, refusal, settle, until, usable};
+use longhand_tests::{Owner, World, ask, await_payment, hear, pay, refusal, settle, until, usable};
+use tokio::sync::broadcast::Receiver;
 
 async fn world_with_channels() -> (World, Owner, Owner) {
     let world = World::new().await;
@@ -220,13 +221,10 @@ async fn a_hub_that_starts_again_tells_of_the_payments_that_it_holds() {
     .await;
 }
 
-async fn held_for(
-    told: &mut tokio::sync::broadcast::Receiver<longhand_node::NodeEvent>,
-    owner: &Owner,
-) {
-    loop {
-        if let longhand_node::NodeEvent::PaymentHeld { node_id, .. } = told.recv().await.unwrap() {
-            return assert_eq!(node_id, owner.node.node_id());
-        }
-    }
+async fn held_for(told: &mut Receiver<NodeEvent>, owner: &Owner) {
+    let held = hear(told, "a payment is held", |event| match event {
+        NodeEvent::PaymentHeld { node_id, .. } => Some(node_id),
+        _ => None,
+    });
+    assert_eq!(held.await, owner.node.node_id());
 }
