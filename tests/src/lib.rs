@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Address, Amount, Network, Transaction};
+use bitcoin::{Address, Amount, Network, OutPoint, ScriptBuf, Transaction};
 use longhand_chain::devnet::Devnet;
 use longhand_chain::{
     BlockRef, Chain, ChainError, ChainSource, FeeRates, Follower, FollowerConfig, Subscription,
@@ -35,7 +35,10 @@ use longhand_proto::command::{
 };
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::{SignerBatch, SignerReply};
-use longhand_signer::{InvoiceRequest, LedgerRecord, Recorded, Refused, Seed, Signer};
+use longhand_signer::keys::Keys as SeedKeys;
+use longhand_signer::{
+    Account, InvoiceRequest, Keychain, LedgerRecord, Recorded, Refused, Seed, Signer,
+};
 use longhand_store::{MemoryStore, Store};
 use tokio::sync::{Notify, broadcast};
 use zeroize::Zeroizing;
@@ -153,6 +156,35 @@ impl Phone {
     /// With its next preimage, before anybody has it.
     pub fn at_a_preimage(&self, then: ThenDo) {
         *self.at_a_preimage.lock().unwrap() = Some(then);
+    }
+
+    /// What any wallet finds in the chain that is restored from its words: accounts of BIP 84, up to BIP 44's gap limit.
+    pub fn found_sat(&self, devnet: &Devnet) -> u64 {
+        const GAP: u32 = 20;
+        let blocks = (0..=devnet.tip().height).filter_map(|height| devnet.hash_at(height));
+        let mut paid: HashMap<ScriptBuf, Vec<OutPoint>> = HashMap::new();
+        for tx in blocks.flat_map(|hash| devnet.block(&hash).unwrap().txdata) {
+            let txid = tx.compute_txid();
+            for (vout, output) in (0..).zip(tx.output) {
+                let outpoints = paid.entry(output.script_pubkey).or_default();
+                outpoints.push(OutPoint { txid, vout });
+            }
+        }
+        let keys = SeedKeys::new(&self.seed, Network::Regtest).unwrap();
+        let mut found_sat = 0;
+        for keychain in [Keychain::External, Keychain::Internal] {
+            let (mut index, mut end) = (0, GAP);
+            while index < end {
+                let script = keys.script(Account::Bip84, keychain, index).unwrap();
+                index += 1;
+                if let Some(outpoints) = paid.get(&script) {
+                    end = index + GAP;
+                    let unspent = outpoints.iter().filter_map(|it| devnet.unspent(it));
+                    found_sat += unspent.map(|output| output.value.to_sat()).sum::<u64>();
+                }
+            }
+        }
+        found_sat
     }
 
     /// Answers nothing more.

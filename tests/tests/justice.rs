@@ -107,4 +107,8 @@ async fn the_host_alone_punishes_a_breach_and_the_coins_end_where_the_seed_finds
             alice.overview().await.onchain_sat > 990_000
         })
         .await;
+    assert_eq!(
+        alice.phone.found_sat(&world.devnet),
+        alice.overview().await.onchain_sat
+    );
 }
