@@ -15,10 +15,14 @@ const SWEEPS: [&[u32]; 2] = [
     &[1, 1, 1, 48],
 ];
 
+/// Between two questions of the host's to its chain source, in seconds.
+const POLLS: [u64; 3] = [30, 15, 10];
+/// Where days pass: they are to pass quickly.
+const POLLS_OF_DAYS: [u64; 3] = [300, 200, 150];
+
 /// Drawn from a run's seed, since what an interruption leads to depends on it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
-    /// Between two questions of the host's to its chain source.
     pub chain_poll: Duration,
     sweep: &'static [u32],
 }
@@ -26,10 +30,13 @@ pub(crate) struct Pace {
 impl Pace {
     pub fn of(scenario: Scenario, seed: u64) -> Pace {
         let mut random = ChaCha12Rng::seed_from_u64(seed);
-        // Virtual days are to pass quickly.
-        let longest_s = if scenario.lasts_days() { 300 } else { 30 };
+        let polls = if scenario.lasts_days() {
+            POLLS_OF_DAYS
+        } else {
+            POLLS
+        };
         Pace {
-            chain_poll: Duration::from_secs(longest_s / random.gen_range(1..=3)),
+            chain_poll: Duration::from_secs(polls[random.gen_range(0..polls.len())]),
             sweep: SWEEPS[random.gen_range(0..SWEEPS.len())],
         }
     }
