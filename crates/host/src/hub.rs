@@ -92,6 +92,9 @@ fn give_up(shared: &Shared, node_id: PublicKey) {
     if let Some(hub) = shared.hub() {
         hub.fail_held(node_id);
     }
+    if let Some(tenant) = shared.tenants.of_node(&node_id) {
+        shared.wakes.given_back(&tenant.id);
+    }
 }
 
 /// For whom the hub holds payments, and until when.

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::config::WakeConfig;
 use crate::metrics::Metrics;
-use crate::outside::{Outside, WakeCall, WakeError};
+use crate::outside::{Outside, WakeCall, WakeError, WakeReason};
 
 /// All calls in progress, at most one for each owner.
 pub(crate) struct Wakes {
@@ -56,6 +56,17 @@ impl Wakes {
     pub fn arrived(&self, owner: &OwnerId) {
         if let Some(calling) = self.lock().remove(owner) {
             calling.task.abort();
+        }
+    }
+
+    /// The payments that waited for the phone were given back: there is nothing to call it for, unless an HTLC needs it.
+    pub fn given_back(&self, owner: &OwnerId) {
+        let mut calling = self.lock();
+        if let Some(current) = calling.get(owner)
+            && current.call.reason == WakeReason::Payment
+        {
+            current.task.abort();
+            calling.remove(owner);
         }
     }
 
@@ -129,7 +140,6 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::outside::WakeReason;
 
     const OWNER: OwnerId = OwnerId([1; 16]);
     const URL: &str = "https://push.example/ann";
@@ -224,6 +234,18 @@ mod tests {
                 in_force
             );
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_for_a_deadline_goes_on_when_a_payment_is_given_back() {
+        let (wakes, _called) = wakes();
+        let deadline = WakeCall {
+            reason: WakeReason::Deadline,
+            ..call(100)
+        };
+        wakes.wake(OWNER, URL, deadline);
+        wakes.given_back(&OWNER);
+        assert_eq!(wakes.lock().len(), 1);
     }
 
     #[test]

@@ -273,10 +273,17 @@ async fn phone_with_channel(
 
 type Paying = tokio::task::JoinHandle<Result<longhand_phone::command::Payment, PhoneError>>;
 
+/// A payment that the hub holds.
+struct HeldPayment {
+    door: Door,
+    heard: Heard,
+    ann: longhand_phone::Phone,
+    bob: longhand_phone::Phone,
+    paying: Paying,
+}
+
 /// Bob pays Ann, whose phone is away: the hub holds it, and she was called twice.
-async fn held_payment(
-    world: &World,
-) -> (Door, longhand_phone::Phone, longhand_phone::Phone, Paying) {
+async fn held_payment(world: &World) -> HeldPayment {
     let (host, mut heard) = world.host(None).await;
     let operator = host.operator();
     let door = Door(Arc::new(Mutex::new(Some(host))));
@@ -303,13 +310,21 @@ async fn held_payment(
         );
         assert!(before.elapsed() >= Duration::from_secs(after_s));
     }
-    (door, ann, bob, paying)
+    HeldPayment {
+        door,
+        heard,
+        ann,
+        bob,
+        paying,
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_phone_that_is_away_is_woken_through_the_outside_until_it_comes_and_is_paid() {
     let world = World::new();
-    let (door, ann, _bob, paying) = held_payment(&world).await;
+    let HeldPayment {
+        door, ann, paying, ..
+    } = held_payment(&world).await;
     ann.attach().await.unwrap();
     paying.await.unwrap().unwrap();
     let ann_has = ann.balance().await.unwrap().lightning_msat;
@@ -319,10 +334,30 @@ async fn a_phone_that_is_away_is_woken_through_the_outside_until_it_comes_and_is
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_phone_is_not_called_any_more_for_a_payment_that_was_given_back() {
+    let world = World::new();
+    let mut held = held_payment(&world).await;
+    let failed = held.paying.await.unwrap().unwrap_err();
+    assert!(matches!(failed, PhoneError::PaymentFailed(_)), "{failed}");
+    while held.heard.try_recv().is_ok() {}
+    // Longer than the longest pause between two calls.
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(held.heard.try_recv().is_err());
+    let host = held.door.0.lock().unwrap().take().unwrap();
+    host.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_host_that_is_dropped_while_a_payment_is_held_leaves_no_task() {
     let world = World::new();
     let before = alive();
-    let (door, ann, bob, paying) = held_payment(&world).await;
+    let HeldPayment {
+        door,
+        ann,
+        bob,
+        paying,
+        ..
+    } = held_payment(&world).await;
     let dropped_at = Instant::now();
     let host = door.0.lock().unwrap().take();
     drop(host);
