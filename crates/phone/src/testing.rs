@@ -22,6 +22,7 @@ use longhand_proto::signer::signer_answer::Answer;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::vault::disk::COMPACT_FROM_BYTES;
 pub use crate::vault::disk::DiskWrite;
 use crate::vault::{Opened, Passphrase, VaultError};
 
@@ -34,6 +35,11 @@ pub trait DiskFaults: Send + Sync + 'static {
     /// The power is gone, by what [`DiskFaults::before`] answered last: nothing of this vault is written any more. Called
     /// before the write returns to the phone, so that what the phone would say next can be kept in.
     fn power_gone(&self);
+
+    /// The ledger is worth compacting from so many bytes on.
+    fn compact_from_bytes(&self) -> u64 {
+        COMPACT_FROM_BYTES
+    }
 
     /// What was written last takes until then, and so does all that comes meanwhile: nobody hears of it before. It is
     /// durable already. Asked on a runtime of one thread only.
@@ -142,6 +148,11 @@ impl Faults {
                 Err(self.cut_power())
             }
         }
+    }
+
+    pub(crate) fn compact_from_bytes(&self) -> u64 {
+        let decide = self.decide.as_ref();
+        decide.map_or(COMPACT_FROM_BYTES, |decide| decide.compact_from_bytes())
     }
 
     pub(crate) fn busy_until(&self) -> Option<Instant> {

@@ -28,6 +28,9 @@ pub enum DiskWrite {
     HostForget,
 }
 
+/// Below this a ledger is not worth compacting.
+pub(crate) const COMPACT_FROM_BYTES: u64 = 1 << 20;
+
 /// See the module. All files of one vault share it.
 #[derive(Default)]
 pub(crate) struct Disk {
@@ -58,6 +61,14 @@ impl Disk {
         settle: impl FnOnce(T) -> io::Result<U>,
     ) -> io::Result<U> {
         settle(put(bytes)?)
+    }
+
+    /// From how many bytes on a ledger is worth compacting.
+    pub(super) fn compact_from_bytes(&self) -> u64 {
+        #[cfg(any(test, feature = "testing"))]
+        return self.faults.compact_from_bytes();
+        #[cfg(not(any(test, feature = "testing")))]
+        COMPACT_FROM_BYTES
     }
 
     /// Fails when nothing can be written any more.

@@ -34,9 +34,6 @@ const LENGTH_BYTES: usize = 8;
 const NAME: &str = "ledger";
 const NEW_NAME: &str = "ledger.new";
 
-/// Below this the file is not worth compacting.
-const COMPACT_FROM_BYTES: u64 = 1 << 20;
-
 /// Records of one phone, as the signer gave them. They are secret, and wiped after use.
 pub(crate) type Records = Vec<Zeroizing<Vec<u8>>>;
 
@@ -152,7 +149,8 @@ impl Ledger {
 
     /// True when a snapshot would take much less room than the history.
     pub(crate) fn wants_compaction(&self) -> bool {
-        self.length > COMPACT_FROM_BYTES.max(4 * self.compacted_length)
+        let from = self.disk.compact_from_bytes();
+        self.length > from.max(4 * self.compacted_length)
     }
 
     /// Puts a new file with `snapshot` alone in place of the history. When this fails before the new file

@@ -9,6 +9,9 @@ use tokio::time::Instant;
 use super::{Life, lock};
 use crate::world::plan::{How, Kind, Plan};
 
+/// Less than the ledger that a run begins with.
+const COMPACT_FROM_BYTES: u64 = 4 << 10;
+
 /// One process's disk.
 pub struct SimDisk {
     phone: usize,
@@ -59,6 +62,11 @@ impl DiskFaults for SimDisk {
             How::Unheard => fails(ErrorKind::Other, bytes),
             _ => DiskFate::PowerGoneBefore,
         }
+    }
+
+    /// Each phone compacts once in a run.
+    fn compact_from_bytes(&self) -> u64 {
+        COMPACT_FROM_BYTES
     }
 
     fn power_gone(&self) {
