@@ -108,12 +108,13 @@ fn replay(campaign: &Campaign, scenario: Scenario, args: &SimArgs) -> Result<boo
     let verdict = campaign.play_nth(args.nth, scenario, &args.at, args.seed)?;
     tell(scenario, &args.at, args.seed, &verdict);
     println!(
-        "{}: {} of {} interruptions happened, {} faults, trace {:016x}, {} ms",
+        "{}: {} of {} interruptions happened, {} faults, trace {:016x}, {} s in {} ms",
         scenario.name(),
         verdict.happened,
         args.at.len(),
         verdict.wrong.len(),
         verdict.trace,
+        verdict.lasted.as_secs(),
         since.elapsed().as_millis()
     );
     Ok(verdict.wrong.is_empty())

@@ -13,13 +13,18 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::world::parts::lock;
 use crate::world::plan::{Counts, Interruption, Kind};
+use crate::world::planted::Planted;
 use crate::world::report::{Report, Row};
-use crate::world::run::{self, Verdict};
+use crate::world::run::{self, Play, Verdict};
 use crate::world::scenario::Scenario;
 use crate::world::template::Template;
 
 /// Faults that are told one by one, as they are found.
 const TOLD: u32 = 20;
+
+/// How often a run is played in which not all has happened: whether a step comes may depend on what came before it, and
+/// on which run of its process it is.
+const TRIES: u32 = 20;
 
 /// Of so many rounds of pairs one has the scenarios that last for days.
 const RARELY: usize = 10;
@@ -30,11 +35,19 @@ pub struct Campaign {
     templates: [Template; 2],
 }
 
-/// One run to be done.
+/// One run to be done, and again until all that is to happen in it does.
 struct Job {
     scenario: Scenario,
-    interruptions: Vec<Interruption>,
     seed: u64,
+    drawn: Drawn,
+}
+
+/// What is to happen.
+enum Drawn {
+    /// This.
+    Single(Interruption),
+    /// Two at random, where the undisturbed run has so many steps.
+    Pair(Counts),
 }
 
 impl Campaign {
@@ -49,8 +62,28 @@ impl Campaign {
 
     /// One run. The same arguments give the same run, if it is the same one of its process: see [`Verdict::nth`].
     pub fn play(&self, scenario: Scenario, interruptions: &[Interruption], seed: u64) -> Verdict {
-        let template = &self.templates[scenario.channels() - 1];
-        run::run(template, scenario, interruptions, seed)
+        let play = Play {
+            scenario,
+            interruptions,
+            seed,
+            planted: None,
+        };
+        run::run(self.template(scenario), play)
+    }
+
+    /// One run with nothing wrong but what is planted.
+    pub fn play_planted(&self, scenario: Scenario, planted: Planted) -> Verdict {
+        let play = Play {
+            scenario,
+            interruptions: &[],
+            seed: 1,
+            planted: Some(planted),
+        };
+        run::run(self.template(scenario), play)
+    }
+
+    fn template(&self, scenario: Scenario) -> &Template {
+        &self.templates[scenario.channels() - 1]
     }
 
     /// One run, as the `nth` of this process if there were not so many yet.
@@ -73,28 +106,28 @@ impl Campaign {
         &self,
         scenarios: &[Scenario],
         seed: u64,
-        wanted: impl Fn(&Interruption) -> bool,
+        wanted: impl Fn(&Interruption) -> bool + Sync,
     ) -> Report {
         let rows = self.undisturbed(scenarios, seed);
         let jobs: Vec<Job> = rows
             .iter()
-            .flat_map(|row| singles(row.scenario, row.steps, seed))
-            .filter(|job| job.interruptions.iter().all(&wanted))
+            .flat_map(|row| singles(row, seed, &wanted))
             .collect();
-        self.play_all(&jobs, rows)
+        self.play_all(&jobs, rows, &wanted)
     }
 
-    /// `runs` pairs of interruptions that are `wanted`, drawn from `seed`, of the scenarios in turn.
+    /// `runs` pairs of interruptions that are `wanted`, drawn from `seed`, of the scenarios in turn. A pair of which one did
+    /// not happen is drawn again.
     pub fn pairs(
         &self,
         scenarios: &[Scenario],
         runs: usize,
         seed: u64,
-        wanted: impl Fn(&Interruption) -> bool,
+        wanted: impl Fn(&Interruption) -> bool + Sync,
     ) -> Report {
         let rows = self.undisturbed(scenarios, seed);
-        let jobs = pairs(&rows, runs, seed, wanted);
-        self.play_all(&jobs, rows)
+        let jobs = pairs(&rows, runs, seed);
+        self.play_all(&jobs, rows, &wanted)
     }
 
     /// Each scenario once, to count its steps.
@@ -108,7 +141,12 @@ impl Campaign {
     }
 
     /// Plays all, on as many threads as there are cores.
-    fn play_all(&self, jobs: &[Job], rows: Vec<Row>) -> Report {
+    fn play_all(
+        &self,
+        jobs: &[Job],
+        rows: Vec<Row>,
+        wanted: &(impl Fn(&Interruption) -> bool + Sync),
+    ) -> Report {
         let since = Instant::now();
         let (next, rows) = (AtomicUsize::new(0), Mutex::new(rows));
         let progress = Progress::of(jobs.len());
@@ -117,7 +155,7 @@ impl Campaign {
             for _ in 0..cores {
                 scope.spawn(|| {
                     while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        self.play_one(job, &rows, &progress);
+                        self.play_one(job, &rows, wanted, &progress);
                     }
                 });
             }
@@ -129,24 +167,48 @@ impl Campaign {
         Report::new(rows, since.elapsed())
     }
 
-    fn play_one(&self, job: &Job, rows: &Mutex<Vec<Row>>, progress: &Progress) {
-        let since = Instant::now();
-        let verdict = self.play(job.scenario, &job.interruptions, job.seed);
-        let mut rows = lock(rows);
-        if let Some(row) = rows.iter_mut().find(|row| row.scenario == job.scenario) {
-            row.count(&job.interruptions, &verdict, since.elapsed());
-        }
-        if rows.iter().flat_map(|row| row.faults).sum::<u32>() <= TOLD {
-            let bar = &progress.bar;
-            bar.suspend(|| tell(job.scenario, &job.interruptions, job.seed, &verdict));
+    fn play_one(
+        &self,
+        job: &Job,
+        rows: &Mutex<Vec<Row>>,
+        wanted: &impl Fn(&Interruption) -> bool,
+        progress: &Progress,
+    ) {
+        let mut random = ChaCha12Rng::seed_from_u64(job.seed);
+        // The other numbers of this seed are the run's own.
+        random.set_stream(1);
+        for is_last in (1..=TRIES).map(|tries| tries == TRIES) {
+            let since = Instant::now();
+            let interruptions = job.drawn.interruptions(&mut random, wanted);
+            let verdict = self.play(job.scenario, &interruptions, job.seed);
+            let all_happened = verdict.happened == interruptions.len();
+            let mut rows = lock(rows);
+            if let Some(row) = rows.iter_mut().find(|row| row.scenario == job.scenario) {
+                match all_happened {
+                    true => row.count(&interruptions, &verdict, since.elapsed()),
+                    false => row.count_partly(is_last, &verdict),
+                }
+            }
+            if rows.iter().flat_map(|row| row.faults).sum::<u32>() <= TOLD {
+                let bar = &progress.bar;
+                bar.suspend(|| tell(job.scenario, &interruptions, job.seed, &verdict));
+            }
+            if all_happened {
+                break;
+            }
         }
         progress.step();
     }
 }
 
 /// Every way to interrupt every step.
-fn singles(scenario: Scenario, steps: Counts, seed: u64) -> impl Iterator<Item = Job> {
-    let kinds = Kind::ALL.into_iter().zip(steps);
+fn singles(
+    row: &Row,
+    seed: u64,
+    wanted: &impl Fn(&Interruption) -> bool,
+) -> impl Iterator<Item = Job> {
+    let scenario = row.scenario;
+    let kinds = Kind::ALL.into_iter().zip(row.steps);
     let all = kinds.flat_map(|(kind, steps)| {
         (1..=steps).flat_map(move |step| {
             let at = move |&(how, length)| Interruption {
@@ -158,36 +220,15 @@ fn singles(scenario: Scenario, steps: Counts, seed: u64) -> impl Iterator<Item =
             kind.ways().iter().map(at)
         })
     });
-    all.map(move |interruption| Job {
+    all.filter(wanted).map(move |interruption| Job {
         scenario,
-        interruptions: vec![interruption],
         seed,
+        drawn: Drawn::Single(interruption),
     })
 }
 
-/// The second interruption may come at a step that only the first makes.
-fn pairs(rows: &[Row], runs: usize, seed: u64, wanted: impl Fn(&Interruption) -> bool) -> Vec<Job> {
-    let mut random = ChaCha12Rng::seed_from_u64(seed);
-    let mut draw = |steps: &Counts| {
-        loop {
-            let kind = Kind::ALL[random.gen_range(0..Kind::ALL.len())];
-            let (how, length) = kind.ways()[random.gen_range(0..kind.ways().len())];
-            let most = steps[kind as usize].saturating_mul(3) / 2 + 1;
-            let step = random.gen_range(1..=most);
-            let drawn = Interruption {
-                kind,
-                step,
-                how,
-                length,
-            };
-            // A day takes as long as three other runs: one in three of those drawn is enough.
-            let is_rare = drawn.lasts_a_day() && random.gen_range(0..3) > 0;
-            if wanted(&drawn) && !is_rare {
-                return drawn;
-            }
-        }
-    };
-    // Each scenario in turn, but those of many days seldom: of them every run takes as long as ten others.
+/// Each scenario in turn, but those of many days seldom: of them every run takes as long as ten others.
+fn pairs(rows: &[Row], runs: usize, seed: u64) -> Vec<Job> {
     let round = |round: usize| {
         let rows = rows.iter();
         rows.filter(move |row| round.is_multiple_of(RARELY) || !row.scenario.lasts_days())
@@ -196,10 +237,53 @@ fn pairs(rows: &[Row], runs: usize, seed: u64, wanted: impl Fn(&Interruption) ->
     rows.zip(seed..)
         .map(|(row, seed)| Job {
             scenario: row.scenario,
-            interruptions: vec![draw(&row.steps), draw(&row.steps)],
             seed,
+            drawn: Drawn::Pair(row.steps),
         })
         .collect()
+}
+
+impl Drawn {
+    /// Of a pair the first comes at a step of the undisturbed run; the second may come at one that only the first makes.
+    fn interruptions(
+        &self,
+        random: &mut ChaCha12Rng,
+        wanted: &impl Fn(&Interruption) -> bool,
+    ) -> Vec<Interruption> {
+        match self {
+            Drawn::Single(interruption) => vec![*interruption],
+            Drawn::Pair(steps) => {
+                let more = steps.map(|steps| steps.saturating_mul(3) / 2);
+                vec![draw(random, steps, wanted), draw(random, &more, wanted)]
+            }
+        }
+    }
+}
+
+fn draw(
+    random: &mut ChaCha12Rng,
+    steps: &Counts,
+    wanted: &impl Fn(&Interruption) -> bool,
+) -> Interruption {
+    loop {
+        let kind = Kind::ALL[random.gen_range(0..Kind::ALL.len())];
+        let (how, length) = kind.ways()[random.gen_range(0..kind.ways().len())];
+        let most = steps[kind as usize];
+        let step = random.gen_range(1..=most.max(1));
+        let drawn = Interruption {
+            kind,
+            step,
+            how,
+            length,
+        };
+        // A day takes longer than other runs, and what does not happen undisturbed comes seldom: one in three of those
+        // drawn is enough.
+        let is_seldom = drawn.lasts_a_day() || most == 0;
+        let is_rare = is_seldom && random.gen_range(0..3) > 0;
+        if wanted(&drawn) && !is_rare {
+            return drawn;
+        }
+    }
 }
 
 /// A bar for who looks on, and a line a minute in a log.

@@ -7,6 +7,7 @@
 //! - `stage`: the processes (a host, phones), which die and are started again.
 //! - `template`: a world with channels, made once, from which every run begins.
 //! - `scenario`: what is done in a run. `check`: what must be so after it, by `coins` to the satoshi.
+//! - `planted`: what the checks must find.
 //! - `run`: one run on a thread of its own. `campaign`: many of them. `report`, `args`: the outside.
 
 mod args;
@@ -15,6 +16,7 @@ mod check;
 mod coins;
 mod parts;
 mod plan;
+mod planted;
 mod report;
 mod run;
 mod scenario;
@@ -27,6 +29,7 @@ pub use args::{SimArgs, run};
 pub use campaign::Campaign;
 pub use check::{Class, Fault};
 pub use plan::{Counts, How, Interruption, Kind, Length};
+pub use planted::Planted;
 pub use report::Report;
 pub use run::Verdict;
 pub use scenario::Scenario;

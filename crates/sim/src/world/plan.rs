@@ -25,6 +25,8 @@ pub enum Kind {
     PeerMessage,
     /// A question to the host's chain source, but for those whose answer is still the same as the last time.
     ChainCall,
+    /// A call that is to wake a phone.
+    WakeCall,
 }
 
 /// What happens at a step.
@@ -92,12 +94,13 @@ pub type Counts = [u32; Kind::ALL.len()];
 
 impl Kind {
     /// In the order in which they are counted.
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 6] = [
         Kind::Frame,
         Kind::StoreWrite,
         Kind::LedgerWrite,
         Kind::PeerMessage,
         Kind::ChainCall,
+        Kind::WakeCall,
     ];
 
     /// As in `--at`.
@@ -108,6 +111,7 @@ impl Kind {
             Kind::LedgerWrite => "ledger",
             Kind::PeerMessage => "peer",
             Kind::ChainCall => "chain",
+            Kind::WakeCall => "wake",
         }
     }
 
@@ -159,6 +163,7 @@ impl Kind {
             ],
             Kind::PeerMessage => &[
                 (Before, Now),
+                (Torn, Now),
                 (After, Now),
                 (Late, Seconds),
                 (OneWay, Now),
@@ -172,6 +177,14 @@ impl Kind {
                 (Unheard, Now),
                 (Reorg1, Now),
                 (Reorg2, Now),
+            ],
+            Kind::WakeCall => &[
+                (Twice, Now),
+                (Late, Seconds),
+                (Silent, Now),
+                (Fails, Now),
+                (Fails, PastGrace),
+                (Unheard, Now),
             ],
         }
     }
@@ -296,6 +309,7 @@ pub struct Plan {
     state: Arc<Mutex<State>>,
     /// Something has begun that lasts a day.
     day: Arc<Notify>,
+    lasts: Duration,
 }
 
 #[derive(Default)]
@@ -307,6 +321,7 @@ struct State {
     /// Until then what happened is felt.
     felt_until: Option<Instant>,
     done: usize,
+    is_beside: bool,
     trace: Trace,
 }
 
@@ -327,6 +342,7 @@ impl Plan {
                 ..State::default()
             })),
             day: Arc::default(),
+            lasts: interruptions.iter().map(Interruption::is_felt_for).sum(),
         }
     }
 
@@ -354,6 +370,21 @@ impl Plan {
     /// Interruptions that have happened.
     pub fn happened(&self) -> usize {
         lock(&self.state).done
+    }
+
+    /// How long all that was planned lasts, together.
+    pub fn lasts(&self) -> Duration {
+        self.lasts
+    }
+
+    /// The scenario comes without what it is about: an interruption has ended it before.
+    pub fn goes_beside(&self) {
+        lock(&self.state).is_beside = true;
+    }
+
+    /// See [`Plan::goes_beside`].
+    pub fn is_beside(&self) -> bool {
+        lock(&self.state).is_beside
     }
 
     /// What passes through a part of the world, see [`Trace`].

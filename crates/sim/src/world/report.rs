@@ -16,8 +16,12 @@ pub(crate) struct Row {
     /// Runs with a single interruption of each kind.
     singles: Counts,
     pairs: u32,
-    /// Interruptions planned for steps that did not come.
-    too_late: u32,
+    /// Of both those that came to what the scenario is about.
+    as_named: u32,
+    /// Other runs: not all that was planned has happened.
+    partly: u32,
+    /// What was planned and never happened, however often it was tried.
+    never: u32,
     /// By class.
     pub faults: [u32; Class::NAMES.len()],
     time: Duration,
@@ -31,7 +35,9 @@ impl Row {
             steps: calm.steps,
             singles: Counts::default(),
             pairs: 0,
-            too_late: 0,
+            as_named: 0,
+            partly: 0,
+            never: 0,
             faults: [0; Class::NAMES.len()],
             time: Duration::ZERO,
         };
@@ -39,13 +45,21 @@ impl Row {
         row
     }
 
+    /// A run in which all has happened.
     pub fn count(&mut self, interruptions: &[Interruption], verdict: &Verdict, time: Duration) {
         match interruptions {
             [Interruption { kind, .. }] => self.singles[*kind as usize] += 1,
             _ => self.pairs += 1,
         }
-        self.too_late += interruptions.len().saturating_sub(verdict.happened) as u32;
+        self.as_named += u32::from(!verdict.is_beside);
         self.time += time;
+        self.count_faults(verdict);
+    }
+
+    /// One in which not all has happened, and whether it was tried for the last time.
+    pub fn count_partly(&mut self, is_last: bool, verdict: &Verdict) {
+        self.partly += 1;
+        self.never += u32::from(is_last);
         self.count_faults(verdict);
     }
 
@@ -71,16 +85,15 @@ impl Report {
         Report { rows, time }
     }
 
-    /// Runs with an interruption.
+    /// Runs in which all that was planned has happened.
     pub fn runs(&self) -> u32 {
         self.rows.iter().map(Row::runs).sum()
     }
 
-    /// Nothing is wrong in any run.
+    /// Nothing is wrong in any run, and all that was planned has happened.
     pub fn is_clean(&self) -> bool {
-        self.rows
-            .iter()
-            .all(|row| row.faults == [0; Class::NAMES.len()])
+        let is_clean = |row: &Row| row.never == 0 && row.faults == [0; Class::NAMES.len()];
+        self.rows.iter().all(is_clean)
     }
 }
 
@@ -90,10 +103,10 @@ impl fmt::Display for Report {
         let kinds = Kind::ALL.map(Kind::name);
         writeln!(
             f,
-            "| scenario | {} | pairs | faults | ms a run |",
+            "| scenario | {} | pairs | as named | faults | ms a run |",
             kinds.join(" | ")
         )?;
-        writeln!(f, "|---|{}", "---|".repeat(kinds.len() + 3))?;
+        writeln!(f, "|---|{}", "---|".repeat(kinds.len() + 4))?;
         for row in &self.rows {
             write!(f, "| {} |", row.scenario.name())?;
             for number in row.singles {
@@ -101,17 +114,19 @@ impl fmt::Display for Report {
             }
             let faults: u32 = row.faults.iter().sum();
             let each = row.time.as_millis() / u128::from(row.runs().max(1));
-            writeln!(f, " {} | {faults} | {each} |", row.pairs)?;
+            let (pairs, as_named) = (row.pairs, row.as_named);
+            writeln!(f, " {pairs} | {as_named} | {faults} | {each} |")?;
         }
         let count = |class: usize| self.rows.iter().map(|row| row.faults[class]).sum::<u32>();
         let faults = Class::NAMES.iter().enumerate();
         let faults: Vec<_> = faults
             .map(|(class, name)| format!("{name} {}", count(class)))
             .collect();
-        let too_late: u32 = self.rows.iter().map(|row| row.too_late).sum();
+        let sum = |of: fn(&Row) -> u32| self.rows.iter().map(of).sum::<u32>();
+        let (partly, never) = (sum(|row| row.partly), sum(|row| row.never));
         write!(
             f,
-            "\n{} runs in {} s; {}. {too_late} interruptions were planned for steps that did not come.",
+            "\n{} runs in {} s; {}. In {partly} more not all that was planned has happened; {never} plans never came about.",
             self.runs(),
             self.time.as_secs(),
             faults.join(", ")

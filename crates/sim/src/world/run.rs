@@ -7,16 +7,20 @@ use std::time::Duration;
 
 use longhand_chain::Devnet;
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::Instant;
 
 use crate::world::check::{Books, Class, Fault};
 use crate::world::parts::lock;
 use crate::world::plan::{Counts, Interruption, Plan};
+use crate::world::planted::Planted;
 use crate::world::scenario::{Pace, Scenario};
 use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
 use crate::world::template::{Template, all_usable};
 
 /// When simulated time begins.
 const EPOCH: Duration = Duration::from_secs(1_800_000_000);
+/// Until everybody is back and nothing is under way, once nothing is interrupted any more.
+const HOURS: Duration = Duration::from_secs(6 * 3600);
 /// Until the last sweep is in a block.
 const MOST_BLOCKS: u32 = 10;
 /// Of so many runs the chain of one is validated as a whole at its end. Of every one without an interruption it is, and of
@@ -38,6 +42,10 @@ pub struct Verdict {
     pub steps: Counts,
     /// Interruptions that happened (a scenario may be over before its last one comes).
     pub happened: usize,
+    /// An interruption had ended what the scenario is about before it came to it.
+    pub is_beside: bool,
+    /// How long it took in its own time.
+    pub lasted: Duration,
     /// A digest of all that passed through the parts of the world, with its times: of two runs that are one and the same it
     /// is the same.
     pub trace: u64,
@@ -62,28 +70,39 @@ pub fn make_template(channels: usize) -> Result<Template, String> {
     })?
 }
 
-/// Plays `scenario` in a world from `template`, with these interruptions.
-pub fn run(
-    template: &Template,
-    scenario: Scenario,
-    interruptions: &[Interruption],
-    seed: u64,
-) -> Verdict {
-    let played = on_thread(seed, template.unix, || {
+/// What is played, and how it is disturbed.
+#[derive(Clone, Copy, Debug)]
+pub struct Play<'a> {
+    pub scenario: Scenario,
+    pub interruptions: &'a [Interruption],
+    pub seed: u64,
+    /// Something that must be found.
+    pub planted: Option<Planted>,
+}
+
+/// Plays in a world from `template`.
+pub fn run(template: &Template, play: Play<'_>) -> Verdict {
+    let played = on_thread(play.seed, template.unix, || {
         count_panics();
-        let plan = Plan::new(interruptions);
-        let mut nth = 0;
-        let played = play(template, scenario, seed, plan.clone(), &mut nth);
-        let wrong = played.unwrap_or_else(|error| vec![Fault::new(Class::Stuck, error)]);
-        Verdict {
+        let plan = Plan::new(play.interruptions);
+        let (runtime, nth) = runtime().map_err(text)?;
+        let played = self::play(template, play, plan.clone(), &runtime, nth);
+        let (wrong, lasted) = played.unwrap_or_else(|error| {
+            let wrong = vec![Fault::new(Class::Stuck, error)];
+            (wrong, Duration::ZERO)
+        });
+        Ok(Verdict {
             wrong,
             steps: plan.counts(),
             happened: plan.happened(),
+            is_beside: plan.is_beside(),
+            lasted,
             trace: plan.digest(),
             nth,
             panics: PANICS.get(),
-        }
+        })
     });
+    let played = played.and_then(|played| played);
     let mut verdict = played.unwrap_or_else(|error| Verdict {
         wrong: vec![Fault::new(Class::Panic, error)],
         ..Verdict::default()
@@ -95,16 +114,16 @@ pub fn run(
     verdict
 }
 
+/// What is wrong, and how long it took.
 fn play(
     template: &Template,
-    scenario: Scenario,
-    seed: u64,
+    play: Play<'_>,
     plan: Plan,
-    nth: &mut u32,
-) -> Result<Vec<Fault>, String> {
+    runtime: &Runtime,
+    nth: u32,
+) -> Result<(Vec<Fault>, Duration), String> {
     let dir = tempfile::tempdir().map_err(text)?;
-    let runtime;
-    (runtime, *nth) = self::runtime()?;
+    let scenario = play.scenario;
     let metrics = runtime.metrics();
     let is_picked = nth.is_multiple_of(VALIDATED);
     let wrong = runtime.block_on(async {
@@ -114,7 +133,7 @@ fn play(
             devnet,
             disk,
             dir.path().into(),
-            Pace::of(scenario, seed),
+            Pace::of(scenario, play.seed),
             plan.clone(),
             template.audits.clone(),
         );
@@ -124,14 +143,26 @@ fn play(
         }
         all_usable(&stage, scenario.channels() * OWNERS.len()).await?;
         let before = Books::read(&stage).await?;
+        let began = Instant::now();
         plan.arm();
         let outcome = scenario.play(&stage).await;
         plan.disarm();
         let judged = async {
-            let outcome = outcome?;
-            settle(&stage, outcome.channels(before.channels())).await?;
-            let after = Books::read(&stage).await?;
-            Ok(before.compare(&after, &outcome, &template.coins, &stage))
+            let mut outcome = outcome?;
+            if let Some(planted) = play.planted {
+                planted.plant(&stage, &mut outcome).await?;
+            }
+            let settling = settle(&stage, outcome.channels(before.channels()));
+            let settled = in_time(HOURS + plan.lasts(), settling).await;
+            let after = in_time(HOURS, Books::read(&stage)).await?;
+            let alive = stage.alive();
+            let mut wrong = before.compare(&after, &outcome, &template.coins, &stage);
+            wrong.extend(settled.err().map(|error| Fault::new(Class::Stuck, error)));
+            if alive != template.alive {
+                let what = format!("{alive:?}, and there should be {:?}", template.alive);
+                wrong.push(Fault::new(Class::Leak, what));
+            }
+            Ok(wrong)
         };
         let judged: Result<Vec<Fault>, String> = judged.await;
         let mut wrong = judged.unwrap_or_else(|error| vec![Fault::new(Class::Stuck, error)]);
@@ -149,14 +180,22 @@ fn play(
         drop(stage);
         // Whatever still had something to do ends within a moment.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        Ok::<_, String>(wrong)
+        Ok::<_, String>((wrong, began.elapsed()))
     });
-    let mut wrong = wrong?;
+    let (mut wrong, lasted) = wrong?;
     let left = metrics.num_alive_tasks();
     if wrong.is_empty() && left > 0 {
         wrong.push(Fault::new(Class::Leak, format!("{left} tasks were left")));
     }
-    Ok(wrong)
+    Ok((wrong, lasted))
+}
+
+async fn in_time<T>(
+    time: Duration,
+    work: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    let done = tokio::time::timeout(time, work).await;
+    done.unwrap_or_else(|_| Err("not everybody came back".into()))
 }
 
 /// Waits until everybody is back, nothing is under way and no transaction waits for a block.

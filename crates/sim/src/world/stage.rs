@@ -17,6 +17,7 @@ use longhand_phone::{Dial, Phone, PhoneError, Vault};
 use longhand_proto::command::error::Action;
 use longhand_signer::audit::Audit;
 use longhand_store::{Batch, MemoryStore, Store, Write};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -42,6 +43,9 @@ const SETTLED: Duration = Duration::from_secs(60);
 const MOST_SENT: usize = 150;
 /// For so long an owner has the phone at hand while nothing happens.
 const AT_HAND: Duration = Duration::from_secs(600);
+const HOUR: Duration = Duration::from_secs(3600);
+/// While something lasts a day.
+const BLOCKS_AN_HOUR: u32 = 4;
 /// A process that died is started again after this.
 const RESTART: Duration = Duration::from_millis(500);
 /// The longest that anything may take: whoever comes back after a week has time left.
@@ -69,6 +73,17 @@ pub struct Stage {
     sent: Arc<Mutex<HashSet<Txid>>>,
     /// What must never happen, in words.
     troubles: Mutex<Vec<String>>,
+    /// Cloned by all that is connected, see [`Stage::alive`].
+    pub connected: Arc<()>,
+}
+
+/// What runs in a world, and is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alive {
+    /// Of the runtime.
+    pub tasks: usize,
+    /// Links, ends of connections between nodes, and hosts that can make some.
+    pub connections: usize,
 }
 
 /// Where a phone's process runs.
@@ -125,6 +140,7 @@ impl Stage {
             given: Mutex::default(),
             sent: Arc::default(),
             troubles: Mutex::default(),
+            connected: Arc::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(supervise(stage.clone(), heard));
@@ -152,6 +168,7 @@ impl Stage {
             life: life.clone(),
             plan: self.plan.clone(),
             news: self.news.clone(),
+            connected: self.connected.clone(),
         });
         let embedding = Host::embed(config, Arc::new(store), Arc::new(source), outside);
         // Killed while it starts, it would never be done.
@@ -225,9 +242,10 @@ impl Stage {
         alive.map(|(host, _)| host.operator())
     }
 
-    /// An owner's phone is without a network for so long.
-    pub fn send_away(&self, owner: usize, time: Duration) {
-        *lock(&self.phones[owner].away_until) = Instant::now() + time;
+    /// An owner's phone is without a network for so long. No call reaches it before.
+    fn send_away(&self, owner: usize, time: Duration) {
+        let mut away_until = lock(&self.phones[owner].away_until);
+        *away_until = (*away_until).max(Instant::now() + time);
     }
 
     /// Suspends an owner's phone, with no way to call it, until [`Stage::come_back`].
@@ -247,10 +265,9 @@ impl Stage {
         self.phones[owner].rest.send_replace(Rest::Dozes);
     }
 
-    /// The phone is at hand, and has a network.
+    /// The phone is at hand. If it has no network, it still has none.
     pub fn come_back(&self, owner: usize) {
         self.phones[owner].rest.send_replace(Rest::AtHand);
-        self.send_away(owner, Duration::ZERO);
     }
 
     /// What an owner does, across phones and hosts that die: again, until there is an answer that stays.
@@ -294,12 +311,17 @@ impl Stage {
 
     /// Waits until no payment is in flight, and what can be done at once is done.
     pub async fn quiet(&self) -> Result<(), String> {
+        self.quiet_for(SETTLED).await
+    }
+
+    /// Waits until no payment is in flight, and then for so long.
+    pub async fn quiet_for(&self, time: Duration) -> Result<(), String> {
         self.until("no payment is in flight", async |operator| {
             let channels = operator.hub_channels().await.ok()?.channels;
             Some(channels.iter().all(|channel| channel.pending_htlcs == 0))
         })
         .await?;
-        tokio::time::sleep(SETTLED).await;
+        tokio::time::sleep(time).await;
         Ok(())
     }
 
@@ -365,6 +387,14 @@ impl Stage {
         };
         self.disk.commit(batch).await.map_err(text)?;
         self.start_host().await
+    }
+
+    /// What runs and is connected now. At a quiet moment with everybody there it is always the same, whatever died before.
+    pub fn alive(&self) -> Alive {
+        Alive {
+            tasks: Handle::current().metrics().num_alive_tasks(),
+            connections: Arc::strong_count(&self.connected) - 1,
+        }
     }
 
     /// Remembers what must never happen.
@@ -474,8 +504,10 @@ async fn supervise(stage: Arc<Stage>, mut news: mpsc::UnboundedReceiver<News>) {
     }
 }
 
-/// When something lasts a day, owners put their phones away after a while, and have them at hand when it is over.
+/// When something lasts a day, owners put their phones away after a while, and have them at hand when it is over. Meanwhile
+/// the chain goes on.
 async fn put_away(stage: Arc<Stage>) {
+    let mut blocks = stage.pace.blocks_of_days;
     loop {
         stage.plan.day_begins().await;
         tokio::time::sleep(AT_HAND).await;
@@ -484,7 +516,21 @@ async fn put_away(stage: Arc<Stage>) {
                 stage.suspend(owner, Rest::PutAway);
             }
         }
-        stage.plan.is_over().await;
+        let mining = async {
+            while blocks > 0 {
+                tokio::time::sleep(HOUR).await;
+                blocks = blocks.saturating_sub(BLOCKS_AN_HOUR);
+                if let Err(error) = stage.devnet.mine_to_wallet(BLOCKS_AN_HOUR) {
+                    stage.trouble(format!("no blocks: {error}"));
+                }
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            () = stage.plan.is_over() => {}
+            () = mining => {}
+        }
         for slot in &stage.phones {
             slot.rest.send_if_modified(|rest| {
                 let is_put_away = *rest == Rest::PutAway;
@@ -527,7 +573,14 @@ impl Dial for SimDial {
             return Err(unreachable("the host is down"));
         };
         let lives = [self.life.clone(), life.clone()];
-        let (near, far) = Line::lay(self.owner, lives, &stage.plan, &stage.news);
+        let (near, far) = Line::lay(
+            self.owner,
+            lives,
+            stage.pace.distance,
+            &stage.plan,
+            &stage.news,
+            &stage.connected,
+        );
         host.accept_link(far);
         Ok(near)
     }

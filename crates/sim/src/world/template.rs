@@ -18,7 +18,7 @@ use longhand_store::{Batch, MemoryStore, Store, Write};
 use crate::world::coins::Coins;
 use crate::world::plan::Plan;
 use crate::world::scenario::{Pace, Scenario};
-use crate::world::stage::{OWNERS, Stage, passphrase, text};
+use crate::world::stage::{Alive, OWNERS, Stage, passphrase, text};
 
 /// Words of the owners' seeds; test vectors of BIP 39.
 const WORDS: [&str; 2] = [
@@ -49,6 +49,8 @@ pub struct Template {
     files: Vec<(PathBuf, Vec<u8>)>,
     /// What was heard of the owners' phones.
     pub audits: [Audit; 2],
+    /// What runs and is connected when everybody is there.
+    pub alive: Alive,
     /// When it was made, in its own time.
     pub unix: Duration,
 }
@@ -83,15 +85,17 @@ impl Template {
         }
         stage.mine(CONFIRMATIONS).await?;
         all_usable(&stage, channels * OWNERS.len()).await?;
+        stage.quiet().await?;
+        let alive = stage.alive();
         stage.stop().await;
         tasks.shutdown().await;
         if let Some(fault) = stage.overheard().first() {
             return Err(fault.what.clone());
         }
-        Template::take(&stage).await
+        Template::take(&stage, alive).await
     }
 
-    async fn take(stage: &Arc<Stage>) -> Result<Template, String> {
+    async fn take(stage: &Arc<Stage>, alive: Alive) -> Result<Template, String> {
         let mut namespaces = Vec::new();
         for namespace in stage.disk.namespaces("").await.map_err(text)? {
             let values = stage.disk.load(&namespace).await.map_err(text)?;
@@ -106,6 +110,7 @@ impl Template {
             namespaces,
             files,
             audits: stage.audits(),
+            alive,
             unix,
         })
     }

@@ -11,9 +11,6 @@ use tokio::time::{Instant, sleep_until};
 use super::{Life, News, lock};
 use crate::world::plan::{How, Interruption, Kind, Plan};
 
-/// From a phone to its host.
-const DISTANCE: Duration = Duration::from_millis(5);
-
 /// A record, and when it arrives.
 type Sent = (Instant, Vec<u8>);
 
@@ -23,8 +20,11 @@ pub struct Line {
     lives: [Arc<Life>; 2],
     /// From the phone, and to it.
     ways: [Mutex<Way>; 2],
+    distance: Duration,
     plan: Plan,
     news: mpsc::UnboundedSender<News>,
+    /// As long as one of its ends is held.
+    _connected: Arc<()>,
 }
 
 /// One direction.
@@ -37,6 +37,7 @@ struct Way {
     held: Option<Vec<u8>>,
     /// Nothing arrives before.
     not_before: Instant,
+    distance: Duration,
 }
 
 impl Line {
@@ -44,17 +45,21 @@ impl Line {
     pub fn lay(
         phone: usize,
         lives: [Arc<Life>; 2],
+        distance: Duration,
         plan: &Plan,
         news: &mpsc::UnboundedSender<News>,
+        connected: &Arc<()>,
     ) -> (Carrier, Carrier) {
-        let (up, at_host) = Way::open();
-        let (down, at_phone) = Way::open();
+        let (up, at_host) = Way::open(distance);
+        let (down, at_phone) = Way::open(distance);
         let line = Arc::new(Line {
             phone,
             lives,
             ways: [up, down].map(Mutex::new),
+            distance,
             plan: plan.clone(),
             news: news.clone(),
+            _connected: connected.clone(),
         });
         (line.end(0, at_phone), line.end(1, at_host))
     }
@@ -105,7 +110,7 @@ impl Line {
             }
             How::Swapped => to.held = Some(record),
             How::Late => {
-                to.not_before = Instant::now() + DISTANCE + interruption.length.time();
+                to.not_before = Instant::now() + self.distance + interruption.length.time();
                 to.send(record);
             }
             How::OneWay => to.is_silent = true,
@@ -126,13 +131,14 @@ impl Line {
 }
 
 impl Way {
-    fn open() -> (Way, mpsc::UnboundedReceiver<Sent>) {
+    fn open(distance: Duration) -> (Way, mpsc::UnboundedReceiver<Sent>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let way = Way {
             sender: Some(sender),
             is_silent: false,
             held: None,
             not_before: Instant::now(),
+            distance,
         };
         (way, receiver)
     }
@@ -141,7 +147,7 @@ impl Way {
         let Some(sender) = self.sender.as_ref().filter(|_| !self.is_silent) else {
             return;
         };
-        let due = self.not_before.max(Instant::now() + DISTANCE);
+        let due = self.not_before.max(Instant::now() + self.distance);
         for record in [Some(record), self.held.take()].into_iter().flatten() {
             // Who does not listen any more has no use for it.
             let _ = sender.send((due, record));

@@ -21,6 +21,7 @@ pub struct SimOutside {
     pub life: Arc<Life>,
     pub plan: Plan,
     pub news: mpsc::UnboundedSender<News>,
+    pub connected: Arc<()>,
 }
 
 #[async_trait]
@@ -41,6 +42,7 @@ impl Outside for SimOutside {
             into: into.clone(),
             waiting: None,
             plan: self.plan.clone(),
+            _connected: self.connected.clone(),
         };
         Ok((
             Box::new(pipe(near, &there, &back)),
@@ -49,8 +51,36 @@ impl Outside for SimOutside {
     }
 
     async fn wake(&self, _: &str, call: &WakeCall) -> std::result::Result<(), WakeError> {
-        if !self.life.has_ended() {
-            let _ = self.news.send(News::Woken(call.owner.clone()));
+        self.plan.trace(Kind::WakeCall, &call.owner);
+        let interruption = self.plan.step(Kind::WakeCall);
+        let failed = || Err(WakeError("the push service is away".into()));
+        let ring = || {
+            // Of a process that has ended nobody hears.
+            if !self.life.has_ended() {
+                let _ = self.news.send(News::Woken(call.owner.clone()));
+            }
+        };
+        match interruption.map(|it| (it.how, it.length.time())) {
+            Some((How::Fails, _)) => return failed(),
+            // Taken, and lost on the way to the phone.
+            Some((How::Silent, _)) => {}
+            Some((How::Unheard, _)) => {
+                ring();
+                return failed();
+            }
+            Some((How::Twice, _)) => {
+                ring();
+                ring();
+            }
+            // Taken at once.
+            Some((_, late)) => {
+                let (news, woken) = (self.news.clone(), News::Woken(call.owner.clone()));
+                tokio::spawn(async move {
+                    tokio::time::sleep(late).await;
+                    let _ = news.send(woken);
+                });
+            }
+            None => ring(),
         }
         Ok(())
     }
@@ -79,6 +109,8 @@ struct SimPipe {
     /// For what is late.
     waiting: Option<Pin<Box<Sleep>>>,
     plan: Plan,
+    /// As long as this end is held.
+    _connected: Arc<()>,
 }
 
 impl SimPipe {
@@ -136,7 +168,11 @@ impl AsyncWrite for SimPipe {
                 *lock(&self.out) = Flow::Silent;
                 *lock(&self.into) = Flow::Silent;
             }
-            Some(_) => {
+            Some(how) => {
+                if let (How::Torn, Some(end)) = (how, &mut self.end) {
+                    // What it does not take at once is lost too.
+                    let _ = Pin::new(end).poll_write(context, &bytes[..bytes.len() / 2]);
+                }
                 self.end = None;
                 return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
             }

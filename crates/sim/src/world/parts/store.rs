@@ -8,7 +8,7 @@ use longhand_store::{Batch, MemoryStore, Store, StoreError, Write};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Life, lock};
-use crate::world::plan::{How, Kind, Plan};
+use crate::world::plan::{How, Interruption, Kind, Plan};
 
 /// Commits after a lie, the last of which is the process's end.
 const LIE: u32 = 4;
@@ -49,9 +49,43 @@ impl SimStore {
         }
     }
 
-    async fn die(&self) -> Result<(), StoreError> {
+    async fn die<T>(&self) -> Result<T, StoreError> {
         self.life.end();
         std::future::pending().await
+    }
+
+    /// One write, done as far as it is let.
+    async fn write<T>(
+        &self,
+        interruption: Option<Interruption>,
+        write: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let Some(interruption) = interruption else {
+            // A disk takes its time: what comes meanwhile waits, as it does behind a real one.
+            tokio::task::yield_now().await;
+            self.ready().await;
+            return write.await;
+        };
+        match interruption.how {
+            How::After => {
+                write.await?;
+                self.die().await
+            }
+            How::Late => {
+                let until = Instant::now() + interruption.length.time();
+                *lock(&self.busy_until) = until;
+                sleep_until(until).await;
+                self.ready().await;
+                write.await
+            }
+            How::Fails => Err(failed()),
+            How::Full => Err(StoreError::Full),
+            How::Unheard => {
+                write.await?;
+                Err(failed())
+            }
+            _ => self.die().await,
+        }
     }
 }
 
@@ -94,45 +128,19 @@ impl Store for SimStore {
         }
         self.plan
             .trace(Kind::StoreWrite, (&batch.namespace, content(&batch.writes)));
-        let Some(interruption) = self.plan.step(Kind::StoreWrite) else {
-            // A disk takes its time: what comes meanwhile waits, as it does behind a real one.
-            tokio::task::yield_now().await;
-            self.ready().await;
-            return self.disk.commit(batch).await;
-        };
-        match interruption.how {
-            How::After => {
-                self.disk.commit(batch).await?;
-                self.die().await
-            }
-            How::Late => {
-                let until = Instant::now() + interruption.length.time();
-                *lock(&self.busy_until) = until;
-                sleep_until(until).await;
-                self.ready().await;
-                self.disk.commit(batch).await
-            }
-            How::Fails => Err(failed()),
-            How::Full => Err(StoreError::Full),
-            How::Unheard => {
-                self.disk.commit(batch).await?;
-                Err(failed())
-            }
-            How::Forgotten => {
-                self.dies_in.store(LIE, Ordering::SeqCst);
-                Ok(())
-            }
-            _ => self.die().await,
+        let interruption = self.plan.step(Kind::StoreWrite);
+        if interruption.is_some_and(|it| it.how == How::Forgotten) {
+            self.dies_in.store(LIE, Ordering::SeqCst);
+            return Ok(());
         }
+        self.write(interruption, self.disk.commit(batch)).await
     }
 
     async fn take_lease(&self, namespace: &str) -> Result<u64, StoreError> {
         self.ready().await;
-        // It is a write too.
-        match self.plan.lasting(Kind::StoreWrite).map(|it| it.how) {
-            Some(How::Full) => Err(StoreError::Full),
-            Some(How::Fails) => Err(failed()),
-            _ => self.disk.take_lease(namespace).await,
-        }
+        self.plan.trace(Kind::StoreWrite, namespace);
+        let interruption = self.plan.step(Kind::StoreWrite);
+        self.write(interruption, self.disk.take_lease(namespace))
+            .await
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longhand_chain::FeeRates;
+use longhand_host::Operator;
 use longhand_phone::command::PaymentState;
 
 use super::Outcome;
@@ -20,8 +21,6 @@ const FEW: u32 = 5;
 const CALLED_BLOCKS: u32 = 72;
 /// More than a call and its repetitions take.
 const CALL: Duration = Duration::from_secs(3600);
-/// Between two looks whether it has come.
-const GLANCE: Duration = Duration::from_secs(5);
 /// LDK closes channels whose fee rate is below the lowest of so many blocks.
 const SPIKE_BLOCKS: u32 = 150;
 /// The host asks for fee rates every five minutes, and LDK each minute.
@@ -44,15 +43,7 @@ pub async fn deadline(stage: &Arc<Stage>) -> Result<Outcome, String> {
         return Err("the phone was called long before its deadline".into());
     }
     mine_to(stage, deadline - CALLED_BLOCKS + FEW).await?;
-    let called = async {
-        while !is_awake(stage).await {
-            tokio::time::sleep(GLANCE).await;
-        }
-    };
-    if tokio::time::timeout(CALL, called).await.is_err() && stage.plan.happened() == 0 {
-        return Err("the phone was not called in time".into());
-    }
-    // An interruption may have left nothing to call it for.
+    is_called(stage).await?;
     stage.come_back(ANN);
     stage.come_back(BOB);
     all_usable(stage, OWNERS.len()).await?;
@@ -86,9 +77,13 @@ pub async fn deadline_missed(stage: &Arc<Stage>) -> Result<Outcome, String> {
     stage.come_back(BOB);
     sweep(stage, &Cell::new(true)).await?;
     let outcome = told(stage, &to_ann).await?;
-    if stage.plan.happened() == 0 && (outcome.forced, outcome.received()) != (1, 0) {
+    if (outcome.forced, outcome.received()) == (1, 0) {
+        return Ok(outcome);
+    }
+    if stage.plan.happened() == 0 {
         return Err(format!("the HTLC should have been lost: {outcome:?}"));
     }
+    stage.plan.goes_beside();
     Ok(outcome)
 }
 
@@ -144,10 +139,30 @@ async fn gone_with_an_htlc(stage: &Arc<Stage>, to_ann: &str) -> Result<Option<u3
 
 /// Nothing is left to be closed for.
 async fn settled_early(stage: &Arc<Stage>, to_ann: &str) -> Result<Outcome, String> {
+    stage.plan.goes_beside();
     stage.come_back(ANN);
     stage.come_back(BOB);
     all_usable(stage, OWNERS.len()).await?;
     told(stage, to_ann).await
+}
+
+/// Waits until Ann's phone is called, and comes, or there is nothing to call it for any more.
+async fn is_called(stage: &Arc<Stage>) -> Result<(), String> {
+    let called = async |operator: &Operator| {
+        let ann = node(operator, ANN).await?;
+        Some(ann.state != "dormant" || ann.deadline_height == 0)
+    };
+    loop {
+        stage.plan.is_over().await;
+        let happened = stage.plan.happened();
+        let waiting = stage.until("the phone is called", called);
+        if let Ok(called) = tokio::time::timeout(CALL, waiting).await {
+            return called;
+        }
+        if stage.plan.happened() == happened {
+            return Err("the phone was not called in time".into());
+        }
+    }
 }
 
 async fn all_are_open(stage: &Arc<Stage>) -> Result<(), String> {
@@ -203,8 +218,8 @@ async fn told(stage: &Arc<Stage>, to_ann: &str) -> Result<Outcome, String> {
     }
     let is_said = payment.failure.starts_with("DEADLINE_MISSED: 50000 sat");
     let has_given = !payment.preimage.is_empty();
-    match has_given && payment.state == PaymentState::Failed && !is_said {
-        true => Err(format!("the loss is not told: {}", payment.failure)),
-        false => Ok(outcome),
+    if has_given && payment.state != PaymentState::Succeeded && !is_said {
+        return Err(format!("the loss is not told: {payment:?}"));
     }
+    Ok(outcome)
 }

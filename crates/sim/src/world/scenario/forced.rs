@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longhand_host::Operator;
-use longhand_phone::PhoneError;
 use longhand_phone::command::PaymentState;
+use longhand_phone::{Phone, PhoneError};
 use longhand_proto::operator::{HubCloseChannelRequest, NodeView};
 
 use super::Outcome;
@@ -16,9 +16,15 @@ use super::paying::{
 use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
 use crate::world::template::CHANNEL_SAT;
 
-/// Between two looks at payments in flight: less than a phone takes to answer. At first; they may never come.
-const GLANCE: Duration = Duration::from_millis(3);
+/// Looks at payments in flight, each after less than a phone takes to answer; and again when an interruption is over.
 const GLANCES: u32 = 400;
+/// How often it is tried to have one payment in flight each way.
+const MEETINGS: u32 = 5;
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// Taken from the spoils of a breach.
+const FEES_OF_JUSTICE_SAT: u64 = 5_000;
+/// Outputs of a commitment without HTLCs (BOLT 3).
+const BALANCES_AND_ANCHORS: usize = 4;
 /// After a block, until everybody has done what there is to do.
 pub const AFTER_BLOCK: Duration = Duration::from_secs(40);
 /// No block is doubted any more that is so deep (LDK's `ANTI_REORG_DELAY`).
@@ -31,67 +37,81 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// In a simulated day; fewer than there are, and in a week more than a cheater has to wait.
 const BLOCKS_A_DAY: u32 = 22;
 
-/// Ann's phone falls asleep with a payment in flight each way; the hub closes, and both end on the chain.
+/// The hub closes while Ann's phone is away.
 pub async fn close_by_hub(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    let to_bob = invoice(stage, BOB, PAYMENT_MSAT).await?;
-    let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
-    fall_asleep(stage, BOB).await?;
-    let is_over = Cell::new(false);
-    let closing = async {
-        // The hub holds this one, and Ann settles the other as soon as her phone has been asked.
-        in_flight(stage, 1).await?;
-        let paying = async {
-            hub_pays(stage, &to_ann).await;
-            std::future::pending().await
-        };
-        tokio::select! {
-            biased;
-            seen = in_flight(stage, 2) => seen?,
-            () = paying => {}
-        }
+    closed_by_force(stage, async || {
         fall_asleep(stage, ANN).await?;
-        close_hubs_channel(stage).await?;
-        confirm_close(stage).await?;
-        stage.come_back(ANN);
-        stage.come_back(BOB);
-        sweep(stage, &is_over).await?;
-        if received(stage, ANN, &to_ann).await? == 0 {
-            take_back(stage, &is_over).await?;
-        }
-        Ok::<_, String>(())
-    };
-    let paying = pay_to_the_end(stage, &to_bob, &is_over);
-    let (paid, closed) = tokio::join!(paying, closing);
-    closed?;
-    let received = received(stage, ANN, &to_ann).await?;
-    let mut outcome = ended(stage, paid?, &to_bob).await?;
-    outcome.received_msat[ANN] = received;
-    outcome.hub_paid_msat = received;
-    Ok(outcome)
+        close_hubs_channel(stage).await
+    })
+    .await
 }
 
-/// Ann closes with a payment in flight to somebody who sleeps; it ends on the chain.
+/// Ann closes.
 pub async fn close_by_phone(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    let to_bob = invoice(stage, BOB, PAYMENT_MSAT).await?;
-    fall_asleep(stage, BOB).await?;
-    let is_over = Cell::new(false);
-    let closing = async {
-        in_flight(stage, 1).await?;
+    closed_by_force(stage, async || {
         let close = stage.owner(ANN, async |phone| {
             match phone.channels().await?.channels.first() {
                 Some(channel) => phone.close(&channel.channel_id, true).await.map(drop),
                 None => Ok(()),
             }
         });
-        close.await.map_err(text)?;
-        confirm_close(stage).await?;
+        close.await.map_err(text)
+    })
+    .await
+}
+
+/// Ann's channel is closed with a payment in flight each way, and both end on the chain.
+async fn closed_by_force(
+    stage: &Arc<Stage>,
+    close: impl AsyncFn() -> Result<(), String>,
+) -> Result<Outcome, String> {
+    let to_bob = invoice(stage, BOB, PAYMENT_MSAT).await?;
+    fall_asleep(stage, BOB).await?;
+    let payment = Waiting::default();
+    let closing = async {
+        let to_ann = one_each_way(stage).await?;
+        payment.is_met.set(true);
+        close().await?;
+        confirm_close(stage, 2).await?;
+        stage.come_back(ANN);
         stage.come_back(BOB);
-        sweep(stage, &is_over).await
+        sweep(stage, &payment.is_over).await?;
+        if all_received(stage, &to_ann).await? < to_ann.len() as u64 * PAYMENT_MSAT {
+            take_back(stage, &payment.is_over).await?;
+        }
+        Ok::<_, String>(to_ann)
     };
-    let paying = pay_to_the_end(stage, &to_bob, &is_over);
+    let paying = pay_to_the_end(stage, &to_bob, &payment);
     let (paid, closed) = tokio::join!(paying, closing);
-    closed?;
-    ended(stage, paid?, &to_bob).await
+    let received = all_received(stage, &closed?).await?;
+    let mut outcome = ended(stage, paid?, &to_bob).await?;
+    outcome.received_msat[ANN] = received;
+    outcome.hub_paid_msat = received;
+    Ok(outcome)
+}
+
+/// Returns with two HTLCs in flight: one of Ann's, which the hub holds, and one to her, which she settles as soon as her
+/// phone has been asked. Gives the invoices that it took; of all but the last the payments may have ended.
+async fn one_each_way(stage: &Arc<Stage>) -> Result<Vec<String>, String> {
+    let mut invoices = Vec::new();
+    for _ in 0..MEETINGS {
+        in_flight(stage, 1).await;
+        let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
+        invoices.push(to_ann.clone());
+        let paying = async {
+            hub_pays(stage, &to_ann).await;
+            std::future::pending().await
+        };
+        let are_there = tokio::select! {
+            biased;
+            are_there = in_flight(stage, 2) => are_there,
+            () = paying => false,
+        };
+        if are_there || stage.plan.happened() == 0 {
+            break;
+        }
+    }
+    Ok(invoices)
 }
 
 /// A hub that has forgotten what it has revoked closes with it, with an HTLC in it, while Ann sleeps for a week: her node
@@ -100,12 +120,13 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
     let to_bob = invoice(stage, BOB, PAYMENT_MSAT).await?;
     let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
     fall_asleep(stage, BOB).await?;
-    let is_over = Cell::new(false);
+    let payment = Waiting::default();
     let copying = async {
-        in_flight(stage, 1).await?;
+        in_flight(stage, 1).await;
+        payment.is_met.set(true);
         stage.copy_hub().await
     };
-    let paying = pay_to_the_end(stage, &to_bob, &is_over);
+    let paying = pay_to_the_end(stage, &to_bob, &payment);
     let (paid, old) = tokio::join!(paying, copying);
     let old = old?;
     if paid?.is_some() {
@@ -115,12 +136,15 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
     is_received(stage, &to_ann).await;
     stage.quiet().await?;
     let balance = stage.owner(ANN, async |phone| phone.balance().await);
-    let hers_msat = balance.await.map_err(text)?.lightning_msat;
+    let balance = balance.await.map_err(text)?;
+    let hers_msat = balance.lightning_msat;
     fall_asleep(stage, ANN).await?;
 
+    // All of the cheater's; hers takes her own signature.
+    let spoils_sat = CHANNEL_SAT - hers_msat.div_ceil(1_000);
     stage.roll_back_hub(old).await?;
     close_hubs_channel(stage).await?;
-    confirm_close(stage).await?;
+    confirm_close(stage, 1).await?;
     for _ in 0..7 {
         tokio::time::sleep(DAY).await;
         stage.mine(BLOCKS_A_DAY).await?;
@@ -128,7 +152,9 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
     stage
         .until("the cheater's side is hers", async |operator| {
             let ann = node(operator, ANN).await?;
-            Some(ann.onchain_sat > hers_msat / 1_000)
+            Some(
+                ann.onchain_sat + FEES_OF_JUSTICE_SAT >= balance.onchain_confirmed_sat + spoils_sat,
+            )
         })
         .await?;
     stage.come_back(ANN);
@@ -137,7 +163,7 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
     tokio::time::sleep(AFTER_BLOCK).await;
     stage.mine(DEEP).await?;
     if is_swept(stage).await != Some(true) {
-        sweep(stage, &is_over).await?;
+        sweep(stage, &payment.is_over).await?;
     }
     let mut outcome = Outcome {
         forced: 1,
@@ -150,18 +176,39 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
     Ok(outcome)
 }
 
-/// Pays once, waits for its end, on or off the chain, and says that it is over; `None` when it failed.
+/// A payment that a channel is closed with.
+#[derive(Default)]
+struct Waiting {
+    /// It was in flight when it had to be, and is not tried again.
+    is_met: Cell<bool>,
+    /// It has ended.
+    is_over: Cell<bool>,
+}
+
+/// Pays, and again when it failed before it was met; waits for its end, on or off the chain. `None` when it failed.
 async fn pay_to_the_end(
     stage: &Arc<Stage>,
     bolt11: &str,
-    is_over: &Cell<bool>,
+    payment: &Waiting,
 ) -> Result<Option<Payment>, String> {
-    let hash = payment_hash(bolt11)?;
-    let paid = stage.owner(ANN, async |phone| match pay_once(&phone, bolt11).await {
+    let paid = loop {
+        let paid = pay_if_possible(stage, bolt11).await;
+        if payment.is_met.get() || !matches!(paid, Ok(None)) {
+            break paid;
+        }
+        tokio::time::sleep(TRY_AGAIN).await;
+    };
+    payment.is_over.set(true);
+    paid.map_err(text)
+}
+
+async fn pay_if_possible(stage: &Arc<Stage>, bolt11: &str) -> Result<Option<Payment>, PhoneError> {
+    let pay = async |phone: Phone| match pay_once(&phone, bolt11).await {
         Ok(payment) => Ok(Some(payment)),
         Err(PhoneError::PaymentFailed(_)) => Ok(None),
         // Asked again when the channel was closed already: what became of it, if it was ever sent, is known.
         Err(error) if error.code() == "INSUFFICIENT_FUNDS" => {
+            let hash = payment_hash(bolt11).map_err(|_| PhoneError::Answer("with an invoice"))?;
             let mut payments = phone.payments().await?.payments.into_iter();
             let sent = payments.find(|payment| payment.outbound && payment.payment_hash == hash);
             match sent.as_ref().map(|payment| payment.state) {
@@ -173,10 +220,8 @@ async fn pay_to_the_end(
             }
         }
         Err(error) => Err(error),
-    });
-    let paid = paid.await;
-    is_over.set(true);
-    paid.map_err(text)
+    };
+    stage.owner(ANN, pay).await
 }
 
 /// A channel was closed by force, and a payment of Ann's to Bob has ended so.
@@ -191,6 +236,15 @@ async fn ended(stage: &Arc<Stage>, paid: Option<Payment>, to_bob: &str) -> Resul
     }
     outcome.received_msat[BOB] = received(stage, BOB, to_bob).await?;
     Ok(outcome)
+}
+
+/// What invoices of Ann's have brought together.
+async fn all_received(stage: &Arc<Stage>, invoices: &[String]) -> Result<u64, String> {
+    let mut all = 0;
+    for bolt11 in invoices {
+        all += received(stage, ANN, bolt11).await?;
+    }
+    Ok(all)
 }
 
 /// What an invoice has brought.
@@ -218,26 +272,27 @@ pub async fn node(operator: &Operator, owner: usize) -> Option<NodeView> {
 }
 
 /// Waits until both sides are committed to so many of Ann's HTLCs. Not for ever, since an interruption may have ended
-/// them; without one they must be there.
-async fn in_flight(stage: &Arc<Stage>, htlcs: u32) -> Result<(), String> {
-    for _ in 0..GLANCES {
-        if let Some(operator) = stage.operator()
-            && node(&operator, ANN)
-                .await
-                .is_some_and(|ann| ann.pending_htlcs >= htlcs)
-        {
-            return Ok(());
+/// them.
+async fn in_flight(stage: &Arc<Stage>, htlcs: u32) -> bool {
+    let glance = stage.pace.distance * 3 / 5;
+    for _ in 0..2 {
+        for _ in 0..GLANCES {
+            if let Some(operator) = stage.operator()
+                && node(&operator, ANN)
+                    .await
+                    .is_some_and(|ann| ann.pending_htlcs >= htlcs)
+            {
+                return true;
+            }
+            tokio::time::sleep(glance).await;
         }
-        tokio::time::sleep(GLANCE).await;
+        stage.plan.is_over().await;
     }
-    match stage.plan.happened() {
-        0 => Err(format!("there are no {htlcs} HTLCs in flight")),
-        _ => Ok(()),
-    }
+    false
 }
 
 /// By force, on the operator's order; again until it is so.
-async fn close_hubs_channel(stage: &Arc<Stage>) -> Result<(), String> {
+pub async fn close_hubs_channel(stage: &Arc<Stage>) -> Result<(), String> {
     stage
         .until("the hub has closed the channel", async |operator| {
             let ann = node(operator, ANN).await?.node_id;
@@ -256,13 +311,21 @@ async fn close_hubs_channel(stage: &Arc<Stage>) -> Result<(), String> {
         .await
 }
 
-/// The commitment is sent, and in a block.
-async fn confirm_close(stage: &Arc<Stage>) -> Result<(), String> {
+/// The commitment is sent, and in a block. Undisturbed it has so many HTLCs.
+async fn confirm_close(stage: &Arc<Stage>, htlcs: usize) -> Result<(), String> {
     stage
         .until("the commitment is sent", async |_| {
             Some(!stage.devnet.mempool().is_empty())
         })
         .await?;
+    let sent = stage.devnet.mempool();
+    let most = sent.iter().map(|tx| tx.output.len()).max();
+    if most != Some(BALANCES_AND_ANCHORS + htlcs) {
+        if stage.plan.happened() == 0 {
+            return Err(format!("there are not {htlcs} HTLCs in the commitment"));
+        }
+        stage.plan.goes_beside();
+    }
     stage.mine(1).await
 }
 

@@ -12,10 +12,19 @@ mod pace;
 mod paying;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+pub(crate) use forced::close_hubs_channel;
 pub(crate) use pace::Pace;
 
-use crate::world::stage::{ANN, BOB, OWNERS, PATIENCE, Stage};
+use crate::world::stage::{ANN, BOB, OWNERS, Stage};
+
+/// In which an HTLC that is settled leaves both commitments, on the longest way.
+const LAST_STEPS: Duration = Duration::from_secs(3);
+
+const SHORT: Duration = Duration::from_secs(6 * 3600);
+/// Of scenarios in which days pass.
+const LONG: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +47,7 @@ pub enum Scenario {
     Close,
     /// The hub closes a channel by force while the owner's phone is away, with a payment in flight each way.
     ForceCloseByHub,
-    /// An owner closes a channel by force, with a payment in flight.
+    /// An owner closes a channel by force, with a payment in flight each way.
     ForceCloseByPhone,
     /// The hub broadcasts a revoked commitment, and the owner's phone is away for a week.
     Breach,
@@ -119,6 +128,25 @@ impl Scenario {
         matches!(self, Scenario::Breach | Scenario::FeeSpike)
     }
 
+    /// Without what interruptions take.
+    fn lasts_at_most(self) -> Duration {
+        match self {
+            Scenario::Breach | Scenario::FeeSpike => LONG,
+            _ => SHORT,
+        }
+    }
+
+    /// Whether it decides when there is a block.
+    fn has_its_own_blocks(self) -> bool {
+        use Scenario::{
+            Breach, Deadline, DeadlineMissed, FeeSpike, ForceCloseByHub, ForceCloseByPhone,
+        };
+        matches!(
+            self,
+            Breach | Deadline | DeadlineMissed | FeeSpike | ForceCloseByHub | ForceCloseByPhone
+        )
+    }
+
     /// Of each owner, when it begins.
     pub(crate) fn channels(self) -> usize {
         match self {
@@ -151,7 +179,14 @@ impl Scenario {
                 Scenario::FeeSpike => asleep::fee_spike(stage).await,
             }
         };
-        let played = tokio::time::timeout(PATIENCE, played).await;
+        let to_the_end = async {
+            let outcome = played.await?;
+            // Both sides hear of a payment before it is out of their commitments.
+            stage.quiet_for(LAST_STEPS).await?;
+            Ok(outcome)
+        };
+        let patience = self.lasts_at_most() + stage.plan.lasts();
+        let played = tokio::time::timeout(patience, to_the_end).await;
         played.map_err(|_| "the scenario did not end".to_owned())?
     }
 }

@@ -20,10 +20,21 @@ const POLLS: [u64; 3] = [30, 15, 10];
 /// Where days pass: they are to pass quickly.
 const POLLS_OF_DAYS: [u64; 3] = [300, 200, 150];
 
+/// From a phone to its host, in milliseconds.
+const DISTANCES: [u64; 3] = [5, 40, 150];
+
+/// In all simulated days of a run together: less than an HTLC has until it belongs to the chain (144 blocks, LDK's 39 before
+/// its end). Whose phone is away for longer loses it, and that is another scenario.
+const BLOCKS_OF_DAYS: u32 = 96;
+
 /// Drawn from a run's seed, since what an interruption leads to depends on it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     pub chain_poll: Duration,
+    /// From a phone to its host.
+    pub distance: Duration,
+    /// While an interruption lasts a day; none where the scenario itself says when there are blocks.
+    pub blocks_of_days: u32,
     sweep: &'static [u32],
 }
 
@@ -38,6 +49,11 @@ impl Pace {
         Pace {
             chain_poll: Duration::from_secs(polls[random.gen_range(0..polls.len())]),
             sweep: SWEEPS[random.gen_range(0..SWEEPS.len())],
+            distance: Duration::from_millis(DISTANCES[random.gen_range(0..DISTANCES.len())]),
+            blocks_of_days: match scenario.has_its_own_blocks() {
+                true => 0,
+                false => BLOCKS_OF_DAYS,
+            },
         }
     }
 

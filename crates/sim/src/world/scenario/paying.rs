@@ -90,9 +90,10 @@ pub type Payment = longhand_phone::command::Payment;
 pub async fn pay_once(phone: &Phone, bolt11: &str) -> Result<Payment, PhoneError> {
     match phone.pay(bolt11, None, None).await {
         Err(error) if error.code() == "ALREADY_PAID" => {
-            let payments = phone.payments().await?.payments;
-            let last = payments.into_iter().rfind(|payment| payment.outbound);
-            last.ok_or(error)
+            let hash = payment_hash(bolt11).map_err(|_| PhoneError::Answer("with an invoice"))?;
+            let mut payments = phone.payments().await?.payments.into_iter();
+            let paid = payments.find(|payment| payment.outbound && payment.payment_hash == hash);
+            paid.ok_or(error)
         }
         outcome => outcome,
     }
