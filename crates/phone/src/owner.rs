@@ -129,16 +129,17 @@ impl Phone {
         Ok(expect_reply!(reply, Balance)?.into())
     }
 
-    /// A new address, which the phone has derived itself. Fails with [`PhoneError::Foreign`] when the host's is another.
+    /// A new address, which the phone has derived itself. Fails with [`PhoneError::Foreign`] when the host's is another,
+    /// or one for change, where a wallet that is restored may not look for what others send.
     pub async fn address(&self) -> Result<OwnAddress, PhoneError> {
         let reply = self.command(Ask::NewAddress(proto::NewAddress {})).await?;
         let given = expect_reply!(reply, Address)?;
         let own = match Keychain::try_from(given.keychain) {
-            Ok(keychain) => {
-                self.look(move |signer| signer.own_script(keychain, given.index))
+            Ok(Keychain::External) => {
+                self.look(move |signer| signer.own_script(Keychain::External, given.index))
                     .await?
             }
-            Err(_) => None,
+            _ => None,
         };
         let own = own.and_then(|script| Address::from_script(&script, self.network()).ok());
         match own {

@@ -281,6 +281,23 @@ async fn only_an_address_of_our_own_is_shown() {
 }
 
 #[tokio::test]
+async fn an_address_for_change_is_not_told() {
+    let (_dir, phone, host) = attached().await;
+    let own = |signer: &longhand_signer::Signer| {
+        signer.own_script(longhand_signer::Keychain::Internal, 3)
+    };
+    let script = phone.look(own).await.unwrap().unwrap();
+    let own = bitcoin::Address::from_script(&script, Network::Regtest).unwrap();
+    let given = proto::Address {
+        address: own.to_string(),
+        keychain: 1,
+        index: 3,
+    };
+    host.script(move |_| Some(Act::Say(Reply::Address(given.clone()))));
+    assert_eq!(code_of(phone.address().await), "NOT_OURS");
+}
+
+#[tokio::test]
 async fn a_channel_to_the_hub_names_the_hub() {
     let (_dir, phone, host) = attached().await;
     host.script(|ask| match ask {
