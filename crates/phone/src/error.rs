@@ -122,12 +122,12 @@ impl PhoneError {
         }
     }
 
-    /// Code and line, without what lies below.
+    /// Code and line, without what lies below. Some of it may be the host's text.
     pub fn report(&self) -> ErrorReport {
         let message = self.to_string().replace(['\n', '\r'], " ");
         ErrorReport {
-            code: self.code().to_owned(),
-            message,
+            code: plain(self.code()),
+            message: plain(&message),
         }
     }
 }

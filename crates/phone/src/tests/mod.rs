@@ -43,6 +43,8 @@ pub(crate) const OTHER_WORDS: &str = "zoo zoo zoo zoo zoo zoo zoo zoo zoo zoo zo
 /// What a scripted host does with a command.
 pub(crate) enum Act {
     Say(Reply),
+    /// Refuses the request with this for code and message.
+    Refuse(&'static str),
     /// Ends the link instead of answering.
     HangUp,
 }
@@ -146,6 +148,7 @@ impl FakeHost {
                     let reply = CommandReply { reply: Some(reply) };
                     request.responder.respond(reply.encode_to_vec());
                 }
+                Act::Refuse(text) => request.responder.refuse(text, text),
                 Act::HangUp => self.hang_up(CloseCode::Unavailable),
             }
         }
