@@ -71,7 +71,7 @@ pub(crate) enum OwnerError {
         "the name {0:?} cannot be used: take 1 to 64 of a-z, A-Z, 0-9, dot, dash and underscore"
     )]
     BadName(String),
-    #[error("there is no owner {0}: see the list of owners")]
+    #[error("there is no owner {}: see the list of owners", on_one_line(.0))]
     Unknown(String),
     #[error("the wake URL cannot be used ({0}): give http:// or https:// and a host")]
     BadWakeUrl(String),
@@ -304,6 +304,11 @@ fn check_name(name: &str) -> Result<(), OwnerError> {
         true => Ok(()),
         false => Err(OwnerError::BadName(name.chars().take(64).collect())),
     }
+}
+
+/// What was given as a name, as far as an error shows it.
+fn on_one_line(name: &str) -> String {
+    name.escape_debug().take(64).collect()
 }
 
 fn check_wake_url(text: &str) -> Result<Option<String>, OwnerError> {

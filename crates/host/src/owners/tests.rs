@@ -112,6 +112,18 @@ async fn a_renewed_code_ends_the_one_before() {
 }
 
 #[tokio::test]
+async fn an_unknown_name_is_told_on_one_line() {
+    let (_, owners) = empty().await;
+    for name in ["no\nbody", "\u{1b}[2J\u{202e}", &"x".repeat(10_000)] {
+        let line = owners.named(name).await.unwrap_err().to_string();
+        assert!(!line.contains(char::is_control) && !line.contains('\u{202e}'));
+        assert!(line.len() < 120, "{line}");
+    }
+    let line = owners.named("bob").await.unwrap_err().to_string();
+    assert_eq!(line, "there is no owner bob: see the list of owners");
+}
+
+#[tokio::test]
 async fn names_are_unique_and_plain() {
     let (_, owners) = empty().await;
     owners.create("ann", "", EXPIRES).await.unwrap();
