@@ -253,7 +253,7 @@ impl Drawn {
         match self {
             Drawn::Single(interruption) => vec![*interruption],
             Drawn::Pair(steps) => {
-                let more = steps.map(|steps| steps.saturating_mul(3) / 2);
+                let more = steps.map(|steps| steps.saturating_mul(5) / 4);
                 vec![draw(random, steps, wanted), draw(random, &more, wanted)]
             }
         }

@@ -15,6 +15,9 @@ const FEERATE_SAT_PER_KW: u32 = 253;
 /// What a commitment at that rate takes from who funded its channel (BOLT 3): its fee and its anchors.
 const COMMITMENT_SAT: u64 = 284 + 2 * ANCHOR_SAT;
 
+/// More than all transactions of a run have a reason to pay.
+const MOST_FEES_SAT: u64 = 20_000;
+
 /// What may be wrong after a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
@@ -160,7 +163,12 @@ impl Books {
             let what = format!("paid and received differ: {outcome:?}");
             wrong.push(Fault::new(Class::Payment, what));
         }
-        wrong.extend(self.unaccounted(after, outcome, fees_sat(&chain) - coins.fees_sat()));
+        let fees_sat = fees_sat(&chain) - coins.fees_sat();
+        if fees_sat > MOST_FEES_SAT {
+            let what = format!("{fees_sat} sat went to miners");
+            wrong.push(Fault::new(Class::Unaccounted, what));
+        }
+        wrong.extend(self.unaccounted(after, outcome, fees_sat));
         wrong.extend(after.against_chain(outcome, chain));
         wrong
     }
