@@ -85,6 +85,9 @@ pub enum PhoneError {
     Stopped(String),
 }
 
+/// The code of what the host gave none.
+const UNNAMED: &str = "UNNAMED";
+
 /// An error as it crosses the control socket, and as `--json` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorReport {
@@ -125,8 +128,12 @@ impl PhoneError {
     /// Code and line, without what lies below. Some of it may be the host's text.
     pub fn report(&self) -> ErrorReport {
         let message = self.to_string().replace(['\n', '\r'], " ");
+        let code = match plain(self.code()) {
+            code if code.is_empty() => UNNAMED.into(),
+            code => code,
+        };
         ErrorReport {
-            code: plain(self.code()),
+            code,
             message: plain(&message),
         }
     }
@@ -194,6 +201,9 @@ pub(crate) fn plain(text: &str) -> String {
 /// A host's line says what to do after a colon, as ours do; where it does not, its action does.
 fn with_advice(error: &proto::Error) -> String {
     use proto::error::Action;
+    if error.message.trim().is_empty() {
+        return "the host refuses, and does not say why: ask who runs it".into();
+    }
     if error.message.contains(": ") {
         return error.message.clone();
     }

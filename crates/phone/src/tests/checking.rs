@@ -253,6 +253,22 @@ async fn the_host_hears_nothing_of_bad_input() {
 }
 
 #[tokio::test]
+async fn a_host_that_gives_no_reason_is_told_of_all_the_same() {
+    let host = FakeHost::new();
+    host.script(|ask| match ask {
+        Ask::GetBalance(_) => Some(Act::Say(Reply::Error(proto::Error::default()))),
+        Ask::ListChannels(_) => Some(Act::Refuse("")),
+        _ => None,
+    });
+    let (_dir, phone) = phone_with(WORDS, &host);
+    phone.pair(&host.code_text()).await.unwrap();
+    let refused = phone.balance().await.unwrap_err().report();
+    assert_eq!(refused.code, "UNNAMED");
+    assert!(refused.message.contains("does not say why"), "{refused:?}");
+    assert_eq!(code_of(phone.channels().await), "UNNAMED");
+}
+
+#[tokio::test]
 async fn what_the_host_says_steers_no_terminal() {
     // "Clear the screen", a forged line, and letters in another order.
     let steering = "no\u{1b}[2J\u{9b}2J\r\nall is well\u{202e}tas 5";
