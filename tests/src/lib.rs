@@ -34,6 +34,7 @@ use longhand_proto::command::{
     ListChannels, OpenChannel, Pay, Payment,
 };
 use longhand_proto::signer::signer_answer::Answer;
+use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{SignerBatch, SignerReply};
 use longhand_signer::keys::Keys as SeedKeys;
 use longhand_signer::{
@@ -87,6 +88,8 @@ pub struct Phone {
     lost: Notify,
     /// What is done once it has given a preimage, before anybody has it.
     at_a_preimage: Mutex<Option<ThenDo>>,
+    /// Goes when it is first asked for a preimage, and does not give it.
+    goes_before_a_preimage: AtomicBool,
     /// How long an answer takes, in milliseconds: there and back.
     pub round_trip_ms: AtomicU64,
     /// Every batch that was answered.
@@ -110,6 +113,7 @@ impl Phone {
             asked: AtomicU64::new(0),
             lost: Notify::new(),
             at_a_preimage: Mutex::default(),
+            goes_before_a_preimage: AtomicBool::new(false),
             round_trip_ms: AtomicU64::new(0),
             batches: Mutex::default(),
         })
@@ -158,6 +162,16 @@ impl Phone {
         *self.at_a_preimage.lock().unwrap() = Some(then);
     }
 
+    /// When it is next asked for a preimage, before it has read that.
+    pub fn go_before_a_preimage(&self) {
+        self.goes_before_a_preimage.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it has read a question for a preimage.
+    pub fn was_asked_for_a_preimage(&self) -> bool {
+        self.batches.lock().unwrap().iter().any(asks_for_a_preimage)
+    }
+
     /// What any wallet finds in the chain that is restored from its words: accounts of BIP 84, up to BIP 44's gap limit.
     pub fn found_sat(&self, devnet: &Devnet) -> u64 {
         const GAP: u32 = 20;
@@ -192,15 +206,29 @@ impl Phone {
         self.silent.store(true, Ordering::SeqCst);
     }
 
+    pub fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::SeqCst)
+    }
+
     pub fn refusals(&self) -> String {
         format!("{:?}", self.state.lock().unwrap().engine.refusals())
     }
+}
+
+fn asks_for_a_preimage(batch: &SignerBatch) -> bool {
+    let mut ops = batch.ops.iter();
+    ops.any(|op| matches!(op.op, Some(Op::GetPreimage(_))))
 }
 
 #[async_trait]
 impl NodeSigner for Phone {
     async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {
         if self.silent.load(Ordering::SeqCst) {
+            return Err(SignerAway);
+        }
+        if asks_for_a_preimage(&batch) && self.goes_before_a_preimage.swap(false, Ordering::SeqCst)
+        {
+            self.goes();
             return Err(SignerAway);
         }
         let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;

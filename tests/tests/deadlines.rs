@@ -34,6 +34,7 @@ async fn has_preimage(owner: &Owner) -> bool {
 
 /// A host calls a phone so long before a deadline.
 const CALLED_BLOCKS: u32 = 72;
+const FEW: u32 = 5;
 /// More than an HTLC lasts.
 const BLOCKS_OF_AN_HTLC: u32 = 300;
 /// A `revoke_and_ack` on the wire: 99 bytes (BOLT 2), its length and two tags (BOLT 8).
@@ -118,6 +119,131 @@ async fn world_with_an_htlc_in_bobs_commitment_only() -> (World, Owner, Bolt11In
     goes_away(&bob).await;
     world.switchboard.valve.open();
     (world, bob, invoice)
+}
+
+/// A payment of the hub's has come to Bob's node, and his phone has gone before it gave the preimage. With the channel's id.
+async fn world_with_a_preimage_not_given() -> (World, Owner, Bolt11Invoice, Vec<u8>) {
+    let world = World::new().await;
+    let bob = world.owner("bob", 2).await;
+    bob.attach();
+    let pushed_msat = PUSHED_SAT * 1000;
+    let channel_id = world
+        .open(&world.hub, &bob.node, CHANNEL_SAT, pushed_msat)
+        .await;
+    let bolt11 = bob.invoice(AMOUNT_SAT * 1000).await;
+    settle().await;
+    bob.phone.go_before_a_preimage();
+    begin_to_pay(&world.hub, &bolt11);
+    until("the phone is asked for the preimage", async || {
+        bob.phone.is_silent()
+    })
+    .await;
+    goes_away(&bob).await;
+    assert_eq!(bob.channels().await.channels[0].pending_htlcs, 1);
+    (world, bob, bolt11.parse().unwrap(), channel_id)
+}
+
+/// The same, and the hub has closed the channel by force. With the deadline from before that.
+async fn world_with_a_preimage_not_given_in_a_closed_channel() -> (World, Owner, Bolt11Invoice, u32)
+{
+    let (world, bob, invoice, channel_id) = world_with_a_preimage_not_given().await;
+    let deadline = bob.overview().await.earliest_deadline.unwrap();
+    let close = CloseChannel {
+        channel_id,
+        force: true,
+    };
+    ask(&world.hub, Kind::CloseChannel(close)).await;
+    until("its commitment is sent", async || {
+        !world.devnet.mempool().is_empty()
+    })
+    .await;
+    world.mine_seen_by(&bob.node, 1).await;
+    assert_eq!(bob.overview().await.channels, 0);
+    (world, bob, invoice, deadline)
+}
+
+async fn mine_to(world: &World, bob: &Owner, height: u32) {
+    let blocks = height - world.devnet.tip().height;
+    world.mine_seen_by(&bob.node, blocks).await;
+}
+
+/// LDK takes a preimage until 39 blocks before the expiry, whether the channel is open or closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_is_called_in_time_to_give_a_preimage_though_the_channel_is_closed() {
+    let (world, bob, invoice, deadline) =
+        world_with_a_preimage_not_given_in_a_closed_channel().await;
+    let before = bob.overview().await;
+    assert_eq!(before.earliest_deadline, Some(deadline));
+
+    mine_to(&world, &bob, deadline - 1).await;
+    bob.attach();
+    until("the HTLC is claimed", async || {
+        !world.devnet.mempool().is_empty()
+    })
+    .await;
+    world
+        .mine_until("all of it is the owner's", async || {
+            settle().await;
+            let overview = bob.overview().await;
+            overview.closing_sat == 0 && overview.onchain_pending_sat == 0
+        })
+        .await;
+    let (after, least) = (
+        bob.overview().await.onchain_sat,
+        PUSHED_SAT + AMOUNT_SAT - 10_000,
+    );
+    assert!(after > before.onchain_sat + least, "{after}");
+    let hash = invoice.payment_hash().0;
+    assert_eq!(
+        await_payment(&bob.node, &hash).await.state(),
+        State::Succeeded
+    );
+}
+
+/// Bob's phone comes too late for the preimage: it is not asked, and the payment has failed for its payer too.
+async fn goes_back_to_its_payer(
+    world: &World,
+    bob: &Owner,
+    invoice: &Bolt11Invoice,
+    deadline: u32,
+    late: u32,
+) {
+    mine_to(world, bob, deadline + late).await;
+    let hash = invoice.payment_hash().0;
+    bob.attach();
+    let payment = await_payment(&bob.node, &hash).await;
+    assert_eq!(payment.state(), State::Failed);
+    let reason = format!("did not give its preimage before block {deadline}");
+    assert!(payment.failure.contains(&reason), "{}", payment.failure);
+    world
+        .mine_until("its payer is told", async || {
+            settle().await;
+            let payments = ask(&world.hub, Kind::ListPayments(ListPayments {})).await;
+            let Reply::Payments(payments) = payments else {
+                panic!("no payments")
+            };
+            payments.payments[0].state() == State::Failed
+        })
+        .await;
+    assert!(!bob.phone.was_asked_for_a_preimage());
+    assert!(!has_preimage(bob).await);
+    assert_eq!(bob.overview().await.earliest_deadline, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preimage_that_would_come_too_late_in_a_closed_channel_is_not_asked_for() {
+    let (world, bob, invoice, deadline) =
+        world_with_a_preimage_not_given_in_a_closed_channel().await;
+    goes_back_to_its_payer(&world, &bob, &invoice, deadline, FEW).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preimage_that_would_come_in_the_very_block_of_its_deadline_is_not_asked_for() {
+    let (world, bob, invoice, _) = world_with_a_preimage_not_given().await;
+    let deadline = bob.overview().await.earliest_deadline.unwrap();
+    goes_back_to_its_payer(&world, &bob, &invoice, deadline, 0).await;
+    assert_eq!(usable(&bob.node).await, 1);
+    assert_eq!(bob.overview().await.lightning_msat, PUSHED_SAT * 1000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

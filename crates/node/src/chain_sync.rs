@@ -143,6 +143,8 @@ impl Core {
         if passed {
             self.bumps.block_connected(&lock(&self.wallet));
             self.height = height;
+            // At once, with LDK: after a reorganisation the chain may be lower when it is next at rest.
+            self.give_back_late_claims();
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! An incoming HTLC whose preimage is known can be settled in the channel until LDK gives that up and goes on chain (36
 //! blocks before its expiry), and on chain until its expiry: both take the phone. From then on the peer may take it back.
+//! One whose preimage is still on the phone has one deadline, 39 blocks before its expiry, whether its channel is open or
+//! closed: LDK takes no preimage from then on, and its monitors take none but from it.
 //! An outgoing one is claimed on chain by a peer that knows the preimage while its own time is running out, and given up by
 //! LDK three blocks after its expiry: the channel is closed, but nothing is lost. One that came in and is not the owner's
 //! has to be failed before it expires, or the peer closes the channel.
@@ -20,6 +22,7 @@ use crate::NodeEvent;
 use crate::core::Core;
 use crate::keys::incoming::IncomingHtlc;
 use crate::records::{Claim, Lost};
+use crate::spending::NOT_IN_TIME;
 
 /// What a payment's failure begins with when an HTLC of it was lost.
 pub(crate) const DEADLINE_MISSED: &str = "DEADLINE_MISSED";
@@ -137,17 +140,13 @@ impl Core {
 
     fn end_claims(&mut self, over: &[PaymentHash]) {
         for hash in over {
-            let Some(claim) = self.claims.remove(hash) else {
-                continue;
-            };
-            self.journal.delete(claim.key());
-            let unclaimed = claim.hash().filter(|_| !claim.claimed);
-            let payment = unclaimed.and_then(|hash| self.payments.get_mut(&hash));
-            if let Some(payment) = payment.filter(|payment| payment.preimage.is_empty()) {
-                payment.state = payment::State::Failed.into();
-                payment.failure = "the phone did not give its preimage in time".into();
-                let key = format!("pay/{}", crate::keys::remote::hex(&payment.payment_hash));
-                self.journal.put(key, payment.encode_to_vec());
+            match self.claims.get(hash) {
+                Some(claim) if !claim.claimed => self.end_claim(*hash, NOT_IN_TIME),
+                Some(claim) => {
+                    self.journal.delete(claim.key());
+                    self.claims.remove(hash);
+                }
+                None => {}
             }
         }
     }
@@ -217,12 +216,24 @@ impl Claim {
         ids.filter_map(|id| Some(ChannelId(<[u8; 32]>::try_from(&id[..]).ok()?)))
     }
 
-    /// Expiries of HTLCs in channels that are closed.
+    /// Deadlines of HTLCs in channels that are closed.
     fn in_closed(&self, open: &[ChannelDetails]) -> Vec<u32> {
         let htlcs = self.channel_ids().zip(&self.htlcs);
         let closed = htlcs.filter(|(id, _)| open.iter().all(|channel| channel.channel_id != *id));
         let left = closed.skip(self.lost.len());
-        left.map(|(_, htlc)| htlc.cltv_expiry).collect()
+        let deadline = self.deadline().filter(|_| !self.claimed);
+        left.map(|(_, htlc)| deadline.unwrap_or(htlc.cltv_expiry))
+            .collect()
+    }
+
+    /// The height from which on LDK takes the preimage no more: that of the part that expires first. `None` when no expiry
+    /// is known.
+    pub fn deadline(&self) -> Option<u32> {
+        if self.claim_deadline > 0 {
+            return Some(self.claim_deadline);
+        }
+        let expiries = self.htlcs.iter().map(|htlc| htlc.cltv_expiry);
+        expiries.filter(|expiry| *expiry > 0).min().map(in_channel)
     }
 
     /// What was lost, for the owner.

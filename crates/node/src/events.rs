@@ -96,8 +96,15 @@ impl Core {
                 amount_msat,
                 purpose,
                 receiving_channel_ids,
+                claim_deadline,
                 ..
-            } => self.claimable(payment_hash, amount_msat, &purpose, &receiving_channel_ids),
+            } => self.claimable(
+                payment_hash,
+                amount_msat,
+                &purpose,
+                &receiving_channel_ids,
+                claim_deadline,
+            ),
             Event::PaymentClaimed {
                 payment_hash,
                 amount_msat,
@@ -292,6 +299,7 @@ impl Core {
         amount_msat: u64,
         purpose: &PaymentPurpose,
         channels: &[(ChannelId, Option<u128>)],
+        claim_deadline: Option<u32>,
     ) {
         self.update_payment(payment_hash, false, |payment| {
             payment.amount_msat = amount_msat
@@ -306,6 +314,7 @@ impl Core {
         let mut claim = Claim {
             payment_hash: payment_hash.0.to_vec(),
             amount_msat,
+            claim_deadline: claim_deadline.unwrap_or_default(),
             ..Claim::default()
         };
         for (channel_id, user_channel_id) in channels {

@@ -33,6 +33,9 @@ pub(crate) struct Claim {
     /// HTLCs that the peer has taken back on chain all the same.
     #[prost(message, repeated, tag = "6")]
     pub lost: Vec<Lost>,
+    /// The height from which on LDK takes its preimage no more; 0 in records of before.
+    #[prost(uint32, tag = "7")]
+    pub claim_deadline: u32,
 }
 
 /// An HTLC that was the owner's, and that the peer has timed out on chain.

@@ -11,6 +11,7 @@ use lightning::ln::types::ChannelId;
 use lightning::sign::EntropySource;
 use lightning::types::payment::{PaymentHash, PaymentPreimage};
 use longhand_proto::command::OpenChannel;
+use longhand_proto::command::payment::State;
 use longhand_proto::signer::sign_psbt::Purpose;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
@@ -22,6 +23,10 @@ use crate::journal::lock;
 use crate::keys::desk::Asked;
 use crate::ldk::user_config;
 use crate::records::{Claim, Open, Send};
+
+/// What a payment says that was not claimed.
+pub(crate) const NOT_IN_TIME: &str = "the phone did not give its preimage in time";
+const GIVEN_TOO_LATE: &str = "its preimage came when it could be claimed no more";
 
 /// What came of asking for a signed transaction.
 enum Signed {
@@ -296,14 +301,11 @@ impl Core {
         let Some(remote) = self.remote().cloned() else {
             return;
         };
+        self.give_back_late_claims();
         let waiting: Vec<PaymentHash> = self
             .claims
             .keys()
-            .filter(|hash| {
-                self.payments
-                    .get(*hash)
-                    .is_none_or(|payment| payment.preimage.is_empty())
-            })
+            .filter(|hash| self.waits_for_preimage(hash))
             .copied()
             .collect();
         for hash in waiting {
@@ -331,16 +333,39 @@ impl Core {
         }
     }
 
-    /// Gives up payments whose preimage never came and whose HTLCs LDK has failed back for it. In a channel that is
-    /// closed a preimage may still be of use.
+    fn waits_for_preimage(&self, hash: &PaymentHash) -> bool {
+        let payment = self.payments.get(hash);
+        payment.is_none_or(|payment| payment.preimage.is_empty())
+    }
+
+    /// Gives up payments whose preimage is not here when LDK stops taking it. A phone that is asked for one later would give
+    /// away what nobody can claim any more. Of a payment in parts LDK itself fails those whose time has come and leaves the
+    /// others, with which it can do nothing.
+    pub fn give_back_late_claims(&mut self) {
+        let late = |(hash, claim): (&PaymentHash, &Claim)| {
+            let deadline = claim.deadline()?;
+            let is_late = self.height >= deadline && self.waits_for_preimage(hash);
+            is_late.then_some((*hash, deadline))
+        };
+        let late: Vec<(PaymentHash, u32)> = self.claims.iter().filter_map(late).collect();
+        for (hash, deadline) in late {
+            self.manager.fail_htlc_backwards(&hash);
+            let failure = format!(
+                "the phone did not give its preimage before block {deadline}: it goes back to its payer"
+            );
+            self.end_claim(hash, &failure);
+        }
+    }
+
+    /// Gives up payments whose HTLCs LDK has failed back: because their preimage never came, or because LDK did not take it.
     pub fn drop_lost_claims(&mut self) {
         if self.claims.is_empty() {
             return;
         }
         let channels = self.manager.list_channels();
         let is_lost = |hash: &PaymentHash, claim: &Claim| {
-            let known = self.payments.get(hash);
-            let waits = known.is_none_or(|payment| payment.preimage.is_empty());
+            let is_late = claim.deadline().is_some_and(|it| self.height >= it);
+            let waits = self.waits_for_preimage(hash) || (is_late && !claim.claimed);
             let open =
                 |(id, _): &(ChannelId, _)| channels.iter().any(|channel| channel.channel_id == *id);
             let mut htlcs = channels
@@ -359,7 +384,7 @@ impl Core {
             .map(|(hash, _)| *hash)
             .collect();
         for hash in lost {
-            self.end_claim(hash, "the phone did not give its preimage in time");
+            self.end_claim(hash, NOT_IN_TIME);
         }
     }
 
@@ -368,13 +393,21 @@ impl Core {
         self.end_claim(hash, "the phone does not know this payment");
     }
 
-    fn end_claim(&mut self, hash: PaymentHash, failure: &str) {
+    /// Ends a claim that has come to nothing.
+    pub fn end_claim(&mut self, hash: PaymentHash, failure: &str) {
         if let Some(claim) = self.claims.remove(&hash) {
             self.journal.delete(claim.key());
         }
         self.update_payment(hash, false, |payment| {
-            payment.state = longhand_proto::command::payment::State::Failed.into();
-            payment.failure = failure.to_owned();
+            let is_given = !payment.preimage.is_empty();
+            if is_given && payment.state() != State::Pending {
+                return;
+            }
+            payment.state = State::Failed.into();
+            payment.failure = match is_given {
+                true => GIVEN_TOO_LATE.to_owned(),
+                false => failure.to_owned(),
+            };
         });
     }
 }
