@@ -253,6 +253,11 @@ fn in_channel(expiry: u32) -> u32 {
     expiry.saturating_sub(HTLC_FAIL_BACK_BUFFER)
 }
 
+/// The expiry with this deadline.
+pub(crate) fn expiry_of(in_channel: u32) -> u32 {
+    in_channel.saturating_add(HTLC_FAIL_BACK_BUFFER)
+}
+
 fn outbound_deadlines(channel: &ChannelDetails) -> Vec<u32> {
     let htlcs = channel.pending_outbound_htlcs.iter();
     htlcs
@@ -264,4 +269,37 @@ fn outbound_deadlines(channel: &ChannelDetails) -> Vec<u32> {
 fn is_in(hash: &PaymentHash, script: &[u8]) -> bool {
     let hash = ripemd160::Hash::hash(&hash.0).to_byte_array();
     script.windows(hash.len()).any(|part| part == hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use longhand_proto::signer::ClaimableHtlc;
+
+    use super::*;
+
+    fn claim(claim_deadline: u32, expiries: &[u32]) -> Claim {
+        let htlc = |expiry: &u32| ClaimableHtlc {
+            cltv_expiry: *expiry,
+            ..ClaimableHtlc::default()
+        };
+        let of = |number| vec![number; 32];
+        Claim {
+            htlcs: expiries.iter().map(htlc).collect(),
+            channel_ids: (1..).map(of).take(expiries.len()).collect(),
+            claim_deadline,
+            ..Claim::default()
+        }
+    }
+
+    #[test]
+    fn the_part_that_expires_first_decides_until_when_a_preimage_may_be_given() {
+        // The second is of a database of before.
+        for mut claim in [claim(151, &[200, 190]), claim(0, &[200, 190])] {
+            assert_eq!(claim.deadline(), Some(151));
+            assert_eq!(claim.in_closed(&[]), [151, 151]);
+            claim.claimed = true;
+            assert_eq!(claim.in_closed(&[]), [200, 190]);
+        }
+        assert_eq!(claim(0, &[0]).deadline(), None);
+    }
 }

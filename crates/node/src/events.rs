@@ -3,6 +3,7 @@
 use bitcoin::secp256k1::PublicKey;
 use lightning::chain::transaction::OutPoint;
 use lightning::events::{Event, PaymentPurpose};
+use lightning::ln::channel_state::{InboundHTLCDetails, InboundHTLCStateDetails};
 use lightning::ln::types::ChannelId;
 use lightning::types::payment::{PaymentHash, PaymentPreimage};
 use longhand_proto::command::{ClosedChannel, Payment, payment};
@@ -11,7 +12,7 @@ use prost::Message;
 
 use crate::NodeEvent;
 use crate::core::{Core, unix_s};
-use crate::deadlines::DEADLINE_MISSED;
+use crate::deadlines::{DEADLINE_MISSED, expiry_of};
 use crate::journal::lock;
 use crate::records::Claim;
 
@@ -310,38 +311,48 @@ impl Core {
         let Some(remote) = self.remote() else {
             return self.manager.fail_htlc_backwards(&payment_hash);
         };
-        let incoming = self.gate.incoming(&payment_hash);
+        let listed = self.parts_of(&payment_hash);
+        let ids: Vec<ChannelId> = channels.iter().map(|(channel_id, _)| *channel_id).collect();
+        let parts = in_order(&ids, listed, amount_msat, claim_deadline);
         let mut claim = Claim {
             payment_hash: payment_hash.0.to_vec(),
             amount_msat,
             claim_deadline: claim_deadline.unwrap_or_default(),
             ..Claim::default()
         };
-        for (channel_id, user_channel_id) in channels {
+        for ((_, user_channel_id), part) in channels.iter().zip(parts) {
             let keys_id = user_channel_id
                 .and_then(|id| remote.keys_id_of(id))
                 .unwrap_or_default();
-            let seen = incoming
-                .iter()
-                .find(|(channel, _, _)| channel == channel_id)
-                .map(|(_, amount_msat, expiry)| (*amount_msat, *expiry));
-            // The gate knows those of this connection only.
-            let htlc = seen.or_else(|| {
-                let mut listed = self.manager.list_channels().into_iter();
-                let channel = listed.find(|known| known.channel_id == *channel_id)?;
-                let mut htlcs = channel.pending_inbound_htlcs.iter();
-                let htlc = htlcs.find(|htlc| htlc.payment_hash == payment_hash)?;
-                Some((htlc.amount_msat, htlc.cltv_expiry))
-            });
-            claim.channel_ids.push(channel_id.0.to_vec());
+            claim.channel_ids.push(part.channel_id.0.to_vec());
             claim.htlcs.push(ClaimableHtlc {
                 channel_keys_id: keys_id.to_vec(),
-                amount_msat: htlc.map_or(amount_msat, |(amount_msat, _)| amount_msat),
-                cltv_expiry: htlc.map_or(0, |(_, expiry)| expiry),
+                amount_msat: part.amount_msat,
+                cltv_expiry: part.cltv_expiry,
             });
         }
         self.journal.put(claim.key(), claim.encode_to_vec());
         self.claims.insert(payment_hash, claim);
+    }
+
+    /// The HTLCs of a payment in channels that are open.
+    fn parts_of(&self, payment_hash: &PaymentHash) -> Vec<Part> {
+        use InboundHTLCStateDetails::Committed;
+        let mut parts = Vec::new();
+        for channel in self.manager.list_channels() {
+            let htlcs = channel.pending_inbound_htlcs.iter();
+            // One of an earlier attempt may be on its way out.
+            let is_part = |htlc: &&InboundHTLCDetails| {
+                htlc.payment_hash == *payment_hash && htlc.state == Some(Committed)
+            };
+            let htlcs = htlcs.filter(is_part);
+            parts.extend(htlcs.map(|htlc| Part {
+                channel_id: channel.channel_id,
+                amount_msat: htlc.amount_msat,
+                cltv_expiry: htlc.cltv_expiry,
+            }));
+        }
+        parts
     }
 
     /// Gives LDK a preimage, and the gate leave to send it ahead.
@@ -375,6 +386,71 @@ impl Core {
     }
 }
 
+/// An HTLC of an incoming payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    channel_id: ChannelId,
+    amount_msat: u64,
+    cltv_expiry: u32,
+}
+
+/// The parts of a payment in the order of its channels, of which one may be there several times. A channel that was closed
+/// before the last part came is not listed: its part is what is left of the amount, and expires no earlier than LDK says.
+fn in_order(
+    channels: &[ChannelId],
+    mut listed: Vec<Part>,
+    amount_msat: u64,
+    claim_deadline: Option<u32>,
+) -> Vec<Part> {
+    let known = listed.iter().map(|part| part.amount_msat);
+    let mut left_msat = amount_msat.saturating_sub(known.fold(0, u64::saturating_add));
+    let parts = channels.iter().map(|channel_id| {
+        let at = listed
+            .iter()
+            .position(|part| part.channel_id == *channel_id);
+        match at {
+            Some(at) => listed.remove(at),
+            None => Part {
+                channel_id: *channel_id,
+                amount_msat: std::mem::take(&mut left_msat),
+                cltv_expiry: claim_deadline.map_or(0, expiry_of),
+            },
+        }
+    });
+    parts.collect()
+}
+
 fn since_1970() -> std::time::Duration {
     std::time::Duration::from_secs(unix_s())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(channel: u8, amount_msat: u64, cltv_expiry: u32) -> Part {
+        Part {
+            channel_id: ChannelId([channel; 32]),
+            amount_msat,
+            cltv_expiry,
+        }
+    }
+
+    #[test]
+    fn each_part_of_a_payment_has_an_expiry_of_its_own_though_two_are_in_one_channel() {
+        let listed = vec![part(1, 20, 200), part(1, 30, 190), part(2, 40, 210)];
+        let channels = [1, 2, 1].map(|channel| ChannelId([channel; 32]));
+        let parts = in_order(&channels, listed, 90, Some(151));
+        assert_eq!(
+            parts,
+            [part(1, 20, 200), part(2, 40, 210), part(1, 30, 190)]
+        );
+    }
+
+    #[test]
+    fn a_part_in_a_channel_that_was_closed_meanwhile_has_the_rest_and_an_expiry() {
+        let channels = [1, 2].map(|channel| ChannelId([channel; 32]));
+        let parts = in_order(&channels, vec![part(2, 40, 210)], 90, Some(151));
+        assert_eq!(parts, [part(1, 50, 190), part(2, 40, 210)]);
+    }
 }

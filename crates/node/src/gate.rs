@@ -55,21 +55,12 @@ struct State {
     held: Vec<MessageSendEvent>,
     /// The last `channel_update` signed for each channel: an idle channel that reconnects asks for none.
     signed_updates: HashMap<u64, (Vec<u8>, Signature)>,
-    /// Incoming HTLCs seen on the connections that are up.
-    incoming: HashMap<(ChannelId, u64), Incoming>,
     /// Claimed, and not yet told to the peer.
     claimed: Vec<Claimed>,
     /// Fulfils that went ahead of LDK's, and to whom.
     ahead: HashMap<(ChannelId, u64), PublicKey>,
     /// Channels whose close is agreed and not yet deep in the chain.
     agreed: HashSet<(PublicKey, ChannelId)>,
-}
-
-#[derive(Clone, Copy)]
-struct Incoming {
-    payment_hash: PaymentHash,
-    amount_msat: u64,
-    cltv_expiry: u32,
 }
 
 struct Claimed {
@@ -120,7 +111,6 @@ impl Gate {
     /// A channel was closed: nothing of it passes any more.
     pub fn forget_channel(&self, channel_id: &ChannelId) {
         let mut state = lock(&self.state);
-        state.incoming.retain(|(id, _), _| id != channel_id);
         state.ahead.retain(|(id, _), _| id != channel_id);
         state
             .claimed
@@ -139,16 +129,6 @@ impl Gate {
 
     fn is_agreed(&self, node_id: PublicKey, channel_id: ChannelId) -> bool {
         lock(&self.state).agreed.contains(&(node_id, channel_id))
-    }
-
-    /// Amount in millisatoshis and expiry of the incoming HTLCs of a payment, by channel.
-    pub fn incoming(&self, payment_hash: &PaymentHash) -> Vec<(ChannelId, u64, u32)> {
-        lock(&self.state)
-            .incoming
-            .iter()
-            .filter(|(_, htlc)| htlc.payment_hash == *payment_hash)
-            .map(|((channel_id, _), htlc)| (*channel_id, htlc.amount_msat, htlc.cltv_expiry))
-            .collect()
     }
 
     /// All that may go out now.
@@ -270,14 +250,6 @@ impl Gate {
             let cltv_expiry = msg.cltv_expiry.min(latest);
             remote.peel(onion, msg.blinding_point.as_ref(), cltv_expiry);
         }
-        let incoming = Incoming {
-            payment_hash: msg.payment_hash,
-            amount_msat: msg.amount_msat,
-            cltv_expiry: msg.cltv_expiry,
-        };
-        lock(&self.state)
-            .incoming
-            .insert((msg.channel_id, msg.htlc_id), incoming);
     }
 
     fn disconnected(&self, node_id: &PublicKey) {
@@ -302,26 +274,10 @@ impl State {
             ..
         } = &mut event
         {
-            let removed = updates
-                .update_fulfill_htlcs
-                .iter()
-                .map(|fulfil| fulfil.htlc_id);
-            let removed: Vec<u64> = removed
-                .chain(updates.update_fail_htlcs.iter().map(|fail| fail.htlc_id))
-                .chain(
-                    updates
-                        .update_fail_malformed_htlcs
-                        .iter()
-                        .map(|fail| fail.htlc_id),
-                )
-                .collect();
             let ahead = &mut self.ahead;
             updates
                 .update_fulfill_htlcs
                 .retain(|fulfil| ahead.remove(&(*channel_id, fulfil.htlc_id)).is_none());
-            for htlc_id in removed {
-                self.incoming.remove(&(*channel_id, htlc_id));
-            }
         }
         event
     }
