@@ -74,6 +74,9 @@ pub enum Loss {
     AfterItIsKept,
 }
 
+/// Tells one question from others.
+pub type IsAsked = fn(&Op) -> bool;
+
 pub type ThenDo = Box<dyn FnOnce(&Phone) + Send>;
 
 /// The phone's engine with its ledger in memory.
@@ -88,8 +91,8 @@ pub struct Phone {
     lost: Notify,
     /// What is done once it has given a preimage, before anybody has it.
     at_a_preimage: Mutex<Option<ThenDo>>,
-    /// Goes when it is first asked for a preimage, and does not give it.
-    goes_before_a_preimage: AtomicBool,
+    /// What it goes at, once, without reading it.
+    goes_before: Mutex<Option<IsAsked>>,
     /// How long an answer takes, in milliseconds: there and back.
     pub round_trip_ms: AtomicU64,
     /// Every batch that was answered.
@@ -113,7 +116,7 @@ impl Phone {
             asked: AtomicU64::new(0),
             lost: Notify::new(),
             at_a_preimage: Mutex::default(),
-            goes_before_a_preimage: AtomicBool::new(false),
+            goes_before: Mutex::default(),
             round_trip_ms: AtomicU64::new(0),
             batches: Mutex::default(),
         })
@@ -162,14 +165,20 @@ impl Phone {
         *self.at_a_preimage.lock().unwrap() = Some(then);
     }
 
-    /// When it is next asked for a preimage, before it has read that.
-    pub fn go_before_a_preimage(&self) {
-        self.goes_before_a_preimage.store(true, Ordering::SeqCst);
+    /// When it is next asked this, before it has read it.
+    pub fn go_before(&self, asked: IsAsked) {
+        *self.goes_before.lock().unwrap() = Some(asked);
     }
 
-    /// Whether it has read a question for a preimage.
-    pub fn was_asked_for_a_preimage(&self) -> bool {
-        self.batches.lock().unwrap().iter().any(asks_for_a_preimage)
+    fn goes_at(&self, batch: &SignerBatch) -> bool {
+        let mut goes_before = self.goes_before.lock().unwrap();
+        goes_before.take_if(|asked| is_in(batch, *asked)).is_some()
+    }
+
+    /// Whether it has read a question like this.
+    pub fn was_asked(&self, asked: IsAsked) -> bool {
+        let batches = self.batches.lock().unwrap();
+        batches.iter().any(|batch| is_in(batch, asked))
     }
 
     /// What any wallet finds in the chain that is restored from its words: accounts of BIP 84, up to BIP 44's gap limit.
@@ -215,9 +224,8 @@ impl Phone {
     }
 }
 
-fn asks_for_a_preimage(batch: &SignerBatch) -> bool {
-    let mut ops = batch.ops.iter();
-    ops.any(|op| matches!(op.op, Some(Op::GetPreimage(_))))
+fn is_in(batch: &SignerBatch, asked: IsAsked) -> bool {
+    batch.ops.iter().filter_map(|op| op.op.as_ref()).any(asked)
 }
 
 #[async_trait]
@@ -226,8 +234,7 @@ impl NodeSigner for Phone {
         if self.silent.load(Ordering::SeqCst) {
             return Err(SignerAway);
         }
-        if asks_for_a_preimage(&batch) && self.goes_before_a_preimage.swap(false, Ordering::SeqCst)
-        {
+        if self.goes_at(&batch) {
             self.goes();
             return Err(SignerAway);
         }

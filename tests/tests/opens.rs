@@ -7,6 +7,8 @@ use std::sync::Arc;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{NewAddress, OpenChannel, SendOnchain};
+use longhand_proto::signer::sign_psbt::Purpose;
+use longhand_proto::signer::signer_op::Op;
 use longhand_store::testing::FailingStore;
 use longhand_store::{MemoryStore, StoreError};
 use longhand_tests::{
@@ -125,6 +127,11 @@ async fn every_step(world: &World, alice: &Owner, arm: impl Fn(u64)) {
     assert_eq!(alice.overview().await.channels, channels);
 
     // No coin is left reserved for an opening that came to nothing.
+    all_coins_are_free(world, alice, 10_000).await;
+}
+
+/// All can be sent but for the reserve, which a node with channels keeps.
+async fn all_coins_are_free(world: &World, alice: &Owner, reserve_sat: u64) {
     let Reply::Address(to) = ask(&world.hub, Kind::NewAddress(NewAddress {})).await else {
         panic!("no address")
     };
@@ -138,7 +145,7 @@ async fn every_step(world: &World, alice: &Owner, arm: impl Fn(u64)) {
     world
         .mine_until("only the reserve is left", async || {
             settle().await;
-            alice.overview().await.onchain_sat == 10_000
+            alice.overview().await.onchain_sat == reserve_sat
         })
         .await;
 }
@@ -161,4 +168,65 @@ async fn a_phone_lost_before_any_batch_of_an_opening_leaves_a_channel_or_the_coi
 #[tokio::test(flavor = "multi_thread")]
 async fn a_phone_that_dies_after_any_ledger_write_of_an_opening_leaves_a_channel_or_the_coins() {
     every_batch_of_an_opening(Loss::AfterItIsKept).await;
+}
+
+fn is_for_the_funding(op: &Op) -> bool {
+    matches!(op, Op::SignPsbt(psbt) if psbt.purpose() == Purpose::Funding)
+}
+
+/// Alice's phone goes away when it is to sign the funding of her channel, and comes back so many blocks later.
+async fn a_funding_that_is_signed_after(blocks: u32) -> (World, Owner, Reply) {
+    let world = World::new().await;
+    let alice = world.owner("alice", 1).await;
+    alice.attach();
+    world.fund(&alice.node, 2_000_000).await;
+    until("alice is connected", async || {
+        alice.overview().await.peers == 1
+    })
+    .await;
+    let open = Kind::OpenChannel(OpenChannel {
+        id: vec![1; 16],
+        counterparty_node_id: world.hub.node_id().serialize().to_vec(),
+        amount_sat: 500_000,
+        ..OpenChannel::default()
+    });
+    alice.phone.go_before(is_for_the_funding);
+    let (node, first) = (alice.node.clone(), open.clone());
+    tokio::spawn(async move { try_ask(&node, first).await });
+    until("the phone is to sign", async || alice.phone.is_silent()).await;
+    alice.node.signer_lost();
+    world.mine_seen_by(&alice.node, blocks).await;
+    alice.attach();
+    let reply = try_ask(&alice.node, open).await;
+    (world, alice, reply)
+}
+
+/// The peer forgets a channel whose funding it has not seen for 2,016 blocks: money that came later would be in a channel
+/// that only its owner has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_funding_for_which_the_phone_comes_after_a_week_is_not_signed_and_its_coins_are_free() {
+    let (world, alice, reply) = a_funding_that_is_signed_after(1_009).await;
+    let Reply::Error(error) = reply else {
+        panic!("{reply:?}")
+    };
+    assert_eq!(error.code, "EXPIRED", "{error:?}");
+    assert!(!alice.phone.was_asked(is_for_the_funding));
+    until("nobody has the channel", async || {
+        alice.overview().await.channels == 0 && world.hub.overview().await.unwrap().channels == 0
+    })
+    .await;
+    assert_eq!(alice.overview().await.closing_sat, 0);
+    all_coins_are_free(&world, &alice, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_funding_for_which_the_phone_comes_within_a_week_is_signed() {
+    let (world, alice, reply) = a_funding_that_is_signed_after(1_000).await;
+    assert!(matches!(reply, Reply::OpenedChannel(_)), "{reply:?}");
+    world
+        .mine_until("the channel is usable", async || {
+            settle().await;
+            usable(&alice.node).await == 1
+        })
+        .await;
 }

@@ -286,14 +286,22 @@ impl Core {
         ours.saturating_mul(1000)
     }
 
+    fn was_never_funded(&self, id: &ChannelId) -> bool {
+        let mut failed = self.opens.values().filter(|open| open.has_failed());
+        failed.any(|open| !open.broadcast && open.channel_id == id.0)
+    }
+
     fn closing_sat(&self, open: &[ChannelDetails]) -> u64 {
-        let open: Vec<&ChannelDetails> = open.iter().collect();
-        let claimable: u64 = self
-            .chain_monitor
-            .get_claimable_balances(&open)
-            .iter()
+        let is_open = |id: &ChannelId| open.iter().any(|channel| channel.channel_id == *id);
+        // LDK waits for a funding that was never sent: its coins are in the wallet.
+        let mut closed = self.chain_monitor.list_monitors();
+        closed.retain(|id| !is_open(id) && !self.was_never_funded(id));
+        let monitors = closed.into_iter();
+        let monitors = monitors.filter_map(|id| self.chain_monitor.get_monitor(id).ok());
+        let claimable: u64 = monitors
+            .flat_map(|monitor| monitor.get_claimable_balances())
             .filter(|balance| !is_in_the_wallet(balance))
-            .map(Claimable::claimable_amount_satoshis)
+            .map(|balance| balance.claimable_amount_satoshis())
             .sum();
         let swept: u64 = self
             .sweeper

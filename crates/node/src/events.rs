@@ -43,8 +43,10 @@ impl Core {
                 funding_txo,
                 ..
             } => {
+                let height = self.height;
                 self.update_open(user_channel_id, |open| {
                     open.safe = true;
+                    open.safe_height = height;
                     open.channel_id = channel_id.0.to_vec();
                     open.funding_outpoint = funding_txo.to_string();
                 });

@@ -104,6 +104,9 @@ pub(crate) struct Open {
     pub failure: String,
     #[prost(bool, tag = "10")]
     pub ready: bool,
+    /// The height at which the funding became safe to sign; 0 in records of before, which have waited too long then.
+    #[prost(uint32, tag = "11")]
+    pub safe_height: u32,
 }
 
 impl Open {

@@ -24,6 +24,10 @@ use crate::keys::desk::Asked;
 use crate::ldk::user_config;
 use crate::records::{Claim, Open, Send};
 
+/// A peer forgets a channel whose funding is in no block 2,016 blocks after it has accepted it (BOLT 2). The phone has half
+/// of that to sign it, and the miners the rest.
+const FUNDING_BLOCKS: u32 = 1_008;
+
 /// What a payment says that was not claimed.
 pub(crate) const NOT_IN_TIME: &str = "the phone did not give its preimage in time";
 const GIVEN_TOO_LATE: &str = "its preimage came when it could be claimed no more";
@@ -148,6 +152,14 @@ impl Core {
         }
         if !open.safe {
             return;
+        }
+        if self.height.saturating_sub(open.safe_height) > FUNDING_BLOCKS {
+            let reason = format!(
+                "the phone did not sign the funding within {FUNDING_BLOCKS} blocks, and the peer may have forgotten the \
+                 channel: nothing was spent; open another"
+            );
+            self.open_failed(id, "EXPIRED", &reason);
+            return self.abandon_open(id, &reason);
         }
         let Some(psbt) = open.psbt() else { return };
         match self.sign_wallet_psbt(&psbt, Purpose::Funding, keys_id) {
