@@ -302,8 +302,11 @@ impl OutputSpender for KeyRing {
         let (keychain, index) = lock(&self.wallet)
             .path_of(&change_destination_script)
             .ok_or(())?;
+        // LDK gives them in another order with each call, and what the phone has answered is found by its content.
+        let mut in_order = descriptors.to_vec();
+        in_order.sort_by_key(|descriptor| descriptor.spendable_outpoint());
         let op = SpendOutputs {
-            descriptors: descriptors
+            descriptors: in_order
                 .iter()
                 .map(|descriptor| descriptor.encode())
                 .collect(),
@@ -368,6 +371,17 @@ mod tests {
         PublicKey::from_secret_key(&Secp256k1::new(), &secret)
     }
 
+    /// The keys of an owner, with none fetched.
+    fn owners_ring(remote: &Arc<Remote>, wallet: Arc<Mutex<Wallet>>) -> KeyRing {
+        let registration = Registration {
+            inbound_payment_key: vec![1; 32],
+            peer_storage_key: vec![2; 32],
+            receive_auth_key: vec![3; 32],
+            ..Registration::default()
+        };
+        KeyRing::remote(remote.clone(), &registration, wallet).unwrap()
+    }
+
     fn peel_answer(onion_secret: Vec<u8>) -> longhand_proto::signer::SignerReply {
         let answer = longhand_proto::signer::PeelOnionAnswer {
             onion_secret,
@@ -420,17 +434,45 @@ mod tests {
     #[test]
     fn a_key_that_somebody_put_into_an_onion_is_answered_with_a_secret_that_opens_nothing() {
         let (wallet, journal) = (wallet(), Arc::new(Journal::default()));
-        let remote = Remote::load(key(1), journal, wallet.clone()).unwrap();
-        let registration = Registration {
-            inbound_payment_key: vec![1; 32],
-            peer_storage_key: vec![2; 32],
-            receive_auth_key: vec![3; 32],
-            ..Registration::default()
-        };
-        let keys = KeyRing::remote(Arc::new(remote), &registration, wallet).unwrap();
+        let remote = Arc::new(Remote::load(key(1), journal, wallet.clone()).unwrap());
+        let keys = owners_ring(&remote, wallet);
 
         let asked = || keys.ecdh(Recipient::Node, &key(2), None).unwrap();
 
         assert_ne!(asked(), asked(), "nobody can know it beforehand");
+    }
+
+    fn spendable_output(index: u16) -> SpendableOutputDescriptor {
+        SpendableOutputDescriptor::StaticOutput {
+            outpoint: lightning::chain::transaction::OutPoint {
+                txid: bitcoin::hashes::Hash::all_zeros(),
+                index,
+            },
+            output: TxOut {
+                value: bitcoin::Amount::from_sat(10_000),
+                script_pubkey: ScriptBuf::new(),
+            },
+            channel_keys_id: None,
+        }
+    }
+
+    #[test]
+    fn the_same_outputs_are_swept_with_one_question_whatever_order_ldk_gives_them_in() {
+        let (wallet, journal) = (wallet(), Arc::new(Journal::default()));
+        let remote = Arc::new(Remote::load(key(1), journal, wallet.clone()).unwrap());
+        let keys = owners_ring(&remote, wallet.clone());
+        let (to, ..) = lock(&wallet).unused_script();
+        let outputs: Vec<_> = (0..10).map(spendable_output).collect();
+
+        let mut asked: Vec<&SpendableOutputDescriptor> = outputs.iter().collect();
+        for turn in 0..10 {
+            asked.rotate_left(turn);
+            let (none, secp) = (Vec::new(), &Secp256k1::new());
+            let swept = keys.spend_spendable_outputs(&asked, none, to.clone(), 253, None, secp);
+            assert_eq!(swept, Err(()), "the phone has not answered");
+        }
+
+        let (_, batch) = remote.next_batch().unwrap();
+        assert_eq!(batch.ops.len(), 1);
     }
 }
