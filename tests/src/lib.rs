@@ -294,7 +294,7 @@ impl Dialer for Switchboard {
 pub struct Tapped {
     follower: Arc<Follower>,
     sent: Mutex<Vec<Transaction>>,
-    is_cut: bool,
+    is_cut: AtomicBool,
 }
 
 impl Tapped {
@@ -311,8 +311,13 @@ impl Tapped {
         Arc::new(Tapped {
             follower: follower.clone(),
             sent: Mutex::default(),
-            is_cut,
+            is_cut: is_cut.into(),
         })
+    }
+
+    /// From now on what is sent arrives.
+    pub fn mend(&self) {
+        self.is_cut.store(false, Ordering::SeqCst);
     }
 
     pub fn sent(&self) -> Vec<Transaction> {
@@ -340,7 +345,7 @@ impl Chain for Tapped {
 
     fn broadcast(&self, package: Vec<Transaction>) {
         self.sent.lock().unwrap().extend(package.clone());
-        if !self.is_cut {
+        if !self.is_cut.load(Ordering::SeqCst) {
             self.follower.broadcast(package);
         }
     }
@@ -442,6 +447,21 @@ impl World {
         }
     }
 
+    /// The same, with a chain of its own.
+    pub async fn owner_on(&self, chain: Arc<dyn Chain>, name: &str, seed_byte: u8) -> Owner {
+        let phone = Phone::new(seed_byte);
+        let parts = Parts {
+            chain,
+            ..self.parts()
+        };
+        let node = self.start_with(parts, name, &phone).await;
+        Owner {
+            name: name.into(),
+            phone,
+            node,
+        }
+    }
+
     /// Starts the node of `phone` from the store.
     pub async fn start(&self, name: &str, phone: &Phone) -> Node {
         self.start_on(self.store.clone(), name, phone).await
@@ -449,6 +469,15 @@ impl World {
 
     /// Starts the node of `phone` from a store of its own.
     pub async fn start_on(&self, store: Arc<dyn Store>, name: &str, phone: &Phone) -> Node {
+        let parts = Parts {
+            store,
+            ..self.parts()
+        };
+        self.start_with(parts, name, phone).await
+    }
+
+    /// Starts the node of `phone` with parts of its own.
+    pub async fn start_with(&self, parts: Parts, name: &str, phone: &Phone) -> Node {
         let registration = phone.state.lock().unwrap().engine.register(0);
         let config = NodeConfig {
             namespace: format!("node/{name}"),
@@ -458,10 +487,6 @@ impl World {
             is_hub: false,
             alias: name.into(),
             announce: Vec::new(),
-        };
-        let parts = Parts {
-            store,
-            ..self.parts()
         };
         let node = Node::start(config, parts).await.unwrap();
         self.switchboard

@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use bitcoin::Transaction;
+use bitcoin::{ScriptBuf, Transaction};
 use longhand_node::{Node, Parts};
 use longhand_proto::command::CloseChannel;
 use longhand_proto::command::command::Command as Kind;
@@ -352,4 +353,79 @@ async fn a_close_that_is_asked_for_again_is_answered_as_what_it_is() {
         };
         assert_eq!(closing.txid, txid);
     }
+}
+
+/// BIP 44: so many unused addresses in a row are looked at by a wallet that is restored.
+const GAP: usize = 20;
+
+/// The hub closes a channel of this node by force.
+async fn hub_closes(world: &World, node: &Node) {
+    let channel_id = world.open(&world.hub, node, 1_000_000, 400_000_000).await;
+    let force = true;
+    ask(
+        &world.hub,
+        Kind::CloseChannel(CloseChannel { channel_id, force }),
+    )
+    .await;
+    until("the hub's commitment is sent", async || {
+        !world.devnet.mempool().is_empty()
+    })
+    .await;
+}
+
+/// A sweep has the height at which it was made.
+fn sweep_of(sent: &[Transaction], height: u32) -> Option<&Transaction> {
+    let is_it = |tx: &&Transaction| tx.lock_time.to_consensus_u32() == height;
+    sent.iter().find(is_it)
+}
+
+/// Where a node's sweeps go of which none arrives for more blocks than there are addresses in a gap.
+async fn swept_to(world: &World, node: &Node, chain: &Tapped) -> HashSet<ScriptBuf> {
+    hub_closes(world, node).await;
+    world
+        .mine_until("it is swept", async || {
+            settle().await;
+            sweep_of(&chain.sent(), world.devnet.tip().height).is_some()
+        })
+        .await;
+    let mut scripts = HashSet::new();
+    for _ in 0..=GAP {
+        world.mine_seen_by(node, 1).await;
+        let height = world.devnet.tip().height;
+        until("it is swept anew", async || {
+            sweep_of(&chain.sent(), height).is_some()
+        })
+        .await;
+        let sent = chain.sent();
+        let outputs = &sweep_of(&sent, height).unwrap().output;
+        scripts.extend(outputs.iter().map(|output| output.script_pubkey.clone()));
+    }
+    scripts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_that_no_block_takes_for_long_ends_where_the_words_find_it() {
+    let world = World::new().await;
+    let chain = Tapped::cut_off(&world.follower);
+    let alice = world.owner_on(chain.clone(), "alice", 1).await;
+    alice.attach();
+    assert_eq!(swept_to(&world, &alice.node, &chain).await.len(), 1);
+
+    chain.mend();
+    mine_until_settled(&world, &alice).await;
+    let swept_sat = alice.overview().await.onchain_sat;
+    assert!(swept_sat > 390_000, "{swept_sat}");
+    assert_eq!(alice.phone.found_sat(&world.devnet), swept_sat);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_does_that_of_a_node_with_its_keys_beside_it() {
+    let world = World::new().await;
+    let chain = Tapped::cut_off(&world.follower);
+    let parts = Parts {
+        chain: chain.clone(),
+        ..world.parts()
+    };
+    let shop = world.shop(parts).await;
+    assert_eq!(swept_to(&world, &shop, &chain).await.len(), 1);
 }

@@ -72,6 +72,7 @@ pub(crate) struct Core {
     /// Of a hub.
     pub gossip: Option<Arc<GossipSync>>,
     pub sweeper: Sweeper,
+    pub onchain: Arc<Onchain>,
     pub bumper: Bumper,
     pub peers: Peers,
     /// Height up to which LDK has been told.
@@ -166,10 +167,7 @@ impl Core {
         let broadcaster = Arc::new(Broadcaster::default());
         let filter = Arc::new(Filter::default());
         let remote = keys.as_remote().cloned();
-        let onchain = Arc::new(Onchain {
-            wallet: Arc::clone(&wallet),
-            remote: remote.clone(),
-        });
+        let onchain = Arc::new(Onchain::new(Arc::clone(&wallet), remote.clone()));
         let persister = Arc::new(Persister::new(AtOnce::new(
             Arc::clone(&journal),
             Arc::clone(&logger),
@@ -275,6 +273,7 @@ impl Core {
             peer_manager,
             gossip,
             sweeper,
+            onchain,
             bumper,
             next_wallet_change,
             manager_has_changed: false,

@@ -29,6 +29,7 @@ mod peer;
 mod persister;
 mod records;
 mod spending;
+mod sweeps;
 mod wallet;
 
 use std::fmt;

@@ -22,6 +22,23 @@ pub(crate) struct Onchain {
     pub wallet: Arc<Mutex<Wallet>>,
     /// `None` with local keys.
     pub remote: Option<Arc<Remote>>,
+    /// What LDK is about to spend: it asks for scripts without saying what for.
+    claiming: Mutex<Vec<OutPoint>>,
+}
+
+impl Onchain {
+    pub fn new(wallet: Arc<Mutex<Wallet>>, remote: Option<Arc<Remote>>) -> Onchain {
+        Onchain {
+            wallet,
+            remote,
+            claiming: Mutex::default(),
+        }
+    }
+
+    /// Says what the next call of LDK's is for.
+    pub fn claims(&self, outpoints: Vec<OutPoint>) {
+        *lock(&self.claiming) = outpoints;
+    }
 }
 
 impl WalletSourceSync for Onchain {
@@ -72,6 +89,6 @@ impl WalletSourceSync for Onchain {
 
 impl ChangeDestinationSourceSync for Onchain {
     fn get_change_destination_script(&self) -> Result<ScriptBuf, ()> {
-        Ok(lock(&self.wallet).unused_script().0)
+        Ok(lock(&self.wallet).sweep_script(&lock(&self.claiming)))
     }
 }

@@ -565,7 +565,7 @@ impl Actor {
             self.outgoing.events.extend(self.core.peers_needed());
         }
         if synced && self.signer_is_there() {
-            self.sweep();
+            self.core.sweep();
         }
         if synced
             && let Some(deadline_height) = self.core.earliest_deadline()
@@ -575,13 +575,6 @@ impl Actor {
                 .events
                 .push(NodeEvent::SignerNeeded { deadline_height });
         }
-    }
-
-    fn sweep(&self) {
-        let _ = self
-            .core
-            .sweeper
-            .regenerate_and_broadcast_spend_if_necessary();
     }
 
     fn timers(&mut self) {

@@ -45,7 +45,7 @@ impl Actor {
     pub(super) fn unblock(&mut self) {
         self.core.manager.signer_unblocked(None);
         self.core.chain_monitor.signer_unblocked(None);
-        self.sweep();
+        self.core.sweep();
     }
 
     /// The signer is gone: so are the peers (promise 3), at once.

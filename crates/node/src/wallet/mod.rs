@@ -149,6 +149,30 @@ impl Wallet {
         self.unused(KeychainKind::External)
     }
 
+    /// Where a sweep of these outputs goes: to the script of the one before, which it takes the place of, or else to an
+    /// unused one. Each has a moment of its own in which it may be in a block, and a restored wallet looks at few scripts.
+    pub fn sweep_script(&mut self, swept: &[OutPoint]) -> ScriptBuf {
+        self.paid_by_spends(swept, KeychainKind::External)
+            .unwrap_or_else(|| self.unused_script().0)
+    }
+
+    /// The script of this keychain that is paid by what is known to spend these outputs, whether that counts or not; the
+    /// first one when there are more.
+    fn paid_by_spends(&self, spent: &[OutPoint], keychain: KeychainKind) -> Option<ScriptBuf> {
+        let graph = self.bdk.tx_graph();
+        let spends = spent.iter().flat_map(|outpoint| graph.outspends(*outpoint));
+        let paid = spends
+            .filter_map(|txid| graph.get_tx(*txid))
+            .flat_map(|tx| tx.output.clone())
+            .map(|output| output.script_pubkey);
+        let ours = paid.filter_map(|script| {
+            let (of, index) = self.bdk.derivation_of_spk(script.clone())?;
+            (of == keychain).then_some((index, script))
+        });
+        ours.min_by_key(|(index, _)| *index)
+            .map(|(_, script)| script)
+    }
+
     fn unused(&mut self, keychain: KeychainKind) -> (ScriptBuf, u32, u32) {
         let info = self.bdk.next_unused_address(keychain);
         (
