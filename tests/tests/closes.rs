@@ -5,7 +5,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use bitcoin::{ScriptBuf, Transaction};
+use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
+use longhand_chain::FeeRates;
 use longhand_node::{Node, Parts};
 use longhand_proto::command::CloseChannel;
 use longhand_proto::command::command::Command as Kind;
@@ -428,4 +429,69 @@ async fn so_does_that_of_a_node_with_its_keys_beside_it() {
     };
     let shop = world.shop(parts).await;
     assert_eq!(swept_to(&world, &shop, &chain).await.len(), 1);
+}
+
+/// What pays for a commitment: it takes its anchor and a coin.
+fn pays_for_a_commitment(tx: &Transaction, commitments: &HashSet<Txid>) -> bool {
+    let mut inputs = tx.input.iter().map(|input| input.previous_output.txid);
+    inputs.any(|txid| commitments.contains(&txid))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_closes_that_share_a_coin_take_one_change_address_each_however_long_they_wait() {
+    let world = World::new().await;
+    let shop = world.shop(world.parts()).await;
+    world.fund(&shop, 1_000_000).await;
+    let mut channels = Vec::new();
+    for _ in 0..2 {
+        channels.push(world.open(&shop, &world.hub, 100_000, 0).await);
+    }
+    shop.stop().await;
+    world.hub.stop().await;
+    let chain = Tapped::cut_off(&world.follower);
+    let parts = Parts {
+        chain: chain.clone(),
+        ..world.parts()
+    };
+    let shop = world.shop(parts).await;
+    // More than a commitment pays by itself.
+    let urgent = 2_000;
+    world.devnet.set_fee_rates(FeeRates {
+        urgent,
+        ..FeeRates::FLOOR
+    });
+    world.mine_seen_by(&shop, 1).await;
+
+    for channel_id in channels {
+        let force = true;
+        ask(
+            &shop,
+            Kind::CloseChannel(CloseChannel { channel_id, force }),
+        )
+        .await;
+    }
+    for _ in 0..3 * GAP {
+        world.mine_seen_by(&shop, 1).await;
+    }
+
+    let sent = chain.sent();
+    let commitments = sent.iter().filter(|tx| is_commitment(tx));
+    let commitments: HashSet<Txid> = commitments.map(Transaction::compute_txid).collect();
+    assert_eq!(commitments.len(), 2);
+    let paying: Vec<&Transaction> = sent
+        .iter()
+        .filter(|tx| pays_for_a_commitment(tx, &commitments))
+        .collect();
+    let coins: HashSet<OutPoint> = paying
+        .iter()
+        .map(|tx| tx.input[1].previous_output)
+        .collect();
+    assert_eq!(coins.len(), 1, "they share it");
+    let txids: HashSet<Txid> = paying.iter().map(|tx| tx.compute_txid()).collect();
+    assert!(txids.len() > 2, "they are made anew");
+    let change: HashSet<&ScriptBuf> = paying
+        .iter()
+        .map(|tx| &tx.output[0].script_pubkey)
+        .collect();
+    assert!(change.len() <= 2, "{change:?}");
 }

@@ -3,6 +3,9 @@
 //! LDK asks every half minute for what is in no block yet, at a fee rate that rises with the blocks or stays as it is.
 //! Built anew each time, it would be another transaction with change at another address: thousands for a commitment that
 //! waits for a day, none of which pays enough to take the place of the one that is known already.
+//!
+//! Two claims may have to share the wallet's only coin. What pays for the one then takes the place of what pays for the
+//! other, which waits for a block before it is made anew: with a change address that it has had before.
 
 use std::collections::HashMap;
 
@@ -44,7 +47,8 @@ impl Bumps {
         self.sent.retain(|_, sent| sent.is_pending(wallet));
     }
 
-    /// What was sent for this claim already, if it does as well.
+    /// What is to be sent again for this claim, if what was sent before does as well. Nothing, until the next block, of
+    /// what another claim has displaced: that would be displaced in turn.
     fn sent(
         &self,
         claim_id: &ClaimId,
@@ -54,7 +58,13 @@ impl Bumps {
         let sent = self.sent.get(claim_id)?;
         let is_enough = sent.feerate_sat_per_kw >= feerate_sat_per_kw(event);
         let is_same = sent.claimed == claimed(event);
-        (is_enough && is_same && sent.is_pending(wallet)).then(|| sent.packages.clone())
+        if !is_enough || !is_same {
+            return None;
+        }
+        if sent.is_displaced(wallet) {
+            return Some(Vec::new());
+        }
+        sent.is_pending(wallet).then(|| sent.packages.clone())
     }
 }
 
@@ -62,6 +72,11 @@ impl Sent {
     fn is_pending(&self, wallet: &Wallet) -> bool {
         let mut last = self.packages.iter().filter_map(|package| package.last());
         last.all(|tx| wallet.is_pending(tx.compute_txid()))
+    }
+
+    fn is_displaced(&self, wallet: &Wallet) -> bool {
+        let mut last = self.packages.iter().filter_map(|package| package.last());
+        last.any(|tx| wallet.is_displaced(tx.compute_txid()))
     }
 }
 
@@ -80,6 +95,7 @@ impl Core {
                 continue;
             }
             let before = self.broadcaster.len();
+            self.onchain.claims(claimed(&event));
             self.bumper.handle_event(&event);
             let packages = self.broadcaster.since(before);
             if packages.is_empty() {
@@ -149,5 +165,100 @@ fn claimed(event: &BumpTransactionEvent) -> Vec<OutPoint> {
             .iter()
             .map(|htlc| htlc.outpoint())
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use bitcoin::absolute::LockTime;
+    use bitcoin::hashes::Hash;
+    use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
+    use bitcoin::{Amount, Network, Sequence, TxIn, TxOut, Txid, Witness, transaction};
+    use lightning::ln::types::ChannelId;
+    use longhand_chain::BlockRef;
+
+    fn wallet() -> Wallet {
+        const EXTERNAL: &str = "wpkh(tpubD6NzVbkrYhZ4XJDrzRvuxHEyQaPd1mwwdDofEJwekX18tAdsqeKfxss79AJzg1431FybXg5rfpTrJF4iAhyR7RubberdzEQXiRmXGADH2eA/0/*)";
+        let internal = EXTERNAL.replace("/0/*", "/1/*");
+        let genesis = bitcoin::constants::genesis_block(Network::Regtest);
+        let birthday = BlockRef {
+            height: 0,
+            hash: genesis.block_hash(),
+        };
+        Wallet::create(EXTERNAL, &internal, Network::Regtest, birthday).unwrap()
+    }
+
+    fn output(byte: u8) -> OutPoint {
+        OutPoint::new(Txid::from_byte_array([byte; 32]), 0)
+    }
+
+    /// What pays for a claim with a coin.
+    fn paying(claimed: OutPoint, coin: OutPoint, wallet: &mut Wallet) -> Vec<Transaction> {
+        let input = |previous_output| TxIn {
+            previous_output,
+            sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+            script_sig: Default::default(),
+            witness: Witness::new(),
+        };
+        vec![Transaction {
+            version: transaction::Version::TWO,
+            lock_time: LockTime::ZERO,
+            input: vec![input(claimed), input(coin)],
+            output: vec![TxOut {
+                value: Amount::from_sat(10_000),
+                script_pubkey: wallet.claim_change_script(&[claimed]),
+            }],
+        }]
+    }
+
+    fn event(claim_id: ClaimId) -> BumpTransactionEvent {
+        let secret = SecretKey::from_slice(&[1; 32]).unwrap();
+        BumpTransactionEvent::HTLCResolution {
+            channel_id: ChannelId([1; 32]),
+            counterparty_node_id: PublicKey::from_secret_key(&Secp256k1::new(), &secret),
+            claim_id,
+            target_feerate_sat_per_1000_weight: 253,
+            htlc_descriptors: Vec::new(),
+            tx_lock_time: LockTime::ZERO,
+        }
+    }
+
+    #[test]
+    fn of_two_claims_with_one_coin_the_displaced_one_waits_for_a_block_and_keeps_its_change_address()
+     {
+        let (mut wallet, mut bumps) = (wallet(), Bumps::default());
+        let (first, second) = (ClaimId([1; 32]), ClaimId([2; 32]));
+        let coin = output(9);
+        let send = |claim_id: ClaimId, wallet: &mut Wallet, bumps: &mut Bumps| {
+            let package = paying(output(claim_id.0[0]), coin, wallet);
+            let sent = Sent {
+                claimed: claimed(&event(claim_id)),
+                feerate_sat_per_kw: 253,
+                packages: vec![package.clone()],
+            };
+            bumps.sent.insert(claim_id, sent);
+            wallet.insert_package(package.clone(), 1);
+            package
+        };
+        let again = |bumps: &Bumps, wallet: &Wallet, claim_id| {
+            bumps.sent(&claim_id, &event(claim_id), wallet)
+        };
+
+        let of_first = send(first, &mut wallet, &mut bumps);
+        let found = again(&bumps, &wallet, first);
+        assert_eq!(found, Some(vec![of_first.clone()]));
+        let of_second = send(second, &mut wallet, &mut bumps);
+        assert_ne!(of_first[0].output, of_second[0].output);
+
+        // However often LDK asks.
+        assert_eq!(again(&bumps, &wallet, first), Some(vec![]));
+        assert_eq!(again(&bumps, &wallet, second), Some(vec![of_second]));
+
+        bumps.block_connected(&wallet);
+        assert_eq!(again(&bumps, &wallet, first), None, "it is made anew");
+        assert_eq!(send(first, &mut wallet, &mut bumps), of_first);
+        assert_eq!(again(&bumps, &wallet, second), Some(vec![]));
     }
 }

@@ -51,7 +51,7 @@ impl WalletSourceSync for Onchain {
     }
 
     fn get_change_script(&self) -> Result<ScriptBuf, ()> {
-        Ok(lock(&self.wallet).change_script().0)
+        Ok(lock(&self.wallet).claim_change_script(&lock(&self.claiming)))
     }
 
     fn sign_psbt(&self, psbt: Psbt) -> Result<Transaction, ()> {

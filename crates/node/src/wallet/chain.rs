@@ -313,6 +313,11 @@ impl Wallet {
             .is_some_and(|tx| !tx.chain_position.is_confirmed())
     }
 
+    /// Whether a transaction is known and does not count, since another one has what it spends.
+    pub fn is_displaced(&self, txid: Txid) -> bool {
+        self.bdk.tx_graph().get_tx(txid).is_some() && self.bdk.get_tx(txid).is_none()
+    }
+
     /// Whether a transaction in a block has spent it. Of outputs that are not the wallet's, only claims of HTLCs are known.
     pub fn is_spent_in_chain(&self, outpoint: OutPoint) -> bool {
         let mut spends = self.bdk.tx_graph().outspends(outpoint).iter();

@@ -156,6 +156,13 @@ impl Wallet {
             .unwrap_or_else(|| self.unused_script().0)
     }
 
+    /// Where the change goes of what pays for the claim of these outputs: to the script of an earlier one, which it takes
+    /// the place of, or else to an unused one.
+    pub fn claim_change_script(&mut self, claimed: &[OutPoint]) -> ScriptBuf {
+        self.paid_by_spends(claimed, KeychainKind::Internal)
+            .unwrap_or_else(|| self.change_script().0)
+    }
+
     /// The script of this keychain that is paid by what is known to spend these outputs, whether that counts or not; the
     /// first one when there are more.
     fn paid_by_spends(&self, spent: &[OutPoint], keychain: KeychainKind) -> Option<ScriptBuf> {
