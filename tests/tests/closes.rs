@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use bitcoin::absolute::LockTime;
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use longhand_chain::FeeRates;
 use longhand_node::{Node, Parts};
@@ -12,6 +13,7 @@ use longhand_proto::command::CloseChannel;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
+use longhand_proto::signer::signer_op::Op;
 use longhand_store::MemoryStore;
 use longhand_store::testing::FailingStore;
 use longhand_tests::{Owner, Tapped, World, ask, pay, settle, try_ask, until, usable};
@@ -374,21 +376,29 @@ async fn hub_closes(world: &World, node: &Node) {
     .await;
 }
 
-/// A sweep has the height at which it was made.
+/// A sweep has the height at which it was made, and nothing else has one that is sent for a close.
+fn is_sweep(tx: &Transaction) -> bool {
+    tx.lock_time.is_block_height() && tx.lock_time != LockTime::ZERO
+}
+
 fn sweep_of(sent: &[Transaction], height: u32) -> Option<&Transaction> {
     let is_it = |tx: &&Transaction| tx.lock_time.to_consensus_u32() == height;
     sent.iter().find(is_it)
 }
 
-/// Where a node's sweeps go of which none arrives for more blocks than there are addresses in a gap.
-async fn swept_to(world: &World, node: &Node, chain: &Tapped) -> HashSet<ScriptBuf> {
-    hub_closes(world, node).await;
+async fn mine_until_swept(world: &World, chain: &Tapped) {
     world
         .mine_until("it is swept", async || {
             settle().await;
-            sweep_of(&chain.sent(), world.devnet.tip().height).is_some()
+            chain.sent().iter().any(is_sweep)
         })
         .await;
+}
+
+/// Where a node's sweeps go of which none arrives for more blocks than there are addresses in a gap.
+async fn swept_to(world: &World, node: &Node, chain: &Tapped) -> HashSet<ScriptBuf> {
+    hub_closes(world, node).await;
+    mine_until_swept(world, chain).await;
     let mut scripts = HashSet::new();
     for _ in 0..=GAP {
         world.mine_seen_by(node, 1).await;
@@ -494,4 +504,38 @@ async fn two_closes_that_share_a_coin_take_one_change_address_each_however_long_
         .map(|tx| &tx.output[0].script_pubkey)
         .collect();
     assert!(change.len() <= 2, "{change:?}");
+}
+fn sweeps_asked(owner: &Owner) -> usize {
+    let batches = owner.phone.batches.lock().unwrap();
+    let ops = batches.iter().flat_map(|batch| &batch.ops);
+    ops.filter(|op| matches!(op.op, Some(Op::SpendOutputs(_))))
+        .count()
+}
+
+/// What LDK knows of sweeps it writes when it sweeps, which takes the phone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_that_a_block_takes_while_the_phone_is_away_is_swept_no_more_after_a_restart() {
+    let world = World::new().await;
+    let chain = Tapped::cut_off(&world.follower);
+    let alice = world.owner_on(chain.clone(), "alice", 1).await;
+    alice.attach();
+    hub_closes(&world, &alice.node).await;
+    mine_until_swept(&world, &chain).await;
+    alice.phone.goes();
+    alice.node.signer_lost();
+    let sent = chain.sent();
+    let sweep = sent.iter().rfind(|tx| is_sweep(tx)).unwrap();
+    world.devnet.submit(sweep).unwrap();
+    world.mine_seen_by(&alice.node, 3).await;
+    assert!(world.devnet.confirmed_at(&sweep.compute_txid()).is_some());
+    let asked = sweeps_asked(&alice);
+    alice.node.stop().await;
+
+    let node = world.start(&alice.name, &alice.phone).await;
+    let alice = Owner { node, ..alice };
+    alice.attach();
+    for _ in 0..3 {
+        world.mine_seen_by(&alice.node, 1).await;
+    }
+    assert_eq!(sweeps_asked(&alice), asked);
 }

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bitcoin::bip32::Xpriv;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Network, Txid};
+use bitcoin::{BlockHash, Network, Txid};
 use lightning::chain::{BlockLocator, Confirm};
 use lightning::ln::channel_state::{ChannelDetails, ChannelShutdownState};
 use lightning::ln::channelmanager::{ChainParameters, ChannelManagerReadArgs};
@@ -101,6 +101,8 @@ pub(crate) struct Core {
     pub replayed: Vec<Connected>,
     /// While it is not known whether the newest block of before is in the chain.
     pub replay: Option<Box<Replay>>,
+    /// The sweeps in blocks as they are stored.
+    pub swept: Vec<(Txid, u32, Option<BlockHash>)>,
     next_wallet_change: u64,
     /// Since the channel manager was last written.
     manager_has_changed: bool,
@@ -272,6 +274,7 @@ impl Core {
             gate,
             peer_manager,
             gossip,
+            swept: sweeper.get_relevant_txids(),
             sweeper,
             onchain,
             bumper,
@@ -385,6 +388,7 @@ impl Core {
     /// Puts into the journal what has changed since the last commit and is not there yet.
     pub fn write_turn(&mut self) {
         self.write_wallet();
+        self.write_sweeps();
         self.end_settled_claims();
         self.persister.write_noted(&self.chain_monitor);
         let changed = self.manager.get_and_clear_needs_persistence();
