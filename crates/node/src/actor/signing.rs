@@ -105,7 +105,7 @@ impl Actor {
         there && self.core.remote().is_some_and(|remote| remote.has_batch())
     }
 
-    /// Sends all that is wanted as one batch.
+    /// Sends what is wanted as one batch, as far as it fits. What is left goes at the end of the turn that takes in its reply.
     pub(super) fn send_batch(&mut self) {
         let (Some(remote), Some(attached)) = (self.core.remote(), &self.signer) else {
             return;

@@ -16,6 +16,10 @@ use prost::Message;
 /// HTLC (BOLT 3: 966 at most) and is made only when all are there.
 const KEPT_ANSWERS: usize = 1024;
 
+/// How large batches under way are together, in bytes. A link carries 4 MiB at once, and one that is asked for more is
+/// given up. What is left leaves when answers come.
+const UNDER_WAY_BYTES: usize = 3 << 20;
+
 /// Identifies an operation by its content.
 pub(crate) type OpKey = [u8; 32];
 
@@ -51,8 +55,8 @@ impl Asked {
 pub(crate) struct Desk {
     /// Unanswered, in the order they were asked.
     wanted: Vec<(OpKey, SignerOp)>,
-    /// Those of `wanted` that are on their way, with `clears` as it was when they went out.
-    in_flight: HashMap<OpKey, u64>,
+    /// Those of `wanted` that are on their way.
+    in_flight: HashMap<OpKey, UnderWay>,
     answers: HashMap<OpKey, Answer>,
     answered_order: VecDeque<OpKey>,
     /// Refused; asked again after [`Desk::clear_retries`] or [`Desk::forget`], by themselves if they must reach the
@@ -60,6 +64,18 @@ pub(crate) struct Desk {
     refused: HashMap<OpKey, Refusal>,
     /// How often refusals that may be retried have been forgotten.
     clears: u64,
+}
+
+/// An operation that is on its way.
+struct UnderWay {
+    /// [`Desk::clears`] as it was when it went out.
+    clears: u64,
+    bytes: usize,
+}
+
+/// What an operation takes of a batch: itself, with a tag and its length before it.
+fn size(op: &SignerOp) -> usize {
+    1 + prost::length_delimiter_len(op.encoded_len()) + op.encoded_len()
 }
 
 /// The identity of `op`.
@@ -107,23 +123,32 @@ impl Desk {
 
     /// Whether [`Desk::next_batch`] has one.
     pub fn has_batch(&self) -> bool {
-        let mut keys = self.wanted.iter().map(|(key, _)| key);
-        keys.any(|key| !self.refused.contains_key(key) && !self.in_flight.contains_key(key))
+        self.next_ops().next().is_some()
     }
 
-    /// The next batch: all that is wanted, not under way and not refused. `None` when there is nothing.
+    /// The next batch: what is wanted, not under way and not refused, in order, as far as there is room for it. `None` when
+    /// there is nothing.
     pub fn next_batch(&mut self) -> Option<(Vec<OpKey>, SignerBatch)> {
-        let mut keys = Vec::new();
-        let mut ops = Vec::new();
-        for (key, op) in &self.wanted {
-            if self.refused.contains_key(key) || self.in_flight.contains_key(key) {
-                continue;
-            }
-            self.in_flight.insert(*key, self.clears);
-            keys.push(*key);
-            ops.push(op.clone());
+        let next: Vec<(OpKey, SignerOp)> = self.next_ops().cloned().collect();
+        let (keys, ops): (Vec<OpKey>, Vec<SignerOp>) = next.into_iter().unzip();
+        for (key, op) in keys.iter().zip(&ops) {
+            let (clears, bytes) = (self.clears, size(op));
+            self.in_flight.insert(*key, UnderWay { clears, bytes });
         }
         (!keys.is_empty()).then_some((keys, SignerBatch { ops }))
+    }
+
+    fn next_ops(&self) -> impl Iterator<Item = &(OpKey, SignerOp)> {
+        let under_way = self.in_flight.values().map(|it| it.bytes);
+        let mut bytes: usize = under_way.sum();
+        let next = self.wanted.iter().filter(|(key, _)| {
+            !self.refused.contains_key(key) && !self.in_flight.contains_key(key)
+        });
+        next.take_while(move |(_, op)| {
+            let is_alone = bytes == 0;
+            bytes = bytes.saturating_add(size(op));
+            is_alone || bytes <= UNDER_WAY_BYTES
+        })
     }
 
     /// Takes in the reply to a batch. What it leaves unanswered counts as refused for now, so that a phone that does not
@@ -132,7 +157,7 @@ impl Desk {
         let mut answered = Vec::new();
         let mut answers = reply.answers.into_iter();
         for key in keys {
-            let sent_at = self.in_flight.remove(key);
+            let sent_at = self.in_flight.remove(key).map(|it| it.clears);
             let answer = answers.next().and_then(|answer| answer.answer);
             let answer = answer.unwrap_or_else(no_answer);
             let Some(at) = self.wanted.iter().position(|(wanted, _)| wanted == key) else {
@@ -261,7 +286,9 @@ fn must_reach_phone(op: &SignerOp) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use longhand_proto::signer::{Done, ReleaseSecret, SetupChannel, SignerAnswer};
+    use longhand_proto::signer::{
+        Done, ReleaseSecret, SetupChannel, SignerAnswer, ValidateHolderCommitment,
+    };
 
     fn release(index: u64) -> SignerOp {
         let op = Op::ReleaseSecret(ReleaseSecret { index });
@@ -388,6 +415,69 @@ mod tests {
         desk.take_reply(&keys, SignerReply { answers });
         let mut asked = all.map(|index| desk.ask(release(index)));
         assert!(asked.all(|asked| asked.answer().is_some()));
+    }
+
+    const LARGE: usize = 700_000;
+
+    /// So many bytes for the phone to look at; `index` makes them one of a kind.
+    fn op_of(bytes: usize, index: u8) -> SignerOp {
+        let commitment = vec![index; bytes];
+        let op = Op::ValidateHolderCommitment(ValidateHolderCommitment {
+            commitment,
+            ..ValidateHolderCommitment::default()
+        });
+        SignerOp {
+            channel_keys_id: vec![1; 32],
+            op: Some(op),
+        }
+    }
+
+    #[test]
+    fn what_a_link_does_not_carry_at_once_goes_in_order_as_answers_come() {
+        const FRAME: usize = 4 << 20;
+        let mut desk = Desk::default();
+        let all: Vec<SignerOp> = (0..20).map(|index| op_of(LARGE, index)).collect();
+        for op in &all {
+            desk.ask(op.clone());
+        }
+        let mut asked = Vec::new();
+        while desk.has_batch() {
+            let (keys, batch) = desk.next_batch().unwrap();
+            assert!(batch.encoded_len() < FRAME - 1_000);
+            assert!(!desk.has_batch(), "no more is under way than one carries");
+            assert!(desk.next_batch().is_none());
+            asked.extend(batch.ops);
+            let answers = vec![done(); keys.len()];
+            desk.take_reply(&keys, SignerReply { answers });
+        }
+        assert!(asked == all);
+        assert!(desk.is_idle());
+    }
+
+    #[test]
+    fn what_was_under_way_when_a_link_broke_takes_no_room_on_the_next() {
+        let mut desk = Desk::default();
+        for op in (0..10).map(|index| op_of(LARGE, index)) {
+            desk.ask(op);
+        }
+        let (keys, first) = desk.next_batch().unwrap();
+        desk.lost(&keys);
+        assert!(desk.next_batch() == Some((keys, first.clone())));
+        desk.forget();
+        assert!(desk.next_batch().unwrap().1 == first);
+    }
+
+    #[test]
+    fn an_operation_that_is_larger_than_a_batch_may_be_is_asked_by_itself() {
+        let mut desk = Desk::default();
+        let huge = op_of(UNDER_WAY_BYTES, 1);
+        desk.ask(release(7));
+        desk.ask(huge.clone());
+        let (keys, batch) = desk.next_batch().unwrap();
+        assert!(batch.ops == [release(7)]);
+        let answers = vec![done()];
+        desk.take_reply(&keys, SignerReply { answers });
+        assert!(desk.next_batch().unwrap().1.ops == [huge]);
     }
 
     #[test]
