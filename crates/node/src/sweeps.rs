@@ -26,6 +26,7 @@ impl Core {
         // What fails waits for its signature, or for the next block.
         let _ = self.sweeper.regenerate_and_broadcast_spend_if_necessary();
     }
+
     /// Has what blocks have done to sweeps written with this turn. The stream of blocks begins anew after what the other
     /// parts of the node know, and LDK would wait for a sweep for ever, and sweep again, that it was told of only once.
     pub fn write_sweeps(&mut self) {
