@@ -55,6 +55,9 @@ pub struct BitcoindSource {
     network: Network,
     /// Only once its node was seen to be on the right network.
     client: Mutex<Option<Arc<RpcClient>>>,
+    /// Answers in the node's place.
+    #[cfg(feature = "fuzzing")]
+    stand_in: Option<Box<crate::fuzzing::StandIn>>,
 }
 
 impl BitcoindSource {
@@ -66,6 +69,21 @@ impl BitcoindSource {
             auth,
             network,
             client: Mutex::new(None),
+            #[cfg(feature = "fuzzing")]
+            stand_in: None,
+        }
+    }
+
+    /// A source whose node is `stand_in`.
+    #[cfg(feature = "fuzzing")]
+    pub fn answered_by(stand_in: Box<crate::fuzzing::StandIn>, network: Network) -> BitcoindSource {
+        let auth = BitcoindAuth::UserPassword {
+            user: String::new(),
+            password: String::new(),
+        };
+        BitcoindSource {
+            stand_in: Some(stand_in),
+            ..BitcoindSource::new("http://stand-in", auth, network)
         }
     }
 
@@ -112,19 +130,18 @@ impl BitcoindSource {
         method: &str,
         params: &[Value],
     ) -> CoreAnswer<Value> {
-        let error =
-            match tokio::time::timeout(CALL_TIMEOUT, client.call_method::<Value>(method, params))
-                .await
-            {
-                Ok(Ok(value)) => return Ok(Ok(value)),
-                Ok(Err(error)) => error,
-                Err(_) => {
-                    return Err(self.unreachable(format!(
-                        "no answer to {method} within {} s",
-                        CALL_TIMEOUT.as_secs()
-                    )));
-                }
-            };
+        let error = match tokio::time::timeout(CALL_TIMEOUT, self.call_node(client, method, params))
+            .await
+        {
+            Ok(Ok(value)) => return Ok(Ok(value)),
+            Ok(Err(error)) => error,
+            Err(_) => {
+                return Err(self.unreachable(format!(
+                    "no answer to {method} within {} s",
+                    CALL_TIMEOUT.as_secs()
+                )));
+            }
+        };
         match error {
             RpcClientError::Rpc(e) if e.code == code::IN_WARMUP => {
                 Err(self.unreachable(format!("it is still starting: {}", e.message)))
@@ -145,6 +162,19 @@ impl BitcoindSource {
             RpcClientError::Http(HttpClientError::Parse(e)) => Err(ChainError::Malformed(e)),
             RpcClientError::InvalidData(e) => Err(ChainError::Malformed(e)),
         }
+    }
+
+    async fn call_node(
+        &self,
+        client: &RpcClient,
+        method: &str,
+        params: &[Value],
+    ) -> Result<Value, RpcClientError> {
+        #[cfg(feature = "fuzzing")]
+        if let Some(stand_in) = &self.stand_in {
+            return stand_in(method, params).into_result();
+        }
+        client.call_method(method, params).await
     }
 
     async fn client(&self) -> Result<Arc<RpcClient>, ChainError> {

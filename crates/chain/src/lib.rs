@@ -16,6 +16,8 @@ mod bitcoind;
 #[cfg(feature = "devnet")]
 pub mod devnet;
 mod follower;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod relay;
 
 pub use bitcoind::{BitcoindAuth, BitcoindSource};

@@ -18,12 +18,14 @@
 //! | `command` | an owner's commands, at a node | every reply is an answer or an error; the node is not reloaded |
 //! | `peer_socket` | a peer's bytes before and after the handshake | no byte but Act Two before it is over; the node is not reloaded |
 //! | `registration` | a phone's registration, and the node built on it | what is taken makes a node |
+//! | `chain_answer` | what a broken Bitcoin Core answers | an answer belongs to its question; nodes are told of a chain, and at last of the source's |
 //! | `devnet_rpc` | JSON-RPC bodies | every answer is JSON-RPC |
 //! | `host_config` | a host's configuration file | printing and reading it again is the identity |
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bolt8;
+mod chain_answer;
 mod channel;
 mod command;
 #[cfg(feature = "devnet")]
@@ -111,6 +113,11 @@ pub const TARGETS: &[Target] = &[
         run: peer_socket::run,
         seeds: peer_socket::seeds,
     },
+    Target {
+        name: "chain_answer",
+        run: chain_answer::run,
+        seeds: chain_answer::seeds,
+    },
     #[cfg(feature = "host")]
     Target {
         name: "registration",
@@ -133,6 +140,7 @@ pub const TARGETS: &[Target] = &[
 
 /// The targets one by one, for programs that are to hold no more than one.
 pub mod run {
+    pub use crate::chain_answer::run as chain_answer;
     pub use crate::command::run as command;
     #[cfg(feature = "devnet")]
     pub use crate::devnet_rpc::run as devnet_rpc;

@@ -55,6 +55,7 @@ targets! {
     signer_reply
     command
     peer_socket
+    chain_answer
     registration
     host_config
     devnet_rpc

@@ -1,0 +1,48 @@
+//! A stand-in for a Bitcoin Core, for fuzz targets: its answers as the RPC client hands them on, without a socket.
+
+use lightning_block_sync::http::{HttpClientError, HttpError};
+use lightning_block_sync::rpc::{RpcClientError, RpcError};
+use serde_json::Value;
+
+/// What is asked, as method and parameters, to what is answered. See [`crate::BitcoindSource::answered_by`].
+pub type StandIn = dyn Fn(&str, &[Value]) -> NodeAnswer + Send + Sync;
+
+/// What comes of one call.
+#[derive(Clone, Debug)]
+pub enum NodeAnswer {
+    /// A result.
+    Result(Value),
+    /// The node's own error.
+    Error {
+        /// As in `rpc/protocol.h`.
+        code: i64,
+        /// For people.
+        message: String,
+    },
+    /// An HTTP status without JSON.
+    Status(u16),
+    /// A body that is no JSON-RPC.
+    Unreadable,
+}
+
+impl NodeAnswer {
+    pub(crate) fn into_result(self) -> Result<Value, RpcClientError> {
+        match self {
+            NodeAnswer::Result(value) => Ok(value),
+            NodeAnswer::Error { code, message } => {
+                Err(RpcClientError::Rpc(RpcError { code, message }))
+            }
+            NodeAnswer::Status(status) => {
+                let error = HttpError {
+                    status_code: status.into(),
+                    contents: Vec::new(),
+                };
+                Err(RpcClientError::Http(HttpClientError::Http(error)))
+            }
+            NodeAnswer::Unreadable => {
+                let what = "expected JSON".to_string();
+                Err(RpcClientError::InvalidData(what))
+            }
+        }
+    }
+}
