@@ -1,4 +1,4 @@
-//! The dialling side of a peer's transport (BOLT 8), for a peer that says what it likes once the handshake is over.
+//! A peer's transport (BOLT 8), dialling and being dialled, for a peer that says what it likes once the handshake is over.
 
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use bitcoin::secp256k1::ecdh::SharedSecret;
@@ -11,8 +11,19 @@ use crate::secp::secp;
 /// Length of Act Two.
 pub(crate) const ACT_TWO: usize = 50;
 
+/// Length of Act One.
+pub(crate) const ACT_ONE: usize = 50;
+/// Length of Act Three.
+pub(crate) const ACT_THREE: usize = 66;
+
 /// A handshake that has sent Act One.
-pub(crate) struct Dialling {
+pub(crate) struct Dialling(Handshake);
+
+/// A handshake that has sent Act Two.
+pub(crate) struct Dialled(Handshake);
+
+/// What both sides come to know.
+struct Handshake {
     hash: [u8; 32],
     chaining_key: [u8; 32],
     ephemeral: SecretKey,
@@ -28,42 +39,90 @@ pub(crate) struct Sender {
 impl Dialling {
     /// Begins with the node whose id is `to`. Returns Act One.
     pub fn begin(to: &PublicKey) -> (Dialling, Vec<u8>) {
-        let protocol = sha256::Hash::hash(b"Noise_XK_secp256k1_ChaChaPoly_SHA256").to_byte_array();
-        let mut dialling = Dialling {
-            hash: protocol,
-            chaining_key: protocol,
-            ephemeral: SecretKey::from_slice(&[0x12; 32]).unwrap(),
-            own: SecretKey::from_slice(&[0x11; 32]).unwrap(),
-        };
-        dialling.mix(b"lightning");
-        dialling.mix(&to.serialize());
-        let ephemeral = dialling.ephemeral.public_key(secp()).serialize();
-        dialling.mix(&ephemeral);
-        let key = dialling.mix_key(to, &dialling.ephemeral.clone());
-        let tag = dialling.seal(&key, 0, b"");
+        let mut handshake = Handshake::new(to, 0x12, 0x11);
+        let ephemeral = handshake.ephemeral.public_key(secp()).serialize();
+        handshake.mix(&ephemeral);
+        let key = handshake.mix_key(to, &handshake.ephemeral.clone());
+        let tag = handshake.seal(&key, 0, b"");
         let act_one = [&[0][..], &ephemeral, &tag].concat();
-        (dialling, act_one)
+        (Dialling(handshake), act_one)
     }
 
     /// Takes Act Two. Returns Act Three.
-    pub fn answered(mut self, act_two: &[u8]) -> (Sender, Vec<u8>) {
+    pub fn answered(self, act_two: &[u8]) -> (Sender, Vec<u8>) {
+        let Dialling(mut handshake) = self;
         let theirs = PublicKey::from_slice(&act_two[1..34]).expect("Act Two has a key");
-        self.mix(&act_two[1..34]);
-        let key = self.mix_key(&theirs, &self.ephemeral.clone());
+        handshake.mix(&act_two[1..34]);
+        let key = handshake.mix_key(&theirs, &handshake.ephemeral.clone());
         // Its tag is the node's to make and ours to believe.
-        self.mix(&act_two[34..]);
-        let own = self.own.public_key(secp()).serialize();
-        let sealed = self.seal(&key, 1, &own);
-        let key = self.mix_key(&theirs, &self.own.clone());
-        let tag = self.seal(&key, 0, b"");
+        handshake.mix(&act_two[34..]);
+        let own = handshake.own.public_key(secp()).serialize();
+        let sealed = handshake.seal(&key, 1, &own);
+        let key = handshake.mix_key(&theirs, &handshake.own.clone());
+        let tag = handshake.seal(&key, 0, b"");
         let act_three = [&[0][..], &sealed, &tag].concat();
-        let (sending, _) = hkdf(&self.chaining_key, b"");
+        let (sending, _) = hkdf(&handshake.chaining_key, b"");
         let sender = Sender {
             key: sending,
             nonce: 0,
         };
         (sender, act_three)
     }
+}
+
+impl Dialled {
+    /// Whom a node dials when it dials us.
+    pub fn node_id() -> PublicKey {
+        own_key(0x21).public_key(secp())
+    }
+
+    /// Takes Act One. Returns Act Two.
+    pub fn begin(act_one: &[u8]) -> (Dialled, Vec<u8>) {
+        let mut handshake = Handshake::new(&Dialled::node_id(), 0x22, 0x21);
+        let theirs = PublicKey::from_slice(&act_one[1..34]).expect("Act One has a key");
+        handshake.mix(&act_one[1..34]);
+        handshake.mix_key(&theirs, &handshake.own.clone());
+        handshake.mix(&act_one[34..]);
+        let ephemeral = handshake.ephemeral.public_key(secp()).serialize();
+        handshake.mix(&ephemeral);
+        let key = handshake.mix_key(&theirs, &handshake.ephemeral.clone());
+        let tag = handshake.seal(&key, 0, b"");
+        let act_two = [&[0][..], &ephemeral, &tag].concat();
+        (Dialled(handshake), act_two)
+    }
+
+    /// Takes Act Three of this node.
+    pub fn answered(self, node_id: &PublicKey, act_three: &[u8]) -> Sender {
+        let Dialled(mut handshake) = self;
+        handshake.mix(&act_three[1..50]);
+        handshake.mix_key(node_id, &handshake.ephemeral.clone());
+        let (_, sending) = hkdf(&handshake.chaining_key, b"");
+        Sender {
+            key: sending,
+            nonce: 0,
+        }
+    }
+}
+
+fn own_key(byte: u8) -> SecretKey {
+    SecretKey::from_slice(&[byte; 32]).unwrap()
+}
+
+impl Handshake {
+    /// One with the node whose id is `to`, of whoever dials or is dialled.
+    fn new(to: &PublicKey, ephemeral: u8, own: u8) -> Handshake {
+        let protocol = sha256::Hash::hash(b"Noise_XK_secp256k1_ChaChaPoly_SHA256").to_byte_array();
+        let mut handshake = Handshake {
+            hash: protocol,
+            chaining_key: protocol,
+            ephemeral: own_key(ephemeral),
+            own: own_key(own),
+        };
+        handshake.mix(b"lightning");
+        handshake.mix(&to.serialize());
+        handshake
+    }
+
     fn mix(&mut self, data: &[u8]) {
         self.hash = sha256::Hash::hash(&[&self.hash, data].concat()).to_byte_array();
     }
@@ -142,6 +201,17 @@ mod tests {
         assert_eq!(
             sender.message(b"hello").to_lower_hex_string(),
             "cf2b30ddf0cf3f80e7c35a6e6730b59fe802473180f396d88a8fb0db8cbcf25d2f214cf9ea1d95"
+        );
+    }
+
+    /// BOLT 8, Appendix A: "transport-responder successful handshake".
+    #[test]
+    fn being_dialled_is_bolt_8s() {
+        let act_one = "00036360e856310ce5d294e8be33fc807077dc56ac80d95d9cd4ddbd21325eff73f70df6086551151f58b8afe6c195782c6a";
+        let (_, act_two) = Dialled::begin(&Vec::from_hex(act_one).unwrap());
+        assert_eq!(
+            act_two.to_lower_hex_string(),
+            "0002466d7fcae563e5cb09a0d1870bb580344804617879a14949cf22285f1bae3f276e2470b93aac583c9ef6eafca3f730ae"
         );
     }
 }

@@ -14,9 +14,9 @@
 //! | `signer_channel` | a hostile host and peer with the peer's keys | the same |
 //! | `signer_ledger` | the signer's records | a snapshot says what the records said |
 //! | `phone_ledger` | `ledger` and `ledger.head` | nothing on record is lost without an error |
-//! | `signer_reply` | what a hostile phone answers its node | the node is not reloaded |
+//! | `signer_reply` | what a hostile phone answers its node, in its first moments and in a whole life with its hub | neither is reloaded |
 //! | `command` | an owner's commands, at a node | every reply is an answer or an error; the node is not reloaded |
-//! | `peer_socket` | a peer's bytes before and after the handshake | no byte but Act Two before it is over; the node is not reloaded |
+//! | `peer_socket` | a peer's bytes before and after the handshake | no byte but Act Two, or Act One where the node dials, before it is over; the node is not reloaded |
 //! | `registration` | a phone's registration, and the node built on it | what is taken makes a node |
 //! | `chain_answer` | what a broken Bitcoin Core answers | an answer belongs to its question; nodes are told of a chain, and at last of the source's |
 //! | `devnet_rpc` | JSON-RPC bodies | every answer is JSON-RPC |
@@ -25,6 +25,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bolt8;
+mod chain;
 mod chain_answer;
 mod channel;
 mod command;

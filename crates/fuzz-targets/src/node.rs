@@ -1,16 +1,13 @@
 //! A node for one input: of an owner whose phone's engine stands beside it, or a hub, on a chain that has only its first
-//! block. It begins anew for every input, on a clock that stands still while there is something to do.
+//! block unless the input has it grow. It begins anew for every input, on a clock that stands still while there is
+//! something to do.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bitcoin::block::Header;
+use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Block, BlockHash, Network, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
-use longhand_chain::{
-    BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, Subscription, Watch, WatchList,
-};
 use longhand_node::{
     Dialer, Graph, Keys, Node, NodeConfig, NodeError, Parts, PeerStream, Registration, Signer,
     SignerAway,
@@ -19,8 +16,10 @@ use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{SignerBatch, SignerOp, SignerReply};
 use longhand_store::MemoryStore;
-use tokio::sync::mpsc;
+use tokio::io::DuplexStream;
 
+use crate::bolt8::Dialled;
+use crate::chain::SmallChain;
 use crate::phone::{LEDGER_KEY, seed};
 
 /// Virtual time after which nobody waits any more.
@@ -48,23 +47,39 @@ fn engine() -> longhand_signer::Signer {
 
 /// The owner's node, without its phone.
 pub(crate) async fn owner(registration: Registration) -> Result<Node, NodeError> {
+    owner_with(registration, Line::default()).await
+}
+
+/// The same, that dials by this line.
+pub(crate) async fn owner_with(registration: Registration, line: Line) -> Result<Node, NodeError> {
+    let parts = parts(SmallChain::new(), line);
+    owner_of(registration, hub_id(), parts).await
+}
+
+/// The same, of this hub and made of these parts.
+pub(crate) async fn owner_of(
+    registration: Registration,
+    hub: PublicKey,
+    parts: Parts,
+) -> Result<Node, NodeError> {
     let keys = Keys::Remote(Box::new(registration));
     let config = NodeConfig {
-        hub: Some(hub_id()),
+        hub: Some(hub),
         ..NodeConfig::new("owner", Network::Regtest, keys)
     };
-    Node::start(config, parts()).await
+    Node::start(config, parts).await
 }
 
 /// A hub.
-pub(crate) async fn hub() -> Node {
+pub(crate) async fn hub(parts: Parts) -> Node {
     let keys = Keys::Local([7; 32].into());
     let config = NodeConfig {
         is_hub: true,
         alias: "hub".into(),
         ..NodeConfig::new("hub", Network::Regtest, keys)
     };
-    Node::start(config, parts()).await.expect("a hub starts")
+    let hub = Node::start(config, parts).await;
+    hub.expect("a hub starts")
 }
 
 /// Gives the node its phone.
@@ -79,26 +94,43 @@ pub(crate) async fn is_sound(node: &Node) {
 }
 
 /// Some node: nobody has its keys.
-fn hub_id() -> PublicKey {
+pub(crate) fn hub_id() -> PublicKey {
     let generator = [&[2][..], &bitcoin::secp256k1::constants::GENERATOR_X].concat();
     PublicKey::from_slice(&generator).unwrap()
 }
 
-fn parts() -> Parts {
+/// What a node on this chain is made of.
+pub(crate) fn parts(chain: SmallChain, dialer: impl Dialer) -> Parts {
     Parts {
         store: Arc::new(MemoryStore::new()),
-        chain: Arc::new(FirstBlock),
+        chain: Arc::new(chain),
         graph: Arc::new(Graph::new(Network::Regtest)),
-        dialer: Arc::new(Nowhere),
+        dialer: Arc::new(dialer),
     }
 }
 
 /// The phone's engine, and nothing that lasts.
-pub(crate) struct Phone(Mutex<longhand_signer::Signer>);
+pub(crate) struct Phone {
+    engine: Mutex<longhand_signer::Signer>,
+    now_unix_s: u64,
+}
 
 impl Phone {
     pub fn new() -> Phone {
-        Phone(Mutex::new(engine()))
+        Phone::at(NOW)
+    }
+
+    /// One whose clock stands there.
+    pub fn at(now_unix_s: u64) -> Phone {
+        Phone {
+            engine: Mutex::new(engine()),
+            now_unix_s,
+        }
+    }
+
+    /// The engine, for the owner's own calls.
+    pub fn engine(&self) -> MutexGuard<'_, longhand_signer::Signer> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The answer to one operation.
@@ -107,8 +139,8 @@ impl Phone {
             op: Some(op),
             ..SignerOp::default()
         };
-        let mut signer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcome = signer.handle(&SignerBatch { ops: vec![op] }, NOW);
+        let batch = SignerBatch { ops: vec![op] };
+        let outcome = self.engine().handle(&batch, self.now_unix_s);
         let answer = outcome.reply.answers.into_iter().next();
         answer.and_then(|answer| answer.answer).expect("an answer")
     }
@@ -117,118 +149,33 @@ impl Phone {
 #[async_trait]
 impl Signer for Phone {
     async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {
-        let mut signer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(signer.handle(&batch, NOW).reply)
+        Ok(self.engine().handle(&batch, self.now_unix_s).reply)
     }
 }
 
-struct Nowhere;
+/// The one connection that a node can have by dialling, with [`Dialled`].
+#[derive(Clone, Default)]
+pub(crate) struct Line(Arc<Mutex<Option<DuplexStream>>>);
 
-#[async_trait]
-impl Dialer for Nowhere {
-    async fn dial(&self, _: PublicKey, _: &str) -> std::io::Result<Box<dyn PeerStream>> {
-        Err(std::io::Error::other("there is nobody"))
+impl Line {
+    pub fn new(end: DuplexStream) -> Line {
+        Line(Arc::new(Mutex::new(Some(end))))
     }
-}
 
-/// A regtest of which only the first block is known.
-#[derive(Debug)]
-struct FirstBlock;
-
-fn first_block() -> Block {
-    bitcoin::constants::genesis_block(Network::Regtest)
-}
-
-fn tip() -> BlockRef {
-    BlockRef {
-        height: 0,
-        hash: first_block().block_hash(),
+    pub fn take(&self) -> Option<DuplexStream> {
+        let mut end = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        end.take()
     }
 }
 
 #[async_trait]
-impl Chain for FirstBlock {
-    async fn subscribe(&self, _: BlockRef, _: WatchList) -> Result<Subscription, ChainError> {
-        let (events, receiver) = mpsc::unbounded_channel();
-        let _ = events.send(ChainEvent::Synced { tip: tip() });
-        Ok(Subscription {
-            events: receiver,
-            watch: Arc::new(Watching { _events: events }),
-        })
-    }
-
-    fn tip(&self) -> Option<BlockRef> {
-        Some(tip())
-    }
-
-    fn fee_rates(&self) -> FeeRates {
-        FeeRates::FLOOR
-    }
-
-    fn broadcast(&self, _: Vec<Transaction>) {}
-
-    fn source(&self) -> Arc<dyn ChainSource> {
-        Arc::new(FirstBlock)
-    }
-}
-
-/// Nothing will ever happen to what is watched.
-#[derive(Debug)]
-struct Watching {
-    /// As long as it is here, more events could come.
-    _events: mpsc::UnboundedSender<ChainEvent>,
-}
-
-impl Watch for Watching {
-    fn outpoint(&self, _: OutPoint) {}
-    fn script(&self, _: ScriptBuf) {}
-    fn txid(&self, _: Txid) {}
-}
-
-fn unknown<T>(what: impl ToString) -> Result<T, ChainError> {
-    Err(ChainError::NotFound(what.to_string()))
-}
-
-#[async_trait]
-impl ChainSource for FirstBlock {
-    async fn tip(&self) -> Result<BlockRef, ChainError> {
-        Ok(tip())
-    }
-
-    async fn header(&self, hash: &BlockHash) -> Result<(Header, u32), ChainError> {
-        match *hash == tip().hash {
-            true => Ok((first_block().header, 0)),
-            false => unknown(hash),
+impl Dialer for Line {
+    async fn dial(&self, to: PublicKey, _: &str) -> std::io::Result<Box<dyn PeerStream>> {
+        // A node dials its hub too.
+        let is_it = to == Dialled::node_id();
+        match is_it.then(|| self.take()).flatten() {
+            Some(end) => Ok(Box::new(end)),
+            None => Err(std::io::Error::other("there is nobody")),
         }
-    }
-
-    async fn hash_at(&self, height: u32) -> Result<BlockHash, ChainError> {
-        match height {
-            0 => Ok(tip().hash),
-            _ => unknown(height),
-        }
-    }
-
-    async fn block(&self, hash: &BlockHash) -> Result<Block, ChainError> {
-        match *hash == tip().hash {
-            true => Ok(first_block()),
-            false => unknown(hash),
-        }
-    }
-
-    async fn fee_rates(&self) -> Result<FeeRates, ChainError> {
-        Ok(FeeRates::FLOOR)
-    }
-
-    async fn broadcast(&self, _: &[Transaction]) -> Result<(), ChainError> {
-        Ok(())
-    }
-
-    async fn unspent(&self, _: &OutPoint) -> Result<Option<TxOut>, ChainError> {
-        Ok(None)
-    }
-
-    async fn transaction_at(&self, _: u32, _: u32) -> Result<Option<Transaction>, ChainError> {
-        Ok(None)
     }
 }

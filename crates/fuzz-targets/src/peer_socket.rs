@@ -1,5 +1,5 @@
 //! A peer's bytes: in place of a handshake, and as messages after one (BOLT 1, 2, 7 and 8); at an owner's node, which asks
-//! the phone for each handshake, and at a hub.
+//! the phone for each handshake, and at a hub. The peer dials the node, or the node the peer.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -9,11 +9,14 @@ use lightning::ln::msgs;
 use lightning::types::features::{ChannelTypeFeatures, InitFeatures};
 use lightning::util::ser::Writeable;
 use longhand_node::Node;
+use longhand_proto::command::command::Command as Kind;
+use longhand_proto::command::{Command, ConnectPeer};
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::timeout;
 
-use crate::bolt8::{ACT_TWO, Dialling};
+use crate::bolt8::{ACT_ONE, ACT_THREE, ACT_TWO, Dialled, Dialling, Sender};
+use crate::chain::SmallChain;
 use crate::node;
 
 #[derive(Clone, PartialEq, Message)]
@@ -28,6 +31,14 @@ struct Script {
     without_init: bool,
     #[prost(message, repeated, tag = "4")]
     chunks: Vec<Chunk>,
+    /// The node dials.
+    #[prost(bool, tag = "5")]
+    dialled: bool,
+    /// A byte of Act Two that is changed then, when there is a handshake.
+    #[prost(uint32, tag = "6")]
+    at: u32,
+    #[prost(uint32, tag = "7")]
+    xor: u32,
 }
 
 /// Raw bytes, or a message of this type.
@@ -55,20 +66,24 @@ pub fn run(data: &[u8]) {
         return;
     }
     node::run(|| async {
+        let (mut stream, theirs) = duplex(1 << 20);
+        let line = node::Line::new(theirs);
         let node = match script.hub {
-            true => node::hub().await,
+            true => node::hub(node::parts(SmallChain::new(), line.clone())).await,
             false => {
-                let node = node::owner(node::registration()).await;
+                let node = node::owner_with(node::registration(), line.clone()).await;
                 let node = node.expect("a node starts");
                 node::attach(&node);
                 node
             }
         };
-        let (mut stream, theirs) = duplex(1 << 20);
-        node.accept(Box::new(theirs));
-        match script.after_handshake {
-            true => messages(&node, &mut stream, &script).await,
-            false => bytes(&mut stream, &script).await,
+        match script.dialled {
+            true => dialled(&node, &mut stream, &script).await,
+            false => {
+                let theirs = line.take().expect("nobody has it");
+                node.accept(Box::new(theirs));
+                dials(&node, &mut stream, &script).await;
+            }
         }
         node::is_sound(&node).await;
         drop(stream);
@@ -77,6 +92,51 @@ pub fn run(data: &[u8]) {
         assert_eq!((overview.peers, overview.restarts), (0, 0));
         node.stop().await;
     });
+}
+
+async fn dials(node: &Node, stream: &mut DuplexStream, script: &Script) {
+    match script.after_handshake {
+        true => messages(node, stream, script).await,
+        false => bytes(stream, script).await,
+    }
+}
+
+/// Whoever does not prove that the key is its own hears no more than Act One.
+async fn dialled(node: &Node, stream: &mut DuplexStream, script: &Script) {
+    let connect = Command {
+        command: Some(Kind::ConnectPeer(ConnectPeer {
+            node_id: Dialled::node_id().serialize().to_vec(),
+            address: "127.0.0.1:9735".into(),
+        })),
+    };
+    let asked = tokio::spawn({
+        let node = node.clone();
+        async move { timeout(node::PATIENCE, node.command(connect)).await }
+    });
+    let act_one = hear(stream).await;
+    assert_eq!(act_one.len(), ACT_ONE, "the node does not dial");
+    if !script.after_handshake {
+        for chunk in script.chunks.iter().take(CHUNKS) {
+            send(stream, &chunk.bytes, chunk.split).await;
+            let heard = hear(stream).await.len();
+            assert_eq!(heard, 0, "{heard} bytes for a stranger");
+        }
+    } else {
+        let (dialled, mut act_two) = Dialled::begin(&act_one);
+        act_two[script.at as usize % ACT_TWO] ^= script.xor as u8;
+        send(stream, &act_two, script.chunks[0].split).await;
+        let mut act_three = hear(stream).await;
+        if script.xor.is_multiple_of(256) {
+            // The node's first message may follow at once.
+            act_three.truncate(ACT_THREE);
+            assert_eq!(act_three.len(), ACT_THREE, "a good peer was turned away");
+            let sender = dialled.answered(&node.node_id(), &act_three);
+            talk(node, stream, sender, script).await;
+        } else {
+            assert_eq!(act_three.len(), 0, "a changed Act Two was taken");
+        }
+    }
+    asked.abort();
 }
 
 /// Whoever does not finish the handshake hears no more than Act Two.
@@ -94,8 +154,12 @@ async fn messages(node: &Node, stream: &mut DuplexStream, script: &Script) {
     send(stream, &act_one, 0).await;
     let act_two = hear(stream).await;
     assert_eq!(act_two.len(), ACT_TWO, "the node does not answer");
-    let (mut sender, act_three) = dialling.answered(&act_two);
+    let (sender, act_three) = dialling.answered(&act_two);
     send(stream, &act_three, 0).await;
+    talk(node, stream, sender, script).await;
+}
+
+async fn talk(node: &Node, stream: &mut DuplexStream, mut sender: Sender, script: &Script) {
     if !script.without_init {
         let init = message(16, &init());
         send(stream, &sender.message(&init), 0).await;
@@ -282,6 +346,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             after_handshake,
             without_init,
             chunks,
+            ..Script::default()
         };
         for chunk in &good {
             scripts.push(script(true, false, vec![chunk.clone()]));
@@ -298,6 +363,20 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         scripts.push(script(false, false, vec![chunk(0, vec![0; 50])]));
         let rest = act_one.iter().map(|byte| chunk(0, vec![*byte]));
         scripts.push(script(false, false, rest.collect()));
+        let dialled = |script| Script {
+            dialled: true,
+            ..script
+        };
+        let changed = |at, xor| Script {
+            at,
+            xor,
+            ..dialled(script(true, false, good[..1].to_vec()))
+        };
+        scripts.push(dialled(script(true, false, good[..8].to_vec())));
+        scripts.push(dialled(script(true, true, vec![chunk(16, init())])));
+        scripts.push(dialled(script(false, false, vec![chunk(0, vec![0; 50])])));
+        scripts.push(dialled(script(false, false, vec![chunk(0, act_one)])));
+        scripts.extend([(0, 1), (1, 6), (20, 1), (40, 1)].map(|(at, xor)| changed(at, xor)));
     }
     scripts.iter().map(Message::encode_to_vec).collect()
 }

@@ -1,4 +1,5 @@
-//! What a phone answers its node, when it is no phone of ours: a host has many owners, and trusts none of them.
+//! What a phone answers its node, when it is no phone of ours: a host has many owners, and trusts none of them. Either a
+//! peer comes and the owner asks for this and that; or the node lives a whole life, on chain and in a channel with its hub.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,11 +16,22 @@ use tokio::time::timeout;
 use crate::node::{self, PATIENCE};
 use crate::peer_socket;
 
+mod life;
+
 #[derive(Clone, PartialEq, Message)]
 struct Script {
     /// One for each batch; without one the answers are good.
     #[prost(message, repeated, tag = "1")]
     lies: Vec<Lie>,
+    /// The whole life.
+    #[prost(bool, tag = "2")]
+    life: bool,
+    /// Batches that are answered well before the first lie, in a whole life.
+    #[prost(uint32, tag = "3")]
+    good: u32,
+    /// A life's channel is closed by force.
+    #[prost(bool, tag = "4")]
+    by_force: bool,
 }
 
 /// What is done to a reply.
@@ -46,6 +58,7 @@ struct Lie {
 
 struct Liar {
     phone: node::Phone,
+    good: Mutex<u32>,
     lies: Mutex<std::vec::IntoIter<Lie>>,
 }
 
@@ -53,6 +66,9 @@ struct Liar {
 impl Signer for Liar {
     async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {
         let good = self.phone.sign(batch).await?;
+        if self.is_good_yet() {
+            return Ok(good);
+        }
         let lie = {
             let mut lies = self.lies.lock().unwrap_or_else(PoisonError::into_inner);
             lies.next()
@@ -61,6 +77,23 @@ impl Signer for Liar {
             Some(lie) => lie.of(good),
             None => Ok(good),
         }
+    }
+}
+
+impl Liar {
+    fn new(phone: node::Phone, good: u32, lies: Vec<Lie>) -> Arc<Liar> {
+        Arc::new(Liar {
+            phone,
+            good: Mutex::new(good),
+            lies: Mutex::new(lies.into_iter()),
+        })
+    }
+
+    fn is_good_yet(&self) -> bool {
+        let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_good = *good > 0;
+        *good = good.saturating_sub(1);
+        is_good
     }
 }
 
@@ -95,13 +128,13 @@ pub fn run(data: &[u8]) {
     if script.lies.is_empty() {
         return;
     }
+    if script.life {
+        return life::run(script);
+    }
     node::run(|| async {
         let node = node::owner(node::registration()).await;
         let node = node.expect("a node starts");
-        node.attach(Arc::new(Liar {
-            phone: node::Phone::new(),
-            lies: Mutex::new(script.lies.into_iter()),
-        }));
+        node.attach(Liar::new(node::Phone::new(), 0, script.lies));
         // What makes a node ask: a peer that connects and opens a channel, commands.
         let (mut stream, theirs) = duplex(1 << 20);
         node.accept(Box::new(theirs));
@@ -182,5 +215,12 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         ],
         vec![Lie::default(), lie(&[&secret]), lie(&[&points, &secret])],
     ];
-    scripts.map(|lies| Script { lies }.encode_to_vec()).to_vec()
+    let mut scripts = scripts
+        .map(|lies| Script {
+            lies,
+            ..Script::default()
+        })
+        .to_vec();
+    scripts.extend(life::seeds());
+    scripts.iter().map(Message::encode_to_vec).collect()
 }

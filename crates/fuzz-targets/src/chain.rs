@@ -1,0 +1,227 @@
+//! A regtest for the nodes of one input: only its first block at first, and blocks with what was sent when told to.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bitcoin::absolute::LockTime;
+use bitcoin::block::Header;
+use bitcoin::hashes::Hash;
+use bitcoin::{
+    Amount, Block, BlockHash, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn,
+    TxMerkleNode, TxOut, Txid, Witness,
+};
+use longhand_chain::{
+    BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, Subscription, Watch, WatchList,
+};
+use tokio::sync::mpsc;
+
+/// See the module. Clones are handles on the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct SmallChain(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    blocks: Vec<Block>,
+    mempool: Vec<Transaction>,
+    subscribers: Vec<mpsc::UnboundedSender<ChainEvent>>,
+}
+
+impl SmallChain {
+    pub fn new() -> SmallChain {
+        let first = bitcoin::constants::genesis_block(Network::Regtest);
+        SmallChain(Arc::new(Mutex::new(State {
+            blocks: vec![first],
+            mempool: Vec::new(),
+            subscribers: Vec::new(),
+        })))
+    }
+
+    /// A coin out of nowhere, in the next block.
+    pub fn pay(&self, script: ScriptBuf, amount_sat: u64) {
+        let mut state = self.state();
+        let number = state.mempool.len() as u32;
+        let tip = state.tip().hash.to_byte_array();
+        let from = OutPoint::new(Txid::from_byte_array(tip), number);
+        state.mempool.push(transaction(from, script, amount_sat));
+    }
+
+    /// Adds a block with all that was sent, and as many empty ones.
+    pub fn mine(&self, empty: u32) {
+        let mut state = self.state();
+        let sent = std::mem::take(&mut state.mempool);
+        state.add(sent);
+        for _ in 0..empty {
+            state.add(Vec::new());
+        }
+        let tip = state.tip();
+        state.tell(&ChainEvent::Synced { tip });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn tip(&self) -> BlockRef {
+        self.at(self.blocks.len() - 1)
+    }
+
+    fn at(&self, height: usize) -> BlockRef {
+        BlockRef {
+            height: height as u32,
+            hash: self.blocks[height].block_hash(),
+        }
+    }
+
+    fn add(&mut self, sent: Vec<Transaction>) {
+        let height = self.blocks.len() as u64;
+        let coinbase = transaction(OutPoint::null(), ScriptBuf::new(), height);
+        let last = &self.blocks[self.blocks.len() - 1];
+        let mut block = Block {
+            header: Header {
+                prev_blockhash: last.block_hash(),
+                merkle_root: TxMerkleNode::all_zeros(),
+                ..last.header
+            },
+            txdata: [vec![coinbase], sent].concat(),
+        };
+        block.header.merkle_root = block.compute_merkle_root().expect("it has a coinbase");
+        let event = connected(height as u32, &block);
+        self.blocks.push(block);
+        self.tell(&event);
+    }
+
+    fn tell(&mut self, event: &ChainEvent) {
+        self.subscribers
+            .retain(|subscriber| subscriber.send(event.clone()).is_ok());
+    }
+
+    fn block(&self, hash: &BlockHash) -> Result<(u32, &Block), ChainError> {
+        let mut all = (0..).zip(&self.blocks);
+        let found = all.find(|(_, block)| block.block_hash() == *hash);
+        found.ok_or_else(|| ChainError::NotFound(hash.to_string()))
+    }
+}
+
+fn connected(height: u32, block: &Block) -> ChainEvent {
+    let txs = block.txdata.iter().cloned().map(Arc::new);
+    ChainEvent::Connected {
+        height,
+        header: block.header,
+        txs: txs.enumerate().skip(1).collect(),
+    }
+}
+
+fn transaction(from: OutPoint, to: ScriptBuf, amount_sat: u64) -> Transaction {
+    Transaction {
+        version: bitcoin::transaction::Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: vec![TxIn {
+            previous_output: from,
+            script_sig: ScriptBuf::new(),
+            sequence: Sequence::MAX,
+            witness: Witness::new(),
+        }],
+        output: vec![TxOut {
+            value: Amount::from_sat(amount_sat),
+            script_pubkey: to,
+        }],
+    }
+}
+
+#[async_trait]
+impl Chain for SmallChain {
+    async fn subscribe(&self, from: BlockRef, _: WatchList) -> Result<Subscription, ChainError> {
+        let (events, receiver) = mpsc::unbounded_channel();
+        let mut state = self.state();
+        let missed = (0..).zip(&state.blocks).skip(from.height as usize + 1);
+        for (height, block) in missed {
+            let _ = events.send(connected(height, block));
+        }
+        let _ = events.send(ChainEvent::Synced { tip: state.tip() });
+        state.subscribers.push(events);
+        Ok(Subscription {
+            events: receiver,
+            watch: Arc::new(Everything),
+        })
+    }
+
+    fn tip(&self) -> Option<BlockRef> {
+        Some(self.state().tip())
+    }
+
+    fn fee_rates(&self) -> FeeRates {
+        FeeRates::FLOOR
+    }
+
+    fn broadcast(&self, package: Vec<Transaction>) {
+        let mut state = self.state();
+        for sent in package {
+            let spends = |other: &Transaction| {
+                let inputs = || other.input.iter().map(|input| input.previous_output);
+                let mut ours = sent.input.iter();
+                ours.any(|input| inputs().any(|other| other == input.previous_output))
+            };
+            let mut mined = state.blocks.iter().flat_map(|block| &block.txdata);
+            if !mined.any(spends) && !state.mempool.iter().any(spends) {
+                state.mempool.push(sent);
+            }
+        }
+    }
+
+    fn source(&self) -> Arc<dyn ChainSource> {
+        Arc::new(self.clone())
+    }
+}
+
+/// Who subscribes is told of everything.
+#[derive(Debug)]
+struct Everything;
+
+impl Watch for Everything {
+    fn outpoint(&self, _: OutPoint) {}
+    fn script(&self, _: ScriptBuf) {}
+    fn txid(&self, _: Txid) {}
+}
+
+#[async_trait]
+impl ChainSource for SmallChain {
+    async fn tip(&self) -> Result<BlockRef, ChainError> {
+        Ok(self.state().tip())
+    }
+
+    async fn header(&self, hash: &BlockHash) -> Result<(Header, u32), ChainError> {
+        let state = self.state();
+        let (height, block) = state.block(hash)?;
+        Ok((block.header, height))
+    }
+
+    async fn hash_at(&self, height: u32) -> Result<BlockHash, ChainError> {
+        let state = self.state();
+        let block = state.blocks.get(height as usize);
+        let hash = block.map(Block::block_hash);
+        hash.ok_or_else(|| ChainError::NotFound(height.to_string()))
+    }
+
+    async fn block(&self, hash: &BlockHash) -> Result<Block, ChainError> {
+        self.state().block(hash).map(|(_, block)| block.clone())
+    }
+
+    async fn fee_rates(&self) -> Result<FeeRates, ChainError> {
+        Ok(FeeRates::FLOOR)
+    }
+
+    async fn broadcast(&self, package: &[Transaction]) -> Result<(), ChainError> {
+        Chain::broadcast(self, package.to_vec());
+        Ok(())
+    }
+
+    async fn unspent(&self, _: &OutPoint) -> Result<Option<TxOut>, ChainError> {
+        Ok(None)
+    }
+
+    async fn transaction_at(&self, _: u32, _: u32) -> Result<Option<Transaction>, ChainError> {
+        Ok(None)
+    }
+}
