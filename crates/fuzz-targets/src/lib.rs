@@ -14,6 +14,7 @@
 //! | `signer_channel` | a hostile host and peer with the peer's keys | the same |
 //! | `signer_ledger` | the signer's records | a snapshot says what the records said |
 //! | `phone_ledger` | `ledger` and `ledger.head` | nothing on record is lost without an error |
+//! | `vault_files` | `seed.age` and `host`, changed, and written anew with the passphrase | no other host, no other words; too much work is refused |
 //! | `signer_reply` | what a hostile phone answers its node, in its first moments and in a whole life with its hub | neither is reloaded |
 //! | `command` | an owner's commands, at a node | every reply is an answer or an error; the node is not reloaded |
 //! | `peer_socket` | a peer's bytes before and after the handshake | no byte but Act Two, or Act One where the node dials, before it is over; the node is not reloaded |
@@ -42,12 +43,14 @@ mod phone;
 mod phone_ledger;
 #[cfg(feature = "host")]
 mod registration;
+mod scratch;
 mod secp;
 mod signer_batch;
 mod signer_channel;
 mod signer_ledger;
 mod signer_reply;
 pub mod tape;
+mod vault_files;
 mod wire;
 
 pub use wire::mutate;
@@ -98,6 +101,11 @@ pub const TARGETS: &[Target] = &[
         name: "phone_ledger",
         run: phone_ledger::run,
         seeds: phone_ledger::seeds,
+    },
+    Target {
+        name: "vault_files",
+        run: vault_files::run,
+        seeds: vault_files::seeds,
     },
     Target {
         name: "signer_reply",
@@ -158,4 +166,5 @@ pub mod run {
     pub use crate::signer_channel::run as signer_channel;
     pub use crate::signer_ledger::run as signer_ledger;
     pub use crate::signer_reply::run as signer_reply;
+    pub use crate::vault_files::run as vault_files;
 }

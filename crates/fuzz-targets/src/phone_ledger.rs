@@ -2,12 +2,13 @@
 //! entries by somebody with it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use longhand_phone::vault::fuzzing::LedgerFiles;
 use prost::{Message, Oneof};
-use tempfile::TempDir;
+
+use crate::scratch::dir;
 
 #[derive(Clone, PartialEq, Message)]
 struct Script {
@@ -73,17 +74,6 @@ struct Files {
 struct Written {
     files: Files,
     records: Vec<Vec<u8>>,
-}
-
-/// A directory for one run. In memory where there is such a place, because it is synced many times.
-fn dir() -> TempDir {
-    let memory = PathBuf::from("/dev/shm");
-    let place = if memory.is_dir() {
-        memory
-    } else {
-        std::env::temp_dir()
-    };
-    TempDir::new_in(place).expect("a directory")
 }
 
 impl Files {

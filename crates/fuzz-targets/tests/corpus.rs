@@ -52,6 +52,7 @@ targets! {
     signer_channel
     signer_ledger
     phone_ledger
+    vault_files
     signer_reply
     command
     peer_socket

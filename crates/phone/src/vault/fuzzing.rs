@@ -1,4 +1,5 @@
-//! The ledger's files without the vault around them, for fuzz targets: with it, every run would wait for scrypt.
+//! For fuzz targets: the ledger's files without the vault around them, since with it every run would wait for scrypt; and
+//! files that others could have written.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,9 +7,9 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::VaultError;
 use super::ledger::{Ledger, Records, seal_inside};
 use super::seal::Sealer;
+use super::{HOST_PLACE, Passphrase, VaultError};
 
 /// A directory with `ledger` and `ledger.head`.
 pub struct LedgerFiles {
@@ -70,4 +71,16 @@ impl OpenLedger {
 fn zeroizing(records: &[&[u8]]) -> Records {
     let copy = |record: &&[u8]| Zeroizing::new(record.to_vec());
     records.iter().map(copy).collect()
+}
+
+/// `seed.age` around any text, as whoever knows the passphrase could write it. `work_factor` is scrypt's log2(N).
+pub fn seal_seed(text: &[u8], passphrase: &Passphrase, work_factor: u8) -> io::Result<Vec<u8>> {
+    let mut recipient = age::scrypt::Recipient::new(passphrase.clone());
+    recipient.set_work_factor(work_factor);
+    age::encrypt(&recipient, text).map_err(io::Error::other)
+}
+
+/// `host` around anything, as whoever has the key could write it.
+pub fn seal_host(data_key: &[u8; 32], plain: &[u8]) -> io::Result<Vec<u8>> {
+    Sealer::new(data_key).seal(HOST_PLACE, plain)
 }
