@@ -19,6 +19,7 @@
 //! | `command` | an owner's commands, at a node | every reply is an answer or an error; the node is not reloaded |
 //! | `peer_socket` | a peer's bytes before and after the handshake | no byte but Act Two, or Act One where the node dials, before it is over; the node is not reloaded |
 //! | `registration` | a phone's registration, and the node built on it | what is taken makes a node |
+//! | `operator` | an operator's requests, at a host | a refused request changes nothing; a pairing code can be read; no node is reloaded |
 //! | `chain_answer` | what a broken Bitcoin Core answers | an answer belongs to its question; nodes are told of a chain, and at last of the source's |
 //! | `devnet_rpc` | JSON-RPC bodies | every answer is JSON-RPC |
 //! | `host_config` | a host's configuration file | printing and reading it again is the identity |
@@ -37,6 +38,8 @@ mod host_config;
 mod link_handshake;
 mod link_session;
 mod node;
+#[cfg(feature = "host")]
+mod operator;
 mod pairing_code;
 mod peer_socket;
 mod phone;
@@ -135,6 +138,12 @@ pub const TARGETS: &[Target] = &[
     },
     #[cfg(feature = "host")]
     Target {
+        name: "operator",
+        run: operator::run,
+        seeds: operator::seeds,
+    },
+    #[cfg(feature = "host")]
+    Target {
         name: "host_config",
         run: host_config::run,
         seeds: host_config::seeds,
@@ -157,6 +166,8 @@ pub mod run {
     pub use crate::host_config::run as host_config;
     pub use crate::link_handshake::run as link_handshake;
     pub use crate::link_session::run as link_session;
+    #[cfg(feature = "host")]
+    pub use crate::operator::run as operator;
     pub use crate::pairing_code::run as pairing_code;
     pub use crate::peer_socket::run as peer_socket;
     pub use crate::phone_ledger::run as phone_ledger;

@@ -58,6 +58,7 @@ targets! {
     peer_socket
     chain_answer
     registration
+    operator
     host_config
     devnet_rpc
 }

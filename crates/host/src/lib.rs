@@ -58,6 +58,12 @@ pub mod fuzzing {
         let checked = crate::registration::check(registration, network);
         checked.map(drop).map_err(|refused| refused.to_string())
     }
+
+    /// How often the hub was loaded again after a panic; `None` while it does not run.
+    pub async fn hub_restarts(host: &crate::Host) -> Option<u32> {
+        let overview = host.shared.hub()?.overview().await;
+        overview.map(|overview| overview.restarts)
+    }
 }
 
 pub use config::{ConfigError, HostConfig, OperatorListen};
