@@ -17,6 +17,7 @@
 //! | `vault_files` | `seed.age` and `host`, changed, and written anew with the passphrase | no other host, no other words; too much work is refused |
 //! | `signer_reply` | what a hostile phone answers its node, in its first moments and in a whole life with its hub | neither is reloaded |
 //! | `command` | an owner's commands, at a node | every reply is an answer or an error; the node is not reloaded |
+//! | `command_reply` | what a hostile host answers an owner's commands, at the phone | an invoice is what was asked for, an address the wallet's own, a payment proved; no text steers a terminal |
 //! | `peer_socket` | a peer's bytes before and after the handshake | no byte but Act Two, or Act One where the node dials, before it is over; the node is not reloaded |
 //! | `registration` | a phone's registration, and the node built on it | what is taken makes a node |
 //! | `operator` | an operator's requests, at a host | a refused request changes nothing; a pairing code can be read; no node is reloaded |
@@ -31,6 +32,7 @@ mod chain;
 mod chain_answer;
 mod channel;
 mod command;
+mod command_reply;
 #[cfg(feature = "devnet")]
 mod devnet_rpc;
 #[cfg(feature = "host")]
@@ -121,6 +123,11 @@ pub const TARGETS: &[Target] = &[
         seeds: command::seeds,
     },
     Target {
+        name: "command_reply",
+        run: command_reply::run,
+        seeds: command_reply::seeds,
+    },
+    Target {
         name: "peer_socket",
         run: peer_socket::run,
         seeds: peer_socket::seeds,
@@ -160,6 +167,7 @@ pub const TARGETS: &[Target] = &[
 pub mod run {
     pub use crate::chain_answer::run as chain_answer;
     pub use crate::command::run as command;
+    pub use crate::command_reply::run as command_reply;
     #[cfg(feature = "devnet")]
     pub use crate::devnet_rpc::run as devnet_rpc;
     #[cfg(feature = "host")]

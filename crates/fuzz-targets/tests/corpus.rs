@@ -55,6 +55,7 @@ targets! {
     vault_files
     signer_reply
     command
+    command_reply
     peer_socket
     chain_answer
     registration
