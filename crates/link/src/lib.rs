@@ -23,6 +23,7 @@ pub use carrier::{Carrier, CarrierError, RecordSink, RecordStream};
 pub use connect::{
     Accepted, Credentials, DialOptions, HostIdentity, Pairing, accept, connect, connect_over, dial,
 };
+pub use core::handshake::plain;
 pub use core::{Config, Side};
 pub use error::{CloseCode, CloseReason, LinkError};
 pub use incoming::{Incoming, IncomingRequests, Responder};

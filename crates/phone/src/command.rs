@@ -4,10 +4,10 @@
 //! Bytes are lower-case hex.
 
 use bitcoin::hex::DisplayHex;
+use longhand_link::plain;
 use longhand_proto::command as proto;
 use serde::{Deserialize, Serialize};
 
-use crate::error::plain;
 use crate::input::{OnchainAmount, PeerAddress};
 
 /// One command of the owner.

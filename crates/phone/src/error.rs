@@ -1,6 +1,6 @@
 //! What can go wrong on a phone, with a stable code for programs and one line for people.
 
-use longhand_link::{CloseCode, CloseReason, LinkError, PairingCodeError};
+use longhand_link::{CloseCode, CloseReason, LinkError, PairingCodeError, plain};
 use longhand_proto::command as proto;
 use longhand_signer::rules::Refused;
 use longhand_signer::{SeedError, SignerError};
@@ -189,13 +189,6 @@ fn ended(reason: &CloseReason) -> String {
         }
         _ => format!("the host ended the link: {reason}"),
     }
-}
-
-/// Text of the host's, without what could steer a terminal or turn a line's order around.
-pub(crate) fn plain(text: &str) -> String {
-    let steers =
-        |c: &char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().filter(|c| !steers(c)).collect()
 }
 
 /// A host's line says what to do after a colon, as ours do; where it does not, its action does.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bitcoin::Address;
 use bitcoin::hex::DisplayHex;
 use bitcoin::secp256k1::PublicKey;
+use longhand_link::plain;
 use longhand_proto::command as proto;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::command::*;
-use crate::error::{PhoneError, plain};
+use crate::error::PhoneError;
 use crate::input::{
     InputError, OnchainAmount, PeerAddress, check_channel, check_channel_id, check_invoice_request,
     check_onchain,

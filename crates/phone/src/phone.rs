@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey;
-use longhand_link::{Config, LinkError, Peer, Side, StaticKey};
+use longhand_link::{Config, LinkError, Peer, Side, StaticKey, plain};
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{self as proto, Command, CommandReply};
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::attach::Dial;
-use crate::error::{ErrorReport, PhoneError, plain};
+use crate::error::{ErrorReport, PhoneError};
 use crate::keeper::Keeper;
 use crate::serve::{SIGNER, serve};
 use crate::vault::Vault;

@@ -297,9 +297,16 @@ pub(crate) fn close_reason(close: Close) -> CloseReason {
     }
 }
 
-/// Text of the other side, cut to what fits a line and without what could steer a terminal.
+/// Text of the other side, without what could steer a terminal or turn a line's order around.
+pub fn plain(text: &str) -> String {
+    let steers =
+        |c: &char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().filter(|c| !steers(c)).collect()
+}
+
+/// The same, cut to what fits a line.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
+    plain(text).chars().take(200).collect()
 }
 
 fn builder(pattern: &str) -> Result<Builder<'static>, snow::Error> {
