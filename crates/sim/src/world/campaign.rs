@@ -26,9 +26,6 @@ const TOLD: u32 = 20;
 /// on which run of its process it is.
 const TRIES: u32 = 20;
 
-/// Of so many rounds of pairs one has the scenarios that last for days.
-const RARELY: usize = 10;
-
 /// A world to begin from, and what is run in it.
 pub struct Campaign {
     /// With one channel for each owner, and with two.
@@ -227,13 +224,9 @@ fn singles(
     })
 }
 
-/// Each scenario in turn, but those of many days seldom: of them every run takes as long as ten others.
+/// Each scenario in turn.
 fn pairs(rows: &[Row], runs: usize, seed: u64) -> Vec<Job> {
-    let round = |round: usize| {
-        let rows = rows.iter();
-        rows.filter(move |row| round.is_multiple_of(RARELY) || !row.scenario.lasts_days())
-    };
-    let rows = (0..).flat_map(round).take(runs);
+    let rows = rows.iter().cycle().take(runs);
     rows.zip(seed..)
         .map(|(row, seed)| Job {
             scenario: row.scenario,

@@ -82,9 +82,9 @@ async fn closed_by_force(
         Ok::<_, String>(to_ann)
     };
     let paying = pay_to_the_end(stage, &to_bob, &payment);
-    let (paid, closed) = tokio::join!(paying, closing);
-    let received = all_received(stage, &closed?).await?;
-    let mut outcome = ended(stage, paid?, &to_bob).await?;
+    let (paid, to_ann) = tokio::try_join!(paying, closing)?;
+    let received = all_received(stage, &to_ann).await?;
+    let mut outcome = ended(stage, paid, &to_bob).await?;
     outcome.received_msat[ANN] = received;
     outcome.hub_paid_msat = received;
     Ok(outcome)
@@ -127,9 +127,8 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
         stage.copy_hub().await
     };
     let paying = pay_to_the_end(stage, &to_bob, &payment);
-    let (paid, old) = tokio::join!(paying, copying);
-    let old = old?;
-    if paid?.is_some() {
+    let (paid, old) = tokio::try_join!(paying, copying)?;
+    if paid.is_some() {
         return Err("the payment to who sleeps has been paid".into());
     }
     hub_pays(stage, &to_ann).await;
