@@ -2,10 +2,12 @@
 
 use std::cell::Cell;
 use std::panic;
+use std::path::Path;
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use longhand_chain::Devnet;
+use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 
@@ -61,7 +63,7 @@ pub fn make_template(channels: usize) -> Result<Template, String> {
     // Once in a process the consensus library gathers randomness for as long as a clock says, and must have a real one.
     drop(Devnet::in_process(0).map_err(text)?);
     on_thread(0, EPOCH, || {
-        let dir = tempfile::tempdir().map_err(text)?;
+        let dir = scratch()?;
         let (runtime, _) = runtime()?;
         runtime.block_on(async {
             longhand_sim_os::follow_tokio();
@@ -122,7 +124,7 @@ fn play(
     runtime: &Runtime,
     nth: u32,
 ) -> Result<(Vec<Fault>, Duration), String> {
-    let dir = tempfile::tempdir().map_err(text)?;
+    let dir = scratch()?;
     let scenario = play.scenario;
     let metrics = runtime.metrics();
     let is_picked = nth.is_multiple_of(VALIDATED);
@@ -214,6 +216,17 @@ async fn settle(stage: &Arc<Stage>, channels: usize) -> Result<(), String> {
         stage.quiet().await?;
     }
     Ok(())
+}
+
+/// Where the files of a run are. What a power cut leaves of them is simulated, so that they need no real disk, which would be
+/// waited for with every write: memory does where the system has some for files.
+fn scratch() -> Result<TempDir, String> {
+    let memory = Path::new("/dev/shm");
+    let dir = match memory.is_dir() {
+        true => TempDir::new_in(memory).or_else(|_| TempDir::new()),
+        false => TempDir::new(),
+    };
+    dir.map_err(text)
 }
 
 /// Runtimes that were made in this process.
