@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use longhand_proto::command::payment::State;
-use longhand_tests::World;
+use longhand_tests::{World, pay, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_owners_pay_each_other_through_the_hub() {
@@ -24,4 +24,37 @@ async fn two_owners_pay_each_other_through_the_hub() {
     let invoice = alice.invoice(20_000_000).await;
     let payment = bob.pay(&invoice).await;
     assert_eq!(payment.state(), State::Succeeded, "{payment:?}");
+}
+
+/// Nobody who has an invoice can leave an HTLC with its payee for which the phone would have to come.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invoice_that_is_paid_again_is_given_back_at_once() {
+    let world = World::new().await;
+    let alice = world.owner("alice", 1).await;
+    let bob = world.owner("bob", 2).await;
+    alice.attach();
+    bob.attach();
+    world
+        .open(&world.hub, &alice.node, 1_000_000, 400_000_000)
+        .await;
+    world
+        .open(&world.hub, &bob.node, 1_000_000, 400_000_000)
+        .await;
+    // Of the owner, whose preimages are on the phone, and of the hub, whose are with it.
+    let of_bob = bob.invoice(50_000_000).await;
+    let of_hub = world.hub.invoice(50_000_000, "tea", 3_600).await.unwrap();
+    assert_eq!(alice.pay(&of_bob).await.state(), State::Succeeded);
+    assert_eq!(alice.pay(&of_hub).await.state(), State::Succeeded);
+
+    let again = pay(&world.hub, &of_bob).await;
+    assert_eq!(again.state(), State::Failed, "{again:?}");
+    let again = bob.pay(&of_hub).await;
+    assert_eq!(again.state(), State::Failed, "{again:?}");
+
+    until("no HTLC is left", async || {
+        bob.overview().await.pending_htlcs == 0
+    })
+    .await;
+    let received = bob.overview().await.lightning_msat;
+    assert_eq!(received, 450_000_000);
 }

@@ -304,6 +304,12 @@ impl Core {
         channels: &[(ChannelId, Option<u128>)],
         claim_deadline: Option<u32>,
     ) {
+        // BOLT 4: nobody is paid twice for one invoice. LDK would let it be, and an HTLC that nobody settles would bring the
+        // phone to its deadline.
+        let known = self.payments.get(&payment_hash);
+        if known.is_some_and(|payment| !payment.outbound && !payment.preimage.is_empty()) {
+            return self.manager.fail_htlc_backwards(&payment_hash);
+        }
         self.update_payment(payment_hash, false, |payment| {
             payment.amount_msat = amount_msat
         });
