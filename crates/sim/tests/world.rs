@@ -3,8 +3,8 @@
 
 use longhand_sim::world::{Campaign, Counts, How, Scenario};
 
-/// Pairs of interruptions in each run of these tests; `longhand-sim --runs` draws as many as wanted.
-const PAIRS: usize = 400;
+/// Pairs of interruptions in each run of these tests, as many as take a minute; `longhand-sim --runs` draws as many as wanted.
+const PAIRS: usize = 250;
 
 #[test]
 fn every_scenario_comes_to_its_end_undisturbed() {
@@ -35,8 +35,6 @@ fn a_payment_is_whole_wherever_it_is_interrupted() {
 #[test]
 fn nothing_is_lost_when_two_things_go_wrong_at_once() {
     let campaign = Campaign::new().unwrap();
-    let report = campaign.pairs(&Scenario::ALL, PAIRS, 1, |interruption| {
-        !interruption.lasts_a_day()
-    });
+    let report = campaign.pairs(&Scenario::ALL, PAIRS, 1, |_| true);
     assert!(report.is_clean(), "{report}");
 }
