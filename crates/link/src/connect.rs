@@ -294,7 +294,7 @@ pub async fn connect(
 /// Dials the first of `addresses` that answers.
 ///
 /// # Errors
-/// [`LinkError::Unreachable`] or [`LinkError::UnknownCarrier`] of the last address.
+/// [`LinkError::Unreachable`] of the last address that could be dialled; [`LinkError::UnknownCarrier`] when none could.
 pub async fn dial(addresses: &[String], options: &DialOptions) -> Result<Carrier, LinkError> {
     let mut failure = LinkError::UnknownCarrier("(none was given)".into());
     for address in addresses {
@@ -304,6 +304,12 @@ pub async fn dial(addresses: &[String], options: &DialOptions) -> Result<Carrier
                     Some(delay) => carrier.delayed(delay),
                     None => carrier,
                 });
+            }
+            // Of addresses for newer phones it is no use to speak when another one may answer the next time.
+            Err(LinkError::UnknownCarrier(address)) => {
+                if matches!(failure, LinkError::UnknownCarrier(_)) {
+                    failure = LinkError::UnknownCarrier(address);
+                }
             }
             Err(error) => failure = error,
         }

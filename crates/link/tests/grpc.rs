@@ -144,13 +144,30 @@ async fn an_address_that_takes_connections_and_says_nothing_is_given_up() {
     assert!(matches!(failed, LinkError::Unreachable { .. }), "{failed}");
 }
 
+/// A phone would give up on the one, and waits for the other.
+#[tokio::test]
+async fn an_address_for_newer_phones_does_not_hide_that_the_host_is_away() {
+    for addresses in [
+        ["grpc://127.0.0.1:1", "wss://127.0.0.1:1"],
+        ["wss://127.0.0.1:1", "grpc://127.0.0.1:1"],
+    ] {
+        let failed = dial_all(&addresses).await;
+        assert!(matches!(failed, LinkError::Unreachable { .. }), "{failed}");
+    }
+}
+
 async fn dial(address: &str) -> LinkError {
+    dial_all(&[address]).await
+}
+
+async fn dial_all(addresses: &[&str]) -> LinkError {
     let (peer, _requests): (Peer, _) = phone();
     let credentials = Credentials::Attach {
         phone: StaticKey::generate().unwrap(),
         host: longhand_link::PublicKey([9; 32]),
     };
-    let (addresses, options) = ([address.to_owned()], DialOptions::default());
+    let addresses: Vec<String> = addresses.iter().map(|it| (*it).to_owned()).collect();
+    let options = DialOptions::default();
     connect(&addresses, &credentials, &options, &peer)
         .await
         .unwrap_err()

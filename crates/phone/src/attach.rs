@@ -16,7 +16,7 @@ use crate::backoff::{Backoff, GOOD_AFTER};
 use crate::error::{ErrorReport, PhoneError};
 use crate::phone::{Attachment, Phone};
 use crate::serve::now_unix_s;
-use crate::vault::{PairedHost, fill_random};
+use crate::vault::{PairedHost, VaultError, fill_random};
 
 /// How long the host may take to finish the step in hand.
 const DETACH_TIMEOUT: Duration = Duration::from_secs(15);
@@ -264,6 +264,10 @@ fn is_passing(error: &PhoneError) -> bool {
         // Whatever came before the host has proved itself: anybody on the line can say "another version".
         PhoneError::Link(_) => true,
         PhoneError::Host(error) => error.action() == Action::Retry,
+        // A disk that is full, or fails, may do better.
+        PhoneError::Vault(VaultError::Full | VaultError::Io(_) | VaultError::NeedsReopening) => {
+            true
+        }
         _ => false,
     }
 }

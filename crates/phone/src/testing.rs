@@ -28,8 +28,8 @@ use crate::vault::{Opened, Passphrase, VaultError};
 
 /// Decides what becomes of the durable writes of one vault.
 pub trait DiskFaults: Send + Sync + 'static {
-    /// Asked before each write, with the number of bytes in it (0 for [`DiskWrite::LedgerCut`] and
-    /// [`DiskWrite::HostForget`], which have none).
+    /// Asked before each write, with the number of bytes in it (0 for [`DiskWrite::LedgerCut`],
+    /// [`DiskWrite::LedgerSync`] and [`DiskWrite::HostForget`], which have none).
     fn before(&self, write: DiskWrite, bytes: usize) -> DiskFate;
 
     /// The power is gone, by what [`DiskFaults::before`] answered last: nothing of this vault is written any more. Called

@@ -3,6 +3,7 @@
 use longhand_proto::command::error::Action;
 
 use super::*;
+use crate::testing::{DiskFate, DiskWrite};
 
 #[tokio::test]
 async fn a_pairing_code_makes_the_phone_the_hosts() {
@@ -227,6 +228,47 @@ async fn run_detaches_cleanly_when_it_is_stopped() {
     stop.send(()).unwrap();
     running.await.unwrap().unwrap();
     assert_eq!(link.closed().await.code, CloseCode::Detached);
+}
+
+/// The host's file fails once, as on a disk that is full for a moment.
+struct FailsOnce(AtomicBool);
+
+impl DiskFaults for FailsOnce {
+    fn before(&self, write: DiskWrite, _: usize) -> DiskFate {
+        if write == DiskWrite::Host && !self.0.swap(true, Ordering::SeqCst) {
+            let error = std::io::ErrorKind::StorageFull.into();
+            return DiskFate::Fail { error, written: 0 };
+        }
+        DiskFate::GoOn
+    }
+    fn power_gone(&self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_is_full_for_a_moment_does_not_end_a_phone() {
+    let host = FakeHost::new();
+    let (dir, phone) = phone_with(WORDS, &host);
+    phone.pair(&host.code_text()).await.unwrap();
+    phone.detach().await.unwrap();
+    phone.kill();
+    // Its pairing broke off before the host had registered it.
+    let vault = Vault::open(dir.path(), &passphrase()).unwrap();
+    let mut paired = vault.host().unwrap().unwrap();
+    paired.registered = false;
+    vault.set_host(&paired).unwrap();
+
+    let faults = Arc::new(FailsOnce(AtomicBool::new(false)));
+    let vault = vault.with_disk_faults(faults.clone());
+    let phone = Phone::new(vault, ToHost(Arc::clone(&host))).unwrap();
+    let running = tokio::spawn({
+        let phone = phone.clone();
+        async move { phone.run(std::future::pending()).await }
+    });
+    host.link(3).await;
+    phone.attached().await.unwrap();
+    assert!(faults.0.load(Ordering::SeqCst));
+    assert!(!running.is_finished(), "the phone has given up");
+    running.abort();
 }
 
 #[tokio::test]

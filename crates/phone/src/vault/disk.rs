@@ -18,6 +18,9 @@ pub enum DiskWrite {
     LedgerAppend,
     /// An entry that was not written whole is cut off, after a failed append or when the ledger is opened.
     LedgerCut,
+    /// What stands in the ledger is made durable when it is opened: a process that was killed may have written it, and not
+    /// more.
+    LedgerSync,
     /// The count of entries, after an append or a compaction, or behind them when the ledger is opened.
     HeadRaise,
     /// A snapshot takes the place of the ledger's history.

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::VaultError;
-use super::disk::{Disk, DiskWrite, put_in_place, write_new};
+use super::disk::{Disk, DiskWrite, put_in_place, sync_dir, write_new};
 use super::head::Head;
 use super::seal::{OVERHEAD, Sealer};
 
@@ -101,6 +101,11 @@ impl Ledger {
             cut(&disk, &file, found.length)?;
         }
         file.seek(SeekFrom::Start(found.length))?;
+        // What the head does not count yet may be in memory only. Nobody acts on that, and the head must not outlive it.
+        if found.next > head.entries() {
+            let sync = |()| file.sync_data().and_then(|()| sync_dir(dir));
+            disk.write(DiskWrite::LedgerSync, &[], |_| Ok(()), sync)?;
+        }
         head.raise(&disk, &sealer, found.next)?;
         head.sync()?;
         let ledger = Ledger {

@@ -447,14 +447,85 @@ fn do_write(write: DiskWrite, vault: &Vault) -> Result<(), VaultError> {
             std::fs::write(&path, half).unwrap();
             vault.ledger().map(drop)
         }
+        DiskWrite::LedgerSync => {
+            let head = vault.dir().join("ledger.head");
+            let before = std::fs::read(&head).unwrap();
+            vault.ledger()?.0.append(&records(&["d"]))?;
+            std::fs::write(&head, before).unwrap();
+            vault.ledger().map(drop)
+        }
         DiskWrite::Host => vault.set_host(&new_host()),
         DiskWrite::HostForget => vault.forget_host(),
     }
 }
 
+/// Counts a vault's writes by kind, in their order, and fails at one of them.
+struct Listed {
+    writes: Mutex<Vec<DiskWrite>>,
+    fails_at: Option<DiskWrite>,
+}
+
+impl DiskFaults for Listed {
+    fn before(&self, write: DiskWrite, _: usize) -> DiskFate {
+        self.writes.lock().unwrap().push(write);
+        match self.fails_at == Some(write) {
+            true => DiskFate::Fail {
+                error: std::io::Error::other("a failed disk"),
+                written: 0,
+            },
+            false => DiskFate::GoOn,
+        }
+    }
+    fn power_gone(&self) {}
+}
+
+/// A process was killed when its last entry was in memory, and a power cut may still take it.
+#[test]
+fn what_a_killed_process_left_is_on_the_disk_before_the_head_counts_it() {
+    use DiskWrite::{HeadRaise, LedgerSync};
+    let dir = written_vault();
+    let ledger = dir.path().join("ledger");
+    let durable = std::fs::read(&ledger).unwrap();
+    let head = std::fs::read(dir.path().join("ledger.head")).unwrap();
+    let (vault, mut open, _) = reopen(&dir).unwrap();
+    open.append(&records(&["d"])).unwrap();
+    std::fs::write(dir.path().join("ledger.head"), head).unwrap();
+    drop((vault, open));
+
+    let open_with = |fails_at| {
+        let listed = Arc::new(Listed {
+            writes: Mutex::default(),
+            fails_at,
+        });
+        let vault = Vault::open(dir.path(), &passphrase("right")).unwrap();
+        let vault = vault.with_disk_faults(listed.clone());
+        let opened = vault.ledger().map(drop);
+        (opened, listed.writes.lock().unwrap().clone())
+    };
+    // The disk fails, and then the power does.
+    let (failed, writes) = open_with(Some(LedgerSync));
+    assert!(matches!(failed, Err(VaultError::Io(_))), "{failed:?}");
+    assert_eq!(writes, [LedgerSync]);
+    let whole = std::fs::read(&ledger).unwrap();
+    std::fs::write(&ledger, durable).unwrap();
+    let (opened, _) = open_with(None);
+    opened.expect("it is what was durable, and no old copy");
+
+    std::fs::write(&ledger, whole).unwrap();
+    let (opened, writes) = open_with(None);
+    opened.unwrap();
+    assert_eq!(writes, [LedgerSync, HeadRaise]);
+    // All that is counted is durable.
+    let (opened, writes) = open_with(None);
+    opened.unwrap();
+    assert_eq!(writes, []);
+}
+
 #[test]
 fn power_that_goes_at_a_write_leaves_the_old_or_the_new_and_writes_nothing_more() {
-    use DiskWrite::{HeadRaise, Host, HostForget, LedgerAppend, LedgerCompact, LedgerCut};
+    use DiskWrite::{
+        HeadRaise, Host, HostForget, LedgerAppend, LedgerCompact, LedgerCut, LedgerSync,
+    };
     let old: &[&str] = &["a", "b", "c"];
     let with_d: &[&str] = &["a", "b", "c", "d"];
     let snapshot: &[&str] = &["abc"];
@@ -463,6 +534,8 @@ fn power_that_goes_at_a_write_leaves_the_old_or_the_new_and_writes_nothing_more(
         (HeadRaise, [with_d; 3]),
         (LedgerCompact, [old, old, snapshot]),
         (LedgerCut, [old; 3]),
+        // Written whole, and only to be made durable.
+        (LedgerSync, [with_d; 3]),
         (Host, [old; 3]),
         (HostForget, [old; 3]),
     ];
