@@ -258,14 +258,11 @@ impl Requests {
         if served.running.contains_key(&id) {
             return Arrival::Running;
         }
-        if let Some((_, answer)) = served.done.iter().find(|(done, _)| *done == id) {
-            return Arrival::Done(answer.clone());
+        if let Some(answer) = served.kept(id) {
+            return Arrival::Done(answer);
         }
         if id <= served.highest {
-            return Arrival::Done(Err(refusal(
-                "FORGOTTEN",
-                "the answer was given and is no longer kept: ask anew",
-            )));
+            return Arrival::Done(Err(forgotten()));
         }
         served.highest = id;
         let refused = if !known {
@@ -283,14 +280,13 @@ impl Requests {
         Arrival::Done(Err(refused))
     }
 
-    /// The kept answer of a request of the current process.
-    pub(crate) fn done(&self, id: u64) -> Option<Answer> {
+    /// The answer to a request of the current process that was said to be in execution; `None` while it is. One that is no
+    /// longer kept is told to be: nobody asks again for what was promised.
+    pub(crate) fn promised(&self, id: u64) -> Option<Answer> {
         let (_, served) = self.remotes.front()?;
-        served
-            .done
-            .iter()
-            .find(|(done, _)| *done == id)
-            .map(|(_, answer)| answer.clone())
+        let runs = served.running.contains_key(&id);
+        let kept = || served.kept(id).unwrap_or_else(|| Err(forgotten()));
+        (!runs).then(kept)
     }
 
     /// The other side no longer wants an answer. Returns whether the request runs.
@@ -303,6 +299,11 @@ impl Requests {
 }
 
 impl Served {
+    fn kept(&self, id: u64) -> Option<Answer> {
+        let kept = self.done.iter().find(|(done, _)| *done == id);
+        kept.map(|(_, answer)| answer.clone())
+    }
+
     fn keep(&mut self, id: u64, answer: Answer) {
         self.bytes += size(&answer);
         self.done.push_back((id, answer));
@@ -312,6 +313,13 @@ impl Served {
             }
         }
     }
+}
+
+fn forgotten() -> RequestError {
+    refusal(
+        "FORGOTTEN",
+        "the answer was given and is no longer kept: ask anew",
+    )
 }
 
 fn size(answer: &Answer) -> usize {

@@ -406,7 +406,7 @@ impl Session {
                 .map(|(remote, id)| Event::Cancelled { remote, id }),
         );
         for id in std::mem::take(&mut self.promised) {
-            if let Some(answer) = requests.done(id) {
+            if let Some(answer) = requests.promised(id) {
                 self.answer(id, answer, now_ms);
             }
         }

@@ -247,3 +247,22 @@ fn answers_that_both_sides_have_settled_are_let_go_and_never_computed_again() {
     );
     assert_eq!(world.host.executed[&id], 1);
 }
+
+#[test]
+fn an_answer_that_was_promised_and_is_no_longer_kept_is_told_to_be_forgotten() {
+    let mut world = World::connected();
+    let id = world.phone.ask("command", b"x");
+    world.run();
+    world.drop_connection();
+    world.connect();
+    // The host has said that it is in execution. Then it ends, and other answers take its place.
+    world.host.answer_all();
+    world.host.requests.forget_answers();
+    world.run();
+    let answer = &world.phone.answers[&id];
+    assert!(
+        matches!(answer, Err(LinkError::Refused { code, .. }) if code == "FORGOTTEN"),
+        "{answer:?}"
+    );
+    assert_eq!(world.host.executed[&id], 1);
+}
