@@ -432,10 +432,11 @@ async fn a_phone_is_called_for_an_htlc_that_its_node_has_not_heard_of() {
     let mut told = world.hub.events();
     world.mine(1).await;
     let deadline = hear(&mut told, "bob is needed", |event| match event {
-        NodeEvent::PeerNeeded {
-            node_id,
-            deadline_height,
-        } if node_id == bob.node.node_id() => Some(deadline_height),
+        NodeEvent::PeersNeeded(peers) => {
+            let mut peers = peers.into_iter();
+            let bob = peers.find(|peer| peer.node_id == bob.node.node_id());
+            bob.map(|bob| bob.deadline_height)
+        }
         _ => None,
     })
     .await;

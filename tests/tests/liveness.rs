@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use longhand_node::{NodeEvent, State as Life};
@@ -174,6 +175,21 @@ async fn a_panic_in_one_node_loads_it_again_and_its_neighbours_do_not_notice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_panic_that_comes_again_when_the_node_is_loaded_does_not_end_it() {
+    let (_world, alice, bob) = world_with_channels().await;
+    alice.node.signer_lost();
+    alice.node.panic_when_attached_for_test(3);
+    alice.attach();
+    until("the node is back", async || {
+        alice.overview().await.restarts == 3
+    })
+    .await;
+    is_usable(&alice).await;
+    let payment = alice.pay(&bob.invoice(2_000_000).await).await;
+    assert_eq!(payment.state(), State::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_payment_for_a_phone_that_is_away_is_held_until_it_comes() {
     let (world, alice, bob) = world_with_channels().await;
     let invoice = bob.invoice(3_000_000).await;
@@ -221,9 +237,57 @@ async fn a_hub_that_starts_again_tells_of_the_payments_that_it_holds() {
     .await;
 }
 
+/// More than a listener who is busy for a moment is told one by one.
+const SLEEPERS: u8 = 18;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_for_whom_payments_wait_are_told_of_however_many_they_are() {
+    let world = World::new().await;
+    let payer = world.owner("payer", 1).await;
+    payer.attach();
+    world
+        .open(&world.hub, &payer.node, 2_000_000, 900_000_000)
+        .await;
+    let mut paying = tokio::task::JoinSet::new();
+    let mut sleepers = Vec::new();
+    for number in 0..SLEEPERS {
+        let sleeper = world.owner(&format!("sleeper-{number}"), 2 + number).await;
+        sleeper.attach();
+        world.open(&world.hub, &sleeper.node, 100_000, 0).await;
+        let invoice = sleeper.invoice(1_000_000).await;
+        sleeper.node.signer_lost();
+        until("the sleeper is gone", async || {
+            sleeper.overview().await.peers == 0
+        })
+        .await;
+        let node = payer.node.clone();
+        paying.spawn(async move { pay(&node, &invoice).await });
+        sleepers.push(sleeper);
+    }
+    until("all payments wait", async || {
+        pending_htlcs(&payer).await == u32::from(SLEEPERS)
+    })
+    .await;
+
+    let mut told = world.hub.events();
+    // Nobody listens while the hub takes in the block.
+    world.mine(1).await;
+    let mut missing: BTreeSet<_> = sleepers.iter().map(|it| it.node.node_id()).collect();
+    while !missing.is_empty() {
+        // One that comes to the hub just now is told of by itself.
+        let held = hear(&mut told, "payments are held", |event| match event {
+            NodeEvent::PaymentsHeld(peers) => Some(peers),
+            _ => None,
+        });
+        for peer in held.await {
+            missing.remove(&peer.node_id);
+        }
+    }
+}
+
 async fn held_for(told: &mut Receiver<NodeEvent>, owner: &Owner) {
     let held = hear(told, "a payment is held", |event| match event {
-        NodeEvent::PaymentHeld { node_id, .. } => Some(node_id),
+        NodeEvent::PaymentsHeld(peers) => peers.first().map(|peer| peer.node_id),
         _ => None,
     });
     assert_eq!(held.await, owner.node.node_id());

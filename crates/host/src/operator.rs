@@ -19,7 +19,7 @@ pub(crate) use self::grpc::{OperatorApi, TokenCheck, bind_socket};
 use crate::hub;
 use crate::links::now_unix_s;
 use crate::owners::{Owner as OwnerRecord, OwnerError};
-use crate::shared::Shared;
+use crate::shared::{Shared, soon};
 use crate::tenant::Tenant;
 
 /// The operator of a host, in its own process: what the operator's API offers, in the same messages
@@ -416,7 +416,7 @@ async fn owner_to_open_with(shared: &Shared, name: &str) -> Result<Vec<u8>, Oper
 
 /// What can be said of a node with or without its phone; `None` when it does not run.
 async fn view(tenant: &Tenant) -> Option<NodeView> {
-    let overview = tenant.node()?.overview().await?;
+    let overview = soon(tenant.node()?.overview()).await?;
     Some(NodeView {
         owner: tenant.name.clone(),
         node_id: overview.node_id.serialize().to_vec(),

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use longhand_chain::{BlockRef, Chain, ChainEvent, Follower, WatchList};
 use longhand_link::{Peer, StaticKey};
 use longhand_node::{
-    Graph, Keys, Node, NodeConfig, NodeError, NodeEvent, Parts, PeerStream, State,
+    Graph, Keys, Node, NodeConfig, NodeError, NodeEvent, Parts, PeerNeeded, PeerStream, State,
 };
 use longhand_store::{Store, StoreError};
 use tokio::sync::{Semaphore, broadcast, watch};
@@ -37,6 +37,8 @@ const START_PAUSE_MOST: Duration = Duration::from_secs(30);
 const STARTS: usize = 8;
 /// Nodes that are asked for their deadlines at once.
 const OVERVIEWS: usize = 32;
+/// See [`soon`].
+const SOON: Duration = Duration::from_secs(2);
 
 /// What all tasks of a host share.
 pub(crate) struct Shared {
@@ -288,7 +290,8 @@ async fn start_owner(shared: Arc<Shared>, tenant: Arc<Tenant>) {
             let (shared_weak, events) = (Arc::downgrade(&shared), node.events());
             shared.spawn(listen(shared_weak, events, Some(tenant.clone())));
             // What it told before it was listened to, it tells with the next block: that may be too late to begin.
-            let deadline = node.overview().await.and_then(|now| now.earliest_deadline);
+            let overview = soon(node.overview()).await;
+            let deadline = overview.and_then(|now| now.earliest_deadline);
             if let (Some(deadline), Some(tip)) = (deadline, shared.chain.tip()) {
                 shared.wake_for(&tenant, tip.height, deadline);
             }
@@ -354,16 +357,14 @@ fn take_event(shared: &Arc<Shared>, tenant: Option<&Tenant>, event: NodeEvent) {
                 shared.wake_for(tenant, tip.height, deadline_height);
             }
         }
-        (
-            NodeEvent::PeerNeeded {
-                node_id,
-                deadline_height,
-            },
-            None,
-        ) => {
-            let tenant = shared.tenants.of_node(&node_id);
-            if let (Some(tenant), Some(tip)) = (tenant, shared.chain.tip()) {
-                shared.wake_for(&tenant, tip.height, deadline_height);
+        (NodeEvent::PeersNeeded(peers), None) => {
+            let Some(tip) = shared.chain.tip() else {
+                return;
+            };
+            for peer in peers {
+                if let Some(tenant) = shared.tenants.of_node(&peer.node_id) {
+                    shared.wake_for(&tenant, tip.height, peer.deadline_height);
+                }
             }
         }
         (
@@ -384,23 +385,23 @@ fn take_event(shared: &Arc<Shared>, tenant: Option<&Tenant>, event: NodeEvent) {
             shared.metrics.htlcs_lost.inc();
             shared.metrics.lost_msat.inc_by(amount_msat);
         }
-        (
-            NodeEvent::PaymentHeld {
+        (NodeEvent::PaymentsHeld(peers), None) => {
+            for PeerNeeded {
                 node_id,
                 deadline_height,
-            },
-            None,
-        ) => {
-            if let Some(tenant) = shared.tenants.of_node(&node_id) {
-                shared.wake(&tenant, WakeReason::Payment, deadline_height);
+            } in peers
+            {
+                if let Some(tenant) = shared.tenants.of_node(&node_id) {
+                    shared.wake(&tenant, WakeReason::Payment, deadline_height);
+                }
+                hub::hold(shared, node_id, deadline_height);
             }
-            hub::hold(shared, node_id, deadline_height);
         }
         (
             NodeEvent::State(_) | NodeEvent::SignerNeeded { .. } | NodeEvent::HtlcLost { .. },
             None,
         )
-        | (NodeEvent::PaymentHeld { .. } | NodeEvent::PeerNeeded { .. }, Some(_)) => {}
+        | (NodeEvent::PaymentsHeld(_) | NodeEvent::PeersNeeded(_), Some(_)) => {}
     }
 }
 
@@ -425,6 +426,11 @@ pub(crate) async fn follow_chain(shared: Arc<Shared>) {
     }
 }
 
+/// What a node answers at once. One that is being loaded again may take long, and nobody else is to wait for it.
+pub(crate) async fn soon<T>(answer: impl Future<Output = Option<T>>) -> Option<T> {
+    tokio::time::timeout(SOON, answer).await.ok().flatten()
+}
+
 /// Looks at every deadline.
 async fn at_height(shared: &Arc<Shared>, height: u32) {
     shared.metrics.chain_height.set(height.into());
@@ -433,7 +439,7 @@ async fn at_height(shared: &Arc<Shared>, height: u32) {
     futures::stream::iter(shared.tenants.all())
         .for_each_concurrent(OVERVIEWS, |tenant| async move {
             let Some(node) = tenant.node() else { return };
-            let overview = node.overview().await;
+            let overview = soon(node.overview()).await;
             let deadline = overview.and_then(|overview| overview.earliest_deadline);
             if let Some(deadline) = deadline {
                 shared.wake_for(&tenant, height, deadline);

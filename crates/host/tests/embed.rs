@@ -478,6 +478,28 @@ async fn a_node_on_a_full_disk_is_loaded_again_when_there_is_room_and_not_before
     assert_eq!(disk.loads(), loads + 1);
 }
 
+/// So neither does the host itself, at whose blocks calls begin and end.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_node_that_cannot_be_loaded() {
+    let disk = Arc::new(FailingStore::new(Arc::new(MemoryStore::new())));
+    let world = World {
+        store: disk.clone(),
+        ..World::new()
+    };
+    let (host, _heard) = world.host(None).await;
+    let operator = host.operator();
+    let _ann = registered(&host, "ann", 1).await;
+    let commits = disk.commits();
+    for nth in 1..=1_000 {
+        disk.refuse(commits + nth, StoreError::Full);
+    }
+    world.devnet.mine_to_wallet(1).unwrap();
+    until(async || disk.commits() > commits + 2).await;
+    let listing = operator.list_nodes();
+    let listed = tokio::time::timeout(Duration::from_secs(60), listing).await;
+    assert!(listed.is_ok(), "it waits for the node");
+}
+
 async fn starts_after(failure: StoreError) {
     // How many commits a start takes; the last is the hub's.
     let disk = Arc::new(FailingStore::new(Arc::new(MemoryStore::new())));

@@ -18,11 +18,11 @@ use lightning::types::payment::PaymentHash;
 use longhand_proto::command::payment;
 use prost::Message;
 
-use crate::NodeEvent;
 use crate::core::Core;
 use crate::keys::incoming::IncomingHtlc;
 use crate::records::{Claim, Lost};
 use crate::spending::NOT_IN_TIME;
+use crate::{NodeEvent, PeerNeeded};
 
 /// What a payment's failure begins with when an HTLC of it was lost.
 pub(crate) const DEADLINE_MISSED: &str = "DEADLINE_MISSED";
@@ -43,12 +43,12 @@ impl Core {
     }
 
     /// Peers of this hub that are away and have been sent HTLCs, with the next height before which each has to be there.
-    pub fn peers_needed(&self) -> Vec<NodeEvent> {
+    pub fn peers_needed(&self) -> Vec<PeerNeeded> {
         let channels = self.manager.list_channels().into_iter();
         let away = channels.filter(|channel| !channel.is_usable);
         let needed = away.filter_map(|channel| {
             let heights = outbound_deadlines(&channel).into_iter();
-            Some(NodeEvent::PeerNeeded {
+            Some(PeerNeeded {
                 node_id: channel.counterparty.node_id,
                 deadline_height: heights.filter(|height| *height > self.height).min()?,
             })

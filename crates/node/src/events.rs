@@ -10,7 +10,7 @@ use longhand_proto::command::{ClosedChannel, Payment, payment};
 use longhand_proto::signer::ClaimableHtlc;
 use prost::Message;
 
-use crate::NodeEvent;
+use crate::PeerNeeded;
 use crate::core::{Core, unix_s};
 use crate::deadlines::{DEADLINE_MISSED, expiry_of};
 use crate::journal::lock;
@@ -22,7 +22,7 @@ pub(crate) const ANCHOR_RESERVE_SAT: u64 = 10_000;
 impl Core {
     /// Acts on one event. What must last goes into the journal, so that it is committed together with
     /// LDK's own record that the event was handled.
-    pub fn on_event(&mut self, event: Event, out: &mut Vec<NodeEvent>) {
+    pub fn on_event(&mut self, event: Event, held: &mut Vec<PeerNeeded>) {
         match event {
             Event::FundingGenerationReady {
                 temporary_channel_id,
@@ -179,7 +179,7 @@ impl Core {
                 expected_outbound_amount_msat,
                 outgoing_htlc_expiry_block_height,
                 ..
-            } => out.extend(self.hold(
+            } => held.extend(self.hold(
                 intercept_id,
                 requested_next_hop_scid,
                 expected_outbound_amount_msat,

@@ -10,7 +10,7 @@ use prost::Message;
 
 use bitcoin::secp256k1::PublicKey;
 
-use crate::NodeEvent;
+use crate::PeerNeeded;
 use crate::core::Core;
 use crate::keys::remote::hex;
 
@@ -62,7 +62,7 @@ impl Core {
         scid: u64,
         amount_msat: u64,
         expiry_height: Option<u32>,
-    ) -> Option<NodeEvent> {
+    ) -> Option<PeerNeeded> {
         let channels = self.manager.list_channels();
         let channel = channels.iter().find(|channel| {
             channel.short_channel_id == Some(scid) || channel.outbound_scid_alias == Some(scid)
@@ -83,7 +83,7 @@ impl Core {
         };
         self.journal.put(held.key(), held.encode_to_vec());
         self.held.push(held);
-        Some(NodeEvent::PaymentHeld {
+        Some(PeerNeeded {
             node_id,
             deadline_height,
         })
@@ -130,7 +130,7 @@ impl Core {
 
     /// What is still held, to be told again with each block: after a restart nobody else remembers it. Gives up what
     /// is past its deadline.
-    pub fn still_held(&mut self) -> Vec<NodeEvent> {
+    pub fn still_held(&mut self) -> Vec<PeerNeeded> {
         let height = self.height;
         let is_over = |held: &Held| held.deadline_height <= height;
         let over: Vec<PublicKey> = self
@@ -143,7 +143,7 @@ impl Core {
             self.fail_held(&node_id);
         }
         let held = self.held.iter().filter_map(|held| {
-            Some(NodeEvent::PaymentHeld {
+            Some(PeerNeeded {
                 node_id: held.peer()?,
                 deadline_height: held.deadline_height,
             })

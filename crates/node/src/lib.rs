@@ -164,26 +164,16 @@ pub enum State {
 pub enum NodeEvent {
     /// The state changed.
     State(State),
-    /// A payment to this peer waits at the hub because it is not connected.
-    PaymentHeld {
-        /// The node that should wake up.
-        node_id: PublicKey,
-        /// Height before which it has to be there.
-        deadline_height: u32,
-    },
+    /// Payments to these peers wait at the hub because they are not connected. Told as they come, and again with each block.
+    PaymentsHeld(Vec<PeerNeeded>),
     /// The signer is needed before this height, for an HTLC in flight. Told with each block, however far away it is.
     SignerNeeded {
         /// The HTLC's deadline.
         deadline_height: u32,
     },
-    /// This peer is needed before this height, for an HTLC that it was sent, and is not connected. Told with each block,
-    /// however far away it is: a node that went away before it heard of the HTLC does not know of it.
-    PeerNeeded {
-        /// The node that should wake up.
-        node_id: PublicKey,
-        /// The HTLC's deadline.
-        deadline_height: u32,
-    },
+    /// These peers are needed, for HTLCs that they were sent, and are not connected. Told with each block, however far away
+    /// their heights are: a node that went away before it heard of an HTLC does not know of it.
+    PeersNeeded(Vec<PeerNeeded>),
     /// An HTLC that was the owner's is lost: the signer was not there to claim it, and the peer has taken it back.
     HtlcLost {
         /// Of its payment.
@@ -195,6 +185,15 @@ pub enum NodeEvent {
     },
     /// A panic was caught; the node was loaded again from its store.
     Restarted,
+}
+
+/// A peer of a hub's that should wake up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerNeeded {
+    /// Its node.
+    pub node_id: PublicKey,
+    /// Height before which it has to be there.
+    pub deadline_height: u32,
 }
 
 /// What can be said of a node without its signer.
@@ -413,6 +412,12 @@ impl Node {
     #[cfg(feature = "testing")]
     pub fn panic_for_test(&self) {
         let _ = self.inbox.send(Input::Panic);
+    }
+
+    /// Makes the node panic so many times when a signer is attached, as LDK might whose state is as it is.
+    #[cfg(feature = "testing")]
+    pub fn panic_when_attached_for_test(&self, times: u32) {
+        let _ = self.inbox.send(Input::PanicWhenAttached(times));
     }
 }
 

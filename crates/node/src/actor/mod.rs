@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use bitcoin::Transaction;
 use bitcoin::secp256k1::PublicKey;
+use futures::FutureExt;
 use lightning::events::{Event, EventsProvider};
 use lightning::ln::msgs::SocketAddress;
 use longhand_chain::{ChainEvent, Subscription};
@@ -44,7 +45,8 @@ use crate::core::{Core, unix_s};
 use crate::journal::lock;
 use crate::keys::desk::OpKey;
 use crate::{
-    NodeConfig, NodeError, NodeEvent, Overview, Parts, PeerStream, Signer, SignerAway, State,
+    NodeConfig, NodeError, NodeEvent, Overview, Parts, PeerNeeded, PeerStream, Signer, SignerAway,
+    State,
 };
 
 /// Inputs taken into one turn; more make a next one.
@@ -104,6 +106,9 @@ pub(crate) enum Input {
     Stop(oneshot::Sender<()>),
     #[cfg(feature = "testing")]
     Panic,
+    /// So many times when a signer is attached.
+    #[cfg(feature = "testing")]
+    PanicWhenAttached(u32),
 }
 
 /// The end of one batch.
@@ -142,6 +147,8 @@ pub(crate) struct Actor {
     events: broadcast::Sender<NodeEvent>,
     epoch: u64,
     signer: Option<Attached>,
+    /// Was there when the node had to be loaded again, and is to be attached in the next turn.
+    returning: Option<Arc<dyn Signer>>,
     generation: u64,
     count: SignerCount,
     waiters: Vec<(Wait, oneshot::Sender<CommandReply>)>,
@@ -164,6 +171,8 @@ pub(crate) struct Actor {
     /// Panics since a while without any, and the last one.
     panics: u32,
     last_panic: Option<Instant>,
+    #[cfg(feature = "testing")]
+    panics_when_attached: u32,
     pace: Pace,
     next_peer_tick: Instant,
     next_manager_tick: Instant,
@@ -181,6 +190,9 @@ pub(crate) struct Actor {
 struct Outgoing {
     replies: Vec<(oneshot::Sender<CommandReply>, CommandReply)>,
     events: Vec<NodeEvent>,
+    /// Peers for whom payments are held, and peers that are needed for what they were sent.
+    held: Vec<PeerNeeded>,
+    needed: Vec<PeerNeeded>,
     packages: Vec<Vec<Transaction>>,
     overviews: Vec<(oneshot::Sender<Overview>, Overview)>,
     detached: Vec<oneshot::Sender<()>>,
@@ -192,6 +204,8 @@ impl Outgoing {
         let Outgoing {
             replies,
             events,
+            held,
+            needed,
             packages,
             overviews,
             detached,
@@ -199,6 +213,8 @@ impl Outgoing {
         } = self;
         replies.is_empty()
             && events.is_empty()
+            && held.is_empty()
+            && needed.is_empty()
             && packages.is_empty()
             && overviews.is_empty()
             && detached.is_empty()
@@ -252,6 +268,7 @@ impl Actor {
             events,
             epoch,
             signer: None,
+            returning: None,
             generation: 0,
             count: SignerCount::default(),
             waiters: Vec::new(),
@@ -268,6 +285,8 @@ impl Actor {
             failures: 0,
             panics: 0,
             last_panic: None,
+            #[cfg(feature = "testing")]
+            panics_when_attached: 0,
             pace: Pace::new(now),
             next_peer_tick: now + PEER_TICK,
             next_manager_tick: now + MANAGER_TICK,
@@ -307,20 +326,10 @@ impl Actor {
             if wakes.iter().any(|wake| matches!(wake, Wake::End)) {
                 return;
             }
-            if catch_unwind(AssertUnwindSafe(|| self.turn(wakes))).is_err() {
-                tracing::error!(node = %self.core.config.namespace, "a panic was caught: loading the node again");
-                self.restarts.fetch_add(1, Ordering::Relaxed);
-                self.count_panic();
-                if !self
-                    .reload(
-                        "NODE_RESTARTED",
-                        "the node met an internal error and was loaded again",
-                    )
-                    .await
-                {
+            if !self.goes_well(|actor| actor.turn(wakes)) {
+                if !self.begin_anew().await {
                     return;
                 }
-                let _ = self.events.send(NodeEvent::Restarted);
                 continue;
             }
             if !self.keeps() {
@@ -333,7 +342,9 @@ impl Actor {
                     if wrote {
                         self.failures = 0;
                     }
-                    self.release();
+                    if !self.goes_well(Actor::release) && !self.begin_anew().await {
+                        return;
+                    }
                 }
                 Err(NodeError::Store(fenced @ StoreError::Fenced { .. })) => {
                     tracing::warn!("{fenced}");
@@ -356,6 +367,24 @@ impl Actor {
                 return;
             }
         }
+    }
+
+    /// Does a part of a turn. False when it panicked.
+    fn goes_well(&mut self, part: impl FnOnce(&mut Actor)) -> bool {
+        catch_unwind(AssertUnwindSafe(|| part(self))).is_ok()
+    }
+
+    /// Loads the node again after a panic. False when it is to end.
+    async fn begin_anew(&mut self) -> bool {
+        tracing::error!(node = %self.core.config.namespace, "a panic was caught: loading the node again");
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+        self.count_panic();
+        let reason = "the node met an internal error and was loaded again";
+        let goes_on = self.reload("NODE_RESTARTED", reason).await;
+        if goes_on {
+            let _ = self.events.send(NodeEvent::Restarted);
+        }
+        goes_on
     }
 
     /// What makes a node panic may be there again once it is loaded, and its peer with it.
@@ -398,6 +427,9 @@ impl Actor {
         let ticks = wakes.iter().any(|wake| matches!(wake, Wake::Tick));
         let keep_by = self.keep_by.get_or_insert(now + KEPT_WITHIN);
         let is_due = ticks || now >= *keep_by;
+        if let Some(signer) = self.returning.take() {
+            self.attach(signer);
+        }
         for wake in wakes {
             if wake.is_news() {
                 self.pace.busy(now);
@@ -506,6 +538,8 @@ impl Actor {
             }
             #[cfg(feature = "testing")]
             Input::Panic => panic!("asked for by a test"),
+            #[cfg(feature = "testing")]
+            Input::PanicWhenAttached(times) => self.panics_when_attached = times,
         }
     }
 
@@ -529,7 +563,7 @@ impl Actor {
                 self.look_around = Some(Instant::now());
             }
             for event in events {
-                self.core.on_event(event, &mut self.outgoing.events);
+                self.core.on_event(event, &mut self.outgoing.held);
             }
             if self.signer_is_there() {
                 self.core.advance();
@@ -559,10 +593,10 @@ impl Actor {
         self.core.on_chain(event);
         self.outgoing.events.append(&mut self.core.losses);
         if synced {
-            self.outgoing.events.extend(self.core.still_held());
+            self.outgoing.held.extend(self.core.still_held());
         }
         if synced && self.core.config.is_hub {
-            self.outgoing.events.extend(self.core.peers_needed());
+            self.outgoing.needed.extend(self.core.peers_needed());
         }
         if synced && self.signer_is_there() {
             self.core.sweep();
@@ -682,6 +716,15 @@ impl Actor {
         for done in outgoing.detached.drain(..) {
             let _ = done.send(());
         }
+        // In one event for all: whoever listens may not keep up with hundreds.
+        let held = first_of_each(&mut outgoing.held);
+        if !held.is_empty() {
+            outgoing.events.push(NodeEvent::PaymentsHeld(held));
+        }
+        let needed = first_of_each(&mut outgoing.needed);
+        if !needed.is_empty() {
+            outgoing.events.push(NodeEvent::PeersNeeded(needed));
+        }
         for event in outgoing.events.drain(..) {
             let _ = self.events.send(event);
         }
@@ -750,18 +793,21 @@ impl Actor {
                 }
             }
             let inbox = self.own_inbox.clone();
-            match load(Arc::clone(&config), parts.clone(), inbox, next_id).await {
-                Ok((core, chain)) => {
+            let loading = load(Arc::clone(&config), parts.clone(), inbox, next_id);
+            match AssertUnwindSafe(loading).catch_unwind().await {
+                Ok(Ok((core, chain))) => {
                     self.core = core;
                     self.chain = chain;
                     break;
                 }
-                Err(error) => tracing::error!(node = %config.namespace, "{error}"),
+                Ok(Err(error)) => tracing::error!(node = %config.namespace, "{error}"),
+                Err(_) => {
+                    tracing::error!(node = %config.namespace, "a panic was caught while the node was loaded")
+                }
             }
         }
-        if let Some(attached) = self.signer.take() {
-            self.attach(attached.signer);
-        }
+        // In a turn, since what panicked may do so again.
+        self.returning = self.signer.take().map(|attached| attached.signer);
         true
     }
 
@@ -778,6 +824,14 @@ impl Actor {
         };
         self.core.parts.store.commit(batch).await
     }
+}
+
+/// Of each peer the height that comes first.
+fn first_of_each(peers: &mut Vec<PeerNeeded>) -> Vec<PeerNeeded> {
+    let mut first = std::mem::take(peers);
+    first.sort_by_key(|peer| (peer.node_id, peer.deadline_height));
+    first.dedup_by_key(|peer| peer.node_id);
+    first
 }
 
 /// The first time at once; then ever longer, so that a full disk is not asked all the time.

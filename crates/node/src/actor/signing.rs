@@ -32,6 +32,11 @@ impl Actor {
         self.dials.clear();
         remote.forget();
         self.fill_pool();
+        #[cfg(feature = "testing")]
+        if let Some(left) = self.panics_when_attached.checked_sub(1) {
+            self.panics_when_attached = left;
+            panic!("asked for by a test");
+        }
         self.unblock();
     }
 

@@ -371,6 +371,6 @@ async fn is_swept(stage: &Arc<Stage>) -> Option<bool> {
     let operator = stage.operator()?;
     let hub = operator.hub_balance().await.ok()?;
     let nodes = operator.list_nodes().await.ok()?.nodes;
-    let nodes_are = nodes.iter().all(|node| node.closing_sat == 0);
+    let nodes_are = nodes.len() == OWNERS.len() && nodes.iter().all(|node| node.closing_sat == 0);
     Some(nodes_are && hub.closing_sat == 0 && stage.devnet.mempool().is_empty())
 }
