@@ -270,8 +270,9 @@ async fn all_for_whom_payments_wait_are_told_of_however_many_they_are() {
     .await;
 
     let mut told = world.hub.events();
-    // Nobody listens while the hub takes in the block.
-    world.mine(1).await;
+    // Nobody listens while the hub takes in the block, and tells.
+    world.mine_seen_by(&world.hub, 1).await;
+    world.hub.overview().await.unwrap();
     let mut missing: BTreeSet<_> = sleepers.iter().map(|it| it.node.node_id()).collect();
     while !missing.is_empty() {
         // One that comes to the hub just now is told of by itself.
