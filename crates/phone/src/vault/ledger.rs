@@ -50,7 +50,7 @@ pub(crate) struct Ledger {
     next: u64,
     /// Length of the file up to there.
     length: u64,
-    /// Length after the last compaction.
+    /// Length after the last compaction; 0 when there was none.
     compacted_length: u64,
     /// A write has failed: what is on the disk has to be read again.
     failed: bool,
@@ -117,7 +117,7 @@ impl Ledger {
             first,
             next: found.next,
             length: found.length,
-            compacted_length: 0,
+            compacted_length: if first > 0 { found.first_end } else { 0 },
             failed: false,
         };
         Ok((ledger, found.records))
@@ -198,6 +198,8 @@ struct Found {
     records: Records,
     next: u64,
     length: u64,
+    /// Length up to the end of the first entry, which in a compacted file is the snapshot.
+    first_end: u64,
 }
 
 /// Reads entries up to the end, or up to one that was not written whole.
@@ -206,6 +208,7 @@ fn read_entries(bytes: &[u8], first: u64, sealer: &Sealer) -> Result<Found, Vaul
         records: Vec::new(),
         next: first,
         length: HEADER_BYTES,
+        first_end: HEADER_BYTES,
     };
     let mut rest = bytes.get(HEADER_BYTES as usize..).unwrap_or_default();
     loop {
@@ -232,6 +235,9 @@ fn read_entries(bytes: &[u8], first: u64, sealer: &Sealer) -> Result<Found, Vaul
         split_records(&inside, &mut found.records).ok_or(VaultError::Damaged { entry })?;
         found.next = entry.checked_add(1).ok_or(VaultError::Damaged { entry })?;
         found.length += (LENGTH_BYTES + sealed.len()) as u64;
+        if entry == first {
+            found.first_end = found.length;
+        }
         rest = after;
     }
 }

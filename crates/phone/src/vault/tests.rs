@@ -312,6 +312,28 @@ fn a_compacted_ledger_holds_the_snapshot_and_goes_on() {
     ));
 }
 
+/// The first append after every start once wrote the whole ledger anew, when its snapshot alone was above the threshold.
+#[test]
+fn a_large_snapshot_is_not_written_anew_after_each_start() {
+    let (dir, vault) = new_vault();
+    let (mut ledger, _) = vault.ledger().unwrap();
+    ledger.append(&records(&["a"])).unwrap();
+    let large = "s".repeat(disk::COMPACT_FROM_BYTES as usize);
+    ledger.compact(&records(&[&large])).unwrap();
+    ledger.append(&records(&["b"])).unwrap();
+    drop((vault, ledger));
+
+    let (_vault, mut ledger, _) = reopen(&dir).unwrap();
+    ledger.append(&records(&["c"])).unwrap();
+    assert!(!ledger.wants_compaction());
+    // Once a snapshot takes much less room than the history, it is worth it again.
+    for _ in 0..3 {
+        assert!(!ledger.wants_compaction());
+        ledger.append(&records(&[&large])).unwrap();
+    }
+    assert!(ledger.wants_compaction());
+}
+
 #[test]
 fn a_crash_before_a_compacted_ledger_is_in_place_leaves_the_old_one() {
     let dir = written_vault();
