@@ -57,10 +57,7 @@ impl Signer {
         }
         let invoice = self.sign_invoice(unsigned)?;
         self.check_invoice(&invoice, asked, now_unix_s)?;
-        let expires_unix_s = invoice
-            .duration_since_epoch()
-            .as_secs()
-            .saturating_add(invoice.expiry_time().as_secs());
+        let expires_unix_s = expires_unix_s(&invoice, now_unix_s);
         let signed = entry::InvoiceSigned {
             payment_hash: asked.payment_hash.to_vec(),
             bolt11: invoice.to_string(),
@@ -146,6 +143,14 @@ impl Signer {
         )?;
         check(invoice.fallbacks().is_empty(), "it has an on-chain address")
     }
+}
+
+/// Until when the phone takes payments for an invoice that it signs now. The invoice's date is the host's, and payments are
+/// held against the phone's own clock: a phone that is ahead must not take its invoice for expired before its time.
+fn expires_unix_s(invoice: &Bolt11Invoice, now_unix_s: u64) -> u64 {
+    let expiry_s = invoice.expiry_time().as_secs();
+    let date_unix_s = invoice.duration_since_epoch().as_secs();
+    date_unix_s.max(now_unix_s).saturating_add(expiry_s)
 }
 
 /// `groups` of five bits as bytes, filled up with zero bits.

@@ -28,7 +28,8 @@ pub struct Payment {
     pub created_unix_s: u64,
     /// The signed invoice, in BOLT 11; empty before [`Signer::finish_invoice`].
     pub bolt11: String,
-    /// When the invoice expires; 0 before there is one.
+    /// Until when the phone takes payments for the invoice, by its own clock: as the invoice says, or its expiry from the
+    /// moment in which it was signed, whichever is later. 0 before there is an invoice.
     pub expires_unix_s: u64,
     /// When the first HTLC for it was validated.
     pub seen_unix_s: Option<u64>,

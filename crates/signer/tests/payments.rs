@@ -414,29 +414,74 @@ fn an_outgoing_htlc_with_the_hash_is_no_payment() {
     );
 }
 
+/// An invoice over `amount_msat` that can be paid for `expiry_s`, by a host whose clock says `date` while the phone's says
+/// `NOW`.
+fn invoiced_by_a_host_at(
+    phone: &mut Phone,
+    date: u64,
+    amount_msat: u64,
+    expiry_s: u32,
+) -> [u8; 32] {
+    let asked = InvoiceRequest {
+        expiry_s,
+        ..ask_for(phone, amount_msat)
+    };
+    let draft = Draft {
+        date,
+        ..Draft::of(&asked)
+    };
+    finish(phone, &draft, &asked).unwrap();
+    asked.payment_hash
+}
+
 #[test]
 fn an_htlc_that_comes_after_the_expiry_does_not_get_the_preimage() {
     let mut phone = Phone::new();
     let channel = Channel::open(&mut phone);
-    let asked = ask_for(&mut phone, 50_000_000);
-    // Signed long before the HTLC, within the clocks' tolerance of the test's time.
-    let early = Draft {
-        date: NOW - 3600,
-        expiry_s: 3599,
-        ..Draft::of(&asked)
-    };
-    let asked = InvoiceRequest {
-        expiry_s: 3599,
-        ..asked
-    };
-    finish(&mut phone, &early, &asked).unwrap();
-    let paid = [Htlc::incoming(asked.payment_hash, 50_000_000)];
+    let hash = invoiced(&mut phone, 50_000_000);
+    let paid = [Htlc::incoming(hash, 50_000_000)];
+    phone.now_unix_s = NOW + u64::from(EXPIRY_S) + 1;
     commit(&mut phone, &channel, &paid, &paid);
-    let refusal = phone.ask(preimage_of(asked.payment_hash)).unwrap_err();
+    let refusal = phone.ask(preimage_of(hash)).unwrap_err();
     assert_eq!(
         (refusal.rule.as_str(), refusal.retry),
         (rules::PREIMAGE_EXPIRED, false)
     );
+}
+
+/// By the host's clock, which is ten minutes behind, the invoice of five minutes had expired when the phone signed it.
+#[test]
+fn a_phone_whose_clock_is_ahead_is_paid_as_long_as_its_invoice_lasts() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let hash = invoiced_by_a_host_at(&mut phone, NOW - 600, 50_000_000, 300);
+    phone.restart();
+    phone.now_unix_s = NOW + 300;
+    let paid = [Htlc::incoming(hash, 50_000_000)];
+    commit(&mut phone, &channel, &paid, &paid);
+    phone.ask(preimage_of(hash)).unwrap();
+}
+
+#[test]
+fn a_phone_whose_clock_is_ahead_is_not_paid_after_its_invoice() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let hash = invoiced_by_a_host_at(&mut phone, NOW - 600, 50_000_000, 300);
+    phone.now_unix_s = NOW + 301;
+    let paid = [Htlc::incoming(hash, 50_000_000)];
+    commit(&mut phone, &channel, &paid, &paid);
+    assert_eq!(phone.refused(preimage_of(hash)), rules::PREIMAGE_EXPIRED);
+}
+
+#[test]
+fn a_phone_whose_clock_is_behind_is_paid_as_long_as_the_invoice_says() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let hash = invoiced_by_a_host_at(&mut phone, NOW + 600, 50_000_000, 300);
+    phone.now_unix_s = NOW + 900;
+    let paid = [Htlc::incoming(hash, 50_000_000)];
+    commit(&mut phone, &channel, &paid, &paid);
+    phone.ask(preimage_of(hash)).unwrap();
 }
 
 #[test]

@@ -295,6 +295,7 @@ pub(crate) mod entry {
         pub payment_hash: Vec<u8>,
         #[prost(string, tag = "2")]
         pub bolt11: String,
+        /// Until when the phone takes payments for it, by its own clock; not what the invoice says.
         #[prost(uint64, tag = "3")]
         pub expires_unix_s: u64,
     }

@@ -40,6 +40,8 @@ pub fn seed() -> Seed {
 pub struct Phone {
     pub signer: Signer,
     pub disk: Vec<Vec<u8>>,
+    /// What its clock says.
+    pub now_unix_s: u64,
 }
 
 impl Phone {
@@ -47,6 +49,7 @@ impl Phone {
         Phone {
             signer: Signer::new(&seed(), Network::Regtest, &LEDGER_KEY).unwrap(),
             disk: Vec::new(),
+            now_unix_s: NOW,
         }
     }
 
@@ -57,7 +60,7 @@ impl Phone {
                 op: Some(op),
             }],
         };
-        let outcome = self.signer.handle(&batch, NOW);
+        let outcome = self.signer.handle(&batch, self.now_unix_s);
         self.keep(&outcome.records);
         match outcome
             .reply
