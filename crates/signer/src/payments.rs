@@ -98,7 +98,7 @@ impl Signer {
         if payment.bolt11.is_empty() {
             return Err(unknown());
         }
-        if payment.seen_unix_s.unwrap_or(now_unix_s) > payment.expires_unix_s {
+        if came_late(payment, now_unix_s) {
             return Err(Refused::new(
                 rules::PREIMAGE_EXPIRED,
                 "the payment came after its invoice had expired",
@@ -164,7 +164,7 @@ impl Signer {
     /// The limit of this: for these there is only the host's word. So they count only for invoices that are themselves
     /// below what can ever be dust (546 sat, the highest dust limit in use): that much, an invoice, a host can steal.
     fn dust_msat(&self, payment: &Payment, op: &GetPreimage) -> u64 {
-        if payment.amount_msat >= DUST_MSAT {
+        if !may_be_dust(payment) {
             return 0;
         }
         let open = |keys_id: &[u8]| {
@@ -209,6 +209,23 @@ impl Signer {
             .map(Change::PaymentSeen)
             .collect()
     }
+}
+
+/// Whether the payment came after its invoice had expired.
+///
+/// What stands in no commitment has no date here, and the phone may have been away since it came. So for invoices whose
+/// HTLCs rest on the host's word ([`Signer::dust_msat`]) their date does too: what comes late LDK fails back on an honest
+/// host, and another could claim that money in any case.
+fn came_late(payment: &Payment, now_unix_s: u64) -> bool {
+    match payment.seen_unix_s {
+        Some(seen_unix_s) => seen_unix_s > payment.expires_unix_s,
+        None => !may_be_dust(payment) && now_unix_s > payment.expires_unix_s,
+    }
+}
+
+/// Whether all of the payment may be too small to stand in a commitment.
+fn may_be_dust(payment: &Payment) -> bool {
+    payment.amount_msat > 0 && payment.amount_msat < DUST_MSAT
 }
 
 /// The incoming HTLCs with this hash in a commitment, by (amount_msat, cltv_expiry), and how many there are of each.

@@ -484,6 +484,38 @@ fn a_phone_whose_clock_is_behind_is_paid_as_long_as_the_invoice_says() {
     phone.ask(preimage_of(hash)).unwrap();
 }
 
+/// The link dropped before the phone was asked for the preimage. A larger HTLC has its date in the ledger; one that stands in
+/// no commitment has none, and was refused for good.
+#[test]
+fn a_payment_that_came_in_time_is_not_refused_because_the_phone_was_away() {
+    for amount_msat in [50_000_000, 400_000] {
+        let mut phone = Phone::new();
+        let channel = Channel::open(&mut phone);
+        let hash = invoiced(&mut phone, amount_msat);
+        let stands: &[Htlc] = match amount_msat {
+            400_000 => &[],
+            _ => &[Htlc::incoming(hash, amount_msat)],
+        };
+        commit(&mut phone, &channel, stands, stands);
+        phone.restart();
+        phone.now_unix_s = NOW + u64::from(EXPIRY_S) + 1;
+        phone.ask(claim(hash, vec![part(amount_msat)])).unwrap();
+    }
+}
+
+/// What stands in a commitment has a date, however small it is.
+#[test]
+fn a_small_htlc_that_is_seen_to_come_after_the_expiry_does_not_get_the_preimage() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let hash = invoiced(&mut phone, 400_000);
+    phone.now_unix_s = NOW + u64::from(EXPIRY_S) + 1;
+    let paid = [Htlc::incoming(hash, 400_000)];
+    commit(&mut phone, &channel, &paid, &paid);
+    let asked = claim(hash, vec![part(400_000)]);
+    assert_eq!(phone.refused(asked), rules::PREIMAGE_EXPIRED);
+}
+
 #[test]
 fn a_preimage_without_a_signed_invoice_stays() {
     let mut phone = Phone::new();
