@@ -11,7 +11,7 @@ use longhand_proto::signer::GetPreimage;
 
 use crate::commitment::Side;
 use crate::engine::{Answer, Change, Recorded, Signer};
-use crate::ledger::{Channel, entry};
+use crate::ledger::entry;
 use crate::rules::{self, Refused};
 
 /// Below this, an HTLC may be too small to stand in a commitment: the highest dust limit in use (P2PKH's).
@@ -44,6 +44,26 @@ pub struct Released {
     pub received_msat: u64,
     /// When.
     pub at_unix_s: u64,
+}
+
+/// What is irrevocably committed to a payment.
+#[derive(Default)]
+struct Committed {
+    /// Sum of the HTLCs, in millisatoshis.
+    msat: u64,
+    /// Sum of those among them that are below [`DUST_MSAT`].
+    small_msat: u64,
+}
+
+impl Committed {
+    /// Adds `count` HTLCs of `amount_msat` each.
+    fn add(&mut self, amount_msat: u64, count: u64) {
+        let sum_msat = amount_msat.saturating_mul(count);
+        self.msat = self.msat.saturating_add(sum_msat);
+        if amount_msat < DUST_MSAT {
+            self.small_msat = self.small_msat.saturating_add(sum_msat);
+        }
+    }
 }
 
 impl Signer {
@@ -116,29 +136,31 @@ impl Signer {
 
     /// What is received for good, if it is enough.
     fn received_msat(&self, payment: &Payment, op: &GetPreimage) -> Result<u64, Refused> {
-        let committed_msat = self.committed_msat(&payment.payment_hash);
-        if committed_msat > 0 && committed_msat >= payment.amount_msat {
-            return Ok(committed_msat);
+        let committed = self.committed(&payment.payment_hash);
+        if committed.msat > 0 && committed.msat >= payment.amount_msat {
+            return Ok(committed.msat);
         }
-        let with_dust_msat = committed_msat.saturating_add(self.dust_msat(payment, op));
+        let dust_msat = self.dust_msat(payment, op, &committed);
+        let with_dust_msat = committed.msat.saturating_add(dust_msat);
         if payment.amount_msat > 0 && with_dust_msat >= payment.amount_msat {
             return Ok(with_dust_msat);
         }
         let waits = "the payment is not irrevocably committed on both sides yet";
         let less = "what is irrevocably committed is less than the invoice asks";
-        Err(match committed_msat {
+        Err(match committed.msat {
             0 => Refused::for_now(rules::PREIMAGE_NOT_COMMITTED, waits),
             _ => Refused::for_now(rules::PREIMAGE_UNDERPAID, less),
         })
     }
 
-    /// Sum of the HTLCs with this hash that are irrevocably committed on both sides (BOLT 2): in the owner's latest
-    /// validated commitment, so that the owner can claim them alone, and in *every* commitment that the peer could
-    /// still broadcast, so that the peer cannot take them back.
-    fn committed_msat(&self, payment_hash: &[u8; 32]) -> u64 {
-        let of_channel = |channel: &Channel| {
+    /// The HTLCs with this hash that are irrevocably committed on both sides (BOLT 2): in the owner's latest validated
+    /// commitment, so that the owner can claim them alone, and in *every* commitment that the peer could still broadcast,
+    /// so that the peer cannot take them back.
+    fn committed(&self, payment_hash: &[u8; 32]) -> Committed {
+        let mut committed = Committed::default();
+        for channel in self.state.channels.values() {
             let Some(holder) = channel.holder.first().filter(|_| !channel.peer.is_empty()) else {
-                return 0;
+                continue;
             };
             let mut htlcs = htlcs(&holder.commitment, payment_hash, Side::Holder);
             for peer in &channel.peer {
@@ -148,22 +170,19 @@ impl Signer {
                     *count > 0
                 });
             }
-            htlcs.iter().fold(0u64, |sum, ((amount_msat, _), count)| {
-                sum.saturating_add(amount_msat.saturating_mul(*count))
-            })
-        };
-        self.state
-            .channels
-            .values()
-            .map(of_channel)
-            .fold(0, u64::saturating_add)
+            for ((amount_msat, _), count) in htlcs {
+                committed.add(amount_msat, count);
+            }
+        }
+        committed
     }
 
-    /// Sum of the HTLCs that the host says it holds and that are too small to stand in a commitment.
+    /// Sum of the HTLCs that the host says it holds and that are too small to stand in a commitment. Limits of dust are
+    /// lower in most channels, so that some of them may be among the `committed` ones: those are not counted again.
     ///
     /// The limit of this: for these there is only the host's word. So they count only for invoices that are themselves
     /// below what can ever be dust (546 sat, the highest dust limit in use): that much, an invoice, a host can steal.
-    fn dust_msat(&self, payment: &Payment, op: &GetPreimage) -> u64 {
+    fn dust_msat(&self, payment: &Payment, op: &GetPreimage, committed: &Committed) -> u64 {
         if !may_be_dust(payment) {
             return 0;
         }
@@ -177,7 +196,8 @@ impl Signer {
             .htlcs
             .iter()
             .filter(|htlc| htlc.amount_msat < DUST_MSAT && open(&htlc.channel_keys_id));
-        dust.fold(0, |sum, htlc| sum.saturating_add(htlc.amount_msat))
+        let said_msat = dust.fold(0u64, |sum, htlc| sum.saturating_add(htlc.amount_msat));
+        said_msat.saturating_sub(committed.small_msat)
     }
 
     /// The owner's payments that show up for the first time in a holder commitment.

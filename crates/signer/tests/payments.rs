@@ -552,6 +552,30 @@ fn dust_counts_for_dust_invoices_only() {
     );
 }
 
+/// Its commitments have a dust limit of 354 sat.
+#[test]
+fn a_small_htlc_that_stands_in_the_commitments_is_not_counted_twice() {
+    let mut phone = Phone::new();
+    let hash = received(&mut phone, 500_000, 400_000);
+    for too_little in [vec![part(400_000)], vec![part(400_000), part(99_999)]] {
+        assert_eq!(
+            phone.refused(claim(hash, too_little)),
+            rules::PREIMAGE_UNDERPAID
+        );
+    }
+    phone
+        .ask(claim(hash, vec![part(400_000), part(100_000)]))
+        .unwrap();
+    assert_eq!(received_msat(&phone, hash), 500_000);
+}
+
+/// What the ledger says was received for a payment.
+fn received_msat(phone: &Phone, payment_hash: [u8; 32]) -> u64 {
+    let mut payments = phone.signer.payments();
+    let payment = payments.find(|payment| payment.payment_hash == payment_hash);
+    payment.unwrap().released.unwrap().received_msat
+}
+
 #[test]
 fn intents_are_kept_and_their_ids_mean_one_thing() {
     let mut phone = Phone::new();
