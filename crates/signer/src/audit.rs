@@ -23,7 +23,7 @@ use longhand_proto::signer::{GetPreimage, SignPsbt, SignerOp};
 
 /// The index of a channel's first commitment (BOLT 3).
 pub const FIRST: u64 = (1 << 48) - 1;
-/// HTLCs below this may be dust, for which there is only the host's word.
+/// HTLCs below this may be dust, for which there is only the host's word; it counts for no more than this of an invoice.
 const DUST_MSAT: u64 = 546_000;
 
 /// What was seen of one phone since its ledger was made. What it has not seen, it takes for something that the phone must
@@ -133,15 +133,22 @@ impl Audit {
         if !self.paid.insert(hash) {
             return Ok(());
         }
-        let committed: u64 = self
-            .channels
-            .values()
-            .map(|channel| channel.committed_msat(&hash))
-            .sum();
-        let may_be_dust = asked_msat > 0 && asked_msat < DUST_MSAT;
-        let enough = committed > 0 && committed >= asked_msat;
+        let committed = |below_msat| -> u64 {
+            let channels = self.channels.values();
+            channels
+                .map(|channel| channel.committed_msat(&hash, below_msat))
+                .sum()
+        };
+        let (committed, small) = (committed(u64::MAX), committed(DUST_MSAT));
+        let said = op.htlcs.iter().map(|htlc| htlc.amount_msat);
+        let said: u64 = said.filter(|amount_msat| *amount_msat < DUST_MSAT).sum();
+        let dust = said.saturating_sub(small).min(DUST_MSAT);
+        let enough = match asked_msat {
+            0 => committed > 0,
+            asked_msat => committed + dust >= asked_msat,
+        };
         ensure!(
-            enough || may_be_dust,
+            enough,
             "a preimage was given away when {committed} msat of {asked_msat} msat were committed"
         );
         Ok(())
@@ -314,13 +321,17 @@ impl Channel {
         Ok(())
     }
 
-    /// What of a payment is in the newest state, and in every one that the peer may still broadcast.
-    fn committed_msat(&self, hash: &[u8; 32]) -> u64 {
+    /// What of a payment is in the newest state, and in every one that the peer may still broadcast, in HTLCs below
+    /// `below_msat`.
+    fn committed_msat(&self, hash: &[u8; 32], below_msat: u64) -> u64 {
         let sum = |commitment: &CommitmentTransaction, offered: bool| -> u64 {
             let htlcs = commitment.nondust_htlcs().iter();
             let of_payment =
                 htlcs.filter(|htlc| htlc.payment_hash.0 == *hash && htlc.offered == offered);
-            of_payment.map(|htlc| htlc.amount_msat).sum()
+            let amounts = of_payment.map(|htlc| htlc.amount_msat);
+            amounts
+                .filter(|amount_msat| *amount_msat < below_msat)
+                .sum()
         };
         let Some(holder) = self.validated.values().next() else {
             return 0;

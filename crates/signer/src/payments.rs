@@ -14,7 +14,8 @@ use crate::engine::{Answer, Change, Recorded, Signer};
 use crate::ledger::entry;
 use crate::rules::{self, Refused};
 
-/// Below this, an HTLC may be too small to stand in a commitment: the highest dust limit in use (P2PKH's).
+/// Below this, an HTLC may be too small to stand in a commitment: the highest dust limit in use (P2PKH's). And so much of an
+/// invoice, in all, may rest on the host's word.
 const DUST_MSAT: u64 = 546_000;
 
 /// An incoming payment that the phone made a preimage for.
@@ -140,7 +141,7 @@ impl Signer {
         if committed.msat > 0 && committed.msat >= payment.amount_msat {
             return Ok(committed.msat);
         }
-        let dust_msat = self.dust_msat(payment, op, &committed);
+        let dust_msat = self.dust_msat(op, &committed);
         let with_dust_msat = committed.msat.saturating_add(dust_msat);
         if payment.amount_msat > 0 && with_dust_msat >= payment.amount_msat {
             return Ok(with_dust_msat);
@@ -180,12 +181,9 @@ impl Signer {
     /// Sum of the HTLCs that the host says it holds and that are too small to stand in a commitment. Limits of dust are
     /// lower in most channels, so that some of them may be among the `committed` ones: those are not counted again.
     ///
-    /// The limit of this: for these there is only the host's word. So they count only for invoices that are themselves
-    /// below what can ever be dust (546 sat, the highest dust limit in use): that much, an invoice, a host can steal.
-    fn dust_msat(&self, payment: &Payment, op: &GetPreimage, committed: &Committed) -> u64 {
-        if !may_be_dust(payment) {
-            return 0;
-        }
+    /// The limit of this: for these there is only the host's word. So they count for invoices with an amount only, and for no
+    /// more than can ever be dust (546 sat, the highest dust limit in use): that much of an invoice a host can steal.
+    fn dust_msat(&self, op: &GetPreimage, committed: &Committed) -> u64 {
         let open = |keys_id: &[u8]| {
             let channel = <[u8; 32]>::try_from(keys_id)
                 .ok()
@@ -197,7 +195,8 @@ impl Signer {
             .iter()
             .filter(|htlc| htlc.amount_msat < DUST_MSAT && open(&htlc.channel_keys_id));
         let said_msat = dust.fold(0u64, |sum, htlc| sum.saturating_add(htlc.amount_msat));
-        said_msat.saturating_sub(committed.small_msat)
+        let more_msat = said_msat.saturating_sub(committed.small_msat);
+        more_msat.min(DUST_MSAT)
     }
 
     /// The owner's payments that show up for the first time in a holder commitment.
@@ -243,9 +242,9 @@ fn came_late(payment: &Payment, now_unix_s: u64) -> bool {
     }
 }
 
-/// Whether all of the payment may be too small to stand in a commitment.
+/// Whether all of the payment may be in HTLCs that are too small to stand in a commitment.
 fn may_be_dust(payment: &Payment) -> bool {
-    payment.amount_msat > 0 && payment.amount_msat < DUST_MSAT
+    payment.amount_msat > 0 && payment.amount_msat <= DUST_MSAT
 }
 
 /// The incoming HTLCs with this hash in a commitment, by (amount_msat, cltv_expiry), and how many there are of each.

@@ -334,17 +334,16 @@ fn commit(phone: &mut Phone, channel: &Channel, ours: &[Htlc], theirs: &[Htlc]) 
 #[test]
 fn too_little_is_not_enough() {
     let mut phone = Phone::new();
-    let hash = received(&mut phone, 50_000_000, 49_999_999);
+    let hash = received(&mut phone, 50_000_000, 49_453_999);
     assert_eq!(phone.refused(preimage_of(hash)), rules::PREIMAGE_UNDERPAID);
-    // Nor does the host's word count for more.
-    assert_eq!(
-        phone.refused(claim(hash, vec![part(50_000_000)])),
-        rules::PREIMAGE_UNDERPAID
-    );
-    assert_eq!(
-        phone.refused(claim(hash, vec![part(545_999)])),
-        rules::PREIMAGE_UNDERPAID
-    );
+    // Nor does the host's word count for more than 546 sat.
+    for said in [
+        vec![part(50_000_000)],
+        vec![part(545_999)],
+        vec![part(545_999), part(545_999)],
+    ] {
+        assert_eq!(phone.refused(claim(hash, said)), rules::PREIMAGE_UNDERPAID);
+    }
 }
 
 #[test]
@@ -528,7 +527,7 @@ fn a_preimage_without_a_signed_invoice_stays() {
 }
 
 #[test]
-fn dust_counts_for_dust_invoices_only() {
+fn dust_counts_in_channels_that_are_open() {
     let mut phone = Phone::new();
     let hash = invoiced(&mut phone, 400_000);
     assert_eq!(
@@ -544,12 +543,101 @@ fn dust_counts_for_dust_invoices_only() {
     phone
         .ask(claim(hash, vec![part(200_000), part(200_000)]))
         .unwrap();
-    let larger = invoiced(&mut phone, 546_000);
-    let parts = vec![part(500_000), part(500_000)];
+}
+
+/// The wallet of its payer splits as it likes: 3,000 sat came as 2,700 and 300, and hung until their deadline.
+#[test]
+fn a_part_that_is_dust_counts_for_an_invoice_of_any_size() {
+    let mut phone = Phone::new();
+    let hash = received(&mut phone, 3_000_000, 2_700_000);
+    phone
+        .ask(claim(hash, vec![part(2_700_000), part(300_000)]))
+        .unwrap();
+    assert_eq!(received_msat(&phone, hash), 3_000_000);
+    audit(&phone, &[(hash, 3_000_000)]);
+}
+
+/// What a host that lies can keep of an invoice.
+#[test]
+fn no_more_than_546_sat_of_an_invoice_rest_on_the_hosts_word() {
+    let dust = || vec![part(500_000), part(500_000)];
+    let mut phone = Phone::new();
+    Channel::open(&mut phone);
+    let more = invoiced(&mut phone, 546_001);
     assert_eq!(
-        phone.refused(claim(larger, parts)),
+        phone.refused(claim(more, dust())),
         rules::PREIMAGE_NOT_COMMITTED
     );
+    let as_much = invoiced(&mut phone, 546_000);
+    phone.ask(claim(as_much, dust())).unwrap();
+    assert_eq!(received_msat(&phone, as_much), 546_000);
+    audit(&phone, &[(more, 546_001), (as_much, 546_000)]);
+}
+
+/// What all of it may be dust has no date at the phone.
+#[test]
+fn the_largest_payment_of_dust_is_not_refused_because_the_phone_was_away() {
+    let mut phone = Phone::new();
+    Channel::open(&mut phone);
+    let hash = invoiced(&mut phone, 546_000);
+    phone.now_unix_s = NOW + u64::from(EXPIRY_S) + 1;
+    phone
+        .ask(claim(hash, vec![part(273_000), part(273_000)]))
+        .unwrap();
+}
+
+/// The audit takes all that was said so far for right; these invoices were signed.
+#[cfg(feature = "audit")]
+fn audit(phone: &Phone, invoices: &[([u8; 32], u64)]) {
+    if let Err(violation) = audited(phone, invoices) {
+        panic!("{violation}");
+    }
+}
+
+#[cfg(not(feature = "audit"))]
+fn audit(_: &Phone, _: &[([u8; 32], u64)]) {}
+
+#[cfg(feature = "audit")]
+fn audited(
+    phone: &Phone,
+    invoices: &[([u8; 32], u64)],
+) -> Result<(), longhand_signer::audit::Violation> {
+    let mut audit = longhand_signer::audit::Audit::default();
+    for (hash, amount_msat) in invoices {
+        audit.saw_invoice(*hash, *amount_msat)?;
+    }
+    phone
+        .said
+        .iter()
+        .try_for_each(|(op, answer)| audit.saw(op, answer))
+}
+
+/// Each of these the phone refuses.
+#[cfg(feature = "audit")]
+#[test]
+fn the_audit_sees_more_rest_on_the_hosts_word_than_may() {
+    let entropy = [7; 32];
+    let hash = sha256::Hash::hash(&entropy).to_byte_array();
+    for (asked_msat, committed_msat, said) in [
+        (3_000_000, 2_453_999, vec![part(545_999), part(545_999)]),
+        (500_000, 400_000, vec![part(400_000)]),
+        (400_000, 0, vec![part(399_999)]),
+        (0, 0, vec![part(400_000)]),
+    ] {
+        let mut phone = Phone::new();
+        let channel = Channel::open(&mut phone);
+        let paid = [Htlc::incoming(hash, committed_msat)];
+        let paid = &paid[..usize::from(committed_msat > 0)];
+        commit(&mut phone, &channel, paid, paid);
+        audit(&phone, &[(hash, asked_msat)]);
+        let op = SignerOp {
+            channel_keys_id: KEYS_ID.to_vec(),
+            op: Some(claim(hash, said)),
+        };
+        phone.said.push((op, Answer::Preimage(entropy.to_vec())));
+        let violation = audited(&phone, &[(hash, asked_msat)]).unwrap_err();
+        assert!(violation.to_string().contains("committed"), "{violation}");
+    }
 }
 
 /// Its commitments have a dust limit of 354 sat.

@@ -42,6 +42,8 @@ pub struct Phone {
     pub disk: Vec<Vec<u8>>,
     /// What its clock says.
     pub now_unix_s: u64,
+    /// What it was asked, and what it answered.
+    pub said: Vec<(SignerOp, Answer)>,
 }
 
 impl Phone {
@@ -50,6 +52,7 @@ impl Phone {
             signer: Signer::new(&seed(), Network::Regtest, &LEDGER_KEY).unwrap(),
             disk: Vec::new(),
             now_unix_s: NOW,
+            said: Vec::new(),
         }
     }
 
@@ -62,15 +65,10 @@ impl Phone {
         };
         let outcome = self.signer.handle(&batch, self.now_unix_s);
         self.keep(&outcome.records);
-        match outcome
-            .reply
-            .answers
-            .into_iter()
-            .next()
-            .unwrap()
-            .answer
-            .unwrap()
-        {
+        let answers = outcome.reply.answers;
+        let answer = answers.into_iter().next().unwrap().answer.unwrap();
+        self.said.push((batch.ops[0].clone(), answer.clone()));
+        match answer {
             Answer::Refusal(refusal) => {
                 assert!(outcome.records.is_empty(), "a refusal left a trace");
                 Err(refusal)
