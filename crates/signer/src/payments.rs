@@ -47,7 +47,7 @@ pub struct Released {
     pub at_unix_s: u64,
 }
 
-/// What is irrevocably committed to a payment.
+/// What is committed to a payment.
 #[derive(Default)]
 struct Committed {
     /// Sum of the HTLCs, in millisatoshis.
@@ -146,25 +146,56 @@ impl Signer {
         if payment.amount_msat > 0 && with_dust_msat >= payment.amount_msat {
             return Ok(with_dust_msat);
         }
-        let waits = "the payment is not irrevocably committed on both sides yet";
-        let less = "what is irrevocably committed is less than the invoice asks";
-        Err(match committed.msat {
-            0 => Refused::for_now(rules::PREIMAGE_NOT_COMMITTED, waits),
-            _ => Refused::for_now(rules::PREIMAGE_UNDERPAID, less),
+        let (rule, why) = match committed.msat {
+            0 => (
+                rules::PREIMAGE_NOT_COMMITTED,
+                "the payment is not irrevocably committed on both sides",
+            ),
+            _ => (
+                rules::PREIMAGE_UNDERPAID,
+                "what is irrevocably committed is less than the invoice asks",
+            ),
+        };
+        Err(match self.may_become_more(payment, op, &committed) {
+            true => Refused::for_now(rule, format!("{why} so far")),
+            false => Refused::new(
+                rule,
+                format!("{why}, and nothing is on its way that could stand in a commitment"),
+            ),
         })
+    }
+
+    /// Whether more of what the host says it holds may yet be `committed`. If not, what is missing is dust, and waiting would
+    /// only leave its HTLCs to their deadline.
+    ///
+    /// A host asks when the phone has seen the HTLCs in the latest commitments of both sides. So a small one that is not in
+    /// both is dust; of one that is, what may be missing is the peer's revocation. A larger one is waited for in any case.
+    fn may_become_more(&self, payment: &Payment, op: &GetPreimage, committed: &Committed) -> bool {
+        let amounts = op.htlcs.iter().map(|htlc| htlc.amount_msat);
+        let larger = amounts.filter(|amount_msat| *amount_msat >= DUST_MSAT);
+        let larger_msat = larger.fold(0, u64::saturating_add);
+        let latest = self.standing(&payment.payment_hash, 1);
+        op.htlcs.is_empty()
+            || larger_msat > committed.msat.saturating_sub(committed.small_msat)
+            || latest.msat > committed.msat
     }
 
     /// The HTLCs with this hash that are irrevocably committed on both sides (BOLT 2): in the owner's latest validated
     /// commitment, so that the owner can claim them alone, and in *every* commitment that the peer could still broadcast,
     /// so that the peer cannot take them back.
     fn committed(&self, payment_hash: &[u8; 32]) -> Committed {
+        self.standing(payment_hash, usize::MAX)
+    }
+
+    /// The HTLCs with this hash that stand in the owner's latest commitment and in the `latest` ones of the peer.
+    fn standing(&self, payment_hash: &[u8; 32], latest: usize) -> Committed {
         let mut committed = Committed::default();
         for channel in self.state.channels.values() {
             let Some(holder) = channel.holder.first().filter(|_| !channel.peer.is_empty()) else {
                 continue;
             };
             let mut htlcs = htlcs(&holder.commitment, payment_hash, Side::Holder);
-            for peer in &channel.peer {
+            for peer in channel.peer.iter().take(latest) {
                 let theirs = self::htlcs(&peer.commitment, payment_hash, Side::Peer);
                 htlcs.retain(|htlc, count| {
                     *count = (*count).min(theirs.get(htlc).copied().unwrap_or(0));

@@ -25,8 +25,8 @@
 //! | [`NOT_OUR_OUTPUT`] | to spend an output that is not of that channel |
 //! | [`JUSTICE_UNREVOKED`] | to punish a commitment of the peer's that is not revoked (retry) |
 //! | [`PREIMAGE_UNKNOWN`] | a preimage that the phone did not make, or whose invoice it did not sign |
-//! | [`PREIMAGE_NOT_COMMITTED`] | a preimage before its HTLCs are irrevocably committed on both sides (retry) |
-//! | [`PREIMAGE_UNDERPAID`] | a preimage for less than its invoice asks (retry: more parts may come) |
+//! | [`PREIMAGE_NOT_COMMITTED`] | a preimage before its HTLCs are irrevocably committed on both sides (retry, unless they are dust) |
+//! | [`PREIMAGE_UNDERPAID`] | a preimage for less than its invoice asks (retry, unless what is missing is dust) |
 //! | [`PREIMAGE_EXPIRED`] | a preimage for a payment that came after its invoice had expired |
 //! | [`INVOICE_MISMATCH`] | an invoice that is not what the owner asked for |
 //! | [`DUPLICATE`] | something with the name of something else |

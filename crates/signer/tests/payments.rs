@@ -353,15 +353,80 @@ fn an_invoice_for_any_amount_takes_any_that_stands_in_a_commitment() {
     phone.ask(preimage_of(hash)).unwrap();
 }
 
+/// Whether asking again could help, of a preimage that is refused by `rule`.
+fn waits(phone: &mut Phone, op: Op, rule: &str) -> bool {
+    let refusal = phone.ask(op).unwrap_err();
+    assert_eq!(refusal.rule, rule);
+    refusal.retry
+}
+
+/// The HTLC hung until its deadline, though nothing could change.
 #[test]
-fn an_invoice_for_any_amount_is_not_paid_by_dust() {
+fn dust_for_an_invoice_for_any_amount_is_refused_for_good() {
     let mut phone = Phone::new();
     Channel::open(&mut phone);
     let hash = invoiced(&mut phone, 0);
-    assert_eq!(
-        phone.refused(claim(hash, vec![part(1_000)])),
-        rules::PREIMAGE_NOT_COMMITTED
-    );
+    for dust in [vec![part(1_000)], vec![part(545_999), part(545_999)]] {
+        let refused = claim(hash, dust);
+        assert!(!waits(&mut phone, refused, rules::PREIMAGE_NOT_COMMITTED));
+    }
+}
+
+#[test]
+fn more_dust_than_counts_is_refused_for_good() {
+    let mut phone = Phone::new();
+    let hash = received(&mut phone, 3_000_000, 2_400_000);
+    let parts = claim(hash, vec![part(2_400_000), part(300_000), part(300_000)]);
+    assert!(!waits(&mut phone, parts, rules::PREIMAGE_UNDERPAID));
+}
+
+/// The host may list it before the phone has seen it.
+#[test]
+fn an_htlc_that_is_no_dust_is_waited_for_also_when_there_is_dust_beside_it() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let hash = invoiced(&mut phone, 0);
+    let parts = || claim(hash, vec![part(1_000), part(20_000_000)]);
+    assert!(waits(&mut phone, parts(), rules::PREIMAGE_NOT_COMMITTED));
+    let larger = [Htlc::incoming(hash, 20_000_000)];
+    commit(&mut phone, &channel, &larger, &larger);
+    phone.ask(parts()).unwrap();
+}
+
+/// Its commitments have a dust limit of 354 sat.
+#[test]
+fn a_small_htlc_that_only_waits_for_the_peers_revocation_is_waited_for() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let hash = invoiced(&mut phone, 0);
+    let paid = [Htlc::incoming(hash, 400_000)];
+    phone
+        .ask(validate(&channel.holder(1, 400_000, &paid)))
+        .unwrap();
+    phone.ask(release(0)).unwrap();
+    phone.ask(sign(&channel.theirs(1, 400_000, &paid))).unwrap();
+    let asked = || claim(hash, vec![part(400_000)]);
+    assert!(waits(&mut phone, asked(), rules::PREIMAGE_NOT_COMMITTED));
+    phone.ask(channel.revocation(0)).unwrap();
+    phone.ask(asked()).unwrap();
+}
+
+/// One side's dust limit is 546 sat, so the HTLC is never in both commitments.
+#[test]
+fn a_small_htlc_that_stands_on_one_side_only_is_refused_for_good() {
+    for on_the_owners_side in [true, false] {
+        let mut phone = Phone::new();
+        let channel = Channel::open(&mut phone);
+        let hash = invoiced(&mut phone, 0);
+        let stands = [Htlc::incoming(hash, 400_000)];
+        let (ours, theirs): (&[Htlc], &[Htlc]) = match on_the_owners_side {
+            true => (&stands, &[]),
+            false => (&[], &stands),
+        };
+        commit(&mut phone, &channel, ours, theirs);
+        let asked = claim(hash, vec![part(400_000)]);
+        assert!(!waits(&mut phone, asked, rules::PREIMAGE_NOT_COMMITTED));
+    }
 }
 
 #[test]
