@@ -29,6 +29,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The kind of request that a host answers.
 const COMMAND: &str = "command";
 
+/// The link's code for a request that was answered, and whose answer is no longer kept.
+const FORGOTTEN: &str = "FORGOTTEN";
+
 /// Takes one kind of reply; anything else is no answer to the question.
 macro_rules! expect_reply {
     ($reply:expr, $kind:ident) => {
@@ -147,7 +150,8 @@ impl Phone {
         &self.inner.vault
     }
 
-    /// Asks the host; across a link that breaks, asks again. Every command may be asked twice.
+    /// Asks the host; across a link that breaks, asks again, and so when the host keeps the answer no longer. Every command
+    /// may be asked twice.
     ///
     /// Without a link it waits for one for `patience`; for ever without that.
     pub(crate) async fn ask(
@@ -156,6 +160,7 @@ impl Phone {
         patience: Option<Duration>,
     ) -> Result<Reply, PhoneError> {
         let mut attachment = self.inner.attachment.subscribe();
+        let mut is_asked_anew = false;
         loop {
             wait_for_link(&mut attachment, patience).await?;
             match self.ask_now(command.clone()).await {
@@ -165,8 +170,17 @@ impl Phone {
                     let _ = attachment.changed().await;
                 }
                 Err(PhoneError::Link(LinkError::Restarted)) => {}
+                // It was answered, and a link broke before the answer came. A host that says so of what it was just asked for
+                // the first time would say so for ever.
+                Err(PhoneError::Link(LinkError::Refused { code, .. }))
+                    if code == FORGOTTEN && !is_asked_anew =>
+                {
+                    is_asked_anew = true;
+                    continue;
+                }
                 answer => return answer,
             }
+            is_asked_anew = false;
         }
     }
 

@@ -189,6 +189,24 @@ async fn a_command_gives_up_when_the_host_stays_away() {
     assert_eq!(code_of(phone.balance().await), "HOST_AWAY");
 }
 
+/// The link broke before the answer came, and so many others were given since that the host has let go of it.
+#[tokio::test]
+async fn an_answer_that_the_host_no_longer_keeps_is_asked_for_anew() {
+    let (_dir, phone, host) = attached().await;
+    let mut asked = 0;
+    host.script(move |_| {
+        asked += 1;
+        (asked == 1).then_some(Act::Refuse("FORGOTTEN"))
+    });
+    assert_eq!(phone.balance().await.unwrap().lightning_msat, 42_000);
+    assert_eq!(host.asked().len(), 2);
+
+    // One that has never been asked for cannot be forgotten.
+    host.script(|_| Some(Act::Refuse("FORGOTTEN")));
+    assert_eq!(code_of(phone.balance().await), "FORGOTTEN");
+    assert_eq!(host.asked().len(), 4);
+}
+
 #[tokio::test]
 async fn the_newest_process_wins_and_the_older_one_ends() {
     let (dir, phone, host) = attached().await;
