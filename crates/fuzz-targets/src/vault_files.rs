@@ -83,6 +83,7 @@ fn good_host() -> PairedHost {
         addresses: vec!["grpc://127.0.0.1:1".into()],
         registered: true,
         hub_node_id: node::hub_id().serialize().to_vec(),
+        was_registered: false,
     }
 }
 

@@ -38,7 +38,9 @@ impl Dial for DialOptions {
 impl Phone {
     /// Meets the host of a pairing code, and registers the node there. Detach when done.
     ///
-    /// When the host refuses, the phone is as before. A pairing that broke off may be tried again with the same code.
+    /// When the host refuses, the phone is as before. A pairing that broke off may be tried again with the same code. Once a
+    /// phone was registered it stays with its host, whatever a later pairing there came to: any other is
+    /// [`PhoneError::PairedElsewhere`].
     pub async fn pair(&self, code: &str) -> Result<(), PhoneError> {
         let code: PairingCode = code.parse()?;
         if code.expires_unix_s <= now_unix_s() {
@@ -46,10 +48,9 @@ impl Phone {
         }
         let vault = &self.inner.vault;
         let before = vault.host()?;
-        if before
-            .as_ref()
-            .is_some_and(|host| host.registered && host.key != code.host.0)
-        {
+        let was_registered = |host: &PairedHost| host.registered || host.was_registered;
+        let home = before.as_ref().filter(|host| was_registered(host));
+        if home.is_some_and(|host| host.key != code.host.0) {
             return Err(PhoneError::PairedElsewhere);
         }
         // On the disk before the first byte: the host may have pinned the phone when the link breaks.
@@ -58,6 +59,7 @@ impl Phone {
             addresses: code.addresses.clone(),
             registered: false,
             hub_node_id: Vec::new(),
+            was_registered: home.is_some(),
         };
         vault.set_host(&host)?;
         let credentials = Credentials::Pair {

@@ -54,6 +54,7 @@ impl World {
             addresses: vec!["memory://host".into()],
             registered: is_registered,
             hub_node_id: Vec::new(),
+            was_registered: false,
         };
         vault.set_host(&paired).expect("there is room");
         let phone = Phone::new(vault, ToHost(host)).expect("a good vault");

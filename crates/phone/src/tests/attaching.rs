@@ -95,6 +95,31 @@ async fn a_paired_phone_stays_with_its_host() {
     phone.balance().await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_broke_off_does_not_let_another_host_take_over() {
+    let (_dir, phone, host) = attached().await;
+    phone.detach().await.unwrap();
+    // The host takes the code, and the link breaks before it has acknowledged the node, twice.
+    host.script(|ask| matches!(ask, Ask::Register(_)).then_some(Act::HangUp));
+    for _ in 0..2 {
+        assert!(phone.pair(&host.code_text()).await.is_err());
+        assert!(!phone.vault().host().unwrap().unwrap().registered);
+    }
+
+    let another = FakeHost::new();
+    assert_eq!(
+        code_of(phone.pair(&another.code_text()).await),
+        "PAIRED_ELSEWHERE"
+    );
+    let kept = phone.vault().host().unwrap().unwrap();
+    assert_eq!(kept.key, host.code().host.0);
+
+    host.script(|_| None);
+    phone.attach().await.unwrap();
+    assert_eq!(phone.balance().await.unwrap().lightning_msat, 42_000);
+    assert!(phone.vault().host().unwrap().unwrap().registered);
+}
+
 #[tokio::test]
 async fn a_host_that_has_another_node_for_the_owner_is_heard() {
     let host = FakeHost::new();

@@ -59,6 +59,10 @@ pub struct PairedHost {
     pub registered: bool,
     /// The host's hub as it said then, 33 bytes; empty when it has none.
     pub hub_node_id: Vec<u8>,
+    /// An earlier pairing with this host had been acknowledged when this one began: there may be channels, so that no other
+    /// host may take its place. Not in files of before.
+    #[serde(default)]
+    pub was_registered: bool,
 }
 
 /// An opened vault; no other process can open it as long as this lives.

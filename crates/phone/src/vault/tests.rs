@@ -402,6 +402,7 @@ fn host() -> PairedHost {
         addresses: vec!["grpc://127.0.0.1:1".into()],
         registered: false,
         hub_node_id: Vec::new(),
+        was_registered: false,
     }
 }
 
@@ -421,6 +422,13 @@ fn the_paired_host_is_remembered_and_protected() {
     assert!(matches!(vault.host(), Err(VaultError::DamagedHost)));
     vault.forget_host().unwrap();
     assert_eq!(vault.host().unwrap(), None);
+}
+
+#[test]
+fn a_paired_host_of_before_is_read() {
+    let mut old = serde_json::to_value(host()).unwrap();
+    old.as_object_mut().unwrap().remove("was_registered");
+    assert_eq!(serde_json::from_value::<PairedHost>(old).unwrap(), host());
 }
 
 /// The power goes at the first write of one kind.
