@@ -2,7 +2,7 @@
 //!
 //! One connection carries one command: a line of JSON each way, an [`OwnerCommand`] there and its reply or an
 //! [`ErrorReport`] back.
-//! A command goes on when the process that asked is gone.
+//! A command goes on when the process that asked is gone. Its answer was not heard then: whoever asks for the same gets it.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -80,18 +80,25 @@ async fn answer(stream: UnixStream, phone: Phone) {
     let read = BufReader::new(read.take(MAX_COMMAND_BYTES))
         .read_line(&mut line)
         .await;
-    let answer = match read.map(|_| serde_json::from_str::<OwnerCommand>(&line)) {
-        Ok(Ok(command)) => match phone.execute(command).await {
-            Ok(reply) => Answer::Ok(reply),
-            Err(error) => Answer::Error(error.report()),
-        },
-        Ok(Err(error)) => Answer::Error(PhoneError::Control(error.to_string()).report()),
+    let told = match read.map(|_| serde_json::from_str::<OwnerCommand>(&line)) {
+        Ok(Ok(command)) => phone.tell(command).await,
+        Ok(Err(error)) => Err(PhoneError::Control(error.to_string())).into(),
         Err(_) => return,
     };
-    if let Ok(mut line) = serde_json::to_vec(&answer) {
-        line.push(b'\n');
-        // The process that asked may be gone.
-        let _ = write.write_all(&line).await;
+    let answer = match told.answer {
+        Ok(reply) => Answer::Ok(reply),
+        Err(error) => Answer::Error(error.report()),
+    };
+    let Ok(mut line) = serde_json::to_vec(&answer) else {
+        return;
+    };
+    line.push(b'\n');
+    // The process that asked may be gone.
+    if write.write_all(&line).await.is_err() {
+        return;
+    }
+    if let Err(error) = phone.heard(told.ends).await {
+        tracing::warn!(%error, "it is not on record that an answer was heard: asked for again, it is given again");
     }
 }
 

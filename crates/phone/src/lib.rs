@@ -13,7 +13,7 @@
 //! ```
 //! Start reading at [`Phone`]. What is asked of the phone goes through `serve`, `keeper` and [`vault`], in this order:
 //! no answer of the signer leaves before the ledger is durable. What the owner asks goes through `owner`, after [`input`]
-//! has looked at it. [`control`] lets other processes of the owner use a phone that runs.
+//! has looked at it; what must not be done twice has its id from `once`. [`control`] lets other processes of the owner use a phone that runs.
 //!
 //! The feature `testing` adds what simulations need (`testing`): a disk that fails as told, a phone that can be killed.
 
@@ -24,6 +24,7 @@ pub mod control;
 mod error;
 pub mod input;
 mod keeper;
+mod once;
 mod owner;
 mod paying;
 mod phone;

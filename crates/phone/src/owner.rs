@@ -21,6 +21,7 @@ use crate::input::{
     check_onchain,
 };
 use crate::keeper::Keeper;
+use crate::once::Told;
 use crate::phone::{Attachment, PATIENCE, Phone, blocking, expect_reply};
 use crate::serve::now_unix_s;
 use crate::vault::fill_random;
@@ -42,45 +43,61 @@ const ONCHAIN_FEE_KW: u64 = 10;
 impl Phone {
     /// Carries out any command, for the command line and the control socket.
     pub async fn execute(&self, command: OwnerCommand) -> Result<OwnerReply, PhoneError> {
+        let told = self.tell(command).await;
+        self.hear(told).await
+    }
+
+    /// The same for who sees to it that the answer comes to the owner, and says so by [`Phone::heard`].
+    pub(crate) async fn tell(&self, command: OwnerCommand) -> Told<OwnerReply> {
         use OwnerCommand as C;
-        Ok(match command {
-            C::Info => OwnerReply::Info(self.info().await?),
-            C::Balance => OwnerReply::Balance(self.balance().await?),
-            C::Address => OwnerReply::Address(self.address().await?),
+        match command {
+            C::Info => self.info().await.map(OwnerReply::Info).into(),
+            C::Balance => self.balance().await.map(OwnerReply::Balance).into(),
+            C::Address => self.address().await.map(OwnerReply::Address).into(),
             C::Open {
                 amount_sat,
                 to,
                 announced,
                 wait,
-            } => OwnerReply::Opened(self.open(amount_sat, to, announced, wait).await?),
+            } => {
+                let opened = self.open_once(amount_sat, to, announced, wait).await;
+                opened.map(OwnerReply::Opened)
+            }
             C::Invoice {
                 amount_msat,
                 description,
                 expiry_s,
-            } => OwnerReply::Invoice(self.invoice(amount_msat, &description, expiry_s).await?),
+            } => {
+                let invoice = self.invoice(amount_msat, &description, expiry_s).await;
+                invoice.map(OwnerReply::Invoice).into()
+            }
             C::Pay {
                 bolt11,
                 amount_msat,
                 max_fee_msat,
-            } => OwnerReply::Paid(self.pay(&bolt11, amount_msat, max_fee_msat).await?),
+            } => {
+                let paid = self.pay(&bolt11, amount_msat, max_fee_msat).await;
+                paid.map(OwnerReply::Paid).into()
+            }
             C::SendOnchain {
                 address,
                 amount,
                 feerate_sat_per_kw,
-            } => OwnerReply::Sent(
-                self.send_onchain(&address, amount, feerate_sat_per_kw)
-                    .await?,
-            ),
-            C::Channels => OwnerReply::Channels(self.channels().await?),
-            C::Payments => OwnerReply::Payments(self.payments().await?),
+            } => {
+                let sent = self.send_once(&address, amount, feerate_sat_per_kw).await;
+                sent.map(OwnerReply::Sent)
+            }
+            C::Channels => self.channels().await.map(OwnerReply::Channels).into(),
+            C::Payments => self.payments().await.map(OwnerReply::Payments).into(),
             C::Close { channel_id, force } => {
-                OwnerReply::Closing(self.close(&channel_id, force).await?)
+                let closing = self.close(&channel_id, force).await;
+                closing.map(OwnerReply::Closing).into()
             }
             C::Connect { to } => {
-                self.connect_peer(to).await?;
-                OwnerReply::Connected {}
+                let connected = self.connect_peer(to).await;
+                connected.map(|()| OwnerReply::Connected {}).into()
             }
-        })
+        }
     }
 
     /// Looks at a command as [`Phone::execute`] does before it sends anything. Needs no link.
@@ -154,6 +171,10 @@ impl Phone {
 
     /// Opens a channel of `amount_sat` to a peer, or to the host's hub. Returns when it is funded; with `wait`, when
     /// it is usable.
+    ///
+    /// Until it has returned what became of the channel, asking again with the same peer, amount and `announced` is asking for
+    /// the same channel; after that, for another one. An error that does not say what became of it, such as
+    /// [`PhoneError::HostAway`], is no end.
     pub async fn open(
         &self,
         amount_sat: u64,
@@ -161,27 +182,45 @@ impl Phone {
         announced: bool,
         wait: bool,
     ) -> Result<OpenedChannel, PhoneError> {
-        check_channel(amount_sat)?;
-        let (counterparty, address) = match to {
-            Some(peer) => (peer.node_id, peer.address),
-            None => (self.hub().await?, String::new()),
+        let told = self.open_once(amount_sat, to, announced, wait).await;
+        self.hear(told).await
+    }
+
+    async fn open_once(
+        &self,
+        amount_sat: u64,
+        to: Option<PeerAddress>,
+        announced: bool,
+        wait: bool,
+    ) -> Told<OpenedChannel> {
+        let intend = async {
+            check_channel(amount_sat)?;
+            let (counterparty, address) = match to {
+                Some(peer) => (peer.node_id, peer.address),
+                None => (self.hub().await?, String::new()),
+            };
+            let id = self.intend_open(counterparty, amount_sat, announced);
+            Ok(proto::OpenChannel {
+                id: id.await?,
+                counterparty_node_id: counterparty.serialize().to_vec(),
+                address,
+                amount_sat,
+                announced,
+                push_msat: 0,
+            })
         };
-        let id = random_id()?;
-        let intent = ChannelIntent::Open {
-            id: id.clone(),
-            counterparty_node_id: counterparty,
-            amount_sat,
-        };
-        self.call(move |signer| signer.add_channel_intent(intent, now_unix_s()))
-            .await?;
-        let open = proto::OpenChannel {
-            id: id.clone(),
-            counterparty_node_id: counterparty.serialize().to_vec(),
-            address,
-            amount_sat,
-            announced,
-            push_msat: 0,
-        };
+        match intend.await {
+            Ok(open) => Told::of(open.id.clone(), self.await_channel(open, wait).await),
+            Err(error) => Err(error).into(),
+        }
+    }
+
+    async fn await_channel(
+        &self,
+        open: proto::OpenChannel,
+        wait: bool,
+    ) -> Result<OpenedChannel, PhoneError> {
+        let id = open.id.clone();
         let opened = expect_reply!(self.command(Ask::OpenChannel(open)).await?, OpenedChannel)?;
         let mut opened = OpenedChannel {
             channel_id: opened.channel_id.to_lower_hex_string(),
@@ -244,36 +283,53 @@ impl Phone {
     }
 
     /// Sends from the on-chain wallet.
+    ///
+    /// Until it has returned what became of the payment, asking again with the same address and amount is asking for the same
+    /// payment, at the first fee rate when the node knows it; after that, for another one. An error that does not say what
+    /// became of it, such as [`PhoneError::HostAway`], is no end.
     pub async fn send_onchain(
         &self,
         address: &str,
         amount: OnchainAmount,
         feerate_sat_per_kw: Option<u32>,
     ) -> Result<SentOnchain, PhoneError> {
-        let address = check_onchain(address, amount, self.network())?.to_string();
-        let (amount_sat, all) = match amount {
-            OnchainAmount::Sat(sat) => (sat, false),
-            OnchainAmount::All => (0, true),
+        let told = self.send_once(address, amount, feerate_sat_per_kw).await;
+        self.hear(told).await
+    }
+
+    async fn send_once(
+        &self,
+        address: &str,
+        amount: OnchainAmount,
+        feerate_sat_per_kw: Option<u32>,
+    ) -> Told<SentOnchain> {
+        let intend = async {
+            let address = check_onchain(address, amount, self.network())?.to_string();
+            let (amount_sat, all) = match amount {
+                OnchainAmount::Sat(sat) => (sat, false),
+                OnchainAmount::All => (0, true),
+            };
+            let feerate_sat_per_kw = feerate_sat_per_kw.unwrap_or(0);
+            let max_fee_sat = ONCHAIN_FEE_SAT
+                .max(amount_sat / 100 * ONCHAIN_FEE_PERCENT)
+                .max(ONCHAIN_FEE_KW * u64::from(feerate_sat_per_kw));
+            let id = self.intend_send(&address, amount_sat, max_fee_sat).await?;
+            Ok(proto::SendOnchain {
+                id,
+                address,
+                amount_sat,
+                all,
+                feerate_sat_per_kw,
+            })
         };
-        let feerate_sat_per_kw = feerate_sat_per_kw.unwrap_or(0);
-        let max_fee_sat = ONCHAIN_FEE_SAT
-            .max(amount_sat / 100 * ONCHAIN_FEE_PERCENT)
-            .max(ONCHAIN_FEE_KW * u64::from(feerate_sat_per_kw));
-        let id = random_id()?;
-        let (intent_id, to) = (id.clone(), address.clone());
-        self.call(move |signer| {
-            signer.add_onchain_intent(&intent_id, &to, amount_sat, max_fee_sat, now_unix_s())
-        })
-        .await?;
-        let send = proto::SendOnchain {
-            id,
-            address,
-            amount_sat,
-            all,
-            feerate_sat_per_kw,
+        let send = match intend.await {
+            Ok(send) => send,
+            Err(error) => return Err(error).into(),
         };
-        let sent = expect_reply!(self.command(Ask::SendOnchain(send)).await?, SentOnchain)?;
-        Ok(SentOnchain {
+        let id = send.id.clone();
+        let answer = self.command(Ask::SendOnchain(send)).await;
+        let sent = answer.and_then(|reply| expect_reply!(reply, SentOnchain));
+        Told::of(id, sent).map(|sent| SentOnchain {
             txid: plain(&sent.txid),
             fee_sat: sent.fee_sat,
         })
@@ -403,11 +459,4 @@ impl Phone {
     async fn command(&self, command: Ask) -> Result<Reply, PhoneError> {
         self.ask(command, Some(PATIENCE)).await
     }
-}
-
-/// Names a command, so that it is done once however often it is sent.
-fn random_id() -> Result<Vec<u8>, PhoneError> {
-    let mut id = vec![0; 16];
-    fill_random(&mut id).map_err(crate::vault::VaultError::from)?;
-    Ok(id)
 }

@@ -1,11 +1,14 @@
 //! What the owner asks for on the phone: the only thing that will justify what leaves the owner's balance.
 //!
 //! Nothing that the host says makes an intent. So far they are recorded and listed, and refuse nothing.
+//!
+//! What is sent on chain and a channel that is opened have an id, which a node carries out once. An intent keeps it until the
+//! end of its command was heard: asked for the same before, the shell gives the same id again.
 
 use bitcoin::secp256k1::PublicKey;
 
 use crate::engine::{Change, Recorded, Signer};
-use crate::ledger::entry;
+use crate::ledger::{KnownChannelIntent, entry};
 use crate::rules::{self, Refused};
 
 /// The owner asked to pay this.
@@ -36,6 +39,8 @@ pub struct OnchainIntent {
     pub max_fee_sat: u64,
     /// When it was added.
     pub created_unix_s: u64,
+    /// Nobody has heard yet that it was done, or will not be. False in ledgers that did not keep this.
+    pub awaits_end: bool,
 }
 
 /// The owner asked to open or close a channel.
@@ -49,6 +54,8 @@ pub enum ChannelIntent {
         counterparty_node_id: PublicKey,
         /// The channel's capacity.
         amount_sat: u64,
+        /// Whether everybody is to hear of it. False in ledgers that did not keep this.
+        announced: bool,
     },
     /// To close one.
     Close {
@@ -84,7 +91,8 @@ impl Signer {
         self.state.payment_intents.values()
     }
 
-    /// Records that the owner asked to send on chain. The same id again must say the same.
+    /// Records that the owner asked to send on chain. From now on it awaits its end. The same id again must say the same, but
+    /// that the fee limit may rise until the end was heard.
     pub fn add_onchain_intent(
         &mut self,
         id: &[u8],
@@ -93,27 +101,30 @@ impl Signer {
         max_fee_sat: u64,
         now_unix_s: u64,
     ) -> Result<Recorded<()>, Refused> {
-        let (id, address) = (id.to_vec(), address.to_string());
-        let intent = OnchainIntent {
-            id,
-            address,
+        let mut intent = OnchainIntent {
+            id: id.to_vec(),
+            address: address.to_owned(),
             amount_sat,
             max_fee_sat,
             created_unix_s: now_unix_s,
+            awaits_end: true,
         };
-        if let Some(old) = self.state.onchain_intents.get(&intent.id) {
-            let same = OnchainIntent {
-                created_unix_s: old.created_unix_s,
-                ..intent
-            } == *old;
-            return if same {
-                Ok(Recorded {
-                    value: (),
-                    records: Vec::new(),
-                })
-            } else {
-                Err(used_id())
+        if let Some(old) = self.state.onchain_intents.get(id) {
+            intent.created_unix_s = old.created_unix_s;
+            intent.awaits_end = old.awaits_end;
+            if old.awaits_end {
+                intent.max_fee_sat = max_fee_sat.max(old.max_fee_sat);
+            }
+            if intent == *old {
+                return Ok(nothing_new());
+            }
+            let of_before = OnchainIntent {
+                max_fee_sat: old.max_fee_sat,
+                ..intent.clone()
             };
+            if !old.awaits_end || of_before != *old {
+                return Err(used_id());
+            }
         }
         self.owner_call((), Change::OnchainIntent((&intent).into()))
     }
@@ -123,32 +134,87 @@ impl Signer {
         self.state.onchain_intents.values()
     }
 
-    /// Records that the owner asked to open or close a channel. The same id again must say the same, but that a close
-    /// may become a forced one.
+    /// The id under which the owner asked to send `amount_sat` (0 = all there is) to `address`, when no end of it was heard.
+    pub fn send_without_end(&self, address: &str, amount_sat: u64) -> Option<&[u8]> {
+        let is_it = |intent: &&OnchainIntent| {
+            intent.awaits_end && intent.address == address && intent.amount_sat == amount_sat
+        };
+        let intent = self.onchain_intents().find(is_it)?;
+        Some(&intent.id)
+    }
+
+    /// Records that the owner asked to open or close a channel. From now on an opening awaits its end. The same id again must
+    /// say the same, but that a close may become a forced one.
     pub fn add_channel_intent(
         &mut self,
         intent: ChannelIntent,
         now_unix_s: u64,
     ) -> Result<Recorded<()>, Refused> {
-        match self.state.channel_intents.get(intent.id()) {
-            Some((old, _)) if *old == intent => {
-                return Ok(Recorded {
-                    value: (),
-                    records: Vec::new(),
-                });
-            }
-            Some((ChannelIntent::Open { .. }, _)) => return Err(used_id()),
+        let old = self.state.channel_intents.get(intent.id());
+        match old.map(|known| &known.intent) {
+            Some(old) if *old == intent => return Ok(nothing_new()),
+            Some(ChannelIntent::Open { .. }) => return Err(used_id()),
             _ => {}
         }
-        self.owner_call((), Change::ChannelIntent(intent.entry(now_unix_s)))
+        let known = KnownChannelIntent {
+            awaits_end: matches!(intent, ChannelIntent::Open { .. }),
+            intent,
+            created_unix_s: now_unix_s,
+        };
+        self.owner_call((), Change::ChannelIntent((&known).into()))
     }
 
     /// The channels that the owner asked to open or close.
     pub fn channel_intents(&self) -> impl Iterator<Item = &ChannelIntent> + '_ {
-        self.state
-            .channel_intents
-            .values()
-            .map(|(intent, _)| intent)
+        let known = self.state.channel_intents.values();
+        known.map(|known| &known.intent)
+    }
+
+    /// The id under which the owner asked to open this channel, when no end of it was heard.
+    pub fn open_without_end(
+        &self,
+        peer: &PublicKey,
+        sat: u64,
+        is_announced: bool,
+    ) -> Option<&[u8]> {
+        let mut waiting = self.state.channel_intents.values();
+        waiting.find_map(|known| match &known.intent {
+            ChannelIntent::Open {
+                id,
+                counterparty_node_id,
+                amount_sat,
+                announced,
+            } if known.awaits_end
+                && counterparty_node_id == peer
+                && *amount_sat == sat
+                && *announced == is_announced =>
+            {
+                Some(&id[..])
+            }
+            _ => None,
+        })
+    }
+
+    /// Records that the owner heard what became of the command with this id: it was done, or it was not and will not be. Who
+    /// asks for the same from now on asks for something new.
+    pub fn end_heard(&mut self, id: &[u8]) -> Result<Recorded<()>, Refused> {
+        let send = self.state.onchain_intents.get(id);
+        if let Some(send) = send.filter(|send| send.awaits_end) {
+            let ended = OnchainIntent {
+                awaits_end: false,
+                ..send.clone()
+            };
+            return self.owner_call((), Change::OnchainIntent((&ended).into()));
+        }
+        let open = self.state.channel_intents.get(id);
+        if let Some(open) = open.filter(|open| open.awaits_end) {
+            let ended = KnownChannelIntent {
+                awaits_end: false,
+                ..open.clone()
+            };
+            return self.owner_call((), Change::ChannelIntent((&ended).into()));
+        }
+        Ok(nothing_new())
     }
 }
 
@@ -160,21 +226,26 @@ impl ChannelIntent {
             ChannelIntent::Close { channel_id, .. } => channel_id,
         }
     }
+}
 
-    pub(crate) fn entry(&self, created_unix_s: u64) -> entry::ChannelIntentAdded {
+impl From<&KnownChannelIntent> for entry::ChannelIntentAdded {
+    fn from(known: &KnownChannelIntent) -> Self {
         let added = entry::ChannelIntentAdded {
-            id: self.id().to_vec(),
-            created_unix_s,
+            id: known.intent.id().to_vec(),
+            created_unix_s: known.created_unix_s,
+            awaits_end: known.awaits_end,
             ..Default::default()
         };
-        match self {
+        match &known.intent {
             ChannelIntent::Open {
                 counterparty_node_id,
                 amount_sat,
+                announced,
                 ..
             } => entry::ChannelIntentAdded {
                 counterparty_node_id: counterparty_node_id.serialize().to_vec(),
                 amount_sat: *amount_sat,
+                announced: *announced,
                 ..added
             },
             ChannelIntent::Close { force, .. } => entry::ChannelIntentAdded {
@@ -206,7 +277,15 @@ impl From<&OnchainIntent> for entry::OnchainIntentAdded {
             amount_sat: intent.amount_sat,
             max_fee_sat: intent.max_fee_sat,
             created_unix_s: intent.created_unix_s,
+            awaits_end: intent.awaits_end,
         }
+    }
+}
+
+fn nothing_new() -> Recorded<()> {
+    Recorded {
+        value: (),
+        records: Vec::new(),
     }
 }
 
@@ -215,4 +294,47 @@ fn used_id() -> Refused {
         rules::DUPLICATE,
         "this id was used for something else: take a new one",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use bitcoin::Network;
+
+    use super::*;
+    use crate::Seed;
+    use crate::ledger::LedgerRecord;
+
+    /// A field that is false is not written, so these are the records of before.
+    #[test]
+    fn nothing_of_a_ledger_without_ends_is_asked_for_again() {
+        let seed = Seed::from_entropy(&[1; 16]).unwrap();
+        let new = Signer::new(&seed, Network::Regtest, &[4; 32]).unwrap();
+        let send = entry::OnchainIntentAdded {
+            id: b"send".to_vec(),
+            address: "bcrt1q".into(),
+            amount_sat: 7,
+            ..Default::default()
+        };
+        let open = entry::ChannelIntentAdded {
+            id: b"open".to_vec(),
+            counterparty_node_id: new.keys().node_id().serialize().to_vec(),
+            amount_sat: 20_000,
+            ..Default::default()
+        };
+        let changes = [
+            new.state.begun(),
+            Change::OnchainIntent(send),
+            Change::ChannelIntent(open),
+        ];
+        let entries = changes.into_iter().map(Into::into).collect();
+        let record = LedgerRecord::new(1, false, entries);
+        let old = Signer::restore(&seed, Network::Regtest, &[4; 32], [record.as_bytes()]).unwrap();
+
+        let peer = new.keys().node_id();
+        assert_eq!(old.onchain_intents().count(), 1);
+        assert_eq!(old.channel_intents().count(), 1);
+        assert_eq!(old.send_without_end("bcrt1q", 7), None);
+        assert_eq!(old.open_without_end(&peer, 20_000, false), None);
+    }
 }

@@ -783,3 +783,69 @@ fn intents_are_kept_and_their_ids_mean_one_thing() {
         [&close(true)]
     );
 }
+
+#[test]
+fn an_intent_awaits_its_end_until_it_was_heard_across_restarts_and_compaction() {
+    let mut phone = Phone::new();
+    let peer = SecretKey::from_slice(&[5; 32]).unwrap();
+    let peer = peer.public_key(&Secp256k1::new());
+    let open = |id: &[u8]| ChannelIntent::Open {
+        id: id.to_vec(),
+        counterparty_node_id: peer,
+        amount_sat: 20_000,
+        announced: true,
+    };
+    for id in [b"heard send".as_slice(), b"open send"] {
+        let added = phone.signer.add_onchain_intent(id, "bcrt1q", 7, 1, NOW);
+        phone.keep(&added.unwrap().records);
+        let added = phone.signer.add_channel_intent(open(&id[..5]), NOW);
+        phone.keep(&added.unwrap().records);
+        if id == b"heard send" {
+            for id in [id, &id[..5]] {
+                let ended = phone.signer.end_heard(id).unwrap();
+                assert_eq!(ended.records.len(), 1);
+                phone.keep(&ended.records);
+                assert!(phone.signer.end_heard(id).unwrap().records.is_empty());
+            }
+        }
+    }
+
+    for compacts in [false, true] {
+        if compacts {
+            let snapshot = phone.signer.snapshot();
+            phone.disk = vec![snapshot.as_bytes().to_vec()];
+        }
+        phone.restart();
+        let signer = &phone.signer;
+        assert_eq!(signer.onchain_intents().count(), 2);
+        let found = signer.send_without_end("bcrt1q", 7);
+        assert_eq!(found, Some(b"open send".as_slice()));
+        assert_eq!(signer.send_without_end("bcrt1q", 8), None);
+        assert_eq!(signer.send_without_end("bcrt1p", 7), None);
+        let found = signer.open_without_end(&peer, 20_000, true);
+        assert_eq!(found, Some(b"open ".as_slice()));
+        assert_eq!(signer.open_without_end(&peer, 20_000, false), None);
+        assert_eq!(signer.open_without_end(&peer, 20_001, true), None);
+    }
+
+    // Until then it may cost more, and never less.
+    for (max_fee_sat, records, kept) in [(5, 1, 5), (2, 0, 5)] {
+        let added = phone
+            .signer
+            .add_onchain_intent(b"open send", "bcrt1q", 7, max_fee_sat, NOW);
+        assert_eq!(added.unwrap().records.len(), records);
+        let intents = phone.signer.onchain_intents();
+        let fees: Vec<_> = intents.map(|intent| intent.max_fee_sat).collect();
+        assert_eq!(fees, [1, kept]);
+    }
+    let refused = phone
+        .signer
+        .add_onchain_intent(b"heard send", "bcrt1q", 7, 5, NOW);
+    assert_eq!(refused.unwrap_err().rule, rules::DUPLICATE);
+
+    for id in [b"open send".as_slice(), b"open "] {
+        drop(phone.signer.end_heard(id).unwrap());
+    }
+    assert_eq!(phone.signer.send_without_end("bcrt1q", 7), None);
+    assert_eq!(phone.signer.open_without_end(&peer, 20_000, true), None);
+}

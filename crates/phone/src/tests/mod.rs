@@ -5,6 +5,7 @@ mod attaching;
 mod checking;
 mod controlling;
 mod dying;
+mod once;
 mod paying;
 mod signing;
 mod witnessing;

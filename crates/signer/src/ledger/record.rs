@@ -344,6 +344,9 @@ pub(crate) mod entry {
         pub max_fee_sat: u64,
         #[prost(uint64, tag = "5")]
         pub created_unix_s: u64,
+        /// Not in records of before, whose ends count as heard.
+        #[prost(bool, tag = "6")]
+        pub awaits_end: bool,
     }
 
     #[derive(Clone, PartialEq, Message)]
@@ -360,5 +363,10 @@ pub(crate) mod entry {
         pub force: bool,
         #[prost(uint64, tag = "6")]
         pub created_unix_s: u64,
+        #[prost(bool, tag = "7")]
+        pub announced: bool,
+        /// Of an opening. Not in records of before, whose ends count as heard.
+        #[prost(bool, tag = "8")]
+        pub awaits_end: bool,
     }
 }

@@ -28,7 +28,16 @@ pub(crate) struct State {
     pub payments: BTreeMap<[u8; 32], OwnPayment>,
     pub payment_intents: BTreeMap<[u8; 32], PaymentIntent>,
     pub onchain_intents: BTreeMap<Vec<u8>, OnchainIntent>,
-    pub channel_intents: BTreeMap<Vec<u8>, (ChannelIntent, u64)>,
+    pub channel_intents: BTreeMap<Vec<u8>, KnownChannelIntent>,
+}
+
+/// What the owner wanted with a channel.
+#[derive(Clone)]
+pub(crate) struct KnownChannelIntent {
+    pub intent: ChannelIntent,
+    pub created_unix_s: u64,
+    /// See [`OnchainIntent::awaits_end`]; false for a close.
+    pub awaits_end: bool,
 }
 
 /// An incoming payment and its preimage.
@@ -231,7 +240,7 @@ impl State {
         changes.extend(
             self.channel_intents
                 .values()
-                .map(|(intent, at)| Change::ChannelIntent(intent.entry(*at))),
+                .map(|known| Change::ChannelIntent(known.into())),
         );
         LedgerRecord::new(
             self.version,
@@ -335,6 +344,7 @@ impl State {
             amount_sat: c.amount_sat,
             max_fee_sat: c.max_fee_sat,
             created_unix_s: c.created_unix_s,
+            awaits_end: c.awaits_end,
         };
         self.onchain_intents.insert(c.id, intent);
     }
@@ -352,10 +362,15 @@ impl State {
                 id: c.id.clone(),
                 counterparty_node_id,
                 amount_sat: c.amount_sat,
+                announced: c.announced,
             }
         };
-        self.channel_intents
-            .insert(c.id, (intent, c.created_unix_s));
+        let known = KnownChannelIntent {
+            intent,
+            created_unix_s: c.created_unix_s,
+            awaits_end: c.awaits_end && !c.close,
+        };
+        self.channel_intents.insert(c.id, known);
         Ok(())
     }
 
