@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use longhand_proto::command::payment::State;
-use longhand_tests::{World, pay, until};
+use longhand_tests::{Owner, World, pay, until};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_owners_pay_each_other_through_the_hub() {
+/// Alice and Bob, each with a channel of the hub's and something to send.
+async fn two_owners() -> (World, Owner, Owner) {
     let world = World::new().await;
     let alice = world.owner("alice", 1).await;
     let bob = world.owner("bob", 2).await;
@@ -15,8 +15,15 @@ async fn two_owners_pay_each_other_through_the_hub() {
     world
         .open(&world.hub, &alice.node, 1_000_000, 400_000_000)
         .await;
-    world.open(&world.hub, &bob.node, 1_000_000, 0).await;
+    world
+        .open(&world.hub, &bob.node, 1_000_000, 400_000_000)
+        .await;
+    (world, alice, bob)
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn two_owners_pay_each_other_through_the_hub() {
+    let (_world, alice, bob) = two_owners().await;
     let invoice = bob.invoice(50_000_000).await;
     let payment = alice.pay(&invoice).await;
     assert_eq!(payment.state(), State::Succeeded, "{payment:?}");
@@ -29,17 +36,7 @@ async fn two_owners_pay_each_other_through_the_hub() {
 /// Nobody who has an invoice can leave an HTLC with its payee for which the phone would have to come.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invoice_that_is_paid_again_is_given_back_at_once() {
-    let world = World::new().await;
-    let alice = world.owner("alice", 1).await;
-    let bob = world.owner("bob", 2).await;
-    alice.attach();
-    bob.attach();
-    world
-        .open(&world.hub, &alice.node, 1_000_000, 400_000_000)
-        .await;
-    world
-        .open(&world.hub, &bob.node, 1_000_000, 400_000_000)
-        .await;
+    let (world, alice, bob) = two_owners().await;
     // Of the owner, whose preimages are on the phone, and of the hub, whose are with it.
     let of_bob = bob.invoice(50_000_000).await;
     let of_hub = world.hub.invoice(50_000_000, "tea", 3_600).await.unwrap();
