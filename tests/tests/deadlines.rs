@@ -186,18 +186,7 @@ async fn a_phone_is_called_in_time_to_give_a_preimage_though_the_channel_is_clos
         !world.devnet.mempool().is_empty()
     })
     .await;
-    world
-        .mine_until("all of it is the owner's", async || {
-            settle().await;
-            let overview = bob.overview().await;
-            overview.closing_sat == 0 && overview.onchain_pending_sat == 0
-        })
-        .await;
-    let (after, least) = (
-        bob.overview().await.onchain_sat,
-        PUSHED_SAT + AMOUNT_SAT - 10_000,
-    );
-    assert!(after > before.onchain_sat + least, "{after}");
+    all_is_the_owners(&world, &bob, before.onchain_sat).await;
     let hash = invoice.payment_hash().0;
     assert_eq!(
         await_payment(&bob.node, &hash).await.state(),
@@ -324,18 +313,7 @@ async fn an_htlc_that_the_peer_keeps_in_our_commitment_is_claimed_on_chain_by_a_
     })
     .await;
     world.mine(1).await;
-    world
-        .mine_until("all of it is the owner's", async || {
-            settle().await;
-            let overview = bob.overview().await;
-            overview.closing_sat == 0 && overview.onchain_pending_sat == 0
-        })
-        .await;
-    let (after, least) = (
-        bob.overview().await.onchain_sat,
-        PUSHED_SAT + AMOUNT_SAT - 10_000,
-    );
-    assert!(after > before.onchain_sat + least, "{after}");
+    all_is_the_owners(&world, &bob, before.onchain_sat).await;
     assert_eq!(payment(&bob).await.state(), State::Succeeded);
 }
 
@@ -517,4 +495,20 @@ async fn an_htlc_that_the_peer_has_claimed_is_not_claimed_again_with_the_preimag
         world.mine_seen_by(&world.hub, 1).await;
     }
     assert!(!taken(&chain).contains(&hers));
+}
+
+/// What was pushed to the owner and the payment end on chain, but for fees.
+async fn all_is_the_owners(world: &World, owner: &Owner, before_sat: u64) {
+    world
+        .mine_until("all of it is the owner's", async || {
+            settle().await;
+            let overview = owner.overview().await;
+            overview.closing_sat == 0 && overview.onchain_pending_sat == 0
+        })
+        .await;
+    let (after, least) = (
+        owner.overview().await.onchain_sat,
+        PUSHED_SAT + AMOUNT_SAT - 10_000,
+    );
+    assert!(after > before_sat + least, "{after}");
 }

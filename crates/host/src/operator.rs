@@ -414,7 +414,7 @@ async fn owner_to_open_with(shared: &Shared, name: &str) -> Result<Vec<u8>, Oper
     }
 }
 
-/// What can be said of a node with or without its phone; `None` when it does not run.
+/// What can be said of a node with or without its phone; `None` when it does not run, or is being loaded again.
 async fn view(tenant: &Tenant) -> Option<NodeView> {
     let overview = soon(tenant.node()?.overview()).await?;
     Some(NodeView {

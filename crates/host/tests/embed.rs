@@ -86,6 +86,15 @@ impl World {
         }
     }
 
+    fn on_a_failing_disk() -> (World, Arc<FailingStore>) {
+        let disk = Arc::new(FailingStore::new(Arc::new(MemoryStore::new())));
+        let world = World {
+            store: disk.clone(),
+            ..World::new()
+        };
+        (world, disk)
+    }
+
     /// A host whose hub runs.
     async fn host(&self, peer: Option<Arc<Host>>) -> (Host, Heard) {
         let mut config = HostConfig {
@@ -459,11 +468,7 @@ async fn a_hub_whose_disk_fails_as_it_starts_starts_when_it_works() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_on_a_full_disk_is_loaded_again_when_there_is_room_and_not_before() {
-    let disk = Arc::new(FailingStore::new(Arc::new(MemoryStore::new())));
-    let world = World {
-        store: disk.clone(),
-        ..World::new()
-    };
+    let (world, disk) = World::on_a_failing_disk();
     let (host, _heard) = world.host(None).await;
     let operator = host.operator();
     operator.hub_address().await.unwrap();
@@ -481,11 +486,7 @@ async fn a_node_on_a_full_disk_is_loaded_again_when_there_is_room_and_not_before
 /// So neither does the host itself, at whose blocks calls begin and end.
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_a_node_that_cannot_be_loaded() {
-    let disk = Arc::new(FailingStore::new(Arc::new(MemoryStore::new())));
-    let world = World {
-        store: disk.clone(),
-        ..World::new()
-    };
+    let (world, disk) = World::on_a_failing_disk();
     let (host, _heard) = world.host(None).await;
     let operator = host.operator();
     let _ann = registered(&host, "ann", 1).await;
@@ -502,20 +503,12 @@ async fn nobody_waits_for_a_node_that_cannot_be_loaded() {
 
 async fn starts_after(failure: StoreError) {
     // How many commits a start takes; the last is the hub's.
-    let disk = Arc::new(FailingStore::new(Arc::new(MemoryStore::new())));
-    let world = World {
-        store: disk.clone(),
-        ..World::new()
-    };
+    let (world, disk) = World::on_a_failing_disk();
     drop(world.host(None).await);
     let commits = disk.commits();
 
-    let disk = Arc::new(FailingStore::new(Arc::new(MemoryStore::new())));
+    let (world, disk) = World::on_a_failing_disk();
     disk.refuse(commits, failure);
-    let world = World {
-        store: disk.clone(),
-        ..World::new()
-    };
     // Returns when its hub runs.
     drop(world.host(None).await);
     assert!(disk.commits() > commits);
