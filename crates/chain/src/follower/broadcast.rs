@@ -100,7 +100,11 @@ async fn attempt(source: &dyn ChainSource, pending: &mut Pending) -> Outcome {
             tracing::debug!(%txid, "broadcast");
             Outcome::Known
         }
-        Err(ChainError::Rejected(reason)) if is_hopeless(&reason) || blocks >= MAX_BLOCKS => {
+        Err(error) if blocks >= MAX_BLOCKS && !error.is_of_the_source() => {
+            tracing::warn!(%txid, %error, "a transaction could not be sent for a day and is given up");
+            Outcome::Hopeless
+        }
+        Err(ChainError::Rejected(reason)) if is_hopeless(&reason) => {
             tracing::warn!(%txid, reason, "a transaction was refused and given up");
             Outcome::Hopeless
         }
@@ -254,6 +258,24 @@ mod tests {
         setup.queue.send(vec![tx(1)]).unwrap();
         assert_eq!(setup.sent.recv().await, Some(tx(1).compute_txid()));
         setup.tips.send_replace(block(1));
+        setup.queue.send(vec![tx(2)]).unwrap();
+        assert_eq!(setup.sent.recv().await, Some(tx(2).compute_txid()));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_sent_for_a_day_is_given_up_whatever_the_reason() {
+        let strange = || Err(ChainError::Malformed("nothing".into()));
+        let attempts = usize::try_from(MAX_BLOCKS).unwrap() + 1;
+        let mut answers: Vec<_> = (0..attempts).map(|_| strange()).collect();
+        answers.push(Ok(()));
+        let mut setup = setup(answers);
+        setup.queue.send(vec![tx(1)]).unwrap();
+        for height in 1..=MAX_BLOCKS {
+            assert_eq!(setup.sent.recv().await, Some(tx(1).compute_txid()));
+            setup.tips.send_replace(block(height));
+        }
+        assert_eq!(setup.sent.recv().await, Some(tx(1).compute_txid()));
+        setup.tips.send_replace(block(MAX_BLOCKS + 1));
         setup.queue.send(vec![tx(2)]).unwrap();
         assert_eq!(setup.sent.recv().await, Some(tx(2).compute_txid()));
     }
