@@ -31,6 +31,7 @@ const FUNDING_BLOCKS: u32 = 1_008;
 /// What a payment says that was not claimed.
 pub(crate) const NOT_IN_TIME: &str = "the phone did not give its preimage in time";
 const GIVEN_TOO_LATE: &str = "its preimage came when it could be claimed no more";
+const NO_PREIMAGE: &str = "the phone gave something else than its preimage";
 
 /// What came of asking for a signed transaction.
 enum Signed {
@@ -330,17 +331,19 @@ impl Core {
             };
             match remote.ask_owner(Op::GetPreimage(op)) {
                 Asked::Waiting | Asked::Refused(Refusal { retry: true, .. }) => {}
-                Asked::Refused(_) => self.give_up_claim(hash),
+                Asked::Refused(no) => {
+                    self.give_up_claim(hash, &format!("the phone refuses it: {}", no.message));
+                }
                 Asked::Answer(Answer::Preimage(bytes)) => {
                     let preimage = <[u8; 32]>::try_from(&bytes[..]).map(PaymentPreimage);
                     match preimage {
                         Ok(preimage) if PaymentHash::from(preimage) == hash => {
                             self.claim(hash, preimage);
                         }
-                        _ => self.give_up_claim(hash),
+                        _ => self.give_up_claim(hash, NO_PREIMAGE),
                     }
                 }
-                Asked::Answer(_) => self.give_up_claim(hash),
+                Asked::Answer(_) => self.give_up_claim(hash, NO_PREIMAGE),
             }
         }
     }
@@ -400,9 +403,9 @@ impl Core {
         }
     }
 
-    fn give_up_claim(&mut self, hash: PaymentHash) {
+    fn give_up_claim(&mut self, hash: PaymentHash, failure: &str) {
         self.manager.fail_htlc_backwards(&hash);
-        self.end_claim(hash, "the phone does not know this payment");
+        self.end_claim(hash, failure);
     }
 
     /// Ends a claim that has come to nothing.
