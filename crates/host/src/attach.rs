@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use longhand_link::{CloseCode, CloseReason, Incoming, IncomingRequests, Link, LinkError, Peer};
+use longhand_link::{
+    CloseCode, CloseReason, Incoming, IncomingRequests, Link, LinkError, Peer, PublicKey,
+};
 use longhand_node::{Node, Signer, SignerAway};
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
@@ -21,6 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::metrics::{Metrics, seconds_since};
 use crate::owners::OwnerError;
+use crate::registration::Challenge;
 use crate::shared::Shared;
 use crate::tenant::{Phase, Tenant};
 
@@ -40,6 +43,7 @@ pub(crate) async fn run(shared: Arc<Shared>, tenant: Arc<Tenant>, mut requests: 
         shared: shared.clone(),
         tenant: tenant.clone(),
         node: None,
+        outages: 0,
     };
     loop {
         attachment.reconcile();
@@ -84,28 +88,26 @@ struct Attachment {
     tenant: Arc<Tenant>,
     /// The node that has the phone as its signer.
     node: Option<Node>,
+    /// The link's outages when the node was given its signer.
+    outages: u64,
 }
 
 impl Attachment {
     /// Attaches when everything is there, and lets go when the phone may no longer sign.
     fn reconcile(&mut self) {
         let confirmed = self.tenant.owner().is_confirmed();
-        if let Some(node) = self.node.take_if(|_| !confirmed) {
-            tracing::info!(
-                owner = self.tenant.name,
-                "another phone was paired: the one before is let go"
-            );
-            node.signer_lost();
-            self.tenant.attached.send_replace(false);
+        let outages = self.tenant.peer.outages();
+        if !confirmed {
+            self.let_go("the pairing was renewed");
+        } else if outages != self.outages {
+            self.let_go("it was away for a moment");
         }
+        self.outages = outages;
         if self.node.is_none() && confirmed && self.tenant.is_linked() {
             let Some(node) = self.tenant.node() else {
                 return;
             };
-            node.attach(Arc::new(LinkSigner {
-                peer: self.tenant.peer.clone(),
-                metrics: self.shared.metrics.clone(),
-            }));
+            node.attach(Arc::new(LinkSigner::new(&self.shared, &self.tenant)));
             self.node = Some(node);
             self.tenant.attached.send_replace(true);
             self.shared.wakes.arrived(&self.tenant.id);
@@ -115,8 +117,12 @@ impl Attachment {
 
     /// The link is gone and the grace is over.
     fn lost(&mut self, reason: &CloseReason) {
+        self.let_go(&reason.to_string());
+    }
+
+    fn let_go(&mut self, reason: &str) {
         if let Some(node) = self.node.take() {
-            tracing::info!(owner = self.tenant.name, %reason, "the phone is gone");
+            tracing::info!(owner = self.tenant.name, reason, "the phone is gone");
             node.signer_lost();
             self.tenant.attached.send_replace(false);
         }
@@ -167,6 +173,13 @@ impl Signer for LinkSigner {
 }
 
 impl LinkSigner {
+    fn new(shared: &Shared, tenant: &Tenant) -> LinkSigner {
+        LinkSigner {
+            peer: tenant.peer.clone(),
+            metrics: shared.metrics.clone(),
+        }
+    }
+
     /// Asks until there is an answer or no phone: the operations may be asked any number of times.
     async fn ask(&self, payload: Vec<u8>) -> Result<Vec<u8>, SignerAway> {
         loop {
@@ -193,6 +206,7 @@ impl LinkSigner {
 /// Answers one request of the phone.
 async fn answer(shared: Arc<Shared>, tenant: Arc<Tenant>, incoming: Incoming) {
     let Incoming {
+        from,
         kind,
         payload,
         responder,
@@ -211,29 +225,40 @@ async fn answer(shared: Arc<Shared>, tenant: Arc<Tenant>, incoming: Incoming) {
     let reply = tokio::select! {
         biased;
         () = responder.cancelled(), if waits => None,
-        reply = carry_out(&shared, &tenant, command) => Some(reply),
+        reply = carry_out(&shared, &tenant, &from, command) => Some(reply),
     };
     if let Some(reply) = reply {
         responder.respond(reply.encode_to_vec());
     }
 }
 
-async fn carry_out(shared: &Arc<Shared>, tenant: &Arc<Tenant>, command: Command) -> CommandReply {
+async fn carry_out(
+    shared: &Arc<Shared>,
+    tenant: &Arc<Tenant>,
+    phone: &PublicKey,
+    command: Command,
+) -> CommandReply {
     let failed = |error: Error| CommandReply {
         reply: Some(Reply::Error(error)),
     };
+    if tenant.owner().phone != Some(*phone) {
+        let message = "another phone has been paired since: pair this one again";
+        return failed(error("UNKNOWN_OWNER", message, Action::GiveUp));
+    }
     match command.command {
         None => failed(error(
             "UNKNOWN_COMMAND",
             "the host does not know this command: update it",
             Action::GiveUp,
         )),
-        Some(Body::Register(registration)) => match register(shared, tenant, registration).await {
-            Ok(registered) => CommandReply {
-                reply: Some(Reply::Registered(registered)),
-            },
-            Err(error) => failed(error),
-        },
+        Some(Body::Register(registration)) => {
+            match register(shared, tenant, phone, registration).await {
+                Ok(registered) => CommandReply {
+                    reply: Some(Reply::Registered(registered)),
+                },
+                Err(error) => failed(error),
+            }
+        }
         Some(_) => match ready(tenant).await {
             Ok(node) => node.command(command).await,
             Err(error) => failed(error),
@@ -270,16 +295,22 @@ fn running(phase: &Phase) -> Result<Node, Error> {
     }
 }
 
-/// Stores what the phone says of its keys, starts the node, and answers when it has its signer.
+/// Stores what the phone says, and shows, of its keys, starts the node, and answers when it has its signer.
 async fn register(
     shared: &Arc<Shared>,
     tenant: &Arc<Tenant>,
+    phone: &PublicKey,
     registration: longhand_node::Registration,
 ) -> Result<Registered, Error> {
     let hub = shared.hub_node_id().ok_or_else(chain_unavailable)?;
     let node_id = registration.node_id.clone();
-    let owner = shared.owners.register(&tenant.id, registration, &hub).await;
-    tenant.set_owner(owner.map_err(|e| register_error(&e))?);
+    let owners = &shared.owners;
+    let known = owners.may_register(&tenant.id, &registration, &hub).await;
+    if !known.map_err(|e| register_error(&e))?.is_confirmed() {
+        prove_keys(LinkSigner::new(shared, tenant), &node_id).await?;
+    }
+    let owner = owners.register(&tenant.id, phone, registration, &hub).await;
+    owner.map_err(|e| register_error(&e))?;
     shared.start_node(tenant);
     let mut phase = tenant.phase.subscribe();
     let started = phase.wait_for(|phase| matches!(phase, Phase::Running(_) | Phase::Failed(_)));
@@ -291,6 +322,24 @@ async fn register(
         node_id,
         hub_node_id: hub.serialize().to_vec(),
     })
+}
+
+/// Lets the phone show that it has the key of the node id: to say one is no more than to have heard of it.
+async fn prove_keys(phone: LinkSigner, node_id: &[u8]) -> Result<(), Error> {
+    let challenge =
+        Challenge::new(node_id).map_err(|e| error("INTERNAL", e.to_string(), Action::Retry))?;
+    let reply = phone.sign(challenge.batch()).await;
+    let reply = reply.map_err(|SignerAway| {
+        let message = "the phone left before it had shown its keys: register again";
+        error("SIGNER_AWAY", message, Action::Retry)
+    })?;
+    match challenge.is_met_by(&reply) {
+        true => Ok(()),
+        false => {
+            let message = "the phone has not shown that it has the node's key: use the phone, or the seed, of this node";
+            Err(error("KEYS_NOT_SHOWN", message, Action::GiveUp))
+        }
+    }
 }
 
 fn register_error(failed: &OwnerError) -> Error {

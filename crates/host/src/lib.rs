@@ -72,10 +72,10 @@ pub use operator::{Operator, OperatorError};
 pub use outside::{Joined, Outside, Sockets, WakeCall, WakeError, WakeReason};
 
 use crate::metrics::{CountedStore, Metrics};
-use crate::owners::{OwnerError, Owners};
+use crate::owners::{Owner, OwnerError, Owners};
 use crate::serve::Listeners;
 use crate::shared::Shared;
-use crate::tenant::Phase;
+use crate::tenant::{Phase, Tenants};
 use crate::wake::Wakes;
 
 /// In the host's own namespace: the network that the database belongs to.
@@ -163,7 +163,12 @@ impl Host {
         let epoch = store.take_lease(owners::NAMESPACE).await?;
         check_network(&config, &store, epoch).await?;
         check_source(source.as_ref()).await?;
-        let owners = Owners::load(store.clone(), epoch, config.network).await?;
+        let tenants = Arc::new(Tenants::default());
+        let on_change = Box::new({
+            let tenants = tenants.clone();
+            move |owner: &Owner| tenants.set_owner(owner)
+        });
+        let owners = Owners::load(store.clone(), epoch, config.network, on_change).await?;
         let hub_seed = hub::seed(&config, &store, epoch).await?;
         let link_key = StaticKey::from_bytes(*files::read_or_make_secret(&config.link_key_file())?);
         let poll_interval = Duration::from_millis(config.chain.poll_ms);
@@ -172,7 +177,7 @@ impl Host {
         let (graph, graph_epoch) = graph::load(&store, config.network).await?;
         let shared = Arc::new(Shared {
             owners,
-            tenants: tenant::Tenants::default(),
+            tenants,
             chain: Arc::new(Follower::start(source, FollowerConfig { poll_interval })),
             graph: Arc::new(graph),
             graph_epoch,

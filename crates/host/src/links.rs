@@ -111,15 +111,8 @@ impl HostIdentity for Identity {
 
     async fn pin(&self, id: &PairingId, phone: &PublicKey) -> Result<Option<OwnerId>, LinkError> {
         let pinned = self.0.owners.pin(id, phone, now_unix_s()).await;
-        let Some(owner) = pinned.map_err(|e: OwnerError| LinkError::Identity(e.to_string()))?
-        else {
-            return Ok(None);
-        };
-        let id = owner.id;
-        if let Some(tenant) = self.0.tenants.get(&id) {
-            tenant.set_owner(owner);
-        }
-        Ok(Some(id))
+        let pinned = pinned.map_err(|e: OwnerError| LinkError::Identity(e.to_string()))?;
+        Ok(pinned.map(|owner| owner.id))
     }
 
     async fn owner_of(&self, phone: &PublicKey) -> Result<Option<OwnerId>, LinkError> {

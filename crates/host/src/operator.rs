@@ -107,7 +107,7 @@ impl Operator {
         pairing_code(&shared, &owner, secret, expires)
     }
 
-    /// A new code for an owner whose phone was lost, or whose code expired.
+    /// A new code for an owner whose phone was lost, or whose code expired. The phone before is shut out at once.
     ///
     /// # Errors
     /// [`OperatorError`].
@@ -118,10 +118,10 @@ impl Operator {
         let shared = self.host()?;
         let expires = expires(&shared, request.pairing_expires_s);
         let (owner, secret) = shared.owners.renew(&request.owner, expires).await?;
-        if let Some(tenant) = shared.tenants.get(&owner.id) {
-            tenant.set_owner(owner.clone());
-        }
-        tracing::info!(owner = owner.name, "a pairing code was renewed");
+        tracing::info!(
+            owner = owner.name,
+            "a pairing code was renewed: the phone before is shut out"
+        );
         pairing_code(&shared, &owner, secret, expires)
     }
 

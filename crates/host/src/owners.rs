@@ -101,7 +101,11 @@ pub(crate) struct Owners {
     epoch: u64,
     network: Network,
     book: Mutex<BTreeMap<OwnerId, Owner>>,
+    /// Told each change, in the order of the changes.
+    on_change: OnChange,
 }
+
+pub(crate) type OnChange = Box<dyn Fn(&Owner) + Send + Sync>;
 
 impl Owners {
     /// Reads the book. `epoch` is the lease on [`NAMESPACE`].
@@ -109,6 +113,7 @@ impl Owners {
         store: Arc<dyn Store>,
         epoch: u64,
         network: Network,
+        on_change: OnChange,
     ) -> Result<Owners, OwnerError> {
         let mut book = BTreeMap::new();
         for (key, value) in store.load(NAMESPACE).await? {
@@ -124,6 +129,7 @@ impl Owners {
             epoch,
             network,
             book: Mutex::new(book),
+            on_change,
         })
     }
 
@@ -158,7 +164,8 @@ impl Owners {
         Ok((owner, secret))
     }
 
-    /// Makes a new pairing code; the one before is no longer taken.
+    /// Makes a new pairing code. The one before is no longer taken, nor is the phone that paired with it: it may be
+    /// in other hands.
     pub async fn renew(
         &self,
         name: &str,
@@ -168,6 +175,7 @@ impl Owners {
         let found = book.values().find(|owner| owner.name == name).cloned();
         let mut owner = found.ok_or_else(|| OwnerError::Unknown(name.to_owned()))?;
         let secret = PairingSecret::generate()?;
+        owner.phone = None;
         owner.pairing = Some(PairingRecord {
             secret: secret.clone(),
             expires_unix_s,
@@ -235,33 +243,56 @@ impl Owners {
             .map(|owner| owner.id)
     }
 
-    /// Takes in what the phone says of its keys. The same again is no error; other keys are, as is
+    /// The owner that would be registered so: what can be said before the phone has shown that it has the keys.
+    pub async fn may_register(
+        &self,
+        id: &OwnerId,
+        new: &Registration,
+        hub: &NodeId,
+    ) -> Result<Owner, OwnerError> {
+        self.judge(&*self.book.lock().await, id, new, hub)
+    }
+
+    /// Takes in what `phone` has said, and shown, of its keys. The same again is no error; other keys are, as is
     /// a node that another owner of this host (or `hub`) has.
     pub async fn register(
         &self,
         id: &OwnerId,
+        phone: &PublicKey,
         new: Registration,
         hub: &NodeId,
     ) -> Result<Owner, OwnerError> {
-        let node_id = registration::check(&new, self.network)?;
         let mut book = self.book.lock().await;
-        let found = book.get(id).cloned();
-        let mut owner = found.ok_or_else(|| OwnerError::Unknown(id.to_string()))?;
-        match &owner.registration {
-            Some(old) if !registration::same_keys(old, &new) => return Err(OwnerError::KeysDiffer),
-            Some(_) if owner.is_confirmed() => return Ok(owner),
-            Some(_) => {}
-            None => {
-                let mut others = book.values().filter(|other| other.id != *id);
-                if node_id == *hub || others.any(|other| other.node_id() == Some(node_id)) {
-                    return Err(OwnerError::NodeTaken);
-                }
-                owner.registration = Some(new);
-            }
+        let mut owner = self.judge(&book, id, &new, hub)?;
+        if owner.is_confirmed() {
+            return Ok(owner);
         }
-        owner.registered_by = owner.phone;
+        owner.registration.get_or_insert(new);
+        owner.registered_by = Some(*phone);
         self.write(&mut book, owner.clone()).await?;
         Ok(owner)
+    }
+
+    fn judge(
+        &self,
+        book: &BTreeMap<OwnerId, Owner>,
+        id: &OwnerId,
+        new: &Registration,
+        hub: &NodeId,
+    ) -> Result<Owner, OwnerError> {
+        let node_id = registration::check(new, self.network)?;
+        let found = book.get(id).cloned();
+        let owner = found.ok_or_else(|| OwnerError::Unknown(id.to_string()))?;
+        let mut others = book.values().filter(|other| other.id != *id);
+        match &owner.registration {
+            Some(old) if !registration::same_keys(old, new) => Err(OwnerError::KeysDiffer),
+            Some(_) => Ok(owner),
+            None if node_id == *hub => Err(OwnerError::NodeTaken),
+            None if others.any(|other| other.node_id() == Some(node_id)) => {
+                Err(OwnerError::NodeTaken)
+            }
+            None => Ok(owner),
+        }
     }
 
     /// All owners, by name.
@@ -278,7 +309,7 @@ impl Owners {
         found.ok_or_else(|| OwnerError::Unknown(name.to_owned()))
     }
 
-    /// Durable first, then known.
+    /// Durable first, then known, then told.
     async fn write(
         &self,
         book: &mut BTreeMap<OwnerId, Owner>,
@@ -293,7 +324,8 @@ impl Owners {
             writes: vec![Write::Put(key, value)],
         };
         self.store.commit(batch).await?;
-        book.insert(owner.id, owner);
+        book.insert(owner.id, owner.clone());
+        (self.on_change)(&owner);
         Ok(())
     }
 }

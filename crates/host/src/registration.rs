@@ -1,11 +1,16 @@
-//! What is checked of a [`Registration`] before it is stored: a node is built on it for years.
+//! What is checked of a [`Registration`], and of the phone that sends it, before it is stored: a node is built on it
+//! for years.
 
 use std::str::FromStr;
 
 use bdk_wallet::miniscript::{Descriptor, DescriptorPublicKey, ForEachKey};
-use bitcoin::secp256k1::PublicKey;
+use bitcoin::secp256k1::ecdh::SharedSecret;
+use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
 use bitcoin::{Network, NetworkKind};
 use longhand_node::Registration;
+use longhand_proto::signer::signer_answer::Answer;
+use longhand_proto::signer::signer_op::Op;
+use longhand_proto::signer::{Ecdh, SignerBatch, SignerOp, SignerReply};
 
 /// Why a registration is refused; nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +91,56 @@ fn check_descriptor(
         true => Ok(descriptor),
         false => Err(format!("is not one of {network}")),
     }
+}
+
+/// A question that only who has a node's key can answer: the ECDH of that key with a new point (as in BOLT 8).
+pub(crate) struct Challenge {
+    point: PublicKey,
+    expected: SharedSecret,
+}
+
+impl Challenge {
+    /// # Errors
+    /// The system gives no randomness, or `node_id` is no point.
+    pub fn new(node_id: &[u8]) -> Result<Challenge, ChallengeError> {
+        let node_id = PublicKey::from_slice(node_id)?;
+        let mut random = [0; 32];
+        getrandom::fill(&mut random)?;
+        // One in 2^128 is no key.
+        let secret = SecretKey::from_slice(&random)?;
+        Ok(Challenge {
+            point: secret.public_key(&Secp256k1::signing_only()),
+            expected: SharedSecret::new(&node_id, &secret),
+        })
+    }
+
+    /// What the phone is asked.
+    pub fn batch(&self) -> SignerBatch {
+        let ecdh = Ecdh {
+            public_key: self.point.serialize().to_vec(),
+        };
+        SignerBatch {
+            ops: vec![SignerOp {
+                channel_keys_id: Vec::new(),
+                op: Some(Op::Ecdh(ecdh)),
+            }],
+        }
+    }
+
+    /// Whether this answers it.
+    pub fn is_met_by(&self, reply: &SignerReply) -> bool {
+        let expected = Answer::SharedSecret(self.expected.secret_bytes().to_vec());
+        matches!(&reply.answers[..], [only] if only.answer.as_ref() == Some(&expected))
+    }
+}
+
+/// Why there is no [`Challenge`].
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChallengeError {
+    #[error("the host has no randomness ({0}): tell its operator")]
+    Randomness(#[from] getrandom::Error),
+    #[error("no key can be made of it ({0}): try again")]
+    Key(#[from] bitcoin::secp256k1::Error),
 }
 
 /// Whether both describe the same keys. When the wallet was born is no key.

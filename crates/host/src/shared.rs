@@ -45,7 +45,7 @@ pub(crate) struct Shared {
     pub config: HostConfig,
     pub store: Arc<dyn Store>,
     pub owners: Owners,
-    pub tenants: Tenants,
+    pub tenants: Arc<Tenants>,
     pub chain: Arc<Follower>,
     pub graph: Arc<Graph>,
     /// The lease under which the graph is kept.

@@ -56,6 +56,7 @@ impl Tenant {
             Some(_) => Phase::Waiting,
             None => Phase::Unregistered,
         };
+        peer.admit(owner.phone);
         Tenant {
             id: owner.id,
             name: owner.name.clone(),
@@ -76,8 +77,9 @@ impl Tenant {
             .clone()
     }
 
-    /// The book has changed.
-    pub fn set_owner(&self, owner: Owner) {
+    /// The book has changed. From now on no other phone's link is live.
+    fn set_owner(&self, owner: Owner) {
+        self.peer.admit(owner.phone);
         *self.owner.lock().unwrap_or_else(PoisonError::into_inner) = owner;
         self.nudge.notify_one();
     }
@@ -129,6 +131,13 @@ impl Tenants {
             .unwrap_or_else(PoisonError::into_inner)
             .get(id)
             .cloned()
+    }
+
+    /// The book has changed, perhaps for an owner that is not set up yet.
+    pub fn set_owner(&self, owner: &Owner) {
+        if let Some(tenant) = self.get(&owner.id) {
+            tenant.set_owner(owner.clone());
+        }
     }
 
     /// The owner whose node has this id.

@@ -94,14 +94,18 @@ async fn a_renewed_code_moves_the_owner_to_another_phone() {
     };
     let renewed = operator.renew_pairing(renew).await.unwrap().into_inner();
     assert_eq!(renewed.owner, "ann");
+    // Out at once: it may be in other hands.
+    assert_eq!(old_link.closed().await.code.to_string(), "UNKNOWN_OWNER");
+    let refused = old.attach().await.unwrap_err();
+    assert_eq!(close_code(&refused), "UNKNOWN_OWNER");
     let refused = Phone::new(code).pair().await.unwrap_err();
     assert_eq!(close_code(&refused), "PAIRING_UNKNOWN");
 
     let new = Phone::new(renewed.code.parse().unwrap());
-    new.pair().await.unwrap();
-    assert_eq!(old_link.closed().await.code.to_string(), "REPLACED");
+    let link = new.pair().await.unwrap();
     let refused = old.attach().await.unwrap_err();
     assert_eq!(close_code(&refused), "UNKNOWN_OWNER");
+    assert!(new.peer.link().is_some(), "{link:?}");
     host.stop().await;
 }
 

@@ -146,6 +146,35 @@ async fn other_keys_and_bad_ones_are_refused_and_change_nothing() {
 }
 
 #[tokio::test]
+async fn a_node_id_is_registered_by_who_has_its_key_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_devnet, config) = chain(&dir).await;
+    let (host, mut operator) = host(&config).await;
+    let mut thief = Phone::new(create_owner(&mut operator, "thief").await);
+    thief.sign_with(2);
+    thief.pair().await.unwrap();
+    let error = thief.refused(Body::Register(registration(1))).await;
+    assert_eq!(
+        (error.code.as_str(), error.action()),
+        ("KEYS_NOT_SHOWN", Action::GiveUp),
+        "{}",
+        error.message
+    );
+
+    let ann = registered(&mut operator, "ann", 1).await;
+    let listed = operator.list_owners(ListOwnersRequest {}).await.unwrap();
+    let ids: Vec<_> = listed
+        .into_inner()
+        .owners
+        .into_iter()
+        .map(|o| o.node_id)
+        .collect();
+    assert_eq!(ids, [registration(1).node_id, vec![]]);
+    drop(ann);
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn a_phone_that_detaches_or_goes_leaves_a_dormant_node() {
     let dir = tempfile::tempdir().unwrap();
     let (_devnet, config) = chain(&dir).await;
@@ -169,7 +198,7 @@ async fn another_phone_of_the_owner_signs_only_once_it_has_shown_its_keys() {
     let dir = tempfile::tempdir().unwrap();
     let (_devnet, config) = chain(&dir).await;
     let (host, mut operator) = host(&config).await;
-    let _old = registered(&mut operator, "ann", 1).await;
+    let old = registered(&mut operator, "ann", 1).await;
     let renew = RenewPairingRequest {
         owner: "ann".into(),
         pairing_expires_s: 60,
@@ -181,10 +210,12 @@ async fn another_phone_of_the_owner_signs_only_once_it_has_shown_its_keys() {
         .into_inner()
         .code;
 
+    until_dormant(&mut operator, "ann").await;
+    assert_eq!(old.peer.down().await.code, CloseCode::UnknownOwner);
+
     let mut new = Phone::new(code.parse().unwrap());
     new.sign_with(1);
     new.pair().await.unwrap();
-    until_dormant(&mut operator, "ann").await;
     assert_eq!(
         new.refused(Body::GetInfo(GetInfo {})).await.code,
         "NOT_REGISTERED"

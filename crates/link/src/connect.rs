@@ -11,6 +11,7 @@ use crate::core::session::refuse;
 use crate::error::{CloseCode, CloseReason};
 use crate::key::{OwnerId, PairingId, PublicKey, StaticKey};
 use crate::pairing::{PairingCode, PairingSecret};
+use crate::peer::UNKNOWN_OWNER;
 use crate::{Carrier, Link, LinkError, Peer};
 
 /// How long both sides wait for the handshake and the two `Hello`s.
@@ -18,7 +19,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an address is tried before the next one.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-const UNKNOWN_OWNER: &str = "this phone is not paired with the host: get a pairing code";
 const PAIRING_UNKNOWN: &str = "the host does not know this pairing code: get a new one";
 const PAIRING_EXPIRED: &str = "the pairing code has expired: get a new one";
 const PAIRING_USED: &str = "the pairing code was used by another phone: get a new one";

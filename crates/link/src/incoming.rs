@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use crate::core::requests::{Answer, refusal};
-use crate::key::Instance;
+use crate::key::{Instance, PublicKey};
 use crate::peer::Shared;
 
 /// What the other side asks, in order of arrival; each request once, however often it was sent.
@@ -27,6 +27,8 @@ impl IncomingRequests {
 
 /// A request of the other side.
 pub struct Incoming {
+    /// The static key of who asks.
+    pub from: PublicKey,
     /// What the payload is: `signer` or `command`.
     pub kind: String,
     /// The request itself.

@@ -20,11 +20,13 @@ use crate::core::session::{Event, Session};
 use crate::core::{Config, Side};
 use crate::error::{CloseCode, CloseReason, LinkError};
 use crate::incoming::{Incoming, IncomingRequests, Responder};
-use crate::key::{Instance, random};
+use crate::key::{Instance, PublicKey, random};
 use crate::link::{Link, LinkEnd, Outbox};
 
 /// A link on which this many of the largest frames wait for the carrier is given up.
 const QUEUED_FRAMES: usize = 16;
+
+pub(crate) const UNKNOWN_OWNER: &str = "this phone is not paired with the host: get a pairing code";
 
 /// One side of the conversation with one other process, over however many links it takes. Clones are handles
 /// on the same one. It is down until its first link is live.
@@ -50,6 +52,9 @@ struct State {
     /// Requests of the other side in execution; true once they are no longer wanted.
     executing: HashMap<(Instance, u64), watch::Sender<bool>>,
     live: Option<Live>,
+    admitted: Admitted,
+    /// How often it has gone down.
+    outages: u64,
     /// Those of the live link, and of earlier ones that are not over yet.
     tasks: Vec<AbortHandle>,
     /// Counts links, so that what belongs to an old one can tell.
@@ -60,6 +65,25 @@ struct Live {
     session: Session,
     outbox: Outbox,
     end: Arc<LinkEnd>,
+    /// The other side's static key.
+    remote: PublicKey,
+}
+
+/// Whose links may be live.
+enum Admitted {
+    Anyone,
+    Nobody,
+    Only(PublicKey),
+}
+
+impl Admitted {
+    fn admits(&self, remote: &PublicKey) -> bool {
+        match self {
+            Admitted::Anyone => true,
+            Admitted::Nobody => false,
+            Admitted::Only(one) => one == remote,
+        }
+    }
 }
 
 impl Peer {
@@ -76,6 +100,8 @@ impl Peer {
             waiting: HashMap::new(),
             executing: HashMap::new(),
             live: None,
+            admitted: Admitted::Anyone,
+            outages: 0,
             tasks: Vec::new(),
             generation: 0,
         };
@@ -144,16 +170,26 @@ impl Peer {
         reason.unwrap_or_else(|| CloseReason::local(CloseCode::Lost, "the peer is gone"))
     }
 
+    /// How often this peer has gone down: who acts on [`Peer::down`] may see it up again and compare.
+    pub fn outages(&self) -> u64 {
+        self.shared.lock().outages
+    }
+
+    /// From now on only links with the static key `remote` become live, and none at all without one. A live link of
+    /// another is closed with `UNKNOWN_OWNER`, and what is asked fails. To begin with, anybody's may.
+    pub fn admit(&self, remote: Option<PublicKey>) {
+        let mut state = self.shared.lock();
+        state.admitted = remote.map_or(Admitted::Nobody, Admitted::Only);
+        let is_out = |live: &Live| !state.admitted.admits(&live.remote);
+        if state.live.as_ref().is_some_and(is_out) {
+            self.shared
+                .give_up(&mut state, CloseCode::UnknownOwner, UNKNOWN_OWNER);
+        }
+    }
+
     /// Ends the live link with `code` and fails what is asked, without waiting for the grace.
     pub fn give_up(&self, code: CloseCode, message: &str) {
-        let mut state = self.shared.lock();
-        let now_ms = self.shared.now_ms();
-        if let Some(live) = &mut state.live {
-            live.session.close(code.clone(), message, now_ms);
-            self.shared.flush(&mut state);
-        }
-        self.shared
-            .go_down(&mut state, CloseReason::local(code, message));
+        self.shared.give_up(&mut self.shared.lock(), code, message);
     }
 
     /// Ends the live link and its tasks at once and without a word: the other side sees the connection break, as when
@@ -171,13 +207,14 @@ impl Peer {
     }
 
     /// Says `Hello` over an authenticated carrier and, when the other side has answered, makes it the live
-    /// link. An older one is closed with `REPLACED`.
+    /// link. An older one is closed with `REPLACED`; one that is no longer admitted is refused.
     pub(crate) async fn establish(
         &self,
         mut carrier: Carrier,
         established: Established,
     ) -> Result<Link, LinkError> {
         let shared = &self.shared;
+        let remote = established.remote;
         let mut session = Session::new(established, &shared.lock().requests, shared.now_ms());
         loop {
             while let Some(record) = session.poll_record() {
@@ -194,9 +231,13 @@ impl Peer {
             let record =
                 record.ok_or_else(|| LinkError::Carrier("the other side hung up".into()))?;
             let mut state = shared.lock();
+            if !state.admitted.admits(&remote) {
+                session.close(CloseCode::UnknownOwner, UNKNOWN_OWNER, shared.now_ms());
+                continue;
+            }
             session.receive(&mut state.requests, &record, shared.now_ms());
             if session.is_open() {
-                return Ok(shared.install(&mut state, session, carrier));
+                return Ok(shared.install(&mut state, session, remote, carrier));
             }
         }
     }
@@ -307,7 +348,13 @@ impl Shared {
     }
 
     /// Makes an open session the live one and starts its tasks.
-    fn install(self: &Arc<Self>, state: &mut State, session: Session, carrier: Carrier) -> Link {
+    fn install(
+        self: &Arc<Self>,
+        state: &mut State,
+        session: Session,
+        remote: PublicKey,
+        carrier: Carrier,
+    ) -> Link {
         self.replace(state);
         state.generation += 1;
         let (outbox, leaving) = Outbox::new();
@@ -316,6 +363,7 @@ impl Shared {
             session,
             outbox,
             end: end.clone(),
+            remote,
         });
         self.down.send_replace(None);
         self.flush(state);
@@ -326,6 +374,14 @@ impl Shared {
         state.tasks.retain(|task| !task.is_finished());
         state.tasks.extend(link.start(carrier, leaving));
         link
+    }
+
+    fn give_up(self: &Arc<Self>, state: &mut State, code: CloseCode, message: &str) {
+        if let Some(live) = &mut state.live {
+            live.session.close(code.clone(), message, self.now_ms());
+            self.flush(state);
+        }
+        self.go_down(state, CloseReason::local(code, message));
     }
 
     /// Closes the live link, if there is one, in favour of a newer one: what is asked goes on there.
@@ -391,11 +447,15 @@ impl Shared {
     }
 
     fn take_in(self: &Arc<Self>, state: &mut State, remote: Instance, request: Request) {
+        let Some(from) = state.live.as_ref().map(|live| live.remote) else {
+            return;
+        };
         let Request { id, kind, payload } = request;
         let (unwanted, cancelled) = watch::channel(false);
         state.executing.insert((remote, id), unwanted);
         let responder = Responder::new(self.clone(), remote, id, cancelled);
         let incoming = Incoming {
+            from,
             kind,
             payload,
             responder,
@@ -428,6 +488,7 @@ impl Shared {
 
     fn go_down(&self, state: &mut State, reason: CloseReason) {
         state.requests.withdraw_all();
+        state.outages += 1;
         self.down.send_replace(Some(reason.clone()));
         for (_, waiting) in state.waiting.drain() {
             // Whoever asked may have left.

@@ -155,6 +155,10 @@ async fn after_the_grace_requests_fail_and_the_peer_is_down() {
         host.peer().request("signer", vec![]).await,
         Err(LinkError::Down(_))
     ));
+    // Who looks only now sees it up, and that it was not all the time.
+    assert_eq!(host.peer().outages(), 1);
+    link(&host, &credentials, &peer).await.1.unwrap();
+    assert_eq!(host.peer().outages(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Host, OWNER, link, phone};
+use common::{Host, OWNER, link, paired, phone};
 use longhand_link::{
     Carrier, CloseCode, Credentials, LinkError, Pairing, PublicKey, StaticKey, accept,
 };
@@ -168,6 +168,48 @@ async fn an_unknown_phone_and_a_wrong_host_are_refused() {
     let (accepted, connected) = link(&host, &astray, &peer).await;
     assert!(matches!(accepted, Err(LinkError::Handshake)));
     assert!(matches!(connected, Err(LinkError::Handshake)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phone_that_is_no_longer_admitted_is_out_at_once_and_cannot_come_back() {
+    let (host, mut commands, old) = paired();
+    let (old_phone, _old_signing) = phone();
+    let (_, connected) = link(&host, &old, &old_phone).await;
+    let old_link = connected.unwrap();
+    let asked = host.peer().clone();
+    let asked = tokio::spawn(async move { asked.request("signer", vec![1]).await });
+    tokio::task::yield_now().await;
+
+    host.peer().admit(None);
+    let told = old_link.closed().await;
+    assert_eq!((told.code, told.by_peer), (CloseCode::UnknownOwner, true));
+    assert!(matches!(asked.await.unwrap(), Err(LinkError::Down(_))));
+
+    let new = StaticKey::generate().unwrap();
+    host.phones.lock().unwrap().push(new.public());
+    host.peer().admit(Some(new.public()));
+    let credentials = Credentials::Attach {
+        phone: new.clone(),
+        host: host.public(),
+    };
+    let (new_phone, _new_signing) = phone();
+    let (accepted, connected) = link(&host, &credentials, &new_phone).await;
+    let (node, _new_link) = (accepted.unwrap().link, connected.unwrap());
+    // The host still knew the old phone when this handshake began: the new one's link is not replaced.
+    let (accepted, connected) = link(&host, &old, &old_phone).await;
+    assert_eq!(closed(accepted), (CloseCode::UnknownOwner, false));
+    let told = connected.unwrap().closed().await;
+    assert_eq!((told.code, told.by_peer), (CloseCode::UnknownOwner, true));
+    assert!(host.peer().link().is_some());
+    drop(node);
+
+    let command = new_phone.clone();
+    tokio::spawn(async move { command.request("command", vec![2]).await });
+    let command = commands.next().await.unwrap();
+    assert_eq!(
+        (command.from, &command.payload[..]),
+        (new.public(), &[2][..])
+    );
 }
 
 #[tokio::test(start_paused = true)]

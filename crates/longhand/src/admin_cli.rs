@@ -79,7 +79,7 @@ enum OwnerCommand {
     },
     /// List the owners
     List,
-    /// Make a new pairing code; the one before is no longer taken
+    /// Make a new pairing code, and shut out the phone that used the one before
     Renew {
         name: String,
         /// How long the code is taken [default: the host's]

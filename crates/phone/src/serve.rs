@@ -70,6 +70,7 @@ fn understand(waiting: Vec<Incoming>) -> (Vec<SignerBatch>, Vec<Responder>) {
         kind,
         payload,
         responder,
+        ..
     } in waiting
     {
         if kind != SIGNER {

@@ -15,7 +15,7 @@ fn hub() -> NodeId {
 }
 
 async fn load(store: &Arc<dyn Store>) -> Owners {
-    Owners::load(store.clone(), 0, Network::Regtest)
+    Owners::load(store.clone(), 0, Network::Regtest, Box::new(|_| {}))
         .await
         .unwrap()
 }
@@ -43,7 +43,7 @@ async fn an_owner_survives_the_store_at_every_stage() {
     let owner = owners.pin(&secret.id(), &PHONE, 0).await.unwrap().unwrap();
     assert_eq!(load(&store).await.all().await, owners.all().await);
     owners
-        .register(&owner.id, registration(1), &hub())
+        .register(&owner.id, &PHONE, registration(1), &hub())
         .await
         .unwrap();
     let reloaded = load(&store).await.all().await;
@@ -145,16 +145,18 @@ async fn other_keys_for_an_owners_node_change_nothing() {
     let (_, owners) = empty().await;
     let ann = paired(&owners, "ann", PHONE).await;
     owners
-        .register(&ann.id, registration(1), &hub())
+        .register(&ann.id, &PHONE, registration(1), &hub())
         .await
         .unwrap();
     let before = owners.all().await;
 
-    let differ = owners.register(&ann.id, registration(2), &hub()).await;
+    let differ = owners
+        .register(&ann.id, &PHONE, registration(2), &hub())
+        .await;
     assert!(matches!(differ, Err(OwnerError::KeysDiffer)));
     assert_eq!(owners.all().await, before);
     owners
-        .register(&ann.id, registration(1), &hub())
+        .register(&ann.id, &PHONE, registration(1), &hub())
         .await
         .unwrap();
     assert_eq!(owners.all().await, before);
@@ -166,11 +168,13 @@ async fn a_node_belongs_to_one_owner_and_never_to_the_hub_too() {
     let ann = paired(&owners, "ann", PHONE).await;
     let bob = paired(&owners, "bob", OTHER_PHONE).await;
     owners
-        .register(&ann.id, registration(1), &hub())
+        .register(&ann.id, &PHONE, registration(1), &hub())
         .await
         .unwrap();
     for seed in [1, 99] {
-        let taken = owners.register(&bob.id, registration(seed), &hub()).await;
+        let taken = owners
+            .register(&bob.id, &OTHER_PHONE, registration(seed), &hub())
+            .await;
         assert!(matches!(taken, Err(OwnerError::NodeTaken)));
     }
     assert_eq!(owners.named("bob").await.unwrap().registration, None);
@@ -191,23 +195,29 @@ async fn a_new_phone_is_confirmed_only_by_the_same_keys() {
     let (_, owners) = empty().await;
     let ann = paired(&owners, "ann", PHONE).await;
     owners
-        .register(&ann.id, registration(1), &hub())
+        .register(&ann.id, &PHONE, registration(1), &hub())
         .await
         .unwrap();
     let (_, secret) = owners.renew("ann", EXPIRES).await.unwrap();
-
+    assert_eq!(owners.owner_of(&PHONE).await, None, "the old phone is out");
     let moved = owners
         .pin(&secret.id(), &OTHER_PHONE, 0)
         .await
         .unwrap()
         .unwrap();
     assert!(!moved.is_confirmed());
-    assert_eq!(owners.owner_of(&PHONE).await, None, "the old phone is out");
-    let differ = owners.register(&ann.id, registration(2), &hub()).await;
+    // What the old phone said before it was out says nothing of the new one.
+    let late = owners
+        .register(&ann.id, &PHONE, registration(1), &hub())
+        .await;
+    assert!(!late.unwrap().is_confirmed());
+    let differ = owners
+        .register(&ann.id, &OTHER_PHONE, registration(2), &hub())
+        .await;
     assert!(matches!(differ, Err(OwnerError::KeysDiffer)));
     assert!(!owners.named("ann").await.unwrap().is_confirmed());
     let confirmed = owners
-        .register(&ann.id, registration(1), &hub())
+        .register(&ann.id, &OTHER_PHONE, registration(1), &hub())
         .await
         .unwrap();
     assert!(confirmed.is_confirmed());
@@ -239,7 +249,7 @@ async fn a_record_that_cannot_be_read_is_named() {
         writes,
     };
     store.commit(batch).await.unwrap();
-    let error = Owners::load(store, 0, Network::Regtest)
+    let error = Owners::load(store, 0, Network::Regtest, Box::new(|_| {}))
         .await
         .err()
         .unwrap();
