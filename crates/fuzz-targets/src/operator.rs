@@ -201,6 +201,14 @@ async fn play(operator: &Operator, ask: Ask) {
             assert!(after.owners.iter().any(|owner| is_it(&owner)));
             assert!(!before.owners.iter().any(|owner| is_it(&owner)));
         }
+        (Ok(()), Ask::RenewPairing(renewed)) => {
+            let mut expected = before.owners;
+            for owner in expected.iter_mut().filter(|o| o.name == renewed.owner) {
+                // Its phone is shut out.
+                (owner.paired, owner.link_live) = (false, false);
+            }
+            assert_eq!(after.owners, expected);
+        }
         (Ok(()), _) => assert_eq!(after.owners, before.owners),
     }
 }
