@@ -241,9 +241,9 @@ async fn carry_out(
     let failed = |error: Error| CommandReply {
         reply: Some(Reply::Error(error)),
     };
+    // It asked before it was shut out.
     if tenant.owner().phone != Some(*phone) {
-        let message = "another phone has been paired since: pair this one again";
-        return failed(error("UNKNOWN_OWNER", message, Action::GiveUp));
+        return failed(register_error(&OwnerError::ShutOut));
     }
     match command.command {
         None => failed(error(
@@ -346,6 +346,7 @@ fn register_error(failed: &OwnerError) -> Error {
     let (code, action) = match failed {
         OwnerError::KeysDiffer => ("OWNER_KEYS_DIFFER", Action::GiveUp),
         OwnerError::NodeTaken => ("NODE_TAKEN", Action::GiveUp),
+        OwnerError::ShutOut => ("UNKNOWN_OWNER", Action::GiveUp),
         OwnerError::Registration(_) => ("BAD_REGISTRATION", Action::FixInput),
         _ => ("STORE_FAILED", Action::Retry),
     };

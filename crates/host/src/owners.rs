@@ -87,6 +87,8 @@ pub(crate) enum OwnerError {
         "a node with these keys belongs to another owner of this host: two would lose its money"
     )]
     NodeTaken,
+    #[error("this phone's pairing was renewed: pair it again")]
+    ShutOut,
     #[error("this phone belongs to another owner of this host: set up a new one")]
     PhoneTaken,
     #[error(transparent)]
@@ -264,6 +266,9 @@ impl Owners {
     ) -> Result<Owner, OwnerError> {
         let mut book = self.book.lock().await;
         let mut owner = self.judge(&book, id, &new, hub)?;
+        if owner.phone != Some(*phone) {
+            return Err(OwnerError::ShutOut);
+        }
         if owner.is_confirmed() {
             return Ok(owner);
         }
