@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use longhand_link::{
-    CloseCode, CloseReason, Incoming, IncomingRequests, Link, LinkError, Peer, PublicKey,
+    CloseCode, CloseReason, Incoming, IncomingRequests, Link, LinkError, PublicKey,
 };
 use longhand_node::{Node, Signer, SignerAway};
 use longhand_proto::command::command::Command as Body;
@@ -107,7 +107,10 @@ impl Attachment {
             let Some(node) = self.tenant.node() else {
                 return;
             };
-            node.attach(Arc::new(LinkSigner::new(&self.shared, &self.tenant)));
+            let Some(phone) = self.tenant.owner().phone else {
+                return;
+            };
+            node.attach(Arc::new(LinkSigner::new(&self.shared, &self.tenant, phone)));
             self.node = Some(node);
             self.tenant.attached.send_replace(true);
             self.shared.wakes.arrived(&self.tenant.id);
@@ -155,7 +158,9 @@ impl Attachment {
 
 /// The phone as its node's signer, over whichever link is live.
 struct LinkSigner {
-    peer: Peer,
+    tenant: Arc<Tenant>,
+    /// Nobody else is asked, whoever's link is live.
+    phone: PublicKey,
     metrics: Metrics,
 }
 
@@ -173,9 +178,10 @@ impl Signer for LinkSigner {
 }
 
 impl LinkSigner {
-    fn new(shared: &Shared, tenant: &Tenant) -> LinkSigner {
+    fn new(shared: &Shared, tenant: &Arc<Tenant>, phone: PublicKey) -> LinkSigner {
         LinkSigner {
-            peer: tenant.peer.clone(),
+            tenant: tenant.clone(),
+            phone,
             metrics: shared.metrics.clone(),
         }
     }
@@ -183,7 +189,10 @@ impl LinkSigner {
     /// Asks until there is an answer or no phone: the operations may be asked any number of times.
     async fn ask(&self, payload: Vec<u8>) -> Result<Vec<u8>, SignerAway> {
         loop {
-            match self.peer.request(SIGNER, payload.clone()).await {
+            if !self.tenant.is_phone(&self.phone) {
+                return Err(SignerAway);
+            }
+            match self.tenant.peer.request(SIGNER, payload.clone()).await {
                 Ok(answer) => return Ok(answer),
                 Err(LinkError::Restarted) => {}
                 Err(LinkError::Refused { code, .. }) if code == "BUSY" => {
@@ -198,7 +207,9 @@ impl LinkSigner {
     /// A phone that does not do its part is as good as away; it may come back and do better.
     fn drop_link(&self, why: &str) -> SignerAway {
         tracing::warn!(why, "the phone did not sign; its link is closed");
-        self.peer.give_up(CloseCode::Protocol, why);
+        if self.tenant.is_phone(&self.phone) {
+            self.tenant.peer.give_up(CloseCode::Protocol, why);
+        }
         SignerAway
     }
 }
@@ -241,10 +252,6 @@ async fn carry_out(
     let failed = |error: Error| CommandReply {
         reply: Some(Reply::Error(error)),
     };
-    // It asked before it was shut out.
-    if tenant.owner().phone != Some(*phone) {
-        return failed(register_error(&OwnerError::ShutOut));
-    }
     match command.command {
         None => failed(error(
             "UNKNOWN_COMMAND",
@@ -259,7 +266,7 @@ async fn carry_out(
                 Err(error) => failed(error),
             }
         }
-        Some(_) => match ready(tenant).await {
+        Some(_) => match ready(tenant, phone).await {
             Ok(node) => node.command(command).await,
             Err(error) => failed(error),
         },
@@ -267,7 +274,13 @@ async fn carry_out(
 }
 
 /// The node, once it has the phone that gives this command as its signer.
-async fn ready(tenant: &Tenant) -> Result<Node, Error> {
+async fn ready(tenant: &Tenant, phone: &PublicKey) -> Result<Node, Error> {
+    let pinned = || match tenant.is_phone(phone) {
+        true => Ok(()),
+        // It asked before it was shut out.
+        false => Err(register_error(&OwnerError::ShutOut)),
+    };
+    pinned()?;
     if !tenant.owner().is_confirmed() {
         let message = "the phone has not registered its keys: send Register first";
         return Err(error("NOT_REGISTERED", message, Action::FixInput));
@@ -280,6 +293,7 @@ async fn ready(tenant: &Tenant) -> Result<Node, Error> {
         _ = attached.wait_for(|attached| *attached) => {}
         _ = tenant.peer.down() => {}
     }
+    pinned()?;
     Ok(node)
 }
 
@@ -307,7 +321,7 @@ async fn register(
     let owners = &shared.owners;
     let known = owners.may_register(&tenant.id, &registration, &hub).await;
     if !known.map_err(|e| register_error(&e))?.is_confirmed() {
-        prove_keys(LinkSigner::new(shared, tenant), &node_id).await?;
+        prove_keys(LinkSigner::new(shared, tenant, *phone), &node_id).await?;
     }
     let owner = owners.register(&tenant.id, phone, registration, &hub).await;
     owner.map_err(|e| register_error(&e))?;
@@ -317,7 +331,7 @@ async fn register(
     if let Ok(phase) = started.await {
         running(&phase)?;
     }
-    ready(tenant).await?;
+    ready(tenant, phone).await?;
     Ok(Registered {
         node_id,
         hub_node_id: hub.serialize().to_vec(),

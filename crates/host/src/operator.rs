@@ -101,10 +101,13 @@ impl Operator {
             wake_url,
         } = request;
         let expires = expires(&shared, pairing_expires_s);
-        let (owner, secret) = shared.owners.create(&name, &wake_url, expires).await?;
-        shared.add_tenant(owner.clone())?;
-        tracing::info!(owner = name, "an owner was made");
-        pairing_code(&shared, &owner, secret, expires)
+        to_its_end(async move {
+            let (owner, secret) = shared.owners.create(&name, &wake_url, expires).await?;
+            shared.add_tenant(owner.clone())?;
+            tracing::info!(owner = name, "an owner was made");
+            pairing_code(&shared, &owner, secret, expires)
+        })
+        .await
     }
 
     /// A new code for an owner whose phone was lost, or whose code expired. The phone before is shut out at once.
@@ -117,12 +120,15 @@ impl Operator {
     ) -> Result<PairingCode, OperatorError> {
         let shared = self.host()?;
         let expires = expires(&shared, request.pairing_expires_s);
-        let (owner, secret) = shared.owners.renew(&request.owner, expires).await?;
-        tracing::info!(
-            owner = owner.name,
-            "a pairing code was renewed: the phone before is shut out"
-        );
-        pairing_code(&shared, &owner, secret, expires)
+        to_its_end(async move {
+            let (owner, secret) = shared.owners.renew(&request.owner, expires).await?;
+            tracing::info!(
+                owner = owner.name,
+                "a pairing code was renewed: the phone before is shut out"
+            );
+            pairing_code(&shared, &owner, secret, expires)
+        })
+        .await
     }
 
     /// All owners, by name.
@@ -360,6 +366,14 @@ impl Operator {
     }
 }
 
+/// Goes on when who asked leaves: what is durable has to count, too.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, OperatorError>> + Send + 'static,
+) -> Result<T, OperatorError> {
+    let ended = tokio::spawn(work).await;
+    ended.unwrap_or_else(|error| Err(OperatorError::Internal(error.to_string())))
+}
+
 /// When a code made now expires; 0 = the host's default.
 fn expires(shared: &Shared, pairing_expires_s: u32) -> u64 {
     let seconds = match pairing_expires_s {
@@ -402,10 +416,12 @@ async fn tenant(shared: &Shared, name: &str) -> Result<Arc<Tenant>, OperatorErro
 async fn owner_to_open_with(shared: &Shared, name: &str) -> Result<Vec<u8>, OperatorError> {
     let not_now = |text: &str| OperatorError::NotNow(text.into());
     let tenant = tenant(shared, name).await?;
-    let registration = tenant.owner().registration;
-    let node_id = registration
+    let owner = tenant.owner();
+    let node_id = owner
+        .registration
+        .filter(|_| owner.phone.is_some())
         .map(|r| r.node_id)
-        .ok_or_else(|| not_now("this owner has not paired a phone yet"))?;
+        .ok_or_else(|| not_now("this owner has no phone that is paired: give out a code"))?;
     match *tenant.attached.borrow() {
         true => Ok(node_id),
         false => Err(not_now(

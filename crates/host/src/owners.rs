@@ -177,7 +177,7 @@ impl Owners {
         let found = book.values().find(|owner| owner.name == name).cloned();
         let mut owner = found.ok_or_else(|| OwnerError::Unknown(name.to_owned()))?;
         let secret = PairingSecret::generate()?;
-        owner.phone = None;
+        (owner.phone, owner.registered_by) = (None, None);
         owner.pairing = Some(PairingRecord {
             secret: secret.clone(),
             expires_unix_s,
@@ -428,12 +428,14 @@ impl Stored {
             None => None,
             Some(text) => Some(Registration::decode(&*Vec::from_hex(&text).ok()?).ok()?),
         };
+        // A pairing that was renewed by a host of before left the phone in.
+        let is_renewed = pairing.as_ref().is_some_and(|p| p.used_by.is_none());
         Some(Owner {
             name: name.to_owned(),
             id: stored.id.parse().ok()?,
             wake_url: stored.wake_url,
             pairing,
-            phone: phone(stored.phone)?,
+            phone: phone(stored.phone)?.filter(|_| !is_renewed),
             registration,
             registered_by: phone(stored.registered_by)?,
         })

@@ -77,6 +77,12 @@ impl Tenant {
             .clone()
     }
 
+    /// Whether this is the phone that may attach.
+    pub fn is_phone(&self, phone: &longhand_link::PublicKey) -> bool {
+        let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        owner.phone.as_ref() == Some(phone)
+    }
+
     /// The book has changed. From now on no other phone's link is live.
     fn set_owner(&self, owner: Owner) {
         self.peer.admit(owner.phone);

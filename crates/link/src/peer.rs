@@ -52,6 +52,8 @@ struct State {
     /// Requests of the other side in execution; true once they are no longer wanted.
     executing: HashMap<(Instance, u64), watch::Sender<bool>>,
     live: Option<Live>,
+    /// The other side's static key on the newest link.
+    remote: Option<PublicKey>,
     admitted: Admitted,
     /// How often it has gone down.
     outages: u64,
@@ -65,8 +67,6 @@ struct Live {
     session: Session,
     outbox: Outbox,
     end: Arc<LinkEnd>,
-    /// The other side's static key.
-    remote: PublicKey,
 }
 
 /// Whose links may be live.
@@ -100,6 +100,7 @@ impl Peer {
             waiting: HashMap::new(),
             executing: HashMap::new(),
             live: None,
+            remote: None,
             admitted: Admitted::Anyone,
             outages: 0,
             tasks: Vec::new(),
@@ -176,12 +177,12 @@ impl Peer {
     }
 
     /// From now on only links with the static key `remote` become live, and none at all without one. A live link of
-    /// another is closed with `UNKNOWN_OWNER`, and what is asked fails. To begin with, anybody's may.
+    /// another is closed with `UNKNOWN_OWNER`, its grace is over, and what is asked fails. To begin with, anybody's may.
     pub fn admit(&self, remote: Option<PublicKey>) {
         let mut state = self.shared.lock();
         state.admitted = remote.map_or(Admitted::Nobody, Admitted::Only);
-        let is_out = |live: &Live| !state.admitted.admits(&live.remote);
-        if state.live.as_ref().is_some_and(is_out) {
+        let is_out = |remote: &PublicKey| !state.admitted.admits(remote);
+        if state.remote.as_ref().is_some_and(is_out) && self.shared.down.borrow().is_none() {
             self.shared
                 .give_up(&mut state, CloseCode::UnknownOwner, UNKNOWN_OWNER);
         }
@@ -363,8 +364,8 @@ impl Shared {
             session,
             outbox,
             end: end.clone(),
-            remote,
         });
+        state.remote = Some(remote);
         self.down.send_replace(None);
         self.flush(state);
         let link = Link {
@@ -447,9 +448,7 @@ impl Shared {
     }
 
     fn take_in(self: &Arc<Self>, state: &mut State, remote: Instance, request: Request) {
-        let Some(from) = state.live.as_ref().map(|live| live.remote) else {
-            return;
-        };
+        let Some(from) = state.remote else { return };
         let Request { id, kind, payload } = request;
         let (unwanted, cancelled) = watch::channel(false);
         state.executing.insert((remote, id), unwanted);

@@ -162,6 +162,30 @@ async fn after_the_grace_requests_fail_and_the_peer_is_down() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_phone_that_is_no_longer_admitted_has_no_grace() {
+    let (host, _commands, credentials) = paired();
+    let (peer, _signing) = phone();
+    let (_link, cut) = cuttable(&host, &credentials, &peer).await;
+    cut.send(true).unwrap();
+    while host.peer().link().is_some() {
+        tokio::task::yield_now().await;
+    }
+    let asked = host.peer().clone();
+    let asked = tokio::spawn(async move { asked.request("signer", vec![1]).await });
+    tokio::task::yield_now().await;
+    assert_eq!(host.peer().outages(), 0);
+
+    let start = Instant::now();
+    host.peer().admit(None);
+    assert!(matches!(asked.await.unwrap(), Err(LinkError::Down(_))));
+    assert_eq!(host.peer().down().await.code, CloseCode::UnknownOwner);
+    assert_eq!(
+        (host.peer().outages(), start.elapsed()),
+        (1, Duration::ZERO)
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_newest_link_wins_and_what_is_asked_goes_on_there() {
     let (host, _commands, credentials) = paired();
     let (old_phone, _old_signing) = phone();

@@ -206,6 +206,8 @@ async fn a_new_phone_is_confirmed_only_by_the_same_keys() {
         .unwrap()
         .unwrap();
     assert!(!moved.is_confirmed());
+    // Not even the old one again, which may have been paired to have a new code.
+    assert_eq!(owners.named("ann").await.unwrap().registered_by, None);
     // What the old phone said before it was out says nothing of the new one.
     let late = owners
         .register(&ann.id, &PHONE, registration(1), &hub())
