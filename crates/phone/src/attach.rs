@@ -259,7 +259,8 @@ const DETACHED: &str = "the phone has detached: start it again";
 fn is_passing(error: &PhoneError) -> bool {
     use CloseCode::{Replaced, UnknownOwner, Version};
     match error {
-        PhoneError::Ended(reason) | PhoneError::Link(LinkError::Closed(reason)) => {
+        PhoneError::Ended(reason)
+        | PhoneError::Link(LinkError::Closed(reason) | LinkError::Down(reason)) => {
             !matches!(reason.code, Replaced | UnknownOwner | Version)
         }
         PhoneError::Link(LinkError::UnknownCarrier(_)) => false,

@@ -231,10 +231,15 @@ impl FromStr for PeerAddress {
         let node_id = node_id.parse().map_err(|_| InputError::PeerMalformed)?;
         let (host, port) = address.rsplit_once(':').ok_or(InputError::PeerMalformed)?;
         match port.parse::<u16>() {
-            Ok(1..) if !host.is_empty() && !host.contains(char::is_whitespace) => Ok(PeerAddress {
-                node_id,
-                address: address.to_owned(),
-            }),
+            Ok(1..)
+                if !host.is_empty()
+                    && !host.contains(|c: char| c.is_whitespace() || c.is_control()) =>
+            {
+                Ok(PeerAddress {
+                    node_id,
+                    address: address.to_owned(),
+                })
+            }
             _ => Err(InputError::PeerMalformed),
         }
     }
