@@ -10,6 +10,7 @@
 //! | `link_handshake` | first records of both sides, answers, refusals | a record that was changed on the way never ends in a session |
 //! | `link_session` | frames and records, both sides, over several connections | all that goes out can be read; a request is executed once, answered once; bounds hold |
 //! | `pairing_code` | a code as text | reading, printing and reading is the identity |
+//! | `owner_input` | invoices, addresses and peers that an owner is given | what is taken is what it says; an error is one line |
 //! | `signer_batch` | signer batches, at any point of a recorded run | `longhand_signer::audit`: no state is signed or given away that the ledger forbids |
 //! | `signer_channel` | a hostile host and peer with the peer's keys | the same |
 //! | `signer_ledger` | the signer's records | a snapshot says what the records said |
@@ -42,6 +43,7 @@ mod link_session;
 mod node;
 #[cfg(feature = "host")]
 mod operator;
+mod owner_input;
 mod pairing_code;
 mod peer_socket;
 mod phone;
@@ -81,6 +83,11 @@ pub const TARGETS: &[Target] = &[
         name: "link_session",
         run: link_session::run,
         seeds: link_session::seeds,
+    },
+    Target {
+        name: "owner_input",
+        run: owner_input::run,
+        seeds: owner_input::seeds,
     },
     Target {
         name: "pairing_code",
@@ -176,6 +183,7 @@ pub mod run {
     pub use crate::link_session::run as link_session;
     #[cfg(feature = "host")]
     pub use crate::operator::run as operator;
+    pub use crate::owner_input::run as owner_input;
     pub use crate::pairing_code::run as pairing_code;
     pub use crate::peer_socket::run as peer_socket;
     pub use crate::phone_ledger::run as phone_ledger;
