@@ -40,6 +40,7 @@ fn the_checks_see_whatever_is_planted() {
         (Planted::ClosedChannel, Class::Closed),
         (Planted::LostPayment, Class::Payment),
         (Planted::SpentCoins, Class::Unaccounted),
+        (Planted::SoldPreimage, Class::Signed),
         (Planted::Panic, Class::Panic),
         (Planted::Task, Class::Leak),
         (Planted::Connection, Class::Leak),
@@ -53,8 +54,30 @@ fn the_checks_see_whatever_is_planted() {
 #[test]
 fn every_way_to_interrupt_leaves_a_payment_whole() {
     let campaign = Campaign::new().unwrap();
-    let calm = campaign.play(Scenario::Pay, &[], 1);
+    let kinds = [
+        Kind::Frame,
+        Kind::StoreWrite,
+        Kind::LedgerWrite,
+        Kind::PeerMessage,
+    ];
+    every_way(&campaign, Scenario::Pay, &kinds);
+}
+
+#[test]
+fn every_way_to_interrupt_a_call_leaves_who_sleeps_whole() {
+    let campaign = Campaign::new().unwrap();
+    every_way(&campaign, Scenario::Fail, &[Kind::WakeCall]);
+    every_way(&campaign, Scenario::Deadline, &[Kind::WakeCall]);
+}
+
+/// Tries each way once, in the middle, but for those that last a day.
+fn every_way(campaign: &Campaign, scenario: Scenario, kinds: &[Kind]) {
+    let calm = campaign.play(scenario, &[], 1);
     for (kind, steps) in Kind::ALL.into_iter().zip(calm.steps) {
+        if !kinds.contains(&kind) {
+            continue;
+        }
+        assert!(steps > 0, "{scenario:?} has no {kind:?}");
         for &(how, length) in kind.ways() {
             let interruption = Interruption {
                 kind,
@@ -62,10 +85,10 @@ fn every_way_to_interrupt_leaves_a_payment_whole() {
                 how,
                 length,
             };
-            if steps > 0 && !interruption.lasts_a_day() {
-                let verdict = campaign.play(Scenario::Pay, &[interruption], 1);
-                assert_eq!(verdict.wrong, [], "{interruption}");
-                assert_eq!(verdict.happened, 1, "{interruption}");
+            if !interruption.lasts_a_day() {
+                let verdict = campaign.play(scenario, &[interruption], 1);
+                assert_eq!(verdict.wrong, [], "{scenario:?} {interruption}");
+                assert_eq!(verdict.happened, 1, "{scenario:?} {interruption}");
             }
         }
     }

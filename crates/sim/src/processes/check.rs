@@ -110,7 +110,7 @@ async fn at_rest(world: &World) -> Result<u64, String> {
 /// When somebody does not answer; what was found before stays.
 pub(super) async fn check(
     world: &World,
-    tried: &[Tried],
+    tried: &mut [Tried],
     is_quiet: bool,
     checked: &mut Checked,
 ) -> Result<(), CastError> {
@@ -124,11 +124,13 @@ pub(super) async fn check(
         Who::Phone(number) => Some(books[number].get(outbound, hash)),
     };
     for tried in tried {
-        let told = known_end(world, tried).await;
-        let tried = told.as_ref().unwrap_or(tried);
+        if let Some(answer) = known_end(world, tried).await {
+            tried.answer = answer;
+        }
         let payer = side(tried.order.payer, true, &tried.hash);
         let payee = side(tried.order.payee, false, &tried.hash);
-        match judge(tried, payer, payee) {
+        let ended = judge(tried, payer, payee);
+        match ended.and_then(|end| tried.ends(end)) {
             Ok(End::Succeeded) => checked.succeeded += 1,
             Ok(End::Failed) => {
                 checked.failed += 1;
@@ -195,14 +197,12 @@ impl Checked {
 }
 
 /// Of a payment of the hub's whose answer was lost: the hub has no books to look at, but is asked again.
-async fn known_end(world: &World, tried: &Tried) -> Option<Tried> {
+async fn known_end(world: &World, tried: &Tried) -> Option<Answer> {
     let is_open = matches!(tried.answer, Answer::Lost(_) | Answer::Late(_));
     if tried.order.payer != Who::Hub || !is_open {
         return None;
     }
-    let answer = hub_pays(&world.host, &tried.bolt11).await;
-    let tried = tried.clone();
-    Some(Tried { answer, ..tried })
+    Some(hub_pays(&world.host, &tried.bolt11).await)
 }
 
 /// One phone's payments, by direction and hash.

@@ -55,6 +55,24 @@ pub(super) struct Tried {
     /// Hex.
     pub hash: String,
     pub answer: Answer,
+    /// How it had ended when that was last looked at.
+    pub ended: Option<End>,
+}
+
+impl Tried {
+    /// How it has ended, now and for ever.
+    ///
+    /// # Errors
+    /// It had ended otherwise, for a person.
+    pub fn ends(&mut self, end: End) -> Result<End, String> {
+        match self.ended.replace(end) {
+            Some(before) if before != end => Err(format!(
+                "payment {} ({:?}) was {before:?} and is {end:?} now",
+                self.hash, self.order
+            )),
+            _ => Ok(end),
+        }
+    }
 }
 
 /// How a payment ended, on both sides.
@@ -80,6 +98,7 @@ pub(super) async fn carry_out(order: Order, payer: Party, payee: Party) -> Optio
         bolt11,
         hash,
         answer,
+        ended: None,
     })
 }
 
@@ -231,6 +250,7 @@ mod tests {
             bolt11: String::new(),
             hash: "aa".into(),
             answer,
+            ended: None,
         }
     }
 
@@ -286,6 +306,15 @@ mod tests {
         let told_failed = tried(Answer::Failed("no route".into()));
         let off = judge(&told_failed, Some(Some(&succeeded)), None).unwrap_err();
         assert!(off.contains("failed and then succeeded"), "{off}");
+    }
+
+    #[test]
+    fn what_has_ended_stays_as_it_was() {
+        let mut tried = tried(lost());
+        assert_eq!(tried.ends(End::Failed), Ok(End::Failed));
+        assert_eq!(tried.ends(End::Failed), Ok(End::Failed));
+        let off = tried.ends(End::Succeeded).unwrap_err();
+        assert!(off.contains("was Failed and is Succeeded"), "{off}");
     }
 
     #[test]

@@ -251,7 +251,7 @@ impl Run {
         let world = world.ok_or_else(|| CastError::Off("nothing runs".into()))?;
         let mut checked = Checked::default();
         // Looked at in any case: the more is known of what is off.
-        let whole = check(world, &self.tried, quiet.is_ok(), &mut checked).await;
+        let whole = check(world, &mut self.tried, quiet.is_ok(), &mut checked).await;
         self.add(checked);
         self.look_for_dead()?;
         self.search_logs()?;

@@ -74,6 +74,8 @@ pub struct Books {
     /// Of the hub's coins on chain those that are on the way there.
     hub_waiting_sat: u64,
     channels: Vec<OpenChannel>,
+    /// Of owners' channels that are no more.
+    closed: Vec<OutPoint>,
 }
 
 /// What one of them has.
@@ -104,18 +106,23 @@ impl Books {
             onchain_sat: balance.onchain_confirmed_sat + balance.onchain_pending_sat,
             closing_sat: balance.closing_sat,
         };
-        let (mut owners, mut channels) = (Vec::new(), Vec::new());
+        let (mut owners, mut channels, mut closed) = (Vec::new(), Vec::new(), Vec::new());
         for owner in 0..OWNERS.len() {
             let asked = stage.owner(owner, async |phone| {
-                Ok((phone.balance().await?, phone.channels().await?.channels))
+                Ok((phone.balance().await?, phone.channels().await?))
             });
             let (purse, of_owner) = asked.await.map_err(text)?;
+            let gone = of_owner.closed.iter().map(|gone| &gone.funding_outpoint);
+            // One that came to nothing before it was funded has none.
+            for funding in gone.filter(|funding| !funding.is_empty()) {
+                closed.push(OutPoint::from_str(funding).map_err(text)?);
+            }
             owners.push(Purse {
                 lightning_msat: purse.lightning_msat,
                 onchain_sat: purse.onchain_confirmed_sat + purse.onchain_pending_sat,
                 closing_sat: purse.closing_sat,
             });
-            for channel in of_owner {
+            for channel in of_owner.channels {
                 let same = of_hub
                     .iter()
                     .find(|other| other.funding_outpoint == channel.funding_outpoint);
@@ -134,6 +141,7 @@ impl Books {
             hub,
             hub_waiting_sat: balance.onchain_pending_sat,
             channels,
+            closed,
         })
     }
 
@@ -152,6 +160,7 @@ impl Books {
     ) -> Vec<Fault> {
         let fundings: Vec<_> = (self.channels.iter().chain(&after.channels))
             .map(|channel| channel.funding)
+            .chain(after.closed.iter().copied())
             .collect();
         let chain = match coins.follow(&stage.devnet, &stage.given(), &fundings) {
             Ok(chain) => chain,
@@ -159,7 +168,7 @@ impl Books {
         };
         let closed = self.closed_unasked(after, outcome, &chain, stage);
         let mut wrong: Vec<_> = closed.into_iter().collect();
-        if outcome.paid() != outcome.received() {
+        if outcome.paid() != outcome.received() + outcome.lost_msat {
             let what = format!("paid and received differ: {outcome:?}");
             wrong.push(Fault::new(Class::Payment, what));
         }

@@ -18,8 +18,12 @@ pub enum Planted {
     LostPayment,
     /// An owner's coins go to somebody else.
     SpentCoins,
+    /// A preimage is given away that nobody has paid for.
+    SoldPreimage,
     /// A panic that is caught.
     Panic,
+    /// One in a thread that several runs share, such as those in which signatures are checked.
+    PanicElsewhere,
     /// A task goes on for ever.
     Task,
     /// A connection is never let go.
@@ -45,6 +49,10 @@ impl Planted {
                     phone.send_onchain(&address, amount, None).await
                 });
                 sent.await.map_err(text)?;
+            }
+            Planted::SoldPreimage => stage.sell_preimage(ANN),
+            Planted::PanicElsewhere => {
+                let _ = std::thread::spawn(|| panic!("planted")).join();
             }
             Planted::Panic => {
                 let task = tokio::spawn(async { panic!("planted") });

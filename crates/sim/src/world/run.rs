@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::panic;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
@@ -33,7 +34,11 @@ const STACK: usize = 16 << 20;
 
 thread_local! {
     static PANICS: Cell<u32> = const { Cell::new(0) };
+    static IS_SIMULATED: Cell<bool> = const { Cell::new(false) };
 }
+
+/// In threads that all runs share, and that no run has counted yet.
+static PANICS_ELSEWHERE: AtomicU32 = AtomicU32::new(0);
 
 /// What came of one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,7 +106,7 @@ pub fn run(template: &Template, play: Play<'_>) -> Verdict {
             lasted,
             trace: plan.digest(),
             nth,
-            panics: PANICS.get(),
+            panics: PANICS.get() + PANICS_ELSEWHERE.swap(0, Ordering::Relaxed),
         })
     });
     let played = played.and_then(|played| played);
@@ -267,6 +272,7 @@ fn on_thread<T: Send>(
             .stack_size(STACK)
             .spawn_scoped(scope, move || {
                 longhand_sim_os::enter(seed, unix);
+                IS_SIMULATED.set(true);
                 work()
             });
         let thread = thread.map_err(text)?;
@@ -278,16 +284,20 @@ fn on_thread<T: Send>(
 /// signer was asked: a release build goes on, in a debug build the node is loaded again and goes on too.
 const KNOWN_ASSERTION: &str = "assertion failed: self.context.last_sent_closing_fee.is_some()";
 
-/// Counts the panics of each thread, also of those that are caught.
+/// Counts the panics of each run's thread, also those that are caught, and those of threads that all runs share.
 fn count_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if info.payload_as_str() != Some(KNOWN_ASSERTION) {
-                PANICS.set(PANICS.get() + 1);
-                before(info);
+            if info.payload_as_str() == Some(KNOWN_ASSERTION) {
+                return;
             }
+            match IS_SIMULATED.get() {
+                true => PANICS.set(PANICS.get() + 1),
+                false => drop(PANICS_ELSEWHERE.fetch_add(1, Ordering::Relaxed)),
+            }
+            before(info);
         }));
     });
 }

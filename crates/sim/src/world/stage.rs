@@ -355,6 +355,11 @@ impl Stage {
         self.observers.each_ref().map(|observer| observer.audit())
     }
 
+    /// An owner's phone is heard to give away a preimage for which there is no invoice.
+    pub fn sell_preimage(&self, owner: usize) {
+        self.observers[owner].hear_a_sale();
+    }
+
     /// What the owners' phones said and must never say.
     pub fn overheard(&self) -> Vec<Fault> {
         let observers = self.observers.iter().zip(OWNERS);
@@ -369,7 +374,10 @@ impl Stage {
     }
 
     /// Starts the host again, with a hub that has forgotten all since `copy` was made.
-    pub async fn roll_back_hub(&self, copy: Vec<(String, Vec<u8>)>) -> Result<(), String> {
+    pub async fn roll_back_hub(
+        self: &Arc<Self>,
+        copy: Vec<(String, Vec<u8>)>,
+    ) -> Result<(), String> {
         self.until("the host runs", async |_| Some(true)).await?;
         let stopped = lock(&self.host).take();
         if let Some((host, life)) = stopped {
@@ -386,7 +394,7 @@ impl Stage {
             writes: gone.chain(old).collect(),
         };
         self.disk.commit(batch).await.map_err(text)?;
-        self.start_host().await
+        self.start_in_the_end(None).await
     }
 
     /// What runs and is connected now. At a quiet moment with everybody there it is always the same, whatever died before.
@@ -410,10 +418,16 @@ impl Stage {
         std::mem::take(&mut *lock(&self.troubles))
     }
 
-    /// Starts the host, or a phone, in a moment. While a disk fails it may not start: then again, as whoever watches it
-    /// does.
+    /// Starts the host, or a phone, in a moment.
     async fn restart(self: Arc<Self>, phone: Option<usize>) {
         tokio::time::sleep(RESTART).await;
+        if let Err(error) = self.start_in_the_end(phone).await {
+            self.trouble(error);
+        }
+    }
+
+    /// Starts the host, or a phone. While a disk fails it may not start: then again, as whoever watches it does.
+    async fn start_in_the_end(self: &Arc<Self>, phone: Option<usize>) -> Result<(), String> {
         let mut look = LOOK;
         loop {
             let (is_in_a_spell, happened) = (self.plan.is_in_a_spell(), self.plan.happened());
@@ -422,11 +436,11 @@ impl Stage {
                 Some(owner) => self.start_phone(owner).map_err(text),
             };
             match started {
-                Ok(()) => return,
+                Ok(()) => return Ok(()),
                 Err(_) if is_in_a_spell || self.plan.happened() > happened => {
                     pause(&mut look).await;
                 }
-                Err(error) => return self.trouble(format!("a process does not start: {error}")),
+                Err(error) => return Err(format!("a process does not start: {error}")),
             }
         }
     }

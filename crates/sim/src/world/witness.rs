@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
+use bitcoin::hashes::{Hash, sha256};
 use longhand_phone::testing::{Said, Witness};
-use longhand_proto::signer::SignerOp;
 use longhand_proto::signer::signer_answer::Answer;
+use longhand_proto::signer::signer_op::Op;
+use longhand_proto::signer::{GetPreimage, SignerOp};
 use longhand_signer::audit::{Audit, Violation};
 
 use crate::world::check::{Class, Fault};
@@ -50,6 +52,21 @@ impl Observer {
     /// What was heard so far.
     pub fn audit(&self) -> Audit {
         lock(&self.notes).audit.clone()
+    }
+
+    /// A preimage that no invoice was signed for, as if the phone had given it.
+    pub fn hear_a_sale(&self) {
+        let preimage = [3; 32];
+        let op = SignerOp {
+            channel_keys_id: Vec::new(),
+            op: Some(Op::GetPreimage(GetPreimage {
+                payment_hash: sha256::Hash::hash(&preimage).to_byte_array().to_vec(),
+                htlcs: Vec::new(),
+            })),
+        };
+        let answer = Answer::Preimage(preimage.to_vec());
+        self.made(Said::Answer(&op, &answer), 0);
+        self.durable(0);
     }
 
     /// What the phone said and must never say. That nothing was heard of it counts too: whoever hears nothing proves
@@ -109,10 +126,6 @@ impl Notes {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use bitcoin::hashes::{Hash, sha256};
-    use longhand_proto::signer::GetPreimage;
-    use longhand_proto::signer::signer_op::Op;
-
     use super::*;
 
     const PREIMAGE: [u8; 32] = [3; 32];

@@ -11,7 +11,7 @@ use longhand_proto::operator::{HubCloseChannelRequest, NodeView};
 
 use super::Outcome;
 use super::paying::{
-    PAYMENT_MSAT, Payment, fall_asleep, hub_pays, invoice, pay_once, payment_hash,
+    PAYMENT_MSAT, Payment, fall_asleep, hub_has_paid, hub_pays, invoice, pay_once, payment_hash,
 };
 use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
 use crate::world::template::CHANNEL_SAT;
@@ -83,10 +83,13 @@ async fn closed_by_force(
     };
     let paying = pay_to_the_end(stage, &to_bob, &payment);
     let (paid, to_ann) = tokio::try_join!(paying, closing)?;
-    let received = all_received(stage, &to_ann).await?;
     let mut outcome = ended(stage, paid, &to_bob).await?;
-    outcome.received_msat[ANN] = received;
-    outcome.hub_paid_msat = received;
+    outcome.received_msat[ANN] = all_received(stage, &to_ann).await?;
+    for bolt11 in &to_ann {
+        if hub_has_paid(stage, bolt11).await {
+            outcome.hub_paid_msat += PAYMENT_MSAT;
+        }
+    }
     Ok(outcome)
 }
 
@@ -170,7 +173,7 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
         hub_paid_msat: PAYMENT_MSAT,
         ..Outcome::default()
     };
-    outcome.received_msat[ANN] = PAYMENT_MSAT;
+    outcome.received_msat[ANN] = received(stage, ANN, &to_ann).await?;
     outcome.spoils_msat[ANN] = CHANNEL_SAT * 1_000 - hers_msat;
     Ok(outcome)
 }

@@ -74,8 +74,10 @@ pub(crate) struct Outcome {
     pub closed: u32,
     /// Channels that were closed by force because somebody asked for it.
     pub forced: u32,
-    /// What the hub has paid by itself.
+    /// What the hub has paid by itself, as it says.
     pub hub_paid_msat: u64,
+    /// What an owner was told to have lost of it, the phone having come too late.
+    pub lost_msat: u64,
     /// The hub still waits for a sweep of what was taken from it.
     pub hub_cheated: bool,
     /// What each owner took from a cheater.

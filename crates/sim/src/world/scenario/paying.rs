@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use longhand_host::OperatorError;
 use longhand_phone::{Phone, PhoneError};
 use longhand_proto::operator::HubPayRequest;
 
@@ -133,6 +134,29 @@ pub async fn hub_pays(stage: &Arc<Stage>, bolt11: &str) {
             && operator.hub_pay(pay).await.is_ok()
         {
             return;
+        }
+        tokio::time::sleep(HUB_TRIES_AGAIN).await;
+    }
+}
+
+/// Whether the hub has paid, by what it says when it is asked again. Of a payment that failed that is another attempt: there
+/// must be no way left by which it could succeed.
+pub async fn hub_has_paid(stage: &Arc<Stage>, bolt11: &str) -> bool {
+    loop {
+        let pay = HubPayRequest {
+            bolt11: bolt11.into(),
+            ..HubPayRequest::default()
+        };
+        if let Some(operator) = stage.operator() {
+            match operator.hub_pay(pay).await {
+                Ok(_) => return true,
+                Err(OperatorError::Failed(_) | OperatorError::Invalid(_)) => return false,
+                Err(OperatorError::Unavailable(why)) if why.starts_with("NO_ROUTE") => {
+                    return false;
+                }
+                // The host stops, or starts.
+                Err(_) => {}
+            }
         }
         tokio::time::sleep(HUB_TRIES_AGAIN).await;
     }
