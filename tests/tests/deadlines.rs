@@ -497,6 +497,45 @@ async fn an_htlc_that_the_peer_has_claimed_is_not_claimed_again_with_the_preimag
     assert!(!taken(&chain).contains(&hers));
 }
 
+/// Found by `longhand-sim --scenario force-close-by-phone --seed 320393 --at frame:5:late:grace --at store:96:fails:grace`: LDK
+/// pays a quarter more for a claim with each block near its end, and heard of 48 blocks at once. All but 1,490 sat of the HTLC
+/// went to miners.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_does_not_cost_more_because_many_blocks_come_at_once() {
+    let (world, bob, _) = world_with_an_htlc().await;
+    let before = bob.overview().await;
+    let expiry = before.earliest_deadline.unwrap() + 39;
+    let close = CloseChannel {
+        channel_id: bob.channels().await.channels[0].channel_id.clone(),
+        force: true,
+    };
+    ask(&world.hub, Kind::CloseChannel(close)).await;
+    until("the commitment is sent", async || {
+        !world.devnet.mempool().is_empty()
+    })
+    .await;
+    // It would settle the HTLC, or take it back.
+    world.hub.stop().await;
+    bob.attach();
+    world.mine(expiry + 40 - world.devnet.tip().height).await;
+    until("his node sweeps", async || {
+        !world.devnet.mempool().is_empty()
+    })
+    .await;
+    world
+        .mine_until("all of it is his", async || {
+            settle().await;
+            let overview = bob.overview().await;
+            overview.closing_sat == 0 && overview.onchain_pending_sat == 0
+        })
+        .await;
+    let (after, should) = (
+        bob.overview().await.onchain_sat,
+        before.onchain_sat + PUSHED_SAT + AMOUNT_SAT,
+    );
+    assert!(after + 5_000 > should, "{after} of {should}");
+}
+
 /// What was pushed to the owner and the payment end on chain, but for fees.
 async fn all_is_the_owners(world: &World, owner: &Owner, before_sat: u64) {
     world

@@ -67,6 +67,7 @@ impl Core {
                 if let Some(replay) = self.replay.take() {
                     self.replay_anew(replay, tip);
                 }
+                self.tell_best();
                 if let Some(remote) = self.remote() {
                     remote.prune(tip.height);
                 }
@@ -135,17 +136,30 @@ impl Core {
             if !of_ldk.is_empty() {
                 part.transactions_confirmed(&header, &of_ldk, height);
             }
-            if passed {
-                part.best_block_updated(&header, height);
-            }
         }
         self.agreed_confirmed(height, txs.iter().map(|(_, tx)| &**tx));
         if passed {
+            self.best_untold = Some((header, height));
+            if self.has_forked {
+                self.tell_best();
+            }
             self.bumps.block_connected(&lock(&self.wallet));
             self.height = height;
             // At once, with LDK: after a reorganisation the chain may be lower when it is next at rest.
             self.give_back_late_claims();
         }
+    }
+
+    /// LDK hears of the last of several blocks alone: with each it pays a quarter more for a claim whose end is near, and of
+    /// those of some hours together, after a host was away, it would pay all of it before the first was sent.
+    fn tell_best(&mut self) {
+        let Some((header, height)) = self.best_untold.take() else {
+            return;
+        };
+        for part in self.confirmables() {
+            part.best_block_updated(&header, height);
+        }
+        self.has_forked = false;
     }
 
     /// The source may have lost what it was sent, and a process may end between a commit and the broadcast that it
@@ -195,5 +209,8 @@ impl Core {
         }
         self.agreed_disconnected(fork.height);
         self.height = self.height.min(fork.height);
+        self.best_untold = None;
+        // A best block that is lower tells LDK so: the next one, before those that may be higher.
+        self.has_forked = true;
     }
 }

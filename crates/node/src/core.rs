@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bitcoin::bip32::Xpriv;
+use bitcoin::block::Header;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{BlockHash, Network, Txid};
 use lightning::chain::{BlockLocator, Confirm};
@@ -99,6 +100,10 @@ pub(crate) struct Core {
     pub losses: Vec<NodeEvent>,
     /// Blocks that the wallet may know already, see `chain_sync.rs`.
     pub replayed: Vec<Connected>,
+    /// The newest block, of which LDK hears when the chain is at rest.
+    pub best_untold: Option<(Header, u32)>,
+    /// LDK's best block may be one that was reorganised out of the chain.
+    pub has_forked: bool,
     /// While it is not known whether the newest block of before is in the chain.
     pub replay: Option<Box<Replay>>,
     /// The sweeps in blocks as they are stored.
@@ -255,6 +260,8 @@ impl Core {
             bumps: Bumps::default(),
             requests: Vec::new(),
             replayed: Vec::new(),
+            best_untold: None,
+            has_forked: false,
             replay: None,
             held: Vec::new(),
             closed: HashMap::new(),

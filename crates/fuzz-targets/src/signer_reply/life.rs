@@ -118,6 +118,8 @@ impl Life {
         .await;
         self.mine(BLOCKS).await;
         self.mine(DELAY).await;
+        // What is free by now is swept with the next block.
+        self.mine(0).await;
         self.mine(BLOCKS).await;
     }
 

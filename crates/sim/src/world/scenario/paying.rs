@@ -17,8 +17,8 @@ const LARGE_MSAT: u64 = 1_500_000_000;
 const TRIES: u32 = 3;
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 const HUB_TRIES_AGAIN: Duration = Duration::from_secs(5);
-/// More than the hub holds a payment.
-const HELD_AT_MOST: Duration = Duration::from_secs(24 * 3600);
+/// More than the hub holds a payment, and less than the scenario may last.
+const HELD_AT_MOST: Duration = Duration::from_secs(3600);
 
 /// Pays an invoice of `to`'s, and waits until both have heard of the end.
 pub async fn pay(stage: &Arc<Stage>, from: usize, to: usize) -> Result<Outcome, String> {
