@@ -95,21 +95,19 @@ struct Attachment {
 impl Attachment {
     /// Attaches when everything is there, and lets go when the phone may no longer sign.
     fn reconcile(&mut self) {
-        let confirmed = self.tenant.owner().is_confirmed();
+        let owner = self.tenant.owner();
+        let phone = owner.phone.filter(|_| owner.is_confirmed());
         let outages = self.tenant.peer.outages();
-        if !confirmed {
+        if phone.is_none() {
             self.let_go("the pairing was renewed");
         } else if outages != self.outages {
             self.let_go("it was away for a moment");
         }
         self.outages = outages;
-        if self.node.is_none() && confirmed && self.tenant.is_linked() {
-            let Some(node) = self.tenant.node() else {
-                return;
-            };
-            let Some(phone) = self.tenant.owner().phone else {
-                return;
-            };
+        if self.node.is_none()
+            && self.tenant.is_linked()
+            && let (Some(phone), Some(node)) = (phone, self.tenant.node())
+        {
             node.attach(Arc::new(LinkSigner::new(&self.shared, &self.tenant, phone)));
             self.node = Some(node);
             self.tenant.attached.send_replace(true);
