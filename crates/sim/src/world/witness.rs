@@ -56,6 +56,12 @@ impl Observer {
 
     /// A preimage that no invoice was signed for, as if the phone had given it.
     pub fn hear_a_sale(&self) {
+        self.sells(0);
+        self.durable(0);
+    }
+
+    /// Such an answer, which rests on this record.
+    fn sells(&self, version: u64) {
         let preimage = [3; 32];
         let op = SignerOp {
             channel_keys_id: Vec::new(),
@@ -65,8 +71,7 @@ impl Observer {
             })),
         };
         let answer = Answer::Preimage(preimage.to_vec());
-        self.made(Said::Answer(&op, &answer), 0);
-        self.durable(0);
+        self.made(Said::Answer(&op, &answer), version);
     }
 
     /// What the phone said and must never say. That nothing was heard of it counts too: whoever hears nothing proves
@@ -128,24 +133,15 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
-    const PREIMAGE: [u8; 32] = [3; 32];
-
     /// A preimage that no invoice was signed for rests on record 2.
     fn sold() -> Observer {
         let observer = Observer::default();
-        let op = SignerOp {
-            channel_keys_id: Vec::new(),
-            op: Some(Op::GetPreimage(GetPreimage {
-                payment_hash: sha256::Hash::hash(&PREIMAGE).to_byte_array().to_vec(),
-                htlcs: Vec::new(),
-            })),
-        };
         let invoice = Said::Invoice {
             payment_hash: [1; 32],
             amount_msat: 7,
         };
         observer.made(invoice, 1);
-        observer.made(Said::Answer(&op, &Answer::Preimage(PREIMAGE.to_vec())), 2);
+        observer.sells(2);
         observer.durable(1);
         assert_eq!(observer.faults("ann"), []);
         observer
