@@ -522,13 +522,7 @@ async fn a_claim_does_not_cost_more_because_many_blocks_come_at_once() {
         !world.devnet.mempool().is_empty()
     })
     .await;
-    world
-        .mine_until("all of it is his", async || {
-            settle().await;
-            let overview = bob.overview().await;
-            overview.closing_sat == 0 && overview.onchain_pending_sat == 0
-        })
-        .await;
+    all_is_the_owners(&world, &bob, before.onchain_sat).await;
     let (after, should) = (
         bob.overview().await.onchain_sat,
         before.onchain_sat + PUSHED_SAT + AMOUNT_SAT,

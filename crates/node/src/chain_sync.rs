@@ -145,7 +145,7 @@ impl Core {
             }
             self.bumps.block_connected(&lock(&self.wallet));
             self.height = height;
-            // At once, with LDK: after a reorganisation the chain may be lower when it is next at rest.
+            // At once: after a reorganisation the chain may be lower when it is next at rest.
             self.give_back_late_claims();
         }
     }
