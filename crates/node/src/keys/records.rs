@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bitcoin::secp256k1::constants::PUBLIC_KEY_SIZE;
 use bitcoin::secp256k1::{PublicKey, SecretKey};
 use lightning::ln::chan_utils::ChannelPublicKeys;
 use lightning::util::ser::{Readable, Writeable};
@@ -19,11 +20,14 @@ const POINTS_LEFT_LOW: u64 = 6;
 /// Used points kept, for a peer that reestablishes one state behind.
 const POINTS_KEPT_BEHIND: u64 = 3;
 
+type SerializedPoint = [u8; PUBLIC_KEY_SIZE];
+
 /// The public side of one channel's keys, and what the owner delegated.
 pub(crate) struct ChannelKeys {
     pub public_keys: ChannelPublicKeys,
-    /// By index; a window around the one in use.
-    pub points: BTreeMap<u64, PublicKey>,
+    /// By index, a window around the one in use. As they are stored: a node holds a hundred of them,
+    /// needs few, and each that is read costs a square root.
+    points: BTreeMap<u64, SerializedPoint>,
     /// Lets the host punish a breach; cannot spend the owner's balance.
     pub revocation_basepoint_secret: Option<SecretKey>,
     /// The channel these keys were given to; `None` while they are in the pool.
@@ -33,6 +37,26 @@ pub(crate) struct ChannelKeys {
 }
 
 impl ChannelKeys {
+    /// Fresh keys from the phone: they are of no channel yet.
+    pub fn new(
+        public_keys: ChannelPublicKeys,
+        points: impl IntoIterator<Item = (u64, PublicKey)>,
+        revocation_basepoint_secret: Option<SecretKey>,
+    ) -> ChannelKeys {
+        ChannelKeys {
+            public_keys,
+            points: serialized(points).collect(),
+            revocation_basepoint_secret,
+            user_channel_id: None,
+            set_up: false,
+        }
+    }
+
+    /// A per-commitment point of the window. None also for one that cannot be read: it is asked for again.
+    pub fn point(&self, index: u64) -> Option<PublicKey> {
+        PublicKey::from_slice(self.points.get(&index)?).ok()
+    }
+
     /// The first index to ask for when the window runs low below `index`.
     pub fn points_to_fetch(&self, index: u64) -> Option<u64> {
         let lowest = self
@@ -46,7 +70,7 @@ impl ChannelKeys {
 
     /// Adds points and forgets those that no peer can ask for any more.
     pub fn add_points(&mut self, points: impl IntoIterator<Item = (u64, PublicKey)>) {
-        self.points.extend(points);
+        self.points.extend(serialized(points));
     }
 
     /// The point `index` was released: forgets those well behind it.
@@ -63,7 +87,7 @@ impl ChannelKeys {
                 .iter()
                 .map(|(index, point)| StoredPoint {
                     index: *index,
-                    point: point.serialize().to_vec(),
+                    point: point.to_vec(),
                 })
                 .collect(),
             revocation_basepoint_secret: self
@@ -83,7 +107,7 @@ impl ChannelKeys {
         let stored = StoredChannelKeys::decode(bytes).ok()?;
         // Collected at once, a map takes half the room that it takes when filled one by one.
         let points = stored.points.iter().map(|stored| {
-            let point = PublicKey::from_slice(&stored.point).ok()?;
+            let point = SerializedPoint::try_from(&stored.point[..]).ok()?;
             Some((stored.index, point))
         });
         let points: BTreeMap<_, _> = points.collect::<Option<Vec<_>>>()?.into_iter().collect();
@@ -98,6 +122,14 @@ impl ChannelKeys {
             set_up: stored.set_up,
         })
     }
+}
+
+fn serialized(
+    points: impl IntoIterator<Item = (u64, PublicKey)>,
+) -> impl Iterator<Item = (u64, SerializedPoint)> {
+    points
+        .into_iter()
+        .map(|(index, point)| (index, point.serialize()))
 }
 
 /// An optional secret: empty bytes are none, anything unreadable is an error.

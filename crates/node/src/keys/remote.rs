@@ -228,7 +228,7 @@ impl Remote {
     pub fn point(&self, keys_id: &[u8; 32], index: u64) -> Option<PublicKey> {
         let mut state = lock(&self.state);
         let keys = state.channels.get(keys_id)?;
-        let point = keys.points.get(&index).copied();
+        let point = keys.point(index);
         let missing = if point.is_none() {
             Some(index)
         } else {
@@ -254,7 +254,7 @@ impl Remote {
         let mut state = lock(&self.state);
         let keys = state.channels.get_mut(keys_id).ok_or(())?;
         let point = PublicKey::from_secret_key(&Secp256k1::signing_only(), secret);
-        if keys.points.get(&index).is_some_and(|known| *known != point) {
+        if keys.point(index).is_some_and(|known| known != point) {
             tracing::error!("the signer gave a wrong per-commitment secret; it was not sent");
             return Err(());
         }
@@ -699,13 +699,7 @@ fn read_new_keys(given: &NewChannelKeysAnswer) -> Option<([u8; 32], ChannelKeys)
             PublicKey::from_slice(point).ok()?,
         ));
     }
-    let keys = ChannelKeys {
-        public_keys,
-        points: points.into_iter().collect(),
-        revocation_basepoint_secret,
-        user_channel_id: None,
-        set_up: false,
-    };
+    let keys = ChannelKeys::new(public_keys, points, revocation_basepoint_secret);
     Some((keys_id, keys))
 }
 

@@ -10,7 +10,7 @@ use bdk_wallet::miniscript::psbt::PsbtExt;
 use bdk_wallet::miniscript::{Descriptor, ForEachKey};
 use bitcoin::key::PrivateKey;
 use bitcoin::psbt::{GetKey, GetKeyError, KeyRequest};
-use bitcoin::secp256k1::{Secp256k1, Signing};
+use bitcoin::secp256k1::{All, Secp256k1, Signing};
 use bitcoin::sighash::{EcdsaSighashType, TapSighashType};
 use bitcoin::{Network, NetworkKind, OutPoint, Psbt, Script, Transaction, ecdsa, psbt, taproot};
 
@@ -224,8 +224,9 @@ impl Descriptors {
         internal: &str,
         network: Network,
     ) -> Result<(Descriptors, Keys), WalletError> {
-        let (external, keys) = parse(external, network)?;
-        let (internal, internal_keys) = parse(internal, network)?;
+        let secp = Secp256k1::new();
+        let (external, keys) = parse(external, network, &secp)?;
+        let (internal, internal_keys) = parse(internal, network, &secp)?;
         if external == internal {
             return Err(WalletError::Descriptor("both are the same".into()));
         }
@@ -255,10 +256,14 @@ impl Descriptors {
 }
 
 /// One descriptor: one key, and a range of scripts.
-fn parse(text: &str, network: Network) -> Result<(ExtendedDescriptor, KeyMap), WalletError> {
+fn parse(
+    text: &str,
+    network: Network,
+    secp: &Secp256k1<All>,
+) -> Result<(ExtendedDescriptor, KeyMap), WalletError> {
     let bad = |reason: String| WalletError::Descriptor(reason);
     let (descriptor, keys) = text
-        .into_wallet_descriptor(&Secp256k1::new(), NetworkKind::from(network))
+        .into_wallet_descriptor(secp, NetworkKind::from(network))
         .map_err(|e| bad(e.to_string()))?;
     let single = match &descriptor {
         Descriptor::Wpkh(_) => true,
