@@ -361,9 +361,13 @@ async fn a_close_that_is_asked_for_again_is_answered_as_what_it_is() {
 /// BIP 44: so many unused addresses in a row are looked at by a wallet that is restored.
 const GAP: usize = 20;
 
-/// The hub closes a channel of this node by force.
+/// The hub closes a channel of this node by force, of which 400,000 sat are the node's.
 async fn hub_closes(world: &World, node: &Node) {
     let channel_id = world.open(&world.hub, node, 1_000_000, 400_000_000).await;
+    hub_closes_this(world, channel_id).await;
+}
+
+async fn hub_closes_this(world: &World, channel_id: Vec<u8>) {
     let force = true;
     ask(
         &world.hub,
@@ -381,9 +385,9 @@ fn is_sweep(tx: &Transaction) -> bool {
     tx.lock_time.is_block_height() && tx.lock_time != LockTime::ZERO
 }
 
-fn sweep_of(sent: &[Transaction], height: u32) -> Option<&Transaction> {
-    let is_it = |tx: &&Transaction| tx.lock_time.to_consensus_u32() == height;
-    sent.iter().find(is_it)
+fn sweep_of(sent: Vec<Transaction>, height: u32) -> Option<Transaction> {
+    let is_it = |tx: &Transaction| tx.lock_time.to_consensus_u32() == height;
+    sent.into_iter().find(is_it)
 }
 
 async fn mine_until_swept(world: &World, chain: &Tapped) {
@@ -395,21 +399,25 @@ async fn mine_until_swept(world: &World, chain: &Tapped) {
         .await;
 }
 
+/// The sweep that a node makes with the next block.
+async fn swept_anew(world: &World, node: &Node, chain: &Tapped) -> Transaction {
+    world.mine_seen_by(node, 1).await;
+    let height = world.devnet.tip().height;
+    until("it is swept anew", async || {
+        sweep_of(chain.sent(), height).is_some()
+    })
+    .await;
+    sweep_of(chain.sent(), height).unwrap()
+}
+
 /// Where a node's sweeps go of which none arrives for more blocks than there are addresses in a gap.
 async fn swept_to(world: &World, node: &Node, chain: &Tapped) -> HashSet<ScriptBuf> {
     hub_closes(world, node).await;
     mine_until_swept(world, chain).await;
     let mut scripts = HashSet::new();
     for _ in 0..=GAP {
-        world.mine_seen_by(node, 1).await;
-        let height = world.devnet.tip().height;
-        until("it is swept anew", async || {
-            sweep_of(&chain.sent(), height).is_some()
-        })
-        .await;
-        let sent = chain.sent();
-        let outputs = &sweep_of(&sent, height).unwrap().output;
-        scripts.extend(outputs.iter().map(|output| output.script_pubkey.clone()));
+        let outputs = swept_anew(world, node, chain).await.output;
+        scripts.extend(outputs.into_iter().map(|output| output.script_pubkey));
     }
     scripts
 }
@@ -439,6 +447,33 @@ async fn so_does_that_of_a_node_with_its_keys_beside_it() {
     };
     let shop = world.shop(parts).await;
     assert_eq!(swept_to(&world, &shop, &chain).await.len(), 1);
+}
+
+/// The second sweep takes the place of the first, which is in no block yet, and of more outputs. A block takes the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_a_sweep_in_whose_place_a_block_took_an_earlier_one_is_still_being_closed()
+{
+    let world = World::new().await;
+    let chain = Tapped::cut_off(&world.follower);
+    let alice = world.owner_on(chain.clone(), "alice", 1).await;
+    alice.attach();
+    let open = || world.open(&world.hub, &alice.node, 1_000_000, 400_000_000);
+    let (first, second) = (open().await, open().await);
+    hub_closes_this(&world, first).await;
+    mine_until_swept(&world, &chain).await;
+    let of_first = chain.sent().into_iter().find(is_sweep).unwrap();
+    hub_closes_this(&world, second).await;
+    while swept_anew(&world, &alice.node, &chain).await.input.len() == 1 {}
+    alice.phone.goes();
+    alice.node.signer_lost();
+    assert_eq!(alice.overview().await.closing_sat, 0);
+
+    world.devnet.submit(&of_first).unwrap();
+    world.mine_seen_by(&alice.node, 1).await;
+    let overview = alice.overview().await;
+    assert_eq!(overview.onchain_pending_sat, 0);
+    assert!(overview.onchain_sat > 390_000, "{}", overview.onchain_sat);
+    assert!(overview.closing_sat > 390_000, "{}", overview.closing_sat);
 }
 
 /// What pays for a commitment: it takes its anchor and a coin.

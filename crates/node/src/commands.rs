@@ -16,6 +16,7 @@ use lightning::ln::outbound_payment::{Bolt11PaymentError, Retry, RetryableSendFa
 use lightning::ln::types::ChannelId;
 use lightning::routing::router::RouteParametersConfig;
 use lightning::types::payment::PaymentHash;
+use lightning::util::sweep::OutputSpendStatus;
 use lightning_invoice::{
     Bolt11Invoice, Bolt11InvoiceDescription, Currency, Description, InvoiceBuilder,
     RawBolt11Invoice, RouteHint, RouteHintHop, RoutingFees,
@@ -303,18 +304,24 @@ impl Core {
             .filter(|balance| !is_in_the_wallet(balance))
             .map(|balance| balance.claimable_amount_satoshis())
             .sum();
-        let swept: u64 = self
-            .sweeper
-            .tracked_spendable_outputs()
+        let tracked = self.sweeper.tracked_spendable_outputs();
+        let unswept: u64 = tracked
             .iter()
-            .filter(|output| {
-                // From its broadcast on, a sweep is in the wallet.
-                use lightning::util::sweep::OutputSpendStatus::PendingInitialBroadcast;
-                matches!(output.status, PendingInitialBroadcast { .. })
-            })
+            .filter(|output| !self.is_swept(&output.status))
             .map(|output| descriptor_sat(&output.descriptor))
             .sum();
-        claimable.saturating_add(swept)
+        claimable.saturating_add(unswept)
+    }
+
+    /// Whether the wallet has it: from a sweep's broadcast on, unless a block takes an earlier sweep, of fewer outputs.
+    fn is_swept(&self, status: &OutputSpendStatus) -> bool {
+        match status {
+            OutputSpendStatus::PendingInitialBroadcast { .. } => false,
+            OutputSpendStatus::PendingFirstConfirmation {
+                latest_spending_tx, ..
+            } => lock(&self.wallet).counts(latest_spending_tx.compute_txid()),
+            OutputSpendStatus::PendingThresholdConfirmations { .. } => true,
+        }
     }
 
     pub fn channels(&self) -> Vec<Channel> {

@@ -306,6 +306,11 @@ impl Wallet {
         self.bdk.apply_evicted_txs(evicted);
     }
 
+    /// Whether a transaction is in a block or may come into one, as far as is known.
+    pub fn counts(&self, txid: Txid) -> bool {
+        self.bdk.get_tx(txid).is_some()
+    }
+
     /// Whether a transaction counts, and waits for a block.
     pub fn is_pending(&self, txid: Txid) -> bool {
         self.bdk
@@ -315,7 +320,7 @@ impl Wallet {
 
     /// Whether a transaction is known and does not count, since another one has what it spends.
     pub fn is_displaced(&self, txid: Txid) -> bool {
-        self.bdk.tx_graph().get_tx(txid).is_some() && self.bdk.get_tx(txid).is_none()
+        self.bdk.tx_graph().get_tx(txid).is_some() && !self.counts(txid)
     }
 
     /// Whether a transaction in a block has spent it. Of outputs that are not the wallet's, only claims of HTLCs are known.
