@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bitcoin::Network;
+use longhand_link::PairingCode;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -321,13 +322,18 @@ impl HostConfig {
     }
 
     /// Refuses what cannot work, before anything is started.
-    fn check(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let invalid = |text: &str| Err(ConfigError::Invalid(text.into()));
         self.operator_listen()?;
         self.metrics_listen()?;
         let link = &self.link;
         if link.tls_certificate.as_os_str().is_empty() != link.tls_key.as_os_str().is_empty() {
             return invalid("link.tls_certificate and link.tls_key go together: give both or none");
+        }
+        if !PairingCode::has_room_for(&link.addresses) {
+            return invalid(
+                "link.addresses does not fit into a pairing code: give fewer, or shorter ones",
+            );
         }
         if self.hub.alias.len() > 32 {
             return invalid("hub.alias is longer than the 32 bytes that BOLT 7 has for it");

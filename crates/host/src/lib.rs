@@ -157,6 +157,7 @@ impl Host {
         source: Arc<dyn ChainSource>,
         outside: Arc<dyn Outside>,
     ) -> Result<Host, HostError> {
+        config.check()?;
         files::create_directory(&config.data_dir)?;
         let metrics = Metrics::new();
         let store: Arc<dyn Store> = Arc::new(CountedStore::new(store, metrics.clone()));

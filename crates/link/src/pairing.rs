@@ -102,6 +102,18 @@ impl PairingCode {
             .build())
     }
 
+    /// Whether a code has room for these addresses.
+    pub fn has_room_for(addresses: &[String]) -> bool {
+        let code = PairingCode {
+            addresses: addresses.to_vec(),
+            host: PublicKey([0; 32]),
+            owner: OwnerId([0; 16]),
+            secret: PairingSecret::from_bytes([0; 16]),
+            expires_unix_s: 0,
+        };
+        code.to_text().is_ok()
+    }
+
     fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, PairingCodeError> {
         let too_long = |_| PairingCodeError::TooLong;
         let mut data = Zeroizing::new(vec![VERSION]);

@@ -131,6 +131,15 @@ fn what_is_unknown_or_wrong_is_refused_by_name() {
 }
 
 #[test]
+fn addresses_that_fit_no_pairing_code_are_refused_before_an_owner_is_made() {
+    let address = format!("grpc://{}:9750", "a".repeat(200));
+    let with = |times: usize| format!("link.addresses = {:?}", vec![address.as_str(); times]);
+    load(&with(2), &[], &[]).unwrap();
+    let error = load(&with(3), &[], &[]).unwrap_err();
+    assert!(error.contains("link.addresses does not fit"), "{error}");
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let error = HostConfig::load(Some(Path::new("/no/such/host.toml")), [], []).unwrap_err();
     assert!(error.to_string().contains("/no/such/host.toml"));
