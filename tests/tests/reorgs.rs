@@ -2,8 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bitcoin::Transaction;
+use longhand_chain::{
+    BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, Follower, Subscription,
+    WatchList,
+};
+use longhand_proto::command::CloseChannel;
+use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::payment::State;
-use longhand_tests::{Owner, World, pay, settle, until, usable};
+use longhand_tests::{Owner, World, ask, pay, settle, until, usable};
+use tokio::sync::mpsc;
 
 /// Blocks until a channel is ready.
 const DEPTH: u32 = 3;
@@ -49,4 +61,104 @@ async fn a_funding_that_is_moved_while_a_node_is_down_is_where_it_is_now() {
         let invoice = bob.invoice((CHANNEL_SAT + 100_000) * 1000).await;
         assert_eq!(pay(&world.hub, &invoice).await.state(), State::Succeeded);
     }
+}
+
+/// A chain whose source goes away between two blocks: a node hears of the first, and not that there is nothing more.
+struct Interrupted {
+    follower: Arc<Follower>,
+    is_interrupted: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Chain for Interrupted {
+    async fn subscribe(
+        &self,
+        from: BlockRef,
+        initial: WatchList,
+    ) -> Result<Subscription, ChainError> {
+        let mut subscribed = self.follower.subscribe(from, initial).await?;
+        let (told, events) = mpsc::unbounded_channel();
+        let is_interrupted = self.is_interrupted.clone();
+        tokio::spawn(async move {
+            while let Some(event) = subscribed.events.recv().await {
+                let is_rest = matches!(event, ChainEvent::Synced { .. });
+                if !(is_rest && is_interrupted.load(Ordering::SeqCst)) && told.send(event).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        Ok(Subscription {
+            events,
+            watch: subscribed.watch,
+        })
+    }
+
+    fn tip(&self) -> Option<BlockRef> {
+        self.follower.tip()
+    }
+
+    fn fee_rates(&self) -> FeeRates {
+        self.follower.fee_rates()
+    }
+
+    fn broadcast(&self, package: Vec<Transaction>) {
+        self.follower.broadcast(package);
+    }
+
+    fn source(&self) -> Arc<dyn ChainSource> {
+        self.follower.source()
+    }
+}
+
+/// Found by reading: what is stored with a transaction was ahead of the block with which the stream begins after a start, and
+/// nobody heard that the transaction's block had left the chain. LDK panics when it comes in another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_that_moves_to_another_block_while_a_node_is_down_does_not_end_it() {
+    let world = World::new().await;
+    let is_interrupted = Arc::new(AtomicBool::new(false));
+    let chain = Interrupted {
+        follower: world.follower.clone(),
+        is_interrupted: is_interrupted.clone(),
+    };
+    let bob = world.owner_on(Arc::new(chain), "bob", 2).await;
+    bob.attach();
+    let pushed_msat = 400_000_000;
+    let channel_id = world
+        .open(&world.hub, &bob.node, CHANNEL_SAT, pushed_msat)
+        .await;
+    let force = true;
+    ask(
+        &world.hub,
+        Kind::CloseChannel(CloseChannel { channel_id, force }),
+    )
+    .await;
+    until("the commitment is sent", async || {
+        !world.devnet.mempool().is_empty()
+    })
+    .await;
+    is_interrupted.store(true, Ordering::SeqCst);
+    world.mine(1).await;
+    until("the node has seen it", async || {
+        bob.overview().await.closing_sat > 0
+    })
+    .await;
+    bob.node.stop().await;
+
+    world.devnet.reorg(1, Vec::new()).unwrap();
+    let bob = Owner {
+        node: world.start(&bob.name, &bob.phone).await,
+        ..bob
+    };
+    bob.attach();
+    world
+        .mine_until("all of it is the owner's", async || {
+            settle().await;
+            let overview = bob.overview().await;
+            overview.closing_sat == 0 && overview.onchain_pending_sat == 0
+        })
+        .await;
+    let overview = bob.overview().await;
+    assert!(overview.onchain_sat > 390_000, "{}", overview.onchain_sat);
+    assert_eq!(overview.restarts, 0);
 }

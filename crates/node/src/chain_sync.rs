@@ -16,6 +16,9 @@ use longhand_chain::{BlockRef, ChainEvent};
 use crate::core::Core;
 use crate::journal::lock;
 
+/// LDK hears of one in so many blocks at least, so that a node that catches up has something to show for it when it dies.
+const BLOCKS_UNTOLD: u32 = 100;
+
 /// A block's height, its header, and those of its transactions that concern the node.
 pub(crate) type Connected = (u32, Header, Vec<(usize, Arc<Transaction>)>);
 
@@ -140,7 +143,9 @@ impl Core {
         self.agreed_confirmed(height, txs.iter().map(|(_, tx)| &**tx));
         if passed {
             self.best_untold = Some((header, height));
-            if self.has_forked {
+            let told = self.manager.current_best_block().height;
+            let waits_long = height.saturating_sub(told) >= BLOCKS_UNTOLD;
+            if self.has_forked || !of_ldk.is_empty() || waits_long {
                 self.tell_best();
             }
             self.bumps.block_connected(&lock(&self.wallet));
@@ -150,8 +155,12 @@ impl Core {
         }
     }
 
-    /// LDK hears of the last of several blocks alone: with each it pays a quarter more for a claim whose end is near, and of
-    /// those of some hours together, after a host was away, it would pay all of it before the first was sent.
+    /// Of several blocks without anything for us LDK hears of the last alone: with each it pays a quarter more for a claim
+    /// whose end is near, and of those of some hours together, after a host was away, it would pay all of it before the
+    /// first was sent.
+    ///
+    /// Not of one with a transaction: what is stored with that transaction must not be ahead of where the stream begins after
+    /// a start, or nobody would hear that the block is no longer in the chain.
     fn tell_best(&mut self) {
         let Some((header, height)) = self.best_untold.take() else {
             return;

@@ -16,7 +16,7 @@ use lightning::ln::outbound_payment::{Bolt11PaymentError, Retry, RetryableSendFa
 use lightning::ln::types::ChannelId;
 use lightning::routing::router::RouteParametersConfig;
 use lightning::types::payment::PaymentHash;
-use lightning::util::sweep::OutputSpendStatus;
+use lightning::util::sweep::{OutputSpendStatus, TrackedSpendableOutput};
 use lightning_invoice::{
     Bolt11Invoice, Bolt11InvoiceDescription, Currency, Description, InvoiceBuilder,
     RawBolt11Invoice, RouteHint, RouteHintHop, RoutingFees,
@@ -307,19 +307,20 @@ impl Core {
         let tracked = self.sweeper.tracked_spendable_outputs();
         let unswept: u64 = tracked
             .iter()
-            .filter(|output| !self.is_swept(&output.status))
+            .filter(|output| !self.is_swept(output))
             .map(|output| descriptor_sat(&output.descriptor))
             .sum();
         claimable.saturating_add(unswept)
     }
 
     /// Whether the wallet has it: from a sweep's broadcast on, unless a block takes an earlier sweep, of fewer outputs.
-    fn is_swept(&self, status: &OutputSpendStatus) -> bool {
-        match status {
+    fn is_swept(&self, output: &TrackedSpendableOutput) -> bool {
+        let outpoint = output.descriptor.spendable_outpoint();
+        match output.status {
             OutputSpendStatus::PendingInitialBroadcast { .. } => false,
-            OutputSpendStatus::PendingFirstConfirmation {
-                latest_spending_tx, ..
-            } => lock(&self.wallet).counts(latest_spending_tx.compute_txid()),
+            OutputSpendStatus::PendingFirstConfirmation { .. } => {
+                lock(&self.wallet).is_spent(outpoint.into_bitcoin_outpoint())
+            }
             OutputSpendStatus::PendingThresholdConfirmations { .. } => true,
         }
     }

@@ -76,7 +76,7 @@ pub(crate) struct Core {
     pub onchain: Arc<Onchain>,
     pub bumper: Bumper,
     pub peers: Peers,
-    /// Height up to which LDK has been told.
+    /// Height up to which blocks have come. LDK may not have heard of the last ones yet.
     pub height: u32,
     pub payments: HashMap<PaymentHash, Payment>,
     pub claims: HashMap<PaymentHash, Claim>,
@@ -100,7 +100,7 @@ pub(crate) struct Core {
     pub losses: Vec<NodeEvent>,
     /// Blocks that the wallet may know already, see `chain_sync.rs`.
     pub replayed: Vec<Connected>,
-    /// The newest block, of which LDK hears when the chain is at rest.
+    /// The newest block, when LDK has not heard of it: see `chain_sync.rs`.
     pub best_untold: Option<(Header, u32)>,
     /// LDK's best block may be one that was reorganised out of the chain.
     pub has_forked: bool,

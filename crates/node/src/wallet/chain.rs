@@ -306,11 +306,6 @@ impl Wallet {
         self.bdk.apply_evicted_txs(evicted);
     }
 
-    /// Whether a transaction is in a block or may come into one, as far as is known.
-    pub fn counts(&self, txid: Txid) -> bool {
-        self.bdk.get_tx(txid).is_some()
-    }
-
     /// Whether a transaction counts, and waits for a block.
     pub fn is_pending(&self, txid: Txid) -> bool {
         self.bdk
@@ -320,7 +315,13 @@ impl Wallet {
 
     /// Whether a transaction is known and does not count, since another one has what it spends.
     pub fn is_displaced(&self, txid: Txid) -> bool {
-        self.bdk.tx_graph().get_tx(txid).is_some() && !self.counts(txid)
+        self.bdk.tx_graph().get_tx(txid).is_some() && self.bdk.get_tx(txid).is_none()
+    }
+
+    /// Whether a transaction that counts spends it, in a block or not yet. See [`Wallet::is_spent_in_chain`].
+    pub fn is_spent(&self, outpoint: OutPoint) -> bool {
+        let mut spends = self.bdk.tx_graph().outspends(outpoint).iter();
+        spends.any(|txid| self.bdk.get_tx(*txid).is_some())
     }
 
     /// Whether a transaction in a block has spent it. Of outputs that are not the wallet's, only claims of HTLCs are known.
