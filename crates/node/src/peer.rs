@@ -1,6 +1,6 @@
 //! Peers' sockets: bytes in and out of LDK's peer manager, over anything that carries bytes.
 //!
-//! Tasks move bytes; the actor alone calls LDK. Outgoing bytes are collected in an [`Outbox`] and
+//! Tasks move bytes; the actor alone calls LDK. Outgoing messages are collected in an [`Outbox`] and
 //! handed to the writer only when the turn that made them is committed. Before LDK sees a handshake
 //! act, the one ECDH that it needs is fetched from the phone: the peer's ephemeral key stands in
 //! clear at bytes 1 to 33 of the 50-byte act (BOLT 8, Act One when they dial, Act Two when we do).
@@ -45,7 +45,8 @@ struct Outbox {
 
 #[derive(Default)]
 struct OutboxState {
-    bytes: Vec<u8>,
+    /// One for each of LDK's writes: each is a message, or what it had no room for before.
+    messages: Vec<Vec<u8>>,
     full: bool,
     pause_read: bool,
     closed: bool,
@@ -72,9 +73,12 @@ impl SocketDescriptor for Socket {
         if state.closed {
             return 0;
         }
-        let queued = state.bytes.len() + self.outbox.writing.load(Ordering::Acquire);
+        let collected: usize = state.messages.iter().map(Vec::len).sum();
+        let queued = collected + self.outbox.writing.load(Ordering::Acquire);
         let taken = data.len().min(OUTBOX_LIMIT.saturating_sub(queued));
-        state.bytes.extend_from_slice(&data[..taken]);
+        if taken > 0 {
+            state.messages.push(data[..taken].to_vec());
+        }
         state.full = taken < data.len();
         taken
     }
@@ -176,13 +180,12 @@ impl Connection {
     fn flush(&mut self) -> bool {
         self.allow_reads();
         let mut state = lock(&self.socket.outbox.state);
-        if !state.bytes.is_empty() {
-            let bytes = std::mem::take(&mut state.bytes);
+        for message in std::mem::take(&mut state.messages) {
             self.socket
                 .outbox
                 .writing
-                .fetch_add(bytes.len(), Ordering::AcqRel);
-            let _ = self.writer.send(bytes);
+                .fetch_add(message.len(), Ordering::AcqRel);
+            let _ = self.writer.send(message);
         }
         let room = self.socket.outbox.writing.load(Ordering::Acquire) < OUTBOX_LIMIT / 2;
         room && std::mem::take(&mut state.full)
@@ -191,7 +194,7 @@ impl Connection {
     /// LDK has written, or closed the connection.
     fn has_output(&self) -> bool {
         let state = lock(&self.socket.outbox.state);
-        !state.bytes.is_empty() || state.full || state.closed
+        !state.messages.is_empty() || state.full || state.closed
     }
 
     fn is_closed(&self) -> bool {
