@@ -66,7 +66,7 @@ fn every_way_to_interrupt_leaves_a_payment_whole() {
 #[test]
 fn every_way_to_interrupt_a_call_leaves_who_sleeps_whole() {
     let campaign = Campaign::new().unwrap();
-    every_way(&campaign, Scenario::Fail, &[Kind::WakeCall]);
+    every_way(&campaign, Scenario::Woken, &[Kind::WakeCall]);
     every_way(&campaign, Scenario::Deadline, &[Kind::WakeCall]);
 }
 

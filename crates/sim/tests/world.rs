@@ -13,6 +13,7 @@ fn every_scenario_comes_to_its_end_undisturbed() {
     for scenario in Scenario::ALL {
         let verdict = campaign.play(scenario, &[], 1);
         assert_eq!(verdict.wrong, [], "{}", scenario.name());
+        assert!(verdict.compactions > 0, "{}", scenario.name());
         all.iter_mut()
             .zip(verdict.steps)
             .for_each(|(all, steps)| *all += steps);

@@ -65,9 +65,11 @@ impl Report {
             && self.panics == 0
     }
 
-    /// Whether the run shows something, and nothing was off. A run without a payment shows nothing.
+    /// Whether the run shows something, and nothing was off. A run without a payment shows nothing, and neither does a full
+    /// disk that nobody felt.
     pub fn is_ok(&self) -> bool {
-        self.is_clean() && self.checks > 0 && self.payments_succeeded > 0
+        let full_disk_was_felt = self.full_disk == 0 || self.full_disk_lines > 0;
+        self.is_clean() && self.checks > 0 && self.payments_succeeded > 0 && full_disk_was_felt
     }
 
     fn rows(&self) -> Vec<(&'static str, u64)> {
@@ -156,7 +158,7 @@ mod tests {
     #[test]
     fn anything_off_is_not_ok() {
         assert!(good().is_ok());
-        let spoil: [fn(&mut Report); 8] = [
+        let spoil: [fn(&mut Report); 9] = [
             |r| r.faults.push("a line".into()),
             |r| r.force_closes_unasked = 1,
             |r| r.payments_lost = 1,
@@ -165,6 +167,7 @@ mod tests {
             |r| r.panics = 1,
             |r| r.checks = 0,
             |r| r.payments_succeeded = 0,
+            |r| r.full_disk = 1,
         ];
         for (index, spoil) in spoil.into_iter().enumerate() {
             let mut report = good();

@@ -44,7 +44,7 @@ enum Drawn {
     /// This.
     Single(Interruption),
     /// Two at random, where the undisturbed run has so many steps.
-    Pair(Counts),
+    Pair(Scenario, Counts),
 }
 
 impl Campaign {
@@ -217,7 +217,9 @@ fn singles(
             kind.ways().iter().map(at)
         })
     });
-    all.filter(wanted).map(move |interruption| Job {
+    let is_felt = move |it: &Interruption| scenario.feels(it.kind, it.how);
+    let all = all.filter(is_felt).filter(wanted);
+    all.map(move |interruption| Job {
         scenario,
         seed,
         drawn: Drawn::Single(interruption),
@@ -231,7 +233,7 @@ fn pairs(rows: &[Row], runs: usize, seed: u64) -> Vec<Job> {
         .map(|(row, seed)| Job {
             scenario: row.scenario,
             seed,
-            drawn: Drawn::Pair(row.steps),
+            drawn: Drawn::Pair(row.scenario, row.steps),
         })
         .collect()
 }
@@ -245,9 +247,10 @@ impl Drawn {
     ) -> Vec<Interruption> {
         match self {
             Drawn::Single(interruption) => vec![*interruption],
-            Drawn::Pair(steps) => {
+            Drawn::Pair(scenario, steps) => {
                 let more = steps.map(|steps| steps.saturating_mul(5) / 4);
-                vec![draw(random, steps, wanted), draw(random, &more, wanted)]
+                let wanted = |it: &Interruption| wanted(it) && scenario.feels(it.kind, it.how);
+                vec![draw(random, steps, &wanted), draw(random, &more, &wanted)]
             }
         }
     }

@@ -172,6 +172,10 @@ impl Books {
             let what = format!("paid and received differ: {outcome:?}");
             wrong.push(Fault::new(Class::Payment, what));
         }
+        if outcome.disputed > 0 {
+            let what = format!("payer and payee do not say the same: {outcome:?}");
+            wrong.push(Fault::new(Class::Payment, what));
+        }
         let fees_sat = fees_sat(&chain) - coins.fees_sat();
         if fees_sat > MOST_FEES_SAT {
             let what = format!("{fees_sat} sat went to miners");

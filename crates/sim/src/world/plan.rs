@@ -322,6 +322,7 @@ struct State {
     felt_until: Option<Instant>,
     done: usize,
     is_beside: bool,
+    compactions: u32,
     trace: Trace,
 }
 
@@ -349,6 +350,11 @@ impl Plan {
     /// From now on steps count; until now the world was only set up.
     pub fn arm(&self) {
         lock(&self.state).is_armed = true;
+    }
+
+    /// Whether steps count now.
+    pub fn is_armed(&self) -> bool {
+        lock(&self.state).is_armed
     }
 
     /// Steps count no more: the scenario is over. What lasts goes on.
@@ -385,6 +391,16 @@ impl Plan {
     /// See [`Plan::goes_beside`].
     pub fn is_beside(&self) -> bool {
         lock(&self.state).is_beside
+    }
+
+    /// A phone begins to write its ledger anew.
+    pub fn compacts(&self) {
+        lock(&self.state).compactions += 1;
+    }
+
+    /// See [`Plan::compacts`].
+    pub fn compactions(&self) -> u32 {
+        lock(&self.state).compactions
     }
 
     /// What passes through a part of the world, see [`Trace`].

@@ -51,6 +51,8 @@ pub struct Verdict {
     pub happened: usize,
     /// An interruption had ended what the scenario is about before it came to it.
     pub is_beside: bool,
+    /// How often a phone began to write its ledger anew.
+    pub compactions: u32,
     /// How long it took in its own time.
     pub lasted: Duration,
     /// A digest of all that passed through the parts of the world, with its times: of two runs that are one and the same it
@@ -103,6 +105,7 @@ pub fn run(template: &Template, play: Play<'_>) -> Verdict {
             steps: plan.counts(),
             happened: plan.happened(),
             is_beside: plan.is_beside(),
+            compactions: plan.compactions(),
             lasted,
             trace: plan.digest(),
             nth,
@@ -184,15 +187,17 @@ fn play(
         stage.stop().await;
         tasks.shutdown().await;
         wrong.extend(stage.overheard());
+        let connected = stage.connected.clone();
         drop(stage);
         // Whatever still had something to do ends within a moment.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        Ok::<_, String>((wrong, began.elapsed()))
+        Ok::<_, String>((wrong, began.elapsed(), Arc::strong_count(&connected) - 1))
     });
-    let (mut wrong, lasted) = wrong?;
-    let left = metrics.num_alive_tasks();
-    if wrong.is_empty() && left > 0 {
-        wrong.push(Fault::new(Class::Leak, format!("{left} tasks were left")));
+    let (mut wrong, lasted, connections) = wrong?;
+    let tasks = metrics.num_alive_tasks();
+    if wrong.is_empty() && (tasks, connections) != (0, 0) {
+        let what = format!("{tasks} tasks and {connections} connections were left");
+        wrong.push(Fault::new(Class::Leak, what));
     }
     Ok((wrong, lasted))
 }

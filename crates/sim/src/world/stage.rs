@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -71,6 +72,8 @@ pub struct Stage {
     given: Mutex<Vec<(Txid, ScriptBuf)>>,
     /// Transactions of the host's.
     sent: Arc<Mutex<HashSet<Txid>>>,
+    /// How often the host has heard of another tip.
+    tips: Arc<AtomicU32>,
     /// What must never happen, in words.
     troubles: Mutex<Vec<String>>,
     /// Cloned by all that is connected, see [`Stage::alive`].
@@ -139,6 +142,7 @@ impl Stage {
             observers: audits.map(|audit| Arc::new(Observer::new(audit))),
             given: Mutex::default(),
             sent: Arc::default(),
+            tips: Arc::default(),
             troubles: Mutex::default(),
             connected: Arc::default(),
         });
@@ -163,6 +167,7 @@ impl Stage {
             life.clone(),
             plan.clone(),
             self.sent.clone(),
+            self.tips.clone(),
         );
         let outside = Arc::new(SimOutside {
             life: life.clone(),
@@ -263,6 +268,16 @@ impl Stage {
     /// The phone sleeps on, until it is called.
     pub fn can_be_called(&self, owner: usize) {
         self.phones[owner].rest.send_replace(Rest::Dozes);
+    }
+
+    fn hears_calls(&self, owner: usize) -> bool {
+        let slot = &self.phones[owner];
+        *slot.rest.borrow() != Rest::Sleeps && !self.is_away(owner)
+    }
+
+    /// Without a network.
+    fn is_away(&self, owner: usize) -> bool {
+        Instant::now() < *lock(&self.phones[owner].away_until)
     }
 
     /// The phone is at hand. If it has no network, it still has none.
@@ -397,6 +412,11 @@ impl Stage {
         self.start_in_the_end(None).await
     }
 
+    /// How often the host has heard of another tip so far.
+    pub fn tips(&self) -> u32 {
+        self.tips.load(Ordering::Relaxed)
+    }
+
     /// What runs and is connected now. At a quiet moment with everybody there it is always the same, whatever died before.
     pub fn alive(&self) -> Alive {
         Alive {
@@ -509,8 +529,7 @@ async fn supervise(stage: Arc<Stage>, mut news: mpsc::UnboundedReceiver<News>) {
             News::LinkDropped { phone, away } => stage.send_away(phone, away),
             News::Woken(name) => {
                 let owner = OWNERS.iter().position(|owner| *owner == name);
-                let wakes = |owner: &usize| *stage.phones[*owner].rest.borrow() != Rest::Sleeps;
-                if let Some(owner) = owner.filter(wakes) {
+                if let Some(owner) = owner.filter(|owner| stage.hears_calls(*owner)) {
                     stage.come_back(owner);
                 }
             }
@@ -579,7 +598,7 @@ impl Dial for SimDial {
         // The stage is gone when this fails.
         let _ = rest.wait_for(|rest| *rest == Rest::AtHand).await;
         let stage = stage()?;
-        if self.life.has_ended() || Instant::now() < *lock(&stage.phones[self.owner].away_until) {
+        if self.life.has_ended() || stage.is_away(self.owner) {
             return Err(unreachable("there is no network"));
         }
         let host = lock(&stage.host);

@@ -9,9 +9,6 @@ use tokio::time::Instant;
 use super::{Life, lock};
 use crate::world::plan::{How, Kind, Plan};
 
-/// Less than the ledger that a run begins with.
-const COMPACT_FROM_BYTES: u64 = 4 << 10;
-
 /// One process's disk.
 pub struct SimDisk {
     phone: usize,
@@ -47,6 +44,9 @@ impl DiskFaults for SimDisk {
             return DiskFate::GoOn;
         }
         self.plan.trace(Kind::LedgerWrite, (self.phone, bytes));
+        if write == DiskWrite::LedgerCompact {
+            self.plan.compacts();
+        }
         let Some(interruption) = self.plan.step_at(Kind::LedgerWrite, self.phone) else {
             return DiskFate::GoOn;
         };
@@ -64,9 +64,12 @@ impl DiskFaults for SimDisk {
         }
     }
 
-    /// Each phone compacts once in a run.
+    /// Each phone compacts with the first entry that it writes in a scenario.
     fn compact_from_bytes(&self) -> u64 {
-        COMPACT_FROM_BYTES
+        match self.plan.is_armed() {
+            true => 0,
+            false => u64::MAX,
+        }
     }
 
     fn power_gone(&self) {

@@ -108,7 +108,11 @@ impl Line {
                 to.send(record.clone());
                 to.send(record);
             }
-            How::Swapped => to.held = Some(record),
+            How::Swapped => {
+                if let Some(held) = to.held.replace(record) {
+                    to.send_now(held);
+                }
+            }
             How::Late => {
                 to.not_before = Instant::now() + self.distance + interruption.length.time();
                 to.send(record);
@@ -144,11 +148,15 @@ impl Way {
     }
 
     fn send(&mut self, record: Vec<u8>) {
-        let Some(sender) = self.sender.as_ref().filter(|_| !self.is_silent) else {
-            return;
-        };
+        self.send_now(record);
+        if let Some(held) = self.held.take() {
+            self.send_now(held);
+        }
+    }
+
+    fn send_now(&mut self, record: Vec<u8>) {
         let due = self.not_before.max(Instant::now() + self.distance);
-        for record in [Some(record), self.held.take()].into_iter().flatten() {
+        if let Some(sender) = self.sender.as_ref().filter(|_| !self.is_silent) {
             // Who does not listen any more has no use for it.
             let _ = sender.send((due, record));
         }

@@ -41,6 +41,7 @@ impl Outside for SimOutside {
             out: out.clone(),
             into: into.clone(),
             waiting: None,
+            life: self.life.clone(),
             plan: self.plan.clone(),
             _connected: self.connected.clone(),
         };
@@ -51,15 +52,14 @@ impl Outside for SimOutside {
     }
 
     async fn wake(&self, _: &str, call: &WakeCall) -> std::result::Result<(), WakeError> {
+        let failed = || Err(WakeError("the push service is away".into()));
+        // Of a process that has ended nobody hears.
+        if self.life.has_ended() {
+            return failed();
+        }
         self.plan.trace(Kind::WakeCall, &call.owner);
         let interruption = self.plan.step(Kind::WakeCall);
-        let failed = || Err(WakeError("the push service is away".into()));
-        let ring = || {
-            // Of a process that has ended nobody hears.
-            if !self.life.has_ended() {
-                let _ = self.news.send(News::Woken(call.owner.clone()));
-            }
-        };
+        let ring = || drop(self.news.send(News::Woken(call.owner.clone())));
         match interruption.map(|it| (it.how, it.length.time())) {
             Some((How::Fails, _)) => return failed(),
             // Taken, and lost on the way to the phone.
@@ -108,6 +108,7 @@ struct SimPipe {
     into: Arc<Way>,
     /// For what is late.
     waiting: Option<Pin<Box<Sleep>>>,
+    life: Arc<Life>,
     plan: Plan,
     /// As long as this end is held.
     _connected: Arc<()>,
@@ -152,7 +153,7 @@ impl AsyncWrite for SimPipe {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<Result<usize>> {
-        if self.end.is_none() {
+        if self.end.is_none() || self.life.has_ended() {
             return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
         }
         self.plan.trace(Kind::PeerMessage, bytes);
@@ -161,7 +162,11 @@ impl AsyncWrite for SimPipe {
             None | Some(How::After) => {}
             Some(How::Late) => {
                 let length = interruption.map(|it| it.length.time()).unwrap_or_default();
-                *lock(&self.out) = Flow::Late(Instant::now() + length);
+                let mut out = lock(&self.out);
+                // What is silent stays so.
+                if !matches!(*out, Flow::Silent) {
+                    *out = Flow::Late(Instant::now() + length);
+                }
             }
             Some(How::OneWay) => *lock(&self.out) = Flow::Silent,
             Some(How::Silent) => {

@@ -1,6 +1,7 @@
 //! The host's chain source.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -20,6 +21,8 @@ pub struct SimSource {
     plan: Plan,
     /// All that was ever sent.
     sent: Arc<Mutex<HashSet<Txid>>>,
+    /// How often the tip was another one.
+    tips: Arc<AtomicU32>,
     /// What was answered last.
     tip: Mutex<Option<BlockRef>>,
     fee_rates: Mutex<Option<FeeRates>>,
@@ -31,6 +34,7 @@ impl SimSource {
         life: Arc<Life>,
         plan: Plan,
         sent: Arc<Mutex<HashSet<Txid>>>,
+        tips: Arc<AtomicU32>,
     ) -> SimSource {
         let chain = devnet.direct_source();
         SimSource {
@@ -39,6 +43,7 @@ impl SimSource {
             life,
             plan,
             sent,
+            tips,
             tip: Mutex::default(),
             fee_rates: Mutex::default(),
         }
@@ -49,6 +54,9 @@ impl SimSource {
         &self,
         question: impl Future<Output = Result<T, ChainError>>,
     ) -> Result<T, ChainError> {
+        if self.life.has_ended() {
+            return Err(away("the process has ended"));
+        }
         self.plan.trace(Kind::ChainCall, ());
         let interruption = self.plan.step(Kind::ChainCall);
         self.answer(interruption, question).await
@@ -124,7 +132,12 @@ fn away(reason: &str) -> ChainError {
 #[async_trait]
 impl ChainSource for SimSource {
     async fn tip(&self) -> Result<BlockRef, ChainError> {
-        self.poll(&self.tip, || self.chain.tip()).await
+        let before = *lock(&self.tip);
+        let tip = self.poll(&self.tip, || self.chain.tip()).await?;
+        if before != Some(tip) {
+            self.tips.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(tip)
     }
     async fn header(&self, hash: &BlockHash) -> Result<(Header, u32), ChainError> {
         self.ask(self.chain.header(hash)).await

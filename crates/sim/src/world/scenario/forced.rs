@@ -4,6 +4,9 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bitcoin::{OutPoint, Transaction};
+use longhand::cast::accounts::ANCHOR_SAT;
+use longhand_chain::ChainSource;
 use longhand_host::Operator;
 use longhand_phone::command::PaymentState;
 use longhand_phone::{Phone, PhoneError};
@@ -84,11 +87,15 @@ async fn closed_by_force(
     let paying = pay_to_the_end(stage, &to_bob, &payment);
     let (paid, to_ann) = tokio::try_join!(paying, closing)?;
     let mut outcome = ended(stage, paid, &to_bob).await?;
-    outcome.received_msat[ANN] = all_received(stage, &to_ann).await?;
     for bolt11 in &to_ann {
-        if hub_has_paid(stage, bolt11).await {
-            outcome.hub_paid_msat += PAYMENT_MSAT;
-        }
+        let paid_msat = match hub_has_paid(stage, bolt11).await {
+            true => PAYMENT_MSAT,
+            false => 0,
+        };
+        let received_msat = received(stage, ANN, bolt11).await?;
+        outcome.hub_paid_msat += paid_msat;
+        outcome.received_msat[ANN] += received_msat;
+        outcome.sees(paid_msat, received_msat);
     }
     Ok(outcome)
 }
@@ -118,7 +125,7 @@ async fn one_each_way(stage: &Arc<Stage>) -> Result<Vec<String>, String> {
 }
 
 /// A hub that has forgotten what it has revoked closes with it, with an HTLC in it, while Ann sleeps for a week: her node
-/// takes all of the channel.
+/// takes all that the hub has in it, and the HTLC. What is Ann's own waits for her.
 pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
     let to_bob = invoice(stage, BOB, PAYMENT_MSAT).await?;
     let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
@@ -142,11 +149,11 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
     let hers_msat = balance.lightning_msat;
     fall_asleep(stage, ANN).await?;
 
-    // All of the cheater's; hers takes her own signature.
+    // More than the cheater had in the end.
     let spoils_sat = CHANNEL_SAT - hers_msat.div_ceil(1_000);
     stage.roll_back_hub(old).await?;
     close_hubs_channel(stage).await?;
-    confirm_close(stage, 1).await?;
+    let revoked = confirm_close(stage, 1).await?;
     for _ in 0..7 {
         tokio::time::sleep(DAY).await;
         stage.mine(BLOCKS_A_DAY).await?;
@@ -159,6 +166,10 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
             )
         })
         .await?;
+    let left = unspent(stage, &revoked).await?;
+    if left != 1 {
+        return Err(format!("{left} outputs are left, and hers alone should be"));
+    }
     stage.come_back(ANN);
     stage.come_back(BOB);
     // All but what takes her own signature is deep in the chain.
@@ -237,6 +248,7 @@ async fn ended(stage: &Arc<Stage>, paid: Option<Payment>, to_bob: &str) -> Resul
         outcome.fee_msat[ANN] = paid.fee_msat;
     }
     outcome.received_msat[BOB] = received(stage, BOB, to_bob).await?;
+    outcome.sees(outcome.paid_msat[ANN], outcome.received_msat[BOB]);
     Ok(outcome)
 }
 
@@ -313,22 +325,36 @@ pub async fn close_hubs_channel(stage: &Arc<Stage>) -> Result<(), String> {
         .await
 }
 
+/// Outputs of a commitment but for its anchors that nothing has spent.
+async fn unspent(stage: &Arc<Stage>, commitment: &Transaction) -> Result<usize, String> {
+    let source = stage.devnet.direct_source();
+    let mut unspent = 0;
+    for (vout, output) in (0..).zip(&commitment.output) {
+        let outpoint = OutPoint::new(commitment.compute_txid(), vout);
+        let is_there = source.unspent(&outpoint).await.map_err(text)?.is_some();
+        unspent += usize::from(is_there && output.value.to_sat() != ANCHOR_SAT);
+    }
+    Ok(unspent)
+}
+
 /// The commitment is sent, and in a block. Undisturbed it has so many HTLCs.
-async fn confirm_close(stage: &Arc<Stage>, htlcs: usize) -> Result<(), String> {
+async fn confirm_close(stage: &Arc<Stage>, htlcs: usize) -> Result<Transaction, String> {
     stage
         .until("the commitment is sent", async |_| {
             Some(!stage.devnet.mempool().is_empty())
         })
         .await?;
-    let sent = stage.devnet.mempool();
-    let most = sent.iter().map(|tx| tx.output.len()).max();
-    if most != Some(BALANCES_AND_ANCHORS + htlcs) {
+    let sent = stage.devnet.mempool().into_iter();
+    let commitment = sent.max_by_key(|tx| tx.output.len());
+    let commitment = commitment.ok_or("it is not there any more")?;
+    if commitment.output.len() != BALANCES_AND_ANCHORS + htlcs {
         if stage.plan.happened() == 0 {
             return Err(format!("there are not {htlcs} HTLCs in the commitment"));
         }
         stage.plan.goes_beside();
     }
-    stage.mine(1).await
+    stage.mine(1).await?;
+    Ok(commitment)
 }
 
 /// Mines until every coin of a closed channel is in a wallet, with blocks enough that it stays there, and a payment

@@ -17,6 +17,7 @@ use std::time::Duration;
 pub(crate) use forced::close_hubs_channel;
 pub(crate) use pace::Pace;
 
+use crate::world::plan::{How, Kind};
 use crate::world::stage::{ANN, BOB, OWNERS, Stage};
 
 /// In which an HTLC that is settled leaves both commitments, on the longest way.
@@ -37,6 +38,8 @@ pub enum Scenario {
     PayBothWays,
     /// A payment to somebody who sleeps: the hub holds it, calls, and gives up.
     Fail,
+    /// A payment to somebody who sleeps, whose phone hears the call and comes.
+    Woken,
     /// The hub opens a channel to an owner.
     OpenByHub,
     /// An owner opens a channel to the hub from the wallet.
@@ -80,6 +83,8 @@ pub(crate) struct Outcome {
     pub lost_msat: u64,
     /// The hub still waits for a sweep of what was taken from it.
     pub hub_cheated: bool,
+    /// Payments of which payer and payee do not say the same.
+    pub disputed: u32,
     /// What each owner took from a cheater.
     pub spoils_msat: [u64; 2],
     /// Of all channels, when it has changed.
@@ -88,11 +93,12 @@ pub(crate) struct Outcome {
 
 impl Scenario {
     /// From the simplest.
-    pub const ALL: [Scenario; 14] = [
+    pub const ALL: [Scenario; 15] = [
         Scenario::Pay,
         Scenario::PayInParts,
         Scenario::PayBothWays,
         Scenario::Fail,
+        Scenario::Woken,
         Scenario::OpenByHub,
         Scenario::OpenByPhone,
         Scenario::RaiseFees,
@@ -112,6 +118,7 @@ impl Scenario {
             Scenario::PayInParts => "pay-in-parts",
             Scenario::PayBothWays => "pay-both-ways",
             Scenario::Fail => "fail",
+            Scenario::Woken => "woken",
             Scenario::OpenByHub => "open-by-hub",
             Scenario::OpenByPhone => "open-by-phone",
             Scenario::RaiseFees => "raise-fees",
@@ -149,6 +156,13 @@ impl Scenario {
         )
     }
 
+    /// Whether it is of any consequence there that a step of `kind` goes so. Where no phone hears a call, it does not matter
+    /// whether one comes late, twice, or not at all; and when the host is told that it failed, that it came.
+    pub(crate) fn feels(self, kind: Kind, how: How) -> bool {
+        let hears_calls = matches!(self, Scenario::Woken | Scenario::Deadline);
+        kind != Kind::WakeCall || hears_calls || how == How::Fails
+    }
+
     /// Of each owner, when it begins.
     pub(crate) fn channels(self) -> usize {
         match self {
@@ -169,6 +183,7 @@ impl Scenario {
                     Ok(one?.and(other?))
                 }
                 Scenario::Fail => paying::fail(stage).await,
+                Scenario::Woken => paying::woken(stage).await,
                 Scenario::OpenByHub => channels::open_by_hub(stage).await,
                 Scenario::OpenByPhone => channels::open_by_phone(stage).await,
                 Scenario::RaiseFees => channels::raise_fees(stage).await,
@@ -200,7 +215,13 @@ impl Outcome {
             self.received_msat[owner] += other.received_msat[owner];
             self.fee_msat[owner] += other.fee_msat[owner];
         }
+        self.disputed += other.disputed;
         self
+    }
+
+    /// One payment, as its two sides see it.
+    fn sees(&mut self, paid_msat: u64, received_msat: u64) {
+        self.disputed += u32::from(paid_msat != received_msat);
     }
 
     /// By all together.

@@ -8,6 +8,7 @@ use longhand_phone::{Phone, PhoneError};
 use longhand_proto::operator::HubPayRequest;
 
 use super::Outcome;
+use crate::world::plan::Kind;
 use crate::world::stage::{ANN, BOB, LOOK_MOST, OWNERS, Stage, text};
 
 pub const PAYMENT_MSAT: u64 = 50_000_000;
@@ -55,6 +56,7 @@ async fn is_received(
     outcome.paid_msat[from] = paid.amount_msat;
     outcome.fee_msat[from] = paid.fee_msat;
     outcome.received_msat[to] = received.amount_msat;
+    outcome.sees(paid.amount_msat, received.amount_msat);
     Ok(outcome)
 }
 
@@ -191,11 +193,28 @@ pub async fn fail(stage: &Arc<Stage>) -> Result<Outcome, String> {
         None if stage.plan.happened() == 0 => return Err("it was not given back".into()),
         None => pay().await,
     };
+    let was_held = stage.plan.counts()[Kind::WakeCall as usize] > 0;
+    if !was_held && stage.plan.happened() == 0 {
+        return Err("nobody was called".into());
+    }
+    if !was_held || ended.is_ok() {
+        stage.plan.goes_beside();
+    }
     match ended {
         Ok(paid) => is_received(stage, ANN, BOB, paid).await,
         Err(PhoneError::PaymentFailed(_)) => Ok(Outcome::default()),
         Err(error) => Err(format!("it failed otherwise: {error}")),
     }
+}
+
+/// A payment to somebody who sleeps: the hub holds it and calls, the phone comes, and it is paid. Interrupted, it may be given
+/// back; then it is tried again.
+pub async fn woken(stage: &Arc<Stage>) -> Result<Outcome, String> {
+    let bolt11 = invoice(stage, BOB, PAYMENT_MSAT).await?;
+    fall_asleep(stage, BOB).await?;
+    stage.can_be_called(BOB);
+    let paid = pay_in_the_end(stage, ANN, &bolt11).await.map_err(text)?;
+    is_received(stage, ANN, BOB, paid).await
 }
 
 /// Takes an owner's phone off the network, and waits until the node has let its peers go.
