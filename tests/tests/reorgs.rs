@@ -63,6 +63,35 @@ async fn a_funding_that_is_moved_while_a_node_is_down_is_where_it_is_now() {
     }
 }
 
+/// Found by `longhand-sim --scenario open-by-hub --seed 2933 --at store:22:fails:grace --at chain:1:reorg1:now`: a monitor was
+/// stored with a block that was reorganised out of the chain since, though its node had heard of that, and of later ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_is_not_closed_because_its_monitor_was_stored_with_a_block_that_is_gone() {
+    // LDK writes a monitor with one block in five, by its channel's id: of the four that it hears of here, often one.
+    for _ in 0..12 {
+        let world = World::new().await;
+        let bob = world.owner("bob", 2).await;
+        bob.attach();
+        world
+            .begin_to_open(&world.hub, &bob.node, CHANNEL_SAT, 0)
+            .await;
+        world.devnet.reorg(1, Vec::new()).unwrap();
+        world.mine_seen_by(&bob.node, DEPTH).await;
+        until("the channel is usable", async || {
+            usable(&bob.node).await == 1 && usable(&world.hub).await == 1
+        })
+        .await;
+        bob.node.stop().await;
+
+        let node = world.start(&bob.name, &bob.phone).await;
+        node.attach(bob.phone.clone());
+        until("the channel is usable again", async || {
+            usable(&node).await == 1 && usable(&world.hub).await == 1
+        })
+        .await;
+    }
+}
+
 /// A chain whose source goes away between two blocks: a node hears of the first, and not that there is nothing more.
 struct Interrupted {
     follower: Arc<Follower>,

@@ -30,6 +30,21 @@ pub(crate) struct Replay {
     blocks: Vec<Connected>,
 }
 
+impl Replay {
+    /// Blocks after `fork` are gone, perhaps of those with which a part was stored. Of which parts is seen at the newest.
+    fn disconnect(&mut self, fork: BlockRef) {
+        self.blocks.retain(|(height, ..)| *height <= fork.height);
+        if fork.height <= self.from.height {
+            self.from = fork;
+        }
+    }
+
+    /// Whether a block is not among those that have come.
+    fn is_gone(&self, at: BlockRef) -> bool {
+        at.height > self.from.height && !self.blocks.iter().any(|it| reference_of(it) == at)
+    }
+}
+
 fn reference_of((height, header, _): &Connected) -> BlockRef {
     BlockRef {
         height: *height,
@@ -61,8 +76,8 @@ impl Core {
                 header,
                 txs,
             } => self.connected((height, header, txs)),
-            ChainEvent::Disconnected { fork } => match self.replay.take() {
-                Some(replay) => self.replay_anew(replay, fork),
+            ChainEvent::Disconnected { fork } => match &mut self.replay {
+                Some(replay) => replay.disconnect(fork),
                 None => self.disconnect(fork),
             },
             ChainEvent::Synced { tip } => {
@@ -92,9 +107,22 @@ impl Core {
         if at.height < replay.newest.height {
             self.replay = Some(replay);
         } else if at.hash == replay.newest.block_hash {
+            self.unconfirm_gone(&replay);
             replay.blocks.into_iter().for_each(|it| self.connect(it));
         } else {
             self.replay_anew(replay, at);
+        }
+    }
+
+    /// The newest block is in the chain, but a part of the node may have been stored with one that is not: the node heard of
+    /// the reorganisation, and that part was not written since.
+    fn unconfirm_gone(&mut self, replay: &Replay) {
+        for part in self.confirmables() {
+            for (txid, height, hash) in part.get_relevant_txids() {
+                if hash.is_some_and(|hash| replay.is_gone(BlockRef { height, hash })) {
+                    part.transaction_unconfirmed(&txid);
+                }
+            }
         }
     }
 
