@@ -1,5 +1,6 @@
 //! Payments: owners who pay each other, and try again when it fails.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -208,13 +209,37 @@ pub async fn fail(stage: &Arc<Stage>) -> Result<Outcome, String> {
 }
 
 /// A payment to somebody who sleeps: the hub holds it and calls, the phone comes, and it is paid. Interrupted, it may be given
-/// back; then it is tried again.
+/// back, and is tried again; or have been sent to a node that was gone: then it ends when its phone is back by itself.
 pub async fn woken(stage: &Arc<Stage>) -> Result<Outcome, String> {
     let bolt11 = invoice(stage, BOB, PAYMENT_MSAT).await?;
     fall_asleep(stage, BOB).await?;
     stage.can_be_called(BOB);
-    let paid = pay_in_the_end(stage, ANN, &bolt11).await.map_err(text)?;
-    is_received(stage, ANN, BOB, paid).await
+    let mut paying = pin!(pay_in_the_end(stage, ANN, &bolt11));
+    let called = tokio::select! {
+        biased;
+        paid = &mut paying => Some(paid),
+        () = nothing_happens_for(stage, HELD_AT_MOST) => None,
+    };
+    let paid = match called {
+        Some(paid) => paid,
+        None if stage.plan.happened() == 0 => return Err("nobody was called".into()),
+        None => {
+            stage.plan.goes_beside();
+            stage.come_back(BOB);
+            paying.await
+        }
+    };
+    is_received(stage, ANN, BOB, paid.map_err(text)?).await
+}
+
+/// Returns when so long nothing was interrupted, and nothing that was before is felt.
+async fn nothing_happens_for(stage: &Arc<Stage>, time: Duration) {
+    let mut happened = None;
+    while happened != Some(stage.plan.happened()) {
+        happened = Some(stage.plan.happened());
+        stage.plan.is_over().await;
+        tokio::time::sleep(time).await;
+    }
 }
 
 /// Takes an owner's phone off the network, and waits until the node has let its peers go.
