@@ -1,9 +1,9 @@
-//! Reorganisations that a node does not see, since it is down.
+//! What happens to the chain while a node is down: reorganisations that it does not see, and many blocks.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use bitcoin::Transaction;
@@ -11,9 +11,11 @@ use longhand_chain::{
     BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, Follower, Subscription,
     WatchList,
 };
-use longhand_proto::command::CloseChannel;
+use longhand_node::Parts;
 use longhand_proto::command::command::Command as Kind;
+use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
+use longhand_proto::command::{CloseChannel, GetInfo};
 use longhand_tests::{Owner, World, ask, pay, settle, until, usable};
 use tokio::sync::mpsc;
 
@@ -93,9 +95,22 @@ async fn a_channel_is_not_closed_because_its_monitor_was_stored_with_a_block_tha
 }
 
 /// A chain whose source goes away between two blocks: a node hears of the first, and not that there is nothing more.
+#[derive(Clone)]
 struct Interrupted {
     follower: Arc<Follower>,
     is_interrupted: Arc<AtomicBool>,
+    /// After which block the node's stream began last.
+    began: Arc<AtomicU32>,
+}
+
+impl Interrupted {
+    fn new(world: &World, is_interrupted: bool) -> Interrupted {
+        Interrupted {
+            follower: world.follower.clone(),
+            is_interrupted: Arc::new(is_interrupted.into()),
+            began: Arc::default(),
+        }
+    }
 }
 
 #[async_trait]
@@ -105,14 +120,15 @@ impl Chain for Interrupted {
         from: BlockRef,
         initial: WatchList,
     ) -> Result<Subscription, ChainError> {
+        self.began.store(from.height, Ordering::SeqCst);
         let mut subscribed = self.follower.subscribe(from, initial).await?;
         let (told, events) = mpsc::unbounded_channel();
-        let is_interrupted = self.is_interrupted.clone();
+        let chain = self.clone();
         tokio::spawn(async move {
             while let Some(event) = subscribed.events.recv().await {
                 let is_rest = matches!(event, ChainEvent::Synced { .. });
-                if !(is_rest && is_interrupted.load(Ordering::SeqCst)) && told.send(event).is_err()
-                {
+                let is_untold = is_rest && chain.is_interrupted.load(Ordering::SeqCst);
+                if !is_untold && told.send(event).is_err() {
                     return;
                 }
             }
@@ -145,12 +161,8 @@ impl Chain for Interrupted {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_close_that_moves_to_another_block_while_a_node_is_down_does_not_end_it() {
     let world = World::new().await;
-    let is_interrupted = Arc::new(AtomicBool::new(false));
-    let chain = Interrupted {
-        follower: world.follower.clone(),
-        is_interrupted: is_interrupted.clone(),
-    };
-    let bob = world.owner_on(Arc::new(chain), "bob", 2).await;
+    let chain = Interrupted::new(&world, false);
+    let bob = world.owner_on(Arc::new(chain.clone()), "bob", 2).await;
     bob.attach();
     let pushed_msat = 400_000_000;
     let channel_id = world
@@ -166,7 +178,7 @@ async fn a_close_that_moves_to_another_block_while_a_node_is_down_does_not_end_i
         !world.devnet.mempool().is_empty()
     })
     .await;
-    is_interrupted.store(true, Ordering::SeqCst);
+    chain.is_interrupted.store(true, Ordering::SeqCst);
     world.mine(1).await;
     until("the node has seen it", async || {
         bob.overview().await.closing_sat > 0
@@ -190,4 +202,32 @@ async fn a_close_that_moves_to_another_block_while_a_node_is_down_does_not_end_i
     let overview = bob.overview().await;
     assert!(overview.onchain_sat > 390_000, "{}", overview.onchain_sat);
     assert_eq!(overview.restarts, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_dies_while_it_catches_up_does_not_begin_anew() {
+    let world = World::new().await;
+    let bob = world.owner("bob", 2).await;
+    bob.node.stop().await;
+    let height = world.devnet.tip().height;
+    world.mine(150).await;
+    let chain = Interrupted::new(&world, true);
+    let start = || {
+        let parts = Parts {
+            chain: Arc::new(chain.clone()),
+            ..world.parts()
+        };
+        world.start_with(parts, &bob.name, &bob.phone)
+    };
+    let node = start().await;
+    until("it has heard of all blocks", async || {
+        let info = ask(&node, Kind::GetInfo(GetInfo {})).await;
+        matches!(info, Reply::Info(info) if info.block_height == height + 150)
+    })
+    .await;
+    node.stop().await;
+
+    let node = start().await;
+    assert_eq!(chain.began.load(Ordering::SeqCst), height + 100);
+    node.stop().await;
 }
