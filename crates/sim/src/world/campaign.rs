@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -29,7 +29,7 @@ const TRIES: u32 = 20;
 /// A world to begin from, and what is run in it.
 pub struct Campaign {
     /// With one channel for each owner, and with two.
-    templates: [Template; 2],
+    templates: &'static [Template; 2],
 }
 
 /// One run to be done, and again until all that is to happen in it does.
@@ -53,8 +53,13 @@ impl Campaign {
     /// # Errors
     /// Why it could not be made.
     pub fn new() -> Result<Campaign, String> {
-        let templates = [run::make_template(1)?, run::make_template(2)?];
-        Ok(Campaign { templates })
+        // Made before all runs, and once: what they are depends on how many runtimes the process had before, as runs do.
+        static TEMPLATES: OnceLock<Result<[Template; 2], String>> = OnceLock::new();
+        let make = || Ok([run::make_template(1)?, run::make_template(2)?]);
+        match TEMPLATES.get_or_init(make) {
+            Ok(templates) => Ok(Campaign { templates }),
+            Err(error) => Err(error.clone()),
+        }
     }
 
     /// One run. The same arguments give the same run, if it is the same one of its process: see [`Verdict::nth`].
