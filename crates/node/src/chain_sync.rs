@@ -116,7 +116,7 @@ impl Core {
 
     /// The newest block is in the chain, but a part of the node may have been stored with one that is not: the node heard of
     /// the reorganisation, and that part was not written since.
-    fn unconfirm_gone(&mut self, replay: &Replay) {
+    fn unconfirm_gone(&self, replay: &Replay) {
         for part in self.confirmables() {
             for (txid, height, hash) in part.get_relevant_txids() {
                 if hash.is_some_and(|hash| replay.is_gone(BlockRef { height, hash })) {

@@ -1,6 +1,7 @@
 //! Channels that end without an agreement: closed by force with payments in flight, and a hub that cheats.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use longhand_proto::operator::{HubCloseChannelRequest, NodeView};
 
 use super::Outcome;
 use super::paying::{
-    PAYMENT_MSAT, Payment, fall_asleep, hub_has_paid, hub_pays, invoice, pay_once, payment_hash,
+    HELD_AT_MOST, PAYMENT_MSAT, Payment, fall_asleep, hub_has_paid, hub_pays, invoice,
+    nothing_happens_for, pay_once, payment_hash,
 };
 use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
 use crate::world::template::CHANNEL_SAT;
@@ -136,11 +138,9 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
         payment.is_met.set(true);
         stage.copy_hub().await
     };
-    let paying = pay_to_the_end(stage, &to_bob, &payment);
+    let paying = pay_who_sleeps(stage, &to_bob, &payment);
     let (paid, old) = tokio::try_join!(paying, copying)?;
-    if paid.is_some() {
-        return Err("the payment to who sleeps has been paid".into());
-    }
+    fall_asleep(stage, BOB).await?;
     hub_pays(stage, &to_ann).await;
     is_received(stage, &to_ann).await;
     stage.quiet().await?;
@@ -178,11 +178,11 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
     if is_swept(stage).await != Some(true) {
         sweep(stage, &payment.is_over).await?;
     }
+    let outcome = ended(stage, paid, &to_bob).await?;
     let mut outcome = Outcome {
-        forced: 1,
         hub_cheated: true,
         hub_paid_msat: PAYMENT_MSAT,
-        ..Outcome::default()
+        ..outcome
     };
     outcome.received_msat[ANN] = received(stage, ANN, &to_ann).await?;
     outcome.spoils_msat[ANN] = CHANNEL_SAT * 1_000 - hers_msat;
@@ -213,6 +213,31 @@ async fn pay_to_the_end(
     };
     payment.is_over.set(true);
     paid.map_err(text)
+}
+
+/// Pays Bob, who sleeps: the hub gives it back. Interrupted, it may have been sent to a node that was gone: then it is paid when
+/// his phone is back.
+async fn pay_who_sleeps(
+    stage: &Arc<Stage>,
+    to_bob: &str,
+    payment: &Waiting,
+) -> Result<Option<Payment>, String> {
+    let mut paying = pin!(pay_to_the_end(stage, to_bob, payment));
+    let given_back = tokio::select! {
+        biased;
+        paid = &mut paying => Some(paid?),
+        () = nothing_happens_for(stage, HELD_AT_MOST) => None,
+    };
+    match given_back {
+        Some(None) => Ok(None),
+        Some(Some(_)) => Err("the payment to who sleeps has been paid".into()),
+        None if stage.plan.happened() == 0 => Err("it was not given back".into()),
+        None => {
+            stage.plan.goes_beside();
+            stage.come_back(BOB);
+            paying.await
+        }
+    }
 }
 
 async fn pay_if_possible(stage: &Arc<Stage>, bolt11: &str) -> Result<Option<Payment>, PhoneError> {

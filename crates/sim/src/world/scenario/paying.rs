@@ -20,7 +20,7 @@ const TRIES: u32 = 3;
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 const HUB_TRIES_AGAIN: Duration = Duration::from_secs(5);
 /// More than the hub holds a payment, and less than the scenario may last.
-const HELD_AT_MOST: Duration = Duration::from_secs(3600);
+pub const HELD_AT_MOST: Duration = Duration::from_secs(3600);
 
 /// Pays an invoice of `to`'s, and waits until both have heard of the end.
 pub async fn pay(stage: &Arc<Stage>, from: usize, to: usize) -> Result<Outcome, String> {
@@ -233,7 +233,7 @@ pub async fn woken(stage: &Arc<Stage>) -> Result<Outcome, String> {
 }
 
 /// Returns when so long nothing was interrupted, and nothing that was before is felt.
-async fn nothing_happens_for(stage: &Arc<Stage>, time: Duration) {
+pub async fn nothing_happens_for(stage: &Arc<Stage>, time: Duration) {
     let mut happened = None;
     while happened != Some(stage.plan.happened()) {
         happened = Some(stage.plan.happened());
