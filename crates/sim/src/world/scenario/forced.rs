@@ -139,8 +139,13 @@ pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
         stage.copy_hub().await
     };
     let paying = pay_who_sleeps(stage, &to_bob, &payment);
-    let (paid, old) = tokio::try_join!(paying, copying)?;
-    fall_asleep(stage, BOB).await?;
+    let (paid, mut old) = tokio::try_join!(paying, copying)?;
+    if stage.plan.is_beside() {
+        // It is to be behind in its channel with Ann alone.
+        stage.quiet().await?;
+        fall_asleep(stage, BOB).await?;
+        old = stage.copy_hub().await?;
+    }
     hub_pays(stage, &to_ann).await;
     is_received(stage, &to_ann).await;
     stage.quiet().await?;
