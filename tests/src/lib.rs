@@ -606,6 +606,20 @@ impl World {
     }
 }
 
+/// Channels of the hub's that end.
+impl World {
+    /// The hub closes one of its channels by force, and its commitment is sent.
+    pub async fn hub_closes(&self, channel_id: Vec<u8>) {
+        let force = true;
+        let close = CloseChannel { channel_id, force };
+        ask(&self.hub, Kind::CloseChannel(close)).await;
+        until("the hub's commitment is sent", async || {
+            !self.devnet.mempool().is_empty()
+        })
+        .await;
+    }
+}
+
 async fn start_hub(switchboard: &Switchboard, parts: Parts) -> Node {
     let config = NodeConfig {
         is_hub: true,

@@ -364,20 +364,7 @@ const GAP: usize = 20;
 /// The hub closes a channel of this node by force, of which 400,000 sat are the node's.
 async fn hub_closes(world: &World, node: &Node) {
     let channel_id = world.open(&world.hub, node, 1_000_000, 400_000_000).await;
-    hub_closes_this(world, channel_id).await;
-}
-
-async fn hub_closes_this(world: &World, channel_id: Vec<u8>) {
-    let force = true;
-    ask(
-        &world.hub,
-        Kind::CloseChannel(CloseChannel { channel_id, force }),
-    )
-    .await;
-    until("the hub's commitment is sent", async || {
-        !world.devnet.mempool().is_empty()
-    })
-    .await;
+    world.hub_closes(channel_id).await;
 }
 
 /// A sweep has the height at which it was made, and nothing else has one that is sent for a close.
@@ -459,10 +446,10 @@ async fn what_is_left_of_a_sweep_in_whose_place_a_block_took_an_earlier_one_is_s
     alice.attach();
     let open = || world.open(&world.hub, &alice.node, 1_000_000, 400_000_000);
     let (first, second) = (open().await, open().await);
-    hub_closes_this(&world, first).await;
+    world.hub_closes(first).await;
     mine_until_swept(&world, &chain).await;
     let of_first = chain.sent().into_iter().find(is_sweep).unwrap();
-    hub_closes_this(&world, second).await;
+    world.hub_closes(second).await;
     while swept_anew(&world, &alice.node, &chain).await.input.len() == 1 {}
     alice.phone.goes();
     alice.node.signer_lost();

@@ -8,7 +8,7 @@ use longhand_node::{Node, NodeEvent};
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
-use longhand_proto::command::{CloseChannel, ListChannels, ListPayments, Pay, Payment};
+use longhand_proto::command::{ListChannels, ListPayments, Pay, Payment};
 use longhand_proto::signer::signer_op::Op;
 use longhand_tests::{
     Owner, Phone, Tapped, ThenDo, World, ask, await_payment, hear, settle, until, usable,
@@ -153,15 +153,7 @@ async fn world_with_a_preimage_not_given_in_a_closed_channel() -> (World, Owner,
 {
     let (world, bob, invoice, channel_id) = world_with_a_preimage_not_given().await;
     let deadline = bob.overview().await.earliest_deadline.unwrap();
-    let close = CloseChannel {
-        channel_id,
-        force: true,
-    };
-    ask(&world.hub, Kind::CloseChannel(close)).await;
-    until("its commitment is sent", async || {
-        !world.devnet.mempool().is_empty()
-    })
-    .await;
+    world.hub_closes(channel_id).await;
     world.mine_seen_by(&bob.node, 1).await;
     assert_eq!(bob.overview().await.channels, 0);
     (world, bob, invoice, deadline)
@@ -467,16 +459,11 @@ async fn an_htlc_that_the_peer_has_claimed_is_not_claimed_again_with_the_preimag
     assert_eq!(ann.channels().await.channels[0].pending_htlcs, 2);
 
     // The hub closes, and she takes hers from its commitment.
-    let close = CloseChannel {
-        channel_id: channels.remove(0),
-        force: true,
-    };
-    ask(&world.hub, Kind::CloseChannel(close)).await;
+    world.hub_closes(channels.remove(0)).await;
     let in_mempool = async |what: &str| {
         until(what, async || !world.devnet.mempool().is_empty()).await;
         world.devnet.mempool()
     };
-    in_mempool("the commitment is sent").await;
     world.mine(1).await;
     ann.attach();
     let claim = in_mempool("she takes hers").await;
@@ -505,15 +492,8 @@ async fn a_claim_does_not_cost_more_because_many_blocks_come_at_once() {
     let (world, bob, _) = world_with_an_htlc().await;
     let before = bob.overview().await;
     let expiry = before.earliest_deadline.unwrap() + 39;
-    let close = CloseChannel {
-        channel_id: bob.channels().await.channels[0].channel_id.clone(),
-        force: true,
-    };
-    ask(&world.hub, Kind::CloseChannel(close)).await;
-    until("the commitment is sent", async || {
-        !world.devnet.mempool().is_empty()
-    })
-    .await;
+    let channel_id = bob.channels().await.channels[0].channel_id.clone();
+    world.hub_closes(channel_id).await;
     // It would settle the HTLC, or take it back.
     world.hub.stop().await;
     bob.attach();

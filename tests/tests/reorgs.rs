@@ -12,10 +12,10 @@ use longhand_chain::{
     WatchList,
 };
 use longhand_node::Parts;
+use longhand_proto::command::GetInfo;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
-use longhand_proto::command::{CloseChannel, GetInfo};
 use longhand_tests::{Owner, World, ask, pay, settle, until, usable};
 use tokio::sync::mpsc;
 
@@ -168,22 +168,9 @@ async fn a_close_that_moves_to_another_block_while_a_node_is_down_does_not_end_i
     let channel_id = world
         .open(&world.hub, &bob.node, CHANNEL_SAT, pushed_msat)
         .await;
-    let force = true;
-    ask(
-        &world.hub,
-        Kind::CloseChannel(CloseChannel { channel_id, force }),
-    )
-    .await;
-    until("the commitment is sent", async || {
-        !world.devnet.mempool().is_empty()
-    })
-    .await;
+    world.hub_closes(channel_id).await;
     chain.is_interrupted.store(true, Ordering::SeqCst);
-    world.mine(1).await;
-    until("the node has seen it", async || {
-        bob.overview().await.closing_sat > 0
-    })
-    .await;
+    world.mine_seen_by(&bob.node, 1).await;
     bob.node.stop().await;
 
     world.devnet.reorg(1, Vec::new()).unwrap();
