@@ -44,7 +44,7 @@ enum Drawn {
     /// This.
     Single(Interruption),
     /// Two at random, where the undisturbed run has so many steps.
-    Pair(Scenario, Counts),
+    Pair(Counts),
 }
 
 impl Campaign {
@@ -179,9 +179,11 @@ impl Campaign {
         let mut random = ChaCha12Rng::seed_from_u64(job.seed);
         // The other numbers of this seed are the run's own.
         random.set_stream(1);
+        let is_felt = |it: &Interruption| job.scenario.feels(it.kind, it.how);
+        let wanted = |it: &Interruption| wanted(it) && is_felt(it);
         for is_last in (1..=TRIES).map(|tries| tries == TRIES) {
             let since = Instant::now();
-            let interruptions = job.drawn.interruptions(&mut random, wanted);
+            let interruptions = job.drawn.interruptions(&mut random, &wanted);
             let verdict = self.play(job.scenario, &interruptions, job.seed);
             let all_happened = verdict.happened == interruptions.len();
             let mut rows = lock(rows);
@@ -238,7 +240,7 @@ fn pairs(rows: &[Row], runs: usize, seed: u64) -> Vec<Job> {
         .map(|(row, seed)| Job {
             scenario: row.scenario,
             seed,
-            drawn: Drawn::Pair(row.scenario, row.steps),
+            drawn: Drawn::Pair(row.steps),
         })
         .collect()
 }
@@ -252,10 +254,9 @@ impl Drawn {
     ) -> Vec<Interruption> {
         match self {
             Drawn::Single(interruption) => vec![*interruption],
-            Drawn::Pair(scenario, steps) => {
+            Drawn::Pair(steps) => {
                 let more = steps.map(|steps| steps.saturating_mul(5) / 4);
-                let wanted = |it: &Interruption| wanted(it) && scenario.feels(it.kind, it.how);
-                vec![draw(random, steps, &wanted), draw(random, &more, &wanted)]
+                vec![draw(random, steps, wanted), draw(random, &more, wanted)]
             }
         }
     }
