@@ -91,8 +91,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// [`Host::stop`] is the polite way.
 pub struct Host {
     shared: Arc<Shared>,
-    /// Closed at the end, when the host opened it itself.
-    database: Option<Arc<SqliteStore>>,
+    /// The store that the host opened itself, and closes when it stops.
+    database: Option<Arc<dyn Store>>,
 }
 
 /// Where a host listens, with the ports that it was given.
@@ -118,7 +118,7 @@ impl Host {
     /// [`HostError`]; nothing runs then.
     pub async fn start(config: HostConfig) -> Result<Host, HostError> {
         files::create_directory(&config.data_dir)?;
-        let database = Arc::new(SqliteStore::open(config.database_file())?);
+        let database: Arc<dyn Store> = Arc::new(SqliteStore::open(config.database_file())?);
         let source = Arc::new(bitcoind(&config));
         let mut host = Host::start_with(config, database.clone(), source).await?;
         host.database = Some(database);
@@ -235,7 +235,8 @@ impl Host {
         Operator(Arc::downgrade(&self.shared))
     }
 
-    /// Stops: phones are told `SHUTDOWN`, nodes write what is to be written, the store is closed.
+    /// Stops: links are closed with `SHUTDOWN`, nodes write their last turn, and the database is closed if the host opened it
+    /// itself. A store of the caller's is the caller's to close.
     pub async fn stop(mut self) {
         tracing::info!("the host stops");
         let shared = &self.shared;
@@ -266,8 +267,10 @@ impl Host {
             tasks.shutdown().await;
         }
         graph::save(shared).await;
-        if let Some(database) = self.database.take() {
-            database.close();
+        if let Some(database) = self.database.take()
+            && let Err(error) = database.close().await
+        {
+            tracing::warn!(%error, "the database was not closed in order; all that was committed is in it");
         }
         tracing::info!("the host has stopped");
     }
@@ -393,11 +396,7 @@ impl HostError {
     pub fn code(&self) -> &'static str {
         match self {
             HostError::Config(_) => "CONFIG",
-            HostError::Store(StoreError::Locked(_)) => "DATABASE_LOCKED",
-            HostError::Store(StoreError::Foreign(_)) => "DATABASE_FOREIGN",
-            HostError::Store(StoreError::Newer { .. }) => "DATABASE_NEWER",
-            HostError::Store(StoreError::Full) => "DISK_FULL",
-            HostError::Store(_) => "DATABASE_FAILED",
+            HostError::Store(error) => error.code(),
             HostError::File(_) => "FILE",
             HostError::WrongNetwork { .. } => "WRONG_NETWORK",
             HostError::SeedMissing(_) | HostError::SeedDiffers(_) => "HUB_SEED",

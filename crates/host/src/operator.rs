@@ -20,7 +20,7 @@ use crate::hub;
 use crate::links::now_unix_s;
 use crate::owners::{Owner as OwnerRecord, OwnerError};
 use crate::shared::{Shared, soon};
-use crate::tenant::Tenant;
+use crate::tenant::{Phase, Tenant};
 
 /// The operator of a host, in its own process: what the operator's API offers, in the same messages
 /// (`operator.proto`). Does not keep the host: once that has ended, everything is answered with
@@ -176,7 +176,7 @@ impl Operator {
     /// [`OperatorError`].
     pub async fn get_node(&self, request: GetNodeRequest) -> Result<NodeView, OperatorError> {
         let tenant = tenant(&*self.host()?, &request.owner).await?;
-        view(&tenant).await.ok_or_else(not_running)
+        view(&tenant).await.ok_or_else(|| not_running(&tenant))
     }
 
     /// Begins a new count of [`NodeView::signer_chain`].
@@ -188,7 +188,10 @@ impl Operator {
         request: ResetSignerChainRequest,
     ) -> Result<ResetSignerChainReply, OperatorError> {
         let tenant = tenant(&*self.host()?, &request.owner).await?;
-        tenant.node().ok_or_else(not_running)?.reset_signer_chain();
+        tenant
+            .node()
+            .ok_or_else(|| not_running(&tenant))?
+            .reset_signer_chain();
         Ok(ResetSignerChainReply {})
     }
 
@@ -452,8 +455,11 @@ async fn view(tenant: &Tenant) -> Option<NodeView> {
     })
 }
 
-fn not_running() -> OperatorError {
-    OperatorError::NotNow("this owner's node does not run yet".into())
+fn not_running(tenant: &Tenant) -> OperatorError {
+    OperatorError::NotNow(match &*tenant.phase.borrow() {
+        Phase::Failed(reason) => format!("this owner's node does not run: {reason}"),
+        _ => "this owner's node does not run yet".into(),
+    })
 }
 
 fn random_id() -> Result<Vec<u8>, OperatorError> {
@@ -484,7 +490,7 @@ impl From<OwnerError> for OperatorError {
             OwnerError::NameTaken(_) => OperatorError::Exists(text),
             OwnerError::BadName(_) | OwnerError::BadWakeUrl(_) => OperatorError::Invalid(text),
             OwnerError::Unknown(_) => OperatorError::NotFound(text),
-            OwnerError::Store(_) => OperatorError::Unavailable(text),
+            OwnerError::Store(error) if error.is_transient() => OperatorError::Unavailable(text),
             _ => OperatorError::Internal(text),
         }
     }

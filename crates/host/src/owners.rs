@@ -322,7 +322,7 @@ impl Owners {
     ) -> Result<(), OwnerError> {
         let key = format!("{KEY_PREFIX}{}", owner.name);
         let value = serde_json::to_vec(&Stored::from(&owner))
-            .map_err(|e| StoreError::Other(e.to_string()))?;
+            .map_err(|e| StoreError::Unusable(format!("the record cannot be encoded: {e}")))?;
         let batch = Batch {
             namespace: NAMESPACE.into(),
             epoch: self.epoch,

@@ -8,9 +8,9 @@ use futures::StreamExt;
 use longhand_chain::{BlockRef, Chain, ChainEvent, Follower, WatchList};
 use longhand_link::{Peer, StaticKey};
 use longhand_node::{
-    Graph, Keys, Node, NodeConfig, NodeError, NodeEvent, Parts, PeerNeeded, PeerStream, State,
+    Graph, Keys, Node, NodeConfig, NodeEvent, Parts, PeerNeeded, PeerStream, State,
 };
-use longhand_store::{Store, StoreError};
+use longhand_store::Store;
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
@@ -221,12 +221,9 @@ impl Shared {
         loop {
             match Node::start(config(), self.parts(owner)).await {
                 Ok(node) => return Phase::Running(node),
-                Err(NodeError::Chain(error)) => {
-                    tracing::warn!(%error, "a node waits for the chain source");
-                }
-                // As a node that runs does: a disk that fails now may not in a while.
-                Err(NodeError::Store(error @ (StoreError::Full | StoreError::Other(_)))) => {
-                    tracing::warn!(%error, "a node waits for the database");
+                // As a node that runs does: a chain source or a disk that fails now may not in a while.
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(%error, "a node waits before it is started again");
                 }
                 Err(error) => return Phase::Failed(error.to_string()),
             }

@@ -97,6 +97,14 @@ impl World {
 
     /// A host whose hub runs.
     async fn host(&self, peer: Option<Arc<Host>>) -> (Host, Heard) {
+        let (host, heard) = self.begin(peer).await;
+        let operator = host.operator();
+        until(async || operator.hub_balance().await.is_ok()).await;
+        (host, heard)
+    }
+
+    /// A host whose nodes are being started.
+    async fn begin(&self, peer: Option<Arc<Host>>) -> (Host, Heard) {
         let mut config = HostConfig {
             data_dir: self.dir.path().join("host"),
             ..HostConfig::default()
@@ -108,8 +116,6 @@ impl World {
         let host = Host::embed(config, self.store.clone(), source, outside)
             .await
             .unwrap();
-        let operator = host.operator();
-        until(async || operator.hub_balance().await.is_ok()).await;
         (host, heard)
     }
 
@@ -463,7 +469,7 @@ async fn a_hub_that_starts_on_a_full_disk_starts_when_there_is_room() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hub_whose_disk_fails_as_it_starts_starts_when_it_works() {
-    starts_after(StoreError::Other("the disk failed".into())).await;
+    starts_after(StoreError::Unavailable("the disk failed".into())).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -499,6 +505,63 @@ async fn nobody_waits_for_a_node_that_cannot_be_loaded() {
     let listing = operator.list_nodes();
     let listed = tokio::time::timeout(Duration::from_secs(60), listing).await;
     assert!(listed.is_ok(), "it waits for the node");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_cannot_be_read_for_a_moment_starts_when_it_can() {
+    let (world, disk) = World::on_a_failing_disk();
+    let unavailable = StoreError::Unavailable("the disk failed".into());
+    disk.refuse_loads("hub", 3, unavailable);
+    // Returns when its hub runs.
+    let (host, _heard) = world.host(None).await;
+    drop(host);
+    assert_eq!(disk.loads_refused(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_data_are_damaged_fails_with_the_reason_and_is_not_started_again() {
+    let (world, disk) = World::on_a_failing_disk();
+    let (host, _heard) = world.host(None).await;
+    let phone = registered(&host, "ann", 1).await;
+    drop(host);
+    disk.refuse_loads("node/ann", u64::MAX, damaged());
+
+    let (host, _heard) = world.host(None).await;
+    let operator = host.operator();
+    let ann = || GetNodeRequest {
+        owner: "ann".into(),
+    };
+    until(async || disk.loads_refused() > 0).await;
+    // In virtual time: as long as several attempts of a node that waits.
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(disk.loads_refused(), 1, "it is loaded once");
+    let refused = operator.get_node(ann()).await.unwrap_err();
+    assert!(
+        matches!(&refused, OperatorError::NotNow(reason) if reason.contains("damaged (page 7)")),
+        "{refused}"
+    );
+    phone.attach_inside(&host).await.unwrap();
+    match phone.command(Body::GetInfo(GetInfo {})).await {
+        Reply::Error(error) => assert_eq!(error.code, "NODE_FAILED", "{error:?}"),
+        other => panic!("must be refused, not {other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_on_a_damaged_database_fails_with_its_reason() {
+    let (world, disk) = World::on_a_failing_disk();
+    disk.refuse_loads("hub", u64::MAX, damaged());
+    let (host, _heard) = world.begin(None).await;
+    let operator = host.operator();
+    let damage_is_named = async || {
+        let refused = operator.hub_balance().await.unwrap_err();
+        matches!(&refused, OperatorError::NotNow(reason) if reason.contains("damaged (page 7)"))
+    };
+    until(damage_is_named).await;
+}
+
+fn damaged() -> StoreError {
+    StoreError::Corrupt("page 7".into())
 }
 
 async fn starts_after(failure: StoreError) {

@@ -23,6 +23,9 @@ impl Store for MyStore {
     async fn load(&self, _: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         Ok(self.0.lock().await.clone().into_iter().collect())
     }
+    async fn get(&self, _: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.0.lock().await.get(key).cloned())
+    }
     async fn namespaces(&self, _: &str) -> Result<Vec<String>, StoreError> {
         Ok(vec!["mine".into()])
     }
@@ -38,6 +41,9 @@ impl Store for MyStore {
     }
     async fn take_lease(&self, _: &str) -> Result<u64, StoreError> {
         Ok(1)
+    }
+    async fn close(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 

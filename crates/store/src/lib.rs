@@ -2,15 +2,18 @@
 //!
 //! A [`Store`] holds small values under `(namespace, key)`. A node has one namespace;
 //! it reads all of it once when it loads, and from then on only writes, one atomic
-//! [`Batch`] for each turn. What a turn has to say to the phone, to its peers or to
-//! the chain waits until [`Store::commit`] has returned.
-
+//! [`Batch`] for each turn. Messages to the phone, to peers or to the chain that follow from a turn wait until
+//! [`Store::commit`] has returned.
 //!
-//! - [`SqliteStore`]: one file, for a host; `sqlite.rs`, with its thread in `sqlite/worker.rs`.
+//! - [`StoreError`]: why a store failed, and whether another attempt can help.
+//! - [`SqliteStore`]: one file, for a host; `sqlite.rs`, with its thread in `sqlite/worker.rs`. Feature `sqlite`, on by
+//!   default.
 //! - [`MemoryStore`]: for tests and for nodes that may be forgotten.
-//! - [`testing`]: what every store must pass, and a store that fails on request.
+//! - [`testing`]: the tests that every store must pass, and a store that fails on request.
 
+mod error;
 mod memory;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 pub mod testing;
 
@@ -18,23 +21,23 @@ use std::fmt;
 
 use async_trait::async_trait;
 
+pub use error::StoreError;
 pub use memory::MemoryStore;
+#[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 
-/// What a store must do. Implementations are shared by all nodes of a host.
+/// The promises of a store. One is shared by all nodes of a host. `testing::conformance` tests each promise.
+///
+/// # Errors
+/// [`StoreError`]. A write that fails with [`StoreError::Unavailable`] or [`StoreError::Halted`] may have become durable all the
+/// same: only the answer may be lost. Whoever goes on reads back what is stored.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Every entry of `namespace`, in the order of its keys.
     async fn load(&self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
 
-    /// The value of one key.
-    async fn get(&self, namespace: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let entries = self.load(namespace).await?;
-        Ok(entries
-            .into_iter()
-            .find(|(at, _)| at == key)
-            .map(|(_, value)| value))
-    }
+    /// The value of one key; reads nothing else of the namespace, which may be large.
+    async fn get(&self, namespace: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// All namespaces that begin with `prefix` and hold at least one entry, in order.
     async fn namespaces(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
@@ -47,8 +50,15 @@ pub trait Store: Send + Sync + 'static {
     async fn commit(&self, batch: Batch) -> Result<(), StoreError>;
 
     /// Takes the lease of `namespace`: every batch of an older epoch fails from now on.
-    /// Returns the new epoch.
+    /// Returns the new epoch, which is durable.
     async fn take_lease(&self, namespace: &str) -> Result<u64, StoreError>;
+
+    /// Finishes the calls that were begun before, and releases the file or the connection, so that another process may open
+    /// the store. Every later call fails with [`StoreError::Closed`]; closing again does nothing.
+    ///
+    /// The one who opened a store closes it. An error says that something may still be held; all that was committed is
+    /// durable nevertheless.
+    async fn close(&self) -> Result<(), StoreError>;
 }
 
 /// Writes of one namespace that become durable together.
@@ -79,43 +89,4 @@ impl fmt::Debug for Write {
             Write::Delete(key) => write!(f, "Delete({key})"),
         }
     }
-}
-
-/// Why a store could not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another host has taken the lease.
-    #[error(
-        "another host has taken over {namespace} (lease {held}, now {current}): this one must let go"
-    )]
-    Fenced {
-        /// The namespace that was written to.
-        namespace: String,
-        /// The writer's epoch.
-        held: u64,
-        /// The epoch in force.
-        current: u64,
-    },
-    /// The disk is full; nothing of the batch was written. Retry when there is room.
-    #[error("the disk that holds the database is full: free some space; nothing was changed")]
-    Full,
-    /// Another process has the database open.
-    #[error("the database {0} is in use by another process: stop that one first")]
-    Locked(String),
-    /// The file is not a Longhand database.
-    #[error("{0} is not a Longhand database: choose another file")]
-    Foreign(String),
-    /// The file was written by a newer Longhand.
-    #[error(
-        "the database has version {found}, this program knows up to {known}: use a newer Longhand"
-    )]
-    Newer {
-        /// Version in the file.
-        found: u32,
-        /// Newest version this program reads.
-        known: u32,
-    },
-    /// Anything else that the store reports.
-    #[error("the database failed: {0}")]
-    Other(String),
 }

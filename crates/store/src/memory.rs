@@ -1,8 +1,10 @@
 //! A store that forgets everything when it is dropped.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
@@ -11,18 +13,19 @@ use crate::{Batch, Store, StoreError, Write};
 /// Keeps its entries in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    inner: Mutex<Inner>,
+    memory: Arc<Mutex<Memory>>,
+    is_closed: AtomicBool,
 }
 
 #[derive(Default)]
-struct Inner {
+struct Memory {
     namespaces: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     leases: BTreeMap<String, u64>,
 }
 
-impl std::fmt::Debug for Inner {
+impl fmt::Debug for Memory {
     /// Values may be secret, and there may be many: only the namespaces are counted.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} namespaces", self.namespaces.len())
     }
 }
@@ -33,34 +36,47 @@ impl MemoryStore {
         MemoryStore::default()
     }
 
+    /// Opens the same entries and leases again, as a file is opened again after a restart. Closing one leaves the other open.
+    pub fn reopen(&self) -> MemoryStore {
+        MemoryStore {
+            memory: self.memory.clone(),
+            is_closed: AtomicBool::new(false),
+        }
+    }
+
+    fn open(&self) -> Result<MutexGuard<'_, Memory>, StoreError> {
+        let memory = self.lock();
+        match self.is_closed.load(Ordering::SeqCst) {
+            true => Err(StoreError::Closed),
+            false => Ok(memory),
+        }
+    }
+
     /// Nothing in here panics half-way through a change, so a poisoned lock still guards a whole state.
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl Store for MemoryStore {
     async fn load(&self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let inner = self.lock();
-        let entries = inner.namespaces.get(namespace).into_iter().flatten();
+        let memory = self.open()?;
+        let entries = memory.namespaces.get(namespace).into_iter().flatten();
         Ok(entries
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect())
     }
 
     async fn get(&self, namespace: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self
-            .lock()
-            .namespaces
-            .get(namespace)
-            .and_then(|entries| entries.get(key))
-            .cloned())
+        let memory = self.open()?;
+        let entries = memory.namespaces.get(namespace);
+        Ok(entries.and_then(|entries| entries.get(key)).cloned())
     }
 
     async fn namespaces(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
-        let inner = self.lock();
-        let from_prefix = inner
+        let memory = self.open()?;
+        let from_prefix = memory
             .namespaces
             .range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
         Ok(from_prefix
@@ -70,8 +86,8 @@ impl Store for MemoryStore {
     }
 
     async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
-        let mut inner = self.lock();
-        let current = inner.leases.get(&batch.namespace).copied().unwrap_or(0);
+        let mut memory = self.open()?;
+        let current = memory.leases.get(&batch.namespace).copied().unwrap_or(0);
         if batch.epoch != current {
             return Err(StoreError::Fenced {
                 namespace: batch.namespace,
@@ -79,7 +95,10 @@ impl Store for MemoryStore {
                 current,
             });
         }
-        let entries = inner.namespaces.entry(batch.namespace.clone()).or_default();
+        let entries = memory
+            .namespaces
+            .entry(batch.namespace.clone())
+            .or_default();
         for write in batch.writes {
             match write {
                 Write::Put(key, value) => drop(entries.insert(key, value)),
@@ -87,15 +106,22 @@ impl Store for MemoryStore {
             }
         }
         if entries.is_empty() {
-            inner.namespaces.remove(&batch.namespace);
+            memory.namespaces.remove(&batch.namespace);
         }
         Ok(())
     }
 
     async fn take_lease(&self, namespace: &str) -> Result<u64, StoreError> {
-        let mut inner = self.lock();
-        let epoch = inner.leases.entry(namespace.to_owned()).or_default();
+        let mut memory = self.open()?;
+        let epoch = memory.leases.entry(namespace.to_owned()).or_default();
         *epoch += 1;
         Ok(*epoch)
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        // With the lock, so that a commit is before or after it.
+        let _memory = self.lock();
+        self.is_closed.store(true, Ordering::SeqCst);
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! For tests, also those of other crates: what every store must pass, and a store that fails on request.
+//! For tests, also those of other crates: the tests that every store must pass, and a store that fails on request.
 
 mod conformance;
 mod failing;

@@ -43,7 +43,7 @@ pub async fn run(args: AttachArgs) -> Result<Report, BenchError> {
         phone.pay(&invoice, None, None).await?;
     }
     phone.detach().await?;
-    world.stop().await;
+    world.stop().await?;
     let slowest = times_ms.iter().copied().fold(0.0, f64::max);
     let figure = |what, key, measured, target| Measured {
         what,

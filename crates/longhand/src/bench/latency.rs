@@ -48,7 +48,7 @@ pub async fn run(args: LatencyArgs) -> Result<Report, BenchError> {
     for phone in [&ann, &bob] {
         phone.detach().await?;
     }
-    world.stop().await;
+    world.stop().await?;
     Ok(report(&args, median(at_phone_ms)))
 }
 

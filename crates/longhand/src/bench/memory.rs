@@ -56,11 +56,11 @@ impl MemoryArgs {
 
 pub async fn run(args: MemoryArgs) -> Result<Report, BenchError> {
     let dir = temporary_directory()?;
-    let built = Arc::new(MemoryStore::default());
-    let world = World::on(dir, built.clone()).await?;
+    let built = MemoryStore::default();
+    let world = World::on(dir, Arc::new(built.reopen())).await?;
     build(&world, args.nodes).await?;
     let chain_url = world.devnet.rpc_url();
-    let (_devnet, dir) = world.stop().await;
+    let (_devnet, dir) = world.stop().await?;
     let host_dir = dir.path().join("host");
     let mut resident = [0.0; 2];
     for (nodes, resident) in [0, args.nodes].into_iter().zip(&mut resident) {
@@ -68,8 +68,8 @@ pub async fn run(args: MemoryArgs) -> Result<Report, BenchError> {
         let copy = dir.path().join(format!("host-{nodes}"));
         copy_files(&host_dir, &copy)?;
         let database = SqliteStore::open(host_config(&copy).database_file())?;
-        copy_store(built.as_ref(), &database, nodes > 0).await?;
-        database.close();
+        copy_store(&built, &database, nodes > 0).await?;
+        database.close().await?;
         let mut loads = Vec::new();
         for _ in 0..LOADS {
             loads.push(measure_in_child(&copy, &chain_url, nodes).await? as f64);

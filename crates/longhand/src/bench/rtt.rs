@@ -49,7 +49,7 @@ pub async fn run() -> Result<Report, BenchError> {
     for phone in [&ann, &bob] {
         phone.detach().await?;
     }
-    world.stop().await;
+    world.stop().await?;
     Ok(counts.report())
 }
 

@@ -65,7 +65,7 @@ pub async fn run(args: ThroughputArgs) -> Result<Report, BenchError> {
     };
     phone.detach().await?;
     local.stop().await;
-    world.stop().await;
+    world.stop().await?;
     let made = f64::from(args.payments / TURNS * TURNS);
     let [by_phone, by_local] = seconds.map(|seconds| made / seconds);
     Ok(report(&args, by_phone, by_local))

@@ -73,9 +73,10 @@ impl World {
     }
 
     /// Ends everything; the directory stays until the returned value is dropped.
-    pub async fn stop(self) -> (Devnet, TempDir) {
+    pub async fn stop(self) -> Result<(Devnet, TempDir), BenchError> {
         self.host.stop().await;
-        (self.devnet, self.dir)
+        self.store.close().await?;
+        Ok((self.devnet, self.dir))
     }
 
     /// A new owner's phone, `distance` away one way, paired and attached.

@@ -161,7 +161,7 @@ impl Stage {
         config.link.addresses = vec![ADDRESS.into()];
         config.chain.poll_ms = u64::try_from(self.pace.chain_poll.as_millis()).map_err(text)?;
         let (disk, devnet, plan) = (&self.disk, &self.devnet, &self.plan);
-        let store = SimStore::new(disk.clone(), life.clone(), plan.clone());
+        let store = SimStore::new(disk, life.clone(), plan.clone());
         let source = SimSource::new(
             devnet.clone(),
             life.clone(),

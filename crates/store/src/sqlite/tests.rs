@@ -81,7 +81,45 @@ async fn after_a_failed_disk_nothing_is_written_until_a_restart() {
     let mut worker = Worker::new(open_connection(&dir.path().join("host.db")).unwrap());
     let io_error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
     let failed = worker.transaction(|_| Err(rusqlite::Error::SqliteFailure(io_error, None)));
-    assert!(matches!(failed, Err(StoreError::Other(_))));
+    assert!(matches!(failed, Err(StoreError::Halted(_))), "{failed:?}");
     let message = worker.transaction(|_| Ok(())).unwrap_err().to_string();
     assert!(message.contains("restart the host"), "{message}");
+}
+
+#[tokio::test]
+async fn a_damaged_page_is_reported_as_damage_by_reads_and_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("host.db");
+    let store = SqliteStore::open(&path).unwrap();
+    let large = put("n", "key", vec![7; 200_000]);
+    store.commit(large).await.unwrap();
+    store.close().await.unwrap();
+    // All pages but the first, whose header says whose file it is.
+    let mut file = std::fs::read(&path).unwrap();
+    file[4096..].fill(0xff);
+    std::fs::write(&path, file).unwrap();
+
+    let store = SqliteStore::open(&path).unwrap();
+    let read = store.load("n").await.unwrap_err();
+    assert!(matches!(read, StoreError::Corrupt(_)), "{read:?}");
+    let written = store.commit(put("n", "key", vec![8])).await.unwrap_err();
+    assert!(matches!(written, StoreError::Corrupt(_)), "{written:?}");
+    let leased = store.take_lease("n").await.unwrap_err();
+    assert_eq!(leased, written, "it stays so until a restart");
+}
+
+#[tokio::test]
+async fn a_lease_that_no_store_has_written_is_damage_of_its_namespace_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let connection = open_connection(&dir.path().join("host.db")).unwrap();
+    connection
+        .execute("INSERT INTO lease VALUES ('damaged', -1)", [])
+        .unwrap();
+    let store = SqliteStore::start(connection).unwrap();
+    let refused = store
+        .commit(put("damaged", "key", vec![1]))
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, StoreError::Corrupt(_)), "{refused:?}");
+    store.commit(put("whole", "key", vec![1])).await.unwrap();
 }

@@ -5,7 +5,7 @@ use std::sync::mpsc::Receiver;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use tokio::sync::oneshot;
 
-use super::store_error;
+use super::error::store_error;
 use crate::{Batch, StoreError, Write};
 
 /// Where an answer goes. Nobody may be waiting any more, which is no error.
@@ -40,9 +40,9 @@ pub(super) enum Job {
 
 pub(super) struct Worker {
     connection: Connection,
-    /// Why nothing is written any more. After a failed write or sync it is unknown what the disk
-    /// holds (a second sync may lie), so only a new start, which reads it back, can go on.
-    broken: Option<String>,
+    /// Why nothing is written any more: [`StoreError::Halted`] or [`StoreError::Corrupt`]. After a failed write or sync it is
+    /// unknown what the disk holds (a second sync may lie), so only a new start, which reads it back, can go on.
+    broken: Option<StoreError>,
 }
 
 impl Worker {
@@ -51,6 +51,13 @@ impl Worker {
             connection,
             broken: None,
         }
+    }
+
+    /// Closes the file. Batches of before are durable whether or not that succeeds.
+    pub(super) fn close(self) -> Result<(), StoreError> {
+        self.connection
+            .close()
+            .map_err(|(_, error)| store_error(&error))
     }
 
     /// Works until the last sender is gone and the queue is empty.
@@ -75,17 +82,17 @@ impl Worker {
     fn answer(&mut self, job: Job) {
         match job {
             Job::Load { namespace, reply } => {
-                drop(reply.send(self.load(&namespace).map_err(store_error)));
+                drop(reply.send(self.load(&namespace).map_err(|e| store_error(&e))));
             }
             Job::Get {
                 namespace,
                 key,
                 reply,
             } => {
-                drop(reply.send(self.get(&namespace, &key).map_err(store_error)));
+                drop(reply.send(self.get(&namespace, &key).map_err(|e| store_error(&e))));
             }
             Job::Namespaces { prefix, reply } => {
-                drop(reply.send(self.namespaces(&prefix).map_err(store_error)));
+                drop(reply.send(self.namespaces(&prefix).map_err(|e| store_error(&e))));
             }
             Job::TakeLease { namespace, reply } => {
                 let mut epoch = 0;
@@ -125,13 +132,8 @@ impl Worker {
                 }
             }
             Err(error) => {
-                let text = error.to_string();
-                let mut error = Some(error);
                 for (_, reply) in group {
-                    let each = error
-                        .take()
-                        .unwrap_or_else(|| StoreError::Other(text.clone()));
-                    drop(reply.send(Err(each)));
+                    drop(reply.send(Err(error.clone())));
                 }
             }
         }
@@ -142,8 +144,8 @@ impl Worker {
         &mut self,
         body: impl FnOnce(&Connection) -> rusqlite::Result<()>,
     ) -> Result<(), StoreError> {
-        if let Some(reason) = &self.broken {
-            return Err(broken_error(reason));
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone());
         }
         let result = self
             .connection
@@ -161,14 +163,19 @@ impl Worker {
             self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok();
         let disk_failed = matches!(
             error.sqlite_error_code(),
-            Some(ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt)
+            Some(ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
         );
-        if disk_failed || !rolled_back {
-            let reason = error.to_string();
-            tracing::error!(%reason, "the database failed; nothing more is written until a restart");
-            self.broken = Some(reason);
+        let failure = store_error(&error);
+        if !disk_failed && rolled_back {
+            return failure;
         }
-        store_error(error)
+        let broken = match failure {
+            StoreError::Corrupt(_) => failure,
+            _ => StoreError::Halted(error.to_string()),
+        };
+        tracing::error!(%broken, "nothing more is written to the database");
+        self.broken = Some(broken.clone());
+        broken
     }
 
     fn load(&self, namespace: &str) -> rusqlite::Result<Vec<(String, Vec<u8>)>> {
@@ -252,11 +259,4 @@ fn take_lease(connection: &Connection, namespace: &str) -> rusqlite::Result<u64>
     connection
         .prepare_cached(sql)?
         .query_row([namespace], |row| row.get(0))
-}
-
-fn broken_error(reason: &str) -> StoreError {
-    StoreError::Other(format!(
-        "an earlier write failed ({reason}), and what the disk holds is unknown: check the disk, then \
-         restart the host"
-    ))
 }

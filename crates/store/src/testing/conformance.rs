@@ -4,16 +4,23 @@
 
 use crate::{Batch, Store, StoreError, Write};
 
-/// Checks an empty `store` against every promise of [`Store`]. Panics at the first that is broken.
-pub async fn conformance(store: &dyn Store) {
+/// Checks a store against every promise of [`Store`]. Panics at the first that is broken.
+///
+/// `open` opens one and the same store each time, which is empty at first. It is called again only after the store was closed.
+pub async fn conformance<S: Store>(open: impl AsyncFn() -> S) {
+    let store = &open().await;
     nothing_is_there_at_first(store).await;
     entries_come_in_the_order_of_their_keys(store).await;
+    get_finds_the_key_of_its_namespace_alone(store).await;
     last_write_of_a_batch_wins(store).await;
     values_may_be_empty_or_large(store).await;
     namespaces_are_apart_and_found_by_prefix(store).await;
     an_older_lease_writes_nothing(store).await;
     a_lease_of_one_namespace_is_no_other_ones(store).await;
     concurrent_batches_all_arrive(store).await;
+    calls_begun_before_the_end_are_finished(store).await;
+    a_closed_store_refuses_every_call(store).await;
+    entries_and_leases_outlive_the_end(&open).await;
 }
 
 fn put(key: &str, value: &[u8]) -> Write {
@@ -54,6 +61,21 @@ async fn entries_come_in_the_order_of_their_keys(store: &dyn Store) {
     store.commit(batch("order", 0, writes)).await.unwrap();
     let expected = entries(&[("", b"0"), ("B", b"3"), ("a/é", b"1"), ("b", b"2")]);
     assert_eq!(store.load("order").await.unwrap(), expected);
+}
+
+async fn get_finds_the_key_of_its_namespace_alone(store: &dyn Store) {
+    let one = vec![put("a/b", b"1"), put("b", b"2")];
+    store.commit(batch("get", 0, one)).await.unwrap();
+    store
+        .commit(batch("get/other", 0, vec![put("other", b"3")]))
+        .await
+        .unwrap();
+    assert_eq!(store.get("get", "a/b").await.unwrap(), Some(b"1".to_vec()));
+    for missing in ["", "a", "a/", "a/b/c", "c", "other"] {
+        assert_eq!(store.get("get", missing).await.unwrap(), None, "{missing}");
+    }
+    assert_eq!(store.get("get/other", "b").await.unwrap(), None);
+    assert_eq!(store.get("", "b").await.unwrap(), None);
 }
 
 async fn last_write_of_a_batch_wins(store: &dyn Store) {
@@ -194,6 +216,49 @@ async fn concurrent_batches_all_arrive(store: &dyn Store) {
             assert_eq!(found, entries(&[("a", &value), ("b", &value)]));
         }
     }
+}
+
+/// The namespace that the last three checks share.
+const CLOSED: &str = "closed";
+
+/// Each is durable, or was refused: checked after the store is opened again.
+async fn calls_begun_before_the_end_are_finished(store: &dyn Store) {
+    let epoch = store.take_lease(CLOSED).await.unwrap();
+    let mut calls: Vec<Pending> = Vec::new();
+    for key in ["1", "2", "3"] {
+        calls.push(store.commit(batch(CLOSED, epoch, vec![put(key, b"before")])));
+    }
+    calls.push(store.close());
+    for outcome in join_all(calls).await {
+        outcome.unwrap();
+    }
+}
+
+async fn a_closed_store_refuses_every_call(store: &dyn Store) {
+    let late = batch(CLOSED, 1, vec![put("late", b"x")]);
+    let refusals = [
+        store.load(CLOSED).await.map(drop),
+        store.get(CLOSED, "1").await.map(drop),
+        store.namespaces("").await.map(drop),
+        store.commit(late).await,
+        store.take_lease(CLOSED).await.map(drop),
+    ];
+    for refused in refusals {
+        assert_eq!(refused, Err(StoreError::Closed));
+    }
+    store.close().await.unwrap();
+}
+
+async fn entries_and_leases_outlive_the_end<S: Store>(open: &impl AsyncFn() -> S) {
+    let store = open().await;
+    let written = entries(&[("1", b"before"), ("2", b"before"), ("3", b"before")]);
+    assert_eq!(store.load(CLOSED).await.unwrap(), written);
+    store
+        .commit(batch(CLOSED, 1, vec![put("4", b"after")]))
+        .await
+        .unwrap();
+    assert_eq!(store.take_lease(CLOSED).await.unwrap(), 2);
+    store.close().await.unwrap();
 }
 
 type Pending<'a> = std::pin::Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;

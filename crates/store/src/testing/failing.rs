@@ -1,4 +1,4 @@
-//! A store that fails or pauses at a commit of one's choice.
+//! A store that fails or pauses at a chosen call.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::{Batch, Store, StoreError};
 
-/// Passes everything on to another store, but for the commits that were picked. Commits are counted from 1.
+/// Passes every call on to another store, but for the commits and loads that were picked. Commits are counted from 1.
 pub struct FailingStore {
     inner: Arc<dyn Store>,
     plan: Mutex<Plan>,
@@ -19,7 +19,24 @@ struct Plan {
     commits: u64,
     loads: u64,
     at: BTreeMap<u64, Step>,
+    /// Namespaces whose next loads fail, how many, and with which error.
+    unreadable: BTreeMap<String, (u64, StoreError)>,
+    loads_refused: u64,
     stopped_at: Option<u64>,
+}
+
+impl Plan {
+    fn next_load(&mut self, namespace: &str) -> Result<(), StoreError> {
+        self.loads += 1;
+        match self.unreadable.get_mut(namespace) {
+            Some((times, error)) if *times > 0 => {
+                *times -= 1;
+                self.loads_refused += 1;
+                Err(error.clone())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 enum Step {
@@ -70,9 +87,20 @@ impl FailingStore {
         self.plan().loads
     }
 
+    /// Loads that failed as planned so far.
+    pub fn loads_refused(&self) -> u64 {
+        self.plan().loads_refused
+    }
+
     /// The `nth` commit fails with `error`, and writes nothing.
     pub fn refuse(&self, nth: u64, error: StoreError) {
         self.plan().at.insert(nth, Step::Refuse(error));
+    }
+
+    /// The next `times` loads of `namespace` fail with `error`.
+    pub fn refuse_loads(&self, namespace: &str, times: u64, error: StoreError) {
+        let unreadable = &mut self.plan().unreadable;
+        unreadable.insert(namespace.to_owned(), (times, error));
     }
 
     /// The `nth` commit becomes durable and fails all the same, as when the host dies before it knows.
@@ -108,7 +136,9 @@ impl FailingStore {
         plan.commits += 1;
         let nth = plan.commits;
         if plan.stopped_at.is_some_and(|stop| nth >= stop) {
-            return Some(Step::Refuse(StoreError::Other("stopped by a test".into())));
+            return Some(Step::Refuse(StoreError::Unavailable(
+                "stopped by a test".into(),
+            )));
         }
         plan.at.remove(&nth)
     }
@@ -117,7 +147,7 @@ impl FailingStore {
 #[async_trait]
 impl Store for FailingStore {
     async fn load(&self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        self.plan().loads += 1;
+        self.plan().next_load(namespace)?;
         self.inner.load(namespace).await
     }
 
@@ -135,7 +165,7 @@ impl Store for FailingStore {
             Some(Step::Refuse(error)) => Err(error),
             Some(Step::LoseAnswer) => {
                 self.inner.commit(batch).await?;
-                Err(StoreError::Other("the answer was lost by a test".into()))
+                Err(StoreError::Unavailable("a test lost the answer".into()))
             }
             Some(Step::Pause { reached, resume }) => {
                 let _ = reached.send(());
@@ -147,5 +177,9 @@ impl Store for FailingStore {
 
     async fn take_lease(&self, namespace: &str) -> Result<u64, StoreError> {
         self.inner.take_lease(namespace).await
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.inner.close().await
     }
 }

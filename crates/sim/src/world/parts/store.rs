@@ -15,7 +15,8 @@ const LIE: u32 = 4;
 
 /// One process's store. What it holds outlives the process.
 pub struct SimStore {
-    disk: Arc<MemoryStore>,
+    /// The disk as this process has opened it.
+    disk: MemoryStore,
     life: Arc<Life>,
     plan: Plan,
     /// A write takes its time until then: what comes meanwhile waits, as it does behind a real one.
@@ -25,9 +26,9 @@ pub struct SimStore {
 }
 
 impl SimStore {
-    pub fn new(disk: Arc<MemoryStore>, life: Arc<Life>, plan: Plan) -> SimStore {
+    pub fn new(disk: &MemoryStore, life: Arc<Life>, plan: Plan) -> SimStore {
         SimStore {
-            disk,
+            disk: disk.reopen(),
             life,
             plan,
             busy_until: Mutex::new(Instant::now()),
@@ -99,7 +100,7 @@ fn content(writes: &[Write]) -> Vec<(&str, Option<&[u8]>)> {
 }
 
 fn failed() -> StoreError {
-    StoreError::Other("a simulated disk failed".into())
+    StoreError::Unavailable("a simulated disk failed".into())
 }
 
 #[async_trait]
@@ -142,5 +143,10 @@ impl Store for SimStore {
         let interruption = self.plan.step(Kind::StoreWrite);
         self.write(interruption, self.disk.take_lease(namespace))
             .await
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.ready().await;
+        self.disk.close().await
     }
 }

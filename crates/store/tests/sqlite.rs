@@ -1,11 +1,10 @@
-//! Both stores against their promises, a model, and a crash.
+//! The SQLite store against the promises of a store, a model, and a crash.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use longhand_store::testing::{FailingStore, conformance};
+use longhand_store::testing::conformance;
 use longhand_store::{Batch, MemoryStore, SqliteStore, Store, StoreError, Write};
 use proptest::prelude::*;
 
@@ -22,19 +21,10 @@ fn batch(namespace: &str, writes: Vec<Write>) -> Batch {
 }
 
 #[tokio::test]
-async fn memory_keeps_every_promise() {
-    conformance(&MemoryStore::new()).await;
-}
-
-#[tokio::test]
 async fn sqlite_keeps_every_promise() {
     let dir = tempfile::tempdir().unwrap();
-    conformance(&SqliteStore::open(dir.path().join("host.db")).unwrap()).await;
-}
-
-#[tokio::test]
-async fn a_wrapper_that_does_nothing_keeps_every_promise() {
-    conformance(&FailingStore::new(Arc::new(MemoryStore::new()))).await;
+    let path = dir.path().join("host.db");
+    conformance(async || SqliteStore::open(&path).unwrap()).await;
 }
 
 #[tokio::test]
@@ -58,13 +48,18 @@ async fn entries_and_leases_outlive_the_process() {
 }
 
 #[tokio::test]
-async fn a_closed_store_answers_nobody_and_frees_the_file() {
+async fn everybody_who_closes_waits_until_the_file_is_free() {
     let dir = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(dir.path().join("host.db")).unwrap();
-    store.close();
-    let refused = store.get("n", "key").await.unwrap_err().to_string();
-    assert!(refused.contains("it is closed"), "{refused}");
-    SqliteStore::open(dir.path().join("host.db")).unwrap();
+    let path = dir.path().join("host.db");
+    let store = SqliteStore::open(&path).unwrap();
+    let large = batch("n", vec![put("key", &vec![7; 1_000_000])]);
+    let close_and_open = async || {
+        store.close().await?;
+        SqliteStore::open(&path).map(drop)
+    };
+    let (written, first, second) =
+        tokio::join!(store.commit(large), close_and_open(), close_and_open());
+    assert_eq!((written, first, second), (Ok(()), Ok(()), Ok(())));
 }
 
 #[cfg(unix)]
@@ -85,13 +80,13 @@ async fn only_the_owner_can_read_the_file() {
 }
 
 #[test]
-fn a_second_opener_is_told_that_the_database_is_in_use() {
+fn a_second_opener_is_refused_while_the_database_is_in_use() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("host.db");
     let first = SqliteStore::open(&path).unwrap();
     let second = SqliteStore::open(&path);
     assert!(
-        matches!(&second, Err(StoreError::Locked(at)) if at.ends_with("host.db")),
+        matches!(&second, Err(StoreError::InUse(at)) if at.ends_with("host.db")),
         "{second:?}"
     );
     drop(first);
@@ -181,42 +176,6 @@ async fn a_crash_at_any_byte_of_the_log_leaves_whole_batches() {
         drop(reopened);
         std::fs::remove_file(copy).unwrap();
     }
-}
-
-#[tokio::test]
-async fn picked_commits_fail_pause_or_lose_their_answer() {
-    let store = Arc::new(FailingStore::new(Arc::new(MemoryStore::new())));
-    store.refuse(1, StoreError::Full);
-    store.lose_answer(2);
-    let mut paused = store.pause(3);
-    store.stop_at(4);
-
-    let write = |key: &str| batch("n", vec![put(key, b"x")]);
-    assert!(matches!(
-        store.commit(write("1")).await,
-        Err(StoreError::Full)
-    ));
-    assert!(store.commit(write("2")).await.is_err());
-    let third = tokio::spawn({
-        let (store, third) = (store.clone(), write("3"));
-        async move { store.commit(third).await }
-    });
-    paused.reached().await;
-    assert_eq!(store.get("n", "3").await.unwrap(), None);
-    paused.resume();
-    third.await.unwrap().unwrap();
-    assert!(store.commit(write("4")).await.is_err());
-    assert!(store.commit(write("5")).await.is_err());
-
-    let left: Vec<_> = store
-        .load("n")
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|(key, _)| key)
-        .collect();
-    assert_eq!(left, ["2", "3"]);
-    assert_eq!(store.commits(), 5);
 }
 
 /// One step against a store and its model.
