@@ -100,6 +100,8 @@ impl Attachment {
         let outages = self.tenant.peer.outages();
         if phone.is_none() {
             self.let_go("the pairing was renewed");
+        } else if self.tenant.node().is_none() {
+            self.let_go("its node does not run");
         } else if outages != self.outages {
             self.let_go("it was away for a moment");
         }
@@ -300,7 +302,7 @@ fn running(phase: &Phase) -> Result<Node, Error> {
         Phase::Running(node) => Ok(node.clone()),
         Phase::Failed(reason) => {
             let message =
-                format!("the node cannot be started ({reason}): tell the operator of the host");
+                format!("the node does not run ({reason}): tell the operator of the host");
             Err(error("NODE_FAILED", message, Action::GiveUp))
         }
         Phase::Waiting | Phase::Unregistered => Err(chain_unavailable()),

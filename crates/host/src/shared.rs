@@ -254,7 +254,7 @@ pub(crate) async fn start_hub(shared: Arc<Shared>) {
         Phase::Failed(reason) => tracing::error!(%reason, "the hub cannot be started"),
         Phase::Waiting | Phase::Unregistered => {}
     }
-    shared.hub.send_replace(phase);
+    set_phase(&shared.hub, phase);
 }
 
 /// Starts an owner's node as soon as the chain and the hub are there.
@@ -298,7 +298,18 @@ async fn start_owner(shared: Arc<Shared>, tenant: Arc<Tenant>) {
         }
         Phase::Waiting | Phase::Unregistered => {}
     }
-    tenant.phase.send_replace(phase);
+    set_phase(&tenant.phase, phase);
+}
+
+/// Sets where a start has led to; a node that has failed since stays failed.
+fn set_phase(sender: &watch::Sender<Phase>, phase: Phase) {
+    sender.send_if_modified(|current| {
+        let has_failed = matches!(current, Phase::Failed(_));
+        if !has_failed {
+            *current = phase;
+        }
+        !has_failed
+    });
 }
 
 async fn hub_ready(shared: &Shared) -> Result<PublicKey, String> {
@@ -341,6 +352,12 @@ fn take_event(shared: &Arc<Shared>, tenant: Option<&Tenant>, event: NodeEvent) {
                 "a panic was caught: the node was loaded again from its store"
             );
             shared.metrics.restarts.inc();
+        }
+        (NodeEvent::Failed(reason), Some(tenant)) => {
+            tenant.phase.send_replace(Phase::Failed(reason));
+        }
+        (NodeEvent::Failed(reason), None) => {
+            shared.hub.send_replace(Phase::Failed(reason));
         }
         (NodeEvent::State(state), Some(tenant)) => {
             tracing::debug!(owner = tenant.name, ?state, "state");

@@ -560,6 +560,23 @@ async fn a_hub_on_a_damaged_database_fails_with_its_reason() {
     until(damage_is_named).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_running_node_whose_database_is_damaged_ends_with_its_reason() {
+    let (world, disk) = World::on_a_failing_disk();
+    let (host, _heard) = world.host(None).await;
+    let operator = host.operator();
+    operator.hub_address().await.unwrap();
+    let loads = disk.loads();
+    disk.refuse(disk.commits() + 1, damaged());
+    operator.hub_address().await.unwrap_err();
+    until(async || {
+        let refused = operator.hub_balance().await.unwrap_err();
+        refused.to_string().contains("damaged (page 7)")
+    })
+    .await;
+    assert_eq!(disk.loads(), loads, "it is not loaded again");
+}
+
 fn damaged() -> StoreError {
     StoreError::Corrupt("page 7".into())
 }

@@ -310,7 +310,7 @@ impl Actor {
         self.core.keys.node_id()
     }
 
-    /// Runs until the node is stopped or another host has taken it over.
+    /// Runs until the node is stopped or its store fails for good.
     pub async fn run(mut self) {
         loop {
             let mut wakes = vec![self.next().await];
@@ -346,10 +346,7 @@ impl Actor {
                         return;
                     }
                 }
-                Err(NodeError::Store(fenced @ StoreError::Fenced { .. })) => {
-                    tracing::warn!("{fenced}");
-                    return;
-                }
+                Err(failure) if !failure.is_transient() => return self.report_failure(&failure),
                 Err(failure) => {
                     tracing::error!(node = %self.core.config.namespace, "{failure}");
                     let code = match failure {
@@ -783,8 +780,8 @@ impl Actor {
             self.failures = self.failures.saturating_add(1);
             match self.try_to_write().await {
                 Ok(()) => {}
-                Err(fenced @ StoreError::Fenced { .. }) => {
-                    tracing::warn!("{fenced}");
+                Err(error) if !error.is_transient() => {
+                    self.report_failure(&error.into());
                     return false;
                 }
                 Err(error) => {
@@ -800,6 +797,10 @@ impl Actor {
                     self.chain = chain;
                     break;
                 }
+                Ok(Err(error)) if !error.is_transient() => {
+                    self.report_failure(&error);
+                    return false;
+                }
                 Ok(Err(error)) => tracing::error!(node = %config.namespace, "{error}"),
                 Err(_) => {
                     tracing::error!(node = %config.namespace, "a panic was caught while the node was loaded")
@@ -809,6 +810,12 @@ impl Actor {
         // In a turn, since what panicked may do so again.
         self.returning = self.signer.take().map(|attached| attached.signer);
         true
+    }
+
+    /// The node ends by itself, since another attempt would fail too: the host reports it to the operator.
+    fn report_failure(&self, failure: &NodeError) {
+        tracing::error!(node = %self.core.config.namespace, "the node ends: {failure}");
+        let _ = self.events.send(NodeEvent::Failed(failure.to_string()));
     }
 
     /// A node that is loaded while the disk is full would fail at its first turn. A little that is written and taken back
