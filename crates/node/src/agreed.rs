@@ -21,9 +21,9 @@ use prost::Message;
 
 use crate::NodeError;
 use crate::core::Core;
+use crate::hex::hex;
 use crate::journal::Journal;
 use crate::keys::ChannelSigner;
-use crate::keys::remote::hex;
 use crate::ldk::{Broadcaster, Fees};
 use crate::logger::Logger;
 use crate::persister::AtOnce;

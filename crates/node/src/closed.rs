@@ -9,7 +9,7 @@ use prost::Message;
 
 use crate::NodeError;
 use crate::core::Core;
-use crate::keys::remote::hex;
+use crate::hex::hex;
 
 impl Core {
     /// Keeps that a channel was closed. What never had a funding was none.

@@ -389,7 +389,7 @@ impl Core {
             ..Payment::default()
         });
         change(payment);
-        let key = format!("pay/{}", crate::keys::remote::hex(&hash.0));
+        let key = format!("pay/{}", crate::hex::hex(&hash.0));
         self.journal.put(key, payment.encode_to_vec());
     }
 }

@@ -12,7 +12,7 @@ use bitcoin::secp256k1::PublicKey;
 
 use crate::PeerNeeded;
 use crate::core::Core;
-use crate::keys::remote::hex;
+use crate::hex::hex;
 
 /// Blocks before the expiry of what would go out at which LDK fails an HTLC that it has handed over: its receiver has to
 /// be there before.

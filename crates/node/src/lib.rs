@@ -19,6 +19,7 @@ mod deadlines;
 mod events;
 mod gate;
 mod graph;
+mod hex;
 mod hold;
 mod journal;
 mod keys;

@@ -13,7 +13,7 @@ use longhand_proto::command::{Channel, OpenChannel};
 use longhand_proto::signer::ClaimableHtlc;
 use prost::Message;
 
-use crate::keys::remote::hex;
+use crate::hex::hex;
 
 /// An incoming payment, from when it can be claimed until none of its HTLCs is in a channel or an output of one.
 #[derive(Clone, PartialEq, Message)]

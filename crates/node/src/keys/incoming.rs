@@ -10,7 +10,7 @@ use lightning::ln::chan_utils::HolderCommitmentTransaction;
 use lightning::types::payment::PaymentHash;
 use prost::Message;
 
-use super::remote::{hex, unhex};
+use crate::hex::{hex, unhex};
 use crate::journal::Journal;
 
 /// An HTLC that came in.

@@ -25,6 +25,7 @@ use prost::Message;
 use super::desk::{Answered, Asked, Desk, OpKey, key_of};
 use super::incoming::{IncomingHtlc, IncomingHtlcs};
 use super::records::{ChannelKeys, FIRST_INDEX, POINTS_AT_ONCE, StoredPeel};
+use crate::hex::{hex, unhex};
 use crate::journal::{Journal, lock};
 use crate::wallet::Wallet;
 
@@ -83,16 +84,6 @@ fn op_path(key: &OpKey) -> String {
 
 fn peel_path(key: &OpKey) -> String {
     format!("peel/{}", hex(key))
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use bitcoin::hex::DisplayHex;
-    bytes.to_lower_hex_string()
-}
-
-pub(super) fn unhex(text: &str) -> Option<[u8; 32]> {
-    use bitcoin::hex::FromHex;
-    FromHex::from_hex(text).ok()
 }
 
 fn channel_op(keys_id: [u8; 32], op: Op) -> SignerOp {
