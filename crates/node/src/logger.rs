@@ -3,19 +3,19 @@
 use lightning::util::logger::{Level, Logger as LdkLogger, Record};
 
 const TARGET: &str = "longhand::ldk";
-/// The only part of LDK whose finest lines are passed on: others print whole messages and events, with per-commitment
-/// secrets and preimages in them.
+/// The only LDK module whose trace lines are passed on: others print whole messages and events, which contain
+/// per-commitment secrets and preimages.
 const TRACED: &str = "lightning::routing";
 
-/// Hands LDK's log records to `tracing`, with the name of the node they come from. A record that no subscriber wants
-/// is not even formatted.
+/// Passes LDK's log records to `tracing`, with the name of the node. A record that no subscriber is interested in is not
+/// formatted.
 #[derive(Clone, Debug)]
 pub(crate) struct Logger {
     /// Names the node in every event.
     pub node: String,
 }
 
-/// One event; `tracing` wants the level to be a constant.
+/// One event. A macro, since `tracing` requires a constant level.
 macro_rules! emit {
     ($level:ident, $node:expr, $record:expr) => {
         if tracing::enabled!(target: TARGET, tracing::Level::$level) {
@@ -44,7 +44,7 @@ impl LdkLogger for Logger {
             Level::Debug => emit!(DEBUG, self.node, record),
             Level::Info => emit!(INFO, self.node, record),
             Level::Warn => emit!(WARN, self.node, record),
-            // LDK calls an error what a peer or an owner may well want, such as any close of a channel.
+            // LDK logs as errors also what a peer or an owner may intend, such as any close of a channel.
             Level::Error => emit!(WARN, self.node, record),
         }
     }

@@ -1,11 +1,11 @@
-//! Answers to a peer that asks the hub for channels (BOLT 7, `query_short_channel_ids`).
+//! Answers `query_short_channel_ids` for the hub (BOLT 7).
 //!
-//! LDK says which channels it knows and leaves the question that follows without an answer. An lnd that has asked waits
-//! for it for ever, and takes in no gossip from this peer meanwhile. LDK has no event that carries
-//! the answer, so it goes out through its door for custom messages, with the types of BOLT 7.
+//! LDK answers `query_channel_range` and leaves the `query_short_channel_ids` that follows it without an answer. An lnd that
+//! sent it waits for the answer for ever, and accepts no gossip from this peer in that time. LDK has no event that carries
+//! the answer, so it is sent as LDK's custom messages, with the types of BOLT 7.
 //!
-//! A peer cannot make answers pile up: one question names at most 8,000 channels, and LDK stops reading from a peer that
-//! does not take what it is sent.
+//! A peer cannot make the waiting answers grow without bound: one query names at most 8,000 channels, and LDK stops reading
+//! from a peer whose send buffer is full.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -32,7 +32,7 @@ const NODE_ANNOUNCEMENT: u16 = 257;
 const CHANNEL_UPDATE: u16 = 258;
 const REPLY_SHORT_CHANNEL_IDS_END: u16 = 262;
 
-/// A message of BOLT 7 as LDK sends custom ones.
+/// A BOLT 7 message, encoded, for LDK to send as a custom message.
 #[derive(Debug)]
 pub(crate) struct Answer {
     type_id: u16,
@@ -51,7 +51,7 @@ impl Type for Answer {
     }
 }
 
-/// Answers that LDK has not taken yet. Empty for good in a light node.
+/// Answers that LDK has not fetched yet. Always empty in an owner's node.
 #[derive(Default)]
 pub(crate) struct Answers {
     waiting: Mutex<Vec<(PublicKey, Answer)>>,
@@ -91,7 +91,7 @@ impl CustomMessageHandler for Answers {
     }
 }
 
-/// LDK's gossip, which answers queries too.
+/// LDK's gossip handler, with answers to `query_short_channel_ids`.
 pub(crate) struct Queries {
     sync: Arc<GossipSync>,
     answers: Arc<Answers>,
@@ -102,7 +102,7 @@ impl Queries {
         Queries { sync, answers }
     }
 
-    /// What is known of the channels asked for: each with its updates, then their nodes.
+    /// The announcement and the updates of each known channel in `query`, the announcements of their nodes, and the end.
     fn answer(&self, query: &QueryShortChannelIds) -> Vec<Answer> {
         let mut answers = Vec::new();
         let mut add = |type_id, message: &dyn Fn() -> Vec<u8>| {

@@ -1,0 +1,190 @@
+//! The network graph and the scores, one of each for all nodes of a host.
+//!
+//! Only the hub writes the graph, from gossip: see [`Graph::gossip_sync`]. Every node reads it through a [`Router`] of
+//! its own, and updates the shared scores with the results of its payments. Both are caches: they are stored from time to
+//! time, and begin empty when they cannot be read back.
+//!
+//! - `funding.rs`: looks up the funding output of an announced channel.
+//! - `queries.rs`: answers a peer's `query_short_channel_ids`.
+//! - `sealed.rs`: the stored form of both caches.
+
+mod funding;
+mod queries;
+mod sealed;
+#[cfg(test)]
+mod tests;
+
+use std::io::Cursor;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bitcoin::Network;
+use bitcoin::constants::ChainHash;
+use lightning::routing::gossip::{NetworkGraph, P2PGossipSync};
+use lightning::routing::router::DefaultRouter;
+use lightning::routing::scoring::{
+    ProbabilisticScorer, ProbabilisticScoringDecayParameters, ProbabilisticScoringFeeParameters,
+    ScoreUpdate,
+};
+use lightning::sign::EntropySource;
+use lightning::util::ser::ReadableArgs;
+use longhand_chain::Chain;
+
+use crate::logger::Logger;
+use funding::FundingLookup;
+pub(crate) use queries::{Answers, Queries};
+use sealed::{seal, unseal};
+
+/// LDK's graph of public channels and nodes.
+pub(crate) type NetGraph = NetworkGraph<Arc<Logger>>;
+/// Estimates of channels' liquidity, from the results of payments.
+pub(crate) type Scorer = ProbabilisticScorer<Arc<NetGraph>, Arc<Logger>>;
+/// Finds routes for one node; `E` is its source of entropy.
+pub(crate) type Router<E> = DefaultRouter<
+    Arc<NetGraph>,
+    Arc<Logger>,
+    E,
+    Arc<RwLock<Scorer>>,
+    ProbabilisticScoringFeeParameters,
+    Scorer,
+>;
+/// Verifies gossip messages, writes them to the graph and relays them (BOLT 7).
+pub(crate) type GossipSync = P2PGossipSync<Arc<NetGraph>, Arc<FundingLookup>, Arc<Logger>>;
+
+/// The shared network graph with its scores. Only the hub writes the graph.
+pub struct Graph {
+    network: Network,
+    graph: Arc<NetGraph>,
+    scorer: Arc<RwLock<Scorer>>,
+    logger: Arc<Logger>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new(network: Network) -> Graph {
+        let logger = Arc::new(Logger {
+            node: "graph".into(),
+        });
+        Graph::around(network, NetworkGraph::new(network, logger.clone()), logger)
+    }
+
+    /// Reads back [`Graph::graph_bytes`] and [`Graph::scorer_bytes`]. A graph that is missing, damaged or of another
+    /// network is replaced by an empty one, without scores; so are scores that are missing or damaged.
+    pub fn restore(
+        network: Network,
+        graph_bytes: Option<Vec<u8>>,
+        scorer_bytes: Option<Vec<u8>>,
+    ) -> Graph {
+        let logger = Arc::new(Logger {
+            node: "graph".into(),
+        });
+        let read = graph_bytes.and_then(|bytes| read_graph(network, &bytes, &logger));
+        let Some(net_graph) = read else {
+            return Graph::new(network);
+        };
+        let graph = Graph::around(network, net_graph, logger);
+        if let Some(bytes) = scorer_bytes {
+            graph.read_scores(&bytes);
+        }
+        graph
+    }
+
+    fn around(network: Network, net_graph: NetGraph, logger: Arc<Logger>) -> Graph {
+        let graph = Arc::new(net_graph);
+        let decay = ProbabilisticScoringDecayParameters::default();
+        let scorer = ProbabilisticScorer::new(decay, graph.clone(), logger.clone());
+        Graph {
+            network,
+            graph,
+            scorer: Arc::new(RwLock::new(scorer)),
+            logger,
+        }
+    }
+
+    fn read_scores(&self, bytes: &[u8]) {
+        let decay = ProbabilisticScoringDecayParameters::default();
+        let args = (decay, self.graph.clone(), self.logger.clone());
+        match unseal(bytes).and_then(|body| Scorer::read(&mut Cursor::new(body), args).ok()) {
+            Some(scorer) => *self.scorer.write().unwrap_or_else(PoisonError::into_inner) = scorer,
+            None => tracing::warn!("the stored scores cannot be read: beginning without scores"),
+        }
+    }
+
+    /// The graph in its stored form. It is 100 MB and more for the public network, so do not call this often.
+    pub fn graph_bytes(&self) -> Vec<u8> {
+        seal(&*self.graph)
+    }
+
+    /// The scores in their stored form.
+    pub fn scorer_bytes(&self) -> Vec<u8> {
+        seal(&*self.scorer.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Removes channels without a `channel_update` for two weeks (BOLT 7), and decays the scores. Call it about every
+    /// hour; `now_unix_s` is the current time in seconds since 1970.
+    pub fn prune(&self, now_unix_s: u64) {
+        self.graph
+            .remove_stale_channels_and_tracking_with_time(now_unix_s);
+        let mut scorer = self.scorer.write().unwrap_or_else(PoisonError::into_inner);
+        scorer.time_passed(Duration::from_secs(now_unix_s));
+    }
+
+    /// Number of channels and number of nodes.
+    pub fn size(&self) -> (usize, usize) {
+        let graph = self.graph.read_only();
+        (graph.channels().len(), graph.nodes().len())
+    }
+
+    /// Whether a channel with this short channel id has been announced (BOLT 7).
+    pub(crate) fn knows(&self, scid: u64) -> bool {
+        self.graph.read_only().channel(scid).is_some()
+    }
+
+    /// The scores, to be updated from LDK's payment events.
+    pub(crate) fn scorer(&self) -> Arc<RwLock<Scorer>> {
+        self.scorer.clone()
+    }
+
+    /// A router for one node.
+    pub(crate) fn router<E: EntropySource>(
+        &self,
+        logger: Arc<Logger>,
+        entropy: E,
+    ) -> Arc<Router<E>> {
+        let params = ProbabilisticScoringFeeParameters::default();
+        Arc::new(Router::new(
+            self.graph.clone(),
+            logger,
+            entropy,
+            self.scorer.clone(),
+            params,
+        ))
+    }
+
+    /// The hub's gossip handler. It looks up announced channels on `chain`, in tasks of the tokio runtime that this is
+    /// called in; a lookup never blocks the caller.
+    pub(crate) fn gossip_sync(
+        &self,
+        chain: Arc<dyn Chain>,
+        logger: Arc<Logger>,
+    ) -> Arc<GossipSync> {
+        let lookup = FundingLookup::new(self.network, chain);
+        Arc::new(P2PGossipSync::new(
+            self.graph.clone(),
+            Some(Arc::new(lookup)),
+            logger,
+        ))
+    }
+}
+
+fn read_graph(network: Network, bytes: &[u8], logger: &Arc<Logger>) -> Option<NetGraph> {
+    let read = unseal(bytes)
+        .and_then(|body| NetGraph::read(&mut Cursor::new(body), logger.clone()).ok())
+        .filter(|graph| graph.get_chain_hash() == ChainHash::using_genesis_block(network));
+    if read.is_none() {
+        tracing::warn!(
+            "the stored network graph cannot be read or is not of {network}: beginning with an empty one"
+        );
+    }
+    read
+}
