@@ -479,14 +479,11 @@ impl World {
     /// Starts the node of `phone` with parts of its own.
     pub async fn start_with(&self, parts: Parts, name: &str, phone: &Phone) -> Node {
         let registration = phone.state.lock().unwrap().engine.register(0);
+        let keys = Keys::Remote(Box::new(registration));
         let config = NodeConfig {
-            namespace: format!("node/{name}"),
-            network: Network::Regtest,
-            keys: Keys::Remote(Box::new(registration)),
             hub: Some(self.hub.node_id()),
-            is_hub: false,
             alias: name.into(),
-            announce: Vec::new(),
+            ..NodeConfig::new(format!("node/{name}"), Network::Regtest, keys)
         };
         let node = Node::start(config, parts).await.unwrap();
         self.switchboard

@@ -59,14 +59,11 @@ async fn the_host_alone_punishes_a_breach_and_the_coins_end_where_the_seed_finds
     world.hub.stop().await;
 
     // A hub with the old state closes with what it has revoked.
+    let keys = Keys::Local(zeroize::Zeroizing::new([7; 32]));
     let config = NodeConfig {
-        namespace: "hub".into(),
-        network: Network::Regtest,
-        keys: Keys::Local(zeroize::Zeroizing::new([7; 32])),
-        hub: None,
         is_hub: true,
         alias: "hub".into(),
-        announce: Vec::new(),
+        ..NodeConfig::new("hub", Network::Regtest, keys)
     };
     let cheat = Node::start(
         config,

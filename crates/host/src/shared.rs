@@ -236,14 +236,12 @@ impl Shared {
 /// Starts the hub as soon as the chain is there.
 pub(crate) async fn start_hub(shared: Arc<Shared>) {
     shared.tip().await;
+    let keys = || Keys::Local(shared.hub_seed.clone());
     let config = || NodeConfig {
-        namespace: hub::NAMESPACE.into(),
-        network: shared.config.network,
-        keys: Keys::Local(shared.hub_seed.clone()),
-        hub: None,
         is_hub: true,
         alias: shared.config.hub.alias.clone(),
         announce: shared.config.hub.announce.clone(),
+        ..NodeConfig::new(hub::NAMESPACE, shared.config.network, keys())
     };
     let phase = shared.start(None, config).await;
     match &phase {
@@ -268,14 +266,10 @@ async fn start_owner(shared: Arc<Shared>, tenant: Arc<Tenant>) {
             let (Some(registration), Some(node_id)) = (&owner.registration, owner.node_id()) else {
                 return;
             };
+            let keys = || Keys::Remote(Box::new(registration.clone()));
             let config = || NodeConfig {
-                namespace: owner.namespace(),
-                network: shared.config.network,
-                keys: Keys::Remote(Box::new(registration.clone())),
                 hub: Some(hub),
-                is_hub: false,
-                alias: String::new(),
-                announce: Vec::new(),
+                ..NodeConfig::new(owner.namespace(), shared.config.network, keys())
             };
             shared.start(Some(node_id), config).await
         }

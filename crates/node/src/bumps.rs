@@ -15,7 +15,7 @@ use lightning::events::bump_transaction::BumpTransactionEvent;
 
 use crate::core::Core;
 use crate::journal::lock;
-use crate::wallet::Wallet;
+use crate::wallet::OnchainWallet;
 
 /// By the claims that they are for.
 #[derive(Default)]
@@ -42,7 +42,7 @@ impl Bumps {
 
     /// After a block LDK asks again for what is still needed, and what is in the block, or has lost its coins to another
     /// transaction, is of no use any more.
-    pub fn block_connected(&mut self, wallet: &Wallet) {
+    pub fn block_connected(&mut self, wallet: &dyn OnchainWallet) {
         self.asked.clear();
         self.sent.retain(|_, sent| sent.is_pending(wallet));
     }
@@ -53,7 +53,7 @@ impl Bumps {
         &self,
         claim_id: &ClaimId,
         event: &BumpTransactionEvent,
-        wallet: &Wallet,
+        wallet: &dyn OnchainWallet,
     ) -> Option<Vec<Vec<Transaction>>> {
         let sent = self.sent.get(claim_id)?;
         let is_enough = sent.feerate_sat_per_kw >= feerate_sat_per_kw(event);
@@ -69,12 +69,12 @@ impl Bumps {
 }
 
 impl Sent {
-    fn is_pending(&self, wallet: &Wallet) -> bool {
+    fn is_pending(&self, wallet: &dyn OnchainWallet) -> bool {
         let mut last = self.packages.iter().filter_map(|package| package.last());
         last.all(|tx| wallet.is_pending(tx.compute_txid()))
     }
 
-    fn is_displaced(&self, wallet: &Wallet) -> bool {
+    fn is_displaced(&self, wallet: &dyn OnchainWallet) -> bool {
         let mut last = self.packages.iter().filter_map(|package| package.last());
         last.any(|tx| wallet.is_displaced(tx.compute_txid()))
     }
@@ -87,7 +87,7 @@ impl Core {
             if self.is_closed_in_chain(&event) || !self.leave_unspent(&mut event) {
                 continue;
             }
-            let sent = self.bumps.sent(&claim_id, &event, &lock(&self.wallet));
+            let sent = self.bumps.sent(&claim_id, &event, &**lock(&self.wallet));
             if let Some(packages) = sent {
                 packages
                     .into_iter()
@@ -175,27 +175,21 @@ mod tests {
     use bitcoin::absolute::LockTime;
     use bitcoin::hashes::Hash;
     use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
-    use bitcoin::{Amount, Network, Sequence, TxIn, TxOut, Txid, Witness, transaction};
+    use bitcoin::{Amount, Sequence, TxIn, TxOut, Txid, Witness, transaction};
     use lightning::ln::types::ChannelId;
-    use longhand_chain::BlockRef;
 
-    fn wallet() -> Wallet {
-        const EXTERNAL: &str = "wpkh(tpubD6NzVbkrYhZ4XJDrzRvuxHEyQaPd1mwwdDofEJwekX18tAdsqeKfxss79AJzg1431FybXg5rfpTrJF4iAhyR7RubberdzEQXiRmXGADH2eA/0/*)";
-        let internal = EXTERNAL.replace("/0/*", "/1/*");
-        let genesis = bitcoin::constants::genesis_block(Network::Regtest);
-        let birthday = BlockRef {
-            height: 0,
-            hash: genesis.block_hash(),
-        };
-        Wallet::create(EXTERNAL, &internal, Network::Regtest, birthday).unwrap()
-    }
+    use crate::wallet::new_wallet;
 
     fn output(byte: u8) -> OutPoint {
         OutPoint::new(Txid::from_byte_array([byte; 32]), 0)
     }
 
     /// What pays for a claim with a coin.
-    fn paying(claimed: OutPoint, coin: OutPoint, wallet: &mut Wallet) -> Vec<Transaction> {
+    fn paying(
+        claimed: OutPoint,
+        coin: OutPoint,
+        wallet: &mut dyn OnchainWallet,
+    ) -> Vec<Transaction> {
         let input = |previous_output| TxIn {
             previous_output,
             sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
@@ -228,10 +222,10 @@ mod tests {
     #[test]
     fn of_two_claims_with_one_coin_the_displaced_one_waits_for_a_block_and_keeps_its_change_address()
      {
-        let (mut wallet, mut bumps) = (wallet(), Bumps::default());
+        let (mut wallet, mut bumps) = (new_wallet(), Bumps::default());
         let (first, second) = (ClaimId([1; 32]), ClaimId([2; 32]));
         let coin = output(9);
-        let send = |claim_id: ClaimId, wallet: &mut Wallet, bumps: &mut Bumps| {
+        let send = |claim_id: ClaimId, wallet: &mut dyn OnchainWallet, bumps: &mut Bumps| {
             let package = paying(output(claim_id.0[0]), coin, wallet);
             let sent = Sent {
                 claimed: claimed(&event(claim_id)),
@@ -242,23 +236,23 @@ mod tests {
             wallet.insert_package(package.clone(), 1);
             package
         };
-        let again = |bumps: &Bumps, wallet: &Wallet, claim_id| {
+        let again = |bumps: &Bumps, wallet: &dyn OnchainWallet, claim_id| {
             bumps.sent(&claim_id, &event(claim_id), wallet)
         };
 
-        let of_first = send(first, &mut wallet, &mut bumps);
-        let found = again(&bumps, &wallet, first);
+        let of_first = send(first, &mut *wallet, &mut bumps);
+        let found = again(&bumps, &*wallet, first);
         assert_eq!(found, Some(vec![of_first.clone()]));
-        let of_second = send(second, &mut wallet, &mut bumps);
+        let of_second = send(second, &mut *wallet, &mut bumps);
         assert_ne!(of_first[0].output, of_second[0].output);
 
         // However often LDK asks.
-        assert_eq!(again(&bumps, &wallet, first), Some(vec![]));
-        assert_eq!(again(&bumps, &wallet, second), Some(vec![of_second]));
+        assert_eq!(again(&bumps, &*wallet, first), Some(vec![]));
+        assert_eq!(again(&bumps, &*wallet, second), Some(vec![of_second]));
 
-        bumps.block_connected(&wallet);
-        assert_eq!(again(&bumps, &wallet, first), None, "it is made anew");
-        assert_eq!(send(first, &mut wallet, &mut bumps), of_first);
-        assert_eq!(again(&bumps, &wallet, second), Some(vec![]));
+        bumps.block_connected(&*wallet);
+        assert_eq!(again(&bumps, &*wallet, first), None, "it is made anew");
+        assert_eq!(send(first, &mut *wallet, &mut bumps), of_first);
+        assert_eq!(again(&bumps, &*wallet, second), Some(vec![]));
     }
 }

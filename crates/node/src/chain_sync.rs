@@ -176,7 +176,7 @@ impl Core {
             if self.has_forked || !of_ldk.is_empty() || waits_long {
                 self.tell_best();
             }
-            self.bumps.block_connected(&lock(&self.wallet));
+            self.bumps.block_connected(&**lock(&self.wallet));
             self.height = height;
             // At once: after a reorganisation the chain may be lower when it is next at rest.
             self.give_back_late_claims();

@@ -4,7 +4,7 @@
 //! holds, changed by the actor's turns, and thrown away whole after a panic.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bitcoin::bip32::Xpriv;
@@ -50,11 +50,8 @@ use crate::onchain::Onchain;
 use crate::peer::Peers;
 use crate::persister::{AtOnce, Persister};
 use crate::records::{Claim, Open, Send};
-use crate::wallet::Wallet;
+use crate::wallet::{self, SharedWallet, WalletSetup};
 use crate::{Keys, NodeConfig, NodeError, NodeEvent, Parts};
-
-/// Changes of the wallet kept apart before they are written as one again.
-const WALLET_CHANGES: u64 = 64;
 
 /// See the module.
 pub(crate) struct Core {
@@ -62,7 +59,7 @@ pub(crate) struct Core {
     pub parts: Parts,
     pub journal: Arc<Journal>,
     pub keys: Arc<KeyRing>,
-    pub wallet: Arc<Mutex<Wallet>>,
+    pub wallet: SharedWallet,
     pub filter: Arc<Filter>,
     pub broadcaster: Arc<Broadcaster>,
     pub chain_monitor: Arc<ChainMonitor>,
@@ -108,7 +105,6 @@ pub(crate) struct Core {
     pub replay: Option<Box<Replay>>,
     /// The sweeps in blocks as they are stored.
     pub swept: Vec<(Txid, u32, Option<BlockHash>)>,
-    next_wallet_change: u64,
     /// Since the channel manager was last written.
     manager_has_changed: bool,
 }
@@ -137,8 +133,7 @@ impl Core {
         let start = parts.chain.tip().ok_or_else(|| {
             NodeError::Load("the chain's tip is not known yet: wait for the chain source".into())
         })?;
-        let (wallet, next_wallet_change) = load_wallet(&config, &journal, start)?;
-        let wallet = Arc::new(Mutex::new(wallet));
+        let wallet = load_wallet(&config, &journal, start)?;
         let keys = Arc::new(load_keys(&config, &journal, &wallet)?);
         Core::assemble(
             config,
@@ -147,7 +142,6 @@ impl Core {
             wallet,
             keys,
             start,
-            next_wallet_change,
             inbox,
             next_connection,
         )
@@ -158,10 +152,9 @@ impl Core {
         config: Arc<NodeConfig>,
         parts: Parts,
         journal: Arc<Journal>,
-        wallet: Arc<Mutex<Wallet>>,
+        wallet: SharedWallet,
         keys: Arc<KeyRing>,
         start: BlockRef,
-        next_wallet_change: u64,
         inbox: mpsc::UnboundedSender<Input>,
         next_connection: u64,
     ) -> Result<Core, NodeError> {
@@ -285,7 +278,6 @@ impl Core {
             sweeper,
             onchain,
             bumper,
-            next_wallet_change,
             manager_has_changed: false,
         };
         core.load_records()?;
@@ -389,12 +381,12 @@ impl Core {
         self.manager_has_changed
             || self.persister.has_noted()
             || !self.journal.is_empty()
-            || lock(&self.wallet).is_staged()
+            || lock(&self.wallet).has_changes()
     }
 
     /// Puts into the journal what has changed since the last commit and is not there yet.
     pub fn write_turn(&mut self) {
-        self.write_wallet();
+        wallet::write_changes(&mut **lock(&self.wallet), &self.journal);
         self.write_sweeps();
         self.end_settled_claims();
         self.persister.write_noted(&self.chain_monitor);
@@ -423,24 +415,6 @@ impl Core {
             .into_iter()
             .for_each(|outpoint| self.filter.outpoint(outpoint));
     }
-
-    fn write_wallet(&mut self) {
-        let mut wallet = lock(&self.wallet);
-        let Some(changes) = wallet.take_staged() else {
-            return;
-        };
-        if self.next_wallet_change < WALLET_CHANGES {
-            self.journal
-                .put(wallet_key(self.next_wallet_change), changes);
-            self.next_wallet_change += 1;
-            return;
-        }
-        for change in 1..self.next_wallet_change {
-            self.journal.delete(wallet_key(change));
-        }
-        self.journal.put(wallet_key(0), wallet.compacted());
-        self.next_wallet_change = 1;
-    }
 }
 
 /// LDK's locator without its ancestors.
@@ -449,10 +423,6 @@ pub(crate) fn reference(block: BlockLocator) -> BlockRef {
         height: block.height,
         hash: block.block_hash,
     }
-}
-
-fn wallet_key(change: u64) -> String {
-    format!("wallet/{change:04}")
 }
 
 /// Wallet descriptors: an owner's public ones, or a hub's own with its keys.
@@ -482,31 +452,28 @@ fn load_wallet(
     config: &NodeConfig,
     journal: &Journal,
     start: BlockRef,
-) -> Result<(Wallet, u64), NodeError> {
+) -> Result<SharedWallet, NodeError> {
     let (external, internal) = descriptors(config)?;
-    let changes: Vec<Vec<u8>> = journal
-        .loaded("wallet/")
-        .into_iter()
-        .map(|(_, bytes)| bytes)
-        .collect();
-    let count = changes.len() as u64;
-    let wallet = if changes.is_empty() {
-        Wallet::create(&external, &internal, config.network, start)
-    } else {
-        Wallet::load(&external, &internal, config.network, changes)
+    let setup = WalletSetup {
+        namespace: config.namespace.clone(),
+        network: config.network,
+        external,
+        internal,
+        birthday: start,
     };
-    let wallet = wallet.map_err(|error| unreadable("the wallet")(error.to_string()))?;
-    if matches!(config.keys, Keys::Remote(_)) && wallet.holds_keys() {
+    let wallet = wallet::load(&*config.wallets, &setup, journal)
+        .map_err(|error| unreadable("the wallet")(error.to_string()))?;
+    if matches!(config.keys, Keys::Remote(_)) && lock(&wallet).holds_keys() {
         let reason = "an owner's descriptor has a private key in it".to_owned();
         return Err(unreadable("the registration")(reason));
     }
-    Ok((wallet, count))
+    Ok(wallet)
 }
 
 fn load_keys(
     config: &NodeConfig,
     journal: &Arc<Journal>,
-    wallet: &Arc<Mutex<Wallet>>,
+    wallet: &SharedWallet,
 ) -> Result<KeyRing, NodeError> {
     match &config.keys {
         Keys::Local(seed) => {

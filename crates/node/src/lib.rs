@@ -52,6 +52,10 @@ use tokio::task::AbortHandle;
 
 use crate::actor::{Actor, Input};
 pub use crate::graph::Graph;
+pub use crate::wallet::{
+    BdkWallets, OnchainWallet, SendAmount, WalletChain, WalletCoins, WalletError, WalletFactory,
+    WalletSetup, WalletSigning, WalletSpends, WalletTransactions,
+};
 
 /// Signs for a node: the phone at the other end of a link, or an engine in this process.
 #[async_trait]
@@ -119,6 +123,8 @@ pub struct NodeConfig {
     pub alias: String,
     /// Addresses announced by a hub, `host:port`.
     pub announce: Vec<String>,
+    /// Makes the on-chain wallet; [`BdkWallets`] by default.
+    pub wallets: Arc<dyn WalletFactory>,
 }
 
 impl NodeConfig {
@@ -132,6 +138,7 @@ impl NodeConfig {
             is_hub: false,
             alias: String::new(),
             announce: Vec::new(),
+            wallets: Arc::new(BdkWallets),
         }
     }
 }

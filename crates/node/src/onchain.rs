@@ -1,7 +1,7 @@
-//! The on-chain wallet as LDK sees it: coins for fee bumping, and where sweeps go.
+//! LDK's wallet traits on the node's wallet (`wallet/`): coins for fee bumps, and the scripts that bumps and sweeps pay.
 //!
-//! The wallet itself is in `wallet/`. Signing follows the rule of this crate: local keys sign at
-//! once; for a phone the answer comes from the desk, or an `Err` and LDK's call is made again later.
+//! Local keys sign at once. A phone's signature comes from the desk; until it is there LDK's call fails, and is made again
+//! after the next answers.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,19 +15,19 @@ use longhand_proto::signer::signer_op::Op;
 
 use crate::journal::lock;
 use crate::keys::remote::Remote;
-use crate::wallet::Wallet;
+use crate::wallet::SharedWallet;
 
 /// See the module.
 pub(crate) struct Onchain {
-    pub wallet: Arc<Mutex<Wallet>>,
+    pub wallet: SharedWallet,
     /// `None` with local keys.
     pub remote: Option<Arc<Remote>>,
-    /// What LDK is about to spend: it asks for scripts without saying what for.
+    /// The outputs that LDK's next transaction spends, since LDK asks for a script without naming them.
     claiming: Mutex<Vec<OutPoint>>,
 }
 
 impl Onchain {
-    pub fn new(wallet: Arc<Mutex<Wallet>>, remote: Option<Arc<Remote>>) -> Onchain {
+    pub fn new(wallet: SharedWallet, remote: Option<Arc<Remote>>) -> Onchain {
         Onchain {
             wallet,
             remote,
@@ -35,7 +35,7 @@ impl Onchain {
         }
     }
 
-    /// Says what the next call of LDK's is for.
+    /// Sets the outputs that LDK's next transaction spends: a replacement pays the script of the one before.
     pub fn claims(&self, outpoints: Vec<OutPoint>) {
         *lock(&self.claiming) = outpoints;
     }

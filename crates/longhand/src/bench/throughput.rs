@@ -155,14 +155,10 @@ async fn local_node(world: &World) -> Result<Node, BenchError> {
     let follower = Arc::new(Follower::start(source, FollowerConfig { poll_interval }));
     let mut tips = follower.tips();
     let _ = tips.wait_for(Option::is_some).await;
+    let keys = Keys::Local(Zeroizing::new([7; 32]));
     let config = NodeConfig {
-        namespace: "bench/local".into(),
-        network: Network::Regtest,
-        keys: Keys::Local(Zeroizing::new([7; 32])),
         hub: Some(hub),
-        is_hub: false,
-        alias: String::new(),
-        announce: Vec::new(),
+        ..NodeConfig::new("bench/local", Network::Regtest, keys)
     };
     let parts = Parts {
         store: world.store.clone(),

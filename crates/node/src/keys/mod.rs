@@ -17,7 +17,7 @@ pub(crate) mod remote;
 pub(crate) mod verify;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bitcoin::secp256k1::ecdh::SharedSecret;
 use bitcoin::secp256k1::ecdsa::{RecoverableSignature, Signature};
@@ -39,7 +39,7 @@ use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{SignGossip, SpendOutputs};
 
 use crate::journal::lock;
-use crate::wallet::Wallet;
+use crate::wallet::SharedWallet;
 use crate::{NodeError, Registration};
 
 pub(crate) use channel::{RemoteSigner, Signer as ChannelSigner};
@@ -52,7 +52,7 @@ const PLACEHOLDER: [u8; 64] = [1; 64];
 /// See the module.
 pub(crate) struct KeyRing {
     kind: Kind,
-    wallet: Arc<Mutex<Wallet>>,
+    wallet: SharedWallet,
     entropy: RandomBytes,
 }
 
@@ -70,7 +70,7 @@ struct Delegated {
 
 impl KeyRing {
     /// Keys derived here.
-    pub fn local(keys: KeysManager, wallet: Arc<Mutex<Wallet>>) -> Result<KeyRing, NodeError> {
+    pub fn local(keys: KeysManager, wallet: SharedWallet) -> Result<KeyRing, NodeError> {
         Ok(KeyRing {
             kind: Kind::Local(Box::new(keys)),
             wallet,
@@ -82,7 +82,7 @@ impl KeyRing {
     pub fn remote(
         remote: Arc<Remote>,
         registration: &Registration,
-        wallet: Arc<Mutex<Wallet>>,
+        wallet: SharedWallet,
     ) -> Result<KeyRing, NodeError> {
         let key = |bytes: &[u8]| {
             <[u8; 32]>::try_from(bytes)
@@ -264,15 +264,12 @@ impl SignerProvider for KeyRing {
     }
 
     fn get_destination_script(&self, _: [u8; 32]) -> Result<ScriptBuf, ()> {
-        Ok(lock(&self.wallet).unused_script().0)
+        Ok(lock(&self.wallet).unused_script())
     }
 
     fn get_shutdown_scriptpubkey(&self) -> Result<ShutdownScript, ()> {
-        lock(&self.wallet)
-            .unused_script()
-            .0
-            .try_into()
-            .map_err(|_| ())
+        let script = lock(&self.wallet).unused_script();
+        script.try_into().map_err(|_| ())
     }
 }
 
@@ -349,21 +346,14 @@ fn sweeps(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Mutex;
+
     use super::*;
     use crate::journal::Journal;
+    use crate::wallet::new_wallet;
 
-    const EXTERNAL: &str = "wpkh(tpubD6NzVbkrYhZ4XJDrzRvuxHEyQaPd1mwwdDofEJwekX18tAdsqeKfxss79AJzg1431FybXg5rfpTrJF4iAhyR7RubberdzEQXiRmXGADH2eA/0/*)";
-
-    fn wallet() -> Arc<Mutex<Wallet>> {
-        let internal = EXTERNAL.replace("/0/*", "/1/*");
-        let genesis = bitcoin::constants::genesis_block(bitcoin::Network::Regtest);
-        let birthday = longhand_chain::BlockRef {
-            height: 0,
-            hash: genesis.block_hash(),
-        };
-        let network = bitcoin::Network::Regtest;
-        let wallet = Wallet::create(EXTERNAL, &internal, network, birthday).unwrap();
-        Arc::new(Mutex::new(wallet))
+    fn wallet() -> SharedWallet {
+        Arc::new(Mutex::new(new_wallet()))
     }
 
     fn key(byte: u8) -> PublicKey {
@@ -372,7 +362,7 @@ mod tests {
     }
 
     /// The keys of an owner, with none fetched.
-    fn owners_ring(remote: &Arc<Remote>, wallet: Arc<Mutex<Wallet>>) -> KeyRing {
+    fn owners_ring(remote: &Arc<Remote>, wallet: SharedWallet) -> KeyRing {
         let registration = Registration {
             inbound_payment_key: vec![1; 32],
             peer_storage_key: vec![2; 32],
@@ -461,7 +451,7 @@ mod tests {
         let (wallet, journal) = (wallet(), Arc::new(Journal::default()));
         let remote = Arc::new(Remote::load(key(1), journal, wallet.clone()).unwrap());
         let keys = owners_ring(&remote, wallet.clone());
-        let (to, ..) = lock(&wallet).unused_script();
+        let to = lock(&wallet).unused_script();
         let outputs: Vec<_> = (0..10).map(spendable_output).collect();
 
         let mut asked: Vec<&SpendableOutputDescriptor> = outputs.iter().collect();

@@ -27,7 +27,7 @@ use super::incoming::{IncomingHtlc, IncomingHtlcs};
 use super::records::{ChannelKeys, FIRST_INDEX, POINTS_AT_ONCE, StoredPeel};
 use crate::hex::{hex, unhex};
 use crate::journal::{Journal, lock};
-use crate::wallet::Wallet;
+use crate::wallet::SharedWallet;
 
 /// Channels keyed in advance.
 const POOL_SIZE: usize = 2;
@@ -40,7 +40,7 @@ pub(crate) struct Remote {
     /// The owner's node id.
     pub node_id: PublicKey,
     journal: Arc<Journal>,
-    wallet: Arc<Mutex<Wallet>>,
+    wallet: SharedWallet,
     state: Mutex<State>,
 }
 
@@ -103,11 +103,7 @@ pub(crate) fn node_op(op: Op) -> SignerOp {
 
 impl Remote {
     /// Reads back what the journal has loaded. `None` when a record cannot be read.
-    pub fn load(
-        node_id: PublicKey,
-        journal: Arc<Journal>,
-        wallet: Arc<Mutex<Wallet>>,
-    ) -> Option<Remote> {
+    pub fn load(node_id: PublicKey, journal: Arc<Journal>, wallet: SharedWallet) -> Option<Remote> {
         let mut state = State {
             incoming: IncomingHtlcs::load(&journal)?,
             ..State::default()

@@ -1,20 +1,20 @@
-//! Why the wallet refused.
+//! The wallet's errors.
 
-/// One line for a person each; [`WalletError::code`] is for programs. Nothing has changed when one is returned.
+/// Why the wallet refused a call. Nothing has changed when one is returned.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum WalletError {
+pub enum WalletError {
     /// Not enough that can be spent now.
     #[error(
         "the on-chain wallet needs {needed_sat} sat for this (amount, fee and reserve) and can spend \
          {available_sat} sat: add funds, wait for confirmations or choose a smaller amount"
     )]
     InsufficientFunds {
-        /// Amount, fee and what is to be kept.
+        /// Amount, fee and what is to be kept, in satoshis.
         needed_sat: u64,
-        /// Spendable: confirmed or own change, not reserved.
+        /// Satoshis that can be spent: confirmed or own change, and not reserved.
         available_sat: u64,
     },
-    /// Bitcoin nodes would not pass such an output on.
+    /// Bitcoin nodes do not relay an output of so little.
     #[error("{amount_sat} sat is too little for an on-chain output: send at least {limit_sat} sat")]
     BelowDust {
         /// As asked for.
@@ -22,13 +22,13 @@ pub(crate) enum WalletError {
         /// The least for that script.
         limit_sat: u64,
     },
-    /// The amount lies in too many small outputs for one transaction that Bitcoin nodes would pass on.
+    /// The transaction would be heavier than Bitcoin nodes relay, since its inputs are many and small.
     #[error("the amount lies in {inputs} outputs, too many for one transaction: send it in parts")]
     TooManyInputs {
-        /// How many it would take.
+        /// Their number.
         inputs: u64,
     },
-    /// Outside of what Bitcoin nodes pass on, or absurd.
+    /// Below the fee rate that Bitcoin nodes relay, or absurdly high.
     #[error(
         "a fee rate of {sat_per_kw} sat/kw cannot be used: choose one between {min} and {max} sat/kw"
     )]
@@ -40,12 +40,12 @@ pub(crate) enum WalletError {
         /// The most.
         max: u32,
     },
-    /// The descriptors are not what a wallet is made of.
+    /// The descriptors are of another kind than the wallet takes.
     #[error(
         "the wallet's descriptors cannot be used ({0}): give wpkh or tr descriptors of one ranged account key each"
     )]
     Descriptor(String),
-    /// What was stored is damaged, newer, or another wallet's.
+    /// A record is damaged, of a newer version, or of another wallet.
     #[error(
         "the stored on-chain wallet cannot be loaded ({0}): restore it from a backup, do not delete it"
     )]
@@ -60,7 +60,7 @@ pub(crate) enum WalletError {
         /// Height of the wallet's tip.
         tip: u32,
     },
-    /// A transaction could not be built, for a reason that is no fault of the amounts.
+    /// The transaction could not be built for another reason than the amounts.
     #[error("the transaction could not be built ({0}): try again, and report this if it stays")]
     Build(String),
     /// The signer returned another transaction than the one it was given.
@@ -68,7 +68,7 @@ pub(crate) enum WalletError {
         "the signer returned a different transaction than the one it was asked to sign: it was not used"
     )]
     Changed,
-    /// The signer left out a signature.
+    /// A signature is missing.
     #[error(
         "the signer did not sign input {input} of the transaction: sign it again with this wallet's keys"
     )]
@@ -84,10 +84,10 @@ pub(crate) enum WalletError {
     BadSignature {
         /// Index of the input.
         input: usize,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The wallet only watches.
+    /// The wallet only watches: it has no private keys.
     #[error("this wallet holds no keys: its owner's signer has to sign")]
     NoKeys,
 }

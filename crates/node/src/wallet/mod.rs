@@ -1,285 +1,255 @@
-//! The on-chain wallet of a node: `bdk_wallet` on account-level descriptors, without I/O and, for an owner's node,
-//! without keys.
+//! The on-chain wallet: all that a node asks of it, as traits, so that another wallet can stand in BDK's place.
 //!
-//! It is fed blocks and the node's own broadcasts, hands out scripts, builds transactions (`spend`) and checks what a
-//! signer returns (`sign`). What changes is staged and taken with the turn's journal: see [`Wallet::take_staged`].
+//! An [`OnchainWallet`] is a value that does no I/O. It is fed blocks and the node's own broadcasts, hands out scripts,
+//! builds transactions, and checks the signatures that a signer returns. It is called from inside a turn and under a lock,
+//! so no call may block, wait for the network or read the clock. Its changes are written with the turn's journal, see
+//! [`OnchainWallet::take_changes`]. Coins are outputs that it can spend; amounts are in satoshis.
 //!
-//! There are thousands of these in one process. So only few scripts are derived ahead, and a block is recorded in
-//! BDK's chain only when it concerns the wallet; the tip is kept beside it.
+//! The traits are split by topic, and each is implemented in a file of its own:
+//!
+//! | trait | topic | BDK |
+//! |---|---|---|
+//! | [`WalletChain`] | follows the chain, says what to watch | `bdk/chain.rs` |
+//! | [`WalletTransactions`] | transactions that it knows, confirmed or not | `bdk/transactions.rs` |
+//! | [`WalletCoins`] | scripts, balance, coins for fee bumps | `bdk/coins.rs` |
+//! | [`WalletSpends`] | builds transactions, reserves their inputs | `bdk/spend.rs` |
+//! | [`WalletSigning`] | PSBTs to a signer and back | `bdk/sign.rs` |
+//! | [`OnchainWallet`] | all of these, and its records in the store | `bdk/store.rs` |
+//!
+//! A [`WalletFactory`] makes and loads them; [`BdkWallets`] is the default. `tests/` says how each has to behave.
 
-mod chain;
-#[cfg(feature = "testing")]
-mod derived;
+mod bdk;
 mod error;
-mod sign;
-mod spend;
-mod store;
+mod records;
 #[cfg(test)]
 mod tests;
 
-use bdk_wallet::KeychainKind;
-use bdk_wallet::chain::{CanonicalizationParams, ConfirmationBlockTime, FullTxOut};
-use bitcoin::{Address, Network, OutPoint, Script, ScriptBuf, Txid};
+use std::sync::Arc;
+
+use bitcoin::block::Header;
+use bitcoin::{Address, Network, OutPoint, Psbt, Script, ScriptBuf, Transaction, Txid};
 use lightning::util::wallet_utils::Utxo;
-use longhand_chain::BlockRef;
+use longhand_chain::{BlockRef, WatchList};
+use longhand_store::Write;
+use zeroize::Zeroizing;
 
-pub(crate) use error::WalletError;
-use sign::{Descriptors, Keys};
-pub(crate) use spend::SendAmount;
-use store::{Changes, load_bdk, take_staged};
+pub use bdk::BdkWallets;
+pub use error::WalletError;
+pub(crate) use records::{SharedWallet, load, write_changes};
+#[cfg(test)]
+pub(crate) use tests::new_wallet;
 
-/// Scripts derived beyond the last one known to be used, on each keychain: BIP 44's gap limit.
-const LOOKAHEAD: u32 = 20;
-
-/// Addresses handed out in a row without one of them having been paid, before one is handed out again. A wallet that
-/// is restored elsewhere looks no further than BIP 44's gap limit.
-const UNUSED_ADDRESSES: u32 = LOOKAHEAD;
-
-const KEYCHAINS: [KeychainKind; 2] = [KeychainKind::External, KeychainKind::Internal];
-
-/// See the module's description.
-pub(crate) struct Wallet {
-    bdk: bdk_wallet::Wallet,
-    keys: Keys,
-    tip: BlockRef,
-    /// What is to be persisted besides what `bdk` has staged.
-    staged: Changes,
-    /// How many scripts of each keychain [`Wallet::take_new_watches`] has told of.
-    watched_scripts: [u32; 2],
-    /// Own outputs that [`Wallet::take_new_watches`] has not told of.
-    new_outpoints: Vec<OutPoint>,
-}
-
-/// Making and loading.
-impl Wallet {
-    /// A new wallet on account-level descriptors (BIP 380), each `wpkh` or `tr` of one ranged key: with xpubs for a
-    /// wallet that only watches, with xprvs for one that can [`Wallet::sign_locally`].
-    ///
-    /// `birthday` is the last block that can have nothing for it; blocks are connected from the one after.
+/// Makes and loads on-chain wallets, one for each node.
+pub trait WalletFactory: Send + Sync + 'static {
+    /// Loads a wallet from its `records`: every key that [`OnchainWallet::take_changes`] has put and not deleted since,
+    /// with its value, in the order of the keys. Without any, it makes a new wallet, whose first changes are there to be
+    /// taken.
     ///
     /// # Errors
-    /// [`WalletError::Descriptor`] when a descriptor is of another kind, has a wrong checksum or another network's
-    /// keys, or both are the same.
-    pub fn create(
-        external: &str,
-        internal: &str,
-        network: Network,
-        birthday: BlockRef,
-    ) -> Result<Wallet, WalletError> {
-        let (descriptors, keys) = Descriptors::parse(external, internal, network)?;
-        let bdk = bdk_wallet::Wallet::create(descriptors.external, descriptors.internal)
-            .network(network)
-            .lookahead(LOOKAHEAD)
-            .create_wallet_no_persist()
-            .map_err(|e| WalletError::Descriptor(e.to_string()))?;
-        let mut wallet = Wallet::around(bdk, keys, birthday);
-        wallet.move_tip(birthday);
-        Ok(wallet)
-    }
+    /// [`WalletError::Descriptor`] when the descriptors are of a kind that it does not take, [`WalletError::Stored`] when
+    /// the records cannot be read or are of another wallet.
+    fn load(
+        &self,
+        setup: &WalletSetup,
+        records: Vec<(String, Vec<u8>)>,
+    ) -> Result<Box<dyn OnchainWallet>, WalletError>;
+}
 
-    /// Loads a wallet from all that [`Wallet::take_staged`] returned, in that order, or from [`Wallet::compacted`] and
-    /// what was staged after.
+/// The keys of a wallet, and where in the chain it begins.
+pub struct WalletSetup {
+    /// The node's namespace in the store: a name that no other wallet of the host has.
+    pub namespace: String,
+    /// The chain's network.
+    pub network: Network,
+    /// Descriptor of the scripts to receive at (BIP 380), ranged: with an xpub for a wallet that only watches, with an
+    /// xprv for one that can [`WalletSigning::sign_locally`].
+    pub external: Zeroizing<String>,
+    /// Descriptor of the scripts for change; likewise.
+    pub internal: Zeroizing<String>,
+    /// For a new wallet: the last block that can have nothing for it. Blocks are connected from the next one on.
+    pub birthday: BlockRef,
+}
+
+/// A node's wallet. See the module.
+pub trait OnchainWallet:
+    WalletChain + WalletTransactions + WalletCoins + WalletSpends + WalletSigning + Send + 'static
+{
+    /// Whether [`OnchainWallet::take_changes`] would return anything.
+    fn has_changes(&self) -> bool;
+
+    /// The writes that keep what has changed since the last call, in order: they become durable together with the rest of
+    /// the turn, before anything leaves the node because of them. The keys are the wallet's own, without the node's
+    /// namespace or any prefix.
+    fn take_changes(&mut self) -> Vec<Write>;
+}
+
+/// Follows the chain.
+pub trait WalletChain {
+    /// The last block that was connected.
+    fn best_block(&self) -> BlockRef;
+
+    /// Scripts and outpoints to watch besides those of earlier calls; the first call after the wallet was made or loaded
+    /// returns all of them. An own output is watched until its spend is buried deep enough to be final.
+    fn take_new_watches(&mut self) -> WatchList;
+
+    /// Connects the next block. `txs` are those of its transactions that may concern the wallet, each with its index in the
+    /// block, in order; the wallet ignores those that do not concern it.
+    ///
+    /// A block that is connected again is ignored; a different one at or below the tip's height first disconnects the
+    /// blocks that it replaces.
     ///
     /// # Errors
-    /// [`WalletError::Stored`] when the changes cannot be read or are another wallet's.
-    pub fn load(
-        external: &str,
-        internal: &str,
-        network: Network,
-        changesets: Vec<Vec<u8>>,
-    ) -> Result<Wallet, WalletError> {
-        let (descriptors, keys) = Descriptors::parse(external, internal, network)?;
-        let mut all = Changes::default();
-        for bytes in changesets {
-            let changes = Changes::decode(&bytes)?;
-            descriptors.check(changes.bdk.as_ref(), network)?;
-            all.merge(changes);
-        }
-        let (Some((height, hash)), Some(changes)) = (all.tip, all.bdk) else {
-            return Err(WalletError::Stored("its beginning is missing".into()));
-        };
-        let mut bdk = load_bdk(changes)?;
-        let staged = Changes {
-            bdk: take_staged(&mut bdk),
-            ..Changes::default()
-        };
-        let wallet = Wallet::around(bdk, keys, BlockRef { height, hash });
-        Ok(Wallet { staged, ..wallet })
-    }
+    /// [`WalletError::OutOfOrder`] when blocks before this one are missing; nothing has changed.
+    fn connect_block(
+        &mut self,
+        height: u32,
+        header: &Header,
+        txs: &[(usize, Arc<Transaction>)],
+    ) -> Result<(), WalletError>;
 
-    fn around(bdk: bdk_wallet::Wallet, keys: Keys, tip: BlockRef) -> Wallet {
-        Wallet {
-            bdk,
-            keys,
-            tip,
-            staged: Changes::default(),
-            watched_scripts: [0; 2],
-            new_outpoints: Vec::new(),
-        }
-    }
+    /// Disconnects every block above `fork`. Their transactions are unconfirmed again.
+    ///
+    /// # Errors
+    /// [`WalletError::Stored`] when the wallet cannot go back; nothing has changed.
+    fn disconnect_to(&mut self, fork: BlockRef) -> Result<(), WalletError>;
 }
 
-/// Scripts and what they hold.
-impl Wallet {
-    /// An address to receive at, its keychain (0, external) and its index. A new one with each call, until
-    /// 20 in a row are unpaid: then the last one again, since a restored wallet would look no further.
-    pub fn new_address(&mut self) -> (Address, u32, u32) {
-        let index = self.bdk.spk_index();
-        let used = index
-            .last_used_index(KeychainKind::External)
-            .map_or(0, |used| used + 1);
-        let next = index
-            .last_revealed_index(KeychainKind::External)
-            .map_or(0, |last| last + 1);
-        let info = if next >= used.saturating_add(UNUSED_ADDRESSES) {
-            self.bdk.peek_address(KeychainKind::External, next - 1)
-        } else {
-            self.bdk.reveal_next_address(KeychainKind::External)
-        };
-        (info.address, number(info.keychain), info.index)
-    }
+/// The transactions that the wallet knows. One of them *counts* when it is confirmed, or unconfirmed and no other that
+/// counts conflicts with it.
+pub trait WalletTransactions {
+    /// Adds a transaction that the node has broadcast, or a package of parents and their child, as unconfirmed; `seen_unix_s`
+    /// is the time of the broadcast. Ignored when none of it concerns the wallet, or when all of it counts already. Its
+    /// inputs are spent from now on, and no longer reserved. It counts before every unconfirmed transaction that it
+    /// conflicts with, whatever the time.
+    ///
+    /// The whole package is kept when one of it concerns the wallet, so that a conflict with a parent removes the child.
+    fn insert_package(&mut self, package: Vec<Transaction>, seen_unix_s: u64);
 
-    /// A script for change, its keychain (1, internal) and its index: the same until it is used.
-    pub fn change_script(&mut self) -> (ScriptBuf, u32, u32) {
-        self.unused(KeychainKind::Internal)
-    }
+    /// A transaction that the wallet has kept, confirmed or not.
+    fn transaction(&self, txid: Txid) -> Option<Transaction>;
 
-    /// A script for the proceeds of a channel, its keychain (0, external) and its index: the same until it is used.
-    pub fn unused_script(&mut self) -> (ScriptBuf, u32, u32) {
-        self.unused(KeychainKind::External)
-    }
+    /// Whether a transaction counts, and is unconfirmed.
+    fn is_pending(&self, txid: Txid) -> bool;
 
-    /// Where a sweep of these outputs goes: to the script of the one before, which it takes the place of, or else to an
-    /// unused one. Each has a moment of its own in which it may be in a block, and a restored wallet looks at few scripts.
-    pub fn sweep_script(&mut self, swept: &[OutPoint]) -> ScriptBuf {
-        self.paid_by_spends(swept, KeychainKind::External)
-            .unwrap_or_else(|| self.unused_script().0)
-    }
+    /// Whether a transaction is known and does not count, since another one spends the same output.
+    fn is_displaced(&self, txid: Txid) -> bool;
 
-    /// Where the change goes of what pays for the claim of these outputs: to the script of an earlier one, which it takes
-    /// the place of, or else to an unused one.
-    pub fn claim_change_script(&mut self, claimed: &[OutPoint]) -> ScriptBuf {
-        self.paid_by_spends(claimed, KeychainKind::Internal)
-            .unwrap_or_else(|| self.change_script().0)
-    }
+    /// Whether a transaction that counts spends `outpoint`, confirmed or not.
+    fn is_spent(&self, outpoint: OutPoint) -> bool;
 
-    /// The script of this keychain that is paid by what is known to spend these outputs, whether that counts or not; the
-    /// first one when there are more.
-    fn paid_by_spends(&self, spent: &[OutPoint], keychain: KeychainKind) -> Option<ScriptBuf> {
-        let graph = self.bdk.tx_graph();
-        let spends = spent.iter().flat_map(|outpoint| graph.outspends(*outpoint));
-        let paid = spends
-            .filter_map(|txid| graph.get_tx(*txid))
-            .flat_map(|tx| tx.output.clone())
-            .map(|output| output.script_pubkey);
-        let ours = paid.filter_map(|script| {
-            let (of, index) = self.bdk.derivation_of_spk(script.clone())?;
-            (of == keychain).then_some((index, script))
-        });
-        ours.min_by_key(|(index, _)| *index)
-            .map(|(_, script)| script)
-    }
+    /// Whether a confirmed transaction spends `outpoint`. Of outputs that are not the wallet's, only claims of HTLCs are
+    /// known.
+    fn is_spent_in_chain(&self, outpoint: OutPoint) -> bool;
 
-    fn unused(&mut self, keychain: KeychainKind) -> (ScriptBuf, u32, u32) {
-        let info = self.bdk.next_unused_address(keychain);
-        (
-            info.address.script_pubkey(),
-            number(info.keychain),
-            info.index,
-        )
-    }
-
-    /// Keychain (0 external, 1 internal) and index of an own script.
-    pub fn path_of(&self, script: &Script) -> Option<(u32, u32)> {
-        let (keychain, index) = self.bdk.derivation_of_spk(script.to_owned())?;
-        Some((number(keychain), index))
-    }
-
-    /// Unspent satoshis, confirmed and not. Reserved outputs count; immature coinbase outputs are not confirmed.
-    pub fn balance(&self) -> (u64, u64) {
-        let mut balance = (0u64, 0u64);
-        for (_, output) in self.unspent() {
-            let part = if self.is_settled(&output) {
-                &mut balance.0
-            } else {
-                &mut balance.1
-            };
-            *part = part.saturating_add(output.txout.value.to_sat());
-        }
-        balance
-    }
-
-    /// What LDK may spend to pay for closes, in a fixed order: confirmed outputs that are not reserved, and those that
-    /// only an unconfirmed transaction with inputs of others spends. Such a one is a close's too, and LDK must be able
-    /// to replace it.
-    pub fn confirmed_utxos(&self) -> Vec<Utxo> {
-        let mut utxos: Vec<Utxo> = self
-            .outputs()
-            .filter(|(_, output)| self.is_settled(output) && self.is_free_for_bump(output))
-            .filter_map(|(_, output)| utxo(&output))
-            .collect();
-        utxos.sort_unstable_by_key(|utxo| utxo.outpoint);
-        utxos
-    }
-
-    fn is_free_for_bump(&self, output: &FullTxOut<ConfirmationBlockTime>) -> bool {
-        match &output.spent_by {
-            None => !self.bdk.is_outpoint_locked(output.outpoint),
-            Some((position, txid)) => !position.is_confirmed() && !self.is_wholly_own(*txid),
-        }
-    }
-
-    /// Own outputs of all transactions that count, by keychain and index.
-    fn outputs(
-        &self,
-    ) -> impl Iterator<Item = ((KeychainKind, u32), FullTxOut<ConfirmationBlockTime>)> + '_ {
-        self.bdk.tx_graph().filter_chain_txouts(
-            self.bdk.local_chain(),
-            self.bdk.local_chain().tip().block_id(),
-            CanonicalizationParams::default(),
-            self.bdk.spk_index().outpoints().iter().cloned(),
-        )
-    }
-
-    fn unspent(
-        &self,
-    ) -> impl Iterator<Item = ((KeychainKind, u32), FullTxOut<ConfirmationBlockTime>)> + '_ {
-        self.outputs()
-            .filter(|(_, output)| output.spent_by.is_none())
-    }
-
-    /// Confirmed, and mature when it is a coinbase's.
-    fn is_settled(&self, output: &FullTxOut<ConfirmationBlockTime>) -> bool {
-        output.chain_position.is_confirmed() && output.is_mature(self.tip.height)
-    }
-
-    /// Whether a transaction spends outputs of this wallet only.
-    fn is_wholly_own(&self, txid: Txid) -> bool {
-        let own = |outpoint| self.bdk.spk_index().txout(outpoint).is_some();
-        let tx = self.bdk.tx_graph().get_tx(txid);
-        tx.is_some_and(|tx| tx.input.iter().all(|input| own(input.previous_output)))
-    }
+    /// Unconfirmed transactions that spend the wallet's coins or pay to it, parents first: payments, fundings, fee bumps
+    /// of closes and claims, and sweeps. They are broadcast again, since no one else may have them.
+    fn waiting_own(&self) -> Vec<Transaction>;
 }
 
-/// The number of a keychain in BIP 44 paths.
-fn number(keychain: KeychainKind) -> u32 {
-    match keychain {
-        KeychainKind::External => 0,
-        KeychainKind::Internal => 1,
-    }
+/// Scripts, and the coins that they hold. A keychain is 0 (external) or 1 (internal, for change), as in BIP 44.
+pub trait WalletCoins {
+    /// An address to receive at, its keychain (0) and its index. A new one with each call, until 20 in a row have not been
+    /// paid (the gap limit of BIP 44): from then on the last one, since a restored wallet would look no further.
+    fn new_address(&mut self) -> (Address, u32, u32);
+
+    /// An external script for the proceeds of a channel: the same until it is paid.
+    fn unused_script(&mut self) -> ScriptBuf;
+
+    /// The external script that a sweep of these outputs pays: that of an earlier sweep which it replaces, else an unused
+    /// one. Sweeps of different outputs may pay different scripts, and a restored wallet looks at few scripts.
+    fn sweep_script(&mut self, swept: &[OutPoint]) -> ScriptBuf;
+
+    /// The change script of a fee bump for these outputs: that of an earlier bump which it replaces, else an unused one.
+    fn claim_change_script(&mut self, claimed: &[OutPoint]) -> ScriptBuf;
+
+    /// Keychain and index of an own script.
+    fn path_of(&self, script: &Script) -> Option<(u32, u32)>;
+
+    /// Unspent satoshis, confirmed and unconfirmed. Reserved coins are included; immature coinbase outputs (fewer than 100
+    /// blocks) are unconfirmed.
+    fn balance(&self) -> (u64, u64);
+
+    /// Coins that LDK may spend to pay for closes, in a fixed order: confirmed ones that are not reserved, and those that
+    /// only an unconfirmed transaction with inputs of others spends. Such a transaction is a fee bump too, and LDK must be
+    /// able to replace it.
+    fn confirmed_utxos(&self) -> Vec<Utxo>;
 }
 
-fn utxo(output: &FullTxOut<ConfirmationBlockTime>) -> Option<Utxo> {
-    let (outpoint, value) = (output.outpoint, output.txout.value);
-    let script = &output.txout.script_pubkey;
-    let program = script.as_bytes().get(2..)?;
-    if script.is_p2wpkh() {
-        let hash = bitcoin::hashes::Hash::from_slice(program).ok()?;
-        return Some(Utxo::new_v0_p2wpkh(outpoint, value, &hash));
+/// The amount of a payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendAmount {
+    /// In satoshis, without the fee.
+    Exact(u64),
+    /// All that can be spent and is not to be kept, less the fee.
+    All,
+}
+
+/// Builds transactions. The inputs of each are reserved until it is released, inserted with
+/// [`WalletTransactions::insert_package`] or confirmed.
+pub trait WalletSpends {
+    /// Builds the funding transaction of a channel: `amount_sat` to `script`. At least `keep_sat` of what can be spent stays
+    /// in the wallet (change counts), to pay for closes later. It does not signal replacement (BIP 125), since the
+    /// channel is bound to its txid.
+    ///
+    /// # Errors
+    /// [`WalletError::InsufficientFunds`], [`WalletError::BelowDust`], [`WalletError::FeeRate`],
+    /// [`WalletError::TooManyInputs`], [`WalletError::Build`]; nothing is reserved.
+    fn fund(
+        &mut self,
+        script: ScriptBuf,
+        amount_sat: u64,
+        feerate_sat_per_kw: u32,
+        keep_sat: u64,
+    ) -> Result<Psbt, WalletError>;
+
+    /// Builds a payment to `script` that leaves at least `keep_sat` in the wallet. It signals replacement.
+    ///
+    /// # Errors
+    /// As [`WalletSpends::fund`].
+    fn send(
+        &mut self,
+        script: ScriptBuf,
+        amount: SendAmount,
+        feerate_sat_per_kw: u32,
+        keep_sat: u64,
+    ) -> Result<Psbt, WalletError>;
+
+    /// Releases the inputs of a transaction that will not be broadcast. Its change script may be used again.
+    fn release(&mut self, tx: &Transaction);
+}
+
+/// Prepares transactions for a signer, checks its signatures, and signs when the wallet has the keys.
+pub trait WalletSigning {
+    /// Fills in what a signer needs to recognise its own inputs and outputs: the outputs that are spent, their
+    /// transactions, and the paths of the keys (BIP 174, BIP 371). Inputs and outputs of others are left as they are.
+    fn describe(&self, psbt: Psbt) -> Psbt;
+
+    /// Makes the transaction of `unsigned` with the signatures in `signed`, of which nothing else is used. It must be the
+    /// same transaction, and have a valid signature of the whole transaction (`SIGHASH_ALL` or the default) on every own
+    /// input. Inputs of others (an anchor's, an HTLC's) are left as they are in `unsigned`.
+    ///
+    /// # Errors
+    /// [`WalletError::Changed`], [`WalletError::Unsigned`], [`WalletError::BadSignature`].
+    fn finalize_own(&self, signed: &Psbt, unsigned: &Psbt) -> Result<Transaction, WalletError>;
+
+    /// As [`WalletSigning::finalize_own`], for a transaction that must be signed in whole.
+    ///
+    /// # Errors
+    /// As [`WalletSigning::finalize_own`]; [`WalletError::Unsigned`] also for an input of others without a witness.
+    fn finalize(&self, signed: &Psbt, unsigned: &Psbt) -> Result<Transaction, WalletError> {
+        let tx = self.finalize_own(signed, unsigned)?;
+        match tx.input.iter().position(|input| input.witness.is_empty()) {
+            Some(input) => Err(WalletError::Unsigned { input }),
+            None => Ok(tx),
+        }
     }
-    let key = bitcoin::XOnlyPublicKey::from_slice(program).ok()?;
-    let key = bitcoin::key::TweakedPublicKey::dangerous_assume_tweaked(key);
-    script
-        .is_p2tr()
-        .then(|| Utxo::new_v1_p2tr(outpoint, value, key))
+
+    /// Describes `psbt` and signs its own inputs with the keys in the wallet's descriptors.
+    ///
+    /// # Errors
+    /// [`WalletError::NoKeys`] when it only watches, [`WalletError::Unsigned`] when an own input cannot be signed.
+    fn sign_locally(&self, psbt: &mut Psbt) -> Result<(), WalletError>;
+
+    /// Whether the wallet has private keys. A wallet of an owner, whose keys are on a phone, must not.
+    fn holds_keys(&self) -> bool;
 }

@@ -1,4 +1,4 @@
-//! Blocks, reorganisations, broadcasts, and what is watched.
+//! Blocks, reorganisations, broadcasts, and outpoints to watch.
 
 use super::*;
 
@@ -36,16 +36,11 @@ fn a_spend_in_the_block_of_its_payment_is_seen() {
 }
 
 #[test]
-fn transactions_that_do_not_concern_the_wallet_leave_no_trace() {
+fn transactions_that_do_not_concern_the_wallet_are_not_kept() {
     let mut world = World::new("wpkh");
     let foreign = payment(&foreign(), 50_000, 1);
     world.mine(&[&foreign]);
     assert_eq!(world.wallet.transaction(foreign.compute_txid()), None);
-    assert_eq!(
-        world.wallet.bdk.checkpoints().count(),
-        1,
-        "only the genesis block"
-    );
     assert_eq!(world.wallet.best_block(), world.at(1));
 }
 
@@ -134,10 +129,9 @@ fn reorganisations_before_and_after_a_reload_leave_a_chain_that_grows_on() {
 }
 
 #[test]
-fn what_is_to_be_watched_is_told_once() {
+fn scripts_and_outpoints_to_watch_are_returned_once() {
     let mut world = World::new("wpkh");
     let first = world.wallet.take_new_watches();
-    assert_eq!(first.scripts.len(), 2 * LOOKAHEAD as usize);
     assert_eq!(first.scripts, world.scripts());
     assert!(first.outpoints.is_empty());
     let none = world.wallet.take_new_watches();
@@ -154,56 +148,42 @@ fn what_is_to_be_watched_is_told_once() {
 
     world.reload();
     let all = world.wallet.take_new_watches();
-    assert_eq!(all.scripts.len(), 2 * LOOKAHEAD as usize + 1);
+    assert_eq!(all.scripts.len(), first.scripts.len() + 1);
     assert_eq!(all.outpoints, [OutPoint::new(tx.compute_txid(), 0)]);
 }
 
 #[test]
-fn an_output_is_watched_until_its_spending_is_final() {
+fn an_output_is_watched_until_its_spend_is_final() {
     let mut world = World::new("wpkh");
+    let watched = |world: &World| world.loaded().take_new_watches().outpoints;
     let paid = OutPoint::new(world.receive(10_000).compute_txid(), 0);
     let tx = world.send(SendAmount::All);
     world.broadcast(tx.clone(), 1);
-    assert_eq!(world.wallet.outpoints_to_watch(), [paid]);
+    world.commit();
+    assert_eq!(watched(&world), [paid]);
     world.mine(&[&tx]);
-    assert_eq!(world.wallet.outpoints_to_watch(), [paid]);
-    for _ in 0..crate::wallet::chain::FINAL_DEPTH {
+    assert_eq!(watched(&world), [paid]);
+    for _ in 0..144 {
         world.mine(&[]);
     }
-    assert!(world.wallet.outpoints_to_watch().is_empty());
+    assert!(watched(&world).is_empty());
 }
 
 #[test]
-fn a_forgotten_transaction_frees_its_inputs_and_takes_its_children_along() {
+fn a_second_broadcast_of_a_transaction_changes_nothing() {
     let mut world = World::new("wpkh");
     world.receive(100_000);
-    let parent = world.send(SendAmount::Exact(10_000));
-    world.broadcast(parent.clone(), 5);
-    let child = world.send(SendAmount::Exact(10_000));
-    world.broadcast(child, 6);
-    world.wallet.forget_unconfirmed(parent.compute_txid());
-    assert_eq!(world.wallet.balance(), (100_000, 0));
-    world.reload();
-    assert_eq!(world.wallet.balance(), (100_000, 0));
-
-    world.broadcast(parent.clone(), 5);
-    assert_eq!(world.wallet.balance().0, 0, "seen again, it counts again");
+    let tx = world.send(SendAmount::Exact(10_000));
+    world.broadcast(tx.clone(), 5);
     world.commit();
-    world.broadcast(parent.clone(), 500);
-    assert_eq!(
-        world.wallet.take_staged(),
-        None,
-        "another broadcast is no news"
-    );
-    world.mine(&[&parent]);
-    world.wallet.forget_unconfirmed(parent.compute_txid());
-    assert_eq!(world.wallet.balance().0, 90_000 - fee_sat(&parent, 100_000));
+    world.broadcast(tx, 500);
+    assert!(!world.wallet.has_changes());
 }
 
-/// A peer has taken an HTLC back on chain, and LDK sends the claim that it had ready (`longhand-sim --scenario
+/// A peer has timed out an HTLC on chain, and LDK sends the claim that it had ready (`longhand-sim --scenario
 /// deadline-missed --seed 45 --at store:58:before:now --at peer:247:late:20s`).
 #[test]
-fn a_claim_of_what_a_block_has_spent_already_never_counts() {
+fn a_claim_of_an_htlc_that_a_block_has_spent_never_counts() {
     let mut world = World::new("wpkh");
     let htlc = OutPoint {
         txid: Txid::from_byte_array([7; 32]),
@@ -225,7 +205,7 @@ fn a_claim_of_what_a_block_has_spent_already_never_counts() {
     theirs.input[0].witness = Witness::from_slice(&witness);
     assert!(!world.wallet.is_spent_in_chain(htlc));
     world.mine(&[&theirs]);
-    let own = world.wallet.change_script().0;
+    let own = world.change_script();
     world.broadcast(to(own), 9);
     assert_eq!(world.wallet.balance(), (0, 0));
     assert!(world.wallet.is_spent_in_chain(htlc));
@@ -238,7 +218,7 @@ fn a_claim_of_what_a_block_has_spent_already_never_counts() {
 fn a_replacement_counts_whatever_the_clock_says() {
     let mut world = World::new("wpkh");
     let paid = OutPoint::new(world.receive(100_000).compute_txid(), 0);
-    let change = world.wallet.change_script().0;
+    let change = world.change_script();
     let mut spend = |change_sat: u64, seen: u64| {
         let output = TxOut {
             value: Amount::from_sat(change_sat),
@@ -262,7 +242,7 @@ fn a_bump_s_input_is_offered_again_until_it_confirms_or_its_parent_cannot() {
         script_pubkey: foreign(),
     };
     let commitment = transaction(&[funding], vec![anchor]);
-    let change = world.wallet.change_script().0;
+    let change = world.change_script();
     let output = TxOut {
         value: Amount::from_sat(99_000),
         script_pubkey: change,

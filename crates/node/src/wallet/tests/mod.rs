@@ -1,39 +1,42 @@
-//! The wallet on a chain of hand-made blocks.
+//! How every on-chain wallet has to behave, on a chain of hand-made blocks. The tests know only the traits; another
+//! implementation passes them with its factory in the place of BDK's.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use bitcoin::absolute::LockTime;
 use bitcoin::bip32::{DerivationPath, Xpriv, Xpub};
-use bitcoin::block::{Header, Version};
+use bitcoin::block::Version;
 use bitcoin::hashes::Hash;
 use bitcoin::key::Secp256k1;
 use bitcoin::sighash::EcdsaSighashType;
 use bitcoin::{
-    Amount, BlockHash, CompactTarget, Network, OutPoint, Psbt, ScriptBuf, Sequence, Transaction,
-    TxIn, TxMerkleNode, TxOut, Txid, Witness, transaction,
+    Amount, BlockHash, CompactTarget, Sequence, TxIn, TxMerkleNode, TxOut, Witness, transaction,
 };
-use longhand_chain::BlockRef;
 
 mod chain;
-mod keep;
+mod coins;
+mod records;
 mod sign;
 mod spend;
 
 use super::*;
 
-const FEERATE: u32 = 253;
+/// The wallets that are tested.
+const WALLETS: &dyn WalletFactory = &BdkWallets;
+
+pub(super) const FEERATE: u32 = 253;
 const P2WPKH_DUST_SAT: u64 = 294;
 
-/// An account's descriptors: what the host knows, and what the signer knows.
-struct Account {
-    watch: [String; 2],
+/// An account's descriptors: public ones as the host has them, and those with the signer's keys.
+pub(super) struct Account {
+    pub(super) watch: [String; 2],
     keys: [String; 2],
     master: Xpriv,
 }
 
-fn account(kind: &str, seed: u8) -> Account {
+pub(super) fn account(kind: &str, seed: u8) -> Account {
     let secp = Secp256k1::new();
     let master = Xpriv::new_master(Network::Regtest, &[seed; 32]).unwrap();
     let purpose = if kind == "tr" { 86 } else { 84 };
@@ -51,50 +54,94 @@ fn account(kind: &str, seed: u8) -> Account {
     }
 }
 
-/// A wallet that follows a chain, and keeps what it stages.
-struct World {
-    wallet: Wallet,
+/// A wallet that follows a chain, and the records that it writes.
+pub(super) struct World {
+    pub(super) wallet: Box<dyn OnchainWallet>,
     account: Account,
     chain: Vec<Header>,
-    journal: Vec<Vec<u8>>,
+    pub(super) records: BTreeMap<String, Vec<u8>>,
+}
+
+fn genesis() -> Header {
+    bitcoin::constants::genesis_block(Network::Regtest).header
+}
+
+fn setup(descriptors: &[String; 2]) -> WalletSetup {
+    let [external, internal] = descriptors.clone();
+    WalletSetup {
+        namespace: "alice".into(),
+        network: Network::Regtest,
+        external: external.into(),
+        internal: internal.into(),
+        birthday: BlockRef {
+            height: 0,
+            hash: genesis().block_hash(),
+        },
+    }
+}
+
+/// A new wallet that only watches.
+pub(crate) fn new_wallet() -> Box<dyn OnchainWallet> {
+    let descriptors = &account("wpkh", 7).watch;
+    WALLETS.load(&setup(descriptors), Vec::new()).unwrap()
 }
 
 impl World {
-    fn new(kind: &str) -> World {
+    pub(super) fn new(kind: &str) -> World {
         World::of(account(kind, 7), false)
     }
 
     fn of(account: Account, with_keys: bool) -> World {
-        let genesis = bitcoin::constants::genesis_block(Network::Regtest).header;
-        let [external, internal] = if with_keys {
+        let descriptors = if with_keys {
             &account.keys
         } else {
             &account.watch
         };
-        let birthday = BlockRef {
-            height: 0,
-            hash: genesis.block_hash(),
-        };
-        let wallet = Wallet::create(external, internal, Network::Regtest, birthday).unwrap();
         let mut world = World {
-            wallet,
+            wallet: WALLETS.load(&setup(descriptors), Vec::new()).unwrap(),
             account,
-            chain: vec![genesis],
-            journal: Vec::new(),
+            chain: vec![genesis()],
+            records: BTreeMap::new(),
         };
         world.commit();
         world
     }
 
-    fn commit(&mut self) {
-        self.journal.extend(self.wallet.take_staged());
+    /// Writes the changes, as a turn does; returns the number of writes.
+    fn commit(&mut self) -> usize {
+        let writes = self.wallet.take_changes();
+        let count = writes.len();
+        for write in writes {
+            match write {
+                Write::Put(key, value) => {
+                    self.records.insert(key, value);
+                }
+                Write::Delete(key) => {
+                    self.records.remove(&key);
+                }
+            }
+        }
+        count
+    }
+
+    /// The setup of the wallet, without keys.
+    pub(super) fn setup(&self) -> WalletSetup {
+        setup(&self.account.watch)
+    }
+
+    /// The stored records, in the order of their keys.
+    pub(super) fn stored(&self) -> Vec<(String, Vec<u8>)> {
+        self.records.clone().into_iter().collect()
+    }
+
+    /// A second wallet, from what is stored.
+    fn loaded(&self) -> Box<dyn OnchainWallet> {
+        WALLETS.load(&self.setup(), self.stored()).unwrap()
     }
 
     fn reload(&mut self) {
         self.commit();
-        let [external, internal] = &self.account.watch;
-        let journal = self.journal.clone();
-        self.wallet = Wallet::load(external, internal, Network::Regtest, journal).unwrap();
+        self.wallet = self.loaded();
     }
 
     fn at(&self, height: usize) -> BlockRef {
@@ -104,7 +151,7 @@ impl World {
         }
     }
 
-    fn mine(&mut self, txs: &[&Transaction]) {
+    pub(super) fn mine(&mut self, txs: &[&Transaction]) {
         self.mine_with_nonce(txs, 0);
     }
 
@@ -129,7 +176,7 @@ impl World {
     }
 
     /// Receives in a block of its own.
-    fn receive(&mut self, amount_sat: u64) -> Transaction {
+    pub(super) fn receive(&mut self, amount_sat: u64) -> Transaction {
         let script = self.wallet.new_address().0.script_pubkey();
         let tx = payment(&script, amount_sat, self.chain.len() as u8);
         self.mine(&[&tx]);
@@ -149,13 +196,18 @@ impl World {
         self.wallet.insert_package(vec![tx], seen_unix_s);
     }
 
-    /// All that may be paid.
-    fn scripts(&self) -> Vec<ScriptBuf> {
-        let scripts = self.wallet.bdk.spk_index().inner().all_spks();
-        scripts.values().cloned().collect()
+    /// An unused script for change.
+    fn change_script(&mut self) -> ScriptBuf {
+        self.wallet.claim_change_script(&[])
     }
 
-    fn send(&mut self, amount: SendAmount) -> Transaction {
+    /// All scripts that are watched.
+    fn scripts(&mut self) -> Vec<ScriptBuf> {
+        self.commit();
+        self.loaded().take_new_watches().scripts
+    }
+
+    pub(super) fn send(&mut self, amount: SendAmount) -> Transaction {
         let psbt = self.wallet.send(foreign(), amount, FEERATE, 0).unwrap();
         self.wallet.finalize(&self.sign(&psbt), &psbt).unwrap()
     }
@@ -173,7 +225,7 @@ fn header(prev_blockhash: BlockHash, height: u32, nonce: u32) -> Header {
 }
 
 /// A payment from somebody; `salt` makes it one of a kind.
-fn payment(script: &ScriptBuf, amount_sat: u64, salt: u8) -> Transaction {
+pub(super) fn payment(script: &ScriptBuf, amount_sat: u64, salt: u8) -> Transaction {
     let value = Amount::from_sat(amount_sat);
     transaction(
         &[OutPoint::new(Txid::from_byte_array([salt; 32]), 0)],
@@ -199,7 +251,7 @@ fn transaction(inputs: &[OutPoint], output: Vec<TxOut>) -> Transaction {
     }
 }
 
-fn foreign() -> ScriptBuf {
+pub(super) fn foreign() -> ScriptBuf {
     ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::all_zeros())
 }
 

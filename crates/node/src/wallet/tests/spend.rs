@@ -46,17 +46,6 @@ fn reserved_inputs_are_not_spent_twice_and_can_be_given_back() {
 }
 
 #[test]
-fn a_reservation_ends_when_the_transaction_is_mined() {
-    let mut world = World::new("wpkh");
-    world.receive(50_000);
-    let tx = world.send(SendAmount::All);
-    assert_eq!(world.wallet.bdk.list_locked_outpoints().count(), 1);
-    world.mine(&[&tx]);
-    world.reload();
-    assert_eq!(world.wallet.bdk.list_locked_outpoints().count(), 0);
-}
-
-#[test]
 fn a_funding_transaction_pays_exactly_and_cannot_be_replaced_or_mined_early() {
     let mut world = World::new("wpkh");
     world.receive(500_000);
@@ -84,7 +73,7 @@ fn a_funding_transaction_pays_exactly_and_cannot_be_replaced_or_mined_early() {
 }
 
 #[test]
-fn what_is_to_be_kept_is_kept() {
+fn the_amount_to_keep_stays_in_the_wallet() {
     let mut world = World::new("wpkh");
     world.receive(100_000);
     let refused = world
@@ -110,7 +99,12 @@ fn what_is_to_be_kept_is_kept() {
         1,
         "a refusal reserves nothing"
     );
-    assert_eq!(world.wallet.change_script().2, 0, "and uses no script");
+    let change = world.change_script();
+    assert_eq!(
+        world.wallet.path_of(&change),
+        Some((1, 0)),
+        "and uses no script"
+    );
 
     let psbt = world
         .wallet
@@ -176,7 +170,7 @@ fn amounts_and_fee_rates_that_cannot_be_are_refused_and_nothing_is_reserved() {
 }
 
 #[test]
-fn what_is_not_worth_its_fee_stays() {
+fn coins_that_are_worth_less_than_their_fee_stay() {
     let mut world = World::new("wpkh");
     world.receive(100_000);
     world.receive(2_000);
@@ -241,8 +235,8 @@ fn own_change_can_be_spent_at_once_but_not_what_others_may_take_back() {
 fn own_transactions_wait_for_a_block_parents_first() {
     let mut world = World::new("wpkh");
     world.receive(50_000);
-    let own_script = world.wallet.change_script().0;
-    let spend = |wallet: &mut Wallet, amount_sat| {
+    let own_script = world.change_script();
+    let spend = |wallet: &mut dyn OnchainWallet, amount_sat| {
         wallet
             .send(
                 own_script.clone(),
@@ -252,10 +246,10 @@ fn own_transactions_wait_for_a_block_parents_first() {
             )
             .unwrap()
     };
-    let psbt = spend(&mut world.wallet, 40_000);
+    let psbt = spend(&mut *world.wallet, 40_000);
     let parent = world.wallet.finalize(&world.sign(&psbt), &psbt).unwrap();
     world.broadcast(parent.clone(), 100);
-    let psbt = spend(&mut world.wallet, 30_000);
+    let psbt = spend(&mut *world.wallet, 30_000);
     let child = world.wallet.finalize(&world.sign(&psbt), &psbt).unwrap();
     world.broadcast(child.clone(), 100);
 
@@ -270,10 +264,10 @@ fn own_transactions_wait_for_a_block_parents_first() {
     assert!(world.wallet.waiting_own().is_empty());
 }
 
-/// What pays for a commitment that is in a block without it still has the wallet's coin (`longhand-sim --scenario
+/// The fee bump of a commitment that is in a block without it still spends the wallet's coin (`longhand-sim --scenario
 /// force-close-by-phone --seed 1 --at chain:1:reorg1:now`).
 #[test]
-fn what_pays_for_a_close_is_sent_again_too() {
+fn a_fee_bump_of_a_close_is_sent_again_too() {
     let mut world = World::new("wpkh");
     let own = OutPoint::new(world.receive(50_000).compute_txid(), 0);
     let anchor = OutPoint {
@@ -282,14 +276,14 @@ fn what_pays_for_a_close_is_sent_again_too() {
     };
     let change = TxOut {
         value: Amount::from_sat(49_000),
-        script_pubkey: world.wallet.change_script().0,
+        script_pubkey: world.change_script(),
     };
     let bump = transaction(&[anchor, own], vec![change]);
     world.broadcast(bump.clone(), 100);
     assert_eq!(world.wallet.waiting_own(), vec![bump]);
 }
 
-/// A process may end before it has sent what it has kept as sent (`--at store:66:after`).
+/// A process may end after it has stored a sweep as sent and before it has sent it (`--at store:66:after`).
 #[test]
 fn a_sweep_is_sent_again_too() {
     let mut world = World::new("wpkh");
@@ -299,7 +293,7 @@ fn a_sweep_is_sent_again_too() {
     };
     let swept = TxOut {
         value: Amount::from_sat(49_000),
-        script_pubkey: world.wallet.change_script().0,
+        script_pubkey: world.change_script(),
     };
     let sweep = transaction(&[delayed], vec![swept]);
     world.broadcast(sweep.clone(), 100);

@@ -1,5 +1,4 @@
-//! Where the wallet meets a signer: describing a PSBT to it, checking what comes back, and signing here when the keys
-//! are here.
+//! PSBTs to a signer and back, and signing with the keys of the descriptors. Also reads the descriptors.
 
 use bdk_wallet::ChangeSet;
 use bdk_wallet::KeychainKind;
@@ -14,12 +13,11 @@ use bitcoin::secp256k1::{All, Secp256k1, Signing};
 use bitcoin::sighash::{EcdsaSighashType, TapSighashType};
 use bitcoin::{Network, NetworkKind, OutPoint, Psbt, Script, Transaction, ecdsa, psbt, taproot};
 
-use super::{Wallet, WalletError};
+use super::{BdkWallet, WalletError};
+use crate::wallet::{WalletSetup, WalletSigning, WalletTransactions};
 
-impl Wallet {
-    /// Fills in what a signer needs to know its own inputs and outputs: the outputs spent and their transactions, and
-    /// the keys' paths (BIP 174, BIP 371). What others' inputs say is left.
-    pub fn describe(&self, mut psbt: Psbt) -> Psbt {
+impl WalletSigning for BdkWallet {
+    fn describe(&self, mut psbt: Psbt) -> Psbt {
         for index in 0..psbt.inputs.len() {
             self.describe_input(&mut psbt, index);
         }
@@ -30,59 +28,14 @@ impl Wallet {
                 .get(index)
                 .and_then(|output| self.bdk.derivation_of_spk(output.script_pubkey.clone()));
             if let Some(descriptor) = own.and_then(|own| self.descriptor_at(own)) {
-                // The script is the descriptor's, so it fits.
+                // The script is the descriptor's own, so this cannot fail.
                 let _ = psbt.update_output_with_descriptor(index, &descriptor);
             }
         }
         psbt
     }
 
-    fn describe_input(&self, psbt: &mut Psbt, index: usize) {
-        let Some(outpoint) = psbt
-            .unsigned_tx
-            .input
-            .get(index)
-            .map(|input| input.previous_output)
-        else {
-            return;
-        };
-        let Some((own, output)) = self.bdk.spk_index().txout(outpoint) else {
-            return;
-        };
-        let Some(descriptor) = self.descriptor_at(own) else {
-            return;
-        };
-        let input = &mut psbt.inputs[index];
-        input.witness_utxo = Some(output.clone());
-        // A taproot signature commits to the amounts; the others need the proof.
-        input.non_witness_utxo = (!output.script_pubkey.is_p2tr())
-            .then(|| self.transaction(outpoint.txid))
-            .flatten();
-        // The script is the descriptor's, so it fits.
-        let _ = psbt.update_input_with_descriptor(index, &descriptor);
-    }
-
-    /// Checks what a signer returned for `unsigned` and makes the transaction of it: the same transaction, every own
-    /// input signed in whole (`SIGHASH_ALL` or the default), every signature valid. Only signatures are taken from
-    /// `signed`.
-    ///
-    /// # Errors
-    /// [`WalletError::Changed`], [`WalletError::Unsigned`] (for an input of another's without a witness, too),
-    /// [`WalletError::BadSignature`].
-    pub fn finalize(&self, signed: &Psbt, unsigned: &Psbt) -> Result<Transaction, WalletError> {
-        let tx = self.finalize_own(signed, unsigned)?;
-        match tx.input.iter().position(|input| input.witness.is_empty()) {
-            Some(input) => Err(WalletError::Unsigned { input }),
-            None => Ok(tx),
-        }
-    }
-
-    /// As [`Wallet::finalize`], for a transaction that has inputs of others too (an anchor's, an HTLC's): these are
-    /// left as they are in `unsigned`.
-    ///
-    /// # Errors
-    /// As [`Wallet::finalize`], for own inputs.
-    pub fn finalize_own(&self, signed: &Psbt, unsigned: &Psbt) -> Result<Transaction, WalletError> {
+    fn finalize_own(&self, signed: &Psbt, unsigned: &Psbt) -> Result<Transaction, WalletError> {
         if signed.unsigned_tx != unsigned.unsigned_tx {
             return Err(WalletError::Changed);
         }
@@ -107,17 +60,13 @@ impl Wallet {
         Ok(tx)
     }
 
-    /// Signs own inputs with the keys that the wallet was made with.
-    ///
-    /// # Errors
-    /// [`WalletError::NoKeys`] when it only watches, [`WalletError::Unsigned`] when an own input cannot be signed.
-    pub fn sign_locally(&self, psbt: &mut Psbt) -> Result<(), WalletError> {
+    fn sign_locally(&self, psbt: &mut Psbt) -> Result<(), WalletError> {
         if self.keys.0.is_empty() {
             return Err(WalletError::NoKeys);
         }
         let described = self.describe(psbt.clone());
         *psbt = described;
-        // Errors of inputs that are not ours do not matter; ours are looked at below.
+        // Errors of inputs of others do not matter; own inputs are checked below.
         let _ = psbt.sign(&self.keys, self.bdk.secp_ctx());
         for (index, input) in psbt.unsigned_tx.input.iter().enumerate() {
             let own = self.own_script(input.previous_output).is_some();
@@ -129,10 +78,35 @@ impl Wallet {
         Ok(())
     }
 
-    /// Whether [`Wallet::sign_locally`] can sign: never so for a phone's registration.
-    #[allow(dead_code, reason = "for whoever takes registrations")]
-    pub fn holds_keys(&self) -> bool {
+    fn holds_keys(&self) -> bool {
         !self.keys.0.is_empty()
+    }
+}
+
+impl BdkWallet {
+    fn describe_input(&self, psbt: &mut Psbt, index: usize) {
+        let Some(outpoint) = psbt
+            .unsigned_tx
+            .input
+            .get(index)
+            .map(|input| input.previous_output)
+        else {
+            return;
+        };
+        let Some((own, output)) = self.bdk.spk_index().txout(outpoint) else {
+            return;
+        };
+        let Some(descriptor) = self.descriptor_at(own) else {
+            return;
+        };
+        let input = &mut psbt.inputs[index];
+        input.witness_utxo = Some(output.clone());
+        // A taproot signature commits to the amounts; for others the transaction proves them (BIP 174).
+        input.non_witness_utxo = (!output.script_pubkey.is_p2tr())
+            .then(|| self.transaction(outpoint.txid))
+            .flatten();
+        // The script is the descriptor's own, so this cannot fail.
+        let _ = psbt.update_input_with_descriptor(index, &descriptor);
     }
 
     fn own_script(&self, outpoint: OutPoint) -> Option<&Script> {
@@ -151,7 +125,7 @@ impl Wallet {
     }
 }
 
-/// Moves a signer's signature into a PSBT that nothing else is taken over into.
+/// Copies a signer's signature from its PSBT into ours; nothing else of its PSBT is used.
 fn take_signature(
     from: &psbt::Input,
     to: &mut psbt::Input,
@@ -218,15 +192,15 @@ pub(super) struct Descriptors {
 }
 
 impl Descriptors {
-    /// Reads both and takes the secret keys out of them.
-    pub fn parse(
-        external: &str,
-        internal: &str,
-        network: Network,
-    ) -> Result<(Descriptors, Keys), WalletError> {
+    /// Reads both, and separates the secret keys from them.
+    ///
+    /// # Errors
+    /// [`WalletError::Descriptor`] when one is of another kind, has a wrong checksum or another network's keys, or both are
+    /// the same.
+    pub fn parse(setup: &WalletSetup) -> Result<(Descriptors, Keys), WalletError> {
         let secp = Secp256k1::new();
-        let (external, keys) = parse(external, network, &secp)?;
-        let (internal, internal_keys) = parse(internal, network, &secp)?;
+        let (external, keys) = parse(&setup.external, setup.network, &secp)?;
+        let (internal, internal_keys) = parse(&setup.internal, setup.network, &secp)?;
         if external == internal {
             return Err(WalletError::Descriptor("both are the same".into()));
         }
@@ -235,7 +209,7 @@ impl Descriptors {
         Ok((Descriptors { external, internal }, keys))
     }
 
-    /// That stored changes are of this wallet.
+    /// Checks that stored changes are of this wallet.
     pub fn check(&self, changes: Option<&ChangeSet>, network: Network) -> Result<(), WalletError> {
         let Some(changes) = changes else {
             return Ok(());
@@ -255,7 +229,7 @@ impl Descriptors {
     }
 }
 
-/// One descriptor: one key, and a range of scripts.
+/// Reads a descriptor of one key and a range of scripts.
 fn parse(
     text: &str,
     network: Network,

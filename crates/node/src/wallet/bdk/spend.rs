@@ -1,5 +1,4 @@
-//! Building the wallet's own transactions: coin selection, and inputs that are reserved until it is known what becomes
-//! of them.
+//! Builds the wallet's own transactions: coin selection, and the reservation of inputs.
 
 use bdk_wallet::chain::ConfirmationBlockTime;
 use bdk_wallet::chain::FullTxOut;
@@ -9,11 +8,12 @@ use bitcoin::absolute::LockTime;
 use bitcoin::policy::MAX_STANDARD_TX_WEIGHT;
 use bitcoin::{Amount, FeeRate, OutPoint, Psbt, Script, ScriptBuf, Sequence, Transaction};
 
-use super::{Wallet, WalletError};
+use super::{BdkWallet, KEYCHAINS, WalletError};
+use crate::wallet::{SendAmount, WalletSpends};
 
 /// 1 sat/vB, rounded down as LDK does.
 const MIN_FEERATE_SAT_PER_KW: u32 = 250;
-/// 2,500 sat/vB: no fee was ever near it.
+/// 2,500 sat/vB, well above every fee rate there has been.
 const MAX_FEERATE_SAT_PER_KW: u32 = 625_000;
 
 /// Of an input's witness, a signature and a key (BIP 141); a taproot input's weighs less.
@@ -21,25 +21,8 @@ const WITNESS_WEIGHT: u64 = 108;
 /// Of an input with its witness.
 const INPUT_WEIGHT: u64 = 41 * 4 + WITNESS_WEIGHT;
 
-/// How much to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SendAmount {
-    /// So many satoshis; the fee comes on top.
-    Exact(u64),
-    /// All that can be spent and is not to be kept, less the fee.
-    All,
-}
-
-impl Wallet {
-    /// Builds the funding transaction of a channel: `amount_sat` to `script`. Of what can be spent, at least `keep_sat`
-    /// stays in the wallet (as change, too), to pay for closes later.
-    ///
-    /// Its inputs are reserved until [`Wallet::release`], or until it is given to [`Wallet::insert_package`] or
-    /// mined. It does not signal replacement, since a channel is bound to its id.
-    ///
-    /// # Errors
-    /// [`WalletError::InsufficientFunds`], [`WalletError::BelowDust`], [`WalletError::FeeRate`].
-    pub fn fund(
+impl WalletSpends for BdkWallet {
+    fn fund(
         &mut self,
         script: ScriptBuf,
         amount_sat: u64,
@@ -51,11 +34,7 @@ impl Wallet {
         self.build(script, amount, feerate_sat_per_kw, keep_sat, sequence)
     }
 
-    /// Builds a payment to `script` that leaves at least `keep_sat` in the wallet; else as [`Wallet::fund`].
-    ///
-    /// # Errors
-    /// The same as [`Wallet::fund`].
-    pub fn send(
+    fn send(
         &mut self,
         script: ScriptBuf,
         amount: SendAmount,
@@ -66,9 +45,7 @@ impl Wallet {
         self.build(script, amount, feerate_sat_per_kw, keep_sat, sequence)
     }
 
-    /// Gives back what was reserved for a transaction that is not going to be broadcast. Its change script may be used
-    /// by the next one.
-    pub fn release(&mut self, tx: &Transaction) {
+    fn release(&mut self, tx: &Transaction) {
         self.unlock_inputs(tx);
         for output in &tx.output {
             if let Some((keychain, index)) =
@@ -78,7 +55,9 @@ impl Wallet {
             }
         }
     }
+}
 
+impl BdkWallet {
     fn build(
         &mut self,
         script: ScriptBuf,
@@ -149,7 +128,7 @@ impl Wallet {
         funds: &Funds,
     ) -> Result<Psbt, CreateTxError> {
         let height = self.tip.height;
-        let change = (keep_sat > 0).then(|| self.bdk.next_unused_address(super::KEYCHAINS[1]));
+        let change = (keep_sat > 0).then(|| self.bdk.next_unused_address(KEYCHAINS[1]));
         let mut builder = self.bdk.build_tx();
         if let Some(change) = &change {
             let change = change.script_pubkey();
@@ -171,8 +150,8 @@ impl Wallet {
         Ok(psbt)
     }
 
-    /// What can be spent now, and is worth the fee for it. Unconfirmed outputs can when they are change of a
-    /// transaction that is all our own: no one else can take it back.
+    /// The coins that can be spent now and are worth more than the fee for their input. An unconfirmed one can be spent when
+    /// all inputs of its transaction are the wallet's own, since nobody else can replace that transaction.
     fn funds(&self, feerate_sat_per_kw: u32) -> Funds {
         let input_fee_sat = u64::from(feerate_sat_per_kw) * INPUT_WEIGHT / 1_000;
         let mut funds = Funds {
@@ -180,8 +159,8 @@ impl Wallet {
             unspendable: Vec::new(),
         };
         for (_, output) in self.unspent() {
-            let worth = output.txout.value.to_sat() > input_fee_sat;
-            if worth && self.is_spendable(&output) {
+            let is_worth_its_fee = output.txout.value.to_sat() > input_fee_sat;
+            if is_worth_its_fee && self.is_spendable(&output) {
                 funds.spendable_sat = funds
                     .spendable_sat
                     .saturating_add(output.txout.value.to_sat());
@@ -193,12 +172,12 @@ impl Wallet {
     }
 
     fn is_spendable(&self, output: &FullTxOut<ConfirmationBlockTime>) -> bool {
-        let safe = if output.chain_position.is_confirmed() {
+        let is_safe = if output.chain_position.is_confirmed() {
             self.is_settled(output)
         } else {
             self.is_wholly_own(output.outpoint.txid)
         };
-        safe && !self.bdk.is_outpoint_locked(output.outpoint)
+        is_safe && !self.bdk.is_outpoint_locked(output.outpoint)
     }
 }
 
@@ -216,10 +195,10 @@ impl Funds {
     }
 }
 
-/// The greatest height that a lock time can be.
+/// The greatest height of a lock time.
 const MAX_HEIGHT: u32 = 499_999_999;
 
-/// Not before the next block, so that nobody gains by mining the tip again.
+/// Lock time at the tip (anti fee sniping): the transaction cannot be mined in a block that replaces the tip.
 fn locktime(height: u32) -> LockTime {
     LockTime::from_height(height).unwrap_or(LockTime::ZERO)
 }
@@ -247,7 +226,7 @@ fn check_dust(script: &Script, amount_sat: u64) -> Result<(), WalletError> {
     Ok(())
 }
 
-/// That a built transaction pays `script` and leaves what was to be kept.
+/// Checks that a built transaction pays `script`, leaves what was to be kept, and is not too heavy to be relayed.
 fn check_built(
     psbt: &Psbt,
     script: &Script,
@@ -275,7 +254,7 @@ fn check_built(
     Ok(())
 }
 
-/// BDK's reason in the wallet's words.
+/// The wallet's error for BDK's.
 fn refusal(
     error: CreateTxError,
     script: &Script,

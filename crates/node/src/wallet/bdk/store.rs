@@ -1,4 +1,4 @@
-//! What of the wallet is kept: BDK's change sets and the tip, as JSON, one for each turn that changed something.
+//! The wallet's records: BDK's change sets and the tip, as JSON, one for each turn that changed something.
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -6,34 +6,55 @@ use std::mem;
 use bdk_wallet::chain::{DescriptorExt, Merge};
 use bdk_wallet::{ChangeSet, KeychainKind};
 use bitcoin::BlockHash;
+use longhand_store::Write;
 use serde::{Deserialize, Serialize};
 
-use super::{LOOKAHEAD, Wallet, WalletError};
+use super::{BdkWallet, LOOKAHEAD, WalletError};
+use crate::wallet::OnchainWallet;
 
-/// Version of the staged changes' encoding.
+/// Version of a record's encoding.
 const VERSION: u8 = 1;
 
-impl Wallet {
-    /// Whether anything has changed since [`Wallet::take_staged`].
-    pub fn is_staged(&self) -> bool {
+/// Change records in the store; more are replaced by one of the whole wallet.
+const MAX_RECORDS: u64 = 64;
+
+/// Key of a change record. The records are read back in the order of their keys.
+fn key(record: u64) -> String {
+    format!("{record:04}")
+}
+
+impl OnchainWallet for BdkWallet {
+    fn has_changes(&self) -> bool {
         self.staged.tip.is_some() || self.staged.bdk.is_some() || self.bdk.staged().is_some()
     }
 
-    /// What has changed since the last call, to be stored with the turn; `None` when nothing has.
-    pub fn take_staged(&mut self) -> Option<Vec<u8>> {
+    fn take_changes(&mut self) -> Vec<Write> {
         let mut changes = mem::take(&mut self.staged);
         changes.merge(Changes {
             bdk: take_staged(&mut self.bdk),
             ..Changes::default()
         });
-        let changed = changes.tip.is_some() || changes.bdk.is_some();
-        changed.then(|| changes.encode())
+        if changes.tip.is_none() && changes.bdk.is_none() {
+            return Vec::new();
+        }
+        if self.records < MAX_RECORDS {
+            let write = Write::Put(key(self.records), changes.encode());
+            self.records += 1;
+            return vec![write];
+        }
+        let mut writes: Vec<Write> = (1..self.records)
+            .map(|record| Write::Delete(key(record)))
+            .collect();
+        writes.push(Write::Put(key(0), self.compacted()));
+        self.records = 1;
+        writes
     }
+}
 
-    /// The whole wallet as one change, smaller than all that led to it: of the blocks, only those remain that a
-    /// transaction is anchored in. It may replace everything that was taken
-    /// before; changes that are staged and not taken yet are in it too.
-    pub fn compacted(&self) -> Vec<u8> {
+impl BdkWallet {
+    /// The whole wallet as one change, smaller than all changes that led to it: of the blocks, it has only those that a
+    /// transaction is anchored in. It replaces all earlier changes.
+    pub(super) fn compacted(&self) -> Vec<u8> {
         let mut whole = self.whole();
         let graph = self.bdk.tx_graph();
         let anchored: BTreeSet<u32> = graph
@@ -75,7 +96,7 @@ impl Wallet {
     }
 }
 
-/// What [`Wallet::take_staged`] encodes, as JSON.
+/// One record: the changes of one turn.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Changes {
@@ -132,7 +153,7 @@ pub(super) fn load_bdk(changes: ChangeSet) -> Result<bdk_wallet::Wallet, WalletE
         .ok_or_else(|| WalletError::Stored("its beginning is missing".into()))
 }
 
-/// What BDK has staged, without scripts: they follow from the descriptors.
+/// Takes BDK's staged changes, without scripts: those are derived again from the descriptors.
 pub(super) fn take_staged(bdk: &mut bdk_wallet::Wallet) -> Option<ChangeSet> {
     let mut staged = bdk.take_staged()?;
     let scripts = mem::take(&mut staged.indexer.spk_cache);

@@ -1,5 +1,5 @@
-//! Scripts that were derived once in this process. Deriving them takes milliseconds of each load: a simulation loads the same
-//! wallets again and again, while a host loads each once and needs the room.
+//! A cache of derived scripts for the whole process, in tests only. Deriving takes milliseconds of each load: a simulation
+//! loads the same wallets again and again, while a host loads each once and needs the memory.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -14,7 +14,7 @@ type Scripts = BTreeMap<DescriptorId, BTreeMap<u32, ScriptBuf>>;
 
 static KEPT: Mutex<Scripts> = Mutex::new(Scripts::new());
 
-/// A wallet's changes, with its scripts as far as they are known.
+/// Adds the cached scripts to a wallet's changes.
 pub fn recall(mut changes: ChangeSet) -> ChangeSet {
     let kept = lock(&KEPT);
     let descriptors = changes.descriptor.iter().chain(&changes.change_descriptor);
@@ -26,7 +26,7 @@ pub fn recall(mut changes: ChangeSet) -> ChangeSet {
     changes
 }
 
-/// Remembers what was derived.
+/// Caches derived scripts.
 pub fn keep(scripts: Scripts) {
     let mut kept = lock(&KEPT);
     for (id, scripts) in scripts {
