@@ -1,8 +1,9 @@
-//! What a node has asked of its signer, and what was answered.
+//! The desk: operations that a node asks of its signer, and the answers.
 //!
-//! Sans-IO. An operation is known by the hash of its content, so asking twice is asking
-//! once. Operations that must reach the phone whatever happens (a commitment to
-//! validate, a revocation to check) are also kept in the store until they are answered.
+//! A value without I/O. An operation is identified by the hash of its content, so that asking twice is asking once. An
+//! operation is wanted until it is answered; a batch of wanted operations is under way until its reply comes or the signer is
+//! lost. Operations that must reach the phone whatever happens (a commitment to validate, a revocation to check) are also
+//! stored, see `durable_ops.rs`.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -12,12 +13,12 @@ use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{Refusal, SignerBatch, SignerOp, SignerReply};
 use prost::Message;
 
-/// Answers kept for LDK to ask again. More than one transaction can ask for: that of a close takes a signature for each
-/// HTLC (BOLT 3: 966 at most) and is made only when all are there.
+/// Answers that are kept until LDK asks again: more than one transaction needs. The claim of a commitment takes a signature
+/// for each HTLC (966 at most, BOLT 3) and is made only when all of them are there.
 const KEPT_ANSWERS: usize = 1024;
 
-/// How large batches under way are together, in bytes. A link carries 4 MiB at once, and one that is asked for more is
-/// given up. What is left leaves when answers come.
+/// Limit of all batches under way together, in bytes: a link carries 4 MiB at once, and is closed when it is given more.
+/// Further operations leave as answers come.
 const UNDER_WAY_BYTES: usize = 3 << 20;
 
 /// Identifies an operation by its content.
@@ -30,11 +31,11 @@ pub(crate) struct Answered {
     pub answer: Answer,
 }
 
-/// What came of asking.
+/// The state of an operation.
 pub(crate) enum Asked {
-    /// Here it is.
+    /// Answered.
     Answer(Answer),
-    /// The phone said no.
+    /// The phone has refused it.
     Refused(Refusal),
     /// Not answered yet.
     Waiting,
@@ -55,25 +56,25 @@ impl Asked {
 pub(crate) struct Desk {
     /// Unanswered, in the order they were asked.
     wanted: Vec<(OpKey, SignerOp)>,
-    /// Those of `wanted` that are on their way.
-    in_flight: HashMap<OpKey, UnderWay>,
+    /// Those of `wanted` that are under way.
+    under_way: HashMap<OpKey, UnderWay>,
     answers: HashMap<OpKey, Answer>,
     answered_order: VecDeque<OpKey>,
-    /// Refused; asked again after [`Desk::clear_retries`] or [`Desk::forget`], by themselves if they must reach the
-    /// phone: those stay in `wanted`, because LDK asks only once.
+    /// Refused, and not sent again until [`Desk::clear_retries`] or [`Desk::forget`]. Those that must reach the phone stay in
+    /// `wanted`, because LDK asks for them only once.
     refused: HashMap<OpKey, Refusal>,
-    /// How often refusals that may be retried have been forgotten.
+    /// Number of calls of [`Desk::clear_retries`].
     clears: u64,
 }
 
-/// An operation that is on its way.
+/// An operation that was sent and is not answered.
 struct UnderWay {
-    /// [`Desk::clears`] as it was when it went out.
+    /// [`Desk::clears`] when it was sent.
     clears: u64,
     bytes: usize,
 }
 
-/// What an operation takes of a batch: itself, with a tag and its length before it.
+/// Bytes of an operation in a batch: a tag, its length, and itself (protobuf).
 fn size(op: &SignerOp) -> usize {
     1 + prost::length_delimiter_len(op.encoded_len()) + op.encoded_len()
 }
@@ -83,8 +84,24 @@ pub(crate) fn key_of(op: &SignerOp) -> OpKey {
     sha256::Hash::hash(&op.encode_to_vec()).to_byte_array()
 }
 
+/// An operation of a channel.
+pub(crate) fn channel_op(keys_id: [u8; 32], op: Op) -> SignerOp {
+    SignerOp {
+        channel_keys_id: keys_id.to_vec(),
+        op: Some(op),
+    }
+}
+
+/// An operation of the node as a whole.
+pub(crate) fn node_op(op: Op) -> SignerOp {
+    SignerOp {
+        channel_keys_id: Vec::new(),
+        op: Some(op),
+    }
+}
+
 impl Desk {
-    /// What came of `op`; when nothing has, it is wanted from now on.
+    /// The state of `op`; a new one is wanted from now on.
     pub fn ask(&mut self, op: SignerOp) -> Asked {
         let key = key_of(&op);
         if let Some(answer) = self.answers.get(&key) {
@@ -97,7 +114,7 @@ impl Desk {
         Asked::Waiting
     }
 
-    /// Asks for `op` without looking for its answer.
+    /// Wants `op`, unless it is known. `key` is its [`key_of`].
     pub fn want(&mut self, key: OpKey, op: SignerOp) {
         let known = self.refused.contains_key(&key)
             || self.answers.contains_key(&key)
@@ -107,7 +124,7 @@ impl Desk {
         }
     }
 
-    /// Asks for `op` before anything else that is wanted for its channel.
+    /// Wants `op` before all other operations of its channel.
     pub fn want_first(&mut self, key: OpKey, op: SignerOp) {
         if self.wanted.iter().any(|(wanted, _)| *wanted == key) {
             return;
@@ -121,28 +138,28 @@ impl Desk {
             .insert(place.unwrap_or(self.wanted.len()), (key, op));
     }
 
-    /// Whether [`Desk::next_batch`] has one.
+    /// Whether [`Desk::next_batch`] returns one.
     pub fn has_batch(&self) -> bool {
         self.next_ops().next().is_some()
     }
 
-    /// The next batch: what is wanted, not under way and not refused, in order, as far as there is room for it. `None` when
-    /// there is nothing.
+    /// The next batch: operations that are wanted, not under way and not refused, in order, up to the limit of bytes under
+    /// way. One that is larger by itself is sent alone. `None` when there are none.
     pub fn next_batch(&mut self) -> Option<(Vec<OpKey>, SignerBatch)> {
         let next: Vec<(OpKey, SignerOp)> = self.next_ops().cloned().collect();
         let (keys, ops): (Vec<OpKey>, Vec<SignerOp>) = next.into_iter().unzip();
         for (key, op) in keys.iter().zip(&ops) {
             let (clears, bytes) = (self.clears, size(op));
-            self.in_flight.insert(*key, UnderWay { clears, bytes });
+            self.under_way.insert(*key, UnderWay { clears, bytes });
         }
         (!keys.is_empty()).then_some((keys, SignerBatch { ops }))
     }
 
     fn next_ops(&self) -> impl Iterator<Item = &(OpKey, SignerOp)> {
-        let under_way = self.in_flight.values().map(|it| it.bytes);
+        let under_way = self.under_way.values().map(|it| it.bytes);
         let mut bytes: usize = under_way.sum();
         let next = self.wanted.iter().filter(|(key, _)| {
-            !self.refused.contains_key(key) && !self.in_flight.contains_key(key)
+            !self.refused.contains_key(key) && !self.under_way.contains_key(key)
         });
         next.take_while(move |(_, op)| {
             let is_alone = bytes == 0;
@@ -151,13 +168,13 @@ impl Desk {
         })
     }
 
-    /// Takes in the reply to a batch. What it leaves unanswered counts as refused for now, so that a phone that does not
+    /// Takes the reply to a batch. An operation without an answer counts as refused for now, so that a phone that does not
     /// answer is not asked all the time.
     pub fn take_reply(&mut self, keys: &[OpKey], reply: SignerReply) -> Vec<Answered> {
         let mut answered = Vec::new();
         let mut answers = reply.answers.into_iter();
         for key in keys {
-            let sent_at = self.in_flight.remove(key).map(|it| it.clears);
+            let sent_at = self.under_way.remove(key).map(|it| it.clears);
             let answer = answers.next().and_then(|answer| answer.answer);
             let answer = answer.unwrap_or_else(no_answer);
             let Some(at) = self.wanted.iter().position(|(wanted, _)| wanted == key) else {
@@ -165,7 +182,7 @@ impl Desk {
             };
             let op = match &answer {
                 Answer::Refusal(refusal) => {
-                    // What it waited for may have come meanwhile: its answer was overtaken.
+                    // Refusals were cleared after it was sent, so its reason may be gone: it may be asked again at once.
                     if !(refusal.retry && sent_at.is_some_and(|at| at < self.clears)) {
                         self.refused.insert(*key, refusal.clone());
                     }
@@ -199,29 +216,29 @@ impl Desk {
         }
     }
 
-    /// The signer went away with this batch unanswered.
+    /// The signer went away before it answered this batch.
     pub fn lost(&mut self, keys: &[OpKey]) {
         for key in keys {
-            self.in_flight.remove(key);
+            self.under_way.remove(key);
         }
     }
 
-    /// Refusals that said `retry` may be asked again.
+    /// Operations that were refused with `retry` may be asked again.
     pub fn clear_retries(&mut self) {
         self.clears += 1;
         self.refused.retain(|_, refusal| !refusal.retry);
     }
 
-    /// Without a signer: keeps only what must reach it whatever happens. LDK asks for the rest again.
+    /// The signer is gone: keeps only operations that must reach it. LDK asks for the others again.
     pub fn forget(&mut self) {
         self.wanted.retain(|(_, op)| must_reach_phone(op));
-        self.in_flight = HashMap::new();
+        self.under_way = HashMap::new();
         self.answers = HashMap::new();
         self.answered_order = VecDeque::new();
         self.refused = HashMap::new();
     }
 
-    /// True while an onion waits to be peeled.
+    /// Whether the secrets of an onion are not answered yet.
     pub fn peels_pending(&self) -> bool {
         self.wanted_ops()
             .any(|op| matches!(op.op, Some(Op::PeelOnion(_))))
@@ -232,7 +249,7 @@ impl Desk {
         self.wanted.iter().map(|(_, op)| op)
     }
 
-    /// True when nothing is wanted that has not been refused.
+    /// Whether every wanted operation is refused.
     pub fn is_idle(&self) -> bool {
         let mut keys = self.wanted.iter().map(|(key, _)| key);
         keys.all(|key| self.refused.contains_key(key))
@@ -244,12 +261,12 @@ impl Desk {
             .filter(move |op| op.channel_keys_id == keys_id)
     }
 
-    /// True when the phone has to hear of this channel, see [`Desk::forget`].
-    pub fn must_hear_of(&self, keys_id: &[u8]) -> bool {
+    /// Whether an operation of this channel must reach the phone.
+    pub fn has_durable_op(&self, keys_id: &[u8]) -> bool {
         self.wanted_for(keys_id).any(must_reach_phone)
     }
 
-    /// Forgets an operation nobody needs any more.
+    /// Removes an operation that is no longer needed.
     pub fn withdraw(&mut self, key: &OpKey) {
         self.wanted.retain(|(wanted, _)| wanted != key);
         self.answers.remove(key);
@@ -265,7 +282,8 @@ fn no_answer() -> Answer {
     })
 }
 
-/// An onion that is refused for good is not: LDK can go on and fails its HTLC.
+/// Whether an operation stays wanted though it was refused. An onion that was refused for good does not: LDK goes on, and
+/// fails its HTLC.
 fn stays_wanted(op: &SignerOp, refusal: &Refusal) -> bool {
     must_reach_phone(op) && (refusal.retry || !matches!(op.op, Some(Op::PeelOnion(_))))
 }
@@ -337,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_with_the_link_is_asked_again() {
+    fn an_operation_that_was_lost_with_the_link_is_asked_again() {
         let mut desk = Desk::default();
         desk.ask(release(7));
         let (keys, first) = desk.next_batch().unwrap();
@@ -347,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_reply_leaves_out_is_asked_again_later_and_not_at_once() {
+    fn an_operation_without_an_answer_is_asked_again_later_and_not_at_once() {
         let mut desk = Desk::default();
         desk.ask(release(7));
         desk.ask(release(6));
@@ -363,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_that_was_overtaken_by_what_it_waited_for_does_not_stand() {
+    fn a_refusal_does_not_stand_when_retries_were_cleared_after_its_operation_was_sent() {
         let mut desk = Desk::default();
         desk.ask(release(7));
         let (keys, _) = desk.next_batch().unwrap();
@@ -382,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_reach_the_phone_is_asked_again_though_it_was_refused() {
+    fn an_operation_that_must_reach_the_phone_is_asked_again_though_it_was_refused() {
         let mut desk = Desk::default();
         let revocation = SignerOp {
             channel_keys_id: vec![1; 32],
@@ -419,7 +437,7 @@ mod tests {
 
     const LARGE: usize = 700_000;
 
-    /// So many bytes for the phone to look at; `index` makes them one of a kind.
+    /// An operation of so many bytes; `index` makes it different from others.
     fn op_of(bytes: usize, index: u8) -> SignerOp {
         let commitment = vec![index; bytes];
         let op = Op::ValidateHolderCommitment(ValidateHolderCommitment {
@@ -433,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_link_does_not_carry_at_once_goes_in_order_as_answers_come() {
+    fn more_than_a_link_carries_at_once_is_sent_in_order_as_answers_come() {
         const FRAME: usize = 4 << 20;
         let mut desk = Desk::default();
         let all: Vec<SignerOp> = (0..20).map(|index| op_of(LARGE, index)).collect();
@@ -455,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_under_way_when_a_link_broke_takes_no_room_on_the_next() {
+    fn operations_under_way_on_a_broken_link_take_no_room_on_the_next() {
         let mut desk = Desk::default();
         for op in (0..10).map(|index| op_of(LARGE, index)) {
             desk.ask(op);
@@ -500,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_signer_only_what_must_reach_it_is_kept() {
+    fn without_a_signer_only_operations_that_must_reach_it_are_kept() {
         let mut desk = Desk::default();
         let op = Op::CounterpartyRevocation(Default::default());
         let revocation = SignerOp {

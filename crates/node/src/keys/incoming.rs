@@ -1,19 +1,20 @@
-//! The incoming HTLCs of each channel's newest commitment of our own.
+//! The incoming HTLCs in the newest commitments of each channel.
 //!
-//! LDK lists an HTLC that was settled or failed until the peer's `revoke_and_ack`. Ours goes on having it until the peer's
-//! next `commitment_signed` (BOLT 2), which the peer may hold back: a close by force is then with that HTLC, and the peer
-//! takes it back once it has expired.
+//! LDK lists an HTLC that was settled or failed until the peer's `revoke_and_ack`. Our own commitment goes on having it until
+//! the peer's next `commitment_signed` (BOLT 2), which the peer may hold back: a forced close is then with that HTLC, and the
+//! peer takes it back once it has expired.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use lightning::ln::chan_utils::HolderCommitmentTransaction;
+use lightning::ln::chan_utils::{CommitmentTransaction, HolderCommitmentTransaction};
 use lightning::types::payment::PaymentHash;
 use prost::Message;
 
+use super::channel_keys::KeysId;
 use crate::hex::{hex, unhex};
 use crate::journal::Journal;
 
-/// An HTLC that came in.
+/// An incoming HTLC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IncomingHtlc {
     pub payment_hash: PaymentHash,
@@ -21,9 +22,14 @@ pub(crate) struct IncomingHtlc {
     pub cltv_expiry: u32,
 }
 
-/// By a channel's keys id. Dust is not among them: a commitment does not have it.
+/// By a channel's keys. Without dust, which no commitment has as an output.
 #[derive(Default)]
-pub(crate) struct IncomingHtlcs(HashMap<[u8; 32], Vec<IncomingHtlc>>);
+pub(crate) struct IncomingHtlcs {
+    /// In our own newest commitment.
+    holder: HashMap<KeysId, Vec<IncomingHtlc>>,
+    /// In the newest commitment of the peer that the phone has signed since the start.
+    counterparty: HashMap<KeysId, HashSet<PaymentHash>>,
+}
 
 const RECORDS: &str = "incoming/";
 
@@ -36,14 +42,17 @@ impl IncomingHtlcs {
             Some((unhex(&name)?, htlcs.collect::<Option<_>>()?))
         };
         let all = journal.loaded(RECORDS).into_iter().map(read);
-        Some(IncomingHtlcs(all.collect::<Option<_>>()?))
+        Some(IncomingHtlcs {
+            holder: all.collect::<Option<_>>()?,
+            counterparty: HashMap::new(),
+        })
     }
 
-    /// The peer has signed this.
-    pub fn signed(
+    /// The peer has signed this commitment of ours.
+    pub fn holder_signed(
         &mut self,
         journal: &Journal,
-        keys_id: [u8; 32],
+        keys_id: KeysId,
         commitment: &HolderCommitmentTransaction,
     ) {
         let htlcs = commitment.nondust_htlcs().iter();
@@ -54,25 +63,41 @@ impl IncomingHtlcs {
         self.set(journal, keys_id, htlcs.collect());
     }
 
-    fn set(&mut self, journal: &Journal, keys_id: [u8; 32], htlcs: Vec<IncomingHtlc>) {
+    /// The phone has signed this commitment of the peer.
+    pub fn counterparty_signed(&mut self, keys_id: KeysId, commitment: &CommitmentTransaction) {
+        let htlcs = commitment.nondust_htlcs().iter();
+        // HTLCs that the peer offers are incoming here.
+        let incoming = htlcs.filter(|htlc| htlc.offered);
+        let hashes = incoming.map(|htlc| htlc.payment_hash).collect();
+        self.counterparty.insert(keys_id, hashes);
+    }
+
+    /// Whether the newest commitment of the peer that is signed has an HTLC of this payment.
+    pub fn is_in_counterparty(&self, keys_id: &KeysId, hash: &PaymentHash) -> bool {
+        let signed = self.counterparty.get(keys_id);
+        signed.is_some_and(|hashes| hashes.contains(hash))
+    }
+
+    fn set(&mut self, journal: &Journal, keys_id: KeysId, htlcs: Vec<IncomingHtlc>) {
         if htlcs == self.of(&keys_id) {
             return;
         }
         let key = format!("{RECORDS}{}", hex(&keys_id));
         if htlcs.is_empty() {
             journal.delete(key);
-            self.0.remove(&keys_id);
+            self.holder.remove(&keys_id);
             return;
         }
         let stored = Stored {
             htlcs: htlcs.iter().map(StoredHtlc::of).collect(),
         };
         journal.put(key, stored.encode_to_vec());
-        self.0.insert(keys_id, htlcs);
+        self.holder.insert(keys_id, htlcs);
     }
 
-    pub fn of(&self, keys_id: &[u8; 32]) -> &[IncomingHtlc] {
-        self.0.get(keys_id).map_or(&[], Vec::as_slice)
+    /// Those in our own newest commitment of a channel.
+    pub fn of(&self, keys_id: &KeysId) -> &[IncomingHtlc] {
+        self.holder.get(keys_id).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -114,7 +139,7 @@ mod tests {
 
     use super::*;
 
-    const KEYS: [u8; 32] = [1; 32];
+    const KEYS: KeysId = [1; 32];
 
     fn htlc() -> IncomingHtlc {
         IncomingHtlc {
@@ -124,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_known_after_a_restart_and_nothing_is_left_when_they_are_gone() {
+    fn they_are_stored_until_they_are_gone() {
         let journal = Journal::default();
         let mut before = IncomingHtlcs::default();
         before.set(&journal, KEYS, vec![htlc()]);

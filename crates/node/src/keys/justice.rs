@@ -1,7 +1,6 @@
-//! Punishing a breach with the delegated revocation basepoint secret (BOLT 5).
+//! Signatures that punish a breach, with the delegated revocation basepoint secret (BOLT 5).
 //!
-//! The secret lets its holder spend what a cheating peer broadcast, and nothing of the
-//! owner's balance.
+//! The secret spends the outputs of a revoked commitment that a peer has broadcast, and nothing of the owner's balance.
 
 use bitcoin::secp256k1::ecdsa::Signature;
 use bitcoin::secp256k1::{All, Message, PublicKey, Secp256k1, SecretKey};
@@ -18,7 +17,7 @@ pub(crate) struct RevokedOutput<'a> {
     pub input: usize,
     pub amount_sat: u64,
     pub per_commitment_key: &'a SecretKey,
-    /// `None` for the cheater's `to_local`.
+    /// `None` for the peer's `to_local`.
     pub htlc: Option<&'a HTLCOutputInCommitment>,
 }
 

@@ -1,19 +1,30 @@
-//! Where LDK meets a node's keys: one type for local keys and for those on a phone.
+//! LDK's signer traits for a node: one type for local keys and for those on a phone.
 //!
-//! - `desk.rs`: what was asked of the phone and what was answered.
-//! - `remote.rs`: what the host knows of a phone's keys; prefetching.
-//! - `channel.rs`: the signer of one channel.
-//! - `incoming.rs`: the incoming HTLCs of our own commitments.
-//! - `justice.rs`: punishing a breach with the delegated secret.
-//! - `verify.rs`: the phone's signatures, before a peer sees them.
-//! - `records.rs`: how it is stored.
+//! - `channel_signer.rs`: the signer of one channel.
+//! - `remote.rs`: the keys on a phone, composed of the parts below.
+//! - `desk.rs`: operations that the phone is asked for, and its answers.
+//! - `durable_ops.rs`: those that are stored until they are answered.
+//! - `pool.rs`: keys of channels, and of channels to come; `channel_keys.rs`, `points.rs`: one channel's.
+//! - `setups.rs`: channels' parameters, which the phone must have first.
+//! - `incoming.rs`: the incoming HTLCs of commitments.
+//! - `onions.rs`, `handshakes.rs`: shared secrets that LDK cannot wait for.
+//! - `justice.rs`: punishes a breach with the delegated secret.
+//! - `verify.rs`: verifies the phone's signatures.
 
-mod channel;
+mod channel_keys;
+mod channel_signer;
 pub(crate) mod desk;
+mod durable_ops;
+mod handshakes;
 pub(crate) mod incoming;
 mod justice;
-mod records;
+mod onions;
+mod points;
+mod pool;
 pub(crate) mod remote;
+mod setups;
+#[cfg(test)]
+mod testing;
 pub(crate) mod verify;
 
 use std::collections::HashSet;
@@ -42,11 +53,11 @@ use crate::journal::lock;
 use crate::wallet::SharedWallet;
 use crate::{NodeError, Registration};
 
-pub(crate) use channel::{RemoteSigner, Signer as ChannelSigner};
+pub(crate) use channel_signer::ChannelSigner;
+use channel_signer::RemoteSigner;
 use remote::Remote;
 
-/// A signature that is none: stands in a `channel_update` until the message gate has the real one. LDK
-/// would `unwrap` an error.
+/// Placeholder for the signature of a `channel_update` until the message gate has the phone's: LDK would `unwrap` an error.
 const PLACEHOLDER: [u8; 64] = [1; 64];
 
 /// See the module.
@@ -61,7 +72,7 @@ enum Kind {
     Remote(Arc<Remote>, Delegated),
 }
 
-/// The keys of LDK's `NodeSigner` that cannot spend.
+/// Keys of LDK's `NodeSigner` that an owner has delegated, since they cannot spend.
 struct Delegated {
     inbound_payment_key: [u8; 32],
     peer_storage_key: [u8; 32],
@@ -69,7 +80,7 @@ struct Delegated {
 }
 
 impl KeyRing {
-    /// Keys derived here.
+    /// With local keys.
     pub fn local(keys: KeysManager, wallet: SharedWallet) -> Result<KeyRing, NodeError> {
         Ok(KeyRing {
             kind: Kind::Local(Box::new(keys)),
@@ -78,7 +89,10 @@ impl KeyRing {
         })
     }
 
-    /// Keys on a phone.
+    /// With keys on a phone.
+    ///
+    /// # Errors
+    /// [`NodeError::Load`] when a key in the registration has another length than 32 bytes.
     pub fn remote(
         remote: Arc<Remote>,
         registration: &Registration,
@@ -100,7 +114,7 @@ impl KeyRing {
         })
     }
 
-    /// The phone's side, when the keys are there.
+    /// The phone's keys; `None` with local keys.
     pub fn as_remote(&self) -> Option<&Arc<Remote>> {
         match &self.kind {
             Kind::Local(_) => None,
@@ -164,9 +178,9 @@ impl NodeSigner for KeyRing {
         }
     }
 
-    /// Remote: what was fetched before. LDK unwraps this while it reads an onion, and whoever made the onion may
-    /// have put any key into it (a trampoline's). What was not fetched is answered with bytes that open nothing:
-    /// LDK then fails the HTLC, or the handshake, where an error would be a panic each time the HTLC is looked at.
+    /// A phone's secret must have been fetched before. LDK unwraps this while it reads an onion, and whoever made the onion
+    /// may have put any key into it (a trampoline's). A secret that was not fetched is answered with random bytes: LDK then
+    /// fails the HTLC, or the handshake, where an error would be a panic each time the HTLC is processed.
     fn ecdh(
         &self,
         recipient: Recipient,
@@ -175,7 +189,7 @@ impl NodeSigner for KeyRing {
     ) -> Result<SharedSecret, ()> {
         match &self.kind {
             Kind::Local(keys) => keys.ecdh(recipient, other_key, tweak),
-            // The tweak went into the answer: the phone was given the path key with the onion.
+            // The tweak is in the secret already: the phone was given the path key with the onion.
             Kind::Remote(remote, _) => {
                 let secret = remote.shared_secret(other_key);
                 let secret = secret.unwrap_or_else(|| self.get_secure_random_bytes());
@@ -246,7 +260,7 @@ impl SignerProvider for KeyRing {
     fn generate_channel_keys_id(&self, inbound: bool, user_channel_id: u128) -> [u8; 32] {
         match &self.kind {
             Kind::Local(keys) => keys.generate_channel_keys_id(inbound, user_channel_id),
-            // The actor has reserved keys for this channel before it let LDK make it.
+            // Keys are reserved for a channel before LDK makes it.
             Kind::Remote(remote, _) => remote.keys_id_of(user_channel_id).unwrap_or_default(),
         }
     }
@@ -299,7 +313,7 @@ impl OutputSpender for KeyRing {
         let (keychain, index) = lock(&self.wallet)
             .path_of(&change_destination_script)
             .ok_or(())?;
-        // LDK gives them in another order with each call, and what the phone has answered is found by its content.
+        // LDK gives them in another order with each call, and the phone's answer is found by the operation's content.
         let mut in_order = descriptors.to_vec();
         in_order.sort_by_key(|descriptor| descriptor.spendable_outpoint());
         let op = SpendOutputs {
@@ -316,7 +330,7 @@ impl OutputSpender for KeyRing {
         match remote.ask_node(Op::SpendOutputs(op)) {
             Some(Answer::Transaction(bytes)) => {
                 let tx = consensus::deserialize(&bytes).map_err(|_| ())?;
-                sweeps(&tx, descriptors, &change_destination_script).ok_or(())?;
+                check_sweep(&tx, descriptors, &change_destination_script).ok_or(())?;
                 Ok(tx)
             }
             _ => Err(()),
@@ -324,8 +338,8 @@ impl OutputSpender for KeyRing {
     }
 }
 
-/// That a sweep spends what was asked, all of it to where it was asked: LDK and the wallet take it for that.
-fn sweeps(
+/// Checks that a sweep spends the outputs that it was asked for, and pays only to `to`: LDK and the wallet rely on it.
+fn check_sweep(
     tx: &Transaction,
     descriptors: &[&SpendableOutputDescriptor],
     to: &bitcoin::Script,
@@ -335,12 +349,12 @@ fn sweeps(
         .map(|descriptor| descriptor.spendable_outpoint().into_bitcoin_outpoint())
         .collect();
     let spent: HashSet<OutPoint> = tx.input.iter().map(|input| input.previous_output).collect();
-    let all_there = !tx.output.is_empty() && tx.output.iter().all(|out| *out.script_pubkey == *to);
-    let right = asked == spent && all_there;
-    if !right {
+    let pays_there = !tx.output.is_empty() && tx.output.iter().all(|out| *out.script_pubkey == *to);
+    let is_right = asked == spent && pays_there;
+    if !is_right {
         tracing::error!("the signer gave a sweep of something else; it was not sent");
     }
-    right.then_some(())
+    is_right.then_some(())
 }
 
 #[cfg(test)]
@@ -348,17 +362,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::Mutex;
 
+    use super::testing::key;
     use super::*;
     use crate::journal::Journal;
     use crate::wallet::new_wallet;
 
     fn wallet() -> SharedWallet {
         Arc::new(Mutex::new(new_wallet()))
-    }
-
-    fn key(byte: u8) -> PublicKey {
-        let secret = bitcoin::secp256k1::SecretKey::from_slice(&[byte; 32]).unwrap();
-        PublicKey::from_secret_key(&Secp256k1::new(), &secret)
     }
 
     /// The keys of an owner, with none fetched.
@@ -372,57 +382,8 @@ mod tests {
         KeyRing::remote(remote.clone(), &registration, wallet).unwrap()
     }
 
-    fn peel_answer(onion_secret: Vec<u8>) -> longhand_proto::signer::SignerReply {
-        let answer = longhand_proto::signer::PeelOnionAnswer {
-            onion_secret,
-            path_secret: Vec::new(),
-        };
-        longhand_proto::signer::SignerReply {
-            answers: vec![longhand_proto::signer::SignerAnswer {
-                answer: Some(Answer::PeelOnion(answer)),
-            }],
-        }
-    }
-
-    fn stored(journal: &Journal) -> Arc<Journal> {
-        let puts = journal.take().into_iter().filter_map(|write| match write {
-            longhand_store::Write::Put(key, value) => Some((key, value)),
-            longhand_store::Write::Delete(_) => None,
-        });
-        Arc::new(Journal::loading(puts.collect()))
-    }
-
     #[test]
-    fn an_onion_secret_that_cannot_be_read_is_not_stored_and_asked_for_again_after_a_restart() {
-        let journal = Arc::new(Journal::default());
-        let remote = Remote::load(key(1), journal.clone(), wallet()).unwrap();
-        remote.peel(&key(2), None, 100);
-        let (keys, _) = remote.next_batch().unwrap();
-        remote.take_reply(&keys, peel_answer(vec![1; 7]));
-        assert!(!remote.peels_pending(), "LDK goes on and fails the HTLC");
-
-        let after = Remote::load(key(1), stored(&journal), wallet()).unwrap();
-
-        assert!(after.peels_pending());
-        assert_eq!(after.shared_secret(&key(2)), None);
-    }
-
-    #[test]
-    fn an_onion_that_is_used_again_is_kept_for_as_long_as_its_last_htlc_needs_it() {
-        let journal = Arc::new(Journal::default());
-        let remote = Remote::load(key(1), journal, wallet()).unwrap();
-        remote.peel(&key(2), None, 100);
-        let (keys, _) = remote.next_batch().unwrap();
-        remote.take_reply(&keys, peel_answer(vec![1; 32]));
-        remote.peel(&key(2), None, 3_000);
-        remote.prune(2_000);
-        assert_eq!(remote.shared_secret(&key(2)), Some([1; 32]));
-        remote.prune(5_000);
-        assert_eq!(remote.shared_secret(&key(2)), None);
-    }
-
-    #[test]
-    fn a_key_that_somebody_put_into_an_onion_is_answered_with_a_secret_that_opens_nothing() {
+    fn a_secret_that_was_not_fetched_is_answered_with_random_bytes() {
         let (wallet, journal) = (wallet(), Arc::new(Journal::default()));
         let remote = Arc::new(Remote::load(key(1), journal, wallet.clone()).unwrap());
         let keys = owners_ring(&remote, wallet);
@@ -447,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_outputs_are_swept_with_one_question_whatever_order_ldk_gives_them_in() {
+    fn the_same_outputs_in_any_order_are_one_operation() {
         let (wallet, journal) = (wallet(), Arc::new(Journal::default()));
         let remote = Arc::new(Remote::load(key(1), journal, wallet.clone()).unwrap());
         let keys = owners_ring(&remote, wallet.clone());

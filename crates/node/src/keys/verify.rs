@@ -1,4 +1,4 @@
-//! What the phone signed, checked before a peer sees it: a wrong signature would cost the channel.
+//! The phone's signatures, verified before they are sent to a peer: a wrong one would cost the channel.
 
 use bitcoin::Amount;
 use bitcoin::hashes::{Hash, sha256d};
@@ -11,7 +11,7 @@ use lightning::ln::chan_utils::{
 };
 use rayon::prelude::*;
 
-/// The peer's commitment, and each of its HTLCs that has an output, in order (BOLT 3).
+/// Verifies the signatures of a peer's commitment and of each HTLC that has an output in it, in order (BOLT 3).
 pub(crate) fn commitment(
     parameters: &ChannelTransactionParameters,
     commitment: &CommitmentTransaction,
@@ -36,7 +36,7 @@ pub(crate) fn commitment(
     } else {
         EcdsaSighashType::All
     };
-    // Each payment waits for this, so all cores share it.
+    // Every payment waits for this, so it runs on all cores.
     let htlcs = commitment.nondust_htlcs().par_iter();
     let pairs = htlcs.zip(htlc_signatures);
     pairs.try_for_each(|(htlc, signature)| {
@@ -60,7 +60,7 @@ pub(crate) fn commitment(
     })
 }
 
-/// A cooperative close.
+/// Verifies the signature of a cooperative close (BOLT 2).
 pub(crate) fn closing(
     parameters: &ChannelTransactionParameters,
     closing: &ClosingTransaction,
@@ -74,7 +74,7 @@ pub(crate) fn closing(
     secp.verify_ecdsa(&sighash, signature, holder).ok()
 }
 
-/// A gossip message without its signatures (BOLT 7).
+/// Verifies the signature of a gossip message (BOLT 7); `message` is without its signatures.
 pub(crate) fn gossip(message: &[u8], signature: &Signature, signer: &PublicKey) -> Option<()> {
     let digest = Message::from_digest(sha256d::Hash::hash(message).to_byte_array());
     Secp256k1::verification_only()

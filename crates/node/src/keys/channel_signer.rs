@@ -1,7 +1,7 @@
-//! The signer of one channel as LDK sees it: local keys, or a proxy for the phone's.
+//! LDK's signer of one channel: with local keys, or a proxy for the phone's.
 //!
-//! The proxy answers from the desk or says `Err`, upon which LDK stops that channel and
-//! is told to try again when the answer is there.
+//! The proxy answers from the desk or returns `Err`, at which LDK pauses that channel; `signer_unblocked` makes it ask again
+//! when the answer is there.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use lightning::ln::chan_utils::{
 };
 use lightning::ln::msgs::UnsignedChannelAnnouncement;
 use lightning::sign::ecdsa::EcdsaChannelSigner;
-use lightning::sign::{ChannelSigner, HTLCDescriptor, InMemorySigner};
+use lightning::sign::{self, HTLCDescriptor, InMemorySigner};
 use lightning::types::payment::PaymentPreimage;
 use lightning::util::ser::Writeable;
 use longhand_proto::signer::signer_answer::Answer;
@@ -26,28 +26,29 @@ use longhand_proto::signer::{
     SignHolderCommitment, SignHolderHtlc, SignJustice, ValidateHolderCommitment,
 };
 
+use super::channel_keys::KeysId;
 use super::justice::{self, RevokedOutput};
 use super::remote::Remote;
 use super::verify;
 
 /// See the module.
-pub(crate) enum Signer {
+pub(crate) enum ChannelSigner {
     Local(Box<InMemorySigner>),
     Remote(RemoteSigner),
 }
 
-/// Asks the phone, through the node's desk.
+/// Asks the phone.
 pub(crate) struct RemoteSigner {
     pub remote: Arc<Remote>,
-    pub keys_id: [u8; 32],
+    pub keys_id: KeysId,
 }
 
 /// Both kinds answer the same call with the same arguments.
 macro_rules! either {
     ($self:ident, $signer:ident => $call:expr) => {
         match $self {
-            Signer::Local($signer) => $call,
-            Signer::Remote($signer) => $call,
+            ChannelSigner::Local($signer) => $call,
+            ChannelSigner::Remote($signer) => $call,
         }
     };
 }
@@ -85,7 +86,7 @@ impl RemoteSigner {
     }
 }
 
-impl ChannelSigner for RemoteSigner {
+impl sign::ChannelSigner for RemoteSigner {
     fn get_per_commitment_point(&self, idx: u64, _: &Secp256k1<All>) -> Result<PublicKey, ()> {
         self.remote.point(&self.keys_id, idx).ok_or(())
     }
@@ -100,13 +101,13 @@ impl ChannelSigner for RemoteSigner {
         Ok(secret.secret_bytes())
     }
 
-    /// The phone validates; until it has, it releases no older secret.
+    /// The phone validates it later; until it has, it releases no secret of an older commitment.
     fn validate_holder_commitment(
         &self,
         holder_tx: &HolderCommitmentTransaction,
         outbound_htlc_preimages: Vec<PaymentPreimage>,
     ) -> Result<(), ()> {
-        self.remote.validated(self.keys_id, holder_tx);
+        self.remote.holder_signed(self.keys_id, holder_tx);
         let op = ValidateHolderCommitment {
             commitment: holder_tx.encode(),
             outbound_preimages: preimages(outbound_htlc_preimages),
@@ -116,7 +117,7 @@ impl ChannelSigner for RemoteSigner {
         Ok(())
     }
 
-    /// The phone checks; until it has, it signs no further commitment of the peer.
+    /// The phone checks it later; until it has, it signs no further commitment of the peer.
     fn validate_counterparty_revocation(&self, idx: u64, secret: &SecretKey) -> Result<(), ()> {
         let op = CounterpartyRevocation {
             index: idx,
@@ -131,7 +132,7 @@ impl ChannelSigner for RemoteSigner {
         self.remote.public_keys(&self.keys_id)
     }
 
-    /// Never called: splices are refused (`reject_inbound_splices`) and none are begun.
+    /// Never called: splices are refused (`reject_inbound_splices`), and none is started.
     fn new_funding_pubkey(&self, _: Txid, secp: &Secp256k1<All>) -> PublicKey {
         self.pubkeys(secp).funding_pubkey
     }
@@ -160,7 +161,7 @@ impl EcdsaChannelSigner for RemoteSigner {
             return Err(());
         };
         let signed = check_commitment_signatures(channel_parameters, commitment_tx, &answer, secp)?;
-        self.remote.signed(&self.keys_id, commitment_tx);
+        self.remote.counterparty_signed(self.keys_id, commitment_tx);
         Ok(signed)
     }
 
@@ -317,7 +318,7 @@ impl EcdsaChannelSigner for RemoteSigner {
     }
 }
 
-/// See `verify.rs`.
+/// The signatures of an answer, when all of them are valid.
 fn check_commitment_signatures(
     parameters: &ChannelTransactionParameters,
     commitment: &CommitmentTransaction,
@@ -336,11 +337,11 @@ fn check_commitment_signatures(
     Ok((signature, htlc_signatures))
 }
 
-fn wrong(what: &str) {
-    tracing::error!("the signer gave a wrong {what} signature; it was not sent");
+fn wrong(kind: &str) {
+    tracing::error!("the signer gave a wrong {kind} signature; it was not sent");
 }
 
-impl ChannelSigner for Signer {
+impl sign::ChannelSigner for ChannelSigner {
     fn get_per_commitment_point(&self, idx: u64, secp: &Secp256k1<All>) -> Result<PublicKey, ()> {
         either!(self, s => s.get_per_commitment_point(idx, secp))
     }
@@ -368,7 +369,7 @@ impl ChannelSigner for Signer {
     }
 }
 
-impl EcdsaChannelSigner for Signer {
+impl EcdsaChannelSigner for ChannelSigner {
     fn sign_counterparty_commitment(
         &self,
         parameters: &ChannelTransactionParameters,
