@@ -1,7 +1,7 @@
-//! The chain as devnet sees it: all blocks, which of them are active, and the unspent outputs.
+//! The chain state: all blocks, which of them are active, and the unspent outputs.
 //!
-//! The consensus library decides; what it decided is mirrored here, because it does not give out
-//! its coins. The mirror follows the library's tip by undoing and applying blocks.
+//! The consensus library decides. Its decisions are mirrored here, because it does not give out its coins. The mirror
+//! follows the library's tip by undoing and applying blocks.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -19,19 +19,19 @@ use crate::BlockRef;
 #[derive(Clone, Debug)]
 pub(super) struct Coin {
     pub(super) output: TxOut,
-    /// Height of the block that has it.
+    /// Height of the block that created it.
     pub(super) height: u32,
     pub(super) is_coinbase: bool,
 }
 
-/// A block that was taken, active or not.
+/// An accepted block, active or not.
 #[derive(Clone)]
 pub(super) struct StoredBlock {
     pub(super) block: Arc<Block>,
     pub(super) height: u32,
-    /// Work of the chain that ends here.
+    /// Work of the chain up to this block.
     pub(super) chainwork: Work,
-    /// Transactions of the chain that ends here.
+    /// Transactions of the chain up to this block.
     pub(super) chain_txs: u64,
 }
 
@@ -42,11 +42,11 @@ pub(super) struct TipChange {
     pub(super) connected: Vec<Arc<Block>>,
 }
 
-/// Where the library may write; nothing there is needed after it.
+/// The directory for the library's files, which are of no use after it.
 pub(super) enum Scratch {
     /// Within a data directory.
     Dir(PathBuf),
-    /// Removed at the end.
+    /// Removed when dropped.
     Temporary(tempfile::TempDir),
 }
 
@@ -61,24 +61,25 @@ impl Scratch {
 
 /// See the module.
 pub(super) struct ChainState {
-    // Dropped before the library, which would sync at its end what nobody needs: without the directory it does not.
+    // Dropped before the library, which would sync its files when it is dropped; without the directory it does not.
     scratch: Scratch,
-    /// Started when it is needed.
+    /// Started when a block has to be validated.
     kernel: Option<Kernel>,
-    /// How often the library was built anew; each has a directory of its own.
+    /// How often the library was started; each time in a directory of its own.
     generation: u32,
     log: Option<BlockLog>,
     blocks: HashMap<BlockHash, StoredBlock>,
-    /// Every block in the order it came: of two chains with the same work the first one is active.
+    /// Every block in the order of arrival: of two chains with the same work the first one is active.
     order: Vec<BlockHash>,
-    /// So many of those were given as good, and what is mined here is taken for good too; `None` once the library was started.
+    /// Blocks at the start that are trusted without validation, as are those mined here; `None` once the library is
+    /// started.
     given: Option<usize>,
     invalid: HashSet<BlockHash>,
     active: Vec<BlockHash>,
     coins: HashMap<OutPoint, Coin>,
-    /// What each active block spent.
+    /// The outputs that each active block spent.
     undo: HashMap<BlockHash, Vec<(OutPoint, Coin)>>,
-    /// In which active block a transaction is.
+    /// The active block of each transaction.
     txindex: HashMap<Txid, BlockHash>,
 }
 
@@ -103,8 +104,8 @@ impl ChainState {
         Ok(chain)
     }
 
-    /// A chain of these blocks, from height 1 on, which are known to be good: the library is started, and given them, with
-    /// the first one that may not be, see [`ChainState::extend`].
+    /// A chain of trusted blocks, from height 1 on. The library is started, and validates them, with the first block
+    /// that is not trusted, see [`ChainState::extend`].
     pub(super) fn trusting(
         scratch: Scratch,
         blocks: impl Iterator<Item = Block>,
@@ -117,7 +118,7 @@ impl ChainState {
         Ok(chain)
     }
 
-    /// Connects a block of the tip's that is known to be good.
+    /// Connects a trusted block to the tip.
     fn trust(&mut self, block: Block) -> Result<TipChange, DevnetError> {
         let hash = block.block_hash();
         if block.header.prev_blockhash != self.tip().hash {
@@ -134,7 +135,7 @@ impl ChainState {
         Ok(change)
     }
 
-    /// The genesis block, and no library yet.
+    /// The genesis block alone, without the library.
     fn begin(scratch: Scratch, log: Option<BlockLog>) -> ChainState {
         let genesis = genesis_block(Network::Regtest);
         let hash = genesis.block_hash();
@@ -153,7 +154,7 @@ impl ChainState {
             order: vec![],
             given: None,
             invalid: HashSet::new(),
-            // The genesis block's output can never be spent: it is not among the coins.
+            // Without coins: the genesis block's output can never be spent.
             active: vec![hash],
             coins: HashMap::new(),
             undo: HashMap::new(),
@@ -175,18 +176,18 @@ impl ChainState {
         self.active.get(height as usize).copied()
     }
 
-    /// Blocks that were ever taken, without the first.
+    /// Number of accepted blocks, active or not, without the genesis block.
     pub(super) fn known(&self) -> usize {
         self.order.len()
     }
 
-    /// The best chain, without the first block.
+    /// The best chain, without the genesis block.
     pub(super) fn best_chain(&self) -> impl Iterator<Item = &Arc<Block>> {
         let mined = self.active.iter().skip(1);
         mined.filter_map(|hash| self.block(hash).map(|stored| &stored.block))
     }
 
-    /// Any block that was taken.
+    /// A block, active or not.
     pub(super) fn block(&self, hash: &BlockHash) -> Option<&StoredBlock> {
         self.blocks.get(hash)
     }
@@ -224,7 +225,7 @@ impl ChainState {
         times.get(times.len() / 2).copied().unwrap_or(0)
     }
 
-    /// What the outputs were that an active block's transactions spent.
+    /// The outputs that an active block's transactions spent.
     pub(super) fn spent_by(&self, hash: &BlockHash) -> Option<&[(OutPoint, Coin)]> {
         self.undo.get(hash).map(Vec::as_slice)
     }
@@ -245,7 +246,7 @@ impl ChainState {
             .collect()
     }
 
-    /// Has the library validate a block, and follows it to its new tip.
+    /// Validates a block with the library, and follows the library to its new tip.
     pub(super) fn process(&mut self, block: Block) -> Result<TipChange, DevnetError> {
         let hash = block.block_hash();
         if self.blocks.contains_key(&hash) {
@@ -263,7 +264,7 @@ impl ChainState {
             .as_mut()
             .map_or(Ok(()), |log| log.append(&Record::Block(block.clone())));
         if let Err(error) = logged {
-            // The library has a block that would not survive: it has to forget it.
+            // The library has a block that is not in the log, and has to be rebuilt without it.
             self.rebuild()?;
             return Err(error);
         }
@@ -271,8 +272,8 @@ impl ChainState {
         self.follow_kernel()
     }
 
-    /// As [`ChainState::process`], for a block of the tip's that was made here, of transactions that were all judged
-    /// before. A chain that trusts its blocks trusts it too, for as long as there were no others.
+    /// As [`ChainState::process`], for a block that was mined here on the tip, of transactions that were validated
+    /// before. A chain of trusted blocks trusts it too.
     pub(super) fn extend(&mut self, block: Block) -> Result<TipChange, DevnetError> {
         match self.given {
             Some(_) => self.trust(block),
@@ -280,7 +281,7 @@ impl ChainState {
         }
     }
 
-    /// Has the library validate what was trusted since.
+    /// Validates all trusted blocks with the library.
     pub(super) fn validate(&mut self) -> Result<(), DevnetError> {
         if self.kernel.is_some() || self.given == Some(self.order.len()) {
             return Ok(());
@@ -293,12 +294,12 @@ impl ChainState {
         }
     }
 
-    /// Has the log written to the disk.
+    /// Syncs the log to the disk.
     pub(super) fn sync(&self) -> Result<(), DevnetError> {
         self.log.as_ref().map_or(Ok(()), BlockLog::sync)
     }
 
-    /// Takes a block and all that build on it out of consideration.
+    /// Marks a block and all its descendants invalid.
     pub(super) fn invalidate(&mut self, hash: &BlockHash) -> Result<TipChange, DevnetError> {
         if self.tip().height == 0 || self.hash_at(0) == Some(*hash) {
             return Err(DevnetError::Invalid(
@@ -338,7 +339,7 @@ impl ChainState {
                 .block(&hash)
                 .map(|stored| stored.block.header.prev_blockhash);
         }
-        // And what builds on it.
+        // And its descendants.
         let descendants: Vec<_> = self
             .invalid
             .iter()
@@ -378,7 +379,7 @@ impl ChainState {
         self.blocks.insert(hash, stored);
     }
 
-    /// The library cannot forget a block: a new one is given all that are not invalid.
+    /// Starts the library anew with all blocks that are not invalid, because it cannot remove a block.
     fn rebuild(&mut self) -> Result<TipChange, DevnetError> {
         let old = self.scratch.path().join(self.generation.to_string());
         self.generation += 1;
@@ -468,7 +469,8 @@ impl ChainState {
     fn disconnect_tip(&mut self) -> Arc<Block> {
         let hash = self.tip().hash;
         let block = self.blocks[&hash].block.clone();
-        // First what it spent, then what it made: an output made and spent in this block goes again.
+        // First the outputs it spent, then those it created, so that an output created and spent in this block is
+        // removed.
         for (outpoint, coin) in self.undo.remove(&hash).unwrap_or_default() {
             self.coins.insert(outpoint, coin);
         }

@@ -1,10 +1,10 @@
-//! Why a devnet does not do what it is asked.
+//! Errors of a devnet.
 
 use std::net::SocketAddr;
 
 use bitcoin::Amount;
 
-/// Why a devnet could not start or do what was asked.
+/// Why a devnet could not start, or a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DevnetError {
     /// The data directory cannot be used.
@@ -15,16 +15,16 @@ pub enum DevnetError {
     Bind {
         /// The address asked for.
         addr: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         reason: String,
     },
-    /// The mempool does not take the transaction: Bitcoin Core's reject reason.
+    /// The mempool rejects the transaction: Bitcoin Core's reject reason.
     #[error("the transaction was refused: {0}")]
     Rejected(String),
-    /// The consensus library does not take a block.
+    /// The consensus library rejects a block.
     #[error("the block was refused: {0}")]
     Block(String),
-    /// A block would be from the future, which the consensus library does not take.
+    /// The time of a block would be in the future, which the consensus library rejects.
     #[error(
         "this machine's clock is {behind_s} s behind the chain: set it right; no block was made"
     )]
@@ -35,12 +35,12 @@ pub enum DevnetError {
     /// The wallet has too little.
     #[error("the faucet has {have} and cannot send {want}: ask for less")]
     Faucet {
-        /// What could be spent.
+        /// The amount that can be spent.
         have: Amount,
-        /// What was asked for.
+        /// The requested amount.
         want: Amount,
     },
-    /// The request makes no sense.
+    /// The arguments are invalid.
     #[error("{0}")]
     Invalid(String),
     /// The consensus library failed.

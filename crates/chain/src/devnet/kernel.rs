@@ -1,5 +1,5 @@
-//! Bitcoin Core's consensus library, as far as devnet needs it: takes blocks, says which chain is
-//! best, and verifies scripts. Its database lives in memory; what survives is devnet's block log.
+//! Bitcoin Core's consensus library, as far as devnet needs it: it validates blocks, chooses the best chain, and
+//! verifies scripts. Its database is in memory; devnet's block log is durable.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, Once, PoisonError};
@@ -18,24 +18,24 @@ use super::DevnetError;
 static PREPARE: Once = Once::new();
 
 /// More than each of the library's caches of signatures and scripts, which are 16 MiB, and less than the 32 MiB up to
-/// which glibc learns.
+/// which glibc adapts its threshold for `mmap`.
 const KEPT_BYTES: usize = 31 << 20;
 
-/// What is done once for the process.
+/// Called once in a process.
 fn prepare() {
-    // Logging is process-wide, and buffered until somebody takes it or turns it off.
+    // The library's log is process-wide, and buffered until it is read or turned off.
     bitcoinkernel::disable_logging();
-    // The library clears its caches when it starts. glibc would get such pieces from the system each time, page by page,
-    // which takes five times as long as all the rest; after it was given back a larger one, it keeps them instead.
+    // The library allocates and clears its caches when it starts. glibc would `mmap` them each time, page by page,
+    // which takes five times as long as all the rest; after a larger piece was freed, it keeps such pieces instead.
     drop(std::hint::black_box(Vec::<u8>::with_capacity(KEPT_BYTES)));
 }
 
 /// A regtest chainstate.
 pub(super) struct Kernel {
-    // In this order: the manager goes before the context that it runs in.
+    // In this order: the manager is dropped before its context.
     chainman: ChainstateManager,
     _context: Context,
-    /// Why the last block was refused.
+    /// Why the last block was rejected.
     refusal: Arc<Mutex<Option<String>>>,
 }
 
@@ -84,12 +84,12 @@ impl Kernel {
         })
     }
 
-    /// Validates a block and makes its chain the best one when it has the most work.
+    /// Validates a block, and makes its chain the best one when that has the most work.
     pub(super) fn process(&self, block: &Block) -> Result<(), DevnetError> {
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let kernel_block = bitcoinkernel::Block::new(&serialize(block)).map_err(failed)?;
         let result = self.chainman.process_block(&kernel_block);
-        // A block of the best chain with bad transactions is taken as data first and refused on connection.
+        // A block of the best chain with invalid transactions is stored first and rejected when it is connected.
         let refusal = self
             .refusal
             .lock()

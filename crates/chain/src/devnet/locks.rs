@@ -1,4 +1,4 @@
-//! Absolute and relative time locks: a transaction enters the mempool only when the next block could have it.
+//! Absolute and relative time locks: the mempool accepts a transaction only when the next block could contain it.
 
 use bitcoin::{Sequence, Transaction};
 
@@ -29,7 +29,7 @@ pub(super) fn check_final(chain: &ChainState, tx: &Transaction) -> Result<(), Re
     }
 }
 
-/// Relative locks (BIP 68) must have passed in the next block.
+/// Relative locks (BIP 68) must have expired in the next block.
 pub(super) fn check_sequence_locks(
     chain: &ChainState,
     tx: &Transaction,

@@ -1,8 +1,8 @@
-//! The block log: every block devnet took, in order, in one append-only file.
+//! The block log: every accepted block, in order, in one append-only file.
 //!
-//! The log, not the consensus library's own database, is what survives: that one is only
-//! flushed now and then, and replaying a regtest takes milliseconds. A record is a tag, a
-//! length and that many bytes; a record that a crash cut short is dropped on opening.
+//! The log is durable, and not the consensus library's own database: that one is only flushed from time to time, and to
+//! replay a regtest takes milliseconds. A record is a tag, a length and that many bytes; a record that a crash cut
+//! short is dropped on opening.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -13,15 +13,15 @@ use bitcoin::{Block, BlockHash};
 
 use super::DevnetError;
 
-/// Begins every log, so that no other file is taken for one.
+/// The first bytes of every log.
 const MAGIC: &[u8; 8] = b"devnet\x00\x01";
 /// Tag and length before each record.
 const HEADER_LEN: usize = 5;
 
-/// What happened to the chain.
+/// A change of the chain.
 #[derive(Debug, PartialEq)]
 pub(super) enum Record {
-    /// A block was taken, in the best chain or beside it.
+    /// A block was accepted, in the best chain or not.
     Block(Block),
     /// `invalidateblock`.
     Invalidate(BlockHash),
@@ -32,12 +32,12 @@ pub(super) enum Record {
 /// An open log, locked against other processes.
 pub(super) struct BlockLog {
     file: File,
-    /// Where the last whole record ends.
+    /// Length up to the end of the last whole record.
     len: u64,
 }
 
 impl BlockLog {
-    /// Opens the log at `path`, or begins it, and reads back its records.
+    /// Opens or creates the log at `path`, and reads its records.
     pub(super) fn open(path: &Path) -> Result<(BlockLog, Vec<Record>), DevnetError> {
         let failed = |e: std::io::Error| DevnetError::Data(format!("{}: {e}", path.display()));
         let mut file = OpenOptions::new()
@@ -93,7 +93,7 @@ impl BlockLog {
         bytes.extend_from_slice(&len.to_le_bytes());
         bytes.extend_from_slice(&payload);
         if let Err(error) = self.file.write_all(&bytes) {
-            // What follows a half record could never be read again.
+            // Records after half a record could not be read.
             let undone = self
                 .file
                 .set_len(self.len)
@@ -108,7 +108,7 @@ impl BlockLog {
         Ok(())
     }
 
-    /// Has the system write all of it to the disk.
+    /// Syncs the file to the disk.
     pub(super) fn sync(&self) -> Result<(), DevnetError> {
         self.file
             .sync_data()
@@ -116,7 +116,7 @@ impl BlockLog {
     }
 }
 
-/// The whole records of a log, and where they end.
+/// The whole records of a log, and the length up to their end.
 fn parse(bytes: &[u8]) -> (Vec<Record>, usize) {
     let mut records = Vec::new();
     let mut at = MAGIC.len();

@@ -1,7 +1,7 @@
-//! The transactions that wait for a block, and how they hang together.
+//! The mempool: transactions that wait for a block, with their parents and children.
 //!
-//! Only the structure is here: entries, who spends whom, what to mine first. Whether a
-//! transaction may enter is for `policy` to say.
+//! Only the structure is here: entries, their dependencies, and the order in which they are mined. `policy` decides
+//! whether a transaction is accepted.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -22,12 +22,12 @@ pub(super) struct Entry {
     pub(super) txid: Txid,
     pub(super) wtxid: Wtxid,
     pub(super) fee_sat: u64,
-    /// Virtual size, by weight or by signature operations, whichever is more.
+    /// Virtual size by weight or by signature operations, whichever is larger.
     pub(super) vsize: u64,
     pub(super) sigop_cost: u64,
-    /// When it entered, in seconds since 1970.
+    /// Time at which it was added, in seconds since 1970.
     pub(super) time: u64,
-    /// Height of the tip when it entered.
+    /// Height of the tip at that time.
     pub(super) height: u32,
     /// Transactions in the mempool whose outputs it spends.
     pub(super) parents: BTreeSet<Txid>,
@@ -43,19 +43,19 @@ pub(super) struct Totals {
     pub(super) fee_sat: u64,
 }
 
-/// All of them. Cheap to clone at devnet's scale: what may fail is tried on a copy.
+/// The mempool. It is small on a devnet, so that what may fail is tried on a clone.
 #[derive(Clone, Default)]
 pub(super) struct Mempool {
     entries: HashMap<Txid, Entry>,
     spends: HashMap<OutPoint, Txid>,
     /// Counts every change, for `getrawmempool`.
     pub(super) sequence: u64,
-    /// What entering costs at least, where that is more than being relayed does.
+    /// Minimum fee rate, where it is above that for relay; else 0.
     pub(super) min_fee_sat_per_kvb: u64,
 }
 
 impl Mempool {
-    /// An empty one that goes on from this one.
+    /// An empty mempool that keeps the counter and the minimum of this one.
     pub(super) fn emptied(&self) -> Mempool {
         Mempool {
             sequence: self.sequence,
@@ -79,12 +79,12 @@ impl Mempool {
             .and_then(|txid| self.entries.get(txid))
     }
 
-    /// An entry and all it depends on.
+    /// An entry and its ancestors.
     pub(super) fn ancestors(&self, txid: &Txid) -> BTreeSet<Txid> {
         self.closure([*txid], |entry| &entry.parents)
     }
 
-    /// Entries and all that depend on them.
+    /// Entries and their descendants.
     pub(super) fn descendants(&self, txids: impl IntoIterator<Item = Txid>) -> BTreeSet<Txid> {
         self.closure(txids, |entry| &entry.children)
     }
@@ -116,12 +116,12 @@ impl Mempool {
         })
     }
 
-    /// Everything.
+    /// All entries.
     pub(super) fn all(&self) -> Totals {
         self.totals(self.entries.keys())
     }
 
-    /// Adds an entry whose inputs nothing else here spends.
+    /// Adds an entry whose inputs no other entry spends.
     pub(super) fn insert(&mut self, mut entry: Entry) {
         entry.parents = self.parents_of(&entry.tx);
         for parent in &entry.parents {
@@ -136,7 +136,7 @@ impl Mempool {
         self.entries.insert(entry.txid, entry);
     }
 
-    /// Transactions here whose outputs `tx` spends.
+    /// Transactions in the mempool whose outputs `tx` spends.
     pub(super) fn parents_of(&self, tx: &Transaction) -> BTreeSet<Txid> {
         let spent = tx.input.iter().map(|input| input.previous_output.txid);
         spent
@@ -144,7 +144,7 @@ impl Mempool {
             .collect()
     }
 
-    /// Removes entries and all that depend on them; returns what was removed.
+    /// Removes entries and their descendants; returns the removed transactions.
     pub(super) fn remove_with_descendants(
         &mut self,
         txids: impl IntoIterator<Item = Txid>,
@@ -176,7 +176,7 @@ impl Mempool {
         Some(entry)
     }
 
-    /// A block was connected: what it has goes, and what it makes impossible.
+    /// Removes the transactions of a connected block, and those that conflict with it.
     pub(super) fn remove_mined(&mut self, block: &Block) {
         for tx in &block.txdata {
             self.remove(&tx.compute_txid());
@@ -189,7 +189,7 @@ impl Mempool {
         }
     }
 
-    /// All entries, parents before children, otherwise in the order in which they came.
+    /// All entries, parents before children, otherwise in the order in which they were added.
     pub(super) fn in_order(&self) -> Vec<&Entry> {
         let mut entries: Vec<&Entry> = self.entries.values().collect();
         entries.sort_by_cached_key(|entry| {
@@ -198,7 +198,7 @@ impl Mempool {
         entries
     }
 
-    /// What to mine next: by the fee rate of a transaction together with what it needs.
+    /// The transactions of the next block, by the fee rate of each with its ancestors.
     pub(super) fn select_for_block(&self) -> Vec<Arc<Transaction>> {
         let mut left = self.clone();
         let mut selected = vec![];
@@ -211,7 +211,7 @@ impl Mempool {
             };
             if weight + chunk_weight > MAX_BLOCK_WEIGHT || sigops + chunk_sigops > MAX_BLOCK_SIGOPS
             {
-                // Something smaller may still fit.
+                // A smaller one may still fit.
                 left.remove_with_descendants([last]);
                 continue;
             }
@@ -224,7 +224,7 @@ impl Mempool {
         selected
     }
 
-    /// The entry that pays best together with its ancestors: these first, then itself.
+    /// The entry with the highest fee rate together with its ancestors: these first, then itself.
     fn best_chunk(&self) -> Option<Vec<Entry>> {
         let rated = self
             .entries
@@ -233,7 +233,7 @@ impl Mempool {
         let (_, best) = rated.max_by(|(a, a_id), (b, b_id)| {
             let rate_a = u128::from(a.fee_sat) * u128::from(b.vsize);
             let rate_b = u128::from(b.fee_sat) * u128::from(a.vsize);
-            // With equal rates the one that needs less goes first.
+            // With equal rates the one with fewer ancestors goes first.
             rate_a
                 .cmp(&rate_b)
                 .then(b.count.cmp(&a.count))

@@ -17,10 +17,10 @@ const HALVING_INTERVAL: u32 = 150;
 /// BIP 9 with nothing signalled.
 const VERSION: Version = Version::from_consensus(0x2000_0000);
 const WITNESS_RESERVED: [u8; 32] = [0; 32];
-/// Before the hash in the output that commits to the witnesses (BIP 141).
+/// Prefix of the hash in the output that commits to the witnesses (BIP 141).
 const COMMITMENT_TAG: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 
-/// What a block is built on and from.
+/// A block template.
 pub(super) struct Template {
     pub(super) parent: BlockHash,
     /// Height of the new block.
@@ -29,13 +29,13 @@ pub(super) struct Template {
     /// Parents before children; all valid on top of `parent`.
     pub(super) txs: Vec<Arc<Transaction>>,
     pub(super) fees_sat: u64,
-    /// Where the reward goes.
+    /// Script of the coinbase output.
     pub(super) reward_to: ScriptBuf,
-    /// Another one for each block: makes its coinbase another one, also at the same height in the same second.
+    /// Different for each block, so that no two coinbases are the same, also at the same height in the same second.
     pub(super) extra_nonce: u64,
 }
 
-/// What a block at `height` may create.
+/// The block subsidy at `height`.
 pub(super) fn subsidy(height: u32) -> Amount {
     let halvings = height / HALVING_INTERVAL;
     Amount::from_sat(50_0000_0000u64.checked_shr(halvings).unwrap_or(0))

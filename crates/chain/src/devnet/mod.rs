@@ -1,15 +1,15 @@
 //! `devnet`: a regtest in this process, on Bitcoin Core's consensus library.
 //!
-//! For tests and for trying things out. Blocks and scripts are judged by the library that Bitcoin
-//! Core itself runs on; around it are a mempool, a miner with a wallet, and Bitcoin Core's JSON-RPC.
-//! A [`Devnet`] is used in the process by its methods, and by everything else (also a stock lnd) over RPC.
+//! For tests and for trying things out. The library on which Bitcoin Core itself runs validates blocks and scripts;
+//! around it are a mempool, a miner with a wallet, and Bitcoin Core's JSON-RPC. A [`Devnet`] is used in the process by
+//! its methods, and from elsewhere (also by a stock lnd) over RPC.
 //!
-//! [`Devnet::in_process`] has no sockets and no tasks at all, and [`Devnet::direct_source`] reaches a devnet without RPC:
-//! that is for simulations, where the same seed has to give the same blocks.
+//! [`Devnet::in_process`] has no sockets and no tasks at all, and [`Devnet::direct_source`] reaches a devnet without
+//! RPC: that is for simulations, where the same seed has to give the same blocks.
 //!
-//! Inside: `state` brings all together; `chain` mirrors what `kernel` decides and `log` keeps it;
-//! `mempool` is the structure and `policy` the rules (`standard`, `locks`, `replacement`, `truc`); `miner` and `wallet`
-//! make blocks and payments; `rpc` speaks, and `direct` answers in the process.
+//! Inside: `state` has all of it under one lock; `chain` mirrors the decisions of `kernel`, and `log` stores the
+//! blocks; `mempool` is the structure and `policy` the rules (`standard`, `locks`, `replacement`, `truc`); `miner` and
+//! `wallet` make blocks and payments; `rpc` serves JSON-RPC, and `direct` is the source in the process.
 
 mod chain;
 mod direct;
@@ -55,17 +55,17 @@ const SCRATCH_DIR: &str = "kernel";
 /// How a [`Devnet`] is run.
 #[derive(Clone)]
 pub struct DevnetConfig {
-    /// Where blocks and the miner's key are kept; `None` for a chain that ends with the process.
+    /// Directory of the blocks and the miner's key; `None` for a chain that is not kept after the process.
     pub data_dir: Option<PathBuf>,
-    /// Where JSON-RPC is served; port 0 takes a free one.
+    /// Address of JSON-RPC; port 0 takes a free one.
     pub rpc_bind: SocketAddr,
     /// The RPC user.
     pub user: String,
     /// The RPC password.
     pub password: String,
-    /// Mines a block to the wallet this often; `None` for mining on request alone.
+    /// Interval at which a block is mined to the wallet; `None` for mining on request alone.
     pub block_interval: Option<Duration>,
-    /// Blocks mined to the wallet when the chain is new; more than 100 make the faucet ready at once.
+    /// Blocks mined to the wallet when the chain is new; with more than 100 the faucet has mature coins at once.
     pub premine: u32,
 }
 
@@ -82,12 +82,12 @@ impl Default for DevnetConfig {
     }
 }
 
-/// A chain to begin with: mined once, it is there in a moment as often as wanted.
+/// A chain to start with: mined once, and loaded quickly as often as wanted.
 #[derive(Clone)]
 pub struct PreparedChain {
     /// Its blocks from height 1 on, in order.
     pub blocks: Vec<Block>,
-    /// The key of the built-in wallet, which has the rewards that were mined to it.
+    /// The key of the built-in wallet, which has the rewards of the blocks.
     pub miner_key: SecretKey,
 }
 
@@ -98,10 +98,10 @@ impl std::fmt::Debug for PreparedChain {
     }
 }
 
-/// A running devnet. Dropping it stops it and, without a data directory, removes all it wrote.
+/// A running devnet. Dropping it stops it and, without a data directory, removes all its files.
 ///
-/// All methods but [`Devnet::start`] and [`Devnet::shutdown`] may be called from anywhere; they return when the
-/// work is done, which takes milliseconds.
+/// All methods but [`Devnet::start`] and [`Devnet::shutdown`] may be called inside or outside of a runtime; they block
+/// for milliseconds.
 pub struct Devnet {
     shared: Arc<Shared>,
     rpc_addr: SocketAddr,
@@ -112,7 +112,7 @@ pub struct Devnet {
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// What the handle, the RPC server and the mining timer share.
+/// State shared by the handle, the RPC server and the mining timer.
 struct Shared {
     state: Mutex<State>,
     interval: watch::Sender<Option<Duration>>,
@@ -126,7 +126,7 @@ impl Shared {
 }
 
 impl Devnet {
-    /// Starts a devnet: reads back its blocks, mines the first ones of a new chain, serves RPC.
+    /// Starts a devnet: loads its blocks, mines the first ones of a new chain, serves RPC.
     ///
     /// # Errors
     /// [`DevnetError::Data`] when the directory is in use, unreadable or holds something else; [`DevnetError::Bind`]
@@ -163,8 +163,8 @@ impl Devnet {
         Ok(devnet)
     }
 
-    /// A devnet for a test: in a temporary directory, RPC on a free loopback port, mining on request, and a faucet
-    /// that is ready.
+    /// A devnet for a test: in a temporary directory, RPC on a free loopback port, mining on request, and a faucet with
+    /// mature coins.
     ///
     /// # Errors
     /// As [`Devnet::start`].
@@ -172,8 +172,8 @@ impl Devnet {
         Devnet::start(DevnetConfig::default()).await
     }
 
-    /// A devnet that is only in this process: no RPC, no tasks, mining on request, in a temporary directory. Its first
-    /// `premine` blocks go to the wallet; more than 100 make the faucet ready at once.
+    /// A devnet in this process alone: no RPC, no tasks, mining on request, in a temporary directory. Its first
+    /// `premine` blocks are mined to the wallet; with more than 100 the faucet has mature coins at once.
     ///
     /// # Errors
     /// [`DevnetError::Data`] when there is no temporary directory.
@@ -184,7 +184,7 @@ impl Devnet {
         Ok(Devnet::without_sockets(state))
     }
 
-    /// As [`Devnet::in_process`], with blocks that were mined before; they are validated again.
+    /// As [`Devnet::in_process`], with blocks that were mined before, which are validated again.
     ///
     /// # Errors
     /// [`DevnetError::Block`] when they are no chain, or from the future; as [`Devnet::in_process`].
@@ -200,9 +200,9 @@ impl Devnet {
         Ok(Devnet::without_sockets(State::new(chain, wallet)))
     }
 
-    /// As [`Devnet::in_process_from`], for a chain that a devnet of this process has given: neither its blocks nor those that
-    /// are mined from the mempool, whose transactions were judged one by one, are validated before there is one that may
-    /// be refused (a reorganisation, or one from outside), or [`Devnet::validate`] asks for it.
+    /// As [`Devnet::in_process_from`], for a chain of another devnet of this process. Its blocks are not validated, nor
+    /// are blocks mined from the mempool, whose transactions were validated one by one, until a block may be invalid
+    /// (one of a reorganisation, or from outside), or [`Devnet::validate`] is called.
     ///
     /// # Errors
     /// [`DevnetError::Block`] when they are no chain; as [`Devnet::in_process`].
@@ -212,8 +212,8 @@ impl Devnet {
         Ok(Devnet::without_sockets(State::new(chain, wallet)))
     }
 
-    /// Has all blocks validated that [`Devnet::in_process_trusting`] has not validated yet; of any other devnet they all
-    /// are.
+    /// Validates all blocks that [`Devnet::in_process_trusting`] has not validated yet. Any other devnet has validated
+    /// all of its blocks.
     ///
     /// # Errors
     /// [`DevnetError::Block`] when one is not valid; as [`Devnet::in_process`].
@@ -252,7 +252,7 @@ impl Devnet {
         }
     }
 
-    /// Where JSON-RPC is served; port 0 when this one serves none.
+    /// Address of JSON-RPC; port 0 when this devnet serves none.
     pub fn rpc_addr(&self) -> SocketAddr {
         self.rpc_addr
     }
@@ -275,19 +275,17 @@ impl Devnet {
         BitcoindSource::new(self.rpc_url(), self.rpc_auth(), Network::Regtest)
     }
 
-    /// A source that reaches this devnet without RPC, and answers just the same. It never waits, and works inside of any
-    /// runtime or none.
+    /// A source that reaches this devnet without RPC, with the same answers. It never waits, and works inside or
+    /// outside of a runtime.
     pub fn direct_source(&self) -> DirectSource {
         DirectSource {
             shared: self.shared.clone(),
         }
     }
 
-    /// What sources say of fee rates from now on, by either way, and what the mempool takes at least. At first all are
-    /// at the floor.
+    /// Sets the fee rates of both sources, and the mempool's minimum. At first all are at the floor.
     ///
-    /// Bitcoin Core's RPC has no word for each of the four: a source never takes a rate below that of a farther target,
-    /// nor one below [`FeeRates::FLOOR`].
+    /// A source never reports a rate below that of a farther target, nor one below [`FeeRates::FLOOR`].
     pub fn set_fee_rates(&self, fee_rates: FeeRates) {
         self.shared.state().set_fee_rates(fee_rates);
     }
@@ -363,7 +361,7 @@ impl Devnet {
     }
 
     /// Disconnects the last `depth` blocks and mines `depth + 1` others: the first with `txs` (and nothing else), the
-    /// rest empty. What was in the old blocks returns to the mempool when it is still valid. Returns the new blocks.
+    /// rest empty. Transactions of the old blocks that are still valid return to the mempool. Returns the new blocks.
     ///
     /// # Errors
     /// [`DevnetError::Invalid`] when the chain is not that long, [`DevnetError::Block`] when `txs` are not valid there.
@@ -375,7 +373,7 @@ impl Devnet {
     /// the wallet has too little that is mature.
     ///
     /// # Errors
-    /// [`DevnetError::Faucet`] when there is not so much, [`DevnetError::Rejected`] for dust.
+    /// [`DevnetError::Faucet`] when the wallet has too little, [`DevnetError::Rejected`] for dust.
     pub fn faucet(&self, address: &Address, amount: Amount) -> Result<Txid, DevnetError> {
         self.shared.state().faucet(&address.script_pubkey(), amount)
     }
@@ -388,7 +386,7 @@ impl Devnet {
         self.shared.state().faucet(&script, amount)
     }
 
-    /// Takes a transaction into the mempool.
+    /// Adds a transaction to the mempool.
     ///
     /// # Errors
     /// [`DevnetError::Rejected`] with Bitcoin Core's reason.
@@ -414,8 +412,8 @@ impl Devnet {
         rpc::answer_body(&self.shared, body)
     }
 
-    /// Mines a block to the wallet this often from now on; `None` stops it. Only in one that was started with RPC: in
-    /// another one there is no task to do it.
+    /// Sets the interval at which a block is mined to the wallet; `None` for none. Has no effect in a devnet without
+    /// RPC, which has no task.
     pub fn set_block_interval(&self, interval: Option<Duration>) {
         self.interval.send_replace(interval);
     }
@@ -438,7 +436,7 @@ impl Drop for Devnet {
     }
 }
 
-/// Reads back what is in `data_dir`. Without one, all is in memory and in a temporary directory.
+/// Loads the state of `data_dir`. Without one, it is in memory and in a temporary directory.
 fn open(data_dir: Option<&Path>) -> Result<State, DevnetError> {
     let Some(dir) = data_dir else {
         let chain = ChainState::open(scratch()?, None, vec![])?;
@@ -446,7 +444,7 @@ fn open(data_dir: Option<&Path>) -> Result<State, DevnetError> {
     };
     let failed = |e: std::io::Error| DevnetError::Data(format!("{}: {e}", dir.display()));
     std::fs::create_dir_all(dir).map_err(failed)?;
-    // First the log, whose lock keeps others out of the directory.
+    // First the log, whose lock keeps other processes out of the directory.
     let (log, records) = BlockLog::open(&dir.join(LOG_FILE))?;
     let wallet = MinerWallet::open(&dir.join(KEY_FILE))?;
     let scratch = dir.join(SCRATCH_DIR);
@@ -480,7 +478,7 @@ async fn mine_by_timer(
         tokio::select! {
             biased;
             _ = stopped.wait_for(|stopped| *stopped) => return,
-            // Before the tick: a timer that was turned off mines no more.
+            // Before the tick, so that a timer that was turned off mines no more.
             changed = interval.changed() => if changed.is_err() { return },
             () = tick => {
                 let mut state = shared.state();

@@ -1,9 +1,9 @@
-//! Which transactions may enter the mempool: Bitcoin Core's rules and its words for refusing.
+//! Mempool policy: the rules of Bitcoin Core, with its reject reasons.
 //!
-//! [`accept`] takes one transaction, [`accept_package`] parents with their child. Left out, and
-//! more lenient than Bitcoin Core: script flags that are policy alone (low S, minimal data), eviction
-//! of a full mempool, and the old carve-out for one more child. Limits are those of versions 28
-//! to 30: chains of 25 transactions and 101,000 virtual bytes, and 1 sat/vB to be relayed.
+//! [`accept`] checks one transaction, [`accept_package`] parents with their child. Not implemented, so that devnet is
+//! more lenient than Bitcoin Core: script flags of policy alone (low S, minimal data), eviction from a full mempool,
+//! and the old carve-out for one more child. Limits are those of versions 28 to 30: chains of 25 transactions and
+//! 101,000 virtual bytes, and 1 sat/vB for relay.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,31 +18,31 @@ use super::replacement;
 use super::standard;
 use super::truc;
 
-/// Satoshis per 1,000 virtual bytes below which nothing is relayed; also the step for replacements.
+/// Minimum fee rate for relay, and for the additional fee of a replacement, in satoshis per 1,000 virtual bytes.
 pub(super) const MIN_RELAY_FEE_SAT_PER_KVB: u64 = 1_000;
 const MAX_CHAIN_COUNT: usize = 25;
 const MAX_CHAIN_VSIZE: u64 = 101_000;
 const MAX_STANDARD_SIGOP_COST: u64 = 16_000;
 const COINBASE_MATURITY: u32 = 100;
 
-/// Why a transaction is refused.
+/// Why a transaction is rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reject {
     /// Bitcoin Core's reject reason.
     pub(super) reason: String,
-    /// More of it; may be empty.
+    /// Bitcoin Core's debug message; may be empty.
     pub(super) details: String,
     pub(super) kind: RejectKind,
 }
 
-/// What can be done about it.
+/// Whether a package can change a rejection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RejectKind {
-    /// Nothing.
-    Final,
-    /// Together with a child that pays it may be taken.
+    /// No package can.
+    Unfixable,
+    /// With a child that pays it may be accepted.
     Fee,
-    /// Together with its parents it may be taken.
+    /// With its parents it may be accepted.
     MissingInputs,
 }
 
@@ -51,7 +51,7 @@ impl Reject {
         Reject {
             reason: reason.into(),
             details: details.into(),
-            kind: RejectKind::Final,
+            kind: RejectKind::Unfixable,
         }
     }
 
@@ -72,22 +72,22 @@ impl Reject {
     }
 }
 
-/// How strictly a transaction is taken.
+/// Which rules apply to a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// By itself.
+    /// All of them.
     Single,
-    /// Its fee is judged with its package's, and so are replacements.
+    /// All but those on fees and replacements, which are checked for the whole package.
     Package,
-    /// It was in a block that has been disconnected: neither fees nor limits count.
+    /// It was in a block that was disconnected: rules on fees and limits do not apply.
     Reorg,
 }
 
-/// A transaction that passed: what will be added and what removed.
+/// An accepted transaction: the entry to add and the ones to remove.
 #[derive(Clone, Debug)]
 pub(super) struct Accepted {
     pub(super) entry: Entry,
-    /// Conflicting transactions, to be removed with all that depends on them.
+    /// Conflicting transactions, to be removed with their descendants.
     pub(super) replaces: BTreeSet<Txid>,
 }
 
@@ -155,24 +155,24 @@ pub(super) fn accept(
     Ok(Accepted { entry, replaces })
 }
 
-/// Adds what was accepted; returns the transactions that it replaced.
+/// Adds an accepted transaction; returns the transactions that it replaced.
 pub(super) fn apply(pool: &mut Mempool, accepted: Accepted) -> Vec<Arc<Transaction>> {
     let replaced = pool.remove_with_descendants(accepted.replaces);
     pool.insert(accepted.entry);
     replaced
 }
 
-/// A package that passed.
+/// An accepted package.
 pub(super) struct AcceptedPackage {
     /// The mempool with it.
     pub(super) pool: Mempool,
-    /// What was added.
+    /// The entries that were added.
     pub(super) added: Vec<Entry>,
-    /// What was replaced.
+    /// The transactions that were replaced.
     pub(super) replaced: Vec<Arc<Transaction>>,
 }
 
-/// Checks parents and their child whose fees count together; changes nothing.
+/// Checks parents and their child, whose fees count together; changes nothing.
 pub(super) fn accept_package(
     chain: &ChainState,
     pool: &Mempool,
@@ -222,7 +222,7 @@ fn check_alone(tx: &Transaction) -> Result<(), Reject> {
     standard::check_form(tx).map_err(|reason| Reject::new(reason, ""))
 }
 
-/// The library says only that a transaction is bad; this says why, in Bitcoin Core's words.
+/// Bitcoin Core's reject reason for a transaction that the library finds invalid, which it does not give.
 fn consensus_reason(tx: &Transaction) -> &'static str {
     let inputs: BTreeSet<_> = tx.input.iter().map(|input| input.previous_output).collect();
     if tx.input.is_empty() {
@@ -254,8 +254,8 @@ fn check_unknown(pool: &Mempool, tx: &Transaction) -> Result<(), Reject> {
     }
 }
 
-/// The outputs that a transaction spends, in the chain or the mempool. Those of the mempool count as if they were in
-/// the next block.
+/// The outputs that a transaction spends, in the chain or the mempool. Outputs of the mempool count as outputs of the
+/// next block.
 fn find_coins(chain: &ChainState, pool: &Mempool, tx: &Transaction) -> Result<Vec<Coin>, Reject> {
     let find = |outpoint: &bitcoin::OutPoint| {
         let in_pool = pool
@@ -286,7 +286,7 @@ fn find_coins(chain: &ChainState, pool: &Mempool, tx: &Transaction) -> Result<Ve
     })
 }
 
-/// Coinbases are mature and no more goes out than comes in; returns the fee in satoshis.
+/// Checks that coinbases are mature and that outputs do not exceed inputs; returns the fee in satoshis.
 fn check_amounts(chain: &ChainState, tx: &Transaction, coins: &[Coin]) -> Result<u64, Reject> {
     let height = chain.tip().height + 1;
     for coin in coins.iter().filter(|coin| coin.is_coinbase) {
@@ -375,12 +375,12 @@ pub(super) fn sat_per_kvb(sat_per_kw: u32) -> u64 {
     u64::from(sat_per_kw) * 4
 }
 
-/// What has to be paid for relaying so many virtual bytes.
+/// Minimum fee in satoshis for relay of so many virtual bytes.
 pub(super) fn relay_fee(vsize: u64) -> u64 {
     (vsize * MIN_RELAY_FEE_SAT_PER_KVB).div_ceil(1_000)
 }
 
-/// Nobody may be paid to mine a dust output alone.
+/// A transaction with a dust output pays no fee, so that it is not mined without its child.
 fn check_dust_pays_nothing(tx: &Transaction, fee_sat: u64) -> Result<(), Reject> {
     if fee_sat > 0 && standard::dust_outputs(tx).next().is_some() {
         return Err(Reject::new("dust", "tx with dust output must be 0-fee"));
@@ -388,7 +388,7 @@ fn check_dust_pays_nothing(tx: &Transaction, fee_sat: u64) -> Result<(), Reject>
     Ok(())
 }
 
-/// Who spends of an unconfirmed transaction with dust must spend that dust.
+/// A child of an unconfirmed transaction with dust must spend that dust.
 fn check_dust_is_spent(pool: &Mempool, entry: &Entry) -> Result<(), Reject> {
     for parent in entry.parents.iter().filter_map(|txid| pool.get(txid)) {
         let mut dust = standard::dust_outputs(&parent.tx)
@@ -444,7 +444,7 @@ fn check_chain_limits(
 }
 
 impl Mempool {
-    /// All that an entry which is not in the mempool depends on.
+    /// The ancestors of an entry that is not in the mempool.
     pub(super) fn ancestors_of(&self, entry: &Entry) -> BTreeSet<Txid> {
         entry
             .parents

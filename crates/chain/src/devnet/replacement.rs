@@ -1,5 +1,4 @@
-//! Replacement: which transactions may take the place of others in the mempool. The fee rules are
-//! BIP 125's; that the others signal it is not asked for ("full RBF").
+//! Replacement of transactions in the mempool: the fee rules of BIP 125. Signalling is not required ("full RBF").
 
 use std::collections::BTreeSet;
 
@@ -8,10 +7,10 @@ use bitcoin::Txid;
 use super::mempool::{Entry, Mempool};
 use super::policy::{Reject, relay_fee};
 
-/// Most transactions that one replacement may remove (rule 5).
+/// The limit of transactions that one replacement may remove (rule 5).
 const MAX_REPLACED: usize = 100;
 
-/// The fee rules of BIP 125; signalling is not asked for.
+/// The fee rules of BIP 125 for a transaction that replaces `direct`.
 pub(super) fn check_replacement(
     pool: &Mempool,
     entry: &Entry,
@@ -25,7 +24,7 @@ pub(super) fn check_replacement(
             format!("rejecting replacement {}, {details}", entry.txid),
         ))
     };
-    // Not for less per byte than any that it conflicts with.
+    // A higher fee rate than that of every direct conflict.
     for conflict in direct.iter().filter_map(|txid| pool.get(txid)) {
         let new_rate = u128::from(entry.fee_sat) * u128::from(conflict.vsize);
         let old_rate = u128::from(conflict.fee_sat) * u128::from(entry.vsize);
@@ -37,7 +36,7 @@ pub(super) fn check_replacement(
             ));
         }
     }
-    // Rule 2: it brings no unconfirmed parents that those it replaces do not have.
+    // Rule 2: no unconfirmed parents that the replaced transactions do not have.
     let known: BTreeSet<Txid> = direct
         .iter()
         .filter_map(|txid| pool.get(txid))
@@ -50,7 +49,7 @@ pub(super) fn check_replacement(
         );
         return Err(Reject::new("replacement-adds-unconfirmed", details));
     }
-    // Rules 3 and 4: it pays for what it removes and for its own relay.
+    // Rules 3 and 4: its fee pays the fees of the removed transactions, and its own relay.
     let old_fee = pool.totals(&replaced).fee_sat;
     match entry.fee_sat.checked_sub(old_fee) {
         None => reject(format!(
@@ -65,7 +64,7 @@ pub(super) fn check_replacement(
     }
 }
 
-/// A parent and its child may replace others when together they pay for it.
+/// The fee rules for a parent and its child that replace others together (package RBF).
 pub(super) fn check_package_replacement(
     pool: &Mempool,
     added: &[Entry],

@@ -1,18 +1,18 @@
-//! Which transactions Bitcoin Core relays by their form alone (`IsStandardTx` and its kin).
+//! Standardness: the rules of Bitcoin Core's policy on the form of a transaction (`IsStandardTx` and others).
 
 use bitcoin::blockdata::script::Instruction;
 use bitcoin::consensus::encode::serialize;
 use bitcoin::{Amount, FeeRate, Script, Transaction, TxOut, Weight};
 
-/// Heaviest transaction that is relayed.
+/// Maximum weight.
 const MAX_STANDARD_WEIGHT: Weight = Weight::from_wu(400_000);
-/// Lightest one without its witness (CVE-2017-12842).
+/// Minimum size without the witness (CVE-2017-12842).
 const MIN_NONWITNESS_SIZE: usize = 65;
 const MAX_SCRIPT_SIG_SIZE: usize = 1_650;
 const MAX_DATA_CARRIER_BYTES: usize = 100_000;
 /// At most one output below the dust limit, and only in a transaction without fee (ephemeral dust).
 const MAX_DUST_OUTPUTS: usize = 1;
-/// Dust is what costs more to spend than it is worth at this rate.
+/// Fee rate at which an output is dust when its spend costs more than its value.
 const DUST_RELAY_FEE: FeeRate = FeeRate::from_sat_per_vb_u32(3);
 const MAX_P2WSH_SCRIPT_SIZE: usize = 3_600;
 const MAX_P2WSH_STACK_ITEMS: usize = 100;
@@ -22,7 +22,7 @@ const ANNEX_TAG: u8 = 0x50;
 /// Leaf version of tapscript (BIP 342).
 const TAPSCRIPT_LEAF: u8 = 0xc0;
 
-/// The reason for which the form of a transaction is refused, in Bitcoin Core's words.
+/// Checks the form of a transaction; `Err` has Bitcoin Core's reject reason.
 pub(super) fn check_form(tx: &Transaction) -> Result<(), &'static str> {
     if !(1..=3).contains(&tx.version.0) {
         return Err("version");
@@ -71,7 +71,8 @@ pub(super) fn dust_outputs(tx: &Transaction) -> impl Iterator<Item = u32> + '_ {
         .map(|(vout, _)| vout)
 }
 
-/// The reason for which the inputs of a transaction are refused, given the outputs they spend in order.
+/// Checks the inputs of a transaction against the outputs that they spend, in order; `Err` has Bitcoin Core's reject
+/// reason.
 pub(super) fn check_inputs(tx: &Transaction, spent: &[TxOut]) -> Result<(), &'static str> {
     for (input, output) in tx.input.iter().zip(spent) {
         let script = &output.script_pubkey;
@@ -96,8 +97,8 @@ fn is_dust(output: &TxOut) -> bool {
     if output.script_pubkey.is_op_return() {
         return false;
     }
-    // An input that spends it: outpoint, sequence, script length, and a signature with its key; a fourth of that for
-    // witness programs.
+    // Size of an input that spends it: outpoint, sequence, script length, signature and key; the last two count a
+    // fourth for witness programs.
     let spend_size: u64 = if output.script_pubkey.is_witness_program() {
         32 + 4 + 1 + 107 / 4 + 4
     } else {

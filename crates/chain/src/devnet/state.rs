@@ -1,5 +1,4 @@
-//! All that devnet knows, and what can be done with it: the chain, the mempool and the wallet, which
-//! change together under one lock.
+//! The state of a devnet: chain, mempool and wallet, which change together under one lock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,12 +18,12 @@ use crate::FeeRates;
 
 /// Depth at which a coinbase may be spent in the next block.
 const COINBASE_MATURITY: u32 = 100;
-/// The faucet mines at most so many blocks to have enough.
+/// Limit of blocks that the faucet mines to have enough.
 const FAUCET_MAX_BLOCKS: u32 = 120;
 
-/// The consensus library takes no block that is further ahead of the clock.
+/// The consensus library rejects a block whose time is further ahead of the clock.
 const MAX_FUTURE_S: u64 = 2 * 60 * 60;
-/// Until the devnet's holder says otherwise: what has to be paid for being relayed.
+/// Fee rate until [`State::set_fee_rates`]: the minimum for relay.
 const RELAY_FEE_SAT_PER_KW: u32 = (policy::MIN_RELAY_FEE_SAT_PER_KVB / 4) as u32;
 
 /// See the module.
@@ -32,13 +31,13 @@ pub(super) struct State {
     pub(super) chain: ChainState,
     pub(super) pool: Mempool,
     pub(super) wallet: MinerWallet,
-    /// As set by the devnet's holder.
+    /// See [`State::set_fee_rates`].
     fee_rates: FeeRates,
-    /// Blocks made, also those that were refused.
+    /// Blocks mined, also those that were rejected.
     made: u64,
 }
 
-/// What became of one transaction of a package.
+/// The result for one transaction of a package.
 #[derive(Clone)]
 pub(super) enum PackageResult {
     /// It is in the mempool now; its fee rate was that of these transactions together.
@@ -48,13 +47,13 @@ pub(super) enum PackageResult {
         effective_vsize: u64,
         effective_includes: Vec<Wtxid>,
     },
-    /// It was there before, maybe with another witness.
+    /// It was in the mempool before, maybe with another witness.
     Known(Entry),
-    /// It was refused.
+    /// It was rejected.
     Rejected(Reject),
 }
 
-/// What became of a package.
+/// The result for a package.
 pub(super) struct PackageOutcome {
     /// `None` when all of it is in the mempool.
     pub(super) failure: Option<String>,
@@ -62,7 +61,7 @@ pub(super) struct PackageOutcome {
     pub(super) replaced: Vec<Txid>,
 }
 
-/// The time of a block after blocks with this median time: the clock's, unless that stands still or went back.
+/// The time of a block after blocks with this median time: the clock's, unless the clock stands still or went back.
 fn next_time(median_time_past: u32, now: u64) -> Result<u32, DevnetError> {
     let earliest = u64::from(median_time_past) + 1;
     let time = earliest.max(now);
@@ -82,7 +81,7 @@ pub(super) fn now() -> u64 {
 }
 
 impl State {
-    /// Around a chain, with nothing in the mempool.
+    /// A chain and a wallet, with an empty mempool.
     pub(super) fn new(chain: ChainState, wallet: MinerWallet) -> State {
         State {
             chain,
@@ -102,10 +101,10 @@ impl State {
         self.fee_rates
     }
 
-    /// Estimates from now on, and what the mempool takes at least.
+    /// Sets the fee estimates, and the mempool's minimum.
     pub(super) fn set_fee_rates(&mut self, fee_rates: FeeRates) {
         self.fee_rates = fee_rates;
-        // 253 sat/kw is how Lightning nodes round up 1 sat/vB: at that floor nothing is asked beyond being relayed.
+        // Lightning nodes round 1 sat/vB up to 253 sat/kw: at that floor the minimum is that for relay.
         self.pool.min_fee_sat_per_kvb = if fee_rates.minimum > FeeRates::FLOOR.minimum {
             policy::sat_per_kvb(fee_rates.minimum)
         } else {
@@ -118,14 +117,14 @@ impl State {
         policy::accept(&self.chain, &self.pool, tx, Mode::Single, now())
     }
 
-    /// Takes one transaction into the mempool.
+    /// Adds one transaction to the mempool.
     pub(super) fn submit(&mut self, tx: &Arc<Transaction>) -> Result<Txid, Reject> {
         let accepted = self.test(tx)?;
         policy::apply(&mut self.pool, accepted);
         Ok(tx.compute_txid())
     }
 
-    /// Takes parents followed by their child into the mempool: each by itself when it can be, the rest together.
+    /// Adds parents followed by their child to the mempool: each by itself when possible, the rest together.
     pub(super) fn submit_package(&mut self, txs: &[Arc<Transaction>]) -> PackageOutcome {
         let mut outcome = PackageOutcome {
             failure: None,
@@ -133,7 +132,7 @@ impl State {
             replaced: vec![],
         };
         let mut together: Vec<Arc<Transaction>> = vec![];
-        let mut is_hopeless = false;
+        let mut is_unfixable = false;
         for tx in txs {
             let (txid, wtxid) = (tx.compute_txid(), tx.compute_wtxid());
             if let Some(entry) = self.pool.get(&txid) {
@@ -158,7 +157,7 @@ impl State {
                     outcome.results.insert(wtxid, (txid, result));
                 }
                 Err(reject) => {
-                    is_hopeless |= reject.kind == RejectKind::Final;
+                    is_unfixable |= reject.kind == RejectKind::Unfixable;
                     together.push(tx.clone());
                     outcome
                         .results
@@ -166,9 +165,9 @@ impl State {
                 }
             }
         }
-        // Without a child that could pay there is nothing to try together.
+        // Only a package with its child, which could pay, is tried together.
         let is_alone = together.len() == 1 && txs.len() == 1;
-        if is_hopeless || is_alone || !together.is_empty() && together.last() != txs.last() {
+        if is_unfixable || is_alone || !together.is_empty() && together.last() != txs.last() {
             outcome.failure = Some("transaction failed".into());
         } else if !together.is_empty() {
             self.submit_together(&together, &mut outcome);
@@ -299,7 +298,7 @@ impl State {
         let height = self.chain.block(&parent).map_or(0, |stored| stored.height) + 1;
         let time = next_time(self.chain.median_time_past(&parent), now())?;
         self.made += 1;
-        // No two are the same, neither of this process nor, by the blocks in the log, of an earlier one.
+        // Unique in this process and, by the number of blocks in the log, among earlier ones.
         let extra_nonce = (self.chain.known() as u64) << 32 | self.made & u64::from(u32::MAX);
         Ok(miner::mine(Template {
             parent,
@@ -312,7 +311,7 @@ impl State {
         }))
     }
 
-    /// Takes a block from anywhere.
+    /// Validates a block from outside.
     pub(super) fn take(&mut self, block: Block) -> Result<BlockHash, DevnetError> {
         let hash = block.block_hash();
         let change = self.chain.process(block)?;
@@ -342,8 +341,8 @@ impl State {
                 .for_each(|block| self.pool.remove_mined(block));
             return;
         }
-        // All that waited, and all that was in the disconnected blocks, in an order in which it can enter again; what
-        // is no longer valid on the new tip does not.
+        // The transactions of the disconnected blocks, then those of the mempool, parents first; all that are still
+        // valid on the new tip are added again.
         let waited: Vec<Arc<Transaction>> = self
             .pool
             .in_order()
@@ -358,7 +357,7 @@ impl State {
         self.pool = self.pool.emptied();
         for tx in candidates {
             match policy::accept(&self.chain, &self.pool, &tx, Mode::Reorg, now()) {
-                // What came first stays: nothing is replaced here.
+                // An earlier transaction stays: nothing is replaced here.
                 Ok(accepted) if accepted.replaces.is_empty() => {
                     policy::apply(&mut self.pool, accepted);
                 }
@@ -392,7 +391,7 @@ impl State {
         }
     }
 
-    /// What the wallet can spend now: confirmed first, then its own change; what is large first.
+    /// The coins that the wallet can spend now: confirmed ones first, then its own change; large ones first.
     fn wallet_coins(&self) -> Vec<(OutPoint, TxOut)> {
         let script = self.wallet.script();
         let next = self.chain.tip().height + 1;
@@ -419,7 +418,7 @@ impl State {
         confirmed
     }
 
-    /// What the wallet has, mature or not, and could have within the faucet's patience.
+    /// The sum of the wallet's coins, mature or not, and of the blocks that the faucet may mine.
     fn wallet_total(&self) -> Amount {
         let script = self.wallet.script();
         let coins = self

@@ -1,5 +1,5 @@
-//! Topologically restricted transactions: version 3 (BIP 431). At most one parent and one child,
-//! both small, all of one version; a child may take the place of its sibling.
+//! Topologically restricted transactions (TRUC, BIP 431), which have version 3: at most one parent and one child, both
+//! small, all of one version; a child may replace its sibling.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +11,10 @@ const VERSION: i32 = 3;
 const MAX_VSIZE: u64 = 10_000;
 const MAX_CHILD_VSIZE: u64 = 1_000;
 
-/// How the rules are broken.
+/// A violation of the rules.
 pub(super) struct Violation {
     pub(super) details: String,
-    /// The child that would have to go for this one; it goes when the fee rules for replacements allow it.
+    /// The child that this one may replace, when the fee rules for replacements allow it.
     pub(super) sibling: Option<Txid>,
 }
 

@@ -1,6 +1,6 @@
-//! The miner's wallet: one P2WPKH key, from which the faucet pays.
+//! The miner's wallet: one P2WPKH key, with whose coins the faucet pays.
 //!
-//! Its coins are found in the chain and the mempool by their script: nothing but the key is kept.
+//! Its coins are found in the chain and the mempool by their script: only the key is stored.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -16,15 +16,15 @@ use bitcoin::{
 
 use super::DevnetError;
 
-/// Satoshis per virtual byte that the faucet pays.
+/// Fee rate of the faucet, in satoshis per virtual byte.
 const FEE_RATE: u64 = 2;
-/// Virtual bytes of a transaction with a P2WPKH output for change and none other, without inputs; of an input.
+/// Virtual bytes of a transaction with one P2WPKH output for change and no inputs; of an input.
 const BASE_VSIZE: u64 = 11 + 31;
 const INPUT_VSIZE: u64 = 68;
-/// Change below this goes to the miner, who is the same.
+/// Change below this is added to the fee, which the same wallet mines.
 const LEAST_CHANGE: Amount = Amount::from_sat(1_000);
 
-/// The key. devnet's coins are worth nothing; it is kept with care all the same.
+/// The key. It is protected although devnet's coins are worth nothing.
 pub(super) struct MinerWallet {
     secp: Secp256k1<All>,
     key: SecretKey,
@@ -38,12 +38,12 @@ impl Drop for MinerWallet {
 }
 
 impl MinerWallet {
-    /// A wallet for as long as the process lives.
+    /// A wallet with a new key, which is not stored.
     pub(super) fn random() -> MinerWallet {
         MinerWallet::new(SecretKey::new(&mut thread_rng()))
     }
 
-    /// The wallet whose key is in the file at `path`; makes one when there is none.
+    /// The wallet whose key is in the file at `path`; creates the file when there is none.
     pub(super) fn open(path: &Path) -> Result<MinerWallet, DevnetError> {
         let failed =
             |e: &dyn std::fmt::Display| DevnetError::Data(format!("{}: {e}", path.display()));
@@ -56,7 +56,7 @@ impl MinerWallet {
             return Ok(MinerWallet::new(key));
         }
         let wallet = MinerWallet::random();
-        // Whole or not at all: under another name first.
+        // Written under another name first, so that the file is whole or absent.
         let new = path.with_extension("new");
         let write = || -> std::io::Result<()> {
             let mut options = std::fs::OpenOptions::new();
@@ -83,7 +83,7 @@ impl MinerWallet {
         self.key
     }
 
-    /// Where the wallet is paid.
+    /// The script of the wallet.
     pub(super) fn script(&self) -> ScriptBuf {
         ScriptBuf::new_p2wpkh(&self.public.wpubkey_hash())
     }

@@ -1,4 +1,4 @@
-//! Methods about blocks.
+//! RPC methods about blocks.
 
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{Block, BlockHash, OutPoint, TxOut};
@@ -75,7 +75,7 @@ pub(super) fn getblock(call: Call) -> Answer {
     Ok(Value::Object(object))
 }
 
-/// Level 2 shows fees, level 3 also what is spent.
+/// Level 2 shows fees, level 3 also the spent outputs.
 fn transactions(
     block: &Block,
     spent: std::collections::HashMap<OutPoint, TxOut>,
@@ -186,7 +186,7 @@ pub(super) fn getchaintips(call: Call) -> Answer {
     Ok(Value::Array(tips))
 }
 
-/// Answers `null` when the block is taken and the reason as text when not (BIP 22).
+/// Answers `null` when the block is accepted, else the reject reason (BIP 22).
 pub(super) fn submitblock(call: Call) -> Answer {
     let block: Block = deserialize_hex(call.params.text(0)?)
         .map_err(|_| RpcError::new(code::DESERIALIZATION_ERROR, "Block decode failed"))?;

@@ -1,4 +1,4 @@
-//! How Bitcoin Core shows transactions, scripts and amounts in JSON.
+//! JSON of transactions, scripts and amounts, as in Bitcoin Core's RPC.
 
 use bitcoin::blockdata::script::{Instruction, read_scriptint};
 use bitcoin::consensus::encode::serialize_hex;
@@ -73,7 +73,8 @@ fn script_type(script: &Script) -> &'static str {
     }
 }
 
-/// A transaction as in `getrawtransaction` and `getblock`; `spent` are the outputs it spends, when they are to be shown.
+/// A transaction as in `getrawtransaction` and `getblock`; `spent` are the outputs it spends, when they are to be
+/// shown.
 pub(super) fn transaction(tx: &Transaction, spent: Option<&[TxOut]>) -> Map<String, Value> {
     let mut object = Map::new();
     object.insert("txid".into(), json!(tx.compute_txid()));

@@ -1,5 +1,5 @@
-//! Bitcoin Core's JSON-RPC over HTTP: its methods, shapes and error codes, as far as devnet has
-//! something to say. Here are the envelope and the list of methods; `node`, `blocks`, `txs` and `pool` answer.
+//! Bitcoin Core's JSON-RPC over HTTP: its methods, shapes and error codes, as far as devnet implements them. Here are
+//! the envelope and the list of methods; `node`, `blocks`, `txs` and `pool` have the methods.
 
 mod blocks;
 mod convert;
@@ -30,7 +30,7 @@ pub(super) use self::txs::{Limits, send, submit_package};
 use super::Shared;
 use super::state::State;
 
-/// As much as Bitcoin Core takes.
+/// Bitcoin Core's limit.
 const MAX_BODY_BYTES: usize = 0x0200_0000;
 
 /// Error codes (`rpc/protocol.h`).
@@ -50,7 +50,7 @@ pub(super) mod code {
     pub const ALREADY_IN_UTXO_SET: i64 = -27;
 }
 
-/// What a method answers when it fails.
+/// The RPC error of a method.
 #[derive(Debug)]
 pub(super) struct RpcError {
     pub(super) code: i64,
@@ -82,14 +82,14 @@ impl From<super::DevnetError> for RpcError {
 
 type Answer = Result<Value, RpcError>;
 
-/// What a method works on.
+/// One call of a method.
 struct Call<'a> {
     state: &'a mut State,
     shared: &'a Shared,
     params: Params,
 }
 
-/// A method: its name, the names of its parameters in order, and what it does.
+/// A method: its name, the names of its parameters in order, and its function.
 type Method = (&'static str, &'static [&'static str], fn(Call) -> Answer);
 
 const METHODS: &[Method] = &[
@@ -269,7 +269,7 @@ fn is_authorized(credentials: &sha256::Hash, headers: &HeaderMap) -> bool {
     let given = given
         .and_then(|value| value.strip_prefix("Basic "))
         .and_then(|text| BASE64_STANDARD.decode(text.trim()).ok());
-    // Digests are compared: how long that takes says nothing about the password.
+    // Digests are compared, so that the time it takes does not depend on the password.
     given.is_some_and(|given| digest(&given) == *credentials)
 }
 
@@ -305,7 +305,7 @@ fn answer_one(shared: &Shared, request: &Value) -> (StatusCode, Option<Value>) {
     let is_v2 = request.get("jsonrpc").and_then(Value::as_str) == Some("2.0");
     let id = request.get("id");
     let result = dispatch(shared, request);
-    // A notification of JSON-RPC 2.0 has no id and gets no answer.
+    // A notification (JSON-RPC 2.0) has no id and gets no answer.
     if is_v2 && id.is_none() && request.is_object() {
         return (StatusCode::NO_CONTENT, None);
     }

@@ -1,4 +1,4 @@
-//! Methods about the node itself, mining, and devnet's own.
+//! RPC methods about the node, mining, and devnet's own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,16 +14,16 @@ use super::{Answer, Call, RpcError, code};
 /// The Bitcoin Core that devnet's policy and answers resemble.
 const VERSION: u32 = 290_000;
 const SUBVERSION: &str = "/Satoshi:29.0.0/";
-/// A text, as with `-deprecatedrpc=warnings`: newer clients take both that and a list, older ones only the text.
+/// A string, as with `-deprecatedrpc=warnings`: newer clients accept a string or a list, older ones only a string.
 const NO_WARNINGS: &str = "";
 const PROTOCOL_VERSION: u32 = 70_016;
-/// Targets that Bitcoin Core gives estimates for.
+/// Targets, in blocks, for which Bitcoin Core has estimates.
 const MAX_CONF_TARGET: i64 = 1_008;
 /// The longest interval of the mining timer.
 const MAX_TIMER_SECONDS: i64 = 86_400;
-/// Most blocks for one call.
+/// Limit of blocks in one call.
 const MAX_GENERATE: i64 = 100_000;
-/// A tip older than this is taken for one that is being caught up with.
+/// Age of the tip from which a node counts as in initial block download.
 const MAX_TIP_AGE_S: u64 = 24 * 60 * 60;
 
 pub(super) fn getblockchaininfo(call: Call) -> Answer {
@@ -164,9 +164,9 @@ pub(super) fn validateaddress(call: Call) -> Answer {
     Ok(Value::Object(object))
 }
 
-/// What the devnet's holder has set, at first what mempools take at least: devnet's blocks are never full, so that is
-/// enough for the next one. A fresh Bitcoin Core says that it has no data, upon which every Lightning node falls back to
-/// a rate of its own, and no two agree on what a close should cost.
+/// The fee rate set for the target, at first the mempool's minimum: devnet's blocks are never full, so that it is
+/// enough for the next one. A new Bitcoin Core has no estimate; then every Lightning node falls back to a rate of its
+/// own, and two nodes may not agree on the fee of a close.
 pub(super) fn estimatesmartfee(call: Call) -> Answer {
     let target = call.params.integer(0)?;
     if !(1..=MAX_CONF_TARGET).contains(&target) {
@@ -226,7 +226,7 @@ pub(super) fn generateblock(call: Call) -> Answer {
     Ok(json!({ "hash": call.state.mine_these(txs, &script)? }))
 }
 
-/// The output of `generateblock`: an address or, as a descriptor, `raw(hex)` or `addr(address)`.
+/// The output parameter of `generateblock`: an address or, as a descriptor, `raw(hex)` or `addr(address)`.
 fn output_script(text: &str) -> Result<ScriptBuf, RpcError> {
     let invalid = || {
         RpcError::new(

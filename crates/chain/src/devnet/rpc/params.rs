@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{RpcError, code};
 
-/// What came with a call, in the method's own order.
+/// The parameters, in the order of the method.
 pub(super) struct Params(Vec<Value>);
 
 impl Params {
@@ -38,7 +38,7 @@ impl Params {
         }
     }
 
-    /// A parameter that may be left out, or be `null`, which is the same.
+    /// An optional parameter; `null` counts as absent.
     pub(super) fn optional(&self, index: usize) -> Option<&Value> {
         self.0.get(index).filter(|value| !value.is_null())
     }
@@ -65,7 +65,7 @@ impl Params {
             .ok_or_else(|| wrong_type(index, "an integer"))
     }
 
-    /// An optional level of detail: a boolean or a number, as both are in use.
+    /// An optional level of detail: a boolean or a number, since clients send both.
     pub(super) fn level(&self, index: usize, default: i64) -> Result<i64, RpcError> {
         match self.optional(index) {
             None => Ok(default),
@@ -99,7 +99,7 @@ impl Params {
         };
         let text = match value {
             Value::String(text) => text.clone(),
-            // Rust never prints a float with an exponent.
+            // `Display` of a float has no exponent.
             Value::Number(number) => number.as_f64().unwrap_or(f64::NAN).to_string(),
             _ => {
                 return Err(RpcError::new(

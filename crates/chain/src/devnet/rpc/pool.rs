@@ -1,4 +1,4 @@
-//! Methods that show the mempool.
+//! RPC methods about the mempool.
 
 use std::collections::BTreeSet;
 

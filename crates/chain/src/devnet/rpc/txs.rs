@@ -1,4 +1,4 @@
-//! Methods that show and take transactions.
+//! RPC methods about transactions.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use serde_json::{Map, Value, json};
 
 use super::super::chain::StoredBlock;
 use super::super::mempool::Entry;
-use super::super::policy::{self, Mode, Reject};
+use super::super::policy::{self, Mode, Reject, RejectKind};
 use super::super::state::{PackageOutcome, PackageResult, State, now};
 use super::params::{Params, parse_transaction};
 use super::{Answer, Call, RpcError, blocks, code, convert};
 
-/// 0.10 BTC per 1,000 virtual bytes: what `sendrawtransaction` pays at most unless told otherwise.
+/// Default `maxfeerate` of `sendrawtransaction`: 0.10 BTC per 1,000 virtual bytes.
 const DEFAULT_MAX_FEE_RATE_SAT: u64 = 10_000_000;
-/// Most transactions in a package.
+/// Limit of transactions in a package.
 const MAX_PACKAGE_COUNT: usize = 25;
 
 pub(super) fn getrawtransaction(call: Call) -> Answer {
@@ -122,11 +122,11 @@ pub(super) fn decoderawtransaction(call: Call) -> Answer {
     Ok(Value::Object(object))
 }
 
-/// What a sender does not want to do by mistake.
+/// Limits that protect a sender against mistakes.
 pub(in crate::devnet) struct Limits {
-    /// Satoshis per 1,000 virtual bytes; 0 for any.
+    /// Fee rate in satoshis per 1,000 virtual bytes; 0 = no limit.
     max_fee_rate_sat: u64,
-    /// In one output that nobody can spend.
+    /// Amount of one unspendable output.
     max_burn: Amount,
 }
 
@@ -148,7 +148,7 @@ pub(super) fn sendrawtransaction(call: Call) -> Answer {
     send(call.state, &tx, &limits).map(|txid| json!(txid))
 }
 
-/// Takes a transaction into the mempool; one that is there already is no error.
+/// Adds a transaction to the mempool; one that is there already is no error.
 pub(in crate::devnet) fn send(
     state: &mut State,
     tx: &Arc<Transaction>,
@@ -181,14 +181,14 @@ pub(in crate::devnet) fn send(
 }
 
 fn rejected(reject: &Reject) -> RpcError {
-    let code = match reject.reason.as_str() {
-        "bad-txns-inputs-missingorspent" => code::VERIFY_ERROR,
-        _ => code::VERIFY_REJECTED,
+    let code = match reject.kind {
+        RejectKind::MissingInputs => code::VERIFY_ERROR,
+        RejectKind::Fee | RejectKind::Unfixable => code::VERIFY_REJECTED,
     };
     RpcError::new(code, reject.message())
 }
 
-/// Satoshis per 1,000 virtual bytes; 0 for any.
+/// Fee rate in satoshis per 1,000 virtual bytes; 0 = no limit.
 fn max_fee_rate(params: &Params) -> Result<u64, RpcError> {
     Ok(params
         .amount(1)?
@@ -199,7 +199,7 @@ fn exceeds(max_rate_sat: u64, fee_sat: u64, vsize: u64) -> bool {
     max_rate_sat > 0 && u128::from(fee_sat) * 1_000 > u128::from(max_rate_sat) * u128::from(vsize)
 }
 
-/// What is sent to an output that nobody can spend is most likely a mistake.
+/// Refuses an amount in an unspendable output, which is most likely a mistake.
 fn check_burn(tx: &Transaction, most: Amount) -> Result<(), RpcError> {
     if tx
         .output
@@ -266,10 +266,10 @@ pub(super) fn testmempoolaccept(call: Call) -> Answer {
             }
             Err(reject) => {
                 result.insert("allowed".into(), json!(false));
-                // Bitcoin Core's own word for it in this method.
-                let reason = match reject.reason.as_str() {
-                    "bad-txns-inputs-missingorspent" => "missing-inputs",
-                    reason => reason,
+                // Bitcoin Core's name for it in this method.
+                let reason = match reject.kind {
+                    RejectKind::MissingInputs => "missing-inputs",
+                    RejectKind::Fee | RejectKind::Unfixable => reject.reason.as_str(),
                 };
                 result.insert("reject-reason".into(), json!(reason));
                 result.insert("reject-details".into(), json!(reject.message()));
@@ -298,7 +298,7 @@ pub(super) fn submitpackage(call: Call) -> Answer {
     submit_package(call.state, &txs, max_burn(&call.params)?)
 }
 
-/// Takes parents followed by their child into the mempool; the answer says what became of each.
+/// Adds parents followed by their child to the mempool; the answer has a result for each.
 pub(in crate::devnet) fn submit_package(
     state: &mut State,
     txs: &[Arc<Transaction>],
@@ -314,7 +314,7 @@ pub(in crate::devnet) fn submit_package(
     Ok(outcome(state.submit_package(txs)))
 }
 
-/// Parents before their one child, nothing twice, nothing in conflict.
+/// Checks that parents stand before their one child, without duplicates or conflicts.
 fn check_package(txs: &[Arc<Transaction>]) -> Result<(), &'static str> {
     let txids: Vec<Txid> = txs.iter().map(|tx| tx.compute_txid()).collect();
     if txids.iter().collect::<BTreeSet<_>>().len() < txids.len() {
