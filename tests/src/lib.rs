@@ -19,7 +19,7 @@ use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Address, Amount, Network, OutPoint, ScriptBuf, Transaction};
 use longhand_chain::devnet::Devnet;
 use longhand_chain::{
-    BlockRef, Chain, ChainError, ChainSource, FeeRates, Follower, FollowerConfig, Subscription,
+    BlockRef, Chain, ChainError, FeeRates, Follower, FollowerConfig, OutputLookup, Subscription,
     WatchList,
 };
 use longhand_node::{
@@ -350,8 +350,8 @@ impl Chain for Tapped {
         }
     }
 
-    fn source(&self) -> Arc<dyn ChainSource> {
-        self.follower.source()
+    fn outputs(&self) -> Arc<dyn OutputLookup> {
+        self.follower.outputs()
     }
 }
 
@@ -384,7 +384,7 @@ impl World {
             .with_test_writer()
             .try_init();
         let devnet = Devnet::start_default().await.unwrap();
-        let source: Arc<dyn ChainSource> = Arc::new(devnet.source());
+        let source = Arc::new(devnet.source());
         let config = FollowerConfig {
             poll_interval: Duration::from_millis(50),
         };

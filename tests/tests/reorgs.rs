@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use async_trait::async_trait;
 use bitcoin::Transaction;
 use longhand_chain::{
-    BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, Follower, Subscription,
+    BlockRef, Chain, ChainError, ChainEvent, FeeRates, Follower, OutputLookup, Subscription,
     WatchList,
 };
 use longhand_node::Parts;
@@ -151,8 +151,8 @@ impl Chain for Interrupted {
         self.follower.broadcast(package);
     }
 
-    fn source(&self) -> Arc<dyn ChainSource> {
-        self.follower.source()
+    fn outputs(&self) -> Arc<dyn OutputLookup> {
+        self.follower.outputs()
     }
 }
 

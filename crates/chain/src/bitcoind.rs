@@ -1,8 +1,7 @@
-//! Bitcoin Core's JSON-RPC as a [`ChainSource`]: for a real node, and for `devnet` just the same.
+//! Bitcoin Core's JSON-RPC as a [`crate::ChainSource`], for a real node and for `devnet`.
 //!
-//! The transport is `lightning-block-sync`'s RPC client. What is added here: credentials from a
-//! cookie file that changes when the node restarts, the check that the node is on our network,
-//! and errors that say what to do.
+//! The transport is `lightning-block-sync`'s RPC client. Added to it here: credentials from a cookie file that changes
+//! when the node restarts, a check that the node is on our network, and errors that say what to do.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,13 +17,15 @@ use lightning_block_sync::http::HttpClientError;
 use lightning_block_sync::rpc::{RpcClient, RpcClientError};
 use serde_json::{Value, json};
 
-use crate::relay::{self, CoreAnswer, Mempool, code, explain};
-use crate::{BlockRef, ChainError, ChainSource, FeeRates};
+use crate::core_relay::{self, CoreAnswer, CoreMempool, code, explain};
+use crate::{
+    BlockReader, BlockRef, ChainError, FeeRates, FeeSource, OutputLookup, TransactionRelay,
+};
 
-/// How long one call may take; Bitcoin Core can be slow while it flushes its caches.
+/// Timeout of one call; Bitcoin Core can be slow while it flushes its caches.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How to identify to a Bitcoin Core.
+/// RPC credentials of a Bitcoin Core.
 #[derive(Clone)]
 pub enum BitcoindAuth {
     /// `rpcuser` and `rpcpassword` (or `rpcauth`).
@@ -53,9 +54,9 @@ pub struct BitcoindSource {
     url: String,
     auth: BitcoindAuth,
     network: Network,
-    /// Only once its node was seen to be on the right network.
+    /// Set when the node's network was checked.
     client: Mutex<Option<Arc<RpcClient>>>,
-    /// Answers in the node's place.
+    /// Answers instead of a node.
     #[cfg(feature = "fuzzing")]
     stand_in: Option<Box<crate::fuzzing::StandIn>>,
 }
@@ -87,7 +88,7 @@ impl BitcoindSource {
         }
     }
 
-    /// Reaches the node now and checks its network.
+    /// Connects to the node now and checks its network.
     ///
     /// # Errors
     /// [`ChainError::Unreachable`], [`ChainError::Unauthorized`] or [`ChainError::WrongNetwork`].
@@ -96,7 +97,7 @@ impl BitcoindSource {
         self.client().await.map(|_| ())
     }
 
-    /// Calls any method of the node; what `bitcoin-cli` would print.
+    /// Calls any method of the node; the result is that of `bitcoin-cli`.
     ///
     /// # Errors
     /// As the node reports them; codes -25 and -26 are [`ChainError::Rejected`], -5 and -8 [`ChainError::NotFound`].
@@ -104,10 +105,10 @@ impl BitcoindSource {
         self.request(method, params).await?.map_err(explain)
     }
 
-    /// The node's own answer, be it a result or an error of its own.
+    /// The node's answer, a result or an RPC error.
     async fn request(&self, method: &str, params: &[Value]) -> CoreAnswer<Value> {
         match self.request_once(method, params).await {
-            // The node restarted and wrote a new cookie.
+            // The node may have restarted and written a new cookie.
             Err(ChainError::Unauthorized) if matches!(self.auth, BitcoindAuth::CookieFile(_)) => {
                 self.request_once(method, params).await
             }
@@ -152,7 +153,7 @@ impl BitcoindSource {
             {
                 Err(ChainError::Unauthorized)
             }
-            // A busy node answers 503; something that is no Bitcoin Core answers anything.
+            // A busy node answers 503; a server that is no Bitcoin Core answers any status.
             RpcClientError::Http(HttpClientError::Http(e)) => {
                 Err(self.unreachable(format!("HTTP status {}", e.status_code)))
             }
@@ -231,7 +232,7 @@ impl BitcoindSource {
 }
 
 #[async_trait]
-impl Mempool for BitcoindSource {
+impl CoreMempool for BitcoindSource {
     async fn send_raw(&self, tx: &Transaction) -> CoreAnswer<()> {
         let answer = self
             .request("sendrawtransaction", &[json!(serialize_hex(tx))])
@@ -254,7 +255,7 @@ impl Mempool for BitcoindSource {
 }
 
 #[async_trait]
-impl ChainSource for BitcoindSource {
+impl BlockReader for BitcoindSource {
     async fn tip(&self) -> Result<BlockRef, ChainError> {
         let info = self.call("getblockchaininfo", &[]).await?;
         let height = number(&info, "blocks")?;
@@ -265,7 +266,7 @@ impl ChainSource for BitcoindSource {
     }
 
     async fn header(&self, hash: &BlockHash) -> Result<(Header, u32), ChainError> {
-        // Two calls: the verbose form does not have to be put together again, and checks itself by its hash.
+        // Two calls: the verbose form has the height, and the hex form is the header itself, checked by its hash.
         let verbose = self
             .call("getblockheader", &[json!(hash), json!(true)])
             .await?;
@@ -299,7 +300,10 @@ impl ChainSource for BitcoindSource {
         }
         Ok(block)
     }
+}
 
+#[async_trait]
+impl FeeSource for BitcoindSource {
     async fn fee_rates(&self) -> Result<FeeRates, ChainError> {
         let mempool = self.call("getmempoolinfo", &[]).await?;
         let minimum = match mempool.get("mempoolminfee") {
@@ -311,11 +315,17 @@ impl ChainSource for BitcoindSource {
         let urgent = self.estimate(2).await?;
         Ok(FeeRates::estimated(urgent, normal, background, minimum))
     }
+}
 
+#[async_trait]
+impl TransactionRelay for BitcoindSource {
     async fn broadcast(&self, package: &[Transaction]) -> Result<(), ChainError> {
-        relay::broadcast(self, package).await
+        core_relay::broadcast(self, package).await
     }
+}
 
+#[async_trait]
+impl OutputLookup for BitcoindSource {
     async fn unspent(&self, outpoint: &OutPoint) -> Result<Option<TxOut>, ChainError> {
         let params = [json!(outpoint.txid), json!(outpoint.vout), json!(false)];
         let answer = self.call("gettxout", &params).await?;

@@ -1,27 +1,27 @@
-//! A stand-in for a Bitcoin Core, for fuzz targets: its answers as the RPC client hands them on, without a socket.
+//! A stand-in for a Bitcoin Core, for fuzz targets: its answers as the RPC client returns them, without a socket.
 
 use lightning_block_sync::http::{HttpClientError, HttpError};
 use lightning_block_sync::rpc::{RpcClientError, RpcError};
 use serde_json::Value;
 
-/// What is asked, as method and parameters, to what is answered. See [`crate::BitcoindSource::answered_by`].
+/// Answers a method with its parameters. See [`crate::BitcoindSource::answered_by`].
 pub type StandIn = dyn Fn(&str, &[Value]) -> NodeAnswer + Send + Sync;
 
-/// What comes of one call.
+/// The answer to one call.
 #[derive(Clone, Debug)]
 pub enum NodeAnswer {
     /// A result.
     Result(Value),
-    /// The node's own error.
+    /// An RPC error.
     Error {
         /// As in `rpc/protocol.h`.
         code: i64,
-        /// For people.
+        /// Its text.
         message: String,
     },
     /// An HTTP status without JSON.
     Status(u16),
-    /// A body that is no JSON-RPC.
+    /// A body that is not JSON-RPC.
     Unreadable,
 }
 

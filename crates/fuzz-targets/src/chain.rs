@@ -11,7 +11,8 @@ use bitcoin::{
     TxMerkleNode, TxOut, Txid, Witness,
 };
 use longhand_chain::{
-    BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, Subscription, Watch, WatchList,
+    BlockReader, BlockRef, Chain, ChainError, ChainEvent, FeeRates, FeeSource, OutputLookup,
+    Subscription, TransactionRelay, Watch, WatchList,
 };
 use tokio::sync::mpsc;
 
@@ -170,7 +171,7 @@ impl Chain for SmallChain {
         }
     }
 
-    fn source(&self) -> Arc<dyn ChainSource> {
+    fn outputs(&self) -> Arc<dyn OutputLookup> {
         Arc::new(self.clone())
     }
 }
@@ -186,7 +187,7 @@ impl Watch for Everything {
 }
 
 #[async_trait]
-impl ChainSource for SmallChain {
+impl BlockReader for SmallChain {
     async fn tip(&self) -> Result<BlockRef, ChainError> {
         Ok(self.state().tip())
     }
@@ -207,16 +208,25 @@ impl ChainSource for SmallChain {
     async fn block(&self, hash: &BlockHash) -> Result<Block, ChainError> {
         self.state().block(hash).map(|(_, block)| block.clone())
     }
+}
 
+#[async_trait]
+impl FeeSource for SmallChain {
     async fn fee_rates(&self) -> Result<FeeRates, ChainError> {
         Ok(FeeRates::FLOOR)
     }
+}
 
+#[async_trait]
+impl TransactionRelay for SmallChain {
     async fn broadcast(&self, package: &[Transaction]) -> Result<(), ChainError> {
         Chain::broadcast(self, package.to_vec());
         Ok(())
     }
+}
 
+#[async_trait]
+impl OutputLookup for SmallChain {
     async fn unspent(&self, _: &OutPoint) -> Result<Option<TxOut>, ChainError> {
         Ok(None)
     }

@@ -8,8 +8,8 @@ use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{Network, OutPoint, Transaction};
 use longhand_chain::fuzzing::NodeAnswer;
 use longhand_chain::{
-    BitcoindSource, BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, Follower,
-    FollowerConfig, WatchList,
+    BitcoindSource, BlockReader, BlockRef, Chain, ChainError, ChainEvent, FeeRates, FeeSource,
+    Follower, FollowerConfig, OutputLookup, TransactionRelay, WatchList,
 };
 use prost::Message;
 use serde_json::Value;

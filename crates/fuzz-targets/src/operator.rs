@@ -121,7 +121,7 @@ async fn start(dir: &Path) -> Host {
     config.link.addresses = vec!["grpc://127.0.0.1:1".into()];
     let store = Arc::new(MemoryStore::new());
     write_owner(&store).await;
-    let source = SmallChain::new().source();
+    let source = Arc::new(SmallChain::new());
     let host = Host::embed(config, store, source, Arc::new(Nowhere)).await;
     let host = host.expect("a host starts");
     started(&host.operator()).await;

@@ -9,10 +9,12 @@
 //! - `tenant`, `attach`, `links`: one owner at run time; a phone at its node; where phones come in.
 //! - `shared`: what all tasks share; how nodes are started and listened to. `dialer`: how they reach peers.
 //! - `hub`, `wake`: payments held for phones that are away, and calling those phones.
+//! - `chain`: the chain source of the configuration.
 //! - `outside`: peers and phones beyond this process. `serve`: the listeners.
 //! - `operator` and its [`client`], `metrics`, [`config`], `files`: the operator's side.
 
 mod attach;
+mod chain;
 pub mod client;
 pub mod config;
 mod dialer;
@@ -36,9 +38,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures::future::join_all;
-use longhand_chain::{
-    BitcoindAuth, BitcoindSource, ChainError, ChainSource, Follower, FollowerConfig,
-};
+use longhand_chain::{ChainError, ChainSource, Follower, FollowerConfig};
 use longhand_link::{Carrier, CloseCode, LinkError, StaticKey};
 use longhand_node::PeerStream;
 use longhand_store::{Batch, SqliteStore, Store, StoreError, Write};
@@ -80,8 +80,6 @@ use crate::wake::Wakes;
 
 /// In the host's own namespace: the network that the database belongs to.
 const NETWORK_KEY: &str = "network";
-/// How long a chain source may take to say at start that it is the wrong one.
-const FIRST_CALL: Duration = Duration::from_secs(5);
 /// How long the nodes may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// How long phones may take to hear that the host stops.
@@ -109,7 +107,7 @@ pub struct Addresses {
 }
 
 impl Host {
-    /// Starts a host on its own database and a Bitcoin Core.
+    /// Starts a host on its own database and the chain source of its configuration.
     ///
     /// A chain source that is down is waited for: phones may attach meanwhile, and their commands answer
     /// `CHAIN_UNAVAILABLE`.
@@ -119,7 +117,7 @@ impl Host {
     pub async fn start(config: HostConfig) -> Result<Host, HostError> {
         files::create_directory(&config.data_dir)?;
         let database: Arc<dyn Store> = Arc::new(SqliteStore::open(config.database_file())?);
-        let source = Arc::new(bitcoind(&config));
+        let source = chain::source(&config);
         let mut host = Host::start_with(config, database.clone(), source).await?;
         host.database = Some(database);
         Ok(host)
@@ -132,8 +130,9 @@ impl Host {
     pub async fn start_with(
         mut config: HostConfig,
         store: Arc<dyn Store>,
-        source: Arc<dyn ChainSource>,
+        source: impl Into<ChainSource>,
     ) -> Result<Host, HostError> {
+        let source = source.into();
         files::create_directory(&config.data_dir)?;
         let listeners = Listeners::bind(&config).await?;
         config.link.addresses = listeners.link_addresses(&config);
@@ -154,16 +153,17 @@ impl Host {
     pub async fn embed(
         config: HostConfig,
         store: Arc<dyn Store>,
-        source: Arc<dyn ChainSource>,
+        source: impl Into<ChainSource>,
         outside: Arc<dyn Outside>,
     ) -> Result<Host, HostError> {
+        let source = source.into();
         config.check()?;
         files::create_directory(&config.data_dir)?;
         let metrics = Metrics::new();
         let store: Arc<dyn Store> = Arc::new(CountedStore::new(store, metrics.clone()));
         let epoch = store.take_lease(owners::NAMESPACE).await?;
         check_network(&config, &store, epoch).await?;
-        check_source(source.as_ref()).await?;
+        chain::check(source.blocks.as_ref()).await?;
         let tenants = Arc::new(Tenants::default());
         let on_change = Box::new({
             let tenants = tenants.clone();
@@ -282,18 +282,6 @@ impl Drop for Host {
     }
 }
 
-fn bitcoind(config: &HostConfig) -> BitcoindSource {
-    let chain = &config.chain;
-    let auth = match chain.cookie_file.as_os_str().is_empty() {
-        false => BitcoindAuth::CookieFile(chain.cookie_file.clone()),
-        true => BitcoindAuth::UserPassword {
-            user: chain.user.clone(),
-            password: chain.password.expose().to_owned(),
-        },
-    };
-    BitcoindSource::new(chain.url.clone(), auth, config.network)
-}
-
 /// A database belongs to one network for ever.
 async fn check_network(
     config: &HostConfig,
@@ -318,20 +306,6 @@ async fn check_network(
                 })
                 .await?)
         }
-    }
-}
-
-/// A source that is down is waited for; one that is wrong is not.
-async fn check_source(source: &dyn ChainSource) -> Result<(), HostError> {
-    match timeout(FIRST_CALL, source.tip()).await {
-        Ok(Err(error @ (ChainError::WrongNetwork { .. } | ChainError::Unauthorized))) => {
-            Err(error.into())
-        }
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "the nodes start when the chain source is there");
-            Ok(())
-        }
-        Ok(Ok(_)) | Err(_) => Ok(()),
     }
 }
 

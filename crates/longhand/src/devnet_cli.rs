@@ -171,7 +171,7 @@ fn refused(error: &ChainError) -> String {
             "error[UNAUTHORIZED]: devnet refused the credentials: give its --user and --password"
                 .into()
         }
-        ChainError::NotFound(reason) | ChainError::Rejected(reason) => {
+        ChainError::NotFound(reason) | ChainError::Rejected { reason, .. } => {
             format!("error[REFUSED]: {reason}")
         }
         other => format!("error[DEVNET]: {other}"),

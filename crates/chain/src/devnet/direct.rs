@@ -1,7 +1,7 @@
-//! A devnet as a [`ChainSource`] in this process: answers from its state, at once and without a socket.
+//! A devnet as a [`crate::ChainSource`] in this process: answers from its state, at once and without a socket.
 //!
-//! What it answers is what a [`crate::BitcoindSource`] would bring back from the same devnet's RPC, errors
-//! included: it asks the same functions, and hands over transactions by the same `relay`.
+//! Its answers are those that a [`crate::BitcoindSource`] gets over the same devnet's RPC, errors included: it calls
+//! the same functions, and broadcasts by the same `core_relay`.
 
 use std::sync::Arc;
 
@@ -12,10 +12,12 @@ use lightning_block_sync::rpc::RpcError;
 use serde_json::Value;
 
 use super::{Shared, rpc};
-use crate::relay::{self, CoreAnswer, Mempool};
-use crate::{BlockRef, ChainError, ChainSource, FeeRates};
+use crate::core_relay::{self, CoreAnswer, CoreMempool};
+use crate::{
+    BlockReader, BlockRef, ChainError, FeeRates, FeeSource, OutputLookup, TransactionRelay,
+};
 
-/// See [`super::Devnet::direct_source`]. Clones are of the same devnet, which lives as long as one of them.
+/// See [`super::Devnet::direct_source`]. Clones reach the same devnet, which lives as long as one of them.
 #[derive(Clone)]
 pub struct DirectSource {
     pub(super) shared: Arc<Shared>,
@@ -28,13 +30,13 @@ impl From<rpc::RpcError> for RpcError {
     }
 }
 
-/// As the error would come over RPC.
+/// The error that a source over RPC would get.
 fn explain(error: rpc::RpcError) -> ChainError {
-    relay::explain(error.into())
+    core_relay::explain(error.into())
 }
 
 #[async_trait]
-impl ChainSource for DirectSource {
+impl BlockReader for DirectSource {
     async fn tip(&self) -> Result<BlockRef, ChainError> {
         Ok(self.shared.state().chain.tip())
     }
@@ -54,7 +56,10 @@ impl ChainSource for DirectSource {
         let stored = rpc::block(&state.chain, hash).map_err(explain)?;
         Ok((*stored.block).clone())
     }
+}
 
+#[async_trait]
+impl FeeSource for DirectSource {
     async fn fee_rates(&self) -> Result<FeeRates, ChainError> {
         let FeeRates {
             urgent,
@@ -69,11 +74,17 @@ impl ChainSource for DirectSource {
             minimum,
         ))
     }
+}
 
+#[async_trait]
+impl TransactionRelay for DirectSource {
     async fn broadcast(&self, package: &[Transaction]) -> Result<(), ChainError> {
-        relay::broadcast(self, package).await
+        core_relay::broadcast(self, package).await
     }
+}
 
+#[async_trait]
+impl OutputLookup for DirectSource {
     async fn unspent(&self, outpoint: &OutPoint) -> Result<Option<TxOut>, ChainError> {
         let state = self.shared.state();
         Ok(state.chain.coin(outpoint).map(|coin| coin.output.clone()))
@@ -92,7 +103,7 @@ impl ChainSource for DirectSource {
 }
 
 #[async_trait]
-impl Mempool for DirectSource {
+impl CoreMempool for DirectSource {
     async fn send_raw(&self, tx: &Transaction) -> CoreAnswer<()> {
         let tx = Arc::new(tx.clone());
         let limits = rpc::Limits::default();

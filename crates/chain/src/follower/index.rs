@@ -1,6 +1,6 @@
-//! What all subscribers watch, in one index, and the matching of a block against it. Sans-IO.
+//! The index of everything that subscribers watch, and the matching of a block against it. Sans-IO.
 //!
-//! Each transaction of a block is looked at once, whatever the number of subscribers.
+//! Each transaction of a block is looked up once, whatever the number of subscribers.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -10,13 +10,13 @@ use bitcoin::{Block, OutPoint, ScriptBuf, Transaction, Txid};
 
 use crate::WatchList;
 
-/// Names a subscriber.
+/// Identifies a subscriber.
 pub(super) type SubscriberId = u64;
 
-/// How many times spends are followed from block to block without being watched.
+/// How many spends in a chain are followed from block to block without being watched.
 const MAX_STEPS: u8 = 2;
 
-/// Who watches what.
+/// Subscribers by the outpoints, scripts and transaction ids that they watch.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     outpoints: Watched<OutPoint>,
@@ -50,7 +50,7 @@ impl Index {
             .for_each(|txid| self.txid(subscriber, txid));
     }
 
-    /// Forgets a subscriber and all that only it watched.
+    /// Removes a subscriber, and every entry that only it watched.
     pub(super) fn remove(&mut self, subscriber: SubscriberId) {
         self.outpoints.remove(subscriber);
         self.scripts.remove(subscriber);
@@ -61,15 +61,15 @@ impl Index {
     /// For each of `members` the indices of the transactions that it watches, in order: those with one of its ids, to
     /// one of its scripts, from one of its outpoints, and from an output of any earlier match in this block.
     ///
-    /// Spends of what matched in earlier blocks match too, for a while (see [`Index::synced`]): a subscriber that has
-    /// not come to those blocks yet could not say that it watches them.
+    /// Spends of matches in earlier blocks match too, for a while (see [`Index::synced`]): a subscriber that has not
+    /// processed those blocks yet could not watch their outputs.
     pub(super) fn matches(
         &mut self,
         block: &Block,
         members: &HashSet<SubscriberId>,
     ) -> BTreeMap<SubscriberId, Vec<usize>> {
         let mut found: BTreeMap<SubscriberId, Vec<usize>> = BTreeMap::new();
-        // By transaction of this block: who follows it, and after how many steps.
+        // For each transaction of this block, the subscribers that follow it, and after how many steps.
         let mut here: HashMap<Txid, BTreeMap<SubscriberId, u8>> = HashMap::new();
         for (index, tx) in block.txdata.iter().enumerate() {
             let txid = tx.compute_txid();
@@ -123,18 +123,18 @@ impl Index {
         matched
     }
 
-    /// A subscriber was told that it is at the tip: spends of what matched before it was told so the last time
-    /// are no longer followed. By then it has had a whole batch of blocks to watch what it wants.
+    /// To be called when `Synced` is sent to a subscriber: spends of what matched before its previous `Synced` are no
+    /// longer followed. Since then it had a whole batch of blocks to watch the outputs that it wants.
     pub(super) fn synced(&mut self, subscriber: SubscriberId) {
         self.followed.next_generation(subscriber);
     }
 }
 
-/// Transactions that matched lately, whose spends match as well.
+/// Transactions that matched recently, whose spends match as well.
 #[derive(Debug, Default)]
 struct Followed {
     by_txid: HashMap<Txid, BTreeMap<SubscriberId, u8>>,
-    /// Of each subscriber: those since it was last synced, and those since the time before.
+    /// For each subscriber: those since its last `Synced`, and those since the one before.
     generations: HashMap<SubscriberId, [HashSet<Txid>; 2]>,
 }
 
@@ -192,7 +192,7 @@ impl Followed {
     }
 }
 
-/// Subscribers by what they watch, and back.
+/// Subscribers by one kind of key, and keys by subscriber.
 #[derive(Debug)]
 struct Watched<K> {
     subscribers: HashMap<K, BTreeSet<SubscriberId>>,
@@ -326,7 +326,7 @@ mod tests {
         // A chain of payments is not followed for ever.
         assert!(!is_matched(&mut index, &fourth));
         index.synced(7);
-        // Not `first` any more, but what is newer.
+        // `first` is not followed any more, newer matches are.
         assert!(!is_matched(&mut index, &second));
         assert!(is_matched(&mut index, &third));
         index.synced(7);

@@ -1,9 +1,9 @@
 //! The follower: one task that polls a source for all nodes of a host.
 //!
-//! Every subscriber has a cursor, the last block it was told of. Subscribers with the same cursor
-//! move together: `sync` takes the next block once for all of them, `index` says who watches what
-//! in it, and each gets its events. A new subscriber begins at its own last block, behind the others, and
-//! meets them on the way. `broadcast` sends transactions until they are known.
+//! Every subscriber has a cursor, the last block of its events. Subscribers with the same cursor move together:
+//! `sync` fetches the next block once for all of them, `index` finds the subscribers that watch something in it, and
+//! each gets its events. A new subscriber begins at its own last block, behind the others, and meets them on the way.
+//! `broadcast` sends transactions until the source knows them.
 
 mod broadcast;
 mod index;
@@ -21,7 +21,8 @@ use tokio::task::JoinHandle;
 
 use self::index::{Index, SubscriberId};
 use crate::{
-    BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, Subscription, Watch, WatchList,
+    BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, OutputLookup, Subscription,
+    Watch, WatchList,
 };
 
 /// How a [`Follower`] is run.
@@ -40,22 +41,22 @@ impl Default for FollowerConfig {
     }
 }
 
-/// Follows one source for all nodes of a host. Dropping it ends every subscription.
+/// Follows one source for all nodes of a host. Dropping it closes every subscription.
 ///
-/// A source that is down is waited for, at start and later. One that is merely behind (its tip is an
-/// ancestor of what subscribers know) is waited for as well: blocks leave the chain only when others replace them.
+/// A source that is down is waited for, at start and later. One that is merely behind (its tip is an ancestor of the
+/// blocks that subscribers know) is waited for as well: blocks leave the chain only when others replace them.
 pub struct Follower {
     shared: Arc<Shared>,
     broadcasts: mpsc::UnboundedSender<Vec<Transaction>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// What the follower, its tasks and its subscribers share.
+/// State shared by the follower, its tasks and its subscribers.
 struct Shared {
-    source: Arc<dyn ChainSource>,
+    source: ChainSource,
     subscribers: Mutex<Subscribers>,
     status: Mutex<Status>,
-    /// Ends the wait for the next poll.
+    /// Notified to poll now.
     wake: Notify,
     /// The tip; a change is a new block.
     tips: watch::Sender<Option<BlockRef>>,
@@ -70,9 +71,9 @@ struct Subscribers {
 
 struct Subscriber {
     events: mpsc::UnboundedSender<ChainEvent>,
-    /// The last block it was told of.
+    /// The last block of its events.
     cursor: BlockRef,
-    /// Where it was last told that it is at the tip.
+    /// The tip of its last `Synced`.
     synced_at: Option<BlockRef>,
 }
 
@@ -83,9 +84,9 @@ struct Status {
 
 impl Follower {
     /// Starts to follow `source`; waits for it when it is down. Must be called within a tokio runtime.
-    pub fn start(source: Arc<dyn ChainSource>, config: FollowerConfig) -> Follower {
+    pub fn start(source: impl Into<ChainSource>, config: FollowerConfig) -> Follower {
         let shared = Arc::new(Shared {
-            source,
+            source: source.into(),
             subscribers: Mutex::default(),
             status: Mutex::new(Status {
                 fee_rates: FeeRates::FLOOR,
@@ -98,7 +99,7 @@ impl Follower {
         let tasks = vec![
             tokio::spawn(sync::run(shared.clone(), config.poll_interval)),
             tokio::spawn(broadcast::run(
-                shared.source.clone(),
+                shared.source.relay.clone(),
                 shared.tips.subscribe(),
                 queue,
             )),
@@ -115,12 +116,12 @@ impl Follower {
         self.shared.wake.notify_one();
     }
 
-    /// Whether the source answered when it was last asked.
+    /// Whether the source answered the last poll.
     pub fn reachable(&self) -> bool {
         self.shared.status().reachable
     }
 
-    /// The tip as last seen, and every one after it.
+    /// The tip of the last poll, and every later one.
     pub fn tips(&self) -> watch::Receiver<Option<BlockRef>> {
         self.shared.tips.subscribe()
     }
@@ -129,7 +130,7 @@ impl Follower {
 impl Drop for Follower {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
-        // Subscribers see the end of their events, also when a handle on what they watch outlives them.
+        // Subscribers see their channel of events closed, also when their `Watch` outlives the follower.
         self.shared.subscribers().by_id.clear();
     }
 }
@@ -178,8 +179,8 @@ impl Chain for Follower {
         }
     }
 
-    fn source(&self) -> Arc<dyn ChainSource> {
-        self.shared.source.clone()
+    fn outputs(&self) -> Arc<dyn OutputLookup> {
+        self.shared.source.outputs.clone()
     }
 }
 
@@ -195,7 +196,7 @@ impl Shared {
     }
 }
 
-/// One subscriber's hold on the index.
+/// The [`Watch`] of one subscriber.
 struct Watcher {
     shared: Weak<Shared>,
     id: SubscriberId,
@@ -207,7 +208,7 @@ impl Watcher {
             return;
         };
         let mut subscribers = shared.subscribers();
-        // What is added after the end would stay in the index for ever.
+        // An entry of a subscriber that is removed already would stay in the index for ever.
         if subscribers.by_id.contains_key(&self.id) {
             add(&mut subscribers.index, self.id);
         }

@@ -1,4 +1,4 @@
-//! A small map that forgets what came first.
+//! A small map that drops its oldest entries.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;

@@ -1,8 +1,8 @@
 //! Polls the source and moves every subscriber to its tip, block by block.
 //!
-//! A step asks for the block after a cursor and checks that it builds on that cursor. So nothing has to be
-//! assumed of the source's chain while it is walked: when it changes meanwhile, a step does not fit, and the
-//! fork is looked for.
+//! A step fetches the block after a cursor and checks that it builds on that cursor. So nothing is assumed about the
+//! source's chain from one request to the next: when it changes meanwhile, a step does not fit, and the fork is
+//! searched.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use super::Shared;
 use super::recent::Recent;
 use crate::{BlockRef, ChainError, ChainEvent};
 
-/// Blocks kept for subscribers that are not quite together.
+/// Blocks kept for subscribers whose cursors are close to each other.
 const BLOCK_CACHE: usize = 16;
-/// Headers kept to find forks without the source: two weeks.
+/// Headers kept to find forks without the source: those of two weeks.
 const HEADER_CACHE: usize = 2_016;
-/// Steps for those that are behind, before the tip is looked at again for those that are not.
+/// Steps for subscribers that are behind, before the tip is polled again for the others.
 const STEPS_PER_ROUND: usize = 100;
-/// How old fee rates may get.
+/// Age at which fee rates are fetched again.
 const FEE_RATES_AGE: Duration = Duration::from_secs(30);
 const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ pub(super) async fn run(shared: Arc<Shared>, poll_interval: Duration) {
         live: None,
         fee_rates_at: None,
         waited_for: HashSet::new(),
-        is_down_told: false,
+        is_down_logged: false,
     };
     let mut backoff = MIN_BACKOFF;
     loop {
@@ -56,7 +56,7 @@ pub(super) async fn run(shared: Arc<Shared>, poll_interval: Duration) {
                 wait
             }
         };
-        // Both come to the same; first what uses up the notification, so that it is not good for another round.
+        // Either starts the next round; the notification first, so that it is used up and starts no second one.
         tokio::select! {
             biased;
             () = shared.wake.notified() => {}
@@ -65,19 +65,19 @@ pub(super) async fn run(shared: Arc<Shared>, poll_interval: Duration) {
     }
 }
 
-/// What a round came to.
+/// Result of a round.
 enum Progress {
-    /// Somebody is still behind.
+    /// A subscriber is still behind.
     More,
-    /// Everybody is at the tip, or waits for the source.
+    /// Every subscriber is at the tip, or waits for the source.
     Done,
 }
 
-/// What a step came to.
+/// Result of a step.
 enum Step {
     /// The subscribers are at another block now.
     Moved(BlockRef),
-    /// The source does not have what comes next; later it may.
+    /// The source does not have the next block yet.
     Wait,
 }
 
@@ -85,41 +85,41 @@ struct Sync {
     shared: Arc<Shared>,
     blocks: Recent<BlockHash, Arc<Block>>,
     headers: Recent<BlockHash, Header>,
-    /// Where those are that were at the tip.
+    /// The tip of the last round, where most subscribers are.
     live: Option<BlockRef>,
     fee_rates_at: Option<Instant>,
-    /// Cursors for which the source is waited, so that each is logged once.
+    /// Cursors that wait for the source, so that each is logged once.
     waited_for: HashSet<BlockHash>,
     /// Whether it was logged that the source is down.
-    is_down_told: bool,
+    is_down_logged: bool,
 }
 
 impl Sync {
     async fn round(&mut self) -> Result<Progress, ChainError> {
         self.remove_closed();
-        let tip = self.shared.source.tip().await?;
+        let tip = self.shared.source.blocks.tip().await?;
         self.set_reachable(None);
         let is_new = self.shared.tips.borrow().is_none_or(|known| known != tip);
-        // Those at the old tip first: nobody who is behind keeps them waiting.
+        // Subscribers at the old tip first: they do not wait for those that are behind.
         let live = self.live.replace(tip);
         let mut stuck = HashSet::new();
         let mut at = live.filter(|live| self.cursors().contains(&order(live)));
         while let Some(cursor) = at.filter(|cursor| *cursor != tip) {
             at = self.step_or_stick(cursor, tip, &mut stuck).await?;
         }
-        self.tell_synced(tip);
+        self.report_synced(tip);
         if is_new {
             self.shared.tips.send_replace(Some(tip));
         }
         self.refresh_fee_rates(is_new).await?;
         for _ in 0..STEPS_PER_ROUND {
-            // The one that is farthest behind moves, and takes along those that it meets.
+            // The cursor that is farthest behind moves, and takes along those that it meets.
             let Some(cursor) = self.behind(tip, &stuck) else {
                 break;
             };
             self.step_or_stick(cursor, tip, &mut stuck).await?;
         }
-        self.tell_synced(tip);
+        self.report_synced(tip);
         Ok(if self.behind(tip, &stuck).is_some() {
             Progress::More
         } else {
@@ -139,8 +139,8 @@ impl Sync {
                 return Ok(Some(to));
             }
             Ok(Step::Wait) => {}
-            Err(error) if error.is_of_the_source() => return Err(error),
-            // Some block cannot be had (pruned, say): the others go on.
+            Err(error) if error.is_source_unavailable() => return Err(error),
+            // A block that the source does not have (pruned, say) stops this cursor alone.
             Err(error) => self.log_wait(cursor, &format!("cannot go on from here: {error}")),
         }
         stuck.insert(cursor.hash);
@@ -154,7 +154,7 @@ impl Sync {
             let hash = if height == tip.height {
                 tip.hash
             } else {
-                self.shared.source.hash_at(height).await?
+                self.shared.source.blocks.hash_at(height).await?
             };
             let block = self.block(hash).await?;
             if block.header.prev_blockhash == cursor.hash {
@@ -166,7 +166,7 @@ impl Sync {
         match self.find_fork(cursor).await {
             // The cursor is in the best chain: the tip that was seen no longer is.
             Ok(fork) if fork == cursor => Ok(Step::Wait),
-            // Nothing has taken the place of the blocks that are missing.
+            // The source's chain is shorter, and no other block replaces the missing ones.
             Ok(fork) if fork == tip => {
                 self.log_wait(
                     cursor,
@@ -198,14 +198,14 @@ impl Sync {
     async fn find_fork(&self, from: BlockRef) -> Result<BlockRef, ChainError> {
         let mut at = from;
         loop {
-            match self.shared.source.hash_at(at.height).await {
+            match self.shared.source.blocks.hash_at(at.height).await {
                 Ok(hash) if hash == at.hash => return Ok(at),
                 Ok(_) | Err(ChainError::NotFound(_)) => {}
                 Err(error) => return Err(error),
             }
             let header = match self.headers.get(&at.hash) {
                 Some(header) => *header,
-                None => self.shared.source.header(&at.hash).await?.0,
+                None => self.shared.source.blocks.header(&at.hash).await?.0,
             };
             let height = at.height.checked_sub(1);
             let height = height.ok_or_else(|| ChainError::NotFound("the genesis block".into()))?;
@@ -220,7 +220,7 @@ impl Sync {
         if let Some(block) = self.blocks.get(&hash) {
             return Ok(block.clone());
         }
-        let block = Arc::new(self.shared.source.block(&hash).await?);
+        let block = Arc::new(self.shared.source.blocks.block(&hash).await?);
         self.headers.insert(hash, block.header);
         self.blocks.insert(hash, block.clone());
         Ok(block)
@@ -253,7 +253,7 @@ impl Sync {
                 header: block.header,
                 txs,
             };
-            // Who does not listen any more is removed in the next round.
+            // A subscriber that is gone is removed in the next round.
             let _ = subscriber.events.send(event);
             subscriber.cursor = next;
         }
@@ -269,7 +269,7 @@ impl Sync {
         }
     }
 
-    fn tell_synced(&self, tip: BlockRef) {
+    fn report_synced(&self, tip: BlockRef) {
         let mut subscribers = self.shared.subscribers();
         let super::Subscribers { index, by_id, .. } = &mut *subscribers;
         for (id, subscriber) in by_id {
@@ -323,26 +323,26 @@ impl Sync {
         {
             return Ok(());
         }
-        match self.shared.source.fee_rates().await {
+        match self.shared.source.fees.fee_rates().await {
             Ok(fee_rates) => self.shared.status().fee_rates = fee_rates,
-            Err(error) if error.is_of_the_source() => return Err(error),
-            // Blocks matter more than an estimate: the last one stays.
+            Err(error) if error.is_source_unavailable() => return Err(error),
+            // The last estimate stays: blocks matter more.
             Err(error) => tracing::warn!("no fee rates: {error}"),
         }
         self.fee_rates_at = Some(Instant::now());
         Ok(())
     }
 
-    /// Notes whether the source answers; says so when that changes.
+    /// Records whether the source answers, and logs a change.
     fn set_reachable(&mut self, error: Option<&ChainError>) {
         self.shared.status().reachable = error.is_none();
         match error {
-            Some(error) if !self.is_down_told => tracing::warn!("{error}"),
+            Some(error) if !self.is_down_logged => tracing::warn!("{error}"),
             Some(error) => tracing::debug!("{error}"),
-            None if self.is_down_told => tracing::info!("the chain source answers again"),
+            None if self.is_down_logged => tracing::info!("the chain source answers again"),
             None => {}
         }
-        self.is_down_told = error.is_some();
+        self.is_down_logged = error.is_some();
     }
 
     fn log_wait(&mut self, cursor: BlockRef, what: &str) {

@@ -1,7 +1,7 @@
 //! devnet: its chain, its mempool's rules, its RPC.
 
 use bitcoin::Amount;
-use longhand_chain::{BlockRef, ChainSource as _, Devnet, DevnetConfig};
+use longhand_chain::{BlockRef, Devnet, DevnetConfig, OutputLookup as _};
 
 use crate::keys::{Key, coin};
 
@@ -85,7 +85,7 @@ async fn a_reorg_can_confirm_a_double_spend() {
 }
 
 #[tokio::test]
-async fn on_disk_it_survives() {
+async fn a_devnet_with_a_directory_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let config = || DevnetConfig {
         data_dir: Some(dir.path().into()),
@@ -119,7 +119,7 @@ async fn on_disk_it_survives() {
 }
 
 #[tokio::test]
-async fn what_a_kill_leaves_on_disk_is_enough() {
+async fn it_starts_again_from_the_files_of_a_killed_process() {
     let dir = tempfile::tempdir().unwrap();
     let config = DevnetConfig {
         data_dir: Some(dir.path().into()),
@@ -128,7 +128,7 @@ async fn what_a_kill_leaves_on_disk_is_enough() {
     let devnet = Devnet::start(config.clone()).await.unwrap();
     let funding = Key::new(1).fund(&devnet, 100_000);
     let tip = devnet.tip();
-    // The files as they are now, without any end of the one that writes them; the last record may be half.
+    // A copy of the files while the devnet still runs, with half a record at the end.
     let copy = tempfile::tempdir().unwrap();
     for file in ["blocks.log", "miner.key"] {
         std::fs::copy(dir.path().join(file), copy.path().join(file)).unwrap();
@@ -154,7 +154,7 @@ async fn what_a_kill_leaves_on_disk_is_enough() {
 }
 
 #[tokio::test]
-async fn an_invalidated_block_stays_so() {
+async fn an_invalidated_block_stays_invalid_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let config = DevnetConfig {
         data_dir: Some(dir.path().into()),
@@ -188,7 +188,7 @@ async fn the_timer_mines() {
 }
 
 #[tokio::test]
-async fn a_devnet_that_is_gone_leaves_nothing() {
+async fn a_dropped_devnet_leaves_no_files() {
     let devnet = Devnet::start_default().await.unwrap();
     let addr = devnet.rpc_addr();
     let taken = Devnet::start(DevnetConfig {

@@ -1,4 +1,4 @@
-//! A devnet in this process alone: its source answers as RPC does, and its chain is there in a moment.
+//! A devnet in this process alone: its source answers as one over RPC, and it starts from a prepared chain.
 
 use std::fmt::Debug;
 
@@ -7,12 +7,20 @@ use bitcoin::hashes::Hash as _;
 use bitcoin::opcodes::all::OP_RETURN;
 use bitcoin::script::Builder;
 use bitcoin::{Amount, Block, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut};
-use longhand_chain::{ChainError, ChainSource, Devnet, DevnetConfig, FeeRates, PreparedChain};
+use longhand_chain::{
+    BlockReader, ChainError, Devnet, DevnetConfig, FeeRates, FeeSource, OutputLookup,
+    PreparedChain, TransactionRelay,
+};
 use serde_json::json;
 
 use crate::keys::{Coin, Key, coin};
 
-/// Two devnets with the same chain: one is asked over RPC, the other one without.
+/// All parts of a chain source.
+trait Source: BlockReader + TransactionRelay + FeeSource + OutputLookup {}
+
+impl<T: BlockReader + TransactionRelay + FeeSource + OutputLookup> Source for T {}
+
+/// Two devnets with the same chain: one with a source over RPC, the other with a direct source.
 struct Twins {
     over_rpc: Devnet,
     direct: Devnet,
@@ -35,21 +43,21 @@ impl Twins {
         twins
     }
 
-    /// Gives a block to the one with RPC.
+    /// Submits a block to the one with RPC.
     async fn give(&self, block: &Block) {
         let params = [json!(serialize_hex(block))];
         let answer = self.over_rpc.source().call("submitblock", &params).await;
         assert_eq!(answer.unwrap(), json!(null));
     }
 
-    /// Mines what waits, the same block on both.
+    /// Mines the mempool, the same block on both.
     async fn mine(&self) {
         let hashes = self.direct.mine_to_wallet(1).unwrap();
         self.give(&self.direct.block(&hashes[0]).unwrap()).await;
     }
 
-    /// Asks both the same, and returns what both say.
-    async fn ask<T: Debug>(&self, what: &str, question: impl AsyncFn(&dyn ChainSource) -> T) -> T {
+    /// Calls both sources, and returns their common answer.
+    async fn ask<T: Debug>(&self, what: &str, question: impl AsyncFn(&dyn Source) -> T) -> T {
         let answer = question(&self.over_rpc.source()).await;
         let direct = question(&self.direct.direct_source()).await;
         assert_eq!(format!("{direct:?}"), format!("{answer:?}"), "{what}");
@@ -64,7 +72,7 @@ impl Twins {
     }
 }
 
-/// A chain with so many coins of `key`.
+/// A chain with as many coins of `key`.
 fn funded(key: &Key, coins: usize) -> (PreparedChain, Vec<Coin>) {
     let devnet = Devnet::in_process(110).unwrap();
     let coins = (0..coins).map(|_| key.fund(&devnet, 5_000_000)).collect();
@@ -72,7 +80,7 @@ fn funded(key: &Key, coins: usize) -> (PreparedChain, Vec<Coin>) {
 }
 
 #[tokio::test]
-async fn what_is_asked_of_the_chain_is_answered_as_over_rpc() {
+async fn answers_about_the_chain_are_those_of_rpc() {
     let key = Key::new(1);
     let (prepared, coins) = funded(&key, 1);
     let twins = Twins::new(&prepared).await;
@@ -111,7 +119,7 @@ async fn what_is_asked_of_the_chain_is_answered_as_over_rpc() {
         (OutPoint::null(), false),
     ] {
         let found = twins.ask("unspent", async |s| s.unspent(&outpoint).await);
-        // The mempool does not count.
+        // Outputs of the mempool do not count.
         assert_eq!(found.await.unwrap().is_some(), is_there);
     }
     twins.mine().await;
@@ -120,7 +128,7 @@ async fn what_is_asked_of_the_chain_is_answered_as_over_rpc() {
 }
 
 #[tokio::test]
-async fn a_block_that_left_the_chain_is_known_as_over_rpc() {
+async fn a_disconnected_block_is_known_as_over_rpc() {
     let (prepared, _) = funded(&Key::new(1), 0);
     let twins = Twins::new(&prepared).await;
     let old = twins.direct.tip();
@@ -136,7 +144,7 @@ async fn a_block_that_left_the_chain_is_known_as_over_rpc() {
 }
 
 #[tokio::test]
-async fn what_is_handed_over_fares_as_over_rpc() {
+async fn broadcasts_have_the_results_of_rpc() {
     let key = Key::new(1);
     let (prepared, coins) = funded(&key, 8);
     let twins = Twins::new(&prepared).await;
@@ -157,7 +165,9 @@ async fn what_is_handed_over_fares_as_over_rpc() {
     let free = key.spend(b, 0);
     let payer = key.spend(&coin(&free, &key.script()), 1_000);
     let refused = twins.broadcast("pays nothing", one(&free)).await;
-    assert!(matches!(refused, Err(ChainError::Rejected(why)) if why.contains("min relay fee")));
+    assert!(
+        matches!(refused, Err(ChainError::Rejected { reason, is_final: false }) if reason.contains("min relay fee"))
+    );
     let paid_for = [free, payer];
     twins.broadcast("its child pays", &paid_for).await.unwrap();
 
@@ -165,26 +175,40 @@ async fn what_is_handed_over_fares_as_over_rpc() {
     let stingy = key.spend(&coin(&free, &key.script()), 20);
     let package = [free, stingy];
     let refused = twins.broadcast("both pay too little", &package).await;
-    assert!(matches!(refused, Err(ChainError::Rejected(_))));
+    assert!(matches!(
+        refused,
+        Err(ChainError::Rejected {
+            is_final: false,
+            ..
+        })
+    ));
 
     let mut missing = key.spend(d, 500);
     missing.input[0].previous_output.vout += 7;
     let refused = twins.broadcast("no such coin", one(&missing)).await;
-    assert!(matches!(refused, Err(ChainError::Rejected(why)) if why.contains("missingorspent")));
+    assert!(
+        matches!(refused, Err(ChainError::Rejected { reason, is_final: false }) if reason.contains("missingorspent"))
+    );
     let mut forged = key.spend(d, 500);
     forged.output[0].value -= Amount::from_sat(1);
     let refused = twins.broadcast("another's signature", one(&forged)).await;
-    assert!(matches!(refused, Err(ChainError::Rejected(why)) if why.contains("script")));
+    assert!(
+        matches!(refused, Err(ChainError::Rejected { reason, is_final: true }) if reason.contains("script"))
+    );
 
     let burnt = key.build(std::slice::from_ref(e), 500, |tx| {
         tx.output[0].script_pubkey = Builder::new().push_opcode(OP_RETURN).into_script();
     });
     let refused = twins.broadcast("burns money", one(&burnt)).await;
-    assert!(matches!(refused, Err(ChainError::Rejected(why)) if why.contains("maxburnamount")));
+    assert!(
+        matches!(refused, Err(ChainError::Rejected { reason, is_final: false }) if reason.contains("maxburnamount"))
+    );
     let refused = twins
         .broadcast("fee by mistake", one(&key.spend(e, 4_000_000)))
         .await;
-    assert!(matches!(refused, Err(ChainError::Rejected(why)) if why.contains("Fee exceeds")));
+    assert!(
+        matches!(refused, Err(ChainError::Rejected { reason, is_final: false }) if reason.contains("Fee exceeds"))
+    );
     let dust = key.build(std::slice::from_ref(e), 500, |tx| {
         tx.output.push(TxOut {
             value: Amount::from_sat(1),
@@ -192,7 +216,9 @@ async fn what_is_handed_over_fares_as_over_rpc() {
         });
     });
     let refused = twins.broadcast("dust", one(&dust)).await;
-    assert!(matches!(refused, Err(ChainError::Rejected(why)) if why.contains("dust")));
+    assert!(
+        matches!(refused, Err(ChainError::Rejected { reason, is_final: false }) if reason.contains("dust"))
+    );
 
     let first = key.spend(f, 500);
     twins
@@ -202,14 +228,20 @@ async fn what_is_handed_over_fares_as_over_rpc() {
     let refused = twins
         .broadcast("for too little more", one(&key.spend(f, 501)))
         .await;
-    assert!(matches!(refused, Err(ChainError::Rejected(_))));
+    assert!(matches!(
+        refused,
+        Err(ChainError::Rejected {
+            is_final: false,
+            ..
+        })
+    ));
     twins
         .broadcast("for enough more", one(&key.spend(f, 1_000)))
         .await
         .unwrap();
 
     let unrelated = [key.spend(g, 500), key.spend(h, 500)];
-    // No package, but each goes in by itself, and that is what counts.
+    // Not a package, but each is accepted by itself.
     twins.broadcast("no relation", &unrelated).await.unwrap();
     let twice = [unrelated[0].clone(), unrelated[0].clone()];
     twins.broadcast("twice the same", &twice).await.unwrap();
@@ -252,11 +284,13 @@ async fn fee_rates_are_those_that_were_set_and_the_mempool_keeps_to_them() {
     assert_eq!(rates().await, spike);
     let cheap = [key.spend(&coins[0], 500)];
     let refused = twins.broadcast("at 5 sat/vB", &cheap).await;
-    assert!(matches!(refused, Err(ChainError::Rejected(why)) if why.contains("mempool min fee")));
+    assert!(
+        matches!(refused, Err(ChainError::Rejected { reason, is_final: false }) if reason.contains("mempool min fee"))
+    );
     let dear = [key.spend(&coins[1], 1_500)];
     twins.broadcast("at 14 sat/vB", &dear).await.unwrap();
 
-    // What makes no sense is put right the same way.
+    // Rates in the wrong order are corrected in the same way.
     set(FeeRates {
         urgent: 1,
         normal: 7_000,
@@ -273,7 +307,7 @@ async fn fee_rates_are_those_that_were_set_and_the_mempool_keeps_to_them() {
 }
 
 #[test]
-fn a_prepared_chain_comes_back_with_its_wallet() {
+fn a_prepared_chain_is_loaded_with_its_wallet() {
     let devnet = Devnet::in_process(110).unwrap();
     let key = Key::new(1);
     let (outpoint, output) = key.fund(&devnet, 1_000_000);
@@ -292,7 +326,7 @@ fn a_prepared_chain_comes_back_with_its_wallet() {
 }
 
 #[test]
-fn a_trusted_chain_goes_on_from_its_blocks_and_is_validated_when_asked() {
+fn a_trusted_chain_is_continued_and_validated_on_request() {
     let devnet = Devnet::in_process(110).unwrap();
     let key = Key::new(1);
     let (outpoint, output) = key.fund(&devnet, 1_000_000);
@@ -317,9 +351,9 @@ fn a_trusted_chain_goes_on_from_its_blocks_and_is_validated_when_asked() {
     assert!(Devnet::in_process_trusting(&bad).is_err());
 }
 
-/// What it was trusted with comes out: a miner that takes a satoshi too much.
+/// A coinbase of one satoshi too much is found.
 #[test]
-fn a_trusted_chain_with_a_bad_block_is_found_out_when_it_is_validated() {
+fn validation_of_a_trusted_chain_finds_an_invalid_block() {
     let mut prepared = Devnet::in_process(3).unwrap().prepared();
     let greedy = prepared.blocks.last_mut().unwrap();
     greedy.txdata[0].output[0].value += Amount::from_sat(1);
@@ -333,7 +367,7 @@ fn a_trusted_chain_with_a_bad_block_is_found_out_when_it_is_validated() {
     devnet.mine_to_wallet(1).unwrap();
     let refusal = devnet.validate().unwrap_err().to_string();
     assert!(refusal.contains("Consensus"), "{refusal}");
-    // And from then on it is trusted with nothing.
+    // From then on no block is trusted.
     assert!(devnet.mine_to_wallet(1).is_err());
     assert!(devnet.validate().is_err());
 }
@@ -355,7 +389,7 @@ fn the_same_steps_on_a_prepared_chain_make_the_same_transactions() {
 }
 
 #[test]
-fn blocks_that_are_no_chain_are_refused() {
+fn blocks_that_do_not_form_a_valid_chain_are_refused() {
     let good = Devnet::in_process(5).unwrap().prepared();
     let refused = |change: fn(&mut Vec<Block>)| {
         let mut bad = good.clone();
@@ -364,7 +398,7 @@ fn blocks_that_are_no_chain_are_refused() {
     };
     let error = refused(|blocks| drop(blocks.remove(2)));
     assert!(error.to_string().contains("not one chain"), "{error}");
-    // Real validation: a block that pays its miner too much is none.
+    // Real validation: the coinbase of a block may not pay too much.
     let error = refused(|blocks| {
         let block = &mut blocks[4];
         block.txdata[0].output[0].value += Amount::from_sat(1);
@@ -389,7 +423,7 @@ async fn there_is_no_rpc() {
 }
 
 #[test]
-fn nothing_in_it_needs_a_runtime() {
+fn no_method_needs_a_runtime() {
     let devnet = Devnet::in_process(1).unwrap();
     devnet.mine(1, ScriptBuf::new()).unwrap();
     let source = devnet.direct_source();

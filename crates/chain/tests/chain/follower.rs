@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bitcoin::block::Header;
-use bitcoin::{Block, BlockHash, OutPoint, Transaction, TxOut, Txid};
+use bitcoin::{Block, BlockHash, Txid};
 use longhand_chain::{
-    BitcoindSource, BlockRef, Chain, ChainError, ChainEvent, ChainSource, Devnet, DevnetConfig,
-    FeeRates, Follower, FollowerConfig, Subscription, WatchList,
+    BitcoindSource, BlockReader, BlockRef, Chain, ChainError, ChainEvent, ChainSource, Devnet,
+    DevnetConfig, Follower, FollowerConfig, Subscription, WatchList,
 };
 
 use crate::keys::{Key, coin};
 
-/// A source that counts the blocks it is asked for.
+/// The blocks of a source, with a count of those that were fetched.
 struct Counting {
     inner: BitcoindSource,
-    blocks: AtomicUsize,
+    fetched: AtomicUsize,
 }
 
 #[async_trait]
-impl ChainSource for Counting {
+impl BlockReader for Counting {
     async fn tip(&self) -> Result<BlockRef, ChainError> {
         self.inner.tip().await
     }
@@ -32,31 +32,15 @@ impl ChainSource for Counting {
         self.inner.hash_at(height).await
     }
     async fn block(&self, hash: &BlockHash) -> Result<Block, ChainError> {
-        self.blocks.fetch_add(1, Ordering::SeqCst);
+        self.fetched.fetch_add(1, Ordering::SeqCst);
         self.inner.block(hash).await
-    }
-    async fn fee_rates(&self) -> Result<FeeRates, ChainError> {
-        self.inner.fee_rates().await
-    }
-    async fn broadcast(&self, package: &[Transaction]) -> Result<(), ChainError> {
-        self.inner.broadcast(package).await
-    }
-    async fn unspent(&self, outpoint: &OutPoint) -> Result<Option<TxOut>, ChainError> {
-        self.inner.unspent(outpoint).await
-    }
-    async fn transaction_at(
-        &self,
-        height: u32,
-        index: u32,
-    ) -> Result<Option<Transaction>, ChainError> {
-        self.inner.transaction_at(height, index).await
     }
 }
 
 /// A devnet and a follower of it. The follower polls only when poked, unless a test says otherwise.
 struct Setup {
     devnet: Devnet,
-    source: Arc<Counting>,
+    blocks: Arc<Counting>,
     follower: Follower,
 }
 
@@ -66,48 +50,53 @@ const SELDOM: FollowerConfig = FollowerConfig {
 
 async fn setup() -> Setup {
     let devnet = Devnet::start_default().await.unwrap();
-    let source = Arc::new(Counting {
+    let blocks = Arc::new(Counting {
         inner: devnet.source(),
-        blocks: AtomicUsize::new(0),
+        fetched: AtomicUsize::new(0),
     });
-    let follower = Follower::start(source.clone(), SELDOM);
+    // Blocks from another place than the rest.
+    let source = ChainSource {
+        blocks: blocks.clone(),
+        ..ChainSource::from(Arc::new(devnet.source()))
+    };
+    let follower = Follower::start(source, SELDOM);
     Setup {
         devnet,
-        source,
+        blocks,
         follower,
     }
 }
 
-/// What a subscriber heard up to and with the next `Synced`.
+/// The events of a subscriber up to and including the next `Synced`.
 #[derive(Debug, Default)]
-struct Heard {
+struct Received {
     heights: Vec<u32>,
     txs: Vec<(u32, Txid)>,
     forks: Vec<BlockRef>,
     tip: Option<BlockRef>,
 }
 
-async fn hear(subscription: &mut Subscription) -> Heard {
-    let mut heard = Heard::default();
+async fn receive(subscription: &mut Subscription) -> Received {
+    let mut received = Received::default();
     loop {
         match subscription.events.recv().await.unwrap() {
             ChainEvent::Connected { height, txs, .. } => {
-                heard.heights.push(height);
-                heard
+                received.heights.push(height);
+                received
                     .txs
                     .extend(txs.iter().map(|(_, tx)| (height, tx.compute_txid())));
             }
-            ChainEvent::Disconnected { fork } => heard.forks.push(fork),
+            ChainEvent::Disconnected { fork } => received.forks.push(fork),
             ChainEvent::Synced { tip } => {
-                heard.tip = Some(tip);
-                return heard;
+                received.tip = Some(tip);
+                return received;
             }
         }
     }
 }
 
 #[tokio::test]
-async fn a_subscriber_gets_every_block_and_what_it_watches() {
+async fn a_subscriber_receives_every_block_and_the_transactions_that_it_watches() {
     let Setup {
         devnet, follower, ..
     } = setup().await;
@@ -123,25 +112,25 @@ async fn a_subscriber_gets_every_block_and_what_it_watches() {
         .subscribe(start, WatchList::default())
         .await
         .unwrap();
-    assert_eq!(hear(&mut watcher).await.tip, Some(start));
-    assert_eq!(hear(&mut other).await.tip, Some(start));
+    assert_eq!(receive(&mut watcher).await.tip, Some(start));
+    assert_eq!(receive(&mut other).await.tip, Some(start));
     assert_eq!(follower.tip(), Some(start));
 
     let spend = key.spend(&(outpoint, output), 500);
     devnet.submit(&spend).unwrap();
     devnet.mine_to_wallet(2).unwrap();
     follower.poke();
-    let heard = hear(&mut watcher).await;
-    assert_eq!(heard.heights, [start.height + 1, start.height + 2]);
-    assert_eq!(heard.txs, [(start.height + 1, spend.compute_txid())]);
-    assert_eq!(heard.tip, Some(devnet.tip()));
-    let heard = hear(&mut other).await;
-    assert_eq!(heard.heights, [start.height + 1, start.height + 2]);
-    assert_eq!(heard.txs, []);
+    let received = receive(&mut watcher).await;
+    assert_eq!(received.heights, [start.height + 1, start.height + 2]);
+    assert_eq!(received.txs, [(start.height + 1, spend.compute_txid())]);
+    assert_eq!(received.tip, Some(devnet.tip()));
+    let received = receive(&mut other).await;
+    assert_eq!(received.heights, [start.height + 1, start.height + 2]);
+    assert_eq!(received.txs, []);
 }
 
 #[tokio::test]
-async fn what_is_added_to_the_watch_list_counts_from_then_on() {
+async fn an_output_added_to_the_watch_list_is_matched_from_then_on() {
     let Setup {
         devnet, follower, ..
     } = setup().await;
@@ -150,13 +139,13 @@ async fn what_is_added_to_the_watch_list_counts_from_then_on() {
         .subscribe(devnet.tip(), WatchList::default())
         .await
         .unwrap();
-    hear(&mut watcher).await;
+    receive(&mut watcher).await;
 
     watcher.watch.script(key.script());
     let (outpoint, output) = key.fund(&devnet, 100_000);
     follower.poke();
     let height = devnet.tip().height;
-    assert_eq!(hear(&mut watcher).await.txs, [(height, outpoint.txid)]);
+    assert_eq!(receive(&mut watcher).await.txs, [(height, outpoint.txid)]);
 
     let other = Key::new(2);
     let spend = key.build(&[(outpoint, output)], 500, |tx| {
@@ -167,13 +156,13 @@ async fn what_is_added_to_the_watch_list_counts_from_then_on() {
     devnet.mine_to_wallet(1).unwrap();
     follower.poke();
     assert_eq!(
-        hear(&mut watcher).await.txs,
+        receive(&mut watcher).await.txs,
         [(height + 1, spend.compute_txid())]
     );
 }
 
 #[tokio::test]
-async fn what_spends_a_match_in_the_same_block_matches() {
+async fn a_spend_of_a_match_in_the_same_block_matches() {
     let Setup {
         devnet, follower, ..
     } = setup().await;
@@ -184,7 +173,7 @@ async fn what_spends_a_match_in_the_same_block_matches() {
         ..WatchList::default()
     };
     let mut watcher = follower.subscribe(devnet.tip(), watched).await.unwrap();
-    hear(&mut watcher).await;
+    receive(&mut watcher).await;
 
     let first = key.spend(&(outpoint, output), 500);
     let second = key.spend(&coin(&first, &key.script()), 500);
@@ -192,7 +181,7 @@ async fn what_spends_a_match_in_the_same_block_matches() {
     devnet.submit(&second).unwrap();
     devnet.mine_to_wallet(1).unwrap();
     follower.poke();
-    let txids: Vec<Txid> = hear(&mut watcher)
+    let txids: Vec<Txid> = receive(&mut watcher)
         .await
         .txs
         .into_iter()
@@ -202,7 +191,7 @@ async fn what_spends_a_match_in_the_same_block_matches() {
 }
 
 #[tokio::test]
-async fn spends_of_a_match_are_not_missed_by_who_hears_of_it_later() {
+async fn spends_of_a_match_are_not_missed_before_its_subscriber_watches_them() {
     let Setup {
         devnet, follower, ..
     } = setup().await;
@@ -215,18 +204,18 @@ async fn spends_of_a_match_are_not_missed_by_who_hears_of_it_later() {
         devnet.submit(tx).unwrap();
         devnet.mine_to_wallet(1).unwrap();
     }
-    // Both blocks are matched before the subscriber can say that it watches an output of the first.
+    // Both blocks are matched before the subscriber can watch an output of the first.
     let watched = WatchList {
         outpoints: vec![funding.0],
         ..WatchList::default()
     };
     let mut watcher = follower.subscribe(from, watched).await.unwrap();
-    let heard = hear(&mut watcher).await;
+    let received = receive(&mut watcher).await;
     let expected = [
         (from.height + 1, first.compute_txid()),
         (from.height + 2, second.compute_txid()),
     ];
-    assert_eq!(heard.txs, expected);
+    assert_eq!(received.txs, expected);
 }
 
 #[tokio::test]
@@ -242,31 +231,31 @@ async fn a_reorganisation_disconnects_to_the_fork_and_connects_the_others() {
         ..WatchList::default()
     };
     let mut watcher = follower.subscribe(fork, watched).await.unwrap();
-    hear(&mut watcher).await;
+    receive(&mut watcher).await;
     let spend = key.spend(&funding, 500);
     devnet.submit(&spend).unwrap();
     devnet.mine_to_wallet(3).unwrap();
     follower.poke();
     assert_eq!(
-        hear(&mut watcher).await.txs,
+        receive(&mut watcher).await.txs,
         [(fork.height + 1, spend.compute_txid())]
     );
 
     devnet.reorg(3, vec![]).unwrap();
     follower.poke();
-    let heard = hear(&mut watcher).await;
-    assert_eq!(heard.forks, [fork]);
+    let received = receive(&mut watcher).await;
+    assert_eq!(received.forks, [fork]);
     assert_eq!(
-        heard.heights,
+        received.heights,
         (fork.height + 1..=fork.height + 4).collect::<Vec<_>>()
     );
-    assert_eq!(heard.txs, []);
-    assert_eq!(heard.tip, Some(devnet.tip()));
+    assert_eq!(received.txs, []);
+    assert_eq!(received.tip, Some(devnet.tip()));
 
     devnet.mine_to_wallet(1).unwrap();
     follower.poke();
     assert_eq!(
-        hear(&mut watcher).await.txs,
+        receive(&mut watcher).await.txs,
         [(fork.height + 5, spend.compute_txid())]
     );
 }
@@ -275,7 +264,7 @@ async fn a_reorganisation_disconnects_to_the_fork_and_connects_the_others() {
 async fn many_catch_up_together_and_each_block_is_fetched_once() {
     let Setup {
         devnet,
-        source,
+        blocks,
         follower,
     } = setup().await;
     let key = Key::new(1);
@@ -297,26 +286,26 @@ async fn many_catch_up_together_and_each_block_is_fetched_once() {
         subscriptions.push(follower.subscribe(from, watched.clone()).await.unwrap());
     }
     for (n, subscription) in (0..20u32).zip(&mut subscriptions) {
-        let heard = hear(subscription).await;
+        let received = receive(subscription).await;
         let first = from.height + n % 3 + 1;
         assert_eq!(
-            heard.heights,
+            received.heights,
             (first..=devnet.tip().height).collect::<Vec<_>>()
         );
-        assert_eq!(heard.txs.len(), usize::from(n % 3 == 0));
+        assert_eq!(received.txs.len(), usize::from(n % 3 == 0));
         assert!(
-            heard
+            received
                 .txs
                 .iter()
                 .all(|(height, txid)| { (*height, *txid) == (from.height + 1, funding.0.txid) })
         );
-        assert_eq!(heard.tip, Some(devnet.tip()));
+        assert_eq!(received.tip, Some(devnet.tip()));
     }
-    assert_eq!(source.blocks.load(Ordering::SeqCst), 31);
+    assert_eq!(blocks.fetched.load(Ordering::SeqCst), 31);
 }
 
 #[tokio::test]
-async fn who_comes_from_a_block_that_left_the_chain_is_taken_back_first() {
+async fn a_subscriber_at_a_disconnected_block_is_disconnected_first() {
     let Setup {
         devnet, follower, ..
     } = setup().await;
@@ -331,19 +320,19 @@ async fn who_comes_from_a_block_that_left_the_chain_is_taken_back_first() {
         .unwrap();
     let first = late.events.recv().await.unwrap();
     assert!(matches!(first, ChainEvent::Disconnected { fork: at } if at == fork));
-    let heard = hear(&mut late).await;
+    let received = receive(&mut late).await;
     assert_eq!(
-        heard.heights,
+        received.heights,
         [fork.height + 1, fork.height + 2, fork.height + 3]
     );
-    assert_eq!(heard.tip, Some(devnet.tip()));
+    assert_eq!(received.tip, Some(devnet.tip()));
 }
 
 #[tokio::test]
 async fn a_source_that_is_merely_behind_disconnects_nothing() {
     let Setup {
         devnet,
-        source,
+        blocks,
         follower,
     } = setup().await;
     devnet.mine_to_wallet(2).unwrap();
@@ -352,14 +341,14 @@ async fn a_source_that_is_merely_behind_disconnects_nothing() {
         .subscribe(known, WatchList::default())
         .await
         .unwrap();
-    hear(&mut watcher).await;
+    receive(&mut watcher).await;
     let parent = devnet.block(&known.hash).unwrap().header.prev_blockhash;
     let behind = BlockRef {
         height: known.height - 1,
         hash: parent,
     };
     let mut tips = follower.tips();
-    source
+    blocks
         .inner
         .call("invalidateblock", &[known.hash.to_string().into()])
         .await
@@ -368,18 +357,18 @@ async fn a_source_that_is_merely_behind_disconnects_nothing() {
     tips.wait_for(|tip| *tip == Some(behind)).await.unwrap();
     assert!(watcher.events.is_empty());
 
-    // Only a block in its place is news.
+    // Only a block that replaces it disconnects it.
     devnet.mine_to_wallet(1).unwrap();
     follower.poke();
-    let heard = hear(&mut watcher).await;
-    assert_eq!(heard.forks, [behind]);
-    assert_eq!(heard.heights, [known.height]);
+    let received = receive(&mut watcher).await;
+    assert_eq!(received.forks, [behind]);
+    assert_eq!(received.heights, [known.height]);
 }
 
 #[tokio::test]
 async fn a_source_that_is_down_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
-    // A port on which nobody listens, for now.
+    // A port without a listener, for now.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let config = DevnetConfig {
         data_dir: Some(dir.path().into()),
@@ -412,18 +401,18 @@ async fn a_source_that_is_down_is_waited_for() {
         .unwrap();
     assert!(!follower.reachable());
     let devnet = Devnet::start(config.clone()).await.unwrap();
-    assert_eq!(hear(&mut watcher).await.heights, [from.height + 1]);
+    assert_eq!(receive(&mut watcher).await.heights, [from.height + 1]);
 
     // And again, later.
     devnet.shutdown().await;
     let devnet = Devnet::start(config).await.unwrap();
     devnet.mine_to_wallet(1).unwrap();
-    assert_eq!(hear(&mut watcher).await.heights, [from.height + 2]);
+    assert_eq!(receive(&mut watcher).await.heights, [from.height + 2]);
     assert!(follower.reachable());
 }
 
 #[tokio::test]
-async fn a_dropped_subscription_is_over() {
+async fn a_dropped_subscription_is_removed() {
     let Setup {
         devnet, follower, ..
     } = setup().await;
@@ -440,8 +429,8 @@ async fn a_dropped_subscription_is_over() {
     drop(goes);
     devnet.mine_to_wallet(1).unwrap();
     follower.poke();
-    assert_eq!(hear(&mut stays).await.tip, Some(devnet.tip()));
-    // Harmless, and forgotten.
+    assert_eq!(receive(&mut stays).await.tip, Some(devnet.tip()));
+    // No effect after the subscription.
     watch.script(Key::new(1).script());
 
     drop(follower);
@@ -449,7 +438,7 @@ async fn a_dropped_subscription_is_over() {
 }
 
 #[tokio::test]
-async fn a_broadcast_goes_out_and_is_tried_again_until_it_is_taken() {
+async fn a_broadcast_is_sent_again_until_it_is_accepted() {
     let Setup {
         devnet, follower, ..
     } = setup().await;
@@ -465,18 +454,18 @@ async fn a_broadcast_goes_out_and_is_tried_again_until_it_is_taken() {
         )
         .await
         .unwrap();
-    hear(&mut watcher).await;
+    receive(&mut watcher).await;
     let unlock = devnet.tip().height + 1;
     let early = key.build(&[funding], 500, |tx| {
         tx.lock_time = bitcoin::absolute::LockTime::from_height(unlock).unwrap();
     });
     assert!(devnet.submit(&early).is_err());
     follower.broadcast(vec![early.clone()]);
-    // Blocks come until one has it: the first makes it final, then it is sent again.
+    // Blocks until one contains it: the first makes it final, then it is sent again.
     loop {
         devnet.mine_to_wallet(1).unwrap();
         follower.poke();
-        if hear(&mut watcher)
+        if receive(&mut watcher)
             .await
             .txs
             .iter()

@@ -1,5 +1,5 @@
-//! devnet's mempool, by `sendrawtransaction`, `testmempoolaccept` and `submitpackage`: what Bitcoin Core refuses, it
-//! refuses, in the same words.
+//! devnet's mempool, by `sendrawtransaction`, `testmempoolaccept` and `submitpackage`: it has the rules and the reject
+//! reasons of Bitcoin Core.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode::serialize_hex;
@@ -33,7 +33,7 @@ impl Setup {
         self.key.fund(&self.devnet, 1_000_000)
     }
 
-    /// Sends; the code and message of the error.
+    /// Sends a transaction that is rejected; returns code and message of the error.
     async fn refused(&self, tx: &Transaction) -> (i64, String) {
         self.rpc
             .error("sendrawtransaction", json!([serialize_hex(tx)]))
@@ -253,7 +253,7 @@ async fn a_replacement_pays_more_in_all_ways() {
 }
 
 #[tokio::test]
-async fn what_conflicts_with_a_block_leaves_the_mempool_with_its_children() {
+async fn a_conflict_with_a_block_leaves_the_mempool_with_its_children() {
     let setup = setup().await;
     let coin = setup.coin();
     let first = setup.key.spend(&coin, 1_000);
@@ -285,7 +285,7 @@ async fn chains_end_at_25() {
 }
 
 #[tokio::test]
-async fn a_block_takes_first_what_pays_best_with_its_parents() {
+async fn a_block_has_the_best_fee_rate_with_parents_first() {
     let setup = setup().await;
     let (cheap_coin, other_coin) = (setup.coin(), setup.coin());
     let cheap = setup.key.spend(&cheap_coin, 110);
@@ -382,7 +382,7 @@ async fn version_3_is_one_parent_and_one_small_child() {
             .contains("too many ancestors")
     );
 
-    // A sibling takes the child's place when it pays for that.
+    // A sibling replaces the child when it pays for that.
     let poor = setup.key.build(&[output(&parent, 1)], 550, truc);
     assert!(setup.refused(&poor).await.1.starts_with("insufficient fee"));
     let sibling = setup.key.build(&[output(&parent, 1)], 1_000, truc);

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::keys::{Key, output};
 
-/// A client that shows HTTP as it is.
+/// A plain HTTP client.
 pub struct Rpc {
     addr: std::net::SocketAddr,
     auth: String,
@@ -129,7 +129,7 @@ async fn a_batch_is_answered_in_order_and_json_rpc_2_in_its_own_form() {
 }
 
 #[tokio::test]
-async fn what_a_lightning_node_asks_at_start_has_its_shape() {
+async fn the_first_calls_of_a_lightning_node_have_their_shapes() {
     let devnet = Devnet::start_default().await.unwrap();
     let rpc = Rpc::new(&devnet);
     let chain = rpc.ok("getblockchaininfo", json!([])).await;

@@ -2,7 +2,8 @@
 
 use bitcoin::{Amount, Network, OutPoint};
 use longhand_chain::{
-    BitcoindAuth, BitcoindSource, ChainError, ChainSource as _, Devnet, FeeRates,
+    BitcoindAuth, BitcoindSource, BlockReader as _, ChainError, Devnet, FeeRates, FeeSource as _,
+    OutputLookup as _, TransactionRelay as _,
 };
 
 use crate::keys::{Key, coin};
@@ -44,7 +45,7 @@ async fn it_reads_the_chain() {
 }
 
 #[tokio::test]
-async fn it_knows_headers_that_left_the_chain() {
+async fn it_knows_headers_of_disconnected_blocks() {
     let devnet = Devnet::start_default().await.unwrap();
     let old = devnet.tip();
     devnet.reorg(1, vec![]).unwrap();
@@ -53,7 +54,7 @@ async fn it_knows_headers_that_left_the_chain() {
 }
 
 #[tokio::test]
-async fn what_is_already_known_is_no_error() {
+async fn a_known_transaction_is_no_error() {
     let devnet = Devnet::start_default().await.unwrap();
     let source = devnet.source();
     let key = Key::new(1);
@@ -83,14 +84,16 @@ async fn what_is_already_known_is_no_error() {
 }
 
 #[tokio::test]
-async fn a_package_goes_in_when_its_child_pays() {
+async fn a_package_is_accepted_when_its_child_pays() {
     let devnet = Devnet::start_default().await.unwrap();
     let key = Key::new(1);
     let parent = key.spend(&key.fund(&devnet, 100_000), 0);
     let child = key.spend(&coin(&parent, &key.script()), 1_000);
     let source = devnet.source();
     let alone = source.broadcast(std::slice::from_ref(&parent)).await;
-    assert!(matches!(alone, Err(ChainError::Rejected(reason)) if reason.contains("min relay fee")));
+    assert!(
+        matches!(alone, Err(ChainError::Rejected { reason, is_final: false }) if reason.contains("min relay fee"))
+    );
     source
         .broadcast(&[parent.clone(), child.clone()])
         .await
@@ -99,19 +102,21 @@ async fn a_package_goes_in_when_its_child_pays() {
 }
 
 #[tokio::test]
-async fn a_refused_transaction_says_why() {
+async fn a_rejected_transaction_has_a_reason() {
     let devnet = Devnet::start_default().await.unwrap();
     let source = devnet.source();
     let key = Key::new(1);
     let tx = key.spend(&(OutPoint::null(), key.fund(&devnet, 100_000).1), 500);
     assert!(matches!(
         source.broadcast(&[tx]).await,
-        Err(ChainError::Rejected(_))
+        Err(ChainError::Rejected { is_final: true, .. })
     ));
     let mut tx = key.spend(&key.fund(&devnet, 100_000), 500);
     tx.input[0].previous_output.vout += 7;
     let refused = source.broadcast(&[tx]).await;
-    assert!(matches!(refused, Err(ChainError::Rejected(why)) if why.contains("missingorspent")));
+    assert!(
+        matches!(refused, Err(ChainError::Rejected { reason, is_final: false }) if reason.contains("missingorspent"))
+    );
 }
 
 #[tokio::test]

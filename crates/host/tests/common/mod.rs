@@ -6,7 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bitcoin::block::Header;
 use bitcoin::{Block, BlockHash, Network, OutPoint, Transaction, TxOut};
-use longhand_chain::{BlockRef, ChainError, ChainSource, FeeRates};
+use longhand_chain::{
+    BlockReader, BlockRef, ChainError, FeeRates, FeeSource, OutputLookup, TransactionRelay,
+};
 use longhand_host::client::{self, Client};
 use longhand_host::{Host, HostConfig, HostError};
 use longhand_link::{
@@ -208,7 +210,7 @@ impl FailingSource {
 }
 
 #[async_trait]
-impl ChainSource for FailingSource {
+impl BlockReader for FailingSource {
     async fn tip(&self) -> Result<BlockRef, ChainError> {
         Err((self.0)())
     }
@@ -221,12 +223,24 @@ impl ChainSource for FailingSource {
     async fn block(&self, _: &BlockHash) -> Result<Block, ChainError> {
         Err((self.0)())
     }
+}
+
+#[async_trait]
+impl FeeSource for FailingSource {
     async fn fee_rates(&self) -> Result<FeeRates, ChainError> {
         Err((self.0)())
     }
+}
+
+#[async_trait]
+impl TransactionRelay for FailingSource {
     async fn broadcast(&self, _: &[Transaction]) -> Result<(), ChainError> {
         Err((self.0)())
     }
+}
+
+#[async_trait]
+impl OutputLookup for FailingSource {
     async fn unspent(&self, _: &OutPoint) -> Result<Option<TxOut>, ChainError> {
         Err((self.0)())
     }

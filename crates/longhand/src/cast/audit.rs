@@ -2,7 +2,7 @@
 
 use bitcoin::hex::DisplayHex;
 use bitcoin::{OutPoint, ScriptBuf, Txid};
-use longhand_chain::ChainSource;
+use longhand_chain::BlockReader;
 use longhand_proto::operator::HubChannel;
 
 use super::CastError;

@@ -16,7 +16,7 @@ mod rpc;
 use std::time::{Duration, Instant};
 
 use bitcoin::{Address, ScriptBuf, Txid};
-use longhand_chain::{ChainError, ChainSource};
+use longhand_chain::{BlockReader, ChainError};
 use longhand_phone::PhoneError;
 use tokio::signal::unix::{SignalKind, signal};
 

@@ -8,7 +8,7 @@ use bitcoin::constants::ChainHash;
 use bitcoin::{Network, OutPoint, TxOut};
 use lightning::routing::utxo::{UtxoFuture, UtxoLookup, UtxoLookupError, UtxoResult};
 use lightning::util::wakers::Notifier;
-use longhand_chain::{Chain, ChainError, ChainSource};
+use longhand_chain::{Chain, ChainError, OutputLookup};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -49,11 +49,12 @@ impl UtxoLookup for FundingLookup {
             return UtxoResult::Sync(Err(UtxoLookupError::UnknownChain));
         }
         let future = UtxoFuture::new(done);
-        let (answer, source, permits) = (future.clone(), self.chain.source(), self.permits.clone());
+        let (answer, outputs, permits) =
+            (future.clone(), self.chain.outputs(), self.permits.clone());
         self.runtime.spawn(async move {
             // The semaphore is never closed; if it were, the lookup would run without waiting.
             let _permit = permits.acquire_owned().await;
-            let lookup = funding_output(source.as_ref(), short_channel_id);
+            let lookup = funding_output(outputs.as_ref(), short_channel_id);
             let found = tokio::time::timeout(LOOKUP_TIMEOUT, lookup).await;
             answer.resolve(match found {
                 Ok(Ok(Some(output))) => Ok(output),
@@ -75,15 +76,15 @@ impl UtxoLookup for FundingLookup {
 /// The output at a short channel id (BOLT 7: block height, transaction index, output index); `None` when there is none or
 /// it is spent.
 async fn funding_output(
-    source: &dyn ChainSource,
+    outputs: &dyn OutputLookup,
     short_channel_id: u64,
 ) -> Result<Option<TxOut>, ChainError> {
     let height = (short_channel_id >> 40) as u32;
     let index = ((short_channel_id >> 16) & 0xff_ffff) as u32;
     let vout = (short_channel_id & 0xffff) as u32;
-    match source.transaction_at(height, index).await? {
+    match outputs.transaction_at(height, index).await? {
         Some(tx) => {
-            source
+            outputs
                 .unspent(&OutPoint {
                     txid: tx.compute_txid(),
                     vout,

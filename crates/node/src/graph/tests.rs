@@ -4,11 +4,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use bitcoin::block::Header;
 use bitcoin::constants::ChainHash;
 use bitcoin::hashes::{Hash, HashEngine, sha256d};
 use bitcoin::secp256k1::{Message, PublicKey, Secp256k1, SecretKey, ecdsa::Signature};
-use bitcoin::{Amount, Block, BlockHash, Network, OutPoint, Transaction, TxOut};
+use bitcoin::{Amount, Network, OutPoint, Transaction, TxOut};
 use lightning::ln::chan_utils::make_funding_redeemscript;
 use lightning::ln::msgs::{
     BaseMessageHandler, ChannelAnnouncement, ChannelUpdate, QueryShortChannelIds,
@@ -24,7 +23,7 @@ use lightning::routing::router::{
 use lightning::sign::KeysManager;
 use lightning::types::features::ChannelFeatures;
 use lightning::util::ser::Writeable;
-use longhand_chain::{BlockRef, ChainError, ChainSource, FeeRates, Subscription, WatchList};
+use longhand_chain::{BlockRef, ChainError, FeeRates, OutputLookup, Subscription, WatchList};
 
 use super::funding::LOOKUP_TIMEOUT;
 use super::sealed::HEADER_LEN;
@@ -83,25 +82,7 @@ impl OneChannel {
 }
 
 #[async_trait]
-impl ChainSource for OneChannel {
-    async fn tip(&self) -> Result<BlockRef, ChainError> {
-        Err(ChainError::NotFound("tip".into()))
-    }
-    async fn header(&self, _: &BlockHash) -> Result<(Header, u32), ChainError> {
-        Err(ChainError::NotFound("header".into()))
-    }
-    async fn hash_at(&self, _: u32) -> Result<BlockHash, ChainError> {
-        Err(ChainError::NotFound("height".into()))
-    }
-    async fn block(&self, _: &BlockHash) -> Result<Block, ChainError> {
-        Err(ChainError::NotFound("block".into()))
-    }
-    async fn fee_rates(&self) -> Result<FeeRates, ChainError> {
-        Ok(FeeRates::FLOOR)
-    }
-    async fn broadcast(&self, _: &[Transaction]) -> Result<(), ChainError> {
-        Ok(())
-    }
+impl OutputLookup for OneChannel {
     async fn unspent(&self, outpoint: &OutPoint) -> Result<Option<TxOut>, ChainError> {
         let ours = outpoint.txid == self.funding.compute_txid() && !self.spent;
         let output = self.funding.output.get(outpoint.vout as usize);
@@ -133,7 +114,7 @@ impl Chain for OneChain {
         FeeRates::FLOOR
     }
     fn broadcast(&self, _: Vec<Transaction>) {}
-    fn source(&self) -> Arc<dyn ChainSource> {
+    fn outputs(&self) -> Arc<dyn OutputLookup> {
         self.0.clone()
     }
 }

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use bitcoin::block::Header;
 use bitcoin::{Block, BlockHash, OutPoint, Transaction, TxOut, Txid};
 use longhand_chain::devnet::DirectSource;
-use longhand_chain::{BlockRef, ChainError, ChainSource, Devnet, FeeRates};
+use longhand_chain::{
+    BlockReader, BlockRef, ChainError, Devnet, FeeRates, FeeSource, OutputLookup, TransactionRelay,
+};
 
 use super::{Life, lock};
 use crate::world::plan::{How, Interruption, Kind, Plan};
@@ -130,7 +132,7 @@ fn away(reason: &str) -> ChainError {
 }
 
 #[async_trait]
-impl ChainSource for SimSource {
+impl BlockReader for SimSource {
     async fn tip(&self) -> Result<BlockRef, ChainError> {
         let before = *lock(&self.tip);
         let tip = self.poll(&self.tip, || self.chain.tip()).await?;
@@ -148,14 +150,26 @@ impl ChainSource for SimSource {
     async fn block(&self, hash: &BlockHash) -> Result<Block, ChainError> {
         self.ask(self.chain.block(hash)).await
     }
+}
+
+#[async_trait]
+impl FeeSource for SimSource {
     async fn fee_rates(&self) -> Result<FeeRates, ChainError> {
         self.poll(&self.fee_rates, || self.chain.fee_rates()).await
     }
+}
+
+#[async_trait]
+impl TransactionRelay for SimSource {
     async fn broadcast(&self, package: &[Transaction]) -> Result<(), ChainError> {
         let txids = package.iter().map(Transaction::compute_txid);
         lock(&self.sent).extend(txids);
         self.ask(self.chain.broadcast(package)).await
     }
+}
+
+#[async_trait]
+impl OutputLookup for SimSource {
     async fn unspent(&self, outpoint: &OutPoint) -> Result<Option<TxOut>, ChainError> {
         self.ask(self.chain.unspent(outpoint)).await
     }

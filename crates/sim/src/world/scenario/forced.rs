@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bitcoin::{OutPoint, Transaction};
 use longhand::cast::accounts::ANCHOR_SAT;
-use longhand_chain::ChainSource;
+use longhand_chain::OutputLookup;
 use longhand_host::Operator;
 use longhand_phone::command::PaymentState;
 use longhand_phone::{Phone, PhoneError};

@@ -1,0 +1,83 @@
+//! A chain source, in four traits: a source may offer all of them, or some.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bitcoin::block::Header;
+use bitcoin::{Block, BlockHash, OutPoint, Transaction, TxOut};
+
+use crate::{BlockRef, ChainError, FeeRates};
+
+/// Blocks and headers.
+#[async_trait]
+pub trait BlockReader: Send + Sync + 'static {
+    /// The best block the source knows.
+    async fn tip(&self) -> Result<BlockRef, ChainError>;
+    /// Header and height of a block, also of one that is no longer in the best chain.
+    async fn header(&self, hash: &BlockHash) -> Result<(Header, u32), ChainError>;
+    /// The hash at a height of the best chain.
+    async fn hash_at(&self, height: u32) -> Result<BlockHash, ChainError>;
+    /// A whole block, also one that is no longer in the best chain.
+    async fn block(&self, hash: &BlockHash) -> Result<Block, ChainError>;
+}
+
+/// Transactions to the Bitcoin network.
+#[async_trait]
+pub trait TransactionRelay: Send + Sync + 'static {
+    /// Broadcasts a transaction, or a package of parents followed by one child. A transaction that is already known
+    /// or mined is no error.
+    ///
+    /// # Errors
+    /// [`ChainError::Rejected`] when the mempool does not take it; the source decides whether that is final.
+    async fn broadcast(&self, package: &[Transaction]) -> Result<(), ChainError>;
+}
+
+/// Fee rates, estimated or fixed.
+#[async_trait]
+pub trait FeeSource: Send + Sync + 'static {
+    /// Current fee rates; the source's floor when it has no estimate.
+    async fn fee_rates(&self) -> Result<FeeRates, ChainError>;
+}
+
+/// Outputs of the best chain, for LDK's `UtxoLookup`.
+#[async_trait]
+pub trait OutputLookup: Send + Sync + 'static {
+    /// The transaction at a position in a block of the best chain, as short channel ids (BOLT 7) name it; `None` when
+    /// there is no such block or position.
+    async fn transaction_at(
+        &self,
+        height: u32,
+        index: u32,
+    ) -> Result<Option<Transaction>, ChainError>;
+    /// The value and script of an unspent output (mempool not counted); `None` when spent or unknown.
+    async fn unspent(&self, outpoint: &OutPoint) -> Result<Option<TxOut>, ChainError>;
+}
+
+/// A chain source: the four parts, from one place or from several.
+///
+/// Made `from` an `Arc` of a value that implements all four traits; to take one part from elsewhere, replace its field.
+#[derive(Clone)]
+pub struct ChainSource {
+    /// Blocks and headers.
+    pub blocks: Arc<dyn BlockReader>,
+    /// Where transactions are broadcast.
+    pub relay: Arc<dyn TransactionRelay>,
+    /// Fee rates.
+    pub fees: Arc<dyn FeeSource>,
+    /// Outputs.
+    pub outputs: Arc<dyn OutputLookup>,
+}
+
+impl<S> From<Arc<S>> for ChainSource
+where
+    S: BlockReader + TransactionRelay + FeeSource + OutputLookup,
+{
+    fn from(source: Arc<S>) -> ChainSource {
+        ChainSource {
+            blocks: source.clone(),
+            relay: source.clone(),
+            fees: source.clone(),
+            outputs: source,
+        }
+    }
+}
