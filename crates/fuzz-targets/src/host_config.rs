@@ -12,7 +12,8 @@ pub fn run(data: &[u8]) {
     let again = load(printed.as_bytes()).expect("what was printed can be read");
     // All but the password, which is not printed.
     let mut expected = config;
-    expected.chain.password = again.chain.password.clone();
+    let again_password = &again.chain.bitcoind.password;
+    expected.chain.bitcoind.password = again_password.clone();
     assert_eq!(again, expected);
 }
 
@@ -24,6 +25,6 @@ fn load(text: &[u8]) -> Result<HostConfig, ConfigError> {
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let example = include_bytes!("../../../docs/host.example.toml");
-    let short = b"network = 'signet'\n[link]\ngrace_ms = 1\naddresses = ['grpc://a:1']\n[chain]\npassword = 'x'";
+    let short = b"network = 'signet'\n[link]\ngrace_ms = 1\naddresses = ['grpc://a:1']\n[chain.bitcoind]\npassword = 'x'";
     vec![example.to_vec(), short.to_vec(), Vec::new()]
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bitcoin::hex::DisplayHex;
 use bitcoin::secp256k1::PublicKey;
-use longhand_chain::Chain;
 use longhand_host::{
     Host, HostConfig, Operator, OperatorError, Outside, WakeCall, WakeError, fuzzing,
 };

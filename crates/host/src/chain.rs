@@ -7,22 +7,27 @@ use longhand_chain::{BitcoindAuth, BitcoindSource, BlockReader, ChainError, Chai
 use tokio::time::timeout;
 
 use crate::HostError;
-use crate::config::HostConfig;
+use crate::config::{BitcoindConfig, ChainKind, HostConfig};
 
 /// Timeout of the first call at start; without an answer the host starts and waits for the source.
 const FIRST_CALL: Duration = Duration::from_secs(5);
 
-/// The Bitcoin Core of the configuration. Connects to nothing yet.
+/// The source of `chain.kind`. Connects to nothing yet.
 pub(crate) fn source(config: &HostConfig) -> ChainSource {
-    let chain = &config.chain;
-    let auth = match chain.cookie_file.as_os_str().is_empty() {
-        false => BitcoindAuth::CookieFile(chain.cookie_file.clone()),
+    match config.chain.kind {
+        ChainKind::Bitcoind => Arc::new(bitcoind(&config.chain.bitcoind, config.network)).into(),
+    }
+}
+
+fn bitcoind(config: &BitcoindConfig, network: bitcoin::Network) -> BitcoindSource {
+    let auth = match config.cookie_file.as_os_str().is_empty() {
+        false => BitcoindAuth::CookieFile(config.cookie_file.clone()),
         true => BitcoindAuth::UserPassword {
-            user: chain.user.clone(),
-            password: chain.password.expose().to_owned(),
+            user: config.user.clone(),
+            password: config.password.expose().to_owned(),
         },
     };
-    Arc::new(BitcoindSource::new(chain.url.clone(), auth, config.network)).into()
+    BitcoindSource::new(config.url.clone(), auth, network)
 }
 
 /// Refuses a source on another network or with wrong credentials. A source that is down is waited for later.

@@ -5,6 +5,8 @@
 //! Keys are known by their dotted names (`link.listen`); the environment has them in upper case with
 //! underscores (`LONGHAND_HOST_LINK_LISTEN`). An unknown key is an error that names it.
 
+mod chain;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +15,8 @@ use bitcoin::Network;
 use longhand_link::PairingCode;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+pub use self::chain::{BitcoindConfig, ChainConfig, ChainKind};
 
 /// What environment variables of the host begin with.
 pub const ENV_PREFIX: &str = "LONGHAND_HOST_";
@@ -25,7 +29,7 @@ pub struct HostConfig {
     pub data_dir: PathBuf,
     /// The chain's network.
     pub network: Network,
-    /// Where blocks come from.
+    /// The chain source.
     pub chain: ChainConfig,
     /// Where phones attach.
     pub link: LinkConfig,
@@ -56,34 +60,6 @@ impl Default for HostConfig {
             metrics: MetricsConfig::default(),
             wake: WakeConfig::default(),
             log: LogConfig::default(),
-        }
-    }
-}
-
-/// Bitcoin Core's JSON-RPC.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ChainConfig {
-    /// `http://host:port`.
-    pub url: String,
-    /// With `password`; empty when there is a cookie.
-    pub user: String,
-    /// See `user`.
-    pub password: Password,
-    /// Path of Bitcoin Core's cookie file; empty = user and password.
-    pub cookie_file: PathBuf,
-    /// How often the source is asked for a new tip.
-    pub poll_ms: u64,
-}
-
-impl Default for ChainConfig {
-    fn default() -> ChainConfig {
-        ChainConfig {
-            url: "http://127.0.0.1:18443".into(),
-            user: String::new(),
-            password: Password::default(),
-            cookie_file: PathBuf::new(),
-            poll_ms: 1_000,
         }
     }
 }
@@ -306,12 +282,12 @@ impl HostConfig {
                 continue;
             };
             let key = known.iter().find(|(key, _)| env_name(key) == rest);
-            let (key, default) = key.ok_or(ConfigError::UnknownVariable(name.clone()))?;
+            let (key, default) = key.ok_or_else(|| unknown_variable(&name, rest))?;
             set(&mut table, key, parse(default, &value, &name)?);
         }
         for (key, value) in flags {
             let found = known.iter().find(|(known, _)| *known == key);
-            let (_, default) = found.ok_or_else(|| ConfigError::UnknownKey(key.clone()))?;
+            let (_, default) = found.ok_or_else(|| unknown_key(&key))?;
             set(&mut table, &key, parse(default, &value, &key)?);
         }
         let config: HostConfig = table
@@ -444,9 +420,37 @@ pub enum ConfigError {
     /// A flag that sets no key.
     #[error("{0} is no setting of the host: docs/host.example.toml lists them all")]
     UnknownKey(String),
+    /// A key, or the variable of a key, that has another name now.
+    #[error("{old} is called {new} now: rename it")]
+    Renamed {
+        /// As given.
+        old: String,
+        /// The name now.
+        new: String,
+    },
     /// A value that its key does not take.
     #[error("{0}")]
     Invalid(String),
+}
+
+fn unknown_variable(name: &str, rest: &str) -> ConfigError {
+    match chain::RENAMED.iter().find(|(old, _)| env_name(old) == rest) {
+        Some((_, new)) => ConfigError::Renamed {
+            old: name.to_owned(),
+            new: format!("{ENV_PREFIX}{}", env_name(new)),
+        },
+        None => ConfigError::UnknownVariable(name.to_owned()),
+    }
+}
+
+fn unknown_key(key: &str) -> ConfigError {
+    match chain::RENAMED.iter().find(|(old, _)| *old == key) {
+        Some((old, new)) => ConfigError::Renamed {
+            old: (*old).to_owned(),
+            new: (*new).to_owned(),
+        },
+        None => ConfigError::UnknownKey(key.to_owned()),
+    }
 }
 
 fn read_file(path: &Path) -> Result<toml::Table, ConfigError> {
@@ -467,9 +471,28 @@ fn read_file(path: &Path) -> Result<toml::Table, ConfigError> {
             reason: place + &one_line(e.message()),
         }
     };
-    // Read as a configuration first: only then do errors know their line.
+    let table: toml::Table = toml::from_str(&text).map_err(refused)?;
+    let renamed = chain::RENAMED.iter().find(|(old, _)| has(&table, old));
+    if let Some((old, _)) = renamed {
+        return Err(ConfigError::File {
+            reason: unknown_key(old).to_string(),
+            path: shown,
+        });
+    }
+    // Parsed from the text once more: only then do errors have their line.
     toml::from_str::<HostConfig>(&text).map_err(refused)?;
-    toml::from_str(&text).map_err(refused)
+    Ok(table)
+}
+
+/// Whether a table has a dotted key.
+fn has(table: &toml::Table, key: &str) -> bool {
+    match key.split_once('.') {
+        None => table.contains_key(key),
+        Some((section, rest)) => {
+            let inner = table.get(section).and_then(toml::Value::as_table);
+            inner.is_some_and(|inner| has(inner, rest))
+        }
+    }
 }
 
 /// Every key with its default, in dotted form. All keys have one, so the defaults list them all.
@@ -523,7 +546,7 @@ fn parse(default: &toml::Value, text: &str, name: &str) -> Result<toml::Value, C
     }
 }
 
-/// Sets a key of at most one section.
+/// Sets a dotted key.
 fn set(table: &mut toml::Table, key: &str, value: toml::Value) {
     match key.split_once('.') {
         None => {

@@ -21,9 +21,9 @@ async fn chain(dir: &tempfile::TempDir) -> (Devnet, HostConfig) {
     let (user, password) = (rpc.user.clone(), rpc.password.clone());
     let devnet = Devnet::start(rpc).await.unwrap();
     let mut config = config(dir);
-    config.chain.url = format!("http://{}", devnet.rpc_addr());
-    config.chain.user = user;
-    config.chain.password = Password::from(password);
+    config.chain.bitcoind.url = format!("http://{}", devnet.rpc_addr());
+    config.chain.bitcoind.user = user;
+    config.chain.bitcoind.password = Password::from(password);
     config.chain.poll_ms = 20;
     (devnet, config)
 }

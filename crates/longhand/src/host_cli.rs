@@ -94,8 +94,8 @@ fn load(args: HostArgs) -> Result<HostConfig, HostError> {
     let named = [
         ("data_dir", args.data_dir),
         ("network", args.network),
-        ("chain.url", args.chain_url),
-        ("chain.cookie_file", args.chain_cookie),
+        ("chain.bitcoind.url", args.chain_url),
+        ("chain.bitcoind.cookie_file", args.chain_cookie),
         ("link.listen", args.link_listen),
         ("link.addresses", args.link_addresses),
         ("peer.listen", args.peer_listen),

@@ -140,6 +140,39 @@ fn addresses_that_fit_no_pairing_code_are_refused_before_an_owner_is_made() {
 }
 
 #[test]
+fn an_unknown_kind_of_chain_source_is_refused_with_the_known_ones() {
+    let unknown = "chain.kind is \"lnd\", which this host does not know: give one of bitcoind";
+    let in_file = load("\n[chain]\nkind = 'lnd'", &[], &[]).unwrap_err();
+    assert!(in_file.contains("line 3: "), "{in_file}");
+    assert!(in_file.ends_with(unknown), "{in_file}");
+    let in_environment = load("", &[("LONGHAND_HOST_CHAIN_KIND", "lnd")], &[]).unwrap_err();
+    assert_eq!(in_environment, unknown);
+    assert_eq!(
+        load("", &[], &[("chain.kind", "lnd")]).unwrap_err(),
+        unknown
+    );
+}
+
+#[test]
+fn a_setting_of_the_chain_under_its_old_name_is_refused_with_the_new_one() {
+    for key in ["url", "user", "password", "cookie_file"] {
+        let (old, new) = (format!("chain.{key}"), format!("chain.bitcoind.{key}"));
+        let renamed = format!("{old} is called {new} now: rename it");
+        let in_file = load(&format!("[chain]\n{key} = 'x'"), &[], &[]).unwrap_err();
+        assert!(in_file.ends_with(&renamed), "{in_file}");
+        assert_eq!(load("", &[], &[(&old, "x")]).unwrap_err(), renamed);
+
+        let [old, new] = [old, new].map(|key| format!("{ENV_PREFIX}{}", env_name(&key)));
+        assert_eq!(
+            load("", &[(&old, "x")], &[]).unwrap_err(),
+            format!("{old} is called {new} now: rename it")
+        );
+        let config = load("", &[(&new, "x")], &[]).unwrap();
+        assert_ne!(config.chain.bitcoind, BitcoindConfig::default());
+    }
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let error = HostConfig::load(Some(Path::new("/no/such/host.toml")), [], []).unwrap_err();
     assert!(error.to_string().contains("/no/such/host.toml"));
@@ -147,7 +180,7 @@ fn a_missing_file_is_named() {
 
 #[test]
 fn the_password_does_not_show() {
-    let config = load("[chain]\npassword = 'hunter2'", &[], &[]).unwrap();
-    assert_eq!(config.chain.password.expose(), "hunter2");
+    let config = load("[chain.bitcoind]\npassword = 'hunter2'", &[], &[]).unwrap();
+    assert_eq!(config.chain.bitcoind.password.expose(), "hunter2");
     assert!(!format!("{config:?}").contains("hunter2"));
 }

@@ -35,7 +35,7 @@ pub fn config(dir: &tempfile::TempDir) -> HostConfig {
     config.peer.listen = any_port;
     config.metrics.listen = any_port.to_string();
     // Nothing listens there.
-    config.chain.url = "http://127.0.0.1:1".into();
+    config.chain.bitcoind.url = "http://127.0.0.1:1".into();
     config
 }
 

@@ -212,9 +212,10 @@ pub async fn run_child(args: MemoryArgs) -> ExitCode {
 
 async fn measure_here(args: MemoryArgs) -> Result<Value, BenchError> {
     let mut config = host_config(&args.child.unwrap_or_default());
-    config.chain.url = args.chain_url.unwrap_or_default();
-    config.chain.user = "devnet".into();
-    config.chain.password = "devnet".to_owned().into();
+    let bitcoind = &mut config.chain.bitcoind;
+    bitcoind.url = args.chain_url.unwrap_or_default();
+    bitcoind.user = "devnet".into();
+    bitcoind.password = "devnet".to_owned().into();
     let host = Host::start(config.clone()).await?;
     let token = config.operator_token_file();
     let mut operator = client::connect(&listening(&host)?.operator, &token).await?;

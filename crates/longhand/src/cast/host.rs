@@ -113,8 +113,8 @@ impl Host {
         }
         let (user, password) = self.chain_auth.clone();
         let env = vec![
-            ("LONGHAND_HOST_CHAIN_USER", user),
-            ("LONGHAND_HOST_CHAIN_PASSWORD", password),
+            ("LONGHAND_HOST_CHAIN_BITCOIND_USER", user),
+            ("LONGHAND_HOST_CHAIN_BITCOIND_PASSWORD", password),
         ];
         self.process = Some(Process::spawn(Start {
             stage: &self.stage,
