@@ -23,8 +23,8 @@ use longhand_chain::{
     WatchList,
 };
 use longhand_node::{
-    Dialer, Graph, Keys, Node, NodeConfig, NodeEvent, Overview, Parts, PeerStream,
-    Signer as NodeSigner, SignerAway,
+    Dialer, Graph, Keys, Node, NodeConfig, NodeEvent, Overview, PeerStream, Services, SignerAway,
+    SignerTransport,
 };
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
@@ -229,7 +229,7 @@ fn is_in(batch: &SignerBatch, asked: IsAsked) -> bool {
 }
 
 #[async_trait]
-impl NodeSigner for Phone {
+impl SignerTransport for Phone {
     async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {
         if self.silent.load(Ordering::SeqCst) {
             return Err(SignerAway);
@@ -394,13 +394,13 @@ impl World {
         let graph = Arc::new(Graph::new(Network::Regtest));
         let switchboard = Arc::new(Switchboard::default());
         let chain: Arc<dyn Chain> = follower.clone();
-        let parts = Parts {
+        let services = Services {
             store: store.clone(),
             chain,
             graph: graph.clone(),
             dialer: switchboard.clone(),
         };
-        let hub = start_hub(&switchboard, parts).await;
+        let hub = start_hub(&switchboard, services).await;
         let world = World {
             devnet,
             follower,
@@ -413,8 +413,8 @@ impl World {
         world
     }
 
-    pub fn parts(&self) -> Parts {
-        Parts {
+    pub fn services(&self) -> Services {
+        Services {
             store: self.store.clone(),
             chain: self.follower.clone(),
             graph: self.graph.clone(),
@@ -424,16 +424,16 @@ impl World {
 
     /// The hub again, from what it has stored.
     pub async fn start_hub(&self) -> Node {
-        start_hub(&self.switchboard, self.parts()).await
+        start_hub(&self.switchboard, self.services()).await
     }
 
     /// The hub again, with a chain of its own.
     pub async fn start_hub_on(&self, chain: Arc<dyn Chain>) -> Node {
-        let parts = Parts {
+        let services = Services {
             chain,
-            ..self.parts()
+            ..self.services()
         };
-        start_hub(&self.switchboard, parts).await
+        start_hub(&self.switchboard, services).await
     }
 
     /// A node for a new phone, dormant.
@@ -450,11 +450,11 @@ impl World {
     /// The same, with a chain of its own.
     pub async fn owner_on(&self, chain: Arc<dyn Chain>, name: &str, seed_byte: u8) -> Owner {
         let phone = Phone::new(seed_byte);
-        let parts = Parts {
+        let services = Services {
             chain,
-            ..self.parts()
+            ..self.services()
         };
-        let node = self.start_with(parts, name, &phone).await;
+        let node = self.start_with(services, name, &phone).await;
         Owner {
             name: name.into(),
             phone,
@@ -469,15 +469,15 @@ impl World {
 
     /// Starts the node of `phone` from a store of its own.
     pub async fn start_on(&self, store: Arc<dyn Store>, name: &str, phone: &Phone) -> Node {
-        let parts = Parts {
+        let services = Services {
             store,
-            ..self.parts()
+            ..self.services()
         };
-        self.start_with(parts, name, phone).await
+        self.start_with(services, name, phone).await
     }
 
-    /// Starts the node of `phone` with parts of its own.
-    pub async fn start_with(&self, parts: Parts, name: &str, phone: &Phone) -> Node {
+    /// Starts the node of `phone` with services of its own.
+    pub async fn start_with(&self, services: Services, name: &str, phone: &Phone) -> Node {
         let registration = phone.state.lock().unwrap().engine.register(0);
         let keys = Keys::Remote(Box::new(registration));
         let config = NodeConfig {
@@ -485,7 +485,7 @@ impl World {
             alias: name.into(),
             ..NodeConfig::new(format!("node/{name}"), Network::Regtest, keys)
         };
-        let node = Node::start(config, parts).await.unwrap();
+        let node = Node::start(config, services).await.unwrap();
         self.switchboard
             .nodes
             .lock()
@@ -495,13 +495,13 @@ impl World {
     }
 
     /// A node with its keys beside it, and the hub as its peer.
-    pub async fn shop(&self, parts: Parts) -> Node {
+    pub async fn shop(&self, services: Services) -> Node {
         let keys = Keys::Local(Zeroizing::new([9; 32]));
         let config = NodeConfig {
             hub: Some(self.hub.node_id()),
             ..NodeConfig::new("shop", Network::Regtest, keys)
         };
-        let shop = Node::start(config, parts).await.unwrap();
+        let shop = Node::start(config, services).await.unwrap();
         let mut nodes = self.switchboard.nodes.lock().unwrap();
         nodes.insert(shop.node_id(), shop.clone());
         shop
@@ -617,7 +617,7 @@ impl World {
     }
 }
 
-async fn start_hub(switchboard: &Switchboard, parts: Parts) -> Node {
+async fn start_hub(switchboard: &Switchboard, services: Services) -> Node {
     let config = NodeConfig {
         is_hub: true,
         alias: "hub".into(),
@@ -627,7 +627,7 @@ async fn start_hub(switchboard: &Switchboard, parts: Parts) -> Node {
             Keys::Local(Zeroizing::new([7; 32])),
         )
     };
-    let hub = Node::start(config, parts).await.unwrap();
+    let hub = Node::start(config, services).await.unwrap();
     let mut nodes = switchboard.nodes.lock().unwrap();
     nodes.insert(hub.node_id(), hub.clone());
     hub

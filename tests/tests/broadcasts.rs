@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use longhand_node::Parts;
+use longhand_node::Services;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{self, SendOnchain};
@@ -11,9 +11,9 @@ use longhand_tests::{Tapped, World, ask, settle, until};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_whose_broadcast_was_lost_with_the_process_is_sent_after_the_restart() {
     let world = World::new().await;
-    let cut = Parts {
+    let cut = Services {
         chain: Tapped::cut_off(&world.follower),
-        ..world.parts()
+        ..world.services()
     };
     let node = world.shop(cut).await;
     world.fund(&node, 100_000).await;
@@ -33,7 +33,7 @@ async fn a_transaction_whose_broadcast_was_lost_with_the_process_is_sent_after_t
     assert!(world.devnet.mempool().is_empty());
     node.stop().await;
 
-    let _node = world.shop(world.parts()).await;
+    let _node = world.shop(world.services()).await;
 
     until("the transaction is in the mempool", async || {
         let mempool = world.devnet.mempool();

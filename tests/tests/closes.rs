@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bitcoin::absolute::LockTime;
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use longhand_chain::FeeRates;
-use longhand_node::{Node, Parts};
+use longhand_node::{Node, Services};
 use longhand_proto::command::CloseChannel;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
@@ -245,9 +245,9 @@ async fn so_is_that_of_a_channel_that_the_hub_has_opened() {
 async fn when_a_peer_tires_of_an_agreed_close_and_closes_by_force_the_balance_is_swept() {
     let store = Arc::new(FailingStore::new(Arc::new(MemoryStore::default())));
     let mut world = World::on(store.clone()).await;
-    let own_store = Parts {
+    let own_store = Services {
         store: Arc::new(MemoryStore::default()),
-        ..world.parts()
+        ..world.services()
     };
     let shop = world.shop(own_store).await;
     world.fund(&shop, 1_000_000).await;
@@ -304,7 +304,7 @@ async fn when_a_peer_tires_of_an_agreed_close_and_closes_by_force_the_balance_is
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_loaded_long_after_an_agreed_close_sends_no_commitment() {
     let world = World::new().await;
-    let shop = world.shop(world.parts()).await;
+    let shop = world.shop(world.services()).await;
     world.fund(&shop, 1_000_000).await;
     let channel = world.open(&shop, &world.hub, 100_000, 0).await;
     close_in_the_end(&shop, &channel).await;
@@ -312,11 +312,11 @@ async fn a_node_that_is_loaded_long_after_an_agreed_close_sends_no_commitment() 
     shop.stop().await;
 
     let chain = Tapped::cut_off(&world.follower);
-    let parts = Parts {
+    let services = Services {
         chain: chain.clone(),
-        ..world.parts()
+        ..world.services()
     };
-    let shop = world.shop(parts).await;
+    let shop = world.shop(services).await;
     world.mine(1).await;
     settle().await;
     assert_eq!(shop.overview().await.unwrap().closing_sat, 0);
@@ -428,11 +428,11 @@ async fn a_sweep_that_no_block_takes_for_long_ends_where_the_words_find_it() {
 async fn so_does_that_of_a_node_with_its_keys_beside_it() {
     let world = World::new().await;
     let chain = Tapped::cut_off(&world.follower);
-    let parts = Parts {
+    let services = Services {
         chain: chain.clone(),
-        ..world.parts()
+        ..world.services()
     };
-    let shop = world.shop(parts).await;
+    let shop = world.shop(services).await;
     assert_eq!(swept_to(&world, &shop, &chain).await.len(), 1);
 }
 
@@ -472,7 +472,7 @@ fn pays_for_a_commitment(tx: &Transaction, commitments: &HashSet<Txid>) -> bool 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_closes_that_share_a_coin_take_one_change_address_each_however_long_they_wait() {
     let world = World::new().await;
-    let shop = world.shop(world.parts()).await;
+    let shop = world.shop(world.services()).await;
     world.fund(&shop, 1_000_000).await;
     let mut channels = Vec::new();
     for _ in 0..2 {
@@ -481,11 +481,11 @@ async fn two_closes_that_share_a_coin_take_one_change_address_each_however_long_
     shop.stop().await;
     world.hub.stop().await;
     let chain = Tapped::cut_off(&world.follower);
-    let parts = Parts {
+    let services = Services {
         chain: chain.clone(),
-        ..world.parts()
+        ..world.services()
     };
-    let shop = world.shop(parts).await;
+    let shop = world.shop(services).await;
     // More than a commitment pays by itself.
     let urgent = 2_000;
     world.devnet.set_fee_rates(FeeRates {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bitcoin::Network;
-use longhand_node::{Keys, Node, NodeConfig, Parts};
+use longhand_node::{Keys, Node, NodeConfig, Services};
 use longhand_proto::command::CloseChannel;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::payment::State;
@@ -67,9 +67,9 @@ async fn the_host_alone_punishes_a_breach_and_the_coins_end_where_the_seed_finds
     };
     let cheat = Node::start(
         config,
-        Parts {
+        Services {
             store: old,
-            ..world.parts()
+            ..world.services()
         },
     )
     .await

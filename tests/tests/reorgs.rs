@@ -11,7 +11,7 @@ use longhand_chain::{
     BlockRef, Chain, ChainError, ChainEvent, FeeRates, Follower, OutputLookup, Subscription,
     WatchList,
 };
-use longhand_node::Parts;
+use longhand_node::Services;
 use longhand_proto::command::GetInfo;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
@@ -200,11 +200,11 @@ async fn a_node_that_dies_while_it_catches_up_does_not_begin_anew() {
     world.mine(150).await;
     let chain = Interrupted::new(&world, true);
     let start = || {
-        let parts = Parts {
+        let services = Services {
             chain: Arc::new(chain.clone()),
-            ..world.parts()
+            ..world.services()
         };
-        world.start_with(parts, &bob.name, &bob.phone)
+        world.start_with(services, &bob.name, &bob.phone)
     };
     let node = start().await;
     until("it has heard of all blocks", async || {

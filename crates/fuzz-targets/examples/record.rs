@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use longhand_fuzz_targets::tape::{Asked, Invoice, Tape};
-use longhand_node::{Signer, SignerAway};
+use longhand_node::{SignerAway, SignerTransport};
 use longhand_proto::signer::{SignerBatch, SignerReply};
 use longhand_tests::{Phone, World, pay, settle, unix_s, until};
 use prost::Message;
@@ -19,7 +19,7 @@ struct Recorder {
 }
 
 #[async_trait]
-impl Signer for Recorder {
+impl SignerTransport for Recorder {
     async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {
         let after_records = self.phone.ledger().len() as u64;
         let reply = self.phone.sign(batch.clone()).await?;

@@ -3,7 +3,7 @@
 //! Whoever is between the two may change records. Then nobody ends up with a session.
 
 use longhand_link::core::handshake::{Established, Initiator, Responder};
-use longhand_link::{CloseCode, Instance, LinkError, PairingSecret, StaticKey};
+use longhand_link::{CloseCode, Instance, LinkError, LinkKeypair, PairingSecret};
 use prost::{Message, Oneof};
 
 #[derive(Clone, PartialEq, Message)]
@@ -72,12 +72,12 @@ struct Refuse {
 
 const PHONE: Instance = Instance([0xaa; 16]);
 
-fn phone_key() -> StaticKey {
-    StaticKey::from_bytes([1; 32])
+fn phone_key() -> LinkKeypair {
+    LinkKeypair::from_bytes([1; 32])
 }
 
-fn host_key() -> StaticKey {
-    StaticKey::from_bytes([2; 32])
+fn host_key() -> LinkKeypair {
+    LinkKeypair::from_bytes([2; 32])
 }
 
 fn secret() -> PairingSecret {

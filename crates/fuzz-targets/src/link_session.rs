@@ -7,7 +7,7 @@ use longhand_link::core::handshake::{Initiator, Responder};
 use longhand_link::core::record::Transport;
 use longhand_link::core::requests::Requests;
 use longhand_link::core::session::{Event, Session};
-use longhand_link::{CloseCode, Config, Instance, Side, StaticKey};
+use longhand_link::{CloseCode, Config, Instance, LinkKeypair, Side};
 use longhand_proto::link::link_frame::Body;
 use longhand_proto::link::{Hello, LinkFrame, Ping, Request, Response, response};
 use prost::{Message, Oneof};
@@ -364,8 +364,8 @@ fn hello(instance: Instance, heartbeat_ms: u32) -> Hello {
 /// A new session of `side`, and what the other side, the process `other`, seals with.
 fn connect(side: Side, requests: &Requests, other: Instance, now_ms: u64) -> (Session, Transport) {
     let (phone, host) = (
-        StaticKey::from_bytes([1; 32]),
-        StaticKey::from_bytes([2; 32]),
+        LinkKeypair::from_bytes([1; 32]),
+        LinkKeypair::from_bytes([2; 32]),
     );
     let instance = match side {
         Side::Phone => requests.instance(),

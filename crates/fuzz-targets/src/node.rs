@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey;
 use longhand_node::{
-    Dialer, Graph, Keys, Node, NodeConfig, NodeError, Parts, PeerStream, Registration, Signer,
-    SignerAway,
+    Dialer, Graph, Keys, Node, NodeConfig, NodeError, PeerStream, Registration, Services,
+    SignerAway, SignerTransport,
 };
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
@@ -52,33 +52,33 @@ pub(crate) async fn owner(registration: Registration) -> Result<Node, NodeError>
 
 /// The same, that dials by this line.
 pub(crate) async fn owner_with(registration: Registration, line: Line) -> Result<Node, NodeError> {
-    let parts = parts(SmallChain::new(), line);
-    owner_of(registration, hub_id(), parts).await
+    let services = services(SmallChain::new(), line);
+    owner_of(registration, hub_id(), services).await
 }
 
-/// The same, of this hub and made of these parts.
+/// The same, of this hub and made of these services.
 pub(crate) async fn owner_of(
     registration: Registration,
     hub: PublicKey,
-    parts: Parts,
+    services: Services,
 ) -> Result<Node, NodeError> {
     let keys = Keys::Remote(Box::new(registration));
     let config = NodeConfig {
         hub: Some(hub),
         ..NodeConfig::new("owner", Network::Regtest, keys)
     };
-    Node::start(config, parts).await
+    Node::start(config, services).await
 }
 
 /// A hub.
-pub(crate) async fn hub(parts: Parts) -> Node {
+pub(crate) async fn hub(services: Services) -> Node {
     let keys = Keys::Local([7; 32].into());
     let config = NodeConfig {
         is_hub: true,
         alias: "hub".into(),
         ..NodeConfig::new("hub", Network::Regtest, keys)
     };
-    let hub = Node::start(config, parts).await;
+    let hub = Node::start(config, services).await;
     hub.expect("a hub starts")
 }
 
@@ -100,8 +100,8 @@ pub(crate) fn hub_id() -> PublicKey {
 }
 
 /// What a node on this chain is made of.
-pub(crate) fn parts(chain: SmallChain, dialer: impl Dialer) -> Parts {
-    Parts {
+pub(crate) fn services(chain: SmallChain, dialer: impl Dialer) -> Services {
+    Services {
         store: Arc::new(MemoryStore::new()),
         chain: Arc::new(chain),
         graph: Arc::new(Graph::new(Network::Regtest)),
@@ -147,7 +147,7 @@ impl Phone {
 }
 
 #[async_trait]
-impl Signer for Phone {
+impl SignerTransport for Phone {
     async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {
         Ok(self.engine().handle(&batch, self.now_unix_s).reply)
     }

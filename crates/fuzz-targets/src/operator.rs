@@ -11,7 +11,7 @@ use bitcoin::secp256k1::PublicKey;
 use longhand_host::{
     Host, HostConfig, Operator, OperatorError, Outside, WakeCall, WakeError, fuzzing,
 };
-use longhand_link::{OwnerId, PairingCode as Code, StaticKey};
+use longhand_link::{LinkKeypair, OwnerId, PairingCode as Code};
 use longhand_node::PeerStream;
 use longhand_proto::operator::*;
 use longhand_store::{Batch, MemoryStore, Store, Write};
@@ -129,7 +129,7 @@ async fn start(dir: &Path) -> Host {
 
 /// As a host stores one that has paired a phone.
 async fn write_owner(store: &MemoryStore) {
-    let phone = StaticKey::from_bytes([8; 32]).public().to_string();
+    let phone = LinkKeypair::from_bytes([8; 32]).public().to_string();
     let owner = json!({
         "id": OwnerId::generate().unwrap().to_string(),
         "phone": phone,

@@ -3,7 +3,7 @@
 //! The first byte says how the rest is meant: as text, as the bytes below a good checksum, or as parts of a code.
 
 use bech32::{Bech32m, Hrp};
-use longhand_link::{OwnerId, PairingCode, PairingSecret, PublicKey};
+use longhand_link::{LinkKey, OwnerId, PairingCode, PairingSecret};
 
 /// Tries one input.
 pub fn run(data: &[u8]) {
@@ -41,7 +41,7 @@ fn parts(data: &[u8]) {
             .split('\n')
             .map(str::to_owned)
             .collect(),
-        host: PublicKey([data.first().copied().unwrap_or(1); 32]),
+        host: LinkKey([data.first().copied().unwrap_or(1); 32]),
         owner: OwnerId([7; 16]),
         secret: PairingSecret::from_bytes([9; 16]),
         expires_unix_s: expires,
@@ -57,7 +57,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             "grpcs://host.example:9750".into(),
             "grpc://127.0.0.1:9750".into(),
         ],
-        host: PublicKey([3; 32]),
+        host: LinkKey([3; 32]),
         owner: OwnerId([7; 16]),
         secret: PairingSecret::from_bytes([0xcd; 16]),
         expires_unix_s: 1_900_000_000,

@@ -69,7 +69,7 @@ pub fn run(data: &[u8]) {
         let (mut stream, theirs) = duplex(1 << 20);
         let line = node::Line::new(theirs);
         let node = match script.hub {
-            true => node::hub(node::parts(SmallChain::new(), line.clone())).await,
+            true => node::hub(node::services(SmallChain::new(), line.clone())).await,
             false => {
                 let node = node::owner_with(node::registration(), line.clone()).await;
                 let node = node.expect("a node starts");

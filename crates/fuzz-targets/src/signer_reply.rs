@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use longhand_node::{Signer, SignerAway};
+use longhand_node::{SignerAway, SignerTransport};
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::{Command, ConnectPeer, CreateInvoice, GetInfo};
 use longhand_proto::signer::signer_answer::Answer;
@@ -63,7 +63,7 @@ struct Liar {
 }
 
 #[async_trait]
-impl Signer for Liar {
+impl SignerTransport for Liar {
     async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {
         let good = self.phone.sign(batch).await?;
         if self.is_good_yet() {

@@ -9,10 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use longhand_link::{
-    CloseCode, CloseReason, Incoming, IncomingRequests, Link, LinkError, PublicKey,
-};
-use longhand_node::{Node, Signer, SignerAway};
+use longhand_link::{CloseCode, CloseReason, Incoming, IncomingRequests, Link, LinkError, LinkKey};
+use longhand_node::{Node, SignerAway, SignerTransport};
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
@@ -47,7 +45,7 @@ pub(crate) async fn run(shared: Arc<Shared>, tenant: Arc<Tenant>, mut requests: 
     };
     loop {
         attachment.reconcile();
-        let link = tenant.peer.link();
+        let link = tenant.conversation.link();
         let is_attached = attachment.node.is_some();
         // What is seldom stands first, so that nothing of it waits behind what the phone asks. Commands that have ended
         // are taken away before others are begun, and those that were asked before the phone leaves are begun before it
@@ -56,7 +54,7 @@ pub(crate) async fn run(shared: Arc<Shared>, tenant: Arc<Tenant>, mut requests: 
             biased;
             changed = phase.changed() => if changed.is_err() { return },
             () = tenant.nudge.notified() => {}
-            reason = tenant.peer.down(), if is_attached => attachment.lost(&reason),
+            reason = tenant.conversation.down(), if is_attached => attachment.lost(&reason),
             Some(ended) = commands.join_next() => if let Err(error) = ended {
                 tracing::error!(owner = tenant.name, %error, "a command ended by a panic");
             },
@@ -97,7 +95,7 @@ impl Attachment {
     fn reconcile(&mut self) {
         let owner = self.tenant.owner();
         let phone = owner.phone.filter(|_| owner.is_confirmed());
-        let outages = self.tenant.peer.outages();
+        let outages = self.tenant.conversation.outages();
         if phone.is_none() {
             self.let_go("the pairing was renewed");
         } else if self.tenant.node().is_none() {
@@ -110,7 +108,11 @@ impl Attachment {
             && self.tenant.is_linked()
             && let (Some(phone), Some(node)) = (phone, self.tenant.node())
         {
-            node.attach(Arc::new(LinkSigner::new(&self.shared, &self.tenant, phone)));
+            node.attach(Arc::new(PhoneSigner::new(
+                &self.shared,
+                &self.tenant,
+                phone,
+            )));
             self.node = Some(node);
             self.tenant.attached.send_replace(true);
             self.shared.wakes.arrived(&self.tenant.id);
@@ -138,7 +140,7 @@ impl Attachment {
                 // Detached and gone at once is detached.
                 biased;
                 () = node.detach() => tracing::info!(owner = self.tenant.name, "the phone has detached"),
-                reason = self.tenant.peer.down() => {
+                reason = self.tenant.conversation.down() => {
                     self.node = Some(node);
                     self.lost(&reason);
                 }
@@ -157,15 +159,15 @@ impl Attachment {
 }
 
 /// The phone as its node's signer, over whichever link is live.
-struct LinkSigner {
+struct PhoneSigner {
     tenant: Arc<Tenant>,
     /// Nobody else is asked, whoever's link is live.
-    phone: PublicKey,
+    phone: LinkKey,
     metrics: Metrics,
 }
 
 #[async_trait]
-impl Signer for LinkSigner {
+impl SignerTransport for PhoneSigner {
     async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {
         let payload = batch.encode_to_vec();
         let started = Instant::now();
@@ -177,9 +179,9 @@ impl Signer for LinkSigner {
     }
 }
 
-impl LinkSigner {
-    fn new(shared: &Shared, tenant: &Arc<Tenant>, phone: PublicKey) -> LinkSigner {
-        LinkSigner {
+impl PhoneSigner {
+    fn new(shared: &Shared, tenant: &Arc<Tenant>, phone: LinkKey) -> PhoneSigner {
+        PhoneSigner {
             tenant: tenant.clone(),
             phone,
             metrics: shared.metrics.clone(),
@@ -192,7 +194,12 @@ impl LinkSigner {
             if !self.tenant.is_phone(&self.phone) {
                 return Err(SignerAway);
             }
-            match self.tenant.peer.request(SIGNER, payload.clone()).await {
+            match self
+                .tenant
+                .conversation
+                .request(SIGNER, payload.clone())
+                .await
+            {
                 Ok(answer) => return Ok(answer),
                 Err(LinkError::Restarted) => {}
                 Err(LinkError::Refused { code, .. }) if code == "BUSY" => {
@@ -208,7 +215,7 @@ impl LinkSigner {
     fn drop_link(&self, why: &str) -> SignerAway {
         tracing::warn!(why, "the phone did not sign; its link is closed");
         if self.tenant.is_phone(&self.phone) {
-            self.tenant.peer.give_up(CloseCode::Protocol, why);
+            self.tenant.conversation.give_up(CloseCode::Protocol, why);
         }
         SignerAway
     }
@@ -246,7 +253,7 @@ async fn answer(shared: Arc<Shared>, tenant: Arc<Tenant>, incoming: Incoming) {
 async fn carry_out(
     shared: &Arc<Shared>,
     tenant: &Arc<Tenant>,
-    phone: &PublicKey,
+    phone: &LinkKey,
     command: Command,
 ) -> CommandReply {
     let failed = |error: Error| CommandReply {
@@ -274,7 +281,7 @@ async fn carry_out(
 }
 
 /// The node, once it has the phone that gives this command as its signer.
-async fn ready(tenant: &Tenant, phone: &PublicKey) -> Result<Node, Error> {
+async fn ready(tenant: &Tenant, phone: &LinkKey) -> Result<Node, Error> {
     let pinned = || match tenant.is_phone(phone) {
         true => Ok(()),
         // It asked before it was shut out.
@@ -291,7 +298,7 @@ async fn ready(tenant: &Tenant, phone: &PublicKey) -> Result<Node, Error> {
     tokio::select! {
         biased;
         _ = attached.wait_for(|attached| *attached) => {}
-        _ = tenant.peer.down() => {}
+        _ = tenant.conversation.down() => {}
     }
     pinned()?;
     Ok(node)
@@ -313,7 +320,7 @@ fn running(phase: &Phase) -> Result<Node, Error> {
 async fn register(
     shared: &Arc<Shared>,
     tenant: &Arc<Tenant>,
-    phone: &PublicKey,
+    phone: &LinkKey,
     registration: longhand_node::Registration,
 ) -> Result<Registered, Error> {
     let hub = shared.hub_node_id().ok_or_else(chain_unavailable)?;
@@ -321,7 +328,7 @@ async fn register(
     let owners = &shared.owners;
     let known = owners.may_register(&tenant.id, &registration, &hub).await;
     if !known.map_err(|e| register_error(&e))?.is_confirmed() {
-        prove_keys(LinkSigner::new(shared, tenant, *phone), &node_id).await?;
+        prove_keys(PhoneSigner::new(shared, tenant, *phone), &node_id).await?;
     }
     let owner = owners.register(&tenant.id, phone, registration, &hub).await;
     owner.map_err(|e| register_error(&e))?;
@@ -339,7 +346,7 @@ async fn register(
 }
 
 /// Lets the phone show that it has the key of the node id: to say one is no more than to have heard of it.
-async fn prove_keys(phone: LinkSigner, node_id: &[u8]) -> Result<(), Error> {
+async fn prove_keys(phone: PhoneSigner, node_id: &[u8]) -> Result<(), Error> {
     let challenge =
         Challenge::new(node_id).map_err(|e| error("INTERNAL", e.to_string(), Action::Retry))?;
     let reply = phone.sign(challenge.batch()).await;

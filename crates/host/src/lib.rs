@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use longhand_chain::{ChainError, ChainSource, Follower, FollowerConfig};
-use longhand_link::{Carrier, CloseCode, LinkError, StaticKey};
+use longhand_link::{Carrier, CloseCode, LinkError, LinkKeypair};
 use longhand_node::PeerStream;
 use longhand_store::{Batch, SqliteStore, Store, StoreError, Write};
 use tokio::sync::watch;
@@ -171,10 +171,11 @@ impl Host {
         });
         let owners = Owners::load(store.clone(), epoch, config.network, on_change).await?;
         let hub_seed = hub::seed(&config, &store, epoch).await?;
-        let link_key = StaticKey::from_bytes(*files::read_or_make_secret(&config.link_key_file())?);
+        let link_key =
+            LinkKeypair::from_bytes(*files::read_or_make_secret(&config.link_key_file())?);
         let poll_interval = Duration::from_millis(config.chain.poll_ms);
         let wakes = Wakes::new(config.wake.clone(), outside.clone(), metrics.clone());
-        let (nobody, _) = links::peer(&config)?;
+        let (nobody, _) = links::conversation(&config)?;
         let (graph, graph_epoch) = graph::load(&store, config.network).await?;
         let shared = Arc::new(Shared {
             owners,
@@ -246,10 +247,12 @@ impl Host {
         let tenants = shared.tenants.all();
         let links: Vec<_> = tenants
             .iter()
-            .filter_map(|tenant| tenant.peer.link())
+            .filter_map(|tenant| tenant.conversation.link())
             .collect();
         for tenant in &tenants {
-            tenant.peer.give_up(CloseCode::Shutdown, links::STOPPING);
+            tenant
+                .conversation
+                .give_up(CloseCode::Shutdown, links::STOPPING);
         }
         let nodes = tenants
             .iter()

@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use longhand_link::carrier::grpc::GrpcListener;
 use longhand_link::{
-    Carrier, CloseCode, Config, HostIdentity, LinkError, OwnerId, Pairing, PairingId, Peer,
-    PublicKey, Side, StaticKey, accept,
+    Carrier, CloseCode, Config, Conversation, HostIdentity, LinkError, LinkKey, LinkKeypair,
+    OwnerId, Pairing, PairingId, Side, accept,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -78,15 +78,15 @@ async fn shake_hands(shared: Arc<Shared>, carrier: Carrier) {
     }
 }
 
-/// The [`Peer`] of one owner, as configured.
-pub(crate) fn peer(
+/// The [`Conversation`] of one owner, as configured.
+pub(crate) fn conversation(
     config: &HostConfig,
-) -> Result<(Peer, longhand_link::IncomingRequests), LinkError> {
+) -> Result<(Conversation, longhand_link::IncomingRequests), LinkError> {
     let agent = concat!("longhand-host/", env!("CARGO_PKG_VERSION"));
     let mut link = Config::new(agent, &[COMMAND]);
     link.heartbeat = std::time::Duration::from_millis(config.link.heartbeat_ms.into());
     link.grace = config.grace();
-    Peer::new(Side::Host, link)
+    Conversation::new(Side::Host, link)
 }
 
 /// Seconds since 1970.
@@ -101,7 +101,7 @@ pub(crate) struct Identity(pub Arc<Shared>);
 
 #[async_trait]
 impl HostIdentity for Identity {
-    fn static_key(&self) -> StaticKey {
+    fn keypair(&self) -> LinkKeypair {
         self.0.link_key.clone()
     }
 
@@ -109,19 +109,19 @@ impl HostIdentity for Identity {
         Ok(self.0.owners.pairing(id, now_unix_s()).await)
     }
 
-    async fn pin(&self, id: &PairingId, phone: &PublicKey) -> Result<Option<OwnerId>, LinkError> {
+    async fn pin(&self, id: &PairingId, phone: &LinkKey) -> Result<Option<OwnerId>, LinkError> {
         let pinned = self.0.owners.pin(id, phone, now_unix_s()).await;
         let pinned = pinned.map_err(|e: OwnerError| LinkError::Identity(e.to_string()))?;
         Ok(pinned.map(|owner| owner.id))
     }
 
-    async fn owner_of(&self, phone: &PublicKey) -> Result<Option<OwnerId>, LinkError> {
+    async fn owner_of(&self, phone: &LinkKey) -> Result<Option<OwnerId>, LinkError> {
         Ok(self.0.owners.owner_of(phone).await)
     }
 
-    fn peer_of(&self, owner: &OwnerId) -> Peer {
+    fn conversation_of(&self, owner: &OwnerId) -> Conversation {
         match self.0.tenants.get(owner) {
-            Some(tenant) => tenant.peer.clone(),
+            Some(tenant) => tenant.conversation.clone(),
             // Every owner in the book has a tenant; this one's links lead nowhere.
             None => self.0.nobody.clone(),
         }

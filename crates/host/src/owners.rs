@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey as NodeId;
-use longhand_link::{OwnerId, Pairing, PairingId, PairingSecret, PublicKey};
+use longhand_link::{LinkKey, OwnerId, Pairing, PairingId, PairingSecret};
 use longhand_node::Registration;
 use longhand_store::{Batch, Store, StoreError, Write};
 use prost::Message;
@@ -30,11 +30,11 @@ pub(crate) struct Owner {
     pub wake_url: Option<String>,
     pub pairing: Option<PairingRecord>,
     /// The phone that may attach.
-    pub phone: Option<PublicKey>,
+    pub phone: Option<LinkKey>,
     /// What the node runs on.
     pub registration: Option<Registration>,
     /// The phone that registered it. Another one has to show that it has the same keys first.
-    pub registered_by: Option<PublicKey>,
+    pub registered_by: Option<LinkKey>,
 }
 
 /// The last pairing code of an owner.
@@ -42,7 +42,7 @@ pub(crate) struct Owner {
 pub(crate) struct PairingRecord {
     pub secret: PairingSecret,
     pub expires_unix_s: u64,
-    pub used_by: Option<PublicKey>,
+    pub used_by: Option<LinkKey>,
 }
 
 impl Owner {
@@ -208,7 +208,7 @@ impl Owners {
     pub async fn pin(
         &self,
         id: &PairingId,
-        phone: &PublicKey,
+        phone: &LinkKey,
         now_unix_s: u64,
     ) -> Result<Option<Owner>, OwnerError> {
         let mut book = self.book.lock().await;
@@ -238,7 +238,7 @@ impl Owners {
     }
 
     /// The owner a phone is pinned to.
-    pub async fn owner_of(&self, phone: &PublicKey) -> Option<OwnerId> {
+    pub async fn owner_of(&self, phone: &LinkKey) -> Option<OwnerId> {
         let book = self.book.lock().await;
         book.values()
             .find(|owner| owner.phone == Some(*phone))
@@ -260,7 +260,7 @@ impl Owners {
     pub async fn register(
         &self,
         id: &OwnerId,
-        phone: &PublicKey,
+        phone: &LinkKey,
         new: Registration,
         hub: &NodeId,
     ) -> Result<Owner, OwnerError> {
@@ -389,7 +389,7 @@ struct StoredPairing {
 
 impl From<&Owner> for Stored {
     fn from(owner: &Owner) -> Stored {
-        let shown = |key: &PublicKey| key.to_string();
+        let shown = |key: &LinkKey| key.to_string();
         Stored {
             id: owner.id.to_string(),
             wake_url: owner.wake_url.clone(),

@@ -6,9 +6,9 @@ use std::time::Duration;
 use bitcoin::secp256k1::PublicKey;
 use futures::StreamExt;
 use longhand_chain::{BlockRef, Chain, ChainEvent, Follower, WatchList};
-use longhand_link::{Peer, StaticKey};
+use longhand_link::{Conversation, LinkKeypair};
 use longhand_node::{
-    Graph, Keys, Node, NodeConfig, NodeEvent, Parts, PeerNeeded, PeerStream, State,
+    Graph, Keys, Node, NodeConfig, NodeEvent, PeerNeeded, PeerStream, Services, State,
 };
 use longhand_store::Store;
 use tokio::sync::{Semaphore, broadcast, watch};
@@ -55,12 +55,12 @@ pub(crate) struct Shared {
     pub held: Held,
     pub wakes: Arc<Wakes>,
     pub metrics: Metrics,
-    pub link_key: StaticKey,
+    pub link_key: LinkKeypair,
     /// Where it listens, once it does.
     pub addresses: OnceLock<Addresses>,
     pub outside: Arc<dyn Outside>,
-    /// The peer of links that belong to no owner.
-    pub nobody: Peer,
+    /// The conversation of links that belong to no owner.
+    pub nobody: Conversation,
     /// Connections that have not proved who they are.
     pub handshakes: Arc<Semaphore>,
     pub starts: Semaphore,
@@ -100,7 +100,7 @@ impl Shared {
         let owners_nodes = tenants.iter().filter_map(|tenant| tenant.node());
         owners_nodes.chain(self.hub()).for_each(|node| node.kill());
         for tenant in tenants {
-            tenant.peer.abandon();
+            tenant.conversation.abandon();
         }
         self.nobody.abandon();
         // Nothing is aborted while it is locked: a task may have something to spawn.
@@ -127,8 +127,8 @@ impl Shared {
 
     /// Sets up an owner at run time; its node is started when it is registered.
     pub fn add_tenant(self: &Arc<Self>, owner: Owner) -> Result<(), OwnerError> {
-        let (peer, requests) = links::peer(&self.config)?;
-        let tenant = Arc::new(Tenant::new(owner, peer));
+        let (conversation, requests) = links::conversation(&self.config)?;
+        let tenant = Arc::new(Tenant::new(owner, conversation));
         self.tenants.add(tenant.clone());
         if matches!(*tenant.phase.borrow(), Phase::Waiting) {
             self.spawn(start_owner(self.clone(), tenant.clone()));
@@ -190,8 +190,8 @@ impl Shared {
             .set(self.chain.reachable().into());
     }
 
-    fn parts(self: &Arc<Self>, owner: Option<PublicKey>) -> Parts {
-        Parts {
+    fn services(self: &Arc<Self>, owner: Option<PublicKey>) -> Services {
+        Services {
             store: self.store.clone(),
             chain: self.chain.clone(),
             graph: self.graph.clone(),
@@ -219,7 +219,7 @@ impl Shared {
     ) -> Phase {
         let mut pause = START_PAUSE;
         loop {
-            match Node::start(config(), self.parts(owner)).await {
+            match Node::start(config(), self.services(owner)).await {
                 Ok(node) => return Phase::Running(node),
                 // As a node that runs does: a chain source or a disk that fails now may not in a while.
                 Err(error) if error.is_transient() => {

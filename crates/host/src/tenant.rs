@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bitcoin::secp256k1::PublicKey;
-use longhand_link::{OwnerId, Peer};
+use longhand_link::{Conversation, OwnerId};
 use longhand_node::{Node, State};
 use tokio::sync::{Notify, watch};
 
@@ -38,7 +38,7 @@ pub(crate) struct Tenant {
     pub id: OwnerId,
     pub name: String,
     /// The phone, over all its links.
-    pub peer: Peer,
+    pub conversation: Conversation,
     pub phase: watch::Sender<Phase>,
     /// Whether the node has the phone as its signer.
     pub attached: watch::Sender<bool>,
@@ -51,16 +51,16 @@ pub(crate) struct Tenant {
 }
 
 impl Tenant {
-    pub fn new(owner: Owner, peer: Peer) -> Tenant {
+    pub fn new(owner: Owner, conversation: Conversation) -> Tenant {
         let phase = match owner.registration {
             Some(_) => Phase::Waiting,
             None => Phase::Unregistered,
         };
-        peer.admit(owner.phone);
+        conversation.admit(owner.phone);
         Tenant {
             id: owner.id,
             name: owner.name.clone(),
-            peer,
+            conversation,
             phase: watch::Sender::new(phase),
             attached: watch::Sender::new(false),
             nudge: Notify::new(),
@@ -78,14 +78,14 @@ impl Tenant {
     }
 
     /// Whether this is the phone that may attach.
-    pub fn is_phone(&self, phone: &longhand_link::PublicKey) -> bool {
+    pub fn is_phone(&self, phone: &longhand_link::LinkKey) -> bool {
         let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
         owner.phone.as_ref() == Some(phone)
     }
 
     /// The book has changed. From now on no other phone's link is live.
     fn set_owner(&self, owner: Owner) {
-        self.peer.admit(owner.phone);
+        self.conversation.admit(owner.phone);
         *self.owner.lock().unwrap_or_else(PoisonError::into_inner) = owner;
         self.nudge.notify_one();
     }
@@ -106,7 +106,7 @@ impl Tenant {
     }
 
     pub fn is_linked(&self) -> bool {
-        self.peer.link().is_some()
+        self.conversation.link().is_some()
     }
 }
 

@@ -205,7 +205,7 @@ async fn a_phone_is_served_over_a_carrier_that_is_handed_in() {
     );
     until(async || node(&operator, "ann").await.peers == 1).await;
     host.stop().await;
-    assert_eq!(phone.peer.down().await.code, CloseCode::Shutdown);
+    assert_eq!(phone.conversation.down().await.code, CloseCode::Shutdown);
 }
 
 #[tokio::test(start_paused = true)]
@@ -405,7 +405,7 @@ async fn a_host_that_is_dropped_says_nothing_and_leaves_no_task() {
     let operator = host.operator();
     let phone = registered(&host, "ann", 1).await;
     until(async || node(&operator, "ann").await.peers == 1).await;
-    let link = phone.peer.link().unwrap();
+    let link = phone.conversation.link().unwrap();
     // A command of the operator and a dial are under way, and a phone that says nothing is at the door.
     let connecting = tokio::spawn({
         let (operator, node_id) = (operator.clone(), registration(9).node_id);
@@ -429,7 +429,7 @@ async fn a_host_that_is_dropped_says_nothing_and_leaves_no_task() {
     );
     // As when a process dies: nothing but the end of the connection.
     assert_eq!(link.closed().await.code, CloseCode::Lost);
-    phone.peer.abandon();
+    phone.conversation.abandon();
     drop((phone, link, silent));
     for _ in 0..20 {
         tokio::task::yield_now().await;

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Phone, close_code, config, create_owner, host_without_chain};
-use longhand_link::{PairingSecret, StaticKey};
+use longhand_link::{LinkKeypair, PairingSecret};
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::error::Action;
 use longhand_proto::command::{GetInfo, Register};
@@ -74,7 +74,7 @@ async fn codes_that_are_wrong_or_used_are_refused_by_name() {
     restarted.pair().await.unwrap();
     assert_eq!(link.closed().await.code.to_string(), "REPLACED");
 
-    let stranger = Phone::with_key(code, StaticKey::generate().unwrap());
+    let stranger = Phone::with_key(code, LinkKeypair::generate().unwrap());
     let refused = stranger.attach().await.unwrap_err();
     assert_eq!(close_code(&refused), "UNKNOWN_OWNER");
     host.stop().await;
@@ -105,7 +105,7 @@ async fn a_renewed_code_moves_the_owner_to_another_phone() {
     let link = new.pair().await.unwrap();
     let refused = old.attach().await.unwrap_err();
     assert_eq!(close_code(&refused), "UNKNOWN_OWNER");
-    assert!(new.peer.link().is_some(), "{link:?}");
+    assert!(new.conversation.link().is_some(), "{link:?}");
     host.stop().await;
 }
 
@@ -146,9 +146,17 @@ async fn without_a_chain_commands_are_answered_with_what_to_do() {
         ("CHAIN_UNAVAILABLE", Action::Retry)
     );
 
-    let refused = phone.peer.request("command", vec![0xff]).await.unwrap_err();
+    let refused = phone
+        .conversation
+        .request("command", vec![0xff])
+        .await
+        .unwrap_err();
     assert!(refused.to_string().contains("BAD_REQUEST"), "{refused}");
-    let refused = phone.peer.request("signer", Vec::new()).await.unwrap_err();
+    let refused = phone
+        .conversation
+        .request("signer", Vec::new())
+        .await
+        .unwrap_err();
     assert!(refused.to_string().contains("UNKNOWN_KIND"), "{refused}");
     let error = operator
         .hub_address(HubAddressRequest {})

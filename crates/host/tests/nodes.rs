@@ -181,13 +181,13 @@ async fn a_phone_that_detaches_or_goes_leaves_a_dormant_node() {
     let (host, mut operator) = host(&config).await;
     let phone = registered(&mut operator, "ann", 1).await;
 
-    phone.peer.link().unwrap().detach().await.unwrap();
+    phone.conversation.link().unwrap().detach().await.unwrap();
     assert_eq!(state(&mut operator, "ann").await, "dormant");
 
     phone.attach().await.unwrap();
     assert_ne!(state(&mut operator, "ann").await, "dormant");
     phone
-        .peer
+        .conversation
         .give_up(CloseCode::Shutdown, "the app was closed");
     until_dormant(&mut operator, "ann").await;
     host.stop().await;
@@ -211,7 +211,7 @@ async fn another_phone_of_the_owner_signs_only_once_it_has_shown_its_keys() {
         .code;
 
     until_dormant(&mut operator, "ann").await;
-    assert_eq!(old.peer.down().await.code, CloseCode::UnknownOwner);
+    assert_eq!(old.conversation.down().await.code, CloseCode::UnknownOwner);
 
     let mut new = Phone::new(code.parse().unwrap());
     new.sign_with(1);

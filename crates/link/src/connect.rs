@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::conversation::UNKNOWN_OWNER;
 use crate::core::handshake::{
     AttachResponder, Established, Initiator, PairResponder, Rejected, Responder,
 };
 use crate::core::session::refuse;
 use crate::error::{CloseCode, CloseReason};
-use crate::key::{OwnerId, PairingId, PublicKey, StaticKey};
+use crate::key::{LinkKey, LinkKeypair, OwnerId, PairingId};
 use crate::pairing::{PairingCode, PairingSecret};
-use crate::peer::UNKNOWN_OWNER;
-use crate::{Carrier, Link, LinkError, Peer};
+use crate::{Carrier, Conversation, Link, LinkError};
 
 /// How long both sides wait for the handshake and the two `Hello`s.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ pub enum Pairing {
     /// The code is good.
     Open(PairingSecret),
     /// The code was used by this phone; it may finish a pairing that broke off, nobody else may.
-    UsedBy(PairingSecret, PublicKey),
+    UsedBy(PairingSecret, LinkKey),
     /// The code's time is over.
     Expired,
     /// There is no such code.
@@ -41,7 +41,7 @@ pub enum Pairing {
 #[async_trait]
 pub trait HostIdentity: Send + Sync {
     /// The host's static key.
-    fn static_key(&self) -> StaticKey;
+    fn keypair(&self) -> LinkKeypair;
 
     /// What is known of a pairing code. Asked before the phone has proved anything: nothing may change.
     async fn pairing(&self, id: &PairingId) -> Result<Pairing, LinkError>;
@@ -49,14 +49,14 @@ pub trait HostIdentity: Send + Sync {
     /// The phone proved that it has the code: durably uses the code up and pins the phone's key to the
     /// owner, in one step. Returns `None`, with nothing changed, when the code was used by another phone or
     /// expired meanwhile. Asked again for the same phone it returns the owner again.
-    async fn pin(&self, id: &PairingId, phone: &PublicKey) -> Result<Option<OwnerId>, LinkError>;
+    async fn pin(&self, id: &PairingId, phone: &LinkKey) -> Result<Option<OwnerId>, LinkError>;
 
     /// The owner this phone is pinned to.
-    async fn owner_of(&self, phone: &PublicKey) -> Result<Option<OwnerId>, LinkError>;
+    async fn owner_of(&self, phone: &LinkKey) -> Result<Option<OwnerId>, LinkError>;
 
-    /// The owner's [`Peer`], always the same one while this process runs (or until requests need no longer
+    /// The owner's [`Conversation`], always the same one while this process runs (or until requests need no longer
     /// be resumed). A link that becomes live on it replaces the older one, which is told `REPLACED`.
-    fn peer_of(&self, owner: &OwnerId) -> Peer;
+    fn conversation_of(&self, owner: &OwnerId) -> Conversation;
 }
 
 /// A phone that has proved who it is.
@@ -65,10 +65,10 @@ pub struct Accepted {
     /// Whose phone it is.
     pub owner: OwnerId,
     /// The phone's static key.
-    pub phone: PublicKey,
+    pub phone: LinkKey,
     /// Whether the link began with a pairing code.
     pub newly_paired: bool,
-    /// The live link, the newest of its [`Peer`].
+    /// The live link, the newest of its [`Conversation`].
     pub link: Link,
 }
 
@@ -88,7 +88,7 @@ async fn accept_in_time(
     let first = recv(&mut carrier).await?;
     match or_reject(
         &mut carrier,
-        Responder::receive(&identity.static_key(), &first),
+        Responder::receive(&identity.keypair(), &first),
     )
     .await?
     {
@@ -122,7 +122,7 @@ async fn accept_attach(
     let (established, answer) = attach.welcome()?;
     send(&mut carrier, answer).await?;
     let link = identity
-        .peer_of(&owner)
+        .conversation_of(&owner)
         .establish(carrier, established)
         .await?;
     Ok(Accepted {
@@ -192,7 +192,7 @@ async fn accept_pairing(
         }
     };
     let link = identity
-        .peer_of(&owner)
+        .conversation_of(&owner)
         .establish(carrier, established)
         .await?;
     Ok(Accepted {
@@ -255,16 +255,16 @@ pub enum Credentials {
     /// For the first meeting: the phone's new key and the code. The phone stores key, host and owner before.
     Pair {
         /// The phone's key; a pairing that broke off is tried again with the same.
-        phone: StaticKey,
+        phone: LinkKeypair,
         /// The code.
         code: Box<PairingCode>,
     },
     /// For every later one.
     Attach {
         /// The phone's key.
-        phone: StaticKey,
+        phone: LinkKeypair,
         /// The host's, from the code.
-        host: PublicKey,
+        host: LinkKey,
     },
 }
 
@@ -286,9 +286,9 @@ pub async fn connect(
     addresses: &[String],
     credentials: &Credentials,
     options: &DialOptions,
-    peer: &Peer,
+    conversation: &Conversation,
 ) -> Result<Link, LinkError> {
-    connect_over(dial(addresses, options).await?, credentials, peer).await
+    connect_over(dial(addresses, options).await?, credentials, conversation).await
 }
 
 /// Dials the first of `addresses` that answers.
@@ -343,15 +343,17 @@ async fn dial_one(address: &str, options: &DialOptions) -> Result<Carrier, LinkE
 pub async fn connect_over(
     carrier: Carrier,
     credentials: &Credentials,
-    peer: &Peer,
+    conversation: &Conversation,
 ) -> Result<Link, LinkError> {
     let connected = tokio::time::timeout(HANDSHAKE_TIMEOUT, async move {
         let mut carrier = carrier;
         let (initiator, first) = match credentials {
             Credentials::Pair { phone, code } => {
-                Initiator::pair(phone, &code.host, &code.secret, peer.instance())?
+                Initiator::pair(phone, &code.host, &code.secret, conversation.instance())?
             }
-            Credentials::Attach { phone, host } => Initiator::attach(phone, host, peer.instance())?,
+            Credentials::Attach { phone, host } => {
+                Initiator::attach(phone, host, conversation.instance())?
+            }
         };
         send(&mut carrier, first).await?;
         let answer = recv(&mut carrier).await?;
@@ -359,7 +361,7 @@ pub async fn connect_over(
         if let Some(last) = last {
             send(&mut carrier, last).await?;
         }
-        peer.establish(carrier, established).await
+        conversation.establish(carrier, established).await
     });
     connected.await.unwrap_or(Err(LinkError::HandshakeTimeout))
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
+use crate::conversation::Shared;
 use crate::core::requests::{Answer, refusal};
-use crate::key::{Instance, PublicKey};
-use crate::peer::Shared;
+use crate::key::{Instance, LinkKey};
 
 /// What the other side asks, in order of arrival; each request once, however often it was sent.
 pub struct IncomingRequests {
@@ -19,7 +19,7 @@ impl IncomingRequests {
         IncomingRequests { inner }
     }
 
-    /// The next request. `None` when every handle on the [`crate::Peer`] is gone.
+    /// The next request. `None` when every handle on the [`crate::Conversation`] is gone.
     pub async fn next(&mut self) -> Option<Incoming> {
         self.inner.recv().await
     }
@@ -28,7 +28,7 @@ impl IncomingRequests {
 /// A request of the other side.
 pub struct Incoming {
     /// The static key of who asks.
-    pub from: PublicKey,
+    pub from: LinkKey,
     /// What the payload is: `signer` or `command`.
     pub kind: String,
     /// The request itself.

@@ -30,31 +30,31 @@ pub(crate) fn hash(domain: &str, data: &[u8]) -> Zeroizing<[u8; 32]> {
 
 /// An X25519 secret key: what a host or a phone is recognized by. Zeroized when dropped.
 #[derive(Clone)]
-pub struct StaticKey {
+pub struct LinkKeypair {
     secret: Zeroizing<[u8; 32]>,
-    public: PublicKey,
+    public: LinkKey,
 }
 
-impl StaticKey {
+impl LinkKeypair {
     /// A new random key.
-    pub fn generate() -> Result<StaticKey, LinkError> {
+    pub fn generate() -> Result<LinkKeypair, LinkError> {
         let mut bytes = random()?;
-        let key = StaticKey::from_bytes(bytes);
+        let key = LinkKeypair::from_bytes(bytes);
         bytes.zeroize();
         Ok(key)
     }
 
-    /// The key with these 32 secret bytes, as [`StaticKey::to_bytes`] gave them.
-    pub fn from_bytes(secret: [u8; 32]) -> StaticKey {
+    /// The key with these 32 secret bytes, as [`LinkKeypair::to_bytes`] gave them.
+    pub fn from_bytes(secret: [u8; 32]) -> LinkKeypair {
         let secret = Zeroizing::new(secret);
         let mut public = [0; 32];
         if let Some(mut dh) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) {
             dh.set(secret.as_ref());
             public.copy_from_slice(dh.pubkey());
         }
-        StaticKey {
+        LinkKeypair {
             secret,
-            public: PublicKey(public),
+            public: LinkKey(public),
         }
     }
 
@@ -64,14 +64,14 @@ impl StaticKey {
     }
 
     /// The public key.
-    pub fn public(&self) -> PublicKey {
+    pub fn public(&self) -> LinkKey {
         self.public
     }
 }
 
-impl fmt::Debug for StaticKey {
+impl fmt::Debug for LinkKeypair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StaticKey(secret of {})", self.public)
+        write!(f, "LinkKeypair(secret of {})", self.public)
     }
 }
 
@@ -115,7 +115,7 @@ macro_rules! hex_bytes {
 
 hex_bytes! {
     /// An X25519 public key, 32 bytes. Shown as hexadecimal.
-    PublicKey, 32
+    LinkKey, 32
 }
 
 hex_bytes! {
@@ -160,24 +160,24 @@ mod tests {
 
     #[test]
     fn a_key_has_the_public_key_that_openssl_computes() {
-        let key = StaticKey::from_bytes(std::array::from_fn(|n| n as u8 + 1));
+        let key = LinkKeypair::from_bytes(std::array::from_fn(|n| n as u8 + 1));
         let openssl = "07a37cbc142093c8b755dc1b10e86cb426374ad16aa853ed0bdfc0b2b86d1c7c";
         assert_eq!(key.public().to_string(), openssl);
     }
 
     #[test]
     fn a_key_survives_its_bytes() {
-        let key = StaticKey::generate().unwrap();
+        let key = LinkKeypair::generate().unwrap();
         assert_eq!(
-            StaticKey::from_bytes(*key.to_bytes()).public(),
+            LinkKeypair::from_bytes(*key.to_bytes()).public(),
             key.public()
         );
-        assert_ne!(StaticKey::generate().unwrap().public(), key.public());
+        assert_ne!(LinkKeypair::generate().unwrap().public(), key.public());
     }
 
     #[test]
     fn secrets_do_not_show() {
-        let key = StaticKey::from_bytes([0xab; 32]);
+        let key = LinkKeypair::from_bytes([0xab; 32]);
         assert!(!format!("{key:?}").contains("abab"));
     }
 

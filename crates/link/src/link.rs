@@ -9,10 +9,10 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Duration;
 
 use crate::carrier::{Carrier, RecordSink, RecordStream};
+use crate::conversation::{Conversation, Shared};
 use crate::core::requests::Requests;
 use crate::core::session::Session;
 use crate::error::{CloseCode, CloseReason, LinkError};
-use crate::peer::{Peer, Shared};
 
 /// How long a closed link goes on trying to hand over what was already queued.
 const LINGER: Duration = Duration::from_secs(5);
@@ -26,22 +26,22 @@ pub struct Link {
 
 impl Link {
     /// The conversation this link belongs to.
-    pub fn peer(&self) -> Peer {
-        Peer {
+    pub fn conversation(&self) -> Conversation {
+        Conversation {
             shared: self.shared.clone(),
         }
     }
 
-    /// See [`Peer::request`].
+    /// See [`Conversation::request`].
     ///
     /// # Errors
-    /// As [`Peer::request`].
+    /// As [`Conversation::request`].
     pub async fn request(&self, kind: &str, payload: Vec<u8>) -> Result<Vec<u8>, LinkError> {
-        self.peer().request(kind, payload).await
+        self.conversation().request(kind, payload).await
     }
 
-    /// Waits until this link has ended, and says why. A peer may still be within its grace then: see
-    /// [`Peer::down`].
+    /// Waits until this link has ended, and says why. A conversation may still be within its grace then: see
+    /// [`Conversation::down`].
     pub async fn closed(&self) -> CloseReason {
         let mut closed = self.end.closed.subscribe();
         let reason = closed
@@ -105,7 +105,7 @@ impl fmt::Debug for Link {
             f,
             "Link({} of {})",
             self.end.generation,
-            self.peer().instance()
+            self.conversation().instance()
         )
     }
 }

@@ -9,7 +9,7 @@ use qrcode::{EcLevel, QrCode};
 use zeroize::Zeroizing;
 
 use crate::LinkError;
-use crate::key::{OwnerId, PairingId, PublicKey, hash, random};
+use crate::key::{LinkKey, OwnerId, PairingId, hash, random};
 
 /// Human-readable part of a pairing code.
 const PREFIX: &str = "longhand";
@@ -64,7 +64,7 @@ pub struct PairingCode {
     /// Where the host is, best first: `carrier://...`, such as `grpc://127.0.0.1:9750`.
     pub addresses: Vec<String>,
     /// The host's static key.
-    pub host: PublicKey,
+    pub host: LinkKey,
     /// The owner the code was made for.
     pub owner: OwnerId,
     /// Proves to the host that this phone is the owner's.
@@ -106,7 +106,7 @@ impl PairingCode {
     pub fn has_room_for(addresses: &[String]) -> bool {
         let code = PairingCode {
             addresses: addresses.to_vec(),
-            host: PublicKey([0; 32]),
+            host: LinkKey([0; 32]),
             owner: OwnerId([0; 16]),
             secret: PairingSecret::from_bytes([0; 16]),
             expires_unix_s: 0,
@@ -135,7 +135,7 @@ impl PairingCode {
         if version != VERSION {
             return Err(PairingCodeError::Version { found: version });
         }
-        let host = PublicKey(reader.array()?);
+        let host = LinkKey(reader.array()?);
         let owner = OwnerId(reader.array()?);
         let secret = PairingSecret::from_bytes(reader.array()?);
         let expires_unix_s = u64::from_be_bytes(reader.array()?);
@@ -234,7 +234,7 @@ mod tests {
                 "grpcs://host.example:9750".into(),
                 "grpc://127.0.0.1:9750".into(),
             ],
-            host: PublicKey([3; 32]),
+            host: LinkKey([3; 32]),
             owner: OwnerId([7; 16]),
             secret: PairingSecret::from_bytes([0xcd; 16]),
             expires_unix_s: 1_900_000_000,

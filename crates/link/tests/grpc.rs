@@ -6,7 +6,7 @@ mod common;
 use common::{Host, phone, serve};
 use longhand_link::carrier::grpc::{GrpcListener, ServerTls};
 use longhand_link::{
-    CloseCode, Credentials, DialOptions, LinkError, Peer, StaticKey, accept, connect,
+    CloseCode, Conversation, Credentials, DialOptions, LinkError, LinkKeypair, accept, connect,
 };
 
 /// A certificate for `localhost` and its key.
@@ -30,9 +30,9 @@ async fn meet(tls: Option<ServerTls>, scheme: &str, options: DialOptions) {
     let mut listener = GrpcListener::bind("127.0.0.1:0", tls).await.unwrap();
     let address = format!("{scheme}://localhost:{}", listener.local_addr().port());
     let code = host.code(&address);
-    let (peer, signing) = phone();
+    let (conversation, signing) = phone();
     serve(signing);
-    let key = StaticKey::generate().unwrap();
+    let key = LinkKeypair::generate().unwrap();
     let addresses = code.addresses.clone();
     let pair = Credentials::Pair {
         phone: key.clone(),
@@ -46,7 +46,7 @@ async fn meet(tls: Option<ServerTls>, scheme: &str, options: DialOptions) {
     for credentials in [pair, attach] {
         let (accepted, connected) = tokio::join!(
             async { accept(listener.accept().await.unwrap(), &host).await },
-            connect(&addresses, &credentials, &options, &peer),
+            connect(&addresses, &credentials, &options, &conversation),
         );
         let (node, link) = (accepted.unwrap().link, connected.unwrap());
         let (answer, signed) = tokio::join!(
@@ -100,14 +100,14 @@ async fn the_first_address_that_answers_is_taken() {
     let code = host.code(&format!("grpc://{}", listener.local_addr()));
     let addresses = [&["grpc://127.0.0.1:1".to_owned()], &code.addresses[..]].concat();
     let credentials = Credentials::Pair {
-        phone: StaticKey::generate().unwrap(),
+        phone: LinkKeypair::generate().unwrap(),
         code: Box::new(code),
     };
-    let (peer, _signing) = phone();
+    let (conversation, _signing) = phone();
     let options = DialOptions::default();
     let (accepted, connected) = tokio::join!(
         async { accept(listener.accept().await.unwrap(), &host).await },
-        connect(&addresses, &credentials, &options, &peer),
+        connect(&addresses, &credentials, &options, &conversation),
     );
     accepted.unwrap();
     connected.unwrap();
@@ -161,14 +161,14 @@ async fn dial(address: &str) -> LinkError {
 }
 
 async fn dial_all(addresses: &[&str]) -> LinkError {
-    let (peer, _requests): (Peer, _) = phone();
+    let (conversation, _requests): (Conversation, _) = phone();
     let credentials = Credentials::Attach {
-        phone: StaticKey::generate().unwrap(),
-        host: longhand_link::PublicKey([9; 32]),
+        phone: LinkKeypair::generate().unwrap(),
+        host: longhand_link::LinkKey([9; 32]),
     };
     let addresses: Vec<String> = addresses.iter().map(|it| (*it).to_owned()).collect();
     let options = DialOptions::default();
-    connect(&addresses, &credentials, &options, &peer)
+    connect(&addresses, &credentials, &options, &conversation)
         .await
         .unwrap_err()
 }
@@ -180,14 +180,14 @@ async fn a_close_arrives_before_the_connection_ends() {
     let code = host.code(&format!("grpc://{}", listener.local_addr()));
     let addresses = code.addresses.clone();
     let credentials = Credentials::Pair {
-        phone: StaticKey::generate().unwrap(),
+        phone: LinkKeypair::generate().unwrap(),
         code: Box::new(code),
     };
-    let (peer, _signing) = phone();
+    let (conversation, _signing) = phone();
     let options = DialOptions::default();
     let (accepted, connected) = tokio::join!(
         async { accept(listener.accept().await.unwrap(), &host).await },
-        connect(&addresses, &credentials, &options, &peer),
+        connect(&addresses, &credentials, &options, &conversation),
     );
     let (node, link) = (accepted.unwrap().link, connected.unwrap());
     link.close(CloseCode::Shutdown, "the phone is switched off");

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::{Host, link, paired, phone, serve};
 use longhand_link::{
-    Carrier, CloseCode, Config, Credentials, Link, LinkError, Peer, RecordSink, RecordStream, Side,
-    accept, connect_over,
+    Carrier, CloseCode, Config, Conversation, Credentials, Link, LinkError, RecordSink,
+    RecordStream, Side, accept, connect_over,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 async fn cuttable(
     host: &Host,
     credentials: &Credentials,
-    peer: &Peer,
+    conversation: &Conversation,
 ) -> (Link, watch::Sender<bool>) {
     let (phone_end, host_end) = Carrier::pair();
     let (cut, is_cut) = watch::channel(false);
@@ -33,7 +33,7 @@ async fn cuttable(
     );
     let (accepted, connected) = tokio::join!(
         accept(host_end, host),
-        connect_over(phone_end, credentials, peer)
+        connect_over(phone_end, credentials, conversation)
     );
     accepted.unwrap();
     (connected.unwrap(), cut)
@@ -68,8 +68,8 @@ impl RecordStream for Cut<Box<dyn RecordStream>> {
 #[tokio::test(start_paused = true)]
 async fn requests_go_both_ways_at_once() {
     let (host, commands, credentials) = paired();
-    let (peer, signing) = phone();
-    let (accepted, connected) = link(&host, &credentials, &peer).await;
+    let (conversation, signing) = phone();
+    let (accepted, connected) = link(&host, &credentials, &conversation).await;
     let (node, phone) = (accepted.unwrap().link, connected.unwrap());
     serve(commands);
     serve(signing);
@@ -85,14 +85,14 @@ async fn requests_go_both_ways_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_round_trip_takes_twice_the_distance_and_no_more() {
     let (host, commands, credentials) = paired();
-    let (peer, _signing) = phone();
+    let (conversation, _signing) = phone();
     serve(commands);
     let (phone_end, host_end) = Carrier::pair();
     let phone_end = phone_end.delayed(Duration::from_millis(50));
     let start = Instant::now();
     let (_, connected) = tokio::join!(
         accept(host_end, &host),
-        connect_over(phone_end, &credentials, &peer)
+        connect_over(phone_end, &credentials, &conversation)
     );
     let phone = connected.unwrap();
     assert_eq!(
@@ -107,28 +107,28 @@ async fn a_round_trip_takes_twice_the_distance_and_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_link_requests_fail_at_once() {
-    let (peer, _requests) = phone();
+    let (conversation, _requests) = phone();
     let start = Instant::now();
-    let failed = peer.request("command", vec![1]).await;
+    let failed = conversation.request("command", vec![1]).await;
     assert!(matches!(failed, Err(LinkError::Down(_))), "{failed:?}");
     assert_eq!(start.elapsed(), Duration::ZERO);
-    assert_eq!(peer.down().await.code, CloseCode::Lost);
+    assert_eq!(conversation.down().await.code, CloseCode::Lost);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_goes_on_over_a_new_link_within_the_grace_and_is_executed_once() {
     let (host, mut commands, credentials) = paired();
-    let (peer, _signing) = phone();
-    let (first, cut) = cuttable(&host, &credentials, &peer).await;
+    let (conversation, _signing) = phone();
+    let (first, cut) = cuttable(&host, &credentials, &conversation).await;
     let asked = tokio::spawn(async move { first.request("command", b"ab".to_vec()).await });
     let request = commands.next().await.unwrap();
-    let old = peer.link().unwrap();
+    let old = conversation.link().unwrap();
     cut.send(true).unwrap();
     assert_eq!(old.closed().await.code, CloseCode::Lost);
     // Answered while there is no link.
     request.responder.respond(b"done".to_vec());
-    assert!(peer.link().is_none());
-    link(&host, &credentials, &peer).await.1.unwrap();
+    assert!(conversation.link().is_none());
+    link(&host, &credentials, &conversation).await.1.unwrap();
     assert_eq!(asked.await.unwrap(), Ok(b"done".to_vec()));
     let more = tokio::time::timeout(Duration::from_secs(1), commands.next()).await;
     assert!(more.is_err(), "it came a second time");
@@ -137,50 +137,53 @@ async fn a_request_goes_on_over_a_new_link_within_the_grace_and_is_executed_once
 #[tokio::test(start_paused = true)]
 async fn after_the_grace_requests_fail_and_the_peer_is_down() {
     let (host, _commands, credentials) = paired();
-    let (peer, _signing) = phone();
-    let (first, cut) = cuttable(&host, &credentials, &peer).await;
+    let (conversation, _signing) = phone();
+    let (first, cut) = cuttable(&host, &credentials, &conversation).await;
     let asked = tokio::spawn(async move { first.request("command", vec![1]).await });
     tokio::task::yield_now().await;
     let start = Instant::now();
     cut.send(true).unwrap();
-    let reason = peer.down().await;
+    let reason = conversation.down().await;
     assert_eq!(
         (reason.code, start.elapsed()),
         (CloseCode::Lost, Duration::from_secs(3))
     );
     assert!(matches!(asked.await.unwrap(), Err(LinkError::Down(_))));
     // The host notices too.
-    assert_eq!(host.peer().down().await.code, CloseCode::Lost);
+    assert_eq!(host.conversation().down().await.code, CloseCode::Lost);
     assert!(matches!(
-        host.peer().request("signer", vec![]).await,
+        host.conversation().request("signer", vec![]).await,
         Err(LinkError::Down(_))
     ));
     // Who looks only now sees it up, and that it was not all the time.
-    assert_eq!(host.peer().outages(), 1);
-    link(&host, &credentials, &peer).await.1.unwrap();
-    assert_eq!(host.peer().outages(), 1);
+    assert_eq!(host.conversation().outages(), 1);
+    link(&host, &credentials, &conversation).await.1.unwrap();
+    assert_eq!(host.conversation().outages(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_phone_that_is_no_longer_admitted_has_no_grace() {
     let (host, _commands, credentials) = paired();
-    let (peer, _signing) = phone();
-    let (_link, cut) = cuttable(&host, &credentials, &peer).await;
+    let (conversation, _signing) = phone();
+    let (_link, cut) = cuttable(&host, &credentials, &conversation).await;
     cut.send(true).unwrap();
-    while host.peer().link().is_some() {
+    while host.conversation().link().is_some() {
         tokio::task::yield_now().await;
     }
-    let asked = host.peer().clone();
+    let asked = host.conversation().clone();
     let asked = tokio::spawn(async move { asked.request("signer", vec![1]).await });
     tokio::task::yield_now().await;
-    assert_eq!(host.peer().outages(), 0);
+    assert_eq!(host.conversation().outages(), 0);
 
     let start = Instant::now();
-    host.peer().admit(None);
+    host.conversation().admit(None);
     assert!(matches!(asked.await.unwrap(), Err(LinkError::Down(_))));
-    assert_eq!(host.peer().down().await.code, CloseCode::UnknownOwner);
     assert_eq!(
-        (host.peer().outages(), start.elapsed()),
+        host.conversation().down().await.code,
+        CloseCode::UnknownOwner
+    );
+    assert_eq!(
+        (host.conversation().outages(), start.elapsed()),
         (1, Duration::ZERO)
     );
 }
@@ -210,8 +213,8 @@ async fn the_newest_link_wins_and_what_is_asked_goes_on_there() {
 #[tokio::test(start_paused = true)]
 async fn a_phone_that_detaches_waits_for_the_step_in_hand() {
     let (host, _commands, credentials) = paired();
-    let (peer, mut signing) = phone();
-    let (accepted, connected) = link(&host, &credentials, &peer).await;
+    let (conversation, mut signing) = phone();
+    let (accepted, connected) = link(&host, &credentials, &conversation).await;
     let (node, phone) = (accepted.unwrap().link, connected.unwrap());
     let step = node.clone();
     let step = tokio::spawn(async move { step.request("signer", b"last".to_vec()).await });
@@ -222,16 +225,16 @@ async fn a_phone_that_detaches_waits_for_the_step_in_hand() {
     assert_eq!(step.await.unwrap(), Ok(b"signed".to_vec()));
     node.confirm_detach();
     assert_eq!(leaving.await.unwrap(), Ok(()));
-    assert_eq!(peer.down().await.code, CloseCode::Detached);
-    assert_eq!(host.peer().down().await.code, CloseCode::Detached);
+    assert_eq!(conversation.down().await.code, CloseCode::Detached);
+    assert_eq!(host.conversation().down().await.code, CloseCode::Detached);
     node.ended().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_detach_that_the_link_does_not_survive_says_so() {
     let (host, _commands, credentials) = paired();
-    let (peer, _signing) = phone();
-    let (phone, cut) = cuttable(&host, &credentials, &peer).await;
+    let (conversation, _signing) = phone();
+    let (phone, cut) = cuttable(&host, &credentials, &conversation).await;
     let leaving = tokio::spawn(async move { phone.detach().await });
     tokio::task::yield_now().await;
     cut.send(true).unwrap();
@@ -241,14 +244,14 @@ async fn a_detach_that_the_link_does_not_survive_says_so() {
 #[tokio::test(start_paused = true)]
 async fn a_host_that_stops_tells_its_phones() {
     let (host, _commands, credentials) = paired();
-    let (peer, _signing) = phone();
-    let phone = link(&host, &credentials, &peer).await.1.unwrap();
+    let (conversation, _signing) = phone();
+    let phone = link(&host, &credentials, &conversation).await.1.unwrap();
     let start = Instant::now();
-    host.peer()
+    host.conversation()
         .give_up(CloseCode::Shutdown, "the host is stopping");
     let reason = phone.closed().await;
     assert_eq!((reason.code, reason.by_peer), (CloseCode::Shutdown, true));
-    assert_eq!(peer.down().await.message, "the host is stopping");
+    assert_eq!(conversation.down().await.message, "the host is stopping");
     phone.ended().await;
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
@@ -256,7 +259,7 @@ async fn a_host_that_stops_tells_its_phones() {
 #[tokio::test(start_paused = true)]
 async fn a_host_that_falls_silent_is_dead_after_two_missed_heartbeats() {
     let (host, _commands, credentials) = paired();
-    let (peer, _signing) = phone();
+    let (conversation, _signing) = phone();
     let (phone_end, mut middle) = Carrier::pair();
     let (mut relay, host_end) = Carrier::pair();
     let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
@@ -274,12 +277,15 @@ async fn a_host_that_falls_silent_is_dead_after_two_missed_heartbeats() {
     });
     let (_, phone) = tokio::join!(
         accept(host_end, &host),
-        connect_over(phone_end, &credentials, &peer)
+        connect_over(phone_end, &credentials, &conversation)
     );
     let phone = phone.unwrap();
     let start = Instant::now();
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert!(peer.link().is_some(), "heartbeats keep an idle link alive");
+    assert!(
+        conversation.link().is_some(),
+        "heartbeats keep an idle link alive"
+    );
     stop.send(()).unwrap();
     assert_eq!(phone.closed().await.code, CloseCode::Dead);
     let silence = start.elapsed() - Duration::from_secs(60);
@@ -292,8 +298,8 @@ async fn a_host_that_falls_silent_is_dead_after_two_missed_heartbeats() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_nobody_waits_for_is_cancelled_on_the_other_side() {
     let (host, mut commands, credentials) = paired();
-    let (peer, _signing) = phone();
-    let phone = link(&host, &credentials, &peer).await.1.unwrap();
+    let (conversation, _signing) = phone();
+    let phone = link(&host, &credentials, &conversation).await.1.unwrap();
     let asked = tokio::spawn(async move { phone.request("command", vec![1]).await });
     let request = commands.next().await.unwrap();
     asked.abort();
@@ -304,8 +310,8 @@ async fn a_request_that_nobody_waits_for_is_cancelled_on_the_other_side() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_dropped_or_not_served_is_answered_all_the_same() {
     let (host, mut commands, credentials) = paired();
-    let (peer, signing) = phone();
-    let (accepted, connected) = link(&host, &credentials, &peer).await;
+    let (conversation, signing) = phone();
+    let (accepted, connected) = link(&host, &credentials, &conversation).await;
     let (node, phone) = (accepted.unwrap().link, connected.unwrap());
     let asked = phone.clone();
     let asked = tokio::spawn(async move { asked.request("command", vec![1]).await });
@@ -322,14 +328,15 @@ async fn a_request_that_is_dropped_or_not_served_is_answered_all_the_same() {
 #[tokio::test(start_paused = true)]
 async fn a_host_that_restarted_gives_back_what_was_sent_to_it() {
     let (host, mut commands, credentials) = paired();
-    let (peer, _signing) = phone();
-    let (first, cut) = cuttable(&host, &credentials, &peer).await;
+    let (conversation, _signing) = phone();
+    let (first, cut) = cuttable(&host, &credentials, &conversation).await;
     let asked = tokio::spawn(async move { first.request("command", vec![1]).await });
     let _lost_with_the_process = commands.next().await.unwrap();
     cut.send(true).unwrap();
-    let (restarted, _commands) = Peer::new(Side::Host, Config::new("host", &["command"])).unwrap();
+    let (restarted, _commands) =
+        Conversation::new(Side::Host, Config::new("host", &["command"])).unwrap();
     let host = host.restarted(restarted);
-    link(&host, &credentials, &peer).await.1.unwrap();
+    link(&host, &credentials, &conversation).await.1.unwrap();
     assert_eq!(asked.await.unwrap(), Err(LinkError::Restarted));
 }
 
@@ -340,7 +347,7 @@ async fn a_side_that_does_not_read_is_given_up() {
         max_frame: 100_000,
         ..Config::new("phone", &["signer"])
     };
-    let (peer, _signing) = Peer::new(Side::Phone, config).unwrap();
+    let (conversation, _signing) = Conversation::new(Side::Phone, config).unwrap();
     let (phone_end, mut middle) = Carrier::pair();
     let (mut relay, host_end) = Carrier::pair();
     let relaying = tokio::spawn(async move {
@@ -357,7 +364,7 @@ async fn a_side_that_does_not_read_is_given_up() {
     });
     let (_, phone) = tokio::join!(
         accept(host_end, &host),
-        connect_over(phone_end, &credentials, &peer)
+        connect_over(phone_end, &credentials, &conversation)
     );
     let phone = phone.unwrap();
     let _open = relaying.await.unwrap();
@@ -374,17 +381,17 @@ async fn a_side_that_does_not_read_is_given_up() {
 async fn futures_can_move_between_threads() {
     fn movable(_: &impl Send) {}
     let (host, mut commands, credentials) = paired();
-    let (peer, _signing) = phone();
-    let link = link(&host, &credentials, &peer).await.1.unwrap();
+    let (conversation, _signing) = phone();
+    let link = link(&host, &credentials, &conversation).await.1.unwrap();
     movable(&link.closed());
     movable(&link.ended());
     movable(&link.detach());
     movable(&link.detach_requested());
-    movable(&peer.down());
+    movable(&conversation.down());
     movable(&commands.next());
     let (phone_end, host_end) = Carrier::pair();
     movable(&accept(host_end, &host));
-    movable(&connect_over(phone_end, &credentials, &peer));
+    movable(&connect_over(phone_end, &credentials, &conversation));
     let asked = tokio::spawn(async move { link.request("command", vec![]).await });
     movable(&commands.next().await.unwrap().responder.cancelled());
     assert!(asked.await.unwrap().is_err());
@@ -399,16 +406,16 @@ async fn a_peer_that_is_abandoned_says_nothing_and_leaves_no_task() {
     };
     let before = alive();
     let (host, _commands, credentials) = paired();
-    let (peer, _signing) = phone();
-    let (accepted, connected) = link(&host, &credentials, &peer).await;
+    let (conversation, _signing) = phone();
+    let (accepted, connected) = link(&host, &credentials, &conversation).await;
     let (node, phone) = (accepted.unwrap().link, connected.unwrap());
     let ask = async { node.request("signer", b"sign".to_vec()).await };
-    let leave = async { node.peer().abandon() };
+    let leave = async { node.conversation().abandon() };
     let (asked, ()) = tokio::join!(ask, leave);
     assert!(matches!(asked, Err(LinkError::Down(_))), "{asked:?}");
     node.ended().await;
     assert_eq!(phone.closed().await.code, CloseCode::Lost);
-    phone.peer().abandon();
+    phone.conversation().abandon();
     for _ in 0..5 {
         tokio::task::yield_now().await;
     }

@@ -5,18 +5,18 @@ mod common;
 
 use common::{Host, OWNER, link, paired, phone};
 use longhand_link::{
-    Carrier, CloseCode, Credentials, LinkError, Pairing, PublicKey, StaticKey, accept,
+    Carrier, CloseCode, Credentials, LinkError, LinkKey, LinkKeypair, Pairing, accept,
 };
 
 fn pair(host: &Host) -> Credentials {
     let code = Box::new(host.code("grpc://unused:1"));
     Credentials::Pair {
-        phone: StaticKey::generate().unwrap(),
+        phone: LinkKeypair::generate().unwrap(),
         code,
     }
 }
 
-fn key(credentials: &Credentials) -> &StaticKey {
+fn key(credentials: &Credentials) -> &LinkKeypair {
     let (Credentials::Pair { phone, .. } | Credentials::Attach { phone, .. }) = credentials;
     phone
 }
@@ -32,9 +32,9 @@ fn closed(result: Result<impl Sized, LinkError>) -> (CloseCode, bool) {
 #[tokio::test]
 async fn a_phone_with_a_code_is_paired_and_attaches_without_one_afterwards() {
     let (host, _incoming) = Host::new();
-    let (peer, _requests) = phone();
+    let (conversation, _requests) = phone();
     let credentials = pair(&host);
-    let (accepted, connected) = link(&host, &credentials, &peer).await;
+    let (accepted, connected) = link(&host, &credentials, &conversation).await;
     let accepted = accepted.unwrap();
     connected.unwrap();
     assert_eq!((accepted.owner, accepted.newly_paired), (OWNER, true));
@@ -44,7 +44,7 @@ async fn a_phone_with_a_code_is_paired_and_attaches_without_one_afterwards() {
         phone: key(&credentials).clone(),
         host: host.public(),
     };
-    let (accepted, connected) = link(&host, &again, &peer).await;
+    let (accepted, connected) = link(&host, &again, &conversation).await;
     connected.unwrap();
     assert!(!accepted.unwrap().newly_paired);
 }
@@ -52,12 +52,12 @@ async fn a_phone_with_a_code_is_paired_and_attaches_without_one_afterwards() {
 #[tokio::test]
 async fn a_used_code_is_for_the_phone_that_used_it_alone() {
     let (host, _incoming) = Host::new();
-    let (peer, _requests) = phone();
+    let (conversation, _requests) = phone();
     let credentials = pair(&host);
-    link(&host, &credentials, &peer).await.1.unwrap();
+    link(&host, &credentials, &conversation).await.1.unwrap();
 
     // The first phone may not have heard that it was paired.
-    let (accepted, connected) = link(&host, &credentials, &peer).await;
+    let (accepted, connected) = link(&host, &credentials, &conversation).await;
     connected.unwrap();
     assert_eq!(accepted.unwrap().owner, OWNER);
 
@@ -65,7 +65,7 @@ async fn a_used_code_is_for_the_phone_that_used_it_alone() {
         unreachable!()
     };
     let thief = Credentials::Pair {
-        phone: StaticKey::generate().unwrap(),
+        phone: LinkKeypair::generate().unwrap(),
         code,
     };
     let (other, _requests) = phone();
@@ -86,7 +86,7 @@ async fn a_used_code_is_for_the_phone_that_used_it_alone() {
 #[tokio::test]
 async fn unknown_and_expired_codes_are_refused_by_name() {
     let (host, _incoming) = Host::new();
-    let (peer, _requests) = phone();
+    let (conversation, _requests) = phone();
     for (state, code) in [
         (Pairing::Unknown, CloseCode::PairingUnknown),
         (Pairing::Expired, CloseCode::PairingExpired),
@@ -95,7 +95,7 @@ async fn unknown_and_expired_codes_are_refused_by_name() {
         for pairing in host.codes.lock().unwrap().values_mut() {
             *pairing = state.clone();
         }
-        let (accepted, connected) = link(&host, &credentials, &peer).await;
+        let (accepted, connected) = link(&host, &credentials, &conversation).await;
         assert_eq!(closed(accepted), (code.clone(), false));
         assert_eq!(closed(connected), (code, true));
         assert!(host.phones.lock().unwrap().is_empty());
@@ -105,7 +105,7 @@ async fn unknown_and_expired_codes_are_refused_by_name() {
 #[tokio::test]
 async fn a_code_is_not_used_up_by_a_handshake_that_breaks() {
     let (host, _incoming) = Host::new();
-    let (peer, _requests) = phone();
+    let (conversation, _requests) = phone();
     let credentials = pair(&host);
 
     // Somebody who only saw the code's name begins with it, and cannot go on.
@@ -117,26 +117,26 @@ async fn a_code_is_not_used_up_by_a_handshake_that_breaks() {
     eavesdropper.sink.send(first).await.unwrap();
     assert!(accept(host_end, &host).await.is_err());
 
-    link(&host, &credentials, &peer).await.1.unwrap();
+    link(&host, &credentials, &conversation).await.1.unwrap();
 }
 
 #[tokio::test]
 async fn a_host_that_cannot_record_the_phone_says_so_and_the_code_stays_good() {
     let (host, _incoming) = Host::new();
-    let (peer, _requests) = phone();
+    let (conversation, _requests) = phone();
     let credentials = pair(&host);
     *host.broken.lock().unwrap() = true;
-    let (accepted, connected) = link(&host, &credentials, &peer).await;
+    let (accepted, connected) = link(&host, &credentials, &conversation).await;
     assert!(matches!(accepted, Err(LinkError::Identity(_))));
     assert_eq!(closed(connected), (CloseCode::Unavailable, true));
     *host.broken.lock().unwrap() = false;
-    link(&host, &credentials, &peer).await.1.unwrap();
+    link(&host, &credentials, &conversation).await.1.unwrap();
 }
 
 #[tokio::test]
 async fn a_host_that_dies_before_its_hello_pairs_the_phone_on_the_next_attempt() {
     let (host, _incoming) = Host::new();
-    let (peer, _requests) = phone();
+    let (conversation, _requests) = phone();
     let credentials = pair(&host);
     // The host has pinned the phone, and its answer is lost.
     let Credentials::Pair { code, phone } = &credentials else {
@@ -144,7 +144,7 @@ async fn a_host_that_dies_before_its_hello_pairs_the_phone_on_the_next_attempt()
     };
     let used = Pairing::UsedBy(code.secret.clone(), phone.public());
     host.codes.lock().unwrap().insert(code.secret.id(), used);
-    let (accepted, connected) = link(&host, &credentials, &peer).await;
+    let (accepted, connected) = link(&host, &credentials, &conversation).await;
     connected.unwrap();
     assert!(accepted.unwrap().newly_paired);
 }
@@ -152,20 +152,20 @@ async fn a_host_that_dies_before_its_hello_pairs_the_phone_on_the_next_attempt()
 #[tokio::test]
 async fn an_unknown_phone_and_a_wrong_host_are_refused() {
     let (host, _incoming) = Host::new();
-    let (peer, _requests) = phone();
+    let (conversation, _requests) = phone();
     let stranger = Credentials::Attach {
-        phone: StaticKey::generate().unwrap(),
+        phone: LinkKeypair::generate().unwrap(),
         host: host.public(),
     };
-    let (accepted, connected) = link(&host, &stranger, &peer).await;
+    let (accepted, connected) = link(&host, &stranger, &conversation).await;
     assert_eq!(closed(accepted), (CloseCode::UnknownOwner, false));
     assert_eq!(closed(connected), (CloseCode::UnknownOwner, true));
 
     let astray = Credentials::Attach {
-        phone: StaticKey::generate().unwrap(),
-        host: PublicKey([9; 32]),
+        phone: LinkKeypair::generate().unwrap(),
+        host: LinkKey([9; 32]),
     };
-    let (accepted, connected) = link(&host, &astray, &peer).await;
+    let (accepted, connected) = link(&host, &astray, &conversation).await;
     assert!(matches!(accepted, Err(LinkError::Handshake)));
     assert!(matches!(connected, Err(LinkError::Handshake)));
 }
@@ -176,18 +176,18 @@ async fn a_phone_that_is_no_longer_admitted_is_out_at_once_and_cannot_come_back(
     let (old_phone, _old_signing) = phone();
     let (_, connected) = link(&host, &old, &old_phone).await;
     let old_link = connected.unwrap();
-    let asked = host.peer().clone();
+    let asked = host.conversation().clone();
     let asked = tokio::spawn(async move { asked.request("signer", vec![1]).await });
     tokio::task::yield_now().await;
 
-    host.peer().admit(None);
+    host.conversation().admit(None);
     let told = old_link.closed().await;
     assert_eq!((told.code, told.by_peer), (CloseCode::UnknownOwner, true));
     assert!(matches!(asked.await.unwrap(), Err(LinkError::Down(_))));
 
-    let new = StaticKey::generate().unwrap();
+    let new = LinkKeypair::generate().unwrap();
     host.phones.lock().unwrap().push(new.public());
-    host.peer().admit(Some(new.public()));
+    host.conversation().admit(Some(new.public()));
     let credentials = Credentials::Attach {
         phone: new.clone(),
         host: host.public(),
@@ -200,7 +200,7 @@ async fn a_phone_that_is_no_longer_admitted_is_out_at_once_and_cannot_come_back(
     assert_eq!(closed(accepted), (CloseCode::UnknownOwner, false));
     let told = connected.unwrap().closed().await;
     assert_eq!((told.code, told.by_peer), (CloseCode::UnknownOwner, true));
-    assert!(host.peer().link().is_some());
+    assert!(host.conversation().link().is_some());
     drop(node);
 
     let command = new_phone.clone();

@@ -7,7 +7,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use bitcoin::Network::Regtest;
 use longhand_chain::{Follower, FollowerConfig, devnet::Devnet};
-use longhand_node::{Graph, Keys, Node, NodeConfig, Parts, Signer, SignerAway, TcpDialer};
+use longhand_node::{
+    Graph, Keys, Node, NodeConfig, Services, SignerAway, SignerTransport, TcpDialer,
+};
 use longhand_proto::command::{Command, GetInfo, command::Command::GetInfo as Info};
 use longhand_proto::signer::{SignerBatch, SignerReply};
 use longhand_signer::{Seed, Signer as Engine};
@@ -51,7 +53,7 @@ impl Store for MyStore {
 struct MySigner(Mutex<Engine>);
 
 #[async_trait]
-impl Signer for MySigner {
+impl SignerTransport for MySigner {
     async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {
         Ok(self.0.lock().await.handle(&batch, 0).reply)
     }
@@ -65,13 +67,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     chain.tips().wait_for(Option::is_some).await?;
     let engine = Engine::new(&Seed::from_entropy(&[1; 16])?, Regtest, &[2; 32])?;
     let keys = Keys::Remote(Box::new(engine.register(0)));
-    let parts = Parts {
+    let services = Services {
         store: Arc::new(MyStore::default()),
         chain,
         graph: Arc::new(Graph::new(Regtest)),
         dialer: Arc::new(TcpDialer),
     };
-    let node = Node::start(NodeConfig::new("mine", Regtest, keys), parts).await?;
+    let node = Node::start(NodeConfig::new("mine", Regtest, keys), services).await?;
     node.attach(Arc::new(MySigner(Mutex::new(engine))));
     let command = Some(Info(GetInfo {}));
     println!("{:#?}", node.command(Command { command }).await);

@@ -640,7 +640,7 @@ impl Core {
             (false, amount_sat) => SendAmount::Exact(amount_sat),
         };
         let feerate = match request.feerate_sat_per_kw {
-            0 => self.parts.chain.fee_rates().normal,
+            0 => self.services.chain.fee_rates().normal,
             given => given,
         };
         let keep = if self.manager.list_channels().is_empty() {

@@ -51,12 +51,12 @@ use crate::peer::Peers;
 use crate::persister::{AtOnce, Persister};
 use crate::records::{Claim, Open, Send};
 use crate::wallet::{self, SharedWallet, WalletSetup};
-use crate::{Keys, NodeConfig, NodeError, NodeEvent, Parts};
+use crate::{Keys, NodeConfig, NodeError, NodeEvent, Services};
 
 /// See the module.
 pub(crate) struct Core {
     pub config: Arc<NodeConfig>,
-    pub parts: Parts,
+    pub services: Services,
     pub journal: Arc<Journal>,
     pub keys: Arc<KeyRing>,
     pub wallet: SharedWallet,
@@ -125,19 +125,21 @@ impl Core {
     /// Reads the node back from its namespace, or begins it. Nothing is written before the first turn.
     pub async fn load(
         config: Arc<NodeConfig>,
-        parts: Parts,
+        services: Services,
         inbox: mpsc::UnboundedSender<Input>,
         next_connection: u64,
     ) -> Result<Core, NodeError> {
-        let journal = Arc::new(Journal::loading(parts.store.load(&config.namespace).await?));
-        let start = parts.chain.tip().ok_or_else(|| {
+        let journal = Arc::new(Journal::loading(
+            services.store.load(&config.namespace).await?,
+        ));
+        let start = services.chain.tip().ok_or_else(|| {
             NodeError::Load("the chain's tip is not known yet: wait for the chain source".into())
         })?;
         let wallet = load_wallet(&config, &journal, start)?;
         let keys = Arc::new(load_keys(&config, &journal, &wallet)?);
         Core::assemble(
             config,
-            parts,
+            services,
             journal,
             wallet,
             keys,
@@ -150,7 +152,7 @@ impl Core {
     #[allow(clippy::too_many_arguments)]
     fn assemble(
         config: Arc<NodeConfig>,
-        parts: Parts,
+        services: Services,
         journal: Arc<Journal>,
         wallet: SharedWallet,
         keys: Arc<KeyRing>,
@@ -162,7 +164,7 @@ impl Core {
             node: config.namespace.clone(),
         });
         let fees = Arc::new(Fees {
-            chain: Arc::clone(&parts.chain),
+            chain: Arc::clone(&services.chain),
         });
         let broadcaster = Arc::new(Broadcaster::default());
         let filter = Arc::new(Filter::default());
@@ -202,7 +204,7 @@ impl Core {
         .end(&mut agreed, monitors.iter().map(|(_, monitor)| monitor))?;
         let ldk = Ldk {
             config: &config,
-            parts: &parts,
+            services: &services,
             keys: &keys,
             logger: &logger,
         };
@@ -262,7 +264,7 @@ impl Core {
             agreed,
             losses: Vec::new(),
             config,
-            parts,
+            services,
             journal,
             keys,
             wallet,
@@ -496,7 +498,7 @@ fn load_keys(
 /// Makes LDK's larger objects.
 struct Ldk<'a> {
     config: &'a Arc<NodeConfig>,
-    parts: &'a Parts,
+    services: &'a Services,
     keys: &'a Arc<KeyRing>,
     logger: &'a Arc<Logger>,
 }
@@ -515,7 +517,7 @@ impl Ldk<'_> {
     ) -> Result<Arc<ChannelManager>, NodeError> {
         let config = user_config(self.config.is_hub);
         let router = self
-            .parts
+            .services
             .graph
             .router(Arc::clone(self.logger), Arc::clone(self.keys));
         let stored = KVStoreSync::read(
@@ -573,8 +575,8 @@ impl Ldk<'_> {
         let ignoring = Arc::new(IgnoringMessageHandler {});
         let answers = Arc::new(Answers::default());
         let sync = self.config.is_hub.then(|| {
-            let (chain, logger) = (Arc::clone(&self.parts.chain), Arc::clone(self.logger));
-            self.parts.graph.gossip_sync(chain, logger)
+            let (chain, logger) = (Arc::clone(&self.services.chain), Arc::clone(self.logger));
+            self.services.graph.gossip_sync(chain, logger)
         });
         let gossip: Gossip = match &sync {
             Some(sync) => Arc::new(Queries::new(Arc::clone(sync), Arc::clone(&answers))),

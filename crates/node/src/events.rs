@@ -204,7 +204,7 @@ impl Core {
     }
 
     fn score(&self, update: impl FnOnce(&mut crate::graph::Scorer)) {
-        let scorer = self.parts.graph.scorer();
+        let scorer = self.services.graph.scorer();
         update(
             &mut scorer
                 .write()
@@ -220,7 +220,7 @@ impl Core {
         script: bitcoin::ScriptBuf,
         user_channel_id: u128,
     ) {
-        let feerate = self.parts.chain.fee_rates().normal;
+        let feerate = self.services.chain.fee_rates().normal;
         let psbt = lock(&self.wallet).fund(script.clone(), amount_sat, feerate, ANCHOR_RESERVE_SAT);
         let psbt = match psbt {
             Ok(psbt) => psbt,

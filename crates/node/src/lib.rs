@@ -3,7 +3,7 @@
 //! A [`Node`] is an actor around LDK's objects. It is given a [`longhand_store::Store`], a
 //! [`longhand_chain::Chain`], a shared [`Graph`], a [`Dialer`] and either the seed of its own
 //! keys or the [`Registration`] of an owner whose keys live on a phone. In the second
-//! case a [`Signer`] is attached whenever the phone is there, and taken away when it is not.
+//! case a [`SignerTransport`] is attached whenever the phone is there, and taken away when it is not.
 //!
 //! Start reading at `actor.rs` (the loop and the order of things in one turn), then `keys/`
 //! (the signer proxy), `gate.rs` (what waits for the phone), `peer.rs` (sockets).
@@ -59,7 +59,7 @@ pub use crate::wallet::{
 
 /// Signs for a node: the phone at the other end of a link, or an engine in this process.
 #[async_trait]
-pub trait Signer: Send + Sync + 'static {
+pub trait SignerTransport: Send + Sync + 'static {
     /// Answers every operation of `batch`, in order. Must give the same answers when asked again.
     ///
     /// The node polls it once in its own task, so that batches are begun in order; what takes long belongs in another.
@@ -145,7 +145,7 @@ impl NodeConfig {
 
 /// What a node is built on.
 #[derive(Clone)]
-pub struct Parts {
+pub struct Services {
     /// Keeps all that must outlive the process.
     pub store: Arc<dyn Store>,
     /// The chain.
@@ -279,13 +279,13 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError::Load`] when stored state cannot be read; nothing is changed then.
-    pub async fn start(config: NodeConfig, parts: Parts) -> Result<Node, NodeError> {
+    pub async fn start(config: NodeConfig, services: Services) -> Result<Node, NodeError> {
         let (inbox, inputs) = mpsc::unbounded_channel();
         let (events, _) = broadcast::channel(EVENTS_KEPT);
         let restarts = Arc::new(AtomicU32::new(0));
         let config = Arc::new(config);
         let own = inbox.clone();
-        let actor = Actor::new(config, parts, inputs, own, events.clone(), restarts).await?;
+        let actor = Actor::new(config, services, inputs, own, events.clone(), restarts).await?;
         let node_id = actor.node_id();
         let running = Arc::new(Running(tokio::spawn(actor.run()).abort_handle()));
         Ok(Node {
@@ -302,7 +302,7 @@ impl Node {
     }
 
     /// Gives the node a signer; it connects its peers and goes on with what waits. Replaces an earlier signer.
-    pub fn attach(&self, signer: Arc<dyn Signer>) {
+    pub fn attach(&self, signer: Arc<dyn SignerTransport>) {
         let _ = self.inbox.send(Input::Attach(signer));
     }
 

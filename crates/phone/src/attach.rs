@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use longhand_link::{
-    Carrier, CloseCode, CloseReason, Credentials, DialOptions, Link, LinkError, PairingCode,
-    PublicKey, connect_over, dial,
+    Carrier, CloseCode, CloseReason, Credentials, DialOptions, Link, LinkError, LinkKey,
+    PairingCode, connect_over, dial,
 };
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
@@ -122,7 +122,7 @@ impl Phone {
             message: DETACHED.into(),
         };
         self.publish(Attachment::Ended(left));
-        let Some(link) = self.inner.peer.link() else {
+        let Some(link) = self.inner.conversation.link() else {
             return Ok(());
         };
         let leave = async {
@@ -193,7 +193,7 @@ impl Phone {
         let host = self.inner.vault.host()?.ok_or(PhoneError::NotPaired)?;
         let credentials = Credentials::Attach {
             phone: self.inner.link_key.clone(),
-            host: PublicKey(host.key),
+            host: LinkKey(host.key),
         };
         self.begin(&host, &credentials).await
     }
@@ -207,7 +207,7 @@ impl Phone {
         let carrier = self.inner.dialer.dial(&host.addresses).await?;
         #[cfg(any(test, feature = "testing"))]
         let carrier = self.inner.lifeline.hold(carrier);
-        let link = connect_over(carrier, credentials, &self.inner.peer).await?;
+        let link = connect_over(carrier, credentials, &self.inner.conversation).await?;
         if !host.registered
             && let Err(error) = self.register(host).await
         {

@@ -11,9 +11,9 @@
 //! # Ok(())
 //! # }
 //! ```
-//! Start reading at [`Phone`]. What is asked of the phone goes through `serve`, `keeper` and [`vault`], in this order:
+//! Start reading at [`Phone`]. What is asked of the phone goes through `serve`, `durable_signer` and [`vault`], in this order:
 //! no answer of the signer leaves before the ledger is durable. What the owner asks goes through `owner`, after [`input`]
-//! has looked at it; what must not be done twice has its id from `once`. [`control`] lets other processes of the owner use a phone that runs.
+//! has looked at it; what must not be done twice has its id from `idempotency`. [`control`] lets other processes of the owner use a phone that runs.
 //!
 //! The feature `testing` adds what simulations need (`testing`): a disk that fails as told, a phone that can be killed.
 
@@ -21,10 +21,10 @@ mod attach;
 mod backoff;
 pub mod command;
 pub mod control;
+mod durable_signer;
 mod error;
+mod idempotency;
 pub mod input;
-mod keeper;
-mod once;
 mod owner;
 mod paying;
 mod phone;

@@ -15,13 +15,13 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::command::*;
+use crate::durable_signer::DurableSigner;
 use crate::error::PhoneError;
+use crate::idempotency::Told;
 use crate::input::{
     InputError, OnchainAmount, PeerAddress, check_channel, check_channel_id, check_invoice_request,
     check_onchain,
 };
-use crate::keeper::Keeper;
-use crate::once::Told;
 use crate::phone::{Attachment, PATIENCE, Phone, blocking, expect_reply};
 use crate::serve::now_unix_s;
 use crate::vault::fill_random;
@@ -269,8 +269,8 @@ impl Phone {
         };
         let reply = self.command(Ask::CreateInvoice(create)).await?;
         let unsigned = expect_reply!(reply, UnsignedInvoice)?;
-        let sign = move |keeper: &Keeper| keeper.sign_invoice(&unsigned, &asked);
-        let invoice = blocking(&self.inner.keeper, sign).await?;
+        let sign = move |signer: &DurableSigner| signer.sign_invoice(&unsigned, &asked);
+        let invoice = blocking(&self.inner.signer, sign).await?;
         Ok(Invoice {
             bolt11: invoice.to_string(),
             payment_hash: payment_hash.to_lower_hex_string(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey;
-use longhand_link::{Config, LinkError, Peer, Side, StaticKey, plain};
+use longhand_link::{Config, Conversation, LinkError, LinkKeypair, Side, plain};
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{self as proto, Command, CommandReply};
@@ -18,8 +18,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::attach::Dial;
+use crate::durable_signer::DurableSigner;
 use crate::error::{ErrorReport, PhoneError};
-use crate::keeper::Keeper;
 use crate::serve::{SIGNER, serve};
 use crate::vault::Vault;
 
@@ -57,11 +57,11 @@ pub struct Phone {
 
 pub(crate) struct Inner {
     pub(crate) vault: Arc<Vault>,
-    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) signer: Arc<DurableSigner>,
     pub(crate) node_id: PublicKey,
-    pub(crate) peer: Peer,
+    pub(crate) conversation: Conversation,
     /// With its public half, which would be a multiplication on the curve for each attempt to reach the host.
-    pub(crate) link_key: StaticKey,
+    pub(crate) link_key: LinkKeypair,
     pub(crate) dialer: Box<dyn Dial>,
     pub(crate) attachment: watch::Sender<Attachment>,
     /// Dials again when a link breaks.
@@ -86,18 +86,19 @@ impl Phone {
     /// The phone of an opened vault. Reads the ledger; sends nothing. Must be called inside a tokio runtime.
     pub fn new(vault: Vault, dialer: impl Dial) -> Result<Phone, PhoneError> {
         let vault = Arc::new(vault);
-        let keeper = Arc::new(Keeper::open(Arc::clone(&vault))?);
-        let node_id = keeper.look(|signer| signer.keys().node_id())?;
+        let signer = Arc::new(DurableSigner::open(Arc::clone(&vault))?);
+        let node_id = signer.look(|signer| signer.keys().node_id())?;
         let agent = concat!("longhand-phone/", env!("CARGO_PKG_VERSION"));
-        let (peer, requests) = Peer::new(Side::Phone, Config::new(agent, &[SIGNER]))?;
-        let server = tokio::spawn(serve(requests, Arc::clone(&keeper), peer.clone()));
-        let link_key = StaticKey::from_bytes(*vault.secrets().link_key);
+        let (conversation, requests) =
+            Conversation::new(Side::Phone, Config::new(agent, &[SIGNER]))?;
+        let server = tokio::spawn(serve(requests, Arc::clone(&signer), conversation.clone()));
+        let link_key = LinkKeypair::from_bytes(*vault.secrets().link_key);
         let inner = Inner {
             vault,
             link_key,
-            keeper,
+            signer,
             node_id,
-            peer,
+            conversation,
             dialer: Box::new(dialer),
             attachment: watch::Sender::new(Attachment::Ended(never_attached())),
             supervisor: Mutex::new(None),
@@ -117,7 +118,7 @@ impl Phone {
 
     /// The chain the phone was made for.
     pub fn network(&self) -> Network {
-        self.inner.keeper.network()
+        self.inner.signer.network()
     }
 
     /// Returns when the phone is attached; fails when it will not be.
@@ -142,7 +143,7 @@ impl Phone {
         }));
         // Ends the link's tasks. What it would say to the host stays in.
         let code = longhand_link::CloseCode::Shutdown;
-        self.inner.peer.give_up(code, message);
+        self.inner.conversation.give_up(code, message);
     }
 
     /// The phone's directory and what is in it.
@@ -190,7 +191,7 @@ impl Phone {
             command: Some(command),
         }
         .encode_to_vec();
-        let answer = self.inner.peer.request(COMMAND, command).await?;
+        let answer = self.inner.conversation.request(COMMAND, command).await?;
         match CommandReply::decode(answer.as_slice())
             .ok()
             .and_then(|answer| answer.reply)
@@ -210,7 +211,7 @@ impl Phone {
         &self,
         call: impl FnOnce(&mut Signer) -> Result<Recorded<T>, Refused> + Send + 'static,
     ) -> Result<T, PhoneError> {
-        blocking(&self.inner.keeper, |keeper| keeper.call(call)).await
+        blocking(&self.inner.signer, |signer| signer.call(call)).await
     }
 
     /// Lets `look` see the signer.
@@ -218,7 +219,7 @@ impl Phone {
         &self,
         look: impl FnOnce(&Signer) -> T + Send + 'static,
     ) -> Result<T, PhoneError> {
-        blocking(&self.inner.keeper, |keeper| keeper.look(look)).await
+        blocking(&self.inner.signer, |signer| signer.look(look)).await
     }
 }
 
@@ -254,17 +255,17 @@ fn never_attached() -> ErrorReport {
 
 /// Runs what writes to the disk where that does not hold up the link.
 pub(crate) async fn blocking<T: Send + 'static>(
-    keeper: &Arc<Keeper>,
-    work: impl FnOnce(&Keeper) -> Result<T, PhoneError> + Send + 'static,
+    signer: &Arc<DurableSigner>,
+    work: impl FnOnce(&DurableSigner) -> Result<T, PhoneError> + Send + 'static,
 ) -> Result<T, PhoneError> {
     #[cfg(any(test, feature = "testing"))]
     if crate::testing::is_on_one_thread() {
-        let done = work(keeper);
-        keeper.disk_is_free().await;
+        let done = work(signer);
+        signer.disk_is_free().await;
         return done;
     }
-    let keeper = Arc::clone(keeper);
-    let done = tokio::task::spawn_blocking(move || work(&keeper)).await;
+    let signer = Arc::clone(signer);
+    let done = tokio::task::spawn_blocking(move || work(&signer)).await;
     done.map_err(|error| PhoneError::Stopped(error.to_string()))?
 }
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use longhand_link::{CloseCode, Incoming, IncomingRequests, Peer, Responder};
+use longhand_link::{CloseCode, Conversation, Incoming, IncomingRequests, Responder};
 use longhand_proto::signer::SignerBatch;
 use prost::Message;
 
-use crate::keeper::Keeper;
+use crate::durable_signer::DurableSigner;
 use crate::phone::blocking;
 
 /// The kind of request that a phone answers.
@@ -27,8 +27,12 @@ pub(crate) fn now_unix_s() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// Answers until the peer is gone.
-pub(crate) async fn serve(mut requests: IncomingRequests, keeper: Arc<Keeper>, peer: Peer) {
+/// Answers until the conversation is gone.
+pub(crate) async fn serve(
+    mut requests: IncomingRequests,
+    signer: Arc<DurableSigner>,
+    conversation: Conversation,
+) {
     while let Some(first) = requests.next().await {
         let mut waiting = vec![first];
         while let Some(more) = next_now(&mut requests) {
@@ -38,7 +42,7 @@ pub(crate) async fn serve(mut requests: IncomingRequests, keeper: Arc<Keeper>, p
         if batches.is_empty() {
             continue;
         }
-        match blocking(&keeper, move |keeper| keeper.answer(&batches)).await {
+        match blocking(&signer, move |signer| signer.answer(&batches)).await {
             Ok(replies) => {
                 for (responder, reply) in responders.into_iter().zip(replies) {
                     responder.respond(reply);
@@ -46,7 +50,7 @@ pub(crate) async fn serve(mut requests: IncomingRequests, keeper: Arc<Keeper>, p
             }
             Err(error) => {
                 tracing::error!(%error, "cannot sign; leaving the node until the next attach");
-                peer.give_up(
+                conversation.give_up(
                     CloseCode::Other(LEDGER_UNWRITABLE.into()),
                     &error.report().message,
                 );

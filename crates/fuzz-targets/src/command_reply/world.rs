@@ -12,8 +12,8 @@ use lightning_invoice::{
     Currency, Description, Fallback, InvoiceBuilder, PaymentHash, PaymentSecret,
 };
 use longhand_link::{
-    Carrier, CloseCode, Config, HostIdentity, Incoming, IncomingRequests, LinkError, OwnerId,
-    Pairing, PairingId, Peer, PublicKey, Side, StaticKey, accept,
+    Carrier, CloseCode, Config, Conversation, HostIdentity, Incoming, IncomingRequests, LinkError,
+    LinkKey, LinkKeypair, OwnerId, Pairing, PairingId, Side, accept,
 };
 use longhand_phone::vault::PairedHost;
 use longhand_phone::{Dial, Passphrase, Phone, Secrets, Vault};
@@ -117,8 +117,8 @@ pub(super) fn payment_hash() -> [u8; 32] {
 
 /// A host with one owner.
 struct Host {
-    key: StaticKey,
-    peer: Peer,
+    key: LinkKeypair,
+    conversation: Conversation,
     lies: Mutex<std::vec::IntoIter<Lie>>,
 }
 
@@ -126,10 +126,11 @@ const OWNER: OwnerId = OwnerId([1; 16]);
 
 impl Host {
     fn start(lies: Vec<Lie>) -> Arc<Host> {
-        let (peer, requests) = Peer::new(Side::Host, Config::new("liar", &["command"])).unwrap();
+        let (conversation, requests) =
+            Conversation::new(Side::Host, Config::new("liar", &["command"])).unwrap();
         let host = Arc::new(Host {
-            key: StaticKey::from_bytes([4; 32]),
-            peer,
+            key: LinkKeypair::from_bytes([4; 32]),
+            conversation,
             lies: Mutex::new(lies.into_iter()),
         });
         tokio::spawn(host.clone().serve(requests));
@@ -150,7 +151,7 @@ impl Host {
 
     fn answer(&self, request: Incoming, ask: &Ask, lie: Lie) {
         if lie.hangs_up {
-            if let Some(link) = self.peer.link() {
+            if let Some(link) = self.conversation.link() {
                 link.close(CloseCode::Unavailable, "as scripted");
             }
             return;
@@ -172,20 +173,20 @@ impl Host {
 
 #[async_trait]
 impl HostIdentity for Host {
-    fn static_key(&self) -> StaticKey {
+    fn keypair(&self) -> LinkKeypair {
         self.key.clone()
     }
     async fn pairing(&self, _: &PairingId) -> Result<Pairing, LinkError> {
         Ok(Pairing::Unknown)
     }
-    async fn pin(&self, _: &PairingId, _: &PublicKey) -> Result<Option<OwnerId>, LinkError> {
+    async fn pin(&self, _: &PairingId, _: &LinkKey) -> Result<Option<OwnerId>, LinkError> {
         Ok(None)
     }
-    async fn owner_of(&self, _: &PublicKey) -> Result<Option<OwnerId>, LinkError> {
+    async fn owner_of(&self, _: &LinkKey) -> Result<Option<OwnerId>, LinkError> {
         Ok(Some(OWNER))
     }
-    fn peer_of(&self, _: &OwnerId) -> Peer {
-        self.peer.clone()
+    fn conversation_of(&self, _: &OwnerId) -> Conversation {
+        self.conversation.clone()
     }
 }
 

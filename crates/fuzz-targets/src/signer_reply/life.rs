@@ -73,10 +73,10 @@ impl Life {
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed();
         let now_unix_s = now.expect("a clock").as_secs();
         let chain = SmallChain::new();
-        let parts = node::parts(chain.clone(), node::Line::default());
-        let hub = node::hub(parts).await;
-        let parts = node::parts(chain.clone(), ToHub(hub.clone()));
-        let owner = node::owner_of(node::registration(), hub.node_id(), parts).await;
+        let services = node::services(chain.clone(), node::Line::default());
+        let hub = node::hub(services).await;
+        let services = node::services(chain.clone(), ToHub(hub.clone()));
+        let owner = node::owner_of(node::registration(), hub.node_id(), services).await;
         Life {
             chain,
             owner: owner.expect("a node starts"),

@@ -6,8 +6,8 @@ use longhand_store::testing::FailingStore;
 use super::*;
 use crate::registration::tests::registration;
 
-const PHONE: PublicKey = PublicKey([1; 32]);
-const OTHER_PHONE: PublicKey = PublicKey([2; 32]);
+const PHONE: LinkKey = LinkKey([1; 32]);
+const OTHER_PHONE: LinkKey = LinkKey([2; 32]);
 const EXPIRES: u64 = 1_000;
 
 fn hub() -> NodeId {
@@ -27,7 +27,7 @@ async fn empty() -> (Arc<dyn Store>, Owners) {
 }
 
 /// An owner whose phone has paired.
-async fn paired(owners: &Owners, name: &str, phone: PublicKey) -> Owner {
+async fn paired(owners: &Owners, name: &str, phone: LinkKey) -> Owner {
     let (_, secret) = owners.create(name, "", EXPIRES).await.unwrap();
     owners.pin(&secret.id(), &phone, 0).await.unwrap().unwrap()
 }

@@ -12,8 +12,8 @@ use longhand_chain::{
 use longhand_host::client::{self, Client};
 use longhand_host::{Host, HostConfig, HostError};
 use longhand_link::{
-    Carrier, Config, Credentials, DialOptions, IncomingRequests, Link, LinkError, PairingCode,
-    Peer, Side, StaticKey, connect_over, dial,
+    Carrier, Config, Conversation, Credentials, DialOptions, IncomingRequests, Link, LinkError,
+    LinkKeypair, PairingCode, Side, connect_over, dial,
 };
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
@@ -72,24 +72,24 @@ pub fn hand_in(host: &Host) -> Carrier {
 
 /// A phone: a key and a link. What it is asked to sign waits in `requests`.
 pub struct Phone {
-    pub key: StaticKey,
-    pub peer: Peer,
+    pub key: LinkKeypair,
+    pub conversation: Conversation,
     pub requests: IncomingRequests,
     code: PairingCode,
 }
 
 impl Phone {
     pub fn new(code: PairingCode) -> Phone {
-        Phone::with_key(code, StaticKey::generate().unwrap())
+        Phone::with_key(code, LinkKeypair::generate().unwrap())
     }
 
     /// Another process of the phone with this key.
-    pub fn with_key(code: PairingCode, key: StaticKey) -> Phone {
+    pub fn with_key(code: PairingCode, key: LinkKeypair) -> Phone {
         let config = Config::new("test-phone", &["signer"]);
-        let (peer, requests) = Peer::new(Side::Phone, config).unwrap();
+        let (conversation, requests) = Conversation::new(Side::Phone, config).unwrap();
         Phone {
             key,
-            peer,
+            conversation,
             requests,
             code,
         }
@@ -137,7 +137,7 @@ impl Phone {
 
     /// Returns when the link is live on both sides: the host has answered a command.
     async fn begin(&self, carrier: Carrier, credentials: Credentials) -> Result<Link, LinkError> {
-        let link = connect_over(carrier, &credentials, &self.peer).await?;
+        let link = connect_over(carrier, &credentials, &self.conversation).await?;
         self.command(Body::GetInfo(GetInfo {})).await;
         Ok(link)
     }
@@ -147,7 +147,7 @@ impl Phone {
             command: Some(body),
         };
         let answer = self
-            .peer
+            .conversation
             .request("command", command.encode_to_vec())
             .await
             .unwrap();
@@ -166,7 +166,7 @@ impl Phone {
 impl Phone {
     /// From now on this phone signs, with the keys of `seed`. Its ledger lives as long as the test.
     pub fn sign_with(&mut self, seed: u8) {
-        let (_, nobody) = Peer::new(Side::Phone, Config::new("nobody", &[])).unwrap();
+        let (_, nobody) = Conversation::new(Side::Phone, Config::new("nobody", &[])).unwrap();
         let mut requests = std::mem::replace(&mut self.requests, nobody);
         let mut signer = signer(seed);
         tokio::spawn(async move {

@@ -12,7 +12,7 @@ use snow::{Builder, HandshakeState};
 use super::record::Transport;
 use crate::VERSION;
 use crate::error::{CloseCode, CloseReason, LinkError};
-use crate::key::{Instance, PairingId, PublicKey, StaticKey};
+use crate::key::{Instance, LinkKey, LinkKeypair, PairingId};
 use crate::pairing::PairingSecret;
 
 const XX: &str = "Noise_XXpsk3_25519_ChaChaPoly_BLAKE2s";
@@ -35,7 +35,7 @@ pub struct Established {
     /// The ciphers.
     pub transport: Transport,
     /// The other side's static key, proved.
-    pub remote: PublicKey,
+    pub remote: LinkKey,
     /// The phone's process, as it said in the handshake; `None` at the phone, which learns the host's from
     /// `Hello`.
     pub instance: Option<Instance>,
@@ -52,15 +52,15 @@ impl std::fmt::Debug for Established {
 /// The phone's side: has sent its first record and waits for the answer.
 pub struct Initiator {
     noise: HandshakeState,
-    host: PublicKey,
+    host: LinkKey,
     instance: Instance,
 }
 
 impl Initiator {
     /// Begins a pairing. Returns the first record.
     pub fn pair(
-        phone: &StaticKey,
-        host: &PublicKey,
+        phone: &LinkKeypair,
+        host: &LinkKey,
         secret: &PairingSecret,
         instance: Instance,
     ) -> Result<(Initiator, Vec<u8>), LinkError> {
@@ -88,8 +88,8 @@ impl Initiator {
 
     /// Begins a session with a host that has pinned this phone. Returns the first record.
     pub fn attach(
-        phone: &StaticKey,
-        host: &PublicKey,
+        phone: &LinkKeypair,
+        host: &LinkKey,
         instance: Instance,
     ) -> Result<(Initiator, Vec<u8>), LinkError> {
         let head = [VERSION, ATTACH];
@@ -168,11 +168,11 @@ pub enum Responder {
 
 impl Responder {
     /// Takes the first record of a connection.
-    pub fn receive(host: &StaticKey, record: &[u8]) -> Result<Responder, Rejected> {
+    pub fn receive(host: &LinkKeypair, record: &[u8]) -> Result<Responder, Rejected> {
         Responder::read(host, record).map_err(Rejected::new)
     }
 
-    fn read(host: &StaticKey, record: &[u8]) -> Result<Responder, LinkError> {
+    fn read(host: &LinkKeypair, record: &[u8]) -> Result<Responder, LinkError> {
         let (version, rest) = record.split_first().ok_or(LinkError::Handshake)?;
         if *version != VERSION {
             return Err(LinkError::Version {
@@ -198,7 +198,7 @@ pub struct PairResponder {
 }
 
 impl PairResponder {
-    fn read(host: &StaticKey, record: &[u8]) -> Result<PairResponder, LinkError> {
+    fn read(host: &LinkKeypair, record: &[u8]) -> Result<PairResponder, LinkError> {
         let (head, message) = record.split_at_checked(18).ok_or(LinkError::Handshake)?;
         let id = head[2..].try_into().map_err(|_| LinkError::Handshake)?;
         let mut noise = responder(XX, host, head)?;
@@ -241,7 +241,7 @@ impl PairAwaiting {
             .map_err(Rejected::new)
     }
 
-    fn read(&mut self, record: &[u8]) -> Result<(PublicKey, Instance), LinkError> {
+    fn read(&mut self, record: &[u8]) -> Result<(LinkKey, Instance), LinkError> {
         let payload = read(&mut self.noise, answer(record)?)?;
         remote(&self.noise, &payload)
     }
@@ -250,12 +250,12 @@ impl PairAwaiting {
 /// A phone that says it is pinned. Its message may be a replay: it is proved by its first frame.
 pub struct AttachResponder {
     noise: HandshakeState,
-    phone: PublicKey,
+    phone: LinkKey,
     instance: Instance,
 }
 
 impl AttachResponder {
-    fn read(host: &StaticKey, record: &[u8]) -> Result<AttachResponder, LinkError> {
+    fn read(host: &LinkKeypair, record: &[u8]) -> Result<AttachResponder, LinkError> {
         let (head, message) = record.split_at_checked(2).ok_or(LinkError::Handshake)?;
         let mut noise = responder(IK, host, head)?;
         let payload = read(&mut noise, message)?;
@@ -268,7 +268,7 @@ impl AttachResponder {
     }
 
     /// The phone's static key.
-    pub fn phone(&self) -> &PublicKey {
+    pub fn phone(&self) -> &LinkKey {
         &self.phone
     }
 
@@ -318,7 +318,7 @@ fn prologue(head: &[u8]) -> Vec<u8> {
     [b"longhand link ".as_slice(), head].concat()
 }
 
-fn responder(pattern: &str, host: &StaticKey, head: &[u8]) -> Result<HandshakeState, LinkError> {
+fn responder(pattern: &str, host: &LinkKeypair, head: &[u8]) -> Result<HandshakeState, LinkError> {
     let private = host.to_bytes();
     builder(pattern)
         .and_then(|b| b.local_private_key(private.as_ref()))
@@ -370,20 +370,20 @@ fn answer(record: &[u8]) -> Result<&[u8], LinkError> {
     }
 }
 
-fn remote(noise: &HandshakeState, payload: &[u8]) -> Result<(PublicKey, Instance), LinkError> {
+fn remote(noise: &HandshakeState, payload: &[u8]) -> Result<(LinkKey, Instance), LinkError> {
     let key = noise
         .get_remote_static()
         .and_then(|key| key.try_into().ok());
     let instance = payload.try_into().map_err(|_| LinkError::Handshake)?;
     Ok((
-        PublicKey(key.ok_or(LinkError::Handshake)?),
+        LinkKey(key.ok_or(LinkError::Handshake)?),
         Instance(instance),
     ))
 }
 
 fn establish(
     noise: HandshakeState,
-    remote: PublicKey,
+    remote: LinkKey,
     instance: Option<Instance>,
 ) -> Result<Established, LinkError> {
     let noise = noise

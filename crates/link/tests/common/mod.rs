@@ -6,8 +6,8 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use longhand_link::{
-    Accepted, Carrier, Config, Credentials, HostIdentity, IncomingRequests, Link, LinkError,
-    OwnerId, Pairing, PairingCode, PairingId, PairingSecret, Peer, PublicKey, Side, StaticKey,
+    Accepted, Carrier, Config, Conversation, Credentials, HostIdentity, IncomingRequests, Link,
+    LinkError, LinkKey, LinkKeypair, OwnerId, Pairing, PairingCode, PairingId, PairingSecret, Side,
     accept, connect_over,
 };
 
@@ -15,20 +15,21 @@ pub const OWNER: OwnerId = OwnerId([5; 16]);
 
 /// A host with one owner.
 pub struct Host {
-    key: StaticKey,
-    peer: Peer,
+    key: LinkKeypair,
+    conversation: Conversation,
     pub codes: Mutex<HashMap<PairingId, Pairing>>,
-    pub phones: Mutex<Vec<PublicKey>>,
+    pub phones: Mutex<Vec<LinkKey>>,
     /// Makes `pin` fail, as a full disk does.
     pub broken: Mutex<bool>,
 }
 
 impl Host {
     pub fn new() -> (Host, IncomingRequests) {
-        let (peer, incoming) = Peer::new(Side::Host, Config::new("host", &["command"])).unwrap();
+        let (conversation, incoming) =
+            Conversation::new(Side::Host, Config::new("host", &["command"])).unwrap();
         let host = Host {
-            key: StaticKey::generate().unwrap(),
-            peer,
+            key: LinkKeypair::generate().unwrap(),
+            conversation,
             codes: Mutex::default(),
             phones: Mutex::default(),
             broken: Mutex::new(false),
@@ -37,8 +38,11 @@ impl Host {
     }
 
     /// The same host after a restart: its store stays, its conversations are new.
-    pub fn restarted(self, peer: Peer) -> Host {
-        Host { peer, ..self }
+    pub fn restarted(self, conversation: Conversation) -> Host {
+        Host {
+            conversation,
+            ..self
+        }
     }
 
     pub fn code(&self, address: &str) -> PairingCode {
@@ -56,18 +60,18 @@ impl Host {
         }
     }
 
-    pub fn peer(&self) -> &Peer {
-        &self.peer
+    pub fn conversation(&self) -> &Conversation {
+        &self.conversation
     }
 
-    pub fn public(&self) -> PublicKey {
+    pub fn public(&self) -> LinkKey {
         self.key.public()
     }
 }
 
 #[async_trait]
 impl HostIdentity for Host {
-    fn static_key(&self) -> StaticKey {
+    fn keypair(&self) -> LinkKeypair {
         self.key.clone()
     }
 
@@ -76,7 +80,7 @@ impl HostIdentity for Host {
         Ok(codes.get(id).cloned().unwrap_or(Pairing::Unknown))
     }
 
-    async fn pin(&self, id: &PairingId, phone: &PublicKey) -> Result<Option<OwnerId>, LinkError> {
+    async fn pin(&self, id: &PairingId, phone: &LinkKey) -> Result<Option<OwnerId>, LinkError> {
         if *self.broken.lock().unwrap() {
             return Err(LinkError::Identity("the disk is full".into()));
         }
@@ -94,24 +98,24 @@ impl HostIdentity for Host {
         Ok(taken.then_some(OWNER))
     }
 
-    async fn owner_of(&self, phone: &PublicKey) -> Result<Option<OwnerId>, LinkError> {
+    async fn owner_of(&self, phone: &LinkKey) -> Result<Option<OwnerId>, LinkError> {
         Ok(self.phones.lock().unwrap().contains(phone).then_some(OWNER))
     }
 
-    fn peer_of(&self, _owner: &OwnerId) -> Peer {
-        self.peer.clone()
+    fn conversation_of(&self, _owner: &OwnerId) -> Conversation {
+        self.conversation.clone()
     }
 }
 
 /// A phone's process.
-pub fn phone() -> (Peer, IncomingRequests) {
-    Peer::new(Side::Phone, Config::new("phone", &["signer"])).unwrap()
+pub fn phone() -> (Conversation, IncomingRequests) {
+    Conversation::new(Side::Phone, Config::new("phone", &["signer"])).unwrap()
 }
 
 /// A host that knows the phone with the returned credentials.
 pub fn paired() -> (Host, IncomingRequests, Credentials) {
     let (host, incoming) = Host::new();
-    let phone = StaticKey::generate().unwrap();
+    let phone = LinkKeypair::generate().unwrap();
     host.phones.lock().unwrap().push(phone.public());
     let credentials = Credentials::Attach {
         phone,
@@ -124,12 +128,12 @@ pub fn paired() -> (Host, IncomingRequests, Credentials) {
 pub async fn link(
     host: &Host,
     credentials: &Credentials,
-    peer: &Peer,
+    conversation: &Conversation,
 ) -> (Result<Accepted, LinkError>, Result<Link, LinkError>) {
     let (phone_end, host_end) = Carrier::pair();
     tokio::join!(
         accept(host_end, host),
-        connect_over(phone_end, credentials, peer)
+        connect_over(phone_end, credentials, conversation)
     )
 }
 

@@ -10,7 +10,7 @@ use bitcoin::secp256k1::PublicKey;
 use clap::Args;
 use futures::StreamExt;
 use longhand_chain::{Follower, FollowerConfig};
-use longhand_node::{Dialer, Graph, Keys, Node, NodeConfig, Parts, PeerStream};
+use longhand_node::{Dialer, Graph, Keys, Node, NodeConfig, PeerStream, Services};
 use longhand_phone::Phone;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
@@ -160,13 +160,13 @@ async fn local_node(world: &World) -> Result<Node, BenchError> {
         hub: Some(hub),
         ..NodeConfig::new("bench/local", Network::Regtest, keys)
     };
-    let parts = Parts {
+    let services = Services {
         store: world.store.clone(),
         chain: follower,
         graph: Arc::new(Graph::new(Network::Regtest)),
         dialer: Arc::new(HubDialer(world.addresses.peer)),
     };
-    Ok(Node::start(config, parts).await?)
+    Ok(Node::start(config, services).await?)
 }
 
 /// Each payer funds its own channel.

@@ -45,8 +45,8 @@ use crate::core::{Core, unix_s};
 use crate::journal::lock;
 use crate::keys::desk::OpKey;
 use crate::{
-    NodeConfig, NodeError, NodeEvent, Overview, Parts, PeerNeeded, PeerStream, Signer, SignerAway,
-    State,
+    NodeConfig, NodeError, NodeEvent, Overview, PeerNeeded, PeerStream, Services, SignerAway,
+    SignerTransport, State,
 };
 
 /// Inputs taken into one turn; more make a next one.
@@ -89,7 +89,7 @@ pub(crate) enum Input {
         expiry_s: u32,
         reply: oneshot::Sender<CommandReply>,
     },
-    Attach(Arc<dyn Signer>),
+    Attach(Arc<dyn SignerTransport>),
     Detach(oneshot::Sender<()>),
     SignerLost,
     SignerReply(SignerAnswer),
@@ -120,7 +120,7 @@ pub(crate) struct SignerAnswer {
 }
 
 struct Attached {
-    signer: Arc<dyn Signer>,
+    signer: Arc<dyn SignerTransport>,
     /// It failed a batch: nothing more is sent until a signer is attached anew.
     stalled: bool,
 }
@@ -148,7 +148,7 @@ pub(crate) struct Actor {
     epoch: u64,
     signer: Option<Attached>,
     /// Was there when the node had to be loaded again, and is to be attached in the next turn.
-    returning: Option<Arc<dyn Signer>>,
+    returning: Option<Arc<dyn SignerTransport>>,
     generation: u64,
     count: SignerCount,
     waiters: Vec<(Wait, oneshot::Sender<CommandReply>)>,
@@ -251,14 +251,14 @@ impl Actor {
     /// Loads the node and commits its beginning.
     pub async fn new(
         config: Arc<NodeConfig>,
-        parts: Parts,
+        services: Services,
         inbox: mpsc::UnboundedReceiver<Input>,
         own_inbox: mpsc::UnboundedSender<Input>,
         events: broadcast::Sender<NodeEvent>,
         restarts: Arc<AtomicU32>,
     ) -> Result<Actor, NodeError> {
-        let epoch = parts.store.take_lease(&config.namespace).await?;
-        let (core, chain) = load(config, parts, own_inbox.clone(), 0).await?;
+        let epoch = services.store.take_lease(&config.namespace).await?;
+        let (core, chain) = load(config, services, own_inbox.clone(), 0).await?;
         let now = Instant::now();
         let mut actor = Actor {
             core,
@@ -645,7 +645,7 @@ impl Actor {
     fn announce(&mut self, now: Instant) {
         // Usable, a channel is not yet announced: that takes both sides' signatures, and peers drop what a node says of
         // itself before they know of a channel of its.
-        let is_known = |scid| self.core.parts.graph.knows(scid);
+        let is_known = |scid| self.core.services.graph.knows(scid);
         let mut channels = self.core.manager.list_channels();
         channels.retain(|channel| channel.is_announced);
         let mut announced = channels.iter();
@@ -695,14 +695,14 @@ impl Actor {
             epoch: self.epoch,
             writes,
         };
-        self.core.parts.store.commit(batch).await?;
+        self.core.services.store.commit(batch).await?;
         Ok(true)
     }
 
     fn release(&mut self) {
         let outgoing = &mut self.outgoing;
         for package in outgoing.packages.drain(..) {
-            self.core.parts.chain.broadcast(package);
+            self.core.services.chain.broadcast(package);
         }
         for (reply, answer) in outgoing.replies.drain(..) {
             let _ = reply.send(answer);
@@ -773,7 +773,7 @@ impl Actor {
         self.dials.clear();
         self.questions.clear();
         self.overviews.clear();
-        let (config, parts) = (Arc::clone(&self.core.config), self.core.parts.clone());
+        let (config, services) = (Arc::clone(&self.core.config), self.core.services.clone());
         let next_id = self.core.peers.next_id();
         loop {
             tokio::time::sleep(reload_delay(self.failures)).await;
@@ -790,7 +790,7 @@ impl Actor {
                 }
             }
             let inbox = self.own_inbox.clone();
-            let loading = load(Arc::clone(&config), parts.clone(), inbox, next_id);
+            let loading = load(Arc::clone(&config), services.clone(), inbox, next_id);
             match AssertUnwindSafe(loading).catch_unwind().await {
                 Ok(Ok((core, chain))) => {
                     self.core = core;
@@ -829,7 +829,7 @@ impl Actor {
                 Write::Delete(PROBE.into()),
             ],
         };
-        self.core.parts.store.commit(batch).await
+        self.core.services.store.commit(batch).await
     }
 }
 
@@ -865,12 +865,12 @@ async fn gossip_is_checked(core: &Core) {
 
 async fn load(
     config: Arc<NodeConfig>,
-    parts: Parts,
+    services: Services,
     inbox: mpsc::UnboundedSender<Input>,
     next_connection: u64,
 ) -> Result<(Core, Subscription), NodeError> {
-    let chain = Arc::clone(&parts.chain);
-    let mut core = Core::load(config, parts, inbox, next_connection).await?;
+    let chain = Arc::clone(&services.chain);
+    let mut core = Core::load(config, services, inbox, next_connection).await?;
     let (from, watch) = core.subscription();
     core.begin_replay(from);
     let subscription = chain.subscribe(from, watch).await?;

@@ -225,7 +225,10 @@ impl Actor {
                 continue;
             }
             dial.under_way = true;
-            let (dialer, inbox) = (Arc::clone(&self.core.parts.dialer), self.own_inbox.clone());
+            let (dialer, inbox) = (
+                Arc::clone(&self.core.services.dialer),
+                self.own_inbox.clone(),
+            );
             tokio::spawn(async move {
                 let stream = dialer.dial(node_id, &address).await;
                 let _ = inbox.send(Input::Dialed(node_id, stream));

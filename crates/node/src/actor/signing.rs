@@ -9,7 +9,7 @@ use longhand_proto::signer::signer_op::Op;
 use tokio::time::Instant;
 
 use super::{Actor, Attached, Input, SignerAnswer, WAKING_LIMIT};
-use crate::{Signer, SignerAway, State};
+use crate::{SignerAway, SignerTransport, State};
 
 impl Actor {
     /// Local keys are always there.
@@ -17,7 +17,7 @@ impl Actor {
         self.core.remote().is_none() || self.signer.is_some()
     }
 
-    pub(super) fn attach(&mut self, signer: Arc<dyn Signer>) {
+    pub(super) fn attach(&mut self, signer: Arc<dyn SignerTransport>) {
         let Some(remote) = self.core.remote().cloned() else {
             return;
         };

@@ -14,7 +14,7 @@ async fn a_pairing_code_makes_the_phone_the_hosts() {
     assert_eq!(phone.balance().await.unwrap().lightning_msat, 42_000);
     assert_eq!(host.registered(), 1);
     phone.detach().await.unwrap();
-    assert!(host.peer.link().is_none());
+    assert!(host.conversation.link().is_none());
 }
 
 #[tokio::test]
@@ -134,7 +134,10 @@ async fn a_host_that_has_another_node_for_the_owner_is_heard() {
         refused.to_string(),
         "the host says no; change what was asked"
     );
-    assert!(host.peer.link().is_none(), "the phone does not stay");
+    assert!(
+        host.conversation.link().is_none(),
+        "the phone does not stay"
+    );
     assert!(!phone.vault().host().unwrap().unwrap().registered);
 }
 

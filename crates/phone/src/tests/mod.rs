@@ -5,7 +5,7 @@ mod attaching;
 mod checking;
 mod controlling;
 mod dying;
-mod once;
+mod idempotency;
 mod paying;
 mod signing;
 mod witnessing;
@@ -19,8 +19,8 @@ use bitcoin::Network;
 use bitcoin::secp256k1::{PublicKey as NodeId, Secp256k1, SecretKey};
 use lightning_invoice::{Bolt11Invoice, Currency, InvoiceBuilder, PaymentHash, PaymentSecret};
 use longhand_link::{
-    Carrier, CloseCode, Config, HostIdentity, IncomingRequests, Link, LinkError, OwnerId, Pairing,
-    PairingCode, PairingId, PairingSecret, Peer, PublicKey, Side, StaticKey, accept,
+    Carrier, CloseCode, Config, Conversation, HostIdentity, IncomingRequests, Link, LinkError,
+    LinkKey, LinkKeypair, OwnerId, Pairing, PairingCode, PairingId, PairingSecret, Side, accept,
 };
 use longhand_proto::command as proto;
 use longhand_proto::command::command::Command as Ask;
@@ -54,11 +54,11 @@ type Script = Box<dyn FnMut(&Ask) -> Option<Act> + Send>;
 
 /// A host with one owner; its links are real, what it answers is scripted.
 pub(crate) struct FakeHost {
-    key: StaticKey,
+    key: LinkKeypair,
     secret: PairingSecret,
     owner: OwnerId,
-    pinned: Mutex<Option<PublicKey>>,
-    pub(crate) peer: Peer,
+    pinned: Mutex<Option<LinkKey>>,
+    pub(crate) conversation: Conversation,
     /// Cannot be reached while this is set.
     pub(crate) is_down: AtomicBool,
     pub(crate) dials: AtomicUsize,
@@ -69,13 +69,14 @@ pub(crate) struct FakeHost {
 
 impl FakeHost {
     pub(crate) fn new() -> Arc<FakeHost> {
-        let (peer, requests) = Peer::new(Side::Host, Config::new("fake", &["command"])).unwrap();
+        let (conversation, requests) =
+            Conversation::new(Side::Host, Config::new("fake", &["command"])).unwrap();
         let host = Arc::new(FakeHost {
-            key: StaticKey::generate().unwrap(),
+            key: LinkKeypair::generate().unwrap(),
             secret: PairingSecret::generate().unwrap(),
             owner: OwnerId::generate().unwrap(),
             pinned: Mutex::default(),
-            peer,
+            conversation,
             is_down: AtomicBool::new(false),
             dials: AtomicUsize::new(0),
             links: watch::Sender::new(0),
@@ -121,7 +122,7 @@ impl FakeHost {
     }
 
     pub(crate) fn hang_up(&self, code: CloseCode) {
-        if let Some(link) = self.peer.link() {
+        if let Some(link) = self.conversation.link() {
             link.close(code, "as scripted");
         }
     }
@@ -133,7 +134,7 @@ impl FakeHost {
             .wait_for(|links| *links >= count)
             .await
             .unwrap();
-        self.peer.link().unwrap()
+        self.conversation.link().unwrap()
     }
 
     async fn answer(self: Arc<Self>, mut requests: IncomingRequests) {
@@ -202,7 +203,7 @@ fn unsigned_invoice(create: &proto::CreateInvoice) -> proto::UnsignedInvoice {
 
 #[async_trait]
 impl HostIdentity for FakeHost {
-    fn static_key(&self) -> StaticKey {
+    fn keypair(&self) -> LinkKeypair {
         self.key.clone()
     }
     async fn pairing(&self, id: &PairingId) -> Result<Pairing, LinkError> {
@@ -214,17 +215,17 @@ impl HostIdentity for FakeHost {
             None => Pairing::Open(self.secret.clone()),
         })
     }
-    async fn pin(&self, _: &PairingId, phone: &PublicKey) -> Result<Option<OwnerId>, LinkError> {
+    async fn pin(&self, _: &PairingId, phone: &LinkKey) -> Result<Option<OwnerId>, LinkError> {
         let mut pinned = self.pinned.lock().unwrap();
         let is_new = pinned.is_none_or(|pinned| pinned == *phone);
         *pinned = Some(pinned.unwrap_or(*phone));
         Ok(is_new.then_some(self.owner))
     }
-    async fn owner_of(&self, phone: &PublicKey) -> Result<Option<OwnerId>, LinkError> {
+    async fn owner_of(&self, phone: &LinkKey) -> Result<Option<OwnerId>, LinkError> {
         Ok((*self.pinned.lock().unwrap() == Some(*phone)).then_some(self.owner))
     }
-    fn peer_of(&self, _: &OwnerId) -> Peer {
-        self.peer.clone()
+    fn conversation_of(&self, _: &OwnerId) -> Conversation {
+        self.conversation.clone()
     }
 }
 

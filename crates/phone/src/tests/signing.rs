@@ -35,7 +35,10 @@ fn batch_on(keys_id: &[u8], ops: impl IntoIterator<Item = Op>) -> SignerBatch {
 }
 
 pub(super) async fn ask(host: &FakeHost, batch: &SignerBatch) -> Result<Vec<Answer>, LinkError> {
-    let reply = host.peer.request("signer", batch.encode_to_vec()).await?;
+    let reply = host
+        .conversation
+        .request("signer", batch.encode_to_vec())
+        .await?;
     let answers = SignerReply::decode(reply.as_slice()).unwrap().answers;
     Ok(answers
         .into_iter()
@@ -128,7 +131,7 @@ async fn a_compacted_ledger_makes_the_same_signer() {
     let setup = setup(&host).await;
     ask(&host, &setup).await.unwrap();
     let before = std::fs::read(dir.path().join("ledger")).unwrap();
-    phone.inner.keeper.compact();
+    phone.inner.signer.compact();
     assert_ne!(std::fs::read(dir.path().join("ledger")).unwrap(), before);
     phone.invoice(None, "after", 600).await.unwrap();
     let expected = version(&phone).await;
@@ -194,11 +197,11 @@ async fn what_is_no_batch_is_refused_by_name() {
         other => panic!("{other:?}"),
     };
     assert_eq!(
-        refusal(host.peer.request("signer", vec![0xff; 9]).await),
+        refusal(host.conversation.request("signer", vec![0xff; 9]).await),
         "MALFORMED"
     );
     assert_eq!(
-        refusal(host.peer.request("command", Vec::new()).await),
+        refusal(host.conversation.request("command", Vec::new()).await),
         "UNKNOWN_KIND"
     );
 }
@@ -256,7 +259,7 @@ async fn a_full_disk_stops_an_owner_before_the_host_hears_of_it() {
     let pay = InvoiceSpec::default().text();
     disk.fill();
     assert_eq!(code_of(phone.pay(&pay, None, None).await), "DISK_FULL");
-    phone.inner.keeper.look(|_| ()).unwrap();
+    phone.inner.signer.look(|_| ()).unwrap();
     disk.fill();
     assert_eq!(code_of(phone.invoice(None, "", 600).await), "DISK_FULL");
     assert_eq!(host.asked(), []);

@@ -100,12 +100,12 @@ proptest! {
 
     #[test]
     fn a_garbled_handshake_is_rejected(garbage in prop::collection::vec(any::<u8>(), 0..300)) {
-        let host = StaticKey::from_bytes([2; 32]);
+        let host = LinkKeypair::from_bytes([2; 32]);
         prop_assert!(Responder::receive(&host, &garbage).is_err());
         let mut headed = vec![1, 2];
         headed.extend(&garbage);
         prop_assert!(Responder::receive(&host, &headed).is_err());
-        let (initiator, _) = Initiator::attach(&StaticKey::from_bytes([1; 32]), &PublicKey([5; 32]), PHONE).unwrap();
+        let (initiator, _) = Initiator::attach(&LinkKeypair::from_bytes([1; 32]), &LinkKey([5; 32]), PHONE).unwrap();
         prop_assert!(initiator.receive(&garbage).is_err());
     }
 }

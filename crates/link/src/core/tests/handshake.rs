@@ -3,16 +3,16 @@
 use super::*;
 use crate::pairing::PairingSecret;
 
-fn keys() -> (StaticKey, StaticKey, PairingSecret) {
+fn keys() -> (LinkKeypair, LinkKeypair, PairingSecret) {
     let secret = PairingSecret::from_bytes([9; 16]);
     (
-        StaticKey::from_bytes([1; 32]),
-        StaticKey::from_bytes([2; 32]),
+        LinkKeypair::from_bytes([1; 32]),
+        LinkKeypair::from_bytes([2; 32]),
         secret,
     )
 }
 
-fn pair_first(host: &StaticKey, record: &[u8]) -> super::super::handshake::PairResponder {
+fn pair_first(host: &LinkKeypair, record: &[u8]) -> super::super::handshake::PairResponder {
     match Responder::receive(host, record) {
         Ok(Responder::Pair(pairing)) => pairing,
         _ => panic!("not a pairing"),
@@ -80,8 +80,8 @@ fn a_refused_pairing_is_proved_to_come_from_the_host() {
 #[test]
 fn a_host_with_another_key_than_the_codes_is_noticed() {
     let (phone, _, secret) = keys();
-    let impostor = StaticKey::from_bytes([3; 32]);
-    let expected = PublicKey([7; 32]);
+    let impostor = LinkKeypair::from_bytes([3; 32]);
+    let expected = LinkKey([7; 32]);
     let (initiator, first) = Initiator::pair(&phone, &expected, &secret, PHONE).unwrap();
     let (_, answer) = pair_first(&impostor, &first).welcome(&secret).unwrap();
     assert_eq!(
@@ -105,7 +105,7 @@ fn an_unknown_phone_is_told_so() {
 #[test]
 fn a_phone_that_pinned_another_host_is_told_that_its_handshake_cannot_be_read() {
     let (phone, host, _) = keys();
-    let other = StaticKey::from_bytes([4; 32]);
+    let other = LinkKeypair::from_bytes([4; 32]);
     let (initiator, first) = Initiator::attach(&phone, &other.public(), PHONE).unwrap();
     let Err(rejected) = Responder::receive(&host, &first) else {
         panic!()

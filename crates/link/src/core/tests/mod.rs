@@ -15,7 +15,7 @@ use super::requests::{Answer, Requests};
 use super::session::{Event, Session};
 use super::{Config, Side};
 use crate::error::{CloseCode, CloseReason, LinkError};
-use crate::key::{Instance, PublicKey, StaticKey};
+use crate::key::{Instance, LinkKey, LinkKeypair};
 
 const PHONE: Instance = Instance([0xaa; 16]);
 const HOST: Instance = Instance([0xbb; 16]);
@@ -218,8 +218,8 @@ impl World {
 /// Both ends of a fresh `IK` handshake.
 fn handshake(phone_instance: Instance) -> (Established, Established) {
     let (phone, host) = (
-        StaticKey::from_bytes([1; 32]),
-        StaticKey::from_bytes([2; 32]),
+        LinkKeypair::from_bytes([1; 32]),
+        LinkKeypair::from_bytes([2; 32]),
     );
     let (initiator, first) = Initiator::attach(&phone, &host.public(), phone_instance).unwrap();
     let Ok(Responder::Attach(attach)) = Responder::receive(&host, &first) else {

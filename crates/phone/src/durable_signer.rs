@@ -26,7 +26,7 @@ use crate::vault::{Vault, VaultError};
 /// One signer engine and the file it is restored from.
 ///
 /// Its methods write to the disk: call them where that may block.
-pub(crate) struct Keeper {
+pub(crate) struct DurableSigner {
     vault: Arc<Vault>,
     seed: Seed,
     disk: Mutex<Disk>,
@@ -61,9 +61,9 @@ struct Failed {
     error: VaultError,
 }
 
-impl Keeper {
+impl DurableSigner {
     /// Restores the signer from the vault's ledger.
-    pub(crate) fn open(vault: Arc<Vault>) -> Result<Keeper, PhoneError> {
+    pub(crate) fn open(vault: Arc<Vault>) -> Result<DurableSigner, PhoneError> {
         let seed = vault.seed()?;
         let disk = Disk {
             ledger: None,
@@ -71,14 +71,14 @@ impl Keeper {
             written: 0,
             last: None,
         };
-        let keeper = Keeper {
+        let signer = DurableSigner {
             vault,
             seed,
             disk: Mutex::new(disk),
             engine: Mutex::new(None),
         };
-        keeper.restore()?;
-        Ok(keeper)
+        signer.restore()?;
+        Ok(signer)
     }
 
     pub(crate) fn network(&self) -> Network {
@@ -185,7 +185,7 @@ impl Keeper {
         }
     }
 
-    /// [`Keeper::record`] for an owner's call, which the signer may refuse.
+    /// [`DurableSigner::record`] for an owner's call, which the signer may refuse.
     pub(crate) fn call<T>(
         &self,
         work: impl FnOnce(&mut Signer) -> Result<Recorded<T>, Refused>,
@@ -370,9 +370,9 @@ mod tests {
             fails_second,
         });
         let vault = Arc::new(new_vault(dir.path(), WORDS).with_disk_faults(disk.clone()));
-        let keeper = Keeper::open(vault).unwrap();
+        let signer = DurableSigner::open(vault).unwrap();
         let pay = |byte: u8, through: Option<mpsc::Sender<()>>| {
-            keeper.call(move |signer| {
+            signer.call(move |signer| {
                 let recorded = signer.add_intent([byte; 32], 1, 1, u64::MAX, 1);
                 through
                     .into_iter()
@@ -392,7 +392,7 @@ mod tests {
             others.into_iter().map(|one| one.join().unwrap()).collect()
         });
         let appends = *lock(&disk.appends);
-        let known = keeper.look(|signer| signer.intents().count()).unwrap();
+        let known = signer.look(|signer| signer.intents().count()).unwrap();
         (outcomes, appends, known)
     }
 

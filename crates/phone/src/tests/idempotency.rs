@@ -203,7 +203,7 @@ async fn what_was_not_heard_of_is_the_same_for_the_next_process_and_after_compac
         assert_eq!(code_of(send(&phone, SAT).await), "NODE_RESTARTED");
         assert_eq!(code_of(open(&phone).await), "NODE_RESTARTED");
         if compacts {
-            phone.inner.keeper.compact();
+            phone.inner.signer.compact();
         }
         phone.detach().await.unwrap();
         phone.kill();

@@ -1,6 +1,6 @@
 //! What outlives links: requests both ways, resumed on the next link of the same two processes.
 //!
-//! The protocol itself is in [`crate::core`]. All of a peer's state is behind one lock that is never held
+//! The protocol itself is in [`crate::core`]. All of a conversation's state is behind one lock that is never held
 //! across an await; a request is encrypted and handed to the writer by the task that asks, so that nothing
 //! stands between it and the carrier.
 
@@ -20,7 +20,7 @@ use crate::core::session::{Event, Session};
 use crate::core::{Config, Side};
 use crate::error::{CloseCode, CloseReason, LinkError};
 use crate::incoming::{Incoming, IncomingRequests, Responder};
-use crate::key::{Instance, PublicKey, random};
+use crate::key::{Instance, LinkKey, random};
 use crate::link::{Link, LinkEnd, Outbox};
 
 /// A link on which this many of the largest frames wait for the carrier is given up.
@@ -31,11 +31,11 @@ pub(crate) const UNKNOWN_OWNER: &str = "this phone is not paired with the host: 
 /// One side of the conversation with one other process, over however many links it takes. Clones are handles
 /// on the same one. It is down until its first link is live.
 #[derive(Clone)]
-pub struct Peer {
+pub struct Conversation {
     pub(crate) shared: Arc<Shared>,
 }
 
-/// A peer's state, held by its handles, its live link's tasks and the requests in execution.
+/// A conversation's state, held by its handles, its live link's tasks and the requests in execution.
 pub(crate) struct Shared {
     started: Instant,
     config: Config,
@@ -53,7 +53,7 @@ struct State {
     executing: HashMap<(Instance, u64), watch::Sender<bool>>,
     live: Option<Live>,
     /// The other side's static key on the newest link.
-    remote: Option<PublicKey>,
+    remote: Option<LinkKey>,
     admitted: Admitted,
     /// How often it has gone down.
     outages: u64,
@@ -73,11 +73,11 @@ struct Live {
 enum Admitted {
     Anyone,
     Nobody,
-    Only(PublicKey),
+    Only(LinkKey),
 }
 
 impl Admitted {
-    fn admits(&self, remote: &PublicKey) -> bool {
+    fn admits(&self, remote: &LinkKey) -> bool {
         match self {
             Admitted::Anyone => true,
             Admitted::Nobody => false,
@@ -86,12 +86,12 @@ impl Admitted {
     }
 }
 
-impl Peer {
-    /// A peer, and what is asked of it.
+impl Conversation {
+    /// A conversation, and what is asked of it.
     ///
     /// # Errors
     /// [`LinkError::Randomness`].
-    pub fn new(side: Side, config: Config) -> Result<(Peer, IncomingRequests), LinkError> {
+    pub fn new(side: Side, config: Config) -> Result<(Conversation, IncomingRequests), LinkError> {
         let instance = Instance(random()?);
         let (incoming, requests) = mpsc::unbounded_channel();
         let never = CloseReason::local(CloseCode::Lost, "there has been no link yet");
@@ -115,7 +115,7 @@ impl Peer {
             state: Mutex::new(state),
         };
         Ok((
-            Peer {
+            Conversation {
                 shared: Arc::new(shared),
             },
             IncomingRequests::new(requests),
@@ -127,7 +127,7 @@ impl Peer {
         self.shared.instance
     }
 
-    /// As given to [`Peer::new`].
+    /// As given to [`Conversation::new`].
     pub fn config(&self) -> &Config {
         &self.shared.config
     }
@@ -136,7 +136,7 @@ impl Peer {
     /// future cancels the request.
     ///
     /// # Errors
-    /// [`LinkError::Down`] at once when the peer is down, or when it becomes so; [`LinkError::Restarted`];
+    /// [`LinkError::Down`] at once when the conversation is down, or when it becomes so; [`LinkError::Restarted`];
     /// [`LinkError::Refused`]; [`LinkError::TooLarge`].
     pub async fn request(&self, kind: &str, payload: Vec<u8>) -> Result<Vec<u8>, LinkError> {
         let (id, answer) = self.shared.ask(kind, payload)?;
@@ -159,7 +159,7 @@ impl Peer {
         })
     }
 
-    /// Waits until the peer is down: its link closed for good, or broke and the grace is over. Returns at once
+    /// Waits until the conversation is down: its link closed for good, or broke and the grace is over. Returns at once
     /// when it is.
     pub async fn down(&self) -> CloseReason {
         let mut down = self.shared.down.subscribe();
@@ -168,20 +168,20 @@ impl Peer {
             .await
             .ok()
             .and_then(|reason| reason.clone());
-        reason.unwrap_or_else(|| CloseReason::local(CloseCode::Lost, "the peer is gone"))
+        reason.unwrap_or_else(|| CloseReason::local(CloseCode::Lost, "the conversation is gone"))
     }
 
-    /// How often this peer has gone down: who acts on [`Peer::down`] may see it up again and compare.
+    /// How often this conversation has gone down: who acts on [`Conversation::down`] may see it up again and compare.
     pub fn outages(&self) -> u64 {
         self.shared.lock().outages
     }
 
     /// From now on only links with the static key `remote` become live, and none at all without one. A live link of
     /// another is closed with `UNKNOWN_OWNER`, its grace is over, and what is asked fails. To begin with, anybody's may.
-    pub fn admit(&self, remote: Option<PublicKey>) {
+    pub fn admit(&self, remote: Option<LinkKey>) {
         let mut state = self.shared.lock();
         state.admitted = remote.map_or(Admitted::Nobody, Admitted::Only);
-        let is_out = |remote: &PublicKey| !state.admitted.admits(remote);
+        let is_out = |remote: &LinkKey| !state.admitted.admits(remote);
         if state.remote.as_ref().is_some_and(is_out) && self.shared.down.borrow().is_none() {
             self.shared
                 .give_up(&mut state, CloseCode::UnknownOwner, UNKNOWN_OWNER);
@@ -244,9 +244,9 @@ impl Peer {
     }
 }
 
-impl fmt::Debug for Peer {
+impl fmt::Debug for Conversation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Peer({})", self.shared.instance)
+        write!(f, "Conversation({})", self.shared.instance)
     }
 }
 
@@ -353,7 +353,7 @@ impl Shared {
         self: &Arc<Self>,
         state: &mut State,
         session: Session,
-        remote: PublicKey,
+        remote: LinkKey,
         carrier: Carrier,
     ) -> Link {
         self.replace(state);
