@@ -21,6 +21,7 @@ use lightning_invoice::{
     Bolt11Invoice, Bolt11InvoiceDescription, Currency, Description, InvoiceBuilder,
     RawBolt11Invoice, RouteHint, RouteHintHop, RoutingFees,
 };
+use longhand_proto::MIN_CHANNEL_SAT;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command::Command::*;
 use longhand_proto::command::command_reply::Reply;
@@ -41,8 +42,6 @@ use crate::wallet::SendAmount;
 const MIN_FINAL_CLTV_EXPIRY_DELTA: u16 = 144;
 /// How long LDK looks for other routes.
 const RETRY_FOR: std::time::Duration = std::time::Duration::from_secs(30);
-/// Shortest channel: below it fees and reserves leave nothing to pay with.
-const MIN_CHANNEL_SAT: u64 = 20_000;
 
 /// What a reply waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]

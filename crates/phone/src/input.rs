@@ -10,10 +10,8 @@ use bitcoin::address::NetworkUnchecked;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Address, Amount, Network};
 use lightning_invoice::{Bolt11Invoice, Bolt11SemanticError, ParseOrSemanticError};
+use longhand_proto::MIN_CHANNEL_SAT;
 use serde::{Deserialize, Serialize};
-
-/// The least that LDK opens a channel with, in satoshis.
-pub const MIN_CHANNEL_SAT: u64 = 1_000;
 
 /// Seconds that an invoice is valid for when nothing else is said (BOLT 11).
 pub const DEFAULT_EXPIRY_S: u32 = 3_600;
@@ -318,7 +316,7 @@ pub enum InputError {
         /// For this address.
         least_sat: u64,
     },
-    /// No node would open it.
+    /// It is below [`MIN_CHANNEL_SAT`]: the node would refuse it.
     #[error("the channel is too small: give at least {MIN_CHANNEL_SAT} sat")]
     ChannelTooSmall,
     /// It does not fit the invoice.

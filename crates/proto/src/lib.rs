@@ -1,4 +1,4 @@
-//! The messages that cross a border between processes, and nothing else.
+//! The messages that cross a border between processes, and limits that both sides of it check.
 //!
 //! Generated from the `.proto` files beside this crate, which say what each field
 //! means. `docs/PROTOCOL.md` tells how they are used.
@@ -7,6 +7,10 @@
 //! - [`signer`]: what a node asks of its owner's phone.
 //! - [`command`]: what a phone asks of its node.
 //! - [`operator`]: the host's operator API.
+
+/// The least capacity of a channel that an owner may open, in satoshis: below it, fees and reserves leave nothing to pay with.
+/// A node refuses less; a phone refuses it before it asks its node.
+pub const MIN_CHANNEL_SAT: u64 = 20_000;
 
 /// Frames of a link, and the gRPC service that carries them.
 #[allow(missing_docs, clippy::all)]

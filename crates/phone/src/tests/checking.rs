@@ -145,12 +145,15 @@ fn on_chain_amounts_and_addresses_are_checked() {
 #[test]
 fn channels_and_invoices_of_no_use_are_refused() {
     assert_eq!(check_channel(0).unwrap_err().code(), "AMOUNT_ZERO");
-    assert_eq!(check_channel(999).unwrap_err().code(), "CHANNEL_TOO_SMALL");
+    assert_eq!(
+        check_channel(19_999).unwrap_err().code(),
+        "CHANNEL_TOO_SMALL"
+    );
     assert_eq!(
         check_channel(u64::MAX).unwrap_err().code(),
         "AMOUNT_TOO_LARGE"
     );
-    assert_eq!(check_channel(1_000), Ok(()));
+    assert_eq!(check_channel(20_000), Ok(()));
 
     let invoice = |amount, description: &str, expiry| {
         check_invoice_request(amount, description, expiry).map_err(|error| error.code())
@@ -250,6 +253,20 @@ async fn the_host_hears_nothing_of_bad_input() {
     assert_eq!(host.asked(), []);
     let version = phone.look(|signer| signer.version()).await.unwrap();
     assert_eq!(version, 0, "nothing is on record");
+}
+
+/// The node's own minimum, so that the owner learns it without a round trip, and nothing of the opening is on record.
+#[tokio::test]
+async fn a_channel_below_the_nodes_minimum_is_refused_before_the_host_is_asked() {
+    let (_dir, phone, host) = attached().await;
+    let refused = phone.open(19_999, None, false, false).await;
+    let refused = refused.unwrap_err().report();
+    assert_eq!(refused.code, "CHANNEL_TOO_SMALL");
+    assert!(
+        refused.message.contains("at least 20000 sat"),
+        "{refused:?}"
+    );
+    assert_eq!(host.asked(), []);
 }
 
 #[tokio::test]
