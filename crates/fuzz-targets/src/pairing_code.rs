@@ -1,9 +1,9 @@
-//! Pairing codes: text, and what stands in it.
+//! Pairing codes: the text, its content, and the addresses in it.
 //!
 //! The first byte says how the rest is meant: as text, as the bytes below a good checksum, or as parts of a code.
 
 use bech32::{Bech32m, Hrp};
-use longhand_link::{LinkKey, OwnerId, PairingCode, PairingSecret};
+use longhand_link::{Address, LinkKey, OwnerId, PairingCode, PairingSecret};
 
 /// Tries one input.
 pub fn run(data: &[u8]) {
@@ -31,6 +31,12 @@ fn text(text: &str) {
     assert_eq!(printed.parse().as_ref(), Ok(&code));
     assert_eq!(printed.to_uppercase().parse().as_ref(), Ok(&code));
     code.to_qr().expect("what was read can be shown");
+    for address in &code.addresses {
+        let Ok(address) = address.parse::<Address>() else {
+            continue;
+        };
+        assert_eq!(address.to_string().parse().as_ref(), Ok(&address));
+    }
 }
 
 fn parts(data: &[u8]) {
@@ -66,7 +72,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let inside = bech32::decode(&text).unwrap().1;
     let upper = text.to_uppercase();
     let wrapped = format!(" {}\n{} ", &text[..30], &text[30..]);
-    let parts = b"\0\0\0\0\0\0\0\x01grpc://a:1\ngrpc://b:2";
+    let parts = b"\0\0\0\0\0\0\0\x01grpc://a:1\ngrpcs://b:2?key=/a%20b&x=";
     [
         (0, text.as_bytes()),
         (0, upper.as_bytes()),

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bitcoin::Network;
-use longhand_link::PairingCode;
-use serde::{Deserialize, Serialize};
+use longhand_link::{Address, AddressError, PairingCode};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
 pub use self::chain::{BitcoindConfig, ChainConfig, ChainKind};
@@ -68,14 +69,12 @@ impl Default for HostConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LinkConfig {
-    /// Where the gRPC carrier listens.
-    pub listen: SocketAddr,
-    /// Addresses in pairing codes, as phones reach them; empty = the listening address.
+    /// One address for each carrier that takes in phones: `grpc://ip:port`, or `grpcs://ip:port?certificate=PATH&key=PATH` with
+    /// TLS below the link's own encryption. See [`HostConfig::link_listen`].
+    #[serde(deserialize_with = "list_of_addresses")]
+    pub listen: Vec<String>,
+    /// Addresses in pairing codes, as phones reach them; empty = those of the listeners.
     pub addresses: Vec<String>,
-    /// PEM files; both empty = no TLS below the link's own encryption.
-    pub tls_certificate: PathBuf,
-    /// See `tls_certificate`.
-    pub tls_key: PathBuf,
     /// Heartbeats on an idle link; dead after two missed.
     pub heartbeat_ms: u32,
     /// How long a lost link may stay away with everything kept.
@@ -87,10 +86,8 @@ pub struct LinkConfig {
 impl Default for LinkConfig {
     fn default() -> LinkConfig {
         LinkConfig {
-            listen: SocketAddr::from(([127, 0, 0, 1], 9750)),
+            listen: vec!["grpc://127.0.0.1:9750".into()],
             addresses: Vec::new(),
-            tls_certificate: PathBuf::new(),
-            tls_key: PathBuf::new(),
             heartbeat_ms: 10_000,
             grace_ms: 3_000,
             pairing_expires_s: 3_600,
@@ -230,6 +227,14 @@ impl Default for LogConfig {
     }
 }
 
+/// Reads `link.listen`, which was a single address without a scheme in earlier versions.
+fn list_of_addresses<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    Vec::deserialize(from).map_err(|_| {
+        let expected = "a list of addresses with schemes, such as [\"grpc://127.0.0.1:9750\"]";
+        D::Error::custom(format!("link.listen is {expected}"))
+    })
+}
+
 /// A password that does not show in logs. Zeroized when dropped.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
@@ -302,10 +307,8 @@ impl HostConfig {
         let invalid = |text: &str| Err(ConfigError::Invalid(text.into()));
         self.operator_listen()?;
         self.metrics_listen()?;
+        self.link_listen()?;
         let link = &self.link;
-        if link.tls_certificate.as_os_str().is_empty() != link.tls_key.as_os_str().is_empty() {
-            return invalid("link.tls_certificate and link.tls_key go together: give both or none");
-        }
         if !PairingCode::has_room_for(&link.addresses) {
             return invalid(
                 "link.addresses does not fit into a pairing code: give fewer, or shorter ones",
@@ -329,6 +332,23 @@ impl HostConfig {
             ))),
             None => Ok(()),
         }
+    }
+
+    /// Where carriers take in phones; at least one address. Which schemes there are is known to the host's
+    /// [`longhand_link::Carriers`].
+    pub fn link_listen(&self) -> Result<Vec<Address>, ConfigError> {
+        let listen = &self.link.listen;
+        if listen.is_empty() {
+            let text =
+                "link.listen is empty: give at least one address, such as grpc://127.0.0.1:9750";
+            return Err(ConfigError::Invalid(text.into()));
+        }
+        let parse = |text: &String| {
+            text.parse().map_err(|error: AddressError| {
+                ConfigError::Invalid(format!("link.listen has {text:?}: {error}"))
+            })
+        };
+        listen.iter().map(parse).collect()
     }
 
     /// Where the operator's API listens.

@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use longhand_chain::{ChainError, ChainSource, Follower, FollowerConfig};
-use longhand_link::{Carrier, CloseCode, LinkError, LinkKeypair};
+use longhand_link::{Address, Carrier, Carriers, CloseCode, LinkError, LinkKeypair};
 use longhand_node::PeerStream;
 use longhand_store::{Batch, SqliteStore, Store, StoreError, Write};
 use tokio::sync::watch;
@@ -96,8 +96,8 @@ pub struct Host {
 /// Where a host listens, with the ports that it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// For phones.
-    pub link: SocketAddr,
+    /// For phones, those of all carriers.
+    pub link: Vec<Address>,
     /// For peers of the hub.
     pub peer: SocketAddr,
     /// For the operator.
@@ -118,12 +118,13 @@ impl Host {
         files::create_directory(&config.data_dir)?;
         let database: Arc<dyn Store> = Arc::new(SqliteStore::open(config.database_file())?);
         let source = chain::source(&config);
-        let mut host = Host::start_with(config, database.clone(), source).await?;
+        let carriers = Carriers::default();
+        let mut host = Host::start_with(config, database.clone(), source, &carriers).await?;
         host.database = Some(database);
         Ok(host)
     }
 
-    /// Starts a host on a store and a chain source of the caller's.
+    /// Starts a host on a store, a chain source and carriers of the caller's: `link.listen` may have the schemes of `carriers`.
     ///
     /// # Errors
     /// As [`Host::start`].
@@ -131,14 +132,15 @@ impl Host {
         mut config: HostConfig,
         store: Arc<dyn Store>,
         source: impl Into<ChainSource>,
+        carriers: &Carriers,
     ) -> Result<Host, HostError> {
         let source = source.into();
         files::create_directory(&config.data_dir)?;
-        let listeners = Listeners::bind(&config).await?;
+        let listeners = Listeners::bind(&config, carriers).await?;
         config.link.addresses = listeners.link_addresses(&config);
         let outside = Arc::new(Sockets::new()?);
         let host = Host::embed(config, store, source, outside).await?;
-        listeners.serve(&host.shared)?;
+        listeners.serve(&host.shared);
         tracing::info!(addresses = ?host.addresses(), "the host listens");
         Ok(host)
     }

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use longhand_link::carrier::grpc::GrpcListener;
 use longhand_link::{
     Carrier, CloseCode, Config, Conversation, HostIdentity, LinkError, LinkKey, LinkKeypair,
-    OwnerId, Pairing, PairingId, Side, accept,
+    Listener, OwnerId, Pairing, PairingId, Side, accept,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -28,7 +27,7 @@ pub(crate) fn handshakes() -> Arc<Semaphore> {
 pub(crate) const STOPPING: &str = "the host is stopping: come back later";
 
 /// Takes connections until the listener ends, and lets them wait while too many are in their handshakes.
-pub(crate) async fn listen(shared: Arc<Shared>, mut listener: GrpcListener) {
+pub(crate) async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>) {
     while let Some(carrier) = listener.accept().await {
         let Ok(permit) = shared.handshakes.clone().acquire_owned().await else {
             return;

@@ -1,17 +1,16 @@
 //! The host's listeners: all are bound before anything runs, so that a port in use stops the start.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhand_link::carrier::grpc::{GrpcListener, ServerTls};
+use longhand_link::{Address, Carriers, LinkError, Listener};
 use longhand_proto::operator::operator_server::OperatorServer;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::Server;
 
-use crate::config::{HostConfig, OperatorListen};
+use crate::config::{ConfigError, HostConfig, OperatorListen};
 use crate::files::{self, FileError};
 use crate::operator::{self, Operator, OperatorApi, TokenCheck};
 use crate::shared::Shared;
@@ -23,8 +22,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Bound, and not served yet.
 pub(crate) struct Listeners {
     pub addresses: Addresses,
-    link: TcpListener,
-    tls: Option<ServerTls>,
+    links: Vec<Box<dyn Listener>>,
     peer: TcpListener,
     operator: OperatorSocket,
     metrics: Option<TcpListener>,
@@ -36,8 +34,11 @@ enum OperatorSocket {
 }
 
 impl Listeners {
-    pub async fn bind(config: &HostConfig) -> Result<Listeners, HostError> {
-        let (link, link_address) = bind_tcp("link.listen", config.link.listen).await?;
+    pub async fn bind(config: &HostConfig, carriers: &Carriers) -> Result<Listeners, HostError> {
+        let mut links = Vec::new();
+        for address in config.link_listen()? {
+            links.push(carriers.listen(&address).await.map_err(link_error)?);
+        }
         let (peer, peer_address) = bind_tcp("peer.listen", config.peer.listen).await?;
         let (operator, operator_address) = bind_operator(config).await?;
         let (metrics, metrics_address) = match config.metrics_listen()? {
@@ -48,15 +49,14 @@ impl Listeners {
             None => (None, None),
         };
         let addresses = Addresses {
-            link: link_address,
+            link: links.iter().flat_map(|link| link.addresses()).collect(),
             peer: peer_address,
             operator: operator_address,
             metrics: metrics_address,
         };
         Ok(Listeners {
             addresses,
-            link,
-            tls: read_tls(config)?,
+            links,
             peer,
             operator,
             metrics,
@@ -68,27 +68,27 @@ impl Listeners {
         if !config.link.addresses.is_empty() {
             return config.link.addresses.clone();
         }
-        if self.addresses.link.ip().is_unspecified() {
+        let listening = &self.addresses.link;
+        if listening.iter().any(is_unspecified) {
             tracing::warn!(
                 "link.addresses is empty: pairing codes will not say where this host is"
             );
         }
-        let carrier = if self.tls.is_some() { "grpcs" } else { "grpc" };
-        vec![format!("{carrier}://{}", self.addresses.link)]
+        listening.iter().map(Address::to_string).collect()
     }
 
     /// Serves all of them until the host ends.
-    pub fn serve(self, shared: &Arc<Shared>) -> Result<(), HostError> {
-        let carriers = GrpcListener::serve(self.link, self.tls)?;
+    pub fn serve(self, shared: &Arc<Shared>) {
         shared.addresses.get_or_init(|| self.addresses);
-        shared.spawn(links::listen(shared.clone(), carriers));
+        for listener in self.links {
+            shared.spawn(links::listen(shared.clone(), listener));
+        }
         shared.spawn(listen_for_peers(shared.clone(), self.peer));
         let operator = Operator(Arc::downgrade(shared));
         shared.spawn(serve_operator(operator, self.operator));
         if let Some(listener) = self.metrics {
             shared.spawn(serve_metrics(shared.clone(), listener));
         }
-        Ok(())
     }
 }
 
@@ -131,23 +131,26 @@ fn listen_error(key: &'static str, address: String, error: &std::io::Error) -> H
     }
 }
 
-fn read_tls(config: &HostConfig) -> Result<Option<ServerTls>, HostError> {
-    let link = &config.link;
-    if link.tls_certificate.as_os_str().is_empty() {
-        return Ok(None);
+/// Why a carrier cannot listen, with the setting that its address is from.
+fn link_error(error: LinkError) -> HostError {
+    match error {
+        LinkError::Listen { address, reason } => HostError::Listen {
+            key: "link.listen",
+            address,
+            reason,
+        },
+        LinkError::Unreadable { path, reason } => FileError::Io { path, reason }.into(),
+        error @ (LinkError::Address { .. } | LinkError::UnknownCarrier(_)) => {
+            ConfigError::Invalid(format!("link.listen: {error}")).into()
+        }
+        error => error.into(),
     }
-    let read = |path: &Path| {
-        std::fs::read(path).map_err(|e| FileError::Io {
-            path: path.to_owned(),
-            reason: e.to_string(),
-        })
-    };
-    let certificate_pem = read(&link.tls_certificate)?;
-    let key_pem = zeroize::Zeroizing::new(read(&link.tls_key)?);
-    Ok(Some(ServerTls {
-        certificate_pem,
-        key_pem,
-    }))
+}
+
+/// Whether an address is that of all interfaces, which nobody can dial.
+fn is_unspecified(address: &Address) -> bool {
+    let socket: Result<SocketAddr, _> = address.authority().parse();
+    socket.is_ok_and(|socket| socket.ip().is_unspecified())
 }
 
 /// Gives the hub its incoming connections.

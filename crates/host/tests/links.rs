@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Phone, close_code, config, create_owner, host_without_chain};
+use common::{Phone, close_code, config, create_owner, host_without_chain, listening};
 use longhand_link::{LinkKeypair, PairingSecret};
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::error::Action;
@@ -45,7 +45,7 @@ async fn a_paired_phone_is_known_after_a_restart() {
     let (host, mut operator) = host_without_chain(config.clone()).await;
     let phone = Phone::new(create_owner(&mut operator, "ann").await);
     phone.pair().await.unwrap();
-    config.link.listen = host.addresses().unwrap().link;
+    config.link.listen = listening(&host);
     host.stop().await;
 
     let (host, _operator) = host_without_chain(config).await;

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Phone, config, create_owner, operator, registration};
+use common::{Phone, config, create_owner, listening, operator, registration};
 use longhand_chain::{Devnet, DevnetConfig};
 use longhand_host::client::Client;
 use longhand_host::config::Password;
@@ -241,7 +241,7 @@ async fn nodes_and_the_hub_are_back_after_a_restart_without_their_phones() {
         .unwrap()
         .into_inner()
         .hub_node_id;
-    config.link.listen = first.addresses().unwrap().link;
+    config.link.listen = listening(&first);
     first.stop().await;
 
     let (second, mut operator) = host(&config).await;

@@ -4,7 +4,7 @@
 mod common;
 
 use bitcoin::Network;
-use common::{FailingSource, config, host_without_chain, operator};
+use common::{FailingSource, config, host_without_chain, listening, operator};
 use longhand_chain::ChainError;
 use longhand_host::{Host, HostConfig, HostError};
 use longhand_proto::operator::StatusRequest;
@@ -31,10 +31,7 @@ async fn a_host_starts_without_its_chain_source_and_says_so() {
         (status.block_height, status.nodes, status.network.as_str()),
         (0, 0, "regtest")
     );
-    assert_eq!(
-        status.link_addresses,
-        [format!("grpc://{}", host.addresses().unwrap().link)]
-    );
+    assert_eq!(status.link_addresses, listening(&host));
     assert_eq!(
         status.peer_address,
         host.addresses().unwrap().peer.to_string()
@@ -81,7 +78,7 @@ async fn a_port_in_use_is_named_with_its_setting() {
     type Set = fn(&mut HostConfig, std::net::SocketAddr);
     let settings: [(&str, Set); 4] = [
         ("link.listen", |config, address| {
-            config.link.listen = address
+            config.link.listen = vec![format!("grpc://{address}")]
         }),
         ("peer.listen", |config, address| {
             config.peer.listen = address

@@ -12,7 +12,7 @@ use crate::core::session::refuse;
 use crate::error::{CloseCode, CloseReason};
 use crate::key::{LinkKey, LinkKeypair, OwnerId, PairingId};
 use crate::pairing::{PairingCode, PairingSecret};
-use crate::{Carrier, Conversation, Link, LinkError};
+use crate::{Address, Carrier, Conversation, DialOptions, Link, LinkError};
 
 /// How long both sides wait for the handshake and the two `Hello`s.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -268,15 +268,6 @@ pub enum Credentials {
     },
 }
 
-/// How a phone dials.
-#[derive(Clone, Debug, Default)]
-pub struct DialOptions {
-    /// Trust these certificates (PEM) for `grpcs` rather than the web's.
-    pub ca_pem: Option<Vec<u8>>,
-    /// Simulated one-way distance, for benchmarks.
-    pub delay: Option<Duration>,
-}
-
 /// Dials the first of `addresses` that answers and makes a link of it. One attempt: when to try again is the
 /// caller's to decide.
 ///
@@ -317,23 +308,16 @@ pub async fn dial(addresses: &[String], options: &DialOptions) -> Result<Carrier
     Err(failure)
 }
 
-#[cfg_attr(not(feature = "grpc"), allow(unused_variables))]
 async fn dial_one(address: &str, options: &DialOptions) -> Result<Carrier, LinkError> {
-    let dialled = tokio::time::timeout(DIAL_TIMEOUT, async {
-        match address.split_once("://").map(|(carrier, _)| carrier) {
-            #[cfg(feature = "grpc")]
-            Some("grpc" | "grpcs") => {
-                crate::carrier::grpc::dial(address, options.ca_pem.as_deref()).await
-            }
-            _ => Err(LinkError::UnknownCarrier(address.into())),
-        }
-    });
-    let reason = "it does not answer".to_owned();
-    let late = LinkError::Unreachable {
-        address: address.into(),
-        reason,
-    };
-    dialled.await.unwrap_or(Err(late))
+    let unknown = |_| LinkError::UnknownCarrier(address.into());
+    let parsed: Address = address.parse().map_err(unknown)?;
+    let dialled = tokio::time::timeout(DIAL_TIMEOUT, options.carriers.dial(&parsed, options));
+    dialled.await.unwrap_or_else(|_| {
+        Err(LinkError::Unreachable {
+            address: address.into(),
+            reason: "it does not answer".into(),
+        })
+    })
 }
 
 /// Makes a link of a connection that the caller dialled.

@@ -1,6 +1,7 @@
 //! What can go wrong on a link, each in one line for a person and with a stable code where it crosses the wire.
 
 use std::fmt;
+use std::path::PathBuf;
 
 /// Why a session ended, as a stable word.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -156,6 +157,14 @@ pub enum LinkError {
     /// No carrier of this build takes the address.
     #[error("the address {0} is of no carrier this program knows: use grpc:// or grpcs://")]
     UnknownCarrier(String),
+    /// The carrier of the address cannot listen there as it is written.
+    #[error("the address {address} cannot be listened on: {reason}")]
+    Address {
+        /// As given.
+        address: String,
+        /// The part that is wrong, and what to write.
+        reason: String,
+    },
     /// The connection ended or failed before the handshake was done.
     #[error("the connection broke during the handshake ({0}): try again")]
     Carrier(String),
@@ -188,6 +197,14 @@ pub enum LinkError {
     /// What was received breaks the protocol.
     #[error("the other side broke the protocol: {0}")]
     Protocol(String),
+    /// A file that an address names cannot be read.
+    #[error("{path} cannot be read ({reason}): check the path and its permissions")]
+    Unreadable {
+        /// As in the address.
+        path: PathBuf,
+        /// What the file system said.
+        reason: String,
+    },
     /// A certificate or key in PEM cannot be used.
     #[error("the TLS certificate or key cannot be used ({0}): check the PEM files")]
     Tls(String),

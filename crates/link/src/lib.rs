@@ -9,6 +9,7 @@
 //! - [`core`] is the protocol as deterministic values, without sockets, clocks and tasks.
 //! - [`carrier`] has what carries: an in-memory pair, gRPC, and the traits for more.
 
+mod address;
 pub mod carrier;
 mod connect;
 mod conversation;
@@ -19,9 +20,13 @@ mod key;
 mod link;
 mod pairing;
 
-pub use carrier::{Carrier, CarrierError, RecordSink, RecordStream};
+pub use address::{Address, AddressError, MAX_ADDRESS};
+pub use carrier::{
+    Carrier, CarrierError, Carriers, DialOptions, Dialer, Listen, Listener, RecordSink,
+    RecordStream,
+};
 pub use connect::{
-    Accepted, Credentials, DialOptions, HostIdentity, Pairing, accept, connect, connect_over, dial,
+    Accepted, Credentials, HostIdentity, Pairing, accept, connect, connect_over, dial,
 };
 pub use conversation::Conversation;
 pub use core::handshake::plain;

@@ -6,7 +6,8 @@ mod common;
 use common::{Host, phone, serve};
 use longhand_link::carrier::grpc::{GrpcListener, ServerTls};
 use longhand_link::{
-    CloseCode, Conversation, Credentials, DialOptions, LinkError, LinkKeypair, accept, connect,
+    Address, Carriers, CloseCode, Conversation, Credentials, DialOptions, LinkError, LinkKeypair,
+    Listener, accept, connect,
 };
 
 /// A certificate for `localhost` and its key.
@@ -23,12 +24,16 @@ fn certificate() -> (ServerTls, Vec<u8>) {
     )
 }
 
-/// Pairs, asks both ways, detaches, attaches again.
-async fn meet(tls: Option<ServerTls>, scheme: &str, options: DialOptions) {
+/// Listens at an address, then pairs, asks both ways, detaches, attaches again.
+async fn meet(listen: &str, options: DialOptions) {
     let (host, commands) = Host::new();
     serve(commands);
-    let mut listener = GrpcListener::bind("127.0.0.1:0", tls).await.unwrap();
-    let address = format!("{scheme}://localhost:{}", listener.local_addr().port());
+    let carriers = Carriers::default();
+    let mut listener = carriers.listen(&listen.parse().unwrap()).await.unwrap();
+    let [advertised] = &listener.addresses()[..] else {
+        panic!("one address for one port");
+    };
+    let address = advertised.to_string().replace("127.0.0.1", "localhost");
     let code = host.code(&address);
     let (conversation, signing) = phone();
     serve(signing);
@@ -67,21 +72,27 @@ async fn meet(tls: Option<ServerTls>, scheme: &str, options: DialOptions) {
 
 #[tokio::test]
 async fn a_phone_pairs_and_attaches_over_plain_grpc() {
-    meet(None, "grpc", DialOptions::default()).await;
+    meet("grpc://127.0.0.1:0", DialOptions::default()).await;
 }
 
 #[tokio::test]
 async fn a_phone_pairs_and_attaches_over_grpc_with_tls() {
     let (tls, ca) = certificate();
-    meet(
-        Some(tls),
-        "grpcs",
-        DialOptions {
-            ca_pem: Some(ca),
-            delay: None,
-        },
-    )
-    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, pem: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let address = Address::new("grpcs", "127.0.0.1:0")
+        .and_then(|it| it.with("certificate", &file("host.pem", &tls.certificate_pem)))
+        .and_then(|it| it.with("key", &file("the key.pem", &tls.key_pem)))
+        .unwrap();
+    let options = DialOptions {
+        ca_pem: Some(ca),
+        ..DialOptions::default()
+    };
+    meet(&address.to_string(), options).await;
 }
 
 #[tokio::test]

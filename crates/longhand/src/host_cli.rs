@@ -35,8 +35,8 @@ pub struct HostArgs {
     /// Bitcoin Core's cookie file
     #[arg(long, value_name = "PATH")]
     chain_cookie: Option<String>,
-    /// Where phones attach
-    #[arg(long, value_name = "ADDRESS")]
+    /// Where phones attach, separated by commas
+    #[arg(long, value_name = "grpc://IP:PORT")]
     link_listen: Option<String>,
     /// What pairing codes tell phones to dial, separated by commas
     #[arg(long, value_name = "grpc://HOST:PORT")]
@@ -168,9 +168,10 @@ fn show(addresses: &Addresses, json: bool) {
     let metrics = addresses
         .metrics
         .map(|address| format!("http://{address}/metrics"));
+    let links: Vec<String> = addresses.link.iter().map(ToString::to_string).collect();
     let text = match json {
         true => json!({
-            "link": addresses.link.to_string(),
+            "link": links,
             "peer": addresses.peer.to_string(),
             "operator": operator,
             "metrics": metrics,
@@ -178,7 +179,7 @@ fn show(addresses: &Addresses, json: bool) {
         .to_string(),
         false => format!(
             "the host runs\n  phones    {}\n  peers     {}\n  operator  {operator}\n  metrics   {}",
-            addresses.link,
+            links.join(", "),
             addresses.peer,
             metrics.as_deref().unwrap_or("off"),
         ),

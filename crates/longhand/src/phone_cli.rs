@@ -365,6 +365,7 @@ impl Options {
         Ok(DialOptions {
             ca_pem,
             delay: self.link_delay_ms.map(Duration::from_millis),
+            ..DialOptions::default()
         })
     }
 }

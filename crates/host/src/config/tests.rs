@@ -76,7 +76,7 @@ fn what_is_unknown_or_wrong_is_refused_by_name() {
             "line 1: unknown field `netwrk`",
         ),
         (
-            "\n[link]\nlisten = '127.0.0.1:1'\nlissen = 'x'",
+            "\n[link]\nlisten = ['grpc://127.0.0.1:1']\nlissen = 'x'",
             &[],
             &[],
             "line 4: unknown field `lissen`",
@@ -103,7 +103,19 @@ fn what_is_unknown_or_wrong_is_refused_by_name() {
             &[("log.json", "yes")],
             "log.json is not true or false",
         ),
-        ("", &[], &[("link.listen", "nowhere")], "socket address"),
+        (
+            "\n[link]\nlisten = '127.0.0.1:1'",
+            &[],
+            &[],
+            "line 3: link.listen is a list of addresses with schemes",
+        ),
+        (
+            "",
+            &[],
+            &[("link.listen", "127.0.0.1:1")],
+            "\"127.0.0.1:1\": an address begins with its scheme",
+        ),
+        ("", &[], &[("link.listen", "")], "link.listen is empty"),
         (
             "",
             &[],
@@ -111,7 +123,6 @@ fn what_is_unknown_or_wrong_is_refused_by_name() {
             "operator.listen",
         ),
         ("", &[], &[("metrics.listen", "here")], "metrics.listen"),
-        ("", &[], &[("link.tls_key", "key.pem")], "go together"),
         ("", &[], &[("wake.timeout_ms", "0")], "wake.timeout_ms is 0"),
         (
             "",

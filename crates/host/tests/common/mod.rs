@@ -12,8 +12,8 @@ use longhand_chain::{
 use longhand_host::client::{self, Client};
 use longhand_host::{Host, HostConfig, HostError};
 use longhand_link::{
-    Carrier, Config, Conversation, Credentials, DialOptions, IncomingRequests, Link, LinkError,
-    LinkKeypair, PairingCode, Side, connect_over, dial,
+    Carrier, Carriers, Config, Conversation, Credentials, DialOptions, IncomingRequests, Link,
+    LinkError, LinkKeypair, PairingCode, Side, connect_over, dial,
 };
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
@@ -31,7 +31,7 @@ pub fn config(dir: &tempfile::TempDir) -> HostConfig {
         ..HostConfig::default()
     };
     let any_port = "127.0.0.1:0".parse().unwrap();
-    config.link.listen = any_port;
+    config.link.listen = vec!["grpc://127.0.0.1:0".into()];
     config.peer.listen = any_port;
     config.metrics.listen = any_port.to_string();
     // Nothing listens there.
@@ -51,6 +51,12 @@ pub async fn operator(host: &Host, config: &HostConfig) -> Client {
     client::connect(listens, &config.operator_token_file())
         .await
         .unwrap()
+}
+
+/// Where phones reach the host, as `link.listen` has it.
+pub fn listening(host: &Host) -> Vec<String> {
+    let addresses = &host.addresses().unwrap().link;
+    addresses.iter().map(ToString::to_string).collect()
 }
 
 /// Makes an owner and gives the code that the operator would show.
@@ -96,43 +102,43 @@ impl Phone {
     }
 
     pub async fn pair(&self) -> Result<Link, LinkError> {
-        let code = Box::new(self.code.clone());
-        self.dial(Credentials::Pair {
-            phone: self.key.clone(),
-            code,
-        })
-        .await
+        self.pair_over(self.dial().await?).await
     }
 
     pub async fn attach(&self) -> Result<Link, LinkError> {
-        self.dial(Credentials::Attach {
-            phone: self.key.clone(),
-            host: self.code.host,
-        })
-        .await
+        self.attach_over(self.dial().await?).await
     }
 
-    /// Pairs with a host of this process.
-    pub async fn pair_inside(&self, host: &Host) -> Result<Link, LinkError> {
+    /// Pairs over a connection that was dialled.
+    pub async fn pair_over(&self, carrier: Carrier) -> Result<Link, LinkError> {
         let credentials = Credentials::Pair {
             phone: self.key.clone(),
             code: Box::new(self.code.clone()),
         };
-        self.begin(hand_in(host), credentials).await
+        self.begin(carrier, credentials).await
     }
 
-    /// Attaches to a host of this process.
-    pub async fn attach_inside(&self, host: &Host) -> Result<Link, LinkError> {
+    /// Attaches over a connection that was dialled.
+    pub async fn attach_over(&self, carrier: Carrier) -> Result<Link, LinkError> {
         let credentials = Credentials::Attach {
             phone: self.key.clone(),
             host: self.code.host,
         };
-        self.begin(hand_in(host), credentials).await
+        self.begin(carrier, credentials).await
     }
 
-    async fn dial(&self, credentials: Credentials) -> Result<Link, LinkError> {
-        let carrier = dial(&self.code.addresses, &DialOptions::default()).await?;
-        self.begin(carrier, credentials).await
+    /// Pairs with a host of this process.
+    pub async fn pair_inside(&self, host: &Host) -> Result<Link, LinkError> {
+        self.pair_over(hand_in(host)).await
+    }
+
+    /// Attaches to a host of this process.
+    pub async fn attach_inside(&self, host: &Host) -> Result<Link, LinkError> {
+        self.attach_over(hand_in(host)).await
+    }
+
+    async fn dial(&self) -> Result<Carrier, LinkError> {
+        dial(&self.code.addresses, &DialOptions::default()).await
     }
 
     /// Returns when the link is live on both sides: the host has answered a command.
@@ -203,9 +209,18 @@ pub struct FailingSource(pub fn() -> ChainError);
 impl FailingSource {
     /// Starts a host on it.
     pub async fn start_host(self, config: HostConfig) -> Result<Host, HostError> {
+        self.start_host_on(config, &Carriers::default()).await
+    }
+
+    /// The same on these carriers.
+    pub async fn start_host_on(
+        self,
+        config: HostConfig,
+        carriers: &Carriers,
+    ) -> Result<Host, HostError> {
         std::fs::create_dir_all(&config.data_dir).unwrap();
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(config.database_file()).unwrap());
-        Host::start_with(config, store, Arc::new(self)).await
+        Host::start_with(config, store, Arc::new(self), carriers).await
     }
 }
 

@@ -1,6 +1,10 @@
-//! The gRPC carrier: `Carrier.Attach`, a bidirectional stream of records, over HTTP/2 with or without TLS.
+//! The gRPC carrier: `Carrier.Attach`, a bidirectional stream of records, over HTTP/2 (`grpc://host:port`) or over HTTP/2 with TLS
+//! (`grpcs://host:port`).
+//!
+//! A host listens at `grpcs://ip:port?certificate=PATH&key=PATH`, two files in PEM.
 
 use std::error::Error;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
@@ -16,8 +20,10 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Carrier, CarrierError, MAX_RECORD, RecordStream};
-use crate::LinkError;
+use super::{
+    Carrier, CarrierError, DialOptions, Dialer, Listen, Listener, MAX_RECORD, RecordStream,
+};
+use crate::{Address, LinkError};
 
 /// HTTP/2 flow control: enough that a full signer batch never waits for a window update.
 const WINDOW: u32 = 1 << 20;
@@ -25,6 +31,81 @@ const WINDOW: u32 = 1 << 20;
 const MESSAGE: usize = MAX_RECORD + 16;
 /// Records between the link's writer and HTTP/2.
 const QUEUE: usize = 16;
+/// The scheme with TLS.
+const WITH_TLS: &str = "grpcs";
+
+/// The kind of carrier, for [`super::Carriers`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Grpc;
+
+#[async_trait]
+impl Dialer for Grpc {
+    async fn dial(&self, address: &Address, options: &DialOptions) -> Result<Carrier, LinkError> {
+        let unreachable = |reason| LinkError::Unreachable {
+            address: address.to_string(),
+            reason,
+        };
+        let channel = endpoint(address, options.ca_pem.as_deref())?
+            .connect()
+            .await
+            .map_err(|e| unreachable(cause(&e)))?;
+        let (sink, leaving) = mpsc::channel::<Vec<u8>>(QUEUE);
+        let records = ReceiverStream::new(leaving).map(|data| Record { data });
+        let mut client = CarrierClient::new(channel).max_decoding_message_size(MESSAGE);
+        let attached = client
+            .attach(records)
+            .await
+            .map_err(|e| unreachable(cause(&e)))?;
+        Ok(Carrier::new(sink, attached.into_inner()))
+    }
+}
+
+#[async_trait]
+impl Listen for Grpc {
+    async fn listen(&self, address: &Address) -> Result<Box<dyn Listener>, LinkError> {
+        let tls = tls_of(address)?;
+        let listener = GrpcListener::bind(address.authority(), tls).await?;
+        Ok(Box::new(listener))
+    }
+}
+
+/// The files that the address of a listener names.
+fn tls_of(address: &Address) -> Result<Option<ServerTls>, LinkError> {
+    let refused = |reason: &str| LinkError::Address {
+        address: address.to_string(),
+        reason: reason.into(),
+    };
+    if address.scheme() != WITH_TLS {
+        return match address.parameters().next() {
+            None => Ok(None),
+            Some(_) => Err(refused(
+                "grpc has no parameters; with a certificate write grpcs",
+            )),
+        };
+    }
+    let known = ["certificate", "key"];
+    if !address.parameters().all(|(name, _)| known.contains(&name)) {
+        return Err(refused(
+            "grpcs has the parameters certificate and key, and no other",
+        ));
+    }
+    let [Some(certificate), Some(key)] = known.map(|name| address.parameter(name)) else {
+        return Err(refused(
+            "a certificate and its key are missing: add ?certificate=PATH&key=PATH",
+        ));
+    };
+    Ok(Some(ServerTls {
+        certificate_pem: read(certificate)?,
+        key_pem: read(key)?.into(),
+    }))
+}
+
+fn read(path: &str) -> Result<Vec<u8>, LinkError> {
+    std::fs::read(path).map_err(|e| LinkError::Unreadable {
+        path: path.into(),
+        reason: e.to_string(),
+    })
+}
 
 /// Certificate chain and key of a host, in PEM.
 #[derive(Clone)]
@@ -35,36 +116,30 @@ pub struct ServerTls {
     pub key_pem: zeroize::Zeroizing<Vec<u8>>,
 }
 
-/// Takes in connections of phones. Dropping it stops listening; links that are live go on.
+/// Takes in connections over gRPC.
 pub struct GrpcListener {
     address: SocketAddr,
+    has_tls: bool,
     carriers: mpsc::Receiver<Carrier>,
     _stop: oneshot::Sender<()>,
 }
 
 impl GrpcListener {
-    /// Listens on `address`, such as `127.0.0.1:0`.
+    /// Listens on a port, such as `127.0.0.1:0`.
     ///
     /// # Errors
     /// [`LinkError::Listen`] when the port is taken, [`LinkError::Tls`] when the PEM cannot be used.
-    pub async fn bind(address: &str, tls: Option<ServerTls>) -> Result<GrpcListener, LinkError> {
+    pub async fn bind(place: &str, tls: Option<ServerTls>) -> Result<GrpcListener, LinkError> {
         let failed = |e: std::io::Error| LinkError::Listen {
-            address: address.into(),
-            reason: e.to_string(),
+            address: place.into(),
+            reason: match e.kind() {
+                ErrorKind::AddrInUse => "it is in use".into(),
+                _ => e.to_string(),
+            },
         };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        GrpcListener::serve(listener, tls)
-    }
-
-    /// Serves on a bound listener.
-    ///
-    /// # Errors
-    /// As [`GrpcListener::bind`].
-    pub fn serve(listener: TcpListener, tls: Option<ServerTls>) -> Result<GrpcListener, LinkError> {
-        let address = listener.local_addr().map_err(|e| LinkError::Listen {
-            address: "the given socket".into(),
-            reason: e.to_string(),
-        })?;
+        let listener = TcpListener::bind(place).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let has_tls = tls.is_some();
         let mut server = Server::builder()
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW);
@@ -96,19 +171,27 @@ impl GrpcListener {
         });
         Ok(GrpcListener {
             address,
+            has_tls,
             carriers,
             _stop: stop,
         })
     }
 
-    /// Where it listens.
+    /// The port, with the number that the system chose.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
+}
 
-    /// The next connection, not authenticated yet: give it to [`crate::accept`], in a task of its own. `None`
-    /// when the server ended.
-    pub async fn accept(&mut self) -> Option<Carrier> {
+#[async_trait]
+impl Listener for GrpcListener {
+    fn addresses(&self) -> Vec<Address> {
+        let scheme = if self.has_tls { WITH_TLS } else { "grpc" };
+        let address = Address::new(scheme, &self.address.to_string());
+        address.into_iter().collect()
+    }
+
+    async fn accept(&mut self) -> Option<Carrier> {
         self.carriers.recv().await
     }
 }
@@ -144,45 +227,17 @@ impl RecordStream for Streaming<Record> {
     }
 }
 
-/// Dials `grpc://host:port` or `grpcs://host:port`. Without `ca_pem`, `grpcs` trusts the web's authorities.
-///
-/// # Errors
-/// [`LinkError::Unreachable`], [`LinkError::UnknownCarrier`], or [`LinkError::Tls`] when `ca_pem` cannot be
-/// used.
-pub async fn dial(address: &str, ca_pem: Option<&[u8]>) -> Result<Carrier, LinkError> {
-    let endpoint = endpoint(address, ca_pem)?;
-    let unreachable = |reason| LinkError::Unreachable {
-        address: address.into(),
-        reason,
-    };
-    let channel = endpoint
-        .connect()
-        .await
-        .map_err(|e| unreachable(cause(&e)))?;
-    let (sink, leaving) = mpsc::channel::<Vec<u8>>(QUEUE);
-    let records = ReceiverStream::new(leaving).map(|data| Record { data });
-    let mut client = CarrierClient::new(channel).max_decoding_message_size(MESSAGE);
-    let attached = client
-        .attach(records)
-        .await
-        .map_err(|e| unreachable(cause(&e)))?;
-    Ok(Carrier::new(sink, attached.into_inner()))
-}
-
-fn endpoint(address: &str, ca_pem: Option<&[u8]>) -> Result<Endpoint, LinkError> {
-    let unknown = || LinkError::UnknownCarrier(address.into());
-    let (scheme, place) = address.split_once("://").ok_or_else(unknown)?;
-    let (url, tls) = match scheme {
-        "grpc" => (format!("http://{place}"), false),
-        "grpcs" => (format!("https://{place}"), true),
-        _ => return Err(unknown()),
-    };
-    let endpoint = Endpoint::from_shared(url).map_err(|_| unknown())?;
+/// Without `ca_pem`, `grpcs` trusts the web's authorities.
+fn endpoint(address: &Address, ca_pem: Option<&[u8]>) -> Result<Endpoint, LinkError> {
+    let has_tls = address.scheme() == WITH_TLS;
+    let http = if has_tls { "https" } else { "http" };
+    let endpoint = Endpoint::from_shared(format!("{http}://{}", address.authority()));
+    let endpoint = endpoint.map_err(|_| LinkError::UnknownCarrier(address.to_string()))?;
     let endpoint = endpoint
         .tcp_nodelay(true)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW);
-    if !tls {
+    if !has_tls {
         return Ok(endpoint);
     }
     let config = match ca_pem {

@@ -10,6 +10,7 @@ use bitcoin::{Address, Amount, Network};
 use longhand_chain::Devnet;
 use longhand_host::client::{self, Client};
 use longhand_host::{Addresses, Host, HostConfig};
+use longhand_link::Carriers;
 use longhand_phone::{DialOptions, Phone, Secrets, Vault, Words};
 use longhand_proto::operator::*;
 use longhand_store::{SqliteStore, Store};
@@ -57,7 +58,8 @@ impl World {
         let devnet = Devnet::start_default().await?;
         let config = host_config(&dir.path().join("host"));
         let source = Arc::new(devnet.source());
-        let host = Host::start_with(config.clone(), store.clone(), source).await?;
+        let carriers = Carriers::default();
+        let host = Host::start_with(config.clone(), store.clone(), source, &carriers).await?;
         let addresses = listening(&host)?.clone();
         let operator = client::connect(&addresses.operator, &config.operator_token_file()).await?;
         let hub_node_id = hub_runs(&operator).await?;
@@ -236,7 +238,7 @@ pub fn host_config(dir: &Path) -> HostConfig {
         data_dir: dir.to_owned(),
         ..HostConfig::default()
     };
-    config.link.listen.set_port(0);
+    config.link.listen = vec!["grpc://127.0.0.1:0".into()];
     config.peer.listen.set_port(0);
     config.metrics.listen = String::new();
     config.chain.poll_ms = 50;

@@ -26,7 +26,7 @@ pub struct Host {
 /// How a host is set up.
 #[derive(Clone, Debug)]
 pub struct HostSettings {
-    /// Where phones attach; with port 0 a free one, and the same after a restart.
+    /// The address where phones attach; with port 0 a free one, and the same after a restart.
     pub link_listen: String,
     /// `KEY=VALUE`, as docs/host.example.toml has them.
     pub set: Vec<String>,
@@ -35,7 +35,7 @@ pub struct HostSettings {
 impl Default for HostSettings {
     fn default() -> HostSettings {
         HostSettings {
-            link_listen: "127.0.0.1:0".into(),
+            link_listen: "grpc://127.0.0.1:0".into(),
             set: vec!["chain.poll_ms=50".into()],
         }
     }
@@ -135,7 +135,7 @@ impl Host {
         if self.operator.lock().is_some() {
             return Ok(());
         }
-        if let Some(link) = process.ready()["link"].as_str() {
+        if let Some(link) = process.ready()["link"][0].as_str() {
             self.settings.link_listen = link.to_owned();
         }
         let listen = OperatorListen::Unix(self.socket());

@@ -45,7 +45,7 @@ impl World {
     ) -> Result<World, CastError> {
         let chain = Chain::start(stage, free_address()?).await?;
         let settings = HostSettings {
-            link_listen: free_address()?.to_string(),
+            link_listen: format!("grpc://{}", free_address()?),
             ..HostSettings::default()
         };
         let host = Host::start(stage, &chain, settings).await?;

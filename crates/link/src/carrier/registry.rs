@@ -1,0 +1,129 @@
+//! The kinds of carriers that a program knows, chosen by the scheme of an address.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::Carrier;
+use crate::{Address, LinkError};
+
+/// How a phone dials.
+#[derive(Clone, Debug, Default)]
+pub struct DialOptions {
+    /// The kinds of carriers that it can dial.
+    pub carriers: Carriers,
+    /// Certificates (PEM) to trust below a carrier with TLS, rather than the web's authorities.
+    pub ca_pem: Option<Vec<u8>>,
+    /// Simulated one-way distance, for benchmarks.
+    pub delay: Option<Duration>,
+}
+
+/// Opens connections to hosts, at addresses of the schemes that it is registered for.
+#[async_trait]
+pub trait Dialer: Send + Sync + 'static {
+    /// One attempt; the caller limits its time. Parameters that this version does not know are ignored: the host may be newer.
+    ///
+    /// # Errors
+    /// [`LinkError::Unreachable`]; [`LinkError::UnknownCarrier`] when the address cannot be read; [`LinkError::Tls`] when the
+    /// options cannot be used.
+    async fn dial(&self, address: &Address, options: &DialOptions) -> Result<Carrier, LinkError>;
+}
+
+/// Opens a host's listeners, at addresses of the schemes that it is registered for.
+#[async_trait]
+pub trait Listen: Send + Sync + 'static {
+    /// Begins to take in connections at `address`: a port of this machine, or a mailbox elsewhere to which the listener keeps a
+    /// connection. A parameter that is not known is an error: it may be one that protects the host.
+    ///
+    /// # Errors
+    /// [`LinkError::Listen`], [`LinkError::Address`], [`LinkError::Unreadable`] or [`LinkError::Tls`].
+    async fn listen(&self, address: &Address) -> Result<Box<dyn Listener>, LinkError>;
+}
+
+/// Takes in connections of phones at a host. Dropping it stops that; links that are live go on.
+#[async_trait]
+pub trait Listener: Send + 'static {
+    /// The addresses for pairing codes at which phones reach this listener, best first. They have what the system chose, such as
+    /// a port, and nothing that only the host may know.
+    fn addresses(&self) -> Vec<Address>;
+
+    /// The next connection, not authenticated yet: give it to [`crate::accept`], in a task of its own. `None` when the listener
+    /// has ended for good. May be cancelled without losing a connection.
+    async fn accept(&mut self) -> Option<Carrier>;
+}
+
+/// Kinds of carriers by scheme. The default has those of this crate.
+#[derive(Clone)]
+pub struct Carriers {
+    kinds: Vec<Kind>,
+}
+
+#[derive(Clone)]
+struct Kind {
+    schemes: Vec<String>,
+    dialer: Arc<dyn Dialer>,
+    listen: Arc<dyn Listen>,
+}
+
+impl Default for Carriers {
+    fn default() -> Carriers {
+        let carriers = Carriers::none();
+        #[cfg(feature = "grpc")]
+        let carriers = carriers.with(&["grpc", "grpcs"], super::grpc::Grpc);
+        carriers
+    }
+}
+
+impl Carriers {
+    /// A registry without carriers.
+    pub fn none() -> Carriers {
+        Carriers { kinds: Vec::new() }
+    }
+
+    /// Registers a kind of carrier for these schemes, written in lower case. It takes precedence over those registered before.
+    pub fn with(mut self, schemes: &[&str], kind: impl Dialer + Listen) -> Carriers {
+        let kind = Arc::new(kind);
+        let kind = Kind {
+            schemes: schemes.iter().map(|scheme| (*scheme).to_owned()).collect(),
+            dialer: kind.clone(),
+            listen: kind,
+        };
+        self.kinds.insert(0, kind);
+        self
+    }
+
+    /// Dials `address` once. See [`crate::dial`] for a host with several, and for the time that an attempt may take.
+    ///
+    /// # Errors
+    /// As [`Dialer::dial`], and [`LinkError::UnknownCarrier`] when no kind has the scheme.
+    pub async fn dial(
+        &self,
+        address: &Address,
+        options: &DialOptions,
+    ) -> Result<Carrier, LinkError> {
+        self.kind(address)?.dialer.dial(address, options).await
+    }
+
+    /// Listens at `address`.
+    ///
+    /// # Errors
+    /// As [`Listen::listen`], and [`LinkError::UnknownCarrier`] when no kind has the scheme.
+    pub async fn listen(&self, address: &Address) -> Result<Box<dyn Listener>, LinkError> {
+        self.kind(address)?.listen.listen(address).await
+    }
+
+    fn kind(&self, address: &Address) -> Result<&Kind, LinkError> {
+        let is_of = |kind: &&Kind| kind.schemes.iter().any(|known| known == address.scheme());
+        let kind = self.kinds.iter().find(is_of);
+        kind.ok_or_else(|| LinkError::UnknownCarrier(address.to_string()))
+    }
+}
+
+impl fmt::Debug for Carriers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let schemes = self.kinds.iter().flat_map(|kind| &kind.schemes);
+        f.debug_set().entries(schemes).finish()
+    }
+}
