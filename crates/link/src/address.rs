@@ -128,7 +128,7 @@ impl FromStr for Address {
     }
 }
 
-/// A name or a value as it stands in an address.
+/// Decodes a name or a value of an address.
 fn decode(text: &str) -> Result<String, AddressError> {
     let is_written = |c: char| c.is_ascii_graphic() && c != '#';
     if !text.chars().all(is_written) {

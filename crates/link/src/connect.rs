@@ -1,4 +1,4 @@
-//! How a link begins: dialling, the handshake, and the exchange of `Hello`.
+//! The beginning of a link: dialling, the handshake, and the exchange of `Hello`.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use crate::key::{LinkKey, LinkKeypair, OwnerId, PairingId};
 use crate::pairing::{PairingCode, PairingSecret};
 use crate::{Address, Carrier, Conversation, DialOptions, Link, LinkError};
 
-/// How long both sides wait for the handshake and the two `Hello`s.
+/// The time for the handshake and the two `Hello`s.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an address is tried before the next one.
+/// The time for an attempt at one address.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 const PAIRING_UNKNOWN: &str = "the host does not know this pairing code: get a new one";
@@ -24,45 +24,45 @@ const PAIRING_EXPIRED: &str = "the pairing code has expired: get a new one";
 const PAIRING_USED: &str = "the pairing code was used by another phone: get a new one";
 const UNAVAILABLE: &str = "the host cannot look it up now: try again";
 
-/// What a host knows of its pairing codes.
+/// The state of a pairing code at its host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pairing {
-    /// The code is good.
+    /// The code can be used.
     Open(PairingSecret),
     /// The code was used by this phone; it may finish a pairing that broke off, nobody else may.
     UsedBy(PairingSecret, LinkKey),
-    /// The code's time is over.
+    /// The code has expired.
     Expired,
     /// There is no such code.
     Unknown,
 }
 
-/// Who a host is and whom it knows. The host crate implements it on its store.
+/// The identity of a host, and the phones that it knows. The host crate implements it on its store.
 #[async_trait]
 pub trait HostIdentity: Send + Sync {
     /// The host's static key.
     fn keypair(&self) -> LinkKeypair;
 
-    /// What is known of a pairing code. Asked before the phone has proved anything: nothing may change.
+    /// The state of a pairing code. Called before the phone has proved anything, so that nothing may change.
     async fn pairing(&self, id: &PairingId) -> Result<Pairing, LinkError>;
 
-    /// The phone proved that it has the code: durably uses the code up and pins the phone's key to the
-    /// owner, in one step. Returns `None`, with nothing changed, when the code was used by another phone or
-    /// expired meanwhile. Asked again for the same phone it returns the owner again.
+    /// Uses the code up and pins the phone's key to the owner, durably and in one step; called when the phone has proved that it has
+    /// the code. Returns `None`, with nothing changed, when the code was used by another phone or expired meanwhile, and the owner
+    /// again when it is called again for the same phone.
     async fn pin(&self, id: &PairingId, phone: &LinkKey) -> Result<Option<OwnerId>, LinkError>;
 
     /// The owner this phone is pinned to.
     async fn owner_of(&self, phone: &LinkKey) -> Result<Option<OwnerId>, LinkError>;
 
     /// The owner's [`Conversation`], always the same one while this process runs (or until requests need no longer
-    /// be resumed). A link that becomes live on it replaces the older one, which is told `REPLACED`.
+    /// be resumed). A link that becomes live on it closes the older one with `REPLACED`.
     fn conversation_of(&self, owner: &OwnerId) -> Conversation;
 }
 
 /// A phone that has proved who it is.
 #[derive(Clone, Debug)]
 pub struct Accepted {
-    /// Whose phone it is.
+    /// The owner of the phone.
     pub owner: OwnerId,
     /// The phone's static key.
     pub phone: LinkKey,
@@ -75,7 +75,7 @@ pub struct Accepted {
 /// Takes one connection at the host: handshake, `Hello` both ways, and the link is live.
 ///
 /// # Errors
-/// Whatever kept the phone out; it has been told as far as it may know.
+/// The reason for which the phone was refused. The phone has received as much of it as it may know.
 pub async fn accept(carrier: Carrier, identity: &dyn HostIdentity) -> Result<Accepted, LinkError> {
     let accepted = tokio::time::timeout(HANDSHAKE_TIMEOUT, accept_in_time(carrier, identity)).await;
     accepted.unwrap_or(Err(LinkError::HandshakeTimeout))
@@ -207,7 +207,7 @@ async fn or_reject<T>(carrier: &mut Carrier, result: Result<T, Rejected>) -> Res
     match result {
         Ok(value) => Ok(value),
         Err(Rejected { error, reply }) => {
-            // The other side may be gone already; what matters is why it was rejected.
+            // The other side may be gone already; the reason of the rejection is the error that counts.
             let _ = send(carrier, reply).await;
             Err(error)
         }
@@ -249,7 +249,7 @@ async fn recv(carrier: &mut Carrier) -> Result<Vec<u8>, LinkError> {
     received.ok_or_else(|| LinkError::Carrier("the other side hung up".into()))
 }
 
-/// How a phone proves who it is.
+/// The credentials by which a phone authenticates itself.
 #[derive(Clone, Debug)]
 pub enum Credentials {
     /// For the first meeting: the phone's new key and the code. The phone stores key, host and owner before.
@@ -268,11 +268,10 @@ pub enum Credentials {
     },
 }
 
-/// Dials the first of `addresses` that answers and makes a link of it. One attempt: when to try again is the
-/// caller's to decide.
+/// Dials the first of `addresses` that answers and makes a link of it. One attempt: the caller decides when to try again.
 ///
 /// # Errors
-/// [`LinkError::Unreachable`] when no address answers, else what the handshake ended with.
+/// [`LinkError::Unreachable`] when no address answers, else the error of the handshake.
 pub async fn connect(
     addresses: &[String],
     credentials: &Credentials,
@@ -296,7 +295,7 @@ pub async fn dial(addresses: &[String], options: &DialOptions) -> Result<Carrier
                     None => carrier,
                 });
             }
-            // Of addresses for newer phones it is no use to speak when another one may answer the next time.
+            // An address of an unknown carrier is reported last: it never answers, another address may at the next attempt.
             Err(LinkError::UnknownCarrier(address)) => {
                 if matches!(failure, LinkError::UnknownCarrier(_)) {
                     failure = LinkError::UnknownCarrier(address);
@@ -323,7 +322,7 @@ async fn dial_one(address: &str, options: &DialOptions) -> Result<Carrier, LinkE
 /// Makes a link of a connection that the caller dialled.
 ///
 /// # Errors
-/// What the handshake ended with.
+/// The error of the handshake.
 pub async fn connect_over(
     carrier: Carrier,
     credentials: &Credentials,

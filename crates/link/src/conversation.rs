@@ -1,8 +1,7 @@
-//! What outlives links: requests both ways, resumed on the next link of the same two processes.
+//! Conversations: requests both ways between two processes, resumed on their next link when one breaks.
 //!
 //! The protocol itself is in [`crate::core`]. All of a conversation's state is behind one lock that is never held
-//! across an await; a request is encrypted and handed to the writer by the task that asks, so that nothing
-//! stands between it and the carrier.
+//! across an await; a request is encrypted and handed to the writer by the task of its caller, so that no other task delays it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,13 +22,13 @@ use crate::incoming::{Incoming, IncomingRequests, Responder};
 use crate::key::{Instance, LinkKey, random};
 use crate::link::{Link, LinkEnd, Outbox};
 
-/// A link on which this many of the largest frames wait for the carrier is given up.
+/// The most of the largest frames that may wait for the carrier; a link with more is ended as lost.
 const QUEUED_FRAMES: usize = 16;
 
 pub(crate) const UNKNOWN_OWNER: &str = "this phone is not paired with the host: get a pairing code";
 
-/// One side of the conversation with one other process, over however many links it takes. Clones are handles
-/// on the same one. It is down until its first link is live.
+/// A conversation with another process, over one link after the other. Clones are handles on the same one. It is down until its
+/// first link is live.
 #[derive(Clone)]
 pub struct Conversation {
     pub(crate) shared: Arc<Shared>,
@@ -49,17 +48,17 @@ pub(crate) struct Shared {
 struct State {
     requests: Requests,
     waiting: HashMap<u64, oneshot::Sender<Result<Vec<u8>, LinkError>>>,
-    /// Requests of the other side in execution; true once they are no longer wanted.
+    /// Requests of the other side in execution; true once they are cancelled.
     executing: HashMap<(Instance, u64), watch::Sender<bool>>,
     live: Option<Live>,
     /// The other side's static key on the newest link.
     remote: Option<LinkKey>,
     admitted: Admitted,
-    /// How often it has gone down.
+    /// The number of times that the conversation went down.
     outages: u64,
-    /// Those of the live link, and of earlier ones that are not over yet.
+    /// Tasks of the live link, and of earlier ones that have not ended yet.
     tasks: Vec<AbortHandle>,
-    /// Counts links, so that what belongs to an old one can tell.
+    /// Counts links, so that tasks and handles of an old link recognise it.
     generation: u64,
 }
 
@@ -87,7 +86,7 @@ impl Admitted {
 }
 
 impl Conversation {
-    /// A conversation, and what is asked of it.
+    /// A conversation, and the requests of the other side.
     ///
     /// # Errors
     /// [`LinkError::Randomness`].
@@ -132,8 +131,8 @@ impl Conversation {
         &self.shared.config
     }
 
-    /// Asks the other side and waits for the answer, also across a new link within the grace. Dropping the
-    /// future cancels the request.
+    /// Sends a request and waits for the response, also across a new link within the grace. Dropping the future cancels the
+    /// request.
     ///
     /// # Errors
     /// [`LinkError::Down`] at once when the conversation is down, or when it becomes so; [`LinkError::Restarted`];
@@ -171,13 +170,14 @@ impl Conversation {
         reason.unwrap_or_else(|| CloseReason::local(CloseCode::Lost, "the conversation is gone"))
     }
 
-    /// How often this conversation has gone down: who acts on [`Conversation::down`] may see it up again and compare.
+    /// The number of times that this conversation went down. By it a caller of [`Conversation::down`] recognises one that is up
+    /// again.
     pub fn outages(&self) -> u64 {
         self.shared.lock().outages
     }
 
     /// From now on only links with the static key `remote` become live, and none at all without one. A live link of
-    /// another is closed with `UNKNOWN_OWNER`, its grace is over, and what is asked fails. To begin with, anybody's may.
+    /// another is closed with `UNKNOWN_OWNER`, its grace is over, and pending requests fail. A new conversation admits every key.
     pub fn admit(&self, remote: Option<LinkKey>) {
         let mut state = self.shared.lock();
         state.admitted = remote.map_or(Admitted::Nobody, Admitted::Only);
@@ -188,13 +188,13 @@ impl Conversation {
         }
     }
 
-    /// Ends the live link with `code` and fails what is asked, without waiting for the grace.
+    /// Closes the live link with `code` and fails pending requests, without waiting for the grace.
     pub fn give_up(&self, code: CloseCode, message: &str) {
         self.shared.give_up(&mut self.shared.lock(), code, message);
     }
 
-    /// Ends the live link and its tasks at once and without a word: the other side sees the connection break, as when
-    /// this process is killed. What is asked fails.
+    /// Ends the live link and its tasks at once, without a `Close`: the other side sees the connection break, as when this process
+    /// is killed. Pending requests fail.
     pub fn abandon(&self) {
         let mut state = self.shared.lock();
         for task in state.tasks.drain(..) {
@@ -207,8 +207,8 @@ impl Conversation {
         self.shared.go_down(&mut state, reason);
     }
 
-    /// Says `Hello` over an authenticated carrier and, when the other side has answered, makes it the live
-    /// link. An older one is closed with `REPLACED`; one that is no longer admitted is refused.
+    /// Sends `Hello` over an authenticated carrier, and makes it the live link when the `Hello` of the other side arrives. An older
+    /// link is closed with `REPLACED`; a key that is no longer admitted is refused.
     pub(crate) async fn establish(
         &self,
         mut carrier: Carrier,
@@ -250,7 +250,7 @@ impl fmt::Debug for Conversation {
     }
 }
 
-/// Withdraws a request whose asker no longer waits.
+/// Withdraws a request whose caller no longer waits.
 struct Withdrawal<'a> {
     shared: &'a Arc<Shared>,
     id: Option<u64>,
@@ -298,7 +298,7 @@ impl Shared {
         Ok((id, answer))
     }
 
-    /// Acts on the session of the link with this generation while it is the live one.
+    /// Calls `act` with the session of the link with this generation, if it is the live one.
     pub(crate) fn with_session(
         self: &Arc<Self>,
         generation: u64,
@@ -313,7 +313,7 @@ impl Shared {
         }
     }
 
-    /// When the session of this generation wants to be ticked; `None` once it is no longer the live one.
+    /// The time of the next tick of this generation's session; `None` once it is no longer the live one.
     pub(crate) fn deadline(&self, generation: u64) -> Option<Instant> {
         let state = self.lock();
         let live = state
@@ -336,7 +336,7 @@ impl Shared {
         }
     }
 
-    /// The answer to a request in execution: keeps it, and sends it when there is a link.
+    /// Keeps the response to a request in execution, and sends it when there is a link.
     pub(crate) fn answer(self: &Arc<Self>, remote: Instance, id: u64, answer: Answer) {
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -385,7 +385,7 @@ impl Shared {
         self.go_down(state, CloseReason::local(code, message));
     }
 
-    /// Closes the live link, if there is one, in favour of a newer one: what is asked goes on there.
+    /// Closes the live link, if there is one, in favour of a newer one, on which pending requests go on.
     fn replace(&self, state: &mut State) {
         let Some(mut old) = state.live.take() else {
             return;
@@ -400,7 +400,7 @@ impl Shared {
         old.end.closed.send_replace(Some(reason));
     }
 
-    /// Moves on what the live session has for others.
+    /// Hands the records of the live session to its writer, and acts on its events.
     fn flush(self: &Arc<Self>, state: &mut State) {
         while let Some(live) = &mut state.live {
             while let Some(record) = live.session.poll_record() {
@@ -434,7 +434,7 @@ impl Shared {
             }
             Event::Answered { id, answer } => {
                 if let Some(waiting) = state.waiting.remove(&id) {
-                    // Whoever asked may have left.
+                    // The caller may have dropped its future.
                     let _ = waiting.send(answer);
                 }
             }
@@ -460,7 +460,7 @@ impl Shared {
             responder,
         };
         if let Err(mut undelivered) = self.incoming.send(incoming) {
-            // Nobody serves requests. The responder must not answer on its own: the lock is held here.
+            // The receiver of requests is gone. The responder must not answer when it is dropped: the lock is held here.
             undelivered.0.responder.disarm();
             state.executing.remove(&(remote, id));
             let nobody = refusal("UNANSWERED", "nobody answers requests here");
@@ -490,7 +490,7 @@ impl Shared {
         state.outages += 1;
         self.down.send_replace(Some(reason.clone()));
         for (_, waiting) in state.waiting.drain() {
-            // Whoever asked may have left.
+            // The caller may have dropped its future.
             let _ = waiting.send(Err(LinkError::Down(reason.clone())));
         }
     }

@@ -1,20 +1,20 @@
-//! What can go wrong on a link, each in one line for a person and with a stable code where it crosses the wire.
+//! Errors of a link, each in one line for a person, and with a stable code where it crosses the wire.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Why a session ended, as a stable word.
+/// The reason for which a session ended, as a stable code.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CloseCode {
     /// A newer link of the same owner took over.
     Replaced,
     /// The other side speaks another version of the protocol.
     Version,
-    /// The process is stopping; it is worth coming back later.
+    /// The process is stopping; a later attempt may succeed.
     Shutdown,
     /// The other side broke the protocol.
     Protocol,
-    /// Nothing was heard for too long.
+    /// Nothing was received for too long.
     Dead,
     /// The host does not know this phone.
     UnknownOwner,
@@ -24,11 +24,11 @@ pub enum CloseCode {
     PairingExpired,
     /// Another phone has used the pairing code.
     PairingUsed,
-    /// The phone asked to leave, and everything was settled.
+    /// The phone asked to detach, and the step in hand was finished.
     Detached,
     /// The carrier broke. Never sent.
     Lost,
-    /// The host cannot do it now; it is worth trying again.
+    /// The host cannot do it now; a later attempt may succeed.
     Unavailable,
     /// A code this version does not know.
     Other(String),
@@ -90,14 +90,14 @@ impl fmt::Display for CloseCode {
     }
 }
 
-/// Why a session ended.
+/// The reason for which a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseReason {
-    /// The stable word.
+    /// The stable code.
     pub code: CloseCode,
     /// One line for a person.
     pub message: String,
-    /// Whether the other side said so, rather than this one.
+    /// Whether the other side ended the session, rather than this one.
     pub by_peer: bool,
 }
 
@@ -117,7 +117,7 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// What a link cannot do, and why.
+/// An error of a link.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
     /// There is no link, and none came back within the grace.
@@ -151,7 +151,7 @@ pub enum LinkError {
     Unreachable {
         /// The last address tried.
         address: String,
-        /// What the socket said.
+        /// The error of the socket.
         reason: String,
     },
     /// No carrier of this build takes the address.
@@ -191,10 +191,10 @@ pub enum LinkError {
         /// As announced.
         theirs: u8,
     },
-    /// The host ended the session while it began: an unknown, expired or used code, an unknown phone.
+    /// The host refused the session: an unknown, expired or used code, an unknown phone.
     #[error("the link was refused: {0}")]
     Closed(CloseReason),
-    /// What was received breaks the protocol.
+    /// A frame of the other side breaks the protocol.
     #[error("the other side broke the protocol: {0}")]
     Protocol(String),
     /// A file that an address names cannot be read.
@@ -202,7 +202,7 @@ pub enum LinkError {
     Unreadable {
         /// As in the address.
         path: PathBuf,
-        /// What the file system said.
+        /// The error of the file system.
         reason: String,
     },
     /// A certificate or key in PEM cannot be used.
@@ -216,7 +216,7 @@ pub enum LinkError {
     Listen {
         /// As configured.
         address: String,
-        /// What the socket said.
+        /// The error of the socket.
         reason: String,
     },
     /// The operating system gave no random bytes.

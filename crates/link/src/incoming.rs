@@ -1,4 +1,4 @@
-//! What the other side asks, and where the answers go.
+//! Requests of the other side, and their responses.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::conversation::Shared;
 use crate::core::requests::{Answer, refusal};
 use crate::key::{Instance, LinkKey};
 
-/// What the other side asks, in order of arrival; each request once, however often it was sent.
+/// Requests of the other side in order of arrival; each one once, however often it was sent.
 pub struct IncomingRequests {
     inner: mpsc::UnboundedReceiver<Incoming>,
 }
@@ -27,20 +27,20 @@ impl IncomingRequests {
 
 /// A request of the other side.
 pub struct Incoming {
-    /// The static key of who asks.
+    /// The static key of the other side.
     pub from: LinkKey,
-    /// What the payload is: `signer` or `command`.
+    /// The kind of the payload: `signer` or `command`.
     pub kind: String,
-    /// The request itself.
+    /// The encoded message.
     pub payload: Vec<u8>,
-    /// Where the answer goes.
+    /// Sends the response.
     pub responder: Responder,
 }
 
-/// Answers one request, over whichever link is there by then. Dropped without an answer it refuses with
+/// Sends the response to one request, over the link that is live by then. Dropped without a response it refuses with
 /// `UNANSWERED`.
 pub struct Responder {
-    /// Taken by the answer.
+    /// `None` once the response is given.
     ticket: Option<(Arc<Shared>, Instance, u64)>,
     cancelled: watch::Receiver<bool>,
 }
@@ -58,12 +58,12 @@ impl Responder {
         }
     }
 
-    /// Makes it drop silently.
+    /// Keeps it from refusing when it is dropped.
     pub(crate) fn disarm(&mut self) {
         self.ticket = None;
     }
 
-    /// Answers.
+    /// Responds with `payload`.
     pub fn respond(mut self, payload: Vec<u8>) {
         self.answer(Ok(payload));
     }
@@ -73,7 +73,7 @@ impl Responder {
         self.answer(Err(refusal(code, message)));
     }
 
-    /// Waits until the other side no longer wants the answer. What has begun need not stop.
+    /// Waits until the other side cancels the request. Its execution need not stop.
     pub async fn cancelled(&self) {
         if self
             .cancelled
@@ -113,7 +113,7 @@ impl fmt::Debug for Responder {
 }
 
 impl fmt::Debug for Incoming {
-    /// Payloads may hold secrets: only their size is shown.
+    /// Shows only the size of the payload, which may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Incoming({}, {} bytes)", self.kind, self.payload.len())
     }

@@ -1,4 +1,4 @@
-//! Keys and names: the static keys of both ends, the id of an owner, and the one hash this crate uses.
+//! Keys and ids: the X25519 static keys of both ends, the id of an owner, and the one hash of this crate.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,7 +28,7 @@ pub(crate) fn hash(domain: &str, data: &[u8]) -> Zeroizing<[u8; 32]> {
     out
 }
 
-/// An X25519 secret key: what a host or a phone is recognized by. Zeroized when dropped.
+/// An X25519 key pair, the static key (Noise) by which a host or a phone is recognised. The secret is zeroized when dropped.
 #[derive(Clone)]
 pub struct LinkKeypair {
     secret: Zeroizing<[u8; 32]>,
@@ -36,7 +36,7 @@ pub struct LinkKeypair {
 }
 
 impl LinkKeypair {
-    /// A new random key.
+    /// A new random key pair.
     pub fn generate() -> Result<LinkKeypair, LinkError> {
         let mut bytes = random()?;
         let key = LinkKeypair::from_bytes(bytes);
@@ -44,7 +44,7 @@ impl LinkKeypair {
         Ok(key)
     }
 
-    /// The key with these 32 secret bytes, as [`LinkKeypair::to_bytes`] gave them.
+    /// The key pair of these 32 secret bytes, as [`LinkKeypair::to_bytes`] gave them.
     pub fn from_bytes(secret: [u8; 32]) -> LinkKeypair {
         let secret = Zeroizing::new(secret);
         let mut public = [0; 32];
@@ -79,7 +79,7 @@ impl fmt::Debug for LinkKeypair {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this is not {expected} hexadecimal digits: copy all of it")]
 pub struct HexError {
-    /// How many digits there should be.
+    /// The number of digits that there should be.
     pub expected: usize,
 }
 
@@ -114,7 +114,7 @@ macro_rules! hex_bytes {
 }
 
 hex_bytes! {
-    /// An X25519 public key, 32 bytes. Shown as hexadecimal.
+    /// The public half of a [`LinkKeypair`]: an X25519 key, 32 bytes. Shown as hexadecimal.
     LinkKey, 32
 }
 
@@ -124,12 +124,12 @@ hex_bytes! {
 }
 
 hex_bytes! {
-    /// Names a pairing secret without revealing it: the first 16 bytes of a hash of it.
+    /// The id of a pairing secret, which does not reveal it: the first 16 bytes of its hash.
     PairingId, 16
 }
 
 hex_bytes! {
-    /// One process of one side, 16 random bytes: what requests are resumed by.
+    /// The id of one process of one side, 16 random bytes. Requests are resumed between the same two.
     Instance, 16
 }
 

@@ -1,13 +1,13 @@
 //! The link between a phone and its node: one live, end-to-end encrypted connection over any carrier.
 //!
-//! `docs/PROTOCOL.md` has it byte by byte. Here it is, from the outside in:
+//! `docs/PROTOCOL.md` defines it byte by byte. From the outside in:
 //!
 //! - [`connect`] (the phone) and [`accept`] (the host) turn a [`Carrier`] into a [`Link`].
-//! - A [`Conversation`] is what outlives links: it asks and answers requests, and goes on where a dropped link
-//!   ended. The host has one for each owner, a phone one for its process.
-//! - [`PairingCode`] is what is shown and scanned before the first meeting.
+//! - A [`Conversation`] outlives links: it sends and answers requests, and goes on where a broken link ended. The host has one for
+//!   each owner, a phone one for its process.
+//! - A [`PairingCode`] is shown by the host and scanned by the phone before the first connection. It holds [`Address`]es.
 //! - [`core`] is the protocol as deterministic values, without sockets, clocks and tasks.
-//! - [`carrier`] has what carries: an in-memory pair, gRPC, and the traits for more.
+//! - [`carrier`] moves records: an in-memory pair, gRPC, and the traits and the registry for more.
 
 mod address;
 pub mod carrier;

@@ -14,7 +14,7 @@ use crate::core::requests::Requests;
 use crate::core::session::Session;
 use crate::error::{CloseCode, CloseReason, LinkError};
 
-/// How long a closed link goes on trying to hand over what was already queued.
+/// The time for which a closed link goes on handing queued records to the carrier.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// One live connection. Clones are handles on the same one.
@@ -40,7 +40,7 @@ impl Link {
         self.conversation().request(kind, payload).await
     }
 
-    /// Waits until this link has ended, and says why. A conversation may still be within its grace then: see
+    /// Waits until this link has ended; returns the reason. A conversation may still be within its grace then: see
     /// [`Conversation::down`].
     pub async fn closed(&self) -> CloseReason {
         let mut closed = self.end.closed.subscribe();
@@ -52,8 +52,8 @@ impl Link {
         reason.unwrap_or_else(|| CloseReason::local(CloseCode::Lost, "the link is gone"))
     }
 
-    /// Waits until this link has ended and the carrier has taken, or given up, all that was to be sent: what
-    /// a process does before it exits. Takes seconds at most once the link is closed.
+    /// Waits until this link has ended and the carrier has taken all that was queued, or failed. A process does so before it exits.
+    /// Takes seconds at most once the link is closed.
     pub async fn ended(&self) {
         let _ = self.end.ended.subscribe().wait_for(|ended| *ended).await;
     }
@@ -75,12 +75,12 @@ impl Link {
         let _ = self.end.detach.subscribe().wait_for(|asked| *asked).await;
     }
 
-    /// Everything is settled: lets the other side go, and ends the link with `DETACHED`.
+    /// Confirms the detach that the other side asked for, when everything is settled, and ends the link with `DETACHED`.
     pub fn confirm_detach(&self) {
         self.with_session(|session, _, now_ms| session.confirm_detach(now_ms));
     }
 
-    /// Ends the link with a stable code and one line for a person.
+    /// Closes the link with a stable code and one line for a person.
     pub fn close(&self, code: CloseCode, message: &str) {
         self.with_session(|session, _, now_ms| session.close(code, message, now_ms));
     }
@@ -110,7 +110,7 @@ impl fmt::Debug for Link {
     }
 }
 
-/// What a [`Link`] still knows when its session is gone.
+/// The state of a [`Link`] that outlives its session.
 pub(crate) struct LinkEnd {
     pub(crate) generation: u64,
     pub(crate) closed: watch::Sender<Option<CloseReason>>,
@@ -130,7 +130,7 @@ impl LinkEnd {
     }
 }
 
-/// Says that a link has ended, also when its tasks are aborted.
+/// Marks the link as ended when it is dropped, also when the tasks are aborted.
 struct Ends(Arc<LinkEnd>);
 
 impl Drop for Ends {
@@ -196,19 +196,19 @@ async fn write(link: Link, mut sink: Box<dyn RecordSink>, mut leaving: Leaving) 
         tokio::time::sleep(LINGER).await;
     };
     tokio::select! {
-        // First, so that a carrier that always takes one more does not put it off.
+        // The limit comes first: a carrier that always takes one more record would put it off.
         biased;
         () = too_long => {}
         () = hand_over => {}
     }
 }
 
-/// Feeds the link's session with records and the time; then sees the connection and the grace to their ends.
+/// Gives records and the time to the link's session; after its end waits for the connection to close and for the grace.
 async fn drive(link: Link, mut stream: Box<dyn RecordStream>, writer: JoinHandle<()>, ends: Ends) {
     while let Some(deadline) = link.shared.deadline(link.end.generation) {
         tokio::select! {
-            // The clock before the records: a stream of them must not keep back the heartbeat that the other side
-            // waits for. Each tick moves the deadline, so records are never kept back either.
+            // The clock comes before the records: a stream of them must not delay the heartbeat for which the other side
+            // waits. Each tick moves the deadline, so records are not delayed either.
             biased;
             _ = link.closed() => {}
             () = tokio::time::sleep_until(deadline) => {

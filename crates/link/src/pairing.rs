@@ -1,4 +1,4 @@
-//! Pairing codes: what a host shows and a phone scans before the first meeting.
+//! Pairing codes, which a host shows and a phone scans before the first connection.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,9 +13,9 @@ use crate::key::{LinkKey, OwnerId, PairingId, hash, random};
 
 /// Human-readable part of a pairing code.
 const PREFIX: &str = "longhand";
-/// Version of what the code holds.
+/// Version of the code's content.
 const VERSION: u8 = 1;
-/// The length bech32m's checksum is made for.
+/// The length for which the checksum of bech32m is made.
 const MAX_TEXT: usize = 1023;
 
 /// The one-time secret of a pairing code, 128 random bits. Zeroized when dropped.
@@ -38,7 +38,7 @@ impl PairingSecret {
         self.0.clone()
     }
 
-    /// The name under which the secret goes over the wire and into the host's store.
+    /// The id of the secret on the wire and in the host's store.
     pub fn id(&self) -> PairingId {
         let digest = hash("longhand pairing id", self.0.as_ref());
         let mut id = [0; 16];
@@ -58,18 +58,20 @@ impl fmt::Debug for PairingSecret {
     }
 }
 
-/// What a phone needs to meet a host for the first time. Its text holds a secret: show it to the owner alone.
+/// A pairing code: everything that a phone needs for its first connection to a host. Its text holds a secret: show it to the owner
+/// alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairingCode {
-    /// Where the host is, best first: `carrier://...`, such as `grpc://127.0.0.1:9750`.
+    /// Addresses of the host, best first, such as `grpc://127.0.0.1:9750`: the text of an [`crate::Address`], kept as the host wrote it,
+    /// since a newer host may write what this version cannot read.
     pub addresses: Vec<String>,
     /// The host's static key.
     pub host: LinkKey,
-    /// The owner the code was made for.
+    /// The owner for whom the code was made.
     pub owner: OwnerId,
     /// Proves to the host that this phone is the owner's.
     pub secret: PairingSecret,
-    /// When the host stops taking the code, in seconds since 1970.
+    /// The expiry, in seconds since 1970. After it the host refuses the code.
     pub expires_unix_s: u64,
 }
 
@@ -95,7 +97,7 @@ impl PairingCode {
         let qr = QrCode::with_error_correction_level(text.as_bytes(), EcLevel::L)
             .map_err(|_| PairingCodeError::TooLong)?;
         let picture = qr.render::<Dense1x2>();
-        // A terminal is dark: its blocks are the light modules.
+        // A terminal is dark, so its blocks are the light modules.
         Ok({ picture }
             .dark_color(Dense1x2::Light)
             .light_color(Dense1x2::Dark)
@@ -201,16 +203,16 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Why text is not a pairing code that can be used.
+/// The reason for which text is not a pairing code that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PairingCodeError {
-    /// Something else altogether.
+    /// The text does not begin like a pairing code.
     #[error("this is not a pairing code: it begins with \"longhand1\"; copy all of it")]
     NotACode,
     /// A character is wrong or missing.
     #[error("the pairing code is damaged or cut off: copy it again, all of it")]
     Damaged,
-    /// It comes from another version of Longhand.
+    /// The code is of another version.
     #[error(
         "the pairing code has version {found}, this program knows version 1: use the version the host uses"
     )]

@@ -155,7 +155,7 @@ async fn after_the_grace_requests_fail_and_the_peer_is_down() {
         host.conversation().request("signer", vec![]).await,
         Err(LinkError::Down(_))
     ));
-    // Who looks only now sees it up, and that it was not all the time.
+    // A caller that looks only now sees it up, and by the count that it was down between.
     assert_eq!(host.conversation().outages(), 1);
     link(&host, &credentials, &conversation).await.1.unwrap();
     assert_eq!(host.conversation().outages(), 1);

@@ -56,7 +56,7 @@ async fn a_used_code_is_for_the_phone_that_used_it_alone() {
     let credentials = pair(&host);
     link(&host, &credentials, &conversation).await.1.unwrap();
 
-    // The first phone may not have heard that it was paired.
+    // The first phone may not have received that it was paired.
     let (accepted, connected) = link(&host, &credentials, &conversation).await;
     connected.unwrap();
     assert_eq!(accepted.unwrap().owner, OWNER);

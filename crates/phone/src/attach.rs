@@ -1,4 +1,4 @@
-//! Comes to the host, stays, comes back, and leaves.
+//! Attaching to the host: pairing, dialling, dialling again after a link broke, and detaching.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use longhand_proto::command::error::Action;
 use tokio::time::Instant;
 
 use crate::backoff::{Backoff, GOOD_AFTER};
+use crate::clock::now_unix_s;
 use crate::error::{ErrorReport, PhoneError};
 use crate::phone::{Attachment, Phone};
-use crate::serve::now_unix_s;
 use crate::vault::{PairedHost, VaultError, fill_random};
 
-/// How long the host may take to finish the step in hand.
+/// The time that the host may take to finish the step in hand.
 const DETACH_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Reaches a host. [`DialOptions`] is the one in use: gRPC, by the address.
+/// Dials a host. Programs use [`DialOptions`], which has the carriers of addresses; simulations have their own.
 #[async_trait]
 pub trait Dial: Send + Sync + 'static {
     /// A connection to the first of `addresses` that answers.
@@ -36,10 +36,10 @@ impl Dial for DialOptions {
 }
 
 impl Phone {
-    /// Meets the host of a pairing code, and registers the node there. Detach when done.
+    /// Connects to the host of a pairing code for the first time, and registers the node there. Detach when done.
     ///
     /// When the host refuses, the phone is as before. A pairing that broke off may be tried again with the same code. Once a
-    /// phone was registered it stays with its host, whatever a later pairing there came to: any other is
+    /// phone was registered it stays with its host, whatever the result of a later pairing there. Any other host is
     /// [`PhoneError::PairedElsewhere`].
     pub async fn pair(&self, code: &str) -> Result<(), PhoneError> {
         let code: PairingCode = code.parse()?;
@@ -53,7 +53,7 @@ impl Phone {
         if home.is_some_and(|host| host.key != code.host.0) {
             return Err(PhoneError::PairedElsewhere);
         }
-        // On the disk before the first byte: the host may have pinned the phone when the link breaks.
+        // Written before the first byte is sent: when the link breaks, the host may have pinned the phone.
         let host = PairedHost {
             key: code.host.0,
             addresses: code.addresses.clone(),
@@ -92,12 +92,12 @@ impl Phone {
 
     /// Attaches and stays, whatever the network does, until `stop` is ready; then detaches cleanly.
     ///
-    /// Fails when coming back is of no use: another process took over, or the host does not know the phone.
+    /// Fails when dialling again is of no use: another process took over, or the host does not know the phone.
     pub fn run(
         &self,
         stop: impl Future<Output = ()>,
     ) -> impl Future<Output = Result<(), PhoneError>> {
-        // Before the first poll, so that who waits for the phone to be attached waits from now on.
+        // Published before the first poll, so that [`Phone::attached`] waits from now on.
         self.publish(Attachment::Down("not attached yet".into()));
         async {
             tokio::select! {
@@ -114,7 +114,7 @@ impl Phone {
         let supervisor = self.lock_supervisor().take();
         if let Some(task) = supervisor {
             task.abort();
-            // Cancelled, as asked; from here on it makes no new link.
+            // The task is cancelled; no new link is dialled from here on.
             let _ = task.await;
         }
         let left = ErrorReport {
@@ -127,7 +127,7 @@ impl Phone {
         };
         let leave = async {
             let left = link.detach().await;
-            // The process may exit after this: the last bytes are to be out.
+            // The process may exit after this, so that the last bytes must have been sent.
             link.ended().await;
             left
         };
@@ -155,7 +155,7 @@ impl Phone {
         }
     }
 
-    /// Returns why there is no use in going on.
+    /// Keeps a link alive. Returns the error for which dialling again is of no use.
     async fn keep_attached(&self, mut link: Option<Link>) -> PhoneError {
         let mut backoff = Backoff::new();
         loop {
@@ -178,7 +178,7 @@ impl Phone {
         }
     }
 
-    /// One link's life: dials if there is none, and returns when it has ended.
+    /// Waits for the end of a link, which is dialled if there is none. Returns the reason of the end.
     async fn live(&self, link: Option<Link>) -> Result<CloseReason, PhoneError> {
         let link = match link {
             Some(link) => link,
@@ -211,7 +211,7 @@ impl Phone {
         if !host.registered
             && let Err(error) = self.register(host).await
         {
-            // Best effort: the error that counts is the one above.
+            // Best effort: the error of the registration is returned.
             let _ = tokio::time::timeout(DETACH_TIMEOUT, link.detach()).await;
             return Err(error);
         }
@@ -255,7 +255,7 @@ impl Phone {
 
 const DETACHED: &str = "the phone has detached: start it again";
 
-/// Whether the next attempt may end better than with this.
+/// Whether the next attempt may succeed after this error.
 fn is_passing(error: &PhoneError) -> bool {
     use CloseCode::{Replaced, UnknownOwner, Version};
     match error {
@@ -264,10 +264,10 @@ fn is_passing(error: &PhoneError) -> bool {
             !matches!(reason.code, Replaced | UnknownOwner | Version)
         }
         PhoneError::Link(LinkError::UnknownCarrier(_)) => false,
-        // Whatever came before the host has proved itself: anybody on the line can say "another version".
+        // Errors from before the host was authenticated: anybody on the network can send "another version".
         PhoneError::Link(_) => true,
         PhoneError::Host(error) => error.action() == Action::Retry,
-        // A disk that is full, or fails, may do better.
+        // A disk that is full, or fails, may recover.
         PhoneError::Vault(VaultError::Full | VaultError::Io(_) | VaultError::NeedsReopening) => {
             true
         }
@@ -275,7 +275,7 @@ fn is_passing(error: &PhoneError) -> bool {
     }
 }
 
-/// Whether a pairing came to nothing for sure: the host has not pinned the phone.
+/// Whether it is certain that a pairing failed: the host has not pinned the phone.
 fn is_no_pairing(error: &PhoneError) -> bool {
     use CloseCode::{PairingExpired, PairingUnknown, PairingUsed};
     match error {
@@ -293,10 +293,10 @@ fn is_no_pairing(error: &PhoneError) -> bool {
     }
 }
 
-/// For the backoff only; no secret depends on it.
+/// A random number for the backoff; no secret depends on it.
 fn random() -> u32 {
     let mut bytes = [0; 4];
-    // Without randomness the waits are the shortest, which is safe.
+    // Zero without randomness: the waits are the shortest then, which is safe.
     let _ = fill_random(&mut bytes);
     u32::from_be_bytes(bytes)
 }

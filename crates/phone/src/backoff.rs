@@ -1,15 +1,15 @@
-//! How long to wait before dialling again.
+//! Backoff: the wait before dialling again.
 
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// A link that lived this long was a good one: the waits begin anew.
+/// A link that lasted this long resets the waits.
 pub(crate) const GOOD_AFTER: Duration = Duration::from_secs(5);
 
-/// Waits that double up to 30 s, each cut at random by up to a half, so that the phones of a host that
-/// was restarted do not come back in step.
+/// Waits that double up to 30 s, each reduced at random by up to a half, so that the phones of a host that was restarted do not
+/// dial at the same time.
 #[derive(Debug)]
 pub(crate) struct Backoff(Duration);
 

@@ -1,6 +1,5 @@
-//! What an owner can ask of a phone, and what comes back, as values.
+//! Commands of the owner and their replies, as values. The command line prints them with `--json`, and the control socket carries them.
 //!
-//! They are what the command line prints with `--json`, and what travels over the control socket.
 //! Bytes are lower-case hex.
 
 use bitcoin::hex::DisplayHex;
@@ -16,7 +15,7 @@ use crate::input::{OnchainAmount, PeerAddress};
 pub enum OwnerCommand {
     /// The node's state.
     Info,
-    /// What the owner has.
+    /// The owner's balance.
     Balance,
     /// A new address of the phone's own.
     Address,
@@ -26,34 +25,34 @@ pub enum OwnerCommand {
         amount_sat: u64,
         /// The peer; the host's hub without one.
         to: Option<PeerAddress>,
-        /// Whether the network may know of it.
+        /// Whether the channel is announced (BOLT 7).
         announced: bool,
-        /// Answer when it is usable, not when it is funded.
+        /// Reply when it is usable, not when it is funded.
         wait: bool,
     },
     /// Makes an invoice.
     Invoice {
-        /// Any amount without one.
+        /// In millisatoshis; any amount without one.
         amount_msat: Option<u64>,
-        /// Stands in the invoice.
+        /// The description in the invoice.
         description: String,
-        /// From now.
+        /// Seconds from now until it expires.
         expiry_s: u32,
     },
-    /// Pays an invoice; answers when the payment has ended.
+    /// Pays an invoice; the reply comes when the payment has ended.
     Pay {
         /// The invoice.
         bolt11: String,
-        /// For invoices without an amount.
+        /// In millisatoshis, for an invoice without an amount.
         amount_msat: Option<u64>,
-        /// See [`crate::input::default_max_fee_msat`] for what is taken without it.
+        /// The most that routing may cost; [`crate::input::default_max_fee_msat`] without it.
         max_fee_msat: Option<u64>,
     },
     /// Sends from the on-chain wallet.
     SendOnchain {
-        /// Where to.
+        /// The address of the payee.
         address: String,
-        /// How much.
+        /// The amount.
         amount: OnchainAmount,
         /// In satoshis per 1,000 weight units; the host's estimate without one.
         feerate_sat_per_kw: Option<u32>,
@@ -64,9 +63,9 @@ pub enum OwnerCommand {
     Payments,
     /// Closes a channel.
     Close {
-        /// Hex.
+        /// The channel's id, hex.
         channel_id: String,
-        /// Without the peer.
+        /// Broadcasts the latest commitment, without the peer's agreement.
         force: bool,
     },
     /// Connects the node to a peer.
@@ -76,7 +75,7 @@ pub enum OwnerCommand {
     },
 }
 
-/// What came of it.
+/// The reply to a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub enum OwnerReply {
@@ -109,11 +108,11 @@ pub enum OwnerReply {
 pub struct Info {
     /// The owner's node.
     pub node_id: String,
-    /// Its chain.
+    /// Its network.
     pub network: String,
     /// `dormant`, `waking` or `active`.
     pub state: String,
-    /// As the node knows it.
+    /// The best block that the node has processed.
     pub block_height: u32,
     /// The host's hub; empty when it has none.
     pub hub_node_id: String,
@@ -150,7 +149,7 @@ impl From<proto::Info> for Info {
     }
 }
 
-/// What the owner has.
+/// The owner's balance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Balance {
     /// On chain.
@@ -161,7 +160,7 @@ pub struct Balance {
     pub lightning_msat: u64,
     /// In closed channels, not swept yet.
     pub closing_sat: u64,
-    /// How much can be received in channels.
+    /// The amount that can be received in channels.
     pub inbound_capacity_msat: u64,
 }
 
@@ -177,10 +176,10 @@ impl From<proto::Balance> for Balance {
     }
 }
 
-/// An address that the phone has derived itself and seen to be the same.
+/// An address of the wallet, which the phone has derived too and compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnAddress {
-    /// To be given away.
+    /// The address.
     pub address: String,
     /// Its index in the account's external keychain (BIP 44).
     pub index: u32,
@@ -200,22 +199,22 @@ pub struct OpenedChannel {
 /// A signed invoice, durable on the phone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invoice {
-    /// To be given to the payer.
+    /// The invoice for the payer.
     pub bolt11: String,
     /// Hex.
     pub payment_hash: String,
     /// 0 = any amount.
     pub amount_msat: u64,
-    /// When it can no longer be paid.
+    /// Its expiry, in seconds since 1970.
     pub expires_unix_s: u64,
 }
 
 /// A transaction that was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentOnchain {
-    /// Display form.
+    /// The transaction id in display form.
     pub txid: String,
-    /// What it costs.
+    /// Its fee.
     pub fee_sat: u64,
 }
 
@@ -226,7 +225,7 @@ pub struct ClosingChannel {
     pub channel_id: String,
     /// Empty when the host does not know it yet.
     pub txid: String,
-    /// The close needs the phone no more.
+    /// Whether the close goes on without the phone.
     pub agreed: bool,
 }
 
@@ -251,11 +250,11 @@ pub struct ClosedChannel {
     pub funding_outpoint: String,
     /// Both sides together.
     pub capacity_sat: u64,
-    /// Who closed it and why, as the host says.
+    /// The reason of the close and its side, as the host reports it.
     pub reason: String,
     /// Seconds since 1970.
     pub closed_unix_s: u64,
-    /// What closed it; empty until that is broadcast.
+    /// The transaction that closed it; empty until that is broadcast.
     pub closing_txid: String,
 }
 
@@ -284,7 +283,7 @@ pub struct Channel {
     pub outbound: bool,
     /// The network may know of it.
     pub announced: bool,
-    /// In a word.
+    /// The state as a word.
     pub state: String,
     /// In flight.
     pub pending_htlcs: u32,
@@ -342,32 +341,32 @@ pub struct Payment {
     pub amount_msat: u64,
     /// Paid to those who forwarded it.
     pub fee_msat: u64,
-    /// How it stands.
+    /// Its state.
     pub state: PaymentState,
     /// Hex, once known: the proof of payment.
     pub preimage: String,
-    /// When it was begun.
+    /// When it was begun, in seconds since 1970.
     pub created_unix_s: u64,
-    /// Why it failed, for a person.
+    /// The reason of a failure, for a person.
     pub failure: String,
 }
 
-/// How a payment stands.
+/// The state of a payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PaymentState {
-    /// The host says something this version does not know.
+    /// A state that this version does not know.
     Unknown,
-    /// Not ended.
+    /// It has not ended.
     Pending,
-    /// The payee has it.
+    /// The payee has received it.
     Succeeded,
-    /// It did not reach the payee and will not.
+    /// It failed: the payee has not received it, and will not.
     Failed,
 }
 
 impl PaymentState {
-    /// In a word.
+    /// The state as a word.
     pub fn as_str(self) -> &'static str {
         match self {
             PaymentState::Unknown => "unknown",

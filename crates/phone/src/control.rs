@@ -1,8 +1,8 @@
-//! The way into a running phone: a Unix socket in its directory, for its owner's processes only.
+//! The control socket of a running phone: a Unix socket in its directory, for its owner's processes only.
 //!
 //! One connection carries one command: a line of JSON each way, an [`OwnerCommand`] there and its reply or an
 //! [`ErrorReport`] back.
-//! A command goes on when the process that asked is gone. Its answer was not heard then: whoever asks for the same gets it.
+//! A command goes on when the process that sent it has exited. Its result is not delivered then, and the same command returns it.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -19,7 +19,7 @@ use crate::phone::Phone;
 
 const NAME: &str = "control.sock";
 
-/// A command is shorter, the longest invoice included.
+/// The longest command, in bytes; the longest invoice fits.
 const MAX_COMMAND_BYTES: u64 = 64 << 10;
 
 #[derive(Serialize, Deserialize)]
@@ -29,7 +29,7 @@ enum Answer {
     Error(ErrorReport),
 }
 
-/// Takes commands until it is dropped.
+/// Accepts commands until it is dropped.
 #[derive(Debug)]
 pub struct ControlSocket {
     path: PathBuf,
@@ -37,7 +37,7 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Listens in the phone's directory. The vault's lock sees to it that there is one.
+    /// Listens in the phone's directory. The vault's lock ensures that only one process does.
     pub fn listen(phone: Phone) -> Result<ControlSocket, PhoneError> {
         let path = phone.vault().dir().join(NAME);
         let listener = bind(&path).map_err(|error| PhoneError::Control(error.to_string()))?;
@@ -59,7 +59,7 @@ impl ControlSocket {
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         self.task.abort();
-        // A socket that stays is found dead by the next command.
+        // A socket that cannot be removed refuses the next command, which then opens the vault itself.
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -80,12 +80,12 @@ async fn answer(stream: UnixStream, phone: Phone) {
     let read = BufReader::new(read.take(MAX_COMMAND_BYTES))
         .read_line(&mut line)
         .await;
-    let told = match read.map(|_| serde_json::from_str::<OwnerCommand>(&line)) {
-        Ok(Ok(command)) => phone.tell(command).await,
+    let outcome = match read.map(|_| serde_json::from_str::<OwnerCommand>(&line)) {
+        Ok(Ok(command)) => phone.carry_out(command).await,
         Ok(Err(error)) => Err(PhoneError::Control(error.to_string())).into(),
         Err(_) => return,
     };
-    let answer = match told.answer {
+    let answer = match outcome.result {
         Ok(reply) => Answer::Ok(reply),
         Err(error) => Answer::Error(error.report()),
     };
@@ -93,16 +93,16 @@ async fn answer(stream: UnixStream, phone: Phone) {
         return;
     };
     line.push(b'\n');
-    // The process that asked may be gone.
+    // The process that sent the command may have exited.
     if write.write_all(&line).await.is_err() {
         return;
     }
-    if let Err(error) = phone.heard(told.ends).await {
-        tracing::warn!(%error, "it is not on record that an answer was heard: asked for again, it is given again");
+    if let Err(error) = phone.delivered(outcome.ended).await {
+        tracing::warn!(%error, "could not record that a result was delivered: the same command returns it again");
     }
 }
 
-/// Gives `command` to the process that runs the phone in `dir`. `None` when no process does.
+/// Sends `command` to the process that runs the phone in `dir`. `None` when there is none.
 pub async fn through_running(
     dir: &Path,
     command: &OwnerCommand,

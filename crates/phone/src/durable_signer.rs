@@ -1,7 +1,7 @@
-//! The signer and its ledger, kept together: nothing the signer says is let out before the ledger is durable.
+//! The signer together with its ledger: no answer of the signer is returned before the ledger is durable.
 //!
-//! Calls that come while the disk is busy go through the signer meanwhile, and share the next write. Of two locks the
-//! disk's is taken first.
+//! Calls that come while the disk is busy go through the signer meanwhile, and share the next write. Lock order: the disk's lock
+//! before the engine's.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,30 +16,29 @@ use longhand_signer::{InvoiceRequest, LedgerRecord, Recorded, Seed, Signer};
 use prost::Message;
 use zeroize::Zeroizing;
 
+use crate::clock::now_unix_s;
 use crate::error::PhoneError;
-use crate::serve::now_unix_s;
 #[cfg(any(test, feature = "testing"))]
 use crate::testing::Said;
 use crate::vault::ledger::{Ledger, Records};
 use crate::vault::{Vault, VaultError};
 
-/// One signer engine and the file it is restored from.
-///
-/// Its methods write to the disk: call them where that may block.
+/// A signer engine and the ledger file from which it is restored. Its methods write to the disk, so that they may block; see
+/// [`blocking`].
 pub(crate) struct DurableSigner {
     vault: Arc<Vault>,
     seed: Seed,
     disk: Mutex<Disk>,
-    /// `None` after a panic or a failed write: what it had in memory may be more than what is on record.
+    /// `None` after a panic or a failed write: its state may be ahead of the ledger then.
     engine: Mutex<Option<Engine>>,
 }
 
-/// The signer, ahead of the disk by `unwritten`.
+/// The signer, and the records by which it is ahead of the disk.
 struct Engine {
     signer: Signer,
     life: u64,
     unwritten: Records,
-    /// Records in this life, with those unwritten.
+    /// Records made in this life, with those unwritten.
     made: u64,
 }
 
@@ -50,7 +49,7 @@ struct Disk {
     life: u64,
     /// Records of this life that are durable.
     written: u64,
-    /// How the life before ended.
+    /// The end of the life before.
     last: Option<Failed>,
 }
 
@@ -85,8 +84,7 @@ impl DurableSigner {
         self.vault.secrets().network
     }
 
-    /// Lets `work` use the signer, and returns what it returns once the records are durable, with all that it may have
-    /// seen.
+    /// Calls `work` with the signer. Returns its value once its records are durable, and all earlier ones that it may depend on.
     ///
     /// When they cannot be written, the signer is dropped and restored from the disk for the next call.
     pub(crate) fn record<T>(
@@ -98,11 +96,11 @@ impl DurableSigner {
             if place.is_some() {
                 break place;
             }
-            // Another call's write may fail before the lock is had again.
+            // Another call's write may fail before the lock is taken again.
             drop(place);
             self.restore()?;
         };
-        // Taken out, so that it is gone when `work` panics.
+        // Taken out, so that a panic in `work` drops it.
         let mut engine = place.take().ok_or(VaultError::NeedsReopening)?;
         let (value, records) = work(&mut engine.signer);
         engine.made += records.len() as u64;
@@ -120,14 +118,14 @@ impl DurableSigner {
         Ok(value)
     }
 
-    /// Reads the signer back from the disk, unless somebody else has.
+    /// Restores the signer from the disk, unless another call has done so.
     fn restore(&self) -> Result<(), PhoneError> {
         let mut disk = lock(&self.disk);
         let mut place = lock(&self.engine);
         if place.is_some() {
             return Ok(());
         }
-        // The file is let go before it is opened again.
+        // The file is closed before it is opened again.
         disk.ledger = None;
         let (ledger, records) = self.vault.ledger()?;
         let network = self.network();
@@ -146,7 +144,7 @@ impl DurableSigner {
         Ok(())
     }
 
-    /// Returns when the first `made` records of `life` are on the disk; whoever comes first writes for all.
+    /// Returns when the first `made` records of `life` are durable; the call that takes the lock first writes for all.
     fn make_durable(&self, life: u64, made: u64) -> Result<(), VaultError> {
         let mut disk = lock(&self.disk);
         if let Some(outcome) = disk.outcome(life, made) {
@@ -154,7 +152,7 @@ impl DurableSigner {
         }
         let mut place = lock(&self.engine);
         let engine = place.as_mut().filter(|engine| engine.life == life);
-        // It panicked in another call, with these records.
+        // Another call panicked with the engine, and these records are lost.
         let engine = engine.ok_or(VaultError::NeedsReopening)?;
         let (records, made) = (std::mem::take(&mut engine.unwritten), engine.made);
         drop(place);
@@ -170,7 +168,7 @@ impl DurableSigner {
         Ok(())
     }
 
-    /// Best effort: the records are durable already, but for those that others have made since: they wait for the next time.
+    /// Compacts the ledger. Best effort: when other calls have made records since, it is left to the next write.
     fn compact_now(&self, disk: &mut Disk) {
         let place = lock(&self.engine);
         let (Some(engine), Some(ledger)) = (place.as_ref(), &mut disk.ledger) else {
@@ -197,7 +195,7 @@ impl DurableSigner {
         Ok(recorded?)
     }
 
-    /// The encoded replies to `batches`, once all that they rest on is durable.
+    /// The encoded replies to `batches`, once all records that they depend on are durable.
     pub(crate) fn answer(&self, batches: &[SignerBatch]) -> Result<Vec<Vec<u8>>, PhoneError> {
         self.record(|signer| {
             let mut records = Vec::new();
@@ -213,7 +211,7 @@ impl DurableSigner {
         })
     }
 
-    /// Signs the invoice that the host wrote, when it is what was asked for.
+    /// Signs the invoice that the host wrote, if it is the one that was requested.
     pub(crate) fn sign_invoice(
         &self,
         unsigned: &UnsignedInvoice,
@@ -245,12 +243,12 @@ impl DurableSigner {
         }
     }
 
-    /// Lets `look` see the signer.
+    /// Calls `look` with the signer.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&Signer) -> T) -> Result<T, PhoneError> {
         self.record(|signer| (look(signer), Vec::new()))
     }
 
-    /// Returns when a write that takes its time has come to its end.
+    /// Returns when a write that a test has made slow is done.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) async fn disk_is_free(&self) {
         while let Some(until) = self.vault.disk_is_busy_until() {
@@ -264,6 +262,22 @@ impl DurableSigner {
     }
 }
 
+/// Runs `work`, which writes to the disk, on a thread where that does not delay the link.
+pub(crate) async fn blocking<T: Send + 'static>(
+    signer: &Arc<DurableSigner>,
+    work: impl FnOnce(&DurableSigner) -> Result<T, PhoneError> + Send + 'static,
+) -> Result<T, PhoneError> {
+    #[cfg(any(test, feature = "testing"))]
+    if crate::testing::is_on_one_thread() {
+        let done = work(signer);
+        signer.disk_is_free().await;
+        return done;
+    }
+    let signer = Arc::clone(signer);
+    let done = tokio::task::spawn_blocking(move || work(&signer)).await;
+    done.map_err(|error| PhoneError::Stopped(error.to_string()))?
+}
+
 impl Disk {
     /// A new life, from this ledger.
     fn begin(&mut self, ledger: Ledger) {
@@ -272,7 +286,7 @@ impl Disk {
         self.written = 0;
     }
 
-    /// What became of the first `made` records of `life`; `None` while they wait to be written.
+    /// The result for the first `made` records of `life`; `None` while they wait to be written.
     fn outcome(&self, life: u64, made: u64) -> Option<Result<(), VaultError>> {
         let over = self.last.as_ref().filter(|last| last.life == life);
         match over {
@@ -300,7 +314,7 @@ impl Disk {
     }
 }
 
-/// The same again, for those whose records were in the same write.
+/// A copy of the error, for other calls whose records were in the same write.
 fn repeat(error: &VaultError) -> VaultError {
     match error {
         VaultError::Full => VaultError::Full,
@@ -329,8 +343,8 @@ mod tests {
     use crate::testing::{DiskFate, DiskFaults, DiskWrite};
     use crate::tests::{WORDS, new_vault};
 
-    /// Is held up in its first write to the ledger until the calls behind it have been through the signer, and fails
-    /// the write after it if told to.
+    /// Delays the first write to the ledger until the calls behind it have been through the signer, and fails the second one if
+    /// `fails_second` is set.
     struct BusyDisk {
         behind: Mutex<Option<(mpsc::Receiver<()>, usize)>>,
         writing: mpsc::SyncSender<()>,
@@ -358,7 +372,7 @@ mod tests {
         }
     }
 
-    /// One call begins a write, four come while the disk is busy. What became of the four, and the number of writes.
+    /// One call begins a write, four come while the disk is busy. Returns the results of the four, and the number of writes.
     fn four_behind_one(fails_second: bool) -> (Vec<Result<(), PhoneError>>, u32, usize) {
         let dir = tempfile::tempdir().unwrap();
         let (through, behind) = mpsc::channel();

@@ -1,4 +1,4 @@
-//! What can go wrong on a phone, with a stable code for programs and one line for people.
+//! Errors of a phone, with a stable code for programs and one line for people.
 
 use longhand_link::{CloseCode, CloseReason, LinkError, PairingCodeError, plain};
 use longhand_proto::command as proto;
@@ -9,65 +9,65 @@ use serde::{Deserialize, Serialize};
 use crate::input::InputError;
 use crate::vault::VaultError;
 
-/// Why a phone could not do what its owner asked.
+/// The reason for which a phone could not carry out a command of its owner.
 #[derive(Debug, thiserror::Error)]
 pub enum PhoneError {
-    /// What the owner gave cannot be used. Nothing was sent and nothing changed.
+    /// The owner's input cannot be used. Nothing was sent and nothing changed.
     #[error(transparent)]
     Input(#[from] InputError),
     /// The phone's directory cannot be used.
     #[error(transparent)]
     Vault(#[from] VaultError),
-    /// The words make no seed.
+    /// The words are no BIP 39 mnemonic.
     #[error(transparent)]
     Seed(#[from] SeedError),
-    /// The ledger makes no signer.
+    /// The signer cannot be restored from the ledger.
     #[error(transparent)]
     Signer(#[from] SignerError),
-    /// The phone's own rules forbid it, such as an invoice that is not what was asked for.
+    /// A rule of the phone's signer forbids it, such as an invoice that is not the one requested.
     #[error(
         "the phone refuses ({0}): nothing was signed; if it happens again, ask who runs the host"
     )]
     Refused(#[from] Refused),
-    /// It is no pairing code.
+    /// The text is no pairing code.
     #[error(transparent)]
     PairingCode(#[from] PairingCodeError),
-    /// The pairing code is too old; the host was not asked.
+    /// The pairing code has expired; the host was not asked.
     #[error("the pairing code has expired: get a new one from the host")]
     PairingExpired,
     /// The phone belongs to another host, where it may have channels.
     #[error("this phone is paired with another host: use another --dir for a new phone")]
     PairedElsewhere,
-    /// There is no host yet.
+    /// The phone is not paired with a host yet.
     #[error("this phone is not paired with a host: `longhand phone pair CODE` first")]
     NotPaired,
-    /// The link does not come about, or failed.
+    /// The link could not be made, or failed.
     #[error(transparent)]
     Link(#[from] LinkError),
     /// The link was ended for good.
     #[error("{}", ended(.0))]
     Ended(CloseReason),
-    /// The host did not come back in time. What was sent may have been done: ask again, nothing is done twice.
+    /// The host could not be reached in time. The command may have been carried out: repeat it, it is not done twice.
     #[error("the host cannot be reached ({last}): try again; nothing is done twice")]
     HostAway {
-        /// What the last attempt ended with.
+        /// The error of the last attempt.
         last: String,
     },
-    /// The host said no.
+    /// The host answered with an error.
     #[error("{}", with_advice(.0))]
     Host(proto::Error),
-    /// The host's answer is not one to the question.
+    /// The host's answer does not fit the command.
     #[error("the host's answer is not understood ({0}): use the same version on both sides")]
     Answer(&'static str),
-    /// The host gave something out as the phone's own that is not.
+    /// The host presented something as the phone's own that is not.
     #[error("the host gave {0} that is not this phone's: do not use it, and ask who runs the host")]
     Foreign(&'static str),
-    /// The payment did not reach its payee, and will not.
+    /// The payment failed: the payee has not received it, and will not.
     #[error(
         "the payment failed ({0}): nothing was paid; try again, or ask for another route or amount"
     )]
     PaymentFailed(String),
-    /// The host says the payment succeeded, but cannot prove it.
+    /// The host reports that the payment succeeded, without a valid proof.
     #[error(
         "the host says this is paid, but its proof does not fit: ask who runs the host, and the payee"
     )]
@@ -77,18 +77,18 @@ pub enum PhoneError {
         "the running phone cannot be reached by its control socket ({0}): restart `longhand phone run`"
     )]
     Control(String),
-    /// What the process that runs this phone answered, or what the link ended with some time ago.
+    /// The error that the process which runs this phone returned, or with which the link ended some time ago.
     #[error("{}", .0.message)]
     Reported(ErrorReport),
-    /// A task of this process ended before its time.
+    /// A task of this process ended early.
     #[error("the phone stopped ({0}): start it again")]
     Stopped(String),
 }
 
-/// The code of what the host gave none.
+/// The code of an error to which the host gave none.
 const UNNAMED: &str = "UNNAMED";
 
-/// An error as it crosses the control socket, and as `--json` shows it.
+/// An error as the control socket carries it and `--json` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorReport {
     /// Stable, upper case.
@@ -125,7 +125,7 @@ impl PhoneError {
         }
     }
 
-    /// Code and line, without what lies below. Some of it may be the host's text.
+    /// Code and line, without the source errors. Some of it may be the host's text.
     pub fn report(&self) -> ErrorReport {
         let message = self.to_string().replace(['\n', '\r'], " ");
         let code = match plain(self.code()) {
@@ -191,7 +191,7 @@ fn ended(reason: &CloseReason) -> String {
     }
 }
 
-/// A host's line says what to do after a colon, as ours do; where it does not, its action does.
+/// Adds what to do to a line of the host that does not have it after a colon, by the error's action.
 fn with_advice(error: &proto::Error) -> String {
     use proto::error::Action;
     if error.message.trim().is_empty() {

@@ -1,19 +1,19 @@
-//! What is done once, however often the owner has to ask for it.
+//! Idempotent commands: an opening or an on-chain send is done once, however often its owner has to repeat the command.
 //!
-//! A command that spends coins of the wallet has an id, and a node carries out one id once. It is on record before the command
-//! leaves the phone. Until the owner has heard an end of it, asking for the same is asking for that one: the node says what
-//! became of it, or does it when it never heard of it. After that it is a new one.
+//! Such a command has an id, and a node carries out each id once. The id is in the ledger before the command leaves the phone. Until a
+//! final result is delivered to the owner, the same command is sent with the same id: a node that knows it returns its result, one
+//! that does not carries it out. After that the same command is a new one, with a new id.
 
 use longhand_proto::command::error::Action;
 use longhand_signer::{ChannelIntent, Recorded};
 
+use crate::clock::now_unix_s;
 use crate::error::PhoneError;
 use crate::phone::Phone;
-use crate::serve::now_unix_s;
 use crate::vault::{VaultError, fill_random};
 
-/// What a node answers when an opening has failed for good: nothing was spent, and nothing will be. Other errors that may pass
-/// tell of the host, the node or the phone, and nothing of what became of the command.
+/// Error codes of a node for an opening that has failed for good: nothing was spent, and nothing will be. Other errors that may be
+/// retried are about the host, the node or the phone, and leave the result of the command open.
 const OPEN_FAILED: [&str; 6] = [
     "CHANNEL_CLOSED",
     "CHANNEL_REFUSED",
@@ -23,40 +23,43 @@ const OPEN_FAILED: [&str; 6] = [
     "SIGNER_REFUSED",
 ];
 
-/// What the owner is to be told.
-pub(crate) struct Told<T> {
-    pub(crate) answer: Result<T, PhoneError>,
-    /// The id of the command whose end this is; see [`Phone::heard`].
-    pub(crate) ends: Option<Vec<u8>>,
+/// The result of an owner's command.
+pub(crate) struct Outcome<T> {
+    pub(crate) result: Result<T, PhoneError>,
+    /// The id of the command that has ended with this result; see [`Phone::delivered`].
+    pub(crate) ended: Option<Vec<u8>>,
 }
 
-impl<T> Told<T> {
-    /// What came of the command with this id.
-    pub(crate) fn of(id: Vec<u8>, answer: Result<T, PhoneError>) -> Told<T> {
-        let ends = answer.as_ref().map_or_else(is_end, |_| true);
-        Told {
-            answer,
-            ends: ends.then_some(id),
+impl<T> Outcome<T> {
+    /// The result of the command with this id.
+    pub(crate) fn of(id: Vec<u8>, result: Result<T, PhoneError>) -> Outcome<T> {
+        let is_final = result.as_ref().map_or_else(is_final, |_| true);
+        Outcome {
+            result,
+            ended: is_final.then_some(id),
         }
     }
 
-    pub(crate) fn map<U>(self, map: impl FnOnce(T) -> U) -> Told<U> {
-        Told {
-            answer: self.answer.map(map),
-            ends: self.ends,
+    pub(crate) fn map<U>(self, map: impl FnOnce(T) -> U) -> Outcome<U> {
+        Outcome {
+            result: self.result.map(map),
+            ended: self.ended,
         }
     }
 }
 
-impl<T> From<Result<T, PhoneError>> for Told<T> {
-    fn from(answer: Result<T, PhoneError>) -> Told<T> {
-        Told { answer, ends: None }
+impl<T> From<Result<T, PhoneError>> for Outcome<T> {
+    fn from(result: Result<T, PhoneError>) -> Outcome<T> {
+        Outcome {
+            result,
+            ended: None,
+        }
     }
 }
 
 impl Phone {
-    /// Puts on record that the owner wants this sent (`amount_sat` 0 = all there is), and says under which id: that of before,
-    /// when no end of it was heard.
+    /// Records that the owner wants this sent (`amount_sat` 0 = all there is). Returns the id for it: the recorded one of the same
+    /// command, while its result is not delivered.
     pub(crate) async fn intend_send(
         &self,
         address: &str,
@@ -65,7 +68,7 @@ impl Phone {
     ) -> Result<Vec<u8>, PhoneError> {
         let (address, new) = (address.to_owned(), random_id()?);
         self.call(move |signer| {
-            let known = signer.send_without_end(&address, amount_sat);
+            let known = signer.undelivered_send(&address, amount_sat);
             let id = known.map_or(new, <[u8]>::to_vec);
             let now = now_unix_s();
             let Recorded { records, .. } =
@@ -75,7 +78,7 @@ impl Phone {
         .await
     }
 
-    /// The same for a channel.
+    /// The same for the opening of a channel.
     pub(crate) async fn intend_open(
         &self,
         counterparty_node_id: bitcoin::secp256k1::PublicKey,
@@ -84,7 +87,7 @@ impl Phone {
     ) -> Result<Vec<u8>, PhoneError> {
         let new = random_id()?;
         self.call(move |signer| {
-            let known = signer.open_without_end(&counterparty_node_id, amount_sat, announced);
+            let known = signer.undelivered_open(&counterparty_node_id, amount_sat, announced);
             let id = known.map_or(new, <[u8]>::to_vec);
             let intent = ChannelIntent::Open {
                 id: id.clone(),
@@ -98,26 +101,26 @@ impl Phone {
         .await
     }
 
-    /// Takes what was told for heard: the same again is a new command from now on. When that cannot be put on record, the answer
-    /// is not given either, and asking again brings it.
-    pub(crate) async fn hear<T>(&self, told: Told<T>) -> Result<T, PhoneError> {
-        self.heard(told.ends).await?;
-        told.answer
+    /// Returns the result to the owner, once it is on record that it is delivered: the same command is a new one from then on. When
+    /// that cannot be recorded, that error is returned instead, and the same command returns the result again.
+    pub(crate) async fn deliver<T>(&self, outcome: Outcome<T>) -> Result<T, PhoneError> {
+        self.delivered(outcome.ended).await?;
+        outcome.result
     }
 
-    /// Puts on record that the owner has heard the end of the command with this id.
-    pub(crate) async fn heard(&self, ends: Option<Vec<u8>>) -> Result<(), PhoneError> {
-        match ends {
-            Some(id) => self.call(move |signer| signer.end_heard(&id)).await,
+    /// Records that the final result of the command with this id was delivered to the owner.
+    pub(crate) async fn delivered(&self, ended: Option<Vec<u8>>) -> Result<(), PhoneError> {
+        match ended {
+            Some(id) => self.call(move |signer| signer.result_delivered(&id)).await,
             None => Ok(()),
         }
     }
 }
 
-/// Whether a command that has an id was not done, and will not be unless it is asked for again.
-fn is_end(error: &PhoneError) -> bool {
+/// Whether a command with an id was not done, and will not be until it is sent again as a new one.
+fn is_final(error: &PhoneError) -> bool {
     match error {
-        // Said only of what the node has not begun, or has given up.
+        // A node returns these only for a command that it has not begun, or has given up.
         PhoneError::Host(error) => {
             error.action() == Action::FixInput || OPEN_FAILED.contains(&error.code.as_str())
         }
@@ -125,7 +128,7 @@ fn is_end(error: &PhoneError) -> bool {
     }
 }
 
-/// Names a command.
+/// A new id of a command.
 fn random_id() -> Result<Vec<u8>, PhoneError> {
     let mut id = vec![0; 16];
     fill_random(&mut id).map_err(VaultError::from)?;

@@ -1,7 +1,6 @@
-//! Checks of what the owner typed or scanned, before anything is recorded or sent.
+//! Checks of the owner's input, before anything is recorded or sent.
 //!
-//! All are functions of their arguments, the time included. What only the host can know, such as
-//! whether the balance suffices, is the host's answer.
+//! All are functions of their arguments, the time included. The host checks the rest, such as whether the balance suffices.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,40 +12,40 @@ use lightning_invoice::{Bolt11Invoice, Bolt11SemanticError, ParseOrSemanticError
 use longhand_proto::MIN_CHANNEL_SAT;
 use serde::{Deserialize, Serialize};
 
-/// Seconds that an invoice is valid for when nothing else is said (BOLT 11).
+/// The default expiry of an invoice, in seconds (BOLT 11).
 pub const DEFAULT_EXPIRY_S: u32 = 3_600;
 
 /// The longest description that fits a BOLT 11 field, in bytes.
 pub const MAX_DESCRIPTION_BYTES: usize = 639;
 
-/// Without another limit a payment may cost this many msat and [`DEFAULT_FEE_PERCENT`] of its amount.
+/// The default fee limit of a payment, in msat, to which [`DEFAULT_FEE_PERCENT`] of its amount is added.
 pub const DEFAULT_FEE_MSAT: u64 = 50_000;
 
 /// See [`DEFAULT_FEE_MSAT`].
 pub const DEFAULT_FEE_PERCENT: u64 = 1;
 
-/// All bitcoin there will ever be (`Amount::MAX_MONEY`), in msat.
+/// The largest amount, that of all bitcoin (`Amount::MAX_MONEY`), in msat.
 const MAX_MONEY_MSAT: u64 = 21_000_000 * 100_000_000 * 1_000;
 
-/// What the owner wants to pay, and may.
+/// A payment that passed the checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckedPayment {
-    /// The invoice as it goes to the host.
+    /// The invoice as it is sent to the host.
     pub bolt11: String,
     /// Its payment hash.
     pub payment_hash: [u8; 32],
-    /// What is paid, without fees.
+    /// The amount, without fees.
     pub amount_msat: u64,
     /// True when the invoice leaves the amount to the payer.
     pub amount_is_open: bool,
     /// The most that routing may cost.
     pub max_fee_msat: u64,
-    /// When the invoice expires.
+    /// The expiry of the invoice, in seconds since 1970.
     pub expires_unix_s: u64,
 }
 
-/// Reads a BOLT 11 invoice and sees whether it can be paid: its network, its expiry at `now_unix_s`,
-/// that it is not the payer's own, and an amount from either the invoice or the owner.
+/// Reads a BOLT 11 invoice and checks that it can be paid: its network, its expiry at `now_unix_s`, that it is not the payer's own, and
+/// an amount from either the invoice or the owner.
 pub fn check_payment(
     bolt11: &str,
     amount_msat: Option<u64>,
@@ -125,7 +124,7 @@ fn malformed_invoice(error: ParseOrSemanticError) -> InputError {
     InputError::InvoiceMalformed(reason)
 }
 
-/// What an invoice asks for; any amount without one.
+/// The amount of an invoice; any amount without one.
 pub fn check_invoice_request(
     amount_msat: Option<u64>,
     description: &str,
@@ -147,13 +146,13 @@ pub fn check_invoice_request(
     Ok(())
 }
 
-/// How much to send on chain.
+/// The amount to send on chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnchainAmount {
-    /// This many satoshis.
+    /// In satoshis.
     Sat(u64),
-    /// All there is, less the fee.
+    /// The whole balance, less the fee.
     All,
 }
 
@@ -170,7 +169,7 @@ impl FromStr for OnchainAmount {
     }
 }
 
-/// Reads an address of `network` and sees that an output to it would not be dust.
+/// Reads an address of `network` and checks that an output to it would not be dust.
 pub fn check_onchain(
     address: &str,
     amount: OnchainAmount,
@@ -192,7 +191,7 @@ pub fn check_onchain(
     Ok(address)
 }
 
-/// A channel's capacity.
+/// Checks a channel's capacity.
 pub fn check_channel(amount_sat: u64) -> Result<(), InputError> {
     check_sat(amount_sat)?;
     if amount_sat < MIN_CHANNEL_SAT {
@@ -209,7 +208,7 @@ fn check_sat(sat: u64) -> Result<(), InputError> {
     }
 }
 
-/// A peer and where it is: `NODE_ID@HOST:PORT`.
+/// A peer and its address: `NODE_ID@HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PeerAddress {
@@ -267,13 +266,13 @@ pub fn check_channel_id(text: &str) -> Result<[u8; 32], InputError> {
     bitcoin::hex::FromHex::from_hex(text.trim()).map_err(|_| InputError::ChannelIdMalformed)
 }
 
-/// What the owner gave cannot be used. Nothing was sent and nothing changed.
+/// Input of the owner that cannot be used. Nothing was sent and nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InputError {
-    /// It is no BOLT 11 invoice.
+    /// The text is no BOLT 11 invoice.
     #[error("this is not an invoice that can be read ({0}): copy it again, all of it")]
     InvoiceMalformed(String),
-    /// It is to be paid on another chain.
+    /// The invoice is of another network.
     #[error("the invoice is for {found}, this phone is on {expected}: ask for another one")]
     InvoiceNetwork {
         /// The invoice's.
@@ -281,25 +280,25 @@ pub enum InputError {
         /// The phone's.
         expected: Network,
     },
-    /// Its time is over.
+    /// The invoice has expired.
     #[error("the invoice expired {seconds} s ago: ask for a new one")]
     InvoiceExpired {
-        /// Since then.
+        /// The expiry, in seconds since 1970.
         seconds: u64,
     },
-    /// The payer would be the payee.
+    /// The invoice is the owner's own.
     #[error("the invoice is this phone's own: there is nothing to pay")]
     OwnInvoice,
     /// The payment has succeeded before.
     #[error("the invoice is paid already: ask for a new one to pay again")]
     AlreadyPaid,
-    /// Neither the invoice nor the owner says how much.
+    /// Neither the invoice nor the owner gives an amount.
     #[error("the invoice leaves the amount open: say how much with --amount-msat")]
     AmountMissing,
-    /// Nothing, or less, cannot be sent.
+    /// The amount is zero or less.
     #[error("the amount is zero: give a larger one")]
     AmountZero,
-    /// The invoice says otherwise.
+    /// The owner's amount is not that of the invoice.
     #[error("the invoice asks for {stated} msat, not {given}: leave the amount out")]
     AmountDiffers {
         /// By the invoice, in msat.
@@ -307,19 +306,19 @@ pub enum InputError {
         /// By the owner, in msat.
         given: u64,
     },
-    /// There are not so many bitcoin.
+    /// The amount is larger than all bitcoin.
     #[error("the amount is larger than all bitcoin: look at the unit")]
     AmountTooLarge,
-    /// No node would pass the transaction on.
+    /// The output would be dust, which no node relays.
     #[error("the amount is dust: send at least {least_sat} sat to this address")]
     AmountDust {
         /// For this address.
         least_sat: u64,
     },
-    /// It is below [`MIN_CHANNEL_SAT`]: the node would refuse it.
+    /// The capacity is below [`MIN_CHANNEL_SAT`]: the node would refuse it.
     #[error("the channel is too small: give at least {MIN_CHANNEL_SAT} sat")]
     ChannelTooSmall,
-    /// It does not fit the invoice.
+    /// The description does not fit into an invoice.
     #[error(
         "the description has {bytes} bytes, an invoice holds {MAX_DESCRIPTION_BYTES}: shorten it"
     )]
@@ -327,25 +326,25 @@ pub enum InputError {
         /// As given.
         bytes: usize,
     },
-    /// It would be expired at once.
+    /// The invoice would expire at once.
     #[error("an invoice that expires at once cannot be paid: give a longer --expiry")]
     ExpiryZero,
-    /// It is no address.
+    /// The text is no bitcoin address.
     #[error("this is not a bitcoin address: copy it again, all of it")]
     AddressMalformed,
-    /// It is another chain's.
+    /// The address is of another network.
     #[error("the address is not one of {expected}: ask for one of that network")]
     AddressNetwork {
         /// The phone's.
         expected: Network,
     },
-    /// It is no peer.
+    /// The text is no peer.
     #[error("this is not a peer: write it as NODE_ID@HOST:PORT")]
     PeerMalformed,
     /// No peer was named, and there is no default.
     #[error("the host has no hub: name a peer as NODE_ID@HOST:PORT")]
     NoHub,
-    /// It is no channel id.
+    /// The text is no channel id.
     #[error("this is not a channel id: take the 64 digits that `channels` shows")]
     ChannelIdMalformed,
 }

@@ -11,14 +11,15 @@
 //! # Ok(())
 //! # }
 //! ```
-//! Start reading at [`Phone`]. What is asked of the phone goes through `serve`, `durable_signer` and [`vault`], in this order:
-//! no answer of the signer leaves before the ledger is durable. What the owner asks goes through `owner`, after [`input`]
-//! has looked at it; what must not be done twice has its id from `idempotency`. [`control`] lets other processes of the owner use a phone that runs.
+//! Start reading at [`Phone`]. Batches of the node go through `serve`, `durable_signer` and [`vault`], in this order: no answer of the
+//! signer is sent before the ledger is durable. Commands of the owner go through `owner`, after [`input`] has checked them; those that
+//! must not be done twice have their ids from `idempotency`. [`control`] gives other processes of the owner access to a running phone.
 //!
-//! The feature `testing` adds what simulations need (`testing`): a disk that fails as told, a phone that can be killed.
+//! The feature `testing` is for simulations (`testing`): a disk with faults, a phone that can be killed.
 
 mod attach;
 mod backoff;
+mod clock;
 pub mod command;
 pub mod control;
 mod durable_signer;

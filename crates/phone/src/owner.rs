@@ -1,5 +1,5 @@
-//! The owner's commands. What can be checked on the phone is checked before anything is sent, and what the owner
-//! means is on record before the host hears of it.
+//! The owner's commands. The phone checks all that it can before anything is sent, and the intent of the owner is in the ledger before
+//! a command is sent to the host.
 
 use std::time::Duration;
 
@@ -14,41 +14,41 @@ use longhand_signer::{ChannelIntent, InvoiceRequest, Keychain};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use crate::clock::now_unix_s;
 use crate::command::*;
-use crate::durable_signer::DurableSigner;
+use crate::durable_signer::{DurableSigner, blocking};
 use crate::error::PhoneError;
-use crate::idempotency::Told;
+use crate::idempotency::Outcome;
 use crate::input::{
     InputError, OnchainAmount, PeerAddress, check_channel, check_channel_id, check_invoice_request,
     check_onchain,
 };
-use crate::phone::{Attachment, PATIENCE, Phone, blocking, expect_reply};
-use crate::serve::now_unix_s;
+use crate::phone::{Attachment, PATIENCE, Phone, expect_reply};
 use crate::vault::fill_random;
 
-/// How long a node may take to connect its peers after an attach, and how often it is asked.
+/// The time that a node may take to connect its peers after an attach, and the interval of asking.
 const WAKING_LIMIT: Duration = Duration::from_secs(5);
 const WAKING_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long a cooperative close is waited for, and how often it is looked at.
+/// The time for which a cooperative close is awaited, and the interval of asking.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 const CLOSE_PAUSE: Duration = Duration::from_millis(50);
 
-/// On chain a transaction may cost this, or [`ONCHAIN_FEE_PERCENT`] of its amount.
+/// The fee limit of an on-chain transaction, or [`ONCHAIN_FEE_PERCENT`] of its amount if that is more.
 const ONCHAIN_FEE_SAT: u64 = 20_000;
 const ONCHAIN_FEE_PERCENT: u64 = 5;
-/// Or what a transaction of this weight costs at the fee rate that the owner gave.
+/// Or the fee of a transaction of this weight, in units of 1,000, at the fee rate that the owner gave.
 const ONCHAIN_FEE_KW: u64 = 10;
 
 impl Phone {
     /// Carries out any command, for the command line and the control socket.
     pub async fn execute(&self, command: OwnerCommand) -> Result<OwnerReply, PhoneError> {
-        let told = self.tell(command).await;
-        self.hear(told).await
+        let outcome = self.carry_out(command).await;
+        self.deliver(outcome).await
     }
 
-    /// The same for who sees to it that the answer comes to the owner, and says so by [`Phone::heard`].
-    pub(crate) async fn tell(&self, command: OwnerCommand) -> Told<OwnerReply> {
+    /// The same, without recording that the result was delivered: the caller does so by [`Phone::delivered`].
+    pub(crate) async fn carry_out(&self, command: OwnerCommand) -> Outcome<OwnerReply> {
         use OwnerCommand as C;
         match command {
             C::Info => self.info().await.map(OwnerReply::Info).into(),
@@ -100,7 +100,7 @@ impl Phone {
         }
     }
 
-    /// Looks at a command as [`Phone::execute`] does before it sends anything. Needs no link.
+    /// Checks a command as [`Phone::execute`] does before it sends anything. Needs no link.
     pub fn check(&self, command: &OwnerCommand) -> Result<(), PhoneError> {
         use OwnerCommand as C;
         match command {
@@ -141,14 +141,14 @@ impl Phone {
         Ok(info.into())
     }
 
-    /// What the owner has.
+    /// The owner's balance.
     pub async fn balance(&self) -> Result<Balance, PhoneError> {
         let reply = self.command(Ask::GetBalance(proto::GetBalance {})).await?;
         Ok(expect_reply!(reply, Balance)?.into())
     }
 
     /// A new address, which the phone has derived itself. Fails with [`PhoneError::Foreign`] when the host's is another,
-    /// or one for change, where a wallet that is restored may not look for what others send.
+    /// or one for change, where a restored wallet may not look for payments of others.
     pub async fn address(&self) -> Result<OwnAddress, PhoneError> {
         let reply = self.command(Ask::NewAddress(proto::NewAddress {})).await?;
         let given = expect_reply!(reply, Address)?;
@@ -172,9 +172,8 @@ impl Phone {
     /// Opens a channel of `amount_sat` to a peer, or to the host's hub. Returns when it is funded; with `wait`, when
     /// it is usable.
     ///
-    /// Until it has returned what became of the channel, asking again with the same peer, amount and `announced` is asking for
-    /// the same channel; after that, for another one. An error that does not say what became of it, such as
-    /// [`PhoneError::HostAway`], is no end.
+    /// Idempotent until its final result is returned: a call with the same peer, amount and `announced` is for the same channel. After
+    /// that it is for another one. An error that leaves the result open, such as [`PhoneError::HostAway`], is not final.
     pub async fn open(
         &self,
         amount_sat: u64,
@@ -182,8 +181,8 @@ impl Phone {
         announced: bool,
         wait: bool,
     ) -> Result<OpenedChannel, PhoneError> {
-        let told = self.open_once(amount_sat, to, announced, wait).await;
-        self.hear(told).await
+        let outcome = self.open_once(amount_sat, to, announced, wait).await;
+        self.deliver(outcome).await
     }
 
     async fn open_once(
@@ -192,7 +191,7 @@ impl Phone {
         to: Option<PeerAddress>,
         announced: bool,
         wait: bool,
-    ) -> Told<OpenedChannel> {
+    ) -> Outcome<OpenedChannel> {
         let intend = async {
             check_channel(amount_sat)?;
             let (counterparty, address) = match to {
@@ -210,7 +209,7 @@ impl Phone {
             })
         };
         match intend.await {
-            Ok(open) => Told::of(open.id.clone(), self.await_channel(open, wait).await),
+            Ok(open) => Outcome::of(open.id.clone(), self.await_channel(open, wait).await),
             Err(error) => Err(error).into(),
         }
     }
@@ -259,7 +258,7 @@ impl Phone {
             description: description.to_owned(),
             expiry_s,
         };
-        // For its route hints.
+        // An invoice has route hints of the channels that are usable.
         self.wait_while_waking().await;
         let create = proto::CreateInvoice {
             payment_hash: payment_hash.to_vec(),
@@ -284,17 +283,17 @@ impl Phone {
 
     /// Sends from the on-chain wallet.
     ///
-    /// Until it has returned what became of the payment, asking again with the same address and amount is asking for the same
-    /// payment, at the first fee rate when the node knows it; after that, for another one. An error that does not say what
-    /// became of it, such as [`PhoneError::HostAway`], is no end.
+    /// Idempotent until its final result is returned: a call with the same address and amount is for the same payment, at the first fee
+    /// rate when the node knows it. After that it is for another one. An error that leaves the result open, such as
+    /// [`PhoneError::HostAway`], is not final.
     pub async fn send_onchain(
         &self,
         address: &str,
         amount: OnchainAmount,
         feerate_sat_per_kw: Option<u32>,
     ) -> Result<SentOnchain, PhoneError> {
-        let told = self.send_once(address, amount, feerate_sat_per_kw).await;
-        self.hear(told).await
+        let outcome = self.send_once(address, amount, feerate_sat_per_kw).await;
+        self.deliver(outcome).await
     }
 
     async fn send_once(
@@ -302,7 +301,7 @@ impl Phone {
         address: &str,
         amount: OnchainAmount,
         feerate_sat_per_kw: Option<u32>,
-    ) -> Told<SentOnchain> {
+    ) -> Outcome<SentOnchain> {
         let intend = async {
             let address = check_onchain(address, amount, self.network())?.to_string();
             let (amount_sat, all) = match amount {
@@ -329,7 +328,7 @@ impl Phone {
         let id = send.id.clone();
         let answer = self.command(Ask::SendOnchain(send)).await;
         let sent = answer.and_then(|reply| expect_reply!(reply, SentOnchain));
-        Told::of(id, sent).map(|sent| SentOnchain {
+        Outcome::of(id, sent).map(|sent| SentOnchain {
             txid: plain(&sent.txid),
             fee_sat: sent.fee_sat,
         })
@@ -359,7 +358,7 @@ impl Phone {
     }
 
     /// Closes a channel (64 hex digits) together with the peer, or without it by `force`.
-    /// When it is not agreed on yet it goes on whenever the phone is attached.
+    /// While the peers have not agreed, the close goes on whenever the phone is attached.
     pub async fn close(&self, channel_id: &str, force: bool) -> Result<ClosingChannel, PhoneError> {
         let channel_id = check_channel_id(channel_id)?.to_vec();
         let intent = ChannelIntent::Close {
@@ -386,8 +385,8 @@ impl Phone {
         })
     }
 
-    /// Stays while the two nodes agree on the closing transaction, which needs this phone. HTLCs in flight may hold it
-    /// up for long: false after a few seconds.
+    /// Waits while the two nodes agree on the closing transaction, which needs this phone. HTLCs in flight may delay it for long:
+    /// false after a few seconds.
     async fn wait_for_close(&self, channel_id: &str) -> Result<bool, PhoneError> {
         let until = Instant::now() + CLOSE_LIMIT;
         while Instant::now() < until {
@@ -416,8 +415,8 @@ impl Phone {
         expect_reply!(reply, PeerConnected).map(drop)
     }
 
-    /// Right after an attach the node is still connecting its peers, and would answer that it has no route. Waits until
-    /// it has, a few seconds at most; costs nothing later.
+    /// Waits until the node has connected its peers after an attach, a few seconds at most: before, it would answer that it has no
+    /// route. Returns at once later.
     pub(crate) async fn wait_while_waking(&self) {
         loop {
             let attachment = self.inner.attachment.borrow().clone();
@@ -429,7 +428,7 @@ impl Phone {
                 Ok(Reply::Info(info)) if info.state == "waking" => {
                     tokio::time::sleep(WAKING_PAUSE).await;
                 }
-                // What is wrong will be said to the command itself.
+                // The command itself reports the error.
                 _ => return,
             }
         }

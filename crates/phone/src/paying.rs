@@ -1,4 +1,4 @@
-//! Paying an invoice: checked, on record, sent, waited for, proved.
+//! Payment of an invoice: checked, recorded, sent, awaited, and its proof verified.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_signer::rules::Refused;
 use longhand_signer::{Recorded, Signer};
 
+use crate::clock::now_unix_s;
 use crate::command::{Payment, PaymentState};
 use crate::error::PhoneError;
 use crate::input::{CheckedPayment, InputError, check_payment};
 use crate::phone::{Phone, expect_reply};
-use crate::serve::now_unix_s;
 
-/// Between two questions to a host that answers that a payment has not ended.
+/// The interval of asking a host that answers that a payment has not ended.
 const PENDING_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the phone knew of a payment when the owner asked for it.
+/// The state of a payment in the ledger when the owner asks for it.
 enum OnRecord {
-    /// Nothing; it is on record now.
+    /// It was unknown, and is recorded now.
     New,
     /// The owner has asked for it before.
     Before,
@@ -29,7 +29,7 @@ enum OnRecord {
     Own,
 }
 
-/// What of a payment goes on record.
+/// The part of a payment that is recorded.
 struct Intent {
     payment_hash: [u8; 32],
     amount_msat: u64,
@@ -59,10 +59,10 @@ impl Intent {
 }
 
 impl Phone {
-    /// Pays an invoice and returns when it is paid, with the proof checked. Fails with [`PhoneError::PaymentFailed`] when
-    /// it is not and will not be.
+    /// Pays an invoice and returns when it is paid, with the proof verified. Fails with [`PhoneError::PaymentFailed`] when it is not
+    /// paid and will not be.
     ///
-    /// Until then it waits, through links that break. Dropped before, the payment goes on: pay the same invoice again to
+    /// Until then it waits, also while links break. When the future is dropped, the payment goes on: pay the same invoice again to
     /// wait for its end.
     pub async fn pay(
         &self,
@@ -91,7 +91,7 @@ impl Phone {
         self.finish_payment(&hash, paid).await
     }
 
-    /// Records that the owner asked for it, unless it is known.
+    /// Records the payment, unless it is known.
     async fn put_on_record(&self, payment: &CheckedPayment) -> Result<OnRecord, PhoneError> {
         let intent = Intent::of(payment);
         self.call(move |signer| {
@@ -113,7 +113,7 @@ impl Phone {
         .await
     }
 
-    /// Records it again, with what holds now.
+    /// Records it again, with the amount and the fee limit of now.
     async fn intend(&self, payment: &CheckedPayment) -> Result<(), PhoneError> {
         let intent = Intent::of(payment);
         self.call(move |signer| intent.add(signer)).await
@@ -133,7 +133,7 @@ impl Phone {
         Ok(expect_reply!(self.ask(Ask::Pay(pay), None).await?, Payment)?.into())
     }
 
-    /// Waits as long as it takes, and looks at the proof.
+    /// Waits until the payment has ended, and verifies its proof.
     async fn finish_payment(
         &self,
         hash: &[u8; 32],
@@ -189,7 +189,7 @@ impl Phone {
     }
 }
 
-/// Whether `preimage` in hex is the one of `hash`.
+/// Whether `hash` is the hash of `preimage`, which is hex.
 fn proves(preimage: &str, hash: &[u8; 32]) -> bool {
     let preimage: Result<[u8; 32], _> = bitcoin::hex::FromHex::from_hex(preimage);
     preimage.is_ok_and(|preimage| sha256::Hash::hash(&preimage).to_byte_array() == *hash)

@@ -1,4 +1,4 @@
-//! The handle on a phone, and how it asks its host.
+//! The handle on a phone, and its requests to the host.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -18,21 +18,21 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::attach::Dial;
-use crate::durable_signer::DurableSigner;
+use crate::durable_signer::{DurableSigner, blocking};
 use crate::error::{ErrorReport, PhoneError};
 use crate::serve::{SIGNER, serve};
 use crate::vault::Vault;
 
-/// How long a command waits for a link that broke to come back.
+/// The time for which a command waits for a new link after one broke.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The kind of request that a host answers.
 const COMMAND: &str = "command";
 
-/// The link's code for a request that was answered, and whose answer is no longer kept.
+/// The link's code for a request whose response was given and is no longer kept.
 const FORGOTTEN: &str = "FORGOTTEN";
 
-/// Takes one kind of reply; anything else is no answer to the question.
+/// Takes a reply of one kind; any other does not fit the command.
 macro_rules! expect_reply {
     ($reply:expr, $kind:ident) => {
         match $reply {
@@ -60,7 +60,7 @@ pub(crate) struct Inner {
     pub(crate) signer: Arc<DurableSigner>,
     pub(crate) node_id: PublicKey,
     pub(crate) conversation: Conversation,
-    /// With its public half, which would be a multiplication on the curve for each attempt to reach the host.
+    /// The key pair, since deriving the public half would be a multiplication on the curve for each attempt to dial.
     pub(crate) link_key: LinkKeypair,
     pub(crate) dialer: Box<dyn Dial>,
     pub(crate) attachment: watch::Sender<Attachment>,
@@ -71,12 +71,12 @@ pub(crate) struct Inner {
     pub(crate) lifeline: crate::testing::Lifeline,
 }
 
-/// Where the phone stands with its host.
+/// The state of the phone's link to its host.
 #[derive(Clone)]
 pub(crate) enum Attachment {
-    /// No link now; why, for a person.
+    /// No link now, with the reason for a person.
     Down(String),
-    /// Since then.
+    /// Attached since then.
     Up(Instant),
     /// No link any more, and none will be dialled.
     Ended(ErrorReport),
@@ -126,8 +126,8 @@ impl Phone {
         wait_for_link(&mut self.inner.attachment.subscribe(), None).await
     }
 
-    /// Ends the phone as SIGKILL ends a process: in this moment nothing of it is written, sent or heard any more, and its
-    /// vault may be opened again. Its tasks end as soon as the runtime comes to them; what its handles are asked fails.
+    /// Ends the phone as SIGKILL ends a process: from this moment on it writes, sends and receives nothing, and its vault may be opened
+    /// again. Its tasks end as soon as the runtime polls them; calls on its handles fail.
     #[cfg(any(test, feature = "testing"))]
     pub fn kill(&self) {
         self.inner.vault.kill();
@@ -141,7 +141,7 @@ impl Phone {
             code: "KILLED".into(),
             message: message.into(),
         }));
-        // Ends the link's tasks. What it would say to the host stays in.
+        // Ends the link's tasks. Its `Close` is not sent.
         let code = longhand_link::CloseCode::Shutdown;
         self.inner.conversation.give_up(code, message);
     }
@@ -151,10 +151,10 @@ impl Phone {
         &self.inner.vault
     }
 
-    /// Asks the host; across a link that breaks, asks again, and so when the host keeps the answer no longer. Every command
-    /// may be asked twice.
+    /// Sends a command to the host. Sends it again after a link broke, and when the host no longer keeps the response, since every
+    /// command may be sent twice.
     ///
-    /// Without a link it waits for one for `patience`; for ever without that.
+    /// Without a link it waits for one for `patience`, without a limit if that is `None`.
     pub(crate) async fn ask(
         &self,
         command: Ask,
@@ -167,12 +167,12 @@ impl Phone {
             match self.ask_now(command.clone()).await {
                 Err(PhoneError::Link(LinkError::Down(reason))) => {
                     tracing::info!(%reason, "the link broke before the answer");
-                    // It ends when the phone does, and then there is nothing to wait for.
+                    // Fails when the phone has ended, which the next loop finds out.
                     let _ = attachment.changed().await;
                 }
                 Err(PhoneError::Link(LinkError::Restarted)) => {}
-                // It was answered, and a link broke before the answer came. A host that says so of what it was just asked for
-                // the first time would say so for ever.
+                // The response was sent, and a link broke before it arrived. It is sent anew once only: a host that answers
+                // `FORGOTTEN` to a new request would do so for ever.
                 Err(PhoneError::Link(LinkError::Refused { code, .. }))
                     if code == FORGOTTEN && !is_asked_anew =>
                 {
@@ -185,7 +185,7 @@ impl Phone {
         }
     }
 
-    /// Asks the host once.
+    /// Sends a command to the host once.
     pub(crate) async fn ask_now(&self, command: Ask) -> Result<Reply, PhoneError> {
         let command = Command {
             command: Some(command),
@@ -206,7 +206,7 @@ impl Phone {
         }
     }
 
-    /// Lets `call` change the signer's state, durably, before it returns.
+    /// Calls `call`, which changes the signer's state. Returns when the change is durable.
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut Signer) -> Result<Recorded<T>, Refused> + Send + 'static,
@@ -214,7 +214,7 @@ impl Phone {
         blocking(&self.inner.signer, |signer| signer.call(call)).await
     }
 
-    /// Lets `look` see the signer.
+    /// Calls `look` with the signer.
     pub(crate) async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Signer) -> T + Send + 'static,
@@ -251,22 +251,6 @@ fn never_attached() -> ErrorReport {
         code: "NOT_ATTACHED".into(),
         message: message.into(),
     }
-}
-
-/// Runs what writes to the disk where that does not hold up the link.
-pub(crate) async fn blocking<T: Send + 'static>(
-    signer: &Arc<DurableSigner>,
-    work: impl FnOnce(&DurableSigner) -> Result<T, PhoneError> + Send + 'static,
-) -> Result<T, PhoneError> {
-    #[cfg(any(test, feature = "testing"))]
-    if crate::testing::is_on_one_thread() {
-        let done = work(signer);
-        signer.disk_is_free().await;
-        return done;
-    }
-    let signer = Arc::clone(signer);
-    let done = tokio::task::spawn_blocking(move || work(&signer)).await;
-    done.map_err(|error| PhoneError::Stopped(error.to_string()))?
 }
 
 impl fmt::Debug for Phone {

@@ -1,33 +1,24 @@
-//! Answers the node: batches of signer operations, in the order they come.
+//! Batches of signer operations from the node, answered in the order of their arrival.
 //!
-//! All that wait when the disk is free again go through the engine together and share one write.
+//! All batches that wait when the disk is free again go through the engine together and share one write.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use longhand_link::{CloseCode, Conversation, Incoming, IncomingRequests, Responder};
 use longhand_proto::signer::SignerBatch;
 use prost::Message;
 
-use crate::durable_signer::DurableSigner;
-use crate::phone::blocking;
+use crate::durable_signer::{DurableSigner, blocking};
 
 /// The kind of request that a phone answers.
 pub(crate) const SIGNER: &str = "signer";
 
-/// The close code of a phone that cannot make its ledger durable: it is as good as away.
+/// The close code of a phone that cannot make its ledger durable, and so cannot sign.
 pub(crate) const LEDGER_UNWRITABLE: &str = "LEDGER_UNWRITABLE";
 
-/// Seconds since 1970 by this machine's clock.
-pub(crate) fn now_unix_s() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
-}
-
-/// Answers until the conversation is gone.
+/// Answers batches until the conversation is dropped.
 pub(crate) async fn serve(
     mut requests: IncomingRequests,
     signer: Arc<DurableSigner>,
@@ -59,7 +50,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// The next request if it is there already.
+/// The next request, if one has arrived already.
 fn next_now(requests: &mut IncomingRequests) -> Option<Incoming> {
     match pin!(requests.next()).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(request) => request,
@@ -67,7 +58,7 @@ fn next_now(requests: &mut IncomingRequests) -> Option<Incoming> {
     }
 }
 
-/// Takes the batches; refuses what is none.
+/// Decodes the batches; refuses requests that are none.
 fn understand(waiting: Vec<Incoming>) -> (Vec<SignerBatch>, Vec<Responder>) {
     let mut understood = Vec::with_capacity(waiting.len());
     for Incoming {

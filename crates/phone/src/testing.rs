@@ -1,11 +1,11 @@
-//! For tests and simulations: a phone on one thread that can be killed at any write, and at any moment.
+//! Faults for tests and simulations: a phone on one thread that can be killed at any write, and at any moment.
 //!
 //! With the feature `testing`:
 //! - on a runtime of one thread (tokio's `current_thread`) work for the disk is done in the task that needs it, instead of
-//!   by `spawn_blocking`: what happens then depends on nothing but the runtime's own order; and a vault's seed that was
-//!   opened before in the process is not stretched again;
-//! - [`Vault::with_disk_faults`](crate::Vault::with_disk_faults) asks a [`DiskFaults`] before each durable write;
-//! - [`Vault::with_witness`](crate::Vault::with_witness) tells a [`Witness`] all that the signer says;
+//!   by `spawn_blocking`, so that the order of events depends on the runtime alone; and a vault's seed that was opened before in the
+//!   process does not go through the key derivation again;
+//! - [`Vault::with_disk_faults`](crate::Vault::with_disk_faults) calls a [`DiskFaults`] before each durable write;
+//! - [`Vault::with_witness`](crate::Vault::with_witness) reports all answers of the signer to a [`Witness`];
 //! - [`Phone::kill`](crate::Phone::kill) ends a phone as SIGKILL does.
 
 use std::collections::BTreeMap;
@@ -26,51 +26,51 @@ use crate::vault::disk::COMPACT_FROM_BYTES;
 pub use crate::vault::disk::DiskWrite;
 use crate::vault::{Opened, Passphrase, VaultError};
 
-/// Decides what becomes of the durable writes of one vault.
+/// Decides the result of the durable writes of one vault.
 pub trait DiskFaults: Send + Sync + 'static {
-    /// Asked before each write, with the number of bytes in it (0 for [`DiskWrite::LedgerCut`],
+    /// Called before each write, with the number of bytes in it (0 for [`DiskWrite::LedgerCut`],
     /// [`DiskWrite::LedgerSync`] and [`DiskWrite::HostForget`], which have none).
     fn before(&self, write: DiskWrite, bytes: usize) -> DiskFate;
 
-    /// The power is gone, by what [`DiskFaults::before`] answered last: nothing of this vault is written any more. Called
-    /// before the write returns to the phone, so that what the phone would say next can be kept in.
+    /// Called when the power is gone, by the last result of [`DiskFaults::before`]: nothing of this vault is written any more. It comes
+    /// before the write returns to the phone, so that the phone's next messages can be suppressed.
     fn power_gone(&self);
 
-    /// The ledger is worth compacting from so many bytes on.
+    /// The size in bytes from which the ledger is compacted.
     fn compact_from_bytes(&self) -> u64 {
         COMPACT_FROM_BYTES
     }
 
-    /// What was written last takes until then, and so does all that comes meanwhile: nobody hears of it before. It is
-    /// durable already. Asked on a runtime of one thread only.
+    /// The time until which the last write takes, and all that come meanwhile: no call returns before it. They are durable already.
+    /// Called on a runtime of one thread only.
     fn busy_until(&self) -> Option<Instant> {
         None
     }
 }
 
-/// Hears all that one phone's signer says that could cost money, through all its lives. Such as an audit of what it must
-/// never say, which does not believe the signer's own ledger.
+/// Observes all answers of one phone's signer that could cost money, through all its restarts, such as an audit of what a signer must
+/// never sign, which does not rely on the signer's own ledger.
 ///
-/// What is made waits for the ledger. Whether it is on the disk, a phone that dies as it writes cannot tell; the next one
-/// that is made of the same files can. So a witness keeps what was made until it hears that it is durable, or is not.
+/// An answer waits for the ledger. A phone that dies during the write does not know whether it is durable; the next one that is made
+/// of the same files does. So a witness keeps an answer until it is reported to be durable, or not to be.
 pub trait Witness: Send + Sync + 'static {
-    /// The signer has made this. It may leave when the ledger is durable up to record number `version`.
+    /// The signer has made this answer. It may be sent when the ledger is durable up to record number `version`.
     fn made(&self, said: Said<'_>, version: u64);
 
-    /// The ledger is durable up to record `version`, and what rests on it is let out next.
+    /// The ledger is durable up to record `version`, and the answers that depend on it are sent next.
     fn durable(&self, version: u64);
 
-    /// The signer was read from the disk, and the ledger there goes up to record `version`. What rests on that is as good
-    /// as said, left or not: the signer acts as if it had. What rests on more has never left, and never will.
+    /// The signer was restored from the disk, where the ledger ends at record `version`. Answers that depend on it count as sent, since
+    /// the signer acts as if they were. Answers that depend on more were never sent, and never will be.
     fn restored(&self, version: u64);
 }
 
 /// See [`Witness::made`].
 #[derive(Clone, Copy, Debug)]
 pub enum Said<'a> {
-    /// To the node.
+    /// An answer to the node.
     Answer(&'a SignerOp, &'a Answer),
-    /// To whoever is to pay it.
+    /// A signed invoice, for its payer.
     Invoice {
         /// SHA-256 of the preimage.
         payment_hash: [u8; 32],
@@ -79,27 +79,27 @@ pub enum Said<'a> {
     },
 }
 
-/// What becomes of a write.
+/// The result of a write.
 #[derive(Debug)]
 pub enum DiskFate {
-    /// It is done.
+    /// It succeeds.
     GoOn,
-    /// It fails with this error after so many of its bytes; the next ones may be done.
+    /// It fails with this error after so many of its bytes; later writes may succeed.
     Fail {
         /// Such as [`io::ErrorKind::StorageFull`].
         error: io::Error,
-        /// Bytes that are there all the same; all of them at most.
+        /// Bytes that are written all the same; all of them at most.
         written: usize,
     },
-    /// The power goes before anything of it is done.
+    /// The power goes before any of it is written.
     PowerGoneBefore,
-    /// The power goes after so many of its bytes. Of a file that is replaced they are those of the new one, which never
-    /// takes the old one's place.
+    /// The power goes after so many of its bytes. When a file is replaced they are bytes of the new file, which never replaces the old
+    /// one.
     PowerGoneTorn {
-        /// Bytes that are there; all of them at most.
+        /// Bytes that are written; all of them at most.
         written: usize,
     },
-    /// The power goes when all of it is durable, and nobody has heard of it yet.
+    /// The power goes when all of it is durable, before the write returns.
     PowerGoneAfter,
 }
 
@@ -118,7 +118,7 @@ impl Faults {
         }
     }
 
-    /// Does one write as far as it is let.
+    /// Does one write, as far as its fault allows.
     pub(crate) fn write<T, U>(
         &self,
         what: DiskWrite,
@@ -175,21 +175,21 @@ impl Faults {
         power_gone()
     }
 
-    /// As if the power were gone, but nobody is told.
+    /// Behaves as if the power were gone, without a call of [`DiskFaults::power_gone`].
     pub(crate) fn kill(&self) {
         self.is_gone.store(true, Ordering::SeqCst);
     }
 }
 
-/// Whether this is a runtime on which all has to be done in its one thread.
+/// Whether this is a runtime of one thread, on which no work may be done elsewhere.
 pub(crate) fn is_on_one_thread() -> bool {
     use tokio::runtime::{Handle, RuntimeFlavor};
     Handle::try_current()
         .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread)
 }
 
-/// Opens a vault's seed, on one thread only once in this process: a simulated phone is started thousands of times, and
-/// what stretches a passphrase and words is meant to take long.
+/// Opens a vault's seed; on a runtime of one thread once in this process, since a simulated phone is started thousands of times and key
+/// derivation takes long on purpose.
 pub(crate) fn open_once(
     sealed: &[u8],
     passphrase: &Passphrase,
@@ -214,7 +214,7 @@ fn power_gone() -> io::Error {
     io::Error::other("the power is gone")
 }
 
-/// What ends with a phone that is killed: in that moment nothing leaves by its carriers any more, and nothing comes.
+/// The carriers of a phone, which end when it is killed: from that moment on they send and receive nothing.
 pub(crate) struct Lifeline(watch::Sender<bool>);
 
 impl Lifeline {
@@ -226,7 +226,7 @@ impl Lifeline {
         self.0.send_replace(true);
     }
 
-    /// The same connection, as long as the phone lives.
+    /// The same connection, until the phone is killed.
     pub(crate) fn hold(&self, carrier: Carrier) -> Carrier {
         let half = || self.0.subscribe();
         Carrier::new(
@@ -242,7 +242,7 @@ impl Lifeline {
     }
 }
 
-/// One half of a carrier, and whether it is cut.
+/// A half of a carrier, and whether it is cut.
 struct Held<T> {
     half: T,
     is_cut: watch::Receiver<bool>,

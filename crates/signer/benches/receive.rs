@@ -1,4 +1,4 @@
-//! What the phone computes for the step of a channel that costs most: a new commitment on both sides, in one batch, with
+//! The computation of a phone for the most expensive step of a channel: a new commitment on both sides, in one batch, with
 //! the secret of the one before. The disk and the link are not in it.
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -48,7 +48,7 @@ fn receive(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("htlcs", htlcs), |bencher| {
             bencher.iter_batched(
                 before,
-                // What is returned is dropped untimed.
+                // The returned value is dropped outside the measurement.
                 |mut signer| (signer.handle(&batch, NOW), signer),
                 BatchSize::SmallInput,
             );

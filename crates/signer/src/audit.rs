@@ -1,7 +1,7 @@
-//! What a phone must never do, kept by somebody who sees only the operations and the answers.
+//! Audit: an observer that sees only operations and answers, and reports answers that a phone must never give.
 //!
-//! The rules are those by which money is lost (BOLT 2, 3 and 5), written down a second time and from outside, so that
-//! the engine's own bookkeeping is not believed. For fuzz targets and simulations.
+//! Its rules are those whose breach loses money (BOLT 2, 3 and 5), written a second time and from outside, so that they do not rely on
+//! the engine's own ledger. For fuzz targets and simulations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -23,27 +23,28 @@ use longhand_proto::signer::{GetPreimage, SignPsbt, SignerOp};
 
 /// The index of a channel's first commitment (BOLT 3).
 pub const FIRST: u64 = (1 << 48) - 1;
-/// HTLCs below this may be dust, for which there is only the host's word; it counts for no more than this of an invoice.
+/// The limit in msat below which an HTLC may be dust, which no commitment proves. The host's claim of dust counts for no more than this
+/// of an invoice.
 const DUST_MSAT: u64 = 546_000;
 
-/// What was seen of one phone since its ledger was made. What it has not seen, it takes for something that the phone must
-/// not do: it has to be told of everything, in order.
+/// The operations and answers of one phone since its ledger was made. An answer that depends on one that was not observed is a
+/// violation, so that all must be observed, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Audit {
     channels: BTreeMap<Vec<u8>, Channel>,
-    /// What the phone's invoices ask, by payment hash; 0 = any amount.
+    /// Amounts of the phone's invoices, by payment hash; 0 = any amount.
     invoices_msat: BTreeMap<[u8; 32], u64>,
     paid: BTreeSet<[u8; 32]>,
 }
 
-/// The phone did what it must never do; what, for a person.
+/// An answer that the phone must never give, described for a person.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Violation(String);
 
 type Judged<T = ()> = Result<T, Violation>;
 
-/// Unless it is so, this is a [`Violation`].
+/// Returns a [`Violation`] unless the condition holds.
 macro_rules! ensure {
     ($is_so:expr, $($what:tt)+) => {
         if !$is_so {
@@ -57,7 +58,7 @@ struct Channel {
     parameters: ChannelTransactionParameters,
     /// Every holder commitment that was validated.
     validated: BTreeMap<u64, HolderCommitmentTransaction>,
-    /// The lowest index whose secret was given away.
+    /// The lowest index whose secret was released.
     released: Option<u64>,
     /// The highest index that was signed for broadcast.
     broadcast: Option<u64>,
@@ -68,8 +69,8 @@ struct Channel {
 }
 
 impl Audit {
-    /// Looks at an operation and its answer, once all that the answer rests on is durable. Answers that are durable and
-    /// never left count as well: the phone must act as if they had.
+    /// Observes an operation and its answer, once all records that the answer depends on are durable. Answers that are durable and were
+    /// never sent count as well: the phone must act as if they were.
     pub fn saw(&mut self, op: &SignerOp, answer: &Answer) -> Judged {
         if let Answer::Refusal(refusal) = answer {
             let says_why = !refusal.rule.is_empty() && !refusal.message.is_empty();
@@ -90,7 +91,7 @@ impl Audit {
         }
     }
 
-    /// Looks at an invoice that was signed; `amount_msat` 0 = any amount.
+    /// Observes an invoice that was signed; `amount_msat` 0 = any amount.
     pub fn saw_invoice(&mut self, payment_hash: [u8; 32], amount_msat: u64) -> Judged {
         let before = self.invoices_msat.insert(payment_hash, amount_msat);
         ensure!(before.is_none(), "two invoices for one preimage");
@@ -123,7 +124,7 @@ impl Audit {
         Ok(())
     }
 
-    /// A preimage is money: it goes only for HTLCs that nobody can take back (BOLT 2).
+    /// Checks that a preimage is released only for HTLCs that are irrevocably committed (BOLT 2).
     fn paid(&mut self, op: &GetPreimage, preimage: &[u8]) -> Judged {
         let hash = sha256::Hash::hash(preimage).to_byte_array();
         ensure!(hash[..] == op.payment_hash[..], "another preimage");
@@ -154,7 +155,7 @@ impl Audit {
         Ok(())
     }
 
-    /// A channel is funded when its first commitment is there to get the money out again.
+    /// Checks that a funding transaction is signed only when the channel's first commitment is validated, which can spend it again.
     fn funds(&self, keys_id: &[u8], op: &SignPsbt, signed: &[u8]) -> Judged {
         let read = |psbt: &[u8]| Psbt::deserialize(psbt).map_err(|_| unreadable());
         let (asked, signed) = (read(&op.psbt)?, read(signed)?);
@@ -238,7 +239,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Whoever has the secret of a commitment takes all of it, once it is broadcast.
+    /// Checks the release of a secret: its holder can take the whole commitment, once that is broadcast.
     fn release(&mut self, index: u64, secret: &[u8]) -> Judged {
         let latest = self.holder();
         ensure!(
@@ -321,8 +322,8 @@ impl Channel {
         Ok(())
     }
 
-    /// What of a payment is in the newest state, and in every one that the peer may still broadcast, in HTLCs below
-    /// `below_msat`.
+    /// The amount of a payment in HTLCs below `below_msat` that are in the newest state, and in every one that the peer may still
+    /// broadcast.
     fn committed_msat(&self, hash: &[u8; 32], below_msat: u64) -> u64 {
         let sum = |commitment: &CommitmentTransaction, offered: bool| -> u64 {
             let htlcs = commitment.nondust_htlcs().iter();
@@ -341,7 +342,7 @@ impl Channel {
         sum(holder, false).min(least.unwrap_or(0))
     }
 
-    /// No operation gives a signature that is good for a state whose secret the peer has.
+    /// Checks that a signature is not valid for a state whose secret the peer has.
     fn is_no_old_state(&self, signature: &[u8]) -> Judged {
         let Some(released) = self.released else {
             return Ok(());
@@ -409,7 +410,7 @@ fn point(secret: &[u8]) -> Judged<PublicKey> {
     Ok(secret.public_key(secp()))
 }
 
-/// Made once: it takes longer than what is done with it.
+/// The context of secp256k1, made once, since that takes long.
 fn secp() -> &'static Secp256k1<All> {
     static SECP: OnceLock<Secp256k1<All>> = OnceLock::new();
     SECP.get_or_init(Secp256k1::new)

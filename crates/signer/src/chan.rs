@@ -1,4 +1,4 @@
-//! The life of a channel: its keys, its parameters, and the turns of commitments and revocations (BOLT 2 and 3).
+//! Channels: keys, parameters, and the sequence of commitments and revocations (BOLT 2 and 3).
 //!
 //! ```text
 //! owner's side   validate n ──▶ release secret of n + 1 ──▶ validate n - 1 ...
@@ -29,7 +29,7 @@ use crate::ledger::{Channel, entry};
 use crate::node_ops::read_gossip;
 use crate::rules::{self, Refused};
 
-/// The most points given at once.
+/// The most points in one answer.
 const MAX_POINTS: u32 = 1000;
 
 type Answered = Result<(Answer, Vec<Change>), Refused>;
@@ -67,8 +67,8 @@ impl Signer {
             };
             return if same { done() } else { Err(changed()) };
         }
-        // A channel that this ledger does not know must be new. The ids are the node's wish: without a mark of the ledger's
-        // own in them, a phone that lost it would begin an old channel again, and sign what was revoked.
+        // A channel that is not in this ledger must be new. The node proposes the ids: without a part that is derived from the
+        // ledger's key, a phone that lost its ledger would begin an old channel again, and sign revoked states.
         if !fixed_time_eq(&self.given_keys_id(&keys_id), &keys_id) {
             return Err(Refused::new(
                 rules::SETUP_LEDGER,
@@ -155,7 +155,7 @@ impl Signer {
             let message = "no newer holder commitment with the peer's signatures is on record yet";
             return Err(Refused::for_now(rules::REVOKE_BEFORE_VALIDATE, message));
         }
-        // A secret gives away those of some higher indices too, so that all at or below the signed one stay here.
+        // A secret reveals those of some higher indices too (BOLT 3), so that all at or below the signed index stay here.
         if channel.broadcast.is_some_and(|signed| index <= signed) {
             return Err(Refused::new(
                 rules::REVOKE_SIGNED,
@@ -228,7 +228,7 @@ impl Signer {
         let secret: [u8; 32] = op.secret.as_slice().try_into().map_err(|_| bad())?;
         let key = SecretKey::from_slice(&secret).map_err(|_| bad())?;
         if channel.peer_revoked() <= index {
-            // Asked again. The peer's old secrets are known to both sides: no secret of the owner's is compared here.
+            // A repeated operation. The peer's old secrets are known to both sides: no secret of the owner's is compared here.
             return if channel.peer_secrets.get_secret(index) == Some(secret) {
                 done()
             } else {
@@ -271,7 +271,7 @@ impl Signer {
         op: &proto::SignChannelAnnouncement,
     ) -> Result<Answer, Refused> {
         let channel = self.channel(&keys_id)?;
-        // Parsed and compared key by key: a funding key that signed any hash would sign a commitment's.
+        // The announcement is parsed and compared key by key: a funding key that signed any hash would sign a commitment's.
         let message: UnsignedChannelAnnouncement = read_gossip(&op.message)?;
         let ours = (
             NodeId::from_pubkey(&self.keys.node_id()),
@@ -399,7 +399,7 @@ fn keys(keys: &ChannelPublicKeys) -> [Option<PublicKey>; 5] {
     .map(Some)
 }
 
-/// Whether `commitment` may be signed for the peer: `true` when it was before.
+/// Checks that `commitment` may be signed for the peer; `true` when it was signed before.
 fn check_peer_number(
     channel: &Channel,
     commitment: &CommitmentTransaction,
@@ -414,7 +414,7 @@ fn check_peer_number(
     if Some(index) != next_index(channel.peer_index()) {
         return Err(other("the commitment is not the peer's next one"));
     }
-    // The peer holds index + 1; index + 2 must be gone before it may hold a third.
+    // The peer holds index + 1; index + 2 must be revoked before it may hold a third.
     if index + 2 <= FIRST_INDEX && channel.peer_revoked() > index + 2 {
         let message = "the peer has not revoked its commitment before the last yet";
         return Err(Refused::for_now(rules::COUNTERPARTY_UNREVOKED, message));

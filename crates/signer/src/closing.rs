@@ -1,6 +1,6 @@
-//! Leaving a channel: closes by agreement and without, and the transactions that follow on chain.
+//! Channel closes: cooperative and unilateral, and the transactions that follow on chain.
 //!
-//! All signatures are RFC 6979 without added entropy, so that they are the same when asked for again.
+//! All signatures are RFC 6979 without added entropy, so that a repeated operation gives the same ones.
 
 use bitcoin::consensus::deserialize;
 use bitcoin::secp256k1::{Message, PublicKey, SecretKey};
@@ -82,7 +82,7 @@ impl Signer {
             .iter()
             .find(|holder| same(&holder.commitment, &asked))
             .ok_or_else(not_on_record)?;
-        // What is signed is the record's own copy, which was checked when it was validated.
+        // The ledger's copy is signed, which was checked when it was validated.
         let funding = funding_script(&channel.parameters)?;
         let built = holder.commitment.trust();
         let sighash = built
@@ -190,8 +190,8 @@ impl Signer {
         let secret = SecretKey::from_slice(&op.per_commitment_secret)
             .map_err(|_| Refused::malformed("the per-commitment secret is not a key"))?;
         let point = PublicKey::from_secret_key(&self.keys.secp, &secret);
-        // A peer in league with the host can tell the secret of a commitment that it has not revoked and publishes: what
-        // is in flight there would be theirs.
+        // A peer that colludes with the host can reveal the secret of a commitment that it has not revoked, and broadcast it: its
+        // HTLCs would be theirs.
         let in_force = |peer: &PeerCommitment| peer.commitment.per_commitment_point() == point;
         if channel.peer.iter().any(in_force) {
             let message = "the peer has not revoked this commitment";
@@ -264,7 +264,7 @@ fn funding_script(parameters: &ChannelTransactionParameters) -> Result<ScriptBuf
     ))
 }
 
-/// From now on the secret of `index` and all after it stay on the phone.
+/// Records that `index` was signed for broadcast: its secret and all after it stay on the phone.
 fn signed_for_broadcast(keys_id: [u8; 32], channel: &Channel, index: u64) -> Vec<Change> {
     if channel.broadcast.is_some_and(|signed| signed >= index) {
         return Vec::new();

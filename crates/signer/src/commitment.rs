@@ -1,5 +1,5 @@
-//! Commitments as others encoded them: read without trust, then checked until LDK's functions, which trust what they are
-//! given and panic on some of it, can be used on them.
+//! Commitments as the host encoded them: parsed, then checked until LDK's functions, which trust their input and panic on some of it,
+//! can be used on them.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ use crate::rules::{self, Refused};
 /// The index of the first commitment of a channel; they count down from it (BOLT 3).
 pub(crate) const FIRST_INDEX: u64 = (1 << 48) - 1;
 
-/// Whose commitment it is.
+/// The side whose commitment it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Holder,
@@ -62,15 +62,15 @@ pub(crate) fn zero_fee_htlcs(features: &ChannelTypeFeatures) -> bool {
     features.supports_anchors_zero_fee_htlc_tx() || features.supports_anchor_zero_fee_commitments()
 }
 
-/// Whether `asked` is in every part the commitment `on_record`.
+/// Whether `asked` equals the commitment `on_record` in every part.
 ///
-/// LDK's own comparison, and its encoding of unknown features, assert what this is to find out.
+/// LDK's own comparison, and its encoding of unknown features, assert what this function has to check.
 pub(crate) fn same(on_record: &CommitmentTransaction, asked: &CommitmentTransaction) -> bool {
     let features = on_record.trust().channel_type_features();
     features == asked.trust().channel_type_features() && on_record.encode() == asked.encode()
 }
 
-/// Checks that `commitment` is what `parameters` make of its number, amounts and HTLCs: every output, every key.
+/// Checks that `commitment` is the one that follows from `parameters`, its number, amounts and HTLCs: every output, every key.
 ///
 /// After this LDK's signing and building functions cannot panic on it.
 pub(crate) fn check_commitment(
@@ -96,7 +96,7 @@ pub(crate) fn check_commitment(
     check_htlc_outputs(commitment)
 }
 
-/// No sum can overflow, and no HTLC transaction can pay more than it has.
+/// Checks that no sum can overflow, and that no HTLC transaction can pay more than its input.
 fn check_amounts(
     parameters: &ChannelTransactionParameters,
     commitment: &CommitmentTransaction,
@@ -127,7 +127,7 @@ fn check_amounts(
     Ok(())
 }
 
-/// `verify` rebuilds the outputs, but takes each HTLC's output index on trust.
+/// Checks the output index of each HTLC, which LDK's `verify` trusts when it rebuilds the outputs.
 fn check_htlc_outputs(commitment: &CommitmentTransaction) -> Result<(), Refused> {
     let trusted = commitment.trust();
     let outputs = &trusted.built_transaction().transaction.output;
@@ -151,7 +151,7 @@ fn check_htlc_outputs(commitment: &CommitmentTransaction) -> Result<(), Refused>
     Ok(())
 }
 
-/// Checks the peer's signatures on the owner's commitment and on its HTLC transactions. `check_commitment` came first.
+/// Checks the peer's signatures on the owner's commitment and on its HTLC transactions, after `check_commitment`.
 pub(crate) fn check_peer_signatures(
     secp: &Secp256k1<All>,
     parameters: &ChannelTransactionParameters,
@@ -180,7 +180,7 @@ pub(crate) fn check_peer_signatures(
     if commitment.counterparty_htlc_sigs.len() != commitment.nondust_htlcs().len() {
         return Err(bad("an HTLC transaction (there must be one for each HTLC)"));
     }
-    // Of all that a phone does for a payment this takes longest: all its cores share it.
+    // The longest computation of a payment on a phone, so that all cores share it.
     let htlcs = commitment.nondust_htlcs().par_iter();
     let pairs = htlcs.zip(&commitment.counterparty_htlc_sigs);
     pairs.try_for_each(|(htlc, signature)| {
@@ -207,7 +207,7 @@ fn check_htlc_signature(
     Ok(secp.verify_ecdsa(&sighash, signature, &key).is_ok())
 }
 
-/// Signs the peer's commitment and its HTLC transactions (BOLT 3). `check_commitment` came first.
+/// Signs the peer's commitment and its HTLC transactions (BOLT 3), after `check_commitment`.
 ///
 /// The signatures are those of LDK's `InMemorySigner`, which would derive its key for each of them again.
 pub(crate) fn sign_peer_commitment(
@@ -256,7 +256,7 @@ pub(crate) fn holder_htlc_transaction(
     htlc_transaction(delay, commitment, htlc)
 }
 
-/// The same of the peer's.
+/// The same for a commitment of the peer's.
 fn peer_htlc_transaction(
     parameters: &ChannelTransactionParameters,
     commitment: &CommitmentTransaction,
@@ -283,7 +283,7 @@ fn htlc_transaction(
     )
 }
 
-/// What the side that does not broadcast `commitment` signs of an HTLC's second stage.
+/// The sighash of an HTLC's second-stage transaction for the side that does not broadcast `commitment`.
 fn htlc_sighash(
     commitment: &CommitmentTransaction,
     htlc: &HTLCOutputInCommitment,

@@ -1,4 +1,4 @@
-//! The engine: one batch in, one reply and at most one record out.
+//! The signer engine: one batch in, one reply and at most one record out.
 
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use bitcoin::{Network, ScriptBuf};
@@ -16,8 +16,8 @@ use crate::rules::{self, Refusals, Refused};
 pub(crate) type Answer = signer_answer::Answer;
 pub(crate) type Change = entry::Change;
 
-/// What the answers of one batch may take together. Points are given for the asking, a thousand at once: without a bound, a
-/// batch of 4 MiB would make a reply of gigabytes, when a link carries 4 MiB.
+/// The most bytes of the answers to one batch. An operation may ask for a thousand points: without a bound, a batch of 4 MiB would
+/// make a reply of gigabytes, and a link carries 4 MiB.
 const MAX_REPLY_BYTES: usize = 3 << 20;
 
 /// The phone's signer. See the crate's documentation for the contract with its shell.
@@ -30,30 +30,30 @@ pub struct Signer {
     withhold_revocation_key: bool,
 }
 
-/// What came of a batch.
+/// The result of a batch.
 #[derive(Clone, Debug)]
 #[must_use = "the records are to be on disk before the reply leaves"]
 pub struct Outcome {
     /// The answers, for the node.
     pub reply: SignerReply,
-    /// To be written and synced before `reply` leaves. Empty when nothing changed.
+    /// Records to write and sync before `reply` is sent. Empty when nothing changed.
     pub records: Vec<LedgerRecord>,
 }
 
-/// A value, and the records to be written and synced before anything is done with it.
+/// A value, and the records to write and sync before it is used.
 #[derive(Clone, Debug)]
 #[must_use = "the records are to be on disk before the value is used"]
 pub struct Recorded<T> {
-    /// What was asked for.
+    /// The value.
     pub value: T,
-    /// To be written and synced first. Empty when nothing changed.
+    /// Records to write and sync first. Empty when nothing changed.
     pub records: Vec<LedgerRecord>,
 }
 
-/// Why there is no signer.
+/// The reason for which a signer cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignerError {
-    /// The seed has no keys.
+    /// No keys can be derived from the seed.
     #[error(transparent)]
     Seed(#[from] SeedError),
     /// The ledger cannot be used.
@@ -62,12 +62,11 @@ pub enum SignerError {
 }
 
 impl Signer {
-    /// A signer that has never signed. Only for a new seed, or one that has no channels: for any other the ledger is
-    /// what keeps it from signing an old state.
+    /// A signer that has never signed. Only for a new seed, or one that has no channels: for any other, the ledger keeps it from
+    /// signing an old state.
     ///
-    /// `ledger_key`: 32 secret random bytes that are made with the ledger, kept as long as it, and lost with it. By them
-    /// the signer knows the channel keys that it has given: a channel of an earlier ledger cannot be set up as if it
-    /// were new.
+    /// `ledger_key`: 32 secret random bytes that are made with the ledger, kept as long as it, and lost with it. By them the signer
+    /// recognises the channel keys that it gave with this ledger: a channel of an earlier one cannot be set up as if it were new.
     pub fn new(
         seed: &Seed,
         network: Network,
@@ -85,8 +84,8 @@ impl Signer {
         })
     }
 
-    /// The signer that wrote `records`, as they were written, in order (a snapshot first, if there is one). `ledger_key` as
-    /// for [`Signer::new`].
+    /// Restores the signer that wrote `records`, given in order (a snapshot first, if there is one). `ledger_key` as for
+    /// [`Signer::new`].
     pub fn restore<R: AsRef<[u8]>>(
         seed: &Seed,
         network: Network,
@@ -98,8 +97,8 @@ impl Signer {
         Ok(signer)
     }
 
-    /// Goes to the state of `records`, as [`Signer::restore`] does, with the keys that are there: deriving them would take
-    /// nearly all of a fuzz target's time. On an error nothing is changed.
+    /// Takes the state of `records`, as [`Signer::restore`] does, but keeps the derived keys: deriving them would take nearly all of a
+    /// fuzz target's time. On an error nothing is changed.
     #[cfg(feature = "fuzzing")]
     pub fn replay<R: AsRef<[u8]>>(
         &mut self,
@@ -111,8 +110,8 @@ impl Signer {
         Ok(())
     }
 
-    /// Answers every operation of `batch`, in order. An operation that is refused leaves no trace; the others go on. When
-    /// the answers are more than 3 MiB together, the rest is refused for now.
+    /// Answers every operation of `batch`, in order. An operation that is refused changes nothing, and the others are carried out. When
+    /// the answers exceed 3 MiB together, the rest is refused for now.
     pub fn handle(&mut self, batch: &SignerBatch, now_unix_s: u64) -> Outcome {
         self.handle_within(batch, now_unix_s, MAX_REPLY_BYTES)
     }
@@ -140,7 +139,7 @@ impl Signer {
         }
     }
 
-    /// What a host needs to run the node (account BIP 84). `birthday_height`: see the message.
+    /// The registration of the node at its host (account BIP 84). `birthday_height`: see the message.
     pub fn register(&self, birthday_height: u32) -> Register {
         self.keys.register(self.account, birthday_height)
     }
@@ -160,25 +159,26 @@ impl Signer {
         self.state.snapshot()
     }
 
-    /// How often each rule has refused, since this engine was made.
+    /// Counts of refusals by rule, since this engine was made.
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
     }
 
-    /// The script of the owner's address at `index` of `keychain`, to see that an address of the host's is the owner's.
-    /// `None` from index 2^20 on, where nobody would find it again who restores a wallet from the words.
+    /// The script of the owner's address at `index` of `keychain`, to check that an address from the host is the owner's. `None` from
+    /// index 2^20 on, where a wallet that is restored from the words would not find it.
     pub fn own_script(&self, keychain: Keychain, index: u32) -> Option<ScriptBuf> {
         let script = || self.keys.script(self.account, keychain, index);
         (index < ADDRESSES).then(script).flatten()
     }
 
-    /// Whether channels made from now on keep their revocation basepoint secret here. Then the host can punish a breach
-    /// only while the phone is there. A setting of the shell's, not of the ledger's; off at first.
+    /// Sets whether channels made from now on keep their revocation basepoint secret on the phone. Then the host can punish a breach
+    /// only while the phone is attached. A setting of the shell, not kept in the ledger; off by default.
     pub fn withhold_revocation_key(&mut self, withhold: bool) {
         self.withhold_revocation_key = withhold;
     }
 
-    /// The id that is given when a node asks for `asked`; for an id that was given with this ledger, the same again.
+    /// The channel keys id that is given for the id `asked` by a node: the first half of it, and a MAC of that with the ledger's key. For
+    /// an id that was given with this ledger, the same id.
     pub(crate) fn given_keys_id(&self, asked: &[u8; 32]) -> [u8; 32] {
         let mut mac = HmacEngine::<sha256::Hash>::new(&*self.ledger_key);
         mac.input(b"longhand channel keys id");
@@ -193,7 +193,7 @@ impl Signer {
         self.withhold_revocation_key
     }
 
-    /// Applies `new` to the state and keeps it for the record.
+    /// Applies `new` to the state and adds it to `changes`, for the record.
     pub(crate) fn change(
         &mut self,
         new: Vec<Change>,
@@ -207,7 +207,7 @@ impl Signer {
         Ok(())
     }
 
-    /// One call's changes as one record.
+    /// The changes of one call as one record.
     pub(crate) fn record(&mut self, changes: Vec<Change>) -> Vec<LedgerRecord> {
         if changes.is_empty() {
             return Vec::new();
@@ -231,7 +231,7 @@ impl Signer {
         Ok(Recorded { value, records })
     }
 
-    /// Answers `op` if there is room for it, and takes what the answer needs.
+    /// Answers `op` if its answer fits into `room` bytes, and reduces `room` by its size.
     fn operate(
         &self,
         op: &SignerOp,

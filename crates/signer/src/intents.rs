@@ -1,9 +1,9 @@
-//! What the owner asks for on the phone: the only thing that will justify what leaves the owner's balance.
+//! Intents: commands of the owner, recorded on the phone. Only they will justify operations that reduce the owner's balance.
 //!
-//! Nothing that the host says makes an intent. So far they are recorded and listed, and refuse nothing.
+//! A host cannot add an intent. So far intents are recorded and listed, and no operation is refused for want of one.
 //!
-//! What is sent on chain and a channel that is opened have an id, which a node carries out once. An intent keeps it until the
-//! end of its command was heard: asked for the same before, the shell gives the same id again.
+//! An on-chain send and an opening have an id, which a node carries out once. The intent keeps it until the final result of the command
+//! was delivered to the owner: when the same command comes before, the shell sends it with the same id.
 
 use bitcoin::secp256k1::PublicKey;
 
@@ -11,42 +11,42 @@ use crate::engine::{Change, Recorded, Signer};
 use crate::ledger::{KnownChannelIntent, entry};
 use crate::rules::{self, Refused};
 
-/// The owner asked to pay this.
+/// A payment that the owner asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentIntent {
-    /// The invoice's.
+    /// The payment hash of the invoice.
     pub payment_hash: [u8; 32],
-    /// To be paid, without fees.
+    /// The amount, without fees.
     pub amount_msat: u64,
-    /// At most, for routing.
+    /// The most that routing may cost.
     pub max_fee_msat: u64,
-    /// After this the intent justifies nothing.
+    /// The expiry of the invoice, in seconds since 1970. After it the intent justifies nothing.
     pub expires_unix_s: u64,
-    /// When it was added.
+    /// The time when it was added, in seconds since 1970.
     pub created_unix_s: u64,
 }
 
-/// The owner asked to send this on chain.
+/// An on-chain send that the owner asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OnchainIntent {
     /// The command's id.
     pub id: Vec<u8>,
-    /// Where to.
+    /// The address of the payee.
     pub address: String,
-    /// 0 = all there is.
+    /// The amount; 0 = the whole balance.
     pub amount_sat: u64,
-    /// At most, for miners.
+    /// The most that mining may cost.
     pub max_fee_sat: u64,
-    /// When it was added.
+    /// The time when it was added, in seconds since 1970.
     pub created_unix_s: u64,
-    /// Nobody has heard yet that it was done, or will not be. False in ledgers that did not keep this.
-    pub awaits_end: bool,
+    /// True until its final result was delivered to the owner. False in ledgers that did not keep this.
+    pub awaits_delivery: bool,
 }
 
-/// The owner asked to open or close a channel.
+/// An opening or a close that the owner asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChannelIntent {
-    /// To open one.
+    /// The opening of a channel.
     Open {
         /// The command's id, which becomes the channel's `user_channel_id`.
         id: Vec<u8>,
@@ -54,20 +54,20 @@ pub enum ChannelIntent {
         counterparty_node_id: PublicKey,
         /// The channel's capacity.
         amount_sat: u64,
-        /// Whether everybody is to hear of it. False in ledgers that did not keep this.
+        /// Whether it is announced (BOLT 7). False in ledgers that did not keep this.
         announced: bool,
     },
-    /// To close one.
+    /// The close of a channel.
     Close {
         /// The channel's id.
         channel_id: Vec<u8>,
-        /// Without the peer.
+        /// A unilateral close, without the peer.
         force: bool,
     },
 }
 
 impl Signer {
-    /// Records that the owner asked to pay `payment_hash`. The same hash again replaces the intent (a second attempt).
+    /// Records that the owner asked to pay `payment_hash`. The same hash again, for a second attempt, replaces the intent.
     pub fn add_intent(
         &mut self,
         payment_hash: [u8; 32],
@@ -91,8 +91,8 @@ impl Signer {
         self.state.payment_intents.values()
     }
 
-    /// Records that the owner asked to send on chain. From now on it awaits its end. The same id again must say the same, but
-    /// that the fee limit may rise until the end was heard.
+    /// Records that the owner asked to send on chain, and that the result is to be delivered. The same id again must be for the same
+    /// send, except that the fee limit may rise until the result was delivered.
     pub fn add_onchain_intent(
         &mut self,
         id: &[u8],
@@ -107,12 +107,12 @@ impl Signer {
             amount_sat,
             max_fee_sat,
             created_unix_s: now_unix_s,
-            awaits_end: true,
+            awaits_delivery: true,
         };
         if let Some(old) = self.state.onchain_intents.get(id) {
             intent.created_unix_s = old.created_unix_s;
-            intent.awaits_end = old.awaits_end;
-            if old.awaits_end {
+            intent.awaits_delivery = old.awaits_delivery;
+            if old.awaits_delivery {
                 intent.max_fee_sat = max_fee_sat.max(old.max_fee_sat);
             }
             if intent == *old {
@@ -122,29 +122,29 @@ impl Signer {
                 max_fee_sat: old.max_fee_sat,
                 ..intent.clone()
             };
-            if !old.awaits_end || of_before != *old {
+            if !old.awaits_delivery || of_before != *old {
                 return Err(used_id());
             }
         }
         self.owner_call((), Change::OnchainIntent((&intent).into()))
     }
 
-    /// What the owner asked to send on chain.
+    /// The on-chain sends that the owner asked for.
     pub fn onchain_intents(&self) -> impl Iterator<Item = &OnchainIntent> + '_ {
         self.state.onchain_intents.values()
     }
 
-    /// The id under which the owner asked to send `amount_sat` (0 = all there is) to `address`, when no end of it was heard.
-    pub fn send_without_end(&self, address: &str, amount_sat: u64) -> Option<&[u8]> {
+    /// The id of the owner's send of `amount_sat` (0 = the whole balance) to `address` whose result is not delivered yet.
+    pub fn undelivered_send(&self, address: &str, amount_sat: u64) -> Option<&[u8]> {
         let is_it = |intent: &&OnchainIntent| {
-            intent.awaits_end && intent.address == address && intent.amount_sat == amount_sat
+            intent.awaits_delivery && intent.address == address && intent.amount_sat == amount_sat
         };
         let intent = self.onchain_intents().find(is_it)?;
         Some(&intent.id)
     }
 
-    /// Records that the owner asked to open or close a channel. From now on an opening awaits its end. The same id again must
-    /// say the same, but that a close may become a forced one.
+    /// Records that the owner asked to open or close a channel, and that the result of an opening is to be delivered. The same id again
+    /// must be for the same, except that a close may become a forced one.
     pub fn add_channel_intent(
         &mut self,
         intent: ChannelIntent,
@@ -157,7 +157,7 @@ impl Signer {
             _ => {}
         }
         let known = KnownChannelIntent {
-            awaits_end: matches!(intent, ChannelIntent::Open { .. }),
+            awaits_delivery: matches!(intent, ChannelIntent::Open { .. }),
             intent,
             created_unix_s: now_unix_s,
         };
@@ -170,8 +170,8 @@ impl Signer {
         known.map(|known| &known.intent)
     }
 
-    /// The id under which the owner asked to open this channel, when no end of it was heard.
-    pub fn open_without_end(
+    /// The id of the owner's opening of this channel whose result is not delivered yet.
+    pub fn undelivered_open(
         &self,
         peer: &PublicKey,
         sat: u64,
@@ -184,7 +184,7 @@ impl Signer {
                 counterparty_node_id,
                 amount_sat,
                 announced,
-            } if known.awaits_end
+            } if known.awaits_delivery
                 && counterparty_node_id == peer
                 && *amount_sat == sat
                 && *announced == is_announced =>
@@ -195,21 +195,21 @@ impl Signer {
         })
     }
 
-    /// Records that the owner heard what became of the command with this id: it was done, or it was not and will not be. Who
-    /// asks for the same from now on asks for something new.
-    pub fn end_heard(&mut self, id: &[u8]) -> Result<Recorded<()>, Refused> {
+    /// Records that the final result of the command with this id was delivered to the owner: it was done, or it was not and will not be.
+    /// The same command is a new one from then on.
+    pub fn result_delivered(&mut self, id: &[u8]) -> Result<Recorded<()>, Refused> {
         let send = self.state.onchain_intents.get(id);
-        if let Some(send) = send.filter(|send| send.awaits_end) {
+        if let Some(send) = send.filter(|send| send.awaits_delivery) {
             let ended = OnchainIntent {
-                awaits_end: false,
+                awaits_delivery: false,
                 ..send.clone()
             };
             return self.owner_call((), Change::OnchainIntent((&ended).into()));
         }
         let open = self.state.channel_intents.get(id);
-        if let Some(open) = open.filter(|open| open.awaits_end) {
+        if let Some(open) = open.filter(|open| open.awaits_delivery) {
             let ended = KnownChannelIntent {
-                awaits_end: false,
+                awaits_delivery: false,
                 ..open.clone()
             };
             return self.owner_call((), Change::ChannelIntent((&ended).into()));
@@ -233,7 +233,7 @@ impl From<&KnownChannelIntent> for entry::ChannelIntentAdded {
         let added = entry::ChannelIntentAdded {
             id: known.intent.id().to_vec(),
             created_unix_s: known.created_unix_s,
-            awaits_end: known.awaits_end,
+            awaits_delivery: known.awaits_delivery,
             ..Default::default()
         };
         match &known.intent {
@@ -277,7 +277,7 @@ impl From<&OnchainIntent> for entry::OnchainIntentAdded {
             amount_sat: intent.amount_sat,
             max_fee_sat: intent.max_fee_sat,
             created_unix_s: intent.created_unix_s,
-            awaits_end: intent.awaits_end,
+            awaits_delivery: intent.awaits_delivery,
         }
     }
 }
@@ -305,7 +305,7 @@ mod tests {
     use crate::Seed;
     use crate::ledger::LedgerRecord;
 
-    /// A field that is false is not written, so these are the records of before.
+    /// A field that is false is not encoded, so that these are the records of earlier versions.
     #[test]
     fn nothing_of_a_ledger_without_ends_is_asked_for_again() {
         let seed = Seed::from_entropy(&[1; 16]).unwrap();
@@ -334,7 +334,7 @@ mod tests {
         let peer = new.keys().node_id();
         assert_eq!(old.onchain_intents().count(), 1);
         assert_eq!(old.channel_intents().count(), 1);
-        assert_eq!(old.send_without_end("bcrt1q", 7), None);
-        assert_eq!(old.open_without_end(&peer, 20_000, false), None);
+        assert_eq!(old.undelivered_send("bcrt1q", 7), None);
+        assert_eq!(old.undelivered_open(&peer, 20_000, false), None);
     }
 }

@@ -13,27 +13,26 @@ use crate::engine::{Change, Recorded, Signer};
 use crate::ledger::entry;
 use crate::rules::{self, Refused};
 
-/// How far an invoice's timestamp may be from the phone's own clock, in seconds.
+/// The largest difference between an invoice's timestamp and the phone's clock, in seconds.
 const CLOCK_SKEW_S: u64 = 3600;
 
-/// What the owner asked the host to make an invoice of.
+/// An invoice that the owner asked the host to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvoiceRequest {
-    /// Of [`Signer::new_payment`].
+    /// The hash from [`Signer::new_payment`].
     pub payment_hash: [u8; 32],
-    /// 0 = any amount.
+    /// The amount; 0 = any amount.
     pub amount_msat: u64,
-    /// As it is to stand in the invoice.
+    /// The description for the invoice.
     pub description: String,
-    /// How long the invoice can be paid, from its timestamp.
+    /// Seconds from the invoice's timestamp until it expires.
     pub expiry_s: u32,
 }
 
 impl Signer {
-    /// Checks the host's unsigned invoice against what the owner `asked`, signs it with the node key and puts it
-    /// together (BOLT 11).
+    /// Checks the host's unsigned invoice against the owner's request `asked`, signs it with the node key and assembles it (BOLT 11).
     ///
-    /// Refused ([`rules::INVOICE_MISMATCH`]) when anything in it is not what was asked: network, amount, payment hash,
+    /// Refused ([`rules::INVOICE_MISMATCH`]) when anything in it differs from the request: network, amount, payment hash,
     /// description, expiry, a timestamp more than an hour from `now_unix_s`, another payee, or an on-chain fallback
     /// address (which would let the host have the money).
     pub fn finish_invoice(
@@ -66,7 +65,7 @@ impl Signer {
         self.owner_call(invoice, Change::InvoiceSigned(signed))
     }
 
-    /// Signs and assembles whatever invoice the parts make. It leaves the phone only if it passes `check_invoice`.
+    /// Signs and assembles the invoice of these parts, unchecked. It leaves the phone only if it passes `check_invoice`.
     fn sign_invoice(&self, unsigned: &UnsignedInvoice) -> Result<Bolt11Invoice, Refused> {
         let hrp = Hrp::parse(&unsigned.hrp).map_err(|_| unreadable())?;
         let groups: Result<Vec<Fe32>, _> = unsigned
@@ -76,7 +75,7 @@ impl Signer {
             .collect();
         let mut groups = groups.map_err(|_| unreadable())?;
 
-        // BOLT 11: the human-readable part and the data, its bits filled up with zeros to whole bytes.
+        // BOLT 11: the human-readable part and the data, its bits padded with zeros to whole bytes.
         let mut signed = sha256::Hash::engine();
         signed.input(unsigned.hrp.as_bytes());
         signed.input(&whole_bytes(&groups));
@@ -145,15 +144,15 @@ impl Signer {
     }
 }
 
-/// Until when the phone takes payments for an invoice that it signs now. The invoice's date is the host's, and payments are
-/// held against the phone's own clock: a phone that is ahead must not take its invoice for expired before its time.
+/// The time until which the phone accepts payments for an invoice that it signs now, in seconds since 1970. The timestamp is the
+/// host's, and payments are compared with the phone's clock: a phone whose clock is fast must not treat its invoice as expired early.
 fn expires_unix_s(invoice: &Bolt11Invoice, now_unix_s: u64) -> u64 {
     let expiry_s = invoice.expiry_time().as_secs();
     let date_unix_s = invoice.duration_since_epoch().as_secs();
     date_unix_s.max(now_unix_s).saturating_add(expiry_s)
 }
 
-/// `groups` of five bits as bytes, filled up with zero bits.
+/// `groups` of five bits as bytes, padded with zero bits.
 fn whole_bytes(groups: &[Fe32]) -> Vec<u8> {
     let missing = match groups.len() * 5 % 8 {
         0 => 0,

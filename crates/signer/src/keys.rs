@@ -1,11 +1,11 @@
-//! From a mnemonic to every key of the phone.
+//! Keys: the derivation of every key of the phone from a mnemonic.
 //!
 //! ```text
 //! BIP 39 mnemonic, empty passphrase -> 64-byte seed -> BIP 32 master
 //!   master's private key, 32 bytes -> LDK's `KeysManager`: node key, channels (the convention of ldk-node)
 //!   m/84'/coin'/0' (BIP 84) and m/86'/coin'/0' (BIP 86): the on-chain accounts
 //! ```
-//! So a seed restores the same keys in any tool that keeps to LDK's and Bitcoin's conventions.
+//! A seed restores the same keys in any tool that follows LDK's and Bitcoin's conventions.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,11 +25,11 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 /// Hardened index below LDK's master at which `KeysManager` finds its inbound payment key.
 const INBOUND_PAYMENT_KEY: u32 = 5;
 
-/// Addresses are given, and money is sent home, below this index only. Those beyond are the owner's too, but no wallet
-/// that is restored from the words would look for them: the host alone would know where the money is.
+/// The limit of address indices: addresses are given, and swept money is sent, below it only. Those beyond are the owner's too, but a
+/// wallet that is restored from the words would not look for them, and the host alone would know where the money is.
 pub(crate) const ADDRESSES: u32 = 1 << 20;
 
-/// Channels whose derived keys are kept at hand.
+/// The number of channels whose derived keys are cached.
 const CHANNELS_KEPT: usize = 64;
 
 /// The owner's secret: a BIP 39 mnemonic of 12 or 24 English words, used with the empty passphrase.
@@ -38,13 +38,13 @@ const CHANNELS_KEPT: usize = 64;
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Seed {
     mnemonic: Mnemonic,
-    /// What BIP 39 stretches the words to, once it was needed.
+    /// The BIP 39 seed of the words, derived when it is first needed.
     #[zeroize(skip)]
     stretched: Arc<OnceLock<Zeroizing<[u8; 64]>>>,
 }
 
 impl Seed {
-    /// Makes a new mnemonic from 16 bytes (12 words) or 32 bytes (24 words) of the caller's entropy.
+    /// A new mnemonic from 16 bytes (12 words) or 32 bytes (24 words) of the caller's entropy.
     pub fn from_entropy(entropy: &[u8]) -> Result<Seed, SeedError> {
         if entropy.len() != 16 && entropy.len() != 32 {
             return Err(SeedError::Length);
@@ -54,7 +54,7 @@ impl Seed {
             .map_err(|_| SeedError::Length)
     }
 
-    /// Reads 12 or 24 English words, separated by blanks, in either case.
+    /// Parses 12 or 24 English words, separated by blanks, in either case.
     pub fn from_words(words: &str) -> Result<Seed, SeedError> {
         let words = Zeroizing::new(
             words
@@ -83,7 +83,7 @@ impl Seed {
         }
     }
 
-    /// The words, to be shown to the owner once and written down.
+    /// The words, to show to the owner once, who writes them down.
     pub fn words(&self) -> Zeroizing<String> {
         Zeroizing::new(self.mnemonic.words().collect::<Vec<_>>().join(" "))
     }
@@ -101,7 +101,7 @@ impl fmt::Debug for Seed {
     }
 }
 
-/// Why words or entropy make no seed.
+/// The reason for which words or entropy are no seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SeedError {
     /// Neither 12 nor 24 words (16 or 32 bytes).
@@ -110,10 +110,10 @@ pub enum SeedError {
     /// A word, counted from 1, is not in the list.
     #[error("word {0} is not in the BIP 39 English list: look at its spelling")]
     Word(usize),
-    /// All words are known but do not belong together.
+    /// All words are in the list, but their checksum is wrong.
     #[error("the words do not fit together (checksum): look at their order and spelling")]
     Checksum,
-    /// No keys follow from it (one in 2^127 seeds).
+    /// No keys can be derived from it (one in 2^127 seeds).
     #[error("no keys can be made from this seed: make a new one")]
     Unusable,
 }
@@ -143,9 +143,9 @@ impl Account {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Keychain {
-    /// Addresses to give away.
+    /// External addresses, to receive.
     External = 0,
-    /// Change.
+    /// Internal addresses, for change.
     Internal = 1,
 }
 
@@ -165,9 +165,9 @@ impl TryFrom<u32> for Keychain {
     }
 }
 
-/// Every key of the phone, made once.
+/// Every key of the phone, derived once.
 ///
-/// What is ours in it is wiped on drop; LDK's `KeysManager` and the key types of `bitcoin` do not wipe their copies.
+/// Its own copies are zeroized on drop; LDK's `KeysManager` and the key types of `bitcoin` do not zeroize theirs.
 pub struct Keys {
     pub(crate) secp: Secp256k1<All>,
     pub(crate) ldk: KeysManager,
@@ -177,7 +177,7 @@ pub struct Keys {
     node_id: PublicKey,
     fingerprint: Fingerprint,
     accounts: [AccountKeys; 2],
-    /// The keys of channels that were asked for: deriving them costs more than most of what is done with them.
+    /// A cache of channel keys: deriving them takes longer than most operations with them.
     channels: Mutex<HashMap<[u8; 32], InMemorySigner>>,
 }
 
@@ -258,7 +258,7 @@ impl Keys {
         })
     }
 
-    /// What a host needs to run the node: public keys, and those that cannot spend (docs/THREATS.md).
+    /// The registration of the node at its host: public keys, and those that cannot spend (docs/THREATS.md).
     pub fn register(&self, account: Account, birthday_height: u32) -> Register {
         Register {
             node_id: self.node_id.serialize().to_vec(),
@@ -275,7 +275,7 @@ impl Keys {
     /// The keys of one channel.
     pub(crate) fn channel(&self, keys_id: &[u8; 32]) -> InMemorySigner {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        // The host may ask for the keys of any number of channels.
+        // Bounded: the host may ask for the keys of any number of channels.
         if channels.len() >= CHANNELS_KEPT && !channels.contains_key(keys_id) {
             channels.clear();
         }
@@ -285,8 +285,8 @@ impl Keys {
             .clone()
     }
 
-    /// A `KeysManager` whose entropy begins where it always begins, so that what it signs is the same every time.
-    /// (Its entropy only hedges RFC 6979 nonces, which are safe without.)
+    /// A `KeysManager` whose entropy always begins at the same point, so that its signatures are the same every time. (Its entropy only
+    /// hedges RFC 6979 nonces, which are safe without.)
     pub(crate) fn deterministic_ldk(&self) -> KeysManager {
         ldk_keys(&self.ldk_seed)
     }
@@ -382,7 +382,7 @@ impl AccountKeys {
                 Account::Bip84 => format!("wpkh({key})"),
                 Account::Bip86 => format!("tr({key})"),
             };
-            // Written by miniscript, so that the checksum is there and what stands there can be read back.
+            // Written by miniscript, so that it has a checksum and can be parsed again.
             Descriptor::<DescriptorPublicKey>::from_str(&text)
                 .map(|d| d.to_string())
                 .map_err(|_| SeedError::Unusable)

@@ -1,19 +1,19 @@
-//! The phone's engine: keys, ledger and rules. No sockets, no clock, no files, no randomness of its own.
+//! The phone's signer engine: keys, ledger and rules, without sockets, clock, files and randomness of its own.
 //!
-//! A [`Signer`] is a value. Its shell gives it what came in and what time it is, and gets back what goes out and what
-//! must be on disk before that: [`Signer::handle`] answers a node's [`SignerBatch`](longhand_proto::signer::SignerBatch)
-//! with an [`Outcome`]. **The shell writes and syncs `records` first and lets the answer go after.** When it cannot
-//! write, it drops the engine and makes it again from what is on disk ([`Signer::restore`]).
+//! A [`Signer`] is a value. Its shell gives it input and the time, and gets output and the records that must be durable before that:
+//! [`Signer::handle`] answers a node's [`SignerBatch`](longhand_proto::signer::SignerBatch)
+//! with an [`Outcome`]. **The shell writes and syncs `records` first, and sends the reply after that.** When it cannot write, it
+//! drops the engine and restores it from the disk ([`Signer::restore`]).
 //!
-//! - [`keys`]: from a mnemonic to every key of the phone.
-//! - [`rules`]: what the signer refuses, by name.
-//! - [`ledger`]: the records, and the state they add up to.
-//! - `audit` (a feature of its name): what a phone must never do, looked at from outside.
+//! - [`keys`]: the derivation of every key of the phone from a mnemonic.
+//! - [`rules`]: the names of the rules by which the signer refuses.
+//! - [`ledger`]: the records, and the state that they define.
+//! - `audit` (a feature of its name): an observer of operations and answers, for tests, that finds answers a phone must never give.
 //! - [`Signer`]: the operations of a node, and the calls of an owner.
 //!
 //! The signer is `blind` so far: it refuses what its ledger alone shows to be wrong (a second state with one number, a
-//! secret before its successor, a preimage that could be sold), and does not yet weigh amounts and fees against what
-//! the owner meant. Intents are recorded so that it can.
+//! secret before its successor, a preimage that could be sold), and does not yet compare amounts and fees with the owner's intents.
+//! Those are recorded, so that it can.
 
 #[cfg(feature = "audit")]
 pub mod audit;

@@ -1,4 +1,4 @@
-//! What the node key does: handshakes and onions (BOLT 4 and 8), gossip (BOLT 7).
+//! Operations of the node key: handshakes and onions (BOLT 4 and 8), gossip (BOLT 7).
 
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use bitcoin::secp256k1::{PublicKey, Scalar};
@@ -91,7 +91,7 @@ impl Signer {
     }
 }
 
-/// By which the node key is multiplied in a blinded path (BOLT 4, "Route Blinding").
+/// The factor of the node key in a blinded path (BOLT 4, "Route Blinding").
 fn blinding_factor(path_secret: &[u8; 32]) -> Result<Scalar, Refused> {
     let mut hmac = HmacEngine::<sha256::Hash>::new(b"blinded_node_id");
     hmac.input(path_secret);
@@ -100,7 +100,7 @@ fn blinding_factor(path_secret: &[u8; 32]) -> Result<Scalar, Refused> {
         .map_err(|_| Refused::malformed("the path key makes no blinding factor"))
 }
 
-/// Reads a gossip message that says all that `bytes` say: what is signed is what was read.
+/// Parses a gossip message whose encoding is exactly `bytes`, so that nothing is signed that was not parsed.
 pub(crate) fn read_gossip<T: LengthReadable + Writeable>(bytes: &[u8]) -> Result<T, Refused> {
     let message = T::read_from_fixed_length_buffer(&mut &bytes[..]);
     let message = message.map_err(|_| Refused::malformed("the gossip message cannot be read"))?;

@@ -1,6 +1,6 @@
-//! The on-chain wallet: PSBTs, sweeps of closed channels, and which scripts are the owner's.
+//! The on-chain wallet: PSBTs, sweeps of closed channels, and the check whether a script is the owner's.
 //!
-//! Signatures use no added entropy, so that they are the same when asked for again.
+//! Signatures use no added entropy, so that a repeated operation gives the same ones.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::bip32::KeySource;
@@ -20,7 +20,7 @@ use crate::keys::{ADDRESSES, Account, Keychain, WalletKey};
 use crate::ledger::Channel;
 use crate::rules::{self, Refused};
 
-/// How many addresses of each keychain are tried when it is not said which one a script belongs to.
+/// The number of addresses of each keychain that are tried when the index of a script is not given.
 const SEARCH: u32 = 1000;
 
 impl Signer {
@@ -47,7 +47,7 @@ impl Signer {
             Purpose::Send | Purpose::Bump => {}
             Purpose::Unknown => return Err(Refused::malformed("the PSBT's purpose is not said")),
         }
-        // Whatever its purpose is said to be: what funds a channel waits for that channel's first commitment.
+        // Checked whatever the purpose: a transaction that funds a channel waits for that channel's first commitment.
         let txid = psbt.unsigned_tx.compute_txid();
         for channel in self.state.channels.values().filter(|c| {
             c.parameters
@@ -130,7 +130,7 @@ impl Signer {
         )))
     }
 
-    /// Whether `script` is an address of the owner's: the one it is said to be, or one of the first of each keychain.
+    /// Whether `script` is an address of the owner's: the one at the given index, or one of the first of each keychain.
     pub(crate) fn is_own_script(&self, script: &ScriptBuf, keychain: u32, index: u32) -> bool {
         let said = self
             .script_at(keychain, index)
@@ -144,7 +144,7 @@ impl Signer {
         })
     }
 
-    /// The scripts of both accounts at (keychain, index), if money may go there.
+    /// The scripts of both accounts at (keychain, index), if money may be sent there.
     fn script_at(&self, keychain: u32, index: u32) -> Option<[ScriptBuf; 2]> {
         if index >= ADDRESSES {
             return None;
@@ -285,7 +285,7 @@ impl Signer {
     }
 }
 
-/// What an input spends, as far as the PSBT says; what it says twice must agree.
+/// The output that an input spends, if the PSBT has it; what the PSBT has twice must agree.
 fn prevout(psbt: &Psbt, index: usize) -> Result<Option<TxOut>, Refused> {
     let lie = || {
         Refused::new(
@@ -314,10 +314,10 @@ fn prevout(psbt: &Psbt, index: usize) -> Result<Option<TxOut>, Refused> {
     }
 }
 
-/// Whether an input that the phone has signed cannot change the transaction's txid, on which a channel's commitments hang.
+/// Whether an input that the phone has signed cannot change the transaction's txid, on which a channel's commitments depend.
 ///
-/// A P2WPKH signature is good for P2SH around the same key too, which takes a scriptSig: so the output must be shown. A
-/// taproot signature says itself what all inputs spend.
+/// A P2WPKH signature is valid for P2SH around the same key too, which has a scriptSig, so that the output must be given. A taproot
+/// signature commits to the outputs that all inputs spend.
 fn takes_no_script_sig(input: &Input) -> bool {
     let spent = input.witness_utxo.as_ref();
     input.non_witness_utxo.is_some() || spent.is_some_and(|out| out.script_pubkey.is_p2tr())

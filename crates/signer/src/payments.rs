@@ -1,7 +1,7 @@
-//! What the owner is paid: preimages, and when one may leave the phone.
+//! Incoming payments: preimages, and the conditions under which one may leave the phone.
 //!
-//! What this cannot see is the chain: an HTLC that expires too soon to be claimed counts like any other until the phone
-//! follows headers. LDK on an honest host fails such HTLCs back.
+//! The chain is not visible here: an HTLC that expires too soon to be claimed counts like any other until the phone follows headers.
+//! LDK on an honest host fails such HTLCs back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,27 +14,27 @@ use crate::engine::{Answer, Change, Recorded, Signer};
 use crate::ledger::entry;
 use crate::rules::{self, Refused};
 
-/// Below this, an HTLC may be too small to stand in a commitment: the highest dust limit in use (P2PKH's). And so much of an
-/// invoice, in all, may rest on the host's word.
+/// The highest dust limit in use (P2PKH's): an HTLC below it may be too small for an output in a commitment. Also the most of an
+/// invoice for which the host's claim is accepted without proof.
 const DUST_MSAT: u64 = 546_000;
 
-/// An incoming payment that the phone made a preimage for.
+/// An incoming payment for which the phone made a preimage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payment {
     /// SHA-256 of the preimage.
     pub payment_hash: [u8; 32],
-    /// What was asked; 0 = any amount.
+    /// The amount of the invoice; 0 = any amount.
     pub amount_msat: u64,
-    /// When it was made.
+    /// The time when it was made, in seconds since 1970.
     pub created_unix_s: u64,
     /// The signed invoice, in BOLT 11; empty before [`Signer::finish_invoice`].
     pub bolt11: String,
-    /// Until when the phone takes payments for the invoice, by its own clock: as the invoice says, or its expiry from the
-    /// moment in which it was signed, whichever is later. 0 before there is an invoice.
+    /// The time until which the phone accepts payments for the invoice, by its own clock: the invoice's expiry, or the same time span
+    /// after it was signed, whichever is later. 0 before there is an invoice.
     pub expires_unix_s: u64,
-    /// When the first HTLC for it was validated.
+    /// The time when the first HTLC for it was validated.
     pub seen_unix_s: Option<u64>,
-    /// When the preimage left the phone, and what was irrevocably committed to it then.
+    /// The release of the preimage, with the amount that was irrevocably committed to it then.
     pub released: Option<Released>,
 }
 
@@ -43,11 +43,11 @@ pub struct Payment {
 pub struct Released {
     /// Sum of the HTLCs, in millisatoshis.
     pub received_msat: u64,
-    /// When.
+    /// The time, in seconds since 1970.
     pub at_unix_s: u64,
 }
 
-/// What is committed to a payment.
+/// The amount that is committed to a payment.
 #[derive(Default)]
 struct Committed {
     /// Sum of the HTLCs, in millisatoshis.
@@ -68,8 +68,8 @@ impl Committed {
 }
 
 impl Signer {
-    /// Makes a preimage of 32 bytes of the caller's fresh `entropy`, and gives its hash for an invoice over
-    /// `amount_msat` (0 = any amount).
+    /// Makes a preimage of 32 bytes of the caller's fresh `entropy`, and returns its hash, for an invoice over `amount_msat` (0 = any
+    /// amount).
     pub fn new_payment(
         &mut self,
         amount_msat: u64,
@@ -91,7 +91,7 @@ impl Signer {
         self.owner_call(value, Change::PaymentMade(made))
     }
 
-    /// The incoming payments that the phone made preimages for, in no particular order.
+    /// The incoming payments for which the phone made preimages, in no particular order.
     pub fn payments(&self) -> impl Iterator<Item = &Payment> + '_ {
         self.state.payments.values().map(|payment| &payment.public)
     }
@@ -135,7 +135,7 @@ impl Signer {
         Ok((answer, vec![Change::PreimageReleased(released)]))
     }
 
-    /// What is received for good, if it is enough.
+    /// The amount that is irrevocably committed, if it is enough for the invoice.
     fn received_msat(&self, payment: &Payment, op: &GetPreimage) -> Result<u64, Refused> {
         let committed = self.committed(&payment.payment_hash);
         if committed.msat > 0 && committed.msat >= payment.amount_msat {
@@ -165,11 +165,11 @@ impl Signer {
         })
     }
 
-    /// Whether more of what the host says it holds may yet be `committed`. If not, what is missing is dust, and waiting would
-    /// only leave its HTLCs to their deadline.
+    /// Whether more of the amount that the host claims may yet be `committed`. If not, the rest is dust, and waiting would only let the
+    /// deadline of its HTLCs pass.
     ///
-    /// A host asks when the phone has seen the HTLCs in the latest commitments of both sides. So a small one that is not in
-    /// both is dust; of one that is, what may be missing is the peer's revocation. A larger one is waited for in any case.
+    /// A host asks when the phone has seen the HTLCs in the latest commitments of both sides. So a small HTLC that is not in both is dust;
+    /// one that is may lack the peer's revocation. A larger one is awaited in any case.
     fn may_become_more(&self, payment: &Payment, op: &GetPreimage, committed: &Committed) -> bool {
         let amounts = op.htlcs.iter().map(|htlc| htlc.amount_msat);
         let larger = amounts.filter(|amount_msat| *amount_msat >= DUST_MSAT);
@@ -187,7 +187,7 @@ impl Signer {
         self.standing(payment_hash, usize::MAX)
     }
 
-    /// The HTLCs with this hash that stand in the owner's latest commitment and in the `latest` ones of the peer.
+    /// The HTLCs with this hash that are in the owner's latest commitment and in the `latest` ones of the peer.
     fn standing(&self, payment_hash: &[u8; 32], latest: usize) -> Committed {
         let mut committed = Committed::default();
         for channel in self.state.channels.values() {
@@ -209,11 +209,11 @@ impl Signer {
         committed
     }
 
-    /// Sum of the HTLCs that the host says it holds and that are too small to stand in a commitment. Limits of dust are
-    /// lower in most channels, so that some of them may be among the `committed` ones: those are not counted again.
+    /// Sum of the HTLCs that the host claims and that are too small for an output in a commitment. Dust limits are lower in most channels,
+    /// so that some of them may be among the `committed` ones: those are not counted again.
     ///
-    /// The limit of this: for these there is only the host's word. So they count for invoices with an amount only, and for no
-    /// more than can ever be dust (546 sat, the highest dust limit in use): that much of an invoice a host can steal.
+    /// These HTLCs cannot be proved. So they count for invoices with an amount only, and for no more than can ever be dust (546 sat, the
+    /// highest dust limit in use): a host can steal that much of an invoice.
     fn dust_msat(&self, op: &GetPreimage, committed: &Committed) -> u64 {
         let open = |keys_id: &[u8]| {
             let channel = <[u8; 32]>::try_from(keys_id)
@@ -230,7 +230,7 @@ impl Signer {
         more_msat.min(DUST_MSAT)
     }
 
-    /// The owner's payments that show up for the first time in a holder commitment.
+    /// The owner's payments that are in a holder commitment for the first time.
     pub(crate) fn payments_seen(
         &self,
         commitment: &CommitmentTransaction,
@@ -263,9 +263,9 @@ impl Signer {
 
 /// Whether the payment came after its invoice had expired.
 ///
-/// What stands in no commitment has no date here, and the phone may have been away since it came. So for invoices whose
-/// HTLCs rest on the host's word ([`Signer::dust_msat`]) their date does too: what comes late LDK fails back on an honest
-/// host, and another could claim that money in any case.
+/// An HTLC that is in no commitment has no date here, and the phone may have been away since it came. So for invoices whose HTLCs are
+/// not proved ([`Signer::dust_msat`]) their date is not either: LDK on an honest host fails late ones back, and a dishonest host could
+/// claim that money in any case.
 fn came_late(payment: &Payment, now_unix_s: u64) -> bool {
     match payment.seen_unix_s {
         Some(seen_unix_s) => seen_unix_s > payment.expires_unix_s,
@@ -273,7 +273,7 @@ fn came_late(payment: &Payment, now_unix_s: u64) -> bool {
     }
 }
 
-/// Whether all of the payment may be in HTLCs that are too small to stand in a commitment.
+/// Whether all of the payment may be in HTLCs that are too small for an output in a commitment.
 fn may_be_dust(payment: &Payment) -> bool {
     payment.amount_msat > 0 && payment.amount_msat <= DUST_MSAT
 }
@@ -286,7 +286,7 @@ fn htlcs(
 ) -> BTreeMap<(u64, u32), u64> {
     let mut found = BTreeMap::new();
     for htlc in commitment.nondust_htlcs() {
-        // "Offered" is meant from the side of the commitment's owner.
+        // `offered` is from the view of the commitment's owner.
         if htlc.payment_hash.0 == *payment_hash && htlc.offered == (side == Side::Peer) {
             *found
                 .entry((htlc.amount_msat, htlc.cltv_expiry))

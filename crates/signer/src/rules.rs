@@ -1,4 +1,4 @@
-//! What the signer refuses. Each rule has a stable name, which programs and tests rely on.
+//! Rules by which the signer refuses. Each has a stable name, on which programs and tests rely.
 //!
 //! | rule | refuses |
 //! |---|---|
@@ -93,20 +93,20 @@ pub const INVOICE_MISMATCH: &str = "invoice-mismatch";
 /// Something with the name of something else.
 pub const DUPLICATE: &str = "duplicate";
 
-/// A refusal: the rule that said no, and why, in one line for a person. Nothing was signed and nothing changed.
+/// A refusal: the rule, and the reason in one line for a person. Nothing was signed and nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{rule}: {message}")]
 pub struct Refused {
     /// One of this module's names.
     pub rule: &'static str,
-    /// What was refused, and why. Never a secret.
+    /// The operation and the reason. Never a secret.
     pub message: String,
-    /// Asking again later may be answered.
+    /// Whether the same operation may be answered later.
     pub retry: bool,
 }
 
 impl Refused {
-    /// For good.
+    /// A refusal for good.
     pub(crate) fn new(rule: &'static str, message: impl Into<String>) -> Refused {
         Refused {
             rule,
@@ -115,7 +115,7 @@ impl Refused {
         }
     }
 
-    /// For now.
+    /// A refusal for now: the same operation may be answered later.
     pub(crate) fn for_now(rule: &'static str, message: impl Into<String>) -> Refused {
         Refused {
             rule,
@@ -140,7 +140,7 @@ impl From<Refused> for Refusal {
     }
 }
 
-/// How often each rule has refused since the engine was made.
+/// Counts of refusals by rule since the engine was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusals(BTreeMap<&'static str, u64>);
 

@@ -43,7 +43,7 @@ fn busy() -> Phone {
     phone
 }
 
-/// What a busy phone would write if it were to start a new file.
+/// The snapshot that a busy phone would write to a new file.
 static BUSY: OnceLock<LedgerRecord> = OnceLock::new();
 
 fn restore<R: AsRef<[u8]>>(records: &[R]) -> Result<Signer, SignerError> {

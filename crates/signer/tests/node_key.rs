@@ -101,7 +101,7 @@ fn an_onion_is_peeled_with_and_without_a_blinded_path() {
     );
     assert!(plain.path_secret.is_empty());
 
-    // What the sender does: encrypt to the blinded node id (BOLT 4, "Route Blinding").
+    // The sender encrypts to the blinded node id (BOLT 4, "Route Blinding").
     let path_secret = SharedSecret::new(&node_id, &path).secret_bytes();
     let mut hmac = HmacEngine::<sha256::Hash>::new(b"blinded_node_id");
     hmac.input(&path_secret);

@@ -1,4 +1,4 @@
-//! What the phone signs for the chain: only its own inputs, and only to where the owner's money may go.
+//! On-chain signatures of the phone: only its own inputs, and only to scripts where the owner's money may be sent.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -333,7 +333,7 @@ fn a_funding_transaction_keeps_its_txid() {
     with_foreign.inputs.push(Default::default());
     assert_eq!(fund(&mut phone, &with_foreign), refused);
 
-    // What it spends is not proved: it may be P2SH around the phone's key, and the signature good for it.
+    // The output that it spends is not proved: it may be P2SH around the phone's key, and the signature valid for it.
     let mut phone = Phone::new();
     let (_, mut unproved) = funded(&mut phone);
     unproved.inputs[0].non_witness_utxo = None;
@@ -406,7 +406,7 @@ fn a_close_pays_the_owner() {
     assert_eq!(phone.refused(Op::SignClosing(other)), rules::MALFORMED);
 }
 
-/// What a closed channel leaves: the owner's balance in the peer's commitment, and in its own.
+/// The outputs of a closed channel: the owner's balance in the peer's commitment, and in its own.
 fn left(phone: &mut Phone) -> [SpendableOutputDescriptor; 2] {
     let channel = Channel::open(phone);
     let ours = &channel.parameters.holder_pubkeys;

@@ -18,7 +18,7 @@ use longhand_signer::{ChannelIntent, InvoiceRequest, rules};
 
 const EXPIRY_S: u32 = 3600;
 
-/// What a host may put into an invoice.
+/// The fields that a host may put into an invoice.
 #[derive(Clone)]
 struct Draft {
     currency: Currency,
@@ -567,7 +567,7 @@ fn a_payment_that_came_in_time_is_not_refused_because_the_phone_was_away() {
     }
 }
 
-/// What stands in a commitment has a date, however small it is.
+/// An HTLC in a commitment has a date, however small it is.
 #[test]
 fn a_small_htlc_that_is_seen_to_come_after_the_expiry_does_not_get_the_preimage() {
     let mut phone = Phone::new();
@@ -622,7 +622,7 @@ fn a_part_that_is_dust_counts_for_an_invoice_of_any_size() {
     audit(&phone, &[(hash, 3_000_000)]);
 }
 
-/// What a host that lies can keep of an invoice.
+/// The amount of an invoice that a dishonest host can keep.
 #[test]
 fn no_more_than_546_sat_of_an_invoice_rest_on_the_hosts_word() {
     let dust = || vec![part(500_000), part(500_000)];
@@ -639,7 +639,7 @@ fn no_more_than_546_sat_of_an_invoice_rest_on_the_hosts_word() {
     audit(&phone, &[(more, 546_001), (as_much, 546_000)]);
 }
 
-/// What all of it may be dust has no date at the phone.
+/// A payment of which all may be dust has no date at the phone.
 #[test]
 fn the_largest_payment_of_dust_is_not_refused_because_the_phone_was_away() {
     let mut phone = Phone::new();
@@ -722,7 +722,7 @@ fn a_small_htlc_that_stands_in_the_commitments_is_not_counted_twice() {
     assert_eq!(received_msat(&phone, hash), 500_000);
 }
 
-/// What the ledger says was received for a payment.
+/// The amount that the ledger has as received for a payment.
 fn received_msat(phone: &Phone, payment_hash: [u8; 32]) -> u64 {
     let mut payments = phone.signer.payments();
     let payment = payments.find(|payment| payment.payment_hash == payment_hash);
@@ -802,10 +802,17 @@ fn an_intent_awaits_its_end_until_it_was_heard_across_restarts_and_compaction() 
         phone.keep(&added.unwrap().records);
         if id == b"heard send" {
             for id in [id, &id[..5]] {
-                let ended = phone.signer.end_heard(id).unwrap();
+                let ended = phone.signer.result_delivered(id).unwrap();
                 assert_eq!(ended.records.len(), 1);
                 phone.keep(&ended.records);
-                assert!(phone.signer.end_heard(id).unwrap().records.is_empty());
+                assert!(
+                    phone
+                        .signer
+                        .result_delivered(id)
+                        .unwrap()
+                        .records
+                        .is_empty()
+                );
             }
         }
     }
@@ -818,14 +825,14 @@ fn an_intent_awaits_its_end_until_it_was_heard_across_restarts_and_compaction() 
         phone.restart();
         let signer = &phone.signer;
         assert_eq!(signer.onchain_intents().count(), 2);
-        let found = signer.send_without_end("bcrt1q", 7);
+        let found = signer.undelivered_send("bcrt1q", 7);
         assert_eq!(found, Some(b"open send".as_slice()));
-        assert_eq!(signer.send_without_end("bcrt1q", 8), None);
-        assert_eq!(signer.send_without_end("bcrt1p", 7), None);
-        let found = signer.open_without_end(&peer, 20_000, true);
+        assert_eq!(signer.undelivered_send("bcrt1q", 8), None);
+        assert_eq!(signer.undelivered_send("bcrt1p", 7), None);
+        let found = signer.undelivered_open(&peer, 20_000, true);
         assert_eq!(found, Some(b"open ".as_slice()));
-        assert_eq!(signer.open_without_end(&peer, 20_000, false), None);
-        assert_eq!(signer.open_without_end(&peer, 20_001, true), None);
+        assert_eq!(signer.undelivered_open(&peer, 20_000, false), None);
+        assert_eq!(signer.undelivered_open(&peer, 20_001, true), None);
     }
 
     // Until then it may cost more, and never less.
@@ -844,8 +851,8 @@ fn an_intent_awaits_its_end_until_it_was_heard_across_restarts_and_compaction() 
     assert_eq!(refused.unwrap_err().rule, rules::DUPLICATE);
 
     for id in [b"open send".as_slice(), b"open "] {
-        drop(phone.signer.end_heard(id).unwrap());
+        drop(phone.signer.result_delivered(id).unwrap());
     }
-    assert_eq!(phone.signer.send_without_end("bcrt1q", 7), None);
-    assert_eq!(phone.signer.open_without_end(&peer, 20_000, true), None);
+    assert_eq!(phone.signer.undelivered_send("bcrt1q", 7), None);
+    assert_eq!(phone.signer.undelivered_open(&peer, 20_000, true), None);
 }

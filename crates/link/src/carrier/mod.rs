@@ -18,7 +18,7 @@ pub use registry::{Carriers, DialOptions, Dialer, Listen, Listener};
 /// The largest record: a Noise message, or a handshake record with its head.
 pub const MAX_RECORD: usize = 65_535;
 
-/// A carrier failed; the reason is for a person. The link treats it as a lost connection.
+/// A carrier failed, with the reason for a person. The link treats it as a lost connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct CarrierError(pub String);
@@ -26,20 +26,20 @@ pub struct CarrierError(pub String);
 /// The half of a carrier that sends.
 #[async_trait]
 pub trait RecordSink: Send + 'static {
-    /// Hands over one record; returns when the carrier can take the next. Once it failed it fails for good.
+    /// Hands one record to the carrier; returns when the next can be handed over. After an error every call fails.
     async fn send(&mut self, record: Vec<u8>) -> Result<(), CarrierError>;
 }
 
 /// The half of a carrier that receives.
 #[async_trait]
 pub trait RecordStream: Send + 'static {
-    /// The next record; `None` when the other side ended the connection. May be cancelled without losing one.
+    /// The next record; `None` when the other side closed the connection. May be cancelled without losing a record.
     async fn recv(&mut self) -> Result<Option<Vec<u8>>, CarrierError>;
 }
 
-/// One connection of any kind.
+/// One connection, of any kind.
 pub struct Carrier {
-    /// Towards the other side. Dropping it ends the connection after what was sent.
+    /// Towards the other side. Dropping it closes the connection after all that was sent.
     pub sink: Box<dyn RecordSink>,
     /// From the other side.
     pub stream: Box<dyn RecordStream>,

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use super::Carrier;
 use crate::{Address, LinkError};
 
-/// How a phone dials.
+/// Settings of a phone's dialling.
 #[derive(Clone, Debug, Default)]
 pub struct DialOptions {
     /// The kinds of carriers that it can dial.

@@ -1,9 +1,7 @@
-//! The handshake: Noise `XXpsk3` with the secret of a pairing code at the first meeting, `IK` with pinned
-//! keys afterwards.
+//! The handshake: Noise `XXpsk3` with the secret of a pairing code for the first connection, `IK` with pinned keys afterwards.
 //!
-//! Each record begins with the version and its kind. The host answers either within Noise, where the answer
-//! is proved to be its own, or, when it cannot read the phone's message, with a bare refusal that proves
-//! nothing and is no more than a hint.
+//! Each record begins with the version and its kind. The host answers within Noise, which authenticates the answer. When it cannot
+//! read the phone's message, it answers with a bare refusal, which is not authenticated and no more than a hint.
 
 use longhand_proto::link::Close;
 use prost::Message;
@@ -23,21 +21,20 @@ const ATTACH: u8 = 2;
 const ANSWER: u8 = 3;
 const REFUSAL: u8 = 4;
 
-/// Why a bare refusal was sent.
+/// The reason in a bare refusal.
 const REFUSED_VERSION: u8 = 1;
 const REFUSED_HANDSHAKE: u8 = 2;
 
-/// No handshake record is larger.
+/// The largest handshake record, in bytes.
 const MAX_HANDSHAKE: usize = 1024;
 
 /// A finished handshake.
 pub struct Established {
     /// The ciphers.
     pub transport: Transport,
-    /// The other side's static key, proved.
+    /// The other side's static key, authenticated.
     pub remote: LinkKey,
-    /// The phone's process, as it said in the handshake; `None` at the phone, which learns the host's from
-    /// `Hello`.
+    /// The phone's process, as sent in the handshake; `None` at the phone, which reads the host's from `Hello`.
     pub instance: Option<Instance>,
 }
 
@@ -49,7 +46,7 @@ impl std::fmt::Debug for Established {
     }
 }
 
-/// The phone's side: has sent its first record and waits for the answer.
+/// The phone's side after its first record, waiting for the host's answer.
 pub struct Initiator {
     noise: HandshakeState,
     host: LinkKey,
@@ -113,7 +110,7 @@ impl Initiator {
         ))
     }
 
-    /// Takes the host's answer. Returns the session, and at a pairing the last record for the host.
+    /// Takes the host's answer. Returns the finished handshake, and in a pairing the last record for the host.
     pub fn receive(mut self, record: &[u8]) -> Result<(Established, Option<Vec<u8>>), LinkError> {
         let message = answer(record)?;
         let payload = read(&mut self.noise, message)?;
@@ -136,12 +133,12 @@ impl Initiator {
     }
 }
 
-/// A handshake that the host cannot go on with, and what it tells the other side.
+/// A handshake that the host rejects, with its reply to the phone.
 #[derive(Debug)]
 pub struct Rejected {
-    /// What was wrong.
+    /// The reason.
     pub error: LinkError,
-    /// The record to send before hanging up.
+    /// The record to send before the connection is closed.
     pub reply: Vec<u8>,
 }
 
@@ -158,11 +155,11 @@ impl Rejected {
     }
 }
 
-/// The host's side, after the phone's first record. The phone has proved nothing yet.
+/// The host's side after the phone's first record. The phone is not authenticated yet.
 pub enum Responder {
     /// The phone has a pairing code.
     Pair(PairResponder),
-    /// The phone says that it is pinned.
+    /// The phone claims that its key is pinned.
     Attach(AttachResponder),
 }
 
@@ -209,12 +206,12 @@ impl PairResponder {
         })
     }
 
-    /// The code's name.
+    /// The id of the code's secret.
     pub fn id(&self) -> &PairingId {
         &self.id
     }
 
-    /// Goes on with the code's secret. Returns the record for the phone.
+    /// Continues with the code's secret. Returns the record for the phone.
     pub fn welcome(mut self, secret: &PairingSecret) -> Result<(PairAwaiting, Vec<u8>), LinkError> {
         let set = self.noise.set_psk(3, secret.psk().as_ref());
         set.map_err(|_| LinkError::Handshake)?;
@@ -222,19 +219,19 @@ impl PairResponder {
         Ok((PairAwaiting { noise: self.noise }, record))
     }
 
-    /// Tells the phone, provably, why not. Returns the record.
+    /// Refuses with an authenticated reason. Returns the record for the phone.
     pub fn refuse(mut self, code: CloseCode, message: &str) -> Result<Vec<u8>, LinkError> {
         refusal(&mut self.noise, code, message)
     }
 }
 
-/// A pairing that waits for the phone's proof.
+/// A pairing that waits for the phone's proof that it has the secret.
 pub struct PairAwaiting {
     noise: HandshakeState,
 }
 
 impl PairAwaiting {
-    /// Takes the phone's second record: it has the secret, and this is its key.
+    /// Takes the phone's second record, which proves the secret and the phone's key.
     pub fn receive(mut self, record: &[u8]) -> Result<Established, Rejected> {
         self.read(record)
             .and_then(|(phone, instance)| establish(self.noise, phone, Some(instance)))
@@ -247,7 +244,7 @@ impl PairAwaiting {
     }
 }
 
-/// A phone that says it is pinned. Its message may be a replay: it is proved by its first frame.
+/// An attach in which the phone claims that its key is pinned. Its message may be a replay: its first frame proves that it is not.
 pub struct AttachResponder {
     noise: HandshakeState,
     phone: LinkKey,
@@ -272,7 +269,7 @@ impl AttachResponder {
         &self.phone
     }
 
-    /// Goes on. Returns the session and the record for the phone.
+    /// Continues. Returns the finished handshake and the record for the phone.
     pub fn welcome(mut self) -> Result<(Established, Vec<u8>), LinkError> {
         let record = write(&mut self.noise, &[VERSION, ANSWER], &[])?;
         Ok((
@@ -281,7 +278,7 @@ impl AttachResponder {
         ))
     }
 
-    /// Tells the phone, provably, why not. Returns the record.
+    /// Refuses with an authenticated reason. Returns the record for the phone.
     pub fn refuse(mut self, code: CloseCode, message: &str) -> Result<Vec<u8>, LinkError> {
         refusal(&mut self.noise, code, message)
     }
@@ -297,14 +294,15 @@ pub(crate) fn close_reason(close: Close) -> CloseReason {
     }
 }
 
-/// Text of the other side, without what could steer a terminal or turn a line's order around.
+/// Text of the other side without control characters and without those that change the order of a line, which could steer a
+/// terminal.
 pub fn plain(text: &str) -> String {
     let steers =
         |c: &char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().filter(|c| !steers(c)).collect()
 }
 
-/// The same, cut to what fits a line.
+/// The same, cut to 200 characters.
 pub(crate) fn printable(text: &str) -> String {
     plain(text).chars().take(200).collect()
 }
@@ -358,7 +356,7 @@ fn refusal(
     write(noise, &[VERSION, ANSWER], &close.encode_to_vec())
 }
 
-/// The Noise message in an answer, or what a bare refusal says.
+/// The Noise message in an answer, or the error of a bare refusal.
 fn answer(record: &[u8]) -> Result<&[u8], LinkError> {
     match record {
         [version, REFUSAL, REFUSED_VERSION] => Err(LinkError::Version {

@@ -1,10 +1,10 @@
-//! The link's protocol as values: bytes and the time go in, bytes and events come out. No sockets, clocks or
-//! tasks live here, so that every order of things can be tested and replayed.
+//! The link's protocol as values without I/O: bytes and the time go in, bytes and events come out. Sockets, clocks and tasks are
+//! elsewhere, so that every order of events can be tested and replayed.
 //!
-//! - [`handshake`]: who is there (Noise).
+//! - [`handshake`]: authentication of both sides (Noise).
 //! - [`record`]: frames as encrypted records.
 //! - [`session`]: one connection from `Hello` to `Close`.
-//! - [`requests`]: what outlives connections, so that nothing is done twice.
+//! - [`requests`]: requests and responses, kept across connections so that no request is executed twice.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub mod session;
 #[cfg(test)]
 mod tests;
 
-/// Which end this is.
+/// The side of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
     /// Dials; its requests have odd ids.
@@ -26,7 +26,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// The id of this side's first request; each later one is 2 more.
+    /// The id of this side's first request; each later id is 2 higher.
     pub(crate) fn first_id(self) -> u64 {
         match self {
             Side::Phone => 1,
@@ -34,28 +34,28 @@ impl Side {
         }
     }
 
-    /// Whether a request with this id is one of this side's.
+    /// Whether this side uses the id for its own requests.
     pub(crate) fn owns(self, id: u64) -> bool {
         id != 0 && id % 2 == self.first_id() % 2
     }
 }
 
-/// How a conversation and its links behave.
+/// Settings of a conversation and its links.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Name and version of the software, told to the other side for its logs.
+    /// Name and version of the software, sent to the other side for its logs.
     pub agent: String,
-    /// The kinds of requests that are taken; others are refused with `UNKNOWN_KIND`.
+    /// The kinds of requests that are accepted; others are refused with `UNKNOWN_KIND`.
     pub serves: Vec<String>,
     /// A ping is sent after this long without sending anything; the other side is dead after two missed.
     pub heartbeat: Duration,
-    /// How long requests wait for a new link after one broke.
+    /// The time for which requests wait for a new link after one broke.
     pub grace: Duration,
     /// Largest frame, in bytes, either way.
     pub max_frame: usize,
     /// Most requests of the other side in execution at once; more are refused with `BUSY`.
     pub max_in_flight: usize,
-    /// Most bytes that they may have together; one alone is always taken.
+    /// Most bytes of these requests together; a single one is always accepted.
     pub max_in_flight_bytes: usize,
 }
 

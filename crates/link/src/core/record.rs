@@ -1,7 +1,7 @@
 //! Frames as encrypted records.
 //!
-//! A record is one Noise message. Its plaintext is one byte, 1 when the frame ends here and 0 when it goes on
-//! in the next record, and then the frame or a part of it. Every part but the last is as large as it can be.
+//! A record is one Noise message. Its plaintext is one byte, 1 when the frame ends here and 0 when it continues in the next record,
+//! and then the frame or a part of it. Every part but the last has the largest size.
 
 use snow::TransportState;
 
@@ -66,7 +66,7 @@ impl Transport {
         Ok(record)
     }
 
-    /// Takes the next record; returns the frame that it ends. No more than `max_frame` bytes are gathered.
+    /// Takes the next record; returns the frame that it completes. A frame of more than `max_frame` bytes is refused.
     pub fn open(
         &mut self,
         record: &[u8],

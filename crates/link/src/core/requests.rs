@@ -1,10 +1,9 @@
-//! Requests both ways, for as long as the two processes last.
+//! Requests in both directions, for as long as the two processes run.
 //!
-//! What is asked stays here until it is answered, and is sent again on a new connection. What was taken is
-//! remembered by the process that asked, so that a request that comes twice is executed once: while it runs
-//! the second one joins it, and afterwards it gets the answer that was kept. Ids only grow and arrive in order,
-//! so an id below the highest one that is neither running nor kept was answered long ago: it is refused with
-//! `FORGOTTEN`, never executed.
+//! A request of this side stays here until its response is received, and is sent again on a new connection. Requests of the other
+//! side are kept by its process, so that one that comes twice is executed once: while it runs the second one joins it, and
+//! afterwards it gets the response that was kept. Ids only grow and arrive in order, so an id below the highest one that is neither
+//! running nor kept was answered long ago: it is refused with `FORGOTTEN`, never executed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -16,13 +15,13 @@ use crate::key::Instance;
 
 /// Processes of the other side whose requests are remembered.
 const INSTANCES: usize = 4;
-/// Answers kept for one of them, in number and bytes; the newest is kept whatever its size.
+/// Responses kept for one of them, in number and bytes; the newest is kept whatever its size.
 const ANSWERS: usize = 256;
 const ANSWER_BYTES: usize = 256 << 10;
-/// Room in a frame for what is not payload.
+/// Room in a frame for all but the payload.
 const FRAME_HEAD: usize = 64;
 
-/// What a request was answered with.
+/// The payload of a response, or a refusal.
 pub type Answer = Result<Vec<u8>, RequestError>;
 
 /// A refusal with a stable code and one line for a person.
@@ -33,46 +32,46 @@ pub fn refusal(code: &str, message: impl Into<String>) -> RequestError {
     }
 }
 
-/// What this process asks and what it is asked. Survives connections.
+/// Requests of this process and of the other side. Outlives connections.
 pub struct Requests {
     side: Side,
     config: Config,
     instance: Instance,
     next_id: u64,
     asked: BTreeMap<u64, Asked>,
-    /// Newest first; the first is the one of the current or last connection.
+    /// Processes of the other side, newest first; the first is that of the current or last connection.
     remotes: VecDeque<(Instance, Served)>,
 }
 
 struct Asked {
     request: Request,
-    /// Whether it was ever given to a connection.
+    /// Whether it was given to a connection.
     sent: bool,
 }
 
 #[derive(Default)]
 struct Served {
     highest: u64,
-    /// With the size of each.
+    /// Requests in execution, and the size of each in bytes.
     running: BTreeMap<u64, usize>,
     cancelled: BTreeSet<u64>,
     done: VecDeque<(u64, Answer)>,
     bytes: usize,
 }
 
-/// What becomes of a request that arrives.
+/// The outcome for a request that arrives.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Arrival {
     /// It is new: execute it.
     New,
-    /// It runs already; its answer will come.
+    /// It runs already; its response follows.
     Running,
     /// It was answered before.
     Done(Answer),
 }
 
 impl Requests {
-    /// Nothing asked, nothing taken. `instance` is this process, at random.
+    /// No requests yet. `instance` is this process, chosen at random.
     pub fn new(side: Side, config: Config, instance: Instance) -> Requests {
         let (next_id, asked, remotes) = (side.first_id(), BTreeMap::new(), VecDeque::new());
         Requests {
@@ -85,12 +84,12 @@ impl Requests {
         }
     }
 
-    /// Which end this is.
+    /// The side of this process.
     pub fn side(&self) -> Side {
         self.side
     }
 
-    /// As given.
+    /// The configuration, as given.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -105,7 +104,7 @@ impl Requests {
         self.remotes.front().map(|(instance, _)| *instance)
     }
 
-    /// Adds a request of this side; returns its id. A session sends it.
+    /// Adds a request of this side, which a session sends; returns its id.
     ///
     /// # Errors
     /// [`LinkError::TooLarge`].
@@ -137,19 +136,19 @@ impl Requests {
         Ok(id)
     }
 
-    /// Forgets a request of this side; an answer that still comes is ignored. Returns whether it was waiting
-    /// and the other side may know of it.
+    /// Removes a request of this side; a response that still comes is ignored. Returns whether it was pending and may have been
+    /// received by the other side.
     pub fn withdraw(&mut self, id: u64) -> bool {
         self.asked.remove(&id).is_some_and(|asked| asked.sent)
     }
 
-    /// Forgets all requests of this side: the conversation is over.
+    /// Removes all requests of this side when the conversation is down.
     pub fn withdraw_all(&mut self) {
         self.asked.clear();
     }
 
-    /// Forgets the answers given: both sides have settled everything, and an idle conversation should cost
-    /// nothing. A request that comes again all the same is refused, not executed.
+    /// Removes the kept responses after a detach, when both sides have settled everything, so that an idle conversation takes no
+    /// memory. A request that comes again all the same is refused, not executed.
     pub fn forget_answers(&mut self) {
         for (_, served) in &mut self.remotes {
             served.done = VecDeque::new();
@@ -157,8 +156,8 @@ impl Requests {
         }
     }
 
-    /// Keeps the answer to a request of `remote`. Returns it when it is to be sent: the other side is still
-    /// that process and wants it.
+    /// Keeps the response to a request of `remote`. Returns it when it is to be sent: the other side is still that process and has
+    /// not cancelled the request.
     pub fn answer(&mut self, remote: Instance, id: u64, answer: Answer) -> Option<Answer> {
         let current = self.remote() == Some(remote);
         let max_payload = self.config.max_frame.saturating_sub(FRAME_HEAD);
@@ -180,7 +179,7 @@ impl Requests {
         current.then_some(answer)
     }
 
-    /// Requests of the process `remote` that run now.
+    /// Requests of the process `remote` in execution.
     pub(crate) fn running(&self, remote: &Instance) -> Vec<u64> {
         let served = self.remotes.iter().find(|(instance, _)| instance == remote);
         served.map_or(Vec::new(), |(_, served)| {
@@ -188,9 +187,9 @@ impl Requests {
         })
     }
 
-    /// A connection with the process `remote` is open. Returns the requests of this side that an earlier
-    /// process of the other side may have executed, and which are given up here; and those of a process long
-    /// gone that nobody waits for any more.
+    /// Begins a connection with the process `remote`. Returns the requests of this side that an earlier process of the other side may
+    /// have executed, which are removed here; and the requests in execution of a process that is no longer kept, whose responses
+    /// nobody waits for.
     pub(crate) fn meet(&mut self, remote: Instance) -> (Vec<u64>, Vec<(Instance, u64)>) {
         let mut restarted = Vec::new();
         if self.remote() != Some(remote) {
@@ -218,7 +217,7 @@ impl Requests {
         (restarted, orphans)
     }
 
-    /// What to send on a new connection: all requests of this side but those the other side is still at.
+    /// Requests to send on a new connection: all of this side but those that the other side has in execution.
     pub(crate) fn resend(&mut self, open: &BTreeSet<u64>) -> Vec<Request> {
         let waiting = self
             .asked
@@ -232,19 +231,19 @@ impl Requests {
             .collect()
     }
 
-    /// One request of this side, to be sent now.
+    /// A request of this side, marked as sent.
     pub(crate) fn take_to_send(&mut self, id: u64) -> Option<Request> {
         let asked = self.asked.get_mut(&id)?;
         asked.sent = true;
         Some(asked.request.clone())
     }
 
-    /// An answer of the other side. Returns whether it was waited for.
+    /// Removes a request of this side for which a response came. Returns whether it was pending.
     pub(crate) fn answered(&mut self, id: u64) -> bool {
         self.asked.remove(&id).is_some()
     }
 
-    /// A request of the other side.
+    /// Takes a request of the other side.
     pub(crate) fn arrive(&mut self, id: u64, kind: &str, size: usize) -> Arrival {
         let busy = |served: &Served| {
             let taken: usize = served.running.values().sum();
@@ -280,8 +279,8 @@ impl Requests {
         Arrival::Done(Err(refused))
     }
 
-    /// The answer to a request of the current process that was said to be in execution; `None` while it is. One that is no
-    /// longer kept is told to be: nobody asks again for what was promised.
+    /// The response to a request that this side's `Hello` listed as open; `None` while it runs. One that is no longer kept is refused
+    /// as `FORGOTTEN`: the other side does not send it again.
     pub(crate) fn promised(&self, id: u64) -> Option<Answer> {
         let (_, served) = self.remotes.front()?;
         let runs = served.running.contains_key(&id);
@@ -289,7 +288,7 @@ impl Requests {
         (!runs).then(kept)
     }
 
-    /// The other side no longer wants an answer. Returns whether the request runs.
+    /// Marks a request as cancelled by the other side. Returns whether it is in execution.
     pub(crate) fn cancelled(&mut self, id: u64) -> bool {
         let Some((_, served)) = self.remotes.front_mut() else {
             return false;

@@ -1,8 +1,7 @@
-//! One connection, from `Hello` to `Close`.
+//! Sessions: one connection each, from `Hello` to `Close`.
 //!
-//! A [`Session`] takes records and the time, and gives records to send, [`Event`]s and the time at which it
-//! wants to be called again. The requests themselves live in [`Requests`], which is lent to it, so that the
-//! next session goes on where this one ended.
+//! A [`Session`] takes records and the time, and gives records to send, [`Event`]s and the time of the next call. The requests
+//! are in [`Requests`], which is lent to it, so that the next session goes on where this one ended.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -20,13 +19,13 @@ use crate::VERSION;
 use crate::error::{CloseCode, CloseReason, LinkError};
 use crate::key::Instance;
 
-/// Bounds of the heartbeat that another side may announce.
+/// Bounds of the heartbeat that the other side may announce.
 const HEARTBEAT_MS: std::ops::RangeInclusive<u64> = 50..=600_000;
 
-/// What a session has to tell.
+/// An event of a session.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The other side is there and has proved it.
+    /// The session is open: the other side has proved its key and sent `Hello`.
     Open {
         /// Whether it is the process of an earlier session, whose requests go on.
         resumed: bool,
@@ -35,40 +34,40 @@ pub enum Event {
         /// Name and version of its software.
         agent: String,
     },
-    /// Execute this and give the answer to [`Session::answer`].
+    /// A request to execute; the response goes to [`Session::answer`].
     Request {
-        /// The process that asks.
+        /// The process that sent it.
         remote: Instance,
         /// The request.
         request: Request,
     },
-    /// The other side no longer wants the answer to this request.
+    /// The other side cancelled this request.
     Cancelled {
-        /// The process that asked.
+        /// The process that sent the request.
         remote: Instance,
         /// The request's id.
         id: u64,
     },
-    /// A request of this side has ended.
+    /// A request of this side is answered.
     Answered {
         /// The request's id.
         id: u64,
-        /// The answer, a refusal, or [`LinkError::Restarted`].
+        /// The payload of the response, a refusal, or [`LinkError::Restarted`].
         answer: Result<Vec<u8>, LinkError>,
     },
-    /// The other side wants to leave: finish the step in hand, then [`Session::confirm_detach`].
+    /// The other side wants to detach: finish the step in hand, then call [`Session::confirm_detach`].
     DetachRequested,
-    /// The session has ended. Nothing follows.
+    /// The session has ended. No event follows.
     Closed(CloseReason),
 }
 
-/// How the other side broke the protocol. Ends the session.
+/// A breach of the protocol by the other side. Ends the session.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
     /// The record was changed, cut, repeated, left out or sealed with other keys.
     #[error("a record cannot be decrypted: it was changed, cut off, repeated or lost on the way")]
     Unreadable,
-    /// What was decrypted is no frame.
+    /// The plaintext is no frame.
     #[error("a record was decrypted, but is no frame")]
     Malformed,
     /// The frame is larger than agreed.
@@ -80,24 +79,24 @@ pub enum ProtocolError {
     /// A frame is missing, or came twice.
     #[error("frame {found} came when frame {expected} was due")]
     Sequence {
-        /// What was due.
+        /// The sequence number that was due.
         expected: u64,
-        /// What came.
+        /// The sequence number that was received.
         found: u64,
     },
     /// The frame is of another version.
     #[error("a frame has version {found}, this program speaks {VERSION}")]
     Version {
-        /// As it came.
+        /// As received.
         found: u32,
     },
-    /// Something else came before `Hello`.
+    /// Another frame came before `Hello`.
     #[error("the first frame was not Hello")]
     NoHello,
-    /// `Hello` came twice, or is not as it must be.
+    /// `Hello` came twice, or is not valid.
     #[error("a Hello came twice or makes no sense")]
     BadHello,
-    /// A request has an id that only this side may use.
+    /// A request of the other side has an id that only this side may use.
     #[error("a request has the id {0}, which is not the other side's to use")]
     ForeignId(u64),
     /// A record could not be sealed.
@@ -128,7 +127,7 @@ pub struct Session {
     phase: Phase,
     /// The other side's process: the host knows it from the handshake, the phone from `Hello`.
     remote: Option<Instance>,
-    /// What this side's `Hello` promised to answer without being asked again.
+    /// Requests of the other side that this side's `Hello` listed as open: their responses are sent without being asked for again.
     promised: Vec<u64>,
     next_sent: u64,
     next_received: u64,
@@ -142,7 +141,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session on a finished handshake. The host's begins with its `Hello`; the phone waits for that.
+    /// A session on a finished handshake. The host sends its `Hello` at once, the phone after it has received that.
     pub fn new(established: Established, requests: &Requests, now_ms: u64) -> Session {
         let heartbeat_ms = requests.config().heartbeat_ms();
         let mut session = Session {
@@ -167,7 +166,7 @@ impl Session {
         session
     }
 
-    /// A record arrived.
+    /// Takes a record of the other side.
     pub fn receive(&mut self, requests: &mut Requests, record: &[u8], now_ms: u64) {
         if self.phase == Phase::Closed {
             return;
@@ -177,12 +176,12 @@ impl Session {
         }
     }
 
-    /// The carrier ended or broke.
+    /// Ends the session: the carrier was closed or broke.
     pub fn lost(&mut self, reason: &str) {
         self.end(CloseReason::local(CloseCode::Lost, reason));
     }
 
-    /// Time has passed: sends a ping, or gives the other side up for dead.
+    /// Sends a ping when one is due, or ends the session as `DEAD`.
     pub fn tick(&mut self, now_ms: u64) {
         if self.phase == Phase::Closed {
             return;
@@ -199,7 +198,7 @@ impl Session {
         }
     }
 
-    /// When [`Session::tick`] wants to be called; `None` once closed.
+    /// The time of the next [`Session::tick`]; `None` once closed.
     pub fn next_timeout_ms(&self) -> Option<u64> {
         let dead = self.last_received_ms.saturating_add(self.patience_ms);
         let next = match self.may_ping() {
@@ -209,12 +208,12 @@ impl Session {
         (self.phase != Phase::Closed).then_some(next)
     }
 
-    /// Nothing goes before `Hello`, for which the phone waits until the host's is there.
+    /// No ping is sent before this side's `Hello`; a phone sends that after it has received the host's.
     fn may_ping(&self) -> bool {
         self.next_sent > 0
     }
 
-    /// The host's is due a tenth later: an idle link then has the phone's pings and their answers, and not both sides'.
+    /// The host's ping is due a tenth later, so that only the phone pings on an idle link.
     fn next_ping_ms(&self) -> u64 {
         let later_ms = match self.side {
             Side::Phone => 0,
@@ -229,17 +228,17 @@ impl Session {
         self.records.pop_front()
     }
 
-    /// The next thing to tell.
+    /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// Whether `Hello` went both ways and nothing has ended the session.
+    /// Whether `Hello` was exchanged and the session has not ended.
     pub fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }
 
-    /// Sends a request that was added by [`Requests::ask`]; before the session is open it stays there.
+    /// Sends a request that was added by [`Requests::ask`]. Until the session is open it stays there.
     pub fn request(&mut self, requests: &mut Requests, id: u64, now_ms: u64) {
         if self.is_open()
             && let Some(request) = requests.take_to_send(id)
@@ -248,14 +247,14 @@ impl Session {
         }
     }
 
-    /// Tells the other side that the answer to a request, which was withdrawn, is no longer wanted.
+    /// Sends a `Cancel` for a request that was withdrawn.
     pub fn cancel(&mut self, id: u64, now_ms: u64) {
         if self.is_open() {
             self.send(Body::Cancel(Cancel { id }), now_ms);
         }
     }
 
-    /// Sends the answer that [`Requests::answer`] returned.
+    /// Sends the response that [`Requests::answer`] returned.
     pub fn answer(&mut self, id: u64, answer: Answer, now_ms: u64) {
         if self.is_open() {
             let result = match answer {
@@ -272,14 +271,14 @@ impl Session {
         }
     }
 
-    /// Asks the other side to let this one go.
+    /// Sends a `Detach`.
     pub fn detach(&mut self, now_ms: u64) {
         if self.is_open() {
             self.send(Body::Detach(Detach {}), now_ms);
         }
     }
 
-    /// Lets the other side go.
+    /// Sends a `Detached` and ends the session.
     pub fn confirm_detach(&mut self, now_ms: u64) {
         if self.is_open() {
             self.send(Body::Detached(Detached {}), now_ms);
@@ -290,7 +289,7 @@ impl Session {
         }
     }
 
-    /// Ends the session and tells the other side why.
+    /// Sends a `Close` with the reason and ends the session.
     pub fn close(&mut self, code: CloseCode, message: &str, now_ms: u64) {
         if self.phase != Phase::Closed {
             let close = Close {
@@ -330,7 +329,7 @@ impl Session {
             }
             (Phase::Opening, _) => Err(ProtocolError::NoHello),
             (Phase::Open, Some(body)) => self.handle(requests, body, now_ms),
-            // A kind of frame that a later minor version added: it can be left out.
+            // A frame of a kind that a later version added is ignored.
             (Phase::Open, None) | (Phase::Closed, _) => Ok(()),
         }
     }
@@ -363,7 +362,7 @@ impl Session {
         Ok(())
     }
 
-    /// `Hello` arrived: what waits on either side goes out.
+    /// Takes the other side's `Hello`, and sends all that waits for it.
     fn open(
         &mut self,
         requests: &mut Requests,
@@ -494,7 +493,7 @@ impl Session {
     }
 }
 
-/// The records that end a finished handshake with a reason, in place of the host's `Hello`.
+/// The records of a `Close` in place of the host's `Hello`, for a phone that is refused after its handshake.
 pub fn refuse(
     established: &mut Established,
     code: CloseCode,
@@ -512,7 +511,7 @@ pub fn refuse(
     established.transport.seal(&frame.encode_to_vec())
 }
 
-/// How long silence is borne: two missed heartbeats of the slower side, and half of one for the way.
+/// The longest silence of the other side, in milliseconds: two heartbeats of the slower side, and half of one for the way.
 fn patience(ours_ms: u64, theirs_ms: u64) -> u64 {
     ours_ms.max(theirs_ms).saturating_mul(5) / 2
 }

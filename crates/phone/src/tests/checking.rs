@@ -1,4 +1,4 @@
-//! Bad input is told by its code, and the host never hears of it.
+//! Bad input is refused by its code, and nothing is sent to the host.
 
 use lightning_invoice::Currency;
 
@@ -202,7 +202,7 @@ fn expiry_is_counted_from_the_invoices_own_time() {
 }
 
 #[tokio::test]
-async fn the_host_hears_nothing_of_bad_input() {
+async fn nothing_is_sent_to_the_host_for_bad_input() {
     let (_dir, phone, host) = attached().await;
     let expired = InvoiceSpec {
         age_s: 4_000,

@@ -1,4 +1,4 @@
-//! What the owner asks for again because no answer came, and what is asked for a second time on purpose.
+//! Commands that the owner repeats because no answer came, and those that are given a second time on purpose.
 
 use std::collections::BTreeMap;
 
@@ -19,15 +19,15 @@ const ADDRESS_2: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
 /// waited for.
 #[derive(Default)]
 struct FakeNode {
-    /// How many payments and channels there are.
+    /// The number of payments and channels.
     done: AtomicUsize,
-    /// What became of each id.
+    /// The result of each id.
     known: Mutex<BTreeMap<Vec<u8>, Reply>>,
-    /// What becomes of the answers; all the same it is done.
+    /// The loss of answers; the command is carried out all the same.
     loses: Mutex<Option<Lost>>,
 }
 
-/// How an answer gets lost.
+/// The ways in which an answer is lost.
 #[derive(Clone)]
 enum Lost {
     /// The link breaks before it, and the host is down.
@@ -63,7 +63,7 @@ impl FakeNode {
         node
     }
 
-    /// What it would do for a new id.
+    /// The result for a new id.
     fn carry_out(&self, ask: &Ask) -> Option<(Vec<u8>, Reply)> {
         let count = self.done();
         match ask {

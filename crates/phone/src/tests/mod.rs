@@ -31,9 +31,9 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::attach::Dial;
+use crate::clock::now_unix_s;
 use crate::error::PhoneError;
 use crate::phone::Phone;
-use crate::serve::now_unix_s;
 use crate::testing::DiskFaults;
 use crate::vault::{Passphrase, Secrets, Vault};
 
@@ -41,7 +41,7 @@ pub(crate) const WORDS: &str =
     "legal winner thank year wave sausage worth useful legal winner thank yellow";
 pub(crate) const OTHER_WORDS: &str = "zoo zoo zoo zoo zoo zoo zoo zoo zoo zoo zoo wrong";
 
-/// What a scripted host does with a command.
+/// The reaction of a scripted host to a command.
 pub(crate) enum Act {
     Say(Reply),
     /// Refuses the request with this for code and message.

@@ -46,7 +46,7 @@ pub(super) async fn ask(host: &FakeHost, batch: &SignerBatch) -> Result<Vec<Answ
         .collect())
 }
 
-/// What a host sends before anything in a channel is signed: the first thing that the ledger records.
+/// The first operation of a channel, before anything is signed: the first that the ledger records.
 pub(super) async fn setup(host: &FakeHost) -> SignerBatch {
     let new = NewChannelKeys {
         channel_keys_id: KEYS_ID.to_vec(),
@@ -115,7 +115,7 @@ async fn what_a_batch_changes_is_durable_when_the_answer_is_there() {
     assert!(matches!(answers[..], [Answer::Done(_)]), "{answers:?}");
     assert_eq!(version(&phone).await, 1);
 
-    // What is on the disk at this moment is what a phone that loses its power comes back with.
+    // A phone that loses its power now is restored from the files as they are at this moment.
     let copy = tempfile::tempdir().unwrap();
     for name in ["seed.age", "ledger", "ledger.head"] {
         std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();

@@ -1,4 +1,4 @@
-//! Who is told what the signer says, and when it counts as said.
+//! Answers of the signer that are reported to a witness, and the moment in which they count as sent.
 
 use super::dying::{Trap, open, paired_vault};
 use super::signing::{ask, setup};
@@ -8,7 +8,7 @@ use crate::testing::{DiskFate, DiskWrite, Said, Witness};
 #[derive(Default)]
 struct Notes(Mutex<Heard>);
 
-/// What was made, with the version that has to be durable first, and what of it counts as said.
+/// Answers that were made, with the version that has to be durable first, and those that count as sent.
 #[derive(Default)]
 struct Heard {
     made: Vec<(u64, String)>,

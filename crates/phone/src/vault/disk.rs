@@ -1,7 +1,7 @@
-//! The one way to the disk for what a vault writes once it has been made.
+//! Durable writes of a vault, once it has been made. All go through here.
 //!
-//! A write has two parts: bytes, of which a power cut may leave some, and what makes them count, such as a sync
-//! or a rename. Before, between and after them is where tests put their faults.
+//! A write has two parts: bytes, of which a power cut may leave some, and the step that makes them valid, such as a sync or a rename.
+//! Tests put their faults before, between and after them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -11,30 +11,29 @@ use std::path::Path;
 #[cfg(any(test, feature = "testing"))]
 use crate::testing::Faults;
 
-/// What is written.
+/// The kinds of writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DiskWrite {
     /// An entry at the end of the ledger: the records of one reply.
     LedgerAppend,
-    /// An entry that was not written whole is cut off, after a failed append or when the ledger is opened.
+    /// The removal of an entry that was not written whole, after a failed append or when the ledger is opened.
     LedgerCut,
-    /// What stands in the ledger is made durable when it is opened: a process that was killed may have written it, and not
-    /// more.
+    /// A sync of the ledger when it is opened: a process that was killed may have written it without one.
     LedgerSync,
     /// The count of entries, after an append or a compaction, or behind them when the ledger is opened.
     HeadRaise,
-    /// A snapshot takes the place of the ledger's history.
+    /// A snapshot in place of the ledger's history.
     LedgerCompact,
     /// The host that the phone is paired with.
     Host,
-    /// That host is forgotten.
+    /// The removal of that host.
     HostForget,
 }
 
-/// Below this a ledger is not worth compacting.
+/// The size in bytes below which a ledger is not compacted.
 pub(crate) const COMPACT_FROM_BYTES: u64 = 1 << 20;
 
-/// See the module. All files of one vault share it.
+/// The way of all durable writes, shared by all files of one vault.
 #[derive(Default)]
 pub(crate) struct Disk {
     #[cfg(any(test, feature = "testing"))]
@@ -66,7 +65,7 @@ impl Disk {
         settle(put(bytes)?)
     }
 
-    /// From how many bytes on a ledger is worth compacting.
+    /// The size in bytes from which a ledger is compacted.
     pub(super) fn compact_from_bytes(&self) -> u64 {
         #[cfg(any(test, feature = "testing"))]
         return self.faults.compact_from_bytes();
@@ -74,15 +73,14 @@ impl Disk {
         COMPACT_FROM_BYTES
     }
 
-    /// Fails when nothing can be written any more.
+    /// Fails when a test has cut the power.
     pub(super) fn check(&self) -> io::Result<()> {
         #[cfg(any(test, feature = "testing"))]
         self.faults.check()?;
         Ok(())
     }
 
-    /// Writes a file whole or not at all, in place of the one that has its name. `true` in the error: it may have
-    /// taken its place all the same.
+    /// Replaces a file by a new one, whole or not at all. `true` in the error: it may have been replaced all the same.
     pub(super) fn replace(
         &self,
         what: DiskWrite,
@@ -125,7 +123,7 @@ pub(super) fn write_new(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<File
     })
 }
 
-/// Puts what [`write_new`] wrote in place of the file in use.
+/// Renames the file that [`write_new`] wrote, in place of the one in use.
 pub(super) fn put_in_place(dir: &Path, name: &str) -> io::Result<()> {
     std::fs::rename(dir.join(format!("{name}.new")), dir.join(name))?;
     sync_dir(dir)

@@ -1,5 +1,5 @@
-//! For fuzz targets: the ledger's files without the vault around them, since with it every run would wait for scrypt; and
-//! files that others could have written.
+//! Entries for fuzz targets: the ledger's files without the vault around them, since every run would wait for scrypt; and files as an
+//! attacker could write them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub struct LedgerFiles {
     sealer: Sealer,
 }
 
-/// A ledger that was opened, and what it held.
+/// A ledger that was opened, and its records.
 pub struct OpenLedger {
     ledger: Ledger,
     /// Its records, oldest first.
@@ -25,7 +25,7 @@ pub struct OpenLedger {
 }
 
 impl LedgerFiles {
-    /// Those in `dir`, under `data_key`; they need not be there.
+    /// The files in `dir`, under `data_key`; they need not exist.
     pub fn new(dir: &Path, data_key: &[u8; 32]) -> LedgerFiles {
         LedgerFiles {
             dir: dir.to_owned(),
@@ -33,7 +33,7 @@ impl LedgerFiles {
         }
     }
 
-    /// Makes them, empty.
+    /// Creates them, empty.
     pub fn create(&self) -> Result<(), VaultError> {
         Ledger::create(&self.dir, &self.sealer)
     }
@@ -45,7 +45,7 @@ impl LedgerFiles {
         Ok(OpenLedger { ledger, records })
     }
 
-    /// An entry with `inside` as whoever has the key would write it.
+    /// An entry with `inside`, as a holder of the key could write it.
     pub fn seal(&self, first: u64, number: u64, inside: &[u8]) -> io::Result<Vec<u8>> {
         seal_inside(&self.sealer, first, number, inside)
     }
@@ -57,12 +57,12 @@ impl OpenLedger {
         self.ledger.append(&zeroizing(records))
     }
 
-    /// Puts one entry in place of all.
+    /// Replaces all entries by one.
     pub fn compact(&mut self, snapshot: &[&[u8]]) -> Result<(), VaultError> {
         self.ledger.compact(&zeroizing(snapshot))
     }
 
-    /// Entries there have been.
+    /// The number of entries ever written.
     pub fn entries(&self) -> u64 {
         self.ledger.entries()
     }
@@ -73,14 +73,14 @@ fn zeroizing(records: &[&[u8]]) -> Records {
     records.iter().map(copy).collect()
 }
 
-/// `seed.age` around any text, as whoever knows the passphrase could write it. `work_factor` is scrypt's log2(N).
+/// `seed.age` around any text, as a holder of the passphrase could write it. `work_factor` is scrypt's log2(N).
 pub fn seal_seed(text: &[u8], passphrase: &Passphrase, work_factor: u8) -> io::Result<Vec<u8>> {
     let mut recipient = age::scrypt::Recipient::new(passphrase.clone());
     recipient.set_work_factor(work_factor);
     age::encrypt(&recipient, text).map_err(io::Error::other)
 }
 
-/// `host` around anything, as whoever has the key could write it.
+/// `host` around any bytes, as a holder of the key could write it.
 pub fn seal_host(data_key: &[u8; 32], plain: &[u8]) -> io::Result<Vec<u8>> {
     Sealer::new(data_key).seal(HOST_PLACE, plain)
 }

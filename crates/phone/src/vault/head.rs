@@ -1,8 +1,8 @@
-//! How many entries the ledger has had, in a file of its own.
+//! The count of the ledger's entries, in a file of its own.
 //!
-//! A copy of the ledger from yesterday is whole and authentic, and a signer that trusted it
-//! would sign what it has revoked since. This second file tells: a ledger with fewer entries
-//! than it says is refused. It is no defence against somebody who puts both back, only against
+//! A copy of the ledger from yesterday is whole and authentic, and a signer restored from it
+//! would sign what it has revoked since. This second file detects it: a ledger with fewer entries
+//! than the count is refused. It is no defence against somebody who puts both back, only against
 //! a restored backup; docs/THREATS.md says so.
 //!
 //! It is written after the ledger is durable and before the reply leaves, into two slots in turn,
@@ -30,7 +30,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Says 0, in a new vault. Overwrites what an interrupted creation left.
+    /// Writes 0, in a new vault, also over a file that an interrupted creation left.
     pub(crate) fn create(dir: &Path, sealer: &Sealer) -> Result<(), VaultError> {
         let file = OpenOptions::new()
             .write(true)
@@ -73,7 +73,7 @@ impl Head {
         self.entries
     }
 
-    /// Says `entries` from now on.
+    /// Writes the count `entries`.
     pub(crate) fn raise(
         &mut self,
         disk: &Disk,
@@ -89,13 +89,13 @@ impl Head {
         Ok(())
     }
 
-    /// Returns when it is on the disk.
+    /// Returns when the count is durable.
     pub(crate) fn sync(&self) -> Result<(), VaultError> {
         Ok(self.file.sync_data()?)
     }
 }
 
-/// What a slot holds that says `entries`, and where it stands.
+/// The bytes of a slot with the count `entries`, and its offset.
 fn slot(sealer: &Sealer, entries: u64) -> std::io::Result<(Vec<u8>, u64)> {
     let sealed = sealer.seal(PLACE, &entries.to_be_bytes())?;
     Ok((sealed, (entries % 2) * SLOT_BYTES as u64))

@@ -1,4 +1,4 @@
-//! The ledger: an append-only file of what the signer has signed, revoked and approved.
+//! The ledger: an append-only file of the signer's records, of all that it has signed, revoked and approved.
 //!
 //! ```text
 //! file   = magic(8) first(u64) entry*
@@ -8,12 +8,12 @@
 //! Integers are big-endian. An entry holds the records of one reply, so they become durable
 //! together. Entries are numbered for ever, also across compactions: `first` is the number of a
 //! file's first entry, and each entry is bound to `first` and its own number as associated data.
-//! It can be neither moved nor left out, but for the newest ones: for those a second file,
-//! [`Head`], knows how many entries there have been.
+//! It can be neither moved nor left out, except for the newest ones: for those a second file,
+//! [`Head`], has the count of entries.
 //!
-//! A crash may leave an entry that was not written whole. Its reply never left, so it is cut off
-//! when the file is opened; the length stands there twice, so that damage in the middle of the
-//! file is not taken for such an end. All else that does not read back is an error.
+//! A crash may leave an entry that was not written whole. Its reply was never sent, so it is cut off
+//! when the file is opened. The length is written twice, so that damage in the middle of the
+//! file is not taken for such an end. Everything else that cannot be read back is an error.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -37,7 +37,7 @@ const NEW_NAME: &str = "ledger.new";
 /// Records of one phone, as the signer gave them. They are secret, and wiped after use.
 pub(crate) type Records = Vec<Zeroizing<Vec<u8>>>;
 
-/// The open ledger. The vault's lock sees to it that there is one.
+/// The open ledger. The vault's lock ensures that there is only one.
 pub(crate) struct Ledger {
     dir: PathBuf,
     disk: Arc<Disk>,
@@ -46,13 +46,13 @@ pub(crate) struct Ledger {
     head: Head,
     /// Number of the file's first entry.
     first: u64,
-    /// Number of the entry that comes next.
+    /// Number of the next entry.
     next: u64,
-    /// Length of the file up to there.
+    /// Length of the file up to that entry.
     length: u64,
     /// Length after the last compaction; 0 when there was none.
     compacted_length: u64,
-    /// A write has failed: what is on the disk has to be read again.
+    /// True after a failed write: the file has to be read again.
     failed: bool,
 }
 
@@ -82,8 +82,8 @@ impl Ledger {
 
         let first = read_header(&bytes)?;
         let found = read_entries(&bytes, first, &sealer)?;
-        // What begins later than with entry 0 begins with a snapshot. Without one, the header alone says how many entries
-        // there were, and anybody can write a header.
+        // A file that begins after entry 0 begins with a snapshot. Without one, the header alone would give the number of entries,
+        // and anybody can write a header.
         if first > 0 && found.next == first {
             return Err(VaultError::Damaged { entry: first });
         }
@@ -101,7 +101,7 @@ impl Ledger {
             cut(&disk, &file, found.length)?;
         }
         file.seek(SeekFrom::Start(found.length))?;
-        // What the head does not count yet may be in memory only. Nobody acts on that, and the head must not outlive it.
+        // Entries that the head does not count yet may be in the page cache only, and the head must not outlive them.
         if found.next > head.entries() {
             let sync = |()| file.sync_data().and_then(|()| sync_dir(dir));
             disk.write(DiskWrite::LedgerSync, &[], |_| Ok(()), sync)?;
@@ -123,8 +123,7 @@ impl Ledger {
         Ok((ledger, found.records))
     }
 
-    /// Makes `records` durable together. When this fails none of them is on record and the ledger takes
-    /// nothing more: open it again.
+    /// Makes `records` durable together. On an error none of them is on record, and the ledger has to be opened again.
     pub(crate) fn append(&mut self, records: &[Zeroizing<Vec<u8>>]) -> Result<(), VaultError> {
         if records.is_empty() {
             return Ok(());
@@ -141,7 +140,7 @@ impl Ledger {
         );
         if let Err(error) = written {
             self.failed = true;
-            // The reply will not leave, so nobody has heard of the entry: it may go.
+            // The reply is not sent, so that nobody has seen the entry and it can be removed.
             if let Err(cut) = cut(&self.disk, &self.file, self.length) {
                 tracing::warn!(%cut, "a failed write could not be taken back; the next start will");
             }
@@ -158,8 +157,8 @@ impl Ledger {
         self.length > from.max(4 * self.compacted_length)
     }
 
-    /// Puts a new file with `snapshot` alone in place of the history. When this fails before the new file
-    /// is in place, the old one stays in use and nothing is lost.
+    /// Replaces the file by a new one with `snapshot` alone. On an error before the rename, the old file stays in use and nothing is
+    /// lost.
     pub(crate) fn compact(&mut self, snapshot: &[Zeroizing<Vec<u8>>]) -> Result<(), VaultError> {
         if self.failed {
             return Err(VaultError::NeedsReopening);
@@ -170,7 +169,7 @@ impl Ledger {
             .disk
             .replace(DiskWrite::LedgerCompact, &self.dir, NAME, &bytes);
         let file = placed.map_err(|(error, is_placed)| {
-            // From the rename on, the file in hand is no longer the ledger.
+            // After the rename, the open file is no longer the ledger.
             self.failed |= is_placed;
             error
         })?;
@@ -182,7 +181,7 @@ impl Ledger {
         self.raise_head()
     }
 
-    /// Entries there have been, with those of earlier files.
+    /// The number of entries ever written, with those of earlier files.
     pub(crate) fn entries(&self) -> u64 {
         self.next
     }
@@ -219,7 +218,7 @@ fn read_entries(bytes: &[u8], first: u64, sealer: &Sealer) -> Result<Found, Vaul
         let [a, b, c, d, e, f, g, h] = *lengths;
         let length = u32::from_be_bytes([a, b, c, d]);
         if length != !u32::from_be_bytes([e, f, g, h]) || (length as usize) < OVERHEAD {
-            // Some filesystems leave zeros where a write had made room and did not come to an end.
+            // Some filesystems leave zeros where a write had allocated room and was not finished.
             return if rest.iter().all(|byte| *byte == 0) {
                 Ok(found)
             } else {
@@ -271,7 +270,7 @@ fn seal_entry(
     entry
 }
 
-/// The entry with this inside, whatever that is.
+/// An entry with this inside, valid or not.
 pub(super) fn seal_inside(
     sealer: &Sealer,
     first: u64,
@@ -289,7 +288,7 @@ pub(super) fn seal_inside(
     .concat())
 }
 
-/// Where an entry belongs: the only place where it opens.
+/// The associated data of an entry: it can be decrypted at its own place only.
 fn place(first: u64, number: u64) -> Vec<u8> {
     [
         MAGIC.as_slice(),
@@ -318,7 +317,7 @@ fn read_header(bytes: &[u8]) -> Result<u64, VaultError> {
     Ok(u64::from_be_bytes(*first))
 }
 
-/// Cuts the file to `length` bytes, and goes on there.
+/// Cuts the file to `length` bytes; the next write appends there.
 fn cut(disk: &Disk, mut file: &File, length: u64) -> io::Result<()> {
     disk.write(
         DiskWrite::LedgerCut,
@@ -332,7 +331,7 @@ fn cut(disk: &Disk, mut file: &File, length: u64) -> io::Result<()> {
     )
 }
 
-/// True when the directory holds a ledger with something in it.
+/// Whether the directory has a ledger that is not empty.
 pub(super) fn has_entries(dir: &Path) -> bool {
     std::fs::metadata(dir.join(NAME)).is_ok_and(|file| file.len() > HEADER_BYTES)
 }

@@ -1,15 +1,15 @@
-//! The phone's directory: what has to outlive the process, and nobody else may read.
+//! The vault: the phone's directory, whose files outlive the process and may be read by nobody else.
 //!
-//! | file | what it is |
+//! | file | content |
 //! |---|---|
 //! | `seed.age` | the words, the data key and the link's key, under the passphrase (`secrets.rs`) |
-//! | `ledger` | what the signer has signed, revoked and approved, under the data key (`ledger.rs`) |
-//! | `ledger.head` | how much of it there must be (`head.rs`) |
+//! | `ledger` | the signer's records, under the data key (`ledger.rs`) |
+//! | `ledger.head` | the count of its entries (`head.rs`) |
 //! | `host` | the host the phone is paired with, under the data key |
 //! | `lock` | locked by the one process that may use the rest |
-//! | `control.sock` | the way into a running `longhand phone run` (not this module's) |
+//! | `control.sock` | the control socket of a running phone (not this module's) |
 //!
-//! All are readable by their owner only. Nothing here knows what a record means.
+//! All are readable by their owner only. The meaning of a record is the signer's.
 
 pub(crate) mod disk;
 #[cfg(feature = "fuzzing")]
@@ -53,14 +53,14 @@ pub type Passphrase = age::secrecy::SecretString;
 pub struct PairedHost {
     /// The host's static key, pinned at pairing.
     pub key: [u8; 32],
-    /// Where it can be reached, in the order to try.
+    /// Its addresses, in the order to dial.
     pub addresses: Vec<String>,
     /// The host has acknowledged the phone's `Register`.
     pub registered: bool,
-    /// The host's hub as it said then, 33 bytes; empty when it has none.
+    /// The node id of the host's hub when the phone registered, 33 bytes; empty when it has none.
     pub hub_node_id: Vec<u8>,
     /// An earlier pairing with this host had been acknowledged when this one began: there may be channels, so that no other
-    /// host may take its place. Not in files of before.
+    /// host may take its place. Files of earlier versions do not have it.
     #[serde(default)]
     pub was_registered: bool,
 }
@@ -73,13 +73,13 @@ pub struct Vault {
     witness: Option<Arc<dyn crate::testing::Witness>>,
     opened: Opened,
     sealer: Sealer,
-    /// What `host` says, once it was read: a phone without a network asks with each attempt.
+    /// The content of `host`, kept in memory: a phone without a network would read it with each attempt to dial.
     host: Mutex<Option<PairedHost>>,
     /// Held as long as this lives.
     _lock: File,
 }
 
-/// What `seed.age` holds, and what follows from it with much work.
+/// The content of `seed.age`, and the seed that is derived from it with much work.
 #[derive(Clone)]
 pub(crate) struct Opened {
     secrets: Arc<Secrets>,
@@ -114,7 +114,7 @@ impl Vault {
         let sealed = secrets.encrypt(passphrase, work_factor)?;
         let sealer = Sealer::new(&secrets.data_key);
         Ledger::create(dir, &sealer)?;
-        // The seed comes last: without it there is no vault, and creation can begin anew.
+        // The seed is written last: without it there is no vault, and creation can begin anew.
         write_new(dir, SEED_NAME, &sealed)?;
         put_in_place(dir, SEED_NAME)?;
         Ok(Vault {
@@ -153,14 +153,15 @@ impl Vault {
         Ledger::open(&self.dir, Arc::clone(&self.disk), self.sealer.clone())
     }
 
-    /// What the signer knows this ledger by. The data key is as old as the ledger: words make a new one.
+    /// The key by which the signer recognises this ledger. The data key is as old as the ledger: a vault made of the same words has
+    /// a new one.
     pub(crate) fn ledger_key(&self) -> Zeroizing<[u8; 32]> {
         let mut mac = HmacEngine::<sha256::Hash>::new(self.opened.secrets.data_key.as_slice());
         mac.input(LEDGER_KEY);
         Zeroizing::new(Hmac::from_engine(mac).to_byte_array())
     }
 
-    /// What `seed.age` holds.
+    /// The secrets in `seed.age`.
     pub fn secrets(&self) -> &Secrets {
         &self.opened.secrets
     }
@@ -208,7 +209,7 @@ impl Vault {
 
     /// Forgets the host, for a pairing that the host refused.
     pub fn forget_host(&self) -> Result<(), VaultError> {
-        // Whether it worked or not, the file knows.
+        // Read from the file next time, whether it was removed or not.
         let mut known = self.known_host();
         *known = None;
         let forget = |()| {
@@ -232,7 +233,7 @@ impl Vault {
         Ok(replaced.map(drop).map_err(|(error, _)| error)?)
     }
 
-    /// Asks `faults` before each durable write from now on. Making a vault is not among them.
+    /// Calls `faults` before each durable write from now on, but not while a vault is created.
     #[cfg(any(test, feature = "testing"))]
     pub fn with_disk_faults(mut self, faults: Arc<dyn crate::testing::DiskFaults>) -> Vault {
         self.disk = Arc::new(Disk {
@@ -247,21 +248,21 @@ impl Vault {
         self.disk.faults.busy_until()
     }
 
-    /// Tells `witness` all that the signer says from now on.
+    /// Reports all answers of the signer to `witness` from now on.
     #[cfg(any(test, feature = "testing"))]
     pub fn with_witness(mut self, witness: Arc<dyn crate::testing::Witness>) -> Vault {
         self.witness = Some(witness);
         self
     }
 
-    /// Who is to be told, unless the power is gone.
+    /// The witness, unless the power is gone.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn witness(&self) -> Option<&dyn crate::testing::Witness> {
         let witness = self.witness.as_deref();
         witness.filter(|_| self.disk.check().is_ok())
     }
 
-    /// Nothing is written any more, and another process may open the vault: as when this one was killed.
+    /// Stops all writes and lets another process open the vault, as when this one was killed.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn kill(&self) {
         self.disk.faults.kill();
@@ -329,7 +330,7 @@ pub(crate) fn random_key() -> Result<Zeroizing<[u8; 32]>, VaultError> {
     Ok(key)
 }
 
-/// Why the phone's directory could not be used. Nothing was changed.
+/// The reason for which the phone's directory cannot be used. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// There is no vault.
@@ -344,7 +345,7 @@ pub enum VaultError {
     /// The passphrase does not open it.
     #[error("the passphrase is wrong: try again")]
     WrongPassphrase,
-    /// Nothing was given as passphrase.
+    /// The passphrase is empty.
     #[error("the passphrase is empty: choose one, it protects the seed")]
     EmptyPassphrase,
     /// `seed.age` cannot be read.
@@ -369,17 +370,17 @@ pub enum VaultError {
         /// Number of the entry, counted from 0 over the phone's whole life.
         entry: u64,
     },
-    /// It is a copy from an earlier day: signing by it could lose money.
+    /// The ledger is an old copy: signing by it could lose money.
     #[error(
         "the ledger is an old copy (it has {found} entries, there were {expected}): put the newest one back"
     )]
     Older {
         /// Entries up to the end of the file.
         found: u64,
-        /// Entries there must be.
+        /// Entries by the count in `ledger.head`.
         expected: u64,
     },
-    /// A newer Longhand wrote it.
+    /// The file is of a newer version of Longhand.
     #[error(
         "the phone was written by a newer Longhand (format {found}, known up to {known}): use that one"
     )]
@@ -392,10 +393,10 @@ pub enum VaultError {
     /// The disk is full.
     #[error("the disk is full: free some space; nothing was signed")]
     Full,
-    /// A write failed before; what is on the disk has to be read again.
+    /// A write failed before, and the file has to be read again.
     #[error("the ledger could not be written before: start the phone again")]
     NeedsReopening,
-    /// Anything else that the system says.
+    /// Any other error of the system.
     #[error("the phone's files cannot be used ({0}): check the directory and the disk")]
     Io(#[source] io::Error),
 }

@@ -1,8 +1,8 @@
 //! Encryption of small things at rest by the vault's data key.
 //!
-//! XChaCha20-Poly1305 with a random 192-bit nonce for each. Not a counter: a record that was
-//! torn by a crash is cut off and its number used again for other content, and one nonce must
-//! never see two contents. What a record is, and its place, go in as associated data.
+//! XChaCha20-Poly1305 with a random 192-bit nonce for each. A counter would not do: a record that
+//! was torn by a crash is cut off and its number used again for other content, and a nonce must
+//! not be used for two contents. The kind of a record and its place are the associated data.
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -17,7 +17,7 @@ pub(crate) const OVERHEAD: usize = NONCE_BYTES + 16;
 #[derive(Clone)]
 pub(crate) struct Sealer(XChaCha20Poly1305);
 
-/// Something sealed does not open: damaged, forged, of another place, or of another key.
+/// Sealed bytes that cannot be opened: damaged, forged, of another place, or of another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotAuthentic;
 
@@ -43,7 +43,7 @@ impl Sealer {
         Ok([nonce.as_slice(), &sealed].concat())
     }
 
-    /// What [`Sealer::seal`] was given for the same place.
+    /// The plaintext that [`Sealer::seal`] was given for the same place.
     pub(crate) fn open(
         &self,
         place: &[u8],

@@ -1,7 +1,7 @@
-//! What `seed.age` holds: an age file (scrypt recipient) around a few lines of text.
+//! Secrets of the phone in `seed.age`: an age file (scrypt recipient) around a few lines of text.
 //!
-//! Anybody with the passphrase and the `age` tool can read it; it says for itself what the
-//! words are, so the owner does not need Longhand to leave.
+//! A holder of the passphrase can read it with the `age` tool, and the text explains the words, so
+//! that an owner can leave without Longhand.
 
 use bitcoin::Network;
 use bitcoin::hex::{DisplayHex, FromHex};
@@ -14,10 +14,10 @@ use age::secrecy::ExposeSecret;
 
 const FIRST_LINE: &str = "longhand phone 1";
 
-/// Files with more work than this are refused (2^22: some ten seconds and 4 GiB).
+/// The highest work factor of scrypt, log2(N); files with more are refused (2^22: some ten seconds and 4 GiB).
 const MAX_WORK_FACTOR: u8 = 22;
 
-/// How many words a new mnemonic has (BIP 39).
+/// The number of words of a new mnemonic (BIP 39).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Words {
     /// 128 bits.

@@ -620,7 +620,7 @@ fn the_least_work_is_the_least_there_is() {
     let dir = written_vault();
     let sealed =
         String::from_utf8_lossy(&std::fs::read(dir.path().join(SEED_NAME)).unwrap()).into_owned();
-    // What opening costs is in the file: scrypt with N = 2.
+    // The work factor is in the file: scrypt with N = 2.
     let work = sealed.lines().nth(1).unwrap();
     assert!(
         work.starts_with("-> scrypt ") && work.ends_with(" 1"),

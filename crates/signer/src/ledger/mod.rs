@@ -1,10 +1,10 @@
-//! The phone's ledger: what it has validated, signed, revoked and promised.
+//! The phone's ledger: records of all that the signer has validated, signed, revoked and promised.
 //!
-//! It is a list of [`LedgerRecord`]s, each the sum of one call of the engine and numbered without gaps. To apply them
-//! in order gives the state again; a snapshot is one record that stands for all before it. Rules look only at the
-//! state, and the state changes only by records: what is not in the ledger did not happen.
+//! It is a list of [`LedgerRecord`]s, each with the changes of one call of the engine, numbered without gaps. Applied in order they give
+//! the state; a snapshot is one record in place of all before it. Rules depend on the state alone, and the state changes only by
+//! records.
 //!
-//! Compaction: write [`Signer::snapshot`](crate::Signer::snapshot) to a new file, sync it, put it in the old one's place.
+//! Compaction: write [`Signer::snapshot`](crate::Signer::snapshot) to a new file, sync it, and rename it to the old one's name.
 
 mod record;
 mod secrets;

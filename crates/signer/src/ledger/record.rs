@@ -1,4 +1,4 @@
-//! How a record is written: one protobuf message, versioned, in which every change of one call stands together.
+//! Records of the ledger: one versioned protobuf message each, with all changes of one call.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use super::State;
 /// The format that this version writes and reads.
 const FORMAT: u32 = 1;
 
-/// One record of the ledger, ready to be written. Holds secrets (preimages): to be encrypted at rest, wiped on drop.
+/// One record of the ledger, encoded. It has secrets (preimages): encrypt it at rest; it is zeroized on drop.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LedgerRecord {
     sequence: u64,
@@ -18,12 +18,12 @@ pub struct LedgerRecord {
 }
 
 impl LedgerRecord {
-    /// The record's number. Records count up from 1 without gaps; a snapshot has the number of the last it stands for.
+    /// The record's number. Records count up from 1 without gaps; a snapshot has the number of the last record that it replaces.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// What is to be written.
+    /// The bytes to write.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -53,10 +53,10 @@ impl fmt::Debug for LedgerRecord {
     }
 }
 
-/// Why a ledger cannot be used.
+/// The reason for which a ledger cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerError {
-    /// A record is not one.
+    /// The bytes are no record.
     #[error(
         "ledger record {0} cannot be read ({1}): restore the ledger from its backup, do not go on without it"
     )]
@@ -66,15 +66,15 @@ pub enum LedgerError {
         "ledger record {expected} is missing, {found} comes instead: restore the whole ledger from its backup"
     )]
     Gap {
-        /// The number that should come.
+        /// The number that was due.
         expected: u64,
-        /// The number that came.
+        /// The number of the record.
         found: u64,
     },
-    /// Written by a later version.
+    /// The record is of a later version.
     #[error("the ledger was written by a newer version (format {0}): update this program")]
     Newer(u32),
-    /// Another seed's, or another network's.
+    /// The ledger is of another seed, or another network.
     #[error(
         "the ledger belongs to another seed or network: use the one that was written with this seed"
     )]
@@ -163,7 +163,7 @@ impl From<entry::Change> for Entry {
     }
 }
 
-/// What can change. Tags are never used again for something else.
+/// The kinds of changes. A tag is never used again for another kind.
 pub(crate) mod entry {
     use prost::{Message, Oneof};
     use zeroize::Zeroize;
@@ -207,7 +207,7 @@ pub(crate) mod entry {
         ChannelIntent(ChannelIntentAdded),
     }
 
-    /// Whose ledger it is; in the first record and in every snapshot.
+    /// The node and network of the ledger; in the first record and in every snapshot.
     #[derive(Clone, PartialEq, Message)]
     pub struct Begun {
         #[prost(bytes = "vec", tag = "1")]
@@ -231,7 +231,7 @@ pub(crate) mod entry {
     pub struct HolderValidated {
         #[prost(bytes = "vec", tag = "1")]
         pub keys_id: Vec<u8>,
-        /// LDK encoding of `HolderCommitmentTransaction`: with the seed, all that is needed to leave the channel.
+        /// LDK encoding of `HolderCommitmentTransaction`: with the seed, it suffices to close the channel.
         #[prost(bytes = "vec", tag = "2")]
         pub commitment: Vec<u8>,
     }
@@ -282,7 +282,7 @@ pub(crate) mod entry {
         pub created_unix_s: u64,
     }
 
-    /// The one secret in a record that is the owner's until it is paid for.
+    /// The preimage of an incoming payment: the one secret in a record, the owner's until it is paid for.
     impl Drop for PaymentMade {
         fn drop(&mut self) {
             self.preimage.zeroize();
@@ -295,7 +295,7 @@ pub(crate) mod entry {
         pub payment_hash: Vec<u8>,
         #[prost(string, tag = "2")]
         pub bolt11: String,
-        /// Until when the phone takes payments for it, by its own clock; not what the invoice says.
+        /// The time until which the phone accepts payments for it, by its own clock; not the invoice's expiry.
         #[prost(uint64, tag = "3")]
         pub expires_unix_s: u64,
     }
@@ -344,9 +344,9 @@ pub(crate) mod entry {
         pub max_fee_sat: u64,
         #[prost(uint64, tag = "5")]
         pub created_unix_s: u64,
-        /// Not in records of before, whose ends count as heard.
+        /// Records of earlier versions do not have it; their results count as delivered.
         #[prost(bool, tag = "6")]
-        pub awaits_end: bool,
+        pub awaits_delivery: bool,
     }
 
     #[derive(Clone, PartialEq, Message)]
@@ -365,8 +365,8 @@ pub(crate) mod entry {
         pub created_unix_s: u64,
         #[prost(bool, tag = "7")]
         pub announced: bool,
-        /// Of an opening. Not in records of before, whose ends count as heard.
+        /// For an opening. Records of earlier versions do not have it; their results count as delivered.
         #[prost(bool, tag = "8")]
-        pub awaits_end: bool,
+        pub awaits_delivery: bool,
     }
 }

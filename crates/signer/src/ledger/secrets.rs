@@ -1,16 +1,16 @@
-//! Whether the secrets by which a peer revoked are on record without a gap, as they come in (BOLT 3, "Efficient
-//! Per-commitment Secret Storage"). LDK panics when it is asked for one in a gap.
+//! Revocation secrets of a peer: a check that they are stored without a gap (BOLT 3, "Efficient Per-commitment Secret Storage"). LDK
+//! panics when one in a gap is looked up.
 
 use lightning::ln::chan_utils::CounterpartyCommitmentSecrets;
 use lightning::util::ser::Writeable;
 
 use crate::commitment::FIRST_INDEX;
 
-/// Places for secrets: in place `n` stands the latest of those whose index ends in `n` zero bits.
+/// Places for secrets: place `n` has the latest of those whose index ends in `n` zero bits.
 const PLACES: usize = 49;
-/// A secret and its index, as LDK writes them.
+/// A secret and its index, in LDK's encoding.
 const PLACE_BYTES: usize = 40;
-/// The index that LDK writes where there is no secret yet.
+/// The index in LDK's encoding of a place without a secret.
 const EMPTY: u64 = 1 << 48;
 
 /// True when every index from the lowest one up is covered.
@@ -25,10 +25,10 @@ pub(super) fn are_whole(secrets: &CounterpartyCommitmentSecrets) -> bool {
         })
 }
 
-/// The index that belongs in a place when all from `lowest` up are there.
+/// The index in a place when the secrets of all indices from `lowest` up are stored.
 fn index_at(place: u32, lowest: u64) -> u64 {
     let Some(first) = 1u64.checked_shl(place).filter(|first| *first < EMPTY) else {
-        // The last place is that of index 0.
+        // The last place is for index 0.
         return if lowest == 0 { 0 } else { EMPTY };
     };
     let steps = lowest.saturating_sub(first).div_ceil(2 * first);

@@ -1,4 +1,4 @@
-//! What the records add up to.
+//! The state that the records define.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::commitment::{read, read_parameters};
 use crate::intents::{ChannelIntent, OnchainIntent, PaymentIntent};
 use crate::payments::{Payment, Released, payment_hash};
 
-/// All that the phone remembers.
+/// The state of a phone's signer.
 #[derive(Clone)]
 pub(crate) struct State {
     node_id: PublicKey,
@@ -31,13 +31,13 @@ pub(crate) struct State {
     pub channel_intents: BTreeMap<Vec<u8>, KnownChannelIntent>,
 }
 
-/// What the owner wanted with a channel.
+/// A channel intent, and when it was added.
 #[derive(Clone)]
 pub(crate) struct KnownChannelIntent {
     pub intent: ChannelIntent,
     pub created_unix_s: u64,
-    /// See [`OnchainIntent::awaits_end`]; false for a close.
-    pub awaits_end: bool,
+    /// See [`OnchainIntent::awaits_delivery`]; false for a close.
+    pub awaits_delivery: bool,
 }
 
 /// An incoming payment and its preimage.
@@ -47,20 +47,20 @@ pub(crate) struct OwnPayment {
     pub public: Payment,
 }
 
-/// What is known of one channel. Indices count down from 2^48 - 1, and so does every "later".
+/// The state of one channel. Indices count down from 2^48 - 1, so that a later one is lower.
 #[derive(Clone)]
 pub(crate) struct Channel {
     pub parameters: ChannelTransactionParameters,
     pub counterparty_node_id: PublicKey,
-    /// Validated and not revoked, latest first: one, or two while a revocation is due.
+    /// Holder commitments that are validated and not revoked, latest first: one, or two while a revocation is due.
     pub holder: Vec<HolderCommitment>,
-    /// The lowest index of which the secret was released; all above it are revoked too.
+    /// The lowest index whose secret was released; all above it are revoked too.
     pub released: Option<u64>,
     /// The highest index that was signed for broadcast; its secret and all after it stay here.
     pub broadcast: Option<u64>,
-    /// Signed for the peer and not revoked by it, latest first: one, or two while its revocation is due.
+    /// Counterparty commitments that are signed and not revoked, latest first: one, or two while a revocation is due.
     pub peer: Vec<PeerCommitment>,
-    /// The secrets by which the peer revoked.
+    /// The revocation secrets of the peer.
     pub peer_secrets: CounterpartyCommitmentSecrets,
 }
 
@@ -71,14 +71,14 @@ pub(crate) struct HolderCommitment {
     pub commitment: HolderCommitmentTransaction,
 }
 
-/// A commitment signed for the peer.
+/// A counterparty commitment that was signed.
 #[derive(Clone)]
 pub(crate) struct PeerCommitment {
     pub index: u64,
     pub commitment: CommitmentTransaction,
 }
 
-/// Why a change cannot be.
+/// The reason for which a change cannot be applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bad {
     Foreign,
@@ -96,7 +96,7 @@ impl Channel {
         self.peer.first().map(|latest| latest.index)
     }
 
-    /// What is on record can be written again: LDK asserts so of the channel type.
+    /// Whether LDK can encode the parameters again, which it asserts of the channel type.
     fn check_type(&self, commitment: &CommitmentTransaction) -> Result<(), Bad> {
         let same =
             commitment.trust().channel_type_features() == &self.parameters.channel_type_features;
@@ -154,7 +154,7 @@ impl State {
         record::replay(self, records)
     }
 
-    /// Makes one change. On an error the state is as it was.
+    /// Applies one change. On an error the state is unchanged.
     pub fn apply(&mut self, change: Change) -> Result<(), Bad> {
         match change {
             Change::Begun(begun) => return self.check_owner(&begun),
@@ -218,7 +218,7 @@ impl State {
         Ok(())
     }
 
-    /// One record from which the whole state can be made again.
+    /// One record with the whole state.
     pub fn snapshot(&self) -> LedgerRecord {
         let mut changes = vec![self.begun()];
         for (keys_id, channel) in &self.channels {
@@ -344,7 +344,7 @@ impl State {
             amount_sat: c.amount_sat,
             max_fee_sat: c.max_fee_sat,
             created_unix_s: c.created_unix_s,
-            awaits_end: c.awaits_end,
+            awaits_delivery: c.awaits_delivery,
         };
         self.onchain_intents.insert(c.id, intent);
     }
@@ -368,7 +368,7 @@ impl State {
         let known = KnownChannelIntent {
             intent,
             created_unix_s: c.created_unix_s,
-            awaits_end: c.awaits_end && !c.close,
+            awaits_delivery: c.awaits_delivery && !c.close,
         };
         self.channel_intents.insert(c.id, known);
         Ok(())
@@ -389,7 +389,7 @@ impl State {
 }
 
 impl Channel {
-    /// The changes that lead from no channel to this one.
+    /// The changes that make this channel from nothing.
     fn changes(&self, keys_id: &[u8; 32], changes: &mut Vec<Change>) {
         let keys_id = keys_id.to_vec();
         changes.push(Change::ChannelSetUp(entry::ChannelSetUp {

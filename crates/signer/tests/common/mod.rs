@@ -40,9 +40,9 @@ pub fn seed() -> Seed {
 pub struct Phone {
     pub signer: Signer,
     pub disk: Vec<Vec<u8>>,
-    /// What its clock says.
+    /// The time of its clock, in seconds since 1970.
     pub now_unix_s: u64,
-    /// What it was asked, and what it answered.
+    /// The operations that it was sent, and its answers.
     pub said: Vec<(SignerOp, Answer)>,
 }
 

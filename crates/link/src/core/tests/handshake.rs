@@ -1,4 +1,4 @@
-//! Who is let in, and what the others are told.
+//! Handshakes that are accepted, and the refusals of the others.
 
 use super::*;
 use crate::pairing::PairingSecret;

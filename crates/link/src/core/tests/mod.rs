@@ -24,7 +24,7 @@ const HOST: Instance = Instance([0xbb; 16]);
 struct End {
     requests: Requests,
     session: Option<Session>,
-    /// How often each request of the other side was given to be executed.
+    /// The number of times that each request of the other side was to be executed.
     executed: BTreeMap<u64, u32>,
     /// Requests given to be executed and not answered yet.
     to_answer: Vec<(Instance, Request)>,

@@ -1,4 +1,4 @@
-//! What happens to requests when the connection breaks, at every record.
+//! Requests across connections that break, at every record.
 
 use super::*;
 

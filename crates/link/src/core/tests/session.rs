@@ -62,7 +62,7 @@ impl Puppet {
         frames.collect()
     }
 
-    /// The code with which the host ended the session, on its side and as it was told.
+    /// The code with which the host ended the session, on its side and in the `Close` that it sent.
     fn ended(&mut self) -> CloseReason {
         let reason = self.host.closed().cloned().expect("the session goes on");
         let heard = self.heard();
