@@ -13,7 +13,7 @@ use longhand_proto::signer::sign_psbt::Purpose;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 
-use crate::journal::lock;
+use crate::store::journal::lock;
 use crate::keys::remote::Remote;
 use crate::wallet::SharedWallet;
 

@@ -30,7 +30,7 @@ use lightning::sign::EntropySource;
 use lightning::util::ser::ReadableArgs;
 use longhand_chain::Chain;
 
-use crate::logger::Logger;
+use crate::ldk::logger::Logger;
 use funding::FundingLookup;
 pub(crate) use queries::{Answers, Queries};
 use sealed::{seal, unseal};

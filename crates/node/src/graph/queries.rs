@@ -24,7 +24,7 @@ use lightning::types::features::{InitFeatures, NodeFeatures};
 use lightning::util::ser::{LengthLimitedRead, Writeable, Writer};
 
 use super::GossipSync;
-use crate::journal::lock;
+use crate::store::journal::lock;
 
 /// Message types of BOLT 7.
 const CHANNEL_ANNOUNCEMENT: u16 = 256;

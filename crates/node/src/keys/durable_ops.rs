@@ -7,7 +7,7 @@ use prost::Message;
 
 use super::desk::{Desk, OpKey, key_of};
 use crate::hex::hex;
-use crate::journal::Journal;
+use crate::store::journal::Journal;
 
 const RECORDS: &str = "op/";
 

@@ -12,7 +12,7 @@ use prost::Message;
 
 use super::channel_keys::KeysId;
 use crate::hex::{hex, unhex};
-use crate::journal::Journal;
+use crate::store::journal::Journal;
 
 /// An incoming HTLC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,9 +49,9 @@ use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{SignGossip, SpendOutputs};
 
-use crate::journal::lock;
+use crate::store::journal::lock;
 use crate::wallet::SharedWallet;
-use crate::{NodeError, Registration};
+use crate::api::{NodeError, Registration};
 
 pub(crate) use channel_signer::ChannelSigner;
 use channel_signer::RemoteSigner;
@@ -364,7 +364,7 @@ mod tests {
 
     use super::testing::key;
     use super::*;
-    use crate::journal::Journal;
+    use crate::store::journal::Journal;
     use crate::wallet::new_wallet;
 
     fn wallet() -> SharedWallet {

@@ -12,7 +12,7 @@ use prost::Message;
 
 use super::desk::{Desk, OpKey, key_of, node_op};
 use crate::hex::{hex, unhex};
-use crate::journal::Journal;
+use crate::store::journal::Journal;
 
 /// Blocks after its HTLC's expiry for which an onion is kept.
 const KEPT_BLOCKS: u32 = 1008;

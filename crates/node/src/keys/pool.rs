@@ -12,7 +12,7 @@ use super::channel_keys::{ChannelKeys, KeysId};
 use super::desk::{Desk, channel_op, key_of, node_op};
 use super::points::POINTS_AT_ONCE;
 use crate::hex::{hex, unhex};
-use crate::journal::Journal;
+use crate::store::journal::Journal;
 
 /// Channels with keys in advance.
 const POOL_SIZE: usize = 2;

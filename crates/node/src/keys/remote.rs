@@ -27,7 +27,7 @@ use super::incoming::{IncomingHtlc, IncomingHtlcs};
 use super::onions::OnionSecrets;
 use super::pool::KeyPool;
 use super::setups::Setups;
-use crate::journal::{Journal, lock};
+use crate::store::journal::{Journal, lock};
 use crate::wallet::SharedWallet;
 
 /// The rule by which a phone refuses channel keys that it did not give with the ledger it has.

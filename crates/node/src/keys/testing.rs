@@ -9,7 +9,7 @@ use longhand_store::Write;
 
 use super::channel_keys::KeysId;
 use super::points::FIRST_INDEX;
-use crate::journal::Journal;
+use crate::store::journal::Journal;
 
 /// The public key of a secret key of equal bytes.
 pub(super) fn key(byte: u8) -> PublicKey {

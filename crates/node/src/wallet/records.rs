@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use longhand_store::Write;
 
 use super::{OnchainWallet, WalletError, WalletFactory, WalletSetup};
-use crate::journal::Journal;
+use crate::store::journal::Journal;
 
 /// A node's wallet, for its turns and for what LDK calls from inside them.
 pub(crate) type SharedWallet = Arc<Mutex<Box<dyn OnchainWallet>>>;

@@ -8,7 +8,7 @@ use bdk_wallet::ChangeSet;
 use bdk_wallet::chain::{DescriptorExt, DescriptorId};
 use bitcoin::ScriptBuf;
 
-use crate::journal::lock;
+use crate::store::journal::lock;
 
 type Scripts = BTreeMap<DescriptorId, BTreeMap<u32, ScriptBuf>>;
 

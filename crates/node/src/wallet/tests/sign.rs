@@ -210,7 +210,7 @@ fn ldk_s_coin_selection_works_on_the_wallet() {
     let source = Source(Mutex::new(world));
     let wallet = WalletSync::new(
         &source,
-        Arc::new(crate::logger::Logger {
+        Arc::new(crate::ldk::logger::Logger {
             node: "test".into(),
         }),
     );

@@ -1,0 +1,13 @@
+//! The public types around a [`Node`](crate::Node).
+
+mod config;
+mod dialer;
+mod error;
+mod events;
+mod signer;
+
+pub use config::{Keys, NodeConfig, Registration, Services};
+pub use dialer::{Dialer, PeerStream, TcpDialer};
+pub use error::NodeError;
+pub use events::{NodeEvent, Overview, PeerNeeded, State};
+pub use signer::{SignerAway, SignerTransport};

@@ -1,0 +1,18 @@
+//! A node's way to its signer.
+
+use async_trait::async_trait;
+use longhand_proto::signer::{SignerBatch, SignerReply};
+
+/// Carries batches to a node's signer: the phone at the other end of a link, or an engine in this process.
+#[async_trait]
+pub trait SignerTransport: Send + Sync + 'static {
+    /// Answers every operation of `batch`, in order. Must give the same answers when asked again.
+    ///
+    /// The node polls it once in its own task, so that batches are begun in order; long work belongs in another task.
+    async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway>;
+}
+
+/// The signer went away before it answered; the node asks again when one is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the signer went away before it answered")]
+pub struct SignerAway;

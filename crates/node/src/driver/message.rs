@@ -1,0 +1,43 @@
+//! The driver's inbox: messages of the node's handles and of the driver's own tasks.
+
+use std::sync::Arc;
+
+use bitcoin::secp256k1::PublicKey;
+use longhand_proto::command::{Command, CommandReply};
+use longhand_proto::signer::SignerReply;
+use tokio::sync::oneshot;
+
+use crate::api::{Overview, PeerStream, SignerAway, SignerTransport};
+use crate::ldk::socket::ConnectionId;
+use crate::machine::input::InvoiceRequest;
+use crate::machine::output::BatchTicket;
+
+/// See the module. Replies go to the senders; a sender that is dropped means that there is none.
+pub(crate) enum Message {
+    /// In a box because the largest message decides the size of every node's empty inbox.
+    Command(Box<Command>, oneshot::Sender<CommandReply>),
+    Invoice(InvoiceRequest, oneshot::Sender<CommandReply>),
+    Overview(oneshot::Sender<Overview>),
+    Attach(Arc<dyn SignerTransport>),
+    Detach(oneshot::Sender<()>),
+    SignerLost,
+    SignerReply(BatchTicket, Result<SignerReply, SignerAway>),
+    Accept(Box<dyn PeerStream>),
+    Dialed(PublicKey, std::io::Result<Box<dyn PeerStream>>),
+    Peer(ConnectionId, PeerEvent),
+    ResetSignerChain,
+    FailHeld(PublicKey),
+    Stop(oneshot::Sender<()>),
+    #[cfg(feature = "testing")]
+    Panic,
+    #[cfg(feature = "testing")]
+    PanicWhenAttached(u32),
+}
+
+/// An event of one connection.
+pub(crate) enum PeerEvent {
+    Bytes(Vec<u8>),
+    Closed,
+    /// Half of a full outbox is written.
+    Writable,
+}

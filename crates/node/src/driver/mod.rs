@@ -1,0 +1,420 @@
+//! The shell around one node's machine: clock, store, chain, signer and sockets. It works in turns.
+//!
+//! 1. Take all messages that are there as the machine's inputs.
+//! 2. Let the machine work a turn on them. Nothing leaves the node.
+//! 3. Commit everything that is to be written as one batch.
+//! 4. Send the machine's output: packages to the chain, replies, events, bytes to peers, a batch to the signer.
+//!
+//! A turn that panics, or cannot be committed, never happened: the node is loaded again from its store (`recovery.rs`).
+//! `peers.rs` has the sockets' tasks, `pending.rs` the replies, `message.rs` the inbox.
+
+pub(crate) mod message;
+mod peers;
+mod pending;
+mod recovery;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bitcoin::secp256k1::PublicKey;
+use longhand_chain::{ChainEvent, Subscription};
+use longhand_store::{Batch as StoreBatch, StoreError};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Instant;
+
+use self::message::{Message, PeerEvent};
+use self::peers::Peers;
+use self::pending::{Pending, ReplyTo};
+use self::recovery::Recovery;
+use crate::api::{NodeConfig, NodeError, NodeEvent, Services, SignerTransport};
+use crate::graph::GossipSync;
+use crate::ldk::logger::Logger;
+use crate::machine::input::Input;
+use crate::machine::output::{Batch, DialRequest, Output};
+use crate::machine::turn::Now;
+use crate::machine::{Loading, NodeMachine};
+
+/// Messages taken into one turn; more make a next one.
+const INPUTS_PER_TURN: usize = 64;
+/// Between the look-up of an announced channel in the chain and passing its gossip on: a peer that has not got the block
+/// yet drops the gossip. Any other turn passes it on too.
+const GOSSIP_PAUSE: Duration = Duration::from_secs(2);
+
+/// See the module.
+pub(crate) struct Driver {
+    config: Arc<NodeConfig>,
+    services: Services,
+    /// Of a hub.
+    gossip: Option<Arc<GossipSync>>,
+    machine: NodeMachine,
+    chain: Subscription,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    own_inbox: mpsc::UnboundedSender<Message>,
+    events: broadcast::Sender<NodeEvent>,
+    /// Of the lease on the node's namespace.
+    epoch: u64,
+    signer: Option<Arc<dyn SignerTransport>>,
+    /// To be answered once the node has ended.
+    stopping: Option<oneshot::Sender<()>>,
+    /// The node had to be loaded again while there was a signer: it is attached in the next turn, since it may panic again.
+    signer_returns: bool,
+    peers: Peers,
+    pending: Pending,
+    recovery: Recovery,
+}
+
+/// The reason for the next turn.
+enum Wake {
+    Message(Message),
+    Chain(ChainEvent),
+    /// Announced channels were looked up in the chain, and their gossip waits to be taken in.
+    GossipChecked,
+    TimerExpired,
+    End,
+}
+
+impl Driver {
+    /// Loads the node and commits its beginning.
+    ///
+    /// # Errors
+    /// [`NodeError`]; nothing is written then but the lease.
+    pub async fn new(
+        config: NodeConfig,
+        services: Services,
+        inbox: mpsc::UnboundedReceiver<Message>,
+        own_inbox: mpsc::UnboundedSender<Message>,
+        events: broadcast::Sender<NodeEvent>,
+    ) -> Result<Driver, NodeError> {
+        let config = Arc::new(config);
+        let epoch = services.store.take_lease(&config.namespace).await?;
+        let gossip = gossip_sync(&config, &services);
+        let (machine, chain) = load(&config, &services, gossip.clone(), 0).await?;
+        let mut driver = Driver {
+            config,
+            services,
+            gossip,
+            machine,
+            chain,
+            inbox,
+            peers: Peers::new(own_inbox.clone()),
+            own_inbox,
+            events,
+            epoch,
+            signer: None,
+            stopping: None,
+            signer_returns: false,
+            pending: Pending::default(),
+            recovery: Recovery::default(),
+        };
+        driver.machine.begin();
+        driver.commit().await?;
+        driver.release();
+        Ok(driver)
+    }
+
+    /// The node's id.
+    pub fn node_id(&self) -> PublicKey {
+        self.machine.node_id()
+    }
+
+    /// Runs until the node is stopped or another host has taken it over.
+    pub async fn run(mut self) {
+        self.work().await;
+        let stopping = self.stopping.take();
+        drop(self);
+        if let Some(stopping) = stopping {
+            let _ = stopping.send(());
+        }
+    }
+
+    async fn work(&mut self) {
+        loop {
+            let wakes = self.wakes().await;
+            if wakes.iter().any(|wake| matches!(wake, Wake::End)) {
+                return;
+            }
+            let inputs = self.inputs(wakes);
+            if !self.catch_panic(|driver| driver.turn(inputs)) {
+                if !self.recover_from_panic().await {
+                    return;
+                }
+                continue;
+            }
+            if !self.machine.must_commit() {
+                for (id, reads) in self.machine.take_reads() {
+                    self.peers.allow_reads(id, reads);
+                }
+                continue;
+            }
+            match self.commit().await {
+                Ok(has_written) => {
+                    self.recovery.committed(has_written);
+                    let mut has_stopped = false;
+                    let released = self.catch_panic(|driver| has_stopped = driver.release());
+                    if has_stopped || (!released && !self.recover_from_panic().await) {
+                        return;
+                    }
+                }
+                Err(fenced @ StoreError::Fenced { .. }) => {
+                    tracing::warn!("{fenced}");
+                    return;
+                }
+                Err(failure) => {
+                    if !self.recover_from_store(failure).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next reason for a turn, and all that are there with it. Blocks are rare, and a turn takes in of both blocks and
+    /// messages what is there; its timers run in every turn.
+    async fn wakes(&mut self) -> Vec<Wake> {
+        let due = self.machine.next_due().map(Instant::from_std);
+        let first = tokio::select! {
+            biased;
+            event = self.chain.events.recv() => event.map_or(Wake::End, Wake::Chain),
+            message = self.inbox.recv() => message.map_or(Wake::End, Wake::Message),
+            () = gossip_is_checked(self.gossip.as_deref()) => Wake::GossipChecked,
+            () = sleep_until(due) => Wake::TimerExpired,
+        };
+        let mut wakes = vec![first];
+        while wakes.len() < INPUTS_PER_TURN {
+            if let Ok(message) = self.inbox.try_recv() {
+                wakes.push(Wake::Message(message));
+            } else if let Ok(event) = self.chain.events.try_recv() {
+                wakes.push(Wake::Chain(event));
+            } else {
+                break;
+            }
+        }
+        wakes
+    }
+
+    /// The machine's inputs.
+    fn inputs(&mut self, wakes: Vec<Wake>) -> Vec<Input> {
+        let dropped = self.pending.take_dropped().into_iter();
+        let mut inputs: Vec<Input> = dropped.map(Input::RequestDropped).collect();
+        if std::mem::take(&mut self.signer_returns) && self.signer.is_some() {
+            inputs.push(Input::Attach);
+        }
+        for wake in wakes {
+            match wake {
+                Wake::Message(message) => inputs.extend(self.input(message)),
+                Wake::Chain(event) => inputs.push(Input::Chain(event)),
+                Wake::GossipChecked => inputs.push(Input::GossipChecked),
+                Wake::TimerExpired => inputs.push(Input::TimerExpired),
+                Wake::End => {}
+            }
+        }
+        inputs
+    }
+
+    fn input(&mut self, message: Message) -> Option<Input> {
+        let input = match message {
+            Message::Command(command, sender) => {
+                Input::Command(self.pending.insert(ReplyTo::Command(sender)), command)
+            }
+            Message::Invoice(request, sender) => {
+                Input::Invoice(self.pending.insert(ReplyTo::Command(sender)), request)
+            }
+            Message::Overview(sender) => {
+                Input::Overview(self.pending.insert(ReplyTo::Overview(sender)))
+            }
+            Message::Attach(signer) => {
+                self.signer = Some(signer);
+                Input::Attach
+            }
+            Message::Detach(sender) => Input::Detach(self.pending.insert(ReplyTo::Done(sender))),
+            Message::SignerLost => {
+                self.signer = None;
+                Input::SignerLost
+            }
+            Message::SignerReply(ticket, reply) => Input::SignerReply(ticket, reply),
+            Message::Accept(stream) => Input::PeerAccepted(self.peers.add(stream)),
+            Message::Dialed(node_id, Ok(stream)) => {
+                Input::PeerDialed(node_id, self.peers.add(stream))
+            }
+            Message::Dialed(node_id, Err(error)) => Input::DialFailed(node_id, error.to_string()),
+            // Of a connection that was closed meanwhile.
+            Message::Peer(id, _) if !self.peers.contains(id) => return None,
+            Message::Peer(id, PeerEvent::Bytes(bytes)) => Input::PeerBytes(id, bytes),
+            Message::Peer(_, PeerEvent::Writable) => Input::PeerWritable,
+            Message::Peer(id, PeerEvent::Closed) => {
+                self.peers.remove(id);
+                Input::PeerClosed(id)
+            }
+            Message::ResetSignerChain => Input::ResetSignerChain,
+            Message::FailHeld(node_id) => Input::FailHeld(node_id),
+            Message::Stop(sender) => {
+                self.stopping = Some(sender);
+                Input::Stop
+            }
+            #[cfg(feature = "testing")]
+            Message::Panic => Input::Panic,
+            #[cfg(feature = "testing")]
+            Message::PanicWhenAttached(times) => Input::PanicWhenAttached(times),
+        };
+        Some(input)
+    }
+
+    fn turn(&mut self, inputs: Vec<Input>) {
+        let fee_rates = self.services.chain.fee_rates();
+        self.machine.turn(now(), fee_rates, inputs);
+        for request in self.machine.take_dials() {
+            self.dial(request);
+        }
+    }
+
+    /// Does a part of a turn. False when it panicked.
+    fn catch_panic(&mut self, part: impl FnOnce(&mut Driver)) -> bool {
+        catch_unwind(AssertUnwindSafe(|| part(self))).is_ok()
+    }
+
+    fn dial(&self, request: DialRequest) {
+        let DialRequest { node_id, address } = request;
+        let (dialer, inbox) = (Arc::clone(&self.services.dialer), self.own_inbox.clone());
+        tokio::spawn(async move {
+            let stream = dialer.dial(node_id, &address).await;
+            let _ = inbox.send(Message::Dialed(node_id, stream));
+        });
+    }
+
+    // -- Commit and release.
+
+    /// False when there was nothing to write.
+    async fn commit(&mut self) -> Result<bool, StoreError> {
+        let writes = self.machine.take_writes();
+        if writes.is_empty() {
+            return Ok(false);
+        }
+        let batch = StoreBatch {
+            namespace: self.config.namespace.clone(),
+            epoch: self.epoch,
+            writes,
+        };
+        self.services.store.commit(batch).await?;
+        Ok(true)
+    }
+
+    /// Sends the machine's output. True when it has stopped.
+    fn release(&mut self) -> bool {
+        let Output {
+            replies,
+            events,
+            packages,
+            peers,
+            batch,
+            has_stopped,
+            ..
+        } = self.machine.release();
+        for package in packages {
+            self.services.chain.broadcast(package);
+        }
+        for (id, answer) in replies {
+            self.pending.answer(id, answer);
+        }
+        for event in events {
+            let _ = self.events.send(event);
+        }
+        for output in peers {
+            self.peers.send(output);
+        }
+        if let Some(batch) = batch {
+            self.sign(batch);
+        }
+        if !self.machine.signer_is_attached() {
+            self.signer = None;
+        }
+        has_stopped
+    }
+
+    fn sign(&self, batch: Batch) {
+        let Some(signer) = self.signer.clone() else {
+            return;
+        };
+        let Batch { ops, ticket } = batch;
+        let inbox = self.own_inbox.clone();
+        let mut signing = Box::pin(async move { signer.sign(ops).await });
+        // Polled here, so that batches leave in the order of the turns that made them, whatever order their tasks run in.
+        let at_once = signing
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        tokio::spawn(async move {
+            let reply = match at_once {
+                Poll::Ready(reply) => reply,
+                Poll::Pending => signing.await,
+            };
+            let _ = inbox.send(Message::SignerReply(ticket, reply));
+        });
+    }
+}
+
+/// The clocks, read in this one place.
+fn now() -> Now {
+    Now {
+        instant: Instant::now().into_std(),
+        since_1970: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default(),
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns a moment after gossip that a hub looks up in the chain is there to be taken in.
+async fn gossip_is_checked(gossip: Option<&GossipSync>) {
+    match gossip {
+        Some(gossip) => {
+            gossip.validation_completion_future().await;
+            tokio::time::sleep(GOSSIP_PAUSE).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Takes in gossip for a hub.
+fn gossip_sync(config: &NodeConfig, services: &Services) -> Option<Arc<GossipSync>> {
+    let logger = Arc::new(Logger {
+        node: config.namespace.clone(),
+    });
+    let chain = Arc::clone(&services.chain);
+    config
+        .is_hub
+        .then(|| services.graph.gossip_sync(chain, logger))
+}
+
+/// Loads a machine from the store, and begins its stream of the chain.
+async fn load(
+    config: &Arc<NodeConfig>,
+    services: &Services,
+    gossip: Option<Arc<GossipSync>>,
+    generation: u64,
+) -> Result<(NodeMachine, Subscription), NodeError> {
+    let entries = services.store.load(&config.namespace).await?;
+    let tip = services.chain.tip().ok_or_else(|| {
+        NodeError::Load("the chain's tip is not known yet: wait for the chain source".into())
+    })?;
+    let mut machine = NodeMachine::load(Loading {
+        config: Arc::clone(config),
+        graph: Arc::clone(&services.graph),
+        gossip,
+        entries,
+        tip,
+        fee_rates: services.chain.fee_rates(),
+        now: now(),
+        generation,
+    })?;
+    let (from, watch) = machine.subscription();
+    let subscription = services.chain.subscribe(from, watch).await?;
+    machine.subscribed(Arc::clone(&subscription.watch));
+    Ok((machine, subscription))
+}

@@ -1,0 +1,35 @@
+//! Errors of commands, for people and programs.
+
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::error::Action;
+use longhand_proto::command::{CommandReply, Error};
+
+/// An error with a stable code and one line for a person.
+pub(crate) fn command_error(code: &str, action: Action, message: impl Into<String>) -> Error {
+    Error {
+        code: code.to_owned(),
+        message: message.into(),
+        action: action.into(),
+    }
+}
+
+/// The request has to be changed.
+pub(crate) fn bad_input(code: &str, message: impl Into<String>) -> Error {
+    command_error(code, Action::FixInput, message)
+}
+
+/// A command that needs the phone fails with this while it is away.
+pub(crate) fn signer_away() -> Error {
+    command_error(
+        "SIGNER_AWAY",
+        Action::WaitForPhone,
+        "the phone is not connected and this needs its signature: bring it online and try again",
+    )
+}
+
+/// A reply that is an error.
+pub(crate) fn error_reply(error: Error) -> CommandReply {
+    CommandReply {
+        reply: Some(Reply::Error(error)),
+    }
+}

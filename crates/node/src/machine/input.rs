@@ -1,0 +1,87 @@
+//! Everything that can happen to a machine. The time comes with each turn.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use bitcoin::secp256k1::PublicKey;
+use longhand_chain::ChainEvent;
+use longhand_proto::command::Command;
+use longhand_proto::signer::SignerReply;
+
+use crate::api::SignerAway;
+use crate::ldk::socket::ConnectionId;
+use crate::machine::output::{BatchTicket, RequestId};
+
+/// See the module.
+pub(crate) enum Input {
+    /// In a box because the largest input decides the size of each.
+    Command(RequestId, Box<Command>),
+    Invoice(RequestId, InvoiceRequest),
+    Overview(RequestId),
+    /// Nobody waits for the answer any more.
+    RequestDropped(RequestId),
+    /// A signer is there; it takes the place of an earlier one.
+    Attach,
+    Detach(RequestId),
+    SignerLost,
+    SignerReply(BatchTicket, Result<SignerReply, SignerAway>),
+    PeerAccepted(NewConnection),
+    PeerDialed(PublicKey, NewConnection),
+    /// With the reason, for a person.
+    DialFailed(PublicKey, String),
+    PeerBytes(ConnectionId, Vec<u8>),
+    PeerClosed(ConnectionId),
+    /// A writer has room again; every turn looks for it.
+    PeerWritable,
+    Chain(ChainEvent),
+    /// Gossip was looked up in the chain and waits to be taken in.
+    GossipChecked,
+    /// A timer of [`super::NodeMachine::next_due`] has expired.
+    TimerExpired,
+    ResetSignerChain,
+    FailHeld(PublicKey),
+    Stop,
+    #[cfg(feature = "testing")]
+    Panic,
+    /// So many times when a signer is attached.
+    #[cfg(feature = "testing")]
+    PanicWhenAttached(u32),
+}
+
+/// An invoice of local keys; `amount_msat` 0 leaves the amount to the payer.
+pub(crate) struct InvoiceRequest {
+    pub amount_msat: u64,
+    pub description: String,
+    pub expiry_s: u32,
+}
+
+/// A byte stream to a peer.
+pub(crate) struct NewConnection {
+    pub id: ConnectionId,
+    /// Bytes given to its writer and not written yet.
+    pub unwritten: Arc<AtomicUsize>,
+}
+
+impl Input {
+    /// Whether the node may have something to do for a while. After a question, or a block without a transaction of its
+    /// own, it has not.
+    pub fn is_activity(&self) -> bool {
+        match self {
+            Input::Overview(_) | Input::RequestDropped(_) => false,
+            Input::GossipChecked | Input::TimerExpired => false,
+            Input::Chain(ChainEvent::Connected { txs, .. }) => !txs.is_empty(),
+            Input::Chain(ChainEvent::Disconnected { .. }) => true,
+            Input::Chain(ChainEvent::Synced { .. }) => false,
+            _ => true,
+        }
+    }
+
+    /// Whether it may change which peers should be connected, or the node's state. Bytes and signatures are most of all
+    /// inputs and seldom do; [`super::NodeMachine`] looks after those that do.
+    pub fn may_change_peers(&self) -> bool {
+        !matches!(
+            self,
+            Input::PeerBytes(..) | Input::SignerReply(..) | Input::GossipChecked
+        )
+    }
+}

@@ -1,0 +1,749 @@
+//! One node as a deterministic value: inputs and the time go in, output comes out. It does no I/O.
+//!
+//! The driver gives a machine its inputs turn by turn ([`NodeMachine::turn`]). Nothing leaves during a turn. When
+//! [`NodeMachine::must_commit`], the driver commits the turn's writes as one batch, and only then takes its output
+//! ([`NodeMachine::release`]). A turn that panics or cannot be committed never happened: the driver loads another machine
+//! from the store.
+//!
+//! The machine's own part is the order: which part gets an input, and which part is passed to another. `input.rs` and
+//! `output.rs` are its two ends, `turn.rs` is lent to each part, `commands.rs` has the owner's commands, `timers.rs` says
+//! when it acts by itself, `load.rs` reads it back.
+
+mod commands;
+pub(crate) mod input;
+mod load;
+pub(crate) mod output;
+pub(crate) mod timers;
+pub(crate) mod turn;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bitcoin::secp256k1::PublicKey;
+use lightning::events::Event;
+use longhand_chain::{BlockRef, ChainEvent, FeeRates, Watch, WatchList};
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::{Command, UnsignedInvoice, error::Action};
+use longhand_store::Write;
+
+use crate::api::{NodeError, NodeEvent, Overview, State};
+use crate::errors::{command_error, signer_away};
+use crate::ldk::socket::ConnectionId;
+use crate::machine::commands::Commands;
+use crate::machine::input::{Input, InvoiceRequest};
+use crate::machine::output::{Answer, DialRequest, Output, RequestId};
+use crate::machine::timers::{Timer, TimerTable};
+use crate::machine::turn::{Now, Turn};
+use crate::parts::acceptance::Acceptance;
+use crate::parts::announcements::Announcements;
+use crate::parts::chain_feed::{Block, ChainFeed, Step};
+use crate::parts::claims::Claims;
+use crate::parts::closed_channels::{ClosedChannels, is_negotiating_a_close};
+use crate::parts::connections::Connections;
+use crate::parts::coop_closes::CoopCloses;
+use crate::parts::dialing::Dialing;
+use crate::parts::fee_bumps::FeeBumps;
+use crate::parts::held_forwards::HeldForwards;
+use crate::parts::onchain_sends::OnchainSends;
+use crate::parts::openings::Openings;
+use crate::parts::payments::Payments;
+use crate::parts::requests::{self, Outcome, Requests, Wait};
+use crate::parts::signer_session::SignerSession;
+use crate::parts::sweeps::Sweeps;
+use crate::parts::{balances, deadlines, invoices};
+use crate::wallet;
+
+pub(crate) use load::Loading;
+
+/// Rounds of LDK in one turn; a turn in which more happens goes on in the next.
+const ROUNDS_PER_TURN: usize = 32;
+/// How long a turn without visible effect may stay uncommitted.
+const COMMIT_WITHIN: Duration = Duration::from_millis(100);
+/// LDK's own periods.
+const PEER_TICK: Duration = Duration::from_secs(10);
+const MANAGER_TICK: Duration = Duration::from_secs(60);
+const REBROADCAST: Duration = Duration::from_secs(30);
+/// After a connection was lost, before peers are checked: a peer that hangs up each time is not dialled without a pause.
+const LOST_PAUSE: Duration = Duration::from_secs(1);
+/// How long after an attach commands wait for the channels to be usable.
+const WAKING_LIMIT: Duration = Duration::from_secs(10);
+
+/// See the module.
+pub(crate) struct NodeMachine {
+    turn: Turn,
+    timers: TimerTable,
+    state: State,
+    /// Panics that were caught since the node was started.
+    restarts: u32,
+    /// The last turn ended before LDK had come to rest.
+    is_restless: bool,
+    dials: Vec<DialRequest>,
+    acceptance: Acceptance,
+    announcements: Announcements,
+    chain_feed: ChainFeed,
+    claims: Claims,
+    closed_channels: ClosedChannels,
+    connections: Connections,
+    coop_closes: CoopCloses,
+    dialing: Dialing,
+    fee_bumps: FeeBumps,
+    held_forwards: HeldForwards,
+    onchain_sends: OnchainSends,
+    openings: Openings,
+    payments: Payments,
+    requests: Requests,
+    session: SignerSession,
+    sweeps: Sweeps,
+    #[cfg(feature = "testing")]
+    panics_when_attached: u32,
+}
+
+impl NodeMachine {
+    // -- The driver's side.
+
+    /// Reads a node back from the entries of its namespace, or begins it.
+    ///
+    /// # Errors
+    /// [`NodeError::Load`]; nothing is to be written then.
+    pub fn load(loading: Loading) -> Result<NodeMachine, NodeError> {
+        load::load(loading)
+    }
+
+    /// Goes on with the counts and test settings of the machine in whose place this one was loaded after a panic or a
+    /// failed commit.
+    pub fn continue_from(&mut self, earlier: &NodeMachine, restarts: u32) {
+        self.session.continue_counts(&earlier.session);
+        self.restarts = restarts;
+        #[cfg(feature = "testing")]
+        {
+            self.panics_when_attached = earlier.panics_when_attached;
+        }
+    }
+
+    pub fn node_id(&self) -> PublicKey {
+        self.turn.node_id()
+    }
+
+    pub fn signer_is_attached(&self) -> bool {
+        self.session.is_attached()
+    }
+
+    /// For the machine that is loaded in place of this one: it drops replies to this one's batches.
+    pub fn next_generation(&self) -> u64 {
+        self.session.next_generation()
+    }
+
+    /// The block after which the node's stream of the chain begins, the oldest that any part knows, and everything to be
+    /// watched from there on.
+    pub fn subscription(&mut self) -> (BlockRef, WatchList) {
+        let mut from = self.turn.ldk.oldest_block();
+        let mut watch = self.turn.ldk.filter.take_initial();
+        let mut wallet = self.turn.wallet();
+        if wallet.best_block().height < from.height {
+            from = wallet.best_block();
+        }
+        let of_wallet = wallet.take_new_watches();
+        drop(wallet);
+        watch.scripts.extend(of_wallet.scripts);
+        watch.outpoints.extend(of_wallet.outpoints);
+        self.chain_feed.begin(&self.turn, from);
+        (from, watch)
+    }
+
+    /// The stream of [`NodeMachine::subscription`] has begun; `watch` adds to it.
+    pub fn subscribed(&self, watch: Arc<dyn Watch>) {
+        self.turn.ldk.filter.connect(watch);
+    }
+
+    /// The first turn after a start or a reload, which commits the node's beginning.
+    pub fn begin(&mut self) {
+        self.turn.ldk.manager.timer_tick_occurred();
+        self.settle();
+        self.collect_broadcasts();
+        self.write_turn();
+    }
+
+    /// Works one turn on `inputs`, at the time `now` with the fee rates of the chain source.
+    pub fn turn(&mut self, now: Now, fee_rates: FeeRates, inputs: Vec<Input>) {
+        self.turn.now = now;
+        self.turn.ldk.fees.set(fee_rates);
+        let instant = now.instant;
+        self.timers
+            .set_if_stopped(Timer::Commit, instant + COMMIT_WITHIN);
+        let is_due = inputs.iter().any(|it| matches!(it, Input::TimerExpired))
+            || self.timers.get(Timer::Commit) <= Some(instant);
+        for input in inputs {
+            if input.is_activity() {
+                self.timers.activity(instant);
+            }
+            if input.may_change_peers() {
+                self.timers.set(Timer::CheckPeers, instant);
+            }
+            self.input(input);
+        }
+        self.take_deferred();
+        self.expire_timers();
+        self.settle();
+        self.answer_waiting();
+        self.finish_detach();
+        if self.timers.expire(Timer::CheckPeers, instant) || self.state == State::Waking {
+            self.dial_peers();
+            self.update_state();
+        }
+        self.is_restless |= self.requests.has_deferred() && self.state == State::Active;
+        self.collect_broadcasts();
+        self.answer_reading();
+        self.turn.watch_wallet();
+        if is_due || self.has_effect() || !self.has_changed() {
+            self.timers.stop(Timer::Commit);
+            self.write_turn();
+        }
+        self.arm_timers();
+    }
+
+    /// Whether the turn is to be committed now, with those before it that were not.
+    pub fn must_commit(&self) -> bool {
+        self.timers.get(Timer::Commit).is_none()
+    }
+
+    /// The writes to commit as one batch; none when nothing has changed.
+    pub fn take_writes(&self) -> Vec<Write> {
+        self.turn.journal.take()
+    }
+
+    /// The peers to dial. Not held back until the commit.
+    pub fn take_dials(&mut self) -> Vec<DialRequest> {
+        std::mem::take(&mut self.dials)
+    }
+
+    /// Reads that may come though the turn is not committed: LDK wrote nothing in it.
+    pub fn take_reads(&mut self) -> Vec<(ConnectionId, usize)> {
+        self.connections.take_reads()
+    }
+
+    /// Everything that the committed turns send.
+    pub fn release(&mut self) -> Output {
+        self.turn.output.gather_events();
+        self.turn.output.peers = self.connections.take_output(&self.turn);
+        self.turn.output.batch = self.session.next_batch(&self.turn);
+        self.arm_timers();
+        std::mem::take(&mut self.turn.output)
+    }
+
+    /// When the next turn is due at the latest, with no input. Every turn moves on, or stops, the timer that made it due.
+    pub fn next_due(&self) -> Option<Instant> {
+        match self.is_restless {
+            true => Some(self.turn.now.instant),
+            false => self.timers.next(),
+        }
+    }
+
+    #[cfg(test)]
+    pub fn turn_for_test(&mut self) -> &mut Turn {
+        &mut self.turn
+    }
+
+    // -- One turn.
+
+    fn input(&mut self, input: Input) {
+        match input {
+            Input::Command(id, command) => self.command(id, *command),
+            Input::Invoice(id, request) => self.local_invoice(id, request),
+            Input::Overview(id) => self.requests.overview(id),
+            Input::RequestDropped(id) => self.requests.dropped(id),
+            Input::Attach => self.attach(),
+            Input::Detach(id) => self.session.detach(&mut self.turn, id),
+            Input::SignerLost => self.signer_lost(),
+            Input::SignerReply(ticket, reply) => {
+                if self.session.replied(&self.turn, ticket, reply) {
+                    self.unblock();
+                }
+            }
+            Input::PeerAccepted(new) => match self.is_reachable() {
+                true => self.connections.accept(&self.turn, new),
+                false => self.connections.refuse(new.id),
+            },
+            Input::PeerDialed(node_id, new) => {
+                if !self.session.is_available() {
+                    return self.connections.refuse(new.id);
+                }
+                let (id, now) = (new.id, self.turn.now.instant);
+                self.connections.dialed(&self.turn, node_id, new);
+                self.dialing.dialed(&node_id, Some(id), now);
+            }
+            Input::DialFailed(node_id, reason) => self.dial_failed(node_id, &reason),
+            Input::PeerBytes(id, bytes) => self.connections.bytes(&self.turn, id, bytes),
+            Input::PeerClosed(id) => self.connections.closed(&self.turn, id),
+            Input::Chain(event) => self.chain_event(event),
+            Input::ResetSignerChain => self.session.reset_chain(),
+            Input::FailHeld(node_id) => self.held_forwards.fail(&self.turn, &node_id),
+            Input::Stop => {
+                self.signer_lost();
+                self.turn.ldk.peer_manager.disconnect_all_peers();
+                self.turn.output.has_stopped = true;
+            }
+            Input::PeerWritable | Input::GossipChecked | Input::TimerExpired => {}
+            #[cfg(feature = "testing")]
+            Input::Panic => panic!("asked for by a test"),
+            #[cfg(feature = "testing")]
+            Input::PanicWhenAttached(times) => self.panics_when_attached = times,
+        }
+    }
+
+    /// Runs LDK until nothing more happens.
+    fn settle(&mut self) {
+        self.is_restless = true;
+        for _ in 0..ROUNDS_PER_TURN {
+            self.connections.advance_handshakes(&self.turn);
+            self.turn.ldk.peer_manager.process_events();
+            let peels_pending = self.turn.remote().is_some_and(|it| it.peels_pending());
+            if self.turn.ldk.manager.needs_pending_htlc_processing() && !peels_pending {
+                self.turn.ldk.manager.process_pending_htlc_forwards();
+            }
+            let events = self.turn.ldk.take_events();
+            let is_quiet = events.is_empty();
+            if !is_quiet {
+                let now = self.turn.now.instant;
+                self.timers.set(Timer::CheckPeers, now);
+            }
+            for event in events {
+                self.ldk_event(event);
+            }
+            if self.session.is_available() {
+                self.advance();
+            }
+            let forwarded = self.held_forwards.forward_ready(&self.turn);
+            self.turn.ldk.peer_manager.process_events();
+            if is_quiet && !forwarded {
+                self.is_restless = false;
+                break;
+            }
+        }
+    }
+
+    /// Each part does what can be done now with the signer.
+    fn advance(&mut self) {
+        let turn = &self.turn;
+        self.acceptance.advance(turn);
+        self.openings.advance(turn);
+        self.onchain_sends.advance(turn);
+        self.claims.advance(turn, &mut self.payments);
+        self.fee_bumps.advance(turn);
+    }
+
+    /// Whether the turn has an effect that others see. One without, such as taking up a payment that has to wait for the
+    /// peer, is committed with the next, and is as if it had never been when the host dies before: who asked asks again.
+    fn has_effect(&self) -> bool {
+        !self.turn.output.is_empty()
+            || self.connections.have_output()
+            || self.session.has_batch(&self.turn)
+    }
+
+    fn has_changed(&mut self) -> bool {
+        self.turn.ldk.has_changed()
+            || !self.turn.journal.is_empty()
+            || self.turn.wallet().has_changes()
+    }
+
+    /// Puts into the journal what has changed since the last commit and is not there yet.
+    fn write_turn(&mut self) {
+        wallet::write_changes(&mut **self.turn.wallet(), &self.turn.journal);
+        self.sweeps.write(&self.turn);
+        self.claims.end_settled(&self.turn, &mut self.payments);
+        self.turn.ldk.write_monitors();
+        self.turn.ldk.write_manager();
+    }
+
+    /// Takes LDK's transactions. Own ones are in the wallet from the moment they are sent.
+    fn collect_broadcasts(&mut self) {
+        self.coop_closes.collect(&self.turn);
+        for package in self.turn.ldk.broadcaster.take() {
+            let seen_unix_s = self.turn.now.unix_s();
+            self.turn
+                .wallet()
+                .insert_package(package.clone(), seen_unix_s);
+            self.closed_channels
+                .find_closings(&self.turn, package.iter());
+            self.turn.output.packages.push(package);
+        }
+    }
+
+    // -- Time.
+
+    /// Sets and pauses the timers that depend on the node's state.
+    fn arm_timers(&mut self) {
+        let timers = &mut self.timers;
+        let is_available = self.session.is_available();
+        timers.pause(Timer::Announcement, !self.turn.config.is_hub);
+        timers.pause(Timer::Rebroadcast, !is_available);
+        timers.pause(Timer::Waking, !self.requests.has_deferred());
+        match self.session.detach_until() {
+            Some(until) => timers.set(Timer::Detach, until),
+            None => timers.stop(Timer::Detach),
+        }
+        let dials = is_available && !self.session.is_detaching();
+        match self
+            .dialing
+            .next(&self.connections)
+            .filter(|_| dials)
+        {
+            Some(next) => timers.set(Timer::Dial, next),
+            None => timers.stop(Timer::Dial),
+        }
+        let now = self.turn.now.instant;
+        match self.connections.is_empty() {
+            true => timers.stop(Timer::PeerTick),
+            false => timers.set_if_stopped(Timer::PeerTick, now + PEER_TICK),
+        }
+        if self.connections.take_lost() {
+            timers.set_if_stopped(Timer::CheckPeers, now + LOST_PAUSE);
+        }
+    }
+
+    fn expire_timers(&mut self) {
+        let now = self.turn.now.instant;
+        let is_available = self.session.is_available();
+        self.timers.pause(Timer::Rebroadcast, !is_available);
+        if self.timers.expire(Timer::PeerTick, now) {
+            self.turn.ldk.peer_manager.timer_tick_occurred();
+        }
+        if !self.connections.is_empty() {
+            self.timers.activity(now);
+        }
+        if self
+            .timers
+            .expire_every(Timer::ManagerTick, now, MANAGER_TICK)
+        {
+            self.turn.ldk.manager.timer_tick_occurred();
+        }
+        if self.turn.config.is_hub {
+            self.announcements.advance(&self.turn, &mut self.timers);
+        }
+        if self
+            .timers
+            .expire_every(Timer::Rebroadcast, now, REBROADCAST)
+        {
+            self.turn.ldk.chain_monitor.rebroadcast_pending_claims();
+            if let Some(remote) = self.turn.remote() {
+                remote.clear_retries();
+                self.unblock();
+            }
+        }
+    }
+
+    // -- The signer.
+
+    fn attach(&mut self) {
+        if !self.session.attach(&mut self.turn) {
+            return;
+        }
+        let until = self.turn.now.instant + WAKING_LIMIT;
+        self.timers.set(Timer::Waking, until);
+        self.set_state(State::Waking);
+        self.dialing.clear();
+        #[cfg(feature = "testing")]
+        if let Some(left) = self.panics_when_attached.checked_sub(1) {
+            self.panics_when_attached = left;
+            panic!("asked for by a test");
+        }
+        self.unblock();
+    }
+
+    /// LDK tries again what waits for its signer.
+    fn unblock(&mut self) {
+        self.turn.ldk.manager.signer_unblocked(None);
+        self.turn.ldk.chain_monitor.signer_unblocked(None);
+        self.sweeps.sweep(&self.turn);
+    }
+
+    /// The signer is gone: so are the peers (promise 3), at once.
+    fn signer_lost(&mut self) {
+        if !self.session.lost(&mut self.turn) {
+            return;
+        }
+        self.set_state(State::Dormant);
+        self.turn.ldk.peer_manager.disconnect_all_peers();
+        self.acceptance.clear();
+        self.dialing.clear();
+    }
+
+    fn finish_detach(&mut self) {
+        if self.session.is_detaching() {
+            let is_negotiating = is_negotiating_a_close(&self.turn);
+            if self.session.detach_is_due(&self.turn, is_negotiating) {
+                self.signer_lost();
+            }
+        }
+    }
+
+    // -- Peers.
+
+    /// Whether peers are wanted: the signer is there, and stays.
+    fn is_reachable(&self) -> bool {
+        self.session.is_available() && !self.session.is_detaching()
+    }
+
+    fn dial_peers(&mut self) {
+        if self.is_reachable() {
+            let more = self.openings.peers().chain(self.requests.peers());
+            let dials = self.dialing.advance(&self.turn, &self.connections, more);
+            self.dials.extend(dials);
+        }
+    }
+
+    /// Nobody waits for a peer that does not answer.
+    fn dial_failed(&mut self, node_id: PublicKey, reason: &str) {
+        if !self.dialing.is_dialing(&node_id) {
+            return;
+        }
+        self.dialing.dialed(&node_id, None, self.turn.now.instant);
+        let message =
+            format!("the peer {node_id} cannot be reached ({reason}): check its address");
+        self.openings
+            .peer_unreachable(&self.turn, node_id, &message);
+        let error = command_error("PEER_UNREACHABLE", Action::Retry, message);
+        let failed = self
+            .requests
+            .take_results(|wait| (*wait == Wait::Peer(node_id)).then(|| error.clone()));
+        for (id, error) in failed {
+            self.turn.output.reply(id, Err(error));
+        }
+    }
+
+    // -- The node's state.
+
+    fn update_state(&mut self) {
+        let state = if !self.session.is_available() {
+            State::Dormant
+        } else if self.turn.config.is_hub || balances::all_channels_are_usable(&self.turn) {
+            // A hub waits for nobody: its peers come and go as they like.
+            State::Active
+        } else {
+            State::Waking
+        };
+        self.set_state(state);
+    }
+
+    fn set_state(&mut self, state: State) {
+        if state != self.state {
+            self.state = state;
+            self.turn.output.events.push(NodeEvent::State(state));
+        }
+    }
+
+    // -- Commands.
+
+    fn command(&mut self, id: RequestId, command: Command) {
+        if requests::only_reads(&command) {
+            return self.requests.read(id, command);
+        }
+        if !self.is_reachable() && requests::needs_signer(&command) {
+            return self.turn.output.reply(id, Err(signer_away()));
+        }
+        if self.is_waking() && requests::needs_channels(&command) {
+            return self.requests.defer(id, command);
+        }
+        self.carry_out(id, command);
+    }
+
+    /// Whether the channels' peers may still be connected in time for a command.
+    fn is_waking(&self) -> bool {
+        let until = self.timers.get(Timer::Waking);
+        self.state != State::Active && until.is_some_and(|until| self.turn.now.instant < until)
+    }
+
+    /// Goes on with the commands that waited for the channels, when those are usable or it takes too long.
+    fn take_deferred(&mut self) {
+        let is_available = self.session.is_available();
+        if is_available && self.is_waking() {
+            return;
+        }
+        for (id, command) in self.requests.take_deferred() {
+            match is_available {
+                true => self.carry_out(id, command),
+                false => self.turn.output.reply(id, Err(signer_away())),
+            }
+        }
+    }
+
+    /// Commands that read get the turn's end, never its middle.
+    fn answer_reading(&mut self) {
+        for (id, command) in self.requests.take_reading() {
+            self.carry_out(id, command);
+        }
+        for id in self.requests.take_overviews() {
+            let overview = Overview {
+                state: self.state,
+                restarts: self.restarts,
+                signer_batches: self.session.stats().batches,
+                signer_chain: self.session.longest_chain(),
+                earliest_deadline: deadlines::earliest(&self.turn, &self.claims, &self.payments),
+                ..balances::overview(&self.turn, &self.openings)
+            };
+            let overview = Answer::Overview(overview);
+            self.turn.output.replies.push((id, overview));
+        }
+    }
+
+    fn carry_out(&mut self, id: RequestId, command: Command) {
+        match self.commands().carry_out(command) {
+            Ok(Outcome::Now(reply)) => self.turn.output.reply(id, Ok(reply)),
+            Ok(Outcome::Later(wait)) => self.requests.wait(wait, id),
+            Err(error) => self.turn.output.reply(id, Err(error)),
+        }
+    }
+
+    fn commands(&mut self) -> Commands<'_> {
+        Commands {
+            turn: &self.turn,
+            state: self.state,
+            session: &self.session,
+            closed_channels: &self.closed_channels,
+            dialing: &mut self.dialing,
+            onchain_sends: &mut self.onchain_sends,
+            openings: &mut self.openings,
+            payments: &mut self.payments,
+        }
+    }
+
+    fn answer_waiting(&mut self) {
+        let mut requests = std::mem::take(&mut self.requests);
+        let results = requests.take_results(|wait| self.commands().result(wait));
+        self.requests = requests;
+        for (id, result) in results {
+            self.turn.output.reply(id, result);
+        }
+    }
+
+    fn local_invoice(&mut self, id: RequestId, request: InvoiceRequest) {
+        let invoice = invoices::signed_locally(&self.turn, request);
+        let reply = invoice.map(|bolt11| {
+            Reply::UnsignedInvoice(UnsignedInvoice {
+                hrp: bolt11,
+                data: Vec::new(),
+            })
+        });
+        self.turn.output.reply(id, reply);
+    }
+
+    // -- LDK's events.
+
+    /// Gives an event to its part. Records go into the journal, and so are committed together with LDK's own record that
+    /// the event was handled.
+    fn ldk_event(&mut self, event: Event) {
+        let (turn, payments) = (&mut self.turn, &mut self.payments);
+        match event {
+            Event::FundingGenerationReady { .. }
+            | Event::FundingTxBroadcastSafe { .. }
+            | Event::ChannelReady { .. } => self.openings.on_event(turn, event),
+            Event::ChannelClosed {
+                channel_id,
+                user_channel_id,
+                ref reason,
+                ..
+            } => {
+                let reason = reason.to_string();
+                tracing::info!("a channel was closed: {reason}");
+                self.closed_channels.closed(turn, event);
+                turn.ldk.gate.forget_channel(&channel_id);
+                if let Some(remote) = turn.remote() {
+                    remote.forget_channel(user_channel_id);
+                }
+                self.openings
+                    .fail(turn, user_channel_id, "CHANNEL_CLOSED", &reason);
+            }
+            Event::OpenChannelRequest {
+                temporary_channel_id,
+                counterparty_node_id,
+                ..
+            } => {
+                self.acceptance
+                    .request(temporary_channel_id, counterparty_node_id);
+                self.acceptance.advance(turn);
+            }
+            Event::PaymentClaimable { .. } => self.claims.claimable(turn, payments, event),
+            Event::PaymentClaimed { .. } => self.claims.claimed(turn, payments, event),
+            Event::SpendableOutputs { .. } => self.sweeps.track(turn, event),
+            Event::BumpTransaction(event) => self.fee_bumps.request(event),
+            Event::HTLCIntercepted { .. } => self.held_forwards.hold(turn, event),
+            event => payments.on_event(turn, event),
+        }
+    }
+
+    // -- The chain.
+
+    fn chain_event(&mut self, event: ChainEvent) {
+        for step in self.chain_feed.steps(&self.turn, event) {
+            match step {
+                Step::Connect(block) => self.connect(block),
+                Step::Disconnect(fork) => {
+                    self.chain_feed.disconnect(&mut self.turn, fork);
+                    self.coop_closes
+                        .blocks_disconnected(&self.turn, fork.height);
+                }
+                Step::Synced(tip) => self.synced(tip),
+            }
+        }
+    }
+
+    fn connect(&mut self, block: Block) {
+        self.chain_feed.connect_wallet(&self.turn, &block);
+        self.closed_channels
+            .find_closings(&self.turn, block.transactions());
+        self.claims
+            .find_spends(&mut self.turn, &mut self.payments, block.transactions());
+        self.chain_feed.confirm(&self.turn, &block);
+        self.coop_closes
+            .block_connected(&self.turn, block.height, block.transactions());
+        if block.height > self.turn.height {
+            self.chain_feed.new_best(&self.turn, &block);
+            self.fee_bumps.block_connected(&**self.turn.wallet());
+            self.turn.height = block.height;
+            // At once: after a reorganisation the chain may be lower when the stream is next at its tip.
+            self.claims.fail_back_late(&self.turn, &mut self.payments);
+        }
+    }
+
+    fn synced(&mut self, tip: BlockRef) {
+        self.chain_feed.report_tip(&self.turn);
+        if let Some(remote) = self.turn.remote() {
+            remote.prune(tip.height);
+        }
+        self.turn
+            .ldk
+            .chain_monitor
+            .archive_fully_resolved_channel_monitors();
+        self.coop_closes.forget_deep(&self.turn, tip.height);
+        self.broadcast_again();
+        self.claims.end_failed_back(&self.turn, &mut self.payments);
+        self.claims.end_resolved(&self.turn, &mut self.payments);
+        self.held_forwards.report(&mut self.turn);
+        if self.turn.config.is_hub {
+            let needed = deadlines::peers_needed(&self.turn);
+            self.turn.output.peers_needed.extend(needed);
+        }
+        if self.session.is_available() {
+            self.sweeps.sweep(&self.turn);
+        } else if let Some(deadline_height) =
+            deadlines::earliest(&self.turn, &self.claims, &self.payments)
+        {
+            let needed = NodeEvent::SignerNeeded { deadline_height };
+            self.turn.output.events.push(needed);
+        }
+    }
+
+    /// The source may have lost a transaction, and a process may end between a commit and the broadcast that it allows.
+    /// LDK broadcasts its own again with the next block, while it has a use for them.
+    fn broadcast_again(&self) {
+        let waiting = self.turn.wallet().waiting_own();
+        let closes = self.coop_closes.unconfirmed().cloned();
+        for tx in waiting.into_iter().chain(closes) {
+            self.turn.ldk.broadcaster.push(vec![tx]);
+        }
+    }
+}

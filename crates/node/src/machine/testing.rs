@@ -1,0 +1,491 @@
+//! A little world for unit tests: machines whose output is each other's input, a chain of made-up blocks, and a clock that
+//! the test moves. No network, no tasks, no devnet: every step happens in [`World::settle`], in a fixed order.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use bitcoin::absolute::LockTime;
+use bitcoin::block::{Header, Version};
+use bitcoin::hashes::Hash;
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::{
+    Amount, CompactTarget, Network, OutPoint, ScriptBuf, Transaction, TxIn,
+    TxMerkleNode, TxOut, Txid, transaction,
+};
+use longhand_chain::{BlockRef, ChainEvent, FeeRates, Watch};
+use longhand_proto::command::command::Command as Kind;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::{Command, Error, NewAddress};
+use longhand_store::Write;
+
+use crate::api::{Keys, NodeConfig, NodeError, NodeEvent, SignerAway};
+use crate::graph::Graph;
+use crate::ldk::socket::ConnectionId;
+use crate::machine::input::{Input, NewConnection};
+use crate::machine::output::{Answer, Batch, Output, RequestId};
+use crate::machine::turn::{Now, Turn};
+use crate::machine::{Loading, NodeMachine};
+
+/// Index of a node in its world.
+pub(crate) type Id = usize;
+
+/// The start of every test's wall clock.
+pub(crate) const START_UNIX_S: u64 = 1_800_000_000;
+/// Turns of all nodes after which a world that is not at rest has a fault.
+const MOST_ROUNDS: usize = 2_000;
+
+/// A node, with everything that its driver would hold.
+pub(crate) struct TestNode {
+    pub machine: NodeMachine,
+    pub config: Arc<NodeConfig>,
+    graph: Arc<Graph>,
+    /// The entries of its namespace, as committed.
+    pub store: BTreeMap<String, Vec<u8>>,
+    inputs: Vec<Input>,
+    pub events: Vec<NodeEvent>,
+    answers: BTreeMap<RequestId, Answer>,
+    /// The phone; `None` for local keys.
+    pub signer: Option<longhand_signer::Signer>,
+    /// Batches are kept back instead of signed.
+    pub signer_hangs: bool,
+    kept_batches: Vec<Batch>,
+    /// The other end of each connection.
+    links: BTreeMap<ConnectionId, (Id, ConnectionId)>,
+}
+
+/// See the module.
+pub(crate) struct World {
+    pub nodes: Vec<TestNode>,
+    /// Every block with its transactions; the first is the genesis block.
+    pub blocks: Vec<(Header, Vec<Transaction>)>,
+    /// Broadcast, and in no block.
+    pub mempool: Vec<Transaction>,
+    pub now: Now,
+    pub fee_rates: FeeRates,
+    /// No peer can be dialled.
+    pub is_offline: bool,
+    next_id: u64,
+}
+
+/// The follower's watch list, which a test has no use for: every node gets every transaction.
+#[derive(Debug)]
+struct WatchAll;
+
+impl Watch for WatchAll {
+    fn outpoint(&self, _: OutPoint) {}
+    fn script(&self, _: ScriptBuf) {}
+    fn txid(&self, _: Txid) {}
+}
+
+impl World {
+    /// No nodes, and a chain of a genesis block.
+    pub fn new() -> World {
+        let genesis = bitcoin::constants::genesis_block(Network::Regtest);
+        World {
+            nodes: Vec::new(),
+            blocks: vec![(genesis.header, Vec::new())],
+            mempool: Vec::new(),
+            now: Now {
+                instant: Instant::now(),
+                since_1970: Duration::from_secs(START_UNIX_S),
+            },
+            fee_rates: FeeRates::FLOOR,
+            is_offline: false,
+            next_id: 0,
+        }
+    }
+
+    /// Adds a hub with keys of its own.
+    pub fn add_hub(&mut self, seed: u8) -> Id {
+        let keys = Keys::Local([seed; 32].into());
+        self.add(
+            NodeConfig {
+                is_hub: true,
+                alias: "hub".into(),
+                ..NodeConfig::new("hub", Network::Regtest, keys)
+            },
+            None,
+        )
+    }
+
+    /// Adds an owner's node whose keys are on a phone. The phone is not attached.
+    pub fn add_owner(&mut self, seed: u8, hub: Option<Id>) -> Id {
+        let entropy = longhand_signer::Seed::from_entropy(&[seed; 16]).unwrap();
+        let signer =
+            longhand_signer::Signer::new(&entropy, Network::Regtest, &[seed; 32]).unwrap();
+        let keys = Keys::Remote(Box::new(signer.register(0)));
+        let hub = hub.map(|hub| self.nodes[hub].machine.node_id());
+        self.add(
+            NodeConfig {
+                hub,
+                ..NodeConfig::new("owner", Network::Regtest, keys)
+            },
+            Some(signer),
+        )
+    }
+
+    fn add(&mut self, config: NodeConfig, signer: Option<longhand_signer::Signer>) -> Id {
+        let config = Arc::new(config);
+        let graph = Arc::new(Graph::new(Network::Regtest));
+        let (mut machine, _) = self.load(&config, &graph, BTreeMap::new(), 0).unwrap();
+        machine.begin();
+        self.nodes.push(TestNode {
+            machine,
+            config,
+            graph,
+            store: BTreeMap::new(),
+            inputs: Vec::new(),
+            events: Vec::new(),
+            answers: BTreeMap::new(),
+            signer,
+            signer_hangs: false,
+            kept_batches: Vec::new(),
+            links: BTreeMap::new(),
+        });
+        let id = self.nodes.len() - 1;
+        self.commit(id);
+        self.settle();
+        id
+    }
+
+    /// Loads a machine, and the block after which its stream begins.
+    fn load(
+        &self,
+        config: &Arc<NodeConfig>,
+        graph: &Arc<Graph>,
+        entries: BTreeMap<String, Vec<u8>>,
+        generation: u64,
+    ) -> Result<(NodeMachine, BlockRef), NodeError> {
+        let mut machine = NodeMachine::load(Loading {
+            config: Arc::clone(config),
+            graph: Arc::clone(graph),
+            gossip: None,
+            entries: entries.into_iter().collect(),
+            tip: self.tip(),
+            fee_rates: self.fee_rates,
+            now: self.now,
+            generation,
+        })?;
+        let (from, _) = machine.subscription();
+        machine.subscribed(Arc::new(WatchAll));
+        assert!(from.height <= self.height(), "a node is ahead of the chain");
+        Ok((machine, from))
+    }
+
+    /// Loads a node again from what it has committed, as after a crash: connections and requests are gone, and the phone
+    /// is not attached.
+    pub fn reload(&mut self, id: Id) {
+        let loaded = self.try_reload(id);
+        loaded.expect("the node can be loaded");
+    }
+
+    /// The same, for a store that may not be readable.
+    pub fn try_reload(&mut self, id: Id) -> Result<(), NodeError> {
+        let node = &self.nodes[id];
+        let (config, graph) = (Arc::clone(&node.config), Arc::clone(&node.graph));
+        let generation = node.machine.next_generation();
+        let (machine, from) = self.load(&config, &graph, node.store.clone(), generation)?;
+        for connection in std::mem::take(&mut self.nodes[id].links).into_values() {
+            let (peer, other) = connection;
+            self.nodes[peer].links.remove(&other);
+            self.nodes[peer].inputs.push(Input::PeerClosed(other));
+        }
+        let node = &mut self.nodes[id];
+        node.machine = machine;
+        node.inputs.clear();
+        node.answers.clear();
+        node.kept_batches.clear();
+        self.feed(id, from.height);
+        self.settle();
+        Ok(())
+    }
+
+    // -- Asking.
+
+    /// Gives a node an input, and lets the world come to rest.
+    pub fn input(&mut self, id: Id, input: Input) {
+        self.nodes[id].inputs.push(input);
+        self.settle();
+    }
+
+    /// Attaches the owner's phone.
+    pub fn attach(&mut self, id: Id) {
+        self.nodes[id].signer_hangs = false;
+        self.input(id, Input::Attach);
+    }
+
+    /// Gives a node a command.
+    pub fn begin(&mut self, id: Id, command: Kind) -> RequestId {
+        let request = self.next_id();
+        let command = Command {
+            command: Some(command),
+        };
+        self.input(id, Input::Command(request, Box::new(command)));
+        request
+    }
+
+    /// The answer to a command, once it is there.
+    pub fn answer(&mut self, id: Id, request: RequestId) -> Option<Result<Reply, Error>> {
+        match self.nodes[id].answers.remove(&request)? {
+            Answer::Command(reply) => Some(match reply.reply.expect("a reply") {
+                Reply::Error(error) => Err(error),
+                reply => Ok(reply),
+            }),
+            _ => panic!("the request was no command"),
+        }
+    }
+
+    /// Gives a node a command that is answered at once.
+    pub fn ask(&mut self, id: Id, command: Kind) -> Result<Reply, Error> {
+        let request = self.begin(id, command);
+        self.answer(id, request).expect("an answer")
+    }
+
+    /// Whether a request was answered.
+    pub fn has_answered(&self, id: Id, request: RequestId) -> bool {
+        self.nodes[id].answers.contains_key(&request)
+    }
+
+    pub fn next_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// A part's view of a node.
+    pub fn turn(&mut self, id: Id) -> &mut Turn {
+        self.nodes[id].machine.turn_for_test()
+    }
+
+    // -- The chain.
+
+    pub fn height(&self) -> u32 {
+        u32::try_from(self.blocks.len() - 1).unwrap()
+    }
+
+    pub fn tip(&self) -> BlockRef {
+        BlockRef {
+            height: self.height(),
+            hash: self.blocks.last().unwrap().0.block_hash(),
+        }
+    }
+
+    /// Mines the mempool, and more blocks without transactions.
+    pub fn mine(&mut self, blocks: u32) {
+        let from = self.height();
+        for _ in 0..blocks {
+            let txs = std::mem::take(&mut self.mempool);
+            self.push_block(txs);
+        }
+        for id in 0..self.nodes.len() {
+            self.feed(id, from);
+        }
+        self.settle();
+    }
+
+    /// Takes the last blocks out of the chain; their transactions are in the mempool again.
+    pub fn disconnect(&mut self, blocks: usize) {
+        let kept = self.blocks.len() - blocks;
+        for (_, txs) in self.blocks.split_off(kept) {
+            self.mempool.extend(txs);
+        }
+        let fork = self.tip();
+        for node in &mut self.nodes {
+            let event = ChainEvent::Disconnected { fork };
+            node.inputs.push(Input::Chain(event));
+        }
+    }
+
+    fn push_block(&mut self, txs: Vec<Transaction>) {
+        let height = self.blocks.len();
+        let ids = txs.iter().map(|tx| tx.compute_txid().to_raw_hash());
+        let merkle = bitcoin::merkle_tree::calculate_root(ids);
+        let header = Header {
+            version: Version::TWO,
+            prev_blockhash: self.tip().hash,
+            merkle_root: merkle.map_or(TxMerkleNode::all_zeros(), TxMerkleNode::from_raw_hash),
+            time: u32::try_from(START_UNIX_S).unwrap() + u32::try_from(height).unwrap(),
+            bits: CompactTarget::from_consensus(0x207f_ffff),
+            nonce: 0,
+        };
+        self.blocks.push((header, txs));
+    }
+
+    /// Gives a node the blocks after `from`.
+    fn feed(&mut self, id: Id, from: u32) {
+        for height in from + 1..=self.height() {
+            let (header, txs) = &self.blocks[usize::try_from(height).unwrap()];
+            let txs = txs.iter().cloned().map(Arc::new).enumerate();
+            let event = ChainEvent::Connected {
+                height,
+                header: *header,
+                txs: txs.collect(),
+            };
+            self.nodes[id].inputs.push(Input::Chain(event));
+        }
+        let event = ChainEvent::Synced { tip: self.tip() };
+        self.nodes[id].inputs.push(Input::Chain(event));
+    }
+
+    /// Pays a node's on-chain wallet, in a block of its own.
+    pub fn fund(&mut self, id: Id, amount_sat: u64) {
+        let address = match self.ask(id, Kind::NewAddress(NewAddress {})) {
+            Ok(Reply::Address(address)) => address.address,
+            other => panic!("no address: {other:?}"),
+        };
+        let address = address.parse::<bitcoin::Address<_>>().unwrap();
+        let coin = self.next_id();
+        let mut txid = [0; 32];
+        txid[..8].copy_from_slice(&coin.to_be_bytes());
+        let previous_output = OutPoint::new(Txid::from_byte_array(txid), 0);
+        self.mempool.push(Transaction {
+            version: transaction::Version::TWO,
+            lock_time: LockTime::ZERO,
+            input: vec![TxIn {
+                previous_output,
+                ..TxIn::default()
+            }],
+            output: vec![TxOut {
+                value: Amount::from_sat(amount_sat),
+                script_pubkey: address.assume_checked().script_pubkey(),
+            }],
+        });
+        self.mine(1);
+    }
+
+    // -- Time.
+
+    /// Moves the clock, and lets every timer that has expired act.
+    pub fn pass(&mut self, time: Duration) {
+        self.now.instant += time;
+        self.now.since_1970 += time;
+        self.settle();
+    }
+
+    /// Works turns until no node has anything to do now.
+    pub fn settle(&mut self) {
+        for _ in 0..MOST_ROUNDS {
+            let is_busy = |node: &TestNode| {
+                let due = node.machine.next_due();
+                !node.inputs.is_empty() || due.is_some_and(|due| due <= self.now.instant)
+            };
+            let Some(id) = self.nodes.iter().position(is_busy) else {
+                return;
+            };
+            self.turn_of(id);
+        }
+        panic!("the world does not come to rest");
+    }
+
+    fn turn_of(&mut self, id: Id) {
+        let node = &mut self.nodes[id];
+        let mut inputs = std::mem::take(&mut node.inputs);
+        if inputs.is_empty() {
+            inputs.push(Input::TimerExpired);
+        }
+        node.machine.turn(self.now, self.fee_rates, inputs);
+        for dial in self.nodes[id].machine.take_dials() {
+            let input = match self.connect(id, dial.node_id) {
+                Some(new) => Input::PeerDialed(dial.node_id, new),
+                None => Input::DialFailed(dial.node_id, "nobody is there".into()),
+            };
+            self.nodes[id].inputs.push(input);
+        }
+        // A turn without effect waits for the next, or for its timer: here the next step of the clock.
+        if self.nodes[id].machine.must_commit() {
+            self.commit(id);
+        }
+    }
+
+    /// Commits a node's turns, and delivers their output.
+    fn commit(&mut self, id: Id) {
+        let node = &mut self.nodes[id];
+        for write in node.machine.take_writes() {
+            match write {
+                Write::Put(key, value) => drop(node.store.insert(key, value)),
+                Write::Delete(key) => drop(node.store.remove(&key)),
+            }
+        }
+        let output = node.machine.release();
+        self.deliver(id, output);
+    }
+
+    fn deliver(&mut self, id: Id, output: Output) {
+        let node = &mut self.nodes[id];
+        node.answers.extend(output.replies);
+        node.events.extend(output.events);
+        if let Some(batch) = output.batch {
+            node.sign(batch, self.now.unix_s());
+        }
+        for tx in output.packages.into_iter().flatten() {
+            self.broadcast(tx);
+        }
+        for output in output.peers {
+            let Some((peer, other)) = self.nodes[id].links.get(&output.id).copied() else {
+                continue;
+            };
+            let messages = output.messages.into_iter();
+            let bytes = messages.map(|message| Input::PeerBytes(other, message));
+            self.nodes[peer].inputs.extend(bytes);
+            if output.is_closed {
+                self.nodes[id].links.remove(&output.id);
+                self.nodes[peer].links.remove(&other);
+                self.nodes[peer].inputs.push(Input::PeerClosed(other));
+            }
+        }
+    }
+
+    /// A mempool that takes everything: a newer transaction replaces those that spend the same.
+    fn broadcast(&mut self, tx: Transaction) {
+        let is_mined = |known: &Transaction| known.compute_txid() == tx.compute_txid();
+        if self.blocks.iter().any(|(_, txs)| txs.iter().any(is_mined)) {
+            return;
+        }
+        let spends_same = |other: &Transaction| {
+            let mut inputs = other.input.iter();
+            inputs.any(|one| {
+                let mut ours = tx.input.iter();
+                ours.any(|it| it.previous_output == one.previous_output)
+            })
+        };
+        self.mempool.retain(|other| !spends_same(other));
+        self.mempool.push(tx);
+    }
+
+    fn connect(&mut self, from: Id, to: PublicKey) -> Option<NewConnection> {
+        if self.is_offline {
+            return None;
+        }
+        let mut nodes = self.nodes.iter();
+        let to = nodes.position(|node| node.machine.node_id() == to)?;
+        let (near, far) = (self.next_id(), self.next_id());
+        self.nodes[from].links.insert(near, (to, far));
+        self.nodes[to].links.insert(far, (from, near));
+        let accepted = Input::PeerAccepted(new_connection(far));
+        self.nodes[to].inputs.push(accepted);
+        Some(new_connection(near))
+    }
+}
+
+impl TestNode {
+    fn sign(&mut self, batch: Batch, now_unix_s: u64) {
+        if self.signer_hangs {
+            return self.kept_batches.push(batch);
+        }
+        let Batch { ops, ticket } = batch;
+        let reply = match &mut self.signer {
+            Some(signer) => Ok(signer.handle(&ops, now_unix_s).reply),
+            None => Err(SignerAway),
+        };
+        self.inputs.push(Input::SignerReply(ticket, reply));
+    }
+}
+
+fn new_connection(id: ConnectionId) -> NewConnection {
+    NewConnection {
+        id,
+        unwritten: Arc::new(AtomicUsize::new(0)),
+    }
+}

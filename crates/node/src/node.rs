@@ -1,0 +1,195 @@
+//! The handle on a running node.
+
+use std::sync::Arc;
+
+use bitcoin::secp256k1::PublicKey;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::error::Action;
+use longhand_proto::command::{Command, CommandReply, Error};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use crate::api::{NodeConfig, NodeError, NodeEvent, Overview, PeerStream, Services, SignerTransport};
+use crate::driver::Driver;
+use crate::driver::message::Message;
+use crate::errors::{command_error, error_reply};
+use crate::machine::input::InvoiceRequest;
+
+/// A handle on a running node; clones are handles on the same one. The node ends when it is stopped or the last handle
+/// is gone.
+#[derive(Clone)]
+pub struct Node {
+    node_id: PublicKey,
+    inbox: mpsc::UnboundedSender<Message>,
+    events: broadcast::Sender<NodeEvent>,
+    running: Arc<Running>,
+}
+
+/// The driver's task, which ends with the last handle.
+struct Running(AbortHandle);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Events a slow listener may fall behind. Every node pays for the room.
+const EVENTS_KEPT: usize = 16;
+
+impl Node {
+    /// Loads the node from its namespace, or begins it there, and starts its task. The node is dormant until
+    /// [`Node::attach`] (a node with local keys wakes at once). The chain's tip must be known.
+    ///
+    /// # Errors
+    /// [`NodeError`] when stored state cannot be read, or store or chain source fail; nothing is changed then.
+    pub async fn start(config: NodeConfig, services: Services) -> Result<Node, NodeError> {
+        let (inbox, inputs) = mpsc::unbounded_channel();
+        let (events, _) = broadcast::channel(EVENTS_KEPT);
+        let own = inbox.clone();
+        let driver = Driver::new(config, services, inputs, own, events.clone()).await?;
+        let node_id = driver.node_id();
+        let running = Arc::new(Running(tokio::spawn(driver.run()).abort_handle()));
+        Ok(Node {
+            node_id,
+            inbox,
+            events,
+            running,
+        })
+    }
+
+    /// The node's id.
+    pub fn node_id(&self) -> PublicKey {
+        self.node_id
+    }
+
+    /// Gives the node a signer; it connects its peers and goes on with what waits. Replaces an earlier signer.
+    pub fn attach(&self, signer: Arc<dyn SignerTransport>) {
+        let _ = self.inbox.send(Message::Attach(signer));
+    }
+
+    /// The phone asked to leave: finishes the step in hand, disconnects the peers and forgets the signer.
+    /// Returns when that is done.
+    pub async fn detach(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.inbox.send(Message::Detach(done)).is_ok() {
+            let _ = wait.await;
+        }
+    }
+
+    /// The link is gone and did not come back within the grace: disconnects the peers at once.
+    pub fn signer_lost(&self) {
+        let _ = self.inbox.send(Message::SignerLost);
+    }
+
+    /// Carries out a command of the owner. Never waits for a signer that is not there.
+    pub async fn command(&self, command: Command) -> CommandReply {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.inbox.send(Message::Command(Box::new(command), reply));
+        answer.await.unwrap_or_else(|_| self.not_answered())
+    }
+
+    /// Takes an incoming connection of a peer. Dropped while no signer is attached.
+    pub fn accept(&self, stream: Box<dyn PeerStream>) {
+        let _ = self.inbox.send(Message::Accept(stream));
+    }
+
+    /// A snapshot; `None` when the node has ended.
+    pub async fn overview(&self) -> Option<Overview> {
+        loop {
+            let (reply, answer) = oneshot::channel();
+            self.inbox.send(Message::Overview(reply)).ok()?;
+            // Not answered: the question was lost with a turn that never happened.
+            if let Ok(overview) = answer.await {
+                return Some(overview);
+            }
+        }
+    }
+
+    /// Begins a new count of [`Overview::signer_chain`].
+    pub fn reset_signer_chain(&self) {
+        let _ = self.inbox.send(Message::ResetSignerChain);
+    }
+
+    /// The node's events, from now on.
+    pub fn events(&self) -> broadcast::Receiver<NodeEvent> {
+        self.events.subscribe()
+    }
+
+    /// A BOLT 11 invoice signed with local keys; an amount of 0 leaves it to the payer. Owners' phones sign
+    /// their own.
+    ///
+    /// # Errors
+    /// A [`longhand_proto::command::Error`] for people and programs.
+    pub async fn invoice(
+        &self,
+        amount_msat: u64,
+        description: &str,
+        expiry_s: u32,
+    ) -> Result<String, Error> {
+        let (reply, answer) = oneshot::channel();
+        let description = description.to_owned();
+        let request = InvoiceRequest {
+            amount_msat,
+            description,
+            expiry_s,
+        };
+        let _ = self.inbox.send(Message::Invoice(request, reply));
+        match answer.await.unwrap_or_else(|_| self.not_answered()).reply {
+            Some(Reply::UnsignedInvoice(invoice)) => Ok(invoice.hrp),
+            Some(Reply::Error(error)) => Err(error),
+            _ => Err(command_error(
+                "INTERNAL",
+                Action::Retry,
+                "the node gave no invoice",
+            )),
+        }
+    }
+
+    /// Gives up payments held for a peer that is away.
+    pub fn fail_held(&self, node_id: PublicKey) {
+        let _ = self.inbox.send(Message::FailHeld(node_id));
+    }
+
+    /// Disconnects peers, writes what is to be written and ends its task.
+    pub async fn stop(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.inbox.send(Message::Stop(done)).is_ok() {
+            let _ = wait.await;
+        }
+    }
+
+    /// Ends its task at once and sends nothing more, as if the process was killed: a turn that is not committed yet may
+    /// become durable all the same, but nothing of it is sent.
+    pub fn kill(&self) {
+        self.running.0.abort();
+    }
+
+    fn not_answered(&self) -> CommandReply {
+        error_reply(if self.inbox.is_closed() {
+            command_error(
+                "NODE_STOPPED",
+                Action::Retry,
+                "the node has stopped: try again when the host is back",
+            )
+        } else {
+            command_error(
+                "NODE_RESTARTED",
+                Action::Retry,
+                "the node met an internal error and was loaded again: try again",
+            )
+        })
+    }
+
+    /// Makes the node's next turn panic, to see that its neighbours do not notice.
+    #[cfg(feature = "testing")]
+    pub fn panic_for_test(&self) {
+        let _ = self.inbox.send(Message::Panic);
+    }
+
+    /// Makes the node panic so many times when a signer is attached, as LDK might whose state is as it is.
+    #[cfg(feature = "testing")]
+    pub fn panic_when_attached_for_test(&self, times: u32) {
+        let _ = self.inbox.send(Message::PanicWhenAttached(times));
+    }
+}

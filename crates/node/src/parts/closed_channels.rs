@@ -1,0 +1,186 @@
+//! Channels that were closed: kept so that an owner sees them with the reason, and can ask for a close twice.
+
+use std::collections::HashMap;
+
+use bitcoin::{OutPoint, Transaction, Txid};
+use lightning::events::Event;
+use lightning::ln::channel_state::{ChannelDetails, ChannelShutdownState};
+use lightning::ln::types::ChannelId;
+use longhand_proto::command::error::Action;
+use longhand_proto::command::{CloseChannel, ClosedChannel, ClosingChannel, Error};
+use prost::Message;
+
+use crate::api::NodeError;
+use crate::errors::{bad_input, command_error};
+use crate::machine::turn::Turn;
+use crate::store::journal::Journal;
+use crate::store::schema::{channel_id, closed_key, key};
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct ClosedChannels {
+    closed: HashMap<ChannelId, ClosedChannel>,
+    /// Transactions that have spent the fundings of channels for which LDK has not reported `ChannelClosed` yet.
+    closings: HashMap<ChannelId, Txid>,
+}
+
+impl ClosedChannels {
+    /// Reads the records back.
+    pub fn load(journal: &Journal) -> Result<ClosedChannels, NodeError> {
+        let bad = || NodeError::Load("a record of a closed channel".into());
+        let mut closed = HashMap::new();
+        for (_, bytes) in journal.loaded(key::CLOSED) {
+            let record = ClosedChannel::decode(&bytes[..]).map_err(|_| bad())?;
+            let id = channel_id(&record.channel_id).ok_or_else(bad)?;
+            closed.insert(id, record);
+        }
+        Ok(ClosedChannels {
+            closed,
+            closings: HashMap::new(),
+        })
+    }
+
+    /// The owner's command: closes a channel, cooperatively or by force. Asked again, since the answer was lost, it
+    /// answers that the channel is closed or closing.
+    ///
+    /// # Errors
+    /// `NO_SUCH_CHANNEL`, or `CLOSE_REFUSED` when LDK cannot close it now.
+    pub fn close(&self, turn: &Turn, request: &CloseChannel) -> Result<ClosingChannel, Error> {
+        let unknown = || {
+            bad_input(
+                "NO_SUCH_CHANNEL",
+                "there is no open channel with this id: list them",
+            )
+        };
+        let id = channel_id(&request.channel_id).ok_or_else(unknown)?;
+        if let Some(closed) = self.closed.get(&id) {
+            let txid = closed.closing_txid.clone();
+            return Ok(ClosingChannel { txid });
+        }
+        let channels = turn.channels();
+        let mut channels = channels.iter();
+        let channel = channels
+            .find(|channel| channel.channel_id == id)
+            .ok_or_else(unknown)?;
+        if !request.force && is_closing(channel) {
+            return Ok(ClosingChannel::default());
+        }
+        let peer = channel.counterparty.node_id;
+        let closed = if request.force {
+            let reason = "closed by its owner".to_owned();
+            turn.ldk
+                .manager
+                .force_close_broadcasting_latest_txn(&id, &peer, reason)
+        } else {
+            turn.ldk.manager.close_channel(&id, &peer)
+        };
+        closed.map_err(|error| {
+            let message = format!("the channel cannot be closed now ({error:?}): try again later");
+            command_error("CLOSE_REFUSED", Action::Retry, message)
+        })?;
+        Ok(ClosingChannel::default())
+    }
+
+    /// LDK's `ChannelClosed`. A channel that never had a funding is left out.
+    pub fn closed(&mut self, turn: &Turn, event: Event) {
+        let Event::ChannelClosed {
+            channel_id,
+            reason,
+            counterparty_node_id,
+            channel_capacity_sats,
+            channel_funding_txo: Some(funding),
+            ..
+        } = event
+        else {
+            return;
+        };
+        if self.closed.contains_key(&channel_id) {
+            return;
+        }
+        let closing = self.closings.remove(&channel_id);
+        let peer = counterparty_node_id.map(|id| id.serialize().to_vec());
+        let closed = ClosedChannel {
+            channel_id: channel_id.0.to_vec(),
+            counterparty_node_id: peer.unwrap_or_default(),
+            funding_outpoint: funding.into_bitcoin_outpoint().to_string(),
+            capacity_sat: channel_capacity_sats.unwrap_or_default(),
+            reason: reason.to_string(),
+            closed_unix_s: turn.now.unix_s(),
+            closing_txid: closing.map(|txid| txid.to_string()).unwrap_or_default(),
+        };
+        self.write(turn, channel_id, closed);
+    }
+
+    fn write(&mut self, turn: &Turn, id: ChannelId, closed: ClosedChannel) {
+        turn.journal.put(closed_key(&id), closed.encode_to_vec());
+        self.closed.insert(id, closed);
+    }
+
+    /// Oldest first.
+    pub fn list(&self) -> Vec<ClosedChannel> {
+        let mut closed: Vec<_> = self.closed.values().cloned().collect();
+        closed.sort_by(|one, other| {
+            let key = |closed: &ClosedChannel| closed.closed_unix_s;
+            key(one)
+                .cmp(&key(other))
+                .then_with(|| one.channel_id.cmp(&other.channel_id))
+        });
+        closed
+    }
+
+    /// Looks for transactions, broadcast or confirmed, that spend the funding of a channel. The last one is kept as its
+    /// closing transaction.
+    pub fn find_closings<'a>(
+        &mut self,
+        turn: &Turn,
+        txs: impl Iterator<Item = &'a Transaction>,
+    ) {
+        let spends = txs.flat_map(|tx| {
+            let txid = tx.compute_txid();
+            let inputs = tx.input.iter();
+            inputs.map(move |input| (input.previous_output, txid))
+        });
+        let spends: HashMap<OutPoint, Txid> = spends.collect();
+        if spends.is_empty() {
+            return;
+        }
+        for channel in turn.channels() {
+            let funding = channel.funding_txo.map(|txo| txo.into_bitcoin_outpoint());
+            if let Some(txid) = funding.and_then(|funding| spends.get(&funding)) {
+                self.closings.insert(channel.channel_id, *txid);
+            }
+        }
+        let changed = self.closed.iter().filter_map(|(id, closed)| {
+            let funding = closed.funding_outpoint.parse().ok()?;
+            let closing_txid = spends.get(&funding)?.to_string();
+            let is_new = closed.closing_txid != closing_txid;
+            let closed = closed.clone();
+            is_new.then_some((
+                *id,
+                ClosedChannel {
+                    closing_txid,
+                    ..closed
+                },
+            ))
+        });
+        for (id, closed) in changed.collect::<Vec<_>>() {
+            self.write(turn, id, closed);
+        }
+    }
+}
+
+/// True once this side or both have sent `shutdown`.
+fn is_closing(channel: &ChannelDetails) -> bool {
+    let state = channel.channel_shutdown_state;
+    state.is_some_and(|state| !matches!(state, ChannelShutdownState::NotShuttingDown))
+}
+
+/// True while a cooperative close is being negotiated.
+pub(crate) fn is_negotiating_a_close(turn: &Turn) -> bool {
+    use ChannelShutdownState::{NotShuttingDown, ShutdownComplete};
+    let channels = turn.channels();
+    let mut states = channels
+        .iter()
+        .filter_map(|channel| channel.channel_shutdown_state);
+    states.any(|state| !matches!(state, NotShuttingDown | ShutdownComplete))
+}

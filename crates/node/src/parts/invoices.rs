@@ -1,0 +1,128 @@
+//! BOLT 11 invoices of this node. Stateless: LDK derives the payment secret, and the preimage is the phone's.
+
+use std::time::Duration;
+
+use bitcoin::Network;
+use lightning::ln::channelmanager::Bolt11InvoiceParameters;
+use lightning_invoice::{
+    Bolt11InvoiceDescription, Currency, Description, InvoiceBuilder, RawBolt11Invoice, RouteHint,
+    RouteHintHop, RoutingFees,
+};
+use longhand_proto::command::{CreateInvoice, Error, UnsignedInvoice};
+
+use crate::errors::bad_input;
+use crate::machine::input::InvoiceRequest;
+use crate::machine::turn::Turn;
+use crate::parts::payments::payment_hash;
+
+/// Blocks that a payer must leave an owner to claim (BOLT 11 `c`): a day, while LDK's default is 42 blocks. LDK fails an
+/// HTLC that is not settled 39 blocks before it expires, and a phone that went away meanwhile needs time to be woken.
+const MIN_FINAL_CLTV_EXPIRY_DELTA: u16 = 144;
+
+/// An invoice for the phone to sign.
+///
+/// # Errors
+/// `BAD_PAYMENT_HASH`, `BAD_AMOUNT`, `BAD_DESCRIPTION` or `BAD_INVOICE`.
+pub(crate) fn unsigned(turn: &Turn, request: &CreateInvoice) -> Result<UnsignedInvoice, Error> {
+    let hash = payment_hash(&request.payment_hash)?;
+    let amount_msat = (request.amount_msat > 0).then_some(request.amount_msat);
+    let secret = turn.ldk.manager.create_inbound_payment_for_hash(
+        hash,
+        amount_msat,
+        request.expiry_s,
+        // Blocks may pass while the payment waits at the hub: LDK takes it as long as there is time to claim it.
+        None,
+        None,
+    );
+    let (secret, _) = secret.map_err(|()| {
+        bad_input(
+            "BAD_AMOUNT",
+            "the amount is above all bitcoin there will ever be: give less",
+        )
+    })?;
+    let mut invoice = InvoiceBuilder::new(currency(turn.config.network))
+        .invoice_description(description(&request.description)?)
+        .payment_hash(hash)
+        .payment_secret(secret)
+        .duration_since_epoch(turn.now.since_1970)
+        .min_final_cltv_expiry_delta(MIN_FINAL_CLTV_EXPIRY_DELTA.into())
+        .expiry_time(Duration::from_secs(request.expiry_s.into()))
+        .payee_pub_key(turn.node_id())
+        .basic_mpp();
+    if let Some(amount_msat) = amount_msat {
+        invoice = invoice.amount_milli_satoshis(amount_msat);
+    }
+    for hint in hop_hints(turn) {
+        invoice = invoice.private_route(hint);
+    }
+    let raw = invoice.build_raw().map_err(bad_invoice)?;
+    Ok(split(&raw))
+}
+
+/// An invoice signed with local keys.
+///
+/// # Errors
+/// `BAD_DESCRIPTION` or `BAD_INVOICE`.
+pub(crate) fn signed_locally(turn: &Turn, request: InvoiceRequest) -> Result<String, Error> {
+    let parameters = Bolt11InvoiceParameters {
+        amount_msats: (request.amount_msat > 0).then_some(request.amount_msat),
+        description: description(&request.description)?,
+        invoice_expiry_delta_secs: Some(request.expiry_s),
+        ..Bolt11InvoiceParameters::default()
+    };
+    let invoice = turn.ldk.manager.create_bolt11_invoice(parameters);
+    invoice.map(|it| it.to_string()).map_err(bad_invoice)
+}
+
+fn bad_invoice(error: impl std::fmt::Display) -> Error {
+    let message = format!("the invoice cannot be made: {error}");
+    bad_input("BAD_INVOICE", message)
+}
+
+fn description(text: &str) -> Result<Bolt11InvoiceDescription, Error> {
+    let description = Description::new(text.to_owned()).map_err(|_| {
+        let message = "the description is longer than 639 bytes";
+        bad_input("BAD_DESCRIPTION", message)
+    })?;
+    Ok(Bolt11InvoiceDescription::Direct(description))
+}
+
+/// Routes to unannounced channels (BOLT 11 `r`).
+fn hop_hints(turn: &Turn) -> Vec<RouteHint> {
+    let channels = turn.channels();
+    let usable = channels
+        .iter()
+        .filter(|channel| channel.is_channel_ready && !channel.is_announced);
+    let hints = usable.filter_map(|channel| {
+        let forwarding = channel.counterparty.forwarding_info.as_ref()?;
+        Some(RouteHint(vec![RouteHintHop {
+            src_node_id: channel.counterparty.node_id,
+            short_channel_id: channel.get_inbound_payment_scid()?,
+            fees: RoutingFees {
+                base_msat: forwarding.fee_base_msat,
+                proportional_millionths: forwarding.fee_proportional_millionths,
+            },
+            cltv_expiry_delta: forwarding.cltv_expiry_delta,
+            htlc_minimum_msat: channel.inbound_htlc_minimum_msat,
+            htlc_maximum_msat: channel.inbound_htlc_maximum_msat,
+        }]))
+    });
+    hints.collect()
+}
+
+fn currency(network: Network) -> Currency {
+    match network {
+        Network::Bitcoin => Currency::Bitcoin,
+        Network::Testnet | Network::Testnet4 => Currency::BitcoinTestnet,
+        Network::Signet => Currency::Signet,
+        Network::Regtest => Currency::Regtest,
+    }
+}
+
+fn split(raw: &RawBolt11Invoice) -> UnsignedInvoice {
+    let (hrp, data) = raw.to_raw();
+    UnsignedInvoice {
+        hrp,
+        data: data.iter().map(|group| group.to_u8()).collect(),
+    }
+}

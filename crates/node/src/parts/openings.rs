@@ -1,0 +1,438 @@
+//! Channels that this node opens, from the command until the channel is usable.
+//!
+//! Each is a record ([`Open`]) with a state. [`Openings::advance`] does with each turn what can be done now; an opening
+//! that was interrupted goes on after a restart, or when the phone is back.
+
+use std::collections::HashMap;
+
+use bitcoin::ScriptBuf;
+use bitcoin::secp256k1::PublicKey;
+use lightning::chain::transaction::OutPoint;
+use lightning::events::Event;
+use lightning::ln::types::ChannelId;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::error::Action;
+use longhand_proto::command::{Channel, Error, OpenChannel, OpenedChannel};
+use longhand_proto::signer::sign_psbt::Purpose;
+use prost::Message;
+
+use crate::api::NodeError;
+use crate::errors::{bad_input, command_error};
+use crate::ldk::adapters::user_config;
+use crate::machine::turn::Turn;
+use crate::parts::balances::describe;
+use crate::parts::wallet_signing::{Signed, sign};
+use crate::store::journal::Journal;
+use crate::store::schema::{Open, key, user_channel_id};
+
+/// Smallest channel: below it fees and reserves leave nothing to pay with.
+const MIN_CHANNEL_SAT: u64 = 20_000;
+/// Kept on chain when a channel is funded, to pay for closing it.
+pub(crate) const ANCHOR_RESERVE_SAT: u64 = 10_000;
+/// A peer forgets a channel whose funding is in no block 2,016 blocks after it has accepted it (BOLT 2). The phone has
+/// half of that to sign the funding, and the miners the rest.
+const FUNDING_BLOCKS: u32 = 1_008;
+
+/// The parameters of LDK's `FundingGenerationReady`.
+struct Funding {
+    temporary_channel_id: ChannelId,
+    counterparty: PublicKey,
+    amount_sat: u64,
+    script: ScriptBuf,
+    user_channel_id: u128,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Openings {
+    opens: HashMap<u128, Open>,
+}
+
+impl Openings {
+    /// Reads the records back.
+    pub fn load(journal: &Journal) -> Result<Openings, NodeError> {
+        let bad = || NodeError::Load("a record of a channel opening".into());
+        let mut opens = HashMap::new();
+        for (_, bytes) in journal.loaded(key::OPEN) {
+            let open = Open::decode(&bytes[..]).map_err(|_| bad())?;
+            opens.insert(open.user_channel_id().ok_or_else(bad)?, open);
+        }
+        Ok(Openings { opens })
+    }
+
+    // -- The owner's command.
+
+    /// Begins an opening with `peer`; the rest happens in [`Openings::advance`]. Asked again with the same id, it is the
+    /// same opening. Returns its id.
+    ///
+    /// # Errors
+    /// `BAD_ID`, `AMOUNT_TOO_SMALL`, `PUSH_REFUSED` or `INSUFFICIENT_FUNDS`; nothing is changed then.
+    pub fn request(
+        &mut self,
+        turn: &Turn,
+        peer: PublicKey,
+        mut request: OpenChannel,
+    ) -> Result<u128, Error> {
+        let id = user_channel_id(&request.id)
+            .ok_or_else(|| bad_input("BAD_ID", "the channel's id must be 16 bytes"))?;
+        if self.opens.contains_key(&id) {
+            return Ok(id);
+        }
+        check(turn, &request)?;
+        request.counterparty_node_id = peer.serialize().to_vec();
+        let open = Open {
+            request: Some(request),
+            ..Open::default()
+        };
+        turn.journal.put(open.key(), open.encode_to_vec());
+        self.opens.insert(id, open);
+        Ok(id)
+    }
+
+    /// The id of an opening from its bytes.
+    ///
+    /// # Errors
+    /// `NO_SUCH_CHANNEL` when there is none.
+    pub fn find(&self, id: &[u8]) -> Result<u128, Error> {
+        user_channel_id(id)
+            .filter(|id| self.opens.contains_key(id))
+            .ok_or_else(|| bad_input("NO_SUCH_CHANNEL", "no channel was opened with this id"))
+    }
+
+    /// The reply to an opening, once its funding is broadcast or it has failed.
+    pub fn opened(&self, id: u128) -> Option<Result<Reply, Error>> {
+        let open = self.opens.get(&id)?;
+        if let Some(failure) = failure(open) {
+            return Some(Err(failure));
+        }
+        let opened = || OpenedChannel {
+            id: open.request.as_ref().map_or_else(Vec::new, |it| it.id.clone()),
+            channel_id: open.channel_id.clone(),
+            funding_outpoint: open.funding_outpoint.clone(),
+        };
+        open.broadcast.then(|| Ok(Reply::OpenedChannel(opened())))
+    }
+
+    /// The reply once the channel can be used, or can never be.
+    pub fn usable(&self, turn: &Turn, id: u128) -> Option<Result<Reply, Error>> {
+        let open = self.opens.get(&id)?;
+        if let Some(failure) = failure(open) {
+            return Some(Err(failure));
+        }
+        let channels = turn.channels();
+        let channel = channels.iter().find(|it| it.user_channel_id == id);
+        let Some(channel) = channel else {
+            let closed = "the channel was closed before it could be used";
+            let closed = command_error("CHANNEL_CLOSED", Action::GiveUp, closed);
+            return open.broadcast.then_some(Err(closed));
+        };
+        if !turn.is_usable(channel) {
+            return None;
+        }
+        Some(Ok(Reply::Channel(describe(channel, true))))
+    }
+
+    /// Openings that LDK may not list yet, for the list of channels.
+    pub fn under_way(&self) -> impl Iterator<Item = Channel> {
+        let opens = self.opens.values().filter(|open| open.is_under_way());
+        opens.map(channel_of)
+    }
+
+    /// Whether the channel failed before it was funded: its coins are still in the wallet.
+    pub fn was_never_funded(&self, channel_id: &ChannelId) -> bool {
+        let mut failed = self.opens.values().filter(|open| open.has_failed());
+        failed.any(|open| !open.broadcast && open.channel_id == channel_id.0)
+    }
+
+    /// Peers that are needed for an opening.
+    pub fn peers(&self) -> impl Iterator<Item = PublicKey> {
+        let opens = self.opens.values().filter(|open| open.is_under_way());
+        opens.filter_map(Open::peer)
+    }
+
+    // -- Going on.
+
+    /// Does what can be done now.
+    pub fn advance(&mut self, turn: &Turn) {
+        let opens = self.opens.iter().filter(|(_, open)| open.is_under_way());
+        let waiting: Vec<u128> = opens.map(|(id, _)| *id).collect();
+        for id in waiting {
+            self.advance_one(turn, id);
+        }
+    }
+
+    fn advance_one(&mut self, turn: &Turn, id: u128) {
+        let Some(open) = self.opens.get(&id) else {
+            return;
+        };
+        if !open.created {
+            return self.create_channel(turn, id);
+        }
+        let keys_id = turn.remote().and_then(|remote| remote.keys_id_of(id));
+        let refusal = keys_id.and_then(|keys_id| turn.remote()?.setup_refusal(&keys_id));
+        if let Some(reason) = refusal {
+            return self.abandon(turn, id, "SIGNER_REFUSED", &reason);
+        }
+        if !open.safe {
+            return;
+        }
+        if turn.height.saturating_sub(open.safe_height) > FUNDING_BLOCKS {
+            let reason = format!(
+                "the phone did not sign the funding within {FUNDING_BLOCKS} blocks, and the peer may have forgotten the \
+                 channel: nothing was spent; open another"
+            );
+            return self.abandon(turn, id, "EXPIRED", &reason);
+        }
+        let Some(psbt) = open.psbt() else { return };
+        match sign(turn, &psbt, Purpose::Funding, keys_id) {
+            Signed::Waiting => {}
+            Signed::Failed(reason) => self.abandon(turn, id, "SIGNER_REFUSED", &reason),
+            Signed::Transaction(tx) => {
+                turn.ldk.broadcaster.push(vec![*tx]);
+                self.update(turn, id, |open| {
+                    open.broadcast = true;
+                    open.psbt = Vec::new();
+                });
+            }
+        }
+    }
+
+    fn create_channel(&mut self, turn: &Turn, id: u128) {
+        let Some(open) = self.opens.get(&id) else {
+            return;
+        };
+        let (Some(request), Some(peer)) = (open.request.as_ref(), open.peer()) else {
+            return;
+        };
+        if !turn.is_connected(&peer) {
+            return;
+        }
+        if let Some(remote) = turn.remote()
+            && remote.reserve(id, peer).is_none()
+        {
+            return;
+        }
+        let mut config = user_config(turn.config.is_hub);
+        config.channel_handshake_config.announce_for_forwarding = request.announced;
+        if turn.config.hub == Some(peer) {
+            // The side that does not pay picks the highest fee that the other would still pay to avoid a forced
+            // close. The hub has the same fee rates as we do: nothing has to be offered on top.
+            config.channel_config.force_close_avoidance_max_fee_satoshis = 0;
+        }
+        let created = turn.ldk.manager.create_channel(
+            peer,
+            request.amount_sat,
+            request.push_msat,
+            id,
+            None,
+            Some(config),
+        );
+        match created {
+            Ok(_) => self.update(turn, id, |open| open.created = true),
+            Err(error) => {
+                self.fail(turn, id, "CHANNEL_REFUSED", &format!("{error:?}"));
+                if let Some(remote) = turn.remote() {
+                    remote.forget_channel(id);
+                }
+            }
+        }
+    }
+
+    /// LDK's events of a channel up to `ChannelReady`.
+    pub fn on_event(&mut self, turn: &Turn, event: Event) {
+        match event {
+            Event::FundingGenerationReady {
+                temporary_channel_id,
+                counterparty_node_id,
+                channel_value_satoshis,
+                output_script,
+                user_channel_id,
+            } => {
+                let funding = Funding {
+                    temporary_channel_id,
+                    counterparty: counterparty_node_id,
+                    amount_sat: channel_value_satoshis,
+                    script: output_script,
+                    user_channel_id,
+                };
+                self.fund(turn, funding);
+            }
+            // The peer has signed our first commitment.
+            Event::FundingTxBroadcastSafe {
+                channel_id,
+                user_channel_id,
+                funding_txo,
+                ..
+            } => self.update(turn, user_channel_id, |open| {
+                open.safe = true;
+                open.safe_height = turn.height;
+                open.channel_id = channel_id.0.to_vec();
+                open.funding_outpoint = funding_txo.to_string();
+            }),
+            Event::ChannelReady {
+                user_channel_id, ..
+            } => self.update(turn, user_channel_id, |open| open.ready = true),
+            _ => {}
+        }
+    }
+
+    /// The peer has accepted the channel: builds the funding.
+    fn fund(&mut self, turn: &Turn, funding: Funding) {
+        let id = funding.user_channel_id;
+        let feerate = turn.ldk.fees.rates().normal;
+        let script = funding.script.clone();
+        let psbt = turn
+            .wallet()
+            .fund(script, funding.amount_sat, feerate, ANCHOR_RESERVE_SAT);
+        let psbt = match psbt {
+            Ok(psbt) => psbt,
+            Err(error) => {
+                self.fail(turn, id, error.code(), &error.to_string());
+                let _ = turn.ldk.manager.force_close_broadcasting_latest_txn(
+                    &funding.temporary_channel_id,
+                    &funding.counterparty,
+                    error.to_string(),
+                );
+                return;
+            }
+        };
+        let tx = &psbt.unsigned_tx;
+        let mut outputs = tx.output.iter();
+        let vout = outputs.position(|output| output.script_pubkey == funding.script);
+        let index = vout.and_then(|vout| u16::try_from(vout).ok());
+        let outpoint = OutPoint {
+            txid: tx.compute_txid(),
+            index: index.unwrap_or_default(),
+        };
+        self.update(turn, id, |open| open.psbt = psbt.serialize());
+        let given = turn.ldk.manager.unsafe_manual_funding_transaction_generated(
+            funding.temporary_channel_id,
+            funding.counterparty,
+            outpoint,
+        );
+        if let Err(error) = given {
+            self.fail(turn, id, "CHANNEL_CLOSED", &format!("{error:?}"));
+        }
+    }
+
+    /// Changes an opening that has not failed.
+    fn update(&mut self, turn: &Turn, id: u128, change: impl FnOnce(&mut Open)) {
+        let Some(open) = self.opens.get_mut(&id) else {
+            return;
+        };
+        if !open.has_failed() {
+            change(open);
+            turn.journal.put(open.key(), open.encode_to_vec());
+        }
+    }
+
+    // -- Failing.
+
+    /// Fails an opening whose funding is not broadcast, and gives its coins back to the wallet.
+    pub fn fail(&mut self, turn: &Turn, id: u128, code: &str, reason: &str) {
+        let open = self.opens.get(&id).filter(|open| open.is_under_way());
+        let Some(open) = open else { return };
+        if let Some(psbt) = open.psbt() {
+            turn.wallet().release(&psbt.unsigned_tx);
+        }
+        self.update(turn, id, |open| {
+            open.failure_code = code.to_owned();
+            open.failure = reason.to_owned();
+        });
+    }
+
+    /// Fails an opening, and has LDK give its channel up.
+    fn abandon(&mut self, turn: &Turn, id: u128, code: &str, reason: &str) {
+        self.fail(turn, id, code, reason);
+        for channel in turn.channels() {
+            if channel.user_channel_id == id {
+                let _ = turn.ldk.manager.force_close_broadcasting_latest_txn(
+                    &channel.channel_id,
+                    &channel.counterparty.node_id,
+                    reason.to_owned(),
+                );
+            }
+        }
+    }
+
+    /// After a start: LDK keeps no channel whose funding was not safe yet.
+    pub fn fail_interrupted(&mut self, turn: &Turn) {
+        let channels = turn.channels();
+        let is_alive = |id: &u128| channels.iter().any(|it| it.user_channel_id == *id);
+        let opens = self.opens.iter();
+        let interrupted =
+            opens.filter(|(id, open)| open.created && !open.broadcast && !is_alive(id));
+        let interrupted: Vec<u128> = interrupted.map(|(id, _)| *id).collect();
+        for id in interrupted {
+            let reason = "the host stopped before the channel was funded";
+            self.fail(turn, id, "INTERRUPTED", reason);
+        }
+    }
+
+    /// The peer cannot be reached: openings that LDK has not begun fail.
+    pub fn peer_unreachable(&mut self, turn: &Turn, peer: PublicKey, reason: &str) {
+        let opens = self.opens.iter();
+        let waiting = opens.filter(|(_, open)| !open.created && open.peer() == Some(peer));
+        let waiting: Vec<u128> = waiting.map(|(id, _)| *id).collect();
+        for id in waiting {
+            self.fail(turn, id, "PEER_UNREACHABLE", reason);
+        }
+    }
+}
+
+/// Refuses an opening that cannot succeed.
+fn check(turn: &Turn, request: &OpenChannel) -> Result<(), Error> {
+    if request.amount_sat < MIN_CHANNEL_SAT {
+        return Err(bad_input(
+            "AMOUNT_TOO_SMALL",
+            format!("a channel needs at least {MIN_CHANNEL_SAT} sat: give more"),
+        ));
+    }
+    if request.push_msat > 0 && !turn.config.is_hub {
+        return Err(bad_input(
+            "PUSH_REFUSED",
+            "only a hub may give funds away with a new channel",
+        ));
+    }
+    let (confirmed, _) = turn.wallet().balance();
+    let needed = request.amount_sat.saturating_add(ANCHOR_RESERVE_SAT);
+    if needed > confirmed {
+        return Err(bad_input(
+            "INSUFFICIENT_FUNDS",
+            format!(
+                "the channel needs {needed} sat on chain (with {ANCHOR_RESERVE_SAT} kept for fees), \
+                 there are {confirmed} sat confirmed: add funds"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// The failure of an opening. It is final: the same command again is answered with it, until the owner has got it and
+/// asks for a new opening. `FixInput` tells the phone that it is final, for each code but those whose name does.
+fn failure(open: &Open) -> Option<Error> {
+    let action = match &open.failure_code[..] {
+        "CHANNEL_CLOSED" | "CHANNEL_REFUSED" | "EXPIRED" | "INTERRUPTED" | "PEER_UNREACHABLE"
+        | "SIGNER_REFUSED" => Action::Retry,
+        // The wallet's: with other coins or another amount it can succeed.
+        _ => Action::FixInput,
+    };
+    let error = || command_error(&open.failure_code, action, open.failure.clone());
+    open.has_failed().then(error)
+}
+
+/// An opening as its owner sees it before LDK lists the channel.
+fn channel_of(open: &Open) -> Channel {
+    let request = open.request.clone().unwrap_or_default();
+    Channel {
+        channel_id: open.channel_id.clone(),
+        user_channel_id: request.id,
+        counterparty_node_id: request.counterparty_node_id,
+        funding_outpoint: open.funding_outpoint.clone(),
+        capacity_sat: request.amount_sat,
+        outbound: true,
+        announced: request.announced,
+        state: "opening".into(),
+        ..Channel::default()
+    }
+}

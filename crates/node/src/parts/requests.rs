@@ -1,0 +1,196 @@
+//! Requests of the node's owner and host, until they are answered.
+//!
+//! Commands that read are answered at the end of the turn, whatever the node's state. Those that need the signer are
+//! refused with `SIGNER_AWAY` at once while it is away. Those that need channels wait for a moment after an attach, until
+//! the channels are usable. Those that take longer than a turn are stored by the part that carries them out, and the
+//! reply waits ([`Wait`]).
+
+use bitcoin::secp256k1::PublicKey;
+use lightning::types::payment::PaymentHash;
+use longhand_proto::command::Command;
+use longhand_proto::command::command::Command as Kind;
+use longhand_proto::command::command_reply::Reply;
+
+use crate::machine::output::RequestId;
+
+/// The event that a reply waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// A payment succeeds or fails.
+    Payment(PaymentHash),
+    /// The funding of a channel is broadcast.
+    Opened(u128),
+    /// A channel can be used.
+    Usable(u128),
+    /// An on-chain payment is broadcast.
+    Sent(Vec<u8>),
+    /// A peer is connected.
+    Peer(PublicKey),
+}
+
+/// The result of a command in its own turn.
+pub(crate) enum Outcome {
+    Now(Reply),
+    Later(Wait),
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Requests {
+    waiting: Vec<(Wait, RequestId)>,
+    /// Commands that wait for the channels to be usable.
+    deferred: Vec<(RequestId, Command)>,
+    /// Commands that read; answered at the end of the turn, never in its middle.
+    reading: Vec<(RequestId, Command)>,
+    overviews: Vec<RequestId>,
+}
+
+impl Requests {
+    pub fn wait(&mut self, wait: Wait, id: RequestId) {
+        self.waiting.push((wait, id));
+    }
+
+    pub fn defer(&mut self, id: RequestId, command: Command) {
+        self.deferred.push((id, command));
+    }
+
+    pub fn read(&mut self, id: RequestId, command: Command) {
+        self.reading.push((id, command));
+    }
+
+    pub fn overview(&mut self, id: RequestId) {
+        self.overviews.push(id);
+    }
+
+    /// Nobody waits for this reply any more. A deferred command is carried out all the same, as one that was sent is.
+    pub fn dropped(&mut self, id: RequestId) {
+        self.waiting.retain(|(_, waiting)| *waiting != id);
+        self.overviews.retain(|waiting| *waiting != id);
+    }
+
+    pub fn has_deferred(&self) -> bool {
+        !self.deferred.is_empty()
+    }
+
+    pub fn take_deferred(&mut self) -> Vec<(RequestId, Command)> {
+        std::mem::take(&mut self.deferred)
+    }
+
+    pub fn take_reading(&mut self) -> Vec<(RequestId, Command)> {
+        std::mem::take(&mut self.reading)
+    }
+
+    pub fn take_overviews(&mut self) -> Vec<RequestId> {
+        std::mem::take(&mut self.overviews)
+    }
+
+    /// Takes the requests whose event `result` has, with their results.
+    pub fn take_results<T>(
+        &mut self,
+        mut result: impl FnMut(&Wait) -> Option<T>,
+    ) -> Vec<(RequestId, T)> {
+        let mut results = Vec::new();
+        self.waiting.retain(|(wait, id)| match result(wait) {
+            Some(result) => {
+                results.push((*id, result));
+                false
+            }
+            None => true,
+        });
+        results
+    }
+
+    /// Peers that requests wait for.
+    pub fn peers(&self) -> impl Iterator<Item = PublicKey> {
+        self.waiting.iter().filter_map(|(wait, _)| match wait {
+            Wait::Peer(node_id) => Some(*node_id),
+            _ => None,
+        })
+    }
+}
+
+/// True for commands that need the signer, or peers, which there are only with it.
+pub(crate) fn needs_signer(command: &Command) -> bool {
+    matches!(
+        command.command,
+        Some(
+            Kind::OpenChannel(_)
+                | Kind::CreateInvoice(_)
+                | Kind::Pay(_)
+                | Kind::SendOnchain(_)
+                | Kind::CloseChannel(_)
+                | Kind::ConnectPeer(_)
+        )
+    )
+}
+
+/// True for commands that would fail for no good reason while the channels' peers are being connected.
+pub(crate) fn needs_channels(command: &Command) -> bool {
+    match &command.command {
+        Some(Kind::CreateInvoice(_) | Kind::Pay(_)) => true,
+        Some(Kind::CloseChannel(close)) => !close.force,
+        _ => false,
+    }
+}
+
+/// True for commands that change nothing.
+pub(crate) fn only_reads(command: &Command) -> bool {
+    matches!(
+        command.command,
+        Some(
+            Kind::GetInfo(_)
+                | Kind::GetBalance(_)
+                | Kind::ListChannels(_)
+                | Kind::ListPayments(_)
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use longhand_proto::command::{CloseChannel, GetInfo, Pay};
+
+    use super::*;
+
+    fn command(kind: Kind) -> Command {
+        Command {
+            command: Some(kind),
+        }
+    }
+
+    #[test]
+    fn a_request_is_answered_once_its_event_has_come() {
+        let mut requests = Requests::default();
+        requests.wait(Wait::Opened(1), 10);
+        requests.wait(Wait::Opened(2), 11);
+        let opened = |wait: &Wait| (*wait == Wait::Opened(2)).then_some("opened");
+        assert_eq!(requests.take_results(opened), [(11, "opened")]);
+        assert!(requests.take_results(opened).is_empty());
+    }
+
+    #[test]
+    fn a_reply_that_nobody_waits_for_is_dropped_and_a_deferred_command_is_not() {
+        let mut requests = Requests::default();
+        requests.wait(Wait::Opened(1), 10);
+        requests.defer(11, command(Kind::Pay(Pay::default())));
+        requests.dropped(10);
+        requests.dropped(11);
+        assert!(requests.take_results(|_| Some(())).is_empty());
+        assert_eq!(requests.take_deferred().len(), 1);
+        assert!(!requests.has_deferred());
+    }
+
+    #[test]
+    fn a_forced_close_needs_the_signer_and_no_channels() {
+        let close = |force| {
+            command(Kind::CloseChannel(CloseChannel {
+                force,
+                ..CloseChannel::default()
+            }))
+        };
+        assert!(needs_signer(&close(true)) && !needs_channels(&close(true)));
+        assert!(needs_channels(&close(false)) && !only_reads(&close(false)));
+        let read = command(Kind::GetInfo(GetInfo {}));
+        assert!(only_reads(&read) && !needs_signer(&read) && !needs_channels(&read));
+    }
+}

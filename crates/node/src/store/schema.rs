@@ -1,0 +1,293 @@
+//! Every key of a node's namespace in the store, its value, and its version.
+//!
+//! | key | value | written by |
+//! |---|---|---|
+//! | `version` | [`VERSION`], 4 bytes, big endian | `machine/load.rs` |
+//! | `ldk/<primary>/<secondary>/<key>` | LDK's own records: channel manager, monitors, sweeper | `store/journal.rs` |
+//! | `wallet/<key>` | the on-chain wallet's own records | `wallet/records.rs` |
+//! | `keys/<channel keys id>` | a channel's public keys and points | `keys/` |
+//! | `op/<hash>` | an operation that the phone has not answered yet and must get | `keys/` |
+//! | `peel/<hash>` | the phone's answer for one onion | `keys/` |
+//! | `incoming/<channel keys id>` | incoming HTLCs of our own commitment | `keys/incoming.rs` |
+//! | `gossip/<short channel id>` | signature (64 bytes) and content of our last `channel_update` | `ldk/gate.rs` |
+//! | `pay/<payment hash>` | `command.proto`'s `Payment` | `parts/payments.rs` |
+//! | `claim/<payment hash>` | [`Claim`] | `parts/claims.rs` |
+//! | `closed/<channel id>` | `command.proto`'s `ClosedChannel` | `parts/closed_channels.rs` |
+//! | `open/<id>` | [`Open`] | `parts/openings.rs` |
+//! | `send/<id>` | [`Send`] | `parts/onchain_sends.rs` |
+//! | `hold/<intercept id>` | [`Held`] | `parts/held_forwards.rs` |
+//! | `agreed/<channel id>` | [`CoopClose`] | `parts/coop_closes.rs` |
+//! | `peer/<node id>` | the address of a peer, UTF-8 | `parts/dialing.rs` |
+//! | `probe` | written and deleted at once, to see whether the store takes writes | `driver/mod.rs` |
+//!
+//! Versions: 1 is the first. Version 2 added [`Open::safe_height`] and [`Claim::claim_deadline`], which are 0 in records
+//! before it, and the key `version` itself. Fields are added, never changed; a program reads its own version and older ones.
+
+use bitcoin::Psbt;
+use bitcoin::secp256k1::PublicKey;
+use lightning::ln::channelmanager::InterceptId;
+use lightning::ln::types::ChannelId;
+use lightning::types::payment::PaymentHash;
+use longhand_proto::command::OpenChannel;
+use longhand_proto::signer::ClaimableHtlc;
+use prost::Message;
+
+use crate::hex::hex;
+
+/// The newest version of the records, and the one that is written.
+pub(crate) const VERSION: u32 = 2;
+
+/// The keys and key prefixes; the table above has their values.
+pub(crate) mod key {
+    pub(crate) const VERSION: &str = "version";
+    pub(crate) const PROBE: &str = "probe";
+    pub(crate) const LDK: &str = "ldk/";
+    pub(crate) const WALLET: &str = "wallet/";
+    pub(crate) const GOSSIP: &str = "gossip/";
+    pub(crate) const PAYMENT: &str = "pay/";
+    pub(crate) const CLAIM: &str = "claim/";
+    pub(crate) const CLOSED: &str = "closed/";
+    pub(crate) const OPEN: &str = "open/";
+    pub(crate) const SEND: &str = "send/";
+    pub(crate) const HELD: &str = "hold/";
+    pub(crate) const COOP_CLOSE: &str = "agreed/";
+    pub(crate) const PEER: &str = "peer/";
+}
+
+/// The key of a payment's record.
+pub(crate) fn payment_key(hash: &PaymentHash) -> String {
+    format!("{}{}", key::PAYMENT, hex(&hash.0))
+}
+
+/// The key of a closed channel's record.
+pub(crate) fn closed_key(channel_id: &ChannelId) -> String {
+    format!("{}{}", key::CLOSED, hex(&channel_id.0))
+}
+
+/// The key of a peer's address.
+pub(crate) fn peer_key(node_id: &PublicKey) -> String {
+    format!("{}{node_id}", key::PEER)
+}
+
+/// The id of a channel from its 32 bytes.
+pub(crate) fn channel_id(bytes: &[u8]) -> Option<ChannelId> {
+    Some(ChannelId(<[u8; 32]>::try_from(bytes).ok()?))
+}
+
+/// An incoming payment, from when it can be claimed until none of its HTLCs is in a channel or an output of one.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Claim {
+    #[prost(bytes = "vec", tag = "1")]
+    pub payment_hash: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub amount_msat: u64,
+    #[prost(message, repeated, tag = "3")]
+    pub htlcs: Vec<ClaimableHtlc>,
+    /// Channel ids, in the order of `htlcs`.
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub channel_ids: Vec<Vec<u8>>,
+    /// LDK has the preimage, and has taken the payment.
+    #[prost(bool, tag = "5")]
+    pub claimed: bool,
+    /// HTLCs that the peer has taken back on chain all the same.
+    #[prost(message, repeated, tag = "6")]
+    pub lost: Vec<Lost>,
+    /// Height from which on LDK takes the preimage no more; 0 in records before version 2.
+    #[prost(uint32, tag = "7")]
+    pub claim_deadline: u32,
+}
+
+/// An HTLC that was the owner's, and that the peer has timed out on chain.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Lost {
+    /// The commitment's output, "txid:vout".
+    #[prost(string, tag = "1")]
+    pub outpoint: String,
+    #[prost(uint64, tag = "2")]
+    pub amount_msat: u64,
+    #[prost(uint32, tag = "3")]
+    pub cltv_expiry: u32,
+}
+
+impl Claim {
+    pub fn hash(&self) -> Option<PaymentHash> {
+        Some(PaymentHash(
+            <[u8; 32]>::try_from(&self.payment_hash[..]).ok()?,
+        ))
+    }
+
+    pub fn key(&self) -> String {
+        format!("{}{}", key::CLAIM, hex(&self.payment_hash))
+    }
+
+    /// The channels of its HTLCs.
+    pub fn channel_ids(&self) -> impl Iterator<Item = ChannelId> {
+        self.channel_ids.iter().filter_map(|id| channel_id(id))
+    }
+
+    /// Channels with the ids of their keys.
+    pub fn channels(&self) -> Vec<(ChannelId, [u8; 32])> {
+        let ids = self.channel_ids.iter().zip(&self.htlcs);
+        ids.filter_map(|(id, htlc)| {
+            let keys_id = <[u8; 32]>::try_from(&htlc.channel_keys_id[..]).ok()?;
+            Some((channel_id(id)?, keys_id))
+        })
+        .collect()
+    }
+}
+
+/// A channel that this node opens.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Open {
+    #[prost(message, optional, tag = "1")]
+    pub request: Option<OpenChannel>,
+    /// LDK has sent `open_channel`.
+    #[prost(bool, tag = "2")]
+    pub created: bool,
+    /// Serialized funding PSBT, unsigned.
+    #[prost(bytes = "vec", tag = "3")]
+    pub psbt: Vec<u8>,
+    /// The peer has signed our first commitment: the funding may be signed.
+    #[prost(bool, tag = "4")]
+    pub safe: bool,
+    #[prost(bytes = "vec", tag = "5")]
+    pub channel_id: Vec<u8>,
+    /// The funding is signed and was broadcast.
+    #[prost(bool, tag = "6")]
+    pub broadcast: bool,
+    /// "txid:vout".
+    #[prost(string, tag = "7")]
+    pub funding_outpoint: String,
+    /// The code of the failure; empty while there is none.
+    #[prost(string, tag = "8")]
+    pub failure_code: String,
+    /// One line for a person.
+    #[prost(string, tag = "9")]
+    pub failure: String,
+    #[prost(bool, tag = "10")]
+    pub ready: bool,
+    /// Height at which the funding became safe to sign; 0 in records before version 2, whose time to sign is over.
+    #[prost(uint32, tag = "11")]
+    pub safe_height: u32,
+}
+
+impl Open {
+    pub fn user_channel_id(&self) -> Option<u128> {
+        user_channel_id(&self.request.as_ref()?.id)
+    }
+
+    pub fn key(&self) -> String {
+        let id = self.request.as_ref().map_or(&[][..], |request| &request.id);
+        format!("{}{}", key::OPEN, hex(id))
+    }
+
+    pub fn peer(&self) -> Option<PublicKey> {
+        PublicKey::from_slice(&self.request.as_ref()?.counterparty_node_id).ok()
+    }
+
+    pub fn has_failed(&self) -> bool {
+        !self.failure_code.is_empty()
+    }
+
+    /// Neither failed nor funded.
+    pub fn is_under_way(&self) -> bool {
+        !self.broadcast && !self.has_failed()
+    }
+
+    pub fn psbt(&self) -> Option<Psbt> {
+        Psbt::deserialize(&self.psbt).ok()
+    }
+}
+
+/// The id an opener chose, as LDK takes it.
+pub(crate) fn user_channel_id(id: &[u8]) -> Option<u128> {
+    Some(u128::from_be_bytes(<[u8; 16]>::try_from(id).ok()?))
+}
+
+/// An on-chain payment.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Send {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: Vec<u8>,
+    /// Serialized, unsigned.
+    #[prost(bytes = "vec", tag = "2")]
+    pub psbt: Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub fee_sat: u64,
+    /// Empty until it was broadcast.
+    #[prost(string, tag = "4")]
+    pub txid: String,
+    #[prost(string, tag = "5")]
+    pub failure: String,
+}
+
+impl Send {
+    pub fn key(&self) -> String {
+        format!("{}{}", key::SEND, hex(&self.id))
+    }
+
+    /// Neither broadcast nor failed.
+    pub fn is_under_way(&self) -> bool {
+        self.txid.is_empty() && self.failure.is_empty()
+    }
+}
+
+/// A payment that a hub holds for a peer that is away.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Held {
+    #[prost(bytes = "vec", tag = "1")]
+    pub intercept_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub channel_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub node_id: Vec<u8>,
+    #[prost(uint64, tag = "4")]
+    pub amount_msat: u64,
+    /// Height before which the peer has to be there.
+    #[prost(uint32, tag = "5")]
+    pub deadline_height: u32,
+}
+
+impl Held {
+    pub fn intercept(&self) -> Option<InterceptId> {
+        Some(InterceptId(
+            <[u8; 32]>::try_from(&self.intercept_id[..]).ok()?,
+        ))
+    }
+
+    pub fn peer(&self) -> Option<PublicKey> {
+        PublicKey::from_slice(&self.node_id).ok()
+    }
+
+    pub fn channel(&self) -> Option<ChannelId> {
+        channel_id(&self.channel_id)
+    }
+
+    pub fn key(&self) -> String {
+        format!("{}{}", key::HELD, hex(&self.intercept_id))
+    }
+}
+
+/// A cooperative close, until it is deep in the chain.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CoopClose {
+    #[prost(bytes = "vec", tag = "1")]
+    pub channel_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub node_id: Vec<u8>,
+    /// With all signatures.
+    #[prost(bytes = "vec", tag = "3")]
+    pub tx: Vec<u8>,
+    /// Height of the block that has it; 0 while none has.
+    #[prost(uint32, tag = "4")]
+    pub confirmed_height: u32,
+    /// LDK's monitor of the channel has ended without a forced close.
+    #[prost(bool, tag = "5")]
+    pub monitor_ended: bool,
+}
+
+impl CoopClose {
+    pub fn key(&self) -> String {
+        format!("{}{}", key::COOP_CLOSE, hex(&self.channel_id))
+    }
+}
