@@ -9,7 +9,9 @@ use longhand_proto::command::{Command, CommandReply, Error};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
-use crate::api::{NodeConfig, NodeError, NodeEvent, Overview, PeerStream, Services, SignerTransport};
+use crate::api::{
+    NodeConfig, NodeError, NodeEvent, Overview, PeerStream, Services, SignerTransport,
+};
 use crate::driver::Driver;
 use crate::driver::message::Message;
 use crate::errors::{command_error, error_reply};

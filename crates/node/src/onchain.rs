@@ -13,8 +13,8 @@ use longhand_proto::signer::sign_psbt::Purpose;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 
-use crate::store::journal::lock;
 use crate::keys::remote::Remote;
+use crate::store::journal::lock;
 use crate::wallet::SharedWallet;
 
 /// See the module.

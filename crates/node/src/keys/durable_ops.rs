@@ -8,8 +8,7 @@ use prost::Message;
 use super::desk::{Desk, OpKey, key_of};
 use crate::hex::hex;
 use crate::store::journal::Journal;
-
-const RECORDS: &str = "op/";
+use crate::store::schema;
 
 /// Their records.
 #[derive(Default)]
@@ -22,7 +21,7 @@ impl DurableOps {
     /// Puts the stored operations on the desk, in the order in which they were stored. `None` when a record cannot be read.
     pub fn load(journal: &Journal, desk: &mut Desk) -> Option<DurableOps> {
         let mut stored = Vec::new();
-        for (_, bytes) in journal.loaded(RECORDS) {
+        for (_, bytes) in journal.loaded(schema::key::OP) {
             let StoredOp { order, op } = StoredOp::decode(&bytes[..]).ok()?;
             stored.push((order, op?));
         }
@@ -63,7 +62,7 @@ fn want(desk: &mut Desk, key: OpKey, op: SignerOp) {
 }
 
 fn path(key: &OpKey) -> String {
-    format!("{RECORDS}{}", hex(key))
+    format!("{}{}", schema::key::OP, hex(key))
 }
 
 #[derive(Clone, PartialEq, Message)]

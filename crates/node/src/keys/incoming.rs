@@ -13,6 +13,7 @@ use prost::Message;
 use super::channel_keys::KeysId;
 use crate::hex::{hex, unhex};
 use crate::store::journal::Journal;
+use crate::store::schema;
 
 /// An incoming HTLC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +32,6 @@ pub(crate) struct IncomingHtlcs {
     counterparty: HashMap<KeysId, HashSet<PaymentHash>>,
 }
 
-const RECORDS: &str = "incoming/";
-
 impl IncomingHtlcs {
     /// `None` when a record cannot be read.
     pub fn load(journal: &Journal) -> Option<IncomingHtlcs> {
@@ -41,7 +40,7 @@ impl IncomingHtlcs {
             let htlcs = stored.htlcs.iter().map(StoredHtlc::read);
             Some((unhex(&name)?, htlcs.collect::<Option<_>>()?))
         };
-        let all = journal.loaded(RECORDS).into_iter().map(read);
+        let all = journal.loaded(schema::key::INCOMING).into_iter().map(read);
         Some(IncomingHtlcs {
             holder: all.collect::<Option<_>>()?,
             counterparty: HashMap::new(),
@@ -82,7 +81,7 @@ impl IncomingHtlcs {
         if htlcs == self.of(&keys_id) {
             return;
         }
-        let key = format!("{RECORDS}{}", hex(&keys_id));
+        let key = format!("{}{}", schema::key::INCOMING, hex(&keys_id));
         if htlcs.is_empty() {
             journal.delete(key);
             self.holder.remove(&keys_id);

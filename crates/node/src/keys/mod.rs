@@ -49,9 +49,9 @@ use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{SignGossip, SpendOutputs};
 
+use crate::api::{NodeError, Registration};
 use crate::store::journal::lock;
 use crate::wallet::SharedWallet;
-use crate::api::{NodeError, Registration};
 
 pub(crate) use channel_signer::ChannelSigner;
 use channel_signer::RemoteSigner;

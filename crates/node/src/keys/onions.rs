@@ -13,11 +13,10 @@ use prost::Message;
 use super::desk::{Desk, OpKey, key_of, node_op};
 use crate::hex::{hex, unhex};
 use crate::store::journal::Journal;
+use crate::store::schema;
 
 /// Blocks after its HTLC's expiry for which an onion is kept.
 const KEPT_BLOCKS: u32 = 1008;
-
-const RECORDS: &str = "peel/";
 
 /// See the module.
 #[derive(Default)]
@@ -31,7 +30,7 @@ impl OnionSecrets {
     /// Reads the stored onions, and requests those that have no answer. `None` when a record cannot be read.
     pub fn load(journal: &Journal, desk: &mut Desk) -> Option<OnionSecrets> {
         let mut all = OnionSecrets::default();
-        for (name, bytes) in journal.loaded(RECORDS) {
+        for (name, bytes) in journal.loaded(schema::key::PEEL) {
             let key = unhex(&name)?;
             let onion = StoredOnion::decode(&bytes[..]).ok()?;
             if onion.is_answered() {
@@ -117,7 +116,7 @@ impl OnionSecrets {
 }
 
 fn path(key: &OpKey) -> String {
-    format!("{RECORDS}{}", hex(key))
+    format!("{}{}", schema::key::PEEL, hex(key))
 }
 
 /// An onion and its secrets; those are empty until the phone has answered.

@@ -13,11 +13,10 @@ use super::desk::{Desk, channel_op, key_of, node_op};
 use super::points::POINTS_AT_ONCE;
 use crate::hex::{hex, unhex};
 use crate::store::journal::Journal;
+use crate::store::schema;
 
 /// Channels with keys in advance.
 const POOL_SIZE: usize = 2;
-
-const RECORDS: &str = "keys/";
 
 /// See the module.
 #[derive(Default)]
@@ -33,7 +32,7 @@ impl KeyPool {
     /// `None` when a record cannot be read.
     pub fn load(journal: &Journal) -> Option<KeyPool> {
         let mut pool = KeyPool::default();
-        for (name, bytes) in journal.loaded(RECORDS) {
+        for (name, bytes) in journal.loaded(schema::key::KEYS) {
             let keys_id = unhex(&name)?;
             let keys = ChannelKeys::decode(&bytes)?;
             if keys.user_channel_id.is_none() {
@@ -191,7 +190,7 @@ impl KeyPool {
 }
 
 fn path(keys_id: &KeysId) -> String {
-    format!("{RECORDS}{}", hex(keys_id))
+    format!("{}{}", schema::key::KEYS, hex(keys_id))
 }
 
 #[cfg(test)]

@@ -124,11 +124,15 @@ impl Gate {
 
     /// Lets messages for the channel pass again: its close is deep in the chain, or another transaction has closed it.
     pub fn end_coop_close(&self, node_id: &PublicKey, channel_id: &ChannelId) {
-        lock(&self.state).coop_closes.remove(&(*node_id, *channel_id));
+        lock(&self.state)
+            .coop_closes
+            .remove(&(*node_id, *channel_id));
     }
 
     fn is_closing(&self, node_id: PublicKey, channel_id: ChannelId) -> bool {
-        lock(&self.state).coop_closes.contains(&(node_id, channel_id))
+        lock(&self.state)
+            .coop_closes
+            .contains(&(node_id, channel_id))
     }
 
     /// All messages that may be sent now.

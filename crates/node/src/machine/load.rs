@@ -66,10 +66,7 @@ pub(super) fn load(loading: Loading) -> Result<NodeMachine, NodeError> {
     let config = loading.config;
     let wallet = load_wallet(&config, &journal, loading.tip)?;
     let keys = Arc::new(load_keys(&config, &journal, &wallet, loading.now)?);
-    let onchain = Arc::new(Onchain::new(
-        Arc::clone(&wallet),
-        keys.as_remote().cloned(),
-    ));
+    let onchain = Arc::new(Onchain::new(Arc::clone(&wallet), keys.as_remote().cloned()));
     let (namespace, rates) = (&config.namespace, loading.fee_rates);
     let monitors = Monitors::read(namespace, Arc::clone(&journal), keys, rates)?;
     let mut coop_closes = CoopCloses::load(&journal)?;

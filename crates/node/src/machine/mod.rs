@@ -387,11 +387,7 @@ impl NodeMachine {
             None => timers.stop(Timer::Detach),
         }
         let dials = is_available && !self.session.is_detaching();
-        match self
-            .dialing
-            .next(&self.connections)
-            .filter(|_| dials)
-        {
+        match self.dialing.next(&self.connections).filter(|_| dials) {
             Some(next) => timers.set(Timer::Dial, next),
             None => timers.stop(Timer::Dial),
         }
@@ -502,8 +498,7 @@ impl NodeMachine {
             return;
         }
         self.dialing.dialed(&node_id, None, self.turn.now.instant);
-        let message =
-            format!("the peer {node_id} cannot be reached ({reason}): check its address");
+        let message = format!("the peer {node_id} cannot be reached ({reason}): check its address");
         self.openings
             .peer_unreachable(&self.turn, node_id, &message);
         let error = command_error("PEER_UNREACHABLE", Action::Retry, message);

@@ -12,8 +12,8 @@ use bitcoin::block::{Header, Version};
 use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{
-    Amount, CompactTarget, Network, OutPoint, ScriptBuf, Transaction, TxIn,
-    TxMerkleNode, TxOut, Txid, transaction,
+    Amount, CompactTarget, Network, OutPoint, ScriptBuf, Transaction, TxIn, TxMerkleNode, TxOut,
+    Txid, transaction,
 };
 use longhand_chain::{BlockRef, ChainEvent, FeeRates, Watch};
 use longhand_proto::command::command::Command as Kind;
@@ -114,8 +114,7 @@ impl World {
     /// Adds an owner's node whose keys are on a phone. The phone is not attached.
     pub fn add_owner(&mut self, seed: u8, hub: Option<Id>) -> Id {
         let entropy = longhand_signer::Seed::from_entropy(&[seed; 16]).unwrap();
-        let signer =
-            longhand_signer::Signer::new(&entropy, Network::Regtest, &[seed; 32]).unwrap();
+        let signer = longhand_signer::Signer::new(&entropy, Network::Regtest, &[seed; 32]).unwrap();
         let keys = Keys::Remote(Box::new(signer.register(0)));
         let hub = hub.map(|hub| self.nodes[hub].machine.node_id());
         self.add(

@@ -471,9 +471,8 @@ struct Part {
 fn parts_of(turn: &Turn, payment_hash: &PaymentHash) -> Vec<Part> {
     // One of an earlier attempt may be on its way out.
     let committed = Some(InboundHTLCStateDetails::Committed);
-    let is_part = |htlc: &&InboundHTLCDetails| {
-        htlc.payment_hash == *payment_hash && htlc.state == committed
-    };
+    let is_part =
+        |htlc: &&InboundHTLCDetails| htlc.payment_hash == *payment_hash && htlc.state == committed;
     let mut parts = Vec::new();
     for channel in turn.channels() {
         let htlcs = channel.pending_inbound_htlcs.iter().filter(is_part);

@@ -130,11 +130,7 @@ impl ClosedChannels {
 
     /// Looks for transactions, broadcast or confirmed, that spend the funding of a channel. The last one is kept as its
     /// closing transaction.
-    pub fn find_closings<'a>(
-        &mut self,
-        turn: &Turn,
-        txs: impl Iterator<Item = &'a Transaction>,
-    ) {
+    pub fn find_closings<'a>(&mut self, turn: &Turn, txs: impl Iterator<Item = &'a Transaction>) {
         let spends = txs.flat_map(|tx| {
             let txid = tx.compute_txid();
             let inputs = tx.input.iter();

@@ -216,11 +216,7 @@ fn end_monitor(
     let update = next
         .and_then(|id| ended(id, monitor.channel_id()))
         .ok_or_else(bad)?;
-    let (broadcaster, fees, logger) = (
-        &*monitors.broadcaster,
-        &*monitors.fees,
-        &*monitors.logger,
-    );
+    let (broadcaster, fees, logger) = (&*monitors.broadcaster, &*monitors.fees, &*monitors.logger);
     monitor
         .update_monitor(&update, &broadcaster, &fees, &logger)
         .map_err(|()| bad())?;

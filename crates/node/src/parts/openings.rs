@@ -106,7 +106,10 @@ impl Openings {
             return Some(Err(failure));
         }
         let opened = || OpenedChannel {
-            id: open.request.as_ref().map_or_else(Vec::new, |it| it.id.clone()),
+            id: open
+                .request
+                .as_ref()
+                .map_or_else(Vec::new, |it| it.id.clone()),
             channel_id: open.channel_id.clone(),
             funding_outpoint: open.funding_outpoint.clone(),
         };
@@ -305,11 +308,14 @@ impl Openings {
             index: index.unwrap_or_default(),
         };
         self.update(turn, id, |open| open.psbt = psbt.serialize());
-        let given = turn.ldk.manager.unsafe_manual_funding_transaction_generated(
-            funding.temporary_channel_id,
-            funding.counterparty,
-            outpoint,
-        );
+        let given = turn
+            .ldk
+            .manager
+            .unsafe_manual_funding_transaction_generated(
+                funding.temporary_channel_id,
+                funding.counterparty,
+                outpoint,
+            );
         if let Err(error) = given {
             self.fail(turn, id, "CHANNEL_CLOSED", &format!("{error:?}"));
         }

@@ -208,9 +208,8 @@ fn check(turn: &Turn, invoice: &Bolt11Invoice, request: &Pay) -> Result<(), Erro
     let spendable = channels.iter().map(|it| it.outbound_capacity_msat);
     let spendable = spendable.fold(0, u64::saturating_add);
     if amount_msat > spendable {
-        let message = format!(
-            "the channels can send {spendable} msat, the payment needs {amount_msat} msat"
-        );
+        let message =
+            format!("the channels can send {spendable} msat, the payment needs {amount_msat} msat");
         return Err(bad_input("INSUFFICIENT_FUNDS", message));
     }
     Ok(())

@@ -138,10 +138,7 @@ pub(crate) fn only_reads(command: &Command) -> bool {
     matches!(
         command.command,
         Some(
-            Kind::GetInfo(_)
-                | Kind::GetBalance(_)
-                | Kind::ListChannels(_)
-                | Kind::ListPayments(_)
+            Kind::GetInfo(_) | Kind::GetBalance(_) | Kind::ListChannels(_) | Kind::ListPayments(_)
         )
     )
 }

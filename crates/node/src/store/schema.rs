@@ -43,6 +43,10 @@ pub(crate) mod key {
     pub(crate) const PROBE: &str = "probe";
     pub(crate) const LDK: &str = "ldk/";
     pub(crate) const WALLET: &str = "wallet/";
+    pub(crate) const KEYS: &str = "keys/";
+    pub(crate) const OP: &str = "op/";
+    pub(crate) const PEEL: &str = "peel/";
+    pub(crate) const INCOMING: &str = "incoming/";
     pub(crate) const GOSSIP: &str = "gossip/";
     pub(crate) const PAYMENT: &str = "pay/";
     pub(crate) const CLAIM: &str = "claim/";

@@ -6,12 +6,10 @@ use longhand_store::Write;
 
 use super::{OnchainWallet, WalletError, WalletFactory, WalletSetup};
 use crate::store::journal::Journal;
+use crate::store::schema;
 
 /// A node's wallet, for its turns and for what LDK calls from inside them.
 pub(crate) type SharedWallet = Arc<Mutex<Box<dyn OnchainWallet>>>;
-
-/// Prefix of the wallet's keys.
-const RECORDS: &str = "wallet/";
 
 /// Loads the wallet from the records that the journal has loaded, or makes a new one when there are none.
 ///
@@ -22,7 +20,7 @@ pub(crate) fn load(
     setup: &WalletSetup,
     journal: &Journal,
 ) -> Result<SharedWallet, WalletError> {
-    let wallet = factory.load(setup, journal.loaded(RECORDS))?;
+    let wallet = factory.load(setup, journal.loaded(schema::key::WALLET))?;
     Ok(Arc::new(Mutex::new(wallet)))
 }
 
@@ -30,8 +28,8 @@ pub(crate) fn load(
 pub(crate) fn write_changes(wallet: &mut dyn OnchainWallet, journal: &Journal) {
     for write in wallet.take_changes() {
         match write {
-            Write::Put(key, value) => journal.put(format!("{RECORDS}{key}"), value),
-            Write::Delete(key) => journal.delete(format!("{RECORDS}{key}")),
+            Write::Put(key, value) => journal.put(format!("{}{key}", schema::key::WALLET), value),
+            Write::Delete(key) => journal.delete(format!("{}{key}", schema::key::WALLET)),
         }
     }
 }

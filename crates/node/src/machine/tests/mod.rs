@@ -21,7 +21,9 @@ fn world_with_channel() -> (World, usize, usize) {
         ..OpenChannel::default()
     };
     let opening = world.begin(hub, Kind::OpenChannel(open));
-    let opened = world.answer(hub, opening).expect("the funding is broadcast");
+    let opened = world
+        .answer(hub, opening)
+        .expect("the funding is broadcast");
     assert!(matches!(opened, Ok(Reply::OpenedChannel(_))), "{opened:?}");
     world.mine(6);
     (world, hub, owner)
