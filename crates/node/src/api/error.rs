@@ -15,3 +15,14 @@ pub enum NodeError {
     #[error(transparent)]
     Chain(#[from] longhand_chain::ChainError),
 }
+
+impl NodeError {
+    /// Whether another attempt may succeed later, without a person who acts.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            NodeError::Load(_) => false,
+            NodeError::Store(error) => error.is_transient(),
+            NodeError::Chain(_) => true,
+        }
+    }
+}

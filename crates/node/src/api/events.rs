@@ -43,6 +43,9 @@ pub enum NodeEvent {
     },
     /// A panic was caught; the node was loaded again from its store.
     Restarted,
+    /// The node has ended by itself, and another attempt would fail too: its store is damaged, say, or belongs to another
+    /// host now. The text is the error, for the operator.
+    Failed(String),
 }
 
 /// A peer of a hub that should be woken.

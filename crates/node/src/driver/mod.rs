@@ -119,7 +119,7 @@ impl Driver {
         self.machine.node_id()
     }
 
-    /// Runs until the node is stopped or another host has taken it over.
+    /// Runs until the node is stopped or its store fails for good.
     pub async fn run(mut self) {
         self.work().await;
         let stopping = self.stopping.take();
@@ -156,10 +156,6 @@ impl Driver {
                     if has_stopped || (!released && !self.recover_from_panic().await) {
                         return;
                     }
-                }
-                Err(fenced @ StoreError::Fenced { .. }) => {
-                    tracing::warn!("{fenced}");
-                    return;
                 }
                 Err(failure) => {
                     if !self.recover_from_store(failure).await {

@@ -9,7 +9,7 @@ use longhand_store::{Batch, StoreError, Write};
 use tokio::time::Instant;
 
 use super::{Driver, load};
-use crate::api::NodeEvent;
+use crate::api::{NodeError, NodeEvent};
 use crate::errors::{command_error, error_reply};
 use crate::store::schema::key;
 
@@ -70,6 +70,10 @@ impl Driver {
 
     /// Loads the node again after a turn that the store did not take. False when it is to end.
     pub(super) async fn recover_from_store(&mut self, failure: StoreError) -> bool {
+        if !failure.is_transient() {
+            self.report_failure(&failure.into());
+            return false;
+        }
         tracing::error!(node = %self.config.namespace, "{failure}");
         let code = match failure {
             StoreError::Full => "DISK_FULL",
@@ -92,8 +96,8 @@ impl Driver {
             self.recovery.failures = self.recovery.failures.saturating_add(1);
             match self.try_to_write().await {
                 Ok(()) => {}
-                Err(fenced @ StoreError::Fenced { .. }) => {
-                    tracing::warn!("{fenced}");
+                Err(error) if !error.is_transient() => {
+                    self.report_failure(&error.into());
                     return false;
                 }
                 Err(error) => {
@@ -101,33 +105,37 @@ impl Driver {
                     continue;
                 }
             }
-            if self.load_again().await {
-                return true;
+            match self.load_again().await {
+                Some(Ok(())) => return true,
+                Some(Err(error)) if !error.is_transient() => {
+                    self.report_failure(&error);
+                    return false;
+                }
+                Some(Err(error)) => tracing::error!(node = %self.config.namespace, "{error}"),
+                None => {
+                    tracing::error!(node = %self.config.namespace, "a panic was caught while the node was loaded");
+                }
             }
         }
     }
 
-    async fn load_again(&mut self) -> bool {
+    /// The node ends by itself, since another attempt would fail too: the host reports it to the operator.
+    fn report_failure(&self, failure: &NodeError) {
+        tracing::error!(node = %self.config.namespace, "the node ends: {failure}");
+        let _ = self.events.send(NodeEvent::Failed(failure.to_string()));
+    }
+
+    /// `None` when loading panicked.
+    async fn load_again(&mut self) -> Option<Result<(), NodeError>> {
         let generation = self.machine.next_generation();
-        let loading = load(
-            &self.config,
-            &self.services,
-            self.gossip.clone(),
-            generation,
-        );
-        match AssertUnwindSafe(loading).catch_unwind().await {
-            Ok(Ok((mut machine, chain))) => {
-                machine.continue_from(&self.machine, self.recovery.restarts);
-                self.machine = machine;
-                self.chain = chain;
-                return true;
-            }
-            Ok(Err(error)) => tracing::error!(node = %self.config.namespace, "{error}"),
-            Err(_) => {
-                tracing::error!(node = %self.config.namespace, "a panic was caught while the node was loaded");
-            }
-        }
-        false
+        let gossip = self.gossip.clone();
+        let loading = load(&self.config, &self.services, gossip, generation);
+        let loaded = AssertUnwindSafe(loading).catch_unwind().await.ok()?;
+        Some(loaded.map(|(mut machine, chain)| {
+            machine.continue_from(&self.machine, self.recovery.restarts);
+            self.machine = machine;
+            self.chain = chain;
+        }))
     }
 
     /// A node that is loaded while the disk is full would fail at its first turn. A small write, deleted in the same
