@@ -10,6 +10,7 @@ use bitcoin::secp256k1::PublicKey;
 use lightning::chain::transaction::OutPoint;
 use lightning::events::Event;
 use lightning::ln::types::ChannelId;
+use longhand_proto::MIN_CHANNEL_SAT;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
 use longhand_proto::command::{Channel, Error, OpenChannel, OpenedChannel};
@@ -25,8 +26,6 @@ use crate::parts::wallet_signing::{Signed, sign};
 use crate::store::journal::Journal;
 use crate::store::schema::{Open, key, user_channel_id};
 
-/// Smallest channel: below it fees and reserves leave nothing to pay with.
-const MIN_CHANNEL_SAT: u64 = 20_000;
 /// Kept on chain when a channel is funded, to pay for closing it.
 pub(crate) const ANCHOR_RESERVE_SAT: u64 = 10_000;
 /// A peer forgets a channel whose funding is in no block 2,016 blocks after it has accepted it (BOLT 2). The phone has
