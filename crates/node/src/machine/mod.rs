@@ -1,13 +1,12 @@
 //! One node as a deterministic value: inputs and the time go in, output comes out. It does no I/O.
 //!
-//! The driver gives a machine its inputs turn by turn ([`NodeMachine::turn`]). Nothing leaves during a turn. When
-//! [`NodeMachine::must_commit`], the driver commits the turn's writes as one batch, and only then takes its output
-//! ([`NodeMachine::release`]). A turn that panics or cannot be committed never happened: the driver loads another machine
-//! from the store.
+//! The driver gives a machine its inputs turn by turn. Nothing leaves during a turn. When [`NodeMachine::must_commit`], the
+//! driver commits the turn's writes as one batch, and only then takes its output ([`NodeMachine::release`]). A turn that
+//! panics or cannot be committed never happened: the driver loads another machine from the store.
 //!
-//! The machine's own part is the order: which part gets an input, and which part is passed to another. `input.rs` and
-//! `output.rs` are its two ends, `turn.rs` is lent to each part, `commands.rs` has the owner's commands, `timers.rs` says
-//! when it acts by itself, `load.rs` reads it back.
+//! Here stands the order: which part gets an input, and which part is passed to another. `input.rs` and `output.rs` are the
+//! two ends, `turn.rs` is lent to each part, `commands.rs` has the owner's commands, `timers.rs` the time, `load.rs` the
+//! start.
 
 mod commands;
 pub(crate) mod input;
@@ -27,21 +26,20 @@ use std::time::{Duration, Instant};
 use bitcoin::secp256k1::PublicKey;
 use lightning::events::Event;
 use longhand_chain::{BlockRef, ChainEvent, FeeRates, Watch, WatchList};
-use longhand_proto::command::command_reply::Reply;
-use longhand_proto::command::{Command, UnsignedInvoice, error::Action};
+use longhand_proto::command::{Command, error::Action};
 use longhand_store::Write;
 
-use crate::api::{NodeError, NodeEvent, Overview, State};
+use crate::api::{NodeError, NodeEvent, State};
 use crate::errors::{command_error, signer_away};
 use crate::ldk::socket::ConnectionId;
 use crate::machine::commands::Commands;
-use crate::machine::input::{Input, InvoiceRequest};
+use crate::machine::input::Input;
 use crate::machine::output::{Answer, DialRequest, Output, RequestId};
 use crate::machine::timers::{Timer, TimerTable};
 use crate::machine::turn::{Now, Turn};
 use crate::parts::acceptance::Acceptance;
 use crate::parts::announcements::Announcements;
-use crate::parts::chain_feed::{Block, ChainFeed, Step};
+use crate::parts::chain_feed::{self, Block, ChainFeed, Step};
 use crate::parts::claims::Claims;
 use crate::parts::closed_channels::{ClosedChannels, is_negotiating_a_close};
 use crate::parts::connections::Connections;
@@ -192,14 +190,18 @@ impl NodeMachine {
         self.answer_waiting();
         self.finish_detach();
         if self.timers.expire(Timer::CheckPeers, instant) || self.state == State::Waking {
-            self.dial_peers();
+            if self.is_reachable() {
+                let more = self.openings.peers().chain(self.requests.peers());
+                let dials = self.dialing.advance(&self.turn, &self.connections, more);
+                self.dials.extend(dials);
+            }
             self.update_state();
         }
         self.is_restless |= self.requests.has_deferred() && self.state == State::Active;
         self.collect_broadcasts();
         self.answer_reading();
         self.turn.watch_wallet();
-        if is_due || self.has_effect() || !self.has_changed() {
+        if is_due || self.has_effect() || !self.turn.has_changed() {
             self.timers.stop(Timer::Commit);
             self.write_turn();
         }
@@ -243,17 +245,15 @@ impl NodeMachine {
         }
     }
 
-    #[cfg(test)]
-    pub fn turn_for_test(&mut self) -> &mut Turn {
-        &mut self.turn
-    }
-
     // -- One turn.
 
     fn input(&mut self, input: Input) {
         match input {
             Input::Command(id, command) => self.command(id, *command),
-            Input::Invoice(id, request) => self.local_invoice(id, request),
+            Input::Invoice(id, request) => {
+                let invoice = invoices::signed_locally(&self.turn, request);
+                self.turn.output.reply(id, invoice);
+            }
             Input::Overview(id) => self.requests.overview(id),
             Input::RequestDropped(id) => self.requests.dropped(id),
             Input::Attach => self.attach(),
@@ -344,12 +344,6 @@ impl NodeMachine {
             || self.session.has_batch(&self.turn)
     }
 
-    fn has_changed(&mut self) -> bool {
-        self.turn.ldk.has_changed()
-            || !self.turn.journal.is_empty()
-            || self.turn.wallet().has_changes()
-    }
-
     /// Puts into the journal what has changed since the last commit and is not there yet.
     fn write_turn(&mut self) {
         wallet::write_changes(&mut **self.turn.wallet(), &self.turn.journal);
@@ -403,8 +397,8 @@ impl NodeMachine {
 
     fn expire_timers(&mut self) {
         let now = self.turn.now.instant;
-        let is_available = self.session.is_available();
-        self.timers.pause(Timer::Rebroadcast, !is_available);
+        self.timers
+            .pause(Timer::Rebroadcast, !self.session.is_available());
         if self.timers.expire(Timer::PeerTick, now) {
             self.turn.ldk.peer_manager.timer_tick_occurred();
         }
@@ -469,11 +463,13 @@ impl NodeMachine {
     }
 
     fn finish_detach(&mut self) {
-        if self.session.is_detaching() {
-            let is_negotiating = is_negotiating_a_close(&self.turn);
-            if self.session.detach_is_due(&self.turn, is_negotiating) {
-                self.signer_lost();
-            }
+        let turn = &self.turn;
+        if self.session.is_detaching()
+            && self
+                .session
+                .detach_is_due(turn, is_negotiating_a_close(turn))
+        {
+            self.signer_lost();
         }
     }
 
@@ -484,42 +480,28 @@ impl NodeMachine {
         self.session.is_available() && !self.session.is_detaching()
     }
 
-    fn dial_peers(&mut self) {
-        if self.is_reachable() {
-            let more = self.openings.peers().chain(self.requests.peers());
-            let dials = self.dialing.advance(&self.turn, &self.connections, more);
-            self.dials.extend(dials);
-        }
-    }
-
     /// Nobody waits for a peer that does not answer.
     fn dial_failed(&mut self, node_id: PublicKey, reason: &str) {
         if !self.dialing.is_dialing(&node_id) {
             return;
         }
-        self.dialing.dialed(&node_id, None, self.turn.now.instant);
+        let turn = &mut self.turn;
+        self.dialing.dialed(&node_id, None, turn.now.instant);
         let message = format!("the peer {node_id} cannot be reached ({reason}): check its address");
-        self.openings
-            .peer_unreachable(&self.turn, node_id, &message);
+        self.openings.peer_unreachable(turn, node_id, &message);
         let error = command_error("PEER_UNREACHABLE", Action::Retry, message);
-        let failed = self
-            .requests
-            .take_results(|wait| (*wait == Wait::Peer(node_id)).then(|| error.clone()));
-        for (id, error) in failed {
-            self.turn.output.reply(id, Err(error));
+        let is_for_peer = |wait: &Wait| (*wait == Wait::Peer(node_id)).then(|| error.clone());
+        for (id, error) in self.requests.take_results(is_for_peer) {
+            turn.output.reply(id, Err(error));
         }
     }
 
     // -- The node's state.
 
     fn update_state(&mut self) {
-        let state = if !self.session.is_available() {
-            State::Dormant
-        } else if self.turn.config.is_hub || balances::all_channels_are_usable(&self.turn) {
-            // A hub waits for nobody: its peers come and go as they like.
-            State::Active
-        } else {
-            State::Waking
+        let state = match self.session.is_available() {
+            true => balances::state_with_signer(&self.turn),
+            false => State::Dormant,
         };
         self.set_state(state);
     }
@@ -572,14 +554,14 @@ impl NodeMachine {
             self.carry_out(id, command);
         }
         for id in self.requests.take_overviews() {
-            let overview = Overview {
-                state: self.state,
-                restarts: self.restarts,
-                signer_batches: self.session.stats().batches,
-                signer_chain: self.session.longest_chain(),
-                earliest_deadline: deadlines::earliest(&self.turn, &self.claims, &self.payments),
-                ..balances::overview(&self.turn, &self.openings)
-            };
+            let overview = balances::overview(
+                &self.turn,
+                self.state,
+                &self.session,
+                &self.openings,
+                deadlines::earliest(&self.turn, &self.claims, &self.payments),
+                self.restarts,
+            );
             let overview = Answer::Overview(overview);
             self.turn.output.replies.push((id, overview));
         }
@@ -615,17 +597,6 @@ impl NodeMachine {
         }
     }
 
-    fn local_invoice(&mut self, id: RequestId, request: InvoiceRequest) {
-        let invoice = invoices::signed_locally(&self.turn, request);
-        let reply = invoice.map(|bolt11| {
-            Reply::UnsignedInvoice(UnsignedInvoice {
-                hrp: bolt11,
-                data: Vec::new(),
-            })
-        });
-        self.turn.output.reply(id, reply);
-    }
-
     // -- LDK's events.
 
     /// Gives an event to its part. Records go into the journal, and so are committed together with LDK's own record that
@@ -637,18 +608,12 @@ impl NodeMachine {
             | Event::FundingTxBroadcastSafe { .. }
             | Event::ChannelReady { .. } => self.openings.on_event(turn, event),
             Event::ChannelClosed {
-                channel_id,
                 user_channel_id,
                 ref reason,
                 ..
             } => {
                 let reason = reason.to_string();
-                tracing::info!("a channel was closed: {reason}");
                 self.closed_channels.closed(turn, event);
-                turn.ldk.gate.forget_channel(&channel_id);
-                if let Some(remote) = turn.remote() {
-                    remote.forget_channel(user_channel_id);
-                }
                 self.openings
                     .fail(turn, user_channel_id, "CHANNEL_CLOSED", &reason);
             }
@@ -714,7 +679,7 @@ impl NodeMachine {
             .chain_monitor
             .archive_fully_resolved_channel_monitors();
         self.coop_closes.forget_deep(&self.turn, tip.height);
-        self.broadcast_again();
+        chain_feed::broadcast_again(&self.turn, self.coop_closes.unconfirmed());
         self.claims.end_failed_back(&self.turn, &mut self.payments);
         self.claims.end_resolved(&self.turn, &mut self.payments);
         self.held_forwards.report(&mut self.turn);
@@ -729,16 +694,6 @@ impl NodeMachine {
         {
             let needed = NodeEvent::SignerNeeded { deadline_height };
             self.turn.output.events.push(needed);
-        }
-    }
-
-    /// The source may have lost a transaction, and a process may end between a commit and the broadcast that it allows.
-    /// LDK broadcasts its own again with the next block, while it has a use for them.
-    fn broadcast_again(&self) {
-        let waiting = self.turn.wallet().waiting_own();
-        let closes = self.coop_closes.unconfirmed().cloned();
-        for tx in waiting.into_iter().chain(closes) {
-            self.turn.ldk.broadcaster.push(vec![tx]);
         }
     }
 }

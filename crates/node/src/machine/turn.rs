@@ -75,6 +75,11 @@ impl Turn {
         channel.is_usable && terms_known
     }
 
+    /// Whether anything has changed since the last commit.
+    pub fn has_changed(&mut self) -> bool {
+        self.ldk.has_changed() || !self.journal.is_empty() || self.wallet().has_changes()
+    }
+
     /// A channel id that was never used.
     pub fn random_channel_id(&self) -> u128 {
         let bytes = self.ldk.keys.get_secure_random_bytes();

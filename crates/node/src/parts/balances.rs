@@ -12,6 +12,7 @@ use longhand_proto::command::{Balance, Channel, Info, SignerStats};
 use crate::api::{Overview, State};
 use crate::machine::turn::Turn;
 use crate::parts::openings::Openings;
+use crate::parts::signer_session::SignerSession;
 
 /// The reply to `GetInfo`.
 pub(crate) fn info(turn: &Turn, state: State, signer_stats: SignerStats) -> Info {
@@ -68,13 +69,20 @@ pub(crate) fn channels(turn: &Turn, openings: &Openings) -> Vec<Channel> {
     channels
 }
 
-/// The part of an overview that needs neither signer nor claims.
-pub(crate) fn overview(turn: &Turn, openings: &Openings) -> Overview {
+/// A snapshot for the node's host.
+pub(crate) fn overview(
+    turn: &Turn,
+    state: State,
+    session: &SignerSession,
+    openings: &Openings,
+    earliest_deadline: Option<u32>,
+    restarts: u32,
+) -> Overview {
     let balance = balance(turn, openings);
-    let info = info(turn, State::Dormant, SignerStats::default());
+    let info = info(turn, state, session.stats());
     Overview {
         node_id: turn.node_id(),
-        state: State::Dormant,
+        state,
         channels: info.channels,
         usable_channels: info.usable_channels,
         peers: info.peers,
@@ -83,10 +91,10 @@ pub(crate) fn overview(turn: &Turn, openings: &Openings) -> Overview {
         onchain_pending_sat: balance.onchain_pending_sat,
         closing_sat: balance.closing_sat,
         pending_htlcs: pending_htlcs(turn),
-        earliest_deadline: None,
-        restarts: 0,
-        signer_batches: 0,
-        signer_chain: 0,
+        earliest_deadline,
+        restarts,
+        signer_batches: session.stats().batches,
+        signer_chain: session.longest_chain(),
     }
 }
 
@@ -104,11 +112,14 @@ fn pending_htlcs(turn: &Turn) -> u32 {
     count(turn.channels().iter().map(in_channel).sum())
 }
 
-/// Whether every channel that is ready can carry payments.
-pub(crate) fn all_channels_are_usable(turn: &Turn) -> bool {
+/// The state of a node whose signer is there. A hub waits for nobody: its peers come and go as they like.
+pub(crate) fn state_with_signer(turn: &Turn) -> State {
     let channels = turn.channels();
     let mut ready = channels.iter().filter(|channel| channel.is_channel_ready);
-    ready.all(|channel| turn.is_usable(channel))
+    match turn.config.is_hub || ready.all(|channel| turn.is_usable(channel)) {
+        true => State::Active,
+        false => State::Waking,
+    }
 }
 
 /// The owner's part of an open channel, with the reserve that has to stay.

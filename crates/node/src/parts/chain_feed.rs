@@ -234,6 +234,16 @@ impl ChainFeed {
     }
 }
 
+/// Broadcasts again the wallet's unconfirmed transactions and `closes`: the source may have lost one, and a process may end
+/// between a commit and the broadcast that it allows. LDK broadcasts its own again with the next block, while it has a use
+/// for them.
+pub(crate) fn broadcast_again<'a>(turn: &Turn, closes: impl Iterator<Item = &'a Transaction>) {
+    let waiting = turn.wallet().waiting_own();
+    for tx in waiting.into_iter().chain(closes.cloned()) {
+        turn.ldk.broadcaster.push(vec![tx]);
+    }
+}
+
 /// The newest block is in the chain, but a part of the node may have been stored with one that is not: the node got the
 /// reorganisation, and that part was not written since.
 fn unconfirm_gone(turn: &Turn, replay: &Replay) {

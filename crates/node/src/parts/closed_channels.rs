@@ -81,17 +81,27 @@ impl ClosedChannels {
         Ok(ClosingChannel::default())
     }
 
-    /// LDK's `ChannelClosed`. A channel that never had a funding is left out.
+    /// LDK's `ChannelClosed`: stores the channel, and has gate and keys forget it. A channel that never had a funding is not
+    /// stored.
     pub fn closed(&mut self, turn: &Turn, event: Event) {
         let Event::ChannelClosed {
             channel_id,
+            user_channel_id,
             reason,
             counterparty_node_id,
             channel_capacity_sats,
-            channel_funding_txo: Some(funding),
+            channel_funding_txo,
             ..
         } = event
         else {
+            return;
+        };
+        tracing::info!("a channel was closed: {reason}");
+        turn.ldk.gate.forget_channel(&channel_id);
+        if let Some(remote) = turn.remote() {
+            remote.forget_channel(user_channel_id);
+        }
+        let Some(funding) = channel_funding_txo else {
             return;
         };
         if self.closed.contains_key(&channel_id) {

@@ -8,6 +8,7 @@ use lightning_invoice::{
     Bolt11InvoiceDescription, Currency, Description, InvoiceBuilder, RawBolt11Invoice, RouteHint,
     RouteHintHop, RoutingFees,
 };
+use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{CreateInvoice, Error, UnsignedInvoice};
 
 use crate::errors::bad_input;
@@ -59,11 +60,11 @@ pub(crate) fn unsigned(turn: &Turn, request: &CreateInvoice) -> Result<UnsignedI
     Ok(split(&raw))
 }
 
-/// An invoice signed with local keys.
+/// An invoice signed with local keys, in the reply's `hrp`.
 ///
 /// # Errors
 /// `BAD_DESCRIPTION` or `BAD_INVOICE`.
-pub(crate) fn signed_locally(turn: &Turn, request: InvoiceRequest) -> Result<String, Error> {
+pub(crate) fn signed_locally(turn: &Turn, request: InvoiceRequest) -> Result<Reply, Error> {
     let parameters = Bolt11InvoiceParameters {
         amount_msats: (request.amount_msat > 0).then_some(request.amount_msat),
         description: description(&request.description)?,
@@ -71,7 +72,11 @@ pub(crate) fn signed_locally(turn: &Turn, request: InvoiceRequest) -> Result<Str
         ..Bolt11InvoiceParameters::default()
     };
     let invoice = turn.ldk.manager.create_bolt11_invoice(parameters);
-    invoice.map(|it| it.to_string()).map_err(bad_invoice)
+    let invoice = invoice.map_err(bad_invoice)?;
+    Ok(Reply::UnsignedInvoice(UnsignedInvoice {
+        hrp: invoice.to_string(),
+        data: Vec::new(),
+    }))
 }
 
 fn bad_invoice(error: impl std::fmt::Display) -> Error {
