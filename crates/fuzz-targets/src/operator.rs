@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bitcoin::hex::DisplayHex;
 use bitcoin::secp256k1::PublicKey;
 use longhand_host::{
-    Host, HostConfig, Operator, OperatorError, Outside, WakeCall, WakeError, fuzzing,
+    Host, HostConfig, Network, Operator, OperatorError, WakeCall, WakeError, fuzzing,
 };
 use longhand_link::{LinkKeypair, OwnerId, PairingCode as Code};
 use longhand_node::PeerStream;
@@ -258,7 +258,7 @@ fn is_good(name: &str, made: &PairingCode) {
 struct Nowhere;
 
 #[async_trait]
-impl Outside for Nowhere {
+impl Network for Nowhere {
     async fn dial(&self, _: PublicKey, _: &str) -> io::Result<Box<dyn PeerStream>> {
         Err(io::Error::other("there is nobody"))
     }

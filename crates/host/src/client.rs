@@ -59,7 +59,7 @@ fn read_token(path: &Path) -> Result<MetadataValue<Ascii>, ClientError> {
     Ok(value)
 }
 
-/// What the socket said, beneath what the libraries make of it.
+/// The socket's error, beneath those of the libraries.
 fn innermost(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => innermost(source),
@@ -70,14 +70,14 @@ fn innermost(error: &dyn std::error::Error) -> String {
 /// Why the operator's API cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody answers.
+    /// No host answers.
     #[error(
         "the host cannot be reached at {address} ({reason}): check that it runs, and where it listens"
     )]
     Unreachable {
         /// As dialled.
         address: String,
-        /// What the socket said.
+        /// The socket's error.
         reason: String,
     },
     /// The token file is missing.

@@ -1,6 +1,6 @@
 //! How a host is set up: the configuration with its defaults, and how it is put together from a file, the
-//! environment and flags, each of which overrides the one before. `docs/host.example.toml` tells
-//! what each key means.
+//! environment and flags, each of which overrides the one before. `docs/host.example.toml` has
+//! the meaning of each key.
 //!
 //! Keys are known by their dotted names (`link.listen`); the environment has them in upper case with
 //! underscores (`LONGHAND_HOST_LINK_LISTEN`). An unknown key is an error that names it.
@@ -9,7 +9,6 @@ mod chain;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bitcoin::Network;
 use longhand_link::{Address, AddressError, PairingCode};
@@ -19,14 +18,14 @@ use zeroize::Zeroizing;
 
 pub use self::chain::{BitcoindConfig, ChainConfig, ChainKind};
 
-/// What environment variables of the host begin with.
+/// Prefix of the host's environment variables.
 pub const ENV_PREFIX: &str = "LONGHAND_HOST_";
 
-/// All settings of a host. `HostConfig::default()` is what holds for a key that is not given.
+/// All settings of a host. `HostConfig::default()` has the value of each key that is not given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HostConfig {
-    /// Directory of all that the host keeps; made when it is missing, for its owner alone.
+    /// Directory of all files of the host; made when it is missing, readable by its user alone.
     pub data_dir: PathBuf,
     /// The chain's network.
     pub network: Network,
@@ -44,7 +43,7 @@ pub struct HostConfig {
     pub metrics: MetricsConfig,
     /// How phones are woken.
     pub wake: WakeConfig,
-    /// What is logged.
+    /// Log filter and format.
     pub log: LogConfig,
 }
 
@@ -235,7 +234,7 @@ fn list_of_addresses<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, 
     })
 }
 
-/// A password that does not show in logs. Zeroized when dropped.
+/// A password that is not shown in logs. Zeroized when dropped.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct Password(Zeroizing<String>);
@@ -254,7 +253,7 @@ impl From<String> for Password {
 }
 
 impl From<Password> for String {
-    /// Serialized without its content: what is written from a configuration is for people to read.
+    /// Serialized without its content: a configuration that is written out is for people to read.
     fn from(_: Password) -> String {
         String::new()
     }
@@ -302,7 +301,7 @@ impl HostConfig {
         Ok(config)
     }
 
-    /// Refuses what cannot work, before anything is started.
+    /// Refuses settings that cannot work, before anything is started.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let invalid = |text: &str| Err(ConfigError::Invalid(text.into()));
         self.operator_listen()?;
@@ -402,11 +401,6 @@ impl HostConfig {
         self.data_dir.join("host.db")
     }
 
-    /// How long a lost link may stay away with everything kept.
-    pub fn grace(&self) -> Duration {
-        Duration::from_millis(self.link.grace_ms)
-    }
-
     fn file_or(&self, configured: &Path, default: &str) -> PathBuf {
         match configured.as_os_str().is_empty() {
             true => self.data_dir.join(default),
@@ -423,7 +417,7 @@ pub enum ConfigError {
     Unreadable {
         /// As given.
         path: String,
-        /// What the file system said.
+        /// The file system's error.
         reason: String,
     },
     /// The file is not TOML, or has a key that is unknown or of the wrong type.
@@ -431,7 +425,7 @@ pub enum ConfigError {
     File {
         /// As given.
         path: String,
-        /// Line, key and what is wrong with it.
+        /// Line, key and fault.
         reason: String,
     },
     /// A variable with the host's prefix that is no key.

@@ -1,4 +1,4 @@
-//! Small secret files: made once, for their owner alone, and never written again.
+//! Small secret files: made once, readable by the host's user alone, and never written again.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -9,12 +9,12 @@ use zeroize::Zeroizing;
 /// Why a file of the host cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The file system said no.
+    /// The file system refused it.
     #[error("{path} cannot be used ({reason}): check the path and its permissions")]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the file system said.
+        /// The file system's error.
         reason: String,
     },
     /// Others on this machine can read it.
@@ -22,12 +22,12 @@ pub enum FileError {
         "{0} holds a secret and can be read by others: run chmod 600 on it, and think of it as known to them"
     )]
     Exposed(PathBuf),
-    /// It holds something else.
+    /// It does not hold a secret.
     #[error("{0} does not hold 64 hexadecimal digits: restore it from a backup, do not delete it")]
     Malformed(PathBuf),
 }
 
-/// Makes the directory with its parents; it is for its owner alone when it is new.
+/// Makes the directory with its parents; a new one is for the host's user alone.
 pub(crate) fn create_directory(path: &Path) -> Result<(), FileError> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_is_refused() {
+    fn a_file_without_a_secret_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         write_secret(&path, &[1; 32]).unwrap();

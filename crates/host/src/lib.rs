@@ -3,54 +3,60 @@
 //! [`Host::start`] opens the store, follows the chain, runs the hub and the owners' nodes, and
 //! listens: for phones (links), for the hub's peers, for the operator and for Prometheus.
 //! [`Host::embed`] is the same without anything that listens, for programs with a front door of their own: they
-//! hand in connections, and are the host's [`Operator`] and its [`Outside`].
+//! hand in connections, and are the host's [`Operator`] and its [`Network`].
 //!
+//! - `services`: the wiring: which part uses which. `tasks`: the tasks that end with the host.
 //! - `owners`: the durable book of owners, pairing codes and registrations (checked in `registration`).
-//! - `tenant`, `attach`, `links`: one owner at run time; a phone at its node; where phones come in.
-//! - `shared`: what all tasks share; how nodes are started and listened to. `dialer`: how they reach peers.
-//! - `hub`, `wake`: payments held for phones that are away, and calling those phones.
+//! - `hosted`: the owners' nodes at run time. `starter` starts them and the hub, `watcher` watches them and the chain.
+//! - `switchboard`: connections of nodes to their peers. `wake`: calls to phones, and payments held for them.
+//! - `links`, `phones`, `commands`: connections of phones; a phone at its node (`phone_signer`); an owner's commands.
+//! - `network`: peers and phones beyond this process. `serve`: the listeners.
 //! - `chain`: the chain source of the configuration.
-//! - `outside`: peers and phones beyond this process. `serve`: the listeners.
+//! - `hub`, `graph`: the hub's seed and node id; the network graph.
 //! - `operator` and its [`client`], `metrics`, [`config`], `files`: the operator's side.
 
-mod attach;
 mod chain;
 pub mod client;
+mod clock;
+mod commands;
 pub mod config;
-mod dialer;
 mod files;
 mod graph;
+mod hosted;
 mod hub;
 mod links;
 mod metrics;
+mod network;
 mod operator;
-mod outside;
 mod owners;
+mod phone_signer;
+mod phones;
 mod registration;
 mod serve;
-mod shared;
-mod tenant;
+mod services;
+mod starter;
+mod switchboard;
+mod tasks;
 mod wake;
+mod watcher;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
-use futures::future::join_all;
-use longhand_chain::{ChainError, ChainSource, Follower, FollowerConfig};
-use longhand_link::{Address, Carrier, Carriers, CloseCode, LinkError, LinkKeypair};
+use longhand_chain::{ChainError, ChainSource};
+use longhand_link::{Address, Carrier, Carriers, LinkError};
 use longhand_node::PeerStream;
 use longhand_store::{Batch, SqliteStore, Store, StoreError, Write};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing {
     //! Entries for fuzz targets.
 
-    /// What is checked of a phone's registration before a node is built on it; else one line that says why not.
+    /// Checks a phone's registration as the host does before it builds a node on it.
+    ///
+    /// # Errors
+    /// One line that says why it is refused.
     pub fn check_registration(
         registration: &longhand_node::Registration,
         network: bitcoin::Network,
@@ -61,34 +67,27 @@ pub mod fuzzing {
 
     /// How often the hub was loaded again after a panic; `None` while it does not run.
     pub async fn hub_restarts(host: &crate::Host) -> Option<u32> {
-        let overview = host.shared.hub()?.overview().await;
+        let overview = host.services.hub.node()?.overview().await;
         overview.map(|overview| overview.restarts)
     }
 }
 
 pub use config::{ConfigError, HostConfig, OperatorListen};
 pub use files::FileError;
+pub use network::{Joined, Network, Sockets, WakeCall, WakeError, WakeReason};
 pub use operator::{Operator, OperatorError};
-pub use outside::{Joined, Outside, Sockets, WakeCall, WakeError, WakeReason};
 
 use crate::metrics::{CountedStore, Metrics};
-use crate::owners::{Owner, OwnerError, Owners};
 use crate::serve::Listeners;
-use crate::shared::Shared;
-use crate::tenant::{Phase, Tenants};
-use crate::wake::Wakes;
+use crate::services::Services;
 
-/// In the host's own namespace: the network that the database belongs to.
+/// Key in the host's own namespace: the network that the database belongs to.
 const NETWORK_KEY: &str = "network";
-/// How long the nodes may take to end.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
-/// How long phones may take to hear that the host stops.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// A running host. Dropping it ends it at once and without a word to anybody, as when the process is killed;
-/// [`Host::stop`] is the polite way.
+/// A running host. Dropping it ends it at once, and nothing is sent to anybody, as when the process is killed;
+/// [`Host::stop`] is the orderly way.
 pub struct Host {
-    shared: Arc<Shared>,
+    services: Arc<Services>,
     /// The store that the host opened itself, and closes when it stops.
     database: Option<Arc<dyn Store>>,
 }
@@ -138,17 +137,16 @@ impl Host {
         files::create_directory(&config.data_dir)?;
         let listeners = Listeners::bind(&config, carriers).await?;
         config.link.addresses = listeners.link_addresses(&config);
-        let outside = Arc::new(Sockets::new()?);
-        let host = Host::embed(config, store, source, outside).await?;
-        listeners.serve(&host.shared);
+        let network = Arc::new(Sockets::new()?);
+        let host = Host::embed(config, store, source, network).await?;
+        listeners.serve(&host.services);
         tracing::info!(addresses = ?host.addresses(), "the host listens");
         Ok(host)
     }
 
-    /// Starts a host that listens to nothing: connections are handed in ([`Host::accept_link`],
-    /// [`Host::accept_peer`]), and what leaves the process goes through `outside`. Of the configuration it has no use
-    /// for what listens; pairing codes have `link.addresses`, at which its phones are taken. In `data_dir` are the
-    /// link's key and the hub's seed.
+    /// Starts a host without listeners: connections are handed in ([`Host::accept_link`], [`Host::accept_peer`]), and those
+    /// that the host makes go through `network`. Of the configuration, the listeners' addresses are not used; pairing
+    /// codes have `link.addresses`, at which its phones are taken. In `data_dir` are the link's key and the hub's seed.
     ///
     /// # Errors
     /// As [`Host::start`].
@@ -156,7 +154,7 @@ impl Host {
         config: HostConfig,
         store: Arc<dyn Store>,
         source: impl Into<ChainSource>,
-        outside: Arc<dyn Outside>,
+        network: Arc<dyn Network>,
     ) -> Result<Host, HostError> {
         let source = source.into();
         config.check()?;
@@ -166,112 +164,44 @@ impl Host {
         let epoch = store.take_lease(owners::NAMESPACE).await?;
         check_network(&config, &store, epoch).await?;
         chain::check(source.blocks.as_ref()).await?;
-        let tenants = Arc::new(Tenants::default());
-        let on_change = Box::new({
-            let tenants = tenants.clone();
-            move |owner: &Owner| tenants.set_owner(owner)
-        });
-        let owners = Owners::load(store.clone(), epoch, config.network, on_change).await?;
-        let hub_seed = hub::seed(&config, &store, epoch).await?;
-        let link_key =
-            LinkKeypair::from_bytes(*files::read_or_make_secret(&config.link_key_file())?);
-        let poll_interval = Duration::from_millis(config.chain.poll_ms);
-        let wakes = Wakes::new(config.wake.clone(), outside.clone(), metrics.clone());
-        let (nobody, _) = links::conversation(&config)?;
-        let (graph, graph_epoch) = graph::load(&store, config.network).await?;
-        let shared = Arc::new(Shared {
-            owners,
-            tenants,
-            chain: Arc::new(Follower::start(source, FollowerConfig { poll_interval })),
-            graph: Arc::new(graph),
-            graph_epoch,
-            hub_seed,
-            hub: watch::Sender::new(Phase::Waiting),
-            held: hub::Held::new(Duration::from_millis(config.hub.hold_ms)),
-            wakes: Arc::new(wakes),
-            metrics,
-            link_key,
-            addresses: OnceLock::new(),
-            outside,
-            nobody,
-            handshakes: links::handshakes(),
-            starts: Shared::starts(),
-            stopping: watch::Sender::new(false),
-            tasks: Mutex::new(Some(JoinSet::new())),
-            store,
-            config,
-        });
-        // From here on, leaving early ends what was begun.
+        let services = Services::load(config, store, epoch, source, network, metrics).await?;
+        // From here on, a start that fails ends everything that was begun.
         let host = Host {
-            shared,
+            services: Arc::new(services),
             database: None,
         };
-        let shared = &host.shared;
-        for owner in shared.owners.all().await {
-            shared.add_tenant(owner)?;
-        }
-        shared.spawn(shared::start_hub(shared.clone()));
-        shared.spawn(shared::follow_chain(shared.clone()));
-        shared.spawn(graph::keep(shared.clone()));
-        tracing::info!(network = %shared.config.network, "the host runs");
+        let owners = host.services.book.all().await;
+        host.services.begin(owners)?;
+        tracing::info!(network = %host.services.config.network, "the host runs");
         Ok(host)
     }
 
     /// Where it listens; `None` when it is embedded.
     pub fn addresses(&self) -> Option<&Addresses> {
-        self.shared.addresses.get()
+        self.services.addresses.get()
     }
 
-    /// Takes a connection of a phone that has not proved yet who it is. Returns at once. Hangs up when 256 others have
-    /// not either: phones come again.
+    /// Takes a connection of a phone that has not proved yet who it is. Returns at once. Closes the connection when 256
+    /// others have not proved it either: phones come again.
     pub fn accept_link(&self, carrier: Carrier) {
-        links::take(&self.shared, carrier);
+        self.services.links.take(carrier);
     }
 
-    /// Takes a connection of a peer of the hub. Hangs up while the hub does not run: peers come again.
+    /// Takes a connection of a peer of the hub. Closes it while the hub does not run: peers come again.
     pub fn accept_peer(&self, stream: Box<dyn PeerStream>) {
-        self.shared.take_peer(stream);
+        self.services.hub.accept(stream);
     }
 
-    /// What the operator may ask, in this process.
+    /// The operator's requests, in this process.
     pub fn operator(&self) -> Operator {
-        Operator(Arc::downgrade(&self.shared))
+        self.services.operator()
     }
 
     /// Stops: links are closed with `SHUTDOWN`, nodes write their last turn, and the database is closed if the host opened it
     /// itself. A store of the caller's is the caller's to close.
     pub async fn stop(mut self) {
         tracing::info!("the host stops");
-        let shared = &self.shared;
-        shared.stopping.send_replace(true);
-        shared.wakes.stop();
-        shared.held.stop();
-        let tenants = shared.tenants.all();
-        let links: Vec<_> = tenants
-            .iter()
-            .filter_map(|tenant| tenant.conversation.link())
-            .collect();
-        for tenant in &tenants {
-            tenant
-                .conversation
-                .give_up(CloseCode::Shutdown, links::STOPPING);
-        }
-        let nodes = tenants
-            .iter()
-            .filter_map(|tenant| tenant.node())
-            .chain(shared.hub());
-        let stopped = join_all(nodes.map(|node| async move { node.stop().await }));
-        if timeout(STOP_LIMIT, stopped).await.is_err() {
-            tracing::warn!("some nodes did not stop in time; what they have said is in the store");
-        }
-        // So that the process does not end before its last words are on the wire.
-        let told = join_all(links.iter().map(|link| link.ended()));
-        let _ = timeout(LAST_WORDS, told).await;
-        let tasks = shared.tasks().take();
-        if let Some(mut tasks) = tasks {
-            tasks.shutdown().await;
-        }
-        graph::save(shared).await;
+        self.services.stop().await;
         if let Some(database) = self.database.take()
             && let Err(error) = database.close().await
         {
@@ -283,7 +213,7 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        self.shared.kill();
+        self.services.abort();
     }
 }
 
@@ -314,7 +244,7 @@ async fn check_network(
     }
 }
 
-/// Why a host does not start. Nothing was changed but what is named.
+/// Why a host does not start. Nothing of it runs then.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// The configuration is wrong.
@@ -356,15 +286,12 @@ pub enum HostError {
         key: &'static str,
         /// As configured.
         address: String,
-        /// What the socket said.
+        /// The socket's error.
         reason: String,
     },
     /// The link cannot be set up.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// The owners' book cannot be read.
-    #[error("{0}")]
-    Owners(String),
     /// TLS for webhooks cannot be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
@@ -384,18 +311,7 @@ impl HostError {
             HostError::Chain(_) => "CHAIN_UNAVAILABLE",
             HostError::Listen { .. } => "CANNOT_LISTEN",
             HostError::Link(_) => "LINK",
-            HostError::Owners(_) => "DATABASE_FAILED",
             HostError::Tls(_) => "TLS",
-        }
-    }
-}
-
-impl From<OwnerError> for HostError {
-    fn from(error: OwnerError) -> HostError {
-        match error {
-            OwnerError::Store(error) => HostError::Store(error),
-            OwnerError::Link(error) => HostError::Link(error),
-            other => HostError::Owners(other.to_string()),
         }
     }
 }

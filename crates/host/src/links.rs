@@ -1,128 +1,142 @@
-//! Where phones come in: their connections, and who the host is to them.
+//! The link server: takes the connections of phones, and shakes hands with them as the host.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use longhand_link::{
-    Carrier, CloseCode, Config, Conversation, HostIdentity, LinkError, LinkKey, LinkKeypair,
-    Listener, OwnerId, Pairing, PairingId, Side, accept,
+    Carrier, CloseCode, Conversation, HostIdentity, LinkError, LinkKey, LinkKeypair, Listener,
+    OwnerId, Pairing, PairingId, accept,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::attach::COMMAND;
-use crate::config::HostConfig;
-use crate::owners::OwnerError;
-use crate::shared::Shared;
+use crate::clock::now_unix_s;
+use crate::hosted::HostedNodes;
+use crate::metrics::Metrics;
+use crate::owners::{OwnerBook, OwnerError};
+use crate::tasks::Tasks;
 
 /// Most connections that have not proved who they are.
 const MAX_HANDSHAKES: usize = 256;
-
-/// Room for the connections that have not proved who they are.
-pub(crate) fn handshakes() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(MAX_HANDSHAKES))
-}
-
-/// What phones are told when the host stops.
+/// The reason that phones are given when the host stops.
 pub(crate) const STOPPING: &str = "the host is stopping: come back later";
 
-/// Takes connections until the listener ends, and lets them wait while too many are in their handshakes.
-pub(crate) async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>) {
-    while let Some(carrier) = listener.accept().await {
-        let Ok(permit) = shared.handshakes.clone().acquire_owned().await else {
-            return;
-        };
-        serve(&shared, carrier, permit);
-    }
+/// Takes the connections of phones.
+pub(crate) struct LinkServer {
+    key: LinkKeypair,
+    book: Arc<OwnerBook>,
+    nodes: Arc<HostedNodes>,
+    metrics: Metrics,
+    tasks: Arc<Tasks>,
+    /// The conversation of links that belong to no owner: its requests lead nowhere.
+    nobody: Conversation,
+    handshakes: Arc<Semaphore>,
 }
 
-/// Takes a connection, unless too many are in their handshakes.
-pub(crate) fn take(shared: &Arc<Shared>, carrier: Carrier) {
-    match shared.handshakes.clone().try_acquire_owned() {
-        Ok(permit) => serve(shared, carrier, permit),
-        Err(_) => {
-            shared.metrics.links_refused.inc();
-            tracing::info!("too many phones come at once: one was not let in");
+impl LinkServer {
+    pub fn new(
+        key: LinkKeypair,
+        book: Arc<OwnerBook>,
+        nodes: Arc<HostedNodes>,
+        metrics: Metrics,
+        tasks: Arc<Tasks>,
+        nobody: Conversation,
+    ) -> LinkServer {
+        LinkServer {
+            key,
+            book,
+            nodes,
+            metrics,
+            tasks,
+            nobody,
+            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
         }
     }
-}
 
-fn serve(shared: &Arc<Shared>, carrier: Carrier, permit: OwnedSemaphorePermit) {
-    let strong = shared.clone();
-    shared.spawn(async move {
-        shake_hands(strong, carrier).await;
-        drop(permit);
-    });
-}
-
-/// One connection, from its first byte to a live link.
-async fn shake_hands(shared: Arc<Shared>, carrier: Carrier) {
-    match accept(carrier, &Identity(shared.clone())).await {
-        Ok(accepted) => {
-            // Its handshake was under way when all others were closed.
-            if *shared.stopping.borrow() {
-                return accepted.link.close(CloseCode::Shutdown, STOPPING);
-            }
-            let Some(tenant) = shared.tenants.get(&accepted.owner) else {
+    /// Takes connections until the listener ends, and lets them wait while too many are in their handshakes.
+    pub async fn listen(self: Arc<Self>, mut listener: Box<dyn Listener>) {
+        while let Some(carrier) = listener.accept().await {
+            let Ok(permit) = self.handshakes.clone().acquire_owned().await else {
                 return;
             };
-            let newly_paired = accepted.newly_paired;
-            tracing::info!(owner = tenant.name, newly_paired, "link");
-            tenant.nudge.notify_one();
+            self.serve(carrier, permit);
         }
-        Err(error) => {
-            shared.metrics.links_refused.inc();
-            tracing::info!(%error, "a phone was not let in");
+    }
+
+    /// Takes a connection; closes it when too many are in their handshakes.
+    pub fn take(self: &Arc<Self>, carrier: Carrier) {
+        match self.handshakes.clone().try_acquire_owned() {
+            Ok(permit) => self.serve(carrier, permit),
+            Err(_) => {
+                self.metrics.links_refused.inc();
+                tracing::info!("too many phones come at once: one was not let in");
+            }
+        }
+    }
+
+    /// Closes all links at once, without a word to the phones.
+    pub fn abandon(&self) {
+        for node in self.nodes.all() {
+            node.conversation.abandon();
+        }
+        self.nobody.abandon();
+    }
+
+    fn serve(self: &Arc<Self>, carrier: Carrier, permit: OwnedSemaphorePermit) {
+        let server = self.clone();
+        self.tasks.spawn(async move {
+            server.shake_hands(carrier).await;
+            drop(permit);
+        });
+    }
+
+    /// One connection, from its first byte to a live link.
+    async fn shake_hands(&self, carrier: Carrier) {
+        match accept(carrier, self).await {
+            Ok(accepted) => {
+                // Its handshake was under way when all other links were closed.
+                if self.tasks.is_stopping() {
+                    return accepted.link.close(CloseCode::Shutdown, STOPPING);
+                }
+                let Some(node) = self.nodes.get(&accepted.owner) else {
+                    return;
+                };
+                let newly_paired = accepted.newly_paired;
+                tracing::info!(owner = node.name, newly_paired, "link");
+                node.nudge.notify_one();
+            }
+            Err(error) => {
+                self.metrics.links_refused.inc();
+                tracing::info!(%error, "a phone was not let in");
+            }
         }
     }
 }
 
-/// The [`Conversation`] of one owner, as configured.
-pub(crate) fn conversation(
-    config: &HostConfig,
-) -> Result<(Conversation, longhand_link::IncomingRequests), LinkError> {
-    let agent = concat!("longhand-host/", env!("CARGO_PKG_VERSION"));
-    let mut link = Config::new(agent, &[COMMAND]);
-    link.heartbeat = std::time::Duration::from_millis(config.link.heartbeat_ms.into());
-    link.grace = config.grace();
-    Conversation::new(Side::Host, link)
-}
-
-/// Seconds since 1970.
-pub(crate) fn now_unix_s() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
-}
-
-/// The host as its links see it.
-pub(crate) struct Identity(pub Arc<Shared>);
-
 #[async_trait]
-impl HostIdentity for Identity {
+impl HostIdentity for LinkServer {
     fn keypair(&self) -> LinkKeypair {
-        self.0.link_key.clone()
+        self.key.clone()
     }
 
     async fn pairing(&self, id: &PairingId) -> Result<Pairing, LinkError> {
-        Ok(self.0.owners.pairing(id, now_unix_s()).await)
+        Ok(self.book.pairing(id, now_unix_s()).await)
     }
 
     async fn pin(&self, id: &PairingId, phone: &LinkKey) -> Result<Option<OwnerId>, LinkError> {
-        let pinned = self.0.owners.pin(id, phone, now_unix_s()).await;
+        let pinned = self.book.pin(id, phone, now_unix_s()).await;
         let pinned = pinned.map_err(|e: OwnerError| LinkError::Identity(e.to_string()))?;
         Ok(pinned.map(|owner| owner.id))
     }
 
     async fn owner_of(&self, phone: &LinkKey) -> Result<Option<OwnerId>, LinkError> {
-        Ok(self.0.owners.owner_of(phone).await)
+        Ok(self.book.owner_of(phone).await)
     }
 
     fn conversation_of(&self, owner: &OwnerId) -> Conversation {
-        match self.0.tenants.get(owner) {
-            Some(tenant) => tenant.conversation.clone(),
-            // Every owner in the book has a tenant; this one's links lead nowhere.
-            None => self.0.nobody.clone(),
+        match self.nodes.get(owner) {
+            Some(node) => node.conversation.clone(),
+            // Every owner in the book has a node here; this one's links lead nowhere.
+            None => self.nobody.clone(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a host counts, as Prometheus reads it.
+//! Metrics of a host, as Prometheus reads them.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -20,13 +20,13 @@ use prometheus_client::registry::Registry;
 
 type Labels = [(&'static str, &'static str); 1];
 
-/// All that is counted. Clones count the same.
+/// All metrics. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Metrics {
     registry: Arc<Registry>,
     /// Live links.
     pub links: Gauge,
-    /// Links that ended in the handshake.
+    /// Connections that were refused, or ended in the handshake.
     pub links_refused: Counter,
     nodes: Family<Labels, Gauge>,
     /// From the moment a batch is sent until its answers are there.
@@ -35,7 +35,7 @@ pub(crate) struct Metrics {
     pub signer_ops: Counter,
     /// Batches of writes that the store made durable.
     pub commits: Counter,
-    /// Batches that it did not.
+    /// Batches of writes that the store refused.
     pub commit_failures: Counter,
     commit_seconds: Histogram,
     wakes: Family<Labels, Counter>,
@@ -45,13 +45,13 @@ pub(crate) struct Metrics {
     pub chain_height: Gauge<i64>,
     /// Whether the chain source answers.
     pub chain_reachable: Gauge,
-    /// Payments given up because the phone did not come.
+    /// Times that held payments were failed back because the phone did not come.
     pub held_failed: Counter<u64, AtomicU64>,
     /// Calls that ended because their deadline passed without the phone.
     pub deadlines_missed: Counter,
     /// HTLCs that owners lost because their phones did not come.
     pub htlcs_lost: Counter,
-    /// What these came to.
+    /// Amount of the HTLCs in `htlcs_lost`.
     pub lost_msat: Counter<u64, AtomicU64>,
 }
 
@@ -170,10 +170,10 @@ impl Metrics {
         self.wakes.get_or_create(&[("result", result)]).inc();
     }
 
-    /// All of it in the OpenMetrics text format.
+    /// All metrics in the OpenMetrics text format.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        // Writing to a string fails only when a metric's own encoding does, which is none of the reader's concern.
+        // Writing to a string fails only when a metric cannot be encoded.
         if let Err(error) = encode(&mut text, &self.registry) {
             tracing::error!(%error, "the metrics cannot be encoded");
         }

@@ -1,32 +1,49 @@
-//! What the operator of a host may ask: [`Operator`] is called by an embedder, and by the API that `grpc` serves.
+//! The operator's requests: [`Operator`] is called by an embedder, and by the API that `grpc` serves.
 
 mod grpc;
+mod hub;
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
-use longhand_chain::Chain;
-use longhand_link::{PairingCode as LinkPairingCode, PairingSecret};
-use longhand_node::Node;
-use longhand_proto::command::command::Command as Body;
-use longhand_proto::command::command_reply::Reply;
+use longhand_chain::{Chain, Follower};
+use longhand_link::{LinkKey, PairingCode as LinkPairingCode, PairingSecret};
+use longhand_proto::command;
 use longhand_proto::command::error::Action;
-use longhand_proto::command::{
-    self, CloseChannel, ConnectPeer, GetBalance, ListChannels, NewAddress, OpenChannel, Pay,
-};
 use longhand_proto::operator::*;
 
 pub(crate) use self::grpc::{OperatorApi, TokenCheck, bind_socket};
-use crate::hub;
-use crate::links::now_unix_s;
-use crate::owners::{Owner as OwnerRecord, OwnerError};
-use crate::shared::{Shared, soon};
-use crate::tenant::{Phase, Tenant};
+use crate::Addresses;
+use crate::clock::now_unix_s;
+use crate::config::HostConfig;
+use crate::hosted::{HostedNode, HostedNodes};
+use crate::hub::Hub;
+use crate::owners::{OwnerBook, OwnerError, OwnerRecord};
+use crate::phones::Phones;
+use crate::tasks::Tasks;
 
-/// The operator of a host, in its own process: what the operator's API offers, in the same messages
-/// (`operator.proto`). Does not keep the host: once that has ended, everything is answered with
+/// The operator of a host, in its own process: the requests of the operator's API, in the same messages
+/// (`operator.proto`). Does not keep the host running: once it has ended, every request is answered with
 /// [`OperatorError::Unavailable`].
 #[derive(Clone)]
-pub struct Operator(pub(crate) Weak<Shared>);
+pub struct Operator(Weak<OperatorServices>);
+
+/// The parts of a host that the operator's requests use.
+pub(crate) struct OperatorServices {
+    pub config: Arc<HostConfig>,
+    /// The host's key on links, for pairing codes.
+    pub link_key: LinkKey,
+    pub book: Arc<OwnerBook>,
+    pub nodes: Arc<HostedNodes>,
+    pub phones: Arc<Phones>,
+    pub hub: Arc<Hub>,
+    pub chain: Arc<Follower>,
+    /// Where the host listens, once it does.
+    pub addresses: Arc<OnceLock<Addresses>>,
+    pub tasks: Arc<Tasks>,
+}
+
+/// The state of a node that cannot run.
+const FAILED: &str = "failed";
 
 /// Why the operator's request was not carried out. One line for a person; where a command of the hub failed, the
 /// command's stable code stands before it.
@@ -56,33 +73,34 @@ pub enum OperatorError {
 }
 
 impl Operator {
-    /// What the host is and how much of it runs.
+    pub(crate) fn new(services: &Arc<OperatorServices>) -> Operator {
+        Operator(Arc::downgrade(services))
+    }
+
+    /// The host's version, network and addresses, and how much of it runs.
     ///
     /// # Errors
     /// [`OperatorError::Unavailable`].
     pub async fn status(&self) -> Result<StatusReply, OperatorError> {
-        let shared = self.host()?;
-        let tenants = shared.tenants.all();
-        let count = |wanted: fn(&Tenant) -> bool| {
-            u32::try_from(tenants.iter().filter(|tenant| wanted(tenant)).count())
-                .unwrap_or(u32::MAX)
+        let services = self.services()?;
+        let nodes = services.nodes.all();
+        let count = |wanted: fn(&HostedNode) -> bool| {
+            u32::try_from(nodes.iter().filter(|node| wanted(node)).count()).unwrap_or(u32::MAX)
         };
+        let unreadable = u32::try_from(services.book.unreadable().len()).unwrap_or(u32::MAX);
+        let hub = services.hub.node();
+        let addresses = services.addresses.get();
         Ok(StatusReply {
             version: env!("CARGO_PKG_VERSION").into(),
-            network: shared.config.network.to_string(),
-            block_height: shared.chain.tip().map_or(0, |tip| tip.height),
-            chain_reachable: shared.chain.reachable(),
-            hub_node_id: shared
-                .hub_node_id()
-                .map_or_else(Vec::new, |id| id.serialize().to_vec()),
-            owners: count(|_| true),
-            nodes: count(|tenant| tenant.node().is_some()),
-            links: count(Tenant::is_linked),
-            link_addresses: shared.config.link.addresses.clone(),
-            peer_address: shared
-                .addresses
-                .get()
-                .map_or_else(String::new, |addresses| addresses.peer.to_string()),
+            network: services.config.network.to_string(),
+            block_height: services.chain.tip().map_or(0, |tip| tip.height),
+            chain_reachable: services.chain.reachable(),
+            hub_node_id: hub.map_or_else(Vec::new, |hub| hub.node_id().serialize().to_vec()),
+            owners: count(|_| true).saturating_add(unreadable),
+            nodes: count(|node| node.node().is_some()),
+            links: count(HostedNode::is_linked),
+            link_addresses: services.config.link.addresses.clone(),
+            peer_address: addresses.map_or_else(String::new, |it| it.peer.to_string()),
         })
     }
 
@@ -94,18 +112,21 @@ impl Operator {
         &self,
         request: CreateOwnerRequest,
     ) -> Result<PairingCode, OperatorError> {
-        let shared = self.host()?;
+        let services = self.services()?;
         let CreateOwnerRequest {
             name,
             pairing_expires_s,
             wake_url,
         } = request;
-        let expires = expires(&shared, pairing_expires_s);
-        to_its_end(async move {
-            let (owner, secret) = shared.owners.create(&name, &wake_url, expires).await?;
-            shared.add_tenant(owner.clone())?;
+        let expires = services.expires(pairing_expires_s);
+        uninterrupted(async move {
+            let (owner, secret) = services.book.create(&name, &wake_url, expires).await?;
+            services
+                .phones
+                .add(owner.clone())
+                .map_err(OwnerError::from)?;
             tracing::info!(owner = name, "an owner was made");
-            pairing_code(&shared, &owner, secret, expires)
+            services.pairing_code(&owner, secret, expires)
         })
         .await
     }
@@ -118,15 +139,15 @@ impl Operator {
         &self,
         request: RenewPairingRequest,
     ) -> Result<PairingCode, OperatorError> {
-        let shared = self.host()?;
-        let expires = expires(&shared, request.pairing_expires_s);
-        to_its_end(async move {
-            let (owner, secret) = shared.owners.renew(&request.owner, expires).await?;
+        let services = self.services()?;
+        let expires = services.expires(request.pairing_expires_s);
+        uninterrupted(async move {
+            let (owner, secret) = services.book.renew(&request.owner, expires).await?;
             tracing::info!(
                 owner = owner.name,
                 "a pairing code was renewed: the phone before is shut out"
             );
-            pairing_code(&shared, &owner, secret, expires)
+            services.pairing_code(&owner, secret, expires)
         })
         .await
     }
@@ -136,47 +157,49 @@ impl Operator {
     /// # Errors
     /// [`OperatorError::Unavailable`].
     pub async fn list_owners(&self) -> Result<ListOwnersReply, OperatorError> {
-        let shared = self.host()?;
-        let owners = shared.owners.all().await.into_iter().map(|owner| Owner {
-            paired: owner.phone.is_some(),
-            node_id: owner
-                .registration
-                .as_ref()
-                .map_or_else(Vec::new, |r| r.node_id.clone()),
-            link_live: shared
-                .tenants
-                .get(&owner.id)
-                .is_some_and(|tenant| tenant.is_linked()),
-            wake_url: owner.wake_url.unwrap_or_default(),
-            name: owner.name,
+        let services = self.services()?;
+        let readable = services.book.all().await;
+        let readable = readable
+            .into_iter()
+            .map(|record| services.view_owner(record));
+        let unreadable = services.book.unreadable().iter().map(|record| Owner {
+            name: record.name.clone(),
+            problem: record.to_string(),
+            ..Owner::default()
         });
-        Ok(ListOwnersReply {
-            owners: owners.collect(),
-        })
+        let mut owners: Vec<_> = readable.chain(unreadable).collect();
+        owners.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(ListOwnersReply { owners })
     }
 
-    /// What can be said of every node that runs, with or without its phone.
+    /// Every node that runs, or cannot run, by the owner's name; with or without its phone.
     ///
     /// # Errors
     /// [`OperatorError::Unavailable`].
     pub async fn list_nodes(&self) -> Result<ListNodesReply, OperatorError> {
-        let shared = self.host()?;
+        let services = self.services()?;
         let mut nodes = Vec::new();
-        for owner in shared.owners.all().await {
-            if let Some(tenant) = shared.tenants.get(&owner.id) {
-                nodes.extend(view(&tenant).await);
-            }
+        for record in services.book.unreadable() {
+            nodes.push(failed_view(&record.name, Vec::new(), record.to_string()));
         }
+        for hosted in services.nodes.all() {
+            nodes.extend(view(&hosted).await);
+        }
+        nodes.sort_by(|a, b| a.owner.cmp(&b.owner));
         Ok(ListNodesReply { nodes })
     }
 
-    /// What can be said of an owner's node, with or without its phone.
+    /// An owner's node, with or without its phone.
     ///
     /// # Errors
-    /// [`OperatorError`].
+    /// [`OperatorError`]; [`OperatorError::NotNow`] when the node does not run, with the reason.
     pub async fn get_node(&self, request: GetNodeRequest) -> Result<NodeView, OperatorError> {
-        let tenant = tenant(&*self.host()?, &request.owner).await?;
-        view(&tenant).await.ok_or_else(|| not_running(&tenant))
+        let hosted = self.services()?.node(&request.owner).await?;
+        let not_running = || not_running(&hosted);
+        view(&hosted)
+            .await
+            .filter(|view| view.problem.is_empty())
+            .ok_or_else(not_running)
     }
 
     /// Begins a new count of [`NodeView::signer_chain`].
@@ -187,257 +210,97 @@ impl Operator {
         &self,
         request: ResetSignerChainRequest,
     ) -> Result<ResetSignerChainReply, OperatorError> {
-        let tenant = tenant(&*self.host()?, &request.owner).await?;
-        tenant
-            .node()
-            .ok_or_else(|| not_running(&tenant))?
-            .reset_signer_chain();
+        let hosted = self.services()?.node(&request.owner).await?;
+        let node = hosted.node().ok_or_else(|| not_running(&hosted))?;
+        node.reset_signer_chain();
         Ok(ResetSignerChainReply {})
     }
 
-    /// A new address of the hub's on-chain wallet.
-    ///
-    /// # Errors
-    /// [`OperatorError`].
-    pub async fn hub_address(&self) -> Result<HubAddressReply, OperatorError> {
-        match self.ask_hub(Body::NewAddress(NewAddress {})).await? {
-            Reply::Address(made) => Ok(HubAddressReply {
-                address: made.address,
-            }),
-            _ => Err(hub::unexpected()),
-        }
-    }
-
-    /// What the hub has.
-    ///
-    /// # Errors
-    /// [`OperatorError`].
-    pub async fn hub_balance(&self) -> Result<HubBalanceReply, OperatorError> {
-        match self.ask_hub(Body::GetBalance(GetBalance {})).await? {
-            Reply::Balance(balance) => Ok(HubBalanceReply {
-                onchain_confirmed_sat: balance.onchain_confirmed_sat,
-                onchain_pending_sat: balance.onchain_pending_sat,
-                lightning_msat: balance.lightning_msat,
-                closing_sat: balance.closing_sat,
-            }),
-            _ => Err(hub::unexpected()),
-        }
-    }
-
-    /// Opens a channel of the hub with an owner whose phone is there, or with any node.
-    ///
-    /// # Errors
-    /// [`OperatorError`].
-    pub async fn hub_open_channel(
-        &self,
-        request: HubOpenChannelRequest,
-    ) -> Result<HubOpenChannelReply, OperatorError> {
-        let invalid = |text: &str| Err(OperatorError::Invalid(text.into()));
-        let counterparty_node_id = match (request.owner.as_str(), request.node_id.as_slice()) {
-            ("", []) => return invalid("give an owner or a node id"),
-            ("", node_id) => node_id.to_vec(),
-            (name, []) => owner_to_open_with(&*self.host()?, name).await?,
-            _ => return invalid("give an owner or a node id, not both"),
-        };
-        let open = OpenChannel {
-            id: random_id()?,
-            counterparty_node_id,
-            address: request.address,
-            amount_sat: request.amount_sat,
-            announced: request.announced,
-            push_msat: request.push_msat,
-        };
-        match self.ask_hub(Body::OpenChannel(open)).await? {
-            Reply::OpenedChannel(opened) => Ok(HubOpenChannelReply {
-                channel_id: opened.channel_id,
-                funding_outpoint: opened.funding_outpoint,
-            }),
-            _ => Err(hub::unexpected()),
-        }
-    }
-
-    /// Closes a channel of the hub.
-    ///
-    /// # Errors
-    /// [`OperatorError`].
-    pub async fn hub_close_channel(
-        &self,
-        request: HubCloseChannelRequest,
-    ) -> Result<HubCloseChannelReply, OperatorError> {
-        let HubCloseChannelRequest { channel_id, force } = request;
-        let close = CloseChannel { channel_id, force };
-        self.ask_hub(Body::CloseChannel(close)).await?;
-        Ok(HubCloseChannelReply {})
-    }
-
-    /// A BOLT 11 invoice of the hub; an amount of 0 leaves it to the payer.
-    ///
-    /// # Errors
-    /// [`OperatorError`].
-    pub async fn hub_invoice(
-        &self,
-        request: HubInvoiceRequest,
-    ) -> Result<HubInvoiceReply, OperatorError> {
-        let HubInvoiceRequest {
-            amount_msat,
-            description,
-            expiry_s,
-        } = request;
-        let hub = self.hub()?;
-        let invoice = hub.invoice(amount_msat, &description, expiry_s).await;
-        Ok(HubInvoiceReply {
-            bolt11: invoice.map_err(OperatorError::of_command)?,
-        })
-    }
-
-    /// Pays from the hub, and waits for the payment's end.
-    ///
-    /// # Errors
-    /// [`OperatorError`]; [`OperatorError::Failed`] when the payment failed.
-    pub async fn hub_pay(&self, request: HubPayRequest) -> Result<HubPayReply, OperatorError> {
-        let HubPayRequest {
-            bolt11,
-            amount_msat,
-            max_fee_msat,
-        } = request;
-        let pay = Pay {
-            bolt11,
-            amount_msat,
-            max_fee_msat,
-        };
-        let hub = self.hub()?;
-        let payment = hub::pay(&hub, pay).await?;
-        Ok(HubPayReply {
-            payment_hash: payment.payment_hash,
-            preimage: payment.preimage,
-            fee_msat: payment.fee_msat,
-        })
-    }
-
-    /// Connects the hub to a peer.
-    ///
-    /// # Errors
-    /// [`OperatorError`].
-    pub async fn hub_connect(
-        &self,
-        request: HubConnectRequest,
-    ) -> Result<HubConnectReply, OperatorError> {
-        let HubConnectRequest { node_id, address } = request;
-        let connect = ConnectPeer { node_id, address };
-        self.ask_hub(Body::ConnectPeer(connect)).await?;
-        Ok(HubConnectReply {})
-    }
-
-    /// The hub's channels.
-    ///
-    /// # Errors
-    /// [`OperatorError`].
-    pub async fn hub_channels(&self) -> Result<HubChannelsReply, OperatorError> {
-        let Reply::Channels(list) = self.ask_hub(Body::ListChannels(ListChannels {})).await? else {
-            return Err(hub::unexpected());
-        };
-        let channels = list.channels.into_iter().map(|channel| HubChannel {
-            channel_id: channel.channel_id,
-            counterparty_node_id: channel.counterparty_node_id,
-            funding_outpoint: channel.funding_outpoint,
-            capacity_sat: channel.capacity_sat,
-            balance_msat: channel.balance_msat,
-            usable: channel.usable,
-            announced: channel.announced,
-            ready: channel.ready,
-            pending_htlcs: channel.pending_htlcs,
-        });
-        Ok(HubChannelsReply {
-            channels: channels.collect(),
-        })
-    }
-
-    fn host(&self) -> Result<Arc<Shared>, OperatorError> {
+    fn services(&self) -> Result<Arc<OperatorServices>, OperatorError> {
         let ended = || OperatorError::Unavailable("the host has stopped, or stops now".into());
-        let shared = self.0.upgrade();
-        shared
-            .filter(|shared| !*shared.stopping.borrow())
+        let services = self.0.upgrade();
+        services
+            .filter(|services| !services.tasks.is_stopping())
             .ok_or_else(ended)
-    }
-
-    fn hub(&self) -> Result<Node, OperatorError> {
-        hub::running(&*self.host()?)
-    }
-
-    async fn ask_hub(&self, body: Body) -> Result<Reply, OperatorError> {
-        hub::ask(&self.hub()?, body).await
     }
 }
 
-/// Goes on when who asked leaves: what is durable has to count, too.
-async fn to_its_end<T: Send + 'static>(
+impl OperatorServices {
+    /// When a code made now expires, in seconds since 1970; 0 = the host's default.
+    fn expires(&self, pairing_expires_s: u32) -> u64 {
+        let seconds = match pairing_expires_s {
+            0 => self.config.link.pairing_expires_s,
+            given => given,
+        };
+        now_unix_s().saturating_add(seconds.into())
+    }
+
+    fn pairing_code(
+        &self,
+        owner: &OwnerRecord,
+        secret: PairingSecret,
+        expires_unix_s: u64,
+    ) -> Result<PairingCode, OperatorError> {
+        let code = LinkPairingCode {
+            addresses: self.config.link.addresses.clone(),
+            host: self.link_key,
+            owner: owner.id,
+            secret,
+            expires_unix_s,
+        };
+        let text = code
+            .to_text()
+            .map_err(|e| OperatorError::NotNow(e.to_string()))?;
+        Ok(PairingCode {
+            owner: owner.name.clone(),
+            code: text.to_string(),
+            expires_unix_s,
+        })
+    }
+
+    /// The node of the owner with this name.
+    async fn node(&self, name: &str) -> Result<Arc<HostedNode>, OperatorError> {
+        let record = self.book.named(name).await?;
+        let missing =
+            || OperatorError::Internal("the owner is not set up: restart the host".into());
+        self.nodes.get(&record.id).ok_or_else(missing)
+    }
+
+    fn view_owner(&self, record: OwnerRecord) -> Owner {
+        let hosted = self.nodes.get(&record.id);
+        let registration = record.registration;
+        Owner {
+            paired: record.phone.is_some(),
+            node_id: registration.map_or_else(Vec::new, |r| r.node_id),
+            link_live: hosted.as_ref().is_some_and(|hosted| hosted.is_linked()),
+            wake_url: record.wake_url.unwrap_or_default(),
+            problem: hosted.and_then(|it| it.failure()).unwrap_or_default(),
+            name: record.name,
+        }
+    }
+}
+
+/// Runs on when the caller leaves: a change that is durable has to count, too.
+async fn uninterrupted<T: Send + 'static>(
     work: impl Future<Output = Result<T, OperatorError>> + Send + 'static,
 ) -> Result<T, OperatorError> {
     let ended = tokio::spawn(work).await;
     ended.unwrap_or_else(|error| Err(OperatorError::Internal(error.to_string())))
 }
 
-/// When a code made now expires; 0 = the host's default.
-fn expires(shared: &Shared, pairing_expires_s: u32) -> u64 {
-    let seconds = match pairing_expires_s {
-        0 => shared.config.link.pairing_expires_s,
-        given => given,
-    };
-    now_unix_s().saturating_add(seconds.into())
-}
-
-fn pairing_code(
-    shared: &Shared,
-    owner: &OwnerRecord,
-    secret: PairingSecret,
-    expires_unix_s: u64,
-) -> Result<PairingCode, OperatorError> {
-    let code = LinkPairingCode {
-        addresses: shared.config.link.addresses.clone(),
-        host: shared.link_key.public(),
-        owner: owner.id,
-        secret,
-        expires_unix_s,
-    };
-    let text = code
-        .to_text()
-        .map_err(|e| OperatorError::NotNow(e.to_string()))?;
-    Ok(PairingCode {
-        owner: owner.name.clone(),
-        code: text.to_string(),
-        expires_unix_s,
-    })
-}
-
-async fn tenant(shared: &Shared, name: &str) -> Result<Arc<Tenant>, OperatorError> {
-    let owner = shared.owners.named(name).await?;
-    let missing = || OperatorError::Internal("the owner is not set up: restart the host".into());
-    shared.tenants.get(&owner.id).ok_or_else(missing)
-}
-
-/// The node id of an owner whose phone is there, without which no channel opens.
-async fn owner_to_open_with(shared: &Shared, name: &str) -> Result<Vec<u8>, OperatorError> {
-    let not_now = |text: &str| OperatorError::NotNow(text.into());
-    let tenant = tenant(shared, name).await?;
-    let owner = tenant.owner();
-    let node_id = owner
-        .registration
-        .filter(|_| owner.phone.is_some())
-        .map(|r| r.node_id)
-        .ok_or_else(|| not_now("this owner has no phone that is paired: give out a code"))?;
-    match *tenant.attached.borrow() {
-        true => Ok(node_id),
-        false => Err(not_now(
-            "SIGNER_AWAY: the owner's phone is away: try again when it is attached",
-        )),
+/// A node that runs, or cannot; `None` when it has not started yet, or is being loaded again.
+async fn view(hosted: &HostedNode) -> Option<NodeView> {
+    if let Some(reason) = hosted.failure() {
+        let node_id = hosted.record().registration.map(|r| r.node_id);
+        return Some(failed_view(
+            &hosted.name,
+            node_id.unwrap_or_default(),
+            reason,
+        ));
     }
-}
-
-/// What can be said of a node with or without its phone; `None` when it does not run, or is being loaded again.
-async fn view(tenant: &Tenant) -> Option<NodeView> {
-    let overview = soon(tenant.node()?.overview()).await?;
+    let overview = hosted.overview().await?;
     Some(NodeView {
-        owner: tenant.name.clone(),
+        owner: hosted.name.clone(),
         node_id: overview.node_id.serialize().to_vec(),
         state: overview.state.to_string(),
         channels: overview.channels,
@@ -452,22 +315,26 @@ async fn view(tenant: &Tenant) -> Option<NodeView> {
         peers: overview.peers,
         pending_htlcs: overview.pending_htlcs,
         deadline_height: overview.earliest_deadline.unwrap_or(0),
+        problem: String::new(),
     })
 }
 
-fn not_running(tenant: &Tenant) -> OperatorError {
-    OperatorError::NotNow(match &*tenant.phase.borrow() {
-        Phase::Failed(reason) => format!("this owner's node does not run: {reason}"),
-        _ => "this owner's node does not run yet".into(),
-    })
+/// A node that cannot run.
+fn failed_view(owner: &str, node_id: Vec<u8>, problem: String) -> NodeView {
+    NodeView {
+        owner: owner.into(),
+        node_id,
+        state: FAILED.into(),
+        problem,
+        ..NodeView::default()
+    }
 }
 
-fn random_id() -> Result<Vec<u8>, OperatorError> {
-    let mut id = vec![0; 16];
-    let random = getrandom::fill(&mut id);
-    random
-        .map(|()| id)
-        .map_err(|e| OperatorError::Internal(format!("no randomness: {e}")))
+fn not_running(hosted: &HostedNode) -> OperatorError {
+    OperatorError::NotNow(match hosted.failure() {
+        Some(reason) => format!("this owner's node does not run: {reason}"),
+        None => "this owner's node does not run yet".into(),
+    })
 }
 
 impl OperatorError {
@@ -490,6 +357,7 @@ impl From<OwnerError> for OperatorError {
             OwnerError::NameTaken(_) => OperatorError::Exists(text),
             OwnerError::BadName(_) | OwnerError::BadWakeUrl(_) => OperatorError::Invalid(text),
             OwnerError::Unknown(_) => OperatorError::NotFound(text),
+            OwnerError::Unreadable(_) => OperatorError::NotNow(text),
             OwnerError::Store(error) if error.is_transient() => OperatorError::Unavailable(text),
             _ => OperatorError::Internal(text),
         }

@@ -1,7 +1,11 @@
-//! The owners' book: who may attach, as what, and what is known of their keys. Every change is durable
-//! before it counts.
+//! The owners' book: who may attach, as what, and what is known of their keys. Every change is durable before it counts.
+//!
+//! An owner's record that cannot be read stops this owner alone, and is never overwritten. Which owner has which node id
+//! is stored beside the records, so that an owner's node is not taken by another one when its record cannot be read.
 
-use std::collections::BTreeMap;
+mod record;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bitcoin::Network;
@@ -9,58 +13,17 @@ use bitcoin::secp256k1::PublicKey as NodeId;
 use longhand_link::{LinkKey, OwnerId, Pairing, PairingId, PairingSecret};
 use longhand_node::Registration;
 use longhand_store::{Batch, Store, StoreError, Write};
-use prost::Message;
-use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use crate::files::to_hex;
+pub(crate) use self::record::{OwnerRecord, PairingRecord};
 use crate::registration::{self, RegistrationError};
 
 /// The host's own namespace in the store.
 pub(crate) const NAMESPACE: &str = "host";
-const KEY_PREFIX: &str = "owner/";
-
-/// One owner, as stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Owner {
-    /// For people; unique, and never changed: the node's namespace is made of it.
-    pub name: String,
-    pub id: OwnerId,
-    /// POSTed to when the phone is needed.
-    pub wake_url: Option<String>,
-    pub pairing: Option<PairingRecord>,
-    /// The phone that may attach.
-    pub phone: Option<LinkKey>,
-    /// What the node runs on.
-    pub registration: Option<Registration>,
-    /// The phone that registered it. Another one has to show that it has the same keys first.
-    pub registered_by: Option<LinkKey>,
-}
-
-/// The last pairing code of an owner.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PairingRecord {
-    pub secret: PairingSecret,
-    pub expires_unix_s: u64,
-    pub used_by: Option<LinkKey>,
-}
-
-impl Owner {
-    /// The namespace of the owner's node.
-    pub fn namespace(&self) -> String {
-        format!("node/{}", self.name)
-    }
-
-    /// The node's id, once it is registered.
-    pub fn node_id(&self) -> Option<NodeId> {
-        NodeId::from_slice(&self.registration.as_ref()?.node_id).ok()
-    }
-
-    /// Whether the phone that may attach has shown that it has the node's keys.
-    pub fn is_confirmed(&self) -> bool {
-        self.phone.is_some() && self.phone == self.registered_by
-    }
-}
+/// Keys of records, before the owner's name.
+const RECORD_PREFIX: &str = "owner/";
+/// Keys of owners' names, before the node's id in hexadecimal.
+const NODE_PREFIX: &str = "node-id/";
 
 /// Why an owner cannot be made, found or changed.
 #[derive(Debug, thiserror::Error)]
@@ -75,8 +38,8 @@ pub(crate) enum OwnerError {
     Unknown(String),
     #[error("the wake URL cannot be used ({0}): give http:// or https:// and a host")]
     BadWakeUrl(String),
-    #[error("the record of owner {0} cannot be read: restore the database from a backup")]
-    Corrupt(String),
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     #[error(transparent)]
     Registration(#[from] RegistrationError),
     #[error(
@@ -87,6 +50,10 @@ pub(crate) enum OwnerError {
         "a node with these keys belongs to another owner of this host: two would lose its money"
     )]
     NodeTaken,
+    #[error(
+        "this node may belong to an owner of this host whose record cannot be read: tell the operator to restore it"
+    )]
+    NodeUnclear,
     #[error("this phone's pairing was renewed: pair it again")]
     ShutOut,
     #[error("this phone belongs to another owner of this host: set up a new one")]
@@ -97,42 +64,116 @@ pub(crate) enum OwnerError {
     Link(#[from] longhand_link::LinkError),
 }
 
+/// An owner whose record cannot be read, and is left as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the record of owner {} cannot be read ({reason}): stop the host, restore the record from a backup of the database, and \
+     start the host again",
+    on_one_line(.name)
+)]
+pub(crate) struct Unreadable {
+    pub name: String,
+    reason: &'static str,
+    /// Whether a node may run for this owner of which only the record had the id.
+    hides_node: bool,
+}
+
 /// All owners. Kept in memory, written through.
-pub(crate) struct Owners {
+pub(crate) struct OwnerBook {
     store: Arc<dyn Store>,
     epoch: u64,
     network: Network,
-    book: Mutex<BTreeMap<OwnerId, Owner>>,
-    /// Told each change, in the order of the changes.
+    entries: Mutex<Entries>,
+    /// By name.
+    unreadable: Vec<Unreadable>,
+    /// Called with each change, in the order of the changes.
     on_change: OnChange,
 }
 
-pub(crate) type OnChange = Box<dyn Fn(&Owner) + Send + Sync>;
+pub(crate) type OnChange = Box<dyn Fn(&OwnerRecord) + Send + Sync>;
 
-impl Owners {
+#[derive(Default)]
+struct Entries {
+    records: BTreeMap<OwnerId, OwnerRecord>,
+    /// The owners' names by the ids of their nodes.
+    node_ids: HashMap<NodeId, String>,
+}
+
+impl OwnerBook {
     /// Reads the book. `epoch` is the lease on [`NAMESPACE`].
+    ///
+    /// # Errors
+    /// [`StoreError`]; a record that cannot be read is none ([`OwnerBook::unreadable`]).
     pub async fn load(
         store: Arc<dyn Store>,
         epoch: u64,
         network: Network,
         on_change: OnChange,
-    ) -> Result<Owners, OwnerError> {
-        let mut book = BTreeMap::new();
+    ) -> Result<OwnerBook, StoreError> {
+        let mut entries = Entries::default();
+        let mut unreadable = Vec::new();
         for (key, value) in store.load(NAMESPACE).await? {
-            let Some(name) = key.strip_prefix(KEY_PREFIX) else {
-                continue;
-            };
-            let owner =
-                Stored::read(name, &value).ok_or_else(|| OwnerError::Corrupt(name.to_owned()))?;
-            book.insert(owner.id, owner);
+            if let Some(name) = key.strip_prefix(RECORD_PREFIX) {
+                match OwnerRecord::from_bytes(name, &value) {
+                    Ok(record) => drop(entries.records.insert(record.id, record)),
+                    Err(reason) => unreadable.push((name.to_owned(), reason)),
+                }
+            } else if let Some(node_id) = key.strip_prefix(NODE_PREFIX)
+                && let (Ok(node_id), Ok(name)) = (node_id.parse(), String::from_utf8(value))
+            {
+                entries.node_ids.insert(node_id, name);
+            }
         }
-        Ok(Owners {
+        let mut book = OwnerBook {
+            unreadable: Vec::new(),
             store,
             epoch,
             network,
-            book: Mutex::new(book),
+            entries: Mutex::default(),
             on_change,
-        })
+        };
+        book.add_node_ids(&mut entries).await?;
+        for (name, reason) in unreadable {
+            let is_known = entries.node_ids.values().any(|owner| *owner == name);
+            let record = Unreadable {
+                hides_node: !is_known && book.has_node(&name).await?,
+                name,
+                reason,
+            };
+            tracing::error!(owner = record.name, error = %record, "an owner is left out");
+            book.unreadable.push(record);
+        }
+        book.entries = Mutex::new(entries);
+        Ok(book)
+    }
+
+    /// Stores the node ids of records that an earlier version has written without them.
+    async fn add_node_ids(&self, entries: &mut Entries) -> Result<(), StoreError> {
+        let mut writes = Vec::new();
+        for record in entries.records.values() {
+            if let Some(node_id) = record.node_id()
+                && !entries.node_ids.contains_key(&node_id)
+            {
+                writes.push(node_id_of(&record.name, &node_id));
+                entries.node_ids.insert(node_id, record.name.clone());
+            }
+        }
+        match writes.is_empty() {
+            true => Ok(()),
+            false => self.commit(writes).await,
+        }
+    }
+
+    /// Whether anything is stored of the node of the owner with this name.
+    async fn has_node(&self, name: &str) -> Result<bool, StoreError> {
+        let namespace = record::namespace_of(name);
+        let found = self.store.namespaces(&namespace).await?;
+        Ok(found.contains(&namespace))
+    }
+
+    /// The owners whose records cannot be read, by name.
+    pub fn unreadable(&self) -> &[Unreadable] {
+        &self.unreadable
     }
 
     /// Makes an owner with a pairing code that is taken until `expires_unix_s`.
@@ -141,15 +182,16 @@ impl Owners {
         name: &str,
         wake_url: &str,
         expires_unix_s: u64,
-    ) -> Result<(Owner, PairingSecret), OwnerError> {
+    ) -> Result<(OwnerRecord, PairingSecret), OwnerError> {
         check_name(name)?;
         let wake_url = check_wake_url(wake_url)?;
-        let mut book = self.book.lock().await;
-        if book.values().any(|owner| owner.name == name) {
+        let mut entries = self.entries.lock().await;
+        let unreadable = || self.unreadable.iter().any(|owner| owner.name == name);
+        if entries.named(name).is_some() || unreadable() {
             return Err(OwnerError::NameTaken(name.to_owned()));
         }
         let secret = PairingSecret::generate()?;
-        let owner = Owner {
+        let owner = OwnerRecord {
             name: name.to_owned(),
             id: OwnerId::generate()?,
             wake_url,
@@ -162,20 +204,19 @@ impl Owners {
             registration: None,
             registered_by: None,
         };
-        self.write(&mut book, owner.clone()).await?;
+        self.write(&mut entries, owner.clone()).await?;
         Ok((owner, secret))
     }
 
-    /// Makes a new pairing code. The one before is no longer taken, nor is the phone that paired with it: it may be
-    /// in other hands.
+    /// Makes a new pairing code. The one before is no longer taken, nor is the phone that paired with it: another person
+    /// may have it.
     pub async fn renew(
         &self,
         name: &str,
         expires_unix_s: u64,
-    ) -> Result<(Owner, PairingSecret), OwnerError> {
-        let mut book = self.book.lock().await;
-        let found = book.values().find(|owner| owner.name == name).cloned();
-        let mut owner = found.ok_or_else(|| OwnerError::Unknown(name.to_owned()))?;
+    ) -> Result<(OwnerRecord, PairingSecret), OwnerError> {
+        let mut entries = self.entries.lock().await;
+        let mut owner = self.find(&entries, name)?;
         let secret = PairingSecret::generate()?;
         (owner.phone, owner.registered_by) = (None, None);
         owner.pairing = Some(PairingRecord {
@@ -183,15 +224,15 @@ impl Owners {
             expires_unix_s,
             used_by: None,
         });
-        self.write(&mut book, owner.clone()).await?;
+        self.write(&mut entries, owner.clone()).await?;
         Ok((owner, secret))
     }
 
-    /// What is known of a pairing code.
+    /// The state of a pairing code.
     pub async fn pairing(&self, id: &PairingId, now_unix_s: u64) -> Pairing {
-        let book = self.book.lock().await;
-        let records = book.values().filter_map(|owner| owner.pairing.as_ref());
-        match records.into_iter().find(|record| record.secret.id() == *id) {
+        let entries = self.entries.lock().await;
+        let mut pairings = entries.records.values().filter_map(|o| o.pairing.as_ref());
+        match pairings.find(|record| record.secret.id() == *id) {
             None => Pairing::Unknown,
             Some(PairingRecord {
                 secret,
@@ -210,11 +251,11 @@ impl Owners {
         id: &PairingId,
         phone: &LinkKey,
         now_unix_s: u64,
-    ) -> Result<Option<Owner>, OwnerError> {
-        let mut book = self.book.lock().await;
+    ) -> Result<Option<OwnerRecord>, OwnerError> {
+        let mut entries = self.entries.lock().await;
         let has_code =
-            |owner: &&Owner| owner.pairing.as_ref().is_some_and(|p| p.secret.id() == *id);
-        let Some(mut owner) = book.values().find(has_code).cloned() else {
+            |owner: &&OwnerRecord| owner.pairing.as_ref().is_some_and(|p| p.secret.id() == *id);
+        let Some(mut owner) = entries.records.values().find(has_code).cloned() else {
             return Ok(None);
         };
         let Some(pairing) = owner.pairing.as_mut() else {
@@ -226,46 +267,49 @@ impl Owners {
             None if pairing.expires_unix_s <= now_unix_s => return Ok(None),
             None => pairing.used_by = Some(*phone),
         }
-        if book
+        let mut others = entries
+            .records
             .values()
-            .any(|other| other.id != owner.id && other.phone == Some(*phone))
-        {
+            .filter(|other| other.id != owner.id);
+        if others.any(|other| other.phone == Some(*phone)) {
             return Err(OwnerError::PhoneTaken);
         }
         owner.phone = Some(*phone);
-        self.write(&mut book, owner.clone()).await?;
+        self.write(&mut entries, owner.clone()).await?;
         Ok(Some(owner))
     }
 
     /// The owner a phone is pinned to.
     pub async fn owner_of(&self, phone: &LinkKey) -> Option<OwnerId> {
-        let book = self.book.lock().await;
-        book.values()
+        let entries = self.entries.lock().await;
+        let mut records = entries.records.values();
+        records
             .find(|owner| owner.phone == Some(*phone))
             .map(|owner| owner.id)
     }
 
-    /// The owner that would be registered so: what can be said before the phone has shown that it has the keys.
+    /// Whether an owner may register so: all that is checked before the phone has shown that it has the keys. Returns the
+    /// owner's record as it is.
     pub async fn may_register(
         &self,
         id: &OwnerId,
         new: &Registration,
         hub: &NodeId,
-    ) -> Result<Owner, OwnerError> {
-        self.judge(&*self.book.lock().await, id, new, hub)
+    ) -> Result<OwnerRecord, OwnerError> {
+        self.check(&*self.entries.lock().await, id, new, hub)
     }
 
-    /// Takes in what `phone` has said, and shown, of its keys. The same again is no error; other keys are, as is
-    /// a node that another owner of this host (or `hub`) has.
+    /// Registers the keys that `phone` has shown to have. The same keys again are no error; other keys are, as is a node
+    /// that another owner of this host (or `hub`) has.
     pub async fn register(
         &self,
         id: &OwnerId,
         phone: &LinkKey,
         new: Registration,
         hub: &NodeId,
-    ) -> Result<Owner, OwnerError> {
-        let mut book = self.book.lock().await;
-        let mut owner = self.judge(&book, id, &new, hub)?;
+    ) -> Result<OwnerRecord, OwnerError> {
+        let mut entries = self.entries.lock().await;
+        let mut owner = self.check(&entries, id, &new, hub)?;
         if owner.phone != Some(*phone) {
             return Err(OwnerError::ShutOut);
         }
@@ -274,65 +318,93 @@ impl Owners {
         }
         owner.registration.get_or_insert(new);
         owner.registered_by = Some(*phone);
-        self.write(&mut book, owner.clone()).await?;
+        self.write(&mut entries, owner.clone()).await?;
         Ok(owner)
     }
 
-    fn judge(
+    fn check(
         &self,
-        book: &BTreeMap<OwnerId, Owner>,
+        entries: &Entries,
         id: &OwnerId,
         new: &Registration,
         hub: &NodeId,
-    ) -> Result<Owner, OwnerError> {
+    ) -> Result<OwnerRecord, OwnerError> {
         let node_id = registration::check(new, self.network)?;
-        let found = book.get(id).cloned();
+        let found = entries.records.get(id).cloned();
         let owner = found.ok_or_else(|| OwnerError::Unknown(id.to_string()))?;
-        let mut others = book.values().filter(|other| other.id != *id);
+        let taken_by = entries.node_ids.get(&node_id);
         match &owner.registration {
             Some(old) if !registration::same_keys(old, new) => Err(OwnerError::KeysDiffer),
             Some(_) => Ok(owner),
             None if node_id == *hub => Err(OwnerError::NodeTaken),
-            None if others.any(|other| other.node_id() == Some(node_id)) => {
-                Err(OwnerError::NodeTaken)
+            None if taken_by.is_some_and(|name| *name != owner.name) => Err(OwnerError::NodeTaken),
+            None if self.unreadable.iter().any(|other| other.hides_node) => {
+                Err(OwnerError::NodeUnclear)
             }
             None => Ok(owner),
         }
     }
 
-    /// All owners, by name.
-    pub async fn all(&self) -> Vec<Owner> {
-        let mut all: Vec<_> = self.book.lock().await.values().cloned().collect();
+    /// All owners whose records can be read, by name.
+    pub async fn all(&self) -> Vec<OwnerRecord> {
+        let entries = self.entries.lock().await;
+        let mut all: Vec<_> = entries.records.values().cloned().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
     /// The owner with this name.
-    pub async fn named(&self, name: &str) -> Result<Owner, OwnerError> {
-        let book = self.book.lock().await;
-        let found = book.values().find(|owner| owner.name == name).cloned();
-        found.ok_or_else(|| OwnerError::Unknown(name.to_owned()))
+    pub async fn named(&self, name: &str) -> Result<OwnerRecord, OwnerError> {
+        self.find(&*self.entries.lock().await, name)
     }
 
-    /// Durable first, then known, then told.
-    async fn write(
-        &self,
-        book: &mut BTreeMap<OwnerId, Owner>,
-        owner: Owner,
-    ) -> Result<(), OwnerError> {
-        let key = format!("{KEY_PREFIX}{}", owner.name);
-        let value = serde_json::to_vec(&Stored::from(&owner))
+    fn find(&self, entries: &Entries, name: &str) -> Result<OwnerRecord, OwnerError> {
+        if let Some(owner) = entries.named(name) {
+            return Ok(owner.clone());
+        }
+        match self.unreadable.iter().find(|owner| owner.name == name) {
+            Some(unreadable) => Err(unreadable.clone().into()),
+            None => Err(OwnerError::Unknown(name.to_owned())),
+        }
+    }
+
+    /// Durable first, then in the book, then reported.
+    async fn write(&self, entries: &mut Entries, owner: OwnerRecord) -> Result<(), OwnerError> {
+        let key = format!("{RECORD_PREFIX}{}", owner.name);
+        let value = owner
+            .to_bytes()
             .map_err(|e| StoreError::Unusable(format!("the record cannot be encoded: {e}")))?;
-        let batch = Batch {
-            namespace: NAMESPACE.into(),
-            epoch: self.epoch,
-            writes: vec![Write::Put(key, value)],
-        };
-        self.store.commit(batch).await?;
-        book.insert(owner.id, owner.clone());
+        let mut writes = vec![Write::Put(key, value)];
+        let node_id = owner.node_id();
+        let new_id = node_id.filter(|node_id| !entries.node_ids.contains_key(node_id));
+        writes.extend(new_id.map(|node_id| node_id_of(&owner.name, &node_id)));
+        self.commit(writes).await?;
+        if let Some(node_id) = new_id {
+            entries.node_ids.insert(node_id, owner.name.clone());
+        }
+        entries.records.insert(owner.id, owner.clone());
         (self.on_change)(&owner);
         Ok(())
     }
+
+    async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        let batch = Batch {
+            namespace: NAMESPACE.into(),
+            epoch: self.epoch,
+            writes,
+        };
+        self.store.commit(batch).await
+    }
+}
+
+impl Entries {
+    fn named(&self, name: &str) -> Option<&OwnerRecord> {
+        self.records.values().find(|owner| owner.name == name)
+    }
+}
+
+fn node_id_of(name: &str, node_id: &NodeId) -> Write {
+    Write::Put(format!("{NODE_PREFIX}{node_id}"), name.into())
 }
 
 fn check_name(name: &str) -> Result<(), OwnerError> {
@@ -343,7 +415,7 @@ fn check_name(name: &str) -> Result<(), OwnerError> {
     }
 }
 
-/// What was given as a name, as far as an error shows it.
+/// A name as it was given, as far as an error shows it.
 fn on_one_line(name: &str) -> String {
     name.escape_debug().take(64).collect()
 }
@@ -359,86 +431,6 @@ fn check_wake_url(text: &str) -> Result<Option<String>, OwnerError> {
             "{} is no web address",
             url.scheme()
         ))),
-    }
-}
-
-/// The form in the store: JSON, with bytes as hexadecimal.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    id: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    wake_url: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pairing: Option<StoredPairing>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    phone: Option<String>,
-    /// The protobuf message.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    registration: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    registered_by: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredPairing {
-    secret: String,
-    expires_unix_s: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    used_by: Option<String>,
-}
-
-impl From<&Owner> for Stored {
-    fn from(owner: &Owner) -> Stored {
-        let shown = |key: &LinkKey| key.to_string();
-        Stored {
-            id: owner.id.to_string(),
-            wake_url: owner.wake_url.clone(),
-            pairing: owner.pairing.as_ref().map(|pairing| StoredPairing {
-                secret: to_hex(pairing.secret.to_bytes().as_ref()),
-                expires_unix_s: pairing.expires_unix_s,
-                used_by: pairing.used_by.as_ref().map(shown),
-            }),
-            phone: owner.phone.as_ref().map(shown),
-            registration: owner
-                .registration
-                .as_ref()
-                .map(|r| to_hex(&r.encode_to_vec())),
-            registered_by: owner.registered_by.as_ref().map(shown),
-        }
-    }
-}
-
-impl Stored {
-    fn read(name: &str, value: &[u8]) -> Option<Owner> {
-        use bitcoin::hex::FromHex;
-        let stored: Stored = serde_json::from_slice(value).ok()?;
-        let phone = |text: Option<String>| {
-            text.map(|text| text.parse().ok())
-                .map_or(Some(None), |key| key.map(Some))
-        };
-        let pairing = match stored.pairing {
-            None => None,
-            Some(pairing) => Some(PairingRecord {
-                secret: PairingSecret::from_bytes(<[u8; 16]>::from_hex(&pairing.secret).ok()?),
-                expires_unix_s: pairing.expires_unix_s,
-                used_by: phone(pairing.used_by)?,
-            }),
-        };
-        let registration = match stored.registration {
-            None => None,
-            Some(text) => Some(Registration::decode(&*Vec::from_hex(&text).ok()?).ok()?),
-        };
-        // A pairing that was renewed by a host of before left the phone in.
-        let is_renewed = pairing.as_ref().is_some_and(|p| p.used_by.is_none());
-        Some(Owner {
-            name: name.to_owned(),
-            id: stored.id.parse().ok()?,
-            wake_url: stored.wake_url,
-            pairing,
-            phone: phone(stored.phone)?.filter(|_| !is_renewed),
-            registration,
-            registered_by: phone(stored.registered_by)?,
-        })
     }
 }
 

@@ -1,5 +1,4 @@
-//! What is checked of a [`Registration`], and of the phone that sends it, before it is stored: a node is built on it
-//! for years.
+//! Checks of a [`Registration`], and of the phone that sends it, before it is stored: a node is built on it for years.
 
 use std::str::FromStr;
 
@@ -93,7 +92,7 @@ fn check_descriptor(
     }
 }
 
-/// A question that only who has a node's key can answer: the ECDH of that key with a new point (as in BOLT 8).
+/// A challenge that takes a node's key to answer: the ECDH of that key with a new point (as in BOLT 8).
 pub(crate) struct Challenge {
     point: PublicKey,
     expected: SharedSecret,
@@ -114,7 +113,7 @@ impl Challenge {
         })
     }
 
-    /// What the phone is asked.
+    /// The operation that the phone is asked for.
     pub fn batch(&self) -> SignerBatch {
         let ecdh = Ecdh {
             public_key: self.point.serialize().to_vec(),
@@ -127,7 +126,7 @@ impl Challenge {
         }
     }
 
-    /// Whether this answers it.
+    /// Whether this reply answers it.
     pub fn is_met_by(&self, reply: &SignerReply) -> bool {
         let expected = Answer::SharedSecret(self.expected.secret_bytes().to_vec());
         matches!(&reply.answers[..], [only] if only.answer.as_ref() == Some(&expected))
@@ -143,7 +142,7 @@ pub(crate) enum ChallengeError {
     Key(#[from] bitcoin::secp256k1::Error),
 }
 
-/// Whether both describe the same keys. When the wallet was born is no key.
+/// Whether both have the same keys. The wallet's birthday is no key.
 pub(crate) fn same_keys(a: &Registration, b: &Registration) -> bool {
     let keys = |r: &Registration| Registration {
         birthday_height: 0,
@@ -192,7 +191,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn each_thing_that_is_wrong_is_named() {
+    fn each_fault_is_named() {
         let good = registration(1);
         let descriptor = good.external_descriptor.clone();
         let cases: Vec<(&str, Registration)> = vec![

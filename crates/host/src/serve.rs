@@ -12,9 +12,10 @@ use tonic::transport::Server;
 
 use crate::config::{ConfigError, HostConfig, OperatorListen};
 use crate::files::{self, FileError};
+use crate::hub::Hub;
 use crate::operator::{self, Operator, OperatorApi, TokenCheck};
-use crate::shared::Shared;
-use crate::{Addresses, HostError, links, metrics};
+use crate::services::Services;
+use crate::{Addresses, HostError, metrics};
 
 /// Pause after a connection could not be taken, as when no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -63,7 +64,7 @@ impl Listeners {
         })
     }
 
-    /// What pairing codes hold.
+    /// The addresses in pairing codes.
     pub fn link_addresses(&self, config: &HostConfig) -> Vec<String> {
         if !config.link.addresses.is_empty() {
             return config.link.addresses.clone();
@@ -78,16 +79,16 @@ impl Listeners {
     }
 
     /// Serves all of them until the host ends.
-    pub fn serve(self, shared: &Arc<Shared>) {
-        shared.addresses.get_or_init(|| self.addresses);
+    pub fn serve(self, services: &Arc<Services>) {
+        services.addresses.get_or_init(|| self.addresses);
+        let tasks = &services.tasks;
         for listener in self.links {
-            shared.spawn(links::listen(shared.clone(), listener));
+            tasks.spawn(services.links.clone().listen(listener));
         }
-        shared.spawn(listen_for_peers(shared.clone(), self.peer));
-        let operator = Operator(Arc::downgrade(shared));
-        shared.spawn(serve_operator(operator, self.operator));
+        tasks.spawn(listen_for_peers(services.hub.clone(), self.peer));
+        tasks.spawn(serve_operator(services.operator(), self.operator));
         if let Some(listener) = self.metrics {
-            shared.spawn(serve_metrics(shared.clone(), listener));
+            tasks.spawn(serve_metrics(services.clone(), listener));
         }
     }
 }
@@ -154,13 +155,13 @@ fn is_unspecified(address: &Address) -> bool {
 }
 
 /// Gives the hub its incoming connections.
-async fn listen_for_peers(shared: Arc<Shared>, listener: TcpListener) {
+async fn listen_for_peers(hub: Arc<Hub>, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // Where it fails, the stream is broken.
+                // It fails on a broken stream only.
                 if stream.set_nodelay(true).is_ok() {
-                    shared.take_peer(Box::new(stream));
+                    hub.accept(Box::new(stream));
                 }
             }
             Err(error) => {
@@ -196,12 +197,9 @@ async fn serve_operator(operator: Operator, socket: OperatorSocket) {
     }
 }
 
-async fn serve_metrics(shared: Arc<Shared>, listener: TcpListener) {
-    let refresh = {
-        let shared = shared.clone();
-        Arc::new(move || shared.refresh_metrics())
-    };
-    let router = metrics::router(shared.metrics.clone(), refresh);
+async fn serve_metrics(services: Arc<Services>, listener: TcpListener) {
+    let metrics = services.metrics.clone();
+    let router = metrics::router(metrics, Arc::new(move || services.refresh_metrics()));
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the metrics are no longer served");
     }

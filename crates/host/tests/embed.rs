@@ -6,182 +6,21 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bitcoin::address::NetworkUnchecked;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Address, Amount, Network};
-use common::{Phone, hand_in, registration};
-use longhand_chain::Devnet;
-use longhand_host::{
-    Host, HostConfig, Joined, Operator, OperatorError, Outside, WakeCall, WakeError, WakeReason,
+use common::embedded::{
+    Door, FRONT_DOOR, Heard, PUSH, Told, World, create_owner, hub_id, node, phone_with_channel,
+    registered, until,
 };
-use longhand_link::{Carrier, CloseCode, LinkError, PairingCode};
-use longhand_node::PeerStream;
-use longhand_phone::{Dial, PhoneError, Secrets, Vault, Words};
+use common::{hand_in, registration};
+use longhand_host::{OperatorError, WakeReason};
+use longhand_link::CloseCode;
+use longhand_phone::PhoneError;
 use longhand_proto::command::GetInfo;
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::operator::*;
-use longhand_store::testing::FailingStore;
-use longhand_store::{MemoryStore, Store, StoreError};
-use tokio::sync::mpsc;
+use longhand_store::StoreError;
 use tokio::time::Instant;
-
-const FRONT_DOOR: &str = "grpc://wallet.example:443";
-const PUSH: &str = "https://push.example/ann";
-
-/// What a host did outside.
-#[derive(Debug, PartialEq)]
-enum Told {
-    Dial(String),
-    Join(PublicKey, PublicKey),
-    Wake(String, WakeCall),
-}
-
-/// Tells the test all of it. Peers are other hosts; one without a host never answers.
-struct Telling {
-    told: mpsc::UnboundedSender<Told>,
-    peer: Option<Arc<Host>>,
-}
-
-#[async_trait]
-impl Outside for Telling {
-    async fn dial(&self, _: PublicKey, address: &str) -> std::io::Result<Box<dyn PeerStream>> {
-        let _ = self.told.send(Told::Dial(address.into()));
-        let Some(peer) = &self.peer else {
-            return std::future::pending().await;
-        };
-        let (near, far) = tokio::io::duplex(1024);
-        peer.accept_peer(Box::new(far));
-        Ok(Box::new(near))
-    }
-
-    fn join(&self, from: PublicKey, to: PublicKey) -> std::io::Result<Joined> {
-        let _ = self.told.send(Told::Join(from, to));
-        let (near, far) = tokio::io::duplex(1024);
-        Ok((Box::new(near), Box::new(far)))
-    }
-
-    async fn wake(&self, url: &str, call: &WakeCall) -> Result<(), WakeError> {
-        let _ = self.told.send(Told::Wake(url.into(), call.clone()));
-        Ok(())
-    }
-}
-
-type Heard = mpsc::UnboundedReceiver<Told>;
-
-/// What outlives a host.
-struct World {
-    devnet: Devnet,
-    store: Arc<dyn Store>,
-    dir: tempfile::TempDir,
-}
-
-impl World {
-    fn new() -> World {
-        World {
-            devnet: Devnet::in_process(110).unwrap(),
-            store: Arc::new(MemoryStore::new()),
-            dir: tempfile::tempdir().unwrap(),
-        }
-    }
-
-    fn on_a_failing_disk() -> (World, Arc<FailingStore>) {
-        let disk = Arc::new(FailingStore::new(Arc::new(MemoryStore::new())));
-        let world = World {
-            store: disk.clone(),
-            ..World::new()
-        };
-        (world, disk)
-    }
-
-    /// A host whose hub runs.
-    async fn host(&self, peer: Option<Arc<Host>>) -> (Host, Heard) {
-        let (host, heard) = self.begin(peer).await;
-        let operator = host.operator();
-        until(async || operator.hub_balance().await.is_ok()).await;
-        (host, heard)
-    }
-
-    /// A host whose nodes are being started.
-    async fn begin(&self, peer: Option<Arc<Host>>) -> (Host, Heard) {
-        let mut config = HostConfig {
-            data_dir: self.dir.path().join("host"),
-            ..HostConfig::default()
-        };
-        config.link.addresses = vec![FRONT_DOOR.into()];
-        let (told, heard) = mpsc::unbounded_channel();
-        let outside = Arc::new(Telling { told, peer });
-        let source = Arc::new(self.devnet.direct_source());
-        let host = Host::embed(config, self.store.clone(), source, outside)
-            .await
-            .unwrap();
-        (host, heard)
-    }
-
-    async fn mine(&self, operator: &Operator, blocks: u32) {
-        self.devnet.mine_to_wallet(blocks).unwrap();
-        let height = self.devnet.tip().height;
-        until(async || operator.status().await.unwrap().block_height == height).await;
-    }
-
-    async fn fund_hub(&self, operator: &Operator) {
-        for _ in 0..2 {
-            let address = operator.hub_address().await.unwrap().address;
-            let address: Address<NetworkUnchecked> = address.parse().unwrap();
-            let coin = Amount::from_sat(10_000_000);
-            self.devnet.faucet(&address.assume_checked(), coin).unwrap();
-        }
-        self.mine(operator, 1).await;
-        until(async || {
-            let balance = operator.hub_balance().await.unwrap();
-            balance.onchain_confirmed_sat == 20_000_000
-        })
-        .await;
-    }
-}
-
-/// Looks again and again, in virtual time.
-async fn until(mut is_so: impl AsyncFnMut() -> bool) {
-    let late = Instant::now() + Duration::from_secs(600);
-    while !is_so().await {
-        assert!(Instant::now() < late, "it never came to be");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-async fn create_owner(operator: &Operator, name: &str, wake_url: &str) -> PairingCode {
-    let request = CreateOwnerRequest {
-        name: name.into(),
-        wake_url: wake_url.into(),
-        ..CreateOwnerRequest::default()
-    };
-    let code = operator.create_owner(request).await.unwrap();
-    code.code.parse().unwrap()
-}
-
-/// A paired phone whose node runs.
-async fn registered(host: &Host, name: &str, seed: u8) -> Phone {
-    let mut phone = Phone::new(create_owner(&host.operator(), name, "").await);
-    phone.sign_with(seed);
-    phone.pair_inside(host).await.unwrap();
-    match phone.command(Body::Register(registration(seed))).await {
-        Reply::Registered(registered) => {
-            assert_eq!(registered.node_id, registration(seed).node_id);
-        }
-        other => panic!("must be registered, not {other:?}"),
-    }
-    phone
-}
-
-async fn node(operator: &Operator, owner: &str) -> NodeView {
-    let owner = owner.into();
-    operator.get_node(GetNodeRequest { owner }).await.unwrap()
-}
-
-fn hub_id(status: &StatusReply) -> PublicKey {
-    PublicKey::from_slice(&status.hub_node_id).unwrap()
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_phone_is_served_over_a_carrier_that_is_handed_in() {
@@ -241,51 +80,6 @@ async fn the_hubs_of_two_hosts_are_peers_over_a_stream_that_is_handed_in() {
     );
 }
 
-/// A door into a host that may be gone.
-#[derive(Clone)]
-struct Door(Arc<Mutex<Option<Host>>>);
-
-#[async_trait]
-impl Dial for Door {
-    async fn dial(&self, addresses: &[String]) -> Result<Carrier, LinkError> {
-        assert_eq!(addresses, [FRONT_DOOR]);
-        match &*self.0.lock().unwrap() {
-            Some(host) => Ok(hand_in(host)),
-            None => Err(LinkError::Unreachable {
-                address: FRONT_DOOR.into(),
-                reason: "the host is gone".into(),
-            }),
-        }
-    }
-}
-
-/// A whole phone with a channel from the hub, half of it its own.
-async fn phone_with_channel(
-    world: &World,
-    operator: &Operator,
-    door: &Door,
-    name: &str,
-    wake_url: &str,
-) -> longhand_phone::Phone {
-    let secrets = Secrets::generate(Network::Regtest, Words::Twelve).unwrap();
-    let dir = world.dir.path().join(name);
-    let vault = Vault::create(&dir, secrets, &"test".to_owned().into(), Some(1)).unwrap();
-    let phone = longhand_phone::Phone::new(vault, door.clone()).unwrap();
-    let code = create_owner(operator, name, wake_url).await;
-    phone.pair(&code.to_text().unwrap()).await.unwrap();
-    let open = HubOpenChannelRequest {
-        owner: name.into(),
-        amount_sat: 1_000_000,
-        push_msat: 500_000_000,
-        ..HubOpenChannelRequest::default()
-    };
-    operator.hub_open_channel(open).await.unwrap();
-    until(async || !world.devnet.mempool().is_empty()).await;
-    world.mine(operator, 6).await;
-    until(async || node(operator, name).await.usable_channels == 1).await;
-    phone
-}
-
 type Paying = tokio::task::JoinHandle<Result<longhand_phone::command::Payment, PhoneError>>;
 
 /// A payment that the hub holds.
@@ -316,7 +110,7 @@ async fn held_payment(world: &World) -> HeldPayment {
     for after_s in [0, 2] {
         let before = Instant::now();
         let Some(Told::Wake(url, call)) = heard.recv().await else {
-            panic!("nothing else is done outside while the payment waits");
+            panic!("the network has no other use while the payment waits");
         };
         assert_eq!((url.as_str(), call.owner.as_str()), (PUSH, "ann"));
         assert_eq!(
@@ -335,7 +129,7 @@ async fn held_payment(world: &World) -> HeldPayment {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_phone_that_is_away_is_woken_through_the_outside_until_it_comes_and_is_paid() {
+async fn a_phone_that_is_away_is_woken_through_the_network_until_it_comes_and_is_paid() {
     let world = World::new();
     let HeldPayment {
         door, ann, paying, ..
@@ -398,7 +192,7 @@ fn alive() -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_is_dropped_says_nothing_and_leaves_no_task() {
+async fn a_host_that_is_dropped_sends_nothing_and_leaves_no_task() {
     let world = World::new();
     let before = alive();
     let (host, mut heard) = world.host(None).await;

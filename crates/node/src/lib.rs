@@ -32,6 +32,7 @@ pub use api::{
     Services, SignerAway, SignerTransport, State, TcpDialer,
 };
 pub use graph::Graph;
+pub use keys::local_node_id;
 pub use node::Node;
 pub use wallet::{
     BdkWallets, OnchainWallet, SendAmount, WalletChain, WalletCoins, WalletError, WalletFactory,

@@ -2,8 +2,10 @@
 
 use longhand_store::MemoryStore;
 use longhand_store::testing::FailingStore;
+use prost::Message;
 
 use super::*;
+use crate::files::to_hex;
 use crate::registration::tests::registration;
 
 const PHONE: LinkKey = LinkKey([1; 32]);
@@ -14,20 +16,20 @@ fn hub() -> NodeId {
     NodeId::from_slice(&registration(99).node_id).unwrap()
 }
 
-async fn load(store: &Arc<dyn Store>) -> Owners {
-    Owners::load(store.clone(), 0, Network::Regtest, Box::new(|_| {}))
+async fn load(store: &Arc<dyn Store>) -> OwnerBook {
+    OwnerBook::load(store.clone(), 0, Network::Regtest, Box::new(|_| {}))
         .await
         .unwrap()
 }
 
-async fn empty() -> (Arc<dyn Store>, Owners) {
+async fn empty() -> (Arc<dyn Store>, OwnerBook) {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let owners = load(&store).await;
     (store, owners)
 }
 
 /// An owner whose phone has paired.
-async fn paired(owners: &Owners, name: &str, phone: LinkKey) -> Owner {
+async fn paired(owners: &OwnerBook, name: &str, phone: LinkKey) -> OwnerRecord {
     let (_, secret) = owners.create(name, "", EXPIRES).await.unwrap();
     owners.pin(&secret.id(), &phone, 0).await.unwrap().unwrap()
 }
@@ -241,19 +243,152 @@ async fn a_full_disk_changes_nothing() {
     assert!(owners.pin(&secret.id(), &PHONE, 0).await.unwrap().is_some());
 }
 
-#[tokio::test]
-async fn a_record_that_cannot_be_read_is_named() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let writes = vec![Write::Put("owner/ann".into(), b"{}".to_vec())];
+/// Replaces what the store has of an owner.
+async fn overwrite(store: &Arc<dyn Store>, name: &str, value: &[u8]) {
     let batch = Batch {
         namespace: NAMESPACE.into(),
         epoch: 0,
-        writes,
+        writes: vec![Write::Put(format!("owner/{name}"), value.to_vec())],
     };
     store.commit(batch).await.unwrap();
-    let error = Owners::load(store, 0, Network::Regtest, Box::new(|_| {}))
+}
+
+/// As when the owner's node has stored something.
+async fn begin_node(store: &Arc<dyn Store>, name: &str) {
+    let batch = Batch {
+        namespace: format!("node/{name}"),
+        epoch: 0,
+        writes: vec![Write::Put("manager".into(), Vec::new())],
+    };
+    store.commit(batch).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_stops_its_owner_alone() {
+    let (store, owners) = empty().await;
+    let ann = paired(&owners, "ann", PHONE).await;
+    let bob = paired(&owners, "bob", OTHER_PHONE).await;
+    overwrite(&store, "ann", b"{}").await;
+
+    let owners = load(&store).await;
+    assert_eq!(owners.all().await, [bob]);
+    let [unreadable] = owners.unreadable() else {
+        panic!("ann's record alone cannot be read");
+    };
+    let line = unreadable.to_string();
+    assert!(
+        line.contains("owner ann") && line.contains("restore"),
+        "{line}"
+    );
+    assert_eq!(owners.named("ann").await.unwrap_err().to_string(), line);
+    assert_eq!(owners.owner_of(&PHONE).await, None);
+    let unknown = owners.may_register(&ann.id, &registration(1), &hub()).await;
+    assert!(matches!(unknown, Err(OwnerError::Unknown(_))));
+}
+
+#[tokio::test]
+async fn each_reason_why_a_record_cannot_be_read_is_given_and_quotes_nothing() {
+    let (store, owners) = empty().await;
+    let ann = paired(&owners, "ann", PHONE).await;
+    let mut good: serde_json::Value = serde_json::from_slice(&ann.to_bytes().unwrap()).unwrap();
+    good["registration"] = serde_json::json!(to_hex(&registration(1).encode_to_vec()));
+    let spoiled = |pointer: &str| {
+        let mut record = good.clone();
+        *record.pointer_mut(pointer).unwrap() = "SECRET".into();
+        record.to_string()
+    };
+    let bad_node_id = Registration {
+        node_id: vec![5; 33],
+        ..registration(1)
+    };
+    let mut without_node_id = good.clone();
+    without_node_id["registration"] = to_hex(&bad_node_id.encode_to_vec()).into();
+    let cases = [
+        ("SECRET".to_owned(), "JSON"),
+        (spoiled("/pairing"), "type"),
+        (spoiled("/id"), "id"),
+        (spoiled("/phone"), "phone"),
+        (spoiled("/pairing/secret"), "pairing secret"),
+        (spoiled("/registration"), "registration"),
+        (without_node_id.to_string(), "node id"),
+    ];
+    for (record, reason) in cases {
+        overwrite(&store, "ann", record.as_bytes()).await;
+        let line = load(&store).await.unreadable()[0].to_string();
+        assert!(line.contains(reason), "{line}");
+        assert!(!line.contains("SECRET"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_never_overwritten() {
+    let (store, owners) = empty().await;
+    let (_, secret) = owners.create("ann", "", EXPIRES).await.unwrap();
+    overwrite(&store, "ann", b"{}").await;
+    let owners = load(&store).await;
+    let taken = owners.create("ann", "", EXPIRES).await;
+    assert!(matches!(taken, Err(OwnerError::NameTaken(_))));
+    let renewed = owners.renew("ann", EXPIRES).await;
+    assert!(matches!(renewed, Err(OwnerError::Unreadable(_))));
+    assert_eq!(owners.pin(&secret.id(), &PHONE, 0).await.unwrap(), None);
+    let stored = store.get(NAMESPACE, "owner/ann").await.unwrap();
+    assert_eq!(stored.as_deref(), Some(&b"{}"[..]));
+}
+
+#[tokio::test]
+async fn the_node_of_an_unreadable_owner_is_taken_by_nobody_else() {
+    let (store, owners) = empty().await;
+    let ann = paired(&owners, "ann", PHONE).await;
+    owners
+        .register(&ann.id, &PHONE, registration(1), &hub())
         .await
-        .err()
         .unwrap();
-    assert!(error.to_string().contains("owner ann"), "{error}");
+    begin_node(&store, "ann").await;
+    overwrite(&store, "ann", b"{}").await;
+
+    let owners = load(&store).await;
+    let bob = paired(&owners, "bob", OTHER_PHONE).await;
+    let taken = owners
+        .register(&bob.id, &OTHER_PHONE, registration(1), &hub())
+        .await;
+    assert!(matches!(taken, Err(OwnerError::NodeTaken)));
+    owners
+        .register(&bob.id, &OTHER_PHONE, registration(2), &hub())
+        .await
+        .unwrap();
+}
+
+/// A record without the node id beside it, of a version that stored none.
+#[tokio::test]
+async fn node_ids_are_added_to_the_records_of_earlier_versions() {
+    let (store, owners) = empty().await;
+    let ann = OwnerRecord {
+        registration: Some(registration(1)),
+        registered_by: Some(PHONE),
+        ..paired(&owners, "ann", PHONE).await
+    };
+    begin_node(&store, "ann").await;
+    overwrite(&store, "ann", &ann.to_bytes().unwrap()).await;
+    load(&store).await;
+    overwrite(&store, "ann", b"{}").await;
+
+    let owners = load(&store).await;
+    let bob = paired(&owners, "bob", OTHER_PHONE).await;
+    let taken = owners
+        .register(&bob.id, &OTHER_PHONE, registration(1), &hub())
+        .await;
+    assert!(matches!(taken, Err(OwnerError::NodeTaken)));
+}
+
+#[tokio::test]
+async fn no_node_is_registered_that_may_be_an_unreadable_owners() {
+    let (store, owners) = empty().await;
+    let bob = paired(&owners, "bob", OTHER_PHONE).await;
+    begin_node(&store, "ann").await;
+    overwrite(&store, "ann", b"{}").await;
+    let refused = load(&store)
+        .await
+        .register(&bob.id, &OTHER_PHONE, registration(1), &hub())
+        .await;
+    assert!(matches!(refused, Err(OwnerError::NodeUnclear)));
 }

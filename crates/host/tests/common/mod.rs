@@ -1,6 +1,8 @@
 //! A host to talk to, and a phone in its barest form: a link, and a signer when it is given one.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
+pub mod embedded;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

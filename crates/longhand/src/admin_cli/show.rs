@@ -97,6 +97,7 @@ pub(super) fn owners(reply: &ListOwnersReply) -> Shown {
             "node_id": hex(&owner.node_id),
             "link_live": owner.link_live,
             "wake_url": owner.wake_url,
+            "problem": owner.problem,
         })
     });
     let rows = reply.owners.iter().map(|owner| {
@@ -110,11 +111,15 @@ pub(super) fn owners(reply: &ListOwnersReply) -> Shown {
             phone.to_owned(),
             hex(&owner.node_id),
             owner.wake_url.clone(),
+            owner.problem.clone(),
         ]
     });
     Shown {
         json: json!({ "owners": json.collect::<Vec<_>>() }),
-        text: table(&["owner", "phone", "node id", "wake URL"], rows.collect()),
+        text: table(
+            &["owner", "phone", "node id", "wake URL", "problem"],
+            rows.collect(),
+        ),
     }
 }
 
@@ -136,6 +141,7 @@ pub(super) fn nodes(reply: &ListNodesReply) -> Shown {
             "restarts_after_panic": node.restarts_after_panic,
             "signer_chain": node.signer_chain,
             "signer_batches": node.signer_batches,
+            "problem": node.problem,
         })
     });
     let rows = reply.nodes.iter().map(|node| {
@@ -147,6 +153,7 @@ pub(super) fn nodes(reply: &ListNodesReply) -> Shown {
             (node.onchain_sat + node.onchain_pending_sat).to_string(),
             node.closing_sat.to_string(),
             hex(&node.node_id),
+            node.problem.clone(),
         ]
     });
     let head = [
@@ -157,6 +164,7 @@ pub(super) fn nodes(reply: &ListNodesReply) -> Shown {
         "on chain sat",
         "closing sat",
         "node id",
+        "problem",
     ];
     Shown {
         json: json!({ "nodes": json.collect::<Vec<_>>() }),

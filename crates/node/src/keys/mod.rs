@@ -125,13 +125,23 @@ impl KeyRing {
     /// The node's id.
     pub fn node_id(&self) -> PublicKey {
         match &self.kind {
-            Kind::Local(keys) => keys.get_node_id(Recipient::Node).unwrap_or_else(|()| {
-                // `KeysManager` fails only for phantom nodes.
-                PublicKey::from_secret_key(&Secp256k1::new(), &keys.get_node_secret_key())
-            }),
+            Kind::Local(keys) => id_of(keys),
             Kind::Remote(remote, _) => remote.node_id,
         }
     }
+}
+
+/// The id of a node with local keys ([`crate::Keys::Local`]): it follows from the seed alone, whether or not the node runs.
+pub fn local_node_id(seed: &[u8; 32]) -> PublicKey {
+    // Time goes only into what `KeysManager` draws at random.
+    id_of(&KeysManager::new(seed, 0, 0, true))
+}
+
+fn id_of(keys: &KeysManager) -> PublicKey {
+    keys.get_node_id(Recipient::Node).unwrap_or_else(|()| {
+        // `KeysManager` fails only for phantom nodes.
+        PublicKey::from_secret_key(&Secp256k1::new(), &keys.get_node_secret_key())
+    })
 }
 
 fn entropy() -> Result<RandomBytes, NodeError> {

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::world::check::Fault;
-use crate::world::parts::{Life, Line, News, SimDisk, SimOutside, SimSource, SimStore, lock};
+use crate::world::parts::{Life, Line, News, SimDisk, SimNetwork, SimSource, SimStore, lock};
 use crate::world::plan::Plan;
 use crate::world::scenario::Pace;
 use crate::world::witness::Observer;
@@ -169,13 +169,13 @@ impl Stage {
             self.sent.clone(),
             self.tips.clone(),
         );
-        let outside = Arc::new(SimOutside {
+        let network = Arc::new(SimNetwork {
             life: life.clone(),
             plan: self.plan.clone(),
             news: self.news.clone(),
             connected: self.connected.clone(),
         });
-        let embedding = Host::embed(config, Arc::new(store), Arc::new(source), outside);
+        let embedding = Host::embed(config, Arc::new(store), Arc::new(source), network);
         // Killed while it starts, it would never be done.
         let host = tokio::select! {
             biased;

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use disk::SimDisk;
 pub use line::Line;
-pub use pipe::SimOutside;
+pub use pipe::SimNetwork;
 pub use source::SimSource;
 pub use store::SimStore;
 

@@ -1,4 +1,4 @@
-//! The host's way out: connections between two of its nodes, and wake calls. There are no other peers.
+//! The network of the host: connections between two of its nodes, and wake calls. There are no other peers.
 
 use std::io::{Error, ErrorKind, Result};
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
-use longhand_host::{Joined, Outside, WakeCall, WakeError};
+use longhand_host::{Joined, Network, WakeCall, WakeError};
 use longhand_node::PeerStream;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
@@ -17,7 +17,7 @@ use super::{Life, News, lock};
 use crate::world::plan::{How, Kind, Plan};
 
 /// See the module.
-pub struct SimOutside {
+pub struct SimNetwork {
     pub life: Arc<Life>,
     pub plan: Plan,
     pub news: mpsc::UnboundedSender<News>,
@@ -25,7 +25,7 @@ pub struct SimOutside {
 }
 
 #[async_trait]
-impl Outside for SimOutside {
+impl Network for SimNetwork {
     async fn dial(&self, _: PublicKey, _: &str) -> Result<Box<dyn PeerStream>> {
         Err(Error::new(
             ErrorKind::HostUnreachable,

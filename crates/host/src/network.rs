@@ -1,8 +1,7 @@
-//! What a host does outside of its own process, behind one trait.
+//! The network that a host reaches peers and phones by, behind one trait.
 //!
-//! [`Sockets`] is how the program does it: TCP to peers, HTTP to wake phones. An embedder that has its own ways to
-//! reach peers or phones gives [`crate::Host::embed`] its own [`Outside`], which may pass on to [`Sockets`]
-//! what it does not want to do itself.
+//! [`Sockets`] is the program's: TCP to peers, HTTP to wake phones. An embedder that has its own ways to reach peers or
+//! phones gives [`crate::Host::embed`] its own [`Network`], which may pass on to [`Sockets`] whatever it does not do itself.
 
 use std::io::{Error, ErrorKind};
 
@@ -21,9 +20,9 @@ pub type Joined = (Box<dyn PeerStream>, Box<dyn PeerStream>);
 
 /// How a host reaches peers and calls phones. Shared by all of its nodes; every call may be dropped half-way.
 #[async_trait]
-pub trait Outside: Send + Sync + 'static {
+pub trait Network: Send + Sync + 'static {
     /// Opens a byte stream to a peer that is no node of this host. `address` is what the owner or the operator gave
-    /// for it, `host:port`. The host ends what takes longer than `peer.connect_timeout_ms`.
+    /// for it, `host:port`. The host drops a call that takes longer than `peer.connect_timeout_ms`.
     ///
     /// # Errors
     /// Why there is no connection; the node tries again while it wants the peer.
@@ -34,7 +33,7 @@ pub trait Outside: Send + Sync + 'static {
     /// memory, unless it is done otherwise.
     ///
     /// # Errors
-    /// As for [`Outside::dial`].
+    /// As for [`Network::dial`].
     fn join(&self, from: PublicKey, to: PublicKey) -> std::io::Result<Joined> {
         let _ = (from, to);
         let (near, far) = tokio::io::duplex(PIPE);
@@ -42,14 +41,14 @@ pub trait Outside: Send + Sync + 'static {
     }
 
     /// Delivers one wake call to an owner's wake URL. The host calls again, later and later, until the phone is there
-    /// or the deadline is over, whatever comes of this; and ends what takes longer than `wake.timeout_ms`.
+    /// or the deadline is over, whatever this returns; it drops a call that takes longer than `wake.timeout_ms`.
     ///
     /// # Errors
     /// Why the call was not taken.
     async fn wake(&self, url: &str, call: &WakeCall) -> Result<(), WakeError>;
 }
 
-/// Why a phone is called, and until when. Holds no secret: whoever runs the push service may read it.
+/// Why a phone is called, and until when. Has no secret in it: whoever runs the push service may read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WakeCall {
     /// The owner's name.
@@ -68,7 +67,7 @@ pub struct WakeCall {
 pub enum WakeReason {
     /// A payment waits at the hub.
     Payment,
-    /// An HTLC in flight comes to its deadline.
+    /// The deadline of an HTLC in flight is near.
     Deadline,
 }
 
@@ -97,7 +96,7 @@ impl Sockets {
 }
 
 #[async_trait]
-impl Outside for Sockets {
+impl Network for Sockets {
     async fn dial(
         &self,
         node_id: PublicKey,

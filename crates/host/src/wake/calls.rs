@@ -1,4 +1,4 @@
-//! Waking phones: a call to the owner's wake URL, again and again, until the phone is there or it is too late.
+//! Calls of wake URLs, each repeated until the phone is there or its deadline has passed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,13 +10,15 @@ use tokio::time::timeout;
 
 use crate::config::WakeConfig;
 use crate::metrics::Metrics;
-use crate::outside::{Outside, WakeCall, WakeError, WakeReason};
+use crate::network::{Network, WakeCall, WakeError, WakeReason};
+use crate::tasks::Tasks;
 
 /// All calls in progress, at most one for each owner.
-pub(crate) struct Wakes {
-    outside: Arc<dyn Outside>,
+pub(crate) struct Calls {
     config: WakeConfig,
+    network: Arc<dyn Network>,
     metrics: Metrics,
+    tasks: Arc<Tasks>,
     calling: Mutex<HashMap<OwnerId, Calling>>,
 }
 
@@ -25,18 +27,24 @@ struct Calling {
     task: AbortHandle,
 }
 
-impl Wakes {
-    pub fn new(config: WakeConfig, outside: Arc<dyn Outside>, metrics: Metrics) -> Wakes {
-        Wakes {
-            outside,
+impl Calls {
+    pub fn new(
+        config: WakeConfig,
+        network: Arc<dyn Network>,
+        metrics: Metrics,
+        tasks: Arc<Tasks>,
+    ) -> Calls {
+        Calls {
             config,
+            network,
             metrics,
+            tasks,
             calling: Mutex::default(),
         }
     }
 
-    /// Begins to call, or goes on when a call for a deadline as early is in progress.
-    pub fn wake(self: &Arc<Self>, owner: OwnerId, url: &str, call: WakeCall) {
+    /// Begins a call; nothing changes when one for the same deadline, or an earlier one, is in progress.
+    pub fn begin(self: &Arc<Self>, owner: OwnerId, url: &str, call: WakeCall) {
         let mut calling = self.lock();
         if let Some(current) = calling.get(&owner)
             && current.call.deadline_height <= call.deadline_height
@@ -45,22 +53,25 @@ impl Wakes {
             return;
         }
         tracing::info!(owner = call.owner, reason = ?call.reason, call.deadline_height, "waking a phone");
-        let (wakes, url, body) = (self.clone(), url.to_owned(), call.clone());
-        let task = tokio::spawn(async move { wakes.repeat(&url, &body).await }).abort_handle();
+        let (calls, url, body) = (self.clone(), url.to_owned(), call.clone());
+        let task = async move { calls.repeat(&url, &body).await };
+        let Some(task) = self.tasks.spawn(task) else {
+            return;
+        };
         if let Some(earlier) = calling.insert(owner, Calling { call, task }) {
             earlier.task.abort();
         }
     }
 
-    /// The phone is there.
+    /// Ends the owner's call: the phone is there.
     pub fn arrived(&self, owner: &OwnerId) {
         if let Some(calling) = self.lock().remove(owner) {
             calling.task.abort();
         }
     }
 
-    /// The payments that waited for the phone were given back: there is nothing to call it for, unless an HTLC needs it.
-    pub fn given_back(&self, owner: &OwnerId) {
+    /// Ends the owner's call when it was for payments, which are failed back now. A call for an HTLC goes on.
+    pub fn payments_failed(&self, owner: &OwnerId) {
         let mut calling = self.lock();
         if let Some(current) = calling.get(owner)
             && current.call.reason == WakeReason::Payment
@@ -70,8 +81,8 @@ impl Wakes {
         }
     }
 
-    /// The chain has reached `height`: calls whose deadline has passed end.
-    pub fn block(&self, height: u32) {
+    /// Ends the calls whose deadline this height has reached.
+    pub fn at_height(&self, height: u32) {
         self.lock().retain(|_, calling| {
             let goes_on = calling.call.deadline_height > height;
             if !goes_on {
@@ -95,7 +106,7 @@ impl Wakes {
         }
     }
 
-    /// Also after the push service took a call: only the phone itself ends this.
+    /// Goes on after the push service took a call: only the phone itself ends it.
     async fn repeat(&self, url: &str, call: &WakeCall) {
         for attempt in 0.. {
             let result = self.call_once(url, call).await;
@@ -112,7 +123,7 @@ impl Wakes {
 
     async fn call_once(&self, url: &str, call: &WakeCall) -> Result<(), WakeError> {
         let limit = Duration::from_millis(self.config.timeout_ms);
-        let called = timeout(limit, self.outside.wake(url, call)).await;
+        let called = timeout(limit, self.network.wake(url, call)).await;
         called.unwrap_or_else(|_| Err(WakeError("no answer in time".into())))
     }
 
@@ -161,7 +172,7 @@ mod tests {
     }
 
     #[async_trait]
-    impl Outside for Push {
+    impl Network for Push {
         async fn dial(&self, _: PublicKey, _: &str) -> std::io::Result<Box<dyn PeerStream>> {
             Err(std::io::ErrorKind::Unsupported.into())
         }
@@ -178,21 +189,22 @@ mod tests {
 
     type Called = mpsc::UnboundedReceiver<(String, WakeCall)>;
 
-    fn wakes() -> (Arc<Wakes>, Called) {
+    fn calls() -> (Arc<Calls>, Called) {
         let (called, calls) = mpsc::unbounded_channel();
         let push = Push {
             called,
             count: AtomicUsize::new(0),
         };
-        let wakes = Wakes::new(WakeConfig::default(), Arc::new(push), Metrics::new());
-        (Arc::new(wakes), calls)
+        let (network, tasks) = (Arc::new(push), Arc::new(Tasks::new()));
+        let begun = Calls::new(WakeConfig::default(), network, Metrics::new(), tasks);
+        (Arc::new(begun), calls)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_phone_is_called_until_it_is_there() {
-        let (wakes, mut called) = wakes();
+        let (calls, mut called) = calls();
         let start = Instant::now();
-        wakes.wake(OWNER, URL, call(100));
+        calls.begin(OWNER, URL, call(100));
         let mut at = Vec::new();
         for _ in 0..4 {
             assert_eq!(called.recv().await.unwrap(), (URL.into(), call(100)));
@@ -200,52 +212,52 @@ mod tests {
         }
         // Pauses of 2, 4 and 8 seconds, and the 10 that an answer may take.
         assert_eq!(at, [0, 2, 16, 24]);
-        let text = wakes.metrics.text();
+        let text = calls.metrics.text();
         assert!(
             text.contains("longhand_wakes_total{result=\"failed\"} 2"),
             "{text}"
         );
 
-        let task = wakes.lock().get(&OWNER).unwrap().task.clone();
-        wakes.arrived(&OWNER);
+        let task = calls.lock().get(&OWNER).unwrap().task.clone();
+        calls.arrived(&OWNER);
         while !task.is_finished() {
             tokio::task::yield_now().await;
         }
-        assert!(wakes.lock().is_empty());
+        assert!(calls.lock().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn calls_end_at_their_deadline() {
-        let (wakes, _called) = wakes();
-        wakes.wake(OWNER, URL, call(100));
-        wakes.block(99);
-        assert_eq!(wakes.lock().len(), 1);
-        wakes.block(100);
-        assert!(wakes.lock().is_empty());
+        let (calls, _called) = calls();
+        calls.begin(OWNER, URL, call(100));
+        calls.at_height(99);
+        assert_eq!(calls.lock().len(), 1);
+        calls.at_height(100);
+        assert!(calls.lock().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_an_earlier_deadline_changes_a_call_in_progress() {
-        let (wakes, _called) = wakes();
+        let (calls, _called) = calls();
         for (deadline, in_force) in [(100, 100), (120, 100), (90, 90)] {
-            wakes.wake(OWNER, URL, call(deadline));
+            calls.begin(OWNER, URL, call(deadline));
             assert_eq!(
-                wakes.lock().get(&OWNER).unwrap().call.deadline_height,
+                calls.lock().get(&OWNER).unwrap().call.deadline_height,
                 in_force
             );
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_for_a_deadline_goes_on_when_a_payment_is_given_back() {
-        let (wakes, _called) = wakes();
+    async fn a_call_for_a_deadline_goes_on_when_a_payment_is_payments_failed() {
+        let (calls, _called) = calls();
         let deadline = WakeCall {
             reason: WakeReason::Deadline,
             ..call(100)
         };
-        wakes.wake(OWNER, URL, deadline);
-        wakes.given_back(&OWNER);
-        assert_eq!(wakes.lock().len(), 1);
+        calls.begin(OWNER, URL, deadline);
+        calls.payments_failed(&OWNER);
+        assert_eq!(calls.lock().len(), 1);
     }
 
     #[test]

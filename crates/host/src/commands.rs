@@ -1,0 +1,202 @@
+//! Commands of owners: `Register` is the host's own, all others are carried out by the owner's node.
+
+use std::sync::Arc;
+
+use bitcoin::secp256k1::PublicKey as NodeId;
+use longhand_chain::{Chain, Follower};
+use longhand_link::{Incoming, LinkKey};
+use longhand_node::{Node, SignerAway, SignerTransport};
+use longhand_proto::command::command::Command as Body;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::error::Action;
+use longhand_proto::command::{Command, CommandReply, Error, Registered};
+use prost::Message;
+
+use crate::hosted::{HostedNode, Phase};
+use crate::metrics::Metrics;
+use crate::owners::{OwnerBook, OwnerError};
+use crate::phone_signer::PhoneSigner;
+use crate::registration::Challenge;
+use crate::starter::NodeStarter;
+
+/// The kind of an owner's requests on a link.
+pub(crate) const COMMAND: &str = "command";
+
+/// Carries out the commands of all owners.
+pub(crate) struct Commands {
+    pub hub: NodeId,
+    pub book: Arc<OwnerBook>,
+    pub starter: Arc<NodeStarter>,
+    pub chain: Arc<Follower>,
+    pub metrics: Metrics,
+}
+
+impl Commands {
+    /// Answers one request of the phone.
+    pub async fn answer(&self, hosted: &Arc<HostedNode>, incoming: Incoming) {
+        let Incoming {
+            from,
+            kind,
+            payload,
+            responder,
+        } = incoming;
+        if kind != COMMAND {
+            return responder.refuse("UNKNOWN_KIND", "the host takes commands only");
+        }
+        let Ok(command) = Command::decode(&*payload) else {
+            return responder.refuse("BAD_REQUEST", "the command cannot be read");
+        };
+        // Commands that merely wait end when the phone cancels them: the others act, and go on.
+        let waits = matches!(
+            command.command,
+            Some(Body::AwaitPayment(_) | Body::AwaitChannel(_))
+        );
+        let reply = tokio::select! {
+            biased;
+            () = responder.cancelled(), if waits => None,
+            reply = self.carry_out(hosted, &from, command) => Some(reply),
+        };
+        if let Some(reply) = reply {
+            responder.respond(reply.encode_to_vec());
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        hosted: &Arc<HostedNode>,
+        phone: &LinkKey,
+        command: Command,
+    ) -> CommandReply {
+        let failed = |error: Error| CommandReply {
+            reply: Some(Reply::Error(error)),
+        };
+        match command.command {
+            None => failed(error(
+                "UNKNOWN_COMMAND",
+                "the host does not know this command: update it",
+                Action::GiveUp,
+            )),
+            Some(Body::Register(registration)) => {
+                match self.register(hosted, phone, registration).await {
+                    Ok(registered) => CommandReply {
+                        reply: Some(Reply::Registered(registered)),
+                    },
+                    Err(error) => failed(error),
+                }
+            }
+            Some(_) => match ready(hosted, phone).await {
+                Ok(node) => node.command(command).await,
+                Err(error) => failed(error),
+            },
+        }
+    }
+
+    /// Stores the keys that the phone has shown to have, starts the node, and answers when it has its signer.
+    async fn register(
+        &self,
+        hosted: &Arc<HostedNode>,
+        phone: &LinkKey,
+        registration: longhand_node::Registration,
+    ) -> Result<Registered, Error> {
+        // Without a chain the node would not start, and the phone would wait for it.
+        self.chain.tip().ok_or_else(chain_unavailable)?;
+        let (book, hub) = (&self.book, &self.hub);
+        let node_id = registration.node_id.clone();
+        let known = book.may_register(&hosted.id, &registration, hub).await;
+        if !known.map_err(|e| register_error(&e))?.is_confirmed() {
+            prove_keys(PhoneSigner::new(hosted, *phone, &self.metrics), &node_id).await?;
+        }
+        let owner = book.register(&hosted.id, phone, registration, hub).await;
+        owner.map_err(|e| register_error(&e))?;
+        self.starter.start(hosted);
+        let mut phase = hosted.phase.subscribe();
+        let started = phase.wait_for(|phase| matches!(phase, Phase::Running(_) | Phase::Failed(_)));
+        if let Ok(phase) = started.await {
+            running(&phase)?;
+        }
+        ready(hosted, phone).await?;
+        Ok(Registered {
+            node_id,
+            hub_node_id: hub.serialize().to_vec(),
+        })
+    }
+}
+
+/// The node, as soon as its signer is the phone that gives this command.
+async fn ready(hosted: &HostedNode, phone: &LinkKey) -> Result<Node, Error> {
+    let pinned = || match hosted.is_phone(phone) {
+        true => Ok(()),
+        // The phone sent it before it was shut out.
+        false => Err(register_error(&OwnerError::ShutOut)),
+    };
+    pinned()?;
+    if !hosted.record().is_confirmed() {
+        let message = "the phone has not registered its keys: send Register first";
+        return Err(error("NOT_REGISTERED", message, Action::FixInput));
+    }
+    let node = running(&hosted.phase.borrow())?;
+    // The command may be here before the owner's task has seen that the link is live.
+    let mut attached = hosted.attached.subscribe();
+    tokio::select! {
+        biased;
+        _ = attached.wait_for(|attached| *attached) => {}
+        _ = hosted.conversation.down() => {}
+    }
+    pinned()?;
+    Ok(node)
+}
+
+fn running(phase: &Phase) -> Result<Node, Error> {
+    match phase {
+        Phase::Running(node) => Ok(node.clone()),
+        Phase::Failed(reason) => {
+            let message =
+                format!("the node does not run ({reason}): tell the operator of the host");
+            Err(error("NODE_FAILED", message, Action::GiveUp))
+        }
+        Phase::Waiting | Phase::Unregistered => Err(chain_unavailable()),
+    }
+}
+
+/// Has the phone show that it has the key of the node id: the id alone may be anybody's, such as a peer's.
+async fn prove_keys(phone: PhoneSigner, node_id: &[u8]) -> Result<(), Error> {
+    let challenge =
+        Challenge::new(node_id).map_err(|e| error("INTERNAL", e.to_string(), Action::Retry))?;
+    let reply = phone.sign(challenge.batch()).await;
+    let reply = reply.map_err(|SignerAway| {
+        let message = "the phone left before it had shown its keys: register again";
+        error("SIGNER_AWAY", message, Action::Retry)
+    })?;
+    match challenge.is_met_by(&reply) {
+        true => Ok(()),
+        false => {
+            let message = "the phone has not shown that it has the node's key: use the phone, or the seed, of this node";
+            Err(error("KEYS_NOT_SHOWN", message, Action::GiveUp))
+        }
+    }
+}
+
+fn register_error(failed: &OwnerError) -> Error {
+    let (code, action) = match failed {
+        OwnerError::KeysDiffer => ("OWNER_KEYS_DIFFER", Action::GiveUp),
+        OwnerError::NodeTaken => ("NODE_TAKEN", Action::GiveUp),
+        OwnerError::NodeUnclear => ("NODE_UNCLEAR", Action::Retry),
+        OwnerError::ShutOut => ("UNKNOWN_OWNER", Action::GiveUp),
+        OwnerError::Registration(_) => ("BAD_REGISTRATION", Action::FixInput),
+        _ => ("STORE_FAILED", Action::Retry),
+    };
+    error(code, failed.to_string(), action)
+}
+
+fn chain_unavailable() -> Error {
+    let message = "the host has not reached its chain source yet: try again in a while";
+    error("CHAIN_UNAVAILABLE", message, Action::Retry)
+}
+
+fn error(code: &str, message: impl Into<String>, action: Action) -> Error {
+    Error {
+        code: code.into(),
+        message: message.into(),
+        action: action.into(),
+    }
+}

@@ -1,0 +1,267 @@
+//! The operator's requests to the hub.
+
+use longhand_node::Node;
+use longhand_proto::command::command::Command as Body;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::payment::State as PaymentState;
+use longhand_proto::command::{
+    self, AwaitPayment, CloseChannel, Command, ConnectPeer, GetBalance, ListChannels, NewAddress,
+    OpenChannel, Pay, Payment,
+};
+use longhand_proto::operator::*;
+
+use super::{Operator, OperatorError, OperatorServices};
+use crate::hosted::Phase;
+use crate::hub::Hub;
+
+impl Operator {
+    /// A new address of the hub's on-chain wallet.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_address(&self) -> Result<HubAddressReply, OperatorError> {
+        match self.ask_hub(Body::NewAddress(NewAddress {})).await? {
+            Reply::Address(made) => Ok(HubAddressReply {
+                address: made.address,
+            }),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// The hub's balance.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_balance(&self) -> Result<HubBalanceReply, OperatorError> {
+        match self.ask_hub(Body::GetBalance(GetBalance {})).await? {
+            Reply::Balance(balance) => Ok(HubBalanceReply {
+                onchain_confirmed_sat: balance.onchain_confirmed_sat,
+                onchain_pending_sat: balance.onchain_pending_sat,
+                lightning_msat: balance.lightning_msat,
+                closing_sat: balance.closing_sat,
+            }),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Opens a channel of the hub with an owner whose phone is attached, or with any node.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_open_channel(
+        &self,
+        request: HubOpenChannelRequest,
+    ) -> Result<HubOpenChannelReply, OperatorError> {
+        let invalid = |text: &str| Err(OperatorError::Invalid(text.into()));
+        let counterparty_node_id = match (request.owner.as_str(), request.node_id.as_slice()) {
+            ("", []) => return invalid("give an owner or a node id"),
+            ("", node_id) => node_id.to_vec(),
+            (name, []) => owner_to_open_with(&*self.services()?, name).await?,
+            _ => return invalid("give an owner or a node id, not both"),
+        };
+        let open = OpenChannel {
+            id: random_id()?,
+            counterparty_node_id,
+            address: request.address,
+            amount_sat: request.amount_sat,
+            announced: request.announced,
+            push_msat: request.push_msat,
+        };
+        match self.ask_hub(Body::OpenChannel(open)).await? {
+            Reply::OpenedChannel(opened) => Ok(HubOpenChannelReply {
+                channel_id: opened.channel_id,
+                funding_outpoint: opened.funding_outpoint,
+            }),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Closes a channel of the hub.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_close_channel(
+        &self,
+        request: HubCloseChannelRequest,
+    ) -> Result<HubCloseChannelReply, OperatorError> {
+        let HubCloseChannelRequest { channel_id, force } = request;
+        let close = CloseChannel { channel_id, force };
+        self.ask_hub(Body::CloseChannel(close)).await?;
+        Ok(HubCloseChannelReply {})
+    }
+
+    /// A BOLT 11 invoice of the hub; an amount of 0 leaves it to the payer.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_invoice(
+        &self,
+        request: HubInvoiceRequest,
+    ) -> Result<HubInvoiceReply, OperatorError> {
+        let HubInvoiceRequest {
+            amount_msat,
+            description,
+            expiry_s,
+        } = request;
+        let hub = self.hub()?;
+        let invoice = hub.invoice(amount_msat, &description, expiry_s).await;
+        Ok(HubInvoiceReply {
+            bolt11: invoice.map_err(OperatorError::of_command)?,
+        })
+    }
+
+    /// Pays from the hub, and waits for the payment's end.
+    ///
+    /// # Errors
+    /// [`OperatorError`]; [`OperatorError::Failed`] when the payment failed.
+    pub async fn hub_pay(&self, request: HubPayRequest) -> Result<HubPayReply, OperatorError> {
+        let HubPayRequest {
+            bolt11,
+            amount_msat,
+            max_fee_msat,
+        } = request;
+        let pay = Pay {
+            bolt11,
+            amount_msat,
+            max_fee_msat,
+        };
+        let hub = self.hub()?;
+        let payment = pay_and_wait(&hub, pay).await?;
+        Ok(HubPayReply {
+            payment_hash: payment.payment_hash,
+            preimage: payment.preimage,
+            fee_msat: payment.fee_msat,
+        })
+    }
+
+    /// Connects the hub to a peer.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_connect(
+        &self,
+        request: HubConnectRequest,
+    ) -> Result<HubConnectReply, OperatorError> {
+        let HubConnectRequest { node_id, address } = request;
+        let connect = ConnectPeer { node_id, address };
+        self.ask_hub(Body::ConnectPeer(connect)).await?;
+        Ok(HubConnectReply {})
+    }
+
+    /// The hub's channels.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_channels(&self) -> Result<HubChannelsReply, OperatorError> {
+        let Reply::Channels(list) = self.ask_hub(Body::ListChannels(ListChannels {})).await? else {
+            return Err(unexpected());
+        };
+        let channels = list.channels.into_iter().map(|channel| HubChannel {
+            channel_id: channel.channel_id,
+            counterparty_node_id: channel.counterparty_node_id,
+            funding_outpoint: channel.funding_outpoint,
+            capacity_sat: channel.capacity_sat,
+            balance_msat: channel.balance_msat,
+            usable: channel.usable,
+            announced: channel.announced,
+            ready: channel.ready,
+            pending_htlcs: channel.pending_htlcs,
+        });
+        Ok(HubChannelsReply {
+            channels: channels.collect(),
+        })
+    }
+
+    fn hub(&self) -> Result<Node, OperatorError> {
+        running(&self.services()?.hub)
+    }
+
+    async fn ask_hub(&self, body: Body) -> Result<Reply, OperatorError> {
+        ask(&self.hub()?, body).await
+    }
+}
+
+/// The hub, or why it does not run.
+fn running(hub: &Hub) -> Result<Node, OperatorError> {
+    match hub.phase() {
+        Phase::Running(node) => Ok(node),
+        Phase::Failed(reason) => Err(OperatorError::NotNow(format!(
+            "the hub does not run: {reason}"
+        ))),
+        Phase::Waiting | Phase::Unregistered => Err(OperatorError::Unavailable(
+            "CHAIN_UNAVAILABLE: the host has not reached its chain source yet: try again in a while"
+                .into(),
+        )),
+    }
+}
+
+/// Gives the hub a command for the operator.
+async fn ask(hub: &Node, body: Body) -> Result<Reply, OperatorError> {
+    let command = Command {
+        command: Some(body),
+    };
+    match hub.command(command).await.reply {
+        Some(Reply::Error(error)) => Err(OperatorError::of_command(error)),
+        Some(reply) => Ok(reply),
+        None => Err(unexpected()),
+    }
+}
+
+/// Pays, and waits for the payment's end.
+async fn pay_and_wait(hub: &Node, pay: command::Pay) -> Result<Payment, OperatorError> {
+    let mut reply = ask(hub, Body::Pay(pay)).await?;
+    loop {
+        let Reply::Payment(payment) = reply else {
+            return Err(unexpected());
+        };
+        match payment.state() {
+            PaymentState::Succeeded => return Ok(payment),
+            PaymentState::Failed => {
+                return Err(OperatorError::Failed(format!(
+                    "the payment failed: {}",
+                    payment.failure
+                )));
+            }
+            PaymentState::Pending | PaymentState::Unknown => {
+                let wait = AwaitPayment {
+                    payment_hash: payment.payment_hash,
+                };
+                reply = ask(hub, Body::AwaitPayment(wait)).await?;
+            }
+        }
+    }
+}
+
+/// The node id of an owner whose phone is attached, without which no channel opens.
+async fn owner_to_open_with(
+    services: &OperatorServices,
+    name: &str,
+) -> Result<Vec<u8>, OperatorError> {
+    let not_now = |text: &str| OperatorError::NotNow(text.into());
+    let node = services.node(name).await?;
+    let record = node.record();
+    let node_id = record
+        .registration
+        .filter(|_| record.phone.is_some())
+        .map(|r| r.node_id)
+        .ok_or_else(|| not_now("this owner has no phone that is paired: give out a code"))?;
+    match *node.attached.borrow() {
+        true => Ok(node_id),
+        false => Err(not_now(
+            "SIGNER_AWAY: the owner's phone is away: try again when it is attached",
+        )),
+    }
+}
+
+fn random_id() -> Result<Vec<u8>, OperatorError> {
+    let mut id = vec![0; 16];
+    let random = getrandom::fill(&mut id);
+    random
+        .map(|()| id)
+        .map_err(|e| OperatorError::Internal(format!("no randomness: {e}")))
+}
+
+/// The reply was of another kind than the command asks for.
+fn unexpected() -> OperatorError {
+    OperatorError::Internal("the hub gave an answer of another kind: report this".into())
+}

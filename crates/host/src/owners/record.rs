@@ -1,0 +1,165 @@
+//! One owner's record in the book, and its form in the store.
+
+use bitcoin::hex::FromHex;
+use bitcoin::secp256k1::PublicKey as NodeId;
+use longhand_link::{LinkKey, OwnerId, PairingSecret};
+use longhand_node::Registration;
+use prost::Message;
+use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
+use zeroize::Zeroizing;
+
+use crate::files::to_hex;
+
+/// One owner, as in the book.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnerRecord {
+    /// For people; unique, and never changed: the node's namespace has it.
+    pub name: String,
+    /// On links.
+    pub id: OwnerId,
+    /// POSTed to when the phone is needed.
+    pub wake_url: Option<String>,
+    pub pairing: Option<PairingRecord>,
+    /// The phone that may attach.
+    pub phone: Option<LinkKey>,
+    /// The keys that the node runs on.
+    pub registration: Option<Registration>,
+    /// The phone that registered it. Another one has to show that it has the same keys first.
+    pub registered_by: Option<LinkKey>,
+}
+
+/// The last pairing code of an owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PairingRecord {
+    pub secret: PairingSecret,
+    pub expires_unix_s: u64,
+    pub used_by: Option<LinkKey>,
+}
+
+impl OwnerRecord {
+    /// The namespace of the owner's node.
+    pub fn namespace(&self) -> String {
+        namespace_of(&self.name)
+    }
+
+    /// The node's id, once it is registered.
+    pub fn node_id(&self) -> Option<NodeId> {
+        NodeId::from_slice(&self.registration.as_ref()?.node_id).ok()
+    }
+
+    /// Whether the phone that may attach has shown that it has the node's keys.
+    pub fn is_confirmed(&self) -> bool {
+        self.phone.is_some() && self.phone == self.registered_by
+    }
+}
+
+/// The namespace of the node of the owner with this name.
+pub(super) fn namespace_of(name: &str) -> String {
+    format!("node/{name}")
+}
+
+/// The form in the store: JSON, with bytes as hexadecimal.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wake_url: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pairing: Option<StoredPairing>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    phone: Option<String>,
+    /// The protobuf message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    registration: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    registered_by: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredPairing {
+    secret: String,
+    expires_unix_s: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    used_by: Option<String>,
+}
+
+impl From<&OwnerRecord> for Stored {
+    fn from(record: &OwnerRecord) -> Stored {
+        let shown = |key: &LinkKey| key.to_string();
+        Stored {
+            id: record.id.to_string(),
+            wake_url: record.wake_url.clone(),
+            pairing: record.pairing.as_ref().map(|pairing| StoredPairing {
+                secret: to_hex(pairing.secret.to_bytes().as_ref()),
+                expires_unix_s: pairing.expires_unix_s,
+                used_by: pairing.used_by.as_ref().map(shown),
+            }),
+            phone: record.phone.as_ref().map(shown),
+            registration: record
+                .registration
+                .as_ref()
+                .map(|r| to_hex(&r.encode_to_vec())),
+            registered_by: record.registered_by.as_ref().map(shown),
+        }
+    }
+}
+
+impl OwnerRecord {
+    /// The record in the store's form.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(&Stored::from(self))
+    }
+
+    /// The record of the owner with this name.
+    ///
+    /// # Errors
+    /// The reason why it cannot be read, without anything of its content.
+    pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<OwnerRecord, &'static str> {
+        // The error of `serde_json` may quote the record, which has secrets.
+        let stored: Stored =
+            serde_json::from_slice(bytes).map_err(|error| match error.classify() {
+                Category::Data => "a field is missing or has another type",
+                _ => "it is not JSON",
+            })?;
+        let pairing = stored.pairing.map(read_pairing).transpose()?;
+        let registration = stored.registration.as_deref().map(read_registration);
+        // In records of earlier versions, renewing a pairing did not remove the phone.
+        let is_renewed = pairing.as_ref().is_some_and(|p| p.used_by.is_none());
+        Ok(OwnerRecord {
+            name: name.to_owned(),
+            id: stored.id.parse().map_err(|_| "its id is no owner id")?,
+            wake_url: stored.wake_url,
+            pairing,
+            phone: read_phone(stored.phone)?.filter(|_| !is_renewed),
+            registration: registration.transpose()?,
+            registered_by: read_phone(stored.registered_by)?,
+        })
+    }
+}
+
+fn read_pairing(stored: StoredPairing) -> Result<PairingRecord, &'static str> {
+    let secret = Zeroizing::new(stored.secret);
+    let secret =
+        <[u8; 16]>::from_hex(&secret).map_err(|_| "its pairing secret has not 16 bytes")?;
+    Ok(PairingRecord {
+        secret: PairingSecret::from_bytes(secret),
+        expires_unix_s: stored.expires_unix_s,
+        used_by: read_phone(stored.used_by)?,
+    })
+}
+
+fn read_phone(stored: Option<String>) -> Result<Option<LinkKey>, &'static str> {
+    let read = |text: String| text.parse().map_err(|_| "a phone's key is no key");
+    stored.map(read).transpose()
+}
+
+fn read_registration(stored: &str) -> Result<Registration, &'static str> {
+    let bytes = Vec::from_hex(stored).map_err(|_| "its registration is not hexadecimal")?;
+    let registration =
+        Registration::decode(&*bytes).map_err(|_| "its registration is not the message")?;
+    match NodeId::from_slice(&registration.node_id) {
+        Ok(_) => Ok(registration),
+        Err(_) => Err("its node id is not a point of secp256k1"),
+    }
+}

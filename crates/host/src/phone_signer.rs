@@ -1,0 +1,81 @@
+//! The phone as its node's signer, over whichever of its links is live.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use longhand_link::{CloseCode, LinkError, LinkKey};
+use longhand_node::{SignerAway, SignerTransport};
+use longhand_proto::signer::{SignerBatch, SignerReply};
+use prost::Message;
+
+use crate::hosted::HostedNode;
+use crate::metrics::{Metrics, seconds_since};
+
+/// The kind of the signer's requests on a link.
+const SIGNER: &str = "signer";
+/// How long a phone that takes no more requests is left alone before it is asked again.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+
+/// Asks one phone.
+pub(crate) struct PhoneSigner {
+    node: Arc<HostedNode>,
+    /// No other phone is asked, whoever's link is live.
+    phone: LinkKey,
+    metrics: Metrics,
+}
+
+#[async_trait]
+impl SignerTransport for PhoneSigner {
+    async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {
+        let payload = batch.encode_to_vec();
+        let started = Instant::now();
+        let answer = self.ask(payload).await?;
+        self.metrics.signer_seconds.observe(seconds_since(started));
+        self.metrics.signer_ops.inc_by(batch.ops.len() as u64);
+        SignerReply::decode(&*answer)
+            .map_err(|_| self.drop_link("its answer to a signer batch cannot be read"))
+    }
+}
+
+impl PhoneSigner {
+    pub fn new(node: &Arc<HostedNode>, phone: LinkKey, metrics: &Metrics) -> PhoneSigner {
+        PhoneSigner {
+            node: node.clone(),
+            phone,
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// Asks until there is an answer or no phone: the operations may be asked any number of times.
+    async fn ask(&self, payload: Vec<u8>) -> Result<Vec<u8>, SignerAway> {
+        loop {
+            if !self.node.is_phone(&self.phone) {
+                return Err(SignerAway);
+            }
+            match self
+                .node
+                .conversation
+                .request(SIGNER, payload.clone())
+                .await
+            {
+                Ok(answer) => return Ok(answer),
+                Err(LinkError::Restarted) => {}
+                Err(LinkError::Refused { code, .. }) if code == "BUSY" => {
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                Err(LinkError::Down(_)) => return Err(SignerAway),
+                Err(error) => return Err(self.drop_link(&error.to_string())),
+            }
+        }
+    }
+
+    /// A phone that does not do its part is as good as away; it may come back and do better.
+    fn drop_link(&self, why: &str) -> SignerAway {
+        tracing::warn!(why, "the phone did not sign; its link is closed");
+        if self.node.is_phone(&self.phone) {
+            self.node.conversation.give_up(CloseCode::Protocol, why);
+        }
+        SignerAway
+    }
+}

@@ -1,0 +1,254 @@
+//! The wiring of a host: each of its parts, made once, with the parts that it uses.
+//!
+//! ```text
+//! Operator ──> Phones ──> Commands ──> OwnerBook
+//!                │            └──────> NodeStarter ──> Switchboard ──> Network
+//!                │                        └─────────> NodeWatcher ──> Wakes ──> Network
+//! LinkServer ──> HostedNodes, OwnerBook
+//! ```
+//!
+//! All of them run their tasks on the same [`Tasks`]. A node holds its dialler, and so the [`Switchboard`], whose lines hold
+//! nodes: [`Services::abort`] takes the lines away.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures::future::join_all;
+use longhand_chain::{ChainSource, Follower, FollowerConfig};
+use longhand_link::{CloseCode, LinkKeypair};
+use longhand_store::Store;
+use tokio::time::timeout;
+
+use crate::commands::Commands;
+use crate::config::HostConfig;
+use crate::graph::GraphKeeper;
+use crate::hosted::HostedNodes;
+use crate::hub::{self, Hub};
+use crate::links::{LinkServer, STOPPING};
+use crate::metrics::Metrics;
+use crate::network::Network;
+use crate::operator::{Operator, OperatorServices};
+use crate::owners::{OwnerBook, OwnerRecord};
+use crate::phones::{self, Phones};
+use crate::starter::NodeStarter;
+use crate::switchboard::Switchboard;
+use crate::tasks::Tasks;
+use crate::wake::Wakes;
+use crate::watcher::NodeWatcher;
+use crate::{Addresses, HostError, files};
+
+/// How long the nodes may take to stop.
+const NODES_LIMIT: Duration = Duration::from_secs(10);
+/// How long it may take to send the phones that the host stops.
+const LINKS_LIMIT: Duration = Duration::from_secs(1);
+
+/// The parts of a host that its start, its end and its listeners use.
+pub(crate) struct Services {
+    pub config: Arc<HostConfig>,
+    pub addresses: Arc<OnceLock<Addresses>>,
+    pub metrics: Metrics,
+    pub tasks: Arc<Tasks>,
+    pub chain: Arc<Follower>,
+    pub book: Arc<OwnerBook>,
+    pub nodes: Arc<HostedNodes>,
+    pub hub: Arc<Hub>,
+    pub switchboard: Arc<Switchboard>,
+    pub wakes: Arc<Wakes>,
+    pub watcher: Arc<NodeWatcher>,
+    pub starter: Arc<NodeStarter>,
+    pub phones: Arc<Phones>,
+    pub links: Arc<LinkServer>,
+    pub graph: Arc<GraphKeeper>,
+    operator: Arc<OperatorServices>,
+}
+
+impl Services {
+    /// Loads the host's own state from the store, and wires its parts. No task is begun but the chain's follower. `epoch` is
+    /// the lease on [`crate::owners::NAMESPACE`].
+    pub async fn load(
+        config: HostConfig,
+        store: Arc<dyn Store>,
+        epoch: u64,
+        source: ChainSource,
+        network: Arc<dyn Network>,
+        metrics: Metrics,
+    ) -> Result<Services, HostError> {
+        let nodes = Arc::new(HostedNodes::default());
+        let on_change = Box::new({
+            let nodes = nodes.clone();
+            move |record: &OwnerRecord| nodes.set_record(record)
+        });
+        let book = OwnerBook::load(store.clone(), epoch, config.network, on_change).await?;
+        let hub = Hub::new(hub::seed(&config, &store, epoch).await?);
+        let link_key =
+            LinkKeypair::from_bytes(*files::read_or_make_secret(&config.link_key_file())?);
+        let (nobody, _) = phones::conversation(&config.link)?;
+        let graph = GraphKeeper::load(store.clone(), config.network).await?;
+        let poll_interval = Duration::from_millis(config.chain.poll_ms);
+
+        let config = Arc::new(config);
+        let (book, hub, graph) = (Arc::new(book), Arc::new(hub), Arc::new(graph));
+        let tasks = Arc::new(Tasks::new());
+        let addresses = Arc::new(OnceLock::new());
+        let chain = Arc::new(Follower::start(source, FollowerConfig { poll_interval }));
+        let switchboard = Arc::new(Switchboard::new(
+            hub.node_id(),
+            network.clone(),
+            Duration::from_millis(config.peer.connect_timeout_ms),
+            tasks.clone(),
+        ));
+        let wakes = Arc::new(Wakes::new(
+            &config,
+            network,
+            hub.clone(),
+            nodes.clone(),
+            metrics.clone(),
+            tasks.clone(),
+        ));
+        let watcher = Arc::new(NodeWatcher {
+            chain: chain.clone(),
+            hub: hub.clone(),
+            switchboard: switchboard.clone(),
+            nodes: nodes.clone(),
+            wakes: wakes.clone(),
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+        });
+        let starter = Arc::new(NodeStarter::new(
+            config.clone(),
+            store,
+            graph.graph(),
+            hub.clone(),
+            switchboard.clone(),
+            watcher.clone(),
+            tasks.clone(),
+        ));
+        let commands = Arc::new(Commands {
+            hub: hub.node_id(),
+            book: book.clone(),
+            starter: starter.clone(),
+            chain: chain.clone(),
+            metrics: metrics.clone(),
+        });
+        let phones = Arc::new(Phones {
+            link: config.link.clone(),
+            nodes: nodes.clone(),
+            starter: starter.clone(),
+            commands,
+            switchboard: switchboard.clone(),
+            wakes: wakes.clone(),
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+        });
+        let operator = Arc::new(OperatorServices {
+            config: config.clone(),
+            link_key: link_key.public(),
+            book: book.clone(),
+            nodes: nodes.clone(),
+            phones: phones.clone(),
+            hub: hub.clone(),
+            chain: chain.clone(),
+            addresses: addresses.clone(),
+            tasks: tasks.clone(),
+        });
+        let links = Arc::new(LinkServer::new(
+            link_key,
+            book.clone(),
+            nodes.clone(),
+            metrics.clone(),
+            tasks.clone(),
+            nobody,
+        ));
+        Ok(Services {
+            config,
+            addresses,
+            metrics,
+            tasks,
+            chain,
+            book,
+            nodes,
+            hub,
+            switchboard,
+            wakes,
+            watcher,
+            starter,
+            phones,
+            links,
+            graph,
+            operator,
+        })
+    }
+    /// Begins the host's work: nodes start, and the phones of these owners are served.
+    pub fn begin(&self, records: Vec<OwnerRecord>) -> Result<(), HostError> {
+        self.starter.start_hub();
+        for record in records {
+            self.phones.add(record)?;
+        }
+        self.tasks.spawn(self.watcher.clone().follow_chain());
+        self.tasks.spawn(self.graph.clone().keep());
+        Ok(())
+    }
+
+    /// The operator's requests.
+    pub fn operator(&self) -> Operator {
+        Operator::new(&self.operator)
+    }
+
+    /// Sets the metrics that are not counted as they happen.
+    pub fn refresh_metrics(&self) {
+        let nodes = self.nodes.all();
+        let stopped = self.book.unreadable().iter().map(|_| None);
+        self.metrics
+            .set_nodes(nodes.iter().map(|node| node.state()).chain(stopped));
+        let links = nodes.iter().filter(|node| node.is_linked()).count();
+        self.metrics
+            .links
+            .set(i64::try_from(links).unwrap_or(i64::MAX));
+        self.metrics
+            .chain_reachable
+            .set(self.chain.reachable().into());
+    }
+
+    /// Closes all links with `SHUTDOWN`, stops the nodes, and ends all tasks.
+    pub async fn stop(&self) {
+        self.tasks.begin_stop();
+        self.wakes.stop();
+        let hosted = self.nodes.all();
+        let links: Vec<_> = hosted
+            .iter()
+            .filter_map(|it| it.conversation.link())
+            .collect();
+        for node in &hosted {
+            node.conversation.give_up(CloseCode::Shutdown, STOPPING);
+        }
+        let nodes = hosted
+            .iter()
+            .filter_map(|it| it.node())
+            .chain(self.hub.node());
+        let stopped = join_all(nodes.map(|node| async move { node.stop().await }));
+        if timeout(NODES_LIMIT, stopped).await.is_err() {
+            tracing::warn!(
+                "some nodes did not stop in time; all that they have sent is in the store"
+            );
+        }
+        // The process may end with this: the reason has to be sent before.
+        let closed = join_all(links.iter().map(|link| link.ended()));
+        let _ = timeout(LINKS_LIMIT, closed).await;
+        self.tasks.shutdown().await;
+        self.graph.save().await;
+    }
+
+    /// Ends everything at once and sends nothing, as if the process was killed.
+    pub fn abort(&self) {
+        self.tasks.begin_stop();
+        self.wakes.stop();
+        // Nodes and links before the tasks: a task that is aborted drops what would otherwise still send.
+        let owners_nodes = self.nodes.all().into_iter().filter_map(|it| it.node());
+        owners_nodes
+            .chain(self.hub.node())
+            .for_each(|node| node.kill());
+        self.links.abandon();
+        self.tasks.abort();
+        self.switchboard.close();
+    }
+}
