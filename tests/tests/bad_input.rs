@@ -9,7 +9,7 @@ use longhand_proto::command::{
     CloseChannel, ConnectPeer, CreateInvoice, GetBalance, ListPayments, OpenChannel, Pay,
     SendOnchain,
 };
-use longhand_tests::{Owner, World, ask, refusal};
+use longhand_testkit::nodes::{Owner, World, ask, refusal};
 
 /// A mainnet invoice (BOLT 11's own example, 2,500 micro-bitcoin).
 const MAINNET: &str = "lnbc2500u1pvjluezsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygspp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqdq5xysxxatsyp3k7enxv4jsxqzpu9qrsgquk0rl77nj30yxdy8j9vdx85fkpmdla2087ne0xh8nhedh8w27kyke0lp53ut353s06fv3qfegext0eh0ymjpf39tuven09sam30g4vgpfna3rh";
@@ -54,7 +54,7 @@ async fn invoices_that_cannot_be_paid_are_refused_by_name_and_nothing_changes() 
     assert_eq!(refused(&huge).await, "INSUFFICIENT_FUNDS");
     assert_eq!(refused(&open).await, "AMOUNT_NEEDED");
     assert_eq!(refused(&own).await, "OWN_INVOICE");
-    longhand_tests::until("the invoice expires", async || {
+    longhand_testkit::until("the invoice expires", async || {
         refused(&expired).await == "INVOICE_EXPIRED"
     })
     .await;

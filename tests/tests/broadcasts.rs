@@ -6,13 +6,14 @@ use longhand_node::Services;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{self, SendOnchain};
-use longhand_tests::{Tapped, World, ask, settle, until};
+use longhand_testkit::nodes::{RecordingChain, World, ask, settle};
+use longhand_testkit::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_whose_broadcast_was_lost_with_the_process_is_sent_after_the_restart() {
     let world = World::new().await;
     let cut = Services {
-        chain: Tapped::cut_off(&world.follower),
+        chain: RecordingChain::cut_off(&world.follower),
         ..world.services()
     };
     let node = world.shop(cut).await;

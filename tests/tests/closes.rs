@@ -16,7 +16,8 @@ use longhand_proto::command::payment::State;
 use longhand_proto::signer::signer_op::Op;
 use longhand_store::MemoryStore;
 use longhand_store::testing::FailingStore;
-use longhand_tests::{Owner, Tapped, World, ask, pay, settle, try_ask, until, usable};
+use longhand_testkit::nodes::{Owner, RecordingChain, World, ask, pay, settle, try_ask, usable};
+use longhand_testkit::until;
 
 /// An owner with a channel that it opened from its own wallet, and has paid with.
 async fn owner_with_own_channel(world: &World) -> (Owner, Vec<u8>) {
@@ -258,7 +259,9 @@ async fn when_a_peer_tires_of_an_agreed_close_and_closes_by_force_the_balance_is
         assert_eq!(pay(&shop, &invoice).await.state(), State::Succeeded);
         let expected = overview(&world.hub).await.onchain_sat + 50_000;
         world.hub.stop().await;
-        world.hub = world.start_hub_on(Tapped::cut_off(&world.follower)).await;
+        world.hub = world
+            .start_hub_on(RecordingChain::cut_off(&world.follower))
+            .await;
         until("the channel is usable again", async || {
             usable(&world.hub).await == 1 && usable(&shop).await == 1
         })
@@ -311,7 +314,7 @@ async fn a_node_that_is_loaded_long_after_an_agreed_close_sends_no_commitment() 
     mine_until_both_have_nothing_left_to_close(&world, &shop).await;
     shop.stop().await;
 
-    let chain = Tapped::cut_off(&world.follower);
+    let chain = RecordingChain::cut_off(&world.follower);
     let services = Services {
         chain: chain.clone(),
         ..world.services()
@@ -377,7 +380,7 @@ fn sweep_of(sent: Vec<Transaction>, height: u32) -> Option<Transaction> {
     sent.into_iter().find(is_it)
 }
 
-async fn mine_until_swept(world: &World, chain: &Tapped) {
+async fn mine_until_swept(world: &World, chain: &RecordingChain) {
     world
         .mine_until("it is swept", async || {
             settle().await;
@@ -387,7 +390,7 @@ async fn mine_until_swept(world: &World, chain: &Tapped) {
 }
 
 /// The sweep that a node makes with the next block.
-async fn swept_anew(world: &World, node: &Node, chain: &Tapped) -> Transaction {
+async fn swept_anew(world: &World, node: &Node, chain: &RecordingChain) -> Transaction {
     world.mine_seen_by(node, 1).await;
     let height = world.devnet.tip().height;
     until("it is swept anew", async || {
@@ -398,7 +401,7 @@ async fn swept_anew(world: &World, node: &Node, chain: &Tapped) -> Transaction {
 }
 
 /// Where a node's sweeps go of which none arrives for more blocks than there are addresses in a gap.
-async fn swept_to(world: &World, node: &Node, chain: &Tapped) -> HashSet<ScriptBuf> {
+async fn swept_to(world: &World, node: &Node, chain: &RecordingChain) -> HashSet<ScriptBuf> {
     hub_closes(world, node).await;
     mine_until_swept(world, chain).await;
     let mut scripts = HashSet::new();
@@ -412,7 +415,7 @@ async fn swept_to(world: &World, node: &Node, chain: &Tapped) -> HashSet<ScriptB
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sweep_that_no_block_takes_for_long_ends_where_the_words_find_it() {
     let world = World::new().await;
-    let chain = Tapped::cut_off(&world.follower);
+    let chain = RecordingChain::cut_off(&world.follower);
     let alice = world.owner_on(chain.clone(), "alice", 1).await;
     alice.attach();
     assert_eq!(swept_to(&world, &alice.node, &chain).await.len(), 1);
@@ -421,13 +424,13 @@ async fn a_sweep_that_no_block_takes_for_long_ends_where_the_words_find_it() {
     mine_until_settled(&world, &alice).await;
     let swept_sat = alice.overview().await.onchain_sat;
     assert!(swept_sat > 390_000, "{swept_sat}");
-    assert_eq!(alice.phone.found_sat(&world.devnet), swept_sat);
+    assert_eq!(alice.found_sat(&world.devnet), swept_sat);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn so_does_that_of_a_node_with_its_keys_beside_it() {
     let world = World::new().await;
-    let chain = Tapped::cut_off(&world.follower);
+    let chain = RecordingChain::cut_off(&world.follower);
     let services = Services {
         chain: chain.clone(),
         ..world.services()
@@ -441,7 +444,7 @@ async fn so_does_that_of_a_node_with_its_keys_beside_it() {
 async fn what_is_left_of_a_sweep_in_whose_place_a_block_took_an_earlier_one_is_still_being_closed()
 {
     let world = World::new().await;
-    let chain = Tapped::cut_off(&world.follower);
+    let chain = RecordingChain::cut_off(&world.follower);
     let alice = world.owner_on(chain.clone(), "alice", 1).await;
     alice.attach();
     let open = || world.open(&world.hub, &alice.node, 1_000_000, 400_000_000);
@@ -451,7 +454,7 @@ async fn what_is_left_of_a_sweep_in_whose_place_a_block_took_an_earlier_one_is_s
     let of_first = chain.sent().into_iter().find(is_sweep).unwrap();
     world.hub_closes(second).await;
     while swept_anew(&world, &alice.node, &chain).await.input.len() == 1 {}
-    alice.phone.goes();
+    alice.phone.leave();
     alice.node.signer_lost();
     assert_eq!(alice.overview().await.closing_sat, 0);
 
@@ -480,7 +483,7 @@ async fn two_closes_that_share_a_coin_take_one_change_address_each_however_long_
     }
     shop.stop().await;
     world.hub.stop().await;
-    let chain = Tapped::cut_off(&world.follower);
+    let chain = RecordingChain::cut_off(&world.follower);
     let services = Services {
         chain: chain.clone(),
         ..world.services()
@@ -538,12 +541,12 @@ fn sweeps_asked(owner: &Owner) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sweep_that_a_block_takes_while_the_phone_is_away_is_swept_no_more_after_a_restart() {
     let world = World::new().await;
-    let chain = Tapped::cut_off(&world.follower);
+    let chain = RecordingChain::cut_off(&world.follower);
     let alice = world.owner_on(chain.clone(), "alice", 1).await;
     alice.attach();
     hub_closes(&world, &alice.node).await;
     mine_until_swept(&world, &chain).await;
-    alice.phone.goes();
+    alice.phone.leave();
     alice.node.signer_lost();
     let sent = chain.sent();
     let sweep = sent.iter().rfind(|tx| is_sweep(tx)).unwrap();

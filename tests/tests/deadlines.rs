@@ -10,9 +10,11 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
 use longhand_proto::command::{ListChannels, ListPayments, Pay, Payment};
 use longhand_proto::signer::signer_op::Op;
-use longhand_tests::{
-    Owner, Phone, Tapped, ThenDo, World, ask, await_payment, hear, settle, until, usable,
+use longhand_testkit::nodes::{
+    Owner, RecordingChain, World, ask, await_payment, event, settle, usable,
 };
+use longhand_testkit::phone::{Action, Phone};
+use longhand_testkit::until;
 
 const AMOUNT_SAT: u64 = 50_000;
 const CHANNEL_SAT: u64 = 1_000_000;
@@ -43,7 +45,7 @@ const REVOKE_AND_ACK: u64 = 99 + 18 + 16;
 
 /// The hub pays Bob, whose phone gives the preimage. What then follows is done at that moment.
 async fn world_with_a_payment(
-    at_the_preimage: impl FnOnce(&World) -> ThenDo,
+    at_the_preimage: impl FnOnce(&World) -> Action,
 ) -> (World, Owner, Bolt11Invoice) {
     let world = World::new().await;
     let bob = world.owner("bob", 2).await;
@@ -89,7 +91,7 @@ fn claims_an_htlc(tx: &Transaction) -> bool {
 }
 
 async fn goes_away(bob: &Owner) {
-    bob.phone.goes();
+    bob.phone.leave();
     bob.node.signer_lost();
     until("the peers are gone", async || {
         bob.overview().await.peers == 0
@@ -99,7 +101,7 @@ async fn goes_away(bob: &Owner) {
 
 /// Bob's phone has given the preimage of a payment, and has gone before the HTLC was settled.
 async fn world_with_an_htlc() -> (World, Owner, Bolt11Invoice) {
-    let (world, bob, invoice) = world_with_a_payment(|_| Box::new(Phone::goes)).await;
+    let (world, bob, invoice) = world_with_a_payment(|_| Box::new(Phone::leave)).await;
     goes_away(&bob).await;
     assert_eq!(bob.channels().await.channels[0].pending_htlcs, 1);
     (world, bob, invoice)
@@ -137,10 +139,10 @@ async fn world_with_a_preimage_not_given() -> (World, Owner, Bolt11Invoice, Vec<
         .await;
     let bolt11 = bob.invoice(AMOUNT_SAT * 1000).await;
     settle().await;
-    bob.phone.go_before(is_for_a_preimage);
+    bob.phone.leave_before(is_for_a_preimage);
     begin_to_pay(&world.hub, &bolt11);
     until("the phone is asked for the preimage", async || {
-        bob.phone.is_silent()
+        bob.phone.is_away()
     })
     .await;
     goes_away(&bob).await;
@@ -341,7 +343,7 @@ async fn an_htlc_whose_phone_did_not_come_is_lost_and_only_that_and_its_owner_is
         "{failure}"
     );
     assert_eq!(bob.overview().await.earliest_deadline, None);
-    let lost = hear(&mut told, "an HTLC is lost", |event| match event {
+    let lost = event(&mut told, "an HTLC is lost", |event| match event {
         NodeEvent::HtlcLost { amount_msat, .. } => Some(amount_msat),
         _ => None,
     })
@@ -401,7 +403,7 @@ async fn a_phone_is_called_for_an_htlc_that_its_node_has_not_heard_of() {
 
     let mut told = world.hub.events();
     world.mine(1).await;
-    let deadline = hear(&mut told, "bob is needed", |event| match event {
+    let deadline = event(&mut told, "bob is needed", |event| match event {
         NodeEvent::PeersNeeded(peers) => {
             let mut peers = peers.into_iter();
             let bob = peers.find(|peer| peer.node_id == bob.node.node_id());
@@ -420,7 +422,7 @@ async fn a_phone_is_called_for_an_htlc_that_its_node_has_not_heard_of() {
 }
 
 /// The outputs that what the hub has sent takes.
-fn taken(hub: &Tapped) -> Vec<OutPoint> {
+fn taken(hub: &RecordingChain) -> Vec<OutPoint> {
     let sent = hub.sent();
     let inputs = sent.iter().flat_map(|tx| &tx.input);
     inputs.map(|input| input.previous_output).collect()
@@ -433,7 +435,7 @@ fn taken(hub: &Tapped) -> Vec<OutPoint> {
 async fn an_htlc_that_the_peer_has_claimed_is_not_claimed_again_with_the_preimage_of_another() {
     let mut world = World::new().await;
     world.hub.stop().await;
-    let chain = Tapped::new(&world.follower);
+    let chain = RecordingChain::new(&world.follower);
     world.hub = world.start_hub_on(chain.clone()).await;
     let (ann, bob) = (world.owner("ann", 1).await, world.owner("bob", 2).await);
     let pushed_msat = PUSHED_SAT * 1000;
@@ -452,7 +454,7 @@ async fn an_htlc_that_the_peer_has_claimed_is_not_claimed_again_with_the_preimag
         ann.channels().await.channels[0].pending_htlcs == 1
     })
     .await;
-    ann.phone.at_a_preimage(Box::new(Phone::goes));
+    ann.phone.at_a_preimage(Box::new(Phone::leave));
     begin_to_pay(&world.hub, &to_ann);
     until("the preimage is here", async || has_preimage(&ann).await).await;
     goes_away(&ann).await;

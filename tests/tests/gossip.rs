@@ -4,7 +4,7 @@
 
 use longhand_proto::command::OpenChannel;
 use longhand_proto::command::command::Command as Kind;
-use longhand_tests::{World, ask, settle};
+use longhand_testkit::nodes::{World, ask, settle};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owners_announced_channel_reaches_the_shared_graph_through_the_hub() {

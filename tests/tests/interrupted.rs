@@ -14,7 +14,9 @@ use longhand_proto::command::payment::State;
 use longhand_proto::command::{AwaitPayment, Pay};
 use longhand_store::testing::FailingStore;
 use longhand_store::{MemoryStore, StoreError};
-use longhand_tests::{Loss, Owner, Phone, World, try_ask, until, usable};
+use longhand_testkit::nodes::{Owner, World, try_ask, usable};
+use longhand_testkit::phone::{Loss, Phone};
+use longhand_testkit::until;
 
 /// More writes than a payment has on either side.
 const WRITES: u64 = 14;

@@ -11,7 +11,8 @@ use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::payment::State;
 use longhand_proto::signer::signer_op::Op;
 use longhand_store::{Batch, MemoryStore, Store, Write};
-use longhand_tests::{Owner, World, ask, settle, until};
+use longhand_testkit::nodes::{Owner, World, ask, settle};
+use longhand_testkit::until;
 
 /// What the hub's store holds now, in a store of its own.
 async fn copy_of_the_hub(world: &World) -> Arc<dyn Store> {
@@ -52,7 +53,9 @@ async fn the_host_alone_punishes_a_breach_and_the_coins_end_where_the_seed_finds
     // The hub pays half of its side to alice; then she sleeps.
     let invoice = alice.invoice(400_000_000).await;
     assert_eq!(
-        longhand_tests::pay(&world.hub, &invoice).await.state(),
+        longhand_testkit::nodes::pay(&world.hub, &invoice)
+            .await
+            .state(),
         State::Succeeded
     );
     alice.node.detach().await;
@@ -105,7 +108,7 @@ async fn the_host_alone_punishes_a_breach_and_the_coins_end_where_the_seed_finds
         })
         .await;
     assert_eq!(
-        alice.phone.found_sat(&world.devnet),
+        alice.found_sat(&world.devnet),
         alice.overview().await.onchain_sat
     );
 }

@@ -3,14 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
 
 use longhand_node::{NodeEvent, State as Life};
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
 use longhand_proto::command::{GetBalance, GetInfo, OpenChannel, Pay};
-use longhand_tests::{Owner, World, ask, await_payment, hear, pay, refusal, settle, until, usable};
+use longhand_testkit::nodes::{
+    Owner, World, ask, await_payment, event, pay, refusal, settle, usable,
+};
+use longhand_testkit::until;
 use tokio::sync::broadcast::Receiver;
 
 async fn world_with_channels() -> (World, Owner, Owner) {
@@ -63,7 +65,9 @@ async fn without_its_phone_a_node_has_no_peers_refuses_at_once_what_needs_it_and
 
     // The neighbours do not notice.
     assert_eq!(
-        longhand_tests::pay(&world.hub, &invoice).await.state(),
+        longhand_testkit::nodes::pay(&world.hub, &invoice)
+            .await
+            .state(),
         State::Succeeded
     );
 }
@@ -95,7 +99,7 @@ async fn a_payment_whose_payee_goes_away_in_the_middle_ends_when_it_comes_back()
     let hash: lightning_invoice::Bolt11Invoice = invoice.parse().unwrap();
     let hash = hash.payment_hash().0.to_vec();
 
-    bob.phone.silent.store(true, Ordering::SeqCst);
+    bob.phone.leave();
     let paying = tokio::spawn({
         let (node, invoice) = (alice.node.clone(), invoice.clone());
         async move { pay(&node, &invoice).await }
@@ -125,7 +129,7 @@ async fn a_payment_whose_payee_goes_away_in_the_middle_ends_when_it_comes_back()
 async fn a_payment_whose_payer_goes_away_in_the_middle_ends_when_it_comes_back() {
     let (_world, alice, bob) = world_with_channels().await;
     let invoice = bob.invoice(5_000_000).await;
-    alice.phone.silent.store(true, Ordering::SeqCst);
+    alice.phone.leave();
     let paying = tokio::spawn({
         let (node, invoice) = (alice.node.clone(), invoice.clone());
         async move { pay(&node, &invoice).await }
@@ -276,7 +280,7 @@ async fn all_for_whom_payments_wait_are_told_of_however_many_they_are() {
     let mut missing: BTreeSet<_> = sleepers.iter().map(|it| it.node.node_id()).collect();
     while !missing.is_empty() {
         // One that comes to the hub just now is told of by itself.
-        let held = hear(&mut told, "payments are held", |event| match event {
+        let held = event(&mut told, "payments are held", |event| match event {
             NodeEvent::PaymentsHeld(peers) => Some(peers),
             _ => None,
         });
@@ -287,7 +291,7 @@ async fn all_for_whom_payments_wait_are_told_of_however_many_they_are() {
 }
 
 async fn held_for(told: &mut Receiver<NodeEvent>, owner: &Owner) {
-    let held = hear(told, "a payment is held", |event| match event {
+    let held = event(told, "a payment is held", |event| match event {
         NodeEvent::PaymentsHeld(peers) => peers.first().map(|peer| peer.node_id),
         _ => None,
     });

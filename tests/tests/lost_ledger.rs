@@ -5,7 +5,8 @@
 use longhand_proto::command::OpenChannel;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::signer::signer_op::Op;
-use longhand_tests::{World, refusal, until};
+use longhand_testkit::nodes::{World, refusal};
+use longhand_testkit::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_of_a_phone_that_lost_its_ledger_opens_channels_with_new_keys() {

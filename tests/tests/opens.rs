@@ -11,9 +11,9 @@ use longhand_proto::signer::sign_psbt::Purpose;
 use longhand_proto::signer::signer_op::Op;
 use longhand_store::testing::FailingStore;
 use longhand_store::{MemoryStore, StoreError};
-use longhand_tests::{
-    Loss, Owner, Phone, World, ask, ask_in_the_end, settle, try_ask, until, usable,
-};
+use longhand_testkit::nodes::{Owner, World, ask, ask_in_the_end, settle, try_ask, usable};
+use longhand_testkit::phone::{Loss, Phone};
+use longhand_testkit::until;
 
 /// More writes, and more batches, than an opening has.
 const STEPS: u64 = 12;
@@ -190,10 +190,10 @@ async fn a_funding_that_is_signed_after(blocks: u32) -> (World, Owner, Reply) {
         amount_sat: 500_000,
         ..OpenChannel::default()
     });
-    alice.phone.go_before(is_for_the_funding);
+    alice.phone.leave_before(is_for_the_funding);
     let (node, first) = (alice.node.clone(), open.clone());
     tokio::spawn(async move { try_ask(&node, first).await });
-    until("the phone is to sign", async || alice.phone.is_silent()).await;
+    until("the phone is to sign", async || alice.phone.is_away()).await;
     alice.node.signer_lost();
     world.mine_seen_by(&alice.node, blocks).await;
     alice.attach();

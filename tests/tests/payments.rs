@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use longhand_proto::command::payment::State;
-use longhand_tests::{Owner, World, pay, until};
+use longhand_testkit::nodes::{Owner, World, pay};
+use longhand_testkit::until;
 
 /// Alice and Bob, each with a channel of the hub's and something to send.
 async fn two_owners() -> (World, Owner, Owner) {

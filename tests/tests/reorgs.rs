@@ -16,7 +16,8 @@ use longhand_proto::command::GetInfo;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
-use longhand_tests::{Owner, World, ask, pay, settle, until, usable};
+use longhand_testkit::nodes::{Owner, World, ask, pay, settle, usable};
+use longhand_testkit::until;
 use tokio::sync::mpsc;
 
 /// Blocks until a channel is ready.

@@ -22,7 +22,7 @@ use longhand_proto::signer::{NewChannelKeys, SetupChannel};
 
 use longhand_signer::audit::FIRST;
 
-use crate::phone::Phone;
+use crate::audited::AuditedSigner;
 use crate::secp::secp;
 
 pub(crate) const VALUE_SAT: u64 = 1_000_000;
@@ -50,7 +50,7 @@ pub(crate) struct Channel {
 
 impl Channel {
     /// With keys that the phone gives for it. The phone is not told of it yet.
-    pub fn new(phone: &mut Phone) -> Channel {
+    pub fn new(phone: &mut AuditedSigner) -> Channel {
         let asked = Op::NewChannelKeys(NewChannelKeys {
             channel_keys_id: vec![3; 32],
             points: STATES as u32,

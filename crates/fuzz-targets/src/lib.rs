@@ -28,6 +28,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod audited;
 mod bolt8;
 mod chain;
 mod chain_answer;
@@ -46,7 +47,6 @@ mod operator;
 mod owner_input;
 mod pairing_code;
 mod peer_socket;
-mod phone;
 mod phone_ledger;
 #[cfg(feature = "host")]
 mod registration;

@@ -1,8 +1,7 @@
-//! A node for one input: of an owner whose phone's engine stands beside it, or a hub, on a chain that has only its first
-//! block unless the input has it grow. It begins anew for every input, on a clock that stands still while there is
-//! something to do.
+//! A node for one input: of an owner whose phone is in the same process, or a hub, on a chain that has only its first
+//! block unless the input mines more. It is new for every input, on tokio's paused clock.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,23 +9,20 @@ use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey;
 use longhand_node::{
     Dialer, Graph, Keys, Node, NodeConfig, NodeError, PeerStream, Registration, Services,
-    SignerAway, SignerTransport,
 };
-use longhand_proto::signer::signer_answer::Answer;
-use longhand_proto::signer::signer_op::Op;
-use longhand_proto::signer::{SignerBatch, SignerOp, SignerReply};
 use longhand_store::MemoryStore;
+use longhand_testkit::phone::Phone;
 use tokio::io::DuplexStream;
 
+use crate::audited::PHONE;
 use crate::bolt8::Dialled;
 use crate::chain::SmallChain;
-use crate::phone::{LEDGER_KEY, seed};
 
-/// Virtual time after which nobody waits any more.
+/// The longest that anything is waited for, in virtual time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 const NOW: u64 = 1_800_000_000;
 
-/// Runs `play` in a world of its own.
+/// Runs `play` on a runtime of its own, whose clock is paused.
 pub(crate) fn run<F: Future<Output = ()>>(play: impl FnOnce() -> F) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().start_paused(true).build();
@@ -35,14 +31,14 @@ pub(crate) fn run<F: Future<Output = ()>>(play: impl FnOnce() -> F) {
     });
 }
 
-/// What the phone tells a host of its keys.
+/// The phone's node: its public keys.
 pub(crate) fn registration() -> Registration {
-    let signer = engine();
-    signer.register(0)
+    longhand_testkit::phone::registration(PHONE)
 }
 
-fn engine() -> longhand_signer::Signer {
-    longhand_signer::Signer::new(&seed(), Network::Regtest, &LEDGER_KEY).unwrap()
+/// The phone, on a clock that stands still.
+pub(crate) fn phone() -> Phone {
+    Phone::at(PHONE, NOW)
 }
 
 /// The owner's node, without its phone.
@@ -84,10 +80,10 @@ pub(crate) async fn hub(services: Services) -> Node {
 
 /// Gives the node its phone.
 pub(crate) fn attach(node: &Node) {
-    node.attach(Arc::new(Phone::new()));
+    node.attach(Arc::new(phone()));
 }
 
-/// The node did what it did without being loaded again.
+/// The node has not been loaded again.
 pub(crate) async fn is_sound(node: &Node) {
     let overview = node.overview().await.expect("the node runs");
     assert_eq!(overview.restarts, 0, "the node panicked");
@@ -99,57 +95,13 @@ pub(crate) fn hub_id() -> PublicKey {
     PublicKey::from_slice(&generator).unwrap()
 }
 
-/// What a node on this chain is made of.
+/// The services of a node on this chain.
 pub(crate) fn services(chain: SmallChain, dialer: impl Dialer) -> Services {
     Services {
         store: Arc::new(MemoryStore::new()),
         chain: Arc::new(chain),
         graph: Arc::new(Graph::new(Network::Regtest)),
         dialer: Arc::new(dialer),
-    }
-}
-
-/// The phone's engine, and nothing that lasts.
-pub(crate) struct Phone {
-    engine: Mutex<longhand_signer::Signer>,
-    now_unix_s: u64,
-}
-
-impl Phone {
-    pub fn new() -> Phone {
-        Phone::at(NOW)
-    }
-
-    /// One whose clock stands there.
-    pub fn at(now_unix_s: u64) -> Phone {
-        Phone {
-            engine: Mutex::new(engine()),
-            now_unix_s,
-        }
-    }
-
-    /// The engine, for the owner's own calls.
-    pub fn engine(&self) -> MutexGuard<'_, longhand_signer::Signer> {
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The answer to one operation.
-    pub fn answer(&self, op: Op) -> Answer {
-        let op = SignerOp {
-            op: Some(op),
-            ..SignerOp::default()
-        };
-        let batch = SignerBatch { ops: vec![op] };
-        let outcome = self.engine().handle(&batch, self.now_unix_s);
-        let answer = outcome.reply.answers.into_iter().next();
-        answer.and_then(|answer| answer.answer).expect("an answer")
-    }
-}
-
-#[async_trait]
-impl SignerTransport for Phone {
-    async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {
-        Ok(self.engine().handle(&batch, self.now_unix_s).reply)
     }
 }
 

@@ -33,9 +33,9 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let good = node::registration();
     let bip86 = {
         let signer = longhand_signer::Signer::new(
-            &crate::phone::seed(),
+            &crate::audited::seed(),
             Network::Regtest,
-            &crate::phone::LEDGER_KEY,
+            &longhand_testkit::phone::LEDGER_KEY,
         );
         let keys = signer.unwrap();
         let descriptor = |keychain| {

@@ -4,7 +4,7 @@ use longhand_proto::signer::SignerBatch;
 use longhand_proto::signer::signer_op::Op;
 use prost::Message;
 
-use crate::phone::{Phone, is_quick};
+use crate::audited::{AuditedSigner, is_quick};
 use crate::tape::{at, tape};
 
 #[derive(Clone, PartialEq, Message)]
@@ -27,7 +27,7 @@ pub fn run(data: &[u8]) {
         return;
     };
     let (records, audit) = at(script.after as usize);
-    let mut phone = Phone::new(records.to_vec(), audit, tape().unix_s);
+    let mut phone = AuditedSigner::new(records.to_vec(), audit, tape().unix_s);
     phone
         .signer
         .withhold_revocation_key(script.withholds_revocation_key);
@@ -70,7 +70,7 @@ mod tests {
     fn a_recorded_batch_is_answered_as_it_was() {
         for (number, asked) in tape().asked.iter().enumerate() {
             let (records, audit) = at(number);
-            let mut phone = Phone::new(records.to_vec(), audit, tape().unix_s);
+            let mut phone = AuditedSigner::new(records.to_vec(), audit, tape().unix_s);
             phone.signer.withhold_revocation_key(false);
             let answers = phone.ask(asked.batch.as_ref().unwrap());
             let before = asked.reply.as_ref().unwrap().answers.iter();

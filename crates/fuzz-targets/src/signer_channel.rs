@@ -19,8 +19,8 @@ use longhand_signer::audit::{Audit, FIRST};
 use longhand_signer::{InvoiceRequest, Keychain};
 use prost::Message;
 
+use crate::audited::AuditedSigner;
 use crate::channel::{Channel, Htlc, STATES, spending};
-use crate::phone::Phone;
 
 pub(crate) use seeds::seeds;
 
@@ -91,7 +91,7 @@ struct Beginning {
 fn beginning() -> &'static Beginning {
     static BEGINNING: OnceLock<Beginning> = OnceLock::new();
     BEGINNING.get_or_init(|| {
-        let mut phone = Phone::new(Vec::new(), Audit::default(), NOW);
+        let mut phone = AuditedSigner::new(Vec::new(), Audit::default(), NOW);
         let channel = Channel::new(&mut phone);
         let hashes: Vec<[u8; 32]> = (0u8..)
             .zip(INVOICES_MSAT)
@@ -110,7 +110,7 @@ fn beginning() -> &'static Beginning {
 }
 
 /// Makes a payment and signs its invoice, which the host wrote.
-fn invoice(phone: &mut Phone, entropy: [u8; 32], amount_msat: u64) -> [u8; 32] {
+fn invoice(phone: &mut AuditedSigner, entropy: [u8; 32], amount_msat: u64) -> [u8; 32] {
     let made = phone.signer.new_payment(amount_msat, entropy, NOW).unwrap();
     phone.keep(&made.records);
     let payment_hash = made.value;
@@ -158,7 +158,7 @@ pub fn run(data: &[u8]) {
 
 struct Play<'a> {
     channel: &'a Channel,
-    phone: Phone,
+    phone: AuditedSigner,
     /// States that were shown to the phone.
     ours: Vec<HolderCommitmentTransaction>,
     theirs: Vec<CommitmentTransaction>,
@@ -173,7 +173,7 @@ impl Play<'_> {
         let disk = beginning.disk.clone();
         Play {
             channel: &beginning.channel,
-            phone: Phone::new(disk, beginning.audit.clone(), NOW),
+            phone: AuditedSigner::new(disk, beginning.audit.clone(), NOW),
             ours: Vec::new(),
             theirs: Vec::new(),
             batch: Vec::new(),

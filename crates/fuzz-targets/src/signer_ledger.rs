@@ -4,7 +4,7 @@
 use longhand_proto::signer::SignerBatch;
 use prost::Message;
 
-use crate::phone::{Phone, is_quick};
+use crate::audited::{AuditedSigner, is_quick};
 use crate::tape::{Tape, at, tape};
 
 #[derive(Clone, PartialEq, Message)]
@@ -21,7 +21,7 @@ pub fn run(data: &[u8]) {
     let Ok(script) = Script::decode(data) else {
         return;
     };
-    let mut phone = Phone::new(Vec::new(), Default::default(), tape().unix_s);
+    let mut phone = AuditedSigner::new(Vec::new(), Default::default(), tape().unix_s);
     if phone.signer.replay(&script.records).is_err() {
         return;
     }
@@ -47,7 +47,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     for then in (0..asked.len()).step_by(8) {
         let (records, _) = at(then);
         scripts.push((records.to_vec(), then));
-        let mut phone = Phone::new(records.to_vec(), Default::default(), tape().unix_s);
+        let mut phone = AuditedSigner::new(records.to_vec(), Default::default(), tape().unix_s);
         phone.compact();
         scripts.push((phone.disk, then));
     }

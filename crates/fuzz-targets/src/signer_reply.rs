@@ -9,6 +9,7 @@ use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::{Command, ConnectPeer, CreateInvoice, GetInfo};
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::{Points, SignerAnswer, SignerBatch, SignerReply};
+use longhand_testkit::phone::Phone;
 use prost::Message;
 use tokio::io::duplex;
 use tokio::time::timeout;
@@ -57,7 +58,7 @@ struct Lie {
 }
 
 struct Liar {
-    phone: node::Phone,
+    phone: Phone,
     good: Mutex<u32>,
     lies: Mutex<std::vec::IntoIter<Lie>>,
 }
@@ -81,7 +82,7 @@ impl SignerTransport for Liar {
 }
 
 impl Liar {
-    fn new(phone: node::Phone, good: u32, lies: Vec<Lie>) -> Arc<Liar> {
+    fn new(phone: Phone, good: u32, lies: Vec<Lie>) -> Arc<Liar> {
         Arc::new(Liar {
             phone,
             good: Mutex::new(good),
@@ -134,7 +135,7 @@ pub fn run(data: &[u8]) {
     node::run(|| async {
         let node = node::owner(node::registration()).await;
         let node = node.expect("a node starts");
-        node.attach(Liar::new(node::Phone::new(), 0, script.lies));
+        node.attach(Liar::new(node::phone(), 0, script.lies));
         // What makes a node ask: a peer that connects and opens a channel, commands.
         let (mut stream, theirs) = duplex(1 << 20);
         node.accept(Box::new(theirs));
@@ -160,7 +161,7 @@ pub fn run(data: &[u8]) {
 
 /// Made of good replies to the first things that a node asks.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    let phone = node::Phone::new();
+    let phone = node::phone();
     let keys = |byte: u8| {
         let asked = longhand_proto::signer::NewChannelKeys {
             channel_keys_id: vec![byte; 32],

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bitcoin::Amount;
 use clap::{Args, Subcommand};
-use longhand::cast::Rpc;
 use longhand_chain::{ChainError, Devnet, DevnetConfig, DevnetError};
+use longhand_testkit::rpc::Rpc;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 

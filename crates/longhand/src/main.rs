@@ -55,7 +55,7 @@ impl Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    longhand::cast::end_with_parent();
+    longhand_testkit::processes::end_with_parent();
     let Cli { command } = Cli::parse();
     if let Some(default) = command.default_log()
         && let Err(line) = logging::start_from_environment(default)

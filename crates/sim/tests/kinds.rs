@@ -1,7 +1,7 @@
 //! Every way to interrupt a run, and that a run in which something is wrong is told from one in which all is well.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use longhand_sim::world::{Campaign, Class, Interruption, Kind, Planted, Scenario, Verdict};
+use longhand_sim::world::{Campaign, Class, Interruption, Kind, Scenario, SeededFault, Verdict};
 
 fn play(campaign: &Campaign, scenario: Scenario, at: &[&str], seed: u64) -> Verdict {
     let at: Vec<Interruption> = at.iter().map(|at| at.parse().unwrap()).collect();
@@ -34,20 +34,20 @@ fn the_checks_see_a_store_that_lies() {
 }
 
 #[test]
-fn the_checks_see_whatever_is_planted() {
+fn the_checks_see_every_seeded_fault() {
     let campaign = Campaign::new().unwrap();
-    for (planted, class) in [
-        (Planted::ClosedChannel, Class::Closed),
-        (Planted::LostPayment, Class::Payment),
-        (Planted::SpentCoins, Class::Unaccounted),
-        (Planted::SoldPreimage, Class::Signed),
-        (Planted::Panic, Class::Panic),
-        (Planted::Task, Class::Leak),
-        (Planted::Connection, Class::Leak),
+    for (fault, class) in [
+        (SeededFault::ClosedChannel, Class::Closed),
+        (SeededFault::LostPayment, Class::Payment),
+        (SeededFault::SpentCoins, Class::Unaccounted),
+        (SeededFault::SoldPreimage, Class::Signed),
+        (SeededFault::Panic, Class::Panic),
+        (SeededFault::Task, Class::Leak),
+        (SeededFault::Connection, Class::Leak),
     ] {
-        let wrong = campaign.play_planted(Scenario::Pay, planted).wrong;
+        let wrong = campaign.play_with_fault(Scenario::Pay, fault).wrong;
         let is_seen = wrong.iter().any(|fault| fault.class == class);
-        assert!(is_seen, "{planted:?}: {wrong:?}");
+        assert!(is_seen, "{fault:?}: {wrong:?}");
     }
 }
 

@@ -1,13 +1,13 @@
 //! That a panic counts wherever it is. By itself: whatever run ends next in its process takes the blame.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use longhand_sim::world::{Campaign, Class, Planted, Scenario};
+use longhand_sim::world::{Campaign, Class, Scenario, SeededFault};
 
 #[test]
 fn the_checks_see_a_panic_in_a_thread_that_runs_share() {
     let campaign = Campaign::new().unwrap();
     let wrong = campaign
-        .play_planted(Scenario::Pay, Planted::PanicElsewhere)
+        .play_with_fault(Scenario::Pay, SeededFault::PanicElsewhere)
         .wrong;
     assert!(
         wrong.iter().any(|fault| fault.class == Class::Panic),

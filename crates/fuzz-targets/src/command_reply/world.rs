@@ -71,7 +71,7 @@ fn new_vault() -> &'static [Vec<u8>; FILES.len()] {
     static FILE: OnceLock<[Vec<u8>; FILES.len()]> = OnceLock::new();
     FILE.get_or_init(|| {
         let dir = scratch::dir();
-        let words = crate::phone::seed().words();
+        let words = crate::audited::seed().words();
         let secrets = Secrets::restore(Network::Regtest, &words, 0).unwrap();
         drop(Vault::create(dir.path(), secrets, &passphrase(), Some(1)).unwrap());
         FILES.map(|name| fs::read(dir.path().join(name)).unwrap())
@@ -81,7 +81,7 @@ fn new_vault() -> &'static [Vec<u8>; FILES.len()] {
 /// The phone's wallet, by the seed alone.
 pub(super) fn own_script(keychain: Keychain, index: u32) -> Option<ScriptBuf> {
     static SIGNER: OnceLock<Signer> = OnceLock::new();
-    let new = || Signer::new(&crate::phone::seed(), Network::Regtest, &[0; 32]).unwrap();
+    let new = || Signer::new(&crate::audited::seed(), Network::Regtest, &[0; 32]).unwrap();
     SIGNER.get_or_init(new).own_script(keychain, index)
 }
 

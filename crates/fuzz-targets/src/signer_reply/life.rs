@@ -15,10 +15,12 @@ use longhand_proto::command::*;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::{CommitmentSignatures, SignerAnswer};
 use longhand_signer::InvoiceRequest;
+use longhand_testkit::phone::Phone;
 use tokio::io::duplex;
 use tokio::time::timeout;
 
 use super::{Liar, Lie, Script};
+use crate::audited::PHONE;
 use crate::chain::SmallChain;
 use crate::node::{self, PATIENCE};
 
@@ -81,7 +83,7 @@ impl Life {
             chain,
             owner: owner.expect("a node starts"),
             hub,
-            liar: Liar::new(node::Phone::at(now_unix_s), good, lies),
+            liar: Liar::new(Phone::at(PHONE, now_unix_s), good, lies),
             now_unix_s,
         }
     }
@@ -141,13 +143,10 @@ impl Life {
     async fn be_paid(&self) -> Option<()> {
         let entropy = [3; 32];
         let now = self.now_unix_s;
-        let made = self
-            .liar
-            .phone
-            .engine()
-            .new_payment(TO_OWNER_MSAT, entropy, now);
+        let phone = &self.liar.phone;
+        let new = phone.own(|engine| engine.new_payment(TO_OWNER_MSAT, entropy, now));
         let asked = InvoiceRequest {
-            payment_hash: made.ok()?.value,
+            payment_hash: new.ok()?,
             amount_msat: TO_OWNER_MSAT,
             description: "coffee".into(),
             expiry_s: 3600,
@@ -161,12 +160,8 @@ impl Life {
         let Reply::UnsignedInvoice(unsigned) = self.ask(Kind::CreateInvoice(create)).await? else {
             return None;
         };
-        let signed = self
-            .liar
-            .phone
-            .engine()
-            .finish_invoice(&unsigned, &asked, now);
-        let bolt11 = signed.ok()?.value.to_string();
+        let signed = phone.own(|engine| engine.finish_invoice(&unsigned, &asked, now));
+        let bolt11 = signed.ok()?.to_string();
         let command = Command {
             command: Some(Kind::Pay(pay(bolt11))),
         };

@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use longhand_phone::Phone;
+use longhand_testkit::KitError;
 
-use super::BenchError;
 use super::figure::{Measured, Report, Target, median};
-use super::world::{World, say};
+use super::{say, world};
 
 const CHANNEL_SAT: u64 = 2_000_000;
-/// Between two questions whether it is active.
+/// Between two questions whether the node is active.
 const POLL: Duration = Duration::from_millis(1);
-/// Of being away, so that what the last detach has begun is over.
+/// The phone stays away for this long, so that all that the last detach has begun is over.
 const PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Args)]
@@ -22,24 +22,25 @@ pub struct AttachArgs {
     runs: u32,
 }
 
-pub async fn run(args: AttachArgs) -> Result<Report, BenchError> {
-    let world = World::new().await?;
+pub async fn run(args: AttachArgs) -> Result<Report, KitError> {
+    let world = world().await?;
     let phone = world.phone("ann", Duration::ZERO).await?;
     say("opening a channel");
     world
-        .hub_opens("ann", CHANNEL_SAT, CHANNEL_SAT * 500)
+        .operator
+        .hub_open("ann", CHANNEL_SAT, CHANNEL_SAT * 500)
         .await?;
     world.confirm_channels(1).await?;
-    world.usable("ann", 1).await?;
+    world.operator.usable("ann", 1).await?;
     say(&format!("attaching {} times", args.runs));
     let mut times_ms = Vec::new();
     for _ in 0..args.runs {
         phone.detach().await?;
-        world.dormant("ann").await?;
+        world.operator.dormant("ann").await?;
         tokio::time::sleep(PAUSE).await;
         times_ms.push(attach_ms(&phone).await?);
-        // It is possible, not only said to be.
-        let invoice = world.hub_invoice(1_000_000).await?;
+        // The payment is possible, and not only reported to be.
+        let invoice = world.operator.hub_invoice(1_000_000).await?;
         phone.pay(&invoice, None, None).await?;
     }
     phone.detach().await?;
@@ -72,7 +73,7 @@ pub async fn run(args: AttachArgs) -> Result<Report, BenchError> {
 }
 
 /// Dials, and asks until the node is active with a usable channel.
-async fn attach_ms(phone: &Phone) -> Result<f64, BenchError> {
+async fn attach_ms(phone: &Phone) -> Result<f64, KitError> {
     let since = Instant::now();
     phone.attach().await?;
     loop {

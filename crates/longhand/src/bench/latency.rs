@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use longhand_testkit::KitError;
 
-use super::BenchError;
 use super::figure::{Measured, Report, Target, median};
-use super::world::{World, say};
+use super::{say, world};
 
-/// Between two payments, so that what one has left to settle is not the next one's.
+/// Between two payments, so that one has settled before the next.
 const SETTLED: Duration = Duration::from_millis(100);
 const CHANNEL_SAT: u64 = 5_000_000;
 const PAYMENT_MSAT: u64 = 10_000_000;
@@ -23,19 +23,20 @@ pub struct LatencyArgs {
     distance_ms: u64,
 }
 
-pub async fn run(args: LatencyArgs) -> Result<Report, BenchError> {
+pub async fn run(args: LatencyArgs) -> Result<Report, KitError> {
     let distance = Duration::from_millis(args.distance_ms);
-    let world = World::new().await?;
+    let world = world().await?;
     let ann = world.phone("ann", distance).await?;
     let bob = world.phone("bob", distance).await?;
     say("opening two channels");
     world
-        .hub_opens("ann", CHANNEL_SAT, CHANNEL_SAT * 900)
+        .operator
+        .hub_open("ann", CHANNEL_SAT, CHANNEL_SAT * 900)
         .await?;
-    world.hub_opens("bob", CHANNEL_SAT, 0).await?;
+    world.operator.hub_open("bob", CHANNEL_SAT, 0).await?;
     world.confirm_channels(2).await?;
-    world.usable("ann", 1).await?;
-    world.usable("bob", 1).await?;
+    world.operator.usable("ann", 1).await?;
+    world.operator.usable("bob", 1).await?;
     say(&format!("paying {} times", args.runs));
     let mut at_phone_ms = Vec::new();
     for _ in 0..args.runs {

@@ -12,14 +12,15 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use futures::future::try_join_all;
-use longhand_host::{Host, client};
-use longhand_proto::operator::StatusRequest;
+use longhand_host::Host;
 use longhand_store::{Batch, MemoryStore, SqliteStore, Store, Write};
+use longhand_testkit::host::{World, config, operator};
+use longhand_testkit::operator::OperatorClient;
+use longhand_testkit::{KitError, Patience};
 use serde_json::{Value, json};
 
-use super::BenchError;
 use super::figure::{Measured, Report, Target, median};
-use super::world::{World, host_config, hub_runs, listening, say, temporary_directory, until};
+use super::{say, temporary_directory};
 
 /// Owners whose channels are opened together.
 const WAVE: u32 = 50;
@@ -34,6 +35,11 @@ const REST: Duration = Duration::from_secs(2);
 /// How often each host is loaded: what the allocator keeps from loading differs from time to time.
 const LOADS: usize = 5;
 const PAGE: u64 = 4_096;
+/// For as many nodes as may be asked for.
+const LOADING: Patience = Patience {
+    longest: Duration::from_secs(120),
+    ..Patience::REAL
+};
 
 #[derive(Debug, Args)]
 pub struct MemoryArgs {
@@ -54,7 +60,7 @@ impl MemoryArgs {
     }
 }
 
-pub async fn run(args: MemoryArgs) -> Result<Report, BenchError> {
+pub async fn run(args: MemoryArgs) -> Result<Report, KitError> {
     let dir = temporary_directory()?;
     let built = MemoryStore::default();
     let world = World::on(dir, Arc::new(built.reopen())).await?;
@@ -67,7 +73,7 @@ pub async fn run(args: MemoryArgs) -> Result<Report, BenchError> {
         say(&format!("a fresh host with {nodes} nodes"));
         let copy = dir.path().join(format!("host-{nodes}"));
         copy_files(&host_dir, &copy)?;
-        let database = SqliteStore::open(host_config(&copy).database_file())?;
+        let database = SqliteStore::open(config(&copy).database_file())?;
         copy_store(&built, &database, nodes > 0).await?;
         database.close().await?;
         let mut loads = Vec::new();
@@ -108,7 +114,7 @@ fn report(nodes: u32, [without, with]: [f64; 2]) -> Report {
 }
 
 /// Makes the owners with their channels, a wave at a time.
-async fn build(world: &World, nodes: u32) -> Result<(), BenchError> {
+async fn build(world: &World, nodes: u32) -> Result<(), KitError> {
     let amount_sat = CHANNEL_SAT * u64::from(nodes.div_ceil(HUB_COINS) + 3) + 1_000_000;
     world.fund_hub(HUB_COINS, amount_sat).await?;
     let since = Instant::now();
@@ -123,29 +129,29 @@ async fn build(world: &World, nodes: u32) -> Result<(), BenchError> {
     Ok(())
 }
 
-async fn wave(world: &World, owners: std::ops::Range<u32>) -> Result<(), BenchError> {
+async fn wave(world: &World, owners: std::ops::Range<u32>) -> Result<(), KitError> {
     let names: Vec<String> = owners.map(|number| format!("owner-{number}")).collect();
     let phones = names.iter().map(|name| world.phone(name, Duration::ZERO));
     let phones = try_join_all(phones).await?;
     try_join_all(
         names
             .iter()
-            .map(|name| world.hub_opens(name, CHANNEL_SAT, 0)),
+            .map(|name| world.operator.hub_open(name, CHANNEL_SAT, 0)),
     )
     .await?;
     world.confirm_channels(names.len()).await?;
     for name in &names {
-        world.usable(name, 1).await?;
+        world.operator.usable(name, 1).await?;
     }
     try_join_all(phones.iter().map(|phone| phone.detach())).await?;
     for name in &names {
-        world.dormant(name).await?;
+        world.operator.dormant(name).await?;
     }
     Ok(())
 }
 
 /// The host's secrets, without its database.
-fn copy_files(from: &Path, to: &Path) -> Result<(), BenchError> {
+fn copy_files(from: &Path, to: &Path) -> Result<(), KitError> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
@@ -156,7 +162,7 @@ fn copy_files(from: &Path, to: &Path) -> Result<(), BenchError> {
     Ok(())
 }
 
-async fn copy_store(from: &dyn Store, to: &dyn Store, owners: bool) -> Result<(), BenchError> {
+async fn copy_store(from: &dyn Store, to: &dyn Store, owners: bool) -> Result<(), KitError> {
     for namespace in from.namespaces("").await? {
         if !owners && namespace.starts_with(NODE_PREFIX) {
             continue;
@@ -175,7 +181,7 @@ async fn copy_store(from: &dyn Store, to: &dyn Store, owners: bool) -> Result<()
 }
 
 /// The resident bytes of a fresh process that has loaded the host in `dir`.
-async fn measure_in_child(dir: &Path, chain_url: &str, nodes: u32) -> Result<u64, BenchError> {
+async fn measure_in_child(dir: &Path, chain_url: &str, nodes: u32) -> Result<u64, KitError> {
     let child = tokio::process::Command::new(std::env::current_exe()?)
         .args(["bench", "memory", "--nodes", &nodes.max(1).to_string()])
         .arg("--child")
@@ -189,7 +195,7 @@ async fn measure_in_child(dir: &Path, chain_url: &str, nodes: u32) -> Result<u64
     let field = |name: &str| said.as_ref().and_then(|said| said[name].as_u64());
     match (field("resident_bytes"), field("nodes")) {
         (Some(resident), Some(loaded)) if loaded == u64::from(nodes) => Ok(resident),
-        (_, loaded) => Err(BenchError::Off(format!(
+        (_, loaded) => Err(KitError::Unexpected(format!(
             "the host did not load its {nodes} nodes ({loaded:?}, {})",
             child.status
         ))),
@@ -210,30 +216,27 @@ pub async fn run_child(args: MemoryArgs) -> ExitCode {
     }
 }
 
-async fn measure_here(args: MemoryArgs) -> Result<Value, BenchError> {
-    let mut config = host_config(&args.child.unwrap_or_default());
+async fn measure_here(args: MemoryArgs) -> Result<Value, KitError> {
+    let mut config = config(&args.child.unwrap_or_default());
     let bitcoind = &mut config.chain.bitcoind;
     bitcoind.url = args.chain_url.unwrap_or_default();
     bitcoind.user = "devnet".into();
     bitcoind.password = "devnet".to_owned().into();
     let host = Host::start(config.clone()).await?;
-    let token = config.operator_token_file();
-    let mut operator = client::connect(&listening(&host)?.operator, &token).await?;
-    hub_runs(&operator).await?;
-    let mut nodes = 0;
-    until("all nodes run", async || {
-        let status = operator.status(StatusRequest {}).await?.into_inner();
-        nodes = status.nodes;
-        Ok(status.nodes == status.owners)
-    })
-    .await?;
+    let operator = OperatorClient::new(operator(&host, &config).await?);
+    operator.hub_node_id().await?;
+    let nodes = LOADING.until("all nodes run", async || {
+        let status = operator.status().await?;
+        Ok::<_, KitError>((status.nodes == status.owners).then_some(status.nodes))
+    });
+    let nodes = nodes.await?;
     let resident_bytes = resident_at_rest().await?;
     host.stop().await;
     Ok(json!({ "nodes": nodes, "resident_bytes": resident_bytes }))
 }
 
 /// Waits until the size stays the same.
-async fn resident_at_rest() -> Result<u64, BenchError> {
+async fn resident_at_rest() -> Result<u64, KitError> {
     let mut last = resident_bytes()?;
     let mut since = Instant::now();
     let begun = Instant::now();
@@ -248,7 +251,7 @@ async fn resident_at_rest() -> Result<u64, BenchError> {
 }
 
 /// Resident pages of this process, by `/proc/self/statm` (proc(5)).
-fn resident_bytes() -> Result<u64, BenchError> {
+fn resident_bytes() -> Result<u64, KitError> {
     let text = std::fs::read_to_string("/proc/self/statm")?;
     let pages = text
         .split_whitespace()
@@ -256,5 +259,5 @@ fn resident_bytes() -> Result<u64, BenchError> {
         .and_then(|pages| pages.parse::<u64>().ok());
     pages
         .map(|pages| pages * PAGE)
-        .ok_or_else(|| BenchError::Off("/proc/self/statm cannot be read".into()))
+        .ok_or_else(|| KitError::Unexpected("/proc/self/statm cannot be read".into()))
 }

@@ -1,9 +1,8 @@
 //! `longhand bench`: makes the figures that the documentation states, one subcommand each.
 //!
-//! A figure is made in one process of the real parts: a devnet reached over its RPC, a host on SQLite, and phones
-//! with ledgers on the disk at the ends of real links over gRPC on loopback (`world`). Each subcommand prints what it
-//! has measured beside its target and ends with exit code 1 when a target is missed. What is told on the way goes to
-//! standard error.
+//! A figure is made in one process of the real parts ([`World`]): a devnet reached over its RPC, a host on SQLite, and
+//! phones with ledgers on the disk at the ends of real links over gRPC on loopback. Each subcommand prints its figures
+//! beside their targets, and exits with code 1 when a target is missed. Progress goes to standard error.
 
 mod attach;
 mod figure;
@@ -11,17 +10,13 @@ mod latency;
 mod memory;
 mod rtt;
 mod throughput;
-mod world;
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use longhand_chain::{ChainError, DevnetError};
-use longhand_host::HostError;
-use longhand_host::client::ClientError;
-use longhand_node::NodeError;
-use longhand_phone::PhoneError;
-use longhand_store::StoreError;
+use longhand_testkit::KitError;
+use longhand_testkit::host::World;
+use tempfile::TempDir;
 
 use figure::Report;
 
@@ -79,29 +74,16 @@ fn finish(report: &Report, json: bool) -> ExitCode {
     }
 }
 
-/// Why a figure could not be made.
-#[derive(Debug, thiserror::Error)]
-enum BenchError {
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-    #[error(transparent)]
-    Devnet(#[from] DevnetError),
-    #[error(transparent)]
-    Chain(#[from] ChainError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Host(#[from] HostError),
-    #[error("the operator's API: {0}")]
-    Operator(#[from] ClientError),
-    #[error("the host answered {}: {}", .0.code(), .0.message())]
-    Status(#[from] tonic::Status),
-    #[error(transparent)]
-    Node(#[from] NodeError),
-    #[error("{code}: {0}", code = .0.code())]
-    Phone(#[from] PhoneError),
-    #[error("waited {seconds} s and still not: {what}")]
-    Late { what: String, seconds: u64 },
-    #[error("{0}")]
-    Off(String),
+/// A host with a funded hub.
+async fn world() -> Result<World, KitError> {
+    World::new(temporary_directory()?).await
+}
+
+fn temporary_directory() -> std::io::Result<TempDir> {
+    tempfile::Builder::new().prefix("longhand-bench-").tempdir()
+}
+
+/// Shows progress to a person.
+fn say(line: &str) {
+    eprintln!("{line}");
 }

@@ -1,22 +1,15 @@
 //! Signer round trips that wait for each other.
 //!
-//! A node counts the longest run of signer batches of which each was sent only after the one before it was answered.
-//! The phones are far enough away that all that does not depend on them is long done when they answer, so that
-//! the protocol is counted and not the machine.
-
-use std::time::{Duration, Instant};
+//! Counted as [`rounds`](longhand_testkit::rounds) does.
 
 use longhand_phone::Phone;
-use longhand_proto::operator::{NodeView, ResetSignerChainRequest};
+use longhand_testkit::KitError;
+use longhand_testkit::host::World;
+use longhand_testkit::rounds::{Counter, DISTANCE};
 
-use super::BenchError;
 use super::figure::{Measured, Report, Target};
-use super::world::{World, say};
+use super::{say, world};
 
-/// One way.
-const DISTANCE: Duration = Duration::from_millis(50);
-/// A node whose phone was asked nothing for this long has settled.
-const QUIET: Duration = DISTANCE.saturating_mul(6);
 const PAYMENTS: u32 = 3;
 const PAYMENT_MSAT: u64 = 10_000_000;
 const CHANNEL_SAT: u64 = 2_000_000;
@@ -34,8 +27,8 @@ struct Counts {
     close: u32,
 }
 
-pub async fn run() -> Result<Report, BenchError> {
-    let world = World::new().await?;
+pub async fn run() -> Result<Report, KitError> {
+    let world = world().await?;
     say("two phones, 50 ms away one way");
     let ann = world.phone("ann", DISTANCE).await?;
     let bob = world.phone("bob", DISTANCE).await?;
@@ -54,18 +47,17 @@ pub async fn run() -> Result<Report, BenchError> {
 }
 
 /// Ann opens to the hub from her own wallet; the hub opens to Bob.
-async fn opening(world: &World, ann: &Phone, counts: &mut Counts) -> Result<(), BenchError> {
+async fn opening(world: &World, ann: &Phone, counts: &mut Counts) -> Result<(), KitError> {
     say("opening two channels");
     world.fund_phone(ann, 2 * CHANNEL_SAT).await?;
-    reset(world, "ann").await?;
-    reset(world, "bob").await?;
+    let (at_ann, at_bob) = count_both(world).await?;
     ann.open(CHANNEL_SAT, None, false, false).await?;
-    world.hub_opens("bob", CHANNEL_SAT, 0).await?;
+    world.operator.hub_open("bob", CHANNEL_SAT, 0).await?;
     world.confirm_channels(2).await?;
-    world.usable("ann", 1).await?;
-    world.usable("bob", 1).await?;
-    counts.open = settled(world, "ann").await?;
-    counts.accept = settled(world, "bob").await?;
+    world.operator.usable("ann", 1).await?;
+    world.operator.usable("bob", 1).await?;
+    counts.open = at_ann.settled().await?;
+    counts.accept = at_bob.settled().await?;
     Ok(())
 }
 
@@ -74,46 +66,44 @@ async fn payment(
     payer: &Phone,
     payee: &Phone,
     counts: &mut Counts,
-) -> Result<(), BenchError> {
+) -> Result<(), KitError> {
     say("a payment");
     let invoice = payee.invoice(Some(PAYMENT_MSAT), "bench", 3_600).await?;
-    reset(world, "ann").await?;
-    reset(world, "bob").await?;
+    let (at_ann, at_bob) = count_both(world).await?;
     payer.pay(&invoice.bolt11, None, None).await?;
-    // The news took half a round trip to the payer: what is counted by now began before it.
-    let paid = (world.node("ann").await?, world.node("bob").await?);
-    most(&mut counts.pay, paid.0.signer_chain);
-    most(&mut counts.receive, paid.1.signer_chain);
-    most(&mut counts.pay_settled, settled(world, "ann").await?);
-    most(&mut counts.receive_settled, settled(world, "bob").await?);
+    // The answer took half a round trip to the payer: the batches that are counted by now began before it.
+    most(&mut counts.pay, at_ann.now().await?);
+    most(&mut counts.receive, at_bob.now().await?);
+    most(&mut counts.pay_settled, at_ann.settled().await?);
+    most(&mut counts.receive_settled, at_bob.settled().await?);
     Ok(())
 }
 
-async fn reconnecting(world: &World, ann: &Phone, counts: &mut Counts) -> Result<(), BenchError> {
+async fn reconnecting(world: &World, ann: &Phone, counts: &mut Counts) -> Result<(), KitError> {
     say("an idle channel's reconnect");
     ann.detach().await?;
-    world.dormant("ann").await?;
-    reset(world, "ann").await?;
+    world.operator.dormant("ann").await?;
+    let at_ann = Counter::begin(&world.operator, "ann").await?;
     ann.attach().await?;
-    world.usable("ann", 1).await?;
-    counts.reconnect = settled(world, "ann").await?;
+    world.operator.usable("ann", 1).await?;
+    counts.reconnect = at_ann.settled().await?;
     Ok(())
 }
 
-async fn closing(world: &World, ann: &Phone, counts: &mut Counts) -> Result<(), BenchError> {
+async fn closing(world: &World, ann: &Phone, counts: &mut Counts) -> Result<(), KitError> {
     say("a cooperative close");
     let channels = ann.channels().await?.channels;
     let channel = channels
         .first()
-        .ok_or_else(|| BenchError::Off("ann has no channel to close".into()))?;
-    reset(world, "ann").await?;
+        .ok_or_else(|| KitError::Unexpected("ann has no channel to close".into()))?;
+    let at_ann = Counter::begin(&world.operator, "ann").await?;
     ann.close(&channel.channel_id, false).await?;
     world.mine(1).await?;
-    counts.close = settled(world, "ann").await?;
+    counts.close = at_ann.settled().await?;
     let closing = ann.balance().await?;
     match closing.lightning_msat {
         0 => Ok(()),
-        _ => Err(BenchError::Off("the channel did not close".into())),
+        _ => Err(KitError::Unexpected("the channel did not close".into())),
     }
 }
 
@@ -121,30 +111,11 @@ fn most(so_far: &mut u32, counted: u32) {
     *so_far = counted.max(*so_far);
 }
 
-/// Begins a new count, when nothing is under way.
-async fn reset(world: &World, owner: &str) -> Result<(), BenchError> {
-    settled(world, owner).await?;
-    let request = ResetSignerChainRequest {
-        owner: owner.into(),
-    };
-    world.operator.clone().reset_signer_chain(request).await?;
-    Ok(())
-}
-
-/// The count once nothing happens any more.
-async fn settled(world: &World, owner: &str) -> Result<u32, BenchError> {
-    let counts = |node: &NodeView| (node.signer_batches, node.signer_chain);
-    let mut last = world.node(owner).await?;
-    let mut since = Instant::now();
-    while since.elapsed() < QUIET {
-        tokio::time::sleep(DISTANCE / 10).await;
-        let node = world.node(owner).await?;
-        if counts(&node) != counts(&last) {
-            since = Instant::now();
-        }
-        last = node;
-    }
-    Ok(last.signer_chain)
+/// Counts at both phones from now on.
+async fn count_both(world: &World) -> Result<(Counter<'_>, Counter<'_>), KitError> {
+    let at_ann = Counter::begin(&world.operator, "ann").await?;
+    let at_bob = Counter::begin(&world.operator, "bob").await?;
+    Ok((at_ann, at_bob))
 }
 
 impl Counts {

@@ -16,17 +16,19 @@ use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State as PaymentState;
 use longhand_proto::command::{Command, NewAddress, OpenChannel, Pay};
+use longhand_testkit::host::{World, faucet};
+use longhand_testkit::{KitError, Patience};
 use zeroize::Zeroizing;
 
-use super::BenchError;
 use super::figure::{Measured, Report, Target};
-use super::world::{World, say, until};
+use super::{say, world};
 
 const CHANNEL_SAT: u64 = 16_000_000;
 /// Above dust, so that each is an output of the commitments with a signature of its own.
 const PAYMENT_MSAT: u64 = 2_000_000;
 /// The two nodes take turns, so that whatever else the machine does is shared by both.
 const TURNS: u32 = 4;
+const PATIENCE: Patience = Patience::REAL;
 
 #[derive(Debug, Args)]
 pub struct ThroughputArgs {
@@ -44,8 +46,8 @@ enum Payer {
     Local(Node),
 }
 
-pub async fn run(args: ThroughputArgs) -> Result<Report, BenchError> {
-    let world = World::new().await?;
+pub async fn run(args: ThroughputArgs) -> Result<Report, KitError> {
+    let world = world().await?;
     say("two nodes, with a channel to the hub each");
     let phone = world.phone("ann", Duration::ZERO).await?;
     let local = local_node(&world).await?;
@@ -61,7 +63,7 @@ pub async fn run(args: ThroughputArgs) -> Result<Report, BenchError> {
         }
     }
     let [Payer::Phone(phone), Payer::Local(local)] = payers else {
-        return Err(BenchError::Off("the payers are lost".into()));
+        return Err(KitError::Unexpected("the payers are lost".into()));
     };
     phone.detach().await?;
     local.stop().await;
@@ -107,10 +109,10 @@ async fn turn(
     payer: &Payer,
     payments: u32,
     in_flight: u32,
-) -> Result<f64, BenchError> {
+) -> Result<f64, KitError> {
     let mut invoices = Vec::new();
     for _ in 0..payments {
-        invoices.push(world.hub_invoice(PAYMENT_MSAT).await?);
+        invoices.push(world.operator.hub_invoice(PAYMENT_MSAT).await?);
     }
     let since = Instant::now();
     let in_flight = usize::try_from(in_flight).unwrap_or(1);
@@ -124,7 +126,7 @@ async fn turn(
 }
 
 impl Payer {
-    async fn pay(&self, bolt11: String) -> Result<(), BenchError> {
+    async fn pay(&self, bolt11: String) -> Result<(), KitError> {
         match self {
             Payer::Phone(phone) => {
                 phone.pay(&bolt11, None, None).await?;
@@ -139,7 +141,7 @@ impl Payer {
                 };
                 match ask(node, Ask::Pay(pay)).await? {
                     Reply::Payment(payment) if payment.state() == PaymentState::Succeeded => Ok(()),
-                    reply => Err(BenchError::Off(format!("not paid: {reply:?}"))),
+                    reply => Err(KitError::Unexpected(format!("not paid: {reply:?}"))),
                 }
             }
         }
@@ -147,9 +149,9 @@ impl Payer {
 }
 
 /// A node like an owner's, with its keys here, beside the host's nodes: on the same store and the same chain.
-async fn local_node(world: &World) -> Result<Node, BenchError> {
+async fn local_node(world: &World) -> Result<Node, KitError> {
     let hub = PublicKey::from_slice(&world.hub_node_id)
-        .map_err(|error| BenchError::Off(format!("the hub's node id: {error}")))?;
+        .map_err(|error| KitError::Unexpected(format!("the hub's node id: {error}")))?;
     let poll_interval = Duration::from_millis(50);
     let source = Arc::new(world.devnet.source());
     let follower = Arc::new(Follower::start(source, FollowerConfig { poll_interval }));
@@ -166,23 +168,23 @@ async fn local_node(world: &World) -> Result<Node, BenchError> {
         graph: Arc::new(Graph::new(Network::Regtest)),
         dialer: Arc::new(HubDialer(world.addresses.peer)),
     };
-    Ok(Node::start(config, services).await?)
+    let started = Node::start(config, services).await;
+    started.map_err(|error| KitError::Unexpected(error.to_string()))
 }
 
 /// Each payer funds its own channel.
-async fn open_both(world: &World, phone: &Phone, local: &Node) -> Result<(), BenchError> {
+async fn open_both(world: &World, phone: &Phone, local: &Node) -> Result<(), KitError> {
     let Reply::Address(address) = ask(local, Ask::NewAddress(NewAddress {})).await? else {
-        return Err(BenchError::Off("the node gave no address".into()));
+        return Err(KitError::Unexpected("the node gave no address".into()));
     };
-    world.faucet(&address.address, CHANNEL_SAT + 100_000)?;
+    faucet(&world.devnet, &address.address, CHANNEL_SAT + 100_000)?;
     world.fund_phone(phone, CHANNEL_SAT + 100_000).await?;
-    until("the node has its coins", async || {
-        Ok(local
-            .overview()
-            .await
-            .is_some_and(|node| node.onchain_sat >= CHANNEL_SAT))
-    })
-    .await?;
+    let funded = PATIENCE.until("the node has its coins", async || {
+        let overview = local.overview().await;
+        let has = overview.is_some_and(|node| node.onchain_sat >= CHANNEL_SAT);
+        Ok::<_, KitError>(has.then_some(()))
+    });
+    funded.await?;
     phone.open(CHANNEL_SAT, None, false, false).await?;
     let open = OpenChannel {
         id: vec![1; 16],
@@ -192,30 +194,28 @@ async fn open_both(world: &World, phone: &Phone, local: &Node) -> Result<(), Ben
     };
     ask(local, Ask::OpenChannel(open)).await?;
     world.confirm_channels(2).await?;
-    world.usable("ann", 1).await?;
-    until("the node's channel is usable", async || {
-        Ok(local
-            .overview()
-            .await
-            .is_some_and(|node| node.usable_channels == 1))
-    })
-    .await
+    world.operator.usable("ann", 1).await?;
+    let usable = PATIENCE.until("the node's channel is usable", async || {
+        let overview = local.overview().await;
+        Ok(overview.and_then(|node| (node.usable_channels == 1).then_some(())))
+    });
+    usable.await
 }
 
 /// A command that must succeed.
-async fn ask(node: &Node, ask: Ask) -> Result<Reply, BenchError> {
+async fn ask(node: &Node, ask: Ask) -> Result<Reply, KitError> {
     let command = Command { command: Some(ask) };
     match node.command(command).await.reply {
-        Some(Reply::Error(error)) => Err(BenchError::Off(format!(
+        Some(Reply::Error(error)) => Err(KitError::Unexpected(format!(
             "{}: {}",
             error.code, error.message
         ))),
         Some(reply) => Ok(reply),
-        None => Err(BenchError::Off("the node gave no answer".into())),
+        None => Err(KitError::Unexpected("the node gave no answer".into())),
     }
 }
 
-/// Reaches the hub where its peers do.
+/// Connects to the hub on the address for its peers.
 struct HubDialer(SocketAddr);
 
 #[async_trait]

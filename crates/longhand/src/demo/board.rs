@@ -3,27 +3,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhand::cast::{Host, Operator};
 use longhand_host::client::Client;
 use longhand_proto::operator::{HubBalanceRequest, ListNodesRequest};
+use longhand_testkit::operator::OperatorClient;
 use tokio::task::JoinSet;
 
 use super::view::{Holdings, View};
 
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Looks until it is dropped.
+/// Asks the host until it is dropped.
 pub(super) struct Board(#[expect(dead_code, reason = "ends its task when dropped")] JoinSet<()>);
 
 impl Board {
     /// Shows nothing where nothing can be shown.
-    pub fn start(view: &Arc<View>, host: &Host) -> Board {
+    pub fn start(view: &Arc<View>, operator: &OperatorClient) -> Board {
         let mut tasks = JoinSet::new();
         if view.is_live() {
-            let (view, operator) = (Arc::clone(view), Operator::clone(host));
+            let (view, operator) = (Arc::clone(view), operator.clone());
             tasks.spawn(async move {
                 loop {
-                    // A host that is away has nothing to say; the table stays as it was.
+                    // While the host is away the table stays as it was.
                     if let Ok(client) = operator.client()
                         && let Ok(holdings) = holdings(client).await
                     {
@@ -37,7 +37,7 @@ impl Board {
     }
 }
 
-/// What everybody has, as the host says.
+/// The balances of the hub and all owners, as the host reports them.
 pub(super) async fn holdings(mut host: Client) -> Result<Vec<Holdings>, tonic::Status> {
     let hub = host.hub_balance(HubBalanceRequest {}).await?.into_inner();
     let nodes = host

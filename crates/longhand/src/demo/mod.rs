@@ -1,14 +1,12 @@
 //! `longhand demo`: a chain, a host and two phones, each a process of its own, go through what may happen to them.
 //!
-//! Start reading at `steps`: the story. `world` is what it is told with, of the crate's [`cast`](longhand::cast).
-//! `rounds` counts signer round trips, `view` shows what happens and `report` is what is left at the end.
+//! Start reading at `steps`: the story, played with [`processes`](longhand_testkit::processes). `board` and `view` show
+//! what happens, and `report` is what is left at the end.
 
 mod board;
 mod report;
-mod rounds;
 mod steps;
 mod view;
-mod world;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,11 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use longhand::cast::{CastError, asked_to_stop};
+use longhand_testkit::KitError;
+use longhand_testkit::processes::{PASSPHRASE, PhoneProcess, World, asked_to_stop};
+use serde_json::json;
 
 use report::Report;
+use steps::{ALICE, BOB};
 use view::View;
-use world::World;
 
 /// See all of it at work: a chain, a host and two phones, each a process of its own.
 ///
@@ -74,10 +74,10 @@ async fn tell(
     dir: &Path,
     view: &Arc<View>,
     report: &mut Report,
-) -> Result<(), CastError> {
+) -> Result<(), KitError> {
     let mut world = tokio::select! {
         told = steps::tell(dir, view, report) => told?,
-        () = asked_to_stop() => return Err(CastError::Off("stopped".into())),
+        () = asked_to_stop() => return Err(KitError::Unexpected("stopped".into())),
     };
     let holdings = board::holdings(world.host.client()?).await?;
     view.summary(&holdings, report);
@@ -85,18 +85,48 @@ async fn tell(
         stay(&world, view).await?;
     }
     tokio::select! {
-        () = world.stop() => Ok(()),
-        () = asked_to_stop() => Err(CastError::Off("stopped before the processes had ended".into())),
+        // Those that do not exit when asked to are killed with the demo.
+        _ = world.stop() => Ok(()),
+        () = asked_to_stop() => Err(KitError::Unexpected("stopped before the processes had ended".into())),
     }
 }
 
 /// Leaves everything running and says how to use it.
-async fn stay(world: &World, view: &View) -> Result<(), CastError> {
-    world.mine_by_timer(MINING_PAUSE_S).await?;
+async fn stay(world: &World, view: &View) -> Result<(), KitError> {
+    let pause_s = json!(MINING_PAUSE_S);
+    let rpc = &world.chain.rpc;
+    rpc.call("devnet_setminetimer", &[pause_s]).await?;
     view.close();
-    println!("{}", world.how_to_play(MINING_PAUSE_S));
+    println!("{}", how_to_play(world));
     asked_to_stop().await;
     Ok(())
+}
+
+/// Commands for a person to try.
+fn how_to_play(world: &World) -> String {
+    let binary = std::env::current_exe().unwrap_or_else(|_| "longhand".into());
+    let binary = binary.display();
+    let phone = |phone: &PhoneProcess| format!("{binary} phone --dir {}", phone.dir.display());
+    let (alice, bob) = (phone(&world.phones[ALICE]), phone(&world.phones[BOB]));
+    let socket = world.host.socket();
+    let admin = format!("{binary} admin --operator unix:{}", socket.display());
+    let devnet = format!("{binary} devnet --rpc-bind {}", world.chain.rpc_bind);
+    format!(
+        "Everything runs until Ctrl-C; a block comes every {MINING_PAUSE_S} s. In another terminal:
+
+  export LONGHAND_PASSPHRASE={PASSPHRASE}
+  {bob} balance
+  {admin} hub invoice 1000000
+  {bob} pay INVOICE
+  {bob} payments
+  {admin} hub open 500000 --owner alice --push-msat 50000000
+  {alice} channels
+  {alice} invoice 10000 --sat
+  {bob} pay INVOICE
+  {admin} nodes
+  {devnet} faucet \"$({alice} address)\" 1000000
+"
+    )
 }
 
 /// For the runtime to collect the processes that were killed.

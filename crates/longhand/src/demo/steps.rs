@@ -7,14 +7,16 @@ mod payments;
 use std::path::Path;
 use std::sync::Arc;
 
-use bitcoin::{ScriptBuf, Txid};
-use longhand::cast::{self, CastError, Chain, Host, HostSettings, Phone, Stage, until};
+use bitcoin::{OutPoint, Txid};
+use longhand_testkit::processes::{
+    ChainProcess, HostProcess, HostSettings, Launcher, PhoneProcess, World,
+};
+use longhand_testkit::rounds::{Counter, DISTANCE};
+use longhand_testkit::{KitError, Patience};
 
 use super::board::Board;
 use super::report::Report;
-use super::rounds::Counter;
 use super::view::View;
-use super::world::{DISTANCE, World};
 use away::UnderWay;
 
 const HUB_COINS_SAT: u64 = 10_000_000;
@@ -23,8 +25,10 @@ const HUB_CHANNEL_SAT: u64 = 1_000_000;
 /// What the hub gives to the owner of a new channel, so that the owner can pay at once.
 const HUB_GIFT_MSAT: u64 = 30_000_000;
 const OWN_CHANNEL_SAT: u64 = 500_000;
-/// Enough for any channel to be ready.
-const CONFIRMATIONS: u32 = 6;
+/// Of the world's phones.
+pub(super) const ALICE: usize = 0;
+pub(super) const BOB: usize = 1;
+const PATIENCE: Patience = Patience::REAL;
 
 /// Who takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +43,6 @@ struct Story<'a> {
     world: World,
     view: &'a View,
     report: &'a mut Report,
-    /// The faucet's payments.
-    given: Vec<(Txid, ScriptBuf)>,
     hub_to_alice: Channel,
     hub_to_bob: Channel,
     alices_own: Channel,
@@ -62,27 +64,19 @@ pub(super) async fn tell(
     dir: &Path,
     view: &Arc<View>,
     report: &mut Report,
-) -> Result<World, CastError> {
+) -> Result<World, KitError> {
     view.begin("a devnet starts");
-    let stage = Stage::of_this_binary(dir)?;
-    let chain = Chain::start(&stage, ([127, 0, 0, 1], 0).into()).await?;
+    let launcher = Launcher::of_this_binary(dir)?;
+    let chain = ChainProcess::start(&launcher, ([127, 0, 0, 1], 0).into()).await?;
     report.steps.extend(view.end(true));
     view.begin("a host with a hub starts");
-    let host = Host::start(&stage, &chain, HostSettings::default()).await?;
+    let host = HostProcess::start(&launcher, &chain, HostSettings::default()).await?;
     report.steps.extend(view.end(true));
     let _board = Board::start(view, &host);
-    let phone = |name| Phone::new(&stage, name, DISTANCE);
-    let (alice, bob) = (phone("alice"), phone("bob"));
     let mut story = Story {
-        world: World {
-            chain,
-            host,
-            alice,
-            bob,
-        },
+        world: World::new(chain, host),
         view,
         report,
-        given: Vec::new(),
         hub_to_alice: Channel::default(),
         hub_to_bob: Channel::default(),
         alices_own: Channel::default(),
@@ -98,7 +92,7 @@ pub(super) async fn tell(
 }
 
 impl Story<'_> {
-    async fn tell(&mut self) -> Result<(), CastError> {
+    async fn tell(&mut self) -> Result<(), KitError> {
         self.step("the faucet gives coins to the hub", Self::fund_hub)
             .await?;
         self.step("two phones are made and paired", Self::pair_phones)
@@ -145,11 +139,19 @@ impl Story<'_> {
         .await
     }
 
+    fn alice(&self) -> &PhoneProcess {
+        &self.world.phones[ALICE]
+    }
+
+    fn bob(&self) -> &PhoneProcess {
+        &self.world.phones[BOB]
+    }
+
     async fn step(
         &mut self,
         name: &'static str,
-        work: impl AsyncFnOnce(&mut Self) -> Result<(), CastError>,
-    ) -> Result<(), CastError> {
+        work: impl AsyncFnOnce(&mut Self) -> Result<(), KitError>,
+    ) -> Result<(), KitError> {
         self.view.begin(name);
         let done = work(self).await;
         self.report.steps.extend(self.view.end(done.is_ok()));
@@ -158,43 +160,20 @@ impl Story<'_> {
 
     // -- Beginning.
 
-    async fn fund_hub(&mut self) -> Result<(), CastError> {
-        let address = self.world.host.hub_address().await?;
-        self.give(&address, HUB_COINS_SAT).await?;
-        let host = &self.world.host;
-        until("the hub has its coins", async || {
-            let balance = host.hub_balance().await?;
-            Ok((balance.onchain_confirmed_sat == HUB_COINS_SAT).then_some(()))
-        })
-        .await
+    async fn fund_hub(&mut self) -> Result<(), KitError> {
+        self.world.fund_hub(HUB_COINS_SAT).await
     }
 
-    /// Coins from the faucet, confirmed.
-    async fn give(&mut self, address: &str, amount_sat: u64) -> Result<(), CastError> {
-        let World { chain, host, .. } = &self.world;
-        let given = cast::give(chain, host, address, amount_sat).await?;
-        self.given.push(given);
-        Ok(())
-    }
-
-    async fn pair_phones(&mut self) -> Result<(), CastError> {
-        let World {
-            host, alice, bob, ..
-        } = &mut self.world;
-        for phone in [alice, bob] {
-            host.take_in(phone).await?;
+    async fn pair_phones(&mut self) -> Result<(), KitError> {
+        for name in ["alice", "bob"] {
+            self.world.add_phone(name, DISTANCE).await?;
         }
         Ok(())
     }
 
-    async fn open_from_hub(&mut self) -> Result<(), CastError> {
-        // Keys for channels are on their way when a phone has just come.
+    async fn open_from_hub(&mut self) -> Result<(), KitError> {
         for owner in ["alice", "bob"] {
             let host = &self.world.host;
-            until("the node has channel keys", async || {
-                Ok((host.node(owner).await?.signer_batches > 0).then_some(()))
-            })
-            .await?;
             Counter::begin(host, owner).await?;
             let opened = host.hub_open(owner, HUB_CHANNEL_SAT, HUB_GIFT_MSAT).await?;
             let channel = Channel {
@@ -211,22 +190,25 @@ impl Story<'_> {
         Ok(())
     }
 
-    async fn confirm(&self, channel: &Channel) -> Result<(), CastError> {
-        let txid = channel.funding.split(':').next().unwrap_or_default();
-        self.world.chain.in_mempool(txid).await?;
-        self.world.mine(CONFIRMATIONS).await
+    async fn confirm(&self, channel: &Channel) -> Result<(), KitError> {
+        let wrong = |_| off("a funding outpoint", &channel.funding);
+        let funding: OutPoint = channel.funding.parse().map_err(wrong)?;
+        self.world.confirm(funding).await
     }
 
-    async fn open_from_alice(&mut self) -> Result<(), CastError> {
-        let address = self.world.alice.address().await?;
-        self.give(&address, ALICE_COINS_SAT).await?;
+    async fn open_from_alice(&mut self) -> Result<(), KitError> {
+        let address = self.alice().address().await?;
+        self.world.give(&address, ALICE_COINS_SAT).await?;
         let host = &self.world.host;
-        until("alice has her coins", async || {
-            Ok((host.node("alice").await?.onchain_sat == ALICE_COINS_SAT).then_some(()))
-        })
-        .await?;
+        PATIENCE
+            .until("alice has her coins", async || {
+                Ok::<_, KitError>(
+                    (host.node("alice").await?.onchain_sat == ALICE_COINS_SAT).then_some(()),
+                )
+            })
+            .await?;
         let counter = Counter::begin(host, "alice").await?;
-        let opened = self.world.alice.open(OWN_CHANNEL_SAT).await?;
+        let opened = self.alice().open(OWN_CHANNEL_SAT).await?;
         self.alices_own = Channel {
             id: opened.channel_id,
             funding: opened.funding_outpoint,
@@ -237,7 +219,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    async fn check_round_trips(&mut self) -> Result<(), CastError> {
+    async fn check_round_trips(&mut self) -> Result<(), KitError> {
         let over = |count: Option<u32>, target| count.is_none_or(|count| count > target);
         match self
             .report
@@ -246,15 +228,15 @@ impl Story<'_> {
             .find(|(_, count, target)| over(*count, *target))
         {
             None => Ok(()),
-            Some((name, count, target)) => Err(CastError::Off(format!(
+            Some((name, count, target)) => Err(KitError::Unexpected(format!(
                 "{name} took {count:?} round trips, not {target}"
             ))),
         }
     }
 }
 
-fn off(expected: &str, found: &dyn std::fmt::Debug) -> CastError {
-    CastError::Off(format!("expected: {expected}; found: {found:?}"))
+fn off(expected: &str, found: &dyn std::fmt::Debug) -> KitError {
+    KitError::Unexpected(format!("expected: {expected}; found: {found:?}"))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use longhand::cast::{CastError, audit};
 use longhand_phone::command::{Payment, PaymentState};
+use longhand_testkit::KitError;
+use longhand_testkit::processes::World;
 
 use super::payments::{Answer, End, Tried, hub_pays, judge, moved_msat};
 use super::plan::Who;
-use super::world::World;
+use super::setup::Setup;
 
 /// How long it may take until all is quiet after the last process is back.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -38,7 +39,7 @@ pub(super) struct Checked {
 ///
 /// # Errors
 /// What is not quiet after two minutes.
-pub(super) async fn wait_until_quiet(world: &World) -> Result<(), CastError> {
+pub(super) async fn wait_until_quiet(world: &World) -> Result<(), KitError> {
     let began = Instant::now();
     let mut since = Instant::now();
     let mut last = None;
@@ -52,7 +53,7 @@ pub(super) async fn wait_until_quiet(world: &World) -> Result<(), CastError> {
         if began.elapsed() > PATIENCE {
             let why = now.err().unwrap_or_else(|| "phones are still asked".into());
             let seconds = PATIENCE.as_secs();
-            return Err(CastError::Off(format!(
+            return Err(KitError::Unexpected(format!(
                 "not quiet after {seconds} s: {why}"
             )));
         }
@@ -66,7 +67,7 @@ async fn at_rest(world: &World) -> Result<u64, String> {
     let mut batches = 0;
     for phone in &world.phones {
         let name = &phone.name;
-        let text = |error: CastError| format!("{name}: {error}");
+        let text = |error: KitError| format!("{name}: {error}");
         let node = world.host.node(name).await.map_err(text)?;
         if node.state != "active" || node.usable_channels != 1 {
             return Err(format!(
@@ -109,14 +110,14 @@ async fn at_rest(world: &World) -> Result<u64, String> {
 /// # Errors
 /// When somebody does not answer; what was found before stays.
 pub(super) async fn check(
-    world: &World,
+    setup: &Setup,
     tried: &mut [Tried],
     is_quiet: bool,
     checked: &mut Checked,
-) -> Result<(), CastError> {
-    checked.add_closes(world).await?;
+) -> Result<(), KitError> {
+    checked.add_closes(setup).await?;
     let mut books = Vec::new();
-    for phone in &world.phones {
+    for phone in &setup.world.phones {
         books.push(Book::new(phone.payments().await?));
     }
     let side = |who: Who, outbound, hash: &str| match who {
@@ -124,7 +125,7 @@ pub(super) async fn check(
         Who::Phone(number) => Some(books[number].get(outbound, hash)),
     };
     for tried in tried {
-        if let Some(answer) = known_end(world, tried).await {
+        if let Some(answer) = known_end(&setup.world, tried).await {
             tried.answer = answer;
         }
         let payer = side(tried.order.payer, true, &tried.hash);
@@ -143,26 +144,26 @@ pub(super) async fn check(
         return Ok(());
     }
     for (number, book) in books.iter().enumerate() {
-        checked.add_phone(world, number, book).await?;
+        checked.add_phone(setup, number, book).await?;
     }
-    checked.add_coins(world).await
+    checked.add_coins(setup).await
 }
 
 impl Checked {
     /// What a phone can send is what it could at the beginning, with what its payments have moved.
     async fn add_phone(
         &mut self,
-        world: &World,
+        setup: &Setup,
         number: usize,
         book: &Book,
-    ) -> Result<(), CastError> {
-        let phone = &world.phones[number];
-        let node = world.host.node(&phone.name).await?;
+    ) -> Result<(), KitError> {
+        let phone = &setup.world.phones[number];
+        let node = setup.world.host.node(&phone.name).await?;
         self.panics += node.restarts_after_panic;
         let channels = phone.channels().await?;
         let found: u64 = channels.iter().map(|channel| channel.outbound_msat).sum();
         let (received, sent) = moved_msat(book.0.values());
-        let expected = (world.began_msat[number] + received).saturating_sub(sent);
+        let expected = (setup.began_msat[number] + received).saturating_sub(sent);
         if found != expected {
             self.unaccounted_sat += found.abs_diff(expected).div_ceil(1_000);
             self.unaccounted.push(format!(
@@ -173,8 +174,8 @@ impl Checked {
         Ok(())
     }
 
-    async fn add_closes(&mut self, world: &World) -> Result<(), CastError> {
-        let books = audit::books(&world.chain, &world.given, &world.fundings).await?;
+    async fn add_closes(&mut self, setup: &Setup) -> Result<(), KitError> {
+        let books = setup.world.books(&setup.fundings).await?;
         let closes = books.commitments().chain(books.cooperative_closes());
         self.closes.extend(closes.map(|spend| {
             let (txid, kind) = (spend.txid, spend.kind);
@@ -184,10 +185,10 @@ impl Checked {
     }
 
     /// Every coin is where somebody says that it is.
-    async fn add_coins(&mut self, world: &World) -> Result<(), CastError> {
-        let books = audit::books(&world.chain, &world.given, &world.fundings).await?;
-        let wallets_sat = audit::wallets_sat(&world.host, &world.phones).await?;
-        let open = audit::open_channels(&world.host, &world.phones).await?;
+    async fn add_coins(&mut self, setup: &Setup) -> Result<(), KitError> {
+        let books = setup.world.books(&setup.fundings).await?;
+        let wallets_sat = setup.world.wallets_sat().await?;
+        let open = setup.world.open_channels().await?;
         if let Err(off) = books.balance(wallets_sat, &open) {
             self.unaccounted_sat += off.sat;
             self.unaccounted.extend(off.lines);

@@ -1,13 +1,13 @@
 //! `longhand-sim processes`: real processes under payments, killed at random moments and started again.
 //!
-//! A devnet, a host on SQLite and phones run as processes of the `longhand` binary, of the cast that the demo is played
-//! with too ([`longhand::cast`]). Round after round, payments go in all directions while SIGKILL falls on one or two
-//! of them, or the host's disk has no room; then all come back. Every few rounds all payments are left to end, and
-//! everything is held against everything.
+//! A devnet, a host on SQLite and phones run as [`processes`](longhand_testkit::processes) of the `longhand` binary, as in
+//! its demo. Round after round, payments go in all directions while SIGKILL falls on one or two of them, or the host's
+//! disk has no room; then all come back. Every few rounds all payments are left to end, and everything is held against
+//! everything.
 //!
-//! Start reading at `run`, the loop. `plan` is what happens when, by the seed; `world` are the processes; `payments`
-//! how each is made and must have ended; `check` what must hold; `logs` what must not stand in any; `disk` how a disk
-//! fills up; `report` and `view` what is left and what is seen.
+//! Start reading at `run`, the loop. `plan` draws from the seed what happens when; `setup` has the processes, strikes
+//! them and starts them again; `payments` makes payments and judges how each has ended; `check` has what must hold; `logs`
+//! searches the logs; `disk` fills a disk up; `report` and `view` show what happened.
 
 mod check;
 mod disk;
@@ -16,8 +16,8 @@ mod payments;
 mod plan;
 mod report;
 mod run;
+mod setup;
 mod view;
-mod world;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

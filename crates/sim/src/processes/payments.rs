@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use bitcoin::hex::DisplayHex;
 use lightning_invoice::Bolt11Invoice;
-use longhand::cast::{CastError, Operator, Owner};
 use longhand_phone::PhoneError;
 use longhand_phone::command::{Payment, PaymentState};
+use longhand_testkit::KitError;
+use longhand_testkit::operator::OperatorClient;
+use longhand_testkit::processes::PhoneClient;
 use tonic::Code;
 
 use super::plan::Order;
@@ -20,8 +22,8 @@ const HUB_PAUSE: Duration = Duration::from_millis(200);
 /// One that can pay and be paid.
 #[derive(Clone)]
 pub(super) enum Party {
-    Hub(Operator),
-    Phone(Owner),
+    Hub(OperatorClient),
+    Phone(PhoneClient),
 }
 
 /// What the payer was told.
@@ -103,7 +105,7 @@ pub(super) async fn carry_out(order: Order, payer: Party, payee: Party) -> Optio
 }
 
 impl Party {
-    async fn invoice(&self, amount_msat: u64) -> Result<String, CastError> {
+    async fn invoice(&self, amount_msat: u64) -> Result<String, KitError> {
         match self {
             Party::Hub(operator) => operator.hub_invoice(amount_msat).await,
             Party::Phone(owner) => Ok(owner.invoice(amount_msat).await?.bolt11),
@@ -112,12 +114,12 @@ impl Party {
 }
 
 /// `None` when the phone was never told to pay.
-fn phone_answer(answer: Result<Payment, CastError>) -> Option<Answer> {
+fn phone_answer(answer: Result<Payment, KitError>) -> Option<Answer> {
     Some(match answer {
         Ok(_) => Answer::Paid,
-        Err(CastError::Away(_)) => return None,
-        Err(late @ CastError::Late { .. }) => Answer::Late(late.to_string()),
-        Err(CastError::Phone(PhoneError::Reported(report))) if report.code == "PAYMENT_FAILED" => {
+        Err(KitError::Away(_)) => return None,
+        Err(late @ KitError::Late(_)) => Answer::Late(late.to_string()),
+        Err(KitError::Phone(PhoneError::Reported(report))) if report.code == "PAYMENT_FAILED" => {
             Answer::Failed(report.message)
         }
         Err(error) => Answer::Lost(error.to_string()),
@@ -125,7 +127,7 @@ fn phone_answer(answer: Result<Payment, CastError>) -> Option<Answer> {
 }
 
 /// Asks until there is an answer: the same invoice is never paid twice. So what counts is the last attempt.
-pub(super) async fn hub_pays(operator: &Operator, bolt11: &str) -> Answer {
+pub(super) async fn hub_pays(operator: &OperatorClient, bolt11: &str) -> Answer {
     let since = Instant::now();
     loop {
         let error = match operator.hub_pay(bolt11.to_owned()).await {
@@ -133,7 +135,7 @@ pub(super) async fn hub_pays(operator: &Operator, bolt11: &str) -> Answer {
             Err(error) => error,
         };
         match error {
-            CastError::Host(status)
+            KitError::Status(status)
                 if matches!(
                     status.code(),
                     Code::Aborted | Code::InvalidArgument | Code::FailedPrecondition
@@ -141,7 +143,7 @@ pub(super) async fn hub_pays(operator: &Operator, bolt11: &str) -> Answer {
             {
                 return Answer::Failed(status.message().to_owned());
             }
-            late @ CastError::Late { .. } => return Answer::Late(late.to_string()),
+            late @ KitError::Late(_) => return Answer::Late(late.to_string()),
             error if since.elapsed() > HUB_PATIENCE => return Answer::Lost(error.to_string()),
             _ => tokio::time::sleep(HUB_PAUSE).await,
         }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use longhand::cast::{self, CastError, Stage, asked_to_stop};
+use longhand_testkit::KitError;
+use longhand_testkit::processes::{Launcher, asked_to_stop};
 use tokio::task::JoinSet;
 
 use super::ProcessesArgs;
@@ -14,8 +15,8 @@ use super::logs::Logs;
 use super::payments::{Answer, Tried, carry_out};
 use super::plan::{Act, Blow, Plan, Targets, Timed};
 use super::report::Report;
+use super::setup::Setup;
 use super::view::View;
-use super::world::World;
 
 /// After so many rounds all is left to end, and checked.
 const CHECK_EVERY: u32 = 4;
@@ -59,13 +60,13 @@ pub(super) async fn run(args: &ProcessesArgs, targets: Targets, binary: PathBuf)
 }
 
 struct Run {
-    stage: Stage,
+    launcher: Launcher,
     targets: Targets,
     phones: usize,
     plan: Plan,
     view: View,
     report: Report,
-    world: Option<World>,
+    setup: Option<Setup>,
     paying: JoinSet<Option<Tried>>,
     tried: Vec<Tried>,
     logs: Logs,
@@ -82,7 +83,7 @@ impl Run {
         let own = dir.join("longhand");
         let binary = std::fs::hard_link(&binary, &own).map_or(binary, |()| own);
         Run {
-            stage: Stage {
+            launcher: Launcher {
                 binary,
                 dir: dir.to_owned(),
             },
@@ -94,7 +95,7 @@ impl Run {
                 seed,
                 ..Report::default()
             },
-            world: None,
+            setup: None,
             paying: JoinSet::new(),
             tried: Vec::new(),
             logs: Logs::default(),
@@ -122,18 +123,18 @@ impl Run {
             // Asked twice: they are killed with this process.
             () = asked_to_stop() => self.report.was_stopped = true,
         }
-        self.world = None;
+        self.setup = None;
         tokio::time::sleep(REAPING).await;
         self.report.seconds = self.began.elapsed().as_secs();
     }
 
-    async fn rounds(&mut self, time: Duration) -> Result<(), CastError> {
+    async fn rounds(&mut self, time: Duration) -> Result<(), KitError> {
         self.view.now("a devnet, a host and phones start".into());
         let disk = match self.targets {
             Targets::Processes => None,
-            _ => Some(Disk::mount(&self.stage.dir.join("host")).map_err(CastError::Off)?),
+            _ => Some(Disk::mount(&self.launcher.dir.join("host")).map_err(KitError::Unexpected)?),
         };
-        self.world = Some(World::set_up(&self.stage, self.phones, disk).await?);
+        self.setup = Some(Setup::start(&self.launcher, self.phones, disk).await?);
         self.began = Instant::now();
         while self.began.elapsed() < time && self.report.is_clean() {
             self.round().await?;
@@ -146,32 +147,32 @@ impl Run {
     }
 
     /// One round: what the plan says, and then all come back.
-    async fn round(&mut self) -> Result<(), CastError> {
+    async fn round(&mut self) -> Result<(), KitError> {
         let since = Instant::now();
         for Timed { at_ms, act } in self.plan.round() {
             let at = Duration::from_millis(at_ms);
             let pause = at.saturating_sub(since.elapsed());
-            self.world()?.wait(pause).await?;
+            self.setup()?.wait(pause).await?;
             self.act(act).await?;
             self.collect();
         }
-        self.world()?.all_back().await?;
+        self.setup()?.all_back().await?;
         self.look_for_dead()?;
         self.report.rounds += 1;
         self.show("");
         Ok(())
     }
 
-    async fn act(&mut self, act: Act) -> Result<(), CastError> {
+    async fn act(&mut self, act: Act) -> Result<(), KitError> {
         match act {
             Act::Pay(order) => {
-                let world = self.world()?;
-                let (payer, payee) = (world.party(order.payer), world.party(order.payee));
+                let setup = self.setup()?;
+                let (payer, payee) = (setup.party(order.payer), setup.party(order.payee));
                 self.paying.spawn(carry_out(order, payer, payee));
             }
             Act::Mine => {
                 // The devnet may be down, which is no reason to wait for it.
-                let mined = self.world()?.chain.rpc.mine(1);
+                let mined = self.setup()?.world.chain.rpc.mine(1);
                 let _ = tokio::time::timeout(Duration::from_secs(1), mined).await;
             }
             Act::Strike(blow) => {
@@ -179,28 +180,28 @@ impl Run {
                 self.report.count(blow);
                 self.disk_was_full |= matches!(blow, Blow::Disk(_));
                 self.show(&format!("{blow:?} is down"));
-                self.world()?.strike(blow).await?;
+                self.setup()?.strike(blow).await?;
             }
             Act::Recover(blow) => {
                 self.look_for_dead()?;
-                self.world()?.recover(blow).await?;
+                self.setup()?.recover(blow).await?;
                 self.show("");
             }
         }
         Ok(())
     }
 
-    fn look_for_dead(&mut self) -> Result<(), CastError> {
-        let died = self.world()?.died()?;
+    fn look_for_dead(&mut self) -> Result<(), KitError> {
+        let died = self.setup()?.died()?;
         match died.is_empty() {
             true => Ok(()),
-            false => Err(CastError::Off(died.join("; "))),
+            false => Err(KitError::Unexpected(died.join("; "))),
         }
     }
 
-    fn world(&mut self) -> Result<&mut World, CastError> {
-        let missing = || CastError::Off("nothing runs".into());
-        self.world.as_mut().ok_or_else(missing)
+    fn setup(&mut self) -> Result<&mut Setup, KitError> {
+        let missing = || KitError::Unexpected("nothing runs".into());
+        self.setup.as_mut().ok_or_else(missing)
     }
 
     /// Takes the payments that have been answered.
@@ -227,7 +228,7 @@ impl Run {
     }
 
     /// Lets everything end, and checks it.
-    async fn settle(&mut self) -> Result<(), CastError> {
+    async fn settle(&mut self) -> Result<(), KitError> {
         self.show("everything comes to rest");
         let answers = async {
             while let Some(answered) = self.paying.join_next().await {
@@ -243,15 +244,15 @@ impl Run {
             self.report.payments_lost += u32::try_from(open).unwrap_or(u32::MAX);
             self.report.faults.push(line);
         }
-        let world = self.world()?;
-        // What was broadcast is to be seen in the chain.
-        cast::mine(&world.chain, &world.host, 1).await?;
-        let quiet = wait_until_quiet(world).await;
-        let world = self.world.as_ref();
-        let world = world.ok_or_else(|| CastError::Off("nothing runs".into()))?;
+        let setup = self.setup()?;
+        // Transactions that were broadcast are to be in the chain.
+        setup.world.mine(1).await?;
+        let quiet = wait_until_quiet(&setup.world).await;
+        let setup = self.setup.as_ref();
+        let setup = setup.ok_or_else(|| KitError::Unexpected("nothing runs".into()))?;
         let mut checked = Checked::default();
         // Looked at in any case: the more is known of what is off.
-        let whole = check(world, &mut self.tried, quiet.is_ok(), &mut checked).await;
+        let whole = check(setup, &mut self.tried, quiet.is_ok(), &mut checked).await;
         self.add(checked);
         self.look_for_dead()?;
         self.search_logs()?;
@@ -288,9 +289,9 @@ impl Run {
         report.faults.extend(checked.unaccounted);
     }
 
-    fn search_logs(&mut self) -> Result<(), CastError> {
+    fn search_logs(&mut self) -> Result<(), KitError> {
         let was_full = std::mem::take(&mut self.disk_was_full);
-        let found = self.logs.search(&self.stage.dir, was_full)?;
+        let found = self.logs.search(&self.launcher.dir, was_full)?;
         let report = &mut self.report;
         report.full_disk_lines += found.full_disk;
         report.panics += u32::try_from(found.panics.len()).unwrap_or(u32::MAX);
@@ -303,16 +304,16 @@ impl Run {
     async fn end(&mut self) {
         self.show("everything ends");
         self.paying.abort_all();
-        if let Some(world) = &mut self.world {
-            let off = world.stop().await;
-            // What is in the middle of a blow may be asked to end before it can.
+        if let Some(setup) = &mut self.setup {
+            let off = setup.world.stop().await;
+            // A process in the middle of a blow may get SIGTERM before it handles it.
             if !self.report.was_stopped {
-                let lines = off.iter().map(CastError::to_string);
+                let lines = off.iter().map(KitError::to_string);
                 self.report.faults.extend(lines);
             }
-            if let Some(disk) = &world.disk
+            if let Some(disk) = &setup.disk
                 && !self.report.is_clean()
-                && let Err(error) = disk.keep(&self.stage.dir.join("host.kept"))
+                && let Err(error) = disk.keep(&self.launcher.dir.join("host.kept"))
             {
                 eprintln!("the host's files could not be kept: {error}");
             }

@@ -13,10 +13,10 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::world::parts::lock;
 use crate::world::plan::{Counts, Interruption, Kind};
-use crate::world::planted::Planted;
 use crate::world::report::{Report, Row};
 use crate::world::run::{self, Play, Verdict};
 use crate::world::scenario::Scenario;
+use crate::world::seeded_faults::SeededFault;
 use crate::world::template::Template;
 
 /// Faults that are told one by one, as they are found.
@@ -68,18 +68,18 @@ impl Campaign {
             scenario,
             interruptions,
             seed,
-            planted: None,
+            fault: None,
         };
         run::run(self.template(scenario), play)
     }
 
-    /// One run with nothing wrong but what is planted.
-    pub fn play_planted(&self, scenario: Scenario, planted: Planted) -> Verdict {
+    /// One run whose only fault is a seeded one.
+    pub fn play_with_fault(&self, scenario: Scenario, fault: SeededFault) -> Verdict {
         let play = Play {
             scenario,
             interruptions: &[],
             seed: 1,
-            planted: Some(planted),
+            fault: Some(fault),
         };
         run::run(self.template(scenario), play)
     }

@@ -4,11 +4,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use bitcoin::OutPoint;
-use longhand::cast::accounts::{ANCHOR_SAT, Books as ChainBooks, OpenChannel};
+use longhand_testkit::accounts::{ANCHOR_SAT, Books as ChainBooks, OpenChannel};
 
 use crate::world::coins::{Coins, fees_sat};
 use crate::world::scenario::Outcome;
-use crate::world::stage::{OWNERS, Stage, text};
+use crate::world::simulator::{OWNERS, Simulator, text};
 
 /// Of the template's channels.
 const FEERATE_SAT_PER_KW: u32 = 253;
@@ -97,8 +97,8 @@ impl Purse {
 
 impl Books {
     /// Asks everybody.
-    pub async fn read(stage: &Arc<Stage>) -> Result<Books, String> {
-        let operator = stage.operator().ok_or("the host is gone")?;
+    pub async fn read(sim: &Arc<Simulator>) -> Result<Books, String> {
+        let operator = sim.operator().ok_or("the host is gone")?;
         let of_hub = operator.hub_channels().await.map_err(text)?.channels;
         let balance = operator.hub_balance().await.map_err(text)?;
         let hub = Purse {
@@ -108,7 +108,7 @@ impl Books {
         };
         let (mut owners, mut channels, mut closed) = (Vec::new(), Vec::new(), Vec::new());
         for owner in 0..OWNERS.len() {
-            let asked = stage.owner(owner, async |phone| {
+            let asked = sim.owner(owner, async |phone| {
                 Ok((phone.balance().await?, phone.channels().await?))
             });
             let (purse, of_owner) = asked.await.map_err(text)?;
@@ -156,17 +156,17 @@ impl Books {
         after: &Books,
         outcome: &Outcome,
         coins: &Coins,
-        stage: &Stage,
+        sim: &Simulator,
     ) -> Vec<Fault> {
         let fundings: Vec<_> = (self.channels.iter().chain(&after.channels))
             .map(|channel| channel.funding)
             .chain(after.closed.iter().copied())
             .collect();
-        let chain = match coins.follow(&stage.devnet, &stage.given(), &fundings) {
+        let chain = match coins.follow(&sim.devnet, &sim.given(), &fundings) {
             Ok(chain) => chain,
             Err(what) => return vec![Fault::new(Class::Unaccounted, what)],
         };
-        let closed = self.closed_unasked(after, outcome, &chain, stage);
+        let closed = self.closed_unasked(after, outcome, &chain, sim);
         let mut wrong: Vec<_> = closed.into_iter().collect();
         if outcome.paid() != outcome.received() + outcome.lost_msat {
             let what = format!("paid and received differ: {outcome:?}");
@@ -191,13 +191,13 @@ impl Books {
         after: &Books,
         outcome: &Outcome,
         chain: &ChainBooks,
-        stage: &Stage,
+        sim: &Simulator,
     ) -> Option<Fault> {
         let (agreed, forced) = (
             chain.cooperative_closes().count(),
             chain.commitments().count(),
         );
-        let waiting = stage.devnet.mempool().len();
+        let waiting = sim.devnet.mempool().len();
         let (had, have) = (self.channels.len(), after.channels.len());
         let is_right = agreed == outcome.closed as usize
             && forced == outcome.forced as usize

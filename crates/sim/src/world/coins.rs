@@ -1,10 +1,10 @@
 //! Every satoshi of the owners and the hub, against the chain: the demo's books, gone on with from the template.
 
 use bitcoin::{OutPoint, ScriptBuf, Txid};
-use longhand::cast::accounts::Books;
 use longhand_chain::Devnet;
+use longhand_testkit::accounts::Books;
 
-use crate::world::stage::Stage;
+use crate::world::simulator::Simulator;
 
 /// What is in the chain up to a height.
 #[derive(Clone)]
@@ -15,13 +15,13 @@ pub struct Coins {
 
 impl Coins {
     /// From the first block on.
-    pub fn of_chain(stage: &Stage) -> Result<Coins, String> {
+    pub fn of_chain(sim: &Simulator) -> Result<Coins, String> {
         let mut coins = Coins {
             books: Books::default(),
             height: 0,
         };
-        coins.books = coins.follow(&stage.devnet, &stage.given(), &[])?;
-        coins.height = stage.devnet.tip().height;
+        coins.books = coins.follow(&sim.devnet, &sim.given(), &[])?;
+        coins.height = sim.devnet.tip().height;
         Ok(coins)
     }
 

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use crate::world::check::{Books, Class, Fault};
 use crate::world::parts::lock;
 use crate::world::plan::{Counts, Interruption, Plan};
-use crate::world::planted::Planted;
 use crate::world::scenario::{Pace, Scenario};
-use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
+use crate::world::seeded_faults::SeededFault;
+use crate::world::simulator::{ANN, BOB, OWNERS, Simulator, text};
 use crate::world::template::{Template, all_usable};
 
 /// When simulated time begins.
@@ -85,8 +85,8 @@ pub struct Play<'a> {
     pub scenario: Scenario,
     pub interruptions: &'a [Interruption],
     pub seed: u64,
-    /// Something that must be found.
-    pub planted: Option<Planted>,
+    /// A fault that the checks must find.
+    pub fault: Option<SeededFault>,
 }
 
 /// Plays in a world from `template`.
@@ -139,7 +139,7 @@ fn play(
     let wrong = runtime.block_on(async {
         longhand_sim_os::follow_tokio();
         let (devnet, disk) = template.unpack(dir.path()).await?;
-        let (stage, mut tasks) = Stage::new(
+        let (sim, mut tasks) = Simulator::new(
             devnet,
             disk,
             dir.path().into(),
@@ -147,26 +147,26 @@ fn play(
             plan.clone(),
             template.audits.clone(),
         );
-        stage.start_host().await?;
+        sim.start_host().await?;
         for owner in [ANN, BOB] {
-            stage.start_phone(owner).map_err(text)?;
+            sim.start_phone(owner).map_err(text)?;
         }
-        all_usable(&stage, scenario.channels() * OWNERS.len()).await?;
-        let before = Books::read(&stage).await?;
+        all_usable(&sim, scenario.channels() * OWNERS.len()).await?;
+        let before = Books::read(&sim).await?;
         let began = Instant::now();
         plan.arm();
-        let outcome = scenario.play(&stage).await;
+        let outcome = scenario.play(&sim).await;
         plan.disarm();
         let judged = async {
             let mut outcome = outcome?;
-            if let Some(planted) = play.planted {
-                planted.plant(&stage, &mut outcome).await?;
+            if let Some(fault) = play.fault {
+                fault.inject(&sim, &mut outcome).await?;
             }
-            let settling = settle(&stage, outcome.channels(before.channels()));
+            let settling = settle(&sim, outcome.channels(before.channels()));
             let settled = in_time(HOURS + plan.lasts(), settling).await;
-            let after = in_time(HOURS, Books::read(&stage)).await?;
-            let alive = stage.alive();
-            let mut wrong = before.compare(&after, &outcome, &template.coins, &stage);
+            let after = in_time(HOURS, Books::read(&sim)).await?;
+            let alive = sim.alive();
+            let mut wrong = before.compare(&after, &outcome, &template.coins, &sim);
             wrong.extend(settled.err().map(|error| Fault::new(Class::Stuck, error)));
             if alive != template.alive {
                 let what = format!("{alive:?}, and there should be {:?}", template.alive);
@@ -177,18 +177,18 @@ fn play(
         let judged: Result<Vec<Fault>, String> = judged.await;
         let mut wrong = judged.unwrap_or_else(|error| vec![Fault::new(Class::Stuck, error)]);
         if (is_picked || plan.is_empty())
-            && let Err(error) = stage.devnet.validate()
+            && let Err(error) = sim.devnet.validate()
         {
             let what = format!("the chain is not valid: {error}");
             wrong.push(Fault::new(Class::Unaccounted, what));
         }
-        let troubles = stage.take_troubles().into_iter();
+        let troubles = sim.take_troubles().into_iter();
         wrong.extend(troubles.map(|what| Fault::new(Class::Stuck, what)));
-        stage.stop().await;
+        sim.stop().await;
         tasks.shutdown().await;
-        wrong.extend(stage.overheard());
-        let connected = stage.connected.clone();
-        drop(stage);
+        wrong.extend(sim.overheard());
+        let connected = sim.connected.clone();
+        drop(sim);
         // Whatever still had something to do ends within a moment.
         tokio::time::sleep(Duration::from_secs(1)).await;
         Ok::<_, String>((wrong, began.elapsed(), Arc::strong_count(&connected) - 1))
@@ -211,19 +211,19 @@ async fn in_time<T>(
 }
 
 /// Waits until everybody is back, nothing is under way and no transaction waits for a block.
-async fn settle(stage: &Arc<Stage>, channels: usize) -> Result<(), String> {
+async fn settle(sim: &Arc<Simulator>, channels: usize) -> Result<(), String> {
     for owner in [ANN, BOB] {
-        stage.come_back(owner);
+        sim.come_back(owner);
     }
-    stage.plan.is_over().await;
-    all_usable(stage, channels).await?;
-    stage.quiet().await?;
+    sim.plan.is_over().await;
+    all_usable(sim, channels).await?;
+    sim.quiet().await?;
     for _ in 0..MOST_BLOCKS {
-        if stage.devnet.mempool().is_empty() {
+        if sim.devnet.mempool().is_empty() {
             break;
         }
-        stage.mine(1).await?;
-        stage.quiet().await?;
+        sim.mine(1).await?;
+        sim.quiet().await?;
     }
     Ok(())
 }

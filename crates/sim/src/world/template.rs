@@ -7,24 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bitcoin::Network;
 use longhand_chain::Devnet;
 use longhand_chain::devnet::PreparedChain;
-use longhand_phone::{Secrets, Vault};
 use longhand_proto::operator::{CreateOwnerRequest, HubOpenChannelRequest};
 use longhand_signer::audit::Audit;
 use longhand_store::{Batch, MemoryStore, Store, Write};
+use longhand_testkit::vault::{self, WORDS};
 
 use crate::world::coins::Coins;
 use crate::world::plan::Plan;
 use crate::world::scenario::{Pace, Scenario};
-use crate::world::stage::{Alive, OWNERS, Stage, passphrase, text};
-
-/// Words of the owners' seeds; test vectors of BIP 39.
-const WORDS: [&str; 2] = [
-    "legal winner thank year wave sausage worth useful legal winner thank yellow",
-    "letter advice cage absurd amount doctor acoustic avoid letter advice cage above",
-];
+use crate::world::simulator::{Alive, OWNERS, Simulator, text};
 
 pub const CHANNEL_SAT: u64 = 2_000_000;
 /// Less than half, so that what an owner can send the hub can forward.
@@ -60,7 +53,7 @@ impl Template {
     /// a simulated thread.
     pub async fn make(dir: PathBuf, channels: usize) -> Result<Template, String> {
         let devnet = Devnet::in_process(110).map_err(text)?;
-        let (stage, mut tasks) = Stage::new(
+        let (sim, mut tasks) = Simulator::new(
             devnet,
             MemoryStore::new(),
             dir,
@@ -68,48 +61,45 @@ impl Template {
             Plan::new(&[]),
             Default::default(),
         );
-        stage.start_host().await?;
-        fund_hub(&stage).await?;
+        sim.start_host().await?;
+        fund_hub(&sim).await?;
         for owner in 0..OWNERS.len() {
-            pair(&stage, owner).await?;
-            stage.start_phone(owner).map_err(text)?;
-            let address = stage
-                .owner(owner, async |phone| phone.address().await)
-                .await;
-            stage
-                .fund(&address.map_err(text)?.address, WALLET_SAT)
+            pair(&sim, owner).await?;
+            sim.start_phone(owner).map_err(text)?;
+            let address = sim.owner(owner, async |phone| phone.address().await).await;
+            sim.fund(&address.map_err(text)?.address, WALLET_SAT)
                 .await?;
             for _ in 0..channels {
-                open(&stage, owner).await?;
+                open(&sim, owner).await?;
             }
         }
-        stage.mine(CONFIRMATIONS).await?;
-        all_usable(&stage, channels * OWNERS.len()).await?;
-        stage.quiet().await?;
-        let alive = stage.alive();
-        stage.stop().await;
+        sim.mine(CONFIRMATIONS).await?;
+        all_usable(&sim, channels * OWNERS.len()).await?;
+        sim.quiet().await?;
+        let alive = sim.alive();
+        sim.stop().await;
         tasks.shutdown().await;
-        if let Some(fault) = stage.overheard().first() {
+        if let Some(fault) = sim.overheard().first() {
             return Err(fault.what.clone());
         }
-        Template::take(&stage, alive).await
+        Template::take(&sim, alive).await
     }
 
-    async fn take(stage: &Arc<Stage>, alive: Alive) -> Result<Template, String> {
+    async fn take(sim: &Arc<Simulator>, alive: Alive) -> Result<Template, String> {
         let mut namespaces = Vec::new();
-        for namespace in stage.disk.namespaces("").await.map_err(text)? {
-            let values = stage.disk.load(&namespace).await.map_err(text)?;
+        for namespace in sim.disk.namespaces("").await.map_err(text)? {
+            let values = sim.disk.load(&namespace).await.map_err(text)?;
             namespaces.push((namespace, values));
         }
         let mut files = Vec::new();
-        read_all(&stage.dir, Path::new(""), &mut files).map_err(text)?;
+        read_all(&sim.dir, Path::new(""), &mut files).map_err(text)?;
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_err(text)?;
         Ok(Template {
-            chain: stage.devnet.prepared(),
-            coins: Coins::of_chain(stage)?,
+            chain: sim.devnet.prepared(),
+            coins: Coins::of_chain(sim)?,
             namespaces,
             files,
-            audits: stage.audits(),
+            audits: sim.audits(),
             alive,
             unix,
         })
@@ -144,78 +134,72 @@ impl Template {
     }
 }
 
-async fn fund_hub(stage: &Arc<Stage>) -> Result<(), String> {
-    stage
-        .until("the hub runs", async |operator| {
-            Some(operator.hub_balance().await.is_ok())
-        })
-        .await?;
+async fn fund_hub(sim: &Arc<Simulator>) -> Result<(), String> {
+    sim.until("the hub runs", async |operator| {
+        Some(operator.hub_balance().await.is_ok())
+    })
+    .await?;
     for _ in 0..HUB_COINS {
-        let operator = stage.operator().ok_or("the host is gone")?;
+        let operator = sim.operator().ok_or("the host is gone")?;
         let address = operator.hub_address().await.map_err(text)?.address;
-        stage.fund(&address, HUB_COIN_SAT).await?;
+        sim.fund(&address, HUB_COIN_SAT).await?;
     }
-    stage
-        .until("the hub has its coins", async |operator| {
-            let balance = operator.hub_balance().await.ok()?;
-            Some(balance.onchain_confirmed_sat == u64::from(HUB_COINS) * HUB_COIN_SAT)
-        })
-        .await
+    sim.until("the hub has its coins", async |operator| {
+        let balance = operator.hub_balance().await.ok()?;
+        Some(balance.onchain_confirmed_sat == u64::from(HUB_COINS) * HUB_COIN_SAT)
+    })
+    .await
 }
 
-async fn pair(stage: &Arc<Stage>, owner: usize) -> Result<(), String> {
-    let secrets = Secrets::restore(Network::Regtest, WORDS[owner], 0).map_err(text)?;
-    let dir = stage.phone_dir(owner);
-    let vault = Vault::create(&dir, secrets, &passphrase(), Some(1));
+async fn pair(sim: &Arc<Simulator>, owner: usize) -> Result<(), String> {
+    let vault = vault::restore(&sim.phone_dir(owner), WORDS[owner]);
     drop(vault.map_err(text)?);
     let create = CreateOwnerRequest {
         name: OWNERS[owner].into(),
         wake_url: format!("https://push.simulated/{}", OWNERS[owner]),
         ..CreateOwnerRequest::default()
     };
-    let operator = stage.operator().ok_or("the host is gone")?;
+    let operator = sim.operator().ok_or("the host is gone")?;
     let code = operator.create_owner(create).await.map_err(text)?.code;
-    let phone = stage.open_phone(owner).map_err(text)?;
+    let phone = sim.open_phone(owner).map_err(text)?;
     phone.pair(&code).await.map_err(text)?;
     phone.detach().await.map_err(text)?;
     phone.kill();
     Ok(())
 }
 
-async fn open(stage: &Arc<Stage>, owner: usize) -> Result<(), String> {
-    all_attached(stage, owner).await?;
+async fn open(sim: &Arc<Simulator>, owner: usize) -> Result<(), String> {
+    all_attached(sim, owner).await?;
     let open = HubOpenChannelRequest {
         owner: OWNERS[owner].into(),
         amount_sat: CHANNEL_SAT,
         push_msat: PUSHED_MSAT,
         ..HubOpenChannelRequest::default()
     };
-    let operator = stage.operator().ok_or("the host is gone")?;
+    let operator = sim.operator().ok_or("the host is gone")?;
     operator.hub_open_channel(open).await.map_err(text)?;
-    stage.mine(1).await
+    sim.mine(1).await
 }
 
-async fn all_attached(stage: &Arc<Stage>, last: usize) -> Result<(), String> {
-    stage
-        .until("the phones are attached", async |operator| {
-            let nodes = operator.list_nodes().await.ok()?.nodes;
-            Some(nodes.len() > last && nodes.iter().all(|node| node.state == "active"))
-        })
-        .await
+async fn all_attached(sim: &Arc<Simulator>, last: usize) -> Result<(), String> {
+    sim.until("the phones are attached", async |operator| {
+        let nodes = operator.list_nodes().await.ok()?.nodes;
+        Some(nodes.len() > last && nodes.iter().all(|node| node.state == "active"))
+    })
+    .await
 }
 
 /// Waits until there are so many channels, and every one can carry a payment.
-pub async fn all_usable(stage: &Arc<Stage>, channels: usize) -> Result<(), String> {
+pub async fn all_usable(sim: &Arc<Simulator>, channels: usize) -> Result<(), String> {
     let what = format!("{channels} channels are usable");
-    stage
-        .until(&what, async |operator| {
-            let nodes = operator.list_nodes().await.ok()?.nodes;
-            let usable: u32 = nodes.iter().map(|node| node.usable_channels).sum();
-            let hub = operator.hub_channels().await.ok()?.channels;
-            let all_are = hub.iter().all(|channel| channel.usable);
-            Some(all_are && hub.len() == channels && usable as usize == channels)
-        })
-        .await
+    sim.until(&what, async |operator| {
+        let nodes = operator.list_nodes().await.ok()?.nodes;
+        let usable: u32 = nodes.iter().map(|node| node.usable_channels).sum();
+        let hub = operator.hub_channels().await.ok()?.channels;
+        let all_are = hub.iter().all(|channel| channel.usable);
+        Some(all_are && hub.len() == channels && usable as usize == channels)
+    })
+    .await
 }
 
 fn read_all(root: &Path, under: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) -> std::io::Result<()> {

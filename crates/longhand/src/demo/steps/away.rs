@@ -2,25 +2,27 @@
 
 use std::time::{Duration, Instant};
 
-use longhand::cast::{CastError, PASSPHRASE, until};
 use longhand_phone::command::Payment;
 use longhand_phone::{DialOptions, Vault};
 use longhand_proto::operator::HubOpenChannelRequest;
+use longhand_testkit::KitError;
+use longhand_testkit::processes::PASSPHRASE;
+use longhand_testkit::rounds::Counter;
 use tokio::task::JoinHandle;
 
 use super::Who::{Alice, Bob, Hub};
-use super::{Counter, HUB_CHANNEL_SAT, Story, World, off};
+use super::{BOB, HUB_CHANNEL_SAT, PATIENCE, Story, off};
 
 const ATTACHES: usize = 10;
 
 /// A payment that waits for its payee's phone.
 pub(super) struct UnderWay {
     amount_msat: u64,
-    work: JoinHandle<Result<Payment, CastError>>,
+    work: JoinHandle<Result<Payment, KitError>>,
 }
 
 impl Story<'_> {
-    pub(super) async fn kill_bob(&mut self) -> Result<(), CastError> {
+    pub(super) async fn kill_bob(&mut self) -> Result<(), KitError> {
         let (first, second) = (
             self.invoice(Bob, 40_000_444).await?,
             self.invoice(Bob, 3_000_333).await?,
@@ -30,11 +32,12 @@ impl Story<'_> {
         let before = host.node("bob").await?.signer_batches;
         self.begin_payment(40_000_444, first);
         let host = &self.world.host;
-        until("bob's phone is asked to sign", async || {
-            Ok((host.node("bob").await?.signer_batches > before).then_some(()))
-        })
-        .await?;
-        self.world.bob.kill().await?;
+        PATIENCE
+            .until("bob's phone is asked to sign", async || {
+                Ok::<_, KitError>((host.node("bob").await?.signer_batches > before).then_some(()))
+            })
+            .await?;
+        self.world.phones[BOB].process.kill().await?;
         self.bob_is_dormant().await?;
         self.view
             .say("bob's node is dormant; what alice paid waits there");
@@ -54,7 +57,7 @@ impl Story<'_> {
     }
 
     /// Neither payment to bob may end without his phone; what came of one that did is said.
-    async fn expect_both_waiting(&mut self) -> Result<(), CastError> {
+    async fn expect_both_waiting(&mut self) -> Result<(), KitError> {
         for UnderWay { amount_msat, work } in &mut self.under_way {
             if work.is_finished() {
                 let what = format!("a payment of {amount_msat} msat that waits for bob's phone");
@@ -67,20 +70,21 @@ impl Story<'_> {
     /// Alice pays bob.
     fn begin_payment(&mut self, amount_msat: u64, bolt11: String) {
         self.report.payments_tried += 1;
-        let work = tokio::spawn(self.world.alice.pay(bolt11));
+        let work = tokio::spawn(self.alice().pay(bolt11));
         self.under_way.push(UnderWay { amount_msat, work });
     }
 
-    async fn bob_is_dormant(&self) -> Result<(), CastError> {
+    async fn bob_is_dormant(&self) -> Result<(), KitError> {
         let host = &self.world.host;
-        until("bob's node is dormant", async || {
-            Ok((host.node("bob").await?.state == "dormant").then_some(()))
-        })
-        .await
+        PATIENCE
+            .until("bob's node is dormant", async || {
+                Ok::<_, KitError>((host.node("bob").await?.state == "dormant").then_some(()))
+            })
+            .await
     }
 
     /// What needs bob's phone answers at once.
-    async fn expect_signer_away(&self) -> Result<(), CastError> {
+    async fn expect_signer_away(&self) -> Result<(), KitError> {
         let request = HubOpenChannelRequest {
             owner: "bob".into(),
             amount_sat: HUB_CHANNEL_SAT,
@@ -95,24 +99,27 @@ impl Story<'_> {
         }
     }
 
-    pub(super) async fn bring_bob_back(&mut self) -> Result<(), CastError> {
-        self.world.bob.start().await?;
+    pub(super) async fn bring_bob_back(&mut self) -> Result<(), KitError> {
+        self.world.phones[BOB].start().await?;
         for UnderWay { amount_msat, work } in std::mem::take(&mut self.under_way) {
-            let paid = work.await.map_err(|e| CastError::Off(e.to_string()))??;
+            let paid = work
+                .await
+                .map_err(|e| KitError::Unexpected(e.to_string()))??;
             self.succeeded(Alice, Bob, amount_msat, paid.fee_msat);
         }
         self.world.host.usable("bob", 1).await
     }
 
-    pub(super) async fn restart_host(&mut self) -> Result<(), CastError> {
+    pub(super) async fn restart_host(&mut self) -> Result<(), KitError> {
         self.world.host.kill().await?;
         self.world.host.start_again().await?;
         let host = &self.world.host;
-        until("the nodes run", async || {
-            let nodes = host.status().await?.nodes;
-            Ok((nodes == 2).then_some(()))
-        })
-        .await?;
+        PATIENCE
+            .until("the nodes run", async || {
+                let nodes = host.status().await?.nodes;
+                Ok::<_, KitError>((nodes == 2).then_some(()))
+            })
+            .await?;
         host.usable("alice", 2).await?;
         host.usable("bob", 1).await?;
         self.view.say("both phones came back by themselves");
@@ -120,13 +127,13 @@ impl Story<'_> {
         self.pay(Bob, Hub, 6_000_006).await
     }
 
-    pub(super) async fn reconnect(&mut self) -> Result<(), CastError> {
+    pub(super) async fn reconnect(&mut self) -> Result<(), KitError> {
         Counter::begin(&self.world.host, "bob").await?;
-        self.world.bob.stop().await?;
+        self.world.phones[BOB].process.stop().await?;
         self.bob_is_dormant().await?;
-        let World { host, bob, .. } = &mut self.world;
+        let host = &self.world.host;
         let counter = Counter::begin(host, "bob").await?;
-        bob.start().await?;
+        self.world.phones[BOB].start().await?;
         host.usable("bob", 1).await?;
         self.report.round_trips.reconnect = Some(counter.settled().await?);
         Ok(())
@@ -134,18 +141,21 @@ impl Story<'_> {
 
     /// In this process and without distance, so that nothing but the attaching is measured: from the first byte until
     /// the node can pay.
-    pub(super) async fn attach_often(&mut self) -> Result<(), CastError> {
-        self.world.bob.stop().await?;
-        let dir = self.world.bob.dir.clone();
-        let vault = until("bob's vault is free", async || {
-            let dir = dir.clone();
-            let open = move || Vault::open(&dir, &PASSPHRASE.to_owned().into());
-            Ok(tokio::task::spawn_blocking(open)
-                .await
-                .ok()
-                .and_then(Result::ok))
-        })
-        .await?;
+    pub(super) async fn attach_often(&mut self) -> Result<(), KitError> {
+        self.world.phones[BOB].process.stop().await?;
+        let dir = self.bob().dir.clone();
+        let vault = PATIENCE
+            .until("bob's vault is free", async || {
+                let dir = dir.clone();
+                let open = move || Vault::open(&dir, &PASSPHRASE.to_owned().into());
+                Ok::<_, KitError>(
+                    tokio::task::spawn_blocking(open)
+                        .await
+                        .ok()
+                        .and_then(Result::ok),
+                )
+            })
+            .await?;
         let phone = longhand_phone::Phone::new(vault, DialOptions::default())?;
         for _ in 0..ATTACHES {
             let since = Instant::now();
@@ -160,11 +170,12 @@ impl Story<'_> {
             self.bob_is_dormant().await?;
         }
         drop(phone);
-        until("bob's vault is free", async || {
-            Ok(Vault::lock(&dir).ok().map(drop))
-        })
-        .await?;
-        self.world.bob.start().await?;
+        PATIENCE
+            .until("bob's vault is free", async || {
+                Ok::<_, KitError>(Vault::lock(&dir).ok().map(drop))
+            })
+            .await?;
+        self.world.phones[BOB].start().await?;
         self.world.host.usable("bob", 1).await
     }
 }

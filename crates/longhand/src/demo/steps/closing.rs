@@ -1,21 +1,28 @@
 //! Channels are closed, and everything is counted.
 
 use bitcoin::OutPoint;
-use longhand::cast::accounts::Books;
-use longhand::cast::{CastError, audit, until};
+use longhand_testkit::KitError;
+use longhand_testkit::accounts::Books;
+use longhand_testkit::processes::World;
+use longhand_testkit::rounds::{Counter, DISTANCE};
 
-use super::{CONFIRMATIONS, Counter, Story, World};
+use super::{ALICE, PATIENCE, Story};
 use crate::demo::view::grouped;
-use crate::demo::world::DISTANCE;
 
 /// More than the delay of a force-closed channel's own output (LDK's default: 144).
 const FORCE_CLOSE_DELAY: u32 = 150;
+/// Of a close that both sides agreed on.
+const CONFIRMATIONS: u32 = 6;
 
 impl Story<'_> {
-    pub(super) async fn force_close(&mut self) -> Result<(), CastError> {
+    pub(super) async fn force_close(&mut self) -> Result<(), KitError> {
         let World {
-            chain, host, alice, ..
+            chain,
+            host,
+            phones,
+            ..
         } = &self.world;
+        let alice = &phones[ALICE];
         Counter::begin(host, "alice").await?;
         let before = host.node("alice").await?.onchain_sat;
         alice.close(&self.alices_own.id, true).await?;
@@ -32,7 +39,9 @@ impl Story<'_> {
             .onchain_sat
             .saturating_sub(before);
         if swept == 0 {
-            return Err(CastError::Off("nothing came back to alice's wallet".into()));
+            return Err(KitError::Unexpected(
+                "nothing came back to alice's wallet".into(),
+            ));
         }
         self.view.say(&format!(
             "{} sat are back in alice's wallet",
@@ -41,10 +50,14 @@ impl Story<'_> {
         Ok(())
     }
 
-    pub(super) async fn close_together(&mut self) -> Result<(), CastError> {
+    pub(super) async fn close_together(&mut self) -> Result<(), KitError> {
         let World {
-            chain, host, alice, ..
+            chain,
+            host,
+            phones,
+            ..
         } = &self.world;
+        let alice = &phones[ALICE];
         let counter = Counter::begin(host, "alice").await?;
         alice.close(&self.hub_to_alice.id, false).await?;
         chain.spent_in_mempool(&self.hub_to_alice.funding).await?;
@@ -54,48 +67,46 @@ impl Story<'_> {
     }
 
     /// Mines until nothing of a closed channel is left to be swept.
-    pub(super) async fn mine_until_settled(&self) -> Result<(), CastError> {
+    pub(super) async fn mine_until_settled(&self) -> Result<(), KitError> {
         let host = &self.world.host;
-        until("everything is swept", async || {
-            let mut waiting = Vec::new();
-            for owner in ["alice", "bob"] {
-                let node = host.node(owner).await?;
-                waiting.extend([node.closing_sat, node.onchain_pending_sat]);
-            }
-            let hub = host.hub_balance().await?;
-            waiting.extend([hub.closing_sat, hub.onchain_pending_sat]);
-            if waiting.iter().all(|sat| *sat == 0) {
-                return Ok(Some(()));
-            }
-            self.world.mine(1).await?;
-            // A sweep waits for its signature.
-            tokio::time::sleep(DISTANCE * 3).await;
-            Ok(None)
-        })
-        .await
+        PATIENCE
+            .until("everything is swept", async || {
+                let mut waiting = Vec::new();
+                for owner in ["alice", "bob"] {
+                    let node = host.node(owner).await?;
+                    waiting.extend([node.closing_sat, node.onchain_pending_sat]);
+                }
+                let hub = host.hub_balance().await?;
+                waiting.extend([hub.closing_sat, hub.onchain_pending_sat]);
+                if waiting.iter().all(|sat| *sat == 0) {
+                    return Ok(Some(()));
+                }
+                self.world.mine(1).await?;
+                // A sweep waits for its signature.
+                tokio::time::sleep(DISTANCE * 3).await;
+                Ok(None)
+            })
+            .await
     }
 
-    pub(super) async fn books(&self) -> Result<Books, CastError> {
+    pub(super) async fn books(&self) -> Result<Books, KitError> {
         let fundings = [&self.hub_to_alice, &self.hub_to_bob, &self.alices_own];
         let fundings: Vec<OutPoint> = fundings
             .iter()
             .filter_map(|channel| channel.funding.parse().ok())
             .collect();
-        audit::books(&self.world.chain, &self.given, &fundings).await
+        self.world.books(&fundings).await
     }
 
-    pub(super) async fn account(&mut self) -> Result<(), CastError> {
-        let World {
-            host, alice, bob, ..
-        } = &self.world;
-        let wallets_sat = audit::wallets_sat(host, [alice, bob]).await?;
+    pub(super) async fn account(&mut self) -> Result<(), KitError> {
+        let wallets_sat = self.world.wallets_sat().await?;
         // The one that is still open is the hub's to bob.
-        let open = audit::open_channels(host, [alice, bob]).await?;
+        let open = self.world.open_channels().await?;
         let books = self.books().await?;
         let transactions = books.spends.len();
         let balanced = books
             .balance(wallets_sat, &open)
-            .map_err(|off| CastError::Off(off.to_string()))?;
+            .map_err(|off| KitError::Unexpected(off.to_string()))?;
         let parts = [
             (balanced.wallets, "in wallets"),
             (balanced.channels, "in channels"),
@@ -116,7 +127,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    pub(super) async fn count_unasked_closes(&mut self) -> Result<(), CastError> {
+    pub(super) async fn count_unasked_closes(&mut self) -> Result<(), KitError> {
         let books = self.books().await?;
         let unasked = books
             .commitments()

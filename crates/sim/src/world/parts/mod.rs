@@ -26,7 +26,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the stage has to hear of.
+/// Sent to the simulator.
 #[derive(Clone, Debug)]
 pub enum News {
     /// The host's process has ended.

@@ -11,7 +11,7 @@ use longhand_phone::command::PaymentState;
 use super::Outcome;
 use super::forced::{AFTER_BLOCK, node, sweep};
 use super::paying::{PAYMENT_MSAT, Payment, fall_asleep, hub_pays, invoice, pay, payment_hash};
-use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
+use crate::world::simulator::{ANN, BOB, OWNERS, Simulator, text};
 use crate::world::template::all_usable;
 
 /// Before an HTLC's expiry, those that belong to the chain (LDK's `HTLC_FAIL_BACK_BUFFER`).
@@ -32,29 +32,29 @@ const SPIKE: Duration = Duration::from_secs(2 * 24 * 3600);
 
 /// Ann's phone has given a preimage, and is gone before the HTLC is settled. Nothing brings it back but the call for its
 /// deadline.
-pub async fn deadline(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
-    let Some(deadline) = gone_with_an_htlc(stage, &to_ann).await? else {
-        return settled_early(stage, &to_ann).await;
+pub async fn deadline(sim: &Arc<Simulator>) -> Result<Outcome, String> {
+    let to_ann = invoice(sim, ANN, PAYMENT_MSAT).await?;
+    let Some(deadline) = gone_with_an_htlc(sim, &to_ann).await? else {
+        return settled_early(sim, &to_ann).await;
     };
-    stage.can_be_called(ANN);
-    mine_to(stage, deadline - CALLED_BLOCKS - FEW).await?;
+    sim.can_be_called(ANN);
+    mine_to(sim, deadline - CALLED_BLOCKS - FEW).await?;
     tokio::time::sleep(CALL).await;
     // A reorganisation brings more blocks than were asked for.
-    let is_early = stage.devnet.tip().height + CALLED_BLOCKS < deadline;
-    if is_early && is_awake(stage).await {
+    let is_early = sim.devnet.tip().height + CALLED_BLOCKS < deadline;
+    if is_early && is_awake(sim).await {
         return Err("the phone was called long before its deadline".into());
     }
-    mine_to(stage, deadline - CALLED_BLOCKS + FEW).await?;
-    is_called(stage).await?;
-    stage.come_back(ANN);
-    stage.come_back(BOB);
-    all_usable(stage, OWNERS.len()).await?;
-    stage.plan.is_over().await;
-    stage.quiet().await?;
-    mine_to(stage, deadline + ON_CHAIN_BLOCKS + FEW).await?;
+    mine_to(sim, deadline - CALLED_BLOCKS + FEW).await?;
+    is_called(sim).await?;
+    sim.come_back(ANN);
+    sim.come_back(BOB);
+    all_usable(sim, OWNERS.len()).await?;
+    sim.plan.is_over().await;
+    sim.quiet().await?;
+    mine_to(sim, deadline + ON_CHAIN_BLOCKS + FEW).await?;
     // Whatever is told: it came, so nothing may be closed.
-    let outcome = told(stage, &to_ann).await?;
+    let outcome = told(sim, &to_ann).await?;
     Ok(Outcome {
         forced: 0,
         ..outcome
@@ -62,38 +62,38 @@ pub async fn deadline(stage: &Arc<Stage>) -> Result<Outcome, String> {
 }
 
 /// As above, but it comes when all is over: the hub has taken the HTLC back, on the chain.
-pub async fn deadline_missed(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
-    let Some(deadline) = gone_with_an_htlc(stage, &to_ann).await? else {
-        return settled_early(stage, &to_ann).await;
+pub async fn deadline_missed(sim: &Arc<Simulator>) -> Result<Outcome, String> {
+    let to_ann = invoice(sim, ANN, PAYMENT_MSAT).await?;
+    let Some(deadline) = gone_with_an_htlc(sim, &to_ann).await? else {
+        return settled_early(sim, &to_ann).await;
     };
-    mine_to(stage, deadline - 1).await?;
+    mine_to(sim, deadline - 1).await?;
     tokio::time::sleep(AFTER_BLOCK).await;
-    all_are_open(stage).await?;
+    all_are_open(sim).await?;
     let expiry = deadline + ON_CHAIN_BLOCKS;
     // LDK goes on chain for it, which takes the phone; then the hub does, which does not.
     for height in [deadline + FEW, expiry + 3, expiry + 6, expiry + 9] {
-        mine_to(stage, height).await?;
+        mine_to(sim, height).await?;
         tokio::time::sleep(AFTER_BLOCK).await;
     }
-    stage.come_back(ANN);
-    stage.come_back(BOB);
-    sweep(stage, &Cell::new(true)).await?;
-    let outcome = told(stage, &to_ann).await?;
+    sim.come_back(ANN);
+    sim.come_back(BOB);
+    sweep(sim, &Cell::new(true)).await?;
+    let outcome = told(sim, &to_ann).await?;
     if (outcome.forced, outcome.received()) == (1, 0) {
         return Ok(outcome);
     }
-    if stage.plan.happened() == 0 {
+    if sim.plan.happened() == 0 {
         return Err(format!("the HTLC should have been lost: {outcome:?}"));
     }
-    stage.plan.goes_beside();
+    sim.plan.goes_beside();
     Ok(outcome)
 }
 
 /// Fees rise twentyfold for two days in which both phones are away, and fall again.
-pub async fn fee_spike(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    fall_asleep(stage, ANN).await?;
-    fall_asleep(stage, BOB).await?;
+pub async fn fee_spike(sim: &Arc<Simulator>) -> Result<Outcome, String> {
+    fall_asleep(sim, ANN).await?;
+    fall_asleep(sim, BOB).await?;
     let calm = FeeRates::FLOOR;
     let spike = FeeRates {
         urgent: calm.urgent * 20,
@@ -101,107 +101,105 @@ pub async fn fee_spike(stage: &Arc<Stage>) -> Result<Outcome, String> {
         background: calm.background * 20,
         minimum: calm.minimum * 20,
     };
-    stage.devnet.set_fee_rates(spike);
+    sim.devnet.set_fee_rates(spike);
     tokio::time::sleep(FEES_ARE_TOLD).await;
-    let before = stage.tips();
+    let before = sim.tips();
     for _ in 0..SPIKE_BLOCKS {
         // More than between two questions of the host's.
         tokio::time::sleep(SPIKE / SPIKE_BLOCKS).await;
-        stage.devnet.mine_to_wallet(1).map_err(text)?;
+        sim.devnet.mine_to_wallet(1).map_err(text)?;
     }
     tokio::time::sleep(FEES_ARE_TOLD).await;
-    if stage.tips() - before < TRACKED_BLOCKS {
-        if stage.plan.happened() == 0 {
+    if sim.tips() - before < TRACKED_BLOCKS {
+        if sim.plan.happened() == 0 {
             return Err("the host has not heard of each block by itself".into());
         }
-        stage.plan.goes_beside();
+        sim.plan.goes_beside();
     }
-    stage.devnet.set_fee_rates(calm);
-    stage.mine(1).await?;
+    sim.devnet.set_fee_rates(calm);
+    sim.mine(1).await?;
     // Who has not heard of that yet would rightly raise what commitments pay.
-    stage.plan.is_over().await;
+    sim.plan.is_over().await;
     tokio::time::sleep(FEES_ARE_TOLD).await;
-    stage.come_back(ANN);
-    stage.come_back(BOB);
+    sim.come_back(ANN);
+    sim.come_back(BOB);
     // Over both channels.
-    pay(stage, ANN, BOB).await
+    pay(sim, ANN, BOB).await
 }
 
 /// The hub pays Ann, whose phone goes to sleep as soon as its preimage is on the host. Bob, who has no part in it, sleeps
 /// too.
 ///
 /// Gives the height before which the phone has to be there; `None` if an interruption has ended the HTLC.
-async fn gone_with_an_htlc(stage: &Arc<Stage>, to_ann: &str) -> Result<Option<u32>, String> {
-    fall_asleep(stage, BOB).await?;
+async fn gone_with_an_htlc(sim: &Arc<Simulator>, to_ann: &str) -> Result<Option<u32>, String> {
+    fall_asleep(sim, BOB).await?;
     // Ann's phone is then being asked for the signature that settles the HTLC.
-    hub_pays(stage, to_ann).await;
-    fall_asleep(stage, ANN).await?;
+    hub_pays(sim, to_ann).await;
+    fall_asleep(sim, ANN).await?;
     let deadline = Cell::new(0);
-    stage
-        .until("ann's node is there", async |operator| {
-            deadline.set(node(operator, ANN).await?.deadline_height);
-            Some(true)
-        })
-        .await?;
+    sim.until("ann's node is there", async |operator| {
+        deadline.set(node(operator, ANN).await?.deadline_height);
+        Some(true)
+    })
+    .await?;
     match deadline.get() {
-        0 if stage.plan.happened() == 0 => Err("there is no HTLC".into()),
+        0 if sim.plan.happened() == 0 => Err("there is no HTLC".into()),
         0 => Ok(None),
         deadline => Ok(Some(deadline)),
     }
 }
 
 /// Nothing is left to be closed for.
-async fn settled_early(stage: &Arc<Stage>, to_ann: &str) -> Result<Outcome, String> {
-    stage.plan.goes_beside();
-    stage.come_back(ANN);
-    stage.come_back(BOB);
-    all_usable(stage, OWNERS.len()).await?;
-    told(stage, to_ann).await
+async fn settled_early(sim: &Arc<Simulator>, to_ann: &str) -> Result<Outcome, String> {
+    sim.plan.goes_beside();
+    sim.come_back(ANN);
+    sim.come_back(BOB);
+    all_usable(sim, OWNERS.len()).await?;
+    told(sim, to_ann).await
 }
 
 /// Waits until Ann's phone is called, and comes, or there is nothing to call it for any more.
-async fn is_called(stage: &Arc<Stage>) -> Result<(), String> {
+async fn is_called(sim: &Arc<Simulator>) -> Result<(), String> {
     let called = async |operator: &Operator| {
         let ann = node(operator, ANN).await?;
         Some(ann.state != "dormant" || ann.deadline_height == 0)
     };
     loop {
-        stage.plan.is_over().await;
-        let happened = stage.plan.happened();
-        let waiting = stage.until("the phone is called", called);
+        sim.plan.is_over().await;
+        let happened = sim.plan.happened();
+        let waiting = sim.until("the phone is called", called);
         if let Ok(called) = tokio::time::timeout(CALL, waiting).await {
             return called;
         }
-        if stage.plan.happened() == happened {
+        if sim.plan.happened() == happened {
             return Err("the phone was not called in time".into());
         }
     }
 }
 
-async fn all_are_open(stage: &Arc<Stage>) -> Result<(), String> {
+async fn all_are_open(sim: &Arc<Simulator>) -> Result<(), String> {
     let open = Cell::new(0);
-    stage
-        .until("the hub lists its channels", async |operator| {
-            open.set(operator.hub_channels().await.ok()?.channels.len());
-            Some(true)
-        })
-        .await?;
+    sim.until("the hub lists its channels", async |operator| {
+        open.set(operator.hub_channels().await.ok()?.channels.len());
+        Some(true)
+    })
+    .await?;
     match open.get() == OWNERS.len() {
         true => Ok(()),
         false => Err("a channel was closed before the deadline".into()),
     }
 }
 
-async fn mine_to(stage: &Arc<Stage>, height: u32) -> Result<(), String> {
-    let blocks = height.saturating_sub(stage.devnet.tip().height);
+async fn mine_to(sim: &Arc<Simulator>, height: u32) -> Result<(), String> {
+    let blocks = height.saturating_sub(sim.devnet.tip().height);
     match blocks {
         0 => Ok(()),
-        blocks => stage.mine(blocks).await,
+        blocks => sim.mine(blocks).await,
     }
 }
 
-async fn is_awake(stage: &Arc<Stage>) -> bool {
-    let Some(operator) = stage.operator() else {
+async fn is_awake(sim: &Arc<Simulator>) -> bool {
+    let Some(operator) = sim.operator() else {
         return false;
     };
     let ann = node(&operator, ANN).await;
@@ -209,8 +207,8 @@ async fn is_awake(stage: &Arc<Stage>) -> bool {
 }
 
 /// What Ann is told of the payment that the hub has made, and of her channel.
-async fn told(stage: &Arc<Stage>, to_ann: &str) -> Result<Outcome, String> {
-    let asked = stage.owner(ANN, async |phone| {
+async fn told(sim: &Arc<Simulator>, to_ann: &str) -> Result<Outcome, String> {
+    let asked = sim.owner(ANN, async |phone| {
         let payments = phone.payments().await?.payments;
         Ok((payments, phone.channels().await?.closed))
     });

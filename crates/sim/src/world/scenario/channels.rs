@@ -8,7 +8,7 @@ use longhand_proto::operator::HubOpenChannelRequest;
 
 use super::Outcome;
 use super::paying::pay;
-use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
+use crate::world::simulator::{ANN, BOB, OWNERS, Simulator, text};
 use crate::world::template::{CONFIRMATIONS, all_usable};
 
 const OPENED_SAT: u64 = 1_000_000;
@@ -17,11 +17,11 @@ const RAISED_SAT_PER_KW: u32 = 1_000;
 /// LDK looks once a minute.
 const FEES_ARE_TOLD: Duration = Duration::from_secs(150);
 
-pub async fn open_by_hub(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    opened(stage, async || {
+pub async fn open_by_hub(sim: &Arc<Simulator>) -> Result<Outcome, String> {
+    opened(sim, async || {
         // Idempotent it is not: an operator looks before asking again.
         loop {
-            let Some(operator) = stage.operator() else {
+            let Some(operator) = sim.operator() else {
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;
             };
@@ -43,9 +43,9 @@ pub async fn open_by_hub(stage: &Arc<Stage>) -> Result<Outcome, String> {
     .await
 }
 
-pub async fn open_by_phone(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    opened(stage, async || {
-        let open = stage.owner(ANN, async |phone| {
+pub async fn open_by_phone(sim: &Arc<Simulator>) -> Result<Outcome, String> {
+    opened(sim, async || {
+        let open = sim.owner(ANN, async |phone| {
             if phone.channels().await?.channels.len() > 1 {
                 return Ok(());
             }
@@ -59,19 +59,19 @@ pub async fn open_by_phone(stage: &Arc<Stage>) -> Result<Outcome, String> {
 /// Opens a channel if there is none, and waits until it can be used. It may come to nothing after it was asked for, with
 /// nothing paid: then whoever opens it does so again.
 async fn opened(
-    stage: &Arc<Stage>,
+    sim: &Arc<Simulator>,
     open: impl AsyncFn() -> Result<(), String>,
 ) -> Result<Outcome, String> {
     open().await?;
     for _ in 0..CONFIRMATIONS {
-        stage.mine(1).await?;
+        sim.mine(1).await?;
     }
     // The funding may be sent only after a while, and blocks come all the time.
-    let all_usable = || all_usable(stage, OWNERS.len() + 1);
+    let all_usable = || all_usable(sim, OWNERS.len() + 1);
     let hour = Duration::from_secs(3600);
     while tokio::time::timeout(hour, all_usable()).await.is_err() {
         open().await?;
-        stage.mine(1).await?;
+        sim.mine(1).await?;
     }
     Ok(Outcome {
         opened: 1,
@@ -79,18 +79,18 @@ async fn opened(
     })
 }
 
-pub async fn raise_fees(stage: &Arc<Stage>) -> Result<Outcome, String> {
+pub async fn raise_fees(sim: &Arc<Simulator>) -> Result<Outcome, String> {
     let rates = FeeRates {
         urgent: 5_000,
         normal: 3_000,
         background: RAISED_SAT_PER_KW,
         minimum: RAISED_SAT_PER_KW,
     };
-    stage.devnet.set_fee_rates(rates);
+    sim.devnet.set_fee_rates(rates);
     tokio::time::sleep(FEES_ARE_TOLD).await;
-    let paid = pay(stage, ANN, BOB).await?;
+    let paid = pay(sim, ANN, BOB).await?;
     // Interrupted, it begins when both are back.
-    all_usable(stage, OWNERS.len()).await?;
+    all_usable(sim, OWNERS.len()).await?;
     tokio::time::sleep(FEES_ARE_TOLD).await;
     Ok(Outcome {
         feerate_sat_per_kw: Some(RAISED_SAT_PER_KW),
@@ -98,24 +98,22 @@ pub async fn raise_fees(stage: &Arc<Stage>) -> Result<Outcome, String> {
     })
 }
 
-pub async fn close(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    stage
-        .owner(ANN, async |phone| {
-            let channels = phone.channels().await?.channels;
-            let Some(channel) = channels.first() else {
-                return Ok(());
-            };
-            phone.close(&channel.channel_id, false).await.map(drop)
-        })
-        .await
-        .map_err(text)?;
-    stage
-        .until("the channel is closed", async |operator| {
-            let hub = operator.hub_channels().await.ok()?.channels;
-            Some(hub.len() < OWNERS.len())
-        })
-        .await?;
-    stage.mine(CONFIRMATIONS).await?;
+pub async fn close(sim: &Arc<Simulator>) -> Result<Outcome, String> {
+    sim.owner(ANN, async |phone| {
+        let channels = phone.channels().await?.channels;
+        let Some(channel) = channels.first() else {
+            return Ok(());
+        };
+        phone.close(&channel.channel_id, false).await.map(drop)
+    })
+    .await
+    .map_err(text)?;
+    sim.until("the channel is closed", async |operator| {
+        let hub = operator.hub_channels().await.ok()?.channels;
+        Some(hub.len() < OWNERS.len())
+    })
+    .await?;
+    sim.mine(CONFIRMATIONS).await?;
     Ok(Outcome {
         closed: 1,
         ..Outcome::default()

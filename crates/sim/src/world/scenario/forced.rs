@@ -6,19 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::{OutPoint, Transaction};
-use longhand::cast::accounts::ANCHOR_SAT;
 use longhand_chain::OutputLookup;
 use longhand_host::Operator;
 use longhand_phone::command::PaymentState;
 use longhand_phone::{Phone, PhoneError};
 use longhand_proto::operator::{HubCloseChannelRequest, NodeView};
+use longhand_testkit::accounts::ANCHOR_SAT;
 
 use super::Outcome;
 use super::paying::{
     HELD_AT_MOST, PAYMENT_MSAT, Payment, fall_asleep, hub_has_paid, hub_pays, invoice,
     nothing_happens_for, pay_once, payment_hash,
 };
-use crate::world::stage::{ANN, BOB, OWNERS, Stage, text};
+use crate::world::simulator::{ANN, BOB, OWNERS, Simulator, text};
 use crate::world::template::CHANNEL_SAT;
 
 /// Looks at payments in flight, each after less than a phone takes to answer; and again when an interruption is over.
@@ -43,18 +43,18 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const BLOCKS_A_DAY: u32 = 22;
 
 /// The hub closes while Ann's phone is away.
-pub async fn close_by_hub(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    closed_by_force(stage, async || {
-        fall_asleep(stage, ANN).await?;
-        close_hubs_channel(stage).await
+pub async fn close_by_hub(sim: &Arc<Simulator>) -> Result<Outcome, String> {
+    closed_by_force(sim, async || {
+        fall_asleep(sim, ANN).await?;
+        close_hubs_channel(sim).await
     })
     .await
 }
 
 /// Ann closes.
-pub async fn close_by_phone(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    closed_by_force(stage, async || {
-        let close = stage.owner(ANN, async |phone| {
+pub async fn close_by_phone(sim: &Arc<Simulator>) -> Result<Outcome, String> {
+    closed_by_force(sim, async || {
+        let close = sim.owner(ANN, async |phone| {
             match phone.channels().await?.channels.first() {
                 Some(channel) => phone.close(&channel.channel_id, true).await.map(drop),
                 None => Ok(()),
@@ -67,34 +67,34 @@ pub async fn close_by_phone(stage: &Arc<Stage>) -> Result<Outcome, String> {
 
 /// Ann's channel is closed with a payment in flight each way, and both end on the chain.
 async fn closed_by_force(
-    stage: &Arc<Stage>,
+    sim: &Arc<Simulator>,
     close: impl AsyncFn() -> Result<(), String>,
 ) -> Result<Outcome, String> {
-    let to_bob = invoice(stage, BOB, PAYMENT_MSAT).await?;
-    fall_asleep(stage, BOB).await?;
+    let to_bob = invoice(sim, BOB, PAYMENT_MSAT).await?;
+    fall_asleep(sim, BOB).await?;
     let payment = Waiting::default();
     let closing = async {
-        let to_ann = one_each_way(stage).await?;
+        let to_ann = one_each_way(sim).await?;
         payment.is_met.set(true);
         close().await?;
-        confirm_close(stage, 2).await?;
-        stage.come_back(ANN);
-        stage.come_back(BOB);
-        sweep(stage, &payment.is_over).await?;
-        if all_received(stage, &to_ann).await? < to_ann.len() as u64 * PAYMENT_MSAT {
-            take_back(stage, &payment.is_over).await?;
+        confirm_close(sim, 2).await?;
+        sim.come_back(ANN);
+        sim.come_back(BOB);
+        sweep(sim, &payment.is_over).await?;
+        if all_received(sim, &to_ann).await? < to_ann.len() as u64 * PAYMENT_MSAT {
+            take_back(sim, &payment.is_over).await?;
         }
         Ok::<_, String>(to_ann)
     };
-    let paying = pay_to_the_end(stage, &to_bob, &payment);
+    let paying = pay_to_the_end(sim, &to_bob, &payment);
     let (paid, to_ann) = tokio::try_join!(paying, closing)?;
-    let mut outcome = ended(stage, paid, &to_bob).await?;
+    let mut outcome = ended(sim, paid, &to_bob).await?;
     for bolt11 in &to_ann {
-        let paid_msat = match hub_has_paid(stage, bolt11).await {
+        let paid_msat = match hub_has_paid(sim, bolt11).await {
             true => PAYMENT_MSAT,
             false => 0,
         };
-        let received_msat = received(stage, ANN, bolt11).await?;
+        let received_msat = received(sim, ANN, bolt11).await?;
         outcome.hub_paid_msat += paid_msat;
         outcome.received_msat[ANN] += received_msat;
         outcome.sees(paid_msat, received_msat);
@@ -104,22 +104,22 @@ async fn closed_by_force(
 
 /// Returns with two HTLCs in flight: one of Ann's, which the hub holds, and one to her, which she settles as soon as her
 /// phone has been asked. Gives the invoices that it took; of all but the last the payments may have ended.
-async fn one_each_way(stage: &Arc<Stage>) -> Result<Vec<String>, String> {
+async fn one_each_way(sim: &Arc<Simulator>) -> Result<Vec<String>, String> {
     let mut invoices = Vec::new();
     for _ in 0..MEETINGS {
-        in_flight(stage, 1).await;
-        let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
+        in_flight(sim, 1).await;
+        let to_ann = invoice(sim, ANN, PAYMENT_MSAT).await?;
         invoices.push(to_ann.clone());
         let paying = async {
-            hub_pays(stage, &to_ann).await;
+            hub_pays(sim, &to_ann).await;
             std::future::pending().await
         };
         let are_there = tokio::select! {
             biased;
-            are_there = in_flight(stage, 2) => are_there,
+            are_there = in_flight(sim, 2) => are_there,
             () = paying => false,
         };
-        if are_there || stage.plan.happened() == 0 {
+        if are_there || sim.plan.happened() == 0 {
             break;
         }
     }
@@ -128,68 +128,65 @@ async fn one_each_way(stage: &Arc<Stage>) -> Result<Vec<String>, String> {
 
 /// A hub that has forgotten what it has revoked closes with it, with an HTLC in it, while Ann sleeps for a week: her node
 /// takes all that the hub has in it, and the HTLC. What is Ann's own waits for her.
-pub async fn breach(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    let to_bob = invoice(stage, BOB, PAYMENT_MSAT).await?;
-    let to_ann = invoice(stage, ANN, PAYMENT_MSAT).await?;
-    fall_asleep(stage, BOB).await?;
+pub async fn breach(sim: &Arc<Simulator>) -> Result<Outcome, String> {
+    let to_bob = invoice(sim, BOB, PAYMENT_MSAT).await?;
+    let to_ann = invoice(sim, ANN, PAYMENT_MSAT).await?;
+    fall_asleep(sim, BOB).await?;
     let payment = Waiting::default();
     let copying = async {
-        in_flight(stage, 1).await;
+        in_flight(sim, 1).await;
         payment.is_met.set(true);
-        stage.copy_hub().await
+        sim.copy_hub().await
     };
-    let paying = pay_who_sleeps(stage, &to_bob, &payment);
+    let paying = pay_who_sleeps(sim, &to_bob, &payment);
     let (paid, mut old) = tokio::try_join!(paying, copying)?;
-    if stage.plan.is_beside() {
+    if sim.plan.is_beside() {
         // It is to be behind in its channel with Ann alone.
-        stage.quiet().await?;
-        fall_asleep(stage, BOB).await?;
-        old = stage.copy_hub().await?;
+        sim.quiet().await?;
+        fall_asleep(sim, BOB).await?;
+        old = sim.copy_hub().await?;
     }
-    hub_pays(stage, &to_ann).await;
-    is_received(stage, &to_ann).await;
-    stage.quiet().await?;
-    let balance = stage.owner(ANN, async |phone| phone.balance().await);
+    hub_pays(sim, &to_ann).await;
+    is_received(sim, &to_ann).await;
+    sim.quiet().await?;
+    let balance = sim.owner(ANN, async |phone| phone.balance().await);
     let balance = balance.await.map_err(text)?;
     let hers_msat = balance.lightning_msat;
-    fall_asleep(stage, ANN).await?;
+    fall_asleep(sim, ANN).await?;
 
     // More than the cheater had in the end.
     let spoils_sat = CHANNEL_SAT - hers_msat.div_ceil(1_000);
-    stage.roll_back_hub(old).await?;
-    close_hubs_channel(stage).await?;
-    let revoked = confirm_close(stage, 1).await?;
+    sim.roll_back_hub(old).await?;
+    close_hubs_channel(sim).await?;
+    let revoked = confirm_close(sim, 1).await?;
     for _ in 0..7 {
         tokio::time::sleep(DAY).await;
-        stage.mine(BLOCKS_A_DAY).await?;
+        sim.mine(BLOCKS_A_DAY).await?;
     }
-    stage
-        .until("the cheater's side is hers", async |operator| {
-            let ann = node(operator, ANN).await?;
-            Some(
-                ann.onchain_sat + FEES_OF_JUSTICE_SAT >= balance.onchain_confirmed_sat + spoils_sat,
-            )
-        })
-        .await?;
-    let left = unspent(stage, &revoked).await?;
+    sim.until("the cheater's side is hers", async |operator| {
+        let ann = node(operator, ANN).await?;
+        Some(ann.onchain_sat + FEES_OF_JUSTICE_SAT >= balance.onchain_confirmed_sat + spoils_sat)
+    })
+    .await?;
+    let left = unspent(sim, &revoked).await?;
     if left != 1 {
         return Err(format!("{left} outputs are left, and hers alone should be"));
     }
-    stage.come_back(ANN);
-    stage.come_back(BOB);
+    sim.come_back(ANN);
+    sim.come_back(BOB);
     // All but what takes her own signature is deep in the chain.
     tokio::time::sleep(AFTER_BLOCK).await;
-    stage.mine(DEEP).await?;
-    if is_swept(stage).await != Some(true) {
-        sweep(stage, &payment.is_over).await?;
+    sim.mine(DEEP).await?;
+    if is_swept(sim).await != Some(true) {
+        sweep(sim, &payment.is_over).await?;
     }
-    let outcome = ended(stage, paid, &to_bob).await?;
+    let outcome = ended(sim, paid, &to_bob).await?;
     let mut outcome = Outcome {
         hub_cheated: true,
         hub_paid_msat: PAYMENT_MSAT,
         ..outcome
     };
-    outcome.received_msat[ANN] = received(stage, ANN, &to_ann).await?;
+    outcome.received_msat[ANN] = received(sim, ANN, &to_ann).await?;
     outcome.spoils_msat[ANN] = CHANNEL_SAT * 1_000 - hers_msat;
     Ok(outcome)
 }
@@ -205,12 +202,12 @@ struct Waiting {
 
 /// Pays, and again when it failed before it was met; waits for its end, on or off the chain. `None` when it failed.
 async fn pay_to_the_end(
-    stage: &Arc<Stage>,
+    sim: &Arc<Simulator>,
     bolt11: &str,
     payment: &Waiting,
 ) -> Result<Option<Payment>, String> {
     let paid = loop {
-        let paid = pay_if_possible(stage, bolt11).await;
+        let paid = pay_if_possible(sim, bolt11).await;
         if payment.is_met.get() || !matches!(paid, Ok(None)) {
             break paid;
         }
@@ -223,29 +220,32 @@ async fn pay_to_the_end(
 /// Pays Bob, who sleeps: the hub gives it back. Interrupted, it may have been sent to a node that was gone: then it is paid when
 /// his phone is back.
 async fn pay_who_sleeps(
-    stage: &Arc<Stage>,
+    sim: &Arc<Simulator>,
     to_bob: &str,
     payment: &Waiting,
 ) -> Result<Option<Payment>, String> {
-    let mut paying = pin!(pay_to_the_end(stage, to_bob, payment));
+    let mut paying = pin!(pay_to_the_end(sim, to_bob, payment));
     let given_back = tokio::select! {
         biased;
         paid = &mut paying => Some(paid?),
-        () = nothing_happens_for(stage, HELD_AT_MOST) => None,
+        () = nothing_happens_for(sim, HELD_AT_MOST) => None,
     };
     match given_back {
         Some(None) => Ok(None),
         Some(Some(_)) => Err("the payment to who sleeps has been paid".into()),
-        None if stage.plan.happened() == 0 => Err("it was not given back".into()),
+        None if sim.plan.happened() == 0 => Err("it was not given back".into()),
         None => {
-            stage.plan.goes_beside();
-            stage.come_back(BOB);
+            sim.plan.goes_beside();
+            sim.come_back(BOB);
             paying.await
         }
     }
 }
 
-async fn pay_if_possible(stage: &Arc<Stage>, bolt11: &str) -> Result<Option<Payment>, PhoneError> {
+async fn pay_if_possible(
+    sim: &Arc<Simulator>,
+    bolt11: &str,
+) -> Result<Option<Payment>, PhoneError> {
     let pay = async |phone: Phone| match pay_once(&phone, bolt11).await {
         Ok(payment) => Ok(Some(payment)),
         Err(PhoneError::PaymentFailed(_)) => Ok(None),
@@ -264,11 +264,15 @@ async fn pay_if_possible(stage: &Arc<Stage>, bolt11: &str) -> Result<Option<Paym
         }
         Err(error) => Err(error),
     };
-    stage.owner(ANN, pay).await
+    sim.owner(ANN, pay).await
 }
 
 /// A channel was closed by force, and a payment of Ann's to Bob has ended so.
-async fn ended(stage: &Arc<Stage>, paid: Option<Payment>, to_bob: &str) -> Result<Outcome, String> {
+async fn ended(
+    sim: &Arc<Simulator>,
+    paid: Option<Payment>,
+    to_bob: &str,
+) -> Result<Outcome, String> {
     let mut outcome = Outcome {
         forced: 1,
         ..Outcome::default()
@@ -277,24 +281,24 @@ async fn ended(stage: &Arc<Stage>, paid: Option<Payment>, to_bob: &str) -> Resul
         outcome.paid_msat[ANN] = paid.amount_msat;
         outcome.fee_msat[ANN] = paid.fee_msat;
     }
-    outcome.received_msat[BOB] = received(stage, BOB, to_bob).await?;
+    outcome.received_msat[BOB] = received(sim, BOB, to_bob).await?;
     outcome.sees(outcome.paid_msat[ANN], outcome.received_msat[BOB]);
     Ok(outcome)
 }
 
 /// What invoices of Ann's have brought together.
-async fn all_received(stage: &Arc<Stage>, invoices: &[String]) -> Result<u64, String> {
+async fn all_received(sim: &Arc<Simulator>, invoices: &[String]) -> Result<u64, String> {
     let mut all = 0;
     for bolt11 in invoices {
-        all += received(stage, ANN, bolt11).await?;
+        all += received(sim, ANN, bolt11).await?;
     }
     Ok(all)
 }
 
 /// What an invoice has brought.
-async fn received(stage: &Arc<Stage>, owner: usize, bolt11: &str) -> Result<u64, String> {
+async fn received(sim: &Arc<Simulator>, owner: usize, bolt11: &str) -> Result<u64, String> {
     let hash = payment_hash(bolt11)?;
-    let payments = stage.owner(owner, async |phone| phone.payments().await);
+    let payments = sim.owner(owner, async |phone| phone.payments().await);
     let mut payments = payments.await.map_err(text)?.payments.into_iter();
     let paid = payments.find(|payment| {
         !payment.outbound
@@ -304,8 +308,8 @@ async fn received(stage: &Arc<Stage>, owner: usize, bolt11: &str) -> Result<u64,
     Ok(paid.map_or(0, |payment| payment.amount_msat))
 }
 
-async fn is_received(stage: &Arc<Stage>, bolt11: &str) {
-    while received(stage, ANN, bolt11).await != Ok(PAYMENT_MSAT) {
+async fn is_received(sim: &Arc<Simulator>, bolt11: &str) {
+    while received(sim, ANN, bolt11).await != Ok(PAYMENT_MSAT) {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
@@ -317,11 +321,11 @@ pub async fn node(operator: &Operator, owner: usize) -> Option<NodeView> {
 
 /// Waits until both sides are committed to so many of Ann's HTLCs. Not for ever, since an interruption may have ended
 /// them.
-async fn in_flight(stage: &Arc<Stage>, htlcs: u32) -> bool {
-    let glance = stage.pace.distance * 3 / 5;
+async fn in_flight(sim: &Arc<Simulator>, htlcs: u32) -> bool {
+    let glance = sim.pace.distance * 3 / 5;
     for _ in 0..2 {
         for _ in 0..GLANCES {
-            if let Some(operator) = stage.operator()
+            if let Some(operator) = sim.operator()
                 && node(&operator, ANN)
                     .await
                     .is_some_and(|ann| ann.pending_htlcs >= htlcs)
@@ -330,34 +334,33 @@ async fn in_flight(stage: &Arc<Stage>, htlcs: u32) -> bool {
             }
             tokio::time::sleep(glance).await;
         }
-        stage.plan.is_over().await;
+        sim.plan.is_over().await;
     }
     false
 }
 
 /// By force, on the operator's order; again until it is so.
-pub async fn close_hubs_channel(stage: &Arc<Stage>) -> Result<(), String> {
-    stage
-        .until("the hub has closed the channel", async |operator| {
-            let ann = node(operator, ANN).await?.node_id;
-            let channels = operator.hub_channels().await.ok()?.channels;
-            let mut channels = channels.into_iter();
-            let Some(channel) = channels.find(|channel| channel.counterparty_node_id == ann) else {
-                return Some(true);
-            };
-            let close = HubCloseChannelRequest {
-                channel_id: channel.channel_id,
-                force: true,
-            };
-            operator.hub_close_channel(close).await.ok()?;
-            Some(false)
-        })
-        .await
+pub async fn close_hubs_channel(sim: &Arc<Simulator>) -> Result<(), String> {
+    sim.until("the hub has closed the channel", async |operator| {
+        let ann = node(operator, ANN).await?.node_id;
+        let channels = operator.hub_channels().await.ok()?.channels;
+        let mut channels = channels.into_iter();
+        let Some(channel) = channels.find(|channel| channel.counterparty_node_id == ann) else {
+            return Some(true);
+        };
+        let close = HubCloseChannelRequest {
+            channel_id: channel.channel_id,
+            force: true,
+        };
+        operator.hub_close_channel(close).await.ok()?;
+        Some(false)
+    })
+    .await
 }
 
 /// Outputs of a commitment but for its anchors that nothing has spent.
-async fn unspent(stage: &Arc<Stage>, commitment: &Transaction) -> Result<usize, String> {
-    let source = stage.devnet.direct_source();
+async fn unspent(sim: &Arc<Simulator>, commitment: &Transaction) -> Result<usize, String> {
+    let source = sim.devnet.direct_source();
     let mut unspent = 0;
     for (vout, output) in (0..).zip(&commitment.output) {
         let outpoint = OutPoint::new(commitment.compute_txid(), vout);
@@ -368,68 +371,66 @@ async fn unspent(stage: &Arc<Stage>, commitment: &Transaction) -> Result<usize, 
 }
 
 /// The commitment is sent, and in a block. Undisturbed it has so many HTLCs.
-async fn confirm_close(stage: &Arc<Stage>, htlcs: usize) -> Result<Transaction, String> {
-    stage
-        .until("the commitment is sent", async |_| {
-            Some(!stage.devnet.mempool().is_empty())
-        })
-        .await?;
-    let sent = stage.devnet.mempool().into_iter();
+async fn confirm_close(sim: &Arc<Simulator>, htlcs: usize) -> Result<Transaction, String> {
+    sim.until("the commitment is sent", async |_| {
+        Some(!sim.devnet.mempool().is_empty())
+    })
+    .await?;
+    let sent = sim.devnet.mempool().into_iter();
     let commitment = sent.max_by_key(|tx| tx.output.len());
     let commitment = commitment.ok_or("it is not there any more")?;
     if commitment.output.len() != BALANCES_AND_ANCHORS + htlcs {
-        if stage.plan.happened() == 0 {
+        if sim.plan.happened() == 0 {
             return Err(format!("there are not {htlcs} HTLCs in the commitment"));
         }
-        stage.plan.goes_beside();
+        sim.plan.goes_beside();
     }
-    stage.mine(1).await?;
+    sim.mine(1).await?;
     Ok(commitment)
 }
 
 /// Mines until every coin of a closed channel is in a wallet, with blocks enough that it stays there, and a payment
 /// `is_over`.
-pub async fn sweep(stage: &Arc<Stage>, is_over: &Cell<bool>) -> Result<(), String> {
+pub async fn sweep(sim: &Arc<Simulator>, is_over: &Cell<bool>) -> Result<(), String> {
     let mut mined = 0;
     for round in 0..MOST_ROUNDS {
         tokio::time::sleep(AFTER_BLOCK).await;
-        if mined >= DEEP && is_over.get() && is_swept(stage).await == Some(true) {
+        if mined >= DEEP && is_over.get() && is_swept(sim).await == Some(true) {
             return Ok(());
         }
         // Blocks cannot make up for a phone or a disk that is away.
-        stage.plan.is_over().await;
-        let blocks = stage.pace.blocks(round);
-        stage.mine(blocks).await?;
+        sim.plan.is_over().await;
+        let blocks = sim.pace.blocks(round);
+        sim.mine(blocks).await?;
         mined += blocks;
         // Nobody else's payment may come to its deadline meanwhile.
-        bobs_are_over(stage).await?;
+        bobs_are_over(sim).await?;
     }
     Err("coins of a closed channel are still to be swept".into())
 }
 
 /// What the hub has in flight of its own counts as paid until it has taken it back. Interrupted, Ann may not have been
 /// able to claim it.
-async fn take_back(stage: &Arc<Stage>, is_over: &Cell<bool>) -> Result<(), String> {
+async fn take_back(sim: &Arc<Simulator>, is_over: &Cell<bool>) -> Result<(), String> {
     let (rounds, blocks) = EXPIRY;
     for _ in 0..rounds {
-        stage.mine(blocks).await?;
-        bobs_are_over(stage).await?;
+        sim.mine(blocks).await?;
+        bobs_are_over(sim).await?;
     }
-    sweep(stage, is_over).await
+    sweep(sim, is_over).await
 }
 
-async fn bobs_are_over(stage: &Arc<Stage>) -> Result<(), String> {
-    stage
-        .until("no payment of bob's is in flight", async |operator| {
-            Some(node(operator, BOB).await?.pending_htlcs == 0)
-        })
-        .await
+async fn bobs_are_over(sim: &Arc<Simulator>) -> Result<(), String> {
+    sim.until("no payment of bob's is in flight", async |operator| {
+        Some(node(operator, BOB).await?.pending_htlcs == 0)
+    })
+    .await
 }
 
-async fn is_swept(stage: &Arc<Stage>) -> Option<bool> {
-    let operator = stage.operator()?;
+async fn is_swept(sim: &Arc<Simulator>) -> Option<bool> {
+    let operator = sim.operator()?;
     let hub = operator.hub_balance().await.ok()?;
     let nodes = operator.list_nodes().await.ok()?.nodes;
     let nodes_are = nodes.len() == OWNERS.len() && nodes.iter().all(|node| node.closing_sat == 0);
-    Some(nodes_are && hub.closing_sat == 0 && stage.devnet.mempool().is_empty())
+    Some(nodes_are && hub.closing_sat == 0 && sim.devnet.mempool().is_empty())
 }

@@ -18,7 +18,7 @@ pub(crate) use forced::close_hubs_channel;
 pub(crate) use pace::Pace;
 
 use crate::world::plan::{How, Kind};
-use crate::world::stage::{ANN, BOB, OWNERS, Stage};
+use crate::world::simulator::{ANN, BOB, OWNERS, Simulator};
 
 /// In which an HTLC that is settled leaves both commitments, on the longest way.
 const LAST_STEPS: Duration = Duration::from_secs(3);
@@ -172,37 +172,37 @@ impl Scenario {
     }
 
     /// Plays it to its end.
-    pub(crate) async fn play(self, stage: &Arc<Stage>) -> Result<Outcome, String> {
+    pub(crate) async fn play(self, sim: &Arc<Simulator>) -> Result<Outcome, String> {
         let played = async {
             match self {
-                Scenario::Pay => paying::pay(stage, ANN, BOB).await,
-                Scenario::PayInParts => paying::pay_in_parts(stage).await,
+                Scenario::Pay => paying::pay(sim, ANN, BOB).await,
+                Scenario::PayInParts => paying::pay_in_parts(sim).await,
                 Scenario::PayBothWays => {
                     let (one, other) =
-                        tokio::join!(paying::pay(stage, ANN, BOB), paying::pay(stage, BOB, ANN));
+                        tokio::join!(paying::pay(sim, ANN, BOB), paying::pay(sim, BOB, ANN));
                     Ok(one?.and(other?))
                 }
-                Scenario::Fail => paying::fail(stage).await,
-                Scenario::Woken => paying::woken(stage).await,
-                Scenario::OpenByHub => channels::open_by_hub(stage).await,
-                Scenario::OpenByPhone => channels::open_by_phone(stage).await,
-                Scenario::RaiseFees => channels::raise_fees(stage).await,
-                Scenario::Close => channels::close(stage).await,
-                Scenario::ForceCloseByHub => forced::close_by_hub(stage).await,
-                Scenario::ForceCloseByPhone => forced::close_by_phone(stage).await,
-                Scenario::Breach => forced::breach(stage).await,
-                Scenario::Deadline => asleep::deadline(stage).await,
-                Scenario::DeadlineMissed => asleep::deadline_missed(stage).await,
-                Scenario::FeeSpike => asleep::fee_spike(stage).await,
+                Scenario::Fail => paying::fail(sim).await,
+                Scenario::Woken => paying::woken(sim).await,
+                Scenario::OpenByHub => channels::open_by_hub(sim).await,
+                Scenario::OpenByPhone => channels::open_by_phone(sim).await,
+                Scenario::RaiseFees => channels::raise_fees(sim).await,
+                Scenario::Close => channels::close(sim).await,
+                Scenario::ForceCloseByHub => forced::close_by_hub(sim).await,
+                Scenario::ForceCloseByPhone => forced::close_by_phone(sim).await,
+                Scenario::Breach => forced::breach(sim).await,
+                Scenario::Deadline => asleep::deadline(sim).await,
+                Scenario::DeadlineMissed => asleep::deadline_missed(sim).await,
+                Scenario::FeeSpike => asleep::fee_spike(sim).await,
             }
         };
         let to_the_end = async {
             let outcome = played.await?;
             // Both sides hear of a payment before it is out of their commitments.
-            stage.quiet_for(LAST_STEPS).await?;
+            sim.quiet_for(LAST_STEPS).await?;
             Ok(outcome)
         };
-        let patience = self.lasts_at_most() + stage.plan.lasts();
+        let patience = self.lasts_at_most() + sim.plan.lasts();
         let played = tokio::time::timeout(patience, to_the_end).await;
         played.map_err(|_| "the scenario did not end".to_owned())?
     }

@@ -10,7 +10,7 @@ use longhand_proto::operator::HubPayRequest;
 
 use super::Outcome;
 use crate::world::plan::Kind;
-use crate::world::stage::{ANN, BOB, LOOK_MOST, OWNERS, Stage, text};
+use crate::world::simulator::{ANN, BOB, OWNERS, PATIENCE, Simulator, text};
 
 pub const PAYMENT_MSAT: u64 = 50_000_000;
 /// More than one channel of an owner's can carry, and less than two.
@@ -23,35 +23,35 @@ const HUB_TRIES_AGAIN: Duration = Duration::from_secs(5);
 pub const HELD_AT_MOST: Duration = Duration::from_secs(3600);
 
 /// Pays an invoice of `to`'s, and waits until both have heard of the end.
-pub async fn pay(stage: &Arc<Stage>, from: usize, to: usize) -> Result<Outcome, String> {
-    pay_amount(stage, from, to, PAYMENT_MSAT).await
+pub async fn pay(sim: &Arc<Simulator>, from: usize, to: usize) -> Result<Outcome, String> {
+    pay_amount(sim, from, to, PAYMENT_MSAT).await
 }
 
 /// A payment that one channel cannot carry.
-pub async fn pay_in_parts(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    pay_amount(stage, ANN, BOB, LARGE_MSAT).await
+pub async fn pay_in_parts(sim: &Arc<Simulator>) -> Result<Outcome, String> {
+    pay_amount(sim, ANN, BOB, LARGE_MSAT).await
 }
 
 async fn pay_amount(
-    stage: &Arc<Stage>,
+    sim: &Arc<Simulator>,
     from: usize,
     to: usize,
     amount_msat: u64,
 ) -> Result<Outcome, String> {
-    let bolt11 = invoice(stage, to, amount_msat).await?;
-    let paid = pay_in_the_end(stage, from, &bolt11).await.map_err(text)?;
-    is_received(stage, from, to, paid).await
+    let bolt11 = invoice(sim, to, amount_msat).await?;
+    let paid = pay_in_the_end(sim, from, &bolt11).await.map_err(text)?;
+    is_received(sim, from, to, paid).await
 }
 
 /// Waits until the payee too has heard of the end.
 async fn is_received(
-    stage: &Arc<Stage>,
+    sim: &Arc<Simulator>,
     from: usize,
     to: usize,
     paid: Payment,
 ) -> Result<Outcome, String> {
     let hash = &paid.payment_hash;
-    let received = stage.owner(to, async |phone| payment(&phone, hash, false).await);
+    let received = sim.owner(to, async |phone| payment(&phone, hash, false).await);
     let received = received.await.map_err(text)?;
     let mut outcome = Outcome::default();
     outcome.paid_msat[from] = paid.amount_msat;
@@ -64,24 +64,24 @@ async fn is_received(
 /// A payment may fail, with nothing paid, when a channel was away as it was sent; an owner tries again, at last when nothing
 /// is wrong any more and nothing goes wrong meanwhile.
 pub async fn pay_in_the_end(
-    stage: &Arc<Stage>,
+    sim: &Arc<Simulator>,
     from: usize,
     bolt11: &str,
 ) -> Result<Payment, PhoneError> {
     let mut tries = 0;
     loop {
-        let happened = stage.plan.happened();
-        let paid = stage.owner(from, async |phone| pay_once(&phone, bolt11).await);
+        let happened = sim.plan.happened();
+        let paid = sim.owner(from, async |phone| pay_once(&phone, bolt11).await);
         let paid = paid.await;
         tries += 1;
         match paid {
             Err(PhoneError::PaymentFailed(_)) if tries < TRIES => {}
             Err(PhoneError::PaymentFailed(_)) if tries == TRIES => {
-                stage.plan.is_over().await;
+                sim.plan.is_over().await;
                 // The other's phone may only now be started again.
-                tokio::time::sleep(LOOK_MOST).await;
+                tokio::time::sleep(PATIENCE.longest_pause).await;
             }
-            Err(PhoneError::PaymentFailed(_)) if stage.plan.happened() > happened => {}
+            Err(PhoneError::PaymentFailed(_)) if sim.plan.happened() > happened => {}
             ended => return ended,
         }
         tokio::time::sleep(TRY_AGAIN).await;
@@ -116,24 +116,28 @@ pub async fn payment(phone: &Phone, hash: &str, outbound: bool) -> Result<Paymen
 }
 
 /// An invoice of `owner`'s for a week.
-pub async fn invoice(stage: &Arc<Stage>, owner: usize, amount_msat: u64) -> Result<String, String> {
+pub async fn invoice(
+    sim: &Arc<Simulator>,
+    owner: usize,
+    amount_msat: u64,
+) -> Result<String, String> {
     let invoice = async |phone: Phone| {
         phone
             .invoice(Some(amount_msat), "simulated", 7 * 24 * 3600)
             .await
     };
-    let invoice = stage.owner(owner, invoice).await.map_err(text)?;
+    let invoice = sim.owner(owner, invoice).await.map_err(text)?;
     Ok(invoice.bolt11)
 }
 
 /// Has the hub pay, across hosts that die, until it has the preimage. Asked again it does not pay twice.
-pub async fn hub_pays(stage: &Arc<Stage>, bolt11: &str) {
+pub async fn hub_pays(sim: &Arc<Simulator>, bolt11: &str) {
     loop {
         let pay = HubPayRequest {
             bolt11: bolt11.into(),
             ..HubPayRequest::default()
         };
-        if let Some(operator) = stage.operator()
+        if let Some(operator) = sim.operator()
             && operator.hub_pay(pay).await.is_ok()
         {
             return;
@@ -144,13 +148,13 @@ pub async fn hub_pays(stage: &Arc<Stage>, bolt11: &str) {
 
 /// Whether the hub has paid, by what it says when it is asked again. Of a payment that failed that is another attempt: there
 /// must be no way left by which it could succeed.
-pub async fn hub_has_paid(stage: &Arc<Stage>, bolt11: &str) -> bool {
+pub async fn hub_has_paid(sim: &Arc<Simulator>, bolt11: &str) -> bool {
     loop {
         let pay = HubPayRequest {
             bolt11: bolt11.into(),
             ..HubPayRequest::default()
         };
-        if let Some(operator) = stage.operator() {
+        if let Some(operator) = sim.operator() {
             match operator.hub_pay(pay).await {
                 Ok(_) => return true,
                 Err(OperatorError::Failed(_) | OperatorError::Invalid(_)) => return false,
@@ -173,13 +177,13 @@ pub fn payment_hash(bolt11: &str) -> Result<String, String> {
 
 /// A payment to somebody who sleeps: the hub gives it back. Interrupted, it may have been sent to a node that was gone: then
 /// it ends when its phone is back.
-pub async fn fail(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    let bolt11 = &invoice(stage, BOB, PAYMENT_MSAT).await?;
+pub async fn fail(sim: &Arc<Simulator>) -> Result<Outcome, String> {
+    let bolt11 = &invoice(sim, BOB, PAYMENT_MSAT).await?;
     // Before that the payment would be on its way to a node that may still get its phone back.
-    fall_asleep(stage, BOB).await?;
-    let pay = || stage.owner(ANN, async |phone| pay_once(&phone, bolt11).await);
+    fall_asleep(sim, BOB).await?;
+    let pay = || sim.owner(ANN, async |phone| pay_once(&phone, bolt11).await);
     let waiting = async {
-        stage.plan.is_over().await;
+        sim.plan.is_over().await;
         tokio::time::sleep(HELD_AT_MOST).await;
     };
     let given_back = tokio::select! {
@@ -187,22 +191,22 @@ pub async fn fail(stage: &Arc<Stage>) -> Result<Outcome, String> {
         ended = pay() => Some(ended),
         () = waiting => None,
     };
-    stage.come_back(BOB);
+    sim.come_back(BOB);
     let ended = match given_back {
         Some(Ok(_)) => return Err("it should not have been paid".into()),
         Some(failed) => failed,
-        None if stage.plan.happened() == 0 => return Err("it was not given back".into()),
+        None if sim.plan.happened() == 0 => return Err("it was not given back".into()),
         None => pay().await,
     };
-    let was_held = stage.plan.counts()[Kind::WakeCall as usize] > 0;
-    if !was_held && stage.plan.happened() == 0 {
+    let was_held = sim.plan.counts()[Kind::WakeCall as usize] > 0;
+    if !was_held && sim.plan.happened() == 0 {
         return Err("nobody was called".into());
     }
     if !was_held || ended.is_ok() {
-        stage.plan.goes_beside();
+        sim.plan.goes_beside();
     }
     match ended {
-        Ok(paid) => is_received(stage, ANN, BOB, paid).await,
+        Ok(paid) => is_received(sim, ANN, BOB, paid).await,
         Err(PhoneError::PaymentFailed(_)) => Ok(Outcome::default()),
         Err(error) => Err(format!("it failed otherwise: {error}")),
     }
@@ -210,46 +214,45 @@ pub async fn fail(stage: &Arc<Stage>) -> Result<Outcome, String> {
 
 /// A payment to somebody who sleeps: the hub holds it and calls, the phone comes, and it is paid. Interrupted, it may be given
 /// back, and is tried again; or have been sent to a node that was gone: then it ends when its phone is back by itself.
-pub async fn woken(stage: &Arc<Stage>) -> Result<Outcome, String> {
-    let bolt11 = invoice(stage, BOB, PAYMENT_MSAT).await?;
-    fall_asleep(stage, BOB).await?;
-    stage.can_be_called(BOB);
-    let mut paying = pin!(pay_in_the_end(stage, ANN, &bolt11));
+pub async fn woken(sim: &Arc<Simulator>) -> Result<Outcome, String> {
+    let bolt11 = invoice(sim, BOB, PAYMENT_MSAT).await?;
+    fall_asleep(sim, BOB).await?;
+    sim.can_be_called(BOB);
+    let mut paying = pin!(pay_in_the_end(sim, ANN, &bolt11));
     let called = tokio::select! {
         biased;
         paid = &mut paying => Some(paid),
-        () = nothing_happens_for(stage, HELD_AT_MOST) => None,
+        () = nothing_happens_for(sim, HELD_AT_MOST) => None,
     };
     let paid = match called {
         Some(paid) => paid,
-        None if stage.plan.happened() == 0 => return Err("nobody was called".into()),
+        None if sim.plan.happened() == 0 => return Err("nobody was called".into()),
         None => {
-            stage.plan.goes_beside();
-            stage.come_back(BOB);
+            sim.plan.goes_beside();
+            sim.come_back(BOB);
             paying.await
         }
     };
-    is_received(stage, ANN, BOB, paid.map_err(text)?).await
+    is_received(sim, ANN, BOB, paid.map_err(text)?).await
 }
 
 /// Returns when so long nothing was interrupted, and nothing that was before is felt.
-pub async fn nothing_happens_for(stage: &Arc<Stage>, time: Duration) {
+pub async fn nothing_happens_for(sim: &Arc<Simulator>, time: Duration) {
     let mut happened = None;
-    while happened != Some(stage.plan.happened()) {
-        happened = Some(stage.plan.happened());
-        stage.plan.is_over().await;
+    while happened != Some(sim.plan.happened()) {
+        happened = Some(sim.plan.happened());
+        sim.plan.is_over().await;
         tokio::time::sleep(time).await;
     }
 }
 
 /// Takes an owner's phone off the network, and waits until the node has let its peers go.
-pub async fn fall_asleep(stage: &Arc<Stage>, owner: usize) -> Result<(), String> {
-    stage.put_to_sleep(owner);
-    stage
-        .until("the node is dormant", async |operator| {
-            let mut nodes = operator.list_nodes().await.ok()?.nodes.into_iter();
-            let node = nodes.find(|node| node.owner == OWNERS[owner])?;
-            Some(node.state == "dormant")
-        })
-        .await
+pub async fn fall_asleep(sim: &Arc<Simulator>, owner: usize) -> Result<(), String> {
+    sim.put_to_sleep(owner);
+    sim.until("the node is dormant", async |operator| {
+        let mut nodes = operator.list_nodes().await.ok()?.nodes.into_iter();
+        let node = nodes.find(|node| node.owner == OWNERS[owner])?;
+        Some(node.state == "dormant")
+    })
+    .await
 }

@@ -1,4 +1,4 @@
-//! What a node that has dialled hears of its peer, up to a byte.
+//! Cuts off a connection at a byte: the side that has dialled reads no more after it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 const OPEN: u64 = u64::MAX;
 
-/// Bytes that still pass.
+/// The number of bytes that still pass.
 pub struct Valve(AtomicU64);
 
 impl Default for Valve {
@@ -19,22 +19,23 @@ impl Default for Valve {
 }
 
 impl Valve {
-    /// Lets so much pass on each connection together, and nothing after it.
+    /// Lets so many bytes pass on all connections together, and nothing after them.
     pub fn close_after(&self, bytes: u64) {
         self.0.store(bytes, Ordering::SeqCst);
     }
 
-    /// For new connections: one that was cut off stays silent.
+    /// Lets everything pass on new connections; one that was cut off stays so.
     pub fn open(&self) {
         self.0.store(OPEN, Ordering::SeqCst);
     }
 
+    /// Whether nothing passes.
     pub fn is_shut(&self) -> bool {
         self.0.load(Ordering::SeqCst) == 0
     }
 
     fn passed(&self, bytes: usize) {
-        // Closed while it read, it may have less than was read.
+        // It may have been closed to fewer bytes than were being read.
         let subtract = |left: u64| (left != OPEN).then(|| left.saturating_sub(bytes as u64));
         let _ = self
             .0
@@ -44,7 +45,9 @@ impl Valve {
 
 /// A connection whose reader is behind the valve.
 pub struct Valved {
+    /// To the peer.
     pub stream: DuplexStream,
+    /// Shared by all connections of a world.
     pub valve: Arc<Valve>,
 }
 

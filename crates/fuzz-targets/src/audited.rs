@@ -1,4 +1,4 @@
-//! A phone's engine that goes back to a known state for every input, and what it has written since.
+//! A phone's engine under an audit. It goes back to a known state for every input; its keys are derived once for the process.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -8,13 +8,14 @@ use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{SignerBatch, SignerOp};
 use longhand_signer::audit::Audit;
 use longhand_signer::{LedgerRecord, Seed, Signer};
+use longhand_testkit::phone::LEDGER_KEY;
 
-/// Made with the phone's ledger.
-pub(crate) const LEDGER_KEY: [u8; 32] = [7; 32];
+/// The phone of the testkit with which the tape was recorded.
+pub(crate) const PHONE: u8 = 1;
 
-/// The phone's seed: that of the first phone of `longhand-tests`, which the tape was recorded with.
+/// The phone's seed.
 pub(crate) fn seed() -> Seed {
-    Seed::from_entropy(&[1; 16]).unwrap()
+    longhand_testkit::phone::seed(PHONE)
 }
 
 /// The engine, with its keys derived once for the process.
@@ -25,20 +26,20 @@ fn engine() -> MutexGuard<'static, Signer> {
     engine.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A phone that is being watched.
-pub(crate) struct Phone {
+/// An engine, its ledger, and the audit of all that it has answered.
+pub(crate) struct AuditedSigner {
     pub signer: MutexGuard<'static, Signer>,
     pub disk: Vec<Vec<u8>>,
     pub audit: Audit,
     pub now_unix_s: u64,
 }
 
-impl Phone {
-    /// A phone that has written `disk`, of which `audit` has seen everything.
-    pub fn new(disk: Vec<Vec<u8>>, audit: Audit, now_unix_s: u64) -> Phone {
+impl AuditedSigner {
+    /// The engine with the ledger `disk`, of which `audit` has seen everything.
+    pub fn new(disk: Vec<Vec<u8>>, audit: Audit, now_unix_s: u64) -> AuditedSigner {
         let mut signer = engine();
         signer.replay(&disk).expect("a ledger is read back");
-        Phone {
+        AuditedSigner {
             signer,
             disk,
             audit,
@@ -46,7 +47,7 @@ impl Phone {
         }
     }
 
-    /// Asks, and checks what comes of it. Returns the answers.
+    /// Asks, and audits the answers. Returns them.
     pub fn ask(&mut self, batch: &SignerBatch) -> Vec<Answer> {
         let answers = self.ask_once(batch);
         if let ([op], [answer]) = (&batch.ops[..], &answers[..])
@@ -88,13 +89,17 @@ impl Phone {
         self.disk.extend(bytes);
     }
 
-    /// The phone stops and starts again. What it knows then is what it knew.
+    /// The phone stops and starts again. Its state must be the same then.
     pub fn restart(&mut self) {
         let before = self.signer.snapshot();
         self.signer
             .replay(&self.disk)
             .expect("a ledger is read back");
-        assert_eq!(self.signer.snapshot(), before, "the ledger says otherwise");
+        assert_eq!(
+            self.signer.snapshot(),
+            before,
+            "the ledger has another state"
+        );
     }
 
     /// One record stands for all from now on.

@@ -1,4 +1,4 @@
-//! What the checks must find: each is done to a run of which nothing else is wrong, and shows that a check can fail.
+//! Faults that the checks must find: each is injected into a run without any other, and shows that a check can fail.
 
 use std::mem;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use bitcoin::{Address, Network, ScriptBuf};
 use longhand_phone::input::OnchainAmount;
 
 use crate::world::scenario::{Outcome, close_hubs_channel};
-use crate::world::stage::{ANN, Stage, text};
+use crate::world::simulator::{ANN, Simulator, text};
 
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Planted {
+pub enum SeededFault {
     /// The hub closes a channel by force, and nobody asked for it.
     ClosedChannel,
     /// A payment was made that nobody has received.
@@ -30,36 +30,36 @@ pub enum Planted {
     Connection,
 }
 
-impl Planted {
-    pub(crate) async fn plant(
+impl SeededFault {
+    pub(crate) async fn inject(
         self,
-        stage: &Arc<Stage>,
+        sim: &Arc<Simulator>,
         outcome: &mut Outcome,
     ) -> Result<(), String> {
         match self {
-            Planted::ClosedChannel => {
-                close_hubs_channel(stage).await?;
-                stage.mine(1).await?;
+            SeededFault::ClosedChannel => {
+                close_hubs_channel(sim).await?;
+                sim.mine(1).await?;
             }
-            Planted::LostPayment => outcome.paid_msat[ANN] += 1,
-            Planted::SpentCoins => {
+            SeededFault::LostPayment => outcome.paid_msat[ANN] += 1,
+            SeededFault::SpentCoins => {
                 let address = Address::p2wsh(&ScriptBuf::new(), Network::Regtest).to_string();
                 let amount = OnchainAmount::Sat(100_000);
-                let sent = stage.owner(ANN, async |phone| {
+                let sent = sim.owner(ANN, async |phone| {
                     phone.send_onchain(&address, amount, None).await
                 });
                 sent.await.map_err(text)?;
             }
-            Planted::SoldPreimage => stage.sell_preimage(ANN),
-            Planted::PanicElsewhere => {
-                let _ = std::thread::spawn(|| panic!("planted")).join();
+            SeededFault::SoldPreimage => sim.sell_preimage(ANN),
+            SeededFault::PanicElsewhere => {
+                let _ = std::thread::spawn(|| panic!("a seeded fault")).join();
             }
-            Planted::Panic => {
-                let task = tokio::spawn(async { panic!("planted") });
+            SeededFault::Panic => {
+                let task = tokio::spawn(async { panic!("a seeded fault") });
                 let _ = task.await;
             }
-            Planted::Task => drop(tokio::spawn(std::future::pending::<()>())),
-            Planted::Connection => mem::forget(stage.connected.clone()),
+            SeededFault::Task => drop(tokio::spawn(std::future::pending::<()>())),
+            SeededFault::Connection => mem::forget(sim.connected.clone()),
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! The processes of a simulated world: one host and its owners' phones. They die and are started again; what they wrote
-//! stays.
+//! The processes of a simulated world: one host and its owners' phones. They die and are started again on what they wrote
+//! to their disks.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -13,11 +13,12 @@ use bitcoin::{Address, Amount, ScriptBuf, Txid};
 use longhand_chain::Devnet;
 use longhand_host::{Host, HostConfig, Operator};
 use longhand_link::{Carrier, LinkError};
-use longhand_phone::vault::Passphrase;
 use longhand_phone::{Dial, Phone, PhoneError, Vault};
 use longhand_proto::command::error::Action;
 use longhand_signer::audit::Audit;
 use longhand_store::{Batch, MemoryStore, Store, Write};
+use longhand_testkit::vault::passphrase;
+use longhand_testkit::{Late, Patience};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -34,11 +35,11 @@ pub const OWNERS: [&str; 2] = ["ann", "bob"];
 pub const ANN: usize = 0;
 pub const BOB: usize = 1;
 
-/// What pairing codes say; nobody connects there.
+/// The address in pairing codes; nobody connects there.
 pub const ADDRESS: &str = "grpc://simulated:1";
 /// The hub's namespace in the host's store.
 const HUB: &str = "hub";
-/// In which whatever has nothing to wait for is done.
+/// In which all that waits for nothing is done.
 const SETTLED: Duration = Duration::from_secs(60);
 /// More transactions than the host has a reason to make: those of a close, with more fees every few blocks.
 const MOST_SENT: usize = 150;
@@ -49,15 +50,15 @@ const HOUR: Duration = Duration::from_secs(3600);
 const BLOCKS_AN_HOUR: u32 = 4;
 /// A process that died is started again after this.
 const RESTART: Duration = Duration::from_millis(500);
-/// The longest that anything may take: whoever comes back after a week has time left.
-pub const PATIENCE: Duration = Duration::from_secs(21 * 24 * 3600);
-/// Between two looks at something that others bring about; then ever longer, up to the second, which is also how
-/// often a process is tried that cannot be started.
-const LOOK: Duration = Duration::from_millis(200);
-pub const LOOK_MOST: Duration = Duration::from_secs(300);
+/// Longer than a phone is ever away, which is a week. The pauses are also those between two attempts to start a process.
+pub const PATIENCE: Patience = Patience {
+    longest: Duration::from_secs(21 * 24 * 3600),
+    first_pause: Duration::from_millis(200),
+    longest_pause: Duration::from_secs(300),
+};
 
 /// See the module.
-pub struct Stage {
+pub struct Simulator {
     pub devnet: Arc<Devnet>,
     pub plan: Plan,
     pub disk: Arc<MemoryStore>,
@@ -66,21 +67,21 @@ pub struct Stage {
     news: mpsc::UnboundedSender<News>,
     host: Mutex<Option<(Host, Arc<Life>)>>,
     phones: [Slot; 2],
-    /// Hear what the owners' phones say.
+    /// Witnesses of what the owners' phones send.
     observers: [Arc<Observer>; 2],
     /// Outputs of the faucet's, to the owners and the hub.
     given: Mutex<Vec<(Txid, ScriptBuf)>>,
     /// Transactions of the host's.
     sent: Arc<Mutex<HashSet<Txid>>>,
-    /// How often the host has heard of another tip.
+    /// How often the host was given another tip.
     tips: Arc<AtomicU32>,
-    /// What must never happen, in words.
+    /// Events that must never happen, in words.
     troubles: Mutex<Vec<String>>,
-    /// Cloned by all that is connected, see [`Stage::alive`].
+    /// Cloned by all that is connected, see [`Simulator::alive`].
     pub connected: Arc<()>,
 }
 
-/// What runs in a world, and is connected.
+/// The tasks and connections of a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alive {
     /// Of the runtime.
@@ -105,7 +106,7 @@ enum Rest {
     PutAway,
     /// Until it is called.
     Dozes,
-    /// Until [`Stage::come_back`]: no call wakes it.
+    /// Until [`Simulator::come_back`]: no call wakes it.
     Sleeps,
 }
 
@@ -119,8 +120,8 @@ impl Slot {
     }
 }
 
-impl Stage {
-    /// A stage with nobody on it. The tasks that start again what died end with the returned set.
+impl Simulator {
+    /// A world without processes. The tasks that start again what died end with the returned set.
     pub fn new(
         devnet: Devnet,
         disk: MemoryStore,
@@ -128,9 +129,9 @@ impl Stage {
         pace: Pace,
         plan: Plan,
         audits: [Audit; 2],
-    ) -> (Arc<Stage>, JoinSet<()>) {
+    ) -> (Arc<Simulator>, JoinSet<()>) {
         let (news, heard) = mpsc::unbounded_channel();
-        let stage = Arc::new(Stage {
+        let sim = Arc::new(Simulator {
             devnet: Arc::new(devnet),
             plan,
             disk: Arc::new(disk),
@@ -147,9 +148,9 @@ impl Stage {
             connected: Arc::default(),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(supervise(stage.clone(), heard));
-        tasks.spawn(put_away(stage.clone()));
-        (stage, tasks)
+        tasks.spawn(supervise(sim.clone(), heard));
+        tasks.spawn(put_away(sim.clone()));
+        (sim, tasks)
     }
 
     pub async fn start_host(&self) -> Result<(), String> {
@@ -194,14 +195,14 @@ impl Stage {
             Err(_) if life.has_ended() => return Ok(()),
             opened => opened?,
         };
-        let stage = Arc::downgrade(self);
+        let sim = Arc::downgrade(self);
         tokio::spawn(async move {
             tokio::select! {
                 biased;
                 () = life.over() => {}
                 ran = phone.run(std::future::pending()) => {
-                    if let (Err(error), Some(stage)) = (ran, stage.upgrade()) {
-                        stage.trouble(format!("a phone gave up: {error}"));
+                    if let (Err(error), Some(sim)) = (ran, sim.upgrade()) {
+                        sim.trouble(format!("a phone gave up: {error}"));
                     }
                 }
             }
@@ -220,7 +221,7 @@ impl Stage {
         let vault = Vault::open(&self.phone_dir(owner), &passphrase())?.with_disk_faults(disk);
         let vault = vault.with_witness(self.observers[owner].clone());
         let dialer = SimDial {
-            stage: Arc::downgrade(self),
+            sim: Arc::downgrade(self),
             owner,
             life: life.clone(),
         };
@@ -253,7 +254,7 @@ impl Stage {
         *away_until = (*away_until).max(Instant::now() + time);
     }
 
-    /// Suspends an owner's phone, with no way to call it, until [`Stage::come_back`].
+    /// Suspends an owner's phone, with no way to call it, until [`Simulator::come_back`].
     pub fn put_to_sleep(&self, owner: usize) {
         self.suspend(owner, Rest::Sleeps);
     }
@@ -285,13 +286,13 @@ impl Stage {
         self.phones[owner].rest.send_replace(Rest::AtHand);
     }
 
-    /// What an owner does, across phones and hosts that die: again, until there is an answer that stays.
+    /// A command of an owner's, across phones and hosts that die: repeated until the answer is final.
     pub async fn owner<T>(
         &self,
         owner: usize,
         what: impl AsyncFn(Phone) -> Result<T, PhoneError>,
     ) -> Result<T, PhoneError> {
-        let mut look = LOOK;
+        let mut pauses = PATIENCE.pauses();
         loop {
             if let Some(phone) = self.phone(owner) {
                 match what(phone).await {
@@ -299,32 +300,27 @@ impl Stage {
                     outcome => return outcome,
                 }
             }
-            pause(&mut look).await;
+            pauses.pass().await;
         }
     }
 
-    /// Waits until something is so, with the operator of the host that runs.
+    /// Waits until a condition is met, with the operator of the host that runs.
     pub async fn until(
         &self,
         what: &str,
         is_so: impl AsyncFn(&Operator) -> Option<bool>,
     ) -> Result<(), String> {
-        let waiting = async {
-            let mut look = LOOK;
-            loop {
-                if let Some(operator) = self.operator()
-                    && is_so(&operator).await == Some(true)
-                {
-                    return;
-                }
-                pause(&mut look).await;
-            }
-        };
-        let waited = tokio::time::timeout(PATIENCE, waiting).await;
-        waited.map_err(|_| format!("still not: {what}"))
+        let waited = PATIENCE.until(what, async || {
+            let is_met = match self.operator() {
+                Some(operator) => is_so(&operator).await == Some(true),
+                None => false,
+            };
+            Ok::<_, Late>(is_met.then_some(()))
+        });
+        waited.await.map_err(text)
     }
 
-    /// Waits until no payment is in flight, and what can be done at once is done.
+    /// Waits until no payment is in flight, and all that can be done at once is done.
     pub async fn quiet(&self) -> Result<(), String> {
         self.quiet_for(SETTLED).await
     }
@@ -365,17 +361,17 @@ impl Stage {
         lock(&self.given).clone()
     }
 
-    /// What was heard of the owners' phones so far.
+    /// The audits of all that the owners' phones have sent so far.
     pub fn audits(&self) -> [Audit; 2] {
         self.observers.each_ref().map(|observer| observer.audit())
     }
 
-    /// An owner's phone is heard to give away a preimage for which there is no invoice.
+    /// A seeded fault: an owner's phone gives away a preimage for which there is no invoice.
     pub fn sell_preimage(&self, owner: usize) {
         self.observers[owner].hear_a_sale();
     }
 
-    /// What the owners' phones said and must never say.
+    /// All that the owners' phones sent and must never send.
     pub fn overheard(&self) -> Vec<Fault> {
         let observers = self.observers.iter().zip(OWNERS);
         observers
@@ -383,7 +379,7 @@ impl Stage {
             .collect()
     }
 
-    /// What the hub's part of the host's store holds.
+    /// The hub's namespace of the host's store.
     pub async fn copy_hub(&self) -> Result<Vec<(String, Vec<u8>)>, String> {
         self.disk.load(HUB).await.map_err(text)
     }
@@ -412,12 +408,12 @@ impl Stage {
         self.start_in_the_end(None).await
     }
 
-    /// How often the host has heard of another tip so far.
+    /// How often the host was given another tip so far.
     pub fn tips(&self) -> u32 {
         self.tips.load(Ordering::Relaxed)
     }
 
-    /// What runs and is connected now. At a quiet moment with everybody there it is always the same, whatever died before.
+    /// The tasks and connections now. At a quiet moment with all processes there, they are always the same, whatever died before.
     pub fn alive(&self) -> Alive {
         Alive {
             tasks: Handle::current().metrics().num_alive_tasks(),
@@ -425,7 +421,7 @@ impl Stage {
         }
     }
 
-    /// Remembers what must never happen.
+    /// Records an event that must never happen.
     pub fn trouble(&self, what: String) {
         lock(&self.troubles).push(what);
     }
@@ -448,7 +444,7 @@ impl Stage {
 
     /// Starts the host, or a phone. While a disk fails it may not start: then again, as whoever watches it does.
     async fn start_in_the_end(self: &Arc<Self>, phone: Option<usize>) -> Result<(), String> {
-        let mut look = LOOK;
+        let mut pauses = PATIENCE.pauses();
         loop {
             let (is_in_a_spell, happened) = (self.plan.is_in_a_spell(), self.plan.happened());
             let started = match phone {
@@ -458,14 +454,14 @@ impl Stage {
             match started {
                 Ok(()) => return Ok(()),
                 Err(_) if is_in_a_spell || self.plan.happened() > happened => {
-                    pause(&mut look).await;
+                    pauses.pass().await;
                 }
                 Err(error) => return Err(format!("a process does not start: {error}")),
             }
         }
     }
 
-    /// Ends every process politely.
+    /// Stops every process in order.
     pub async fn stop(&self) {
         for slot in &self.phones {
             let running = lock(&slot.running).take();
@@ -483,17 +479,8 @@ impl Stage {
     }
 }
 
-async fn pause(look: &mut Duration) {
-    tokio::time::sleep(*look).await;
-    *look = (*look * 3 / 2).min(LOOK_MOST);
-}
-
 pub fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
-}
-
-pub fn passphrase() -> Passphrase {
-    "simulated".to_owned().into()
 }
 
 /// Whether the owner would try again: the process, the link or the host was away, or will be able to later.
@@ -510,27 +497,27 @@ fn is_passing(error: &PhoneError) -> bool {
     }
 }
 
-/// Starts again what died.
-async fn supervise(stage: Arc<Stage>, mut news: mpsc::UnboundedReceiver<News>) {
+/// Starts again the processes that died.
+async fn supervise(sim: Arc<Simulator>, mut news: mpsc::UnboundedReceiver<News>) {
     let mut starting = JoinSet::new();
     while let Some(news) = news.recv().await {
         match news {
             News::HostDied => {
-                drop(lock(&stage.host).take());
-                starting.spawn(stage.clone().restart(None));
+                drop(lock(&sim.host).take());
+                starting.spawn(sim.clone().restart(None));
             }
             News::PhoneDied(owner) => {
-                let running = lock(&stage.phones[owner].running).take();
+                let running = lock(&sim.phones[owner].running).take();
                 if let Some((phone, _)) = running {
                     phone.kill();
                 }
-                starting.spawn(stage.clone().restart(Some(owner)));
+                starting.spawn(sim.clone().restart(Some(owner)));
             }
-            News::LinkDropped { phone, away } => stage.send_away(phone, away),
+            News::LinkDropped { phone, away } => sim.send_away(phone, away),
             News::Woken(name) => {
                 let owner = OWNERS.iter().position(|owner| *owner == name);
-                if let Some(owner) = owner.filter(|owner| stage.hears_calls(*owner)) {
-                    stage.come_back(owner);
+                if let Some(owner) = owner.filter(|owner| sim.hears_calls(*owner)) {
+                    sim.come_back(owner);
                 }
             }
         }
@@ -539,32 +526,32 @@ async fn supervise(stage: Arc<Stage>, mut news: mpsc::UnboundedReceiver<News>) {
 
 /// When something lasts a day, owners put their phones away after a while, and have them at hand when it is over. Meanwhile
 /// the chain goes on.
-async fn put_away(stage: Arc<Stage>) {
-    let mut blocks = stage.pace.blocks_of_days;
+async fn put_away(sim: Arc<Simulator>) {
+    let mut blocks = sim.pace.blocks_of_days;
     loop {
-        stage.plan.day_begins().await;
+        sim.plan.day_begins().await;
         tokio::time::sleep(AT_HAND).await;
         for owner in [ANN, BOB] {
-            if *stage.phones[owner].rest.borrow() == Rest::AtHand {
-                stage.suspend(owner, Rest::PutAway);
+            if *sim.phones[owner].rest.borrow() == Rest::AtHand {
+                sim.suspend(owner, Rest::PutAway);
             }
         }
         let mining = async {
             while blocks > 0 {
                 tokio::time::sleep(HOUR).await;
                 blocks = blocks.saturating_sub(BLOCKS_AN_HOUR);
-                if let Err(error) = stage.devnet.mine_to_wallet(BLOCKS_AN_HOUR) {
-                    stage.trouble(format!("no blocks: {error}"));
+                if let Err(error) = sim.devnet.mine_to_wallet(BLOCKS_AN_HOUR) {
+                    sim.trouble(format!("no blocks: {error}"));
                 }
             }
             std::future::pending().await
         };
         tokio::select! {
             biased;
-            () = stage.plan.is_over() => {}
+            () = sim.plan.is_over() => {}
             () = mining => {}
         }
-        for slot in &stage.phones {
+        for slot in &sim.phones {
             slot.rest.send_if_modified(|rest| {
                 let is_put_away = *rest == Rest::PutAway;
                 if is_put_away {
@@ -576,9 +563,9 @@ async fn put_away(stage: Arc<Stage>) {
     }
 }
 
-/// A phone's way to the host.
+/// A phone's connections to the host.
 struct SimDial {
-    stage: Weak<Stage>,
+    sim: Weak<Simulator>,
     owner: usize,
     life: Arc<Life>,
 }
@@ -590,18 +577,18 @@ impl Dial for SimDial {
             address: ADDRESS.into(),
             reason: reason.into(),
         };
-        let stage = || {
-            let stage = self.stage.upgrade();
-            stage.ok_or_else(|| unreachable("it is over"))
+        let sim = || {
+            let sim = self.sim.upgrade();
+            sim.ok_or_else(|| unreachable("the run is over"))
         };
-        let mut rest = stage()?.phones[self.owner].rest.subscribe();
-        // The stage is gone when this fails.
+        let mut rest = sim()?.phones[self.owner].rest.subscribe();
+        // The simulator is gone when this fails.
         let _ = rest.wait_for(|rest| *rest == Rest::AtHand).await;
-        let stage = stage()?;
-        if self.life.has_ended() || stage.is_away(self.owner) {
+        let sim = sim()?;
+        if self.life.has_ended() || sim.is_away(self.owner) {
             return Err(unreachable("there is no network"));
         }
-        let host = lock(&stage.host);
+        let host = lock(&sim.host);
         let Some((host, life)) = host.as_ref().filter(|(_, life)| !life.has_ended()) else {
             return Err(unreachable("the host is down"));
         };
@@ -609,10 +596,10 @@ impl Dial for SimDial {
         let (near, far) = Line::lay(
             self.owner,
             lives,
-            stage.pace.distance,
-            &stage.plan,
-            &stage.news,
-            &stage.connected,
+            sim.pace.distance,
+            &sim.plan,
+            &sim.news,
+            &sim.connected,
         );
         host.accept_link(far);
         Ok(near)

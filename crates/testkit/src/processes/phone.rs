@@ -1,0 +1,253 @@
+//! The phones: a process each, asked as `longhand phone` asks a phone that runs.
+
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use longhand_phone::command::{Channel, Invoice, OpenedChannel, Payment};
+use longhand_phone::control::through_running;
+use longhand_phone::{OwnerCommand, OwnerReply, PhoneError};
+
+use super::process::{Launcher, Restartable, Start, run};
+use crate::{KitError, Patience};
+
+/// Of all phones here, whose coins are worth nothing.
+pub const PASSPHRASE: &str = "demo";
+/// scrypt's log2(N): weak on purpose, so that a phone starts at once.
+const KDF_WORK_FACTOR: &str = "8";
+
+/// A phone: its directory and, when it runs, its process.
+pub struct PhoneProcess {
+    /// Killed and stopped here; SIGTERM has it detach before it exits.
+    pub process: Restartable,
+    client: PhoneClient,
+    launcher: Launcher,
+    distance: Duration,
+}
+
+/// Commands of the owner's, for a phone while it runs.
+#[derive(Clone, Debug)]
+pub struct PhoneClient {
+    /// The owner's, and the phone's.
+    pub name: String,
+    /// The phone's directory.
+    pub dir: PathBuf,
+}
+
+impl Deref for PhoneProcess {
+    type Target = PhoneClient;
+
+    fn deref(&self) -> &PhoneClient {
+        &self.client
+    }
+}
+
+impl PhoneProcess {
+    /// A phone that is not made yet, `distance` away from the host, one way.
+    pub fn new(launcher: &Launcher, name: &str, distance: Duration) -> PhoneProcess {
+        PhoneProcess {
+            client: PhoneClient {
+                name: name.to_owned(),
+                dir: launcher.dir.join(name),
+            },
+            launcher: launcher.clone(),
+            distance,
+            process: Restartable::new(&format!("{name}'s phone")),
+        }
+    }
+
+    /// Creates its keys.
+    ///
+    /// # Errors
+    /// When `longhand phone new` fails.
+    pub async fn make(&self) -> Result<(), KitError> {
+        run(self.starting(&["--kdf-work-factor", KDF_WORK_FACTOR, "new"]))
+            .await
+            .map(drop)
+    }
+
+    /// Pairs it with the host.
+    ///
+    /// # Errors
+    /// When `longhand phone pair` fails.
+    pub async fn pair(&self, code: &str) -> Result<(), KitError> {
+        run(self.starting(&["pair", code])).await.map(drop)
+    }
+
+    /// Has it attach and stay.
+    ///
+    /// # Errors
+    /// When it does not get there.
+    pub async fn start(&mut self) -> Result<(), KitError> {
+        self.spawn()?;
+        self.process.wait_until_ready().await.map(drop)
+    }
+
+    /// As [`PhoneProcess::start`], and does not wait until it is attached.
+    ///
+    /// # Errors
+    /// When the system cannot start it.
+    pub fn spawn(&mut self) -> Result<(), KitError> {
+        let start = start(&self.client, &self.launcher, self.distance, &["run"]);
+        self.process.spawn(start)
+    }
+
+    fn starting<'a>(&'a self, command: &[&str]) -> Start<'a> {
+        start(&self.client, &self.launcher, self.distance, command)
+    }
+}
+
+/// One command of `longhand phone`.
+fn start<'a>(
+    client: &'a PhoneClient,
+    launcher: &'a Launcher,
+    distance: Duration,
+    command: &[&str],
+) -> Start<'a> {
+    let dir = client.dir.display().to_string();
+    let distance = distance.as_millis().to_string();
+    let options = [
+        "phone",
+        "--json",
+        "--dir",
+        &dir,
+        "--link-delay-ms",
+        &distance,
+    ];
+    let args = options.iter().chain(command);
+    Start {
+        launcher,
+        name: &client.name,
+        args: args.map(|&arg| arg.to_owned()).collect(),
+        env: vec![("LONGHAND_PASSPHRASE", PASSPHRASE.to_owned())],
+    }
+}
+
+impl PhoneClient {
+    /// Asks the running phone over its control socket, as `longhand phone` does. The future borrows nothing of the phone.
+    ///
+    /// # Errors
+    /// When the phone does not answer, or with an error.
+    pub fn ask(
+        &self,
+        command: OwnerCommand,
+    ) -> impl Future<Output = Result<OwnerReply, KitError>> + Send + use<> {
+        let (dir, name) = (self.dir.clone(), self.name.clone());
+        async move {
+            let what = format!("{name}'s phone answers");
+            let asked = through_running(&dir, &command);
+            match Patience::REAL.in_time(&what, asked).await? {
+                Some(answer) => Ok(answer?),
+                None => Err(KitError::Away(format!("{name}'s phone"))),
+            }
+        }
+    }
+
+    /// Its channels.
+    ///
+    /// # Errors
+    /// When the phone does not answer, or with an error.
+    pub async fn channels(&self) -> Result<Vec<Channel>, KitError> {
+        match self.ask(OwnerCommand::Channels).await? {
+            OwnerReply::Channels(list) => Ok(list.channels),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    /// A new address.
+    ///
+    /// # Errors
+    /// When the phone does not answer, or with an error.
+    pub async fn address(&self) -> Result<String, KitError> {
+        match self.ask(OwnerCommand::Address).await? {
+            OwnerReply::Address(address) => Ok(address.address),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    /// A new invoice.
+    ///
+    /// # Errors
+    /// When the phone does not answer, or with an error.
+    pub async fn invoice(&self, amount_msat: u64) -> Result<Invoice, KitError> {
+        let command = OwnerCommand::Invoice {
+            amount_msat: Some(amount_msat),
+            description: "a payment".into(),
+            expiry_s: 3_600,
+        };
+        match self.ask(command).await? {
+            OwnerReply::Invoice(invoice) => Ok(invoice),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    /// Its payments, as its node has them.
+    ///
+    /// # Errors
+    /// When the phone does not answer, or with an error.
+    pub async fn payments(&self) -> Result<Vec<Payment>, KitError> {
+        match self.ask(OwnerCommand::Payments).await? {
+            OwnerReply::Payments(list) => Ok(list.payments),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    /// Pays, and waits until the payment has succeeded; the phone checks the preimage.
+    ///
+    /// # Errors
+    /// When the phone does not answer, or with an error.
+    pub fn pay(
+        &self,
+        bolt11: String,
+    ) -> impl Future<Output = Result<Payment, KitError>> + Send + use<> {
+        let asked = self.ask(OwnerCommand::Pay {
+            bolt11,
+            amount_msat: None,
+            max_fee_msat: None,
+        });
+        async move {
+            match asked.await? {
+                OwnerReply::Paid(payment) => Ok(payment),
+                reply => Err(unexpected(&reply)),
+            }
+        }
+    }
+
+    /// Opens a channel to the hub.
+    ///
+    /// # Errors
+    /// When the phone does not answer, or with an error.
+    pub async fn open(&self, amount_sat: u64) -> Result<OpenedChannel, KitError> {
+        let command = OwnerCommand::Open {
+            amount_sat,
+            to: None,
+            announced: false,
+            wait: false,
+        };
+        match self.ask(command).await? {
+            OwnerReply::Opened(opened) => Ok(opened),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    /// Closes a channel.
+    ///
+    /// # Errors
+    /// When the phone does not answer, or with an error.
+    pub async fn close(&self, channel_id: &str, force: bool) -> Result<(), KitError> {
+        let command = OwnerCommand::Close {
+            channel_id: channel_id.to_owned(),
+            force,
+        };
+        match self.ask(command).await? {
+            OwnerReply::Closing(_) => Ok(()),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+}
+
+fn unexpected(reply: &OwnerReply) -> KitError {
+    KitError::Phone(PhoneError::Control(format!(
+        "an answer to another question: {reply:?}"
+    )))
+}
