@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const QUIET_AFTER: Duration = Duration::from_secs(3600);
 const QUIET_PERIOD: Duration = Duration::from_secs(3600);
 
-/// What a timer is for.
+/// The purpose of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
     /// The turns since the last commit are committed at the latest.

@@ -214,7 +214,7 @@ impl ChainFeed {
         self.has_forked = false;
     }
 
-    /// Blocks above `fork` have left the chain. A lower best block tells LDK so: the next one is reported at once, before
+    /// Blocks above `fork` have left the chain. LDK takes a lower best block for that: the next one is reported at once, before
     /// those that may be higher.
     pub fn disconnect(&mut self, turn: &mut Turn, fork: BlockRef) {
         self.flush_wallet(turn);

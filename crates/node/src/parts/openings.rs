@@ -414,7 +414,7 @@ fn check(turn: &Turn, request: &OpenChannel) -> Result<(), Error> {
 }
 
 /// The failure of an opening. It is final: the same command again is answered with it, until the owner has got it and
-/// asks for a new opening. `FixInput` tells the phone that it is final, for each code but those whose name does.
+/// asks for a new opening. With the action `FixInput` the phone takes it for final; of the other codes it knows that they are.
 fn failure(open: &Open) -> Option<Error> {
     let action = match &open.failure_code[..] {
         "CHANNEL_CLOSED" | "CHANNEL_REFUSED" | "EXPIRED" | "INTERRUPTED" | "PEER_UNREACHABLE"

@@ -1,4 +1,4 @@
-//! What a node keeps in its namespace of the store: `schema.rs` has every key and record, `journal.rs` a turn's writes.
+//! The records of a node in its namespace of the store: `schema.rs` has every key and record, `journal.rs` a turn's writes.
 
 pub(crate) mod journal;
 pub(crate) mod schema;
