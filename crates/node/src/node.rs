@@ -71,7 +71,7 @@ impl Node {
     }
 
     /// The phone asked to leave: finishes the step in hand, disconnects the peers and forgets the signer.
-    /// Returns when that is done.
+    /// Returns when that is done, or the node had to be loaded again, which detaches the signer too.
     pub async fn detach(&self) {
         let (done, wait) = oneshot::channel();
         if self.inbox.send(Message::Detach(done)).is_ok() {

@@ -1,6 +1,6 @@
 //! Errors of a node as a whole; those of its commands are [`longhand_proto::command::Error`].
 
-/// Why a node could not be started.
+/// Why a node could not be started, or has ended.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// A stored record cannot be read back.

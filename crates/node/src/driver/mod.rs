@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bitcoin::secp256k1::PublicKey;
-use longhand_chain::{ChainEvent, Subscription};
+use longhand_chain::{ChainError, ChainEvent, Subscription};
 use longhand_store::{Batch as StoreBatch, StoreError};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
@@ -56,6 +56,8 @@ pub(crate) struct Driver {
     /// Of the lease on the node's namespace.
     epoch: u64,
     signer: Option<Arc<dyn SignerTransport>>,
+    /// The signer has asked to leave: it is not attached again after a turn that failed.
+    signer_leaves: bool,
     /// To be answered once the node has ended.
     stopping: Option<oneshot::Sender<()>>,
     /// The node had to be loaded again while there was a signer: it is attached in the next turn, since it may panic again.
@@ -103,6 +105,7 @@ impl Driver {
             events,
             epoch,
             signer: None,
+            signer_leaves: false,
             stopping: None,
             signer_returns: false,
             pending: Pending::default(),
@@ -119,7 +122,7 @@ impl Driver {
         self.machine.node_id()
     }
 
-    /// Runs until the node is stopped or its store fails for good.
+    /// Runs until the node is stopped, its chain ends, or it fails for good.
     pub async fn run(mut self) {
         self.work().await;
         let stopping = self.stopping.take();
@@ -222,9 +225,13 @@ impl Driver {
             }
             Message::Attach(signer) => {
                 self.signer = Some(signer);
+                self.signer_leaves = false;
                 Input::Attach
             }
-            Message::Detach(sender) => Input::Detach(self.pending.insert(ReplyTo::Done(sender))),
+            Message::Detach(sender) => {
+                self.signer_leaves = true;
+                Input::Detach(self.pending.insert(ReplyTo::Done(sender)))
+            }
             Message::SignerLost => {
                 self.signer = None;
                 Input::SignerLost
@@ -302,11 +309,9 @@ impl Driver {
             replies,
             events,
             packages,
-            peers,
-            batch,
             has_stopped,
             ..
-        } = self.machine.release();
+        } = self.machine.take_output();
         for package in packages {
             self.services.chain.broadcast(package);
         }
@@ -316,14 +321,16 @@ impl Driver {
         for event in events {
             let _ = self.events.send(event);
         }
-        for output in peers {
+        // LDK may panic here: everything else that is committed has been sent.
+        for output in self.machine.take_peer_output() {
             self.peers.send(output);
         }
-        if let Some(batch) = batch {
+        if let Some(batch) = self.machine.next_batch() {
             self.sign(batch);
         }
         if !self.machine.signer_is_attached() {
             self.signer = None;
+            self.signer_leaves = false;
         }
         has_stopped
     }
@@ -397,7 +404,9 @@ async fn load(
 ) -> Result<(NodeMachine, Subscription), NodeError> {
     let entries = services.store.load(&config.namespace).await?;
     let tip = services.chain.tip().ok_or_else(|| {
-        NodeError::Load("the chain's tip is not known yet: wait for the chain source".into())
+        NodeError::Chain(ChainError::NotFound(
+            "its own tip yet: waiting for it".into(),
+        ))
     })?;
     let mut machine = NodeMachine::load(Loading {
         config: Arc::clone(config),

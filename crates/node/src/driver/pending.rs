@@ -67,8 +67,8 @@ impl Pending {
         dropped
     }
 
-    /// The node is loaded again: commands are answered with `failure`. Other callers see that their sender is dropped, and
-    /// ask again.
+    /// The node is loaded again: commands are answered with `failure`. The senders of others are dropped: an overview is asked
+    /// again, and a detach is done, since its signer is not attached again.
     pub fn fail_all(&mut self, failure: &CommandReply) {
         for reply_to in std::mem::take(&mut self.requests).into_values() {
             if let ReplyTo::Command(sender) = reply_to {

@@ -8,8 +8,8 @@ use longhand_proto::command::error::Action;
 use longhand_store::{Batch, StoreError, Write};
 use tokio::time::Instant;
 
-use super::{Driver, load};
-use crate::api::{NodeError, NodeEvent};
+use super::{Driver, gossip_sync, load};
+use crate::api::{NodeError, NodeEvent, State};
 use crate::errors::{command_error, error_reply};
 use crate::store::schema::key;
 
@@ -90,6 +90,9 @@ impl Driver {
             return false;
         }
         self.peers.clear();
+        if std::mem::take(&mut self.signer_leaves) {
+            self.signer = None;
+        }
         self.signer_returns = self.signer.is_some();
         loop {
             tokio::time::sleep(pause(self.recovery.failures)).await;
@@ -128,13 +131,16 @@ impl Driver {
     /// `None` when loading panicked.
     async fn load_again(&mut self) -> Option<Result<(), NodeError>> {
         let generation = self.machine.next_generation();
-        let gossip = self.gossip.clone();
-        let loading = load(&self.config, &self.services, gossip, generation);
+        // LDK's gossip sync counts the full syncs that it has asked for: those of the old peers are broken off.
+        let gossip = gossip_sync(&self.config, &self.services);
+        let loading = load(&self.config, &self.services, gossip.clone(), generation);
         let loaded = AssertUnwindSafe(loading).catch_unwind().await.ok()?;
         Some(loaded.map(|(mut machine, chain)| {
             machine.continue_from(&self.machine, self.recovery.restarts);
             self.machine = machine;
             self.chain = chain;
+            self.gossip = gossip;
+            let _ = self.events.send(NodeEvent::State(State::Dormant));
         }))
     }
 

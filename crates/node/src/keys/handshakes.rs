@@ -1,6 +1,6 @@
 //! Shared secrets of the node key with peers' ephemeral keys (BOLT 8).
 //!
-//! LDK asks for the secret inside a call that cannot wait, so the socket driver requests it first and hands LDK the act after.
+//! LDK asks for the secret inside a call that cannot wait, so `parts/connections.rs` requests it first and gives LDK the act after.
 
 use std::collections::HashMap;
 

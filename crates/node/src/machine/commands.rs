@@ -66,6 +66,9 @@ impl Commands<'_> {
                 }))
             }
             Some(Kind::OpenChannel(open)) => {
+                if let Ok(known) = self.openings.find(&open.id) {
+                    return later(Wait::Opened(known));
+                }
                 let peer = peer_id(turn, &open.counterparty_node_id)?;
                 let address = open.address.clone();
                 let id = self.openings.request(turn, peer, open)?;

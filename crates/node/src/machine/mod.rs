@@ -1,7 +1,7 @@
 //! One node as a deterministic value: inputs and the time go in, output comes out. It does no I/O.
 //!
 //! The driver gives a machine its inputs turn by turn. Nothing leaves during a turn. When [`NodeMachine::must_commit`], the
-//! driver commits the turn's writes as one batch, and only then takes its output ([`NodeMachine::release`]). A turn that
+//! driver commits the turn's writes as one batch, and only then takes its output ([`NodeMachine::take_output`]). A turn that
 //! panics or cannot be committed never happened: the driver loads another machine from the store.
 //!
 //! Here stands the order: which part gets an input, and which part is passed to another. `input.rs` and `output.rs` are the
@@ -34,7 +34,7 @@ use crate::errors::{command_error, signer_away};
 use crate::ldk::socket::ConnectionId;
 use crate::machine::commands::Commands;
 use crate::machine::input::Input;
-use crate::machine::output::{Answer, DialRequest, Output, RequestId};
+use crate::machine::output::{Answer, Batch, DialRequest, Output, PeerOutput, RequestId};
 use crate::machine::timers::{Timer, TimerTable};
 use crate::machine::turn::{Now, Turn};
 use crate::parts::acceptance::Acceptance;
@@ -58,7 +58,7 @@ use crate::wallet;
 
 pub(crate) use load::Loading;
 
-/// Rounds of LDK in one turn; a turn in which more happens goes on in the next.
+/// Rounds of LDK in one turn; more go on in the next.
 const ROUNDS_PER_TURN: usize = 32;
 /// How long a turn without visible effect may stay uncommitted.
 const COMMIT_WITHIN: Duration = Duration::from_millis(100);
@@ -116,6 +116,8 @@ impl NodeMachine {
     /// failed commit.
     pub fn continue_from(&mut self, earlier: &NodeMachine, restarts: u32) {
         self.session.continue_counts(&earlier.session);
+        self.timers.continue_from(&earlier.timers);
+        self.announcements = earlier.announcements;
         self.restarts = restarts;
         #[cfg(feature = "testing")]
         {
@@ -223,18 +225,27 @@ impl NodeMachine {
         std::mem::take(&mut self.dials)
     }
 
-    /// Reads that may come though the turn is not committed: LDK wrote nothing in it.
+    /// Reads that may come though the turn is not committed.
     pub fn take_reads(&mut self) -> Vec<(ConnectionId, usize)> {
         self.connections.take_reads()
     }
 
-    /// Everything that the committed turns send.
-    pub fn release(&mut self) -> Output {
+    /// Replies, events and packages of the committed turns. Peers and signer come after: LDK writes for them.
+    pub fn take_output(&mut self) -> Output {
         self.turn.output.gather_events();
-        self.turn.output.peers = self.connections.take_output(&self.turn);
-        self.turn.output.batch = self.session.next_batch(&self.turn);
-        self.arm_timers();
         std::mem::take(&mut self.turn.output)
+    }
+
+    /// Bytes for peers, and connections to close.
+    pub fn take_peer_output(&mut self) -> Vec<PeerOutput> {
+        let output = self.connections.take_output(&self.turn);
+        self.arm_timers();
+        output
+    }
+
+    /// The next batch for the signer.
+    pub fn next_batch(&mut self) -> Option<Batch> {
+        self.session.next_batch(&self.turn)
     }
 
     /// When the next turn is due at the latest, with no input. Every turn moves on, or stops, the timer that made it due.
@@ -353,18 +364,9 @@ impl NodeMachine {
         self.turn.ldk.write_manager();
     }
 
-    /// Takes LDK's transactions. Own ones are in the wallet from the moment they are sent.
     fn collect_broadcasts(&mut self) {
         self.coop_closes.collect(&self.turn);
-        for package in self.turn.ldk.broadcaster.take() {
-            let seen_unix_s = self.turn.now.unix_s();
-            self.turn
-                .wallet()
-                .insert_package(package.clone(), seen_unix_s);
-            self.closed_channels
-                .find_closings(&self.turn, package.iter());
-            self.turn.output.packages.push(package);
-        }
+        self.closed_channels.collect_broadcasts(&mut self.turn);
     }
 
     // -- Time.

@@ -33,10 +33,6 @@ pub(crate) struct Output {
     pub peers_needed: Vec<PeerNeeded>,
     /// Packages of transactions to broadcast.
     pub packages: Vec<Vec<Transaction>>,
-    /// Connections with bytes to write, reads to allow, or an end.
-    pub peers: Vec<PeerOutput>,
-    /// The next batch for the signer.
-    pub batch: Option<Batch>,
     /// The node has stopped: the driver ends after this output.
     pub has_stopped: bool,
 }
@@ -82,8 +78,6 @@ impl Output {
             payments_held,
             peers_needed,
             packages,
-            peers,
-            batch,
             has_stopped,
         } = self;
         replies.is_empty()
@@ -91,8 +85,6 @@ impl Output {
             && payments_held.is_empty()
             && peers_needed.is_empty()
             && packages.is_empty()
-            && peers.is_empty()
-            && batch.is_none()
             && !has_stopped
     }
 

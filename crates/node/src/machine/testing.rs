@@ -25,7 +25,7 @@ use crate::api::{Keys, NodeConfig, NodeError, NodeEvent, SignerAway};
 use crate::graph::Graph;
 use crate::ldk::socket::ConnectionId;
 use crate::machine::input::{Input, NewConnection};
-use crate::machine::output::{Answer, Batch, Output, RequestId};
+use crate::machine::output::{Answer, Batch, Output, PeerOutput, RequestId};
 use crate::machine::turn::{Now, Turn};
 use crate::machine::{Loading, NodeMachine};
 
@@ -407,21 +407,23 @@ impl World {
                 Write::Delete(key) => drop(node.store.remove(&key)),
             }
         }
-        let output = node.machine.release();
-        self.deliver(id, output);
+        let output = node.machine.take_output();
+        let peers = node.machine.take_peer_output();
+        let batch = node.machine.next_batch();
+        self.deliver(id, output, peers, batch);
     }
 
-    fn deliver(&mut self, id: Id, output: Output) {
+    fn deliver(&mut self, id: Id, output: Output, peers: Vec<PeerOutput>, batch: Option<Batch>) {
         let node = &mut self.nodes[id];
         node.answers.extend(output.replies);
         node.events.extend(output.events);
-        if let Some(batch) = output.batch {
+        if let Some(batch) = batch {
             node.sign(batch, self.now.unix_s());
         }
         for tx in output.packages.into_iter().flatten() {
             self.broadcast(tx);
         }
-        for output in output.peers {
+        for output in peers {
             let Some((peer, other)) = self.nodes[id].links.get(&output.id).copied() else {
                 continue;
             };

@@ -59,6 +59,15 @@ impl TimerTable {
         }
     }
 
+    /// Takes over the periods of the machine in whose place this one was loaded: one that is loaded again and again still
+    /// ticks.
+    pub fn continue_from(&mut self, earlier: &TimerTable) {
+        for timer in [Timer::ManagerTick, Timer::Announcement, Timer::Rebroadcast] {
+            self.entries[timer as usize] = earlier.entries[timer as usize];
+        }
+        self.last_activity = earlier.last_activity;
+    }
+
     pub fn get(&self, timer: Timer) -> Option<Instant> {
         self.entries[timer as usize].at
     }
@@ -160,6 +169,19 @@ mod tests {
         assert!(!timers.expire(Timer::Detach, begin + MINUTE));
         timers.stop(Timer::Dial);
         assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn a_table_that_takes_over_from_another_keeps_its_periods_and_no_other_timer() {
+        let begin = Instant::now();
+        let mut earlier = TimerTable::new(begin);
+        earlier.set(Timer::ManagerTick, begin + MINUTE);
+        earlier.set(Timer::Detach, begin + MINUTE);
+        let mut timers = TimerTable::new(begin);
+        timers.set(Timer::ManagerTick, begin + 2 * MINUTE);
+        timers.continue_from(&earlier);
+        assert_eq!(timers.get(Timer::ManagerTick), Some(begin + MINUTE));
+        assert_eq!(timers.get(Timer::Detach), None);
     }
 
     #[test]

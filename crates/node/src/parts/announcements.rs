@@ -17,7 +17,7 @@ const CHECK_SOON: Duration = Duration::from_secs(10);
 const COLOR: [u8; 3] = [0x10, 0x4f, 0x9a];
 
 /// See the module.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Announcements {
     is_announced: bool,
 }

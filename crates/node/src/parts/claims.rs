@@ -557,7 +557,7 @@ mod tests {
 
     #[test]
     fn the_part_that_expires_first_decides_until_when_a_preimage_may_be_given() {
-        // The second is a record of version 1.
+        // The second is a record without the deadline.
         for mut claim in [claim(151, &[200, 190]), claim(0, &[200, 190])] {
             assert_eq!(claim.deadline(), Some(151));
             assert_eq!(claim.deadlines_in_closed(&[]), [151, 151]);

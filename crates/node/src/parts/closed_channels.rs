@@ -138,6 +138,16 @@ impl ClosedChannels {
         closed
     }
 
+    /// Takes LDK's transactions for the output. Own ones are in the wallet from the moment they are sent.
+    pub fn collect_broadcasts(&mut self, turn: &mut Turn) {
+        for package in turn.ldk.broadcaster.take() {
+            let seen_unix_s = turn.now.unix_s();
+            turn.wallet().insert_package(package.clone(), seen_unix_s);
+            self.find_closings(turn, package.iter());
+            turn.output.packages.push(package);
+        }
+    }
+
     /// Looks for transactions, broadcast or confirmed, that spend the funding of a channel. The last one is kept as its
     /// closing transaction.
     pub fn find_closings<'a>(&mut self, turn: &Turn, txs: impl Iterator<Item = &'a Transaction>) {

@@ -18,10 +18,12 @@
 //! | `hold/<intercept id>` | [`Held`] | `parts/held_forwards.rs` |
 //! | `agreed/<channel id>` | [`CoopClose`] | `parts/coop_closes.rs` |
 //! | `peer/<node id>` | the address of a peer, UTF-8 | `parts/dialing.rs` |
-//! | `probe` | written and deleted at once, to see whether the store takes writes | `driver/mod.rs` |
+//! | `probe` | written and deleted at once, to see whether the store takes writes | `driver/recovery.rs` |
 //!
-//! Versions: 1 is the first. Version 2 added [`Open::safe_height`] and [`Claim::claim_deadline`], which are 0 in records
-//! before it, and the key `version` itself. Fields are added, never changed; a program reads its own version and older ones.
+//! Versions: 1 is the first, and has no key `version`. Version 2 added that key; [`Open::safe_height`] and
+//! [`Claim::claim_deadline`] were added while version 1 was written, and are 0 in older records. Fields are added, never
+//! changed. A program reads its own version and older ones, and refuses newer ones: the version is raised only when an older
+//! program that ignores the new keys and fields would lose money.
 
 use bitcoin::Psbt;
 use bitcoin::secp256k1::PublicKey;
@@ -96,7 +98,7 @@ pub(crate) struct Claim {
     /// HTLCs that the peer has taken back on chain all the same.
     #[prost(message, repeated, tag = "6")]
     pub lost: Vec<Lost>,
-    /// Height from which on LDK takes the preimage no more; 0 in records before version 2.
+    /// Height from which on LDK takes the preimage no more; 0 in older records.
     #[prost(uint32, tag = "7")]
     pub claim_deadline: u32,
 }
@@ -170,7 +172,7 @@ pub(crate) struct Open {
     pub failure: String,
     #[prost(bool, tag = "10")]
     pub ready: bool,
-    /// Height at which the funding became safe to sign; 0 in records before version 2, whose time to sign is over.
+    /// Height at which the funding became safe to sign; 0 in older records, whose time to sign is over.
     #[prost(uint32, tag = "11")]
     pub safe_height: u32,
 }
