@@ -18,7 +18,7 @@ use bitcoin::{
 use longhand_chain::{BlockRef, ChainEvent, FeeRates, Watch};
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
-use longhand_proto::command::{Command, Error, NewAddress};
+use longhand_proto::command::{Command, Error, NewAddress, OpenChannel};
 use longhand_store::Write;
 
 use crate::api::{Keys, NodeConfig, NodeError, NodeEvent, SignerAway};
@@ -67,6 +67,8 @@ pub(crate) struct World {
     pub fee_rates: FeeRates,
     /// No peer can be dialled.
     pub is_offline: bool,
+    /// A node that crashes with so many commits from here: its output is lost, and it is loaded again.
+    pub crash: Option<(Id, usize)>,
     next_id: u64,
 }
 
@@ -94,6 +96,7 @@ impl World {
             },
             fee_rates: FeeRates::FLOOR,
             is_offline: false,
+            crash: None,
             next_id: 0,
         }
     }
@@ -197,6 +200,8 @@ impl World {
         node.inputs.clear();
         node.answers.clear();
         node.kept_batches.clear();
+        node.machine.begin();
+        self.commit(id);
         self.feed(id, from.height);
         self.settle();
         Ok(())
@@ -401,11 +406,16 @@ impl World {
     /// Commits a node's turns, and delivers their output.
     fn commit(&mut self, id: Id) {
         let node = &mut self.nodes[id];
-        for write in node.machine.take_writes() {
+        let writes = node.machine.take_writes();
+        let is_crash = !writes.is_empty() && crashes(&mut self.crash, id);
+        for write in writes {
             match write {
                 Write::Put(key, value) => drop(node.store.insert(key, value)),
                 Write::Delete(key) => drop(node.store.remove(&key)),
             }
+        }
+        if is_crash {
+            return self.reload(id);
         }
         let output = node.machine.take_output();
         let peers = node.machine.take_peer_output();
@@ -482,6 +492,41 @@ impl TestNode {
         };
         self.inputs.push(Input::SignerReply(ticket, reply));
     }
+}
+
+/// A hub with a channel of 500,000 sat to an owner whose phone is attached.
+pub(crate) fn world_with_channel() -> (World, Id, Id) {
+    let mut world = World::new();
+    let hub = world.add_hub(1);
+    let owner = world.add_owner(2, Some(hub));
+    world.fund(hub, 1_000_000);
+    world.attach(owner);
+    let open = OpenChannel {
+        id: vec![1; 16],
+        counterparty_node_id: world.nodes[owner].machine.node_id().serialize().to_vec(),
+        amount_sat: 500_000,
+        ..OpenChannel::default()
+    };
+    let opening = world.begin(hub, Kind::OpenChannel(open));
+    let opened = world
+        .answer(hub, opening)
+        .expect("the funding is broadcast");
+    assert!(matches!(opened, Ok(Reply::OpenedChannel(_))), "{opened:?}");
+    world.mine(6);
+    (world, hub, owner)
+}
+
+/// Counts a commit of `id`; true for the one with which it crashes.
+fn crashes(crash: &mut Option<(Id, usize)>, id: Id) -> bool {
+    let Some((_, left)) = crash.as_mut().filter(|(crashing, _)| *crashing == id) else {
+        return false;
+    };
+    *left -= 1;
+    let is_last = *left == 0;
+    if is_last {
+        *crash = None;
+    }
+    is_last
 }
 
 fn new_connection(id: ConnectionId) -> NewConnection {

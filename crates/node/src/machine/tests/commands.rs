@@ -1,0 +1,238 @@
+//! The owner's commands: those that are refused, those that wait, and those that need no phone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use longhand_proto::command::command::Command as Kind;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::error::Action;
+use longhand_proto::command::{
+    AwaitChannel, AwaitPayment, CloseChannel, ConnectPeer, CreateInvoice, GetBalance, GetInfo,
+    ListChannels, ListPayments, NewAddress, OpenChannel, Pay, Register, SendOnchain,
+};
+
+use crate::machine::WAKING_LIMIT;
+use crate::machine::input::Input;
+use crate::machine::testing::{Id, World, world_with_channel};
+
+/// A node's own records. LDK may write its manager with any turn.
+fn records(world: &World, id: Id) -> BTreeMap<String, Vec<u8>> {
+    let entries = world.nodes[id].store.clone().into_iter();
+    entries
+        .filter(|(key, _)| !key.starts_with("ldk/"))
+        .collect()
+}
+
+/// The code of a refusal for which the request has to be changed. It changes nothing.
+fn refused(world: &mut World, id: Id, command: Kind) -> String {
+    let before = records(world, id);
+    let refusal = world.ask(id, command).expect_err("a refusal");
+    assert_eq!(refusal.action, i32::from(Action::FixInput), "{refusal:?}");
+    assert_eq!(records(world, id), before);
+    refusal.code
+}
+
+fn connect_to(node_id: Vec<u8>) -> Kind {
+    Kind::ConnectPeer(ConnectPeer {
+        node_id,
+        address: "host:9735".into(),
+    })
+}
+
+fn invoice() -> Kind {
+    Kind::CreateInvoice(CreateInvoice {
+        payment_hash: vec![3; 32],
+        amount_msat: 1_000_000,
+        expiry_s: 3600,
+        ..CreateInvoice::default()
+    })
+}
+
+fn need_the_phone() -> [Kind; 6] {
+    [
+        Kind::OpenChannel(OpenChannel::default()),
+        invoice(),
+        Kind::Pay(Pay::default()),
+        Kind::SendOnchain(SendOnchain::default()),
+        Kind::CloseChannel(CloseChannel::default()),
+        connect_to(Vec::new()),
+    ]
+}
+
+#[test]
+fn a_peers_node_id_is_a_public_key_and_not_the_nodes_own() {
+    let mut world = World::new();
+    let hub = world.add_hub(1);
+    let own = world.nodes[hub].machine.node_id().serialize().to_vec();
+    for node_id in [vec![], vec![2; 32], vec![0; 33], own] {
+        assert_eq!(
+            refused(&mut world, hub, connect_to(node_id.clone())),
+            "BAD_NODE_ID"
+        );
+        let open = Kind::OpenChannel(OpenChannel {
+            id: vec![1; 16],
+            counterparty_node_id: node_id,
+            amount_sat: 100_000,
+            ..OpenChannel::default()
+        });
+        assert_eq!(refused(&mut world, hub, open), "BAD_NODE_ID");
+    }
+}
+
+#[test]
+fn a_node_that_runs_cannot_be_registered_again() {
+    let (mut world, _, owner) = world_with_channel();
+    let register = Kind::Register(Register::default());
+    assert_eq!(refused(&mut world, owner, register), "ALREADY_REGISTERED");
+}
+
+#[test]
+fn a_command_of_a_newer_phone_is_refused() {
+    let mut world = World::new();
+    let hub = world.add_hub(1);
+    let request = world.next_id();
+    let unknown = Box::default();
+    world.input(hub, Input::Command(request, unknown));
+    let refusal = world.answer(hub, request).unwrap().unwrap_err();
+    assert_eq!(refusal.code, "UNKNOWN_COMMAND");
+    assert_eq!(refusal.action, i32::from(Action::FixInput));
+}
+
+#[test]
+fn nobody_waits_for_a_channel_or_a_payment_that_has_no_such_id() {
+    let mut world = World::new();
+    let hub = world.add_hub(1);
+    let channel = Kind::AwaitChannel(AwaitChannel { id: vec![9; 16] });
+    assert_eq!(refused(&mut world, hub, channel), "NO_SUCH_CHANNEL");
+    let payment = Kind::AwaitPayment(AwaitPayment {
+        payment_hash: vec![9; 31],
+    });
+    assert_eq!(refused(&mut world, hub, payment), "BAD_PAYMENT_HASH");
+}
+
+#[test]
+fn while_the_phone_is_away_all_that_needs_it_is_refused_at_once() {
+    let (mut world, _, owner) = world_with_channel();
+    world.input(owner, Input::SignerLost);
+    for command in need_the_phone() {
+        let refusal = world.ask(owner, command.clone());
+        let refusal = refusal.expect_err("a refusal");
+        assert_eq!(refusal.code, "SIGNER_AWAY", "{command:?}");
+        assert_eq!(refusal.action, i32::from(Action::WaitForPhone));
+    }
+}
+
+#[test]
+fn while_the_phone_is_away_the_rest_is_answered() {
+    let (mut world, _, owner) = world_with_channel();
+    world.input(owner, Input::SignerLost);
+    let replies = [
+        Kind::GetInfo(GetInfo {}),
+        Kind::GetBalance(GetBalance {}),
+        Kind::ListChannels(ListChannels {}),
+        Kind::ListPayments(ListPayments {}),
+        Kind::NewAddress(NewAddress {}),
+    ]
+    .map(|command| world.ask(owner, command).expect("a reply"));
+    assert!(matches!(
+        replies,
+        [
+            Reply::Info(_),
+            Reply::Balance(_),
+            Reply::Channels(_),
+            Reply::Payments(_),
+            Reply::Address(_)
+        ]
+    ));
+}
+
+#[test]
+fn a_phone_that_leaves_is_refused_what_needs_it() {
+    let (mut world, _, owner) = world_with_channel();
+    world.nodes[owner].signer_hangs = true;
+    let close = CloseChannel {
+        channel_id: world.turn(owner).channels()[0].channel_id.0.to_vec(),
+        force: false,
+    };
+    world.ask(owner, Kind::CloseChannel(close)).unwrap();
+    let detach = world.next_id();
+    world.input(owner, Input::Detach(detach));
+    assert!(!world.has_answered(owner, detach), "the close goes on");
+    let refusal = world.ask(owner, invoice()).unwrap_err();
+    assert_eq!(refusal.code, "SIGNER_AWAY");
+
+    world.pass(Duration::from_secs(5));
+    assert!(world.has_answered(owner, detach));
+    assert!(!world.nodes[owner].machine.signer_is_attached());
+}
+
+#[test]
+fn an_invoice_waits_a_moment_after_an_attach_for_the_channel_to_be_usable() {
+    let (mut world, _, owner) = world_with_channel();
+    world.input(owner, Input::SignerLost);
+    world.is_offline = true;
+    world.attach(owner);
+    let request = world.begin(owner, invoice());
+    assert!(!world.has_answered(owner, request));
+    world.is_offline = false;
+    world.pass(Duration::from_secs(2));
+    let reply = world.answer(owner, request).expect("an answer");
+    assert!(matches!(reply, Ok(Reply::UnsignedInvoice(_))), "{reply:?}");
+}
+
+#[test]
+fn an_invoice_waits_ten_seconds_at_most() {
+    let (mut world, _, owner) = world_with_channel();
+    world.input(owner, Input::SignerLost);
+    world.is_offline = true;
+    world.attach(owner);
+    let request = world.begin(owner, invoice());
+    world.pass(WAKING_LIMIT - Duration::from_millis(1));
+    assert!(!world.has_answered(owner, request));
+    world.pass(Duration::from_millis(1));
+    assert!(world.has_answered(owner, request));
+}
+
+#[test]
+fn a_command_that_waits_for_the_channels_is_refused_when_the_phone_goes() {
+    let (mut world, _, owner) = world_with_channel();
+    world.input(owner, Input::SignerLost);
+    world.is_offline = true;
+    world.attach(owner);
+    let request = world.begin(owner, invoice());
+    world.input(owner, Input::SignerLost);
+    let refusal = world
+        .answer(owner, request)
+        .expect("an answer")
+        .unwrap_err();
+    assert_eq!(refusal.code, "SIGNER_AWAY");
+}
+
+#[test]
+fn the_hosts_questions_are_answered_without_the_phone() {
+    let (mut world, _, owner) = world_with_channel();
+    world.input(owner, Input::SignerLost);
+    let question = world.next_id();
+    world.input(owner, Input::Overview(question));
+    assert!(world.has_answered(owner, question));
+}
+
+#[test]
+fn a_peer_is_connected_on_command_and_one_that_is_not_there_is_unreachable() {
+    let mut world = World::new();
+    let hub = world.add_hub(1);
+    let other = world.add_hub(2);
+    let node_id = world.nodes[other].machine.node_id().serialize().to_vec();
+    let connected = world.ask(hub, connect_to(node_id.clone()));
+    assert!(
+        matches!(connected, Ok(Reply::PeerConnected(_))),
+        "{connected:?}"
+    );
+
+    let nobody = world.add_owner(3, None);
+    world.is_offline = true;
+    let nobody = world.nodes[nobody].machine.node_id().serialize().to_vec();
+    let unreachable = world.ask(hub, connect_to(nobody)).unwrap_err();
+    assert_eq!(unreachable.code, "PEER_UNREACHABLE");
+    assert_eq!(unreachable.action, i32::from(Action::Retry));
+}

@@ -1,0 +1,210 @@
+//! An opening from the command to a usable channel, whatever comes between.
+
+use std::time::Duration;
+
+use longhand_proto::command::command::Command as Kind;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::error::Action;
+use longhand_proto::command::{
+    AwaitChannel, Balance, Channel, CloseChannel, Error, GetBalance, ListChannels, OpenChannel,
+};
+
+use crate::machine::input::Input;
+use crate::machine::testing::{Id, World, world_with_channel};
+
+/// With the owner's `coins_sat` confirmed, and its phone attached.
+fn world_of(coins_sat: u64) -> (World, Id, Id) {
+    let mut world = World::new();
+    let hub = world.add_hub(1);
+    let owner = world.add_owner(2, Some(hub));
+    world.fund(owner, coins_sat);
+    world.attach(owner);
+    (world, hub, owner)
+}
+
+/// An opening of 500,000 sat with the hub.
+fn open(id: u8) -> Kind {
+    Kind::OpenChannel(OpenChannel {
+        id: vec![id; 16],
+        amount_sat: 500_000,
+        ..OpenChannel::default()
+    })
+}
+
+fn balance_of(world: &mut World, id: Id) -> Balance {
+    match world.ask(id, Kind::GetBalance(GetBalance {})) {
+        Ok(Reply::Balance(balance)) => balance,
+        other => panic!("no balance: {other:?}"),
+    }
+}
+
+fn channels_of(world: &mut World, id: Id) -> Vec<Channel> {
+    match world.ask(id, Kind::ListChannels(ListChannels {})) {
+        Ok(Reply::Channels(list)) => list.channels,
+        other => panic!("no list: {other:?}"),
+    }
+}
+
+/// Has the phone attached and the two nodes connected again after a crash of either.
+fn recover(world: &mut World, owner: Id) {
+    for _ in 0..3 {
+        if !world.nodes[owner].machine.signer_is_attached() {
+            world.attach(owner);
+        }
+        world.pass(Duration::from_secs(2));
+    }
+}
+
+/// The result of an opening, asked for again with its id when the answer was lost.
+fn result(world: &mut World, owner: Id, id: u8) -> Result<Reply, Error> {
+    let first = world.begin(owner, open(id));
+    recover(world, owner);
+    if let Some(result) = world.answer(owner, first) {
+        return result;
+    }
+    let again = world.begin(owner, open(id));
+    recover(world, owner);
+    world
+        .answer(owner, again)
+        .expect("the opening has a result")
+}
+
+/// Opens a channel while `is_hub_crashing` or the owner crashes with its commit number `commit`, until the channel is
+/// usable. False when it has not come to that commit.
+fn survives_a_crash(is_hub_crashing: bool, commit: usize) -> bool {
+    let (mut world, hub, owner) = world_of(1_000_000);
+    let crashing = if is_hub_crashing { hub } else { owner };
+    world.crash = Some((crashing, commit));
+    let mut id = 1;
+    if let Err(failure) = result(&mut world, owner, id) {
+        // LDK keeps no channel that is not funded, over a restart or a lost connection.
+        let codes = ["INTERRUPTED", "CHANNEL_CLOSED"];
+        assert!(codes.contains(&&failure.code[..]), "{failure:?}");
+        let balance = balance_of(&mut world, owner);
+        assert_eq!(balance.onchain_confirmed_sat, 1_000_000, "{failure:?}");
+        id = 2;
+        let opened = result(&mut world, owner, id);
+        assert!(matches!(opened, Ok(Reply::OpenedChannel(_))), "{opened:?}");
+    }
+    world.mine(6);
+    recover(&mut world, owner);
+    let wait = AwaitChannel { id: vec![id; 16] };
+    let usable = world.ask(owner, Kind::AwaitChannel(wait));
+    assert!(matches!(usable, Ok(Reply::Channel(_))), "{usable:?}");
+    for node in [hub, owner] {
+        let channels = channels_of(&mut world, node);
+        let states: Vec<&str> = channels.iter().map(|it| &it.state[..]).collect();
+        assert_eq!(states, ["usable"], "commit {commit}");
+    }
+    let balance = balance_of(&mut world, owner);
+    let total = balance.lightning_msat / 1000 + balance.onchain_confirmed_sat;
+    assert!(total > 998_000, "commit {commit}: {balance:?}");
+    world.crash.is_none()
+}
+
+/// Crashes at every commit in turn; returns how many there are.
+fn commits_survived(is_hub_crashing: bool) -> usize {
+    let crashes = (1..200).take_while(|commit| survives_a_crash(is_hub_crashing, *commit));
+    crashes.count()
+}
+
+#[test]
+fn an_opener_loaded_again_after_each_of_its_commits_loses_nothing() {
+    let commits = commits_survived(false);
+    assert!(commits > 5 && commits < 199, "{commits} commits");
+}
+
+#[test]
+fn an_opener_loses_nothing_though_its_peer_is_loaded_again_after_each_of_its_commits() {
+    let commits = commits_survived(true);
+    assert!(commits > 3 && commits < 199, "{commits} commits");
+}
+
+#[test]
+fn an_opening_without_coins_for_its_fee_fails_and_a_new_one_succeeds_once_coins_have_come() {
+    let (mut world, _, owner) = world_of(510_000);
+    let failure = world.ask(owner, open(1)).unwrap_err();
+    assert_eq!(failure.code, "INSUFFICIENT_FUNDS");
+    assert_eq!(failure.action, i32::from(Action::FixInput));
+    let balance = balance_of(&mut world, owner);
+    assert_eq!(balance.onchain_confirmed_sat, 510_000);
+    assert!(channels_of(&mut world, owner).is_empty());
+
+    world.fund(owner, 100_000);
+    let opened = world.ask(owner, open(2));
+    assert!(matches!(opened, Ok(Reply::OpenedChannel(_))), "{opened:?}");
+    let again = world.ask(owner, open(1)).unwrap_err();
+    assert_eq!(again, failure, "the first opening is over");
+}
+
+#[test]
+fn an_opening_whose_peer_goes_before_the_funding_fails_and_gives_its_coins_back() {
+    let mut world = World::new();
+    let hub = world.add_hub(1);
+    let owner = world.add_owner(2, Some(hub));
+    world.fund(hub, 600_000);
+    world.attach(owner);
+    let open_to_owner = |world: &World, id| match open(id) {
+        Kind::OpenChannel(open) => Kind::OpenChannel(OpenChannel {
+            counterparty_node_id: world.nodes[owner].machine.node_id().serialize().to_vec(),
+            ..open
+        }),
+        other => other,
+    };
+    world.nodes[owner].signer_hangs = true;
+    let command = open_to_owner(&world, 1);
+    let opening = world.begin(hub, command);
+    assert!(!world.has_answered(hub, opening));
+    world.input(owner, Input::SignerLost);
+    let failure = world.answer(hub, opening).expect("an answer").unwrap_err();
+    assert_eq!(failure.code, "CHANNEL_CLOSED");
+    assert_eq!(failure.action, i32::from(Action::Retry));
+
+    world.attach(owner);
+    let command = open_to_owner(&world, 2);
+    let opened = world.ask(hub, command);
+    assert!(matches!(opened, Ok(Reply::OpenedChannel(_))), "{opened:?}");
+}
+
+#[test]
+fn a_cooperative_close_whose_broadcast_was_lost_with_the_process_is_broadcast_again() {
+    let (mut world, hub, owner) = world_with_channel();
+    let channel_id = channels_of(&mut world, hub)[0].channel_id.clone();
+    let close = CloseChannel {
+        channel_id,
+        force: false,
+    };
+    world.ask(hub, Kind::CloseChannel(close)).unwrap();
+    let closing = std::mem::take(&mut world.mempool);
+    assert_eq!(closing.len(), 1);
+    world.reload(hub);
+    assert_eq!(world.mempool, closing);
+    let records = |world: &World, id: Id| {
+        let keys = world.nodes[id].store.keys();
+        keys.filter(|key| key.starts_with("agreed/")).count()
+    };
+    assert_eq!(records(&world, hub), 1);
+    world.reload(owner);
+    world.mine(6);
+    assert!(world.mempool.is_empty(), "something else was broadcast");
+    // Turns that only forget are committed a moment later.
+    world.pass(Duration::from_secs(1));
+    assert_eq!((records(&world, hub), records(&world, owner)), (0, 0));
+}
+
+#[test]
+fn a_cooperative_close_whose_block_left_the_chain_is_broadcast_again() {
+    let (mut world, hub, _) = world_with_channel();
+    let channel_id = channels_of(&mut world, hub)[0].channel_id.clone();
+    let close = CloseChannel {
+        channel_id,
+        force: false,
+    };
+    world.ask(hub, Kind::CloseChannel(close)).unwrap();
+    let closing = world.mempool.clone();
+    world.mine(1);
+    world.disconnect(1);
+    world.mempool.clear();
+    world.mine(2);
+    assert_eq!(world.mempool, closing);
+}
