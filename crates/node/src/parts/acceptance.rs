@@ -58,3 +58,51 @@ fn accept(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::testing::World;
+
+    /// A request for a channel that LDK has forgotten meanwhile.
+    const FORGOTTEN: ChannelId = ChannelId([9; 32]);
+
+    #[test]
+    fn a_request_waits_until_the_phone_has_given_keys() {
+        let mut world = World::new();
+        let hub = world.add_hub(1);
+        let owner = world.add_owner(2, Some(hub));
+        let peer = world.nodes[hub].machine.node_id();
+        let mut acceptance = Acceptance::default();
+        acceptance.request(FORGOTTEN, peer);
+        acceptance.advance(world.turn(owner));
+        assert_eq!(acceptance.requests, [(FORGOTTEN, peer)]);
+
+        world.attach(owner);
+        acceptance.advance(world.turn(owner));
+        assert!(acceptance.requests.is_empty());
+    }
+
+    #[test]
+    fn the_requests_of_peers_are_void_once_the_signer_is_away() {
+        let mut world = World::new();
+        let hub = world.add_hub(1);
+        let peer = world.nodes[hub].machine.node_id();
+        let mut acceptance = Acceptance::default();
+        acceptance.request(FORGOTTEN, peer);
+        acceptance.clear();
+        assert!(acceptance.requests.is_empty());
+    }
+
+    #[test]
+    fn a_hub_with_keys_of_its_own_leaves_no_request_waiting() {
+        let mut world = World::new();
+        let hub = world.add_hub(1);
+        let owner = world.add_owner(2, Some(hub));
+        let peer = world.nodes[owner].machine.node_id();
+        let mut acceptance = Acceptance::default();
+        acceptance.request(FORGOTTEN, peer);
+        acceptance.advance(world.turn(hub));
+        assert!(acceptance.requests.is_empty());
+    }
+}

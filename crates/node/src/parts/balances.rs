@@ -221,3 +221,7 @@ fn state(channel: &ChannelDetails, usable: bool) -> &'static str {
         (false, false) => "confirming",
     }
 }
+
+#[cfg(test)]
+#[path = "tests/balances.rs"]
+mod tests;

@@ -200,3 +200,7 @@ pub(crate) fn is_negotiating_a_close(turn: &Turn) -> bool {
         .filter_map(|channel| channel.channel_shutdown_state);
     states.any(|state| !matches!(state, NotShuttingDown | ShutdownComplete))
 }
+
+#[cfg(test)]
+#[path = "tests/closed_channels.rs"]
+mod tests;

@@ -297,3 +297,7 @@ fn closed_without_ldk(id: ConnectionId) -> PeerOutput {
         is_closed: true,
     }
 }
+
+#[cfg(test)]
+#[path = "tests/connections.rs"]
+mod tests;

@@ -249,7 +249,107 @@ fn ended(update_id: u64, channel_id: ChannelId) -> Option<ChannelMonitorUpdate> 
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::machine::testing::World;
+    use bitcoin::absolute::LockTime;
+    use bitcoin::{TxIn, transaction};
     use lightning::util::ser::Writeable;
+
+    const ID: ChannelId = ChannelId([7; 32]);
+
+    /// A transaction that spends the channel's funding; `lock_time` tells several of them apart.
+    fn spend(lock_time: u32) -> Transaction {
+        Transaction {
+            version: transaction::Version::TWO,
+            lock_time: LockTime::from_consensus(lock_time),
+            input: vec![TxIn::default()],
+            output: Vec::new(),
+        }
+    }
+
+    /// A hub with a close that is in no block, and nothing to commit.
+    fn world_with_close() -> (World, CoopCloses) {
+        let mut world = World::new();
+        let hub = world.add_hub(1);
+        let turn = world.turn(hub);
+        turn.journal.take();
+        let close = CoopClose {
+            channel_id: ID,
+            node_id: turn.node_id(),
+            tx: spend(0),
+            confirmed_height: None,
+            monitor_ended: false,
+        };
+        let closes = HashMap::from([(ID, close)]);
+        (world, CoopCloses { closes })
+    }
+
+    /// The height in the record that is to be committed.
+    fn written_height(turn: &Turn) -> u32 {
+        match &turn.journal.take()[..] {
+            [longhand_store::Write::Put(_, bytes)] => {
+                Record::decode(&bytes[..]).unwrap().confirmed_height
+            }
+            other => panic!("not one record: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_close_is_broadcast_until_it_is_in_a_block_and_again_after_a_reorganisation() {
+        let (mut world, mut closes) = world_with_close();
+        let turn = world.turn(0);
+        assert_eq!(closes.unconfirmed().count(), 1);
+        closes.block_connected(turn, 10, [spend(0)].iter());
+        assert_eq!(written_height(turn), 10);
+        assert_eq!(closes.unconfirmed().count(), 0);
+
+        closes.blocks_disconnected(turn, 10);
+        assert!(turn.journal.is_empty(), "its block is still there");
+        closes.blocks_disconnected(turn, 9);
+        assert_eq!(written_height(turn), 0);
+        assert_eq!(closes.unconfirmed().count(), 1);
+    }
+
+    #[test]
+    fn a_close_is_forgotten_once_it_is_deep_in_the_chain() {
+        let (mut world, mut closes) = world_with_close();
+        let turn = world.turn(0);
+        closes.forget_deep(turn, 1_000);
+        assert_eq!(closes.closes.len(), 1, "it is in no block");
+        closes.block_connected(turn, 10, [spend(0)].iter());
+        closes.forget_deep(turn, 10 + ANTI_REORG_DELAY - 2);
+        assert_eq!(closes.closes.len(), 1);
+        turn.journal.take();
+
+        closes.forget_deep(turn, 10 + ANTI_REORG_DELAY - 1);
+        assert!(closes.closes.is_empty());
+        let deleted = matches!(turn.journal.take()[..], [longhand_store::Write::Delete(_)]);
+        assert!(deleted, "its record stays");
+    }
+
+    #[test]
+    fn another_transaction_that_spends_the_funding_ends_a_close() {
+        let (mut world, mut closes) = world_with_close();
+        closes.block_connected(world.turn(0), 10, [spend(1)].iter());
+        assert!(closes.closes.is_empty());
+    }
+
+    #[test]
+    fn a_close_is_read_back_as_it_was_and_an_unreadable_one_keeps_the_node_from_loading() {
+        let (mut world, mut closes) = world_with_close();
+        let turn = world.turn(0);
+        closes.block_connected(turn, 10, [spend(0)].iter());
+        let record = closes.closes[&ID].record();
+        let entry = |bytes| Journal::loading(vec![(record.key(), bytes)]);
+        let loaded = CoopCloses::load(&entry(record.encode_to_vec())).unwrap();
+        assert_eq!(loaded.closes[&ID].record(), record);
+
+        let cut = Record {
+            tx: vec![1],
+            ..record.clone()
+        };
+        let loaded = CoopCloses::load(&entry(cut.encode_to_vec())).map(|_| ());
+        assert!(matches!(loaded, Err(NodeError::Load(_))), "{loaded:?}");
+    }
 
     #[test]
     fn a_monitors_end_is_ldks_own_update_without_a_broadcast() {

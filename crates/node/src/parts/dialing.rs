@@ -148,3 +148,7 @@ impl Dialing {
         self.dials.get(node_id).is_some_and(|dial| dial.is_dialing)
     }
 }
+
+#[cfg(test)]
+#[path = "tests/dialing.rs"]
+mod tests;

@@ -441,3 +441,7 @@ fn channel_of(open: &Open) -> Channel {
         ..Channel::default()
     }
 }
+
+#[cfg(test)]
+#[path = "tests/openings.rs"]
+mod tests;

@@ -145,6 +145,8 @@ pub(crate) fn only_reads(command: &Command) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use bitcoin::secp256k1::constants;
     use longhand_proto::command::{CloseChannel, GetInfo, Pay};
 
     use super::*;
@@ -163,6 +165,18 @@ mod tests {
         let opened = |wait: &Wait| (*wait == Wait::Opened(2)).then_some("opened");
         assert_eq!(requests.take_results(opened), [(11, "opened")]);
         assert!(requests.take_results(opened).is_empty());
+    }
+
+    #[test]
+    fn a_peer_is_needed_while_a_request_waits_for_it() {
+        let generator = [&[4][..], &constants::GENERATOR_X, &constants::GENERATOR_Y].concat();
+        let peer = PublicKey::from_slice(&generator).unwrap();
+        let mut requests = Requests::default();
+        requests.wait(Wait::Opened(1), 10);
+        requests.wait(Wait::Peer(peer), 11);
+        assert_eq!(requests.peers().collect::<Vec<_>>(), [peer]);
+        requests.dropped(11);
+        assert_eq!(requests.peers().count(), 0);
     }
 
     #[test]

@@ -239,3 +239,7 @@ fn is_step(batch: &SignerBatch) -> bool {
         )
     })
 }
+
+#[cfg(test)]
+#[path = "tests/signer_session.rs"]
+mod tests;
