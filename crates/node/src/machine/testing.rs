@@ -51,6 +51,8 @@ pub(crate) struct TestNode {
     pub signer: Option<longhand_signer::Signer>,
     /// Batches are kept back instead of signed.
     pub signer_hangs: bool,
+    /// The phone goes away with the batch after so many.
+    pub batches_left: Option<usize>,
     kept_batches: Vec<Batch>,
     /// The other end of each connection.
     links: BTreeMap<ConnectionId, (Id, ConnectionId)>,
@@ -144,6 +146,7 @@ impl World {
             answers: BTreeMap::new(),
             signer,
             signer_hangs: false,
+            batches_left: None,
             kept_batches: Vec::new(),
             links: BTreeMap::new(),
         });
@@ -484,6 +487,13 @@ impl TestNode {
     fn sign(&mut self, batch: Batch, now_unix_s: u64) {
         if self.signer_hangs {
             return self.kept_batches.push(batch);
+        }
+        match self.batches_left {
+            Some(0) => {
+                self.batches_left = None;
+                return self.inputs.push(Input::SignerLost);
+            }
+            left => self.batches_left = left.map(|left| left - 1),
         }
         let Batch { ops, ticket } = batch;
         let reply = match &mut self.signer {

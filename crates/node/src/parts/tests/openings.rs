@@ -3,6 +3,9 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::{Psbt, Transaction, TxIn, transaction};
+use longhand_proto::signer::signer_answer::Answer;
+use longhand_proto::signer::signer_op::Op;
+use longhand_proto::signer::{Refusal, SetupChannel, SignerAnswer, SignerReply};
 use longhand_store::Write;
 
 use super::*;
@@ -340,4 +343,32 @@ fn only_a_channel_that_failed_before_its_funding_was_never_funded() {
     ]);
     let never = [1, 2, 3, 4].map(|byte| openings.was_never_funded(&ChannelId([byte; 32])));
     assert_eq!(never, [true, false, false, false]);
+}
+
+#[test]
+fn an_opening_fails_when_the_phone_refuses_the_channel() {
+    let mut world = World::new();
+    let owner = world.add_owner(2, None);
+    world.attach(owner);
+    let turn = world.turn(owner);
+    let remote = turn.remote().unwrap();
+    let keys_id = remote.reserve(user_id(1), turn.node_id()).unwrap();
+    remote.next_batch();
+    remote.must_reach_phone(keys_id, Op::SetupChannel(SetupChannel::default()));
+    let (keys, batch) = remote.next_batch().unwrap();
+    let refusal = Refusal {
+        rule: "test".into(),
+        message: "no".into(),
+        retry: false,
+    };
+    let answer = SignerAnswer {
+        answer: Some(Answer::Refusal(refusal)),
+    };
+    let answers = vec![answer; batch.ops.len()];
+    remote.take_reply(&keys, SignerReply { answers });
+
+    let mut openings = openings([created(1)]);
+    openings.advance(turn);
+    let refused = failure_of("SIGNER_REFUSED", Action::Retry);
+    assert_eq!(failed(&openings, 1), refused);
 }
