@@ -184,8 +184,11 @@ mod tests {
         let mut requests = Requests::default();
         requests.wait(Wait::Opened(1), 10);
         requests.defer(11, command(Kind::Pay(Pay::default())));
-        requests.dropped(10);
-        requests.dropped(11);
+        requests.overview(12);
+        for id in [10, 11, 12] {
+            requests.dropped(id);
+        }
+        assert!(requests.take_overviews().is_empty());
         assert!(requests.take_results(|_| Some(())).is_empty());
         assert_eq!(requests.take_deferred().len(), 1);
         assert!(!requests.has_deferred());

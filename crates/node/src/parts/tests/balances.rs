@@ -72,6 +72,21 @@ fn a_channel_is_opening_confirming_usable_away_and_closing() {
 }
 
 #[test]
+fn an_opening_that_ldk_lists_too_is_listed_once() {
+    let mut world = World::new();
+    let hub = world.add_hub(1);
+    let owner = world.add_owner(2, Some(hub));
+    world.fund(hub, 1_000_000);
+    world.attach(owner);
+    world.nodes[owner].signer_hangs = true;
+    let open = open(&world, owner);
+    let opening = world.begin(hub, open);
+    assert!(!world.has_answered(hub, opening), "the phone has signed");
+    assert_eq!(world.turn(hub).channels().len(), 1);
+    assert_eq!(states(&mut world, hub).len(), 1);
+}
+
+#[test]
 fn coins_move_from_the_wallet_into_the_channel_of_the_opener() {
     let (mut world, hub, owner) = world_with_channel();
     let balance = balance_of(&mut world, hub);
