@@ -9,6 +9,7 @@ use longhand_proto::command::{
     AwaitChannel, Balance, Channel, CloseChannel, Error, GetBalance, ListChannels, OpenChannel,
 };
 
+use super::recover;
 use crate::machine::input::Input;
 use crate::machine::testing::{Id, World, world_with_channel};
 
@@ -42,16 +43,6 @@ fn channels_of(world: &mut World, id: Id) -> Vec<Channel> {
     match world.ask(id, Kind::ListChannels(ListChannels {})) {
         Ok(Reply::Channels(list)) => list.channels,
         other => panic!("no list: {other:?}"),
-    }
-}
-
-/// Has the phone attached and the two nodes connected again after a crash of either.
-fn recover(world: &mut World, owner: Id) {
-    for _ in 0..3 {
-        if !world.nodes[owner].machine.signer_is_attached() {
-            world.attach(owner);
-        }
-        world.pass(Duration::from_secs(2));
     }
 }
 
