@@ -2,7 +2,7 @@
 //! the test moves. No network, no tasks, no devnet: every step happens in [`World::settle`], in a fixed order.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
@@ -65,6 +65,8 @@ pub(crate) struct World {
     pub blocks: Vec<(Header, Vec<Transaction>)>,
     /// Broadcast, and in no block.
     pub mempool: Vec<Transaction>,
+    /// Everything that was ever broadcast, in a block or replaced meanwhile.
+    pub sent: BTreeSet<Txid>,
     pub now: Now,
     pub fee_rates: FeeRates,
     /// No peer can be dialled.
@@ -92,6 +94,7 @@ impl World {
             nodes: Vec::new(),
             blocks: vec![(genesis.header, Vec::new())],
             mempool: Vec::new(),
+            sent: BTreeSet::new(),
             now: Now {
                 instant: Instant::now(),
                 since_1970: Duration::from_secs(START_UNIX_S),
@@ -453,6 +456,7 @@ impl World {
 
     /// A mempool that takes everything: a newer transaction replaces those that spend the same.
     fn broadcast(&mut self, tx: Transaction) {
+        self.sent.insert(tx.compute_txid());
         let is_mined = |known: &Transaction| known.compute_txid() == tx.compute_txid();
         if self.blocks.iter().any(|(_, txs)| txs.iter().any(is_mined)) {
             return;

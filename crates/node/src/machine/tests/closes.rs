@@ -25,6 +25,7 @@ fn survives_a_crash(is_hub_crashing: bool, commit: usize) -> bool {
         channel_id: world.turn(owner).channels()[0].channel_id.0.to_vec(),
         force: false,
     });
+    world.sent.clear();
     let crashing = if is_hub_crashing { hub } else { owner };
     world.crash = Some((crashing, commit));
     // Asked again by the phone, since the answer may be lost.
@@ -48,6 +49,8 @@ fn survives_a_crash(is_hub_crashing: bool, commit: usize) -> bool {
     }
     // All is the hub's: a commitment would have anchors too (BOLT 3).
     assert_eq!(closing.output.len(), 1, "commit {commit}");
+    let sent = world.sent.len();
+    assert_eq!(sent, 1, "commit {commit}: a commitment was broadcast too");
     world.crash.is_none()
 }
 
