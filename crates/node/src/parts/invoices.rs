@@ -131,3 +131,7 @@ fn split(raw: &RawBolt11Invoice) -> UnsignedInvoice {
         data: data.iter().map(|group| group.to_u8()).collect(),
     }
 }
+
+#[cfg(test)]
+#[path = "tests/invoices.rs"]
+mod tests;

@@ -26,4 +26,6 @@ pub(crate) mod payments;
 pub(crate) mod requests;
 pub(crate) mod signer_session;
 pub(crate) mod sweeps;
+#[cfg(test)]
+pub(crate) mod testing;
 pub(crate) mod wallet_signing;

@@ -270,3 +270,7 @@ fn send_failure(failure: &RetryableSendFailure) -> Error {
         ),
     }
 }
+
+#[cfg(test)]
+#[path = "tests/payments.rs"]
+mod tests;

@@ -1,0 +1,115 @@
+#![allow(clippy::unwrap_used)]
+
+use lightning_invoice::Bolt11Invoice;
+
+use super::*;
+use crate::machine::testing::World;
+use crate::parts::testing::Pair;
+
+/// More than 21 million bitcoin.
+const TOO_MUCH_MSAT: u64 = 21_000_001 * 100_000_000 * 1_000;
+
+fn asked() -> CreateInvoice {
+    CreateInvoice {
+        payment_hash: vec![1; 32],
+        amount_msat: 1_000,
+        description: "tea".into(),
+        expiry_s: 3600,
+    }
+}
+
+fn refuses(request: &CreateInvoice, code: &str) {
+    let mut world = World::new();
+    let owner = world.add_owner(2, None);
+    let turn = world.turn(owner);
+    turn.journal.take();
+    let refused = unsigned(turn, request).unwrap_err();
+    assert_eq!(refused.code, code, "{}", refused.message);
+    assert!(turn.journal.is_empty());
+}
+
+fn refuses_locally(amount_msat: u64, description: String, code: &str) {
+    let mut world = World::new();
+    let hub = world.add_hub(1);
+    let turn = world.turn(hub);
+    turn.journal.take();
+    let request = InvoiceRequest {
+        amount_msat,
+        description,
+        expiry_s: 3600,
+    };
+    let refused = signed_locally(turn, request).unwrap_err();
+    assert_eq!(refused.code, code, "{}", refused.message);
+    assert!(turn.journal.is_empty());
+}
+
+#[test]
+fn a_payment_hash_that_has_not_32_bytes_is_refused() {
+    let request = CreateInvoice {
+        payment_hash: vec![1; 33],
+        ..asked()
+    };
+    refuses(&request, "BAD_PAYMENT_HASH");
+}
+
+#[test]
+fn an_amount_above_all_bitcoin_is_refused() {
+    let request = CreateInvoice {
+        amount_msat: TOO_MUCH_MSAT,
+        ..asked()
+    };
+    refuses(&request, "BAD_AMOUNT");
+}
+
+#[test]
+fn a_description_of_640_bytes_is_refused() {
+    let request = CreateInvoice {
+        description: "x".repeat(640),
+        ..asked()
+    };
+    refuses(&request, "BAD_DESCRIPTION");
+}
+
+#[test]
+fn a_description_of_640_bytes_is_refused_with_local_keys_too() {
+    refuses_locally(1_000, "x".repeat(640), "BAD_DESCRIPTION");
+}
+
+#[test]
+fn ldk_refuses_an_amount_above_all_bitcoin_with_local_keys() {
+    refuses_locally(TOO_MUCH_MSAT, "tea".into(), "BAD_INVOICE");
+}
+
+#[test]
+fn an_owners_invoice_leads_over_the_hub_and_leaves_a_day_to_claim() {
+    let mut pair = Pair::new();
+    let text = pair.owner_invoice(1_000_000);
+    let invoice: Bolt11Invoice = text.parse().unwrap();
+    assert_eq!(invoice.amount_milli_satoshis(), Some(1_000_000));
+    assert_eq!(invoice.min_final_cltv_expiry_delta(), 144);
+    let owner = pair.world.nodes[pair.owner].machine.node_id();
+    assert_eq!(invoice.get_payee_pub_key(), owner);
+    let hub = pair.world.nodes[pair.hub].machine.node_id();
+    let hints = invoice.route_hints();
+    let [hint] = &hints[..] else {
+        panic!("one hint");
+    };
+    assert_eq!(hint.0[0].src_node_id, hub);
+}
+
+#[test]
+fn an_invoice_without_channels_has_no_hint_and_may_leave_the_amount_open() {
+    let mut world = World::new();
+    let hub = world.add_hub(1);
+    let request = InvoiceRequest {
+        amount_msat: 0,
+        description: "tea".into(),
+        expiry_s: 3600,
+    };
+    let text = signed_locally(world.turn(hub), request).unwrap();
+    let invoice: Bolt11Invoice = text.parse().unwrap();
+    assert_eq!(invoice.amount_milli_satoshis(), None);
+    assert!(invoice.route_hints().is_empty());
+    let hub = world.nodes[hub].machine.node_id();
+    assert_eq!(invoice.get_payee_pub_key(), hub);
+}
