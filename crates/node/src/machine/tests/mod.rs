@@ -38,3 +38,5 @@ fn a_hub_opens_a_channel_to_an_owner_and_both_can_use_it() {
         assert_eq!(channel.state, "usable");
     }
 }
+
+mod payments;

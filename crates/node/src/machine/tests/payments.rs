@@ -1,0 +1,177 @@
+//! Payments between a hub and an owner, and what becomes of the money when their channel ends.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::time::Duration;
+
+use bitcoin::Txid;
+use lightning::chain::Confirm;
+use longhand_chain::FeeRates;
+use longhand_proto::command::command::Command as Kind;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::payment::State;
+use longhand_proto::command::{Balance, CloseChannel, GetBalance};
+
+use crate::machine::testing::{Id, World};
+use crate::parts::testing::Pair;
+
+fn balance(world: &mut World, id: Id) -> Balance {
+    match world.ask(id, Kind::GetBalance(GetBalance {})) {
+        Ok(Reply::Balance(balance)) => balance,
+        other => panic!("no balance: {other:?}"),
+    }
+}
+
+/// The hub closes the channel by force.
+fn force_close(pair: &mut Pair) {
+    let close = CloseChannel {
+        channel_id: pair.channel(pair.hub).channel_id,
+        force: true,
+    };
+    let closing = pair.world.ask(pair.hub, Kind::CloseChannel(close));
+    assert!(
+        matches!(closing, Ok(Reply::ClosingChannel(_))),
+        "{closing:?}"
+    );
+}
+
+#[test]
+fn a_hub_pays_an_owners_invoice_and_both_sides_settle() {
+    let mut pair = Pair::new();
+    let invoice = pair.owner_invoice(1_000_000);
+    // Without the fee of the commitment, which is the hub's to pay.
+    let before_msat = pair.channel(pair.hub).balance_msat;
+    let paying = pair.pay(pair.hub, &invoice);
+    let paid = pair.world.answer(pair.hub, paying);
+    let Some(Ok(Reply::Payment(paid))) = paid else {
+        panic!("not paid: {paid:?}");
+    };
+    assert_eq!(paid.state(), State::Succeeded);
+
+    let received = pair.payment(pair.owner, &invoice).unwrap();
+    assert_eq!(received.state(), State::Succeeded);
+    assert_eq!(received.preimage, paid.preimage);
+    assert_eq!(received.amount_msat, 1_000_000);
+    assert_eq!(pair.channel(pair.owner).balance_msat, 101_000_000);
+    let after_msat = pair.channel(pair.hub).balance_msat;
+    assert_eq!(after_msat, before_msat - 1_000_000);
+    let store = &pair.world.nodes[pair.owner].store;
+    assert!(!store.keys().any(|key| key.starts_with("claim/")));
+}
+
+#[test]
+fn an_owners_money_of_a_forced_close_is_swept_when_the_phone_is_back() {
+    let mut pair = Pair::new();
+    pair.phone_leaves();
+    force_close(&mut pair);
+    pair.world.mine(10);
+    let away = balance(&mut pair.world, pair.owner);
+    assert_eq!((away.onchain_confirmed_sat, away.closing_sat), (0, 100_000));
+
+    pair.world.attach(pair.owner);
+    pair.world.mine(1);
+    let back = balance(&mut pair.world, pair.owner);
+    assert_eq!(back.closing_sat, 0);
+    assert!(
+        (99_000..100_000).contains(&back.onchain_confirmed_sat),
+        "{back:?}"
+    );
+}
+
+/// Where the owner's monitors have confirmed transactions other than the funding.
+fn closings(pair: &mut Pair) -> Vec<(Txid, u32)> {
+    let owner = pair.owner;
+    let monitors = &pair.world.turn(owner).ldk.chain_monitor;
+    let known = monitors.get_relevant_txids().into_iter();
+    known.map(|(txid, height, _)| (txid, height)).collect()
+}
+
+#[test]
+fn a_close_that_a_reorganisation_moved_while_the_node_was_not_loaded_is_found_in_its_new_block() {
+    let mut pair = Pair::new();
+    pair.phone_leaves();
+    force_close(&mut pair);
+    let height = pair.world.height();
+    let closing = pair.world.mempool.clone();
+    let [commitment, ..] = &closing[..] else {
+        panic!("no commitment");
+    };
+    let txid = commitment.compute_txid();
+    pair.world.mine(3);
+    assert!(closings(&mut pair).contains(&(txid, height + 1)));
+
+    // The host of the owner's node ends here, and the chain goes on without it.
+    let stored = pair.world.nodes[pair.owner].store.clone();
+    pair.world.disconnect(3);
+    pair.world.mempool.clear();
+    pair.world.mine(1);
+    pair.world.mempool = closing;
+    pair.world.mine(4);
+    pair.world.nodes[pair.owner].store = stored;
+    pair.world.reload(pair.owner);
+
+    let found = closings(&mut pair);
+    assert!(found.contains(&(txid, height + 2)), "{found:?}");
+    assert!(!found.contains(&(txid, height + 1)), "{found:?}");
+}
+
+#[test]
+fn a_sweep_in_a_block_is_not_made_again_after_a_restart() {
+    let mut pair = Pair::new();
+    pair.phone_leaves();
+    force_close(&mut pair);
+    pair.world.mine(10);
+    pair.world.attach(pair.owner);
+    assert_eq!(pair.world.mempool.len(), 1, "the sweep");
+    pair.world.mine(1);
+
+    pair.world.reload(pair.owner);
+    pair.world.attach(pair.owner);
+    pair.world.mine(1);
+    assert!(pair.world.mempool.is_empty(), "{:?}", pair.world.mempool);
+}
+
+/// The ids of the transactions in the mempool.
+fn waiting(world: &World) -> Vec<Txid> {
+    world.mempool.iter().map(|tx| tx.compute_txid()).collect()
+}
+
+#[test]
+fn a_forced_close_is_bumped_once_and_again_when_fees_rise() {
+    let mut pair = Pair::new();
+    pair.phone_leaves();
+    pair.world.fee_rates = rates(2_000);
+    force_close(&mut pair);
+    let first = waiting(&pair.world);
+    let [commitment, bump] = first[..] else {
+        panic!("no commitment with its bump: {first:?}");
+    };
+    let inputs = &pair.world.mempool[1].input;
+    assert!(
+        inputs
+            .iter()
+            .any(|it| it.previous_output.txid == commitment)
+    );
+
+    // LDK asks again, for the same fee rate.
+    pair.world.pass(Duration::from_secs(31));
+    assert_eq!(waiting(&pair.world), first);
+
+    pair.world.fee_rates = rates(8_000);
+    // A block without them: the hub broadcasts both again.
+    pair.world.mempool.clear();
+    pair.world.mine(1);
+    pair.world.pass(Duration::from_secs(31));
+    let later = waiting(&pair.world);
+    assert!(later.contains(&commitment), "{later:?}");
+    assert!(!later.contains(&bump), "{later:?}");
+    assert_eq!(later.len(), 2);
+}
+
+fn rates(sat_per_kw: u32) -> FeeRates {
+    FeeRates {
+        urgent: sat_per_kw,
+        normal: sat_per_kw,
+        background: sat_per_kw,
+        minimum: 253,
+    }
+}
