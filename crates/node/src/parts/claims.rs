@@ -567,3 +567,7 @@ mod tests {
         assert_eq!(claim(0, &[0]).deadline(), None);
     }
 }
+
+#[cfg(test)]
+#[path = "tests/claims.rs"]
+mod stories;

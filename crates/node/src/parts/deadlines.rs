@@ -90,3 +90,7 @@ fn outbound(channel: &ChannelDetails) -> Vec<u32> {
         .flat_map(|htlc| [fail_back_height(htlc.cltv_expiry), htlc.cltv_expiry])
         .collect()
 }
+
+#[cfg(test)]
+#[path = "tests/deadlines.rs"]
+mod tests;

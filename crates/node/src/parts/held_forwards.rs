@@ -144,3 +144,7 @@ fn forward(turn: &Turn, held: &Held) {
         let _ = manager.fail_intercepted_htlc(id);
     }
 }
+
+#[cfg(test)]
+#[path = "tests/held_forwards.rs"]
+mod tests;
