@@ -61,3 +61,36 @@ impl Announcements {
         Some(now + PERIOD)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::testing::World;
+    use crate::parts::testing::open;
+
+    /// When a hub with one channel looks again whether it can announce itself.
+    fn next_check(announced: bool) -> Duration {
+        let mut world = World::new();
+        let (hub, peer) = (world.add_hub(1), world.add_hub(2));
+        world.fund(hub, 1_000_000);
+        open(&mut world, hub, peer, 1, 0, announced);
+        let turn = world.turn(hub);
+        let now = turn.now.instant;
+        let mut timers = TimerTable::new(now);
+        let mut announcements = Announcements::default();
+        announcements.advance(turn, &mut timers);
+        assert!(!announcements.is_announced);
+        let next = timers.get(Timer::Announcement);
+        next.map_or(Duration::ZERO, |next| next - now)
+    }
+
+    #[test]
+    fn a_hub_whose_public_channel_is_not_in_the_graph_yet_looks_again_soon() {
+        assert_eq!(next_check(true), CHECK_SOON);
+    }
+
+    #[test]
+    fn a_hub_without_public_channels_is_not_announced() {
+        assert_eq!(next_check(false), CHECK_PERIOD);
+    }
+}

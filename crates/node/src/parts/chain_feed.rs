@@ -287,3 +287,7 @@ fn find_fork(turn: &Turn, replay: &Replay) -> BlockRef {
     let mut blocks = replay.blocks.iter().rev().map(Block::reference);
     blocks.find(is_known).unwrap_or(replay.from)
 }
+
+#[cfg(test)]
+#[path = "tests/chain_feed.rs"]
+mod tests;

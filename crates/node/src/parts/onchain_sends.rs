@@ -131,3 +131,7 @@ fn build(turn: &Turn, request: &SendOnchain) -> Result<Psbt, Error> {
         .send(address.script_pubkey(), amount, feerate, keep);
     psbt.map_err(|error| bad_input(error.code(), error.to_string()))
 }
+
+#[cfg(test)]
+#[path = "tests/onchain_sends.rs"]
+mod tests;

@@ -70,3 +70,57 @@ fn ask(
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::machine::input::Input;
+    use crate::machine::testing::{Id, World};
+    use crate::wallet::SendAmount;
+
+    /// A payment of 100,000 sat of a node to itself, unsigned.
+    fn unsigned(world: &mut World, id: Id) -> Psbt {
+        world.fund(id, 1_000_000);
+        let mut wallet = world.turn(id).wallet();
+        let script = wallet.unused_script();
+        let amount = SendAmount::Exact(100_000);
+        wallet.send(script, amount, 253, 0).unwrap()
+    }
+
+    fn is_signed(signed: &Signed, unsigned: &Psbt) -> bool {
+        let txid = unsigned.unsigned_tx.compute_txid();
+        matches!(signed, Signed::Transaction(tx) if tx.compute_txid() == txid)
+    }
+
+    #[test]
+    fn local_keys_sign_at_once() {
+        let mut world = World::new();
+        let hub = world.add_hub(1);
+        let psbt = unsigned(&mut world, hub);
+        let signed = sign(world.turn(hub), &psbt, Purpose::Send, None);
+        assert!(is_signed(&signed, &psbt));
+    }
+
+    #[test]
+    fn a_coin_of_others_cannot_be_signed() {
+        let mut world = World::new();
+        let (hub, other) = (world.add_hub(1), world.add_hub(2));
+        let psbt = unsigned(&mut world, other);
+        let signed = sign(world.turn(hub), &psbt, Purpose::Send, None);
+        assert!(matches!(signed, Signed::Failed(_)));
+    }
+
+    #[test]
+    fn a_signature_of_the_phone_is_waited_for() {
+        let mut world = World::new();
+        let owner = world.add_owner(2, None);
+        let psbt = unsigned(&mut world, owner);
+        world.attach(owner);
+        let signed = sign(world.turn(owner), &psbt, Purpose::Send, None);
+        assert!(matches!(signed, Signed::Waiting));
+        world.input(owner, Input::TimerExpired);
+        let signed = sign(world.turn(owner), &psbt, Purpose::Send, None);
+        assert!(is_signed(&signed, &psbt));
+    }
+}

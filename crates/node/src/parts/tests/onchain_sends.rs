@@ -1,0 +1,167 @@
+#![allow(clippy::unwrap_used)]
+
+use longhand_proto::command::command::Command as Kind;
+
+use super::*;
+use crate::machine::testing::{Id, World};
+use crate::parts::testing::open;
+
+const ADDRESS: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+const MAINNET_ADDRESS: &str = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
+
+fn asked() -> SendOnchain {
+    SendOnchain {
+        id: vec![1; 16],
+        address: ADDRESS.into(),
+        amount_sat: 100_000,
+        ..SendOnchain::default()
+    }
+}
+
+/// A hub with a coin of 1,000,000 sat.
+fn hub() -> (World, Id) {
+    let mut world = World::new();
+    let hub = world.add_hub(1);
+    world.fund(hub, 1_000_000);
+    (world, hub)
+}
+
+/// Fails unless the payment is refused with `code`, and nothing is changed.
+fn refuses(request: SendOnchain, code: &str) {
+    let (mut world, hub) = hub();
+    let turn = world.turn(hub);
+    turn.journal.take();
+    let mut sends = OnchainSends::default();
+    let refused = sends.request(turn, request).unwrap_err();
+    assert_eq!(refused.code, code, "{}", refused.message);
+    assert!(turn.journal.is_empty());
+    assert!(sends.sends.is_empty());
+}
+
+#[test]
+fn a_payment_needs_an_id() {
+    let request = SendOnchain {
+        id: Vec::new(),
+        ..asked()
+    };
+    refuses(request, "BAD_ID");
+}
+
+#[test]
+fn a_text_that_is_no_address_is_refused() {
+    let request = SendOnchain {
+        address: "tea".into(),
+        ..asked()
+    };
+    refuses(request, "BAD_ADDRESS");
+}
+
+#[test]
+fn an_address_of_another_network_is_refused() {
+    let request = SendOnchain {
+        address: MAINNET_ADDRESS.into(),
+        ..asked()
+    };
+    refuses(request, "WRONG_NETWORK");
+}
+
+#[test]
+fn a_payment_of_nothing_is_refused() {
+    let request = SendOnchain {
+        amount_sat: 0,
+        ..asked()
+    };
+    refuses(request, "BAD_AMOUNT");
+}
+
+#[test]
+fn more_than_there_is_in_the_wallet_is_refused() {
+    let request = SendOnchain {
+        amount_sat: 1_000_001,
+        ..asked()
+    };
+    refuses(request, "INSUFFICIENT_FUNDS");
+}
+
+#[test]
+fn an_amount_below_dust_is_refused() {
+    let request = SendOnchain {
+        amount_sat: 100,
+        ..asked()
+    };
+    refuses(request, "BELOW_DUST");
+}
+
+fn send(world: &mut World, id: Id, request: SendOnchain) -> Result<SentOnchain, Error> {
+    match world.ask(id, Kind::SendOnchain(request))? {
+        Reply::SentOnchain(sent) => Ok(sent),
+        other => panic!("not sent: {other:?}"),
+    }
+}
+
+#[test]
+fn a_payment_that_is_asked_for_twice_with_one_id_is_sent_once() {
+    let (mut world, hub) = hub();
+    let first = send(&mut world, hub, asked()).unwrap();
+    let again = send(&mut world, hub, asked()).unwrap();
+    assert_eq!(again, first);
+    let [tx] = &world.mempool[..] else {
+        panic!("one transaction: {:?}", world.mempool);
+    };
+    assert_eq!(tx.compute_txid().to_string(), first.txid);
+    let mut amounts = tx.output.iter().map(|output| output.value.to_sat());
+    assert!(amounts.any(|amount_sat| amount_sat == 100_000));
+}
+
+#[test]
+fn an_owners_payment_is_signed_by_the_phone() {
+    let mut world = World::new();
+    let owner = world.add_owner(2, None);
+    world.fund(owner, 1_000_000);
+    world.attach(owner);
+    let sent = send(&mut world, owner, asked()).unwrap();
+    assert_eq!(world.mempool[0].compute_txid().to_string(), sent.txid);
+}
+
+#[test]
+fn a_payment_that_the_phone_refuses_gives_its_coins_back() {
+    let mut world = World::new();
+    let owner = world.add_owner(2, None);
+    let other = world.add_owner(3, None);
+    world.fund(owner, 1_000_000);
+    // A phone with other keys.
+    world.nodes[owner].signer = world.nodes[other].signer.take();
+    world.attach(owner);
+    let refused = send(&mut world, owner, asked()).unwrap_err();
+    assert_eq!(refused.code, "SIGNER_REFUSED", "{}", refused.message);
+    assert!(world.mempool.is_empty());
+    let free = world.turn(owner).wallet().confirmed_utxos();
+    assert_eq!(free.len(), 1);
+}
+
+#[test]
+fn the_whole_balance_leaves_a_reserve_for_closes_while_there_is_a_channel() {
+    let (mut world, hub) = hub();
+    let owner = world.add_owner(2, Some(hub));
+    world.attach(owner);
+    open(&mut world, hub, owner, 1, 0, false);
+    let all = SendOnchain {
+        all: true,
+        amount_sat: 0,
+        ..asked()
+    };
+    send(&mut world, hub, all).unwrap();
+    let (confirmed_sat, pending_sat) = world.turn(hub).wallet().balance();
+    let kept_sat = confirmed_sat + pending_sat;
+    assert!(
+        (ANCHOR_RESERVE_SAT..ANCHOR_RESERVE_SAT + 1_000).contains(&kept_sat),
+        "{kept_sat}"
+    );
+}
+
+#[test]
+fn an_unreadable_record_of_a_payment_stops_the_load() {
+    let entries = vec![("send/01".to_owned(), vec![0xff])];
+    let loaded = OnchainSends::load(&Journal::loading(entries));
+    assert!(matches!(loaded, Err(NodeError::Load(_))));
+}
