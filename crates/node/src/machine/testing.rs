@@ -19,6 +19,8 @@ use longhand_chain::{BlockRef, ChainEvent, FeeRates, Watch};
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{Command, Error, NewAddress, OpenChannel};
+use longhand_proto::signer::SignerOp;
+use longhand_proto::signer::signer_op::Op;
 use longhand_store::Write;
 
 use crate::api::{Keys, NodeConfig, NodeError, NodeEvent, SignerAway};
@@ -53,6 +55,8 @@ pub(crate) struct TestNode {
     pub signer_hangs: bool,
     /// The phone goes away with the batch after so many.
     pub batches_left: Option<usize>,
+    /// Batches are kept back from the first one on that asks for a preimage.
+    pub signer_hangs_at_preimage: bool,
     kept_batches: Vec<Batch>,
     /// The other end of each connection.
     links: BTreeMap<ConnectionId, (Id, ConnectionId)>,
@@ -150,6 +154,7 @@ impl World {
             signer,
             signer_hangs: false,
             batches_left: None,
+            signer_hangs_at_preimage: false,
             kept_batches: Vec::new(),
             links: BTreeMap::new(),
         });
@@ -489,6 +494,9 @@ impl World {
 
 impl TestNode {
     fn sign(&mut self, batch: Batch, now_unix_s: u64) {
+        let asks_for_preimage = |op: &SignerOp| matches!(op.op, Some(Op::GetPreimage(_)));
+        self.signer_hangs |=
+            self.signer_hangs_at_preimage && batch.ops.ops.iter().any(asks_for_preimage);
         if self.signer_hangs {
             return self.kept_batches.push(batch);
         }

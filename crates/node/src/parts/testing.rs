@@ -8,7 +8,7 @@ use lightning_invoice::{Bolt11Invoice, Currency, InvoiceBuilder};
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{
-    Channel, CreateInvoice, ListChannels, ListPayments, OpenChannel, Pay, Payment,
+    Channel, CloseChannel, CreateInvoice, ListChannels, ListPayments, OpenChannel, Pay, Payment,
 };
 use std::time::Duration;
 
@@ -89,6 +89,19 @@ impl Pair {
     /// The owner's phone goes away, and with it the owner's peers.
     pub fn phone_leaves(&mut self) {
         self.world.input(self.owner, Input::SignerLost);
+    }
+
+    /// The hub closes the channel by force.
+    pub fn force_close(&mut self) {
+        let close = CloseChannel {
+            channel_id: self.channel(self.hub).channel_id,
+            force: true,
+        };
+        let closing = self.world.ask(self.hub, Kind::CloseChannel(close));
+        assert!(
+            matches!(closing, Ok(Reply::ClosingChannel(_))),
+            "{closing:?}"
+        );
     }
 
     pub fn channel(&mut self, id: Id) -> Channel {

@@ -9,7 +9,7 @@ use longhand_chain::FeeRates;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
-use longhand_proto::command::{Balance, CloseChannel, GetBalance};
+use longhand_proto::command::{Balance, GetBalance};
 
 use crate::machine::testing::{Id, World};
 use crate::parts::testing::Pair;
@@ -19,19 +19,6 @@ fn balance(world: &mut World, id: Id) -> Balance {
         Ok(Reply::Balance(balance)) => balance,
         other => panic!("no balance: {other:?}"),
     }
-}
-
-/// The hub closes the channel by force.
-fn force_close(pair: &mut Pair) {
-    let close = CloseChannel {
-        channel_id: pair.channel(pair.hub).channel_id,
-        force: true,
-    };
-    let closing = pair.world.ask(pair.hub, Kind::CloseChannel(close));
-    assert!(
-        matches!(closing, Ok(Reply::ClosingChannel(_))),
-        "{closing:?}"
-    );
 }
 
 #[test]
@@ -62,7 +49,7 @@ fn a_hub_pays_an_owners_invoice_and_both_sides_settle() {
 fn an_owners_money_of_a_forced_close_is_swept_when_the_phone_is_back() {
     let mut pair = Pair::new();
     pair.phone_leaves();
-    force_close(&mut pair);
+    pair.force_close();
     pair.world.mine(10);
     let away = balance(&mut pair.world, pair.owner);
     assert_eq!((away.onchain_confirmed_sat, away.closing_sat), (0, 100_000));
@@ -89,7 +76,7 @@ fn closings(pair: &mut Pair) -> Vec<(Txid, u32)> {
 fn a_close_that_a_reorganisation_moved_while_the_node_was_not_loaded_is_found_in_its_new_block() {
     let mut pair = Pair::new();
     pair.phone_leaves();
-    force_close(&mut pair);
+    pair.force_close();
     let height = pair.world.height();
     let closing = pair.world.mempool.clone();
     let [commitment, ..] = &closing[..] else {
@@ -118,7 +105,7 @@ fn a_close_that_a_reorganisation_moved_while_the_node_was_not_loaded_is_found_in
 fn a_sweep_in_a_block_is_not_made_again_after_a_restart() {
     let mut pair = Pair::new();
     pair.phone_leaves();
-    force_close(&mut pair);
+    pair.force_close();
     pair.world.mine(10);
     pair.world.attach(pair.owner);
     assert_eq!(pair.world.mempool.len(), 1, "the sweep");
@@ -140,7 +127,7 @@ fn a_forced_close_is_bumped_once_and_again_when_fees_rise() {
     let mut pair = Pair::new();
     pair.phone_leaves();
     pair.world.fee_rates = rates(2_000);
-    force_close(&mut pair);
+    pair.force_close();
     let first = waiting(&pair.world);
     let [commitment, bump] = first[..] else {
         panic!("no commitment with its bump: {first:?}");

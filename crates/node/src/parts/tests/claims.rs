@@ -6,6 +6,7 @@ use lightning::types::payment::PaymentSecret;
 use super::*;
 use crate::machine::input::Input;
 use crate::machine::testing::{Id, World};
+use crate::parts::testing::Pair;
 
 const PREIMAGE: PaymentPreimage = PaymentPreimage([5; 32]);
 
@@ -182,4 +183,76 @@ fn a_claim_is_read_back_and_an_unreadable_one_stops_the_load() {
     let no_hash = ("claim/01".to_owned(), Claim::default().encode_to_vec());
     let loaded = Claims::load(&Journal::loading(vec![no_hash]));
     assert!(matches!(loaded, Err(NodeError::Load(_))));
+}
+
+/// A hub pays an owner whose phone went away before it gave the preimage. Returns the invoice too.
+fn unclaimed_payment() -> (Pair, String) {
+    let mut pair = Pair::new();
+    let invoice = pair.owner_invoice(1_000_000);
+    pair.world.nodes[pair.owner].signer_hangs_at_preimage = true;
+    pair.pay(pair.hub, &invoice);
+    pair.phone_leaves();
+    pair.world.nodes[pair.owner].signer_hangs_at_preimage = false;
+    let store = &pair.world.nodes[pair.owner].store;
+    assert!(store.keys().any(|it| it.starts_with(key::CLAIM)));
+    (pair, invoice)
+}
+
+/// The heights before which the owner's node has reported that it needs the phone.
+fn signer_needed(pair: &Pair) -> Vec<u32> {
+    let events = pair.world.nodes[pair.owner].events.iter();
+    let needed = events.filter_map(|event| match event {
+        NodeEvent::SignerNeeded { deadline_height } => Some(*deadline_height),
+        _ => None,
+    });
+    needed.collect()
+}
+
+#[test]
+fn a_phone_that_went_away_is_called_and_claims_after_a_restart_of_its_node() {
+    let (mut pair, invoice) = unclaimed_payment();
+    pair.world.reload(pair.owner);
+    pair.world.mine(1);
+    assert!(!signer_needed(&pair).is_empty());
+
+    pair.world.attach(pair.owner);
+    let received = pair.payment(pair.owner, &invoice).unwrap();
+    assert_eq!(received.state(), State::Succeeded);
+    let paid = pair.payment(pair.hub, &invoice).unwrap();
+    assert_eq!(paid.state(), State::Succeeded);
+}
+
+#[test]
+fn a_payment_that_was_not_claimed_before_its_deadline_goes_back_to_its_payer() {
+    let (mut pair, invoice) = unclaimed_payment();
+    pair.world.mine(1);
+    let deadline = signer_needed(&pair)[0];
+    let left = deadline - pair.world.height();
+    pair.world.mine(left);
+    let received = pair.payment(pair.owner, &invoice).unwrap();
+    assert_eq!(received.state(), State::Failed);
+
+    pair.world.attach(pair.owner);
+    let paid = pair.payment(pair.hub, &invoice).unwrap();
+    assert_eq!(paid.state(), State::Failed);
+    assert_eq!(pair.channel(pair.owner).balance_msat, 100_000_000);
+}
+
+#[test]
+fn an_htlc_that_was_claimed_on_chain_is_no_longer_needed() {
+    let (mut pair, invoice) = unclaimed_payment();
+    pair.force_close();
+    pair.world.mine(1);
+    pair.world.fund(pair.owner, 1_000_000);
+
+    // The phone gives the preimage, and signs the claim of the HTLC's output.
+    pair.world.attach(pair.owner);
+    pair.world.mine(10);
+    let paid = pair.payment(pair.hub, &invoice).unwrap();
+    assert_eq!(paid.state(), State::Succeeded);
+    let received = pair.payment(pair.owner, &invoice).unwrap();
+    assert_eq!(received.state(), State::Succeeded);
+    pair.world.mine(200);
+    let store = &pair.world.nodes[pair.owner].store;
+    assert!(!store.keys().any(|it| it.starts_with(key::CLAIM)));
 }

@@ -92,6 +92,15 @@ fn an_amount_below_dust_is_refused() {
     refuses(request, "BELOW_DUST");
 }
 
+#[test]
+fn a_fee_rate_that_nobody_would_pay_is_refused() {
+    let request = SendOnchain {
+        feerate_sat_per_kw: u32::MAX,
+        ..asked()
+    };
+    refuses(request, "BAD_FEE_RATE");
+}
+
 fn send(world: &mut World, id: Id, request: SendOnchain) -> Result<SentOnchain, Error> {
     match world.ask(id, Kind::SendOnchain(request))? {
         Reply::SentOnchain(sent) => Ok(sent),
