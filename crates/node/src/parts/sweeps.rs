@@ -81,3 +81,48 @@ impl Sweeps {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use lightning::util::persist::OUTPUT_SWEEPER_PERSISTENCE_KEY;
+
+    use super::*;
+    use crate::parts::testing::Pair;
+
+    /// The sweeper's record as the owner's node has committed it.
+    fn stored(pair: &Pair) -> Vec<u8> {
+        let mut store = pair.world.nodes[pair.owner].store.iter();
+        let sweeper = store.find(|(key, _)| key.ends_with(OUTPUT_SWEEPER_PERSISTENCE_KEY));
+        sweeper.unwrap().1.clone()
+    }
+
+    #[test]
+    fn the_confirmation_of_a_sweep_is_stored_though_the_phone_is_away() {
+        let mut pair = Pair::new();
+        pair.phone_leaves();
+        pair.force_close();
+        pair.world.mine(10);
+        pair.world.attach(pair.owner);
+        pair.phone_leaves();
+        let [sweep] = &pair.world.mempool[..] else {
+            panic!("one sweep: {:?}", pair.world.mempool);
+        };
+        let txid = sweep.compute_txid();
+        let before = stored(&pair);
+        pair.world.mine(1);
+        // Nothing has left the node: its turn is committed a little later.
+        pair.world.pass(Duration::from_secs(1));
+        assert!(stored(&pair) != before);
+        let in_blocks = Sweeps::load(pair.world.turn(pair.owner)).stored;
+        assert!(in_blocks.iter().any(|(swept, ..)| *swept == txid));
+
+        // Only a change is written.
+        let turn = pair.world.turn(pair.owner);
+        turn.journal.take();
+        Sweeps::load(turn).write(turn);
+        assert!(turn.journal.is_empty());
+    }
+}

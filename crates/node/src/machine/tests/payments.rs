@@ -109,7 +109,10 @@ fn a_sweep_in_a_block_is_not_made_again_after_a_restart() {
     pair.world.mine(10);
     pair.world.attach(pair.owner);
     assert_eq!(pair.world.mempool.len(), 1, "the sweep");
-    pair.world.mine(1);
+    pair.phone_leaves();
+    pair.world.mine(60);
+    // Nothing has left the node: its turn is committed a little later.
+    pair.world.pass(Duration::from_secs(1));
 
     pair.world.reload(pair.owner);
     pair.world.attach(pair.owner);
