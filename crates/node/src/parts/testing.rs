@@ -121,7 +121,7 @@ impl Pair {
     }
 }
 
-/// A channel of 500,000 sat between two nodes, in a block of six confirmations.
+/// A channel of 500,000 sat between two nodes, with six confirmations.
 pub(crate) fn open(
     world: &mut World,
     from: Id,

@@ -64,8 +64,8 @@ fn an_owners_money_of_a_forced_close_is_swept_when_the_phone_is_back() {
     );
 }
 
-/// Where the owner's monitors have confirmed transactions other than the funding.
-fn closings(pair: &mut Pair) -> Vec<(Txid, u32)> {
+/// The transactions that the owner's monitors have as confirmed, with their heights.
+fn confirmed(pair: &mut Pair) -> Vec<(Txid, u32)> {
     let owner = pair.owner;
     let monitors = &pair.world.turn(owner).ldk.chain_monitor;
     let known = monitors.get_relevant_txids().into_iter();
@@ -84,7 +84,7 @@ fn a_close_that_a_reorganisation_moved_while_the_node_was_not_loaded_is_found_in
     };
     let txid = commitment.compute_txid();
     pair.world.mine(3);
-    assert!(closings(&mut pair).contains(&(txid, height + 1)));
+    assert!(confirmed(&mut pair).contains(&(txid, height + 1)));
 
     // The host of the owner's node ends here, and the chain goes on without it.
     let stored = pair.world.nodes[pair.owner].store.clone();
@@ -96,7 +96,7 @@ fn a_close_that_a_reorganisation_moved_while_the_node_was_not_loaded_is_found_in
     pair.world.nodes[pair.owner].store = stored;
     pair.world.reload(pair.owner);
 
-    let found = closings(&mut pair);
+    let found = confirmed(&mut pair);
     assert!(found.contains(&(txid, height + 2)), "{found:?}");
     assert!(!found.contains(&(txid, height + 1)), "{found:?}");
 }

@@ -35,30 +35,30 @@ impl Story {
         feed
     }
 
-    fn connect(&mut self, feed: &mut ChainFeed, height: usize) -> Vec<Told> {
+    fn connect(&mut self, feed: &mut ChainFeed, height: usize) -> Vec<At> {
         let block = self.blocks[height].clone();
-        told(feed.steps(self.turn(), connected(block)))
+        heights(feed.steps(self.turn(), connected(block)))
     }
 
     /// The block at this height in another chain.
-    fn connect_other(&mut self, feed: &mut ChainFeed, height: usize) -> Vec<Told> {
+    fn connect_other(&mut self, feed: &mut ChainFeed, height: usize) -> Vec<At> {
         let mut block = self.blocks[height].clone();
         block.header.nonce = 1;
-        told(feed.steps(self.turn(), connected(block)))
+        heights(feed.steps(self.turn(), connected(block)))
     }
 }
 
-/// A step by its height.
+/// A step with its height.
 #[derive(Debug, PartialEq, Eq)]
-enum Told {
+enum At {
     Connect(u32),
     Disconnect(u32),
     Synced(u32),
 }
 
-use Told::{Connect, Disconnect, Synced};
+use At::{Connect, Disconnect, Synced};
 
-fn told(steps: Vec<Step>) -> Vec<Told> {
+fn heights(steps: Vec<Step>) -> Vec<At> {
     let steps = steps.into_iter().map(|step| match step {
         Step::Connect(block) => Connect(block.height),
         Step::Disconnect(fork) => Disconnect(fork.height),
@@ -98,7 +98,7 @@ fn after_a_reorganisation_all_parts_go_back_to_the_last_block_that_was_known() {
     assert_eq!(story.connect_other(&mut feed, 6), []);
     let steps = story.connect_other(&mut feed, 7);
     assert_eq!(steps[0], Disconnect(2));
-    let connected: Vec<Told> = (2..8).map(Connect).collect();
+    let connected: Vec<At> = (2..8).map(Connect).collect();
     assert_eq!(steps[1..], connected);
 }
 
@@ -111,7 +111,7 @@ fn a_chain_that_is_shorter_than_before_is_replayed_at_its_tip() {
     let tip = story.blocks[3].reference();
     let steps = feed.steps(story.turn(), ChainEvent::Synced { tip });
     let expected = [Disconnect(2), Connect(2), Connect(3), Synced(3)];
-    assert_eq!(told(steps), expected);
+    assert_eq!(heights(steps), expected);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_reorganisation_during_the_replay_may_go_below_its_beginning() {
     assert_eq!(story.connect(&mut feed, 5), []);
     let fork = story.blocks[3].reference();
     let steps = feed.steps(story.turn(), ChainEvent::Disconnected { fork });
-    assert_eq!(told(steps), []);
+    assert_eq!(heights(steps), []);
     for height in 4..7 {
         assert_eq!(story.connect_other(&mut feed, height), []);
     }
@@ -136,7 +136,7 @@ fn a_stream_that_begins_at_the_newest_block_has_nothing_to_replay() {
     let mut feed = story.begin_at(7);
     let fork = story.blocks[6].reference();
     let steps = feed.steps(story.turn(), ChainEvent::Disconnected { fork });
-    assert_eq!(told(steps), [Disconnect(6)]);
+    assert_eq!(heights(steps), [Disconnect(6)]);
     assert_eq!(story.connect_other(&mut feed, 7), [Connect(7)]);
 }
 

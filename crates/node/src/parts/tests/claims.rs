@@ -239,7 +239,7 @@ fn a_payment_that_was_not_claimed_before_its_deadline_goes_back_to_its_payer() {
 }
 
 #[test]
-fn an_htlc_that_was_claimed_on_chain_is_no_longer_needed() {
+fn a_claim_ends_once_its_htlc_is_claimed_on_chain() {
     let (mut pair, invoice) = unclaimed_payment();
     pair.force_close();
     pair.world.mine(1);
