@@ -5,8 +5,7 @@
 //! panics or cannot be committed never happened: the driver loads another machine from the store.
 //!
 //! Here stands the order: which part gets an input, and which part is passed to another. `input.rs` and `output.rs` are the
-//! two ends, `turn.rs` is lent to each part, `commands.rs` has the owner's commands, `timers.rs` the time, `load.rs` the
-//! start.
+//! two ends, `turn.rs` is lent to each part, `commands.rs` has the owner's commands.
 
 mod commands;
 pub(crate) mod input;
@@ -133,7 +132,7 @@ impl NodeMachine {
         self.session.is_attached()
     }
 
-    /// For the machine that is loaded in place of this one: it drops replies to this one's batches.
+    /// For the machine that is loaded next: it drops replies to this one's batches.
     pub fn next_generation(&self) -> u64 {
         self.session.next_generation()
     }

@@ -147,7 +147,20 @@ fn the_hosts_overview_agrees_with_the_owners_replies() {
     let (mut world, _, owner) = world_with_channel();
     let info = info_of(&mut world, owner);
     let balance = balance_of(&mut world, owner);
-    let overview = overview(world.turn(owner), &Openings::default());
+    let session = SignerSession::new(false, 0);
+    let turn = world.turn(owner);
+    let overview = overview(
+        turn,
+        State::Active,
+        &session,
+        &Openings::default(),
+        Some(7),
+        2,
+    );
+    assert_eq!(
+        (overview.earliest_deadline, overview.restarts),
+        (Some(7), 2)
+    );
     assert_eq!(overview.node_id.serialize(), info.node_id[..]);
     assert_eq!(overview.channels, info.channels);
     assert_eq!(overview.usable_channels, info.usable_channels);

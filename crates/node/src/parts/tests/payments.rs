@@ -64,11 +64,13 @@ fn an_invoice_of_the_node_itself_is_refused() {
         description: String::new(),
         expiry_s: 3600,
     };
-    let own = invoices::signed_locally(world.turn(0), asked).unwrap();
+    let Ok(Reply::UnsignedInvoice(own)) = invoices::signed_locally(world.turn(0), asked) else {
+        panic!("an invoice");
+    };
     refuses(
         &mut Payments::default(),
         world.turn(0),
-        &request(own),
+        &request(own.hrp),
         "OWN_INVOICE",
     );
 }
