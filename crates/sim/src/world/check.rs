@@ -7,6 +7,7 @@ use bitcoin::OutPoint;
 use longhand_testkit::accounts::{ANCHOR_SAT, Books as ChainBooks, OpenChannel};
 
 use crate::world::coins::{Coins, fees_sat};
+use crate::world::fault::{Class, Fault};
 use crate::world::scenario::Outcome;
 use crate::world::simulator::{OWNERS, Simulator, text};
 
@@ -17,54 +18,6 @@ const COMMITMENT_SAT: u64 = 284 + 2 * ANCHOR_SAT;
 
 /// More than all transactions of a run have a reason to pay.
 const MOST_FEES_SAT: u64 = 20_000;
-
-/// What may be wrong after a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
-    /// A channel was closed that nobody asked to close, or one is missing.
-    Closed,
-    /// A payment that its two sides see differently.
-    Payment,
-    /// Somebody has more or less than should be.
-    Unaccounted,
-    /// A phone signed what was revoked, or two things where there can be one, or gave away what it must keep.
-    Signed,
-    /// A panic, caught or not.
-    Panic,
-    /// A task that outlived what it belongs to.
-    Leak,
-    /// It did not come to its end, or a process could not go on.
-    Stuck,
-}
-
-impl Class {
-    /// In order, as in a table.
-    pub const NAMES: [&str; 7] = [
-        "closed unasked",
-        "payments lost",
-        "unaccounted",
-        "signed twice or revoked",
-        "panics",
-        "tasks left",
-        "stuck",
-    ];
-}
-
-/// One thing that is wrong, in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Of what kind.
-    pub class: Class,
-    /// For a person.
-    pub what: String,
-}
-
-impl Fault {
-    pub(crate) fn new(class: Class, what: impl Into<String>) -> Fault {
-        let what = what.into();
-        Fault { class, what }
-    }
-}
 
 /// Who has what, at a quiet moment.
 #[derive(Clone, Debug)]

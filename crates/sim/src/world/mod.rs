@@ -14,6 +14,7 @@ mod args;
 mod campaign;
 mod check;
 mod coins;
+mod fault;
 mod parts;
 mod plan;
 mod report;
@@ -27,7 +28,7 @@ mod witness;
 
 pub use args::{SimArgs, run};
 pub use campaign::Campaign;
-pub use check::{Class, Fault};
+pub use fault::{Class, Fault};
 pub use plan::{Counts, How, Interruption, Kind, Length};
 pub use report::Report;
 pub use run::Verdict;

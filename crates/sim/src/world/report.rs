@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::world::check::Class;
+use crate::world::fault::Class;
 use crate::world::plan::{Counts, Interruption, Kind};
 use crate::world::run::Verdict;
 use crate::world::scenario::Scenario;

@@ -12,7 +12,8 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 
-use crate::world::check::{Books, Class, Fault};
+use crate::world::check::Books;
+use crate::world::fault::{Class, Fault};
 use crate::world::parts::lock;
 use crate::world::plan::{Counts, Interruption, Plan};
 use crate::world::scenario::{Pace, Scenario};

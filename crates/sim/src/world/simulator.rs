@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::world::check::Fault;
+use crate::world::fault::Fault;
 use crate::world::parts::{Life, Line, News, SimDisk, SimNetwork, SimSource, SimStore, lock};
 use crate::world::plan::Plan;
 use crate::world::scenario::Pace;

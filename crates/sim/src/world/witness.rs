@@ -10,7 +10,7 @@ use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{GetPreimage, SignerOp};
 use longhand_signer::audit::{Audit, Violation};
 
-use crate::world::check::{Class, Fault};
+use crate::world::fault::{Class, Fault};
 use crate::world::parts::lock;
 
 /// See the module.
