@@ -11,7 +11,7 @@ use std::sync::Arc;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
-use longhand_proto::command::{AwaitPayment, Pay};
+use longhand_proto::command::{AwaitPayment, NewAddress, Pay};
 use longhand_store::testing::FailingStore;
 use longhand_store::{MemoryStore, StoreError};
 use longhand_testkit::nodes::{Owner, World, try_ask, usable};
@@ -209,4 +209,20 @@ async fn a_phone_lost_before_any_batch_of_an_incoming_payment_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_phone_that_dies_after_any_ledger_write_of_an_incoming_payment_loses_nothing() {
     every_batch(Loss::AfterItIsKept, true).await;
+}
+
+#[tokio::test]
+async fn a_phone_that_leaves_while_the_disk_is_full_is_not_attached_again() {
+    let (_world, alice, store) = world_with_failing_store().await;
+    store.refuse(store.commits() + 1, StoreError::Full);
+    // In one turn, which has a change of the wallet to write.
+    let address = try_ask(&alice.node, Kind::NewAddress(NewAddress {}));
+    let ((), reply) = tokio::join!(alice.node.detach(), address);
+    let Reply::Error(error) = reply else {
+        panic!("the turn was not committed: {reply:?}");
+    };
+    assert_eq!(error.code, "DISK_FULL");
+    let overview = alice.overview().await;
+    assert_eq!(overview.state, longhand_node::State::Dormant);
+    assert_eq!(overview.peers, 0);
 }

@@ -112,12 +112,12 @@ async fn a_phone_attaches_through_each_listener_of_a_host() {
         ..DialOptions::default()
     };
     let phone = Phone::new(code.clone());
-    let over_memory = dial(&[memory.clone()], &options).await.unwrap();
+    let over_memory = dial(std::slice::from_ref(memory), &options).await.unwrap();
     let paired = phone.pair_over(over_memory).await.unwrap();
-    let over_grpc = dial(&[grpc.clone()], &options).await.unwrap();
+    let over_grpc = dial(std::slice::from_ref(grpc), &options).await.unwrap();
     phone.attach_over(over_grpc).await.unwrap();
     assert_eq!(paired.closed().await.code.to_string(), "REPLACED");
-    let over_memory = dial(&[memory.clone()], &options).await.unwrap();
+    let over_memory = dial(std::slice::from_ref(memory), &options).await.unwrap();
     let attached = phone.attach_over(over_memory).await.unwrap();
 
     host.stop().await;

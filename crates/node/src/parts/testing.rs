@@ -142,7 +142,6 @@ pub(crate) fn open(
         amount_sat: 500_000,
         push_msat,
         announced,
-        ..OpenChannel::default()
     };
     let opened = world.ask(from, Kind::OpenChannel(open));
     assert!(matches!(opened, Ok(Reply::OpenedChannel(_))), "{opened:?}");

@@ -236,3 +236,18 @@ fn a_peer_is_connected_on_command_and_one_that_is_not_there_is_unreachable() {
     assert_eq!(unreachable.code, "PEER_UNREACHABLE");
     assert_eq!(unreachable.action, i32::from(Action::Retry));
 }
+
+#[test]
+fn an_opening_that_is_asked_again_is_answered_by_its_id_alone() {
+    let (mut world, hub, _) = world_with_channel();
+    let before = records(&world, hub);
+    let again = OpenChannel {
+        id: vec![1; 16],
+        counterparty_node_id: vec![0; 33],
+        address: "127.0.0.1:1".into(),
+        ..OpenChannel::default()
+    };
+    let reply = world.ask(hub, Kind::OpenChannel(again));
+    assert!(matches!(reply, Ok(Reply::OpenedChannel(_))), "{reply:?}");
+    assert_eq!(records(&world, hub), before);
+}
