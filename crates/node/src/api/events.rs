@@ -85,7 +85,7 @@ pub struct Overview {
     /// Times a panic was caught.
     pub restarts: u32,
     /// Signer batches since the start, and the longest run of them that waited for each other since the last
-    /// [`Node::reset_signer_chain`].
+    /// [`Node::reset_signer_chain`](crate::Node::reset_signer_chain).
     pub signer_batches: u64,
     /// See `signer_batches`.
     pub signer_chain: u32,
