@@ -1,4 +1,4 @@
-//! Exports what `longhand-sim-os` stands in for, so that libraries which look it up find it.
+//! Exports the symbols that `longhand-sim-os` replaces, so that libraries which look them up find them.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

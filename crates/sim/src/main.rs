@@ -1,4 +1,4 @@
-//! `longhand-sim`: shows that nothing is lost, by interrupting it. What each subcommand does is in the library.
+//! `longhand-sim`: shows that nothing is lost, by interrupting it. The subcommands are in the library.
 
 use std::process::ExitCode;
 

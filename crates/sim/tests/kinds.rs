@@ -1,4 +1,4 @@
-//! Every way to interrupt a run, and that a run in which something is wrong is told from one in which all is well.
+//! Every way to interrupt a run, and the faults that the checks must find.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use longhand_sim::world::{Campaign, Class, Interruption, Kind, Scenario, SeededFault, Verdict};
@@ -15,7 +15,7 @@ fn leaves_all_whole(scenario: Scenario, at: &[&str], seed: u64) {
     assert_eq!(verdict.happened, at.len());
 }
 
-/// Not every lie is seen: when the node writes again before the host dies, all that it lost is in that write.
+/// Not every forgotten commit is found: when the node writes again before the host dies, that write has all of it.
 #[test]
 fn the_checks_see_a_store_that_lies() {
     let campaign = Campaign::new().unwrap();
@@ -94,7 +94,7 @@ fn every_way(campaign: &Campaign, scenario: Scenario, kinds: &[Kind]) {
     }
 }
 
-/// Each transaction that is sent counts, and there may not be hundreds.
+/// Each transaction that is broadcast counts, and there may not be hundreds.
 #[test]
 fn a_close_that_no_block_takes_for_a_day_is_paid_for_with_few_transactions() {
     leaves_all_whole(Scenario::ForceCloseByPhone, &["frame:20:before:day"], 1);
@@ -119,8 +119,8 @@ fn a_chain_that_is_late_away_or_reorganises_leaves_a_new_channel_whole() {
     }
 }
 
-/// `--scenario raise-fees --seed 1 --at chain:1:fails:day`: the books were read before the chain was back, and with it the
-/// news of the fees.
+/// `--scenario raise-fees --seed 1 --at chain:1:fails:day`: the books were read before the chain was back, and with it
+/// the new fee rates.
 #[test]
 fn the_books_are_read_when_nothing_is_late_any_more() {
     leaves_all_whole(Scenario::RaiseFees, &["chain:1:fails:day"], 1);

@@ -1,4 +1,4 @@
-//! That a panic counts wherever it is. By itself: whatever run ends next in its process takes the blame.
+//! A panic counts in whatever thread it is. In a file of its own: the run that ends next in its process reports it.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use longhand_sim::world::{Campaign, Class, Scenario, SeededFault};

@@ -26,7 +26,7 @@ fn alone(interruption: &str, nth: u32) -> String {
 
 #[test]
 fn a_run_is_the_same_alone_and_among_others() {
-    // Whoever comes second in a process finds the same world.
+    // The second campaign of a process has the same world.
     Campaign::new().unwrap();
     let campaign = Campaign::new().unwrap();
     let play = |interruption: &str| {

@@ -1,4 +1,4 @@
-//! The simulated world through its face: a payment interrupted at every step, and every scenario at random ones.
+//! The simulated world's public interface: a payment interrupted at every step, and every scenario at random ones.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use longhand_sim::world::{Campaign, Counts, How, Scenario};

@@ -1,4 +1,4 @@
-//! What must hold once all is quiet.
+//! Conditions that must hold once all is quiet.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -11,24 +11,24 @@ use super::payments::{Answer, End, Tried, hub_pays, judge, moved_msat};
 use super::plan::Who;
 use super::setup::Setup;
 
-/// How long it may take until all is quiet after the last process is back.
+/// Time limit until all is quiet, from when the last process is back.
 const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
-/// A phone that is asked nothing for this long has nothing more to do.
+/// A phone that gets no signer batch for this long has nothing more to do.
 const QUIET: Duration = Duration::from_millis(600);
 
-/// What was found.
+/// Results of a check.
 #[derive(Debug, Default)]
 pub(super) struct Checked {
     pub succeeded: u32,
     pub failed: u32,
-    /// What the payers were told of those that failed, and how often.
+    /// Errors that the payers of those that failed got, and how often.
     pub because: BTreeMap<String, u32>,
     /// Payments that did not end, or not the same way on both sides.
     pub lost: Vec<String>,
     /// Closes that nobody asked for.
     pub closes: Vec<String>,
-    /// Satoshis that are not where they have to be, and what says so.
+    /// Satoshis that are not where they have to be, and a line for each difference.
     pub unaccounted_sat: u64,
     pub unaccounted: Vec<String>,
     /// Nodes that were loaded again after a panic.
@@ -38,7 +38,7 @@ pub(super) struct Checked {
 /// Waits until every phone is attached, every channel usable, and nothing under way.
 ///
 /// # Errors
-/// What is not quiet after two minutes.
+/// When something is not quiet after two minutes: which.
 pub(super) async fn wait_until_quiet(world: &World) -> Result<(), KitError> {
     let began = Instant::now();
     let mut since = Instant::now();
@@ -62,7 +62,7 @@ pub(super) async fn wait_until_quiet(world: &World) -> Result<(), KitError> {
     }
 }
 
-/// How often the phones were asked so far, when nothing is under way; else what is.
+/// Number of signer batches so far, when nothing is under way; otherwise the thing that is.
 async fn at_rest(world: &World) -> Result<u64, String> {
     let mut batches = 0;
     for phone in &world.phones {
@@ -104,11 +104,11 @@ async fn at_rest(world: &World) -> Result<u64, String> {
     }
 }
 
-/// Holds everything against everything. What is found goes into `checked`. When it is not quiet, money is under way:
-/// then only closes and payments are looked at.
+/// Compares the payments, channels and coins of all parties with each other; results go into `checked`. When it is not
+/// quiet, money is under way: then only closes and payments are checked.
 ///
 /// # Errors
-/// When somebody does not answer; what was found before stays.
+/// When a process does not answer; results before that stay.
 pub(super) async fn check(
     setup: &Setup,
     tried: &mut [Tried],
@@ -150,7 +150,7 @@ pub(super) async fn check(
 }
 
 impl Checked {
-    /// What a phone can send is what it could at the beginning, with what its payments have moved.
+    /// A phone's outbound amount is that of the beginning, changed by what its payments have moved.
     async fn add_phone(
         &mut self,
         setup: &Setup,
@@ -184,7 +184,7 @@ impl Checked {
         Ok(())
     }
 
-    /// Every coin is where somebody says that it is.
+    /// Every coin is in a wallet or an open channel that reports it.
     async fn add_coins(&mut self, setup: &Setup) -> Result<(), KitError> {
         let books = setup.world.books(&setup.fundings).await?;
         let wallets_sat = setup.world.wallets_sat().await?;
@@ -197,7 +197,7 @@ impl Checked {
     }
 }
 
-/// Of a payment of the hub's whose answer was lost: the hub has no books to look at, but is asked again.
+/// The end of a payment by the hub whose answer was lost: the hub has no books, but can be asked again.
 async fn known_end(world: &World, tried: &Tried) -> Option<Answer> {
     let is_open = matches!(tried.answer, Answer::Lost(_) | Answer::Late(_));
     if tried.order.payer != Who::Hub || !is_open {

@@ -1,9 +1,9 @@
 //! A disk that fills up: a small file system of its own for the host's data.
 //!
 //! It is a tmpfs, whose writes fail with `ENOSPC` as those on any full disk do. A limit on the size of files
-//! (`RLIMIT_FSIZE`) would not do: its writes fail with `EFBIG`, which no full disk says. Mounting takes no rights of
-//! root: the program runs itself again in a user and a mount namespace of its own (`unshare` of util-linux), where
-//! nobody else sees the mount, and with whose last process it goes.
+//! (`RLIMIT_FSIZE`) would not do: its writes fail with `EFBIG`, which no full disk returns. Mounting needs no root
+//! rights: the program runs itself again in its own user and mount namespace (`unshare` of util-linux). No other
+//! process sees the mount, and it goes with the namespace's last process.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 const SIZE: &str = "64m";
 const FILLER: &str = "filler";
 const CHUNK_BYTES: usize = 256 << 10;
-/// Said to the program when it runs itself again. See [`enter`].
+/// Argument of the program when it runs itself again. See [`enter`].
 pub(super) const ENTERED: &str = "--own-mounts";
 
 /// Whether this system lets a program mount a file system of its own.
@@ -85,12 +85,12 @@ impl Disk {
         }
     }
 
-    /// Takes all the room there is.
+    /// Fills all free space.
     pub fn fill(&self) -> io::Result<()> {
         fill(&mut File::create(self.dir.join(FILLER))?)
     }
 
-    /// Gives the room back.
+    /// Frees the space again.
     pub fn free(&self) -> io::Result<()> {
         match std::fs::remove_file(self.dir.join(FILLER)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -98,7 +98,7 @@ impl Disk {
         }
     }
 
-    /// Copies what is on it to a directory that outlives it.
+    /// Copies its files to a directory that outlives it.
     pub fn keep(&self, to: &Path) -> io::Result<()> {
         self.free()?;
         std::fs::create_dir_all(to)?;
@@ -114,8 +114,8 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // It would go with the last process anyway; its directory is to be removed before. Lazily: a process that was
-        // killed may not be gone yet.
+        // The mount would go with the last process anyway, but its directory has to be removed before. Lazily: a
+        // process that was killed may not be gone yet.
         let mut unmount = Command::new("umount");
         unmount.arg("--lazy").arg(&self.dir);
         let _ = unmount.stderr(Stdio::null()).status();

@@ -1,10 +1,10 @@
-//! What the processes log, searched for what must not be there.
+//! Logs of the processes, searched for panics and errors.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// What was found in the logs since they were last looked at.
+/// Lines found in the logs since the last search.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
     pub panics: Vec<String>,
@@ -21,7 +21,7 @@ pub(super) struct Logs {
 }
 
 impl Logs {
-    /// Looks at all logs in `dir`. `disk_was_full` says whether the host's disk was full meanwhile.
+    /// Searches all logs in `dir`. `disk_was_full`: whether the host's disk was full meanwhile.
     pub fn search(&mut self, dir: &Path, disk_was_full: bool) -> io::Result<Found> {
         let mut found = Found::default();
         for entry in std::fs::read_dir(dir)? {
@@ -53,7 +53,7 @@ impl Found {
             let is_error = line.contains(" ERROR ") || line.starts_with("error[");
             if line.contains("panicked") || line.contains("a panic was caught") {
                 self.panics.push(format!("{name}: {line}"));
-            } else if is_error && disk_was_full && speaks_of_a_full_disk(line) {
+            } else if is_error && disk_was_full && is_about_a_full_disk(line) {
                 self.full_disk += 1;
             } else if is_error {
                 self.errors.push(format!("{name}: {line}"));
@@ -62,7 +62,7 @@ impl Found {
     }
 }
 
-fn speaks_of_a_full_disk(line: &str) -> bool {
+fn is_about_a_full_disk(line: &str) -> bool {
     line.contains("disk") && line.contains("full") || line.contains("DISK_FULL")
 }
 

@@ -1,13 +1,12 @@
 //! `longhand-sim processes`: real processes under payments, killed at random moments and started again.
 //!
-//! A devnet, a host on SQLite and phones run as [`processes`](longhand_testkit::processes) of the `longhand` binary, as in
-//! its demo. Round after round, payments go in all directions while SIGKILL falls on one or two of them, or the host's
-//! disk has no room; then all come back. Every few rounds all payments are left to end, and everything is held against
-//! everything.
+//! A devnet, a host on SQLite and phones run as [`processes`](longhand_testkit::processes) of the `longhand` binary, as
+//! in its demo. Round after round, payments go in all directions while one or two processes get SIGKILL, or the host's
+//! disk is full; then all start again. Every few rounds all payments end, and all books are compared.
 //!
-//! Start reading at `run`, the loop. `plan` draws from the seed what happens when; `setup` has the processes, strikes
-//! them and starts them again; `payments` makes payments and judges how each has ended; `check` has what must hold; `logs`
-//! searches the logs; `disk` fills a disk up; `report` and `view` show what happened.
+//! Start reading at `run`, the loop. `plan` draws the events of a round from the seed; `setup` has the processes,
+//! strikes them and starts them again; `payments` makes payments and judges how each has ended; `check` has the
+//! conditions that must hold; `logs` searches the logs; `disk` fills a disk up; `report` and `view` show the results.
 
 mod check;
 mod disk;
@@ -35,7 +34,7 @@ pub struct ProcessesArgs {
     /// How long
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     minutes: u64,
-    /// What happens when: the same seed does the same again [default: another each time]
+    /// Seed of all events: the same seed does the same again [default: another each time]
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
     /// How many phones
@@ -75,7 +74,7 @@ pub fn run(args: ProcessesArgs) -> ExitCode {
     }
 }
 
-/// What can be struck on this system. May run the program again, where it can mount.
+/// Targets that this system allows. May run the program again, where it can mount.
 fn targets(args: &ProcessesArgs) -> Result<Targets, String> {
     if args.own_mounts {
         return Ok(match args.full_disk {

@@ -13,7 +13,7 @@ use tonic::Code;
 
 use super::plan::Order;
 
-/// How long an invoice is asked for; without one there is no payment.
+/// Time limit for an invoice; without one there is no payment.
 const INVOICE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the hub is asked again for a payment whose answer was lost, and how often.
 const HUB_PATIENCE: Duration = Duration::from_secs(120);
@@ -26,15 +26,15 @@ pub(super) enum Party {
     Phone(PhoneClient),
 }
 
-/// What the payer was told.
+/// Answer to the payer's command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Paid,
     /// It failed, and nothing was paid.
     Failed(String),
-    /// Nothing that says how it ended, such as that the phone was killed.
+    /// No answer on how it ended, for example because the phone was killed.
     Lost(String),
-    /// Nothing, for a minute, from one that was there all the time.
+    /// No answer for a minute, from a process that ran all the time.
     Late(String),
 }
 
@@ -48,7 +48,7 @@ impl Answer {
     }
 }
 
-/// A payment that was begun: its payer was told to pay.
+/// A payment that was begun: its payer got the command to pay.
 #[derive(Clone, Debug)]
 pub(super) struct Tried {
     pub order: Order,
@@ -57,15 +57,15 @@ pub(super) struct Tried {
     /// Hex.
     pub hash: String,
     pub answer: Answer,
-    /// How it had ended when that was last looked at.
+    /// Its end at the last check.
     pub ended: Option<End>,
 }
 
 impl Tried {
-    /// How it has ended, now and for ever.
+    /// Records its end, which must not change any more.
     ///
     /// # Errors
-    /// It had ended otherwise, for a person.
+    /// When it had ended otherwise before, for a person.
     pub fn ends(&mut self, end: End) -> Result<End, String> {
         match self.ended.replace(end) {
             Some(before) if before != end => Err(format!(
@@ -81,7 +81,7 @@ impl Tried {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Succeeded,
-    /// Or never left.
+    /// Or was never sent.
     Failed,
 }
 
@@ -113,7 +113,7 @@ impl Party {
     }
 }
 
-/// `None` when the phone was never told to pay.
+/// `None` when the phone never got the command.
 fn phone_answer(answer: Result<Payment, KitError>) -> Option<Answer> {
     Some(match answer {
         Ok(_) => Answer::Paid,
@@ -126,7 +126,7 @@ fn phone_answer(answer: Result<Payment, KitError>) -> Option<Answer> {
     })
 }
 
-/// Asks until there is an answer: the same invoice is never paid twice. So what counts is the last attempt.
+/// Repeats the command until there is an answer: the same invoice is never paid twice, so the last attempt counts.
 pub(super) async fn hub_pays(operator: &OperatorClient, bolt11: &str) -> Answer {
     let since = Instant::now();
     loop {
@@ -150,25 +150,25 @@ pub(super) async fn hub_pays(operator: &OperatorClient, bolt11: &str) -> Answer 
     }
 }
 
-/// How a payment has ended, by what its payer was told and what stands in the books of both sides; a side without books
-/// is `None`, and one whose books do not have the payment is `Some(None)`.
+/// How a payment has ended, by the answer to its payer and the books of both sides; a side without books is `None`, and
+/// one whose books do not have the payment is `Some(None)`.
 ///
 /// # Errors
-/// What is inconsistent, for a person.
+/// The inconsistency, for a person.
 pub(super) fn judge(
     tried: &Tried,
     payer: Option<Option<&Payment>>,
     payee: Option<Option<&Payment>>,
 ) -> Result<End, String> {
     let off = |what: &str| {
-        let told = &tried.answer;
+        let answer = &tried.answer;
         let show = |side: Option<Option<&Payment>>| match side {
             None => "no books".to_owned(),
             Some(None) => "nothing".to_owned(),
             Some(Some(payment)) => format!("{} {}", payment.state.as_str(), payment.failure),
         };
         format!(
-            "payment {} ({:?}): {what}; the payer was told {told:?} and has {}, the payee has {}",
+            "payment {} ({:?}): {what}; the payer got {answer:?} and has {}, the payee has {}",
             tried.hash,
             tried.order,
             show(payer),
@@ -223,7 +223,7 @@ fn end(state: PaymentState) -> Option<End> {
     }
 }
 
-/// What a phone's payments have done to what it can send: received, and sent with fees.
+/// Amounts that a phone's payments have moved: received, and sent with fees.
 pub(super) fn moved_msat<'a>(payments: impl IntoIterator<Item = &'a Payment>) -> (u64, u64) {
     let mut moved = (0, 0);
     for payment in payments {
@@ -298,15 +298,15 @@ mod tests {
     }
 
     #[test]
-    fn what_the_payer_was_told_stays_true() {
+    fn the_answer_to_the_payer_stays_true() {
         let (succeeded, failed) = (
             payment(true, PaymentState::Succeeded),
             payment(true, PaymentState::Failed),
         );
-        let told_paid = judge(&tried(Answer::Paid), Some(Some(&failed)), None);
-        assert!(told_paid.unwrap_err().contains("succeeded and then failed"));
-        let told_failed = tried(Answer::Failed("no route".into()));
-        let off = judge(&told_failed, Some(Some(&succeeded)), None).unwrap_err();
+        let paid = judge(&tried(Answer::Paid), Some(Some(&failed)), None);
+        assert!(paid.unwrap_err().contains("succeeded and then failed"));
+        let unpaid = tried(Answer::Failed("no route".into()));
+        let off = judge(&unpaid, Some(Some(&succeeded)), None).unwrap_err();
         assert!(off.contains("failed and then succeeded"), "{off}");
     }
 

@@ -1,11 +1,11 @@
-//! What happens in each round: a value of the seed alone, so that two runs with the same seed do the same things at the
-//! same moments. What becomes of them depends on the machine.
+//! Events of each round: a function of the seed alone, so that two runs with the same seed do the same things at the
+//! same moments. Their effects depend on the machine.
 
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Somebody who pays or is paid.
+/// A payer or a payee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Who {
     Hub,
@@ -21,7 +21,7 @@ pub(super) struct Order {
     pub amount_msat: u64,
 }
 
-/// What is killed, or filled.
+/// Target of a blow: processes to kill, or a disk to fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Blow {
     Host,
@@ -33,7 +33,7 @@ pub(super) enum Blow {
     Disk(Meanwhile),
 }
 
-/// What a host does whose disk is full.
+/// State of the host while its disk is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meanwhile {
     Runs,
@@ -43,25 +43,25 @@ pub(super) enum Meanwhile {
     Starts,
 }
 
-/// Something that happens.
+/// An event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Act {
     Pay(Order),
     /// A block.
     Mine,
     Strike(Blow),
-    /// What was struck starts again.
+    /// The target of a blow runs again.
     Recover(Blow),
 }
 
-/// What happens when, counted from the beginning of the round.
+/// An event and its time, from the beginning of the round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Timed {
     pub at_ms: u64,
     pub act: Act,
 }
 
-/// What may be struck.
+/// Targets that are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Targets {
     /// All processes.
@@ -122,7 +122,7 @@ impl Plan {
                 at_ms,
                 act: Act::Recover(blow),
             });
-            // Sometimes the next blow falls on what is still starting.
+            // Sometimes the next blow falls on a process that is still starting.
             at_ms += self.rng.gen_range(20..1_200);
         }
         round.sort_by_key(|timed| timed.at_ms);
@@ -134,7 +134,7 @@ impl Plan {
         all.push(Who::Hub);
         all.shuffle(&mut self.rng);
         let (payer, payee) = (all[0], all[1]);
-        // Some are dust, which stands in no commitment.
+        // Some are dust, which has no output in a commitment.
         let amount_msat = match self.rng.gen_ratio(1, 5) {
             true => self.rng.gen_range(1_000..300_000),
             false => self.rng.gen_range(400_000..30_000_000),

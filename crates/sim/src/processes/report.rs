@@ -1,4 +1,4 @@
-//! What a run was, and whether anything was off.
+//! Report of a run, and whether anything was off.
 
 use std::collections::BTreeMap;
 
@@ -18,22 +18,22 @@ pub(super) struct Report {
     pub killed_both: u32,
     pub killed_devnet: u32,
     pub full_disk: u32,
-    /// Lines that said so.
+    /// Log lines about a full disk.
     pub full_disk_lines: u64,
     pub payments_tried: u32,
     pub payments_succeeded: u32,
     pub payments_failed: u32,
-    /// What the payers were told of those, and how often.
+    /// Errors that the payers of those got, and how often.
     pub failed_because: BTreeMap<String, u32>,
     pub force_closes_unasked: u32,
     pub payments_lost: u32,
-    /// Not answered for a minute by one that was there all the time.
+    /// Not answered for a minute by a process that ran all the time.
     pub payments_late: u32,
     pub satoshis_unaccounted: u64,
     pub panics: u32,
     /// All that was off, for a person.
     pub faults: Vec<String>,
-    /// Asked to stop before its time.
+    /// Stopped by a signal before its time.
     pub was_stopped: bool,
 }
 
@@ -50,7 +50,7 @@ impl Report {
         *counter += 1;
     }
 
-    /// All SIGKILLs; of host and phone at once, one.
+    /// All SIGKILLs; one of host and phone at once counts once.
     pub fn kills(&self) -> u32 {
         self.killed_host + self.killed_phone + self.killed_both + self.killed_devnet
     }
@@ -65,8 +65,8 @@ impl Report {
             && self.panics == 0
     }
 
-    /// Whether the run shows something, and nothing was off. A run without a payment shows nothing, and neither does a full
-    /// disk that nobody felt.
+    /// Whether the run shows something, and nothing was off. A run without a payment shows nothing, and neither does a
+    /// full disk that caused no error.
     pub fn is_ok(&self) -> bool {
         let full_disk_was_felt = self.full_disk == 0 || self.full_disk_lines > 0;
         self.is_clean() && self.checks > 0 && self.payments_succeeded > 0 && full_disk_was_felt

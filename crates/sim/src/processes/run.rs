@@ -18,14 +18,14 @@ use super::report::Report;
 use super::setup::Setup;
 use super::view::View;
 
-/// After so many rounds all is left to end, and checked.
+/// After so many rounds all payments end, and everything is checked.
 const CHECK_EVERY: u32 = 4;
-/// How long the answers to payments may be out when nothing else is under way: the hub is asked again for two minutes.
+/// Time limit for answers to payments when nothing else is under way: the hub is asked again for two minutes.
 const ANSWERS: Duration = Duration::from_secs(180);
-/// For the runtime to collect the processes that were killed.
+/// Time for the runtime to reap the processes that were killed.
 const REAPING: Duration = Duration::from_millis(100);
 
-/// Runs it, and says what came of it.
+/// Runs the rounds, and prints the report.
 pub(super) async fn run(args: &ProcessesArgs, targets: Targets, binary: PathBuf) -> ExitCode {
     let dir = match tempfile::Builder::new().prefix("longhand-sim-").tempdir() {
         Ok(dir) => dir,
@@ -70,7 +70,7 @@ struct Run {
     paying: JoinSet<Option<Tried>>,
     tried: Vec<Tried>,
     logs: Logs,
-    /// Since the logs were last looked at.
+    /// Since the last search of the logs.
     disk_was_full: bool,
     began: Instant,
 }
@@ -120,7 +120,7 @@ impl Run {
         }
         tokio::select! {
             () = self.end() => {}
-            // Asked twice: they are killed with this process.
+            // A second signal: the processes are killed with this one.
             () = asked_to_stop() => self.report.was_stopped = true,
         }
         self.setup = None;
@@ -146,7 +146,7 @@ impl Run {
         Ok(())
     }
 
-    /// One round: what the plan says, and then all come back.
+    /// One round: the plan's events, and then a wait until all processes are back.
     async fn round(&mut self) -> Result<(), KitError> {
         let since = Instant::now();
         for Timed { at_ms, act } in self.plan.round() {
@@ -227,7 +227,7 @@ impl Run {
         }
     }
 
-    /// Lets everything end, and checks it.
+    /// Waits until all payments have ended, and checks everything.
     async fn settle(&mut self) -> Result<(), KitError> {
         self.show("everything comes to rest");
         let answers = async {
@@ -251,7 +251,7 @@ impl Run {
         let setup = self.setup.as_ref();
         let setup = setup.ok_or_else(|| KitError::Unexpected("nothing runs".into()))?;
         let mut checked = Checked::default();
-        // Looked at in any case: the more is known of what is off.
+        // Checked in any case, since it adds details when something is off.
         let whole = check(setup, &mut self.tried, quiet.is_ok(), &mut checked).await;
         self.add(checked);
         self.look_for_dead()?;
@@ -300,7 +300,7 @@ impl Run {
         Ok(())
     }
 
-    /// Ends all processes in order, and looks at the logs once more.
+    /// Stops all processes in order, and searches the logs once more.
     async fn end(&mut self) {
         self.show("everything ends");
         self.paying.abort_all();
@@ -339,7 +339,7 @@ impl Run {
     }
 }
 
-/// Not the same each time.
+/// A seed that differs each time.
 fn another_seed() -> u32 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(1, |now| now.subsec_nanos() ^ std::process::id())

@@ -1,4 +1,4 @@
-//! The processes: made, struck, and started again.
+//! The processes: created, struck, and started again.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::plan::{Blow, Meanwhile, Who};
 const CHANNEL_SAT: u64 = 10_000_000;
 const GIFT_MSAT: u64 = CHANNEL_SAT / 2 * 1_000;
 const HUB_COINS_SAT: u64 = 100_000_000;
-/// How far the phones are away, one way: far enough for something to be under way at most moments.
+/// Latency of the phones, one way: enough for messages to be under way at most moments.
 const DISTANCE: Duration = Duration::from_millis(10);
 
 /// All processes, which are killed when it is dropped.
@@ -26,7 +26,7 @@ pub(super) struct Setup {
     pub world: World,
     /// The funding output of each phone's channel.
     pub fundings: Vec<OutPoint>,
-    /// What each phone could send at the beginning.
+    /// Outbound amount of each phone at the beginning.
     pub began_msat: Vec<u64>,
     /// The host's, when it can be filled.
     pub disk: Option<Disk>,
@@ -55,7 +55,7 @@ impl Setup {
         for number in 0..phones {
             setup.add_phone(&name(number)).await?;
         }
-        // The last, so that every channel has seen its last block.
+        // Read last, so that every channel has seen its last block.
         for phone in &setup.world.phones {
             let channels = phone.channels().await?;
             setup
@@ -90,7 +90,7 @@ impl Setup {
         self.hub_can_spend().await
     }
 
-    /// Somebody who pays or is paid.
+    /// The client of a payer or payee.
     pub fn party(&self, who: Who) -> Party {
         match who {
             Who::Hub => Party::Hub(OperatorClient::clone(&self.world.host)),
@@ -130,8 +130,8 @@ impl Setup {
             }
             Blow::Devnet => chain.process.kill().await,
             Blow::Disk(meanwhile) => {
-                // An orderly exit leaves no write-ahead log of the database's, in which there would be room for a while.
-                // SIGTERM is handled only once the host is ready.
+                // An orderly exit leaves no write-ahead log of the database, which would have room for a while. SIGTERM
+                // is handled only once the host is ready.
                 host.wait_until_ready().await?;
                 host.stop().await?;
                 host.start_again().await?;
@@ -215,7 +215,7 @@ impl Setup {
         Ok(())
     }
 
-    /// Processes that have exited although nobody killed them, and how.
+    /// Processes that have exited by themselves, and how.
     pub fn died(&mut self) -> Result<Vec<String>, KitError> {
         let mut died = Vec::new();
         let phones = self.world.phones.iter_mut().map(|phone| {

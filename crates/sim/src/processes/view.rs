@@ -1,11 +1,11 @@
-//! What a person sees while it runs: in a terminal one live line, else a line from time to time.
+//! Progress for a person: one live line in a terminal, otherwise a line from time to time.
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Where it is shown.
+/// Where the progress is shown.
 pub(super) enum View {
     Live(ProgressBar),
     /// With `--json` standard output is left alone.
@@ -27,14 +27,14 @@ impl View {
         View::Live(bar)
     }
 
-    /// What is the case now.
+    /// Shows the current state.
     pub fn now(&self, text: String) {
         if let View::Live(bar) = self {
             bar.set_message(text);
         }
     }
 
-    /// Something that is to stay in sight.
+    /// Shows a line that stays visible.
     pub fn line(&self, text: &str) {
         match self {
             View::Live(bar) => bar.println(text),
@@ -43,7 +43,7 @@ impl View {
         }
     }
 
-    /// Nothing moves any more.
+    /// Removes the live line.
     pub fn close(&self) {
         if let View::Live(bar) = self {
             bar.finish_and_clear();

@@ -9,13 +9,13 @@ use crate::world::campaign::{Campaign, tell};
 use crate::world::plan::{Interruption, Kind};
 use crate::world::scenario::Scenario;
 
-/// What is to be run. Without anything: every single interruption.
+/// Runs to be done. Without arguments: every single interruption.
 #[derive(Debug, Args)]
 pub struct SimArgs {
     /// Pairs of interruptions, drawn at random
     #[arg(long, value_name = "N")]
     runs: Option<usize>,
-    /// What randomness is drawn from
+    /// Seed of all randomness
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
     /// Every single interruption of every scenario, also when pairs are run
@@ -53,9 +53,9 @@ fn kind(name: &str) -> Result<Kind, String> {
         .ok_or(format!("there is none of that name; there are {names}"))
 }
 
-/// Runs what is asked for, and says what came of it. Fails when anything is wrong.
+/// Runs what the arguments ask for, and prints the report. Fails when anything is wrong.
 pub fn run(args: SimArgs) -> ExitCode {
-    // For who looks into one run; of many, what the processes complain of is part of the play.
+    // Logs serve to inspect one run; with many runs, errors of the processes are expected.
     if std::env::var_os("RUST_LOG").is_some() {
         tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())

@@ -19,29 +19,29 @@ use crate::world::scenario::Scenario;
 use crate::world::seeded_faults::SeededFault;
 use crate::world::template::Template;
 
-/// Faults that are told one by one, as they are found.
-const TOLD: u32 = 20;
+/// Faults that are printed one by one, as they are found.
+const PRINTED: u32 = 20;
 
-/// How often a run is played in which not all has happened: whether a step comes may depend on what came before it, and
-/// on which run of its process it is.
+/// Attempts at a run in which not all interruptions have happened: whether a step occurs may depend on earlier steps,
+/// and on the run's number in its process.
 const TRIES: u32 = 20;
 
-/// A world to begin from, and what is run in it.
+/// The worlds that runs begin from, and runs in them.
 pub struct Campaign {
     /// With one channel for each owner, and with two.
     templates: &'static [Template; 2],
 }
 
-/// One run to be done, and again until all that is to happen in it does.
+/// One run to be done, repeated until all its interruptions have happened.
 struct Job {
     scenario: Scenario,
     seed: u64,
     drawn: Drawn,
 }
 
-/// What is to happen.
+/// Interruptions of a job.
 enum Drawn {
-    /// This.
+    /// This one.
     Single(Interruption),
     /// Two at random, where the undisturbed run has so many steps.
     Pair(Counts),
@@ -53,7 +53,7 @@ impl Campaign {
     /// # Errors
     /// Why it could not be made.
     pub fn new() -> Result<Campaign, String> {
-        // Made before all runs, and once: what they are depends on how many runtimes the process had before, as runs do.
+        // Made once, before all runs: templates depend, as runs do, on how many runtimes the process had before.
         static TEMPLATES: OnceLock<Result<[Template; 2], String>> = OnceLock::new();
         let make = || Ok([run::make_template(1)?, run::make_template(2)?]);
         match TEMPLATES.get_or_init(make) {
@@ -62,7 +62,7 @@ impl Campaign {
         }
     }
 
-    /// One run. The same arguments give the same run, if it is the same one of its process: see [`Verdict::nth`].
+    /// One run. The same arguments give the same run, if it has the same number in its process: see [`Verdict::nth`].
     pub fn play(&self, scenario: Scenario, interruptions: &[Interruption], seed: u64) -> Verdict {
         let play = Play {
             scenario,
@@ -177,7 +177,7 @@ impl Campaign {
         progress: &Progress,
     ) {
         let mut random = ChaCha12Rng::seed_from_u64(job.seed);
-        // The other numbers of this seed are the run's own.
+        // The run itself draws from another stream of this seed.
         random.set_stream(1);
         let is_felt = |it: &Interruption| job.scenario.feels(it.kind, it.how);
         let wanted = |it: &Interruption| wanted(it) && is_felt(it);
@@ -193,7 +193,7 @@ impl Campaign {
                     false => row.count_partly(is_last, &verdict),
                 }
             }
-            if rows.iter().flat_map(|row| row.faults).sum::<u32>() <= TOLD {
+            if rows.iter().flat_map(|row| row.faults).sum::<u32>() <= PRINTED {
                 let bar = &progress.bar;
                 bar.suspend(|| tell(job.scenario, &interruptions, job.seed, &verdict));
             }
@@ -246,7 +246,7 @@ fn pairs(rows: &[Row], runs: usize, seed: u64) -> Vec<Job> {
 }
 
 impl Drawn {
-    /// Of a pair the first comes at a step of the undisturbed run; the second may come at one that only the first makes.
+    /// The first of a pair is at a step of the undisturbed run; the second may be at one that only the first makes.
     fn interruptions(
         &self,
         random: &mut ChaCha12Rng,
@@ -278,8 +278,8 @@ fn draw(
             how,
             length,
         };
-        // A day takes longer than other runs, and what does not happen undisturbed comes seldom: one in three of those
-        // drawn is enough.
+        // A day takes longer than other runs, and kinds without a step in the undisturbed run rarely have one: one in
+        // three of those drawn is enough.
         let is_seldom = drawn.lasts_a_day() || most == 0;
         let is_rare = is_seldom && random.gen_range(0..3) > 0;
         if wanted(&drawn) && !is_rare {
@@ -288,7 +288,7 @@ fn draw(
     }
 }
 
-/// A bar for who looks on, and a line a minute in a log.
+/// A bar in a terminal, and a line a minute in a log.
 struct Progress {
     bar: ProgressBar,
     minutes: AtomicU64,
@@ -319,7 +319,7 @@ impl Progress {
     }
 }
 
-/// Says what is wrong, and how to see it again.
+/// Prints the faults of a run, and the command that repeats it.
 pub fn tell(scenario: Scenario, interruptions: &[Interruption], seed: u64, verdict: &Verdict) {
     if verdict.wrong.is_empty() {
         return;

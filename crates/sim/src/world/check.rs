@@ -1,4 +1,4 @@
-//! What must be so after every run.
+//! Conditions that must hold after every run.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -11,32 +11,32 @@ use crate::world::fault::{Class, Fault};
 use crate::world::scenario::Outcome;
 use crate::world::simulator::{OWNERS, Simulator, text};
 
-/// Of the template's channels.
+/// Fee rate of the template's channels.
 const FEERATE_SAT_PER_KW: u32 = 253;
-/// What a commitment at that rate takes from who funded its channel (BOLT 3): its fee and its anchors.
+/// Cost of a commitment at that rate for the channel's funder (BOLT 3): its fee and its anchors.
 const COMMITMENT_SAT: u64 = 284 + 2 * ANCHOR_SAT;
 
-/// More than all transactions of a run have a reason to pay.
+/// Limit of the fees of a run: more than all its transactions have a reason to pay.
 const MOST_FEES_SAT: u64 = 20_000;
 
-/// Who has what, at a quiet moment.
+/// Balances of all parties, at a quiet moment.
 #[derive(Clone, Debug)]
 pub struct Books {
     owners: Vec<Purse>,
     hub: Purse,
-    /// Of the hub's coins on chain those that are on the way there.
+    /// The hub's coins on chain that are pending.
     hub_waiting_sat: u64,
     channels: Vec<OpenChannel>,
-    /// Of owners' channels that are no more.
+    /// Funding outputs of owners' channels that are closed.
     closed: Vec<OutPoint>,
 }
 
-/// What one of them has.
+/// Balance of one party.
 #[derive(Clone, Copy, Debug)]
 struct Purse {
     /// In channels.
     lightning_msat: u64,
-    /// On chain and on the way there.
+    /// On chain, confirmed or pending.
     onchain_sat: u64,
     /// In channels that are closed, and not swept.
     closing_sat: u64,
@@ -49,7 +49,7 @@ impl Purse {
 }
 
 impl Books {
-    /// Asks everybody.
+    /// Reads the balances of the hub and the owners.
     pub async fn read(sim: &Arc<Simulator>) -> Result<Books, String> {
         let operator = sim.operator().ok_or("the host is gone")?;
         let of_hub = operator.hub_channels().await.map_err(text)?.channels;
@@ -66,7 +66,7 @@ impl Books {
             });
             let (purse, of_owner) = asked.await.map_err(text)?;
             let gone = of_owner.closed.iter().map(|gone| &gone.funding_outpoint);
-            // One that came to nothing before it was funded has none.
+            // A channel that failed before it was funded has no funding output.
             for funding in gone.filter(|funding| !funding.is_empty()) {
                 closed.push(OutPoint::from_str(funding).map_err(text)?);
             }
@@ -103,7 +103,7 @@ impl Books {
         self.channels.len()
     }
 
-    /// What is not as `outcome` has it, in words; nothing when all is well. `coins` are those of the beginning.
+    /// Differences from `outcome`, in words; none when all is well. `coins` are those of the beginning.
     pub fn compare(
         &self,
         after: &Books,
@@ -164,10 +164,10 @@ impl Books {
         (!is_right).then(|| Fault::new(Class::Closed, what))
     }
 
-    /// An owner has what was there before, and what payments brought and took; `fees_sat` at most were paid to miners.
+    /// An owner has the balance from before, changed by payments; `fees_sat` at most were paid to miners.
     fn unaccounted(&self, after: &Books, outcome: &Outcome, fees_sat: u64) -> Vec<Fault> {
         let changed = outcome.opened + outcome.closed + outcome.forced;
-        // What is on the chain has whole satoshis, each time.
+        // Amounts on chain are whole satoshis: each change of a channel rounds.
         let costs_sat = fees_sat + u64::from(changed) * (COMMITMENT_SAT + 2);
         let check = |owner: usize| {
             let purse = &after.owners[owner];
@@ -188,7 +188,7 @@ impl Books {
         (0..OWNERS.len()).filter_map(check).collect()
     }
 
-    /// Every satoshi is where they say, together and in the chain.
+    /// Every satoshi that is reported is in the chain, and the reverse.
     fn against_chain(&self, outcome: &Outcome, chain: ChainBooks) -> Option<Fault> {
         let purses = self.owners.iter().chain([&self.hub]);
         let waiting_sat = match outcome.hub_cheated {

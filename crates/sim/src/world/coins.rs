@@ -1,4 +1,4 @@
-//! Every satoshi of the owners and the hub, against the chain: the demo's books, gone on with from the template.
+//! Every satoshi of the owners and the hub, against the chain: the demo's books, continued from the template.
 
 use bitcoin::{OutPoint, ScriptBuf, Txid};
 use longhand_chain::Devnet;
@@ -6,7 +6,7 @@ use longhand_testkit::accounts::Books;
 
 use crate::world::simulator::Simulator;
 
-/// What is in the chain up to a height.
+/// Books of the chain up to a height.
 #[derive(Clone)]
 pub struct Coins {
     books: Books,
@@ -25,7 +25,7 @@ impl Coins {
         Ok(coins)
     }
 
-    /// With the blocks since, up to the tip. `fundings`: of every channel there was.
+    /// The books with the blocks since, up to the tip. `fundings`: of every channel that there was.
     pub fn follow(
         &self,
         devnet: &Devnet,
@@ -42,13 +42,13 @@ impl Coins {
         Ok(books)
     }
 
-    /// Fees that were paid up to here.
+    /// Fees paid up to this height.
     pub fn fees_sat(&self) -> u64 {
         fees_sat(&self.books)
     }
 }
 
-/// Of all transactions.
+/// Fees of all transactions.
 pub fn fees_sat(books: &Books) -> u64 {
     books.spends.iter().map(|spend| spend.fee_sat).sum()
 }

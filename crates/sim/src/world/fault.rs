@@ -5,17 +5,17 @@
 pub enum Class {
     /// A channel was closed that nobody asked to close, or one is missing.
     Closed,
-    /// A payment that its two sides see differently.
+    /// A payment on which payer and payee do not agree.
     Payment,
-    /// Somebody has more or less than should be.
+    /// A party has more or less than it should.
     Unaccounted,
-    /// A phone signed what was revoked, or two things where there can be one, or gave away what it must keep.
+    /// A phone signed a revoked state, or two where there can be one, or released a secret that it must keep.
     Signed,
     /// A panic, caught or not.
     Panic,
     /// A task that outlived what it belongs to.
     Leak,
-    /// It did not come to its end, or a process could not go on.
+    /// The run did not end, or a process could not go on.
     Stuck,
 }
 
@@ -35,7 +35,7 @@ impl Class {
 /// One fault, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Of what kind.
+    /// Its kind.
     pub class: Class,
     /// For a person.
     pub what: String,

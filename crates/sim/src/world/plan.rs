@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::world::parts::lock;
 use crate::world::trace::Trace;
 
-/// What is counted. Each kind has its own numbers, from 1, over all processes of a run.
+/// Kinds of steps. Each kind is counted by itself, from 1, over all processes of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A record of a link, in either direction.
@@ -25,32 +25,32 @@ pub enum Kind {
     PeerMessage,
     /// A question to the host's chain source, but for those whose answer is still the same as the last time.
     ChainCall,
-    /// A call that is to wake a phone.
+    /// A wake call.
     WakeCall,
 }
 
-/// What happens at a step.
+/// How a step is interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum How {
     /// Just before it is done the link or connection is dropped, or the process dies.
     Before,
     /// The same in the middle of it.
     Torn,
-    /// The same when it is done, and nobody has heard of it.
+    /// The same when it is done, before its result is reported.
     After,
     /// It arrives twice.
     Twice,
     /// It arrives behind the next one of its direction.
     Swapped,
-    /// It takes its time; what comes behind it waits.
+    /// It takes its time; steps behind it wait.
     Late,
-    /// It is lost, and all that comes behind it in its direction. Nobody is told.
+    /// It is lost, and so is all that follows in its direction. No error is reported.
     OneWay,
     /// The same in both directions.
     Silent,
-    /// It fails with an error, and nothing is done. If it lasts, so does every other.
+    /// It fails with an error, and nothing is done. If that lasts, all other steps of its kind fail too.
     Fails,
-    /// The same, for want of room.
+    /// The same, because the disk is full.
     Full,
     /// It is done, but reported as failed.
     Unheard,
@@ -58,8 +58,8 @@ pub enum How {
     Reorg1,
     /// The last two blocks are.
     Reorg2,
-    /// It is said to be done and is not, and the process dies a few steps later. No disk that can be used does this: it
-    /// is there to show that the checks find what is wrong.
+    /// It is reported as done and is not, and the process dies a few steps later. No usable disk does this: it shows
+    /// that the checks find such a fault.
     Forgotten,
 }
 
@@ -68,9 +68,9 @@ pub enum How {
 pub enum Length {
     /// No longer than the step itself.
     Now,
-    /// Twenty seconds: longer than a heartbeat, and borne.
+    /// Twenty seconds: longer than a heartbeat, and tolerated.
     Seconds,
-    /// Two minutes: silence is not borne so long, and the host has given up its requests.
+    /// Two minutes: silence is not tolerated so long, and the host has given up its requests.
     PastGrace,
     /// A day.
     Day,
@@ -79,11 +79,11 @@ pub enum Length {
 /// One interruption: at step `step` of `kind`, `how`, for `length`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interruption {
-    /// Of which steps.
+    /// Kind of the step.
     pub kind: Kind,
-    /// At which of them, from 1.
+    /// Number of the step among its kind, from 1.
     pub step: u32,
-    /// What happens there.
+    /// How the step is interrupted.
     pub how: How,
     /// For how long.
     pub length: Length,
@@ -209,12 +209,12 @@ impl Length {
 }
 
 impl Interruption {
-    /// Virtual time is cheap, but not without optimisation.
+    /// Whether it lasts a day: virtual time is cheap, but not without optimisation.
     pub fn lasts_a_day(&self) -> bool {
         self.length == Length::Day
     }
 
-    /// Who is left in silence finds out by himself, and that takes a while.
+    /// A silent connection is detected only by a timeout, which takes a while.
     fn is_felt_for(&self) -> Duration {
         match self.how {
             How::OneWay | How::Silent => Length::PastGrace.time(),
@@ -222,7 +222,7 @@ impl Interruption {
         }
     }
 
-    /// Whether other steps of its kind meet with the same for a while.
+    /// Whether other steps of its kind fail the same way for a while.
     fn is_spell(&self) -> bool {
         matches!(self.how, How::Fails | How::Full) && self.length != Length::Now
     }
@@ -303,11 +303,11 @@ fn value<T: Copy>(names: &[(&str, T)], name: &str) -> Result<T, String> {
     })
 }
 
-/// Counts the steps of a run and says when one is to be interrupted. Shared by all parts.
+/// Counts the steps of a run and decides when one is interrupted. Shared by all parts.
 #[derive(Clone, Default)]
 pub struct Plan {
     state: Arc<Mutex<State>>,
-    /// Something has begun that lasts a day.
+    /// Notified when an interruption that lasts a day begins.
     day: Arc<Notify>,
     lasts: Duration,
 }
@@ -318,7 +318,7 @@ struct State {
     counts: Counts,
     to_come: Vec<Interruption>,
     spells: Vec<Spell>,
-    /// Until then what happened is felt.
+    /// Until then past interruptions have an effect.
     felt_until: Option<Instant>,
     done: usize,
     is_beside: bool,
@@ -347,7 +347,7 @@ impl Plan {
         }
     }
 
-    /// From now on steps count; until now the world was only set up.
+    /// Begins to count steps; until now the world was only set up.
     pub fn arm(&self) {
         lock(&self.state).is_armed = true;
     }
@@ -357,7 +357,7 @@ impl Plan {
         lock(&self.state).is_armed
     }
 
-    /// Steps count no more: the scenario is over. What lasts goes on.
+    /// Stops counting steps: the scenario is over. Interruptions that last go on.
     pub fn disarm(&self) {
         lock(&self.state).is_armed = false;
     }
@@ -383,7 +383,7 @@ impl Plan {
         self.lasts
     }
 
-    /// The scenario comes without what it is about: an interruption has ended it before.
+    /// Records that an interruption has prevented the event that the scenario is about.
     pub fn goes_beside(&self) {
         lock(&self.state).is_beside = true;
     }
@@ -393,7 +393,7 @@ impl Plan {
         lock(&self.state).is_beside
     }
 
-    /// A phone begins to write its ledger anew.
+    /// Records that a phone begins to compact its ledger.
     pub fn compacts(&self) {
         lock(&self.state).compactions += 1;
     }
@@ -403,7 +403,7 @@ impl Plan {
         lock(&self.state).compactions
     }
 
-    /// What passes through a part of the world, see [`Trace`].
+    /// Adds data that passes through a part of the world, see [`Trace`].
     pub fn trace(&self, kind: Kind, what: impl Hash) {
         lock(&self.state).trace.add(kind, what);
     }
@@ -413,7 +413,7 @@ impl Plan {
         lock(&self.state).trace.digest()
     }
 
-    /// Returns when nothing that happened is felt any more.
+    /// Returns when no interruption has an effect any more.
     pub async fn is_over(&self) {
         loop {
             let until = lock(&self.state).felt_until;
@@ -424,14 +424,14 @@ impl Plan {
         }
     }
 
-    /// Whether something lasts now.
+    /// Whether an interruption lasts now.
     pub fn is_in_a_spell(&self) -> bool {
         let mut state = lock(&self.state);
         state.end_spells();
         !state.spells.is_empty()
     }
 
-    /// What lasts at a moment that is no step.
+    /// The interruption that lasts now, for a call that is no step.
     pub fn lasting(&self, kind: Kind) -> Option<Interruption> {
         let mut state = lock(&self.state);
         state.end_spells();
@@ -443,7 +443,7 @@ impl Plan {
         self.step_at(kind, 0)
     }
 
-    /// [`Plan::step`] where several places have steps of one kind: what lasts at one is not felt at another.
+    /// [`Plan::step`] where several places have steps of one kind: one place's interruptions have no effect at another.
     pub fn step_at(&self, kind: Kind, place: usize) -> Option<Interruption> {
         let mut state = lock(&self.state);
         let happened = state.done;
@@ -455,7 +455,7 @@ impl Plan {
         interruption
     }
 
-    /// Returns when something that lasts a day has begun.
+    /// Returns when an interruption that lasts a day has begun.
     pub async fn day_begins(&self) {
         self.day.notified().await;
     }

@@ -1,4 +1,4 @@
-//! What came of many runs, as a table.
+//! Results of many runs, as a table.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::world::plan::{Counts, Interruption, Kind};
 use crate::world::run::Verdict;
 use crate::world::scenario::Scenario;
 
-/// What came of all runs of one scenario.
+/// Results of all runs of one scenario.
 pub(crate) struct Row {
     pub scenario: Scenario,
     /// Steps of each kind, undisturbed.
@@ -16,11 +16,11 @@ pub(crate) struct Row {
     /// Runs with a single interruption of each kind.
     singles: Counts,
     pairs: u32,
-    /// Of both those that came to what the scenario is about.
+    /// Of both, the runs in which the event that the scenario is named after happened.
     as_named: u32,
     /// Other runs: not all that was planned has happened.
     partly: u32,
-    /// What was planned and never happened, however often it was tried.
+    /// Plans that never happened, however often they were tried.
     never: u32,
     /// By class.
     pub faults: [u32; Class::NAMES.len()],
@@ -74,7 +74,7 @@ impl Row {
     }
 }
 
-/// What came of all runs; as text a Markdown table.
+/// Results of all runs; as text a Markdown table.
 pub struct Report {
     rows: Vec<Row>,
     time: Duration,

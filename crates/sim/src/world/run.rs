@@ -23,12 +23,12 @@ use crate::world::template::{Template, all_usable};
 
 /// When simulated time begins.
 const EPOCH: Duration = Duration::from_secs(1_800_000_000);
-/// Until everybody is back and nothing is under way, once nothing is interrupted any more.
+/// Time limit until all processes are back and nothing is under way, once no interruption lasts.
 const HOURS: Duration = Duration::from_secs(6 * 3600);
-/// Until the last sweep is in a block.
+/// Limit of blocks until the last sweep is in one.
 const MOST_BLOCKS: u32 = 10;
-/// Of so many runs the chain of one is validated as a whole at its end. Of every one without an interruption it is, and of
-/// every one with a reorganisation as it goes on.
+/// One in so many runs has its chain validated as a whole at its end. One without an interruption always has, and one
+/// with a reorganisation validates it meanwhile.
 const VALIDATED: u32 = 64;
 /// Room for LDK's deepest calls in a build without optimisation.
 const STACK: usize = 16 << 20;
@@ -38,37 +38,36 @@ thread_local! {
     static IS_SIMULATED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// In threads that all runs share, and that no run has counted yet.
+/// Panics in threads that all runs share, which no run has counted yet.
 static PANICS_ELSEWHERE: AtomicU32 = AtomicU32::new(0);
 
-/// What came of one run.
+/// Result of one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// What was not as it must be.
+    /// Faults that were found.
     pub wrong: Vec<Fault>,
     /// Steps of each kind in the scenario.
     pub steps: Counts,
     /// Interruptions that happened (a scenario may be over before its last one comes).
     pub happened: usize,
-    /// An interruption had ended what the scenario is about before it came to it.
+    /// An interruption has prevented the event that the scenario is about.
     pub is_beside: bool,
-    /// How often a phone began to write its ledger anew.
+    /// How often a phone began to compact its ledger.
     pub compactions: u32,
-    /// How long it took in its own time.
+    /// How long it took in simulated time.
     pub lasted: Duration,
-    /// A digest of all that passed through the parts of the world, with its times: of two runs that are one and the same it
-    /// is the same.
+    /// A digest of all data that passed through the parts of the world, with its times: equal runs have equal digests.
     pub trace: u64,
-    /// Which of the runtimes of its process it had. With the seed it decides the run: in which order tokio wakes several who
-    /// wait for one thing is drawn from both.
+    /// Number of its runtime in its process. With the seed it decides the run: the order in which tokio wakes several
+    /// tasks that wait for one thing is drawn from both.
     pub nth: u32,
-    /// Also those that were caught.
+    /// Panics, also those that were caught.
     pub panics: u32,
 }
 
 /// Makes the template with so many channels for each owner, on a thread of its own.
 pub fn make_template(channels: usize) -> Result<Template, String> {
-    // Once in a process the consensus library gathers randomness for as long as a clock says, and must have a real one.
+    // Once in a process the consensus library gathers randomness for a time that it measures, which takes a real clock.
     drop(Devnet::in_process(0).map_err(text)?);
     on_thread(0, EPOCH, || {
         let dir = scratch()?;
@@ -80,7 +79,7 @@ pub fn make_template(channels: usize) -> Result<Template, String> {
     })?
 }
 
-/// What is played, and how it is disturbed.
+/// A scenario, and how it is disturbed.
 #[derive(Clone, Copy, Debug)]
 pub struct Play<'a> {
     pub scenario: Scenario,
@@ -125,7 +124,7 @@ pub fn run(template: &Template, play: Play<'_>) -> Verdict {
     verdict
 }
 
-/// What is wrong, and how long it took.
+/// The faults, and how long the run took.
 fn play(
     template: &Template,
     play: Play<'_>,
@@ -190,7 +189,7 @@ fn play(
         wrong.extend(sim.overheard());
         let connected = sim.connected.clone();
         drop(sim);
-        // Whatever still had something to do ends within a moment.
+        // Tasks that still have something to do end within a moment.
         tokio::time::sleep(Duration::from_secs(1)).await;
         Ok::<_, String>((wrong, began.elapsed(), Arc::strong_count(&connected) - 1))
     });
@@ -211,7 +210,7 @@ async fn in_time<T>(
     done.unwrap_or_else(|_| Err("not everybody came back".into()))
 }
 
-/// Waits until everybody is back, nothing is under way and no transaction waits for a block.
+/// Waits until all processes are back, nothing is under way and no transaction waits for a block.
 async fn settle(sim: &Arc<Simulator>, channels: usize) -> Result<(), String> {
     for owner in [ANN, BOB] {
         sim.come_back(owner);
@@ -229,8 +228,8 @@ async fn settle(sim: &Arc<Simulator>, channels: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Where the files of a run are. What a power cut leaves of them is simulated, so that they need no real disk, which would be
-/// waited for with every write: memory does where the system has some for files.
+/// A directory for the files of a run. The effect of a power cut on them is simulated, so that they need no real disk,
+/// on which every write would wait: it is in memory (`/dev/shm`) where the system has that.
 fn scratch() -> Result<TempDir, String> {
     let memory = Path::new("/dev/shm");
     let dir = match memory.is_dir() {
@@ -243,23 +242,23 @@ fn scratch() -> Result<TempDir, String> {
 /// Runtimes that were made in this process.
 static RUNTIMES: Mutex<u32> = Mutex::new(0);
 
-/// A runtime for this new thread, and which one of the process it is.
+/// A runtime for this new thread, and its number in the process.
 fn runtime() -> Result<(Runtime, u32), String> {
     let mut made = lock(&RUNTIMES);
     *made += 1;
     let mut builder = Builder::new_current_thread();
     builder.enable_time().start_paused(true);
     let runtime = builder.build().map_err(text)?;
-    // What the thread draws when it first enters one is drawn here too, before the next is made.
+    // A thread draws randomness when it first enters a runtime: that happens here, before the next runtime is made.
     runtime.block_on(async {});
     Ok((runtime, *made))
 }
 
 /// Lets the next run be the `nth` of this process, if there were not so many yet.
 ///
-/// In which order tokio wakes several who wait for one `watch` it draws from the thread's randomness, which the seed
-/// decides, and from a counter of the process, to which each runtime adds the same: nothing else of a run depends on those
-/// that were before.
+/// The order in which tokio wakes several tasks that wait for one `watch` is drawn from the thread's randomness, which
+/// the seed decides, and from a counter of the process, to which each runtime adds the same: nothing else of a run
+/// depends on earlier runs.
 pub fn skip_to(nth: u32) -> Result<(), String> {
     while *lock(&RUNTIMES) + 1 < nth {
         on_thread(0, EPOCH, || runtime().map(drop))??;

@@ -14,19 +14,19 @@ use crate::world::simulator::{ANN, Simulator, text};
 pub enum SeededFault {
     /// The hub closes a channel by force, and nobody asked for it.
     ClosedChannel,
-    /// A payment was made that nobody has received.
+    /// A payment was made that no payee has received.
     LostPayment,
-    /// An owner's coins go to somebody else.
+    /// An owner's coins are sent to a foreign address.
     SpentCoins,
-    /// A preimage is given away that nobody has paid for.
+    /// A preimage is released that nobody has paid for.
     SoldPreimage,
     /// A panic that is caught.
     Panic,
     /// One in a thread that several runs share, such as those in which signatures are checked.
     PanicElsewhere,
-    /// A task goes on for ever.
+    /// A task never ends.
     Task,
-    /// A connection is never let go.
+    /// A connection is never closed.
     Connection,
 }
 

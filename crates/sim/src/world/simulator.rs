@@ -39,11 +39,11 @@ pub const BOB: usize = 1;
 pub const ADDRESS: &str = "grpc://simulated:1";
 /// The hub's namespace in the host's store.
 const HUB: &str = "hub";
-/// In which all that waits for nothing is done.
+/// Time in which all work that waits for nothing is done.
 const SETTLED: Duration = Duration::from_secs(60);
-/// More transactions than the host has a reason to make: those of a close, with more fees every few blocks.
+/// Limit of the host's transactions: more than it has a reason to make for a close, with more fees every few blocks.
 const MOST_SENT: usize = 150;
-/// For so long an owner has the phone at hand while nothing happens.
+/// Time for which an owner has the phone at hand while nothing happens.
 const AT_HAND: Duration = Duration::from_secs(600);
 const HOUR: Duration = Duration::from_secs(3600);
 /// While something lasts a day.
@@ -69,11 +69,11 @@ pub struct Simulator {
     phones: [Slot; 2],
     /// Witnesses of what the owners' phones send.
     observers: [Arc<Observer>; 2],
-    /// Outputs of the faucet's, to the owners and the hub.
+    /// Outputs of the faucet to the owners and the hub.
     given: Mutex<Vec<(Txid, ScriptBuf)>>,
-    /// Transactions of the host's.
+    /// Transactions that the host has broadcast.
     sent: Arc<Mutex<HashSet<Txid>>>,
-    /// How often the host was given another tip.
+    /// How often the tip that the host has read was another one.
     tips: Arc<AtomicU32>,
     /// Events that must never happen, in words.
     troubles: Mutex<Vec<String>>,
@@ -81,7 +81,7 @@ pub struct Simulator {
     pub connected: Arc<()>,
 }
 
-/// The tasks and connections of a world.
+/// Numbers of tasks and connections of a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alive {
     /// Of the runtime.
@@ -90,7 +90,7 @@ pub struct Alive {
     pub connections: usize,
 }
 
-/// Where a phone's process runs.
+/// The process of a phone, and its owner's use of it.
 struct Slot {
     running: Mutex<Option<(Phone, Arc<Life>)>>,
     /// Without a network until then.
@@ -102,11 +102,11 @@ struct Slot {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rest {
     AtHand,
-    /// Until a long day is over, or it is called.
+    /// Until an interruption of a day is over, or a wake call.
     PutAway,
-    /// Until it is called.
+    /// Until a wake call.
     Dozes,
-    /// Until [`Simulator::come_back`]: no call wakes it.
+    /// Until [`Simulator::come_back`]: no wake call has an effect.
     Sleeps,
 }
 
@@ -130,7 +130,7 @@ impl Simulator {
         plan: Plan,
         audits: [Audit; 2],
     ) -> (Arc<Simulator>, JoinSet<()>) {
-        let (news, heard) = mpsc::unbounded_channel();
+        let (news, received) = mpsc::unbounded_channel();
         let sim = Arc::new(Simulator {
             devnet: Arc::new(devnet),
             plan,
@@ -148,7 +148,7 @@ impl Simulator {
             connected: Arc::default(),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(supervise(sim.clone(), heard));
+        tasks.spawn(supervise(sim.clone(), received));
         tasks.spawn(put_away(sim.clone()));
         (sim, tasks)
     }
@@ -177,7 +177,7 @@ impl Simulator {
             connected: self.connected.clone(),
         });
         let embedding = Host::embed(config, Arc::new(store), Arc::new(source), network);
-        // Killed while it starts, it would never be done.
+        // A host that is killed while it starts would never return from this.
         let host = tokio::select! {
             biased;
             () = life.over() => return Ok(()),
@@ -234,27 +234,27 @@ impl Simulator {
         self.dir.join(OWNERS[owner])
     }
 
-    /// The phone that runs, if one does.
+    /// The running phone, if there is one.
     pub fn phone(&self, owner: usize) -> Option<Phone> {
         let running = lock(&self.phones[owner].running);
         let alive = running.as_ref().filter(|(_, life)| !life.has_ended());
         alive.map(|(phone, _)| phone.clone())
     }
 
-    /// The operator's hand on the host that runs, if one does.
+    /// Operator interface of the running host, if there is one.
     pub fn operator(&self) -> Option<Operator> {
         let host = lock(&self.host);
         let alive = host.as_ref().filter(|(_, life)| !life.has_ended());
         alive.map(|(host, _)| host.operator())
     }
 
-    /// An owner's phone is without a network for so long. No call reaches it before.
+    /// An owner's phone is without a network for so long. No wake call reaches it before.
     fn send_away(&self, owner: usize, time: Duration) {
         let mut away_until = lock(&self.phones[owner].away_until);
         *away_until = (*away_until).max(Instant::now() + time);
     }
 
-    /// Suspends an owner's phone, with no way to call it, until [`Simulator::come_back`].
+    /// Suspends an owner's phone, out of reach of wake calls, until [`Simulator::come_back`].
     pub fn put_to_sleep(&self, owner: usize) {
         self.suspend(owner, Rest::Sleeps);
     }
@@ -266,27 +266,27 @@ impl Simulator {
         }
     }
 
-    /// The phone sleeps on, until it is called.
+    /// The phone sleeps on, until a wake call.
     pub fn can_be_called(&self, owner: usize) {
         self.phones[owner].rest.send_replace(Rest::Dozes);
     }
 
-    fn hears_calls(&self, owner: usize) -> bool {
+    fn gets_calls(&self, owner: usize) -> bool {
         let slot = &self.phones[owner];
         *slot.rest.borrow() != Rest::Sleeps && !self.is_away(owner)
     }
 
-    /// Without a network.
+    /// Whether the phone is without a network.
     fn is_away(&self, owner: usize) -> bool {
         Instant::now() < *lock(&self.phones[owner].away_until)
     }
 
-    /// The phone is at hand. If it has no network, it still has none.
+    /// The owner has the phone at hand. If it has no network, it still has none.
     pub fn come_back(&self, owner: usize) {
         self.phones[owner].rest.send_replace(Rest::AtHand);
     }
 
-    /// A command of an owner's, across phones and hosts that die: repeated until the answer is final.
+    /// A command of an owner, across phones and hosts that die: repeated until the answer is final.
     pub async fn owner<T>(
         &self,
         owner: usize,
@@ -304,7 +304,7 @@ impl Simulator {
         }
     }
 
-    /// Waits until a condition is met, with the operator of the host that runs.
+    /// Waits until a condition is met, with the operator of the running host.
     pub async fn until(
         &self,
         what: &str,
@@ -320,7 +320,7 @@ impl Simulator {
         waited.await.map_err(text)
     }
 
-    /// Waits until no payment is in flight, and all that can be done at once is done.
+    /// Waits until no payment is in flight, and all work that waits for nothing is done.
     pub async fn quiet(&self) -> Result<(), String> {
         self.quiet_for(SETTLED).await
     }
@@ -347,7 +347,7 @@ impl Simulator {
         .await
     }
 
-    /// Sends coins that are there at once.
+    /// Sends coins, and confirms them.
     pub async fn fund(&self, address: &str, amount_sat: u64) -> Result<(), String> {
         let address: Address<NetworkUnchecked> = address.parse().map_err(text)?;
         let (address, amount) = (address.assume_checked(), Amount::from_sat(amount_sat));
@@ -356,7 +356,7 @@ impl Simulator {
         self.mine(1).await
     }
 
-    /// Outputs of the faucet's, to the owners and the hub.
+    /// Outputs of the faucet to the owners and the hub.
     pub fn given(&self) -> Vec<(Txid, ScriptBuf)> {
         lock(&self.given).clone()
     }
@@ -408,12 +408,12 @@ impl Simulator {
         self.start_in_the_end(None).await
     }
 
-    /// How often the host was given another tip so far.
+    /// How often the tip that the host has read was another one so far.
     pub fn tips(&self) -> u32 {
         self.tips.load(Ordering::Relaxed)
     }
 
-    /// The tasks and connections now. At a quiet moment with all processes there, they are always the same, whatever died before.
+    /// The tasks and connections now: always the same at a quiet moment with all processes there, whatever died before.
     pub fn alive(&self) -> Alive {
         Alive {
             tasks: Handle::current().metrics().num_alive_tasks(),
@@ -442,7 +442,7 @@ impl Simulator {
         }
     }
 
-    /// Starts the host, or a phone. While a disk fails it may not start: then again, as whoever watches it does.
+    /// Starts the host, or a phone. While a disk fails it may not start: then it is tried again, as a supervisor does.
     async fn start_in_the_end(self: &Arc<Self>, phone: Option<usize>) -> Result<(), String> {
         let mut pauses = PATIENCE.pauses();
         loop {
@@ -483,7 +483,7 @@ pub fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// Whether the owner would try again: the process, the link or the host was away, or will be able to later.
+/// Whether the owner would try again: the process, the link or the host was away, or asks for a retry.
 fn is_passing(error: &PhoneError) -> bool {
     match error {
         PhoneError::Input(_)
@@ -516,7 +516,7 @@ async fn supervise(sim: Arc<Simulator>, mut news: mpsc::UnboundedReceiver<News>)
             News::LinkDropped { phone, away } => sim.send_away(phone, away),
             News::Woken(name) => {
                 let owner = OWNERS.iter().position(|owner| *owner == name);
-                if let Some(owner) = owner.filter(|owner| sim.hears_calls(*owner)) {
+                if let Some(owner) = owner.filter(|owner| sim.gets_calls(*owner)) {
                     sim.come_back(owner);
                 }
             }

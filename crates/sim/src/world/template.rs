@@ -1,4 +1,4 @@
-//! A world with channels, made once: what is on its disks and in its chain. Every run begins from it.
+//! A world with channels, made once: the content of its disks and its chain. Every run begins from it.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -20,7 +20,7 @@ use crate::world::scenario::{Pace, Scenario};
 use crate::world::simulator::{Alive, OWNERS, Simulator, text};
 
 pub const CHANNEL_SAT: u64 = 2_000_000;
-/// Less than half, so that what an owner can send the hub can forward.
+/// Less than half, so that the hub can forward as much as an owner can send.
 const PUSHED_MSAT: u64 = 900_000_000;
 /// On chain, of each owner.
 const WALLET_SAT: u64 = 3_000_000;
@@ -30,7 +30,7 @@ const HUB_COIN_SAT: u64 = 10_000_000;
 /// Confirmations until a channel is ready, and a few more.
 pub const CONFIRMATIONS: u32 = 6;
 
-/// Of one namespace of the store.
+/// Entries of one namespace of the store.
 type Entries = Vec<(String, Vec<u8>)>;
 
 /// See the module.
@@ -40,11 +40,11 @@ pub struct Template {
     pub coins: Coins,
     namespaces: Vec<(String, Entries)>,
     files: Vec<(PathBuf, Vec<u8>)>,
-    /// What was heard of the owners' phones.
+    /// Audits of the owners' phones.
     pub audits: [Audit; 2],
-    /// What runs and is connected when everybody is there.
+    /// Tasks and connections when all processes are there.
     pub alive: Alive,
-    /// When it was made, in its own time.
+    /// When it was made, in simulated time.
     pub unix: Duration,
 }
 

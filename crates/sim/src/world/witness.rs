@@ -1,4 +1,4 @@
-//! Somebody who hears all that an owner's phone says, through all its lives, and does not believe its ledger.
+//! Witness of all answers and invoices of an owner's phone, across restarts; it does not rely on the phone's ledger.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -22,14 +22,14 @@ pub struct Observer {
 #[derive(Default)]
 struct Notes {
     audit: Audit,
-    /// What has not left yet, and the record that has to be durable first.
-    waiting: VecDeque<(u64, Heard)>,
+    /// Answers and invoices that have not left yet, each with the record that has to be durable first.
+    waiting: VecDeque<(u64, Observed)>,
     wrong: Vec<Violation>,
-    /// How much was heard that left.
-    heard: u32,
+    /// Number of answers and invoices that have left.
+    seen: u32,
 }
 
-enum Heard {
+enum Observed {
     Answer(Box<(SignerOp, Answer)>),
     Invoice {
         payment_hash: [u8; 32],
@@ -38,7 +38,7 @@ enum Heard {
 }
 
 impl Observer {
-    /// One who goes on with what was heard before.
+    /// An observer that continues an earlier audit.
     pub fn new(audit: Audit) -> Observer {
         let notes = Notes {
             audit,
@@ -49,18 +49,18 @@ impl Observer {
         }
     }
 
-    /// What was heard so far.
+    /// The audit so far.
     pub fn audit(&self) -> Audit {
         lock(&self.notes).audit.clone()
     }
 
-    /// A preimage that no invoice was signed for, as if the phone had given it.
+    /// Records a preimage that no invoice was signed for, as if the phone had given it.
     pub fn hear_a_sale(&self) {
         self.sells(0);
         self.durable(0);
     }
 
-    /// Such an answer, which rests on this record.
+    /// Records such an answer, which depends on this record.
     fn sells(&self, version: u64) {
         let preimage = [3; 32];
         let op = SignerOp {
@@ -74,12 +74,11 @@ impl Observer {
         self.made(Said::Answer(&op, &answer), version);
     }
 
-    /// What the phone said and must never say. That nothing was heard of it counts too: whoever hears nothing proves
-    /// nothing.
+    /// Violations of the phone. To have seen no answer is one too, since it proves nothing.
     pub fn faults(&self, owner: &str) -> Vec<Fault> {
         let notes = lock(&self.notes);
-        let deaf = (notes.heard == 0).then(|| "nothing was heard".to_owned());
-        let wrong = notes.wrong.iter().map(ToString::to_string).chain(deaf);
+        let blind = (notes.seen == 0).then(|| "nothing was observed".to_owned());
+        let wrong = notes.wrong.iter().map(ToString::to_string).chain(blind);
         wrong
             .map(|what| Fault::new(Class::Signed, format!("{owner}'s phone: {what}")))
             .collect()
@@ -88,17 +87,17 @@ impl Observer {
 
 impl Witness for Observer {
     fn made(&self, said: Said<'_>, version: u64) {
-        let heard = match said {
-            Said::Answer(op, answer) => Heard::Answer(Box::new((op.clone(), answer.clone()))),
+        let observed = match said {
+            Said::Answer(op, answer) => Observed::Answer(Box::new((op.clone(), answer.clone()))),
             Said::Invoice {
                 payment_hash,
                 amount_msat,
-            } => Heard::Invoice {
+            } => Observed::Invoice {
                 payment_hash,
                 amount_msat,
             },
         };
-        lock(&self.notes).waiting.push_back((version, heard));
+        lock(&self.notes).waiting.push_back((version, observed));
     }
 
     fn durable(&self, version: u64) {
@@ -114,16 +113,16 @@ impl Witness for Observer {
 
 impl Notes {
     fn let_out(&mut self, version: u64) {
-        while let Some((_, heard)) = self.waiting.pop_front_if(|(needs, _)| *needs <= version) {
-            let judged = match &heard {
-                Heard::Answer(said) => self.audit.saw(&said.0, &said.1),
-                Heard::Invoice {
+        while let Some((_, observed)) = self.waiting.pop_front_if(|(needs, _)| *needs <= version) {
+            let judged = match &observed {
+                Observed::Answer(said) => self.audit.saw(&said.0, &said.1),
+                Observed::Invoice {
                     payment_hash,
                     amount_msat,
                 } => self.audit.saw_invoice(*payment_hash, *amount_msat),
             };
             self.wrong.extend(judged.err());
-            self.heard += 1;
+            self.seen += 1;
         }
     }
 }
@@ -133,7 +132,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
-    /// A preimage that no invoice was signed for rests on record 2.
+    /// An observer of a preimage that no invoice was signed for, which depends on record 2.
     fn sold() -> Observer {
         let observer = Observer::default();
         let invoice = Said::Invoice {
@@ -174,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_hears_nothing_proves_nothing() {
+    fn an_observer_that_saw_nothing_is_a_fault() {
         let [fault] = &Observer::default().faults("ann")[..] else {
             panic!()
         };

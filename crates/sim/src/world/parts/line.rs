@@ -14,7 +14,7 @@ use crate::world::plan::{How, Interruption, Kind, Plan};
 /// A record, and when it arrives.
 type Sent = (Instant, Vec<u8>);
 
-/// One connection between a phone and the host. It ends with either of them, or when it is cut.
+/// One connection between a phone and the host. It ends with either process, or when it is cut.
 pub struct Line {
     phone: usize,
     lives: [Arc<Life>; 2],
@@ -23,19 +23,19 @@ pub struct Line {
     distance: Duration,
     plan: Plan,
     news: mpsc::UnboundedSender<News>,
-    /// As long as one of its ends is held.
+    /// Counts the connection, as long as one of its ends is held.
     _connected: Arc<()>,
 }
 
 /// One direction.
 struct Way {
-    /// `None` once it has ended: what is on its way still arrives.
+    /// `None` once it has ended: records in transit still arrive.
     sender: Option<mpsc::UnboundedSender<Sent>>,
-    /// Nothing arrives any more, not even the end, and nobody is told.
+    /// No record arrives any more, nor the end of the stream; sending returns no error.
     is_silent: bool,
     /// The next record overtakes this one.
     held: Option<Vec<u8>>,
-    /// Nothing arrives before.
+    /// No record arrives before.
     not_before: Instant,
     distance: Duration,
 }
@@ -81,7 +81,7 @@ impl Line {
         Carrier::new(sink, stream)
     }
 
-    /// Drops it; the phone cannot come back for a while.
+    /// Drops the connection; the phone cannot reconnect for a while.
     fn cut(&self, interruption: Interruption) -> CarrierError {
         for way in &self.ways {
             lock(way).sender = None;
@@ -157,7 +157,7 @@ impl Way {
     fn send_now(&mut self, record: Vec<u8>) {
         let due = self.not_before.max(Instant::now() + self.distance);
         if let Some(sender) = self.sender.as_ref().filter(|_| !self.is_silent) {
-            // Who does not listen any more has no use for it.
+            // Fails when the receiver is gone, which is no error here.
             let _ = sender.send((due, record));
         }
     }
@@ -180,7 +180,7 @@ impl RecordSink for LineSink {
 }
 
 impl Drop for LineSink {
-    /// The other end hears of it, unless nothing is heard.
+    /// The other end gets the end of the stream, unless this direction is silent.
     fn drop(&mut self) {
         let mut way = lock(&self.line.ways[self.way]);
         if !way.is_silent {
@@ -193,14 +193,14 @@ struct LineStream {
     line: Arc<Line>,
     way: usize,
     arriving: mpsc::UnboundedReceiver<Sent>,
-    /// On its way, and not here yet.
+    /// In transit, and not due yet.
     next: Option<Sent>,
     breaks: [watch::Receiver<u32>; 2],
     ends: [watch::Receiver<bool>; 2],
 }
 
 impl Drop for LineStream {
-    /// Who sends on finds out.
+    /// The other end's next send fails, unless this direction is silent.
     fn drop(&mut self) {
         let mut way = lock(&self.line.ways[self.way]);
         if !way.is_silent {
@@ -209,7 +209,7 @@ impl Drop for LineStream {
     }
 }
 
-/// The next record once it is here; `None` when nothing comes any more.
+/// The next record once it is due; `None` at the end of the stream.
 async fn arrived(
     arriving: &mut mpsc::UnboundedReceiver<Sent>,
     next: &mut Option<Sent>,
@@ -225,7 +225,7 @@ async fn arrived(
 
 #[async_trait]
 impl RecordStream for LineStream {
-    /// What was on its way when the line was cut still arrives; nothing comes from or to a process that has ended.
+    /// Records in transit when the line was cut still arrive; none come from or to a process that has ended.
     async fn recv(&mut self) -> Result<Option<Vec<u8>>, CarrierError> {
         let LineStream {
             arriving,

@@ -1,5 +1,5 @@
-//! What stands behind the seams of a host and a phone. Each part belongs to the life of one process; when that ends, the
-//! part answers nothing more.
+//! Simulated transports, disks and chain source of a host and its phones. Each part belongs to the life of one process;
+//! when that ends, the part does not answer any more.
 //!
 //! - `line`: a link's carrier. `pipe`: the connection between two nodes, and wake calls.
 //! - `store`: the host's. `disk`: a phone's. `source`: the host's chain source.
@@ -26,24 +26,24 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sent to the simulator.
+/// Event for the simulator.
 #[derive(Clone, Debug)]
 pub enum News {
     /// The host's process has ended.
     HostDied,
     /// A phone's process has ended.
     PhoneDied(usize),
-    /// A phone's link was dropped; it cannot come back for so long.
+    /// A phone's link was dropped; it cannot reconnect for so long.
     LinkDropped { phone: usize, away: Duration },
-    /// An owner's phone was called.
+    /// A wake call was sent to an owner's phone.
     Woken(String),
 }
 
-/// The life of one process. All its parts look at it; it ends once.
+/// The life of one process, shared by all its parts; it ends once.
 pub struct Life {
     has_ended: AtomicBool,
     ended: watch::Sender<bool>,
-    /// Counts the times when every line of the process broke.
+    /// Counts how often all lines of the process were cut.
     breaks: watch::Sender<u32>,
     news: mpsc::UnboundedSender<News>,
     died: News,
@@ -70,7 +70,7 @@ impl Life {
         let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
     }
 
-    /// Cuts every line that it has now.
+    /// Cuts every line that the process has now.
     pub fn break_lines(&self) {
         self.breaks.send_modify(|breaks| *breaks += 1);
     }

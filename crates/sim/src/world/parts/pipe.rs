@@ -53,7 +53,7 @@ impl Network for SimNetwork {
 
     async fn wake(&self, _: &str, call: &WakeCall) -> std::result::Result<(), WakeError> {
         let failed = || Err(WakeError("the push service is away".into()));
-        // Of a process that has ended nobody hears.
+        // A process that has ended sends no call.
         if self.life.has_ended() {
             return failed();
         }
@@ -62,7 +62,7 @@ impl Network for SimNetwork {
         let ring = || drop(self.news.send(News::Woken(call.owner.clone())));
         match interruption.map(|it| (it.how, it.length.time())) {
             Some((How::Fails, _)) => return failed(),
-            // Taken, and lost on the way to the phone.
+            // Accepted by the push service, and lost on the way to the phone.
             Some((How::Silent, _)) => {}
             Some((How::Unheard, _)) => {
                 ring();
@@ -72,7 +72,7 @@ impl Network for SimNetwork {
                 ring();
                 ring();
             }
-            // Taken at once.
+            // Accepted at once, and late at the phone.
             Some((_, late)) => {
                 let (news, woken) = (self.news.clone(), News::Woken(call.owner.clone()));
                 tokio::spawn(async move {
@@ -89,33 +89,33 @@ impl Network for SimNetwork {
 /// One direction of a connection.
 type Way = Mutex<Flow>;
 
-/// What arrives of what was written.
+/// Delivery of the bytes that were written.
 #[derive(Clone, Copy, Default)]
 enum Flow {
     /// All, at once.
     #[default]
     Runs,
-    /// All, but not before.
+    /// All, but not before this time.
     Late(Instant),
-    /// Nothing any more, not even the end.
+    /// Nothing any more, not even the end of the stream.
     Silent,
 }
 
-/// One end of a connection between two nodes of the host. Cut, the other end reads what was sent, and then the end.
+/// One end of a connection between two nodes of the host. After a cut the other end reads what was sent, then the end.
 struct SimPipe {
     end: Option<DuplexStream>,
     out: Arc<Way>,
     into: Arc<Way>,
-    /// For what is late.
+    /// Timer for late bytes.
     waiting: Option<Pin<Box<Sleep>>>,
     life: Arc<Life>,
     plan: Plan,
-    /// As long as this end is held.
+    /// Counts the connection, as long as this end is held.
     _connected: Arc<()>,
 }
 
 impl SimPipe {
-    /// Ready when what was written can be read.
+    /// Ready when the written bytes can be read.
     fn poll_arrived(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match *lock(&self.into) {
             Flow::Runs => return Poll::Ready(()),
@@ -163,7 +163,7 @@ impl AsyncWrite for SimPipe {
             Some(How::Late) => {
                 let length = interruption.map(|it| it.length.time()).unwrap_or_default();
                 let mut out = lock(&self.out);
-                // What is silent stays so.
+                // A silent direction stays silent.
                 if !matches!(*out, Flow::Silent) {
                     *out = Flow::Late(Instant::now() + length);
                 }
@@ -175,7 +175,7 @@ impl AsyncWrite for SimPipe {
             }
             Some(how) => {
                 if let (How::Torn, Some(end)) = (how, &mut self.end) {
-                    // What it does not take at once is lost too.
+                    // Bytes that it does not take at once are lost too.
                     let _ = Pin::new(end).poll_write(context, &bytes[..bytes.len() / 2]);
                 }
                 self.end = None;

@@ -21,11 +21,11 @@ pub struct SimSource {
     chain: DirectSource,
     life: Arc<Life>,
     plan: Plan,
-    /// All that was ever sent.
+    /// All transactions that were ever broadcast.
     sent: Arc<Mutex<HashSet<Txid>>>,
-    /// How often the tip was another one.
+    /// How often the tip has changed.
     tips: Arc<AtomicU32>,
-    /// What was answered last.
+    /// The last answers.
     tip: Mutex<Option<BlockRef>>,
     fee_rates: Mutex<Option<FeeRates>>,
 }
@@ -64,7 +64,7 @@ impl SimSource {
         self.answer(interruption, question).await
     }
 
-    /// One question that is asked again and again: a step when the answer is not `last` any more. Days have thousands.
+    /// One question that is polled: a step only when the answer differs from `last`, since days have thousands.
     async fn poll<T: Copy + PartialEq, A: Future<Output = Result<T, ChainError>>>(
         &self,
         last: &Mutex<Option<T>>,
@@ -96,7 +96,7 @@ impl SimSource {
         };
         match interruption.how {
             How::Late => {
-                // What it says was true when it was asked.
+                // The answer is from the time of the question.
                 let answer = question.await;
                 tokio::time::sleep(interruption.length.time()).await;
                 answer
@@ -111,7 +111,7 @@ impl SimSource {
         }
     }
 
-    /// The last blocks are replaced. What was in them is mined again, and has as many confirmations as before.
+    /// Replaces the last blocks. Their transactions are mined again, and have as many confirmations as before.
     async fn reorg<T>(
         &self,
         depth: u32,

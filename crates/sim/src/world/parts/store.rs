@@ -10,18 +10,18 @@ use tokio::time::{Instant, sleep_until};
 use super::{Life, lock};
 use crate::world::plan::{How, Interruption, Kind, Plan};
 
-/// Commits after a lie, the last of which is the process's end.
+/// Commits after a forgotten one; at the last the process dies.
 const LIE: u32 = 4;
 
-/// One process's store. What it holds outlives the process.
+/// One process's store. Its content outlives the process.
 pub struct SimStore {
     /// The disk as this process has opened it.
     disk: MemoryStore,
     life: Arc<Life>,
     plan: Plan,
-    /// A write takes its time until then: what comes meanwhile waits, as it does behind a real one.
+    /// A write lasts until then: operations that come meanwhile wait, as behind a real disk.
     busy_until: Mutex<Instant>,
-    /// Commits until the process dies of a lie, see [`How::Forgotten`]; 0 without one.
+    /// Commits until the process dies after a forgotten one, see [`How::Forgotten`]; 0 without one.
     dies_in: AtomicU32,
 }
 
@@ -55,14 +55,14 @@ impl SimStore {
         std::future::pending().await
     }
 
-    /// One write, done as far as it is let.
+    /// One write, done as far as the interruption allows.
     async fn write<T>(
         &self,
         interruption: Option<Interruption>,
         write: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let Some(interruption) = interruption else {
-            // A disk takes its time: what comes meanwhile waits, as it does behind a real one.
+            // A disk takes its time: operations that come meanwhile wait, as behind a real one.
             tokio::task::yield_now().await;
             self.ready().await;
             return write.await;

@@ -1,4 +1,4 @@
-//! What happens while a phone is away for long.
+//! Scenarios in which a phone is away for long.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -14,24 +14,24 @@ use super::paying::{PAYMENT_MSAT, Payment, fall_asleep, hub_pays, invoice, pay, 
 use crate::world::simulator::{ANN, BOB, OWNERS, Simulator, text};
 use crate::world::template::all_usable;
 
-/// Before an HTLC's expiry, those that belong to the chain (LDK's `HTLC_FAIL_BACK_BUFFER`).
+/// Blocks before an HTLC's expiry in which it is resolved on chain (LDK's `HTLC_FAIL_BACK_BUFFER`).
 const ON_CHAIN_BLOCKS: u32 = 39;
 const FEW: u32 = 5;
-/// The phone is called for that many blocks.
+/// Blocks for which the phone gets wake calls.
 const CALLED_BLOCKS: u32 = 72;
-/// More than a call and its repetitions take.
+/// More time than a wake call and its repetitions take.
 const CALL: Duration = Duration::from_secs(3600);
-/// LDK closes channels whose fee rate is below the lowest that it has heard of with so many blocks
+/// LDK closes channels whose fee rate is below the lowest that it was given in so many blocks
 /// (`FEERATE_TRACKING_BLOCKS`).
 const TRACKED_BLOCKS: u32 = 144;
-/// In the days of a spike, one by one.
+/// Blocks in the days of a spike, mined one by one.
 const SPIKE_BLOCKS: u32 = 150;
-/// The host asks for fee rates every five minutes, and LDK each minute.
-const FEES_ARE_TOLD: Duration = Duration::from_secs(400);
+/// The host polls fee rates every five minutes, and LDK each minute.
+const FEE_UPDATE: Duration = Duration::from_secs(400);
 const SPIKE: Duration = Duration::from_secs(2 * 24 * 3600);
 
-/// Ann's phone has given a preimage, and is gone before the HTLC is settled. Nothing brings it back but the call for its
-/// deadline.
+/// Ann's phone has given a preimage, and is gone before the HTLC is settled. Only the wake call for its deadline brings
+/// it back.
 pub async fn deadline(sim: &Arc<Simulator>) -> Result<Outcome, String> {
     let to_ann = invoice(sim, ANN, PAYMENT_MSAT).await?;
     let Some(deadline) = gone_with_an_htlc(sim, &to_ann).await? else {
@@ -53,15 +53,15 @@ pub async fn deadline(sim: &Arc<Simulator>) -> Result<Outcome, String> {
     sim.plan.is_over().await;
     sim.quiet().await?;
     mine_to(sim, deadline + ON_CHAIN_BLOCKS + FEW).await?;
-    // Whatever is told: it came, so nothing may be closed.
-    let outcome = told(sim, &to_ann).await?;
+    // The phone came in time, so no channel may be closed, whatever is reported.
+    let outcome = outcome_at_ann(sim, &to_ann).await?;
     Ok(Outcome {
         forced: 0,
         ..outcome
     })
 }
 
-/// As above, but it comes when all is over: the hub has taken the HTLC back, on the chain.
+/// As above, but the phone comes too late: the hub has taken the HTLC back, on the chain.
 pub async fn deadline_missed(sim: &Arc<Simulator>) -> Result<Outcome, String> {
     let to_ann = invoice(sim, ANN, PAYMENT_MSAT).await?;
     let Some(deadline) = gone_with_an_htlc(sim, &to_ann).await? else {
@@ -71,7 +71,7 @@ pub async fn deadline_missed(sim: &Arc<Simulator>) -> Result<Outcome, String> {
     tokio::time::sleep(AFTER_BLOCK).await;
     all_are_open(sim).await?;
     let expiry = deadline + ON_CHAIN_BLOCKS;
-    // LDK goes on chain for it, which takes the phone; then the hub does, which does not.
+    // Ann's node closes the channel for it, which needs the phone; then the hub closes, which does not.
     for height in [deadline + FEW, expiry + 3, expiry + 6, expiry + 9] {
         mine_to(sim, height).await?;
         tokio::time::sleep(AFTER_BLOCK).await;
@@ -79,7 +79,7 @@ pub async fn deadline_missed(sim: &Arc<Simulator>) -> Result<Outcome, String> {
     sim.come_back(ANN);
     sim.come_back(BOB);
     sweep(sim, &Cell::new(true)).await?;
-    let outcome = told(sim, &to_ann).await?;
+    let outcome = outcome_at_ann(sim, &to_ann).await?;
     if (outcome.forced, outcome.received()) == (1, 0) {
         return Ok(outcome);
     }
@@ -102,25 +102,25 @@ pub async fn fee_spike(sim: &Arc<Simulator>) -> Result<Outcome, String> {
         minimum: calm.minimum * 20,
     };
     sim.devnet.set_fee_rates(spike);
-    tokio::time::sleep(FEES_ARE_TOLD).await;
+    tokio::time::sleep(FEE_UPDATE).await;
     let before = sim.tips();
     for _ in 0..SPIKE_BLOCKS {
-        // More than between two questions of the host's.
+        // Longer than between two polls of the host.
         tokio::time::sleep(SPIKE / SPIKE_BLOCKS).await;
         sim.devnet.mine_to_wallet(1).map_err(text)?;
     }
-    tokio::time::sleep(FEES_ARE_TOLD).await;
+    tokio::time::sleep(FEE_UPDATE).await;
     if sim.tips() - before < TRACKED_BLOCKS {
         if sim.plan.happened() == 0 {
-            return Err("the host has not heard of each block by itself".into());
+            return Err("the host has not polled each block by itself".into());
         }
         sim.plan.goes_beside();
     }
     sim.devnet.set_fee_rates(calm);
     sim.mine(1).await?;
-    // Who has not heard of that yet would rightly raise what commitments pay.
+    // A node that does not have that rate yet would rightly raise the fee rate of commitments.
     sim.plan.is_over().await;
-    tokio::time::sleep(FEES_ARE_TOLD).await;
+    tokio::time::sleep(FEE_UPDATE).await;
     sim.come_back(ANN);
     sim.come_back(BOB);
     // Over both channels.
@@ -130,7 +130,7 @@ pub async fn fee_spike(sim: &Arc<Simulator>) -> Result<Outcome, String> {
 /// The hub pays Ann, whose phone goes to sleep as soon as its preimage is on the host. Bob, who has no part in it, sleeps
 /// too.
 ///
-/// Gives the height before which the phone has to be there; `None` if an interruption has ended the HTLC.
+/// Returns the height before which the phone has to be there; `None` if an interruption has ended the HTLC.
 async fn gone_with_an_htlc(sim: &Arc<Simulator>, to_ann: &str) -> Result<Option<u32>, String> {
     fall_asleep(sim, BOB).await?;
     // Ann's phone is then being asked for the signature that settles the HTLC.
@@ -149,16 +149,16 @@ async fn gone_with_an_htlc(sim: &Arc<Simulator>, to_ann: &str) -> Result<Option<
     }
 }
 
-/// Nothing is left to be closed for.
+/// The HTLC has ended, so that nothing has to be closed.
 async fn settled_early(sim: &Arc<Simulator>, to_ann: &str) -> Result<Outcome, String> {
     sim.plan.goes_beside();
     sim.come_back(ANN);
     sim.come_back(BOB);
     all_usable(sim, OWNERS.len()).await?;
-    told(sim, to_ann).await
+    outcome_at_ann(sim, to_ann).await
 }
 
-/// Waits until Ann's phone is called, and comes, or there is nothing to call it for any more.
+/// Waits until Ann's phone gets a wake call, and comes, or there is no deadline any more.
 async fn is_called(sim: &Arc<Simulator>) -> Result<(), String> {
     let called = async |operator: &Operator| {
         let ann = node(operator, ANN).await?;
@@ -206,8 +206,8 @@ async fn is_awake(sim: &Arc<Simulator>) -> bool {
     ann.is_some_and(|ann| ann.state != "dormant")
 }
 
-/// What Ann is told of the payment that the hub has made, and of her channel.
-async fn told(sim: &Arc<Simulator>, to_ann: &str) -> Result<Outcome, String> {
+/// Outcome by Ann's phone: the payment that the hub has made, and her channel.
+async fn outcome_at_ann(sim: &Arc<Simulator>, to_ann: &str) -> Result<Outcome, String> {
     let asked = sim.owner(ANN, async |phone| {
         let payments = phone.payments().await?.payments;
         Ok((payments, phone.channels().await?.closed))
@@ -216,7 +216,7 @@ async fn told(sim: &Arc<Simulator>, to_ann: &str) -> Result<Outcome, String> {
     let hash = payment_hash(to_ann)?;
     let is_it = |payment: &Payment| !payment.outbound && payment.payment_hash == hash;
     let payment = payments.into_iter().find(is_it);
-    // The hub was told that it has paid: it has the preimage.
+    // The hub's payment was reported as paid: it has the preimage.
     let mut outcome = Outcome {
         forced: u32::try_from(closed.len()).unwrap_or(u32::MAX),
         hub_paid_msat: PAYMENT_MSAT,

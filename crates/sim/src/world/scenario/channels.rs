@@ -12,14 +12,14 @@ use crate::world::simulator::{ANN, BOB, OWNERS, Simulator, text};
 use crate::world::template::{CONFIRMATIONS, all_usable};
 
 const OPENED_SAT: u64 = 1_000_000;
-/// Commitments pay what mempools ask for at least; the rest is up to anchors.
+/// Commitments pay the lowest fee rate that mempools accept; anchors pay the rest.
 const RAISED_SAT_PER_KW: u32 = 1_000;
-/// LDK looks once a minute.
-const FEES_ARE_TOLD: Duration = Duration::from_secs(150);
+/// LDK polls fee rates once a minute.
+const FEE_UPDATE: Duration = Duration::from_secs(150);
 
 pub async fn open_by_hub(sim: &Arc<Simulator>) -> Result<Outcome, String> {
     opened(sim, async || {
-        // Idempotent it is not: an operator looks before asking again.
+        // The request is not idempotent: an operator lists channels before a retry.
         loop {
             let Some(operator) = sim.operator() else {
                 tokio::time::sleep(Duration::from_millis(200)).await;
@@ -56,8 +56,8 @@ pub async fn open_by_phone(sim: &Arc<Simulator>) -> Result<Outcome, String> {
     .await
 }
 
-/// Opens a channel if there is none, and waits until it can be used. It may come to nothing after it was asked for, with
-/// nothing paid: then whoever opens it does so again.
+/// Opens a channel if there is none, and waits until it is usable. An opening may fail with nothing paid: then it is
+/// requested again.
 async fn opened(
     sim: &Arc<Simulator>,
     open: impl AsyncFn() -> Result<(), String>,
@@ -87,11 +87,11 @@ pub async fn raise_fees(sim: &Arc<Simulator>) -> Result<Outcome, String> {
         minimum: RAISED_SAT_PER_KW,
     };
     sim.devnet.set_fee_rates(rates);
-    tokio::time::sleep(FEES_ARE_TOLD).await;
+    tokio::time::sleep(FEE_UPDATE).await;
     let paid = pay(sim, ANN, BOB).await?;
-    // Interrupted, it begins when both are back.
+    // If interrupted, it begins when both are back.
     all_usable(sim, OWNERS.len()).await?;
-    tokio::time::sleep(FEES_ARE_TOLD).await;
+    tokio::time::sleep(FEE_UPDATE).await;
     Ok(Outcome {
         feerate_sat_per_kw: Some(RAISED_SAT_PER_KW),
         ..paid

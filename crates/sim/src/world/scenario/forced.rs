@@ -21,25 +21,25 @@ use super::paying::{
 use crate::world::simulator::{ANN, BOB, OWNERS, Simulator, text};
 use crate::world::template::CHANNEL_SAT;
 
-/// Looks at payments in flight, each after less than a phone takes to answer; and again when an interruption is over.
+/// Polls for payments in flight, each after less than a phone takes to answer; repeated when an interruption is over.
 const GLANCES: u32 = 400;
-/// How often it is tried to have one payment in flight each way.
+/// Attempts to have one payment in flight each way.
 const MEETINGS: u32 = 5;
 const TRY_AGAIN: Duration = Duration::from_secs(5);
-/// Taken from the spoils of a breach.
+/// Fees paid from the spoils of a breach.
 const FEES_OF_JUSTICE_SAT: u64 = 5_000;
 /// Outputs of a commitment without HTLCs (BOLT 3).
 const BALANCES_AND_ANCHORS: usize = 4;
-/// After a block, until everybody has done what there is to do.
+/// Time after a block in which every node has reacted.
 pub const AFTER_BLOCK: Duration = Duration::from_secs(40);
-/// No block is doubted any more that is so deep (LDK's `ANTI_REORG_DELAY`).
+/// Depth from which a block counts as final (LDK's `ANTI_REORG_DELAY`).
 const DEEP: u32 = 6;
-/// Of a sweep.
+/// Limit of rounds of a sweep.
 const MOST_ROUNDS: usize = 40;
-/// More than an HTLC may last (144, and up to as many that a payer adds to hide its length): so many times so many blocks.
+/// Rounds, and blocks of each: more than an HTLC may last (144, and up to as many that a payer adds to hide its length).
 const EXPIRY: (u32, u32) = (7, 48);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// In a simulated day; fewer than there are, and in a week more than a cheater has to wait.
+/// Blocks in a simulated day: fewer than in a real one, and in a week more than a cheater has to wait.
 const BLOCKS_A_DAY: u32 = 22;
 
 /// The hub closes while Ann's phone is away.
@@ -102,8 +102,8 @@ async fn closed_by_force(
     Ok(outcome)
 }
 
-/// Returns with two HTLCs in flight: one of Ann's, which the hub holds, and one to her, which she settles as soon as her
-/// phone has been asked. Gives the invoices that it took; of all but the last the payments may have ended.
+/// Returns with two HTLCs in flight: one of Ann's, which the hub holds, and one to her, which she settles as soon as
+/// her phone has been asked. Returns the invoices that it took; the payments of all but the last may have ended.
 async fn one_each_way(sim: &Arc<Simulator>) -> Result<Vec<String>, String> {
     let mut invoices = Vec::new();
     for _ in 0..MEETINGS {
@@ -126,8 +126,8 @@ async fn one_each_way(sim: &Arc<Simulator>) -> Result<Vec<String>, String> {
     Ok(invoices)
 }
 
-/// A hub that has forgotten what it has revoked closes with it, with an HTLC in it, while Ann sleeps for a week: her node
-/// takes all that the hub has in it, and the HTLC. What is Ann's own waits for her.
+/// A hub with old state closes with a revoked commitment, with an HTLC in it, while Ann's phone sleeps for a week: her
+/// node takes all that the hub has in it, and the HTLC. Ann's own output waits for her phone.
 pub async fn breach(sim: &Arc<Simulator>) -> Result<Outcome, String> {
     let to_bob = invoice(sim, BOB, PAYMENT_MSAT).await?;
     let to_ann = invoice(sim, ANN, PAYMENT_MSAT).await?;
@@ -141,7 +141,7 @@ pub async fn breach(sim: &Arc<Simulator>) -> Result<Outcome, String> {
     let paying = pay_who_sleeps(sim, &to_bob, &payment);
     let (paid, mut old) = tokio::try_join!(paying, copying)?;
     if sim.plan.is_beside() {
-        // It is to be behind in its channel with Ann alone.
+        // The copy must be outdated in the hub's channel with Ann alone.
         sim.quiet().await?;
         fall_asleep(sim, BOB).await?;
         old = sim.copy_hub().await?;
@@ -154,7 +154,7 @@ pub async fn breach(sim: &Arc<Simulator>) -> Result<Outcome, String> {
     let hers_msat = balance.lightning_msat;
     fall_asleep(sim, ANN).await?;
 
-    // More than the cheater had in the end.
+    // More than the cheater's balance in the end.
     let spoils_sat = CHANNEL_SAT - hers_msat.div_ceil(1_000);
     sim.roll_back_hub(old).await?;
     close_hubs_channel(sim).await?;
@@ -174,7 +174,7 @@ pub async fn breach(sim: &Arc<Simulator>) -> Result<Outcome, String> {
     }
     sim.come_back(ANN);
     sim.come_back(BOB);
-    // All but what takes her own signature is deep in the chain.
+    // All sweeps but those that need her own signature are deep in the chain.
     tokio::time::sleep(AFTER_BLOCK).await;
     sim.mine(DEEP).await?;
     if is_swept(sim).await != Some(true) {
@@ -191,7 +191,7 @@ pub async fn breach(sim: &Arc<Simulator>) -> Result<Outcome, String> {
     Ok(outcome)
 }
 
-/// A payment that a channel is closed with.
+/// A payment that is in flight when a channel is closed.
 #[derive(Default)]
 struct Waiting {
     /// It was in flight when it had to be, and is not tried again.
@@ -217,8 +217,8 @@ async fn pay_to_the_end(
     paid.map_err(text)
 }
 
-/// Pays Bob, who sleeps: the hub gives it back. Interrupted, it may have been sent to a node that was gone: then it is paid when
-/// his phone is back.
+/// Pays Bob, whose phone sleeps: the hub fails the payment. If interrupted, it may have been sent to a node that was
+/// gone: then it is paid when his phone is back.
 async fn pay_who_sleeps(
     sim: &Arc<Simulator>,
     to_bob: &str,
@@ -249,7 +249,7 @@ async fn pay_if_possible(
     let pay = async |phone: Phone| match pay_once(&phone, bolt11).await {
         Ok(payment) => Ok(Some(payment)),
         Err(PhoneError::PaymentFailed(_)) => Ok(None),
-        // Asked again when the channel was closed already: what became of it, if it was ever sent, is known.
+        // A retry after the channel was closed: the list of payments has the result, if it was ever sent.
         Err(error) if error.code() == "INSUFFICIENT_FUNDS" => {
             let hash = payment_hash(bolt11).map_err(|_| PhoneError::Answer("with an invoice"))?;
             let mut payments = phone.payments().await?.payments.into_iter();
@@ -267,7 +267,7 @@ async fn pay_if_possible(
     sim.owner(ANN, pay).await
 }
 
-/// A channel was closed by force, and a payment of Ann's to Bob has ended so.
+/// The outcome when a channel was closed by force, and Ann's payment to Bob ended as `paid`.
 async fn ended(
     sim: &Arc<Simulator>,
     paid: Option<Payment>,
@@ -286,7 +286,7 @@ async fn ended(
     Ok(outcome)
 }
 
-/// What invoices of Ann's have brought together.
+/// Amount that Ann received for these invoices together.
 async fn all_received(sim: &Arc<Simulator>, invoices: &[String]) -> Result<u64, String> {
     let mut all = 0;
     for bolt11 in invoices {
@@ -295,7 +295,7 @@ async fn all_received(sim: &Arc<Simulator>, invoices: &[String]) -> Result<u64, 
     Ok(all)
 }
 
-/// What an invoice has brought.
+/// Amount that an owner received for an invoice.
 async fn received(sim: &Arc<Simulator>, owner: usize, bolt11: &str) -> Result<u64, String> {
     let hash = payment_hash(bolt11)?;
     let payments = sim.owner(owner, async |phone| phone.payments().await);
@@ -339,7 +339,7 @@ async fn in_flight(sim: &Arc<Simulator>, htlcs: u32) -> bool {
     false
 }
 
-/// By force, on the operator's order; again until it is so.
+/// Closes by force, on the operator's order; repeated until it is closed.
 pub async fn close_hubs_channel(sim: &Arc<Simulator>) -> Result<(), String> {
     sim.until("the hub has closed the channel", async |operator| {
         let ann = node(operator, ANN).await?.node_id;
@@ -358,7 +358,7 @@ pub async fn close_hubs_channel(sim: &Arc<Simulator>) -> Result<(), String> {
     .await
 }
 
-/// Outputs of a commitment but for its anchors that nothing has spent.
+/// Number of unspent outputs of a commitment, without its anchors.
 async fn unspent(sim: &Arc<Simulator>, commitment: &Transaction) -> Result<usize, String> {
     let source = sim.devnet.direct_source();
     let mut unspent = 0;
@@ -370,7 +370,7 @@ async fn unspent(sim: &Arc<Simulator>, commitment: &Transaction) -> Result<usize
     Ok(unspent)
 }
 
-/// The commitment is sent, and in a block. Undisturbed it has so many HTLCs.
+/// Waits until the commitment is broadcast, and confirms it. Undisturbed it has so many HTLCs.
 async fn confirm_close(sim: &Arc<Simulator>, htlcs: usize) -> Result<Transaction, String> {
     sim.until("the commitment is sent", async |_| {
         Some(!sim.devnet.mempool().is_empty())
@@ -398,19 +398,19 @@ pub async fn sweep(sim: &Arc<Simulator>, is_over: &Cell<bool>) -> Result<(), Str
         if mined >= DEEP && is_over.get() && is_swept(sim).await == Some(true) {
             return Ok(());
         }
-        // Blocks cannot make up for a phone or a disk that is away.
+        // Blocks do not help while a phone or a disk is away.
         sim.plan.is_over().await;
         let blocks = sim.pace.blocks(round);
         sim.mine(blocks).await?;
         mined += blocks;
-        // Nobody else's payment may come to its deadline meanwhile.
+        // No other payment may reach its deadline meanwhile.
         bobs_are_over(sim).await?;
     }
     Err("coins of a closed channel are still to be swept".into())
 }
 
-/// What the hub has in flight of its own counts as paid until it has taken it back. Interrupted, Ann may not have been
-/// able to claim it.
+/// The hub's own payment in flight counts as paid until the hub has taken it back. If interrupted, Ann may not have
+/// been able to claim it.
 async fn take_back(sim: &Arc<Simulator>, is_over: &Cell<bool>) -> Result<(), String> {
     let (rounds, blocks) = EXPIRY;
     for _ in 0..rounds {

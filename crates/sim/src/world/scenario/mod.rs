@@ -1,9 +1,9 @@
-//! What is done in a run, by owners and the operator, however often their processes die meanwhile.
+//! Commands of owners and the operator in a run, however often their processes die meanwhile.
 //!
-//! - `paying`, `channels`: what owners and the operator do by day.
+//! - `paying`, `channels`: the usual commands of owners and the operator.
 //! - `forced`: channels that end without an agreement, and a peer that cheats.
-//! - `asleep`: what happens while a phone is away.
-//! - `pace`: how fast the chain goes on.
+//! - `asleep`: phones that are away.
+//! - `pace`: blocks, polls and latency.
 
 mod asleep;
 mod channels;
@@ -20,11 +20,11 @@ pub(crate) use pace::Pace;
 use crate::world::plan::{How, Kind};
 use crate::world::simulator::{ANN, BOB, OWNERS, Simulator};
 
-/// In which an HTLC that is settled leaves both commitments, on the longest way.
+/// Time in which a settled HTLC leaves both commitments, with the longest latency.
 const LAST_STEPS: Duration = Duration::from_secs(3);
 
 const SHORT: Duration = Duration::from_secs(6 * 3600);
-/// Of scenarios in which days pass.
+/// Time limit of scenarios in which days pass.
 const LONG: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// See the module.
@@ -36,9 +36,9 @@ pub enum Scenario {
     PayInParts,
     /// Both pay each other at once.
     PayBothWays,
-    /// A payment to somebody who sleeps: the hub holds it, calls, and gives up.
+    /// A payment to a phone that sleeps: the hub holds it, sends wake calls, and gives up.
     Fail,
-    /// A payment to somebody who sleeps, whose phone hears the call and comes.
+    /// A payment to a phone that sleeps, and comes after a wake call.
     Woken,
     /// The hub opens a channel to an owner.
     OpenByHub,
@@ -54,15 +54,15 @@ pub enum Scenario {
     ForceCloseByPhone,
     /// The hub broadcasts a revoked commitment, and the owner's phone is away for a week.
     Breach,
-    /// An HTLC nears its deadline with the phone away: it is called, and comes.
+    /// An HTLC nears its deadline with the phone away: it gets a wake call, and comes.
     Deadline,
-    /// It does not come: the HTLC is lost, and nothing else.
+    /// The phone does not come: the HTLC is lost, and nothing else.
     DeadlineMissed,
     /// Fees rise twentyfold while both phones are away, and fall again.
     FeeSpike,
 }
 
-/// What a scenario came to, in the end.
+/// The outcome of a scenario.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// Paid by each owner, without fees.
@@ -77,17 +77,17 @@ pub(crate) struct Outcome {
     pub closed: u32,
     /// Channels that were closed by force because somebody asked for it.
     pub forced: u32,
-    /// What the hub has paid by itself, as it says.
+    /// Paid by the hub itself, as it reports.
     pub hub_paid_msat: u64,
-    /// What an owner was told to have lost of it, the phone having come too late.
+    /// The part of it that an owner lost because the phone came too late, as reported there.
     pub lost_msat: u64,
-    /// The hub still waits for a sweep of what was taken from it.
+    /// The hub still waits for a sweep of outputs that were taken from it.
     pub hub_cheated: bool,
-    /// Payments of which payer and payee do not say the same.
+    /// Payments for which payer and payee report different amounts.
     pub disputed: u32,
-    /// What each owner took from a cheater.
+    /// Taken by each owner from a cheater.
     pub spoils_msat: [u64; 2],
-    /// Of all channels, when it has changed.
+    /// Fee rate of all channels, when it has changed.
     pub feerate_sat_per_kw: Option<u32>,
 }
 
@@ -137,7 +137,7 @@ impl Scenario {
         matches!(self, Scenario::Breach | Scenario::FeeSpike)
     }
 
-    /// Without what interruptions take.
+    /// Time limit without the time of interruptions.
     fn lasts_at_most(self) -> Duration {
         match self {
             Scenario::Breach | Scenario::FeeSpike => LONG,
@@ -156,14 +156,14 @@ impl Scenario {
         )
     }
 
-    /// Whether it is of any consequence there that a step of `kind` goes so. Where no phone hears a call, it does not matter
-    /// whether one comes late, twice, or not at all; and when the host is told that it failed, that it came.
+    /// Whether such an interruption of a step of `kind` has an effect here. Where no phone gets wake calls, a
+    /// call has none when it is late, repeated, lost, or delivered and reported as failed.
     pub(crate) fn feels(self, kind: Kind, how: How) -> bool {
-        let hears_calls = matches!(self, Scenario::Woken | Scenario::Deadline);
-        kind != Kind::WakeCall || hears_calls || how == How::Fails
+        let gets_calls = matches!(self, Scenario::Woken | Scenario::Deadline);
+        kind != Kind::WakeCall || gets_calls || how == How::Fails
     }
 
-    /// Of each owner, when it begins.
+    /// Channels of each owner at the beginning.
     pub(crate) fn channels(self) -> usize {
         match self {
             Scenario::PayInParts => 2,
@@ -198,7 +198,7 @@ impl Scenario {
         };
         let to_the_end = async {
             let outcome = played.await?;
-            // Both sides hear of a payment before it is out of their commitments.
+            // Both sides report a payment before it is out of their commitments.
             sim.quiet_for(LAST_STEPS).await?;
             Ok(outcome)
         };
@@ -219,17 +219,17 @@ impl Outcome {
         self
     }
 
-    /// One payment, as its two sides see it.
+    /// One payment, as its two sides report it.
     fn sees(&mut self, paid_msat: u64, received_msat: u64) {
         self.disputed += u32::from(paid_msat != received_msat);
     }
 
-    /// By all together.
+    /// Paid by all together.
     pub fn paid(&self) -> u64 {
         self.paid_msat.iter().sum::<u64>() + self.hub_paid_msat
     }
 
-    /// By all together; nobody pays the hub.
+    /// Received by all together; nobody pays the hub.
     pub fn received(&self) -> u64 {
         self.received_msat.iter().sum()
     }

@@ -15,14 +15,14 @@ use crate::world::simulator::{ANN, BOB, OWNERS, PATIENCE, Simulator, text};
 pub const PAYMENT_MSAT: u64 = 50_000_000;
 /// More than one channel of an owner's can carry, and less than two.
 const LARGE_MSAT: u64 = 1_500_000_000;
-/// How often an owner tries again to pay what failed, and after how long.
+/// How often an owner retries a payment that failed, and after how long.
 const TRIES: u32 = 3;
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 const HUB_TRIES_AGAIN: Duration = Duration::from_secs(5);
 /// More than the hub holds a payment, and less than the scenario may last.
 pub const HELD_AT_MOST: Duration = Duration::from_secs(3600);
 
-/// Pays an invoice of `to`'s, and waits until both have heard of the end.
+/// Pays an invoice of `to`'s, and waits until both sides report its end.
 pub async fn pay(sim: &Arc<Simulator>, from: usize, to: usize) -> Result<Outcome, String> {
     pay_amount(sim, from, to, PAYMENT_MSAT).await
 }
@@ -43,7 +43,7 @@ async fn pay_amount(
     is_received(sim, from, to, paid).await
 }
 
-/// Waits until the payee too has heard of the end.
+/// Waits until the payee also reports the payment.
 async fn is_received(
     sim: &Arc<Simulator>,
     from: usize,
@@ -61,8 +61,8 @@ async fn is_received(
     Ok(outcome)
 }
 
-/// A payment may fail, with nothing paid, when a channel was away as it was sent; an owner tries again, at last when nothing
-/// is wrong any more and nothing goes wrong meanwhile.
+/// A payment may fail, with nothing paid, when a channel was away as it was sent; an owner tries again, the last time
+/// when no interruption has an effect, and none happens meanwhile.
 pub async fn pay_in_the_end(
     sim: &Arc<Simulator>,
     from: usize,
@@ -90,7 +90,7 @@ pub async fn pay_in_the_end(
 
 pub type Payment = longhand_phone::command::Payment;
 
-/// Paid before its answer was heard, it is paid all the same.
+/// A payment that succeeded before its answer was lost counts as paid.
 pub async fn pay_once(phone: &Phone, bolt11: &str) -> Result<Payment, PhoneError> {
     match phone.pay(bolt11, None, None).await {
         Err(error) if error.code() == "ALREADY_PAID" => {
@@ -130,7 +130,7 @@ pub async fn invoice(
     Ok(invoice.bolt11)
 }
 
-/// Has the hub pay, across hosts that die, until it has the preimage. Asked again it does not pay twice.
+/// The hub pays, across hosts that die, until it has the preimage. A repeated request does not pay twice.
 pub async fn hub_pays(sim: &Arc<Simulator>, bolt11: &str) {
     loop {
         let pay = HubPayRequest {
@@ -146,8 +146,8 @@ pub async fn hub_pays(sim: &Arc<Simulator>, bolt11: &str) {
     }
 }
 
-/// Whether the hub has paid, by what it says when it is asked again. Of a payment that failed that is another attempt: there
-/// must be no way left by which it could succeed.
+/// Whether the hub has paid, by its answer to a repeated request. For a payment that failed this is another attempt: no
+/// way may be left by which it could succeed.
 pub async fn hub_has_paid(sim: &Arc<Simulator>, bolt11: &str) -> bool {
     loop {
         let pay = HubPayRequest {
@@ -169,17 +169,17 @@ pub async fn hub_has_paid(sim: &Arc<Simulator>, bolt11: &str) -> bool {
     }
 }
 
-/// An invoice's, in hex.
+/// Payment hash of an invoice, in hex.
 pub fn payment_hash(bolt11: &str) -> Result<String, String> {
     let invoice: lightning_invoice::Bolt11Invoice = bolt11.parse().map_err(text)?;
     Ok(invoice.payment_hash().to_string())
 }
 
-/// A payment to somebody who sleeps: the hub gives it back. Interrupted, it may have been sent to a node that was gone: then
-/// it ends when its phone is back.
+/// A payment to a phone that sleeps: the hub fails it. If interrupted, it may have been sent to a node that was gone:
+/// then it ends when its phone is back.
 pub async fn fail(sim: &Arc<Simulator>) -> Result<Outcome, String> {
     let bolt11 = &invoice(sim, BOB, PAYMENT_MSAT).await?;
-    // Before that the payment would be on its way to a node that may still get its phone back.
+    // Before that the payment would be sent to a node that may still get its phone back.
     fall_asleep(sim, BOB).await?;
     let pay = || sim.owner(ANN, async |phone| pay_once(&phone, bolt11).await);
     let waiting = async {
@@ -212,8 +212,8 @@ pub async fn fail(sim: &Arc<Simulator>) -> Result<Outcome, String> {
     }
 }
 
-/// A payment to somebody who sleeps: the hub holds it and calls, the phone comes, and it is paid. Interrupted, it may be given
-/// back, and is tried again; or have been sent to a node that was gone: then it ends when its phone is back by itself.
+/// A payment to a phone that sleeps: the hub holds it and sends a wake call, the phone comes, and it is paid. If interrupted,
+/// it may fail and is retried; or have been sent to a node that was gone: then it ends when the phone is back by itself.
 pub async fn woken(sim: &Arc<Simulator>) -> Result<Outcome, String> {
     let bolt11 = invoice(sim, BOB, PAYMENT_MSAT).await?;
     fall_asleep(sim, BOB).await?;
@@ -236,7 +236,7 @@ pub async fn woken(sim: &Arc<Simulator>) -> Result<Outcome, String> {
     is_received(sim, ANN, BOB, paid.map_err(text)?).await
 }
 
-/// Returns when so long nothing was interrupted, and nothing that was before is felt.
+/// Returns when nothing was interrupted for so long, and no earlier interruption has an effect.
 pub async fn nothing_happens_for(sim: &Arc<Simulator>, time: Duration) {
     let mut happened = None;
     while happened != Some(sim.plan.happened()) {
@@ -246,7 +246,7 @@ pub async fn nothing_happens_for(sim: &Arc<Simulator>, time: Duration) {
     }
 }
 
-/// Takes an owner's phone off the network, and waits until the node has let its peers go.
+/// Takes an owner's phone off the network, and waits until its node is dormant.
 pub async fn fall_asleep(sim: &Arc<Simulator>, owner: usize) -> Result<(), String> {
     sim.put_to_sleep(owner);
     sim.until("the node is dormant", async |operator| {
