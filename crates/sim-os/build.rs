@@ -1,4 +1,4 @@
-//! Exports what this crate stands in for, in its tests.
+//! Exports the symbols that this crate replaces, for its tests.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -1,10 +1,10 @@
-//! What a simulated thread is told by its operating system: randomness from a seed, and the simulation's time.
+//! Randomness and time of a simulated thread, in place of the operating system's: from a seed, and from the simulation.
 //!
-//! Rust's standard library, the crates that make keys and nonces, and C++ all ask the C library for random bytes and for
-//! the time, some of them by `syscall`. A program that links this crate answers those calls itself. On a thread that called [`enter`] the answers
-//! depend on the seed and on tokio's (paused) clock alone, so that a run can be repeated: keys, nonces and the order of
-//! hash maps are the same every time. That room is set aside for a file is said and not done there. On every other thread the
-//! answers are the system's.
+//! Rust's standard library, the crates that make keys and nonces, and C++ all ask the C library for random bytes and
+//! for the time, some of them by `syscall`. A program that links this crate answers those calls itself. On a thread
+//! that called [`enter`] the answers depend on the seed and on tokio's (paused) clock alone, so that a run can be
+//! repeated: keys, nonces and the order of hash maps are the same every time. There `posix_fallocate` succeeds and
+//! allocates nothing. On every other thread the answers are the system's.
 //!
 //! The program's build script has to export the symbols, or libraries that look them up while it runs
 //! find the C library's: `cargo:rustc-link-arg=-Wl,--export-dynamic-symbol=getrandom`, and `clock_gettime` and `syscall`
@@ -23,31 +23,31 @@ use tokio::time::Instant;
 thread_local! {
     static RANDOM: RefCell<Option<ChaCha12Rng>> = const { RefCell::new(None) };
     static CLOCK: Cell<Option<Clock>> = const { Cell::new(None) };
-    /// How often the time was asked for: each time costs a microsecond, so that who measures by it comes to an end.
+    /// Number of reads of the time: each adds a microsecond, so that a loop that waits for a time ends.
     static ASKED: Cell<u64> = const { Cell::new(0) };
-    /// Set while the time is being found out, which may itself ask for the time.
+    /// Set while the time is computed, which may itself read the time.
     static IS_ASKING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Where a simulated thread's time begins.
+/// The beginning of a simulated thread's time.
 #[derive(Clone, Copy)]
 struct Clock {
     unix: Duration,
     began: Option<Instant>,
 }
 
-/// On the clocks that only measure, when a simulated thread begins.
+/// The time of monotonic clocks when a simulated thread begins.
 const UP: Duration = Duration::from_secs(24 * 3600);
 
 /// Makes this thread a simulated one: its randomness comes from `seed` from now on, and its clock stands at `unix`.
 ///
-/// For a thread that has just begun: what it has asked for before (such as the keys of its hash maps) stays.
+/// For a thread that has just begun: randomness that it has drawn before (such as the keys of its hash maps) stays.
 pub fn enter(seed: u64, unix: Duration) {
     RANDOM.set(Some(ChaCha12Rng::seed_from_u64(seed)));
     CLOCK.set(Some(Clock { unix, began: None }));
 }
 
-/// Lets the clock go with tokio's from now on. Call it in the runtime, whose clock is paused.
+/// Makes the clock follow tokio's from now on. Call it in the runtime, whose clock is paused.
 pub fn follow_tokio() {
     let began = Instant::now();
     CLOCK.set(CLOCK.get().map(|clock| Clock {
@@ -61,7 +61,7 @@ fn simulated(clock: clockid_t) -> Option<Duration> {
     let simulated = CLOCK.try_with(Cell::get).ok()??;
     let origin = match clock {
         libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => simulated.unix,
-        // What the processor has done is nobody's time.
+        // Processor time is not simulated.
         libc::CLOCK_PROCESS_CPUTIME_ID | libc::CLOCK_THREAD_CPUTIME_ID => return None,
         _ => UP,
     };
@@ -75,7 +75,7 @@ fn simulated(clock: clockid_t) -> Option<Duration> {
     Some(origin + passed.unwrap_or_default() + asked)
 }
 
-/// Stands in for the C library's. See `clock_gettime(2)`.
+/// Replaces the C library's. See `clock_gettime(2)`.
 ///
 /// # Safety
 /// `time` is null or may be written to.
@@ -104,7 +104,7 @@ pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) ->
     0
 }
 
-/// Stands in for the C library's. See `getrandom(2)`.
+/// Replaces the C library's. See `getrandom(2)`.
 ///
 /// # Safety
 /// `length` bytes may be written to at `bytes`.
@@ -126,7 +126,7 @@ pub unsafe extern "C" fn getrandom(bytes: *mut c_void, length: size_t, flags: c_
     })
 }
 
-/// Fills with what a simulated thread is told; `None` on any other.
+/// Fills `bytes` with a simulated thread's randomness; `None` on any other thread.
 ///
 /// # Safety
 /// `bytes` is null, or `length` bytes may be written to there.
@@ -142,7 +142,7 @@ unsafe fn fill(bytes: *mut c_void, length: size_t) -> Option<ssize_t> {
     filled.ok().flatten()
 }
 
-/// Stands in for the C library's, by which version 0.2 of the crate `getrandom` asks the kernel. See `syscall(2)`.
+/// Replaces the C library's, by which version 0.2 of the crate `getrandom` asks the kernel. See `syscall(2)`.
 ///
 /// In C its parameters after the first vary. They are passed in the same places all the same (the calling conventions of
 /// x86-64 and of AArch64), and those that the caller left out are passed on unread.
@@ -169,10 +169,10 @@ pub unsafe extern "C" fn syscall(
     unsafe { c_syscall(number, a, b, c, d, e, f) }
 }
 
-/// Stands in for the C library's. See `posix_fallocate(3)`.
+/// Replaces the C library's. See `posix_fallocate(3)`.
 ///
-/// A chain that is simulated sets 16 MiB aside for each of its files before it writes a few kilobytes, which takes a tenth
-/// of a run. There is always room for it.
+/// A simulated chain allocates 16 MiB for each of its files before it writes a few kilobytes, which takes a tenth of a
+/// run. There is always space for it.
 #[unsafe(no_mangle)]
 pub extern "C" fn posix_fallocate(file: c_int, offset: off_t, length: off_t) -> c_int {
     if matches!(CLOCK.try_with(Cell::get), Ok(Some(_))) {
@@ -236,7 +236,7 @@ mod tests {
 
     use super::*;
 
-    /// What a thread sees of randomness and time, in an hour.
+    /// Randomness and time of a thread, over an hour.
     fn hour(seed: u64) -> (Vec<u64>, Duration, Duration) {
         let thread = std::thread::spawn(move || {
             enter(seed, Duration::from_secs(1_800_000_000));
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(passed.as_secs(), 3600);
     }
 
-    /// However a library asks for randomness.
+    /// Libraries call either `getrandom` or `syscall`.
     #[test]
     fn both_ways_to_ask_give_what_the_seed_decides() {
         let ask = |seed| {
