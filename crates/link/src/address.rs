@@ -1,7 +1,7 @@
 //! Addresses of hosts: `scheme://authority?name=value&name=value`.
 //!
 //! The scheme says which carrier is meant (RFC 3986, 3.1); authority and parameters are read by that carrier alone. An address of
-//! a scheme that nobody knows here is kept as it is, so that a pairing code made for newer phones can be used by older ones.
+//! an unknown scheme is kept as it is, so that a pairing code made for newer phones can be used by older ones.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,7 +22,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b':')
     .remove(b'@');
 
-/// Where a host listens, or is reached. It has at most [`MAX_ADDRESS`] bytes as text.
+/// The place where a host listens, or is reached. It has at most [`MAX_ADDRESS`] bytes as text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
     scheme: String,

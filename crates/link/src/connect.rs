@@ -59,7 +59,7 @@ pub trait HostIdentity: Send + Sync {
     fn conversation_of(&self, owner: &OwnerId) -> Conversation;
 }
 
-/// A phone that has proved who it is.
+/// A phone that has proved its identity.
 #[derive(Clone, Debug)]
 pub struct Accepted {
     /// The owner of the phone.
@@ -252,7 +252,7 @@ async fn recv(carrier: &mut Carrier) -> Result<Vec<u8>, LinkError> {
 /// The credentials by which a phone authenticates itself.
 #[derive(Clone, Debug)]
 pub enum Credentials {
-    /// For the first meeting: the phone's new key and the code. The phone stores key, host and owner before.
+    /// For the first connection: the phone's new key and the code. The phone stores key, host and owner before.
     Pair {
         /// The phone's key; a pairing that broke off is tried again with the same.
         phone: LinkKeypair,

@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     started: Instant,
     config: Config,
     instance: Instance,
-    /// Why there is no link and none is waited for; `None` while there is one or the grace runs.
+    /// The reason why there is no link and none is awaited; `None` while there is one or the grace runs.
     down: watch::Sender<Option<CloseReason>>,
     incoming: mpsc::UnboundedSender<Incoming>,
     state: Mutex<State>,
@@ -68,7 +68,7 @@ struct Live {
     end: Arc<LinkEnd>,
 }
 
-/// Whose links may be live.
+/// The keys whose links may be live.
 enum Admitted {
     Anyone,
     Nobody,

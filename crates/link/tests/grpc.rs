@@ -24,7 +24,7 @@ fn certificate() -> (ServerTls, Vec<u8>) {
     )
 }
 
-/// Listens at an address, then pairs, asks both ways, detaches, attaches again.
+/// Listens at an address, then pairs, sends requests both ways, detaches, attaches again.
 async fn meet(listen: &str, options: DialOptions) {
     let (host, commands) = Host::new();
     serve(commands);
@@ -155,7 +155,7 @@ async fn an_address_that_takes_connections_and_says_nothing_is_given_up() {
     assert!(matches!(failed, LinkError::Unreachable { .. }), "{failed}");
 }
 
-/// A phone would give up on the one, and waits for the other.
+/// A phone gives up after an unknown carrier, and retries when the host is away.
 #[tokio::test]
 async fn an_address_for_newer_phones_does_not_hide_that_the_host_is_away() {
     for addresses in [
@@ -202,7 +202,7 @@ async fn a_close_arrives_before_the_connection_ends() {
     );
     let (node, link) = (accepted.unwrap().link, connected.unwrap());
     link.close(CloseCode::Shutdown, "the phone is switched off");
-    let told = node.closed().await;
-    assert_eq!((told.code, told.by_peer), (CloseCode::Shutdown, true));
+    let reason = node.closed().await;
+    assert_eq!((reason.code, reason.by_peer), (CloseCode::Shutdown, true));
     tokio::join!(link.ended(), node.ended());
 }

@@ -1,4 +1,4 @@
-//! Live links: requests across drops, newest link wins, detach, and what callers see when it is over.
+//! Live links: requests across drops, newest link wins, detach, and the errors of callers when a link has ended.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -198,10 +198,10 @@ async fn the_newest_link_wins_and_what_is_asked_goes_on_there() {
     let (new_phone, new_signing) = phone();
     let (accepted, connected) = link(&host, &credentials, &new_phone).await;
     let (node, _new_link) = (accepted.unwrap().link, connected.unwrap());
-    let told = old_link.closed().await;
-    assert_eq!((told.code, told.by_peer), (CloseCode::Replaced, true));
+    let reason = old_link.closed().await;
+    assert_eq!((reason.code, reason.by_peer), (CloseCode::Replaced, true));
     assert_eq!(old_node.closed().await.code, CloseCode::Replaced);
-    // The old phone does not wait for a link that was taken from it.
+    // The old phone does not wait for a new link when its own was replaced.
     assert_eq!(old_phone.down().await.code, CloseCode::Replaced);
     serve(new_signing);
     assert_eq!(node.request("signer", vec![1, 2]).await, Ok(vec![2, 1]));
@@ -242,7 +242,7 @@ async fn a_detach_that_the_link_does_not_survive_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_stops_tells_its_phones() {
+async fn a_host_that_stops_sends_the_reason_to_its_phones() {
     let (host, _commands, credentials) = paired();
     let (conversation, _signing) = phone();
     let phone = link(&host, &credentials, &conversation).await.1.unwrap();
@@ -271,7 +271,7 @@ async fn a_host_that_falls_silent_is_dead_after_two_missed_heartbeats() {
                 _ = &mut stopped => break,
             }
         }
-        // The network swallows everything, and both ends stay open.
+        // The network loses everything, and both ends stay open.
         std::future::pending::<()>().await;
         drop((middle, relay));
     });
@@ -376,7 +376,7 @@ async fn a_side_that_does_not_read_is_given_up() {
     assert!(reason.message.contains("does not read"), "{reason}");
 }
 
-/// Everything that waits may be waited for in a task.
+/// Futures that wait can be awaited in a spawned task.
 #[tokio::test]
 async fn futures_can_move_between_threads() {
     fn movable(_: &impl Send) {}

@@ -1,4 +1,4 @@
-//! First meetings: who gets in with a code, who does not, and what a broken one leaves behind.
+//! Pairing: codes that are accepted and refused, and the state after a pairing that broke off.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -108,7 +108,7 @@ async fn a_code_is_not_used_up_by_a_handshake_that_breaks() {
     let (conversation, _requests) = phone();
     let credentials = pair(&host);
 
-    // Somebody who only saw the code's name begins with it, and cannot go on.
+    // An attacker who knows only the code's id begins with it, and cannot go on.
     let (mut eavesdropper, host_end) = Carrier::pair();
     let Credentials::Pair { code, .. } = &credentials else {
         unreachable!()
@@ -181,8 +181,11 @@ async fn a_phone_that_is_no_longer_admitted_is_out_at_once_and_cannot_come_back(
     tokio::task::yield_now().await;
 
     host.conversation().admit(None);
-    let told = old_link.closed().await;
-    assert_eq!((told.code, told.by_peer), (CloseCode::UnknownOwner, true));
+    let reason = old_link.closed().await;
+    assert_eq!(
+        (reason.code, reason.by_peer),
+        (CloseCode::UnknownOwner, true)
+    );
     assert!(matches!(asked.await.unwrap(), Err(LinkError::Down(_))));
 
     let new = LinkKeypair::generate().unwrap();
@@ -198,8 +201,11 @@ async fn a_phone_that_is_no_longer_admitted_is_out_at_once_and_cannot_come_back(
     // The host still knew the old phone when this handshake began: the new one's link is not replaced.
     let (accepted, connected) = link(&host, &old, &old_phone).await;
     assert_eq!(closed(accepted), (CloseCode::UnknownOwner, false));
-    let told = connected.unwrap().closed().await;
-    assert_eq!((told.code, told.by_peer), (CloseCode::UnknownOwner, true));
+    let reason = connected.unwrap().closed().await;
+    assert_eq!(
+        (reason.code, reason.by_peer),
+        (CloseCode::UnknownOwner, true)
+    );
     assert!(host.conversation().link().is_some());
     drop(node);
 

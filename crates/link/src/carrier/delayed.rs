@@ -1,4 +1,4 @@
-//! A carrier with a distance, for benchmarks and simulations.
+//! A carrier with latency, for benchmarks and simulations.
 
 use std::time::Duration;
 
@@ -105,7 +105,7 @@ mod tests {
             assert_eq!(b.stream.recv().await, Ok(Some(vec![n])));
             assert_eq!(a.stream.recv().await, Ok(Some(vec![n])));
         }
-        // Sent together, so all are due together: a distance, not a narrow pipe.
+        // Sent together, so all are due together: the carrier has latency, and no limit of bandwidth.
         assert_eq!(start.elapsed().as_millis(), 50);
     }
 

@@ -187,7 +187,7 @@ impl Session {
             return;
         }
         if now_ms >= self.last_received_ms.saturating_add(self.patience_ms) {
-            self.close(CloseCode::Dead, "nothing was heard for too long", now_ms);
+            self.close(CloseCode::Dead, "nothing was received for too long", now_ms);
         } else if self.may_ping() && now_ms >= self.next_ping_ms() {
             self.send(
                 Body::Ping(Ping {

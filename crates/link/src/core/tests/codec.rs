@@ -1,4 +1,4 @@
-//! Frames as records: whatever the sizes, whatever comes in.
+//! Frames as records: any sizes, and any input.
 
 use proptest::prelude::*;
 

@@ -91,7 +91,7 @@ fn a_host_with_another_key_than_the_codes_is_noticed() {
 }
 
 #[test]
-fn an_unknown_phone_is_told_so() {
+fn an_unknown_phone_gets_the_reason() {
     let (phone, host, _) = keys();
     let (initiator, first) = Initiator::attach(&phone, &host.public(), PHONE).unwrap();
     let Ok(Responder::Attach(attach)) = Responder::receive(&host, &first) else {
@@ -103,7 +103,7 @@ fn an_unknown_phone_is_told_so() {
 }
 
 #[test]
-fn a_phone_that_pinned_another_host_is_told_that_its_handshake_cannot_be_read() {
+fn a_phone_that_pinned_another_host_gets_the_error_of_the_handshake() {
     let (phone, host, _) = keys();
     let other = LinkKeypair::from_bytes([4; 32]);
     let (initiator, first) = Initiator::attach(&phone, &other.public(), PHONE).unwrap();
@@ -127,8 +127,8 @@ fn another_version_is_named_on_both_sides() {
     assert_eq!(rejected.error, LinkError::Version { ours: 1, theirs: 9 });
     let mut reply = rejected.reply;
     reply[0] = 2;
-    let told = initiator.receive(&reply).unwrap_err();
-    assert_eq!(told, LinkError::Version { ours: 1, theirs: 2 });
+    let error = initiator.receive(&reply).unwrap_err();
+    assert_eq!(error, LinkError::Version { ours: 1, theirs: 2 });
 }
 
 #[test]

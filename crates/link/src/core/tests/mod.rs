@@ -20,7 +20,7 @@ use crate::key::{Instance, LinkKey, LinkKeypair};
 const PHONE: Instance = Instance([0xaa; 16]);
 const HOST: Instance = Instance([0xbb; 16]);
 
-/// One process: what survives its connections, and the one it has now.
+/// One process: its state across connections, and its present connection.
 struct End {
     requests: Requests,
     session: Option<Session>,
@@ -90,7 +90,7 @@ impl End {
         }
     }
 
-    /// Answers everything that waits with its payload reversed, the last one first.
+    /// Answers all requests that wait with their payload reversed, the last one first.
     fn answer_all(&mut self) {
         while let Some((remote, request)) = self.to_answer.pop() {
             let payload = request.payload.into_iter().rev().collect();
@@ -166,7 +166,7 @@ impl World {
         self.collect();
     }
 
-    /// The connection breaks; what is on the wire is lost.
+    /// The connection breaks; records in transit are lost.
     fn drop_connection(&mut self) {
         self.to_host.clear();
         self.to_phone.clear();
@@ -184,7 +184,7 @@ impl World {
         self.to_phone.extend(self.host.records());
     }
 
-    /// Delivers one record, the host's first; false when none is on its way.
+    /// Delivers one record, the host's first; false when none is in transit.
     fn deliver_one(&mut self) -> bool {
         self.collect();
         if let Some(record) = self.to_phone.pop_front() {
@@ -202,7 +202,7 @@ impl World {
         while self.deliver_one() {}
     }
 
-    /// Lets time pass on both ends, then delivers what they said.
+    /// Lets time pass on both ends, then delivers the records that they sent.
     fn tick(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
         for end in [&mut self.phone, &mut self.host] {

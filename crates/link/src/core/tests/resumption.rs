@@ -2,10 +2,10 @@
 
 use super::*;
 
-/// When the one who is asked gives its answers.
+/// The time at which the executing side answers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Answers {
-    /// As soon as asked.
+    /// As soon as a request arrives.
     AtOnce,
     /// While there is no connection.
     WhileDown,
@@ -63,7 +63,7 @@ fn exchange(cut: usize, answers: Answers) -> usize {
     delivered
 }
 
-/// Everything asked was executed once and answered rightly.
+/// Checks that every request was executed once and answered.
 fn check(asker: &End, executor: &End, context: &str) {
     assert!(
         executor.executed.values().all(|times| *times == 1),
@@ -255,7 +255,7 @@ fn an_answer_that_was_promised_and_is_no_longer_kept_is_told_to_be_forgotten() {
     world.run();
     world.drop_connection();
     world.connect();
-    // The host has said that it is in execution. Then it ends, and other answers take its place.
+    // The host has listed the request as open. Then it is answered, and other answers take its place.
     world.host.answer_all();
     world.host.requests.forget_answers();
     world.run();

@@ -23,7 +23,7 @@ impl Puppet {
             host,
             sequence: 0,
         };
-        assert!(matches!(puppet.heard()[..], [Body::Hello(_)]));
+        assert!(matches!(puppet.received()[..], [Body::Hello(_)]));
         puppet
     }
 
@@ -54,7 +54,7 @@ impl Puppet {
         }
     }
 
-    fn heard(&mut self) -> Vec<Body> {
+    fn received(&mut self) -> Vec<Body> {
         let frames = self.host.records().into_iter().filter_map(|record| {
             let frame = self.established.transport.open(&record, 1 << 24).unwrap()?;
             LinkFrame::decode(frame.as_slice()).unwrap().body
@@ -65,9 +65,9 @@ impl Puppet {
     /// The code with which the host ended the session, on its side and in the `Close` that it sent.
     fn ended(&mut self) -> CloseReason {
         let reason = self.host.closed().cloned().expect("the session goes on");
-        let heard = self.heard();
-        let Some(Body::Close(close)) = heard.last() else {
-            panic!("not told: {heard:?}")
+        let received = self.received();
+        let Some(Body::Close(close)) = received.last() else {
+            panic!("no Close: {received:?}")
         };
         assert_eq!(
             (close.code.as_str(), &close.message),
@@ -210,7 +210,7 @@ fn a_request_that_comes_twice_is_executed_once() {
     assert_eq!(puppet.host.executed[&1], 1);
     puppet.host.answer_all();
     puppet.say(request(1, "command"));
-    let answers: Vec<_> = puppet.heard();
+    let answers: Vec<_> = puppet.received();
     assert_eq!(answers.len(), 2, "one when it was done, one from memory");
     assert_eq!(answers[0], answers[1]);
     assert_eq!(puppet.host.executed[&1], 1);
@@ -228,8 +228,8 @@ fn an_answer_that_comes_twice_is_heard_once() {
     };
     puppet.say(answer(b"signed"));
     puppet.say(answer(b"another"));
-    let heard = puppet.host.events.iter().filter_map(answered);
-    assert_eq!(heard.collect::<Vec<_>>(), [id]);
+    let received = puppet.host.events.iter().filter_map(answered);
+    assert_eq!(received.collect::<Vec<_>>(), [id]);
     assert_eq!(puppet.host.answers[&id], Ok(b"signed".to_vec()));
     assert_eq!(puppet.host.closed(), None);
 }
@@ -241,11 +241,11 @@ fn an_answer_that_is_no_longer_kept_is_not_computed_again() {
         puppet.say(request(2 * n + 1, "command"));
         puppet.host.answer_all();
     }
-    puppet.heard();
+    puppet.received();
     puppet.say(request(1, "command"));
-    let heard = puppet.heard();
-    let [Body::Response(response)] = &heard[..] else {
-        panic!("{heard:?}")
+    let received = puppet.received();
+    let [Body::Response(response)] = &received[..] else {
+        panic!("{received:?}")
     };
     let Some(longhand_proto::link::response::Result::Error(error)) = &response.result else {
         panic!()
@@ -255,7 +255,7 @@ fn an_answer_that_is_no_longer_kept_is_not_computed_again() {
 }
 
 #[test]
-fn a_cancelled_request_is_told_to_the_other_side_and_its_answer_is_left_out() {
+fn a_cancel_reaches_the_other_side_and_the_answer_is_left_out() {
     let mut world = World::connected();
     let id = world.phone.ask("command", b"x");
     world.run();
@@ -289,7 +289,7 @@ fn silence_brings_a_ping_and_a_pong_keeps_the_session() {
 fn on_an_idle_link_only_the_phone_pings() {
     let mut world = World::connected();
     for now_ms in (10_000..200_000).step_by(10_000) {
-        // Whose turn it is, at each time that either of them has named.
+        // The side whose ping is due first, by the deadlines of both.
         let due_ms = |end: &End| end.session.as_ref().unwrap().next_timeout_ms();
         assert_eq!(due_ms(&world.phone), Some(now_ms));
         assert_eq!(due_ms(&world.host), Some(now_ms + 1_000));
@@ -388,8 +388,8 @@ fn a_session_that_was_refused_before_hello_says_why() {
     let (phone, mut host) = handshake(PHONE);
     let mut end = End::new(Side::Phone, PHONE);
     end.session = Some(Session::new(phone, &end.requests, 0));
-    let told = super::super::session::refuse(&mut host, CloseCode::PairingUsed, "used");
-    end.receive(&told.unwrap()[0], 0);
+    let records = super::super::session::refuse(&mut host, CloseCode::PairingUsed, "used");
+    end.receive(&records.unwrap()[0], 0);
     assert_eq!(end.close_code(), Some(CloseCode::PairingUsed));
 }
 
@@ -423,7 +423,7 @@ fn a_record_that_is_garbage_changed_cut_or_repeated_ends_the_session() {
         assert_eq!(
             world.phone.close_code(),
             Some(CloseCode::Protocol),
-            "the phone is told"
+            "the phone gets the code"
         );
     }
     let mut world = World::connected();
@@ -488,7 +488,7 @@ fn a_kind_of_frame_from_the_future_is_left_out() {
         body: None,
     });
     puppet.say(Body::Ping(Ping { nonce: 7 }));
-    assert!(matches!(puppet.heard()[..], [Body::Pong(_)]));
+    assert!(matches!(puppet.received()[..], [Body::Pong(_)]));
 }
 
 #[test]
