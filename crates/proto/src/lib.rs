@@ -1,11 +1,11 @@
 //! The messages that cross a border between processes, and limits that both sides of it check.
 //!
-//! Generated from the `.proto` files beside this crate, which say what each field
-//! means. `docs/PROTOCOL.md` tells how they are used.
+//! Generated from the `.proto` files beside this crate, which define each field.
+//! `docs/PROTOCOL.md` describes their use.
 //!
 //! - [`link`]: the frames inside a link's Noise session, and the gRPC carrier.
-//! - [`signer`]: what a node asks of its owner's phone.
-//! - [`command`]: what a phone asks of its node.
+//! - [`signer`]: operations that a node requests from its owner's phone.
+//! - [`command`]: commands that a phone sends to its node.
 //! - [`operator`]: the host's operator API.
 
 /// The least capacity of a channel that an owner may open, in satoshis: below it, fees and reserves leave nothing to pay with.
