@@ -118,7 +118,7 @@ pub struct Info {
     pub hub_node_id: String,
     /// All of them.
     pub channels: u32,
-    /// Those that can carry a payment now.
+    /// Channels that can carry a payment now.
     pub usable_channels: u32,
     /// Connected ones.
     pub peers: u32,

@@ -202,7 +202,7 @@ impl DurableSigner {
             let replies = batches.iter().map(|batch| {
                 let outcome = signer.handle(batch, now_unix_s());
                 #[cfg(any(test, feature = "testing"))]
-                self.tell_answers(batch, &outcome.reply, signer.version());
+                self.report_answers(batch, &outcome.reply, signer.version());
                 records.extend(outcome.records);
                 outcome.reply.encode_to_vec()
             });
@@ -232,7 +232,7 @@ impl DurableSigner {
     }
 
     #[cfg(any(test, feature = "testing"))]
-    fn tell_answers(&self, batch: &SignerBatch, reply: &SignerReply, version: u64) {
+    fn report_answers(&self, batch: &SignerBatch, reply: &SignerReply, version: u64) {
         let Some(witness) = self.vault.witness() else {
             return;
         };
@@ -368,7 +368,7 @@ mod tests {
             DiskFate::GoOn
         }
         fn power_gone(&self) {
-            unreachable!("it never goes");
+            unreachable!("the power is never cut");
         }
     }
 

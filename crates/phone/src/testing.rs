@@ -41,8 +41,8 @@ pub trait DiskFaults: Send + Sync + 'static {
         COMPACT_FROM_BYTES
     }
 
-    /// The time until which the last write takes, and all that come meanwhile: no call returns before it. They are durable already.
-    /// Called on a runtime of one thread only.
+    /// The time until which the last write, and all that come meanwhile, take: no call returns before it. They are
+    /// durable already. Called on a runtime of one thread only.
     fn busy_until(&self) -> Option<Instant> {
         None
     }

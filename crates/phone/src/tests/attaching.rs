@@ -1,4 +1,4 @@
-//! Pairing, registering, coming back, leaving.
+//! Pairing, registering, attaching again, detaching.
 
 use longhand_proto::command::error::Action;
 
@@ -121,7 +121,7 @@ async fn a_renewal_that_broke_off_does_not_let_another_host_take_over() {
 }
 
 #[tokio::test]
-async fn a_host_that_has_another_node_for_the_owner_is_heard() {
+async fn a_host_that_has_another_node_for_the_owner_is_reported() {
     let host = FakeHost::new();
     host.script(|ask| match ask {
         Ask::Register(_) => Some(Act::Say(error("OTHER_SEED", Action::FixInput))),
@@ -157,7 +157,7 @@ async fn a_broken_link_is_dialled_again_until_the_host_is_back() {
     assert_eq!(balance.await.unwrap().unwrap().lightning_msat, 42_000);
 }
 
-/// Somebody on the line, who answers in the host's place as long as the host is down.
+/// An attacker on the network, who answers in the host's place as long as the host is down.
 struct Intercepted(Arc<FakeHost>);
 
 #[async_trait]
@@ -170,7 +170,7 @@ impl Dial for Intercepted {
         let (ours, mut theirs) = Carrier::pair();
         tokio::spawn(async move {
             theirs.stream.recv().await.unwrap();
-            // A bare refusal: "another version". It takes no key to write it.
+            // A bare refusal: "another version". No key is needed to write it.
             theirs.sink.send(vec![9, 4, 1]).await.unwrap();
             theirs.stream.recv().await
         });
@@ -217,7 +217,7 @@ async fn a_command_gives_up_when_the_host_stays_away() {
     assert_eq!(code_of(phone.balance().await), "HOST_AWAY");
 }
 
-/// The link broke before the answer came, and so many others were given since that the host has let go of it.
+/// The link broke before the answer arrived, and the host has given so many others since that it no longer keeps it.
 #[tokio::test]
 async fn an_answer_that_the_host_no_longer_keeps_is_asked_for_anew() {
     let (_dir, phone, host) = attached().await;
@@ -229,7 +229,7 @@ async fn an_answer_that_the_host_no_longer_keeps_is_asked_for_anew() {
     assert_eq!(phone.balance().await.unwrap().lightning_msat, 42_000);
     assert_eq!(host.asked().len(), 2);
 
-    // One that has never been asked for cannot be forgotten.
+    // A new request cannot be forgotten.
     host.script(|_| Some(Act::Refuse("FORGOTTEN")));
     assert_eq!(code_of(phone.balance().await), "FORGOTTEN");
     assert_eq!(host.asked().len(), 4);
@@ -245,7 +245,7 @@ async fn the_newest_process_wins_and_the_older_one_ends() {
     });
     host.link(2).await;
 
-    // A copy of the phone's directory, which has the same keys: nobody should, and the lock cannot see it.
+    // A copy of the phone's directory has the same keys: an owner must not make one, and the lock cannot detect it.
     let copy = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(dir.path()).unwrap() {
         let entry = entry.unwrap();

@@ -255,7 +255,7 @@ async fn nothing_is_sent_to_the_host_for_bad_input() {
     assert_eq!(version, 0, "nothing is on record");
 }
 
-/// The node's own minimum, so that the owner learns it without a round trip, and nothing of the opening is on record.
+/// The node's own minimum, so that the owner gets the error without a round trip, with nothing on record.
 #[tokio::test]
 async fn a_channel_below_the_nodes_minimum_is_refused_before_the_host_is_asked() {
     let (_dir, phone, host) = attached().await;
@@ -270,7 +270,7 @@ async fn a_channel_below_the_nodes_minimum_is_refused_before_the_host_is_asked()
 }
 
 #[tokio::test]
-async fn a_host_that_gives_no_reason_is_told_of_all_the_same() {
+async fn a_host_that_gives_no_reason_is_reported_all_the_same() {
     let host = FakeHost::new();
     host.script(|ask| match ask {
         Ask::GetBalance(_) => Some(Act::Say(Reply::Error(proto::Error::default()))),

@@ -54,7 +54,7 @@ async fn without_a_running_phone_there_is_nothing_to_go_through() {
             .is_none()
     );
 
-    // A socket that a killed process left is dead, and makes room.
+    // A socket that a killed process left is dead, and is replaced.
     let listener = std::os::unix::net::UnixListener::bind(dir.path().join("control.sock")).unwrap();
     drop(listener);
     assert!(

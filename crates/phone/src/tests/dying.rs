@@ -70,7 +70,7 @@ fn nothing_of_a_killed_phone_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_killed_phone_says_no_word_more_and_writes_nothing() {
+async fn a_killed_phone_sends_and_writes_nothing_more() {
     let (dir, phone, host) = attached().await;
     let link = host.link(1).await;
     let ledger = std::fs::read(dir.path().join("ledger")).unwrap();
@@ -142,7 +142,7 @@ impl DiskFaults for Trap {
 async fn a_phone_that_dies_at_any_write_of_a_batch_answers_it_when_it_is_back() {
     use DiskFate::{PowerGoneAfter, PowerGoneBefore, PowerGoneTorn};
     use DiskWrite::{HeadRaise, LedgerAppend};
-    // And how many records there are after it.
+    // A write and its fate, and the number of records after it.
     let cases = [
         (LedgerAppend, PowerGoneBefore, 0),
         (LedgerAppend, PowerGoneTorn { written: 0 }, 0),
@@ -202,7 +202,7 @@ async fn a_phone_that_dies_while_it_pairs_can_pair_again() {
     }
 }
 
-/// With more threads than one the disk is written to beside them, as in production.
+/// On a runtime of several threads the disk is written to by others, as in production.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_more_threads_a_phone_does_the_same() {
     let (_dir, phone, host) = attached().await;

@@ -1,4 +1,4 @@
-//! Commands that the owner repeats because no answer came, and those that are given a second time on purpose.
+//! Commands that the owner repeats because no answer arrived, and those that are given a second time on purpose.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +15,8 @@ use crate::input::OnchainAmount;
 const ADDRESS: &str = "bcrt1q6rhpng9evdsfnn833a4f4vej0asu6dk5srld6x";
 const ADDRESS_2: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
 
-/// A node that does each id once and keeps what it has done, as `longhand-node` does. Its host goes away when a channel is
-/// waited for.
+/// A node that carries out each id once and keeps the result, as `longhand-node` does. Its host goes away when a
+/// channel is awaited.
 #[derive(Default)]
 struct FakeNode {
     /// The number of payments and channels.
@@ -32,7 +32,7 @@ struct FakeNode {
 enum Lost {
     /// The link breaks before it, and the host is down.
     Link,
-    /// This is said in its place.
+    /// This reply is sent in its place.
     Says(Reply),
 }
 
@@ -134,7 +134,7 @@ async fn a_payment_whose_answer_was_lost_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_payment_that_was_heard_of_may_be_sent_a_second_time() {
+async fn a_payment_whose_result_was_delivered_may_be_sent_a_second_time() {
     let (_dir, phone, host) = attached().await;
     let node = FakeNode::behind(&host);
     assert_ne!(
@@ -193,12 +193,12 @@ async fn a_channel_that_was_to_be_waited_for_is_the_same_when_the_wait_broke_off
 }
 
 #[tokio::test]
-async fn what_was_not_heard_of_is_the_same_for_the_next_process_and_after_compaction() {
+async fn an_undelivered_command_is_the_same_for_the_next_process_and_after_compaction() {
     for compacts in [false, true] {
         let (dir, phone, host) = attached().await;
         let node = FakeNode::behind(&host);
         send(&phone, SAT).await.unwrap();
-        // It is done, and the host does not say so.
+        // It is done, and the host does not report it.
         node.loses(Some(Lost::Says(error("NODE_RESTARTED", Action::Retry))));
         assert_eq!(code_of(send(&phone, SAT).await), "NODE_RESTARTED");
         assert_eq!(code_of(open(&phone).await), "NODE_RESTARTED");
@@ -215,7 +215,7 @@ async fn what_was_not_heard_of_is_the_same_for_the_next_process_and_after_compac
         assert_eq!(open(&phone).await.unwrap(), "02".repeat(32));
         assert_eq!(node.done(), 3);
 
-        // Heard now.
+        // Delivered now.
         assert_eq!(send(&phone, SAT).await.unwrap(), format!("{:064}", 3));
         assert_eq!(open(&phone).await.unwrap(), "04".repeat(32));
         phone.detach().await.unwrap();
@@ -237,7 +237,7 @@ async fn what_failed_for_good_is_tried_anew() {
         assert_eq!(code_of(open(&phone).await), code);
         assert_eq!(node.done(), count + 1, "{code}");
     }
-    // The host's or the phone's trouble is no end.
+    // Errors of the host or the phone are not final.
     let troubles = [
         ("SIGNER_AWAY", Action::WaitForPhone),
         ("NODE_RESTARTED", Action::Retry),
@@ -275,7 +275,7 @@ async fn a_host_that_lost_the_command_is_given_it_again_with_its_id() {
 }
 
 #[tokio::test]
-async fn an_answer_to_a_process_that_has_gone_was_not_heard() {
+async fn an_answer_to_a_process_that_has_gone_was_not_delivered() {
     let (dir, phone, host) = attached().await;
     let node = FakeNode::behind(&host);
     let _control = ControlSocket::listen(phone).unwrap();

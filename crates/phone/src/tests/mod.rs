@@ -52,7 +52,7 @@ pub(crate) enum Act {
 
 type Script = Box<dyn FnMut(&Ask) -> Option<Act> + Send>;
 
-/// A host with one owner; its links are real, what it answers is scripted.
+/// A host with one owner; its links are real, its answers are scripted.
 pub(crate) struct FakeHost {
     key: LinkKeypair,
     secret: PairingSecret,
@@ -87,12 +87,12 @@ impl FakeHost {
         host
     }
 
-    /// From now on the host does this; `None` leaves it to what a good host does.
+    /// From now on the host does this; `None` gives the answer of a good host.
     pub(crate) fn script(&self, script: impl FnMut(&Ask) -> Option<Act> + Send + 'static) {
         *self.script.lock().unwrap() = Box::new(script);
     }
 
-    /// The commands that have come, without those that only look.
+    /// The commands that were received, without those that only read.
     pub(crate) fn asked(&self) -> Vec<Ask> {
         let asked = self.asked.lock().unwrap();
         let acts = |ask: &&Ask| !matches!(ask, Ask::Register(_) | Ask::GetInfo(_));
@@ -127,7 +127,7 @@ impl FakeHost {
         }
     }
 
-    /// The newest link, once this many have come about.
+    /// The newest link, once there have been this many.
     pub(crate) async fn link(&self, count: usize) -> Link {
         self.links
             .subscribe()
@@ -280,7 +280,7 @@ fn phone_on(
     (dir, phone)
 }
 
-/// Of all phones here.
+/// The passphrase of all phones here.
 pub(crate) fn passphrase() -> Passphrase {
     "passphrase".to_owned().into()
 }
@@ -356,7 +356,7 @@ impl InvoiceSpec {
         self.build().to_string()
     }
 
-    /// The host's word on this payment.
+    /// The host's report of this payment.
     pub(crate) fn payment(&self, state: proto::payment::State) -> proto::Payment {
         let preimage = match state {
             proto::payment::State::Succeeded => self.preimage.to_vec(),

@@ -78,7 +78,7 @@ async fn an_invoice_that_is_not_what_was_asked_is_not_signed() {
 }
 
 #[tokio::test]
-async fn a_payment_is_on_record_before_the_host_hears_of_it_and_proved_after() {
+async fn a_payment_is_on_record_before_it_is_sent_and_proved_after() {
     let (_dir, phone, host) = attached().await;
     let spec = InvoiceSpec::default();
     let (pending, paid) = (spec.payment(State::Pending), spec.payment(State::Succeeded));
@@ -281,7 +281,7 @@ async fn only_an_address_of_our_own_is_shown() {
 }
 
 #[tokio::test]
-async fn an_address_for_change_is_not_told() {
+async fn an_address_for_change_is_not_shown() {
     let (_dir, phone, host) = attached().await;
     let own = |signer: &longhand_signer::Signer| {
         signer.own_script(longhand_signer::Keychain::Internal, 3)

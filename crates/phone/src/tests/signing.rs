@@ -206,7 +206,7 @@ async fn what_is_no_batch_is_refused_by_name() {
     );
 }
 
-/// A disk without any room when it is next written to, and with some again after.
+/// A disk that is full at the next write, and has space again after it.
 #[derive(Default)]
 struct FullOnce(AtomicBool);
 
@@ -227,7 +227,7 @@ impl DiskFaults for FullOnce {
         }
     }
     fn power_gone(&self) {
-        unreachable!("it never goes");
+        unreachable!("the power is never cut");
     }
 }
 
@@ -244,7 +244,7 @@ async fn a_batch_that_cannot_be_recorded_gets_no_answer_until_it_can() {
     assert_eq!(reason.code.as_str(), "LEDGER_UNWRITABLE");
     assert!(reason.message.contains("the disk is full"), "{reason}");
 
-    // The phone is back by itself, with the signer as the disk has it, and now there is room.
+    // The phone is back by itself, with the signer as the disk has it, and now there is space.
     host.link(2).await;
     assert_eq!(version(&phone).await, 0);
     let answers = ask(&host, &setup).await.unwrap();
@@ -253,7 +253,7 @@ async fn a_batch_that_cannot_be_recorded_gets_no_answer_until_it_can() {
 }
 
 #[tokio::test]
-async fn a_full_disk_stops_an_owner_before_the_host_hears_of_it() {
+async fn a_full_disk_stops_a_command_before_it_is_sent() {
     let disk = Arc::new(FullOnce::default());
     let (_dir, phone, host) = attached_on(Some(disk.clone())).await;
     let pay = InvoiceSpec::default().text();

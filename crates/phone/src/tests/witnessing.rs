@@ -6,11 +6,11 @@ use super::*;
 use crate::testing::{DiskFate, DiskWrite, Said, Witness};
 
 #[derive(Default)]
-struct Notes(Mutex<Heard>);
+struct Notes(Mutex<Answers>);
 
 /// Answers that were made, with the version that has to be durable first, and those that count as sent.
 #[derive(Default)]
-struct Heard {
+struct Answers {
     made: Vec<(u64, String)>,
     said: Vec<String>,
 }
@@ -30,9 +30,9 @@ impl Witness for Notes {
         self.0.lock().unwrap().made.push((version, said));
     }
     fn durable(&self, version: u64) {
-        let heard = &mut *self.0.lock().unwrap();
-        let now = heard.made.extract_if(.., |made| made.0 <= version);
-        heard.said.extend(now.map(|(_, said)| said));
+        let answers = &mut *self.0.lock().unwrap();
+        let now = answers.made.extract_if(.., |made| made.0 <= version);
+        answers.said.extend(now.map(|(_, said)| said));
     }
     fn restored(&self, version: u64) {
         self.durable(version);
@@ -44,7 +44,7 @@ impl Witness for Notes {
 async fn what_a_phone_said_before_it_died_is_known_by_what_it_comes_back_with() {
     use DiskFate::{PowerGoneAfter, PowerGoneBefore, PowerGoneTorn};
     use DiskWrite::{HeadRaise, LedgerAppend};
-    // And whether the answer counts as said.
+    // A write and its fate, and whether the answer counts as sent.
     let cases = [
         (LedgerAppend, PowerGoneBefore, false),
         (LedgerAppend, PowerGoneTorn { written: 50 }, false),
@@ -86,7 +86,7 @@ async fn what_a_phone_said_before_it_died_is_known_by_what_it_comes_back_with() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invoice_is_heard_when_it_is_on_record() {
+async fn an_invoice_is_reported_when_it_is_on_record() {
     let host = FakeHost::new();
     let dir = paired_vault(&host).await;
     let notes = Arc::new(Notes::default());

@@ -359,7 +359,7 @@ pub enum VaultError {
     NoLedger,
     /// `ledger.head` is missing or damaged.
     #[error(
-        "the file `ledger.head` is missing or damaged: put it back; without it an old ledger cannot be told"
+        "the file `ledger.head` is missing or damaged: put it back; without it an old ledger cannot be recognised"
     )]
     NoHead,
     /// An entry is neither whole nor the unfinished last one.

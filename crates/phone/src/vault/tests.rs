@@ -63,7 +63,7 @@ fn what_was_written_is_read_back_in_order() {
 }
 
 #[test]
-fn a_wrong_passphrase_is_told_as_such() {
+fn a_wrong_passphrase_is_named() {
     let (dir, vault) = new_vault();
     drop(vault);
     let error = Vault::open(dir.path(), &passphrase("wrong")).err().unwrap();
@@ -97,7 +97,7 @@ fn a_lost_seed_file_does_not_make_room_for_a_new_vault() {
 }
 
 #[test]
-fn a_directory_without_a_vault_is_told_as_such() {
+fn a_directory_without_a_vault_is_named() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(expect_error(&dir), VaultError::Missing(_)));
 }
@@ -230,7 +230,7 @@ fn an_older_ledger_is_refused() {
     assert_eq!(reopen(&dir).unwrap().2.len(), 4);
 }
 
-/// A header that says that there were entries before it was once believed, and the ledger was empty.
+/// A header that counts earlier entries was once believed, and the ledger was empty.
 #[test]
 fn a_header_alone_does_not_stand_for_the_entries_before_it() {
     for claimed in [1, 2, 3, u64::MAX] {
@@ -278,7 +278,7 @@ fn one_torn_slot_of_the_head_leaves_the_other() {
 }
 
 #[test]
-fn a_ledger_of_a_newer_format_is_told_as_such() {
+fn a_ledger_of_a_newer_format_is_named() {
     let dir = written_vault();
     let path = dir.path().join("ledger");
     let mut bytes = std::fs::read(&path).unwrap();
@@ -342,7 +342,7 @@ fn a_crash_before_a_compacted_ledger_is_in_place_leaves_the_old_one() {
     assert!(!dir.path().join("ledger.new").exists());
 }
 
-/// A disk with room for some bytes more. Keeps what was written, as a real one does.
+/// A disk with space for some bytes more. Keeps the bytes that were written, as a real one does.
 struct FullDisk {
     room: usize,
     asked: Mutex<Vec<DiskWrite>>,
@@ -360,7 +360,7 @@ impl DiskFaults for FullDisk {
         }
     }
     fn power_gone(&self) {
-        unreachable!("it never goes");
+        unreachable!("the power is never cut");
     }
 }
 
@@ -385,7 +385,7 @@ fn a_full_disk_leaves_the_ledger_as_it_was() {
     );
     assert_eq!(std::fs::read(&path).unwrap(), before);
 
-    // It takes nothing more until it was read again.
+    // It accepts nothing more until it was read again.
     let error = ledger.append(&records(&["d"])).unwrap_err();
     assert!(matches!(error, VaultError::NeedsReopening), "{error}");
     drop((ledger, vault));
@@ -425,7 +425,7 @@ fn the_paired_host_is_remembered_and_protected() {
 }
 
 #[test]
-fn a_paired_host_of_before_is_read() {
+fn a_paired_host_of_an_earlier_version_is_read() {
     let mut old = serde_json::to_value(host()).unwrap();
     old.as_object_mut().unwrap().remove("was_registered");
     assert_eq!(serde_json::from_value::<PairedHost>(old).unwrap(), host());
@@ -436,7 +436,7 @@ struct PowerCut {
     at: DiskWrite,
     fate: fn() -> DiskFate,
     asked: AtomicUsize,
-    told: AtomicUsize,
+    cuts: AtomicUsize,
 }
 
 impl DiskFaults for PowerCut {
@@ -449,7 +449,7 @@ impl DiskFaults for PowerCut {
         }
     }
     fn power_gone(&self) {
-        self.told.fetch_add(1, Ordering::SeqCst);
+        self.cuts.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -564,7 +564,7 @@ fn power_that_goes_at_a_write_leaves_the_old_or_the_new_and_writes_nothing_more(
         (HeadRaise, [with_d; 3]),
         (LedgerCompact, [old, old, snapshot]),
         (LedgerCut, [old; 3]),
-        // Written whole, and only to be made durable.
+        // Written whole, but not durable before.
         (LedgerSync, [with_d; 3]),
         (Host, [old; 3]),
         (HostForget, [old; 3]),
@@ -579,14 +579,14 @@ fn power_that_goes_at_a_write_leaves_the_old_or_the_new_and_writes_nothing_more(
                 at,
                 fate,
                 asked: AtomicUsize::new(0),
-                told: AtomicUsize::new(0),
+                cuts: AtomicUsize::new(0),
             });
             let vault = vault.with_disk_faults(cut.clone());
             let error = do_write(at, &vault).unwrap_err();
             assert!(matches!(error, VaultError::Io(_)), "{story}: {error}");
-            assert_eq!(cut.told.load(Ordering::SeqCst), 1, "{story}");
+            assert_eq!(cut.cuts.load(Ordering::SeqCst), 1, "{story}");
 
-            // Dark from here on, for all that the vault keeps.
+            // Without power from here on, for all files of the vault.
             let asked = cut.asked.load(Ordering::SeqCst);
             let files = || {
                 ["ledger", "ledger.head", HOST_NAME]
