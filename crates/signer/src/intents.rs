@@ -1,6 +1,6 @@
 //! Intents: commands of the owner, recorded on the phone. Only they will justify operations that reduce the owner's balance.
 //!
-//! A host cannot add an intent. So far intents are recorded and listed, and no operation is refused for want of one.
+//! A host cannot add an intent. So far intents are recorded and listed, and no operation is refused for lack of one.
 //!
 //! An on-chain send and an opening have an id, which a node carries out once. The intent keeps it until the final result of the command
 //! was delivered to the owner: when the same command comes before, the shell sends it with the same id.

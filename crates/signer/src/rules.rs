@@ -29,7 +29,7 @@
 //! | [`PREIMAGE_UNDERPAID`] | a preimage for less than its invoice asks (retry, unless what is missing is dust) |
 //! | [`PREIMAGE_EXPIRED`] | a preimage for a payment that came after its invoice had expired |
 //! | [`INVOICE_MISMATCH`] | an invoice that is not what the owner asked for |
-//! | [`DUPLICATE`] | something with the name of something else |
+//! | [`DUPLICATE`] | a preimage, an invoice or an id that was used before for something else |
 
 use std::collections::BTreeMap;
 
@@ -90,7 +90,7 @@ pub const PREIMAGE_UNDERPAID: &str = "preimage-underpaid";
 pub const PREIMAGE_EXPIRED: &str = "preimage-expired";
 /// An invoice that is not what the owner asked for.
 pub const INVOICE_MISMATCH: &str = "invoice-mismatch";
-/// Something with the name of something else.
+/// A preimage, an invoice or an id that was used before for something else.
 pub const DUPLICATE: &str = "duplicate";
 
 /// A refusal: the rule, and the reason in one line for a person. Nothing was signed and nothing changed.

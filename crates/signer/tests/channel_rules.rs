@@ -292,7 +292,7 @@ fn a_commitment_must_be_what_the_parameters_make_of_it() {
         phone.refused(validate(&build(&channel.parameters, foreign, 5000))),
         rules::COMMITMENT_MISMATCH
     );
-    // More than there is.
+    // More than the channel holds.
     assert_eq!(
         phone.refused(validate(&build(&channel.parameters, point, VALUE_SAT))),
         rules::COMMITMENT_MISMATCH

@@ -1,5 +1,5 @@
-//! Whatever a host sends, the phone answers: with what was asked, or with a refusal. It never breaks, and a refusal
-//! leaves nothing behind.
+//! Any input of a host gets an answer of the phone: a result or a refusal. The phone never panics, and a refusal
+//! changes nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -123,7 +123,7 @@ fn operations(bytes: &[u8], number: u64) -> Vec<Op> {
     ]
 }
 
-/// Something to damage, and the operation that carries it.
+/// Bytes to damage, and the operation that carries them.
 type Carried = (Vec<u8>, fn(Vec<u8>) -> Op);
 
 /// The disk of a phone with a living channel, and that channel's operations.

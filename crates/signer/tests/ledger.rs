@@ -1,4 +1,4 @@
-//! The ledger is the signer's memory: what was written gives the same signer again, and nothing else passes for it.
+//! The ledger is the signer's memory: its records restore the same signer, and no other input is accepted as a ledger.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -95,7 +95,7 @@ fn one_call_is_one_record_and_records_count_up() {
 }
 
 #[test]
-fn an_older_ledger_can_be_told() {
+fn an_older_ledger_can_be_recognised() {
     let phone = busy();
     let older = restore(&phone.disk[..phone.disk.len() - 1]).unwrap();
     assert!(older.version() < phone.signer.version());

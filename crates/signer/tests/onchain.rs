@@ -219,7 +219,7 @@ fn inputs_that_are_not_the_phones_are_not_signed() {
         .values_mut()
         .for_each(|source| source.0 = Fingerprint::from([1; 4]));
     assert_eq!(refused(&mut phone, &foreign), rules::NOT_OUR_INPUT);
-    // A path of the master that is no address: LDK's keys hang there.
+    // A path of the master that is no address: LDK's keys are derived there.
     let mut deeper = good.clone();
     deeper.inputs[0]
         .bip32_derivation
@@ -280,7 +280,7 @@ fn a_channel_is_funded_only_after_its_first_commitment() {
         (refusal.rule.as_str(), refusal.retry),
         (rules::FUNDING_BEFORE_VALIDATE, true)
     );
-    // Nor under another name.
+    // Nor for another purpose.
     assert_eq!(
         phone.refused(sign_psbt(&psbt, Purpose::Send)),
         rules::FUNDING_BEFORE_VALIDATE
@@ -546,7 +546,7 @@ fn a_sweep_elsewhere_or_of_other_outputs_is_refused() {
         ),
         rules::NOT_OUR_SCRIPT
     );
-    // An address of the owner's, but not the one it is said to be.
+    // An address of the owner's, but at another index than the sweep names.
     let other = own_script(&phone, 8);
     assert_eq!(
         ask(&mut phone, sweep(&descriptors, &other)),
@@ -643,7 +643,7 @@ fn an_htlc_is_claimed_from_a_commitment_that_is_not_revoked() {
         signature,
         &keys.broadcaster_htlc_key.to_public_key(),
     );
-    // And so that commitment stays as it is.
+    // It is signed for broadcast, so that it is never revoked.
     phone
         .ask(validate(&channel.holder(2, 400_000, &[])))
         .unwrap();

@@ -336,7 +336,7 @@ fn too_little_is_not_enough() {
     let mut phone = Phone::new();
     let hash = received(&mut phone, 50_000_000, 49_453_999);
     assert_eq!(phone.refused(preimage_of(hash)), rules::PREIMAGE_UNDERPAID);
-    // Nor does the host's word count for more than 546 sat.
+    // The host's claim of dust does not count for more than 546 sat either.
     for said in [
         vec![part(50_000_000)],
         vec![part(545_999)],
@@ -353,7 +353,7 @@ fn an_invoice_for_any_amount_takes_any_that_stands_in_a_commitment() {
     phone.ask(preimage_of(hash)).unwrap();
 }
 
-/// Whether asking again could help, of a preimage that is refused by `rule`.
+/// Whether the refusal by `rule` is for now only.
 fn waits(phone: &mut Phone, op: Op, rule: &str) -> bool {
     let refusal = phone.ask(op).unwrap_err();
     assert_eq!(refusal.rule, rule);
@@ -651,7 +651,7 @@ fn the_largest_payment_of_dust_is_not_refused_because_the_phone_was_away() {
         .unwrap();
 }
 
-/// The audit takes all that was said so far for right; these invoices were signed.
+/// Checks the phone's answers so far by the audit; these invoices were signed.
 #[cfg(feature = "audit")]
 fn audit(phone: &Phone, invoices: &[([u8; 32], u64)]) {
     if let Err(violation) = audited(phone, invoices) {
@@ -677,7 +677,7 @@ fn audited(
         .try_for_each(|(op, answer)| audit.saw(op, answer))
 }
 
-/// Each of these the phone refuses.
+/// The phone refuses each of these.
 #[cfg(feature = "audit")]
 #[test]
 fn the_audit_sees_more_rest_on_the_hosts_word_than_may() {
@@ -785,7 +785,7 @@ fn intents_are_kept_and_their_ids_mean_one_thing() {
 }
 
 #[test]
-fn an_intent_awaits_its_end_until_it_was_heard_across_restarts_and_compaction() {
+fn an_intent_awaits_delivery_across_restarts_and_compaction() {
     let mut phone = Phone::new();
     let peer = SecretKey::from_slice(&[5; 32]).unwrap();
     let peer = peer.public_key(&Secp256k1::new());
@@ -795,12 +795,12 @@ fn an_intent_awaits_its_end_until_it_was_heard_across_restarts_and_compaction() 
         amount_sat: 20_000,
         announced: true,
     };
-    for id in [b"heard send".as_slice(), b"open send"] {
+    for id in [b"ended send".as_slice(), b"open send"] {
         let added = phone.signer.add_onchain_intent(id, "bcrt1q", 7, 1, NOW);
         phone.keep(&added.unwrap().records);
         let added = phone.signer.add_channel_intent(open(&id[..5]), NOW);
         phone.keep(&added.unwrap().records);
-        if id == b"heard send" {
+        if id == b"ended send" {
             for id in [id, &id[..5]] {
                 let ended = phone.signer.result_delivered(id).unwrap();
                 assert_eq!(ended.records.len(), 1);
@@ -847,7 +847,7 @@ fn an_intent_awaits_its_end_until_it_was_heard_across_restarts_and_compaction() 
     }
     let refused = phone
         .signer
-        .add_onchain_intent(b"heard send", "bcrt1q", 7, 5, NOW);
+        .add_onchain_intent(b"ended send", "bcrt1q", 7, 5, NOW);
     assert_eq!(refused.unwrap_err().rule, rules::DUPLICATE);
 
     for id in [b"open send".as_slice(), b"open "] {

@@ -1,5 +1,5 @@
-//! A phone, a peer, and a channel between them. The peer signs with LDK's own signer, so that what the phone is shown
-//! is what a real peer would send.
+//! A phone, a peer, and a channel between them. The peer signs with LDK's own signer, so that the phone gets what a
+//! real peer would send.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 use bitcoin::hashes::Hash;
@@ -22,7 +22,7 @@ use longhand_signer::{Seed, Signer};
 
 pub const FIRST: u64 = (1 << 48) - 1;
 pub const LEDGER_KEY: [u8; 32] = [4; 32];
-/// As a phone with that ledger gives it to a node that asks with sixteen threes.
+/// The channel keys id that a phone with that ledger gives for sixteen bytes of 3.
 pub const KEYS_ID: [u8; 32] = [
     3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 0x66, 0xdb, 0x1e, 0xd9, 0x16, 0x54, 0x61, 0x7c,
     0x46, 0xc6, 0x18, 0xf6, 0x9f, 0x7f, 0xe0, 0x2a,
@@ -82,7 +82,7 @@ impl Phone {
         self.ask_on(&KEYS_ID, op)
     }
 
-    /// Asks, and gives the name of the rule that refused.
+    /// Asks, and returns the name of the rule that refused.
     pub fn refused(&mut self, op: Op) -> String {
         self.ask(op).expect_err("should have been refused").rule
     }
