@@ -1,8 +1,8 @@
 //! Relay through a Bitcoin Core: how a transaction is submitted, and which of its errors and reject reasons mean that
 //! it is known already, that it may be sent again later, or that it never will be valid.
 //!
-//! The same for a Bitcoin Core behind RPC and for a devnet in this process. Nobody outside of this file reads the
-//! texts of Bitcoin Core.
+//! The same for a Bitcoin Core behind RPC and for a devnet in this process. No other file reads the texts of Bitcoin
+//! Core.
 
 use async_trait::async_trait;
 use bitcoin::{Transaction, Txid};
@@ -293,7 +293,7 @@ mod tests {
                 -25,
                 "Fee exceeds maximum configured by user (e.g. -maxtxfee, maxfeerate)",
             ),
-            // A reason only counts where it stands, not when details repeat it.
+            // A reason counts at the start of a message only, not in the details.
             (-26, "bad-txns-nonstandard-inputs, like bad-txns-vin-empty"),
         ] {
             let core = Scripted::single(Err((code, message)));

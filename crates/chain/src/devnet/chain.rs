@@ -42,7 +42,7 @@ pub(super) struct TipChange {
     pub(super) connected: Vec<Arc<Block>>,
 }
 
-/// The directory for the library's files, which are of no use after it.
+/// The directory for the library's files, which are not used after a restart.
 pub(super) enum Scratch {
     /// Within a data directory.
     Dir(PathBuf),

@@ -79,7 +79,7 @@ impl BlockLog {
         ))
     }
 
-    /// Appends a record. Durable against the end of this process; [`BlockLog::sync`] against more.
+    /// Appends a record. It outlives this process; only after [`BlockLog::sync`] also a power failure.
     pub(super) fn append(&mut self, record: &Record) -> Result<(), DevnetError> {
         let (tag, payload) = match record {
             Record::Block(block) => (b'B', serialize(block)),

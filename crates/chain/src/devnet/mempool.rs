@@ -43,7 +43,7 @@ pub(super) struct Totals {
     pub(super) fee_sat: u64,
 }
 
-/// The mempool. It is small on a devnet, so that what may fail is tried on a clone.
+/// The mempool. It is small on a devnet, so that a change that may fail is tried on a clone.
 #[derive(Clone, Default)]
 pub(super) struct Mempool {
     entries: HashMap<Txid, Entry>,

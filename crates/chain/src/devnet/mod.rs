@@ -49,7 +49,7 @@ use crate::{BitcoindAuth, BitcoindSource, BlockRef, FeeRates};
 /// Files in the data directory.
 const LOG_FILE: &str = "blocks.log";
 const KEY_FILE: &str = "miner.key";
-/// The library's block files, of no use after the process.
+/// The library's block files, which are not used after a restart.
 const SCRATCH_DIR: &str = "kernel";
 
 /// How a [`Devnet`] is run.

@@ -38,7 +38,7 @@ pub(super) struct Reject {
 /// Whether a package can change a rejection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RejectKind {
-    /// No package can.
+    /// Rejected in any package.
     Unfixable,
     /// With a child that pays it may be accepted.
     Fee,
@@ -222,7 +222,7 @@ fn check_alone(tx: &Transaction) -> Result<(), Reject> {
     standard::check_form(tx).map_err(|reason| Reject::new(reason, ""))
 }
 
-/// Bitcoin Core's reject reason for a transaction that the library finds invalid, which it does not give.
+/// Bitcoin Core's reject reason for a transaction that the library finds invalid: the library gives none.
 fn consensus_reason(tx: &Transaction) -> &'static str {
     let inputs: BTreeSet<_> = tx.input.iter().map(|input| input.previous_output).collect();
     if tx.input.is_empty() {

@@ -88,7 +88,7 @@ impl MinerWallet {
         ScriptBuf::new_p2wpkh(&self.public.wpubkey_hash())
     }
 
-    /// Pays `amount` to `script` from `coins`, of which the first ones are taken first. `Err` with what there is
+    /// Pays `amount` to `script` from `coins`, of which the first ones are taken first. `Err` with the sum of `coins`
     /// when that is too little.
     pub(super) fn pay(
         &self,

@@ -2,8 +2,8 @@
 //!
 //! Every subscriber has a cursor, the last block of its events. Subscribers with the same cursor move together:
 //! `sync` fetches the next block once for all of them, `index` finds the subscribers that watch something in it, and
-//! each gets its events. A new subscriber begins at its own last block, behind the others, and meets them on the way.
-//! `broadcast` sends transactions until the source knows them.
+//! each gets its events. A new subscriber begins at its own last block, behind the others, and joins those whose
+//! cursor it reaches. `broadcast` sends transactions until the source knows them.
 
 mod broadcast;
 mod index;

@@ -113,7 +113,7 @@ impl Sync {
         }
         self.refresh_fee_rates(is_new).await?;
         for _ in 0..STEPS_PER_ROUND {
-            // The cursor that is farthest behind moves, and takes along those that it meets.
+            // The cursor that is farthest behind moves, with all subscribers at it.
             let Some(cursor) = self.behind(tip, &stuck) else {
                 break;
             };

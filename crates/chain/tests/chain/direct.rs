@@ -72,7 +72,7 @@ impl Twins {
     }
 }
 
-/// A chain with as many coins of `key`.
+/// A chain with this number of coins of `key`.
 fn funded(key: &Key, coins: usize) -> (PreparedChain, Vec<Coin>) {
     let devnet = Devnet::in_process(110).unwrap();
     let coins = (0..coins).map(|_| key.fund(&devnet, 5_000_000)).collect();

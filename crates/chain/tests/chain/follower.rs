@@ -277,7 +277,7 @@ async fn many_catch_up_together_and_each_block_is_fetched_once() {
     };
     let mut subscriptions = vec![];
     for n in 0..20u32 {
-        // From different places, too.
+        // From three different heights.
         let height = from.height + n % 3;
         let from = BlockRef {
             height,
