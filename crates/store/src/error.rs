@@ -1,25 +1,25 @@
-//! Why a store failed, in words for the operator, and whether another attempt can help.
+//! Errors of a store, with messages for the operator, and whether another attempt can help.
 
-/// Why a store could not do as it was asked. The variants are those of any store: a file, or a server.
+/// Why a call of a store failed. The variants are those of any store: a file, or a server.
 ///
 /// Callers ask [`StoreError::is_transient`] and do not list variants, so that a store may add one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// Busy, out of reach, or a read that failed. The text says what was reported.
+    /// Busy, out of reach, or a read that failed. The text is the reported error.
     #[error("the database is unavailable ({0}): check its disk, or the connection to its server")]
     Unavailable(String),
     /// There is no room; nothing of the batch was written.
     #[error("the disk that holds the database is full: free some space; nothing was changed")]
     Full,
-    /// The stored data is damaged. The text says what was reported.
+    /// The stored data is damaged. The text is the reported error.
     #[error(
         "the database is damaged ({0}): stop the host, check the disk, then repair the database or restore its \
          newest backup; a backup older than the last payment must not be started"
     )]
     Corrupt(String),
-    /// A write failed in a way that leaves it unknown what is on the disk, so that nothing more is written. The text says
-    /// what was reported.
+    /// A write failed in a way that leaves it unknown what is on the disk, so that nothing more is written. The text
+    /// is the reported error.
     #[error(
         "an earlier write failed ({0}), and what the disk holds is unknown: check the disk, then restart the host"
     )]
@@ -54,8 +54,8 @@ pub enum StoreError {
         /// Newest version this program reads.
         known: u32,
     },
-    /// The store does not take what it was asked, and will not: rights are missing, a place does not exist, a value is too
-    /// large. The text says which, and what to do.
+    /// The call can never succeed: a permission is missing, a path does not exist, a value is too large. The text has
+    /// the cause, and what to do.
     #[error("the database cannot be used: {0}")]
     Unusable(String),
     /// [`Store::close`](crate::Store::close) was called before.

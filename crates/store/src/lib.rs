@@ -1,4 +1,4 @@
-//! Where a host keeps what must outlive it: one trait, and the stores behind it.
+//! The store of a host's durable state: one trait, and its implementations.
 //!
 //! A [`Store`] holds small values under `(namespace, key)`. A node has one namespace;
 //! it reads all of it once when it loads, and from then on only writes, one atomic
@@ -29,8 +29,8 @@ pub use sqlite::SqliteStore;
 /// The promises of a store. One is shared by all nodes of a host. `testing::conformance` tests each promise.
 ///
 /// # Errors
-/// [`StoreError`]. A write that fails with [`StoreError::Unavailable`] or [`StoreError::Halted`] may have become durable all the
-/// same: only the answer may be lost. Whoever goes on reads back what is stored.
+/// [`StoreError`]. A write that fails with [`StoreError::Unavailable`] or [`StoreError::Halted`] may have become
+/// durable all the same: only the answer may be lost. A caller that goes on reads the stored values back first.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Every entry of `namespace`, in the order of its keys.
@@ -56,8 +56,8 @@ pub trait Store: Send + Sync + 'static {
     /// Finishes the calls that were begun before, and releases the file or the connection, so that another process may open
     /// the store. Every later call fails with [`StoreError::Closed`]; closing again does nothing.
     ///
-    /// The one who opened a store closes it. An error says that something may still be held; all that was committed is
-    /// durable nevertheless.
+    /// The caller that opened a store closes it. After an error, the file or the connection may still be held; all
+    /// committed batches are durable nevertheless.
     async fn close(&self) -> Result<(), StoreError>;
 }
 

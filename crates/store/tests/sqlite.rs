@@ -48,7 +48,7 @@ async fn entries_and_leases_outlive_the_process() {
 }
 
 #[tokio::test]
-async fn everybody_who_closes_waits_until_the_file_is_free() {
+async fn every_close_waits_until_the_file_is_free() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("host.db");
     let store = SqliteStore::open(&path).unwrap();

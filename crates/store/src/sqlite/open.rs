@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::error::open_error;
 use crate::StoreError;
 
-/// "LnHd": says in the file's header that it is ours.
+/// "LnHd", in the file's header: the application id of our databases.
 const APPLICATION_ID: i32 = 0x4c6e_4864;
 /// Version of the schema below.
 const SCHEMA_VERSION: u32 = 1;
@@ -109,8 +109,8 @@ fn check_header(file: &Connection, path: &Path) -> Result<bool, StoreError> {
     }
 }
 
-/// Brings the database to the current schema. The schema is written before the switch to WAL, so that the
-/// file's header says whose it is from the first moment, whatever is left in a `-wal`.
+/// Brings the database to the current schema. The schema is written before the switch to WAL, so that the file's
+/// header has the application id from the start, whatever is left in a `-wal`.
 fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let failed = |e| open_error(path, &e);
     connection

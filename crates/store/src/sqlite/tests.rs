@@ -94,7 +94,7 @@ async fn a_damaged_page_is_reported_as_damage_by_reads_and_writes() {
     let large = put("n", "key", vec![7; 200_000]);
     store.commit(large).await.unwrap();
     store.close().await.unwrap();
-    // All pages but the first, whose header says whose file it is.
+    // All pages but the first, whose header has the application id.
     let mut file = std::fs::read(&path).unwrap();
     file[4096..].fill(0xff);
     std::fs::write(&path, file).unwrap();

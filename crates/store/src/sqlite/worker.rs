@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::error::store_error;
 use crate::{Batch, StoreError, Write};
 
-/// Where an answer goes. Nobody may be waiting any more, which is no error.
+/// The channel for an answer. It is no error when the caller has stopped waiting.
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// Most batches that one transaction takes, so that the first of them does not wait for ever.
@@ -40,8 +40,9 @@ pub(super) enum Job {
 
 pub(super) struct Worker {
     connection: Connection,
-    /// Why nothing is written any more: [`StoreError::Halted`] or [`StoreError::Corrupt`]. After a failed write or sync it is
-    /// unknown what the disk holds (a second sync may lie), so only a new start, which reads it back, can go on.
+    /// Why nothing is written any more: [`StoreError::Halted`] or [`StoreError::Corrupt`]. After a failed write or
+    /// sync the content of the disk is unknown (a second sync may succeed without it), so only a restart, which reads
+    /// it back, can go on.
     broken: Option<StoreError>,
 }
 
@@ -53,7 +54,7 @@ impl Worker {
         }
     }
 
-    /// Closes the file. Batches of before are durable whether or not that succeeds.
+    /// Closes the file. Committed batches are durable whether or not that succeeds.
     pub(super) fn close(self) -> Result<(), StoreError> {
         self.connection
             .close()

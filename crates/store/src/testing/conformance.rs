@@ -1,4 +1,4 @@
-//! What every store must do, as one function to call from a test of the store.
+//! The promises of every store, as one function to call from a test of the store.
 // A test-suite: a broken promise of the store is a panic here, as in any test.
 #![allow(clippy::unwrap_used)]
 

@@ -56,9 +56,9 @@ pub struct Paused {
 }
 
 impl Paused {
-    /// Waits until the commit has been asked for. Nothing of it is written yet.
+    /// Waits until the commit has been called. Nothing of it is written yet.
     pub async fn reached(&mut self) {
-        // An error means that the store was dropped: nobody will ask any more.
+        // An error means that the store was dropped: no commit follows.
         let _ = (&mut self.reached).await;
     }
 
@@ -77,7 +77,7 @@ impl FailingStore {
         }
     }
 
-    /// Commits asked for so far.
+    /// Commits called so far.
     pub fn commits(&self) -> u64 {
         self.plan().commits
     }
@@ -103,7 +103,7 @@ impl FailingStore {
         unreadable.insert(namespace.to_owned(), (times, error));
     }
 
-    /// The `nth` commit becomes durable and fails all the same, as when the host dies before it knows.
+    /// The `nth` commit becomes durable and fails all the same, as when the host's process ends before the answer.
     pub fn lose_answer(&self, nth: u64) {
         self.plan().at.insert(nth, Step::LoseAnswer);
     }
