@@ -91,7 +91,7 @@ impl Commands {
         }
     }
 
-    /// Stores the keys that the phone has shown to have, starts the node, and answers when it has its signer.
+    /// Stores the keys that the phone has proved to have, starts the node, and answers when it has its signer.
     async fn register(
         &self,
         hosted: &Arc<HostedNode>,
@@ -158,7 +158,7 @@ fn running(phase: &Phase) -> Result<Node, Error> {
     }
 }
 
-/// Has the phone show that it has the key of the node id: the id alone may be anybody's, such as a peer's.
+/// Asks the phone to prove that it has the secret key of the node id: the id alone is public, and may be a peer's.
 async fn prove_keys(phone: PhoneSigner, node_id: &[u8]) -> Result<(), Error> {
     let challenge =
         Challenge::new(node_id).map_err(|e| error("INTERNAL", e.to_string(), Action::Retry))?;

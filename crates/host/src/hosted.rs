@@ -11,10 +11,10 @@ use tokio::sync::{Notify, watch};
 
 use crate::owners::OwnerRecord;
 
-/// How long a node may take for an overview: one that is being loaded again may take long, and nobody else waits for it.
+/// Timeout of a node's overview: a node that is being loaded again may take long, and must not delay the others.
 const OVERVIEW_LIMIT: Duration = Duration::from_secs(2);
 
-/// Where a node is on its way to running.
+/// The phase of a node's start.
 #[derive(Clone)]
 pub(crate) enum Phase {
     /// No start was begun: no phone has registered its keys.
@@ -96,7 +96,7 @@ impl HostedNode {
         self.nudge.notify_one();
     }
 
-    /// Begins the way to running; false when it was begun before.
+    /// Begins the start; false when it was begun before.
     pub fn begin(&self) -> bool {
         self.phase.send_if_modified(|phase| {
             let is_first = matches!(phase, Phase::Unregistered);

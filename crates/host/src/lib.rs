@@ -2,8 +2,8 @@
 //!
 //! [`Host::start`] opens the store, follows the chain, runs the hub and the owners' nodes, and
 //! listens: for phones (links), for the hub's peers, for the operator and for Prometheus.
-//! [`Host::embed`] is the same without anything that listens, for programs with a front door of their own: they
-//! hand in connections, and are the host's [`Operator`] and its [`Network`].
+//! [`Host::embed`] is the same without listeners, for programs that have listeners of their own: they hand in
+//! connections, and are the host's [`Operator`] and its [`Network`].
 //!
 //! - `services`: the wiring: which part uses which. `tasks`: the tasks that end with the host.
 //! - `owners`: the durable book of owners, pairing codes and registrations (checked in `registration`).
@@ -84,8 +84,8 @@ use crate::services::Services;
 /// Key in the host's own namespace: the network that the database belongs to.
 const NETWORK_KEY: &str = "network";
 
-/// A running host. Dropping it ends it at once, and nothing is sent to anybody, as when the process is killed;
-/// [`Host::stop`] is the orderly way.
+/// A running host. Dropping it ends it at once and sends nothing, as when the process is killed; [`Host::stop`] is the
+/// orderly way.
 pub struct Host {
     services: Arc<Services>,
     /// The store that the host opened itself, and closes when it stops.
@@ -181,13 +181,13 @@ impl Host {
         self.services.addresses.get()
     }
 
-    /// Takes a connection of a phone that has not proved yet who it is. Returns at once. Closes the connection when 256
-    /// others have not proved it either: phones come again.
+    /// Takes a connection of a phone, before its handshake. Returns at once. Closes the connection when 256 others are
+    /// in their handshakes: phones dial again.
     pub fn accept_link(&self, carrier: Carrier) {
         self.services.links.take(carrier);
     }
 
-    /// Takes a connection of a peer of the hub. Closes it while the hub does not run: peers come again.
+    /// Takes a connection of a peer of the hub. Closes it while the hub does not run: peers dial again.
     pub fn accept_peer(&self, stream: Box<dyn PeerStream>) {
         self.services.hub.accept(stream);
     }
@@ -197,8 +197,8 @@ impl Host {
         self.services.operator()
     }
 
-    /// Stops: links are closed with `SHUTDOWN`, nodes write their last turn, and the database is closed if the host opened it
-    /// itself. A store of the caller's is the caller's to close.
+    /// Stops: links are closed with `SHUTDOWN`, nodes write their last turn, and the database is closed if the host
+    /// opened it itself. A store of the caller is closed by the caller.
     pub async fn stop(mut self) {
         tracing::info!("the host stops");
         self.services.stop().await;

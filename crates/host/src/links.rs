@@ -15,9 +15,9 @@ use crate::metrics::Metrics;
 use crate::owners::{OwnerBook, OwnerError};
 use crate::tasks::Tasks;
 
-/// Most connections that have not proved who they are.
+/// Limit of connections in their handshakes.
 const MAX_HANDSHAKES: usize = 256;
-/// The reason that phones are given when the host stops.
+/// The reason sent to phones when the host stops.
 pub(crate) const STOPPING: &str = "the host is stopping: come back later";
 
 /// Takes the connections of phones.
@@ -27,8 +27,8 @@ pub(crate) struct LinkServer {
     nodes: Arc<HostedNodes>,
     metrics: Metrics,
     tasks: Arc<Tasks>,
-    /// The conversation of links that belong to no owner: its requests lead nowhere.
-    nobody: Conversation,
+    /// The conversation of links that belong to no owner: its requests are refused.
+    no_owner: Conversation,
     handshakes: Arc<Semaphore>,
 }
 
@@ -39,7 +39,7 @@ impl LinkServer {
         nodes: Arc<HostedNodes>,
         metrics: Metrics,
         tasks: Arc<Tasks>,
-        nobody: Conversation,
+        no_owner: Conversation,
     ) -> LinkServer {
         LinkServer {
             key,
@@ -47,7 +47,7 @@ impl LinkServer {
             nodes,
             metrics,
             tasks,
-            nobody,
+            no_owner,
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
         }
     }
@@ -73,12 +73,12 @@ impl LinkServer {
         }
     }
 
-    /// Closes all links at once, without a word to the phones.
+    /// Closes all links at once, and sends nothing to the phones.
     pub fn abandon(&self) {
         for node in self.nodes.all() {
             node.conversation.abandon();
         }
-        self.nobody.abandon();
+        self.no_owner.abandon();
     }
 
     fn serve(self: &Arc<Self>, carrier: Carrier, permit: OwnedSemaphorePermit) {
@@ -135,8 +135,8 @@ impl HostIdentity for LinkServer {
     fn conversation_of(&self, owner: &OwnerId) -> Conversation {
         match self.nodes.get(owner) {
             Some(node) => node.conversation.clone(),
-            // Every owner in the book has a node here; this one's links lead nowhere.
-            None => self.nobody.clone(),
+            // Every owner in the book has a node here; requests on the links of this one are refused.
+            None => self.no_owner.clone(),
         }
     }
 }

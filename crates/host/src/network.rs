@@ -48,7 +48,7 @@ pub trait Network: Send + Sync + 'static {
     async fn wake(&self, url: &str, call: &WakeCall) -> Result<(), WakeError>;
 }
 
-/// Why a phone is called, and until when. Has no secret in it: whoever runs the push service may read it.
+/// Why a phone is called, and until when. Has no secret in it: the operator of the push service may read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WakeCall {
     /// The owner's name.
@@ -142,7 +142,7 @@ mod tests {
         }
     }
 
-    /// A push service that answers with `status`, and what it was called with.
+    /// A push service that answers with `status`, and the bodies of its calls.
     async fn push_service(status: StatusCode) -> (String, mpsc::UnboundedReceiver<Value>) {
         type Service = (mpsc::UnboundedSender<Value>, StatusCode);
         async fn push(
@@ -181,8 +181,8 @@ mod tests {
         let sockets = Sockets::new().unwrap();
         let refused = sockets.wake(&refusing, &call()).await.unwrap_err();
         assert_eq!(refused.to_string(), "HTTP status 503 Service Unavailable");
-        let nobody = "http://127.0.0.1:1/wake?token=t";
-        let failed = sockets.wake(nobody, &call()).await.unwrap_err();
+        let unreachable = "http://127.0.0.1:1/wake?token=t";
+        let failed = sockets.wake(unreachable, &call()).await.unwrap_err();
         assert!(!failed.to_string().contains("token"), "{failed}");
     }
 

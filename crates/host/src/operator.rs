@@ -61,7 +61,7 @@ pub enum OperatorError {
     /// Something else has to happen first: a phone that pairs, or comes back.
     #[error("{0}")]
     NotNow(String),
-    /// It may work in a while.
+    /// The same request may succeed later.
     #[error("{0}")]
     Unavailable(String),
     /// It was tried, and failed for good.
@@ -131,7 +131,7 @@ impl Operator {
         .await
     }
 
-    /// A new code for an owner whose phone was lost, or whose code expired. The phone before is shut out at once.
+    /// A new code for an owner whose phone was lost, or whose code expired. The previous phone is shut out at once.
     ///
     /// # Errors
     /// [`OperatorError`].
@@ -280,7 +280,7 @@ impl OperatorServices {
     }
 }
 
-/// Runs on when the caller leaves: a change that is durable has to count, too.
+/// Runs to its end when the caller is dropped: a change that is durable must take effect too.
 async fn uninterrupted<T: Send + 'static>(
     work: impl Future<Output = Result<T, OperatorError>> + Send + 'static,
 ) -> Result<T, OperatorError> {

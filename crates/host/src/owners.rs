@@ -1,4 +1,5 @@
-//! The owners' book: who may attach, as what, and what is known of their keys. Every change is durable before it counts.
+//! The owners' book: owners with their pairing codes, phones and registered keys. Every change is durable before it
+//! takes effect.
 //!
 //! An owner's record that cannot be read stops this owner alone, and is never overwritten. Which owner has which node id
 //! is stored beside the records, so that an owner's node is not taken by another one when its record cannot be read.
@@ -74,7 +75,7 @@ pub(crate) enum OwnerError {
 pub(crate) struct Unreadable {
     pub name: String,
     reason: &'static str,
-    /// Whether a node may run for this owner of which only the record had the id.
+    /// True when this owner may have a node whose id is in the unreadable record only.
     hides_node: bool,
 }
 
@@ -164,7 +165,7 @@ impl OwnerBook {
         }
     }
 
-    /// Whether anything is stored of the node of the owner with this name.
+    /// Whether the node of the owner with this name has entries in the store.
     async fn has_node(&self, name: &str) -> Result<bool, StoreError> {
         let namespace = record::namespace_of(name);
         let found = self.store.namespaces(&namespace).await?;
@@ -208,8 +209,8 @@ impl OwnerBook {
         Ok((owner, secret))
     }
 
-    /// Makes a new pairing code. The one before is no longer taken, nor is the phone that paired with it: another person
-    /// may have it.
+    /// Makes a new pairing code. The previous one is no longer taken, nor is the phone that paired with it: another
+    /// person may have it.
     pub async fn renew(
         &self,
         name: &str,
@@ -288,8 +289,8 @@ impl OwnerBook {
             .map(|owner| owner.id)
     }
 
-    /// Whether an owner may register so: all that is checked before the phone has shown that it has the keys. Returns the
-    /// owner's record as it is.
+    /// Checks a registration, as far as possible before the phone has proved that it has the keys. Returns the owner's
+    /// record as it is.
     pub async fn may_register(
         &self,
         id: &OwnerId,
@@ -299,8 +300,8 @@ impl OwnerBook {
         self.check(&*self.entries.lock().await, id, new, hub)
     }
 
-    /// Registers the keys that `phone` has shown to have. The same keys again are no error; other keys are, as is a node
-    /// that another owner of this host (or `hub`) has.
+    /// Registers the keys that `phone` has proved to have. The same keys again are no error; other keys are, as is a
+    /// node that another owner of this host (or `hub`) has.
     pub async fn register(
         &self,
         id: &OwnerId,

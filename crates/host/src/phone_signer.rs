@@ -14,13 +14,13 @@ use crate::metrics::{Metrics, seconds_since};
 
 /// The kind of the signer's requests on a link.
 const SIGNER: &str = "signer";
-/// How long a phone that takes no more requests is left alone before it is asked again.
+/// Pause before a phone that takes no more requests is asked again.
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Asks one phone.
 pub(crate) struct PhoneSigner {
     node: Arc<HostedNode>,
-    /// No other phone is asked, whoever's link is live.
+    /// The only phone that is asked, also when another phone's link is live.
     phone: LinkKey,
     metrics: Metrics,
 }
@@ -47,7 +47,7 @@ impl PhoneSigner {
         }
     }
 
-    /// Asks until there is an answer or no phone: the operations may be asked any number of times.
+    /// Sends the request until there is an answer or no phone: the operations may be repeated any number of times.
     async fn ask(&self, payload: Vec<u8>) -> Result<Vec<u8>, SignerAway> {
         loop {
             if !self.node.is_phone(&self.phone) {
@@ -70,7 +70,7 @@ impl PhoneSigner {
         }
     }
 
-    /// A phone that does not do its part is as good as away; it may come back and do better.
+    /// Closes the link of a phone that gives no valid answer, which counts as away; it may connect again.
     fn drop_link(&self, why: &str) -> SignerAway {
         tracing::warn!(why, "the phone did not sign; its link is closed");
         if self.node.is_phone(&self.phone) {

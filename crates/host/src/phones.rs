@@ -1,9 +1,9 @@
 //! The owners' phones: one task for each owner, which gives the node its signer when the phone is there, takes it away when
 //! the phone is gone, and passes commands on.
 //!
-//! The task looks at what is (a live link, a running node, a phone that has shown its keys) rather than at what happened, so
-//! that no order of events can confuse it. Resuming requests, the grace after a lost link, and the newest link winning are
-//! the link's own: see [`longhand_link::Conversation`].
+//! The task reads the current state (a live link, a running node, a phone that has proved its keys), not the events
+//! before, so that it is right in any order of events. Resuming requests, the grace after a lost link, and the newest
+//! link winning are the link's own: see [`longhand_link::Conversation`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,7 +122,7 @@ struct Attachment {
 }
 
 impl Attachment {
-    /// Attaches when phone and node are there, and lets go when the phone may no longer sign.
+    /// Attaches when phone and node are there, and takes the signer away when the phone may no longer sign.
     fn reconcile(&mut self) {
         let owner = self.hosted.record();
         let phone = owner.phone.filter(|_| owner.is_confirmed());
@@ -169,7 +169,7 @@ impl Attachment {
         }
     }
 
-    /// Lets the node finish its step, then lets the phone go. When the phone goes before, it is lost.
+    /// Lets the node finish its step, then confirms the detach. When the link is down before, the signer is lost.
     async fn detach(&mut self, link: Link) {
         if let Some(node) = self.node.take() {
             tokio::select! {

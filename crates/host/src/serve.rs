@@ -20,7 +20,7 @@ use crate::{Addresses, HostError, metrics};
 /// Pause after a connection could not be taken, as when no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Bound, and not served yet.
+/// Listeners that are bound, and not served yet.
 pub(crate) struct Listeners {
     pub addresses: Addresses,
     links: Vec<Box<dyn Listener>>,
@@ -148,7 +148,7 @@ fn link_error(error: LinkError) -> HostError {
     }
 }
 
-/// Whether an address is that of all interfaces, which nobody can dial.
+/// Whether an address is that of all interfaces, which cannot be dialled.
 fn is_unspecified(address: &Address) -> bool {
     let socket: Result<SocketAddr, _> = address.authority().parse();
     socket.is_ok_and(|socket| socket.ip().is_unspecified())

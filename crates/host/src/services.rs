@@ -7,8 +7,8 @@
 //! LinkServer ──> HostedNodes, OwnerBook
 //! ```
 //!
-//! All of them run their tasks on the same [`Tasks`]. A node holds its dialler, and so the [`Switchboard`], whose lines hold
-//! nodes: [`Services::abort`] takes the lines away.
+//! All of them run their tasks on the same [`Tasks`]. A node holds its dialler, and so the [`Switchboard`], whose
+//! lines hold nodes: [`Services::abort`] removes the lines.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -82,7 +82,7 @@ impl Services {
         let hub = Hub::new(hub::seed(&config, &store, epoch).await?);
         let link_key =
             LinkKeypair::from_bytes(*files::read_or_make_secret(&config.link_key_file())?);
-        let (nobody, _) = phones::conversation(&config.link)?;
+        let (no_owner, _) = phones::conversation(&config.link)?;
         let graph = GraphKeeper::load(store.clone(), config.network).await?;
         let poll_interval = Duration::from_millis(config.chain.poll_ms);
 
@@ -157,7 +157,7 @@ impl Services {
             nodes.clone(),
             metrics.clone(),
             tasks.clone(),
-            nobody,
+            no_owner,
         ));
         Ok(Services {
             config,

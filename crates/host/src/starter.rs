@@ -15,7 +15,7 @@ use crate::switchboard::Switchboard;
 use crate::tasks::Tasks;
 use crate::watcher::NodeWatcher;
 
-/// Pause before a node is started again that its chain source or its database has failed; each time twice as long, up to
+/// Pause before a node is started again after its chain source or its database failed; each time twice as long, up to
 /// the second.
 const START_PAUSE: Duration = Duration::from_secs(1);
 const START_PAUSE_MOST: Duration = Duration::from_secs(30);
@@ -136,7 +136,7 @@ impl NodeStarter {
             };
             match Node::start(config(), services).await {
                 Ok(node) => return Phase::Running(node),
-                // As a node that runs does: a chain source or a disk that fails now may not in a while.
+                // As a running node does: a chain source or a disk that fails now may work later.
                 Err(error) if error.is_transient() => {
                     tracing::warn!(%error, "a node waits before it is started again");
                 }

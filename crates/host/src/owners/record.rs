@@ -25,7 +25,7 @@ pub(crate) struct OwnerRecord {
     pub phone: Option<LinkKey>,
     /// The keys that the node runs on.
     pub registration: Option<Registration>,
-    /// The phone that registered it. Another one has to show that it has the same keys first.
+    /// The phone that registered it. Another phone must prove first that it has the same keys.
     pub registered_by: Option<LinkKey>,
 }
 
@@ -48,7 +48,7 @@ impl OwnerRecord {
         NodeId::from_slice(&self.registration.as_ref()?.node_id).ok()
     }
 
-    /// Whether the phone that may attach has shown that it has the node's keys.
+    /// Whether the phone that may attach has proved that it has the node's keys.
     pub fn is_confirmed(&self) -> bool {
         self.phone.is_some() && self.phone == self.registered_by
     }

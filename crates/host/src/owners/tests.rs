@@ -85,7 +85,7 @@ async fn a_code_is_open_then_used_by_one_phone_alone() {
 }
 
 #[tokio::test]
-async fn a_code_that_is_wrong_or_late_pins_nobody() {
+async fn a_code_that_is_wrong_or_late_pins_no_phone() {
     let (_, owners) = empty().await;
     let (_, secret) = owners.create("ann", "", EXPIRES).await.unwrap();
     assert_eq!(
@@ -114,7 +114,7 @@ async fn a_renewed_code_ends_the_one_before() {
 }
 
 #[tokio::test]
-async fn an_unknown_name_is_told_on_one_line() {
+async fn an_unknown_name_is_reported_on_one_line() {
     let (_, owners) = empty().await;
     for name in ["no\nbody", "\u{1b}[2J\u{202e}", &"x".repeat(10_000)] {
         let line = owners.named(name).await.unwrap_err().to_string();
@@ -208,9 +208,9 @@ async fn a_new_phone_is_confirmed_only_by_the_same_keys() {
         .unwrap()
         .unwrap();
     assert!(!moved.is_confirmed());
-    // Not even the old one again, which may have been paired to have a new code.
+    // The old phone, paired again with the new code, would have to register again too.
     assert_eq!(owners.named("ann").await.unwrap().registered_by, None);
-    // What the old phone said before it was out says nothing of the new one.
+    // A late registration by the old phone does not confirm the new one.
     let late = owners
         .register(&ann.id, &PHONE, registration(1), &hub())
         .await;
@@ -243,7 +243,7 @@ async fn a_full_disk_changes_nothing() {
     assert!(owners.pin(&secret.id(), &PHONE, 0).await.unwrap().is_some());
 }
 
-/// Replaces what the store has of an owner.
+/// Replaces the stored record of an owner.
 async fn overwrite(store: &Arc<dyn Store>, name: &str, value: &[u8]) {
     let batch = Batch {
         namespace: NAMESPACE.into(),
@@ -336,7 +336,7 @@ async fn a_record_that_cannot_be_read_is_never_overwritten() {
 }
 
 #[tokio::test]
-async fn the_node_of_an_unreadable_owner_is_taken_by_nobody_else() {
+async fn the_node_of_an_unreadable_owner_is_taken_by_no_other_owner() {
     let (store, owners) = empty().await;
     let ann = paired(&owners, "ann", PHONE).await;
     owners

@@ -80,7 +80,7 @@ impl Held {
             .collect()
     }
 
-    /// Ends all limits, and gives nothing up.
+    /// Ends all limits, and gives no payment up.
     pub fn stop(&self) {
         for (_, waiting) in self.lock().drain() {
             waiting.timer.abort();

@@ -87,7 +87,7 @@ impl World {
         self.metrics.held_failed.get()
     }
 
-    /// Returns when nothing happens any more without more time.
+    /// Returns when all tasks wait, for a message or for the clock.
     async fn settle(&self) {
         for _ in 0..10 {
             tokio::task::yield_now().await;
