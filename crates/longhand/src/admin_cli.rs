@@ -1,4 +1,4 @@
-//! `longhand admin`: what the operator asks of a running host, through its operator API.
+//! `longhand admin`: the operator's requests to a running host, through its operator API.
 //!
 //! One answer goes to standard output, as text or with `--json` as one object; an error is one line on
 //! standard error: `error[CODE]: what failed, why; what to do`.
@@ -29,7 +29,7 @@ pub struct AdminArgs {
 
 #[derive(Debug, Args)]
 struct Options {
-    /// The host's configuration file, which says where it listens
+    /// The host's configuration file, which has the address of its operator API
     #[arg(long, global = true, value_name = "PATH", env = "LONGHAND_CONFIG")]
     config: Option<PathBuf>,
     /// The host's data directory, when it is not in the configuration
@@ -48,7 +48,7 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum AdminCommand {
-    /// Show how the host is
+    /// Show the status of the host
     Status,
     /// Make owners, and pairing codes for their phones
     #[command(subcommand)]
@@ -68,7 +68,7 @@ enum OwnerCommand {
         /// POSTed to when the phone is needed
         #[arg(long, value_name = "URL", default_value = "")]
         wake_url: String,
-        /// How long the code is taken [default: the host's]
+        /// How long the code is valid [default: the host's]
         #[arg(
             long,
             value_name = "SECONDS",
@@ -79,10 +79,10 @@ enum OwnerCommand {
     },
     /// List the owners
     List,
-    /// Make a new pairing code, and shut out the phone that used the one before
+    /// Make a new pairing code, and shut out the phone that used the previous one
     Renew {
         name: String,
-        /// How long the code is taken [default: the host's]
+        /// How long the code is valid [default: the host's]
         #[arg(
             long,
             value_name = "SECONDS",
@@ -97,7 +97,7 @@ enum OwnerCommand {
 enum HubCommand {
     /// Show a new address of the hub's on-chain wallet
     Address,
-    /// Show what the hub has
+    /// Show the hub's balance
     Balance,
     /// Open a channel to an owner's node or to another peer
     #[command(group(ArgGroup::new("with").required(true).args(["owner", "to"])))]
@@ -109,10 +109,10 @@ enum HubCommand {
         /// Another peer
         #[arg(long, value_name = "NODE_ID@HOST:PORT", value_parser = parse_peer)]
         to: Option<Peer>,
-        /// Given to the peer at once
+        /// Given to the peer when the channel opens
         #[arg(long, default_value_t = 0)]
         push_msat: u64,
-        /// Let the network know of the channel
+        /// Announce the channel to the network
         #[arg(long)]
         announce: bool,
     },

@@ -1,4 +1,4 @@
-//! `longhand devnet`: a regtest to try things on, and what is asked of one that runs.
+//! `longhand devnet`: a regtest to try things on, and requests to one that runs.
 //!
 //! Without a subcommand it runs one until Ctrl-C. The subcommands are clients of its JSON-RPC, which is Bitcoin
 //! Core's: `bitcoin-cli` works on it just as well.
@@ -15,7 +15,7 @@ use longhand_testkit::rpc::Rpc;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A chain of one's own, where blocks and coins are to be had for the asking.
+/// A regtest, with blocks and coins on request.
 #[derive(Debug, Args)]
 pub struct DevnetArgs {
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `longhand host`: runs a host until it is told to stop.
+//! `longhand host`: runs a host until a signal stops it.
 //!
 //! When everything listens, the addresses go to standard output, as text or with `--json` as one object, so that
 //! ports that were left to the system can be read from there. Logs go to standard error.
@@ -38,7 +38,7 @@ pub struct HostArgs {
     /// Where phones attach, separated by commas
     #[arg(long, value_name = "grpc://IP:PORT")]
     link_listen: Option<String>,
-    /// What pairing codes tell phones to dial, separated by commas
+    /// Addresses of the host in pairing codes, separated by commas
     #[arg(long, value_name = "grpc://HOST:PORT")]
     link_addresses: Option<String>,
     /// Where peers of the hub connect
@@ -50,7 +50,7 @@ pub struct HostArgs {
     /// Prometheus metrics; empty = off
     #[arg(long, value_name = "ADDRESS")]
     metrics_listen: Option<String>,
-    /// What is logged, such as info,longhand_node=debug
+    /// Log filter, such as info,longhand_node=debug
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
     /// Any other setting
@@ -85,7 +85,7 @@ async fn serve(args: HostArgs, json: bool) -> Result<ExitCode, HostError> {
     stop.next().await;
     tokio::select! {
         () = host.stop() => Ok(ExitCode::SUCCESS),
-        // Asked twice: whatever is not finished is as after a crash, which the store survives.
+        // A second signal: unfinished work is as after a crash, which the store survives.
         () = stop.next() => Ok(ExitCode::FAILURE),
     }
 }

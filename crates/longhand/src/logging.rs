@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
-/// What is logged, such as `info,longhand_node=debug`, where no configuration says it.
+/// Log filter, such as `info,longhand_node=debug`, where no configuration has it.
 const FILTER: &str = "LONGHAND_LOG";
 /// `json` for one JSON object a line.
 const FORMAT: &str = "LONGHAND_LOG_FORMAT";
@@ -27,7 +27,7 @@ pub fn start(filter: &str, json: bool) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// Starts the log as the environment says; with `default` where it says nothing.
+/// Starts the log as the environment sets it, else with `default`.
 ///
 /// # Errors
 /// One line for a person.

@@ -1,7 +1,7 @@
 //! The one binary: a host, a phone, a chain to try them on, and a demo of all of it.
 //!
-//! What a process is told comes in by its arguments; what it answers goes to standard output, and what it
-//! logs to standard error.
+//! A process takes its request from its arguments, and writes its answer to standard output and its log to standard
+//! error.
 
 mod admin_cli;
 mod bench;
@@ -28,22 +28,22 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Be a phone: keys, link and an owner's commands
+    /// Run a phone: keys, link and an owner's commands
     Phone(phone_cli::PhoneArgs),
-    /// Be a host: many nodes whose keys are on phones
+    /// Run a host: many nodes whose keys are on phones
     Host(Box<host_cli::HostArgs>),
     /// Ask a running host, as its operator
     Admin(admin_cli::AdminArgs),
-    /// Be a Bitcoin chain to try things on: a regtest on Bitcoin Core's consensus library
+    /// Run a Bitcoin chain to try things on: a regtest on Bitcoin Core's consensus library
     Devnet(devnet_cli::DevnetArgs),
-    /// See all of it at work: a chain, a host and two phones, each a process of its own
+    /// Run a demo: a chain, a host and two phones, each a process of its own
     Demo(demo::DemoArgs),
-    /// Measure, and hold what is measured to its target
+    /// Measure, and compare each figure with its target
     Bench(bench::BenchArgs),
 }
 
 impl Command {
-    /// What is logged unless LONGHAND_LOG says otherwise. A host has that in its configuration.
+    /// Log filter unless LONGHAND_LOG is set. A host has its filter in its configuration.
     fn default_log(&self) -> Option<&'static str> {
         match self {
             Command::Host(_) => None,

@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use show::{Attached, Created, Paired};
 
-/// How long a command waits for another one that uses the phone, and how often it looks.
+/// How long a command waits for another one that uses the phone, and its pause between two attempts.
 const IN_USE_PATIENCE: Duration = Duration::from_secs(10);
 const IN_USE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -75,7 +75,7 @@ enum PhoneCommand {
         #[arg(long, default_value_t = 1)]
         birthday_height: u32,
     },
-    /// Meet a host
+    /// Pair with a host
     Pair {
         /// The host's code; - reads it from standard input
         code: String,
@@ -84,7 +84,7 @@ enum PhoneCommand {
     Run,
     /// Show the node's state
     Info,
-    /// Show what the owner has
+    /// Show the owner's balance
     Balance,
     /// Show a new address of the on-chain wallet
     Address,
@@ -94,7 +94,7 @@ enum PhoneCommand {
         /// The peer
         #[arg(long, value_name = "NODE_ID@HOST:PORT")]
         to: Option<PeerAddress>,
-        /// Let the network know of the channel
+        /// Announce the channel to the network
         #[arg(long)]
         announce: bool,
         /// Answer when the channel is usable, not when it is funded
@@ -109,7 +109,7 @@ enum PhoneCommand {
         /// The amount is in satoshis
         #[arg(long, requires = "amount")]
         sat: bool,
-        /// Stands in the invoice
+        /// Description in the invoice
         #[arg(long, default_value = "")]
         description: String,
         /// Seconds until it can no longer be paid
@@ -313,7 +313,7 @@ async fn owner(options: &Options, command: OwnerCommand) -> Result<(), ErrorRepo
     };
     let left = phone.detach().await;
     show::print(&answer?, options.json);
-    // The work is done all the same: both are to be said.
+    // The command was carried out all the same: both results are printed.
     if let Err(error) = left {
         eprintln!("warning[{}]: {error}", error.code());
     }
@@ -326,7 +326,7 @@ async fn open(options: &Options) -> Result<Phone, ErrorReport> {
         return Err(PhoneError::from(VaultError::Missing(dir)).into());
     }
     let file = options.passphrase_file.clone();
-    // Locked first, so that nobody types a passphrase for a phone that is in use.
+    // Locked first, so that no passphrase is asked for a phone that is in use.
     let locked = Vault::lock(&dir).map_err(PhoneError::from)?;
     let passphrase = secret::passphrase(file.as_deref())?;
     let vault = blocking(move || locked.open(&passphrase)).await?;

@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_yet_is_said_so() {
+    fn values_that_are_not_known_yet_are_shown_as_such() {
         let status = status(&StatusReply {
             peer_address: "127.0.0.1:9735".into(),
             ..Default::default()

@@ -10,14 +10,14 @@ use super::figure::{Measured, Report, Target, median};
 use super::{say, world};
 
 const CHANNEL_SAT: u64 = 2_000_000;
-/// Between two questions whether the node is active.
+/// Pause between two polls of the node's state.
 const POLL: Duration = Duration::from_millis(1);
-/// The phone stays away for this long, so that all that the last detach has begun is over.
+/// The phone stays away for this long, so that the work of the last detach is done.
 const PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Args)]
 pub struct AttachArgs {
-    /// How often the phone comes and goes
+    /// How often the phone detaches and attaches
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
 }
@@ -39,7 +39,7 @@ pub async fn run(args: AttachArgs) -> Result<Report, KitError> {
         world.operator.dormant("ann").await?;
         tokio::time::sleep(PAUSE).await;
         times_ms.push(attach_ms(&phone).await?);
-        // The payment is possible, and not only reported to be.
+        // A payment must succeed, not only be reported as possible.
         let invoice = world.operator.hub_invoice(1_000_000).await?;
         phone.pay(&invoice, None, None).await?;
     }
@@ -72,7 +72,7 @@ pub async fn run(args: AttachArgs) -> Result<Report, KitError> {
     })
 }
 
-/// Dials, and asks until the node is active with a usable channel.
+/// Dials, and polls until the node is active with a usable channel.
 async fn attach_ms(phone: &Phone) -> Result<f64, KitError> {
     let since = Instant::now();
     phone.attach().await?;

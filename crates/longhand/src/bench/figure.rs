@@ -1,8 +1,8 @@
-//! What is measured, beside what it must be.
+//! Measured figures, with their targets.
 
 use serde_json::{Value, json};
 
-/// What one subcommand has measured.
+/// The figures of one subcommand.
 pub struct Report {
     pub bench: &'static str,
     pub figures: Vec<Measured>,
@@ -18,11 +18,11 @@ pub struct Measured {
     pub key: &'static str,
     pub unit: &'static str,
     pub measured: f64,
-    /// None for what is told beside the figures that have one.
+    /// None for a figure that is only shown beside the others.
     pub target: Option<Target>,
 }
 
-/// What a figure must be.
+/// The limit of a figure.
 #[derive(Clone, Copy)]
 pub enum Target {
     AtMost(f64),
@@ -104,7 +104,7 @@ fn rounded(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
-/// The middle of what was measured; 0 of nothing.
+/// The median; 0 of no values.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -18,7 +18,7 @@ pub struct LatencyArgs {
     /// How many payments are made, one after the other
     #[arg(long, default_value_t = 21, value_parser = clap::value_parser!(u32).range(1..=200))]
     runs: u32,
-    /// How far the phones are away, one way
+    /// One-way distance of the phones to the host
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(0..=1_000))]
     distance_ms: u64,
 }

@@ -1,9 +1,9 @@
-//! What a dormant node with one channel costs: the resident memory of a host with 1,000 of them, against the same host
+//! Memory of a dormant node with one channel: the resident memory of a host with 1,000 of them, against the same host
 //! without.
 //!
-//! First all is built in this process: owners, phones, a channel from the hub to each. Then what the host stored is
-//! written to two databases, one without the owners and their nodes, and a fresh process for each loads it and
-//! says how large it is. The hub has all its channels in both.
+//! First all is built in this process: owners, phones, a channel from the hub to each. Then the host's store is copied
+//! to two databases, one without the owners and their nodes, and a fresh process for each loads it and reports its own
+//! size. The hub has all its channels in both.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -27,15 +27,15 @@ const WAVE: u32 = 50;
 const CHANNEL_SAT: u64 = 100_000;
 /// Coins of the hub: opening a channel takes one until its change confirms.
 const HUB_COINS: u32 = 2 * WAVE;
-/// In the host's namespace, and of nodes' namespaces.
+/// Prefixes of the owners' keys in the host's namespace, and of nodes' namespaces.
 const OWNER_PREFIX: &str = "owner/";
 const NODE_PREFIX: &str = "node/";
-/// A process has come to rest when its size has not changed for this long.
+/// A process is at rest when its size has not changed for this long.
 const REST: Duration = Duration::from_secs(2);
 /// How often each host is loaded: what the allocator keeps from loading differs from time to time.
 const LOADS: usize = 5;
 const PAGE: u64 = 4_096;
-/// For as many nodes as may be asked for.
+/// Long enough for the largest number of nodes.
 const LOADING: Patience = Patience {
     longest: Duration::from_secs(120),
     ..Patience::REAL
@@ -46,7 +46,7 @@ pub struct MemoryArgs {
     /// How many nodes
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     nodes: u32,
-    /// Load the host in this directory and say how large the process is
+    /// Load the host in this directory and report the size of the process
     #[arg(long, hide = true, requires = "chain_url")]
     child: Option<PathBuf>,
     /// See `child`
@@ -191,8 +191,8 @@ async fn measure_in_child(dir: &Path, chain_url: &str, nodes: u32) -> Result<u64
         .kill_on_drop(true)
         .output()
         .await?;
-    let said: Option<Value> = serde_json::from_slice(&child.stdout).ok();
-    let field = |name: &str| said.as_ref().and_then(|said| said[name].as_u64());
+    let printed: Option<Value> = serde_json::from_slice(&child.stdout).ok();
+    let field = |name: &str| printed.as_ref().and_then(|printed| printed[name].as_u64());
     match (field("resident_bytes"), field("nodes")) {
         (Some(resident), Some(loaded)) if loaded == u64::from(nodes) => Ok(resident),
         (_, loaded) => Err(KitError::Unexpected(format!(
@@ -202,7 +202,7 @@ async fn measure_in_child(dir: &Path, chain_url: &str, nodes: u32) -> Result<u64
     }
 }
 
-/// Loads the host, says how large this process is then, and ends.
+/// Loads the host, reports the size that this process then has, and ends.
 pub async fn run_child(args: MemoryArgs) -> ExitCode {
     match measure_here(args).await {
         Ok(measured) => {

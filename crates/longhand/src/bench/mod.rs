@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use figure::Report;
 
-/// Measure, and hold what is measured to its target.
+/// Measure, and compare each figure with its target.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// Print one JSON object
@@ -38,7 +38,7 @@ enum Figure {
     Attach(attach::AttachArgs),
     /// A payment between two phones that are far away
     Latency(latency::LatencyArgs),
-    /// What a dormant node costs
+    /// The memory of a dormant node
     Memory(memory::MemoryArgs),
     /// Payments a second, against the same node with its keys in process
     Throughput(throughput::ThroughputArgs),

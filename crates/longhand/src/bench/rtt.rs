@@ -14,7 +14,7 @@ const PAYMENTS: u32 = 3;
 const PAYMENT_MSAT: u64 = 10_000_000;
 const CHANNEL_SAT: u64 = 2_000_000;
 
-/// The largest of what was counted.
+/// The largest count of each.
 #[derive(Default)]
 struct Counts {
     pay: u32,

@@ -103,7 +103,7 @@ fn report(args: &ThroughputArgs, by_phone: f64, by_local: f64) -> Report {
     }
 }
 
-/// Pays as often, with as many in flight. Returns the seconds it took.
+/// Makes this number of payments, with `in_flight` at once. Returns the seconds it took.
 async fn turn(
     world: &World,
     payer: &Payer,

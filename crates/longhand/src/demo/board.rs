@@ -1,4 +1,4 @@
-//! The table of the live view, kept up to date while the story goes on.
+//! The table of the live view, kept up to date during the demo.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use super::view::{Holdings, View};
 
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Asks the host until it is dropped.
+/// Polls the host until it is dropped.
 pub(super) struct Board(#[expect(dead_code, reason = "ends its task when dropped")] JoinSet<()>);
 
 impl Board {
-    /// Shows nothing where nothing can be shown.
+    /// Shows nothing when the view is not live.
     pub fn start(view: &Arc<View>, operator: &OperatorClient) -> Board {
         let mut tasks = JoinSet::new();
         if view.is_live() {

@@ -1,7 +1,7 @@
-//! `longhand demo`: a chain, a host and two phones, each a process of its own, go through what may happen to them.
+//! `longhand demo`: a chain, a host and two phones, each a process of its own, with payments, crashes and closes.
 //!
-//! Start reading at `steps`: the story, played with [`processes`](longhand_testkit::processes). `board` and `view` show
-//! what happens, and `report` is what is left at the end.
+//! Start reading at `steps`, which are run with [`processes`](longhand_testkit::processes). `board` and `view` show
+//! progress, and `report` has the result.
 
 mod board;
 mod report;
@@ -22,12 +22,12 @@ use report::Report;
 use steps::{ALICE, BOB};
 use view::View;
 
-/// See all of it at work: a chain, a host and two phones, each a process of its own.
+/// Run a demo: a chain, a host and two phones, each a process of its own.
 ///
 /// Everything is on loopback and in a temporary directory, which stays when something goes wrong.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// End with one JSON object on standard output; what happens goes to standard error
+    /// End with one JSON object on standard output; progress goes to standard error
     #[arg(long)]
     json: bool,
     /// Leave all of it running at the end, until Ctrl-C
@@ -46,7 +46,7 @@ pub async fn run(args: DemoArgs) -> ExitCode {
         }
     };
     let mut report = Report::default();
-    let ended = tell(&args, dir.path(), &view, &mut report).await;
+    let ended = play(&args, dir.path(), &view, &mut report).await;
     // The processes are killed when their world is dropped, which it is by now.
     tokio::time::sleep(REAPING).await;
     report.steps.extend(view.close());
@@ -69,14 +69,14 @@ pub async fn run(args: DemoArgs) -> ExitCode {
     }
 }
 
-async fn tell(
+async fn play(
     args: &DemoArgs,
     dir: &Path,
     view: &Arc<View>,
     report: &mut Report,
 ) -> Result<(), KitError> {
     let mut world = tokio::select! {
-        told = steps::tell(dir, view, report) => told?,
+        ended = steps::tell(dir, view, report) => ended?,
         () = asked_to_stop() => return Err(KitError::Unexpected("stopped".into())),
     };
     let holdings = board::holdings(world.host.client()?).await?;
@@ -91,7 +91,7 @@ async fn tell(
     }
 }
 
-/// Leaves everything running and says how to use it.
+/// Leaves everything running and prints how to use it.
 async fn stay(world: &World, view: &View) -> Result<(), KitError> {
     let pause_s = json!(MINING_PAUSE_S);
     let rpc = &world.chain.rpc;

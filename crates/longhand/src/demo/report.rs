@@ -1,8 +1,8 @@
-//! What is left of a demo: steps, counts and figures, and whether all of it was as it should be.
+//! The result of a demo: steps, counts and figures, and whether all of it was as it should be.
 
 use serde_json::{Value, json};
 
-/// One step of the story.
+/// One step of the demo.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
     pub name: &'static str,
@@ -54,13 +54,13 @@ impl RoundTrips {
     }
 }
 
-/// All of it.
+/// The result.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub steps: Vec<Step>,
     pub payments_tried: u32,
     pub payments_succeeded: u32,
-    /// Commitments in the chain that nobody asked for.
+    /// Commitments in the chain without a request to close.
     pub force_closes_unasked: u32,
     /// Every satoshi of the faucet was found again.
     pub accounted: bool,
@@ -79,7 +79,7 @@ impl Report {
         Some((lower + upper) / 2.0)
     }
 
-    /// Whether nothing was off.
+    /// Whether everything was as it should be.
     pub fn is_ok(&self) -> bool {
         self.steps.iter().all(|step| step.ok)
             && self.payments_tried > 0

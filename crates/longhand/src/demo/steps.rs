@@ -1,4 +1,4 @@
-//! The story, step by step.
+//! The steps of the demo, in order.
 
 mod away;
 mod closing;
@@ -22,15 +22,15 @@ use away::UnderWay;
 const HUB_COINS_SAT: u64 = 10_000_000;
 const ALICE_COINS_SAT: u64 = 2_000_000;
 const HUB_CHANNEL_SAT: u64 = 1_000_000;
-/// What the hub gives to the owner of a new channel, so that the owner can pay at once.
+/// Amount that the hub gives to the owner of a new channel, so that the owner can pay at once.
 const HUB_GIFT_MSAT: u64 = 30_000_000;
 const OWN_CHANNEL_SAT: u64 = 500_000;
-/// Of the world's phones.
+/// Index among the world's phones.
 pub(super) const ALICE: usize = 0;
 pub(super) const BOB: usize = 1;
 const PATIENCE: Patience = Patience::REAL;
 
-/// Who takes part.
+/// The parties of payments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
     Hub,
@@ -38,7 +38,7 @@ enum Who {
     Bob,
 }
 
-/// What has happened so far.
+/// The state between the steps.
 struct Story<'a> {
     world: World,
     view: &'a View,
@@ -59,7 +59,7 @@ struct Channel {
     funding: String,
 }
 
-/// Tells all of it. The world is left running.
+/// Runs all steps. The world is left running.
 pub(super) async fn tell(
     dir: &Path,
     view: &Arc<View>,
@@ -83,16 +83,16 @@ pub(super) async fn tell(
         asked: Vec::new(),
         under_way: Vec::new(),
     };
-    let told = story.tell().await;
-    // Looked at even when something went wrong before.
+    let ended = story.play().await;
+    // Counted also after a step that failed.
     let unasked = story.count_unasked_closes().await;
-    told?;
+    ended?;
     unasked?;
     Ok(story.world)
 }
 
 impl Story<'_> {
-    async fn tell(&mut self) -> Result<(), KitError> {
+    async fn play(&mut self) -> Result<(), KitError> {
         self.step("the faucet gives coins to the hub", Self::fund_hub)
             .await?;
         self.step("two phones are made and paired", Self::pair_phones)

@@ -1,4 +1,4 @@
-//! What a person sees: in a terminal a live view, else plain lines.
+//! Progress for a person: in a terminal a live view, else plain lines.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ pub(super) struct View {
 }
 
 enum Screen {
-    /// Spinners, and a table of what everybody has.
+    /// Spinners, and a table of all balances.
     Live {
         all: MultiProgress,
         board: ProgressBar,
@@ -32,7 +32,7 @@ struct Running {
     spinner: Option<ProgressBar>,
 }
 
-/// What one node has, in satoshis.
+/// The balances of one node, in satoshis.
 #[derive(Clone, Debug)]
 pub(super) struct Holdings {
     pub name: String,
@@ -106,7 +106,7 @@ impl View {
         Some(Step { name, ok, ms })
     }
 
-    /// Something worth telling has happened within the step.
+    /// Shows a line within the step.
     pub fn say(&self, text: &str) {
         match self.is_live() {
             true => self.line(&format!("             \x1b[2m{text}\x1b[0m")),
@@ -114,7 +114,7 @@ impl View {
         }
     }
 
-    /// What everybody has now.
+    /// Shows all balances.
     pub fn show(&self, holdings: &[Holdings]) {
         if let Screen::Live { board, .. } = &self.screen {
             board.set_message(table(holdings));
@@ -122,7 +122,7 @@ impl View {
         }
     }
 
-    /// What everybody has at the end, and the figures.
+    /// Shows all balances at the end, and the figures.
     pub fn summary(&self, holdings: &[Holdings], report: &Report) {
         self.close();
         self.line(&table(holdings));
@@ -142,7 +142,7 @@ impl View {
         }
     }
 
-    /// Nothing moves any more. A step that is under way has failed, and is returned.
+    /// Ends the live view. A step that is under way has failed, and is returned.
     pub fn close(&self) -> Option<Step> {
         let failed = self.end(false);
         if let Screen::Live { board, .. } = &self.screen {
@@ -167,7 +167,7 @@ impl View {
     }
 }
 
-/// Who has what.
+/// A table of all balances.
 pub(super) fn table(holdings: &[Holdings]) -> String {
     let mut text = format!(
         "\n{:<8} {:<8} {:>14} {:>14} {:>14}   sat",

@@ -1,4 +1,4 @@
-//! Where passphrases and words come from: a file, the environment, the terminal, standard input.
+//! Sources of passphrases and words: a file, the environment, the terminal, standard input.
 
 use std::io::{BufRead, IsTerminal};
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::{cannot_read, report};
 
 const VARIABLE: &str = "LONGHAND_PASSPHRASE";
 
-/// The passphrase of a phone that there is.
+/// The passphrase of an existing phone.
 pub(super) fn passphrase(file: Option<&Path>) -> Result<Passphrase, ErrorReport> {
     match given(file)? {
         Some(passphrase) => Ok(passphrase),

@@ -215,7 +215,7 @@ fn channels_text(channels: &[Channel]) -> String {
     table(&columns, &rows.collect::<Vec<_>>()) + "amounts in satoshis\n"
 }
 
-/// Nothing without any.
+/// Empty when there are none.
 fn closed_text(closed: &[ClosedChannel]) -> String {
     let line = |channel: &ClosedChannel| {
         let txid = match channel.closing_txid.as_str() {

@@ -56,7 +56,7 @@ impl Story<'_> {
         self.expect_both_waiting().await
     }
 
-    /// Neither payment to bob may end without his phone; what came of one that did is said.
+    /// Neither payment to bob may end without his phone; the error has the result of one that did.
     async fn expect_both_waiting(&mut self) -> Result<(), KitError> {
         for UnderWay { amount_msat, work } in &mut self.under_way {
             if work.is_finished() {
@@ -83,7 +83,7 @@ impl Story<'_> {
             .await
     }
 
-    /// What needs bob's phone answers at once.
+    /// A request that needs bob's phone is refused at once.
     async fn expect_signer_away(&self) -> Result<(), KitError> {
         let request = HubOpenChannelRequest {
             owner: "bob".into(),

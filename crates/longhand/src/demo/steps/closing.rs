@@ -11,7 +11,7 @@ use crate::demo::view::grouped;
 
 /// More than the delay of a force-closed channel's own output (LDK's default: 144).
 const FORCE_CLOSE_DELAY: u32 = 150;
-/// Of a close that both sides agreed on.
+/// Of a cooperative close.
 const CONFIRMATIONS: u32 = 6;
 
 impl Story<'_> {
