@@ -14,7 +14,7 @@ use longhand_testkit::phone::{Phone, unix_s};
 use longhand_testkit::until;
 use prost::Message;
 
-/// A phone, and what goes to it and comes from it.
+/// A phone, and its recorded batches and replies.
 struct Recorder {
     phone: Arc<Phone>,
     asked: Mutex<Vec<Asked>>,

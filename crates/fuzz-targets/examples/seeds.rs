@@ -1,5 +1,5 @@
 //! Writes the seeds of every fuzz target into its corpus: `cargo run -p longhand-fuzz-targets --example seeds`.
-//! `scripts/fuzz --keep` then keeps what adds something.
+//! `scripts/fuzz --keep` then keeps those that add coverage.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;

@@ -47,7 +47,7 @@ impl AuditedSigner {
         }
     }
 
-    /// Asks, and audits the answers. Returns them.
+    /// Sends a batch, audits the answers, and returns them.
     pub fn ask(&mut self, batch: &SignerBatch) -> Vec<Answer> {
         let answers = self.ask_once(batch);
         if let ([op], [answer]) = (&batch.ops[..], &answers[..])
@@ -67,7 +67,7 @@ impl AuditedSigner {
             .map(|answer| answer.answer.expect("every operation has an answer"))
             .collect();
         if answers.iter().all(is_refusal) {
-            assert!(outcome.records.is_empty(), "a refusal left a trace");
+            assert!(outcome.records.is_empty(), "a refusal wrote records");
         }
         for (op, answer) in batch.ops.iter().zip(&answers) {
             self.audit.saw(op, answer).unwrap();
@@ -102,7 +102,7 @@ impl AuditedSigner {
         );
     }
 
-    /// One record stands for all from now on.
+    /// Replaces all records by one snapshot.
     pub fn compact(&mut self) {
         if self.signer.version() > 0 {
             self.disk = vec![self.signer.snapshot().as_bytes().to_vec()];
@@ -115,7 +115,7 @@ pub(crate) fn is_refusal(answer: &Answer) -> bool {
     matches!(answer, Answer::Refusal(_))
 }
 
-/// Whether trying this operation is worth its time: some are only work, as much of it as is asked for.
+/// Whether an operation is fast enough to be tried: the time of some grows with the number of points asked for.
 pub(crate) fn is_quick(op: &SignerOp) -> bool {
     match &op.op {
         Some(Op::GetPoints(points)) => points.count <= 32 || points.count > 1_000,

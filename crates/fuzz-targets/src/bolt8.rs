@@ -1,4 +1,4 @@
-//! A peer's transport (BOLT 8), dialling and being dialled, for a peer that says what it likes once the handshake is over.
+//! A peer's transport (BOLT 8), as initiator and responder, for a peer that sends any message after the handshake.
 
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use bitcoin::secp256k1::ecdh::SharedSecret;
@@ -22,7 +22,7 @@ pub(crate) struct Dialling(Handshake);
 /// A handshake that has sent Act Two.
 pub(crate) struct Dialled(Handshake);
 
-/// What both sides come to know.
+/// The state of a handshake.
 struct Handshake {
     hash: [u8; 32],
     chaining_key: [u8; 32],
@@ -30,7 +30,7 @@ struct Handshake {
     own: SecretKey,
 }
 
-/// What seals messages once the handshake is over.
+/// Encrypts messages after the handshake.
 pub(crate) struct Sender {
     key: [u8; 32],
     nonce: u64,
@@ -54,7 +54,7 @@ impl Dialling {
         let theirs = PublicKey::from_slice(&act_two[1..34]).expect("Act Two has a key");
         handshake.mix(&act_two[1..34]);
         let key = handshake.mix_key(&theirs, &handshake.ephemeral.clone());
-        // Its tag is the node's to make and ours to believe.
+        // The node's tag is not verified.
         handshake.mix(&act_two[34..]);
         let own = handshake.own.public_key(secp()).serialize();
         let sealed = handshake.seal(&key, 1, &own);
@@ -71,7 +71,7 @@ impl Dialling {
 }
 
 impl Dialled {
-    /// Whom a node dials when it dials us.
+    /// The node id that a node dials to reach us.
     pub fn node_id() -> PublicKey {
         own_key(0x21).public_key(secp())
     }
@@ -109,7 +109,7 @@ fn own_key(byte: u8) -> SecretKey {
 }
 
 impl Handshake {
-    /// One with the node whose id is `to`, of whoever dials or is dialled.
+    /// The state before Act One, on either side; `to` is the responder's node id.
     fn new(to: &PublicKey, ephemeral: u8, own: u8) -> Handshake {
         let protocol = sha256::Hash::hash(b"Noise_XK_secp256k1_ChaChaPoly_SHA256").to_byte_array();
         let mut handshake = Handshake {
@@ -162,7 +162,7 @@ fn seal(key: &[u8; 32], nonce: u64, place: &[u8], plain: &[u8]) -> Vec<u8> {
         aad: place,
     };
     let sealed = ChaCha20Poly1305::new(key.into()).encrypt(&Nonce::from(bytes), payload);
-    sealed.expect("it can be sealed")
+    sealed.expect("a message can be encrypted")
 }
 
 fn hkdf(salt: &[u8; 32], material: &[u8]) -> ([u8; 32], [u8; 32]) {

@@ -1,4 +1,4 @@
-//! A regtest for the nodes of one input: only its first block at first, and blocks with what was sent when told to.
+//! A regtest for the nodes of one input: it begins with its first block, and mines broadcast transactions on request.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,7 +37,7 @@ impl SmallChain {
         })))
     }
 
-    /// A coin out of nowhere, in the next block.
+    /// Pays `script` in the next block, from an output that does not exist.
     pub fn pay(&self, script: ScriptBuf, amount_sat: u64) {
         let mut state = self.state();
         let number = state.mempool.len() as u32;
@@ -46,7 +46,7 @@ impl SmallChain {
         state.mempool.push(transaction(from, script, amount_sat));
     }
 
-    /// Adds a block with all that was sent, and as many empty ones.
+    /// Adds a block with all broadcast transactions, and then `empty` empty ones.
     pub fn mine(&self, empty: u32) {
         let mut state = self.state();
         let sent = std::mem::take(&mut state.mempool);
@@ -55,7 +55,7 @@ impl SmallChain {
             state.add(Vec::new());
         }
         let tip = state.tip();
-        state.tell(&ChainEvent::Synced { tip });
+        state.report(&ChainEvent::Synced { tip });
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -90,10 +90,10 @@ impl State {
         block.header.merkle_root = block.compute_merkle_root().expect("it has a coinbase");
         let event = connected(height as u32, &block);
         self.blocks.push(block);
-        self.tell(&event);
+        self.report(&event);
     }
 
-    fn tell(&mut self, event: &ChainEvent) {
+    fn report(&mut self, event: &ChainEvent) {
         self.subscribers
             .retain(|subscriber| subscriber.send(event.clone()).is_ok());
     }
@@ -176,7 +176,7 @@ impl Chain for SmallChain {
     }
 }
 
-/// Who subscribes is told of everything.
+/// Every subscriber gets all transactions, whatever it watches.
 #[derive(Debug)]
 struct Everything;
 

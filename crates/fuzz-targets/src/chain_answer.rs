@@ -1,5 +1,5 @@
-//! What a Bitcoin Core answers its host when it is broken: in place of a good answer another one, of any JSON, an error, an
-//! HTTP status. The questions are asked one by one, or by the follower as it follows.
+//! Answers of a broken Bitcoin Core to its host: in place of a good answer another one, of any JSON, an error, an HTTP
+//! status. The questions are asked one by one, or by the follower.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,7 +27,7 @@ struct Script {
     /// Asked in this order.
     #[prost(message, repeated, tag = "2")]
     questions: Vec<Question>,
-    /// Then the follower follows.
+    /// Then the follower runs.
     #[prost(bool, tag = "3")]
     follow: bool,
     /// After this many calls another chain is the best; never when 0.
@@ -35,10 +35,10 @@ struct Script {
     reorganised_after: u32,
 }
 
-/// What is done to an answer.
+/// A change of an answer.
 #[derive(Clone, PartialEq, Message)]
 struct Lie {
-    /// The answer, or one field of it; nothing is changed when empty, and what cannot be read is no JSON-RPC.
+    /// The answer, or one field of it; nothing is changed when empty, and text that is not JSON is no JSON-RPC.
     #[prost(string, tag = "1")]
     json: String,
     #[prost(string, tag = "2")]
@@ -84,13 +84,13 @@ enum What {
 
 const LIES: usize = 64;
 const QUESTIONS: usize = 16;
-/// Later no chain takes the other's place.
+/// A reorganisation comes within this many calls.
 const CALLS: u32 = 128;
-/// Looks at the follower, this far apart, until it has to be at the tip.
+/// Checks of the follower, `APART` from each other, until it has to be at the tip.
 const LOOKS: u32 = 300;
 const APART: Duration = Duration::from_secs(10);
 
-/// A good node, and what is made of its answers.
+/// A good node, and the changes of its answers.
 struct Liar {
     core: Core,
     lies: std::vec::IntoIter<Lie>,
@@ -183,7 +183,7 @@ pub fn run(data: &[u8]) {
     });
 }
 
-/// Whatever is answered belongs to the question, or is an error.
+/// Every result belongs to the question, or is an error.
 async fn ask(source: &BitcoindSource, question: &Question) -> Result<(), ChainError> {
     let core = Core::new();
     let which = question.which;
@@ -223,7 +223,8 @@ fn check_rates(rates: &FeeRates) {
     assert!(rates.minimum >= FeeRates::FLOOR.minimum, "{rates:?}");
 }
 
-/// What a node is told is a chain, whatever the source says; and once that says the truth again, it is the source's.
+/// A node's events are a valid chain, whatever the source answers; once all answers are good again, they are the
+/// source's chain.
 async fn follow(source: Arc<BitcoindSource>, liar: &Mutex<Liar>) {
     let config = FollowerConfig::default();
     let follower = Follower::start(source, config);
@@ -249,7 +250,7 @@ async fn follow(source: Arc<BitcoindSource>, liar: &Mutex<Liar>) {
             return;
         }
     }
-    panic!("the follower stays at {at:?}, and the source says the truth");
+    panic!("the follower stays at {at:?}, and the source's answers are good");
 }
 
 fn watch_list(transaction: &Transaction) -> WatchList {
@@ -268,7 +269,7 @@ fn watch_list(transaction: &Transaction) -> WatchList {
     }
 }
 
-/// Moves on by one event. Returns the tip when this is it.
+/// Applies one event. Returns the tip of `Synced`.
 fn next(at: &mut BlockRef, event: &ChainEvent) -> Option<BlockRef> {
     match event {
         ChainEvent::Connected {
@@ -312,7 +313,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     };
     let good = Lie::default;
     let ask = |what: What, which, lies: &[Lie]| Script {
-        // The first call looks at the network.
+        // The first call checks the network.
         lies: [&[good()][..], lies].concat(),
         questions: vec![Question {
             what: what.into(),

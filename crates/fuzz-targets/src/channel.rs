@@ -1,5 +1,4 @@
-//! A channel of the phone's, with a peer that signs whatever it likes: it has its own keys, and LDK's signer to use
-//! them with.
+//! A channel of the phone, with a peer that signs anything: it has its own keys, and LDK's signer for them.
 
 use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::PublicKey;
@@ -49,7 +48,7 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    /// With keys that the phone gives for it. The phone is not told of it yet.
+    /// With keys that the phone gives for it. The phone has no setup of it yet.
     pub fn new(phone: &mut AuditedSigner) -> Channel {
         let asked = Op::NewChannelKeys(NewChannelKeys {
             channel_keys_id: vec![3; 32],
@@ -166,7 +165,7 @@ impl Channel {
         secret.unwrap().to_vec()
     }
 
-    /// The transaction of the phone's first HTLC in `commitment`, and what describes it.
+    /// The transaction of the phone's first HTLC in `commitment`, and its descriptor.
     pub fn htlc_claim(
         &self,
         commitment: &HolderCommitmentTransaction,

@@ -33,7 +33,7 @@ pub fn run(data: &[u8]) {
             node::attach(&node);
         }
         for command in script.commands.into_iter().take(COMMANDS) {
-            // Some wait for what will never happen.
+            // Some wait for an event that never happens.
             if let Ok(reply) = timeout(PATIENCE, node.command(command.clone())).await {
                 check(&command, &reply);
             }
@@ -44,7 +44,7 @@ pub fn run(data: &[u8]) {
 }
 
 fn check(command: &Command, reply: &CommandReply) {
-    let reply = reply.reply.as_ref().expect("a reply says something");
+    let reply = reply.reply.as_ref().expect("a reply has a body");
     let Reply::Error(error) = reply else {
         assert!(command.command.is_some());
         return;

@@ -1,4 +1,4 @@
-//! What a hostile host answers an owner's commands, at a whole phone over a link in memory: in place of a good reply
+//! Replies of a hostile host to an owner's commands, at a whole phone over a link in memory: in place of a good reply
 //! another one, a changed one, a refusal, or none.
 
 use std::collections::HashSet;
@@ -38,10 +38,10 @@ struct Script {
     registers: bool,
 }
 
-/// What is done to a reply.
+/// A change of a reply.
 #[derive(Clone, PartialEq, Message)]
 struct Lie {
-    /// In its place.
+    /// The reply in its place.
     #[prost(message, optional, tag = "1")]
     reply: Option<CommandReply>,
     /// A byte of it that is changed.
@@ -49,7 +49,7 @@ struct Lie {
     at: u32,
     #[prost(uint32, tag = "3")]
     xor: u32,
-    /// The link is ended.
+    /// The link is closed.
     #[prost(bool, tag = "4")]
     hangs_up: bool,
     /// The request is refused with this code.
@@ -60,7 +60,7 @@ struct Lie {
     invoice: Option<InvoiceLie>,
 }
 
-/// What is written in an invoice in place of what was asked for.
+/// Fields of an invoice in place of those requested.
 #[derive(Clone, PartialEq, Message)]
 struct InvoiceLie {
     #[prost(uint64, optional, tag = "1")]
@@ -86,7 +86,7 @@ struct InvoiceLie {
     xor: u32,
 }
 
-/// What the owner asks for.
+/// A command of the owner.
 #[derive(Clone, PartialEq, Message)]
 struct Call {
     #[prost(enumeration = "Kind", tag = "1")]
@@ -119,9 +119,9 @@ enum Kind {
 
 const CALLS: usize = 6;
 const LIES: usize = 32;
-/// Virtual time after which a call waits for what will never happen.
+/// Virtual time after which a call waits for an event that never happens.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Where money is sent to.
+/// The address of on-chain payments.
 const PAYEE_ADDRESS: &str = "bcrt1q6rhpng9evdsfnn833a4f4vej0asu6dk5srld6x";
 
 /// Tries one input.
@@ -138,7 +138,7 @@ pub fn run(data: &[u8]) {
         let phone = &world.phone;
         match timeout(PATIENCE, phone.attach()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return is_said_well(&error),
+            Ok(Err(error)) => return check_error(&error),
             Err(_) => return,
         }
         let mut hashes = HashSet::new();
@@ -147,7 +147,7 @@ pub fn run(data: &[u8]) {
             let ended = timeout(PATIENCE, phone.execute(command.clone())).await;
             match ended {
                 Err(_) => {}
-                Ok(Err(error)) => is_said_well(&error),
+                Ok(Err(error)) => check_error(&error),
                 Ok(Ok(reply)) => check(phone, &command, &reply, &mut hashes),
             }
         }
@@ -196,8 +196,8 @@ impl Call {
     }
 }
 
-/// One line with a code, that steers no terminal.
-fn is_said_well(error: &PhoneError) {
+/// An error has a code and a message, without characters that control a terminal.
+fn check_error(error: &PhoneError) {
     let report = error.report();
     assert!(!report.code.is_empty() && !report.message.is_empty());
     for text in [&report.code, &report.message] {
@@ -210,7 +210,7 @@ fn steers(text: &str) -> bool {
     text.chars().any(|c| c.is_control() || turns(c))
 }
 
-/// What a phone tells its owner is what it has seen for itself.
+/// A phone's reply to its owner has passed the phone's own checks.
 fn check(phone: &Phone, command: &OwnerCommand, reply: &OwnerReply, hashes: &mut HashSet<String>) {
     match (command, reply) {
         (OwnerCommand::Info, OwnerReply::Info(info)) => {
@@ -249,7 +249,7 @@ fn check_texts(value: &Value) {
     }
 }
 
-/// It is the wallet's own, where one who restores the wallet looks for it.
+/// The address is the wallet's own, at an index that a restored wallet looks at.
 fn check_address(own: &OwnAddress) {
     let script = world::own_script(Keychain::External, own.index);
     let script = script.expect("an index that is looked at");
@@ -258,7 +258,7 @@ fn check_address(own: &OwnAddress) {
     assert_eq!(address.expect("of this network").script_pubkey(), script);
 }
 
-/// It pays this node, what was asked for and nothing else.
+/// The invoice pays this node, with the fields requested and no others.
 fn check_invoice(phone: &Phone, command: &OwnerCommand, made: &Invoice) {
     let OwnerCommand::Invoice {
         amount_msat,
@@ -281,10 +281,10 @@ fn check_invoice(phone: &Phone, command: &OwnerCommand, made: &Invoice) {
     };
     assert_eq!(said.as_inner().0, *description);
     let skew_s = invoice.duration_since_epoch().abs_diff(world::now());
-    assert!(skew_s <= world::SKEW, "it is of another day");
+    assert!(skew_s <= world::SKEW, "another timestamp");
 }
 
-/// What is told as paid is proved.
+/// A payment reported as succeeded has its preimage.
 fn check_payment(bolt11: &str, payment: &Payment) {
     let invoice: Bolt11Invoice = bolt11.parse().unwrap();
     assert_eq!(payment.state, PaymentState::Succeeded);

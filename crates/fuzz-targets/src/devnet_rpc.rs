@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 
 /// Enough for one coin that can be spent.
 const PREMINE: u32 = 102;
-/// More are mined by no request that is worth its time.
+/// Requests that may mine more blocks are not tried, for time.
 const BLOCKS: i64 = 4;
 
 struct Chain {

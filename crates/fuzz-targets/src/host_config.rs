@@ -9,7 +9,7 @@ pub fn run(data: &[u8]) {
     let Ok(config) = load(data) else { return };
     let _ = (config.operator_listen(), config.metrics_listen());
     let printed = toml::to_string(&config).expect("a configuration can be printed");
-    let again = load(printed.as_bytes()).expect("what was printed can be read");
+    let again = load(printed.as_bytes()).expect("a printed configuration can be read");
     // All but the password, which is not printed.
     let mut expected = config;
     let again_password = &again.chain.bitcoind.password;

@@ -1,28 +1,33 @@
-//! What the fuzz targets do. `fuzz/` gives it to libFuzzer; `tests/corpus.rs` replays the inputs that are kept, with no
-//! more than `cargo test`.
+//! The fuzz targets. `fuzz/` gives them to libFuzzer; `tests/corpus.rs` replays the inputs that are kept, with no more
+//! than `cargo test`.
 //!
 //! A target takes any bytes and panics when a promise is broken. Those that need more than one message read a *script*, a
-//! protobuf message of steps, and [`mutate`] changes scripts as such: what comes out can be read again, so that the
-//! targets are tried with well-formed nonsense rather than with what the first check refuses.
+//! protobuf message of steps, and [`mutate`] changes scripts as such: the result can be decoded again, so that the
+//! targets are tried with well-formed nonsense rather than with input that the first check refuses.
 //!
-//! | target | what others wrote | beyond "no panic" |
+//! | target | input from others | beyond "no panic" |
 //! |---|---|---|
 //! | `link_handshake` | first records of both sides, answers, refusals | a record that was changed on the way never ends in a session |
-//! | `link_session` | frames and records, both sides, over several connections | all that goes out can be read; a request is executed once, answered once; bounds hold |
+//! | `link_session` | frames and records, both sides, over several connections | all that is sent can be decoded; a
+//! request is executed once, answered once; bounds hold |
 //! | `pairing_code` | a code as text | reading, printing and reading is the identity |
-//! | `owner_input` | invoices, addresses and peers that an owner is given | what is taken is what it says; an error is one line |
+//! | `owner_input` | invoices, addresses and peers that an owner is given | an accepted input is parsed as BOLT 11 and
+//! Bitcoin do; an error is one line |
 //! | `signer_batch` | signer batches, at any point of a recorded run | `longhand_signer::audit`: no state is signed or given away that the ledger forbids |
 //! | `signer_channel` | a hostile host and peer with the peer's keys | the same |
-//! | `signer_ledger` | the signer's records | a snapshot says what the records said |
+//! | `signer_ledger` | the signer's records | a snapshot has the state of the records |
 //! | `phone_ledger` | `ledger` and `ledger.head` | nothing on record is lost without an error |
 //! | `vault_files` | `seed.age` and `host`, changed, and written anew with the passphrase | no other host, no other words; too much work is refused |
-//! | `signer_reply` | what a hostile phone answers its node, in its first moments and in a whole life with its hub | neither is reloaded |
+//! | `signer_reply` | a hostile phone's answers to its node, in its first moments and in a whole life with its hub |
+//! neither is reloaded |
 //! | `command` | an owner's commands, at a node | every reply is an answer or an error; the node is not reloaded |
-//! | `command_reply` | what a hostile host answers an owner's commands, at the phone | an invoice is what was asked for, an address the wallet's own, a payment proved; no text steers a terminal |
+//! | `command_reply` | a hostile host's replies to an owner's commands, at the phone | an invoice is as requested, an
+//! address the wallet's own, a payment proved; no text controls a terminal |
 //! | `peer_socket` | a peer's bytes before and after the handshake | no byte but Act Two, or Act One where the node dials, before it is over; the node is not reloaded |
-//! | `registration` | a phone's registration, and the node built on it | what is taken makes a node |
+//! | `registration` | a phone's registration, and the node built on it | an accepted registration makes a node |
 //! | `operator` | an operator's requests, at a host | a refused request changes nothing; a pairing code can be read; no node is reloaded |
-//! | `chain_answer` | what a broken Bitcoin Core answers | an answer belongs to its question; nodes are told of a chain, and at last of the source's |
+//! | `chain_answer` | a broken Bitcoin Core's answers | an answer belongs to its question; a node's events are a valid
+//! chain, and at last the source's |
 //! | `devnet_rpc` | JSON-RPC bodies | every answer is JSON-RPC |
 //! | `host_config` | a host's configuration file | printing and reading it again is the identity |
 
@@ -68,7 +73,7 @@ pub struct Target {
     pub name: &'static str,
     /// Tries one input.
     pub run: fn(&[u8]),
-    /// What its corpus began with: inputs made of real messages.
+    /// The first inputs of its corpus, made of real messages.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
@@ -170,7 +175,7 @@ pub const TARGETS: &[Target] = &[
     },
 ];
 
-/// The targets one by one, for programs that are to hold no more than one.
+/// The targets one by one, for programs that link only one.
 pub mod run {
     pub use crate::chain_answer::run as chain_answer;
     pub use crate::command::run as command;

@@ -1,6 +1,6 @@
-//! The handshake of a link: what a host takes from whoever dials, and what a phone takes from whoever answers.
+//! The handshake of a link: records to a host from any initiator, and to a phone from any responder.
 //!
-//! Whoever is between the two may change records. Then nobody ends up with a session.
+//! An attacker between the two may change records. Then they have no session.
 
 use longhand_link::core::handshake::{Established, Initiator, Responder};
 use longhand_link::{CloseCode, Instance, LinkError, LinkKeypair, PairingSecret};
@@ -26,7 +26,7 @@ enum What {
     /// An attach, with changes on the way.
     #[prost(message, tag = "4")]
     Attach(Changes),
-    /// The host says no.
+    /// The host refuses.
     #[prost(message, tag = "5")]
     Refuse(Refuse),
 }
@@ -213,7 +213,7 @@ fn refused(refuse: &Refuse) {
         Ok(Responder::Attach(attach)) => attach.refuse(code, &refuse.message),
         Err(rejected) => panic!("{}", rejected.error),
     };
-    // What does not fit a handshake record is not said.
+    // A refusal that does not fit into a handshake record is not sent.
     let Ok(reply) = reply else { return };
     match phone.receive(&reply) {
         Err(LinkError::Closed(reason)) => {
@@ -222,7 +222,7 @@ fn refused(refuse: &Refuse) {
             assert!(reason.by_peer && !texts.into_iter().any(steers));
             assert!(reason.message.chars().count() <= 200);
         }
-        // A refusal without a word is one without a reason.
+        // An empty refusal has no reason.
         Err(_) => {}
         Ok(_) => assert!(
             refuse.message.is_empty() && refuse.code.is_empty(),

@@ -1,5 +1,5 @@
-//! Sessions of a link, over several connections: what either side does with the records and frames of the other, which
-//! has the right keys and keeps to nothing else.
+//! Sessions of a link, over several connections: records and frames to either side from the other, which has the right
+//! keys and follows no other rule.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -42,10 +42,10 @@ enum What {
     Record(Vec<u8>),
     #[prost(uint32, tag = "4")]
     WaitMs(u32),
-    /// This side asks, with so many bytes.
+    /// This side sends a request of this many bytes.
     #[prost(uint32, tag = "5")]
     Ask(u32),
-    /// This side answers the oldest request that runs, with so many bytes.
+    /// This side answers the oldest request that runs, with this many bytes.
     #[prost(uint32, tag = "6")]
     Answer(u32),
     /// The carrier breaks; a process of the other side, one of three, comes back.
@@ -63,7 +63,7 @@ enum What {
     ConfirmDetach(bool),
     #[prost(string, tag = "12")]
     Close(String),
-    /// A request with so many bytes.
+    /// A request of this many bytes.
     #[prost(uint32, tag = "13")]
     Large(u32),
     /// The `Hello` that is due, with this heartbeat.
@@ -99,7 +99,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// The side that is tried, and the other one.
+/// The tested side, and the other one.
 struct World {
     side: Side,
     requests: Requests,
@@ -114,7 +114,7 @@ struct World {
     seen: Seen,
 }
 
-/// What was seen of the side that is tried.
+/// Observations of the tested side.
 #[derive(Default)]
 struct Seen {
     frames: u64,
@@ -281,16 +281,16 @@ impl World {
         };
     }
 
-    /// Reads all that goes out and all that is told, and checks it.
+    /// Reads and checks all records that are sent, and all events.
     fn look(&mut self) {
         while let Some(record) = self.session.poll_record() {
             let opened = self.transport.open(&record, usize::MAX);
-            if let Some(frame) = opened.expect("what goes out can be opened") {
+            if let Some(frame) = opened.expect("a sent record can be opened") {
                 self.frame(&frame);
             }
         }
         while let Some(event) = self.session.poll_event() {
-            assert!(!self.seen.closed, "something follows the end");
+            assert!(!self.seen.closed, "an event after the close");
             self.event(event);
         }
         if self.seen.closed {
@@ -311,10 +311,10 @@ impl World {
 
     fn frame(&mut self, bytes: &[u8]) {
         assert!(bytes.len() <= MAX_FRAME + 100, "a frame is too large");
-        let frame = LinkFrame::decode(bytes).expect("what goes out is a frame");
+        let frame = LinkFrame::decode(bytes).expect("a sent record has a frame");
         assert_eq!((frame.version, frame.sequence), (1, self.seen.frames));
         self.seen.frames += 1;
-        let body = frame.body.expect("a frame says something");
+        let body = frame.body.expect("a frame has a body");
         let is_first = frame.sequence == 0;
         let may_be_first = matches!(body, Body::Hello(_) | Body::Close(_));
         assert!(!is_first || may_be_first, "{body:?} before Hello");
@@ -341,7 +341,7 @@ impl World {
             Event::Answered { id, .. } => {
                 let waiting = seen.asked.iter().position(|asked| *asked == id);
                 seen.asked
-                    .remove(waiting.expect("nobody waits for this answer"));
+                    .remove(waiting.expect("an answer without a request"));
             }
             Event::Closed(reason) => {
                 assert!(!reason.message.chars().any(char::is_control) || !reason.by_peer);
@@ -361,7 +361,7 @@ fn hello(instance: Instance, heartbeat_ms: u32) -> Hello {
     }
 }
 
-/// A new session of `side`, and what the other side, the process `other`, seals with.
+/// A new session of `side`, and the transport of the other side, the process `other`.
 fn connect(side: Side, requests: &Requests, other: Instance, now_ms: u64) -> (Session, Transport) {
     let (phone, host) = (
         LinkKeypair::from_bytes([1; 32]),

@@ -46,7 +46,7 @@ pub(crate) async fn owner(registration: Registration) -> Result<Node, NodeError>
     owner_with(registration, Line::default()).await
 }
 
-/// The same, that dials by this line.
+/// The same, which dials over this line.
 pub(crate) async fn owner_with(registration: Registration, line: Line) -> Result<Node, NodeError> {
     let services = services(SmallChain::new(), line);
     owner_of(registration, hub_id(), services).await
@@ -89,7 +89,7 @@ pub(crate) async fn is_sound(node: &Node) {
     assert_eq!(overview.restarts, 0, "the node panicked");
 }
 
-/// Some node: nobody has its keys.
+/// The id of a node that does not run.
 pub(crate) fn hub_id() -> PublicKey {
     let generator = [&[2][..], &bitcoin::secp256k1::constants::GENERATOR_X].concat();
     PublicKey::from_slice(&generator).unwrap()
@@ -127,7 +127,7 @@ impl Dialer for Line {
         let is_it = to == Dialled::node_id();
         match is_it.then(|| self.take()).flatten() {
             Some(end) => Ok(Box::new(end)),
-            None => Err(std::io::Error::other("there is nobody")),
+            None => Err(std::io::Error::other("no such peer")),
         }
     }
 }

@@ -76,7 +76,7 @@ enum Ask {
 const REQUESTS: usize = 8;
 /// The owner that is there already.
 const OWNER: &str = "alice";
-/// Looks at a host that starts, and the pause between two.
+/// Checks of a host that starts, and the pause between two.
 const LOOKS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -127,7 +127,7 @@ async fn start(dir: &Path) -> Host {
     host
 }
 
-/// As a host stores one that has paired a phone.
+/// Writes the owner's record, as a host stores it after a pairing.
 async fn write_owner(store: &MemoryStore) {
     let phone = LinkKeypair::from_bytes([8; 32]).public().to_string();
     let owner = json!({
@@ -158,7 +158,7 @@ async fn started(operator: &Operator) {
     panic!("the host does not start");
 }
 
-/// What an operator sees of a host.
+/// The state of a host, as its operator reads it.
 #[derive(Clone, Debug, PartialEq)]
 struct Seen {
     owners: Vec<Owner>,
@@ -179,7 +179,7 @@ async fn seen(operator: &Operator) -> Seen {
 
 async fn play(operator: &Operator, ask: Ask) {
     let before = seen(operator).await;
-    // Some wait for what will never happen.
+    // Some wait for an event that never happens.
     let Ok(answer) = timeout(PATIENCE, answer(operator, ask.clone())).await else {
         return;
     };
@@ -247,20 +247,20 @@ async fn answer(operator: &Operator, ask: Ask) -> Result<(), OperatorError> {
     Ok(())
 }
 
-/// A pairing code can be read by a phone, and says what the operator is told.
+/// A pairing code can be decoded by a phone, and has the expiry of the reply.
 fn is_good(name: &str, made: &PairingCode) {
     assert_eq!(made.owner, name);
     let code: Code = made.code.parse().expect("a code can be read");
     assert_eq!(code.expires_unix_s, made.expires_unix_s);
 }
 
-/// There is nobody to reach.
+/// A network without peers.
 struct Nowhere;
 
 #[async_trait]
 impl Network for Nowhere {
     async fn dial(&self, _: PublicKey, _: &str) -> io::Result<Box<dyn PeerStream>> {
-        Err(io::Error::other("there is nobody"))
+        Err(io::Error::other("no such peer"))
     }
 
     async fn wake(&self, _: &str, _: &WakeCall) -> Result<(), WakeError> {
@@ -363,7 +363,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// What the seeds are for: an owner can be made, and a good request is answered.
+    /// Checks the seeds: an owner can be made, and a good request is answered.
     #[test]
     fn good_requests_are_answered() {
         let scripts = seeds();

@@ -1,7 +1,8 @@
-//! What an owner is given by others and passes on to the phone: invoices to pay, addresses to send to, peers to connect to.
+//! Input that an owner gets from others and passes on to the phone: invoices to pay, addresses to send to, peers to
+//! connect to.
 //!
-//! The first byte says what the rest is: an invoice as text, the bytes of one below a good checksum and a good signature,
-//! an address, or a peer.
+//! The first byte selects the kind of the rest: an invoice as text, the bytes of one below a good checksum and a good
+//! signature, an address, or a peer.
 
 use bech32::{Bech32, Hrp};
 use bitcoin::Network;
@@ -14,7 +15,7 @@ use longhand_phone::input::{
 
 const NETWORK: Network = Network::Regtest;
 const NOW_UNIX_S: u64 = 1_800_000_000;
-/// Nobody wants to read more of an error.
+/// The longest error, in bytes.
 const LONGEST_LINE: usize = 400;
 /// A compact signature and its recovery id.
 const SIGNATURE: [u8; 65] = {
@@ -51,7 +52,10 @@ fn invoice(text: &str) {
                 continue;
             }
         };
-        let invoice: Bolt11Invoice = payment.bolt11.parse().expect("what was taken can be read");
+        let invoice: Bolt11Invoice = payment
+            .bolt11
+            .parse()
+            .expect("a checked invoice can be read");
         assert_eq!(invoice.network(), NETWORK);
         assert_ne!(invoice.get_payee_pub_key(), own_id());
         assert_eq!(
@@ -70,7 +74,7 @@ fn invoice(text: &str) {
     }
 }
 
-/// An invoice of these bytes: its amount of the first two, its data of the rest, signed by whoever it is of.
+/// An invoice of these bytes: its amount from the first two, its data from the rest, signed with a fixed key.
 fn signed(data: &[u8]) -> Option<String> {
     let (amount, fields) = data.split_at_checked(2)?;
     let amount = match amount[0] % 4 {

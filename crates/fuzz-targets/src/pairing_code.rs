@@ -1,6 +1,6 @@
 //! Pairing codes: the text, its content, and the addresses in it.
 //!
-//! The first byte says how the rest is meant: as text, as the bytes below a good checksum, or as parts of a code.
+//! The first byte selects how the rest is read: as text, as the bytes below a good checksum, or as parts of a code.
 
 use bech32::{Bech32m, Hrp};
 use longhand_link::{Address, LinkKey, OwnerId, PairingCode, PairingSecret};
@@ -27,10 +27,10 @@ fn text(text: &str) {
         return;
     };
     assert!(!code.addresses.is_empty());
-    let printed = code.to_text().expect("what was read can be printed");
+    let printed = code.to_text().expect("a decoded code can be printed");
     assert_eq!(printed.parse().as_ref(), Ok(&code));
     assert_eq!(printed.to_uppercase().parse().as_ref(), Ok(&code));
-    code.to_qr().expect("what was read can be shown");
+    code.to_qr().expect("a decoded code can be shown");
     for address in &code.addresses {
         let Ok(address) = address.parse::<Address>() else {
             continue;

@@ -23,7 +23,7 @@ use crate::node;
 struct Script {
     #[prost(bool, tag = "1")]
     hub: bool,
-    /// There is a handshake before: what follows are messages.
+    /// There is a handshake first, and the chunks are messages.
     #[prost(bool, tag = "2")]
     after_handshake: bool,
     /// The first message is not `init`, unless the script has one.
@@ -34,7 +34,7 @@ struct Script {
     /// The node dials.
     #[prost(bool, tag = "5")]
     dialled: bool,
-    /// A byte of Act Two that is changed then, when there is a handshake.
+    /// When the node dials and there is a handshake: a byte of Act Two that is changed.
     #[prost(uint32, tag = "6")]
     at: u32,
     #[prost(uint32, tag = "7")]
@@ -54,7 +54,7 @@ struct Chunk {
 }
 
 const CHUNKS: usize = 12;
-/// Virtual; the node does all it has to do before it passes.
+/// Virtual time, in which the node finishes all its work.
 const A_MOMENT: Duration = Duration::from_millis(20);
 
 /// Tries one input.
@@ -80,7 +80,7 @@ pub fn run(data: &[u8]) {
         match script.dialled {
             true => dialled(&node, &mut stream, &script).await,
             false => {
-                let theirs = line.take().expect("nobody has it");
+                let theirs = line.take().expect("it is not dialled yet");
                 node.accept(Box::new(theirs));
                 dials(&node, &mut stream, &script).await;
             }
@@ -101,7 +101,7 @@ async fn dials(node: &Node, stream: &mut DuplexStream, script: &Script) {
     }
 }
 
-/// Whoever does not prove that the key is its own hears no more than Act One.
+/// A responder that does not prove its key receives only Act One.
 async fn dialled(node: &Node, stream: &mut DuplexStream, script: &Script) {
     let connect = Command {
         command: Some(Kind::ConnectPeer(ConnectPeer {
@@ -113,19 +113,19 @@ async fn dialled(node: &Node, stream: &mut DuplexStream, script: &Script) {
         let node = node.clone();
         async move { timeout(node::PATIENCE, node.command(connect)).await }
     });
-    let act_one = hear(stream).await;
+    let act_one = receive(stream).await;
     assert_eq!(act_one.len(), ACT_ONE, "the node does not dial");
     if !script.after_handshake {
         for chunk in script.chunks.iter().take(CHUNKS) {
             send(stream, &chunk.bytes, chunk.split).await;
-            let heard = hear(stream).await.len();
-            assert_eq!(heard, 0, "{heard} bytes for a stranger");
+            let received = receive(stream).await.len();
+            assert_eq!(received, 0, "{received} bytes before the handshake is done");
         }
     } else {
         let (dialled, mut act_two) = Dialled::begin(&act_one);
         act_two[script.at as usize % ACT_TWO] ^= script.xor as u8;
         send(stream, &act_two, script.chunks[0].split).await;
-        let mut act_three = hear(stream).await;
+        let mut act_three = receive(stream).await;
         if script.xor.is_multiple_of(256) {
             // The node's first message may follow at once.
             act_three.truncate(ACT_THREE);
@@ -139,20 +139,23 @@ async fn dialled(node: &Node, stream: &mut DuplexStream, script: &Script) {
     asked.abort();
 }
 
-/// Whoever does not finish the handshake hears no more than Act Two.
+/// An initiator that does not finish the handshake receives at most Act Two.
 async fn bytes(stream: &mut DuplexStream, script: &Script) {
-    let mut heard = 0;
+    let mut received = 0;
     for chunk in script.chunks.iter().take(CHUNKS) {
         send(stream, &chunk.bytes, chunk.split).await;
-        heard += hear(stream).await.len();
+        received += receive(stream).await.len();
     }
-    assert!(heard <= ACT_TWO, "{heard} bytes for a stranger");
+    assert!(
+        received <= ACT_TWO,
+        "{received} bytes before the handshake is done"
+    );
 }
 
 async fn messages(node: &Node, stream: &mut DuplexStream, script: &Script) {
     let (dialling, act_one) = Dialling::begin(&node.node_id());
     send(stream, &act_one, 0).await;
-    let act_two = hear(stream).await;
+    let act_two = receive(stream).await;
     assert_eq!(act_two.len(), ACT_TWO, "the node does not answer");
     let (sender, act_three) = dialling.answered(&act_two);
     send(stream, &act_three, 0).await;
@@ -163,22 +166,22 @@ async fn talk(node: &Node, stream: &mut DuplexStream, mut sender: Sender, script
     if !script.without_init {
         let init = message(16, &init());
         send(stream, &sender.message(&init), 0).await;
-        hear(stream).await;
+        receive(stream).await;
         let overview = node.overview().await.expect("the node runs");
         assert_eq!(overview.peers, 1, "a good peer was turned away");
     }
     for chunk in script.chunks.iter().take(CHUNKS) {
         let message = message(chunk.kind as u16, &chunk.bytes);
         send(stream, &sender.message(&message), chunk.split).await;
-        hear(stream).await;
+        receive(stream).await;
     }
 }
 
-/// A peer that opens a channel, as far as the node goes along.
+/// A peer that opens a channel, as far as the node accepts it.
 pub(crate) async fn open_a_channel(node: &Node, stream: &mut DuplexStream) {
     let (dialling, act_one) = Dialling::begin(&node.node_id());
     send(stream, &act_one, 0).await;
-    let act_two = hear(stream).await;
+    let act_two = receive(stream).await;
     if act_two.len() != ACT_TWO {
         return;
     }
@@ -188,7 +191,7 @@ pub(crate) async fn open_a_channel(node: &Node, stream: &mut DuplexStream) {
     for (kind, body) in [(16, init()), (32, open_channel()), (34, funding_created)] {
         let message = message(kind, &body);
         send(stream, &sender.message(&message), 0).await;
-        hear(stream).await;
+        receive(stream).await;
     }
 }
 
@@ -196,7 +199,7 @@ fn message(kind: u16, body: &[u8]) -> Vec<u8> {
     [&kind.to_be_bytes(), body].concat()
 }
 
-/// A node that hangs up is no failure.
+/// A node that closes the connection is no failure.
 async fn send(stream: &mut DuplexStream, bytes: &[u8], split: u32) {
     let (first, second) = bytes.split_at(bytes.len().min(split as usize));
     for part in [first, second] {
@@ -206,14 +209,14 @@ async fn send(stream: &mut DuplexStream, bytes: &[u8], split: u32) {
     }
 }
 
-/// All that the node says until it has nothing more to say.
-async fn hear(stream: &mut DuplexStream) -> Vec<u8> {
-    let mut heard = Vec::new();
+/// All bytes that the node sends, until it sends no more.
+async fn receive(stream: &mut DuplexStream) -> Vec<u8> {
+    let mut received = Vec::new();
     let mut stream = Pin::new(stream);
     loop {
-        match timeout(A_MOMENT, stream.read_buf(&mut heard)).await {
+        match timeout(A_MOMENT, stream.read_buf(&mut received)).await {
             Ok(Ok(1..)) => {}
-            _ => return heard,
+            _ => return received,
         }
     }
 }

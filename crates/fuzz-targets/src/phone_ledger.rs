@@ -1,5 +1,5 @@
-//! The phone's ledger on its disk: files that were cut, changed and put together anew by somebody without the key, and
-//! entries by somebody with it.
+//! The phone's ledger on its disk: files that were cut, changed and put together anew without the key, and entries
+//! that were made with it.
 
 use std::fs;
 use std::path::Path;
@@ -141,12 +141,9 @@ pub fn run(data: &[u8]) {
     };
     let found = std::mem::take(&mut ledger.records);
     if !with_key {
-        assert!(before.records.starts_with(&found), "records out of nowhere");
+        assert!(before.records.starts_with(&found), "records never written");
         if files.head == before.files.head {
-            assert_eq!(
-                found, before.records,
-                "records are lost, and nobody is told"
-            );
+            assert_eq!(found, before.records, "records are lost without an error");
         }
     }
     if ledger.entries() < u64::MAX / 2 {
@@ -154,7 +151,7 @@ pub fn run(data: &[u8]) {
     }
     let appended = ledger.entries() < u64::MAX / 2;
     drop(ledger);
-    let again = ledger_files.open().expect("what was opened can be opened");
+    let again = ledger_files.open().expect("it can be opened again");
     let more = if appended {
         &[b"one more".to_vec()][..]
     } else {

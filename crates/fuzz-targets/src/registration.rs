@@ -1,4 +1,4 @@
-//! What a phone registers, and the node that is built on it.
+//! A phone's registration, and the node that is built on it.
 
 use bitcoin::Network;
 use longhand_host::fuzzing::check_registration;
@@ -17,7 +17,7 @@ pub fn run(data: &[u8]) {
         Err(why) => assert!(!why.is_empty() && !why.contains('\n'), "{why}"),
         Ok(()) => node::run(|| async {
             let node = node::owner(registration).await;
-            let node = node.expect("what was taken makes a node");
+            let node = node.expect("an accepted registration makes a node");
             let new_address = Kind::NewAddress(NewAddress {});
             let command = Command {
                 command: Some(new_address),

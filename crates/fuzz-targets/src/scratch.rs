@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-/// A directory. In memory where there is such a place, because what is written is synced many times.
+/// A directory. In memory where the system has `/dev/shm`, because files are synced many times.
 pub(crate) fn dir() -> TempDir {
     let memory = PathBuf::from("/dev/shm");
     let place = if memory.is_dir() {

@@ -1,5 +1,5 @@
-//! The life of one channel, led by a host and a peer that are in league: the peer's signatures and secrets are good, and
-//! everything else is as the script says. What the phone answers is looked at by [`Audit`].
+//! The life of one channel, with a host and a peer that collude: the peer's signatures and secrets are good, and
+//! everything else is from the script. [`Audit`] checks the phone's answers.
 
 mod seeds;
 
@@ -34,7 +34,7 @@ struct Script {
 struct Step {
     #[prost(enumeration = "Kind", tag = "1")]
     kind: i32,
-    /// How far from the state that is due.
+    /// Distance from the state that is due.
     #[prost(sint32, tag = "2")]
     off: i32,
     /// Which of [`Play::htlcs`] the state has.
@@ -43,7 +43,7 @@ struct Step {
     /// Makes another state of the same number.
     #[prost(uint32, tag = "4")]
     variant: u32,
-    /// Goes with the step after it in one batch.
+    /// Sent with the next step in one batch.
     #[prost(bool, tag = "5")]
     with_next: bool,
     /// A byte of the operation is changed: where, and by what.
@@ -77,10 +77,10 @@ enum Kind {
 
 const STEPS: usize = 32;
 const NOW: u64 = 1_800_000_000;
-/// What the phone's invoices ask, in millisatoshis: one in full, any amount, one that may be dust.
+/// Amounts of the phone's invoices, in millisatoshis: one in full, any amount, one that may be dust.
 const INVOICES_MSAT: [u64; 3] = [50_000_000, 0, 100_000];
 
-/// A phone with its invoices, and a channel that it has not been told of.
+/// A phone with its invoices, and a channel of which it has no setup yet.
 struct Beginning {
     disk: Vec<Vec<u8>>,
     audit: Audit,
@@ -224,7 +224,7 @@ impl Play<'_> {
     fn op(&mut self, step: &Step) -> Option<Op> {
         let (ours, theirs) = self.phone.audit.latest(&self.channel.keys_id);
         let next = |latest: Option<u64>| latest.map_or(0, |latest| FIRST - latest + 1);
-        // Of what waits in the batch it counts as if it were taken.
+        // Operations that wait in the batch count as accepted.
         let waiting = |is: fn(&Op) -> bool| {
             let ops = self.batch.iter().filter_map(|op| op.op.as_ref());
             ops.filter(|op| is(op)).count() as u64
@@ -383,7 +383,7 @@ fn some<T>(shown: &[T], off: i32) -> Option<&T> {
     shown.iter().rev().nth(back)
 }
 
-/// The operation, with the byte changed that the step says; nothing when it is no operation any more.
+/// The operation, with the step's byte changed; `None` when it cannot be decoded any more.
 fn damaged(op: SignerOp, step: &Step) -> Option<SignerOp> {
     if step.damage.is_multiple_of(256) {
         return Some(op);
@@ -411,19 +411,19 @@ mod tests {
         played(&[step(SetUp, 0, 0), step(Validate, 0, 0), step(Sign, 0, 0)])
     }
 
-    /// What the seeds are for: a channel that is led well goes all the way.
+    /// Checks the seeds: an honest channel goes all the way.
     #[test]
-    fn a_well_led_channel_is_not_refused() {
+    fn an_honest_channel_is_not_refused() {
         let script = Script::decode(&seeds()[0][..]).unwrap();
         let mut play = played(&[]);
-        // The engine is that of all tests, and counts on.
+        // All tests share the engine, and its count goes on.
         let before = play.phone.signer.refusals().clone();
         script.steps.iter().for_each(|step| play.step(step));
         assert_eq!(*play.phone.signer.refusals(), before);
     }
 
     impl Play<'_> {
-        /// As if the phone had answered so.
+        /// Audits this answer, as if it were the phone's.
         fn pretend(&mut self, step: &Step, answer: Answer) {
             let op = self.op(step);
             let op = SignerOp {
@@ -453,7 +453,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "msat were committed")]
-    fn the_audit_sees_a_preimage_that_nobody_paid_for() {
+    fn the_audit_sees_a_preimage_without_a_payment() {
         opened().pretend(&step(Kind::Preimage, 0, 0), Answer::Preimage(vec![1; 32]));
     }
 

@@ -1,5 +1,5 @@
-//! The signer's ledger: what it makes of records that it may not have written, or not like this. They are authentic when
-//! they come to it, so that this is about damage and other versions rather than about an enemy.
+//! The signer's ledger, with records that it may not have written, or not in this form. Records are authenticated
+//! before it reads them, so that this is about damage and other versions rather than about an attacker.
 
 use longhand_proto::signer::SignerBatch;
 use prost::Message;
@@ -30,13 +30,17 @@ pub fn run(data: &[u8]) {
         let snapshot = signer.snapshot();
         let again = signer.replay([snapshot.as_bytes()]);
         again.expect("a snapshot is read back");
-        assert_eq!(signer.snapshot(), snapshot, "a snapshot says otherwise");
+        assert_eq!(
+            signer.snapshot(),
+            snapshot,
+            "the snapshot has another state"
+        );
     }
     let batches = &tape().asked;
     let batch = &batches[script.then as usize % batches.len()].batch;
     let ops = batch.iter().flat_map(|batch| batch.ops.clone());
     let ops: Vec<_> = ops.filter(is_quick).collect();
-    // Not audited: what was before is not known.
+    // Not audited: the history is not known.
     let outcome = signer.handle(&SignerBatch { ops }, tape().unix_s);
     let _ = outcome.reply;
 }

@@ -1,5 +1,5 @@
-//! What a phone answers its node, when it is no phone of ours: a host has many owners, and trusts none of them. Either a
-//! peer comes and the owner asks for this and that; or the node lives a whole life, on chain and in a channel with its hub.
+//! Answers of a hostile phone to its node: a host has many owners, and trusts none of them. Either a peer connects and
+//! the owner gives some commands; or the node lives a whole life, on chain and in a channel with its hub.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,10 +35,10 @@ struct Script {
     by_force: bool,
 }
 
-/// What is done to a reply.
+/// A change of a reply.
 #[derive(Clone, PartialEq, Message)]
 struct Lie {
-    /// In place of the good answers: the first, the second ...; those that say nothing leave the good one.
+    /// In place of the good answers: the first, the second ...; empty ones leave the good one.
     #[prost(message, repeated, tag = "1")]
     answers: Vec<SignerAnswer>,
     /// Answers left out at the end.
@@ -116,7 +116,7 @@ impl Lie {
         if let Some(byte) = bytes.get_mut(self.at as usize % length) {
             *byte ^= self.xor as u8;
         }
-        // The host drops a link over which something comes that is no reply.
+        // The host closes a link when the answer is no reply.
         SignerReply::decode(&bytes[..]).map_err(|_| SignerAway)
     }
 }
@@ -136,7 +136,7 @@ pub fn run(data: &[u8]) {
         let node = node::owner(node::registration()).await;
         let node = node.expect("a node starts");
         node.attach(Liar::new(node::phone(), 0, script.lies));
-        // What makes a node ask: a peer that connects and opens a channel, commands.
+        // The node sends batches for a peer that connects and opens a channel, and for commands.
         let (mut stream, theirs) = duplex(1 << 20);
         node.accept(Box::new(theirs));
         peer_socket::open_a_channel(&node, &mut stream).await;

@@ -1,5 +1,5 @@
-//! A recorded run: what a node asked of its phone while a channel was opened, paid through both ways and closed, what the
-//! phone answered, and what it wrote. `examples/record.rs` records it anew.
+//! A recorded run: the batches of a node to its phone while a channel was opened, paid through both ways and closed,
+//! the phone's replies, and its ledger. `examples/record.rs` records it anew.
 
 use std::sync::OnceLock;
 
@@ -8,13 +8,13 @@ use prost::Message;
 
 use longhand_signer::audit::Audit;
 
-/// What was recorded.
+/// The recording.
 #[derive(Clone, PartialEq, Message)]
 pub struct Tape {
     /// The phone's ledger at the end, record by record.
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub ledger: Vec<Vec<u8>>,
-    /// What was asked, in order.
+    /// The batches, in order.
     #[prost(message, repeated, tag = "2")]
     pub asked: Vec<Asked>,
     /// The phone's invoices.
@@ -45,7 +45,7 @@ pub struct Invoice {
     /// Of its payment, 32 bytes.
     #[prost(bytes = "vec", tag = "1")]
     pub payment_hash: Vec<u8>,
-    /// What it asks.
+    /// Its amount.
     #[prost(uint64, tag = "2")]
     pub amount_msat: u64,
 }
@@ -56,7 +56,7 @@ pub(crate) fn tape() -> &'static Tape {
     TAPE.get_or_init(|| Tape::decode(&include_bytes!("run.tape")[..]).expect("a tape"))
 }
 
-/// A place on the tape: what the phone had written before batch `number`, and what had been seen of it.
+/// A place on the tape: the phone's ledger before batch `number`, and the audit up to there.
 pub(crate) fn at(number: usize) -> (&'static [Vec<u8>], Audit) {
     static AUDITS: OnceLock<Vec<Audit>> = OnceLock::new();
     let audits = AUDITS.get_or_init(audits);
@@ -69,7 +69,7 @@ pub(crate) fn at(number: usize) -> (&'static [Vec<u8>], Audit) {
     (records, audits[number].clone())
 }
 
-/// What was seen before each batch, and at the end.
+/// The audits before each batch, and at the end.
 fn audits() -> Vec<Audit> {
     let tape = tape();
     let mut audit = Audit::default();

@@ -1,5 +1,5 @@
-//! A phone's directory in which others wrote: `seed.age` and `host` beside the ledger's files; changed by somebody without
-//! the passphrase, and written anew by somebody with it. What is in the ledger is `phone_ledger`'s.
+//! A phone's directory with files that were changed: `seed.age` and `host` beside the ledger's files; changed without
+//! the passphrase, and written anew with it. The target `phone_ledger` has the content of the ledger.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ struct Script {
     /// In place of the text in `seed.age`, under the passphrase; nothing when empty.
     #[prost(bytes = "vec", tag = "1")]
     secrets: Vec<u8>,
-    /// In place of what is in `host`, under the key; nothing when empty.
+    /// In place of the content of `host`, under the key; nothing when empty.
     #[prost(bytes = "vec", tag = "2")]
     host: Vec<u8>,
     /// Changes without passphrase and key.
@@ -59,9 +59,9 @@ const DATA_KEY: [u8; 32] = [5; 32];
 const WORDS: &str = "legal winner thank year wave sausage worth useful legal winner thank yellow";
 /// Scrypt's log2(N) in the files that are made here.
 const WORK: u8 = 1;
-/// More is no use to try: it is only work.
+/// From here up to the limit nothing is tried: it only takes time.
 const QUICK: u8 = 8;
-/// What a phone still does, by `secrets.rs`.
+/// The limit of a phone, as in `secrets.rs`.
 const MAX_WORK: u8 = 22;
 
 type Files = [Option<Vec<u8>>; NAMES.len()];
@@ -140,7 +140,7 @@ pub fn run(data: &[u8]) {
     let vault = match Vault::open(dir.path(), &passphrase()) {
         Ok(vault) => vault,
         Err(error) => {
-            is_said_well(&error);
+            check_error(&error);
             let is_good = script.secrets.is_empty() && files[SEED] == sealed[SEED];
             assert!(!is_good, "a good vault is refused: {error}");
             return;
@@ -157,7 +157,7 @@ pub fn run(data: &[u8]) {
     let _ = Seed::from_words(&secrets.mnemonic);
     let host = vault.host();
     if let Err(error) = &host {
-        is_said_well(error);
+        check_error(error);
     }
     let is_of_this_key = *secrets.data_key == DATA_KEY;
     if is_of_this_key && script.host.is_empty() {
@@ -177,7 +177,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Without the key nobody makes the phone belong to another host.
+/// Without the key no change makes the phone belong to another host.
 fn check_host(
     file: &Option<Vec<u8>>,
     sealed: &Option<Vec<u8>>,
@@ -186,7 +186,7 @@ fn check_host(
     match (file, host) {
         (None, host) => assert!(matches!(host, Ok(None)), "{host:?}"),
         (file, Ok(host)) => {
-            assert_eq!(file, sealed, "what was changed is taken");
+            assert_eq!(file, sealed, "a changed file is accepted");
             assert_eq!(*host, Some(good_host()));
         }
         (file, Err(error)) => assert_ne!(file, sealed, "a good host is refused: {error}"),
@@ -194,7 +194,7 @@ fn check_host(
 }
 
 /// One line, and no secret in it.
-fn is_said_well(error: &VaultError) {
+fn check_error(error: &VaultError) {
     let line = error.to_string();
     assert!(
         !line.is_empty() && !line.contains(char::is_control),
@@ -207,7 +207,7 @@ fn is_said_well(error: &VaultError) {
 fn live(dir: &Path) {
     let vault = Vault::open(dir, &passphrase()).expect("it was opened before");
     node::run(|| async {
-        let Ok(phone) = Phone::new(vault, Nobody) else {
+        let Ok(phone) = Phone::new(vault, NoHost) else {
             return;
         };
         phone.attach().await.expect_err("there is no host");
@@ -217,14 +217,14 @@ fn live(dir: &Path) {
 }
 
 /// No host can be reached.
-struct Nobody;
+struct NoHost;
 
 #[async_trait]
-impl Dial for Nobody {
+impl Dial for NoHost {
     async fn dial(&self, addresses: &[String]) -> Result<Carrier, LinkError> {
         Err(LinkError::Unreachable {
             address: addresses.concat(),
-            reason: "there is nobody".into(),
+            reason: "there is no host".into(),
         })
     }
 }
@@ -340,7 +340,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_asks_for_too_much_work_is_refused_at_once() {
+    fn a_seed_that_asks_for_too_much_work_is_refused_at_once() {
         let mut files = good().clone();
         let work = Script::decode(&seeds()[2][..]).unwrap().edits;
         assert_eq!(asked_work(files[SEED].as_ref().unwrap()), Some(WORK));
@@ -350,10 +350,10 @@ mod tests {
         let dir = scratch::dir();
         fs::write(dir.path().join(NAMES[SEED]), seed).unwrap();
         let error = Vault::open(dir.path(), &passphrase()).err();
-        let is_told = matches!(
+        let is_reported = matches!(
             error,
             Some(VaultError::DamagedSeed("it asks for too much work"))
         );
-        assert!(is_told, "{error:?}");
+        assert!(is_reported, "{error:?}");
     }
 }

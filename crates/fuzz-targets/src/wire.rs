@@ -1,5 +1,5 @@
 //! Changes protobuf messages without knowing which: fields are doubled, left out, swapped, renumbered, filled with
-//! each other's content, and leaves are changed. Lengths are written anew, so that what comes out is protobuf.
+//! each other's content, and leaves are changed. Lengths are written anew, so that the result is protobuf.
 
 use prost::bytes::{Buf, BufMut};
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
@@ -20,7 +20,7 @@ pub fn mutate(
 ) -> usize {
     let mut random = Random(u64::from(seed) << 1 | 1);
     let max_size = max_size.min(data.len());
-    // A change of raw bytes now and then: what is not protobuf has to be tried too.
+    // A change of raw bytes now and then: input that is not protobuf has to be tried too.
     let fields = match random.below(32) {
         0 => None,
         _ => parse(&data[..size], DEPTH),
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_protobuf_is_protobuf() {
+    fn changed_protobuf_is_protobuf() {
         let command = crate::command::seeds().swap_remove(0);
         let mut data = command.clone();
         data.resize(4096, 0);

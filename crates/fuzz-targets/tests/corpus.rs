@@ -1,5 +1,5 @@
-//! Replays the kept inputs of every fuzz target, and its seeds, without a fuzzer: what broke a promise once breaks none
-//! again.
+//! Replays the kept inputs of every fuzz target, and its seeds, without a fuzzer: an input that broke a promise once
+//! breaks none again.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! A Bitcoin Core as it should be, over two chains of a few blocks with one beginning.
+//! A correct Bitcoin Core, with two chains of a few blocks that share the first ones.
 
 use std::sync::OnceLock;
 
@@ -37,7 +37,7 @@ fn chains() -> &'static [Vec<Block>; 2] {
     })
 }
 
-/// Adds blocks until there are `length`. Nobody looks at their work.
+/// Adds blocks until there are `length`. Their proof of work is not checked.
 fn grow(blocks: &mut Vec<Block>, length: usize, chain: u64) {
     while let Some(last) = blocks.last().filter(|_| blocks.len() < length) {
         let height = blocks.len() as u64;
@@ -87,7 +87,7 @@ impl Core {
         self.best = 1;
     }
 
-    /// A place in the best chain.
+    /// A block of the best chain.
     pub fn at(&self, height: usize) -> BlockRef {
         BlockRef {
             height: height as u32,
@@ -114,7 +114,7 @@ impl Core {
         &chains()[self.best]
     }
 
-    /// What the node says to a call of the host's.
+    /// The node's answer to a call of the host.
     pub fn answer(&self, method: &str, params: &[Value]) -> NodeAnswer {
         let result = match method {
             "getblockchaininfo" => Some(json!({

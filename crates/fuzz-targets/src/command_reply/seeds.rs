@@ -1,4 +1,4 @@
-//! Replies as they should be, in the wrong place, and such as a thief would send.
+//! Correct replies, correct replies in the wrong place, and replies that would steal money.
 
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
@@ -51,7 +51,7 @@ fn script(calls: &[Kind], lies: &[Lie]) -> Script {
     }
 }
 
-/// Of the invoice that is asked for second: first the phone looks whether its node is awake.
+/// A lie in the second reply, which has the invoice: with the first request the phone checks that its node is awake.
 fn invoice(lie: InvoiceLie) -> Script {
     let lie = Lie {
         invoice: Some(lie),
@@ -256,7 +256,7 @@ mod tests {
     use super::super::{check, world::World};
     use super::*;
 
-    /// What the seeds are for: without a lie a phone gets what it asks for.
+    /// Checks the seeds: without a lie every call has its reply.
     #[test]
     fn without_a_lie_every_call_is_answered() {
         crate::node::run(|| async {

@@ -1,5 +1,5 @@
-//! A node's whole life: coins, money sent on chain, a channel with the hub, a payment each way, the end of the channel, and
-//! what is swept after it. From some point on the phone lies.
+//! A node's whole life: coins, money sent on chain, a channel with the hub, a payment each way, the close of the
+//! channel, and its sweeps. From some point on the phone lies.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -29,9 +29,9 @@ const CHANNEL_SAT: u64 = 1_000_000;
 const TO_HUB_MSAT: u64 = 300_000_000;
 const TO_OWNER_MSAT: u64 = 50_000_000;
 const SENT_SAT: u64 = 100_000;
-/// Virtual; what is to be done is done before it passes.
+/// Virtual time, in which the nodes finish all their work.
 const A_MOMENT: Duration = Duration::from_millis(500);
-/// Enough for a channel to be used, and for what is delayed to be swept.
+/// Enough for a channel to be usable, and for delayed outputs to be swept.
 const BLOCKS: u32 = 6;
 const DELAY: u32 = 2_100;
 
@@ -62,7 +62,7 @@ struct ToHub(Node);
 impl Dialer for ToHub {
     async fn dial(&self, to: PublicKey, _: &str) -> std::io::Result<Box<dyn PeerStream>> {
         if to != self.0.node_id() {
-            return Err(std::io::Error::other("there is nobody"));
+            return Err(std::io::Error::other("no such peer"));
         }
         let (near, far) = duplex(64 * 1024);
         self.0.accept(Box::new(far));
@@ -88,7 +88,7 @@ impl Life {
         }
     }
 
-    /// Whatever does not come about because of a lie is left out.
+    /// Steps that a lie prevents are left out.
     async fn live(&self, by_force: bool) {
         let Some(Reply::Address(own)) = self.ask(Kind::NewAddress(NewAddress {})).await else {
             return;
@@ -120,7 +120,7 @@ impl Life {
         .await;
         self.mine(BLOCKS).await;
         self.mine(DELAY).await;
-        // What is free by now is swept with the next block.
+        // Outputs whose delay is over are swept with the next block.
         self.mine(0).await;
         self.mine(BLOCKS).await;
     }
@@ -170,7 +170,7 @@ impl Life {
         paid.ok().map(drop)
     }
 
-    /// Asks with the phone attached, which a lie may have ended.
+    /// Gives a command with the phone attached: a lie may have detached it.
     async fn ask(&self, kind: Kind) -> Option<Reply> {
         self.owner.attach(self.liar.clone());
         let command = Command {
@@ -200,7 +200,7 @@ fn pay(bolt11: String) -> Pay {
     }
 }
 
-/// A life has as many and more.
+/// A life has at least this many.
 const BATCHES: u32 = 15;
 
 /// A lie after every number of good answers, as long as there are some to come.
@@ -246,7 +246,7 @@ pub(super) fn seeds() -> Vec<Script> {
 mod tests {
     use super::*;
 
-    /// What a life is for: without a lie it goes all the way.
+    /// Checks the life itself: without a lie it goes all the way.
     #[test]
     fn without_a_lie_all_goes_well() {
         for by_force in [false, true] {
