@@ -1,4 +1,4 @@
-//! What a node refuses, with which code, and that nothing changed.
+//! Commands that a node refuses, with which code, and that nothing changed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -119,7 +119,7 @@ async fn channels_that_cannot_be_are_refused_by_name() {
         force: false,
     };
     assert_eq!(refused(Kind::CloseChannel(close)).await, "NO_SUCH_CHANNEL");
-    let nobody = ConnectPeer {
+    let no_point = ConnectPeer {
         node_id: world
             .hub
             .node_id()
@@ -130,7 +130,7 @@ async fn channels_that_cannot_be_are_refused_by_name() {
             .collect(),
         address: String::new(),
     };
-    assert_eq!(refused(Kind::ConnectPeer(nobody)).await, "BAD_NODE_ID");
+    assert_eq!(refused(Kind::ConnectPeer(no_point)).await, "BAD_NODE_ID");
     assert_eq!(alice.overview().await.channels, 1);
 }
 

@@ -1,4 +1,4 @@
-//! What was promised to be sent is sent, though the process ended before it could be.
+//! A transaction that was promised is broadcast, though the process ended before it could be.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -59,8 +59,8 @@ async fn a_cooperative_close_pays_each_side_its_balance() {
     );
 }
 
-/// Found by `longhand-sim --scenario close --seed 1 --at store:8:after`: it was in the wallet and in what is closing, until
-/// the transaction was six blocks deep.
+/// Found by `longhand-sim --scenario close --seed 1 --at store:8:after`: it was counted in the wallet and as closing,
+/// until the transaction was six blocks deep.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_agreed_close_pays_is_counted_once_at_every_depth() {
     let world = World::new().await;
@@ -138,7 +138,7 @@ async fn when_the_peer_closes_while_the_phone_is_away_the_balance_is_swept_when_
     );
 }
 
-/// BOLT 3: what tells a commitment from an agreed close.
+/// BOLT 3: a commitment has these upper bits in its sequence and its lock time; a cooperative close has not.
 fn is_commitment(tx: &Transaction) -> bool {
     let sequence = tx.input[0].sequence.to_consensus_u32();
     sequence >> 24 == 0x80 && tx.lock_time.to_consensus_u32() >> 24 == 0x20
@@ -152,7 +152,7 @@ fn commitments_in_blocks_since(world: &World, height: u32) -> Vec<Transaction> {
     txs.filter(is_commitment).collect()
 }
 
-/// Asks again as a phone does whose node answered that it could not store.
+/// Repeats the command, as a phone does when its node answers that it could not store.
 async fn close_in_the_end(node: &Node, channel: &[u8]) {
     let close = CloseChannel {
         channel_id: channel.to_vec(),
@@ -194,8 +194,7 @@ async fn mine_until_both_have_nothing_left_to_close(world: &World, node: &Node) 
     world.mine(6).await;
 }
 
-/// A write that is kept, and the node gone before it has done what the write allows: at every write of the hub and of the
-/// owner's node.
+/// A node dies after a write is durable, and before it acts on it: at every write of the hub and of the owner's node.
 async fn every_write_of_an_agreed_close(opened_by: OpenedBy) {
     let store = Arc::new(FailingStore::new(Arc::new(MemoryStore::default())));
     let world = World::on(store.clone()).await;
@@ -237,13 +236,13 @@ async fn an_agreed_close_is_sent_though_a_node_dies_at_any_write_and_nobody_clos
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn so_is_that_of_a_channel_that_the_hub_has_opened() {
+async fn a_close_of_a_channel_that_the_hub_opened_is_sent_though_a_node_dies_at_any_write() {
     every_write_of_an_agreed_close(OpenedBy::Hub).await;
 }
 
-/// The hub is the first to have both signatures. It dies with them, and what it sends to the chain arrives nowhere.
+/// The hub is the first to have both signatures. It dies then, and the transactions that it broadcasts are lost.
 #[tokio::test(flavor = "multi_thread")]
-async fn when_a_peer_tires_of_an_agreed_close_and_closes_by_force_the_balance_is_swept() {
+async fn when_a_peer_closes_by_force_after_an_agreed_close_the_balance_is_swept() {
     let store = Arc::new(FailingStore::new(Arc::new(MemoryStore::default())));
     let mut world = World::on(store.clone()).await;
     let own_store = Services {
@@ -275,7 +274,7 @@ async fn when_a_peer_tires_of_an_agreed_close_and_closes_by_force_the_balance_is
         .await;
         settle().await;
         let force = true;
-        // Refused when the shop has heard the last word.
+        // Refused when the shop has received the hub's last message of the close.
         try_ask(
             &shop,
             Kind::CloseChannel(CloseChannel { channel_id, force }),
@@ -302,8 +301,8 @@ async fn when_a_peer_tires_of_an_agreed_close_and_closes_by_force_the_balance_is
     }
 }
 
-/// LDK writes what a monitor has seen in a block up to fifty blocks later, and closes by force when it loads one of a
-/// channel that is gone and whose end it has not seen.
+/// LDK stores a monitor up to fifty blocks after a block that changed it, and closes by force when it loads the
+/// monitor of a channel that is gone and whose close the monitor has not seen.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_loaded_long_after_an_agreed_close_sends_no_commitment() {
     let world = World::new().await;
@@ -361,7 +360,7 @@ async fn a_close_that_is_asked_for_again_is_answered_as_what_it_is() {
     }
 }
 
-/// BIP 44: so many unused addresses in a row are looked at by a wallet that is restored.
+/// BIP 44: a restored wallet looks at this many unused addresses in a row.
 const GAP: usize = 20;
 
 /// The hub closes a channel of this node by force, of which 400,000 sat are the node's.
@@ -370,7 +369,7 @@ async fn hub_closes(world: &World, node: &Node) {
     world.hub_closes(channel_id).await;
 }
 
-/// A sweep has the height at which it was made, and nothing else has one that is sent for a close.
+/// A sweep has the height at which it was made as lock time; no other transaction of a close has a height there.
 fn is_sweep(tx: &Transaction) -> bool {
     tx.lock_time.is_block_height() && tx.lock_time != LockTime::ZERO
 }
@@ -400,7 +399,7 @@ async fn swept_anew(world: &World, node: &Node, chain: &RecordingChain) -> Trans
     sweep_of(chain.sent(), height).unwrap()
 }
 
-/// Where a node's sweeps go of which none arrives for more blocks than there are addresses in a gap.
+/// The scripts of a node's sweeps, when none is mined for more blocks than there are addresses in a gap.
 async fn swept_to(world: &World, node: &Node, chain: &RecordingChain) -> HashSet<ScriptBuf> {
     hub_closes(world, node).await;
     mine_until_swept(world, chain).await;
@@ -428,7 +427,7 @@ async fn a_sweep_that_no_block_takes_for_long_ends_where_the_words_find_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn so_does_that_of_a_node_with_its_keys_beside_it() {
+async fn a_sweep_of_a_node_with_local_keys_that_no_block_takes_for_long_keeps_its_address() {
     let world = World::new().await;
     let chain = RecordingChain::cut_off(&world.follower);
     let services = Services {
@@ -439,7 +438,7 @@ async fn so_does_that_of_a_node_with_its_keys_beside_it() {
     assert_eq!(swept_to(&world, &shop, &chain).await.len(), 1);
 }
 
-/// The second sweep takes the place of the first, which is in no block yet, and of more outputs. A block takes the first.
+/// The second sweep replaces the first, which is in no block yet, and spends more outputs. Then a block has the first.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_left_of_a_sweep_in_whose_place_a_block_took_an_earlier_one_is_still_being_closed()
 {
@@ -466,7 +465,7 @@ async fn what_is_left_of_a_sweep_in_whose_place_a_block_took_an_earlier_one_is_s
     assert!(overview.closing_sat > 390_000, "{}", overview.closing_sat);
 }
 
-/// What pays for a commitment: it takes its anchor and a coin.
+/// A transaction that pays for a commitment: it spends its anchor and a coin.
 fn pays_for_a_commitment(tx: &Transaction, commitments: &HashSet<Txid>) -> bool {
     let mut inputs = tx.input.iter().map(|input| input.previous_output.txid);
     inputs.any(|txid| commitments.contains(&txid))
@@ -537,7 +536,7 @@ fn sweeps_asked(owner: &Owner) -> usize {
         .count()
 }
 
-/// What LDK knows of sweeps it writes when it sweeps, which takes the phone.
+/// LDK stores its state of sweeps when it sweeps, which needs the phone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sweep_that_a_block_takes_while_the_phone_is_away_is_swept_no_more_after_a_restart() {
     let world = World::new().await;

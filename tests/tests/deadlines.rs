@@ -35,15 +35,15 @@ async fn has_preimage(owner: &Owner) -> bool {
     list.payments.iter().any(|known| !known.preimage.is_empty())
 }
 
-/// A host calls a phone so long before a deadline.
+/// A host calls a phone this many blocks before a deadline.
 const CALLED_BLOCKS: u32 = 72;
 const FEW: u32 = 5;
-/// More than an HTLC lasts.
+/// More blocks than an HTLC lasts.
 const BLOCKS_OF_AN_HTLC: u32 = 300;
 /// A `revoke_and_ack` on the wire: 99 bytes (BOLT 2), its length and two tags (BOLT 8).
 const REVOKE_AND_ACK: u64 = 99 + 18 + 16;
 
-/// The hub pays Bob, whose phone gives the preimage. What then follows is done at that moment.
+/// The hub pays Bob, whose phone gives the preimage. The action is run at that moment.
 async fn world_with_a_payment(
     at_the_preimage: impl FnOnce(&World) -> Action,
 ) -> (World, Owner, Bolt11Invoice) {
@@ -62,7 +62,7 @@ async fn world_with_a_payment(
     (world, bob, bolt11.parse().unwrap())
 }
 
-/// Pays, and nobody waits for the end.
+/// Pays, and does not wait for the result.
 fn begin_to_pay(node: &Node, bolt11: &str) {
     let pay = Pay {
         bolt11: bolt11.into(),
@@ -72,7 +72,7 @@ fn begin_to_pay(node: &Node, bolt11: &str) {
     tokio::spawn(async move { ask(&node, Kind::Pay(pay)).await });
 }
 
-/// Nothing waits for Bob's phone, and with more blocks than an HTLC has left nothing is closed and all is his.
+/// Nothing waits for Bob's phone; after more blocks than an HTLC has left, nothing is closed and all is Bob's.
 async fn is_settled(world: &World, bob: &Owner) {
     until("nothing waits for the phone", async || {
         bob.overview().await.earliest_deadline.is_none() && usable(&bob.node).await == 1
@@ -107,7 +107,8 @@ async fn world_with_an_htlc() -> (World, Owner, Bolt11Invoice) {
     (world, bob, invoice)
 }
 
-/// The same, but the hub has revoked its commitment with the HTLC, and keeps back the signature that takes it out of Bob's.
+/// The same, but the hub has revoked its commitment with the HTLC, and holds back the signature that removes it from
+/// Bob's.
 async fn world_with_an_htlc_in_bobs_commitment_only() -> (World, Owner, Bolt11Invoice) {
     let (world, bob, invoice) = world_with_a_payment(|world| {
         let valve = world.switchboard.valve.clone();
@@ -128,7 +129,8 @@ fn is_for_a_preimage(op: &Op) -> bool {
     matches!(op, Op::GetPreimage(_))
 }
 
-/// A payment of the hub's has come to Bob's node, and his phone has gone before it gave the preimage. With the channel's id.
+/// A payment by the hub has reached Bob's node, and his phone has gone before it gave the preimage. With the channel's
+/// id.
 async fn world_with_a_preimage_not_given() -> (World, Owner, Bolt11Invoice, Vec<u8>) {
     let world = World::new().await;
     let bob = world.owner("bob", 2).await;
@@ -204,7 +206,7 @@ async fn goes_back_to_its_payer(
     let reason = format!("did not give its preimage before block {deadline}");
     assert!(payment.failure.contains(&reason), "{}", payment.failure);
     world
-        .mine_until("its payer is told", async || {
+        .mine_until("it has failed for its payer", async || {
             settle().await;
             let payments = ask(&world.hub, Kind::ListPayments(ListPayments {})).await;
             let Reply::Payments(payments) = payments else {
@@ -264,7 +266,7 @@ async fn an_htlc_that_the_peer_keeps_in_our_commitment_has_a_deadline_until_it_i
     let deadline = deadline.expect("a deadline: the peer can take the HTLC back");
     assert!(deadline >= height + 144 - 39, "{deadline} at {height}");
 
-    // Known to the store alone.
+    // After a restart only the store has it.
     bob.node.stop().await;
     let bob = Owner {
         node: world.start(&bob.name, &bob.phone).await,
@@ -314,7 +316,7 @@ async fn an_htlc_that_the_peer_keeps_in_our_commitment_is_claimed_on_chain_by_a_
 #[tokio::test(flavor = "multi_thread")]
 async fn an_htlc_whose_phone_did_not_come_is_lost_and_only_that_and_its_owner_is_told() {
     let (world, bob, _) = world_with_an_htlc().await;
-    let mut told = bob.node.events();
+    let mut events = bob.node.events();
     let in_channel = bob.overview().await.earliest_deadline.unwrap();
     let expiry = in_channel + 39;
     let before = bob.overview().await;
@@ -343,14 +345,14 @@ async fn an_htlc_whose_phone_did_not_come_is_lost_and_only_that_and_its_owner_is
         "{failure}"
     );
     assert_eq!(bob.overview().await.earliest_deadline, None);
-    let lost = event(&mut told, "an HTLC is lost", |event| match event {
+    let lost = event(&mut events, "an HTLC is lost", |event| match event {
         NodeEvent::HtlcLost { amount_msat, .. } => Some(amount_msat),
         _ => None,
     })
     .await;
     assert_eq!(lost, AMOUNT_SAT * 1000);
 
-    // Loaded again while the channel is closing, LDK tells again that the payment was claimed
+    // Loaded again while the channel is closing, LDK reports again that the payment was claimed
     // (`longhand-sim --scenario deadline-missed --seed 23 --at frame:168:late:grace --at store:46:fails:now`).
     bob.node.stop().await;
     let bob = Owner {
@@ -377,7 +379,7 @@ async fn an_htlc_whose_phone_did_not_come_is_lost_and_only_that_and_its_owner_is
 }
 
 /// Found by `longhand-sim --scenario fail --seed 122061 --at peer:6:silent:now --at ledger:4:late:20s`: the hub had sent an
-/// HTLC to a node that was no longer there, and nobody called its phone before the hub closed the channel for it.
+/// HTLC to a node that was no longer there, and its phone was not called before the hub closed the channel for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_phone_is_called_for_an_htlc_that_its_node_has_not_heard_of() {
     let world = World::new().await;
@@ -401,9 +403,9 @@ async fn a_phone_is_called_for_an_htlc_that_its_node_has_not_heard_of() {
     world.switchboard.valve.open();
     assert_eq!(bob.overview().await.earliest_deadline, None);
 
-    let mut told = world.hub.events();
+    let mut events = world.hub.events();
     world.mine(1).await;
-    let deadline = event(&mut told, "bob is needed", |event| match event {
+    let deadline = event(&mut events, "bob is needed", |event| match event {
         NodeEvent::PeersNeeded(peers) => {
             let mut peers = peers.into_iter();
             let bob = peers.find(|peer| peer.node_id == bob.node.node_id());
@@ -421,7 +423,7 @@ async fn a_phone_is_called_for_an_htlc_that_its_node_has_not_heard_of() {
     assert_eq!(paid.state(), State::Succeeded);
 }
 
-/// The outputs that what the hub has sent takes.
+/// The outputs that the hub's transactions spend.
 fn taken(hub: &RecordingChain) -> Vec<OutPoint> {
     let sent = hub.sent();
     let inputs = sent.iter().flat_map(|tx| &tx.input);
@@ -446,11 +448,11 @@ async fn an_htlc_that_the_peer_has_claimed_is_not_claimed_again_with_the_preimag
         channels.push(channel.await);
     }
 
-    // One HTLC each way in her channel: his phone sleeps, and hers goes with the preimage given.
+    // One HTLC each way in Ann's channel: Bob's phone is away, and Ann's goes after it gave the preimage.
     let (to_ann, to_bob) = (ann.invoice(50_000_000).await, bob.invoice(60_000_000).await);
     goes_away(&bob).await;
     begin_to_pay(&ann.node, &to_bob);
-    until("hers is on its way", async || {
+    until("Ann's HTLC is in the channel", async || {
         ann.channels().await.channels[0].pending_htlcs == 1
     })
     .await;
@@ -460,7 +462,7 @@ async fn an_htlc_that_the_peer_has_claimed_is_not_claimed_again_with_the_preimag
     goes_away(&ann).await;
     assert_eq!(ann.channels().await.channels[0].pending_htlcs, 2);
 
-    // The hub closes, and she takes hers from its commitment.
+    // The hub closes by force, and Ann claims her HTLC from its commitment.
     world.hub_closes(channels.remove(0)).await;
     let in_mempool = async |what: &str| {
         until(what, async || !world.devnet.mempool().is_empty()).await;
@@ -468,14 +470,14 @@ async fn an_htlc_that_the_peer_has_claimed_is_not_claimed_again_with_the_preimag
     };
     world.mine(1).await;
     ann.attach();
-    let claim = in_mempool("she takes hers").await;
+    let claim = in_mempool("Ann claims hers").await;
     let hers = claim[0].input[0].previous_output;
     assert!(!taken(&chain).contains(&hers));
     world.mine_seen_by(&world.hub, 6).await;
 
-    // The hub learns the preimage of the other, and takes that.
+    // The hub learns the preimage of the other HTLC, and claims that one.
     bob.attach();
-    until("the hub takes the other", async || {
+    until("the hub claims the other", async || {
         world.devnet.mempool().iter().any(claims_an_htlc)
     })
     .await;
@@ -487,8 +489,8 @@ async fn an_htlc_that_the_peer_has_claimed_is_not_claimed_again_with_the_preimag
 }
 
 /// Found by `longhand-sim --scenario force-close-by-phone --seed 320393 --at frame:5:late:grace --at store:96:fails:grace`: LDK
-/// pays a quarter more for a claim with each block near its end, and heard of 48 blocks at once. All but 1,490 sat of the HTLC
-/// went to miners.
+/// pays a quarter more for a claim with each block near its expiry, and received 48 blocks at once. All but 1,490 sat
+/// of the HTLC went to miners.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_does_not_cost_more_because_many_blocks_come_at_once() {
     let (world, bob, _) = world_with_an_htlc().await;
@@ -496,7 +498,7 @@ async fn a_claim_does_not_cost_more_because_many_blocks_come_at_once() {
     let expiry = before.earliest_deadline.unwrap() + 39;
     let channel_id = bob.channels().await.channels[0].channel_id.clone();
     world.hub_closes(channel_id).await;
-    // It would settle the HTLC, or take it back.
+    // The hub would settle the HTLC, or take it back.
     world.hub.stop().await;
     bob.attach();
     world.mine(expiry + 40 - world.devnet.tip().height).await;
@@ -512,7 +514,7 @@ async fn a_claim_does_not_cost_more_because_many_blocks_come_at_once() {
     assert!(after + 5_000 > should, "{after} of {should}");
 }
 
-/// What was pushed to the owner and the payment end on chain, but for fees.
+/// The pushed amount and the payment end in the owner's on-chain wallet, less fees.
 async fn all_is_the_owners(world: &World, owner: &Owner, before_sat: u64) {
     world
         .mine_until("all of it is the owner's", async || {

@@ -2,7 +2,7 @@
 //! before and after.
 //!
 //! A turn that is not committed never happened: the node is loaded again from what is stored, its peer reestablishes,
-//! and the payment ends. A phone that died comes back with its ledger and is asked again.
+//! and the payment ends. A phone that died comes back with its ledger, and gets the batch again.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -52,7 +52,7 @@ fn arm(store: &FailingStore, write: u64, fault: Fault) {
     }
 }
 
-/// Pays, and asks again as a phone does whose node answered that it could not store.
+/// Pays, and repeats the command, as a phone does when its node answers that it could not store.
 async fn pay_in_the_end(node: &longhand_node::Node, bolt11: &str) -> State {
     loop {
         let pay = Pay {

@@ -14,7 +14,7 @@ use longhand_store::{Batch, MemoryStore, Store, Write};
 use longhand_testkit::nodes::{Owner, World, ask, settle};
 use longhand_testkit::until;
 
-/// What the hub's store holds now, in a store of its own.
+/// A copy of the hub's entries as they are now, in another store.
 async fn copy_of_the_hub(world: &World) -> Arc<dyn Store> {
     let entries = world.store.load("hub").await.unwrap();
     let copy = MemoryStore::default();

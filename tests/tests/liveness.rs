@@ -63,7 +63,7 @@ async fn without_its_phone_a_node_has_no_peers_refuses_at_once_what_needs_it_and
     assert!(balance.lightning_msat > 0);
     assert_eq!(alice.channels().await.channels.len(), 1);
 
-    // The neighbours do not notice.
+    // The other nodes are not affected.
     assert_eq!(
         longhand_testkit::nodes::pay(&world.hub, &invoice)
             .await
@@ -202,18 +202,18 @@ async fn a_payment_for_a_phone_that_is_away_is_held_until_it_comes() {
         bob.overview().await.peers == 0
     })
     .await;
-    let mut told = world.hub.events();
+    let mut events = world.hub.events();
     let paying = tokio::spawn({
         let node = alice.node.clone();
         async move { pay(&node, &invoice).await }
     });
-    held_for(&mut told, &bob).await;
+    held_for(&mut events, &bob).await;
     bob.attach();
     assert_eq!(paying.await.unwrap().state(), State::Succeeded);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hub_that_starts_again_tells_of_the_payments_that_it_holds() {
+async fn a_hub_that_starts_again_reports_the_payments_that_it_holds() {
     let (world, alice, bob) = world_with_channels().await;
     let invoice = bob.invoice(3_000_000).await;
     bob.node.signer_lost();
@@ -221,19 +221,19 @@ async fn a_hub_that_starts_again_tells_of_the_payments_that_it_holds() {
         bob.overview().await.peers == 0
     })
     .await;
-    let mut told = world.hub.events();
+    let mut events = world.hub.events();
     let paying = tokio::spawn({
         let node = alice.node.clone();
         async move { pay(&node, &invoice).await }
     });
-    held_for(&mut told, &bob).await;
+    held_for(&mut events, &bob).await;
     paying.abort();
     world.hub.stop().await;
 
     let hub = world.start_hub().await;
-    let mut told = hub.events();
+    let mut events = hub.events();
     world.mine(1).await;
-    held_for(&mut told, &bob).await;
+    held_for(&mut events, &bob).await;
     hub.fail_held(bob.node.node_id());
     until("alice has her money back", async || {
         pending_htlcs(&alice).await == 0
@@ -241,7 +241,7 @@ async fn a_hub_that_starts_again_tells_of_the_payments_that_it_holds() {
     .await;
 }
 
-/// More than a listener who is busy for a moment is told one by one.
+/// More than a subscriber that is busy for a moment receives one by one.
 const SLEEPERS: u8 = 18;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -273,14 +273,14 @@ async fn all_for_whom_payments_wait_are_told_of_however_many_they_are() {
     })
     .await;
 
-    let mut told = world.hub.events();
-    // Nobody listens while the hub takes in the block, and tells.
+    let mut events = world.hub.events();
+    // No event is received while the hub processes the block and reports.
     world.mine_seen_by(&world.hub, 1).await;
     world.hub.overview().await.unwrap();
     let mut missing: BTreeSet<_> = sleepers.iter().map(|it| it.node.node_id()).collect();
     while !missing.is_empty() {
-        // One that comes to the hub just now is told of by itself.
-        let held = event(&mut told, "payments are held", |event| match event {
+        // A payment that reaches the hub just now is reported by itself.
+        let held = event(&mut events, "payments are held", |event| match event {
             NodeEvent::PaymentsHeld(peers) => Some(peers),
             _ => None,
         });
@@ -290,8 +290,8 @@ async fn all_for_whom_payments_wait_are_told_of_however_many_they_are() {
     }
 }
 
-async fn held_for(told: &mut Receiver<NodeEvent>, owner: &Owner) {
-    let held = event(told, "a payment is held", |event| match event {
+async fn held_for(events: &mut Receiver<NodeEvent>, owner: &Owner) {
+    let held = event(events, "a payment is held", |event| match event {
         NodeEvent::PaymentsHeld(peers) => peers.first().map(|peer| peer.node_id),
         _ => None,
     });

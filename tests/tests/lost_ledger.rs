@@ -28,7 +28,7 @@ async fn the_node_of_a_phone_that_lost_its_ledger_opens_channels_with_new_keys()
         amount_sat: 500_000,
         ..OpenChannel::default()
     };
-    // These keys may be of an old channel, for all that the phone knows. So the node gets others.
+    // The phone cannot know that these keys are of no old channel, and refuses them. So the node gets others.
     assert_eq!(
         refusal(&alice.node, Kind::OpenChannel(open)).await,
         "SIGNER_REFUSED"

@@ -1,4 +1,4 @@
-//! Channels that are opened at once, and openings that come to nothing.
+//! Channels that are opened at once, and openings that fail.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -50,7 +50,8 @@ async fn more_channels_at_once_than_there_are_keys_for_are_all_accepted() {
     assert_eq!(alice.overview().await.channels, 4);
 }
 
-/// Opens, asking again with the same id as a phone does whose node could not store. True when there is a channel.
+/// Opens, and repeats the command with the same id, as a phone does when its node could not store. True when there is
+/// a channel.
 async fn open_in_the_end(world: &World, alice: &Owner, id: u8) -> bool {
     loop {
         until("alice is connected", async || {
@@ -126,7 +127,7 @@ async fn every_step(world: &World, alice: &Owner, arm: impl Fn(u64)) {
         .await;
     assert_eq!(alice.overview().await.channels, channels);
 
-    // No coin is left reserved for an opening that came to nothing.
+    // No coin is left reserved for an opening that failed.
     all_coins_are_free(world, alice, 10_000).await;
 }
 
@@ -174,7 +175,7 @@ fn is_for_the_funding(op: &Op) -> bool {
     matches!(op, Op::SignPsbt(psbt) if psbt.purpose() == Purpose::Funding)
 }
 
-/// Alice's phone goes away when it is to sign the funding of her channel, and comes back so many blocks later.
+/// Alice's phone goes away when it is to sign the funding of her channel, and comes back `blocks` blocks later.
 async fn a_funding_that_is_signed_after(blocks: u32) -> (World, Owner, Reply) {
     let world = World::new().await;
     let alice = world.owner("alice", 1).await;
@@ -201,8 +202,8 @@ async fn a_funding_that_is_signed_after(blocks: u32) -> (World, Owner, Reply) {
     (world, alice, reply)
 }
 
-/// The peer forgets a channel whose funding it has not seen for 2,016 blocks: money that came later would be in a channel
-/// that only its owner has.
+/// The peer forgets a channel whose funding it has not seen for 2,016 blocks: a funding that is mined later would be
+/// in a channel that only its owner has.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_funding_for_which_the_phone_comes_after_a_week_is_not_signed_and_its_coins_are_free() {
     let (world, alice, reply) = a_funding_that_is_signed_after(1_009).await;
@@ -211,7 +212,7 @@ async fn a_funding_for_which_the_phone_comes_after_a_week_is_not_signed_and_its_
     };
     assert_eq!(error.code, "EXPIRED", "{error:?}");
     assert!(!alice.phone.was_asked(is_for_the_funding));
-    until("nobody has the channel", async || {
+    until("neither has the channel", async || {
         alice.overview().await.channels == 0 && world.hub.overview().await.unwrap().channels == 0
     })
     .await;

@@ -34,11 +34,11 @@ async fn two_owners_pay_each_other_through_the_hub() {
     assert_eq!(payment.state(), State::Succeeded, "{payment:?}");
 }
 
-/// Nobody who has an invoice can leave an HTLC with its payee for which the phone would have to come.
+/// A second payment of an invoice leaves the payee no HTLC for which the phone would have to come.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invoice_that_is_paid_again_is_given_back_at_once() {
     let (world, alice, bob) = two_owners().await;
-    // Of the owner, whose preimages are on the phone, and of the hub, whose are with it.
+    // Invoices of an owner, whose preimages are on the phone, and of the hub, which has its own.
     let of_bob = bob.invoice(50_000_000).await;
     let of_hub = world.hub.invoice(50_000_000, "tea", 3_600).await.unwrap();
     assert_eq!(alice.pay(&of_bob).await.state(), State::Succeeded);

@@ -1,4 +1,4 @@
-//! What happens to the chain while a node is down: reorganisations that it does not see, and many blocks.
+//! Changes of the chain while a node is down: reorganisations that it does not see, and many blocks.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -50,7 +50,7 @@ async fn world_with_a_funding_that_was_moved(confirmations: u32) -> (World, Owne
 }
 
 /// Found by `longhand-sim --scenario open-by-hub --seed 117720 --at store:13:unheard:now --at chain:7:reorg2:now`: the
-/// node went on with a funding in a block that was in the chain no more, and knew the channel by its old number.
+/// node went on with a funding in a block that was in the chain no more, and with the channel's old short channel id.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_funding_that_is_moved_while_a_node_is_down_is_where_it_is_now() {
     for confirmations in 1..DEPTH {
@@ -60,17 +60,18 @@ async fn a_funding_that_is_moved_while_a_node_is_down_is_where_it_is_now() {
             usable(&bob.node).await == 2 && usable(&world.hub).await == 2
         })
         .await;
-        // More than the first one carries.
+        // More than the first channel can carry.
         let invoice = bob.invoice((CHANNEL_SAT + 100_000) * 1000).await;
         assert_eq!(pay(&world.hub, &invoice).await.state(), State::Succeeded);
     }
 }
 
 /// Found by `longhand-sim --scenario open-by-hub --seed 2933 --at store:22:fails:grace --at chain:1:reorg1:now`: a monitor was
-/// stored with a block that was reorganised out of the chain since, though its node had heard of that, and of later ones.
+/// stored with a block that was reorganised out of the chain since, though its node had received that, and later
+/// blocks.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_is_not_closed_because_its_monitor_was_stored_with_a_block_that_is_gone() {
-    // LDK writes a monitor with one block in five, by its channel's id: of the four that it hears of here, often one.
+    // LDK writes a monitor with one block in five, by its channel's id: of the four blocks here, often one.
     for _ in 0..12 {
         let world = World::new().await;
         let bob = world.owner("bob", 2).await;
@@ -95,12 +96,12 @@ async fn a_channel_is_not_closed_because_its_monitor_was_stored_with_a_block_tha
     }
 }
 
-/// A chain whose source goes away between two blocks: a node hears of the first, and not that there is nothing more.
+/// A chain whose source goes away between two blocks: a node receives the first, and no `Synced` after it.
 #[derive(Clone)]
 struct Interrupted {
     follower: Arc<Follower>,
     is_interrupted: Arc<AtomicBool>,
-    /// After which block the node's stream began last.
+    /// The height after which the node's last subscription began.
     began: Arc<AtomicU32>,
 }
 
@@ -123,13 +124,13 @@ impl Chain for Interrupted {
     ) -> Result<Subscription, ChainError> {
         self.began.store(from.height, Ordering::SeqCst);
         let mut subscribed = self.follower.subscribe(from, initial).await?;
-        let (told, events) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::unbounded_channel();
         let chain = self.clone();
         tokio::spawn(async move {
             while let Some(event) = subscribed.events.recv().await {
                 let is_rest = matches!(event, ChainEvent::Synced { .. });
-                let is_untold = is_rest && chain.is_interrupted.load(Ordering::SeqCst);
-                if !is_untold && told.send(event).is_err() {
+                let is_lost = is_rest && chain.is_interrupted.load(Ordering::SeqCst);
+                if !is_lost && sender.send(event).is_err() {
                     return;
                 }
             }
@@ -157,8 +158,8 @@ impl Chain for Interrupted {
     }
 }
 
-/// Found by reading: what is stored with a transaction was ahead of the block with which the stream begins after a start, and
-/// nobody heard that the transaction's block had left the chain. LDK panics when it comes in another.
+/// Found by reading: the state stored with a transaction was ahead of the block with which the stream begins after a
+/// start, and LDK got no notice that the transaction's block had left the chain. LDK panics when it comes in another.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_close_that_moves_to_another_block_while_a_node_is_down_does_not_end_it() {
     let world = World::new().await;
@@ -208,7 +209,7 @@ async fn a_node_that_dies_while_it_catches_up_does_not_begin_anew() {
         world.start_with(services, &bob.name, &bob.phone)
     };
     let node = start().await;
-    until("it has heard of all blocks", async || {
+    until("it has received all blocks", async || {
         let info = ask(&node, Kind::GetInfo(GetInfo {})).await;
         matches!(info, Reply::Info(info) if info.block_height == height + 150)
     })
