@@ -2,7 +2,7 @@
 
 pub use {libfuzzer_sys, longhand_fuzz_targets};
 
-/// The target with this name. Its input is `bytes`, changed as libFuzzer likes, or a `script`, changed as protobuf.
+/// The target with this name. Its input is `bytes`, changed by libFuzzer, or a `script`, changed as protobuf.
 #[macro_export]
 macro_rules! target {
     ($name:ident, bytes) => {
