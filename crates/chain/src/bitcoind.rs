@@ -1,7 +1,7 @@
 //! Bitcoin Core's JSON-RPC as a [`crate::ChainSource`], for a real node and for `devnet`.
 //!
 //! The transport is `lightning-block-sync`'s RPC client. Added to it here: credentials from a cookie file that changes
-//! when the node restarts, a check that the node is on our network, and errors that say what to do.
+//! when the node restarts, a check that the node is on our network, and errors with what to do.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

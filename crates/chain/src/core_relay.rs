@@ -82,7 +82,7 @@ async fn send(core: &impl CoreMempool, tx: &Transaction) -> Result<(), ChainErro
     match core.send_raw(tx).await? {
         Ok(()) => Ok(()),
         Err(e) if e.code == code::ALREADY_IN_UTXO_SET || is_known(&e.message) => Ok(()),
-        // When all its outputs are spent again, the node cannot tell from them that it has the transaction.
+        // When all its outputs are spent again, the node cannot see from them that it has the transaction.
         Err(e)
             if e.message.contains("missingorspent") && core.knows(&tx.compute_txid()).await? =>
         {

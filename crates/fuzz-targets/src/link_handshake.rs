@@ -14,10 +14,10 @@ struct Script {
 
 #[derive(Clone, PartialEq, Oneof)]
 enum What {
-    /// The host's first record, from anybody.
+    /// The first record to a host, from any initiator.
     #[prost(bytes, tag = "1")]
     First(Vec<u8>),
-    /// The phone's first record, from anybody.
+    /// The first record to a phone, from any responder.
     #[prost(message, tag = "2")]
     Reply(Reply),
     /// A pairing, with changes on the way.

@@ -259,7 +259,7 @@ impl World {
         self.look();
         assert!(
             sealed || was_closed || self.seen.closed,
-            "a record was taken that nobody sealed"
+            "a record was taken that was not sealed"
         );
     }
 

@@ -115,7 +115,7 @@ pub(crate) async fn seed(
     Ok(seed)
 }
 
-/// A hash that tells seeds apart and reveals nothing of them.
+/// A hash that differs for each seed and reveals nothing of it.
 fn mark(seed: &[u8; 32]) -> Vec<u8> {
     let mut engine = sha256::Hash::engine();
     engine.input(b"longhand hub seed mark");

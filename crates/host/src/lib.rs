@@ -56,7 +56,7 @@ pub mod fuzzing {
     /// Checks a phone's registration as the host does before it builds a node on it.
     ///
     /// # Errors
-    /// One line that says why it is refused.
+    /// The reason why it is refused, in one line.
     pub fn check_registration(
         registration: &longhand_node::Registration,
         network: bitcoin::Network,

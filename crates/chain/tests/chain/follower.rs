@@ -37,7 +37,7 @@ impl BlockReader for Counting {
     }
 }
 
-/// A devnet and a follower of it. The follower polls only when poked, unless a test says otherwise.
+/// A devnet and a follower of it. The follower polls only when poked, unless a test starts another one.
 struct Setup {
     devnet: Devnet,
     blocks: Arc<Counting>,
