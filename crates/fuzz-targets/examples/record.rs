@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use longhand_fuzz_targets::tape::{Asked, Invoice, Tape};
 use longhand_node::{SignerAway, SignerTransport};
 use longhand_proto::signer::{SignerBatch, SignerReply};
+use longhand_testkit::clock::unix_s;
 use longhand_testkit::nodes::{World, pay, settle};
-use longhand_testkit::phone::{Phone, unix_s};
+use longhand_testkit::phone::Phone;
 use longhand_testkit::until;
 use prost::Message;
 

@@ -1,24 +1,20 @@
 //! A node or an owner that fails, alone: all others at the same host go on.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod common;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bitcoin::secp256k1::PublicKey;
-use common::embedded::{
-    Door, World, create_owner, hub_id, node, phone_with_channel, registered, until,
-};
-use common::{Phone, close_code, registration};
 use longhand_host::{Host, Operator, OperatorError};
-use longhand_proto::command::GetInfo;
 use longhand_proto::command::command::Command as Body;
-use longhand_proto::command::command_reply::Reply;
 use longhand_proto::operator::*;
 use longhand_store::{Batch, MemoryStore, Store, StoreError, Write};
+use longhand_testkit::embedded::{
+    Door, World, create_owner, hub_id, node, phone_with_channel, registered, until,
+};
+use longhand_testkit::link_phone::{LinkPhone, close_code};
+use longhand_testkit::phone::registration;
 
 /// Makes a node that is stored in this namespace unreadable.
 async fn spoil_node(store: &Arc<dyn Store>, namespace: &str) {
@@ -59,27 +55,20 @@ async fn host_without_hub(world: &World) -> Host {
     spoil_node(&world.store, "hub").await;
     let (host, _) = world.begin(None).await;
     let operator = host.operator();
-    until(async || {
+    let is_refused = async || {
         let refused = operator.hub_balance().await.unwrap_err();
         refused.to_string().contains("the hub does not run")
-    })
-    .await;
+    };
+    until("the hub has failed", is_refused).await;
     host
 }
 
 async fn until_listed(operator: &Operator, owner: &str) {
-    until(async || {
+    let is_listed = async || {
         let nodes = operator.list_nodes().await.unwrap().nodes;
         nodes.iter().any(|node| node.owner == owner)
-    })
-    .await;
-}
-
-async fn height(phone: &Phone) -> u32 {
-    match phone.command(Body::GetInfo(GetInfo {})).await {
-        Reply::Info(info) => info.block_height,
-        other => panic!("must be the node's info, not {other:?}"),
-    }
+    };
+    until("the node is listed", is_listed).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -94,8 +83,9 @@ async fn an_owners_node_runs_and_follows_the_chain_though_the_hub_cannot_be_load
     until_listed(&operator, "ann").await;
     ann.attach_inside(&host).await.unwrap();
     world.devnet.mine_to_wallet(3).unwrap();
-    until(async || height(&ann).await == world.devnet.tip().height).await;
-    // So does one that is set up now.
+    let at_tip = async || ann.info().await.block_height == world.devnet.tip().height;
+    until("the node is at the tip", at_tip).await;
+    // A node that is created now runs too.
     registered(&host, "bob", 2).await;
     host.stop().await;
 }
@@ -123,25 +113,29 @@ async fn an_owners_node_punishes_though_the_hub_cannot_be_loaded() {
     // A hub with the old state closes with a commitment that it has revoked.
     let (cheat, _) = world.host_on(old, None).await;
     let operator = cheat.operator();
-    until(async || operator.hub_balance().await.is_ok()).await;
+    until("the hub runs", async || {
+        operator.hub_balance().await.is_ok()
+    })
+    .await;
     let channels = operator.hub_channels().await.unwrap().channels;
     let close = HubCloseChannelRequest {
         channel_id: channels[0].channel_id.clone(),
         force: true,
     };
     operator.hub_close_channel(close).await.unwrap();
-    until(async || !world.devnet.mempool().is_empty()).await;
+    let is_sent = async || !world.devnet.mempool().is_empty();
+    until("the commitment is in the mempool", is_sent).await;
     drop(cheat);
 
     let host = host_without_hub(&world).await;
     let operator = host.operator();
     until_listed(&operator, "ann").await;
     // The hub's side of that commitment, less fees: ann's own waits for her phone.
-    until(async || {
+    let is_swept = async || {
         world.mine(&operator, 1).await;
         node(&operator, "ann").await.onchain_sat > 450_000
-    })
-    .await;
+    };
+    until("the penalty transaction is confirmed", is_swept).await;
     host.stop().await;
 }
 
@@ -205,7 +199,10 @@ async fn the_hub_is_dialled_again_until_it_runs() {
     assert!(joined.try_recv().is_err());
 
     store.works.store(true, Ordering::Relaxed);
-    until(async || node(&operator, "ann").await.peers == 1).await;
+    until("ann is a peer of the hub", async || {
+        node(&operator, "ann").await.peers == 1
+    })
+    .await;
     assert_eq!(hub_id(&operator.status().await.unwrap()), hub);
     host.stop().await;
 }
@@ -217,16 +214,11 @@ async fn a_host_knows_its_hubs_id_before_the_hub_runs() {
     let hub = hub_id(&first.operator().status().await.unwrap());
     drop(first);
     let host = host_without_hub(&world).await;
-    let mut phone = Phone::new(create_owner(&host.operator(), "ann", "").await);
+    let mut phone = LinkPhone::new(create_owner(&host.operator(), "ann", "").await);
     phone.sign_with(1);
     phone.pair_inside(&host).await.unwrap();
-    match phone.command(Body::Register(registration(1))).await {
-        Reply::Registered(registered) => {
-            let told = PublicKey::from_slice(&registered.hub_node_id).unwrap();
-            assert_eq!(told, hub);
-        }
-        other => panic!("must be registered, not {other:?}"),
-    }
+    let registered = phone.register(1).await;
+    assert_eq!(registered.hub_node_id, hub.serialize());
 }
 
 async fn owner(operator: &Operator, name: &str) -> Owner {
@@ -247,8 +239,14 @@ async fn a_record_that_cannot_be_read_stops_its_owner_alone() {
     let (host, _) = world.host(None).await;
     let operator = host.operator();
     bob.attach_inside(&host).await.unwrap();
-    until(async || operator.status().await.unwrap().nodes == 1).await;
-    until(async || node(&operator, "bob").await.peers == 1).await;
+    until("one node runs", async || {
+        operator.status().await.unwrap().nodes == 1
+    })
+    .await;
+    until("bob is a peer of the hub", async || {
+        node(&operator, "bob").await.peers == 1
+    })
+    .await;
     assert_eq!(operator.status().await.unwrap().owners, 2);
 
     // The operator sees why, and what to do.
@@ -283,7 +281,7 @@ async fn a_record_that_cannot_be_read_stops_its_owner_alone() {
         ..RenewPairingRequest::default()
     };
     operator.renew_pairing(renew).await.unwrap_err();
-    let mut carl = Phone::new(create_owner(&operator, "carl", "").await);
+    let mut carl = LinkPhone::new(create_owner(&operator, "carl", "").await);
     carl.sign_with(1);
     carl.pair_inside(&host).await.unwrap();
     let refused = carl.refused(Body::Register(registration(1))).await;
@@ -296,7 +294,11 @@ async fn a_record_that_cannot_be_read_stops_its_owner_alone() {
     overwrite(&world.store, "host", "owner/ann", &record).await;
     let (host, _) = world.host(None).await;
     ann.attach_inside(&host).await.unwrap();
-    until(async || node(&host.operator(), "ann").await.peers == 1).await;
+    let operator = host.operator();
+    until("ann is a peer of the hub", async || {
+        node(&operator, "ann").await.peers == 1
+    })
+    .await;
     host.stop().await;
 }
 

@@ -7,12 +7,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use common::{FailingSource, Phone, config, create_owner, operator};
+use common::{config, create_owner};
 use longhand_chain::ChainError;
 use longhand_host::{Host, HostConfig, HostError};
 use longhand_link::{
     Address, Carrier, Carriers, DialOptions, Dialer, LinkError, Listen, Listener, dial,
 };
+use longhand_testkit::failing_source::FailingSource;
+use longhand_testkit::host::operator;
+use longhand_testkit::link_phone::LinkPhone;
 use tokio::sync::mpsc;
 
 /// Carriers inside this process: `memory://NAME?room=KEY`, without a port. Phones need not know the key.
@@ -95,7 +98,7 @@ async fn a_phone_attaches_through_each_listener_of_a_host() {
     let mut config = config(&dir);
     config.link.listen = vec!["grpc://127.0.0.1:0".into(), "memory://here?room=7".into()];
     let host = host(config.clone(), &carriers).await.unwrap();
-    let code = create_owner(&mut operator(&host, &config).await, "ann").await;
+    let code = create_owner(&mut operator(&host, &config).await.unwrap(), "ann").await;
 
     // The port that the system chose, and nothing that only the host needs to know.
     let [grpc, memory] = &code.addresses[..] else {
@@ -111,7 +114,7 @@ async fn a_phone_attaches_through_each_listener_of_a_host() {
         carriers,
         ..DialOptions::default()
     };
-    let phone = Phone::new(code.clone());
+    let phone = LinkPhone::new(code.clone());
     let over_memory = dial(std::slice::from_ref(memory), &options).await.unwrap();
     let paired = phone.pair_over(over_memory).await.unwrap();
     let over_grpc = dial(std::slice::from_ref(grpc), &options).await.unwrap();
@@ -131,8 +134,8 @@ async fn a_phone_that_does_not_know_a_carrier_takes_the_hosts_other_address() {
     let mut config = config(&dir);
     config.link.listen = vec!["memory://here?room=7".into(), "grpc://127.0.0.1:0".into()];
     let host = host(config.clone(), &carriers).await.unwrap();
-    let code = create_owner(&mut operator(&host, &config).await, "ann").await;
-    Phone::new(code).pair().await.unwrap();
+    let code = create_owner(&mut operator(&host, &config).await.unwrap(), "ann").await;
+    LinkPhone::new(code).pair().await.unwrap();
     host.stop().await;
 }
 

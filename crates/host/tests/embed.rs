@@ -1,48 +1,46 @@
 //! A host inside another program: without sockets and in virtual time, over what it is handed.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod common;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bitcoin::secp256k1::PublicKey;
-use common::embedded::{
-    Door, FRONT_DOOR, Heard, PUSH, Told, World, create_owner, hub_id, node, phone_with_channel,
-    registered, until,
-};
-use common::{hand_in, registration};
 use longhand_host::{OperatorError, WakeReason};
 use longhand_link::CloseCode;
 use longhand_phone::PhoneError;
 use longhand_proto::command::GetInfo;
 use longhand_proto::command::command::Command as Body;
-use longhand_proto::command::command_reply::Reply;
 use longhand_proto::operator::*;
 use longhand_store::StoreError;
+use longhand_testkit::embedded::{
+    ADDRESS, Door, NetworkCall, NetworkCalls, PUSH, World, create_owner, hub_id, node,
+    phone_with_channel, registered, until,
+};
+use longhand_testkit::link_phone::hand_in;
+use longhand_testkit::phone::registration;
 use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
 async fn a_phone_is_served_over_a_carrier_that_is_handed_in() {
     let world = World::new();
-    let (host, mut heard) = world.host(None).await;
+    let (host, mut calls) = world.host(None).await;
     let operator = host.operator();
     let phone = registered(&host, "ann", 1).await;
-    match phone.command(Body::GetInfo(GetInfo {})).await {
-        Reply::Info(info) => assert_eq!(info.node_id, registration(1).node_id),
-        other => panic!("must be the node's info, not {other:?}"),
-    }
+    assert_eq!(phone.info().await.node_id, registration(1).node_id);
 
     let status = operator.status().await.unwrap();
     assert_eq!((status.owners, status.nodes, status.links), (1, 1, 1));
-    assert_eq!(status.link_addresses, [FRONT_DOOR]);
+    assert_eq!(status.link_addresses, [ADDRESS]);
     assert_eq!((host.addresses(), status.peer_address.as_str()), (None, ""));
     let ann = PublicKey::from_slice(&registration(1).node_id).unwrap();
     assert_eq!(
-        heard.recv().await.unwrap(),
-        Told::Join(ann, hub_id(&status))
+        calls.recv().await.unwrap(),
+        NetworkCall::Join(ann, hub_id(&status))
     );
-    until(async || node(&operator, "ann").await.peers == 1).await;
+    until("ann is a peer of the hub", async || {
+        node(&operator, "ann").await.peers == 1
+    })
+    .await;
     host.stop().await;
     assert_eq!(phone.conversation.down().await.code, CloseCode::Shutdown);
 }
@@ -50,10 +48,10 @@ async fn a_phone_is_served_over_a_carrier_that_is_handed_in() {
 #[tokio::test(start_paused = true)]
 async fn pairing_codes_have_the_embedders_addresses() {
     let world = World::new();
-    let (host, _heard) = world.host(None).await;
+    let (host, _calls) = world.host(None).await;
     let operator = host.operator();
     let code = create_owner(&operator, "ann", "").await;
-    assert_eq!(code.addresses, [FRONT_DOOR]);
+    assert_eq!(code.addresses, [ADDRESS]);
     let again = operator.create_owner(CreateOwnerRequest {
         name: "ann".into(),
         ..CreateOwnerRequest::default()
@@ -67,7 +65,7 @@ async fn the_hubs_of_two_hosts_are_peers_over_a_stream_that_is_handed_in() {
     let (here, there) = (World::new(), World::new());
     let (far, _) = there.host(None).await;
     let far = Arc::new(far);
-    let (host, mut heard) = here.host(Some(far.clone())).await;
+    let (host, mut calls) = here.host(Some(far.clone())).await;
     let node_id = far.operator().status().await.unwrap().hub_node_id;
     let connect = HubConnectRequest {
         node_id,
@@ -75,8 +73,8 @@ async fn the_hubs_of_two_hosts_are_peers_over_a_stream_that_is_handed_in() {
     };
     host.operator().hub_connect(connect).await.unwrap();
     assert_eq!(
-        heard.recv().await.unwrap(),
-        Told::Dial("far.example:9735".into())
+        calls.recv().await.unwrap(),
+        NetworkCall::Dial("far.example:9735".into())
     );
 }
 
@@ -85,7 +83,7 @@ type Paying = tokio::task::JoinHandle<Result<longhand_phone::command::Payment, P
 /// A payment that the hub holds.
 struct HeldPayment {
     door: Door,
-    heard: Heard,
+    calls: NetworkCalls,
     ann: longhand_phone::Phone,
     bob: longhand_phone::Phone,
     paying: Paying,
@@ -93,7 +91,7 @@ struct HeldPayment {
 
 /// Bob pays Ann, whose phone is away: the hub holds it, and she was called twice.
 async fn held_payment(world: &World) -> HeldPayment {
-    let (host, mut heard) = world.host(None).await;
+    let (host, mut calls) = world.host(None).await;
     let operator = host.operator();
     let door = Door(Arc::new(Mutex::new(Some(host))));
     world.fund_hub(&operator).await;
@@ -101,7 +99,7 @@ async fn held_payment(world: &World) -> HeldPayment {
     let bob = phone_with_channel(world, &operator, &door, "bob", "").await;
     let invoice = ann.invoice(Some(20_000_000), "tea", 3_600).await.unwrap();
     ann.detach().await.unwrap();
-    while heard.try_recv().is_ok() {}
+    while calls.try_recv().is_ok() {}
 
     let paying = tokio::spawn({
         let bob = bob.clone();
@@ -109,7 +107,7 @@ async fn held_payment(world: &World) -> HeldPayment {
     });
     for after_s in [0, 2] {
         let before = Instant::now();
-        let Some(Told::Wake(url, call)) = heard.recv().await else {
+        let Some(NetworkCall::Wake(url, call)) = calls.recv().await else {
             panic!("the network has no other use while the payment waits");
         };
         assert_eq!((url.as_str(), call.owner.as_str()), (PUSH, "ann"));
@@ -121,7 +119,7 @@ async fn held_payment(world: &World) -> HeldPayment {
     }
     HeldPayment {
         door,
-        heard,
+        calls,
         ann,
         bob,
         paying,
@@ -148,10 +146,10 @@ async fn a_phone_is_not_called_any_more_for_a_payment_that_was_given_back() {
     let mut held = held_payment(&world).await;
     let failed = held.paying.await.unwrap().unwrap_err();
     assert!(matches!(failed, PhoneError::PaymentFailed(_)), "{failed}");
-    while held.heard.try_recv().is_ok() {}
+    while held.calls.try_recv().is_ok() {}
     // Longer than the longest pause between two calls.
     tokio::time::sleep(Duration::from_secs(600)).await;
-    assert!(held.heard.try_recv().is_err());
+    assert!(held.calls.try_recv().is_err());
     let host = held.door.0.lock().unwrap().take().unwrap();
     host.stop().await;
 }
@@ -195,10 +193,13 @@ fn alive() -> usize {
 async fn a_host_that_is_dropped_sends_nothing_and_leaves_no_task() {
     let world = World::new();
     let before = alive();
-    let (host, mut heard) = world.host(None).await;
+    let (host, mut calls) = world.host(None).await;
     let operator = host.operator();
     let phone = registered(&host, "ann", 1).await;
-    until(async || node(&operator, "ann").await.peers == 1).await;
+    until("ann is a peer of the hub", async || {
+        node(&operator, "ann").await.peers == 1
+    })
+    .await;
     let link = phone.conversation.link().unwrap();
     // A command of the operator and a dial are under way, and a phone that says nothing is at the door.
     let connecting = tokio::spawn({
@@ -211,7 +212,7 @@ async fn a_host_that_is_dropped_sends_nothing_and_leaves_no_task() {
         }
     });
     let silent = hand_in(&host);
-    while !matches!(heard.recv().await.unwrap(), Told::Dial(_)) {}
+    while !matches!(calls.recv().await.unwrap(), NetworkCall::Dial(_)) {}
     assert!(alive() > before);
 
     let dropped_at = Instant::now();
@@ -244,16 +245,17 @@ async fn a_host_that_is_dropped_sends_nothing_and_leaves_no_task() {
 #[tokio::test(start_paused = true)]
 async fn a_host_begins_again_where_the_dropped_one_was() {
     let world = World::new();
-    let (first, _heard) = world.host(None).await;
+    let (first, _calls) = world.host(None).await;
     let phone = registered(&first, "ann", 1).await;
     let hub = hub_id(&first.operator().status().await.unwrap());
     drop(first);
 
-    let (second, _heard) = world.host(None).await;
+    let (second, _calls) = world.host(None).await;
     let operator = second.operator();
     assert_eq!(hub_id(&operator.status().await.unwrap()), hub);
     phone.attach_inside(&second).await.unwrap();
-    until(async || node(&operator, "ann").await.state == "active").await;
+    let is_active = async || node(&operator, "ann").await.state == "active";
+    until("ann's node is active", is_active).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -269,7 +271,7 @@ async fn a_hub_whose_disk_fails_as_it_starts_starts_when_it_works() {
 #[tokio::test(start_paused = true)]
 async fn a_node_on_a_full_disk_is_loaded_again_when_there_is_room_and_not_before() {
     let (world, disk) = World::on_a_failing_disk();
-    let (host, _heard) = world.host(None).await;
+    let (host, _calls) = world.host(None).await;
     let operator = host.operator();
     operator.hub_address().await.unwrap();
     let (commits, loads) = (disk.commits(), disk.loads());
@@ -283,11 +285,11 @@ async fn a_node_on_a_full_disk_is_loaded_again_when_there_is_room_and_not_before
     assert_eq!(disk.loads(), loads + 1);
 }
 
-/// So neither does the host itself, at whose blocks calls begin and end.
+/// The host does not wait either: wake calls begin and end with its blocks.
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_a_node_that_cannot_be_loaded() {
     let (world, disk) = World::on_a_failing_disk();
-    let (host, _heard) = world.host(None).await;
+    let (host, _calls) = world.host(None).await;
     let operator = host.operator();
     let _ann = registered(&host, "ann", 1).await;
     let commits = disk.commits();
@@ -295,7 +297,7 @@ async fn nobody_waits_for_a_node_that_cannot_be_loaded() {
         disk.refuse(commits + nth, StoreError::Full);
     }
     world.devnet.mine_to_wallet(1).unwrap();
-    until(async || disk.commits() > commits + 2).await;
+    until("commits fail", async || disk.commits() > commits + 2).await;
     let listing = operator.list_nodes();
     let listed = tokio::time::timeout(Duration::from_secs(60), listing).await;
     assert!(listed.is_ok(), "it waits for the node");
@@ -307,7 +309,7 @@ async fn a_node_that_cannot_be_read_for_a_moment_starts_when_it_can() {
     let unavailable = StoreError::Unavailable("the disk failed".into());
     disk.refuse_loads("hub", 3, unavailable);
     // Returns when its hub runs.
-    let (host, _heard) = world.host(None).await;
+    let (host, _calls) = world.host(None).await;
     drop(host);
     assert_eq!(disk.loads_refused(), 3);
 }
@@ -315,17 +317,17 @@ async fn a_node_that_cannot_be_read_for_a_moment_starts_when_it_can() {
 #[tokio::test(start_paused = true)]
 async fn a_node_whose_data_are_damaged_fails_with_the_reason_and_is_not_started_again() {
     let (world, disk) = World::on_a_failing_disk();
-    let (host, _heard) = world.host(None).await;
+    let (host, _calls) = world.host(None).await;
     let phone = registered(&host, "ann", 1).await;
     drop(host);
     disk.refuse_loads("node/ann", u64::MAX, damaged());
 
-    let (host, _heard) = world.host(None).await;
+    let (host, _calls) = world.host(None).await;
     let operator = host.operator();
     let ann = || GetNodeRequest {
         owner: "ann".into(),
     };
-    until(async || disk.loads_refused() > 0).await;
+    until("a load fails", async || disk.loads_refused() > 0).await;
     // In virtual time: as long as several attempts of a node that waits.
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(disk.loads_refused(), 1, "it is loaded once");
@@ -335,39 +337,37 @@ async fn a_node_whose_data_are_damaged_fails_with_the_reason_and_is_not_started_
         "{refused}"
     );
     phone.attach_inside(&host).await.unwrap();
-    match phone.command(Body::GetInfo(GetInfo {})).await {
-        Reply::Error(error) => assert_eq!(error.code, "NODE_FAILED", "{error:?}"),
-        other => panic!("must be refused, not {other:?}"),
-    }
+    let error = phone.refused(Body::GetInfo(GetInfo {})).await;
+    assert_eq!(error.code, "NODE_FAILED", "{error:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hub_on_a_damaged_database_fails_with_its_reason() {
     let (world, disk) = World::on_a_failing_disk();
     disk.refuse_loads("hub", u64::MAX, damaged());
-    let (host, _heard) = world.begin(None).await;
+    let (host, _calls) = world.begin(None).await;
     let operator = host.operator();
     let damage_is_named = async || {
         let refused = operator.hub_balance().await.unwrap_err();
         matches!(&refused, OperatorError::NotNow(reason) if reason.contains("damaged (page 7)"))
     };
-    until(damage_is_named).await;
+    until("the damage is named", damage_is_named).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_running_node_whose_database_is_damaged_ends_with_its_reason() {
     let (world, disk) = World::on_a_failing_disk();
-    let (host, _heard) = world.host(None).await;
+    let (host, _calls) = world.host(None).await;
     let operator = host.operator();
     operator.hub_address().await.unwrap();
     let loads = disk.loads();
     disk.refuse(disk.commits() + 1, damaged());
     operator.hub_address().await.unwrap_err();
-    until(async || {
+    let is_named = async || {
         let refused = operator.hub_balance().await.unwrap_err();
         refused.to_string().contains("damaged (page 7)")
-    })
-    .await;
+    };
+    until("the damage is named", is_named).await;
     assert_eq!(disk.loads(), loads, "it is not loaded again");
 }
 

@@ -3,19 +3,20 @@
 
 mod common;
 
-use common::{Phone, close_code, config, create_owner, host_without_chain, listening};
+use common::{config, create_owner, host_without_chain, listening};
 use longhand_link::{LinkKeypair, PairingSecret};
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::error::Action;
 use longhand_proto::command::{GetInfo, Register};
 use longhand_proto::operator::*;
+use longhand_testkit::link_phone::{LinkPhone, close_code};
 use tonic::Code;
 
 #[tokio::test]
 async fn a_phone_pairs_once_and_attaches_ever_after() {
     let dir = tempfile::tempdir().unwrap();
     let (host, mut operator) = host_without_chain(config(&dir)).await;
-    let phone = Phone::new(create_owner(&mut operator, "ann").await);
+    let phone = LinkPhone::new(create_owner(&mut operator, "ann").await);
     let link = phone.pair().await.unwrap();
 
     let listed = operator
@@ -43,7 +44,7 @@ async fn a_paired_phone_is_known_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(&dir);
     let (host, mut operator) = host_without_chain(config.clone()).await;
-    let phone = Phone::new(create_owner(&mut operator, "ann").await);
+    let phone = LinkPhone::new(create_owner(&mut operator, "ann").await);
     phone.pair().await.unwrap();
     config.link.listen = listening(&host);
     host.stop().await;
@@ -61,20 +62,20 @@ async fn codes_that_are_wrong_or_used_are_refused_by_name() {
 
     let mut wrong = code.clone();
     wrong.secret = PairingSecret::generate().unwrap();
-    let refused = Phone::new(wrong).pair().await.unwrap_err();
+    let refused = LinkPhone::new(wrong).pair().await.unwrap_err();
     assert_eq!(close_code(&refused), "PAIRING_UNKNOWN");
 
-    let phone = Phone::new(code.clone());
+    let phone = LinkPhone::new(code.clone());
     let link = phone.pair().await.unwrap();
-    let refused = Phone::new(code.clone()).pair().await.unwrap_err();
+    let refused = LinkPhone::new(code.clone()).pair().await.unwrap_err();
     assert_eq!(close_code(&refused), "PAIRING_USED");
 
     // A pairing that broke off is finished by the same phone, which may have been restarted.
-    let restarted = Phone::with_key(code.clone(), phone.key.clone());
+    let restarted = LinkPhone::with_key(code.clone(), phone.key.clone());
     restarted.pair().await.unwrap();
     assert_eq!(link.closed().await.code.to_string(), "REPLACED");
 
-    let stranger = Phone::with_key(code, LinkKeypair::generate().unwrap());
+    let stranger = LinkPhone::with_key(code, LinkKeypair::generate().unwrap());
     let refused = stranger.attach().await.unwrap_err();
     assert_eq!(close_code(&refused), "UNKNOWN_OWNER");
     host.stop().await;
@@ -85,7 +86,7 @@ async fn a_renewed_code_moves_the_owner_to_another_phone() {
     let dir = tempfile::tempdir().unwrap();
     let (host, mut operator) = host_without_chain(config(&dir)).await;
     let code = create_owner(&mut operator, "ann").await;
-    let old = Phone::new(code.clone());
+    let old = LinkPhone::new(code.clone());
     let old_link = old.pair().await.unwrap();
 
     let renew = RenewPairingRequest {
@@ -98,10 +99,10 @@ async fn a_renewed_code_moves_the_owner_to_another_phone() {
     assert_eq!(old_link.closed().await.code.to_string(), "UNKNOWN_OWNER");
     let refused = old.attach().await.unwrap_err();
     assert_eq!(close_code(&refused), "UNKNOWN_OWNER");
-    let refused = Phone::new(code).pair().await.unwrap_err();
+    let refused = LinkPhone::new(code).pair().await.unwrap_err();
     assert_eq!(close_code(&refused), "PAIRING_UNKNOWN");
 
-    let new = Phone::new(renewed.code.parse().unwrap());
+    let new = LinkPhone::new(renewed.code.parse().unwrap());
     let link = new.pair().await.unwrap();
     let refused = old.attach().await.unwrap_err();
     assert_eq!(close_code(&refused), "UNKNOWN_OWNER");
@@ -114,7 +115,7 @@ async fn the_newest_link_wins() {
     let dir = tempfile::tempdir().unwrap();
     let (host, mut operator) = host_without_chain(config(&dir)).await;
     let code = create_owner(&mut operator, "ann").await;
-    let phone = Phone::new(code.clone());
+    let phone = LinkPhone::new(code.clone());
     let first = phone.pair().await.unwrap();
     let second = phone.attach().await.unwrap();
     assert_eq!(first.closed().await.code.to_string(), "REPLACED");
@@ -132,7 +133,7 @@ async fn the_newest_link_wins() {
 async fn without_a_chain_commands_are_answered_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let (host, mut operator) = host_without_chain(config(&dir)).await;
-    let phone = Phone::new(create_owner(&mut operator, "ann").await);
+    let phone = LinkPhone::new(create_owner(&mut operator, "ann").await);
     phone.pair().await.unwrap();
 
     let error = phone.refused(Body::GetInfo(GetInfo {})).await;

@@ -3,17 +3,19 @@
 
 mod common;
 
-use common::{Phone, config, create_owner, listening, operator, registration};
+use common::{config, create_owner, listening};
 use longhand_chain::{Devnet, DevnetConfig};
 use longhand_host::client::Client;
 use longhand_host::config::Password;
 use longhand_host::{Host, HostConfig};
 use longhand_link::CloseCode;
 use longhand_proto::command::command::Command as Body;
-use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
-use longhand_proto::command::{GetInfo, Register, Registered};
+use longhand_proto::command::{GetInfo, Register};
 use longhand_proto::operator::*;
+use longhand_testkit::host::operator;
+use longhand_testkit::link_phone::LinkPhone;
+use longhand_testkit::phone::registration;
 
 /// A chain, and how a host is set up for it.
 async fn chain(dir: &tempfile::TempDir) -> (Devnet, HostConfig) {
@@ -31,26 +33,19 @@ async fn chain(dir: &tempfile::TempDir) -> (Devnet, HostConfig) {
 /// A host whose hub runs.
 async fn host(config: &HostConfig) -> (Host, Client) {
     let host = Host::start(config.clone()).await.unwrap();
-    let mut client = operator(&host, config).await;
+    let mut client = operator(&host, config).await.unwrap();
     while client.hub_balance(HubBalanceRequest {}).await.is_err() {
         tokio::task::yield_now().await;
     }
     (host, client)
 }
 
-async fn register(phone: &Phone, seed: u8) -> Registered {
-    match phone.command(Body::Register(registration(seed))).await {
-        Reply::Registered(registered) => registered,
-        other => panic!("must be registered, not {other:?}"),
-    }
-}
-
 /// A paired phone whose node runs.
-async fn registered(operator: &mut Client, name: &str, seed: u8) -> Phone {
-    let mut phone = Phone::new(create_owner(operator, name).await);
+async fn registered(operator: &mut Client, name: &str, seed: u8) -> LinkPhone {
+    let mut phone = LinkPhone::new(create_owner(operator, name).await);
     phone.sign_with(seed);
     phone.pair().await.unwrap();
-    register(&phone, seed).await;
+    phone.register(seed).await;
     phone
 }
 
@@ -72,10 +67,10 @@ async fn a_registered_phone_has_a_node_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let (_devnet, config) = chain(&dir).await;
     let (host, mut operator) = host(&config).await;
-    let mut phone = Phone::new(create_owner(&mut operator, "ann").await);
+    let mut phone = LinkPhone::new(create_owner(&mut operator, "ann").await);
     phone.sign_with(1);
     phone.pair().await.unwrap();
-    let registered = register(&phone, 1).await;
+    let registered = phone.register(1).await;
 
     let status = operator
         .status(StatusRequest {})
@@ -88,15 +83,11 @@ async fn a_registered_phone_has_a_node_at_once() {
         (status.nodes, status.links, status.chain_reachable),
         (1, 1, true)
     );
-    match phone.command(Body::GetInfo(GetInfo {})).await {
-        Reply::Info(info) => {
-            assert_eq!(info.node_id, registered.node_id);
-            assert_ne!(info.state, "dormant", "the phone is there");
-        }
-        other => panic!("must be the node's info, not {other:?}"),
-    }
+    let info = phone.info().await;
+    assert_eq!(info.node_id, registered.node_id);
+    assert_ne!(info.state, "dormant", "the phone is there");
     assert_eq!(
-        register(&phone, 1).await,
+        phone.register(1).await,
         registered,
         "the same again is no error"
     );
@@ -109,7 +100,7 @@ async fn other_keys_and_bad_ones_are_refused_and_change_nothing() {
     let (_devnet, config) = chain(&dir).await;
     let (host, mut operator) = host(&config).await;
     let ann = registered(&mut operator, "ann", 1).await;
-    let bob = Phone::new(create_owner(&mut operator, "bob").await);
+    let bob = LinkPhone::new(create_owner(&mut operator, "bob").await);
     bob.pair().await.unwrap();
     let before = operator
         .list_owners(ListOwnersRequest {})
@@ -150,7 +141,7 @@ async fn a_node_id_is_registered_by_who_has_its_key_alone() {
     let dir = tempfile::tempdir().unwrap();
     let (_devnet, config) = chain(&dir).await;
     let (host, mut operator) = host(&config).await;
-    let mut thief = Phone::new(create_owner(&mut operator, "thief").await);
+    let mut thief = LinkPhone::new(create_owner(&mut operator, "thief").await);
     thief.sign_with(2);
     thief.pair().await.unwrap();
     let error = thief.refused(Body::Register(registration(1))).await;
@@ -213,7 +204,7 @@ async fn another_phone_of_the_owner_signs_only_once_it_has_shown_its_keys() {
     until_dormant(&mut operator, "ann").await;
     assert_eq!(old.conversation.down().await.code, CloseCode::UnknownOwner);
 
-    let mut new = Phone::new(code.parse().unwrap());
+    let mut new = LinkPhone::new(code.parse().unwrap());
     new.sign_with(1);
     new.pair().await.unwrap();
     assert_eq!(
@@ -224,7 +215,7 @@ async fn another_phone_of_the_owner_signs_only_once_it_has_shown_its_keys() {
         new.refused(Body::Register(registration(2))).await.code,
         "OWNER_KEYS_DIFFER"
     );
-    register(&new, 1).await;
+    new.register(1).await;
     assert_ne!(state(&mut operator, "ann").await, "dormant");
     host.stop().await;
 }

@@ -4,10 +4,12 @@
 mod common;
 
 use bitcoin::Network;
-use common::{FailingSource, config, host_without_chain, listening, operator};
+use common::{config, host_without_chain, listening};
 use longhand_chain::ChainError;
 use longhand_host::{Host, HostConfig, HostError};
 use longhand_proto::operator::StatusRequest;
+use longhand_testkit::failing_source::FailingSource;
+use longhand_testkit::host::operator;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn refused(config: HostConfig) -> HostError {
@@ -192,7 +194,7 @@ async fn the_operators_port_asks_for_the_token() {
         std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
     config.operator.token_file = other;
-    let mut without = operator(&host, &config).await;
+    let mut without = operator(&host, &config).await.unwrap();
     let refused = without.status(StatusRequest {}).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::Unauthenticated);
     host.stop().await;

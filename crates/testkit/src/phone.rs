@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bitcoin::Network;
@@ -16,16 +16,10 @@ use longhand_proto::signer::{SignerBatch, SignerOp, SignerReply};
 use longhand_signer::{LedgerRecord, Recorded, Refused, Seed, Signer};
 use tokio::sync::Notify;
 
+use crate::clock::unix_s;
+
 /// Created with a phone's ledger.
 pub const LEDGER_KEY: [u8; 32] = [7; 32];
-
-/// The time of the system's clock, in seconds since 1970.
-pub fn unix_s() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs()
-}
 
 /// The seed of the phone with this number.
 pub fn seed(number: u8) -> Seed {

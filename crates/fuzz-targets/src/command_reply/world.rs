@@ -1,20 +1,15 @@
-//! A phone that is paired with a host, and that host: its links are real, its replies are good ones with a lie each.
+//! A phone that is paired with a host of real links, whose replies are good ones with a lie each.
 
 use std::fs;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use bitcoin::hashes::{Hash, sha256};
-use bitcoin::secp256k1::SecretKey;
 use bitcoin::{Address, Network, ScriptBuf};
 use lightning_invoice::{
     Currency, Description, Fallback, InvoiceBuilder, PaymentHash, PaymentSecret,
 };
-use longhand_link::{
-    Carrier, CloseCode, Config, Conversation, HostIdentity, Incoming, IncomingRequests, LinkError,
-    LinkKey, LinkKeypair, OwnerId, Pairing, PairingId, Side, accept,
-};
+use longhand_link::{Carrier, LinkError, LinkKeypair};
 use longhand_phone::vault::PairedHost;
 use longhand_phone::{Dial, Passphrase, Phone, Secrets, Vault};
 use longhand_proto::command::command::Command as Ask;
@@ -22,6 +17,9 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
 use longhand_proto::command::*;
 use longhand_signer::{Keychain, Signer};
+use longhand_testkit::clock::unix_s;
+use longhand_testkit::invoices::{self, InvoiceSpec, PAYMENT_SECRET};
+use longhand_testkit::scripted::{ADDRESS, Act, ScriptedHost};
 use prost::Message;
 use tempfile::TempDir;
 
@@ -30,9 +28,6 @@ use crate::{node, scratch};
 
 /// How far the date of an invoice may be from the phone's clock, and a minute for a slow machine.
 pub(super) const SKEW: Duration = Duration::from_secs(3_660);
-/// Of the payment that the owner pays.
-pub(super) const PREIMAGE: [u8; 32] = [0x33; 32];
-const AMOUNT_MSAT: u64 = 5_000_000;
 const FILES: [&str; 3] = ["seed.age", "ledger", "ledger.head"];
 
 pub(super) struct World {
@@ -43,15 +38,19 @@ pub(super) struct World {
 impl World {
     /// A phone that has never been used, paired with a host that tells these lies.
     pub fn new(lies: Vec<Lie>, is_registered: bool) -> World {
-        let host = Host::start(lies);
         let dir = scratch::dir();
         for (name, file) in FILES.iter().zip(new_vault()) {
             fs::write(dir.path().join(name), file).expect("there is room");
         }
         let vault = Vault::open(dir.path(), &passphrase()).expect("a good vault");
+        let link_key = LinkKeypair::from_bytes(*vault.secrets().link_key);
+        let mut lies = lies.into_iter();
+        let host = ScriptedHost::paired(link_key.public(), move |ask| {
+            react(ask, lies.next().unwrap_or_default())
+        });
         let paired = PairedHost {
-            key: host.key.public().0,
-            addresses: vec!["memory://host".into()],
+            key: host.key().0,
+            addresses: vec![ADDRESS.into()],
             registered: is_registered,
             hub_node_id: Vec::new(),
             was_registered: false,
@@ -92,123 +91,44 @@ pub(super) fn own_address(keychain: Keychain, index: u32) -> String {
 }
 
 pub(super) fn now() -> Duration {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    Duration::from_secs(now.expect("a clock").as_secs())
+    Duration::from_secs(unix_s())
 }
 
-/// Somebody else's invoice.
+/// An invoice of somebody else.
 pub(super) fn invoice_to_pay() -> String {
-    let key = SecretKey::from_slice(&[0x22; 32]).unwrap();
-    let invoice = InvoiceBuilder::new(Currency::Regtest)
-        .description("tea".into())
-        .payment_hash(PaymentHash(payment_hash()))
-        .payment_secret(PaymentSecret([7; 32]))
-        .duration_since_epoch(now())
-        .min_final_cltv_expiry_delta(144)
-        .basic_mpp()
-        .amount_milli_satoshis(AMOUNT_MSAT)
-        .build_signed(|hash| crate::secp::secp().sign_ecdsa_recoverable(hash, &key));
-    invoice.unwrap().to_string()
+    InvoiceSpec::default().text()
 }
 
-pub(super) fn payment_hash() -> [u8; 32] {
-    sha256::Hash::hash(&PREIMAGE).to_byte_array()
+/// The host's reaction: a good reply, with this lie.
+fn react(ask: &Ask, lie: Lie) -> Act {
+    if lie.hangs_up {
+        return Act::HangUp;
+    }
+    if !lie.refuses.is_empty() {
+        return Act::Refuse(lie.refuses);
+    }
+    let good = || CommandReply {
+        reply: Some(good_reply(ask, lie.invoice.as_ref())),
+    };
+    let mut bytes = lie.reply.unwrap_or_else(good).encode_to_vec();
+    let length = bytes.len().max(1);
+    if let Some(byte) = bytes.get_mut(lie.at as usize % length) {
+        *byte ^= lie.xor as u8;
+    }
+    Act::Bytes(bytes)
 }
 
-/// A host with one owner.
-struct Host {
-    key: LinkKeypair,
-    conversation: Conversation,
-    lies: Mutex<std::vec::IntoIter<Lie>>,
-}
-
-const OWNER: OwnerId = OwnerId([1; 16]);
-
-impl Host {
-    fn start(lies: Vec<Lie>) -> Arc<Host> {
-        let (conversation, requests) =
-            Conversation::new(Side::Host, Config::new("liar", &["command"])).unwrap();
-        let host = Arc::new(Host {
-            key: LinkKeypair::from_bytes([4; 32]),
-            conversation,
-            lies: Mutex::new(lies.into_iter()),
-        });
-        tokio::spawn(host.clone().serve(requests));
-        host
-    }
-
-    fn lies(&self) -> MutexGuard<'_, std::vec::IntoIter<Lie>> {
-        self.lies.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn serve(self: Arc<Host>, mut requests: IncomingRequests) {
-        while let Some(request) = requests.next().await {
-            let command = Command::decode(&request.payload[..]).expect("a phone sends commands");
-            let lie = self.lies().next().unwrap_or_default();
-            self.answer(request, &command.command.expect("it has a kind"), lie);
-        }
-    }
-
-    fn answer(&self, request: Incoming, ask: &Ask, lie: Lie) {
-        if lie.hangs_up {
-            if let Some(link) = self.conversation.link() {
-                link.close(CloseCode::Unavailable, "as scripted");
-            }
-            return;
-        }
-        if !lie.refuses.is_empty() {
-            return request.responder.refuse(&lie.refuses, &lie.refuses);
-        }
-        let good = || CommandReply {
-            reply: Some(good_reply(ask, lie.invoice.as_ref())),
-        };
-        let mut bytes = lie.reply.unwrap_or_else(good).encode_to_vec();
-        let length = bytes.len().max(1);
-        if let Some(byte) = bytes.get_mut(lie.at as usize % length) {
-            *byte ^= lie.xor as u8;
-        }
-        request.responder.respond(bytes);
-    }
-}
-
-#[async_trait]
-impl HostIdentity for Host {
-    fn keypair(&self) -> LinkKeypair {
-        self.key.clone()
-    }
-    async fn pairing(&self, _: &PairingId) -> Result<Pairing, LinkError> {
-        Ok(Pairing::Unknown)
-    }
-    async fn pin(&self, _: &PairingId, _: &LinkKey) -> Result<Option<OwnerId>, LinkError> {
-        Ok(None)
-    }
-    async fn owner_of(&self, _: &LinkKey) -> Result<Option<OwnerId>, LinkError> {
-        Ok(Some(OWNER))
-    }
-    fn conversation_of(&self, _: &OwnerId) -> Conversation {
-        self.conversation.clone()
-    }
-}
-
-/// Reaches the host, whatever the addresses.
-struct ToHost(Arc<Host>);
+/// Dials the host, whatever the addresses.
+struct ToHost(Arc<ScriptedHost>);
 
 #[async_trait]
 impl Dial for ToHost {
-    async fn dial(&self, _: &[String]) -> Result<Carrier, LinkError> {
-        let host = self.0.clone();
-        let (ours, theirs) = Carrier::pair();
-        tokio::spawn(async move {
-            if let Ok(accepted) = accept(theirs, host.as_ref()).await {
-                accepted.link.detach_requested().await;
-                accepted.link.confirm_detach();
-            }
-        });
-        Ok(ours)
+    async fn dial(&self, addresses: &[String]) -> Result<Carrier, LinkError> {
+        self.0.dial(addresses)
     }
 }
 
-/// What a good host says.
+/// The reply of a good host.
 pub(super) fn good_reply(ask: &Ask, lie: Option<&InvoiceLie>) -> Reply {
     let own_id = || node::registration().node_id;
     let hub_node_id = || node::hub_id().serialize().to_vec();
@@ -281,17 +201,12 @@ fn channel() -> Channel {
 
 pub(super) fn payment(state: State) -> Payment {
     Payment {
-        payment_hash: payment_hash().to_vec(),
-        outbound: true,
-        amount_msat: AMOUNT_MSAT,
-        state: state.into(),
-        preimage: PREIMAGE.to_vec(),
-        failure: "no route".into(),
-        ..Payment::default()
+        created_unix_s: 0,
+        ..InvoiceSpec::default().payment(state)
     }
 }
 
-/// What was asked for, with what is to be other.
+/// The invoice that was asked for, with this lie.
 fn unsigned(create: &CreateInvoice, lie: Option<&InvoiceLie>) -> UnsignedInvoice {
     let no_lie = InvoiceLie::default();
     let lie = lie.unwrap_or(&no_lie);
@@ -314,7 +229,7 @@ fn unsigned(create: &CreateInvoice, lie: Option<&InvoiceLie>) -> UnsignedInvoice
             Description::new(description.clone()).unwrap_or_else(|_| Description::empty()),
         ))
         .payment_hash(PaymentHash(other_hash.unwrap_or_else(asked_hash)))
-        .payment_secret(PaymentSecret([7; 32]))
+        .payment_secret(PaymentSecret(PAYMENT_SECRET))
         .duration_since_epoch(at)
         .expiry_time(Duration::from_secs(expiry_s.into()))
         .min_final_cltv_expiry_delta(144)
@@ -336,9 +251,8 @@ fn unsigned(create: &CreateInvoice, lie: Option<&InvoiceLie>) -> UnsignedInvoice
     let Ok(raw) = invoice.build_raw() else {
         return UnsignedInvoice::default();
     };
-    let (hrp, data) = raw.to_raw();
-    let mut data: Vec<u8> = data.iter().map(|group| group.to_u8()).collect();
-    let length = data.len();
-    data[lie.at as usize % length] ^= lie.xor as u8;
-    UnsignedInvoice { hrp, data }
+    let mut unsigned = invoices::unsigned(&raw);
+    let length = unsigned.data.len();
+    unsigned.data[lie.at as usize % length] ^= lie.xor as u8;
+    unsigned
 }

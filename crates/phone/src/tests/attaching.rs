@@ -1,8 +1,10 @@
 //! Pairing, registering, attaching again, detaching.
 
+use longhand_link::PairingCode;
 use longhand_proto::command::error::Action;
 
 use super::*;
+use crate::clock::now_unix_s;
 use crate::testing::{DiskFate, DiskWrite};
 
 #[tokio::test]
@@ -28,7 +30,7 @@ async fn a_paired_phone_attaches_again_and_registers_once() {
 
 #[tokio::test]
 async fn an_unpaired_phone_says_so() {
-    let host = FakeHost::new();
+    let host = scripted_host();
     let (_dir, phone) = phone_with(WORDS, &host);
     assert_eq!(code_of(phone.balance().await), "NOT_ATTACHED");
     assert_eq!(code_of(phone.attach().await), "NOT_PAIRED");
@@ -37,9 +39,9 @@ async fn an_unpaired_phone_says_so() {
 
 #[tokio::test]
 async fn bad_pairing_codes_change_nothing() {
-    let host = FakeHost::new();
+    let host = scripted_host();
     let (_dir, phone) = phone_with(WORDS, &host);
-    let text = host.code_text();
+    let text = code_text(&host);
     assert_eq!(
         code_of(phone.pair("longhand1nonsense").await),
         "PAIRING_MALFORMED"
@@ -80,16 +82,16 @@ async fn bad_pairing_codes_change_nothing() {
 async fn a_code_that_another_phone_used_is_refused() {
     let (_dir, _phone, host) = attached().await;
     let (_other_dir, other) = phone_with(OTHER_WORDS, &host);
-    assert_eq!(code_of(other.pair(&host.code_text()).await), "PAIRING_USED");
+    assert_eq!(code_of(other.pair(&code_text(&host)).await), "PAIRING_USED");
     assert_eq!(other.vault().host().unwrap(), None);
 }
 
 #[tokio::test]
 async fn a_paired_phone_stays_with_its_host() {
     let (_dir, phone, _host) = attached().await;
-    let another = FakeHost::new();
+    let another = scripted_host();
     assert_eq!(
-        code_of(phone.pair(&another.code_text()).await),
+        code_of(phone.pair(&code_text(&another)).await),
         "PAIRED_ELSEWHERE"
     );
     phone.balance().await.unwrap();
@@ -102,13 +104,13 @@ async fn a_renewal_that_broke_off_does_not_let_another_host_take_over() {
     // The host takes the code, and the link breaks before it has acknowledged the node, twice.
     host.script(|ask| matches!(ask, Ask::Register(_)).then_some(Act::HangUp));
     for _ in 0..2 {
-        assert!(phone.pair(&host.code_text()).await.is_err());
+        assert!(phone.pair(&code_text(&host)).await.is_err());
         assert!(!phone.vault().host().unwrap().unwrap().registered);
     }
 
-    let another = FakeHost::new();
+    let another = scripted_host();
     assert_eq!(
-        code_of(phone.pair(&another.code_text()).await),
+        code_of(phone.pair(&code_text(&another)).await),
         "PAIRED_ELSEWHERE"
     );
     let kept = phone.vault().host().unwrap().unwrap();
@@ -122,13 +124,13 @@ async fn a_renewal_that_broke_off_does_not_let_another_host_take_over() {
 
 #[tokio::test]
 async fn a_host_that_has_another_node_for_the_owner_is_reported() {
-    let host = FakeHost::new();
+    let host = scripted_host();
     host.script(|ask| match ask {
-        Ask::Register(_) => Some(Act::Say(error("OTHER_SEED", Action::FixInput))),
+        Ask::Register(_) => Some(Act::Reply(error("OTHER_SEED", Action::FixInput))),
         _ => None,
     });
     let (_dir, phone) = phone_with(WORDS, &host);
-    let refused = phone.pair(&host.code_text()).await.unwrap_err();
+    let refused = phone.pair(&code_text(&host)).await.unwrap_err();
     assert_eq!(refused.report().code, "OTHER_SEED");
     assert_eq!(
         refused.to_string(),
@@ -158,7 +160,7 @@ async fn a_broken_link_is_dialled_again_until_the_host_is_back() {
 }
 
 /// An attacker on the network, who answers in the host's place as long as the host is down.
-struct Intercepted(Arc<FakeHost>);
+struct Intercepted(Arc<ScriptedHost>);
 
 #[async_trait]
 impl Dial for Intercepted {
@@ -180,7 +182,7 @@ impl Dial for Intercepted {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_on_the_line_can_make_the_phone_give_up() {
-    let host = FakeHost::new();
+    let host = scripted_host();
     let dir = tempfile::tempdir().unwrap();
     let secrets = Secrets::restore(Network::Regtest, WORDS, 0).unwrap();
     let vault = Vault::create(
@@ -190,7 +192,7 @@ async fn nobody_on_the_line_can_make_the_phone_give_up() {
         Some(1),
     );
     let phone = Phone::new(vault.unwrap(), Intercepted(Arc::clone(&host))).unwrap();
-    phone.pair(&host.code_text()).await.unwrap();
+    phone.pair(&code_text(&host)).await.unwrap();
     phone.detach().await.unwrap();
     host.is_down.store(true, Ordering::SeqCst);
     assert_eq!(code_of(phone.attach().await), "VERSION");
@@ -224,13 +226,13 @@ async fn an_answer_that_the_host_no_longer_keeps_is_asked_for_anew() {
     let mut asked = 0;
     host.script(move |_| {
         asked += 1;
-        (asked == 1).then_some(Act::Refuse("FORGOTTEN"))
+        (asked == 1).then_some(Act::Refuse("FORGOTTEN".into()))
     });
     assert_eq!(phone.balance().await.unwrap().lightning_msat, 42_000);
     assert_eq!(host.asked().len(), 2);
 
     // A new request cannot be forgotten.
-    host.script(|_| Some(Act::Refuse("FORGOTTEN")));
+    host.script(|_| Some(Act::Refuse("FORGOTTEN".into())));
     assert_eq!(code_of(phone.balance().await), "FORGOTTEN");
     assert_eq!(host.asked().len(), 4);
 }
@@ -292,9 +294,9 @@ impl DiskFaults for FailsOnce {
 
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_is_full_for_a_moment_does_not_end_a_phone() {
-    let host = FakeHost::new();
+    let host = scripted_host();
     let (dir, phone) = phone_with(WORDS, &host);
-    phone.pair(&host.code_text()).await.unwrap();
+    phone.pair(&code_text(&host)).await.unwrap();
     phone.detach().await.unwrap();
     phone.kill();
     // Its pairing broke off before the host had registered it.
@@ -321,7 +323,7 @@ async fn a_disk_that_is_full_for_a_moment_does_not_end_a_phone() {
 async fn a_host_that_forgot_the_phone_is_not_dialled_for_ever() {
     let (_dir, phone, host) = attached().await;
     phone.detach().await.unwrap();
-    *host.pinned.lock().unwrap() = None;
+    host.forget_phone();
     assert_eq!(
         code_of(phone.run(std::future::pending()).await),
         "UNKNOWN_OWNER"

@@ -1,8 +1,10 @@
 //! Bad input is refused by its code, and nothing is sent to the host.
 
+use bitcoin::secp256k1::PublicKey as NodeId;
 use lightning_invoice::Currency;
 
 use super::*;
+use crate::clock::now_unix_s;
 use crate::command::OwnerCommand;
 use crate::input::*;
 
@@ -171,7 +173,7 @@ fn channels_and_invoices_of_no_use_are_refused() {
 
 #[test]
 fn peers_are_read_with_their_addresses() {
-    let id = node_id(&payee_key());
+    let id = payee_id();
     let peer: PeerAddress = format!("{id}@[::1]:9735").parse().unwrap();
     assert_eq!((peer.node_id, peer.address.as_str()), (id, "[::1]:9735"));
     for bad in [
@@ -271,14 +273,14 @@ async fn a_channel_below_the_nodes_minimum_is_refused_before_the_host_is_asked()
 
 #[tokio::test]
 async fn a_host_that_gives_no_reason_is_reported_all_the_same() {
-    let host = FakeHost::new();
+    let host = scripted_host();
     host.script(|ask| match ask {
-        Ask::GetBalance(_) => Some(Act::Say(Reply::Error(proto::Error::default()))),
-        Ask::ListChannels(_) => Some(Act::Refuse("")),
+        Ask::GetBalance(_) => Some(Act::Reply(Reply::Error(proto::Error::default()))),
+        Ask::ListChannels(_) => Some(Act::Refuse("".into())),
         _ => None,
     });
     let (_dir, phone) = phone_with(WORDS, &host);
-    phone.pair(&host.code_text()).await.unwrap();
+    phone.pair(&code_text(&host)).await.unwrap();
     let refused = phone.balance().await.unwrap_err().report();
     assert_eq!(refused.code, "UNNAMED");
     assert!(refused.message.contains("does not say why"), "{refused:?}");
@@ -289,24 +291,24 @@ async fn a_host_that_gives_no_reason_is_reported_all_the_same() {
 async fn what_the_host_says_steers_no_terminal() {
     // "Clear the screen", a forged line, and letters in another order.
     let steering = "no\u{1b}[2J\u{9b}2J\r\nall is well\u{202e}tas 5";
-    let host = FakeHost::new();
+    let host = scripted_host();
     host.script(move |ask| match ask {
-        Ask::GetBalance(_) => Some(Act::Say(Reply::Error(proto::Error {
+        Ask::GetBalance(_) => Some(Act::Reply(Reply::Error(proto::Error {
             code: steering.into(),
             message: steering.into(),
             action: proto::error::Action::GiveUp.into(),
         }))),
-        Ask::ListPayments(_) => Some(Act::Say(Reply::Payments(proto::Payments {
+        Ask::ListPayments(_) => Some(Act::Reply(Reply::Payments(proto::Payments {
             payments: vec![proto::Payment {
                 failure: steering.into(),
                 ..InvoiceSpec::default().payment(proto::payment::State::Failed)
             }],
         }))),
-        Ask::ListChannels(_) => Some(Act::Refuse(steering)),
+        Ask::ListChannels(_) => Some(Act::Refuse(steering.into())),
         _ => None,
     });
     let (_dir, phone) = phone_with(WORDS, &host);
-    phone.pair(&host.code_text()).await.unwrap();
+    phone.pair(&code_text(&host)).await.unwrap();
     let by_the_link = phone.channels().await.unwrap_err().report();
     assert_eq!(by_the_link.code, "no[2J2Jall is welltas 5");
     assert!(!by_the_link.message.contains('\u{202e}'), "it still steers");

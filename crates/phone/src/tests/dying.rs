@@ -22,9 +22,9 @@ impl Dial for Elsewhere {
 }
 
 /// A vault that is paired with `host` and closed.
-pub(super) async fn paired_vault(host: &Arc<FakeHost>) -> TempDir {
+pub(super) async fn paired_vault(host: &Arc<ScriptedHost>) -> TempDir {
     let (dir, phone) = phone_with(WORDS, host);
-    phone.pair(&host.code_text()).await.unwrap();
+    phone.pair(&code_text(host)).await.unwrap();
     phone.detach().await.unwrap();
     // Its tasks are on another thread and may hold the vault for a while yet.
     phone.kill();
@@ -47,7 +47,7 @@ fn nothing_of_a_killed_phone_goes_on() {
         .build()
         .unwrap();
     let (host, dir) = there.block_on(async {
-        let host = FakeHost::new();
+        let host = scripted_host();
         let dir = paired_vault(&host).await;
         (host, dir)
     });
@@ -184,11 +184,11 @@ async fn a_phone_that_dies_while_it_pairs_can_pair_again() {
         DiskFate::PowerGoneAfter,
     ] {
         let story = format!("{fate:?}");
-        let host = FakeHost::new();
+        let host = scripted_host();
         let trap = Trap::new(DiskWrite::Host, fate);
         let (dir, phone) = phone_on(Some(trap.clone()), WORDS, &host);
         trap.set(phone.clone());
-        let error = phone.pair(&host.code_text()).await.unwrap_err();
+        let error = phone.pair(&code_text(&host)).await.unwrap_err();
         assert!(
             matches!(error, PhoneError::Vault(VaultError::Io(_))),
             "{story}: {error}"
@@ -196,7 +196,7 @@ async fn a_phone_that_dies_while_it_pairs_can_pair_again() {
         assert_eq!(host.dials.load(Ordering::SeqCst), 0, "{story}");
 
         let phone = Phone::new(open(&dir), ToHost(Arc::clone(&host))).unwrap();
-        phone.pair(&host.code_text()).await.unwrap();
+        phone.pair(&code_text(&host)).await.unwrap();
         phone.detach().await.unwrap();
         assert_eq!(host.registered(), 1, "{story}");
     }

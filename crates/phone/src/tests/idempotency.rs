@@ -37,7 +37,7 @@ enum Lost {
 }
 
 impl FakeNode {
-    fn behind(host: &Arc<FakeHost>) -> Arc<FakeNode> {
+    fn behind(host: &Arc<ScriptedHost>) -> Arc<FakeNode> {
         let node = Arc::new(FakeNode::default());
         let (ours, theirs) = (Arc::clone(&node), Arc::downgrade(host));
         host.script(move |ask| {
@@ -55,8 +55,8 @@ impl FakeNode {
                 reply
             });
             match ours.loses.lock().unwrap().clone() {
-                None => Some(Act::Say(reply.clone())),
-                Some(Lost::Says(reply)) => Some(Act::Say(reply)),
+                None => Some(Act::Reply(reply.clone())),
+                Some(Lost::Says(reply)) => Some(Act::Reply(reply)),
                 Some(Lost::Link) => lose_link(),
             }
         });
@@ -111,7 +111,7 @@ async fn open(phone: &Phone) -> Result<String, PhoneError> {
 const SAT: OnchainAmount = OnchainAmount::Sat(100_000);
 
 /// The host can be reached again.
-async fn comes_back(phone: &Phone, host: &FakeHost) {
+async fn comes_back(phone: &Phone, host: &ScriptedHost) {
     host.is_down.store(false, Ordering::SeqCst);
     phone.attached().await.unwrap();
 }

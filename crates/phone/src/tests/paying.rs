@@ -67,7 +67,7 @@ async fn an_invoice_that_is_not_what_was_asked_is_not_signed() {
                 amount_msat: 2_000,
                 ..create.clone()
             };
-            Some(Act::Say(Reply::UnsignedInvoice(unsigned_invoice(&other))))
+            Some(Act::Reply(Reply::UnsignedInvoice(unsigned_invoice(&other))))
         }
         _ => None,
     });
@@ -83,8 +83,8 @@ async fn a_payment_is_on_record_before_it_is_sent_and_proved_after() {
     let spec = InvoiceSpec::default();
     let (pending, paid) = (spec.payment(State::Pending), spec.payment(State::Succeeded));
     host.script(move |ask| match ask {
-        Ask::Pay(_) => Some(Act::Say(Reply::Payment(pending.clone()))),
-        Ask::AwaitPayment(_) => Some(Act::Say(Reply::Payment(paid.clone()))),
+        Ask::Pay(_) => Some(Act::Reply(Reply::Payment(pending.clone()))),
+        Ask::AwaitPayment(_) => Some(Act::Reply(Reply::Payment(paid.clone()))),
         _ => None,
     });
     let done = phone.pay(&spec.text(), None, Some(1_234)).await.unwrap();
@@ -107,13 +107,13 @@ async fn a_node_that_is_still_waking_is_waited_for() {
         Ask::GetInfo(_) => {
             looks += 1;
             let state = if looks < 5 { "waking" } else { "active" };
-            Some(Act::Say(Reply::Info(proto::Info {
+            Some(Act::Reply(Reply::Info(proto::Info {
                 state: state.into(),
                 ..Default::default()
             })))
         }
-        Ask::Pay(_) if looks < 5 => Some(Act::Say(error("NO_ROUTE", Action::Retry))),
-        Ask::Pay(_) => Some(Act::Say(Reply::Payment(paid.clone()))),
+        Ask::Pay(_) if looks < 5 => Some(Act::Reply(error("NO_ROUTE", Action::Retry))),
+        Ask::Pay(_) => Some(Act::Reply(Reply::Payment(paid.clone()))),
         _ => None,
     });
     phone.pay(&spec.text(), None, None).await.unwrap();
@@ -126,7 +126,7 @@ async fn a_proof_that_does_not_fit_is_no_proof() {
     let mut paid = spec.payment(State::Succeeded);
     paid.preimage = vec![0x44; 32];
     host.script(move |ask| match ask {
-        Ask::Pay(_) => Some(Act::Say(Reply::Payment(paid.clone()))),
+        Ask::Pay(_) => Some(Act::Reply(Reply::Payment(paid.clone()))),
         _ => None,
     });
     assert_eq!(
@@ -150,9 +150,9 @@ async fn a_failed_payment_says_why_and_may_be_tried_again() {
             } else {
                 paid.clone()
             };
-            Some(Act::Say(Reply::Payment(payment)))
+            Some(Act::Reply(Reply::Payment(payment)))
         }
-        Ask::ListPayments(_) => Some(Act::Say(Reply::Payments(proto::Payments {
+        Ask::ListPayments(_) => Some(Act::Reply(Reply::Payments(proto::Payments {
             payments: vec![known.clone()],
         }))),
         _ => None,
@@ -169,8 +169,8 @@ async fn what_is_paid_is_not_paid_again() {
     let spec = InvoiceSpec::default();
     let paid = spec.payment(State::Succeeded);
     host.script(move |ask| match ask {
-        Ask::Pay(_) => Some(Act::Say(Reply::Payment(paid.clone()))),
-        Ask::ListPayments(_) => Some(Act::Say(Reply::Payments(proto::Payments {
+        Ask::Pay(_) => Some(Act::Reply(Reply::Payment(paid.clone()))),
+        Ask::ListPayments(_) => Some(Act::Reply(Reply::Payments(proto::Payments {
             payments: vec![paid.clone()],
         }))),
         _ => None,
@@ -211,7 +211,7 @@ async fn a_payment_is_waited_for_across_links_that_break() {
             Some(if pays == 1 {
                 Act::HangUp
             } else {
-                Act::Say(Reply::Payment(pending.clone()))
+                Act::Reply(Reply::Payment(pending.clone()))
             })
         }
         Ask::AwaitPayment(_) => {
@@ -219,7 +219,7 @@ async fn a_payment_is_waited_for_across_links_that_break() {
             Some(if waits < 3 {
                 Act::HangUp
             } else {
-                Act::Say(Reply::Payment(paid.clone()))
+                Act::Reply(Reply::Payment(paid.clone()))
             })
         }
         _ => None,
@@ -248,8 +248,8 @@ async fn only_an_address_of_our_own_is_shown() {
         keychain: 0,
         index: 3,
     };
-    let say = |host: &FakeHost, given: proto::Address| {
-        host.script(move |_| Some(Act::Say(Reply::Address(given.clone()))));
+    let say = |host: &ScriptedHost, given: proto::Address| {
+        host.script(move |_| Some(Act::Reply(Reply::Address(given.clone()))));
     };
     say(&host, given.clone());
     assert_eq!(phone.address().await.unwrap().address, own);
@@ -293,7 +293,7 @@ async fn an_address_for_change_is_not_shown() {
         keychain: 1,
         index: 3,
     };
-    host.script(move |_| Some(Act::Say(Reply::Address(given.clone()))));
+    host.script(move |_| Some(Act::Reply(Reply::Address(given.clone()))));
     assert_eq!(code_of(phone.address().await), "NOT_OURS");
 }
 
@@ -301,7 +301,7 @@ async fn an_address_for_change_is_not_shown() {
 async fn a_channel_to_the_hub_names_the_hub() {
     let (_dir, phone, host) = attached().await;
     host.script(|ask| match ask {
-        Ask::OpenChannel(open) => Some(Act::Say(Reply::OpenedChannel(proto::OpenedChannel {
+        Ask::OpenChannel(open) => Some(Act::Reply(Reply::OpenedChannel(proto::OpenedChannel {
             id: open.id.clone(),
             channel_id: vec![9; 32],
             funding_outpoint: "00:1".into(),
@@ -313,7 +313,7 @@ async fn a_channel_to_the_hub_names_the_hub() {
     let [Ask::OpenChannel(open)] = &host.asked()[..] else {
         panic!()
     };
-    assert_eq!(open.counterparty_node_id, node_id(&payee_key()).serialize());
+    assert_eq!(open.counterparty_node_id, payee_id().serialize());
     assert_eq!((open.id.len(), open.push_msat), (16, 0));
     let intents = phone
         .look(|signer| signer.channel_intents().count())
@@ -332,14 +332,14 @@ async fn a_close_stays_until_the_two_nodes_agree() {
     let script = |looks_until_agreed: u32| {
         let (mut looks, channel) = (0, channel.clone());
         move |ask: &Ask| match ask {
-            Ask::CloseChannel(_) => Some(Act::Say(Reply::ClosingChannel(
+            Ask::CloseChannel(_) => Some(Act::Reply(Reply::ClosingChannel(
                 proto::ClosingChannel::default(),
             ))),
             Ask::ListChannels(_) => {
                 looks += 1;
                 let open = looks < looks_until_agreed;
                 let channels = open.then(|| channel.clone()).into_iter().collect();
-                Some(Act::Say(Reply::Channels(proto::Channels {
+                Some(Act::Reply(Reply::Channels(proto::Channels {
                     channels,
                     ..proto::Channels::default()
                 })))

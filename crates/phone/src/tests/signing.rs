@@ -2,6 +2,7 @@
 
 use std::io;
 
+use bitcoin::secp256k1::Secp256k1;
 use lightning::ln::chan_utils::{
     ChannelTransactionParameters, CounterpartyChannelTransactionParameters,
 };
@@ -13,6 +14,7 @@ use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{
     Ecdh, NewChannelKeys, ReleaseSecret, SetupChannel, SignerBatch, SignerOp, SignerReply,
 };
+use prost::Message;
 
 use super::*;
 use crate::testing::{DiskFate, DiskFaults, DiskWrite};
@@ -34,7 +36,10 @@ fn batch_on(keys_id: &[u8], ops: impl IntoIterator<Item = Op>) -> SignerBatch {
     }
 }
 
-pub(super) async fn ask(host: &FakeHost, batch: &SignerBatch) -> Result<Vec<Answer>, LinkError> {
+pub(super) async fn ask(
+    host: &ScriptedHost,
+    batch: &SignerBatch,
+) -> Result<Vec<Answer>, LinkError> {
     let reply = host
         .conversation
         .request("signer", batch.encode_to_vec())
@@ -47,7 +52,7 @@ pub(super) async fn ask(host: &FakeHost, batch: &SignerBatch) -> Result<Vec<Answ
 }
 
 /// The first operation of a channel, before anything is signed: the first that the ledger records.
-pub(super) async fn setup(host: &FakeHost) -> SignerBatch {
+pub(super) async fn setup(host: &ScriptedHost) -> SignerBatch {
     let new = NewChannelKeys {
         channel_keys_id: KEYS_ID.to_vec(),
         points: 2,
@@ -76,7 +81,7 @@ pub(super) async fn setup(host: &FakeHost) -> SignerBatch {
     };
     let setup = Op::SetupChannel(SetupChannel {
         parameters: parameters.encode(),
-        counterparty_node_id: node_id(&payee_key()).serialize().to_vec(),
+        counterparty_node_id: payee_id().serialize().to_vec(),
     });
     batch_on(&keys.channel_keys_id, [setup])
 }
@@ -88,7 +93,7 @@ pub(super) async fn version(phone: &Phone) -> u64 {
 #[tokio::test]
 async fn a_batch_is_answered_in_order_and_the_same_again() {
     let (_dir, _phone, host) = attached().await;
-    let point = node_id(&payee_key()).serialize().to_vec();
+    let point = payee_id().serialize().to_vec();
     let ops = batch([
         Op::Ecdh(Ecdh { public_key: point }),
         Op::ReleaseSecret(ReleaseSecret {
@@ -152,17 +157,17 @@ async fn a_compacted_ledger_makes_the_same_signer() {
 
 #[tokio::test]
 async fn a_phone_made_again_from_its_words_takes_up_no_channel_of_the_old_one() {
-    let host = FakeHost::new();
+    let host = scripted_host();
     let (_dir, phone) = phone_with(WORDS, &host);
-    phone.pair(&host.code_text()).await.unwrap();
+    phone.pair(&code_text(&host)).await.unwrap();
     let setup = setup(&host).await;
     let answers = ask(&host, &setup).await.unwrap();
     assert!(matches!(answers[..], [Answer::Done(_)]), "{answers:?}");
     phone.detach().await.unwrap();
 
-    *host.pinned.lock().unwrap() = None;
+    host.forget_phone();
     let (_new_dir, restored) = phone_with(WORDS, &host);
-    restored.pair(&host.code_text()).await.unwrap();
+    restored.pair(&code_text(&host)).await.unwrap();
     let answers = ask(&host, &setup).await.unwrap();
     assert!(
         matches!(&answers[..], [Answer::Refusal(no)] if no.rule == "setup-ledger"),

@@ -53,7 +53,7 @@ async fn what_a_phone_said_before_it_died_is_known_by_what_it_comes_back_with() 
     ];
     for (at, fate, counts) in cases {
         let story = format!("{at:?}, {fate:?}");
-        let host = FakeHost::new();
+        let host = scripted_host();
         let dir = paired_vault(&host).await;
         let notes = Arc::new(Notes::default());
         let trap = Trap::new(at, fate);
@@ -87,7 +87,7 @@ async fn what_a_phone_said_before_it_died_is_known_by_what_it_comes_back_with() 
 
 #[tokio::test(start_paused = true)]
 async fn an_invoice_is_reported_when_it_is_on_record() {
-    let host = FakeHost::new();
+    let host = scripted_host();
     let dir = paired_vault(&host).await;
     let notes = Arc::new(Notes::default());
     let vault = open(&dir).with_witness(notes.clone());

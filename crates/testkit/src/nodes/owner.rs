@@ -15,7 +15,8 @@ use longhand_signer::{Account, InvoiceRequest, Keychain};
 
 use super::commands::{ask, pay, try_ask};
 use super::unique_id;
-use crate::phone::{Phone, unix_s};
+use crate::clock::unix_s;
+use crate::phone::Phone;
 
 /// A node with its phone.
 pub struct Owner {
