@@ -46,6 +46,8 @@ impl Commands {
         let Ok(command) = Command::decode(&*payload) else {
             return responder.refuse("BAD_REQUEST", "the command cannot be read");
         };
+        // A command may wait long.
+        drop(payload);
         // Commands that merely wait end when the phone cancels them: the others act, and go on.
         let waits = matches!(
             command.command,

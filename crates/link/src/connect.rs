@@ -76,7 +76,11 @@ pub struct Accepted {
 ///
 /// # Errors
 /// The reason for which the phone was refused. The phone has received as much of it as it may know.
-pub async fn accept(carrier: Carrier, identity: &dyn HostIdentity) -> Result<Accepted, LinkError> {
+pub async fn accept(
+    mut carrier: Carrier,
+    identity: &dyn HostIdentity,
+) -> Result<Accepted, LinkError> {
+    let _place = carrier.place.take();
     let accepted = tokio::time::timeout(HANDSHAKE_TIMEOUT, accept_in_time(carrier, identity)).await;
     accepted.unwrap_or(Err(LinkError::HandshakeTimeout))
 }

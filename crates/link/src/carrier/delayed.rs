@@ -15,6 +15,7 @@ impl Carrier {
         let Carrier {
             mut sink,
             mut stream,
+            place,
         } = self;
         let (outer_sink, mut leaving) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
         let (arriving, outer_stream) = mpsc::unbounded_channel();
@@ -49,6 +50,7 @@ impl Carrier {
                 due: None,
             },
         )
+        .with_place(place)
     }
 }
 

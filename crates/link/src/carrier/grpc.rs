@@ -7,6 +7,7 @@ use std::error::Error;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use longhand_proto::link::Record;
@@ -16,17 +17,28 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{Connected, TlsConnectInfo};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::admission::{Admission, Places};
+use super::guest::{self, Attached, Guest, Visit};
 use super::{
     Carrier, CarrierError, DialOptions, Dialer, Listen, Listener, MAX_RECORD, RecordStream,
 };
 use crate::{Address, LinkError};
 
-/// HTTP/2 flow control: enough that a full signer batch never waits for a window update.
+/// HTTP/2 flow control at a phone: enough that a full signer batch never waits for a window update.
 const WINDOW: u32 = 1 << 20;
+/// At a host, where strangers fill it: one record, or the answers to some thousand operations.
+const HOST_WINDOW: u32 = 1 << 16;
+/// HTTP/2 headers of one request, in bytes.
+const HEADERS: u32 = 8 << 10;
+/// HTTP/2 pings of the host, and the time for their answers.
+const PING_EVERY: Duration = Duration::from_secs(60);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// For the TLS handshake.
+const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest gRPC message: a record and its protobuf head.
 const MESSAGE: usize = MAX_RECORD + 16;
 /// Records between the link's writer and HTTP/2.
@@ -141,15 +153,21 @@ impl GrpcListener {
         let address = listener.local_addr().map_err(failed)?;
         let has_tls = tls.is_some();
         let mut server = Server::builder()
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW);
+            .max_concurrent_streams(1)
+            .initial_stream_window_size(HOST_WINDOW)
+            .initial_connection_window_size(HOST_WINDOW)
+            .http2_max_header_list_size(HEADERS)
+            .http2_keepalive_interval(Some(PING_EVERY))
+            .http2_keepalive_timeout(Some(PING_TIMEOUT));
         if let Some(ServerTls {
             certificate_pem,
             key_pem,
         }) = tls
         {
             let identity = Identity::from_pem(certificate_pem, key_pem.as_slice());
-            let config = ServerTlsConfig::new().identity(identity);
+            let config = ServerTlsConfig::new()
+                .identity(identity)
+                .timeout(TLS_TIMEOUT);
             server = server
                 .tls_config(config)
                 .map_err(|e| LinkError::Tls(cause(&e)))?;
@@ -157,7 +175,10 @@ impl GrpcListener {
         let (attached, carriers) = mpsc::channel(64);
         let (stop, stopped) = oneshot::channel::<()>();
         let service = CarrierServer::new(Service { attached }).max_decoding_message_size(MESSAGE);
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let (guests, incoming) = mpsc::channel(1);
+        let admission = Admission::new(Places::default());
+        tokio::spawn(guest::accept(listener, admission, guests));
+        let incoming = ReceiverStream::new(incoming);
         let serving = server
             .add_service(service)
             .serve_with_incoming_shutdown(incoming, async {
@@ -208,12 +229,49 @@ impl carrier_server::Carrier for Service {
         &self,
         request: Request<Streaming<Record>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
+        let mut guest = visit(&request)
+            .and_then(Visit::attach)
+            .ok_or_else(|| Status::resource_exhausted("one stream for each connection"))?;
         let (sink, leaving) = mpsc::channel::<Vec<u8>>(QUEUE);
-        let carrier = Carrier::new(sink, request.into_inner());
+        let place = guest.place.take();
+        let stream = GuestStream {
+            records: request.into_inner(),
+            _guest: guest,
+        };
+        let carrier = Carrier::new(sink, stream).with_place(place);
         let attached = self.attached.send(carrier).await;
         attached.map_err(|_| Status::unavailable("the host takes no connections now"))?;
         let records = ReceiverStream::new(leaving).map(|data| Ok(Record { data }));
         Ok(Response::new(Box::pin(records)))
+    }
+}
+
+/// The connection that a request came on.
+fn visit(request: &Request<Streaming<Record>>) -> Option<&Visit> {
+    let extensions = request.extensions();
+    let with_tls = || extensions.get::<TlsConnectInfo<Visit>>();
+    let plain = extensions.get::<Visit>();
+    plain.or_else(|| with_tls().map(TlsConnectInfo::get_ref))
+}
+
+impl Connected for Guest {
+    type ConnectInfo = Visit;
+
+    fn connect_info(&self) -> Visit {
+        self.visit()
+    }
+}
+
+/// The records of a connection that the host took, which ends with them.
+struct GuestStream {
+    records: Streaming<Record>,
+    _guest: Attached,
+}
+
+#[async_trait]
+impl RecordStream for GuestStream {
+    async fn recv(&mut self) -> Result<Option<Vec<u8>>, CarrierError> {
+        self.records.recv().await
     }
 }
 

@@ -8,11 +8,15 @@
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
+mod admission;
 mod delayed;
 #[cfg(feature = "grpc")]
 pub mod grpc;
+#[cfg(feature = "grpc")]
+mod guest;
 mod registry;
 
+pub use admission::{Admission, Place, Places};
 pub use registry::{Carriers, DialOptions, Dialer, Listen, Listener};
 
 /// The largest record: a Noise message, or a handshake record with its head.
@@ -43,6 +47,8 @@ pub struct Carrier {
     pub sink: Box<dyn RecordSink>,
     /// From the other side.
     pub stream: Box<dyn RecordStream>,
+    /// The place of a connection that has not shown yet whose phone it is.
+    pub(crate) place: Option<Place>,
 }
 
 impl Carrier {
@@ -51,7 +57,13 @@ impl Carrier {
         Carrier {
             sink: Box::new(sink),
             stream: Box::new(stream),
+            place: None,
         }
+    }
+
+    /// The same carrier with its place at the listener, which is free again once the phone is known.
+    pub fn with_place(self, place: Option<Place>) -> Carrier {
+        Carrier { place, ..self }
     }
 
     /// The two ends of a connection inside this process.

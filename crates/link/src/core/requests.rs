@@ -41,6 +41,9 @@ pub struct Requests {
     asked: BTreeMap<u64, Asked>,
     /// Processes of the other side, newest first; the first is that of the current or last connection.
     remotes: VecDeque<(Instance, Served)>,
+    /// Requests in execution of processes that are no longer remembered, and the size of each in bytes: nobody waits for
+    /// their responses, and they take room until they end.
+    orphans: BTreeMap<(Instance, u64), usize>,
 }
 
 struct Asked {
@@ -73,14 +76,14 @@ pub(crate) enum Arrival {
 impl Requests {
     /// No requests yet. `instance` is this process, chosen at random.
     pub fn new(side: Side, config: Config, instance: Instance) -> Requests {
-        let (next_id, asked, remotes) = (side.first_id(), BTreeMap::new(), VecDeque::new());
         Requests {
             side,
             config,
             instance,
-            next_id,
-            asked,
-            remotes,
+            next_id: side.first_id(),
+            asked: BTreeMap::new(),
+            remotes: VecDeque::new(),
+            orphans: BTreeMap::new(),
         }
     }
 
@@ -159,6 +162,7 @@ impl Requests {
     /// Keeps the response to a request of `remote`. Returns it when it is to be sent: the other side is still that process and has
     /// not cancelled the request.
     pub fn answer(&mut self, remote: Instance, id: u64, answer: Answer) -> Option<Answer> {
+        self.orphans.remove(&(remote, id));
         let current = self.remote() == Some(remote);
         let max_payload = self.config.max_frame.saturating_sub(FRAME_HEAD);
         let (_, served) = self
@@ -211,7 +215,10 @@ impl Requests {
         let mut orphans = Vec::new();
         while self.remotes.len() > INSTANCES {
             if let Some((instance, served)) = self.remotes.pop_back() {
-                orphans.extend(served.running.into_keys().map(|id| (instance, id)));
+                for (id, size) in served.running {
+                    self.orphans.insert((instance, id), size);
+                    orphans.push((instance, id));
+                }
             }
         }
         (restarted, orphans)
@@ -245,11 +252,7 @@ impl Requests {
 
     /// Takes a request of the other side.
     pub(crate) fn arrive(&mut self, id: u64, kind: &str, size: usize) -> Arrival {
-        let busy = |served: &Served| {
-            let taken: usize = served.running.values().sum();
-            served.running.len() >= self.config.max_in_flight
-                || taken > 0 && taken + size > self.config.max_in_flight_bytes
-        };
+        let is_busy = self.is_busy(size);
         let known = self.config.serves.iter().any(|served| served == kind);
         let Some((_, served)) = self.remotes.front_mut() else {
             return Arrival::Done(Err(refusal("UNANSWERED", "there is no session")));
@@ -266,7 +269,7 @@ impl Requests {
         served.highest = id;
         let refused = if !known {
             refusal("UNKNOWN_KIND", "requests of this kind are not served here")
-        } else if busy(served) {
+        } else if is_busy {
             refusal(
                 "BUSY",
                 "too many requests are in execution: ask again when some are answered",
@@ -277,6 +280,17 @@ impl Requests {
         };
         served.keep(id, Err(refused.clone()));
         Arrival::Done(Err(refused))
+    }
+
+    /// Whether a request of `size` bytes is one too many. Those of all processes count, since the other side chooses which
+    /// process it is.
+    fn is_busy(&self, size: usize) -> bool {
+        let remotes = self.remotes.iter();
+        let running = remotes.flat_map(|(_, served)| served.running.values());
+        let sizes = running.chain(self.orphans.values());
+        let (count, bytes) = sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
+        count >= self.config.max_in_flight
+            || bytes > 0 && bytes + size > self.config.max_in_flight_bytes
     }
 
     /// The response to a request that this side's `Hello` listed as open; `None` while it runs. One that is no longer kept is refused
@@ -323,4 +337,48 @@ fn forgotten() -> RequestError {
 
 fn size(answer: &Answer) -> usize {
     answer.as_ref().map_or(0, Vec::len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_busy(arrival: &Arrival) -> bool {
+        matches!(arrival, Arrival::Done(Err(refused)) if refused.code == "BUSY")
+    }
+
+    #[test]
+    fn requests_of_earlier_processes_take_room_until_they_end() {
+        let config = Config {
+            max_in_flight: 2,
+            ..Config::new("test", &["command"])
+        };
+        let mut requests = Requests::new(Side::Host, config, Instance([0; 16]));
+        for process in 1..=2 {
+            requests.meet(Instance([process; 16]));
+            assert_eq!(requests.arrive(1, "command", 1), Arrival::New);
+        }
+        // The first of them are remembered no more.
+        for process in 3..=8 {
+            requests.meet(Instance([process; 16]));
+            assert!(is_busy(&requests.arrive(1, "command", 1)), "{process}");
+        }
+        assert_eq!(requests.answer(Instance([1; 16]), 1, Ok(Vec::new())), None);
+        assert_eq!(requests.arrive(3, "command", 1), Arrival::New);
+        assert!(is_busy(&requests.arrive(5, "command", 1)));
+    }
+
+    #[test]
+    fn the_bytes_of_earlier_processes_count() {
+        let config = Config {
+            max_in_flight_bytes: 10,
+            ..Config::new("test", &["command"])
+        };
+        let mut requests = Requests::new(Side::Host, config, Instance([0; 16]));
+        requests.meet(Instance([1; 16]));
+        assert_eq!(requests.arrive(1, "command", 6), Arrival::New);
+        requests.meet(Instance([2; 16]));
+        assert!(is_busy(&requests.arrive(1, "command", 6)));
+        assert_eq!(requests.arrive(3, "command", 4), Arrival::New);
+    }
 }
