@@ -7,10 +7,21 @@
 //! - [`signer`]: operations that a node requests from its owner's phone.
 //! - [`command`]: commands that a phone sends to its node.
 //! - [`operator`]: the host's operator API.
+//! - [`read_reply`]: reads a phone's answer to a batch, with bounds.
+
+mod reply;
+
+pub use reply::{BadReply, read_reply};
 
 /// The least capacity of a channel that an owner may open, in satoshis: below it, fees and reserves leave nothing to pay with.
 /// A node refuses less; a phone refuses it before it asks its node.
 pub const MIN_CHANNEL_SAT: u64 = 20_000;
+
+/// The fee limit of a payment when its payer gives none, in msat: 1 % of the amount, and 50 sat so that small amounts find
+/// a route.
+pub fn default_max_fee_msat(amount_msat: u64) -> u64 {
+    (amount_msat / 100).saturating_add(50_000)
+}
 
 /// Frames of a link, and the gRPC service that carries them.
 #[allow(missing_docs, clippy::all)]
