@@ -28,7 +28,7 @@ fn pay(bolt11: &str, amount_msat: u64) -> Kind {
     Kind::Pay(Pay {
         bolt11: bolt11.into(),
         amount_msat,
-        max_fee_msat: 0,
+        max_fee_msat: None,
     })
 }
 

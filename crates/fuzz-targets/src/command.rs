@@ -88,7 +88,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         Kind::Pay(Pay {
             bolt11: invoice.into(),
             amount_msat: 1_000_000,
-            max_fee_msat: 1_000,
+            max_fee_msat: Some(1_000),
         }),
         Kind::SendOnchain(SendOnchain {
             id: id(),

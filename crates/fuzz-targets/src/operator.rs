@@ -344,7 +344,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         vec![Ask::HubPay(HubPayRequest {
             bolt11: invoice.into(),
             amount_msat: 1_000_000,
-            max_fee_msat: 1_000,
+            max_fee_msat: Some(1_000),
         })],
         vec![Ask::HubConnect(HubConnectRequest {
             node_id: peer(),

@@ -127,6 +127,8 @@ pub struct PeerConfig {
     pub listen: SocketAddr,
     /// How long an outgoing connection may take.
     pub connect_timeout_ms: u64,
+    /// Takes payments that no invoice asks for (keysend), for the hub and all owners.
+    pub accept_keysend: bool,
 }
 
 impl Default for PeerConfig {
@@ -134,6 +136,7 @@ impl Default for PeerConfig {
         PeerConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 9735)),
             connect_timeout_ms: 10_000,
+            accept_keysend: false,
         }
     }
 }

@@ -47,6 +47,7 @@ impl Hub {
             is_hub: true,
             alias: config.hub.alias.clone(),
             announce: config.hub.announce.clone(),
+            accepts_keysend: config.peer.accept_keysend,
             ..NodeConfig::new(NAMESPACE, config.network, Keys::Local(self.seed.clone()))
         }
     }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use longhand_link::{CloseCode, LinkError, LinkKey};
 use longhand_node::{SignerAway, SignerTransport};
 use longhand_proto::signer::{SignerBatch, SignerReply};
+use longhand_proto::{BadReply, read_reply};
 use prost::Message;
 
 use crate::hosted::HostedNode;
@@ -27,14 +28,24 @@ pub(crate) struct PhoneSigner {
 
 #[async_trait]
 impl SignerTransport for PhoneSigner {
+    fn identity(&self) -> Vec<u8> {
+        self.phone.0.to_vec()
+    }
+
     async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {
         let payload = batch.encode_to_vec();
         let started = Instant::now();
         let answer = self.ask(payload).await?;
         self.metrics.signer_seconds.observe(seconds_since(started));
         self.metrics.signer_ops.inc_by(batch.ops.len() as u64);
-        SignerReply::decode(&*answer)
-            .map_err(|_| self.drop_link("its answer to a signer batch cannot be read"))
+        read_reply(&batch, &answer).map_err(|bad| {
+            self.drop_link(match bad {
+                BadReply::TooLong | BadReply::TooMany => {
+                    "its answer to a signer batch has more than was asked for"
+                }
+                BadReply::Unreadable => "its answer to a signer batch cannot be read",
+            })
+        })
     }
 }
 

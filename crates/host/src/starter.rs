@@ -104,6 +104,7 @@ impl NodeStarter {
         };
         let config = || NodeConfig {
             hub: Some(self.hub.node_id()),
+            accepts_keysend: self.config.peer.accept_keysend,
             ..NodeConfig::new(
                 record.namespace(),
                 self.config.network,

@@ -141,8 +141,8 @@ enum HubCommand {
         #[arg(long, default_value_t = 0, hide_default_value = true)]
         amount_msat: u64,
         /// The most that routing may cost
-        #[arg(long, default_value_t = 0, hide_default_value = true)]
-        max_fee_msat: u64,
+        #[arg(long)]
+        max_fee_msat: Option<u64>,
     },
     /// Connect to a peer
     Connect {

@@ -4,6 +4,9 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
 use longhand_proto::command::{CommandReply, Error};
 
+/// Most characters of a foreign text that are kept.
+const FOREIGN_CHARS: usize = 200;
+
 /// An error with a stable code and one line for a person.
 pub(crate) fn command_error(code: &str, action: Action, message: impl Into<String>) -> Error {
     Error {
@@ -17,6 +20,11 @@ pub(crate) fn command_error(code: &str, action: Action, message: impl Into<Strin
 pub(crate) fn bad_input(code: &str, message: impl Into<String>) -> Error {
     command_error(code, Action::FixInput, message)
 }
+
+/// The code of a command that another phone of the owner has asked for, and that was not signed.
+pub(crate) const OTHER_PHONE: &str = "PAIRING_RENEWED";
+/// Its line for a person.
+pub(crate) const OTHER_PHONE_REASON: &str = "another phone had asked for it, and the pairing was renewed: nothing was spent; ask again if you want it";
 
 /// A command that needs the phone fails with this while it is away.
 pub(crate) fn signer_away() -> Error {
@@ -32,4 +40,11 @@ pub(crate) fn error_reply(error: Error) -> CommandReply {
     CommandReply {
         reply: Some(Reply::Error(error)),
     }
+}
+
+/// Text from a phone, a peer or another program, for an error or a record: 200 characters at most, none of them a control
+/// character.
+pub(crate) fn foreign(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(FOREIGN_CHARS).map(plain).collect()
 }

@@ -145,7 +145,7 @@ impl Phone {
     }
 
     fn stay(&self, link: Link) {
-        self.publish(Attachment::Up(Instant::now()));
+        self.publish(Attachment::Up);
         let phone = self.clone();
         let task = tokio::spawn(async move {
             phone.keep_attached(Some(link)).await;
@@ -184,7 +184,7 @@ impl Phone {
             Some(link) => link,
             None => self.connect().await?,
         };
-        self.publish(Attachment::Up(Instant::now()));
+        self.publish(Attachment::Up);
         tracing::info!(node_id = %self.inner.node_id, "attached");
         Ok(link.closed().await)
     }

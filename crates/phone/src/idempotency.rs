@@ -14,11 +14,12 @@ use crate::vault::{VaultError, fill_random};
 
 /// Error codes of a node for an opening that has failed for good: nothing was spent, and nothing will be. Other errors that may be
 /// retried are about the host, the node or the phone, and leave the result of the command open.
-const OPEN_FAILED: [&str; 6] = [
+const OPEN_FAILED: [&str; 7] = [
     "CHANNEL_CLOSED",
     "CHANNEL_REFUSED",
     "EXPIRED",
     "INTERRUPTED",
+    "PAIRING_RENEWED",
     "PEER_UNREACHABLE",
     "SIGNER_REFUSED",
 ];

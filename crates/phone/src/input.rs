@@ -8,21 +8,18 @@ use std::str::FromStr;
 use bitcoin::address::NetworkUnchecked;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Address, Amount, Network};
-use lightning_invoice::{Bolt11Invoice, Bolt11SemanticError, ParseOrSemanticError};
+use lightning_invoice::{Bolt11Invoice, Bolt11SemanticError, Currency, ParseOrSemanticError};
 use longhand_proto::MIN_CHANNEL_SAT;
+pub use longhand_proto::default_max_fee_msat;
 use serde::{Deserialize, Serialize};
+
+use crate::uri::PaymentText;
 
 /// The default expiry of an invoice, in seconds (BOLT 11).
 pub const DEFAULT_EXPIRY_S: u32 = 3_600;
 
 /// The longest description that fits a BOLT 11 field, in bytes.
 pub const MAX_DESCRIPTION_BYTES: usize = 639;
-
-/// The default fee limit of a payment, in msat, to which [`DEFAULT_FEE_PERCENT`] of its amount is added.
-pub const DEFAULT_FEE_MSAT: u64 = 50_000;
-
-/// See [`DEFAULT_FEE_MSAT`].
-pub const DEFAULT_FEE_PERCENT: u64 = 1;
 
 /// The largest amount, that of all bitcoin (`Amount::MAX_MONEY`), in msat.
 const MAX_MONEY_MSAT: u64 = 21_000_000 * 100_000_000 * 1_000;
@@ -44,7 +41,7 @@ pub struct CheckedPayment {
     pub expires_unix_s: u64,
 }
 
-/// Reads a BOLT 11 invoice and checks that it can be paid: its network, its expiry at `now_unix_s`, that it is not the payer's own, and
+/// Reads a BOLT 11 invoice, alone or in a URI ([`PaymentText`]), and checks that it can be paid: its network, its expiry at `now_unix_s`, that it is not the payer's own, and
 /// an amount from either the invoice or the owner.
 pub fn check_payment(
     bolt11: &str,
@@ -54,10 +51,10 @@ pub fn check_payment(
     own_node_id: &PublicKey,
     now_unix_s: u64,
 ) -> Result<CheckedPayment, InputError> {
-    let bolt11 = bolt11.trim();
-    let bolt11 = strip_scheme(bolt11);
+    let text = PaymentText::of_invoice(bolt11)?;
+    let bolt11 = text.bolt11.ok_or(InputError::UriWithoutInvoice)?;
     let invoice: Bolt11Invoice = bolt11.parse().map_err(malformed_invoice)?;
-    if invoice.network() != network {
+    if invoice.currency() != Currency::from(network) {
         return Err(InputError::InvoiceNetwork {
             found: invoice.network(),
             expected: network,
@@ -75,6 +72,13 @@ pub fn check_payment(
             seconds: now_unix_s - expires_unix_s,
         });
     }
+    let of_uri = text.amount_sat.and_then(|sat| sat.checked_mul(1_000));
+    let amount_msat = match (of_uri, amount_msat) {
+        (Some(stated), Some(given)) if stated != given => {
+            return Err(InputError::AmountDiffers { stated, given });
+        }
+        (of_uri, given) => given.or(of_uri),
+    };
     let (amount_msat, amount_is_open) = match (invoice.amount_milli_satoshis(), amount_msat) {
         (Some(0), _) | (_, Some(0)) => return Err(InputError::AmountZero),
         (Some(stated), Some(given)) if stated != given => {
@@ -88,27 +92,13 @@ pub fn check_payment(
         return Err(InputError::AmountTooLarge);
     }
     Ok(CheckedPayment {
-        bolt11: bolt11.to_owned(),
+        bolt11,
         payment_hash: invoice.payment_hash().0,
         amount_msat,
         amount_is_open,
         max_fee_msat: max_fee_msat.unwrap_or_else(|| default_max_fee_msat(amount_msat)),
         expires_unix_s,
     })
-}
-
-/// See [`DEFAULT_FEE_MSAT`].
-pub fn default_max_fee_msat(amount_msat: u64) -> u64 {
-    (amount_msat / 100)
-        .saturating_mul(DEFAULT_FEE_PERCENT)
-        .saturating_add(DEFAULT_FEE_MSAT)
-}
-
-fn strip_scheme(text: &str) -> &str {
-    match text.split_at_checked("lightning:".len()) {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("lightning:") => rest,
-        _ => text,
-    }
 }
 
 fn malformed_invoice(error: ParseOrSemanticError) -> InputError {
@@ -169,14 +159,24 @@ impl FromStr for OnchainAmount {
     }
 }
 
-/// Reads an address of `network` and checks that an output to it would not be dust.
+/// Reads an address of `network`, alone or in a URI ([`PaymentText`]), and checks that an output to it would not be dust.
 pub fn check_onchain(
     address: &str,
     amount: OnchainAmount,
     network: Network,
 ) -> Result<Address, InputError> {
-    let address = address
-        .trim()
+    let text = PaymentText::of_address(address)?;
+    if let (Some(stated_sat), OnchainAmount::Sat(given_sat)) = (text.amount_sat, amount)
+        && stated_sat != given_sat
+    {
+        return Err(InputError::UriAmountDiffers {
+            stated_sat,
+            given_sat,
+        });
+    }
+    let address = text
+        .address
+        .ok_or(InputError::UriWithoutAddress)?
         .parse::<Address<NetworkUnchecked>>()
         .map_err(|_| InputError::AddressMalformed)?
         .require_network(network)
@@ -338,6 +338,26 @@ pub enum InputError {
         /// The phone's.
         expected: Network,
     },
+    /// The text is no URI of a payment.
+    #[error("this cannot be paid: {0}")]
+    UriMalformed(&'static str),
+    /// A BIP 21 URI requires something.
+    #[error("the URI requires what this version does not know: ask for another")]
+    UriUnknown,
+    /// A BIP 21 URI without an invoice.
+    #[error("the URI has no Lightning invoice: pay its address with `send-onchain`")]
+    UriWithoutInvoice,
+    /// A URI without an address.
+    #[error("the URI has no on-chain address: pay its invoice with `pay`")]
+    UriWithoutAddress,
+    /// The owner's amount is not that of the URI.
+    #[error("the URI asks for {stated_sat} sat, not {given_sat}: give its amount")]
+    UriAmountDiffers {
+        /// By the URI.
+        stated_sat: u64,
+        /// By the owner.
+        given_sat: u64,
+    },
     /// The text is no peer.
     #[error("this is not a peer: write it as NODE_ID@HOST:PORT")]
     PeerMalformed,
@@ -368,6 +388,11 @@ impl InputError {
             InputError::ExpiryZero => "EXPIRY_ZERO",
             InputError::AddressMalformed => "ADDRESS_MALFORMED",
             InputError::AddressNetwork { .. } => "ADDRESS_NETWORK",
+            InputError::UriMalformed(_) => "URI_MALFORMED",
+            InputError::UriUnknown => "URI_UNKNOWN",
+            InputError::UriWithoutInvoice => "URI_WITHOUT_INVOICE",
+            InputError::UriWithoutAddress => "URI_WITHOUT_ADDRESS",
+            InputError::UriAmountDiffers { .. } => "AMOUNT_DIFFERS",
             InputError::PeerMalformed => "PEER_MALFORMED",
             InputError::NoHub => "NO_HUB",
             InputError::ChannelIdMalformed => "CHANNEL_ID_MALFORMED",

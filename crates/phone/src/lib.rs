@@ -34,6 +34,7 @@ mod serve;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+pub mod uri;
 pub mod vault;
 
 pub use attach::Dial;

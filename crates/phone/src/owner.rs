@@ -23,12 +23,8 @@ use crate::input::{
     InputError, OnchainAmount, PeerAddress, check_channel, check_channel_id, check_invoice_request,
     check_onchain,
 };
-use crate::phone::{Attachment, PATIENCE, Phone, expect_reply};
+use crate::phone::{PATIENCE, Phone, expect_reply};
 use crate::vault::fill_random;
-
-/// The time that a node may take to connect its peers after an attach, and the interval of asking.
-const WAKING_LIMIT: Duration = Duration::from_secs(5);
-const WAKING_PAUSE: Duration = Duration::from_millis(20);
 
 /// The time for which a cooperative close is awaited, and the interval of asking.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
@@ -258,8 +254,6 @@ impl Phone {
             description: description.to_owned(),
             expiry_s,
         };
-        // An invoice has route hints of the channels that are usable.
-        self.wait_while_waking().await;
         let create = proto::CreateInvoice {
             payment_hash: payment_hash.to_vec(),
             amount_msat,
@@ -367,9 +361,6 @@ impl Phone {
         };
         self.call(move |signer| signer.add_channel_intent(intent, now_unix_s()))
             .await?;
-        if !force {
-            self.wait_while_waking().await;
-        }
         let close = proto::CloseChannel {
             channel_id: channel_id.clone(),
             force,
@@ -413,25 +404,6 @@ impl Phone {
         };
         let reply = self.command(Ask::ConnectPeer(connect)).await?;
         expect_reply!(reply, PeerConnected).map(drop)
-    }
-
-    /// Waits until the node has connected its peers after an attach, a few seconds at most: before, it would answer that it has no
-    /// route. Returns at once later.
-    pub(crate) async fn wait_while_waking(&self) {
-        loop {
-            let attachment = self.inner.attachment.borrow().clone();
-            match attachment {
-                Attachment::Up(since) if since.elapsed() < WAKING_LIMIT => {}
-                _ => return,
-            }
-            match self.ask_now(Ask::GetInfo(proto::GetInfo {})).await {
-                Ok(Reply::Info(info)) if info.state == "waking" => {
-                    tokio::time::sleep(WAKING_PAUSE).await;
-                }
-                // The command itself reports the error.
-                _ => return,
-            }
-        }
     }
 
     /// The hub that the host named when the phone registered, or names now.

@@ -120,7 +120,6 @@ impl Phone {
     }
 
     async fn send_payment(&self, payment: CheckedPayment) -> Result<Payment, PhoneError> {
-        self.wait_while_waking().await;
         let pay = proto::Pay {
             bolt11: payment.bolt11,
             amount_msat: if payment.amount_is_open {
@@ -128,7 +127,7 @@ impl Phone {
             } else {
                 0
             },
-            max_fee_msat: payment.max_fee_msat,
+            max_fee_msat: Some(payment.max_fee_msat),
         };
         Ok(expect_reply!(self.ask(Ask::Pay(pay), None).await?, Payment)?.into())
     }

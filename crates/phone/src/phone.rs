@@ -15,7 +15,6 @@ use longhand_signer::{Recorded, Signer};
 use prost::Message;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use crate::attach::Dial;
 use crate::durable_signer::{DurableSigner, blocking};
@@ -76,8 +75,8 @@ pub(crate) struct Inner {
 pub(crate) enum Attachment {
     /// No link now, with the reason for a person.
     Down(String),
-    /// Attached since then.
-    Up(Instant),
+    /// Attached.
+    Up,
     /// No link any more, and none will be dialled.
     Ended(ErrorReport),
 }
@@ -234,7 +233,7 @@ async fn wait_for_link(
         None => Some(settled.await),
     };
     match settled {
-        Some(Ok(Attachment::Up(_))) => Ok(()),
+        Some(Ok(Attachment::Up)) => Ok(()),
         Some(Ok(Attachment::Ended(report))) => Err(PhoneError::Reported(report)),
         _ => match &*attachment.borrow() {
             Attachment::Down(last) => Err(PhoneError::HostAway { last: last.clone() }),

@@ -6,7 +6,7 @@ use bech32::primitives::iter::{ByteIterExt, Fe32IterExt};
 use bech32::{Fe32, Hrp};
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use bitcoin::secp256k1::Message;
-use lightning_invoice::{Bolt11Bech32, Bolt11Invoice, Bolt11InvoiceDescriptionRef};
+use lightning_invoice::{Bolt11Bech32, Bolt11Invoice, Bolt11InvoiceDescriptionRef, Currency};
 use longhand_proto::command::UnsignedInvoice;
 
 use crate::engine::{Change, Recorded, Signer};
@@ -112,7 +112,7 @@ impl Signer {
         };
         let amount_msat = (asked.amount_msat > 0).then_some(asked.amount_msat);
         check(
-            invoice.network() == self.keys.network(),
+            invoice.currency() == Currency::from(self.keys.network()),
             "it is for another network",
         )?;
         check(

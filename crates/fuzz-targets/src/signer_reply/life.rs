@@ -196,7 +196,7 @@ fn pay(bolt11: String) -> Pay {
     Pay {
         bolt11,
         amount_msat: 0,
-        max_fee_msat: 10_000,
+        max_fee_msat: Some(10_000),
     }
 }
 

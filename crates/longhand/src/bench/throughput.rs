@@ -133,7 +133,7 @@ impl Payer {
                 Ok(())
             }
             Payer::Local(node) => {
-                let max_fee_msat = PAYMENT_MSAT;
+                let max_fee_msat = Some(PAYMENT_MSAT);
                 let pay = Pay {
                     bolt11,
                     max_fee_msat,

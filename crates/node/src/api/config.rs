@@ -38,6 +38,8 @@ pub struct NodeConfig {
     pub alias: String,
     /// Addresses announced by a hub, `host:port`.
     pub announce: Vec<String>,
+    /// Takes payments that no invoice asks for (keysend). Each is a record for good, also one of 1 msat.
+    pub accepts_keysend: bool,
     /// Makes the on-chain wallet; [`BdkWallets`] by default.
     pub wallets: Arc<dyn WalletFactory>,
 }
@@ -53,6 +55,7 @@ impl NodeConfig {
             is_hub: false,
             alias: String::new(),
             announce: Vec::new(),
+            accepts_keysend: false,
             wallets: Arc::new(BdkWallets),
         }
     }

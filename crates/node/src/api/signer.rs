@@ -10,6 +10,12 @@ pub trait SignerTransport: Send + Sync + 'static {
     ///
     /// The node polls it once in its own task, so that batches are begun in order; long work belongs in another task.
     async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway>;
+
+    /// Which of the owner's phones this is, such as its link key. A command that waits for a signature fails when another
+    /// phone is attached: that phone must not sign what it was not asked for. Empty when there is one signer only.
+    fn identity(&self) -> Vec<u8> {
+        Vec::new()
+    }
 }
 
 /// The signer went away before it answered; the node asks again when one is attached.

@@ -48,7 +48,8 @@ pub(crate) struct Driver {
     services: Services,
     /// Of a hub.
     gossip: Option<Arc<GossipSync>>,
-    machine: NodeMachine,
+    /// In a box: what an `async` function moves or keeps is part of its future, often twice, and each node has one.
+    machine: Box<NodeMachine>,
     chain: Subscription,
     inbox: mpsc::UnboundedReceiver<Message>,
     own_inbox: mpsc::UnboundedSender<Message>,
@@ -197,8 +198,10 @@ impl Driver {
     fn inputs(&mut self, wakes: Vec<Wake>) -> Vec<Input> {
         let dropped = self.pending.take_dropped().into_iter();
         let mut inputs: Vec<Input> = dropped.map(Input::RequestDropped).collect();
-        if std::mem::take(&mut self.signer_returns) && self.signer.is_some() {
-            inputs.push(Input::Attach);
+        if std::mem::take(&mut self.signer_returns)
+            && let Some(signer) = &self.signer
+        {
+            inputs.push(Input::Attach(signer.identity()));
         }
         for wake in wakes {
             match wake {
@@ -224,9 +227,10 @@ impl Driver {
                 Input::Overview(self.pending.insert(ReplyTo::Overview(sender)))
             }
             Message::Attach(signer) => {
+                let identity = signer.identity();
                 self.signer = Some(signer);
                 self.signer_leaves = false;
-                Input::Attach
+                Input::Attach(identity)
             }
             Message::Detach(sender) => {
                 self.signer_leaves = true;
@@ -401,14 +405,14 @@ async fn load(
     services: &Services,
     gossip: Option<Arc<GossipSync>>,
     generation: u64,
-) -> Result<(NodeMachine, Subscription), NodeError> {
+) -> Result<(Box<NodeMachine>, Subscription), NodeError> {
     let entries = services.store.load(&config.namespace).await?;
     let tip = services.chain.tip().ok_or_else(|| {
         NodeError::Chain(ChainError::NotFound(
             "its own tip yet: waiting for it".into(),
         ))
     })?;
-    let mut machine = NodeMachine::load(Loading {
+    let mut machine = Box::new(NodeMachine::load(Loading {
         config: Arc::clone(config),
         graph: Arc::clone(&services.graph),
         gossip,
@@ -417,7 +421,7 @@ async fn load(
         fee_rates: services.chain.fee_rates(),
         now: now(),
         generation,
-    })?;
+    })?);
     let (from, watch) = machine.subscription();
     let subscription = services.chain.subscribe(from, watch).await?;
     machine.subscribed(Arc::clone(&subscription.watch));

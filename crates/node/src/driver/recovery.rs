@@ -61,7 +61,7 @@ impl Driver {
         tracing::error!(node = %self.config.namespace, "a panic was caught: loading the node again");
         self.recovery.panicked();
         let reason = "the node met an internal error and was loaded again";
-        let goes_on = self.reload("NODE_RESTARTED", reason).await;
+        let goes_on = Box::pin(self.reload("NODE_RESTARTED", reason)).await;
         if goes_on {
             let _ = self.events.send(NodeEvent::Restarted);
         }
@@ -79,10 +79,11 @@ impl Driver {
             StoreError::Full => "DISK_FULL",
             _ => "STORE_FAILED",
         };
-        self.reload(code, &failure.to_string()).await
+        Box::pin(self.reload(code, &failure.to_string())).await
     }
 
-    /// Peers are gone, requests fail, and the node is what the store has. False when the node is to end.
+    /// Peers are gone, requests fail, and the node is what the store has. False when the node is to end. Its future is large
+    /// and rare: callers put it in a box, so that it takes no room in the task of every node.
     async fn reload(&mut self, code: &str, reason: &str) -> bool {
         let failure = error_reply(command_error(code, Action::Retry, reason));
         self.pending.fail_all(&failure);

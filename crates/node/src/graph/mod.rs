@@ -20,7 +20,9 @@ use std::time::Duration;
 
 use bitcoin::Network;
 use bitcoin::constants::ChainHash;
-use lightning::routing::gossip::{NetworkGraph, P2PGossipSync};
+use bitcoin::secp256k1::PublicKey;
+use lightning::ln::msgs::SocketAddress;
+use lightning::routing::gossip::{NetworkGraph, NodeId, P2PGossipSync};
 use lightning::routing::router::DefaultRouter;
 use lightning::routing::scoring::{
     ProbabilisticScorer, ProbabilisticScoringDecayParameters, ProbabilisticScoringFeeParameters,
@@ -138,6 +140,20 @@ impl Graph {
     /// Whether a channel with this short channel id has been announced (BOLT 7).
     pub(crate) fn knows(&self, scid: u64) -> bool {
         self.graph.read_only().channel(scid).is_some()
+    }
+
+    /// The addresses that a node has announced (BOLT 7) and that TCP can reach, as `host:port`.
+    pub(crate) fn addresses(&self, node_id: &PublicKey) -> Vec<String> {
+        let graph = self.graph.read_only();
+        let node = graph.node(&NodeId::from_pubkey(node_id));
+        let announced = node.and_then(|node| node.announcement_info.as_ref());
+        let addresses = announced.map_or(&[][..], |announced| announced.addresses());
+        let is_tcp = |address: &&SocketAddress| {
+            use SocketAddress::{Hostname, TcpIpV4, TcpIpV6};
+            matches!(address, TcpIpV4 { .. } | TcpIpV6 { .. } | Hostname { .. })
+        };
+        let tcp = addresses.iter().filter(is_tcp);
+        tcp.map(ToString::to_string).collect()
     }
 
     /// The scores, to be updated from LDK's payment events.

@@ -6,7 +6,7 @@ use lightning::util::ser::{Readable, Writeable};
 use longhand_proto::signer::NewChannelKeysAnswer;
 use prost::Message;
 
-use super::points::{FIRST_INDEX, Points, StoredPoint};
+use super::points::{FIRST_INDEX, POINTS_AT_ONCE, Points, StoredPoint};
 
 /// LDK's `channel_keys_id`.
 pub(crate) type KeysId = [u8; 32];
@@ -36,7 +36,7 @@ impl ChannelKeys {
                 return None;
             }
         }
-        let points = answer.points.iter();
+        let points = answer.points.iter().take(POINTS_AT_ONCE as usize);
         let points = points.map(|point| PublicKey::from_slice(point).ok());
         let mut window = Points::default();
         window.add(FIRST_INDEX, points.collect::<Option<Vec<_>>>()?);

@@ -13,6 +13,8 @@ use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{Refusal, SignerBatch, SignerOp, SignerReply};
 use prost::Message;
 
+use crate::errors::foreign;
+
 /// Answers that are kept until LDK asks again: more than one transaction needs. The claim of a commitment takes a signature
 /// for each HTLC (966 at most, BOLT 3) and is made only when all of them are there.
 const KEPT_ANSWERS: usize = 1024;
@@ -176,7 +178,7 @@ impl Desk {
         for key in keys {
             let sent_at = self.under_way.remove(key).map(|it| it.clears);
             let answer = answers.next().and_then(|answer| answer.answer);
-            let answer = answer.unwrap_or_else(no_answer);
+            let answer = plain(answer.unwrap_or_else(no_answer));
             let Some(at) = self.wanted.iter().position(|(wanted, _)| wanted == key) else {
                 continue;
             };
@@ -271,6 +273,18 @@ impl Desk {
         self.wanted.retain(|(wanted, _)| wanted != key);
         self.answers.remove(key);
         self.refused.remove(key);
+    }
+}
+
+/// The answer, with the texts of a refusal cut: they are logged, and stored with failed commands.
+fn plain(answer: Answer) -> Answer {
+    match answer {
+        Answer::Refusal(refusal) => Answer::Refusal(Refusal {
+            rule: foreign(&refusal.rule),
+            message: foreign(&refusal.message),
+            retry: refusal.retry,
+        }),
+        answer => answer,
     }
 }
 

@@ -78,6 +78,11 @@ impl KeyPool {
             self.is_refused = true;
             return;
         };
+        if self.channels.contains_key(&keys_id) {
+            tracing::error!("the signer gave channel keys that it has given before");
+            self.is_refused = true;
+            return;
+        }
         journal.put(path(&keys_id), keys.encode());
         self.channels.insert(keys_id, keys);
         self.free.push_back(keys_id);
@@ -140,15 +145,16 @@ impl KeyPool {
         points.get(index)
     }
 
-    /// Takes the phone's answer to [`KeyPool::point`], up to the first point that cannot be read.
+    /// Takes the phone's answer to [`KeyPool::point`], up to the first point that cannot be read, or was not asked for.
     pub fn add_points(
         &mut self,
         journal: &Journal,
         keys_id: &KeysId,
-        first_index: u64,
+        asked: &GetPoints,
         answer: &Points,
     ) {
-        let points = answer.points.iter();
+        let first_index = asked.first_index;
+        let points = answer.points.iter().take(asked.count as usize);
         let points = points.map_while(|point| PublicKey::from_slice(point).ok());
         self.change(journal, keys_id, |keys| {
             keys.points.add(first_index, points)
@@ -301,10 +307,39 @@ mod tests {
         let mut points = new_keys(KEYS, 9).points;
         points[1] = vec![0; 33];
         let first = PublicKey::from_slice(&points[0]).unwrap();
-        pool.add_points(&journal, &KEYS, index, &Points { points });
+        pool.add_points(&journal, &KEYS, &requested, &Points { points });
         let after = KeyPool::load(&reloaded(&journal)).unwrap();
         assert_eq!(after.point(&mut desk, &KEYS, index), Some(first));
         assert_eq!(after.point(&mut desk, &KEYS, index - 2), None);
+    }
+
+    #[test]
+    fn points_that_were_not_asked_for_are_not_kept() {
+        let journal = Journal::default();
+        let mut pool = with_keys(&journal);
+        let index = FIRST_INDEX - 20;
+        let asked = GetPoints {
+            first_index: index,
+            count: 2,
+        };
+        let points = new_keys(KEYS, 9).points;
+        assert!(points.len() > 2);
+        pool.add_points(&journal, &KEYS, &asked, &Points { points });
+        let kept = &pool.get(&KEYS).unwrap().points;
+        assert!(kept.get(index - 1).is_some());
+        assert!(kept.get(index - 2).is_none());
+    }
+
+    #[test]
+    fn keys_that_were_given_before_replace_none() {
+        let journal = Journal::default();
+        let mut pool = with_keys(&journal);
+        pool.reserve(&journal, CHANNEL);
+        journal.take();
+        pool.add(&journal, &new_keys(KEYS, 5));
+        assert!(journal.is_empty());
+        assert_eq!(pool.keys_id_of(CHANNEL), Some(KEYS));
+        assert_eq!(pool.reserve(&journal, CHANNEL + 1), None);
     }
 
     #[test]

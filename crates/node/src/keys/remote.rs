@@ -334,7 +334,7 @@ impl State {
         match (op, &answered.answer) {
             (Op::GetPoints(asked), Answer::Points(points)) => {
                 let pool = &mut self.pool;
-                pool.add_points(journal, &keys_id, asked.first_index, points);
+                pool.add_points(journal, &keys_id, asked, points);
             }
             (Op::SetupChannel(_), Answer::Refusal(refusal)) => {
                 self.setups.refused(keys_id, refusal.message.clone());

@@ -71,8 +71,11 @@ impl Commands<'_> {
                 }
                 let peer = peer_id(turn, &open.counterparty_node_id)?;
                 let address = open.address.clone();
-                let id = self.openings.request(turn, peer, open)?;
-                self.dialing.remember(turn, peer, &address);
+                self.dialing.check(turn, &peer, &address)?;
+                let id = self
+                    .openings
+                    .request(turn, peer, open, self.session.identity())?;
+                self.dialing.give(turn, peer, &address);
                 later(Wait::Opened(id))
             }
             Some(Kind::CreateInvoice(invoice)) => {
@@ -80,14 +83,16 @@ impl Commands<'_> {
             }
             Some(Kind::Pay(pay)) => later(Wait::Payment(self.payments.pay(turn, &pay)?)),
             Some(Kind::SendOnchain(send)) => {
-                later(Wait::Sent(self.onchain_sends.request(turn, send)?))
+                let signer = self.session.identity();
+                later(Wait::Sent(self.onchain_sends.request(turn, send, signer)?))
             }
             Some(Kind::CloseChannel(close)) => now(Reply::ClosingChannel(
                 self.closed_channels.close(turn, &close)?,
             )),
             Some(Kind::ConnectPeer(peer)) => {
                 let node_id = peer_id(turn, &peer.node_id)?;
-                self.dialing.remember(turn, node_id, &peer.address);
+                self.dialing.check(turn, &node_id, &peer.address)?;
+                self.dialing.give(turn, node_id, &peer.address);
                 later(Wait::Peer(node_id))
             }
             Some(Kind::AwaitPayment(wait)) => {

@@ -20,8 +20,8 @@ pub(crate) enum Input {
     Overview(RequestId),
     /// Nobody waits for the answer any more.
     RequestDropped(RequestId),
-    /// A signer is there; it takes the place of an earlier one.
-    Attach,
+    /// The signer with this identity is there; it takes the place of an earlier one.
+    Attach(Vec<u8>),
     Detach(RequestId),
     SignerLost,
     SignerReply(BatchTicket, Result<SignerReply, SignerAway>),

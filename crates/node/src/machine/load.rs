@@ -110,7 +110,7 @@ pub(super) fn load(loading: Loading) -> Result<NodeMachine, NodeError> {
         closed_channels: ClosedChannels::load(&journal)?,
         connections: Connections::default(),
         coop_closes,
-        dialing: Dialing::load(&journal),
+        dialing: Dialing::load(&journal, &openings),
         fee_bumps: FeeBumps::default(),
         held_forwards: HeldForwards::load(&journal),
         onchain_sends: OnchainSends::load(&journal)?,

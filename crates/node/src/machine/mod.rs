@@ -43,7 +43,7 @@ use crate::parts::claims::Claims;
 use crate::parts::closed_channels::{ClosedChannels, is_negotiating_a_close};
 use crate::parts::connections::Connections;
 use crate::parts::coop_closes::CoopCloses;
-use crate::parts::dialing::Dialing;
+use crate::parts::dialing::{Dialing, Unreachable};
 use crate::parts::fee_bumps::FeeBumps;
 use crate::parts::held_forwards::HeldForwards;
 use crate::parts::onchain_sends::OnchainSends;
@@ -140,18 +140,7 @@ impl NodeMachine {
     /// The block after which the node's stream of the chain begins, the oldest that any part knows, and everything to be
     /// watched from there on.
     pub fn subscription(&mut self) -> (BlockRef, WatchList) {
-        let mut from = self.turn.ldk.oldest_block();
-        let mut watch = self.turn.ldk.filter.take_initial();
-        let mut wallet = self.turn.wallet();
-        if wallet.best_block().height < from.height {
-            from = wallet.best_block();
-        }
-        let of_wallet = wallet.take_new_watches();
-        drop(wallet);
-        watch.scripts.extend(of_wallet.scripts);
-        watch.outpoints.extend(of_wallet.outpoints);
-        self.chain_feed.begin(&self.turn, from);
-        (from, watch)
+        self.chain_feed.subscription(&self.turn)
     }
 
     /// The stream of [`NodeMachine::subscription`] has begun; `watch` adds to it.
@@ -188,17 +177,18 @@ impl NodeMachine {
         self.take_deferred();
         self.expire_timers();
         self.settle();
+        let checks_peers =
+            self.timers.expire(Timer::CheckPeers, instant) || self.state == State::Waking;
+        if checks_peers && self.is_reachable() {
+            self.dial();
+        }
+        self.fail_unreachable();
         self.answer_waiting();
         self.finish_detach();
-        if self.timers.expire(Timer::CheckPeers, instant) || self.state == State::Waking {
-            if self.is_reachable() {
-                let more = self.openings.peers().chain(self.requests.peers());
-                let dials = self.dialing.advance(&self.turn, &self.connections, more);
-                self.dials.extend(dials);
-            }
+        if checks_peers {
             self.update_state();
         }
-        self.is_restless |= self.requests.has_deferred() && self.state == State::Active;
+        self.is_restless |= self.requests.can_go_on(&self.turn);
         self.collect_broadcasts();
         self.answer_reading();
         self.turn.watch_wallet();
@@ -266,7 +256,7 @@ impl NodeMachine {
             }
             Input::Overview(id) => self.requests.overview(id),
             Input::RequestDropped(id) => self.requests.dropped(id),
-            Input::Attach => self.attach(),
+            Input::Attach(identity) => self.attach(identity),
             Input::Detach(id) => self.session.detach(&mut self.turn, id),
             Input::SignerLost => self.signer_lost(),
             Input::SignerReply(ticket, reply) => {
@@ -284,9 +274,11 @@ impl NodeMachine {
                 }
                 let (id, now) = (new.id, self.turn.now.instant);
                 self.connections.dialed(&self.turn, node_id, new);
-                self.dialing.dialed(&node_id, Some(id), now);
+                self.dialing.dialed(&node_id, id, now);
             }
-            Input::DialFailed(node_id, reason) => self.dial_failed(node_id, &reason),
+            Input::DialFailed(node_id, reason) => {
+                self.dialing.dial_failed(&self.turn, node_id, &reason);
+            }
             Input::PeerBytes(id, bytes) => self.connections.bytes(&self.turn, id, bytes),
             Input::PeerClosed(id) => self.connections.closed(&self.turn, id),
             Input::Chain(event) => self.chain_event(event),
@@ -429,10 +421,13 @@ impl NodeMachine {
 
     // -- The signer.
 
-    fn attach(&mut self) {
-        if !self.session.attach(&mut self.turn) {
+    fn attach(&mut self, identity: Vec<u8>) {
+        if !self.session.attach(&mut self.turn, identity) {
             return;
         }
+        let signer = self.session.identity();
+        self.openings.fail_of_others(&self.turn, signer);
+        self.onchain_sends.fail_of_others(&self.turn, signer);
         let until = self.turn.now.instant + WAKING_LIMIT;
         self.timers.set(Timer::Waking, until);
         self.set_state(State::Waking);
@@ -481,19 +476,24 @@ impl NodeMachine {
         self.session.is_available() && !self.session.is_detaching()
     }
 
-    /// Nobody waits for a peer that does not answer.
-    fn dial_failed(&mut self, node_id: PublicKey, reason: &str) {
-        if !self.dialing.is_dialing(&node_id) {
-            return;
-        }
-        let turn = &mut self.turn;
-        self.dialing.dialed(&node_id, None, turn.now.instant);
-        let message = format!("the peer {node_id} cannot be reached ({reason}): check its address");
-        self.openings.peer_unreachable(turn, node_id, &message);
-        let error = command_error("PEER_UNREACHABLE", Action::Retry, message);
-        let is_for_peer = |wait: &Wait| (*wait == Wait::Peer(node_id)).then(|| error.clone());
-        for (id, error) in self.requests.take_results(is_for_peer) {
-            turn.output.reply(id, Err(error));
+    fn dial(&mut self) {
+        let (openings, commands) = (self.openings.peers(), self.requests.peers());
+        let dials = self
+            .dialing
+            .advance(&self.turn, &self.connections, openings, commands);
+        self.dials.extend(dials);
+    }
+
+    /// Commands and openings that wait for a peer which no address reaches fail.
+    fn fail_unreachable(&mut self) {
+        for Unreachable { node_id, message } in self.dialing.take_unreachable() {
+            let turn = &mut self.turn;
+            self.openings.peer_unreachable(turn, node_id, &message);
+            let error = command_error("PEER_UNREACHABLE", Action::Retry, message);
+            let is_for_peer = |wait: &Wait| (*wait == Wait::Peer(node_id)).then(|| error.clone());
+            for (id, error) in self.requests.take_results(is_for_peer) {
+                turn.output.reply(id, Err(error));
+            }
         }
     }
 
@@ -523,7 +523,7 @@ impl NodeMachine {
         if !self.is_reachable() && requests::needs_signer(&command) {
             return self.turn.output.reply(id, Err(signer_away()));
         }
-        if self.is_waking() && requests::needs_channels(&command) {
+        if self.is_waking() && requests::lacks_channels(&self.turn, &command) {
             return self.requests.defer(id, command);
         }
         self.carry_out(id, command);
@@ -532,19 +532,19 @@ impl NodeMachine {
     /// Whether the channels' peers may still be connected in time for a command.
     fn is_waking(&self) -> bool {
         let until = self.timers.get(Timer::Waking);
-        self.state != State::Active && until.is_some_and(|until| self.turn.now.instant < until)
+        until.is_some_and(|until| self.turn.now.instant < until)
     }
 
-    /// Goes on with the commands that waited for the channels, when those are usable or it takes too long.
+    /// Goes on with the commands that waited for a channel, when it is usable or it takes too long.
     fn take_deferred(&mut self) {
-        let is_available = self.session.is_available();
-        if is_available && self.is_waking() {
-            return;
-        }
+        let (is_available, is_waking) = (self.session.is_available(), self.is_waking());
         for (id, command) in self.requests.take_deferred() {
-            match is_available {
-                true => self.carry_out(id, command),
-                false => self.turn.output.reply(id, Err(signer_away())),
+            if !is_available {
+                self.turn.output.reply(id, Err(signer_away()));
+            } else if is_waking && requests::lacks_channels(&self.turn, &command) {
+                self.requests.defer(id, command);
+            } else {
+                self.carry_out(id, command);
             }
         }
     }

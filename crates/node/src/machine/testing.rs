@@ -229,7 +229,7 @@ impl World {
     /// Attaches the owner's phone.
     pub fn attach(&mut self, id: Id) {
         self.nodes[id].signer_hangs = false;
-        self.input(id, Input::Attach);
+        self.input(id, Input::Attach(Vec::new()));
     }
 
     /// Gives a node a command.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bitcoin::Transaction;
 use bitcoin::block::Header;
 use lightning::chain::BlockLocator;
-use longhand_chain::{BlockRef, ChainEvent};
+use longhand_chain::{BlockRef, ChainEvent, WatchList};
 
 use crate::machine::turn::Turn;
 
@@ -86,6 +86,23 @@ pub(crate) struct ChainFeed {
 }
 
 impl ChainFeed {
+    /// Where the node's stream begins, with everything to be watched: see
+    /// [`NodeMachine::subscription`](crate::machine::NodeMachine::subscription).
+    pub fn subscription(&mut self, turn: &Turn) -> (BlockRef, WatchList) {
+        let mut from = turn.ldk.oldest_block();
+        let mut watch = turn.ldk.filter.take_initial();
+        let mut wallet = turn.wallet();
+        if wallet.best_block().height < from.height {
+            from = wallet.best_block();
+        }
+        let of_wallet = wallet.take_new_watches();
+        drop(wallet);
+        watch.scripts.extend(of_wallet.scripts);
+        watch.outpoints.extend(of_wallet.outpoints);
+        self.begin(turn, from);
+        (from, watch)
+    }
+
     /// A stream begins at `from`. Nothing has to be replayed for a node without transactions in the chain.
     pub fn begin(&mut self, turn: &Turn, from: BlockRef) {
         let newest = turn.ldk.manager.current_best_block();

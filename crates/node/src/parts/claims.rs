@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use bitcoin::Transaction;
 use bitcoin::hashes::{Hash, ripemd160};
-use lightning::events::Event;
+use lightning::events::{Event, PaymentPurpose};
 use lightning::ln::chan_utils::HTLCClaim;
 use lightning::ln::channel_state::{ChannelDetails, InboundHTLCDetails, InboundHTLCStateDetails};
 use lightning::ln::types::ChannelId;
@@ -85,8 +85,13 @@ impl Claims {
         else {
             return;
         };
+        // Nobody asked for a spontaneous payment: strangers could fill the store with them, at a satoshi each.
         // BOLT 4: nobody is paid twice for one invoice. LDK would leave it there, and an HTLC that nobody settles would
         // keep the phone awake until its deadline.
+        let is_spontaneous = matches!(purpose, PaymentPurpose::SpontaneousPayment(_));
+        if is_spontaneous && !turn.config.accepts_keysend {
+            return turn.ldk.manager.fail_htlc_backwards(&payment_hash);
+        }
         if payments.was_received(&payment_hash) {
             return turn.ldk.manager.fail_htlc_backwards(&payment_hash);
         }

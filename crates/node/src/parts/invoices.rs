@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bitcoin::Network;
 use lightning::ln::channelmanager::Bolt11InvoiceParameters;
 use lightning_invoice::{
     Bolt11InvoiceDescription, Currency, Description, InvoiceBuilder, RawBolt11Invoice, RouteHint,
@@ -41,7 +40,7 @@ pub(crate) fn unsigned(turn: &Turn, request: &CreateInvoice) -> Result<UnsignedI
             "the amount is above all bitcoin there will ever be: give less",
         )
     })?;
-    let mut invoice = InvoiceBuilder::new(currency(turn.config.network))
+    let mut invoice = InvoiceBuilder::new(Currency::from(turn.config.network))
         .invoice_description(description(&request.description)?)
         .payment_hash(hash)
         .payment_secret(secret)
@@ -113,15 +112,6 @@ fn hop_hints(turn: &Turn) -> Vec<RouteHint> {
         }]))
     });
     hints.collect()
-}
-
-fn currency(network: Network) -> Currency {
-    match network {
-        Network::Bitcoin => Currency::Bitcoin,
-        Network::Testnet | Network::Testnet4 => Currency::BitcoinTestnet,
-        Network::Signet => Currency::Signet,
-        Network::Regtest => Currency::Regtest,
-    }
 }
 
 fn split(raw: &RawBolt11Invoice) -> UnsignedInvoice {

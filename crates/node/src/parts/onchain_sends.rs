@@ -10,13 +10,20 @@ use longhand_proto::signer::sign_psbt::Purpose;
 use prost::Message;
 
 use crate::api::NodeError;
-use crate::errors::bad_input;
+use crate::errors::{OTHER_PHONE, OTHER_PHONE_REASON, bad_input};
 use crate::machine::turn::Turn;
 use crate::parts::openings::ANCHOR_RESERVE_SAT;
 use crate::parts::wallet_signing::{Signed, sign};
 use crate::store::journal::Journal;
-use crate::store::schema::{Send, key};
+use crate::store::schema::{Send, is_of, key};
 use crate::wallet::SendAmount;
+
+/// The longest id of a payment.
+const ID_BYTES: usize = 32;
+/// A payment that is not signed for a day is not signed later: its owner has long forgotten it.
+const SIGN_WITHIN_BLOCKS: u32 = 144;
+/// Code of a payment that the phone does not sign.
+const SIGNER_REFUSED: &str = "SIGNER_REFUSED";
 
 /// See the module.
 #[derive(Default)]
@@ -37,14 +44,22 @@ impl OnchainSends {
         Ok(OnchainSends { sends })
     }
 
-    /// Builds a payment; the rest happens in [`OnchainSends::advance`]. Asked again with the same id, it is the same
+    /// Builds a payment for the phone that is attached; the rest happens in [`OnchainSends::advance`]. Asked again with the same id, it is the same
     /// payment. Returns its id.
     ///
     /// # Errors
     /// `BAD_ID`, `BAD_ADDRESS`, `WRONG_NETWORK`, `BAD_AMOUNT`, or the wallet's; nothing is changed then.
-    pub fn request(&mut self, turn: &Turn, request: SendOnchain) -> Result<Vec<u8>, Error> {
-        if request.id.is_empty() {
-            return Err(bad_input("BAD_ID", "the payment needs an id"));
+    pub fn request(
+        &mut self,
+        turn: &Turn,
+        request: SendOnchain,
+        signer: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        if !(1..=ID_BYTES).contains(&request.id.len()) {
+            return Err(bad_input(
+                "BAD_ID",
+                "the payment needs an id of up to 32 bytes",
+            ));
         }
         if self.sends.contains_key(&request.id) {
             return Ok(request.id);
@@ -55,6 +70,8 @@ impl OnchainSends {
             id: request.id.clone(),
             psbt: psbt.serialize(),
             fee_sat,
+            asked_by: signer.to_vec(),
+            asked_height: turn.height,
             ..Send::default()
         };
         self.put(turn, send);
@@ -65,7 +82,11 @@ impl OnchainSends {
     pub fn sent(&self, id: &[u8]) -> Option<Result<Reply, Error>> {
         let send = self.sends.get(id)?;
         if !send.failure.is_empty() {
-            return Some(Err(bad_input("SIGNER_REFUSED", send.failure.clone())));
+            let code = match &*send.failure_code {
+                "" => SIGNER_REFUSED,
+                code => code,
+            };
+            return Some(Err(bad_input(code, send.failure.clone())));
         }
         let sent = SentOnchain {
             txid: send.txid.clone(),
@@ -82,19 +103,44 @@ impl OnchainSends {
             let Ok(psbt) = Psbt::deserialize(&send.psbt) else {
                 continue;
             };
+            if send.asked_height > 0 && turn.height > send.asked_height + SIGN_WITHIN_BLOCKS {
+                let reason = format!(
+                    "the phone did not sign it within {SIGN_WITHIN_BLOCKS} blocks: nothing was spent; ask again if you \
+                     want it"
+                );
+                self.fail(turn, send, "EXPIRED", reason);
+                continue;
+            }
             match sign(turn, &psbt, Purpose::Send, None) {
-                Signed::Waiting => continue,
-                Signed::Failed(reason) => {
-                    turn.wallet().release(&psbt.unsigned_tx);
-                    send.failure = reason;
-                }
+                Signed::Waiting => {}
+                Signed::Failed(reason) => self.fail(turn, send, SIGNER_REFUSED, reason),
                 Signed::Transaction(tx) => {
                     send.txid = tx.compute_txid().to_string();
                     turn.ldk.broadcaster.push(vec![*tx]);
+                    self.put(turn, send);
                 }
             }
-            self.put(turn, send);
         }
+    }
+
+    /// Another signer is attached: it signs nothing that it was not asked for.
+    pub fn fail_of_others(&mut self, turn: &Turn, signer: &[u8]) {
+        let sends = self.sends.values().filter(|send| send.is_under_way());
+        let of_others = sends.filter(|send| !is_of(&send.asked_by, signer));
+        let of_others: Vec<Send> = of_others.cloned().collect();
+        for send in of_others {
+            self.fail(turn, send, OTHER_PHONE, OTHER_PHONE_REASON.into());
+        }
+    }
+
+    /// Gives the coins back to the wallet.
+    fn fail(&mut self, turn: &Turn, mut send: Send, code: &str, reason: String) {
+        if let Ok(psbt) = Psbt::deserialize(&send.psbt) {
+            turn.wallet().release(&psbt.unsigned_tx);
+        }
+        send.failure_code = code.into();
+        send.failure = reason;
+        self.put(turn, send);
     }
 
     fn put(&mut self, turn: &Turn, send: Send) {

@@ -18,19 +18,21 @@ use longhand_proto::signer::sign_psbt::Purpose;
 use prost::Message;
 
 use crate::api::NodeError;
-use crate::errors::{bad_input, command_error};
+use crate::errors::{OTHER_PHONE, OTHER_PHONE_REASON, bad_input, command_error};
 use crate::ldk::adapters::user_config;
 use crate::machine::turn::Turn;
 use crate::parts::balances::describe;
 use crate::parts::wallet_signing::{Signed, sign};
 use crate::store::journal::Journal;
-use crate::store::schema::{Open, key, user_channel_id};
+use crate::store::schema::{Open, is_of, key, user_channel_id};
 
 /// Kept on chain when a channel is funded, to pay for closing it.
 pub(crate) const ANCHOR_RESERVE_SAT: u64 = 10_000;
 /// A peer forgets a channel whose funding is in no block 2,016 blocks after it has accepted it (BOLT 2). The phone has
 /// half of that to sign the funding, and the miners the rest.
 const FUNDING_BLOCKS: u32 = 1_008;
+/// Openings at one time.
+const MOST_UNDER_WAY: usize = 64;
 
 /// The parameters of LDK's `FundingGenerationReady`.
 struct Funding {
@@ -65,12 +67,13 @@ impl Openings {
     /// same opening. Returns its id.
     ///
     /// # Errors
-    /// `BAD_ID`, `AMOUNT_TOO_SMALL`, `PUSH_REFUSED` or `INSUFFICIENT_FUNDS`; nothing is changed then.
+    /// `BAD_ID`, `AMOUNT_TOO_SMALL`, `PUSH_REFUSED`, `INSUFFICIENT_FUNDS` or `TOO_MANY_OPENINGS`; nothing is changed then.
     pub fn request(
         &mut self,
         turn: &Turn,
         peer: PublicKey,
         mut request: OpenChannel,
+        signer: &[u8],
     ) -> Result<u128, Error> {
         let id = user_channel_id(&request.id)
             .ok_or_else(|| bad_input("BAD_ID", "the channel's id must be 16 bytes"))?;
@@ -78,9 +81,15 @@ impl Openings {
             return Ok(id);
         }
         check(turn, &request)?;
+        if self.peers().count() >= MOST_UNDER_WAY {
+            let message =
+                "too many channels are being opened: wait until some are open or have failed";
+            return Err(command_error("TOO_MANY_OPENINGS", Action::Retry, message));
+        }
         request.counterparty_node_id = peer.serialize().to_vec();
         let open = Open {
             request: Some(request),
+            asked_by: signer.to_vec(),
             ..Open::default()
         };
         turn.journal.put(open.key(), open.encode_to_vec());
@@ -150,6 +159,15 @@ impl Openings {
     pub fn peers(&self) -> impl Iterator<Item = PublicKey> {
         let opens = self.opens.values().filter(|open| open.is_under_way());
         opens.filter_map(Open::peer)
+    }
+
+    /// The addresses that the owner gave for openings under way.
+    pub fn addresses(&self) -> impl Iterator<Item = (PublicKey, String)> {
+        let opens = self.opens.values().filter(|open| open.is_under_way());
+        opens.filter_map(|open| {
+            let address = &open.request.as_ref()?.address;
+            (!address.is_empty()).then(|| Some((open.peer()?, address.clone())))?
+        })
     }
 
     // -- Going on.
@@ -360,6 +378,17 @@ impl Openings {
         }
     }
 
+    /// Another signer is attached: it signs nothing that it was not asked for.
+    pub fn fail_of_others(&mut self, turn: &Turn, signer: &[u8]) {
+        let opens = self.opens.iter();
+        let of_others =
+            opens.filter(|(_, open)| open.is_under_way() && !is_of(&open.asked_by, signer));
+        let of_others: Vec<u128> = of_others.map(|(id, _)| *id).collect();
+        for id in of_others {
+            self.abandon(turn, id, OTHER_PHONE, OTHER_PHONE_REASON);
+        }
+    }
+
     /// After a start: LDK keeps no channel whose funding was not safe yet.
     pub fn fail_interrupted(&mut self, turn: &Turn) {
         let channels = turn.channels();
@@ -418,7 +447,7 @@ fn check(turn: &Turn, request: &OpenChannel) -> Result<(), Error> {
 fn failure(open: &Open) -> Option<Error> {
     let action = match &open.failure_code[..] {
         "CHANNEL_CLOSED" | "CHANNEL_REFUSED" | "EXPIRED" | "INTERRUPTED" | "PEER_UNREACHABLE"
-        | "SIGNER_REFUSED" => Action::Retry,
+        | "SIGNER_REFUSED" | OTHER_PHONE => Action::Retry,
         // The wallet's: with other coins or another amount it can succeed.
         _ => Action::FixInput,
     };

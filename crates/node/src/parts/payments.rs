@@ -9,11 +9,12 @@ use lightning::ln::outbound_payment::{Bolt11PaymentError, Retry, RetryableSendFa
 use lightning::routing::router::RouteParametersConfig;
 use lightning::routing::scoring::ScoreUpdate;
 use lightning::types::payment::PaymentHash;
-use lightning_invoice::Bolt11Invoice;
+use lightning_invoice::{Bolt11Invoice, Currency};
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
 use longhand_proto::command::payment::State;
 use longhand_proto::command::{Error, Pay, Payment};
+use longhand_proto::default_max_fee_msat;
 use prost::Message;
 
 use crate::api::NodeError;
@@ -173,6 +174,12 @@ fn score(turn: &Turn, update: impl FnOnce(&mut crate::graph::Scorer)) {
     update(&mut scorer);
 }
 
+/// The amount that a command pays; `None` when its invoice cannot be read.
+pub(crate) fn amount_msat(pay: &Pay) -> Option<u64> {
+    let invoice: Bolt11Invoice = pay.bolt11.parse().ok()?;
+    Some(invoice.amount_milli_satoshis().unwrap_or(pay.amount_msat))
+}
+
 fn own_invoice() -> Error {
     bad_input(
         "OWN_INVOICE",
@@ -183,7 +190,7 @@ fn own_invoice() -> Error {
 /// Refuses a payment that cannot succeed.
 fn check(turn: &Turn, invoice: &Bolt11Invoice, request: &Pay) -> Result<(), Error> {
     let network = turn.config.network;
-    if invoice.network() != network {
+    if invoice.currency() != Currency::from(network) {
         let message = format!(
             "the invoice is for {}, this node is on {network}",
             invoice.network()
@@ -222,11 +229,9 @@ fn send(turn: &Turn, invoice: &Bolt11Invoice, request: &Pay) -> Result<(), Error
     };
     let amount_msat = invoice.amount_milli_satoshis();
     let amount_msat = amount_msat.unwrap_or(request.amount_msat);
-    let fee_limit_msat = match request.max_fee_msat {
-        // One percent, and never less than five satoshis.
-        0 => (amount_msat / 100).max(5_000),
-        given => given,
-    };
+    let fee_limit_msat = request
+        .max_fee_msat
+        .unwrap_or_else(|| default_max_fee_msat(amount_msat));
     let parameters = OptionalBolt11PaymentParams {
         route_params_config: RouteParametersConfig::default()
             .with_max_total_routing_fee_msat(fee_limit_msat),

@@ -1,17 +1,20 @@
 //! Requests of the node's owner and host, until they are answered.
 //!
 //! Commands that read are answered at the end of the turn, whatever the node's state. Those that need the signer are
-//! refused with `SIGNER_AWAY` at once while it is away. Those that need channels wait for a moment after an attach, until
-//! the channels are usable. Those that take longer than a turn are stored by the part that carries them out, and the
+//! refused with `SIGNER_AWAY` at once while it is away. Those that lack a channel wait for a moment after an attach, until
+//! one is usable. Those that take longer than a turn are stored by the part that carries them out, and the
 //! reply waits ([`Wait`]).
 
 use bitcoin::secp256k1::PublicKey;
+use lightning::ln::channel_state::ChannelDetails;
 use lightning::types::payment::PaymentHash;
 use longhand_proto::command::Command;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 
 use crate::machine::output::RequestId;
+use crate::machine::turn::Turn;
+use crate::parts::payments;
 
 /// The event that a reply waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +41,7 @@ pub(crate) enum Outcome {
 #[derive(Default)]
 pub(crate) struct Requests {
     waiting: Vec<(Wait, RequestId)>,
-    /// Commands that wait for the channels to be usable.
+    /// Commands that wait for a channel to be usable.
     deferred: Vec<(RequestId, Command)>,
     /// Commands that read; answered at the end of the turn, never in its middle.
     reading: Vec<(RequestId, Command)>,
@@ -70,6 +73,12 @@ impl Requests {
 
     pub fn has_deferred(&self) -> bool {
         !self.deferred.is_empty()
+    }
+
+    /// Whether a deferred command has the channels that it waited for.
+    pub fn can_go_on(&self, turn: &Turn) -> bool {
+        let mut deferred = self.deferred.iter();
+        deferred.any(|(_, command)| !lacks_channels(turn, command))
     }
 
     pub fn take_deferred(&mut self) -> Vec<(RequestId, Command)> {
@@ -124,11 +133,30 @@ pub(crate) fn needs_signer(command: &Command) -> bool {
     )
 }
 
-/// True for commands that would fail for no good reason while the channels' peers are being connected.
-pub(crate) fn needs_channels(command: &Command) -> bool {
+/// True for commands that would fail for no good reason now, while the channels' peers are being connected: a payment for
+/// want of a channel that can carry it, an invoice for want of a route hint, which needs no connection, and a cooperative
+/// close for want of its peer.
+pub(crate) fn lacks_channels(turn: &Turn, command: &Command) -> bool {
+    let mut channels = turn.channels();
+    channels.retain(|channel| channel.is_channel_ready);
     match &command.command {
-        Some(Kind::CreateInvoice(_) | Kind::Pay(_)) => true,
-        Some(Kind::CloseChannel(close)) => !close.force,
+        Some(Kind::CreateInvoice(_)) => {
+            let has_terms = |it: &ChannelDetails| it.counterparty.forwarding_info.is_some();
+            !channels.is_empty() && !channels.iter().any(has_terms)
+        }
+        Some(Kind::Pay(pay)) => {
+            let Some(amount_msat) = payments::amount_msat(pay) else {
+                return false;
+            };
+            let capacities = channels.iter().map(|it| it.outbound_capacity_msat);
+            let usable = channels.iter().filter(|it| turn.is_usable(it));
+            let usable = usable.map(|it| it.outbound_capacity_msat);
+            let total = |sum: u64, msat| sum.saturating_add(msat);
+            usable.fold(0, total) < amount_msat && amount_msat <= capacities.fold(0, total)
+        }
+        Some(Kind::CloseChannel(close)) if !close.force => channels
+            .iter()
+            .any(|it| it.channel_id.0[..] == close.channel_id[..] && !it.is_usable),
         _ => false,
     }
 }
@@ -195,16 +223,10 @@ mod tests {
     }
 
     #[test]
-    fn a_forced_close_needs_the_signer_and_no_channels() {
-        let close = |force| {
-            command(Kind::CloseChannel(CloseChannel {
-                force,
-                ..CloseChannel::default()
-            }))
-        };
-        assert!(needs_signer(&close(true)) && !needs_channels(&close(true)));
-        assert!(needs_channels(&close(false)) && !only_reads(&close(false)));
+    fn a_close_needs_the_signer_and_a_read_does_not() {
+        let close = command(Kind::CloseChannel(CloseChannel::default()));
+        assert!(needs_signer(&close) && !only_reads(&close));
         let read = command(Kind::GetInfo(GetInfo {}));
-        assert!(only_reads(&read) && !needs_signer(&read) && !needs_channels(&read));
+        assert!(only_reads(&read) && !needs_signer(&read));
     }
 }

@@ -24,6 +24,8 @@ struct Detach {
 pub(crate) struct SignerSession {
     has_local_keys: bool,
     is_attached: bool,
+    /// Of the signer that is attached, or was last.
+    identity: Vec<u8>,
     /// It failed a batch: nothing more is sent until a signer is attached anew.
     is_stalled: bool,
     /// Counts attachments: replies to batches of an earlier one are dropped.
@@ -41,6 +43,7 @@ impl SignerSession {
         SignerSession {
             has_local_keys,
             is_attached: false,
+            identity: Vec::new(),
             is_stalled: false,
             generation,
             detach: None,
@@ -62,6 +65,11 @@ impl SignerSession {
 
     pub fn is_attached(&self) -> bool {
         self.is_attached
+    }
+
+    /// See [`crate::SignerTransport::identity`].
+    pub fn identity(&self) -> &[u8] {
+        &self.identity
     }
 
     /// The generation for the machine that takes this one's place.
@@ -95,12 +103,13 @@ impl SignerSession {
     // -- There and away.
 
     /// A signer is there. False with local keys: none is needed.
-    pub fn attach(&mut self, turn: &mut Turn) -> bool {
+    pub fn attach(&mut self, turn: &mut Turn, identity: Vec<u8>) -> bool {
         let Some(remote) = turn.remote() else {
             return false;
         };
         self.generation += 1;
         self.is_attached = true;
+        self.identity = identity;
         self.is_stalled = false;
         remote.forget();
         self.answer_detach(turn);

@@ -17,7 +17,7 @@
 //! | `send/<id>` | [`Send`] | `parts/onchain_sends.rs` |
 //! | `hold/<intercept id>` | [`Held`] | `parts/held_forwards.rs` |
 //! | `agreed/<channel id>` | [`CoopClose`] | `parts/coop_closes.rs` |
-//! | `peer/<node id>` | the address of a peer, UTF-8 | `parts/dialing.rs` |
+//! | `peer/<node id>` | addresses of a peer, UTF-8, one a line, newest first | `parts/dialing.rs` |
 //! | `probe` | written and deleted at once, to see whether the store takes writes | `driver/recovery.rs` |
 //!
 //! Versions: 1 is the first, and has no key `version`. Version 2 added that key; [`Open::safe_height`] and
@@ -175,6 +175,9 @@ pub(crate) struct Open {
     /// Height at which the funding became safe to sign; 0 in older records, whose time to sign is over.
     #[prost(uint32, tag = "11")]
     pub safe_height: u32,
+    /// The identity of the signer that was attached when it was asked for; empty in older records.
+    #[prost(bytes = "vec", tag = "12")]
+    pub asked_by: Vec<u8>,
 }
 
 impl Open {
@@ -223,8 +226,23 @@ pub(crate) struct Send {
     /// Empty until it was broadcast.
     #[prost(string, tag = "4")]
     pub txid: String,
+    /// One line for a person; empty while it has not failed.
     #[prost(string, tag = "5")]
     pub failure: String,
+    /// The code of the failure; empty in older records, which the phone has refused.
+    #[prost(string, tag = "6")]
+    pub failure_code: String,
+    /// The identity of the signer that was attached when it was asked for; empty in older records.
+    #[prost(bytes = "vec", tag = "7")]
+    pub asked_by: Vec<u8>,
+    /// Height when it was asked for; 0 in older records.
+    #[prost(uint32, tag = "8")]
+    pub asked_height: u32,
+}
+
+/// Whether a command that was asked for by one signer may be signed by another: older records name none.
+pub(crate) fn is_of(asked_by: &[u8], signer: &[u8]) -> bool {
+    asked_by.is_empty() || asked_by == signer
 }
 
 impl Send {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
@@ -167,26 +168,85 @@ fn a_phone_that_leaves_is_refused_what_needs_it() {
 }
 
 #[test]
-fn an_invoice_waits_a_moment_after_an_attach_for_the_channel_to_be_usable() {
+fn a_payment_of_a_phone_that_was_shut_out_is_not_signed_by_the_next() {
+    let (mut world, _, owner) = world_with_channel();
+    world.fund(owner, 1_000_000);
+    world.input(owner, Input::Attach(b"thief".to_vec()));
+    world.nodes[owner].signer_hangs = true;
+    let theft = Kind::SendOnchain(SendOnchain {
+        id: vec![9; 16],
+        address: "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080".into(),
+        all: true,
+        ..SendOnchain::default()
+    });
+    let request = world.begin(owner, theft);
+    world.input(owner, Input::SignerLost);
+    world.reload(owner);
+    let sent = world.sent.clone();
+
+    world.nodes[owner].signer_hangs = false;
+    world.input(owner, Input::Attach(b"owner".to_vec()));
+    world.pass(Duration::from_secs(60));
+    assert_eq!(world.sent, sent, "it was signed");
+    assert!(!world.has_answered(owner, request), "nobody waits for it");
+    let again = Kind::SendOnchain(SendOnchain {
+        id: vec![9; 16],
+        ..SendOnchain::default()
+    });
+    let failed = world.ask(owner, again).unwrap_err();
+    assert_eq!(failed.code, "PAIRING_RENEWED", "{failed:?}");
+}
+
+#[test]
+fn a_thousand_peers_that_a_phone_names_are_no_records() {
+    let (mut world, _, owner) = world_with_channel();
+    let before = records(&world, owner);
+    world.is_offline = true;
+    for number in 1..=1_000_u32 {
+        let mut secret = [1; 32];
+        secret[..4].copy_from_slice(&number.to_be_bytes());
+        let secret = SecretKey::from_slice(&secret).unwrap();
+        let node_id = secret.public_key(&Secp256k1::new()).serialize().to_vec();
+        let refused = world.ask(owner, connect_to(node_id)).unwrap_err();
+        assert_eq!(refused.code, "PEER_UNREACHABLE");
+    }
+    assert_eq!(records(&world, owner), before);
+}
+
+/// A cooperative close of the node's only channel.
+fn close(world: &mut World, id: Id) -> Kind {
+    Kind::CloseChannel(CloseChannel {
+        channel_id: world.turn(id).channels()[0].channel_id.0.to_vec(),
+        force: false,
+    })
+}
+
+/// An owner's node with a channel, just attached, whose peer is not connected.
+fn waking() -> (World, Id) {
     let (mut world, _, owner) = world_with_channel();
     world.input(owner, Input::SignerLost);
     world.is_offline = true;
     world.attach(owner);
-    let request = world.begin(owner, invoice());
+    (world, owner)
+}
+
+#[test]
+fn a_close_waits_a_moment_after_an_attach_for_its_peer() {
+    let (mut world, owner) = waking();
+    let close = close(&mut world, owner);
+    let request = world.begin(owner, close);
     assert!(!world.has_answered(owner, request));
     world.is_offline = false;
     world.pass(Duration::from_secs(2));
     let reply = world.answer(owner, request).expect("an answer");
-    assert!(matches!(reply, Ok(Reply::UnsignedInvoice(_))), "{reply:?}");
+    assert!(matches!(reply, Ok(Reply::ClosingChannel(_))), "{reply:?}");
 }
 
 #[test]
-fn an_invoice_waits_ten_seconds_at_most() {
-    let (mut world, _, owner) = world_with_channel();
-    world.input(owner, Input::SignerLost);
-    world.is_offline = true;
-    world.attach(owner);
-    let request = world.begin(owner, invoice());
+fn a_close_waits_ten_seconds_at_most() {
+    let (mut world, owner) = waking();
+    let close = close(&mut world, owner);
+    let request = world.begin(owner, close);
     world.pass(WAKING_LIMIT - Duration::from_millis(1));
     assert!(!world.has_answered(owner, request));
     world.pass(Duration::from_millis(1));
@@ -194,18 +254,23 @@ fn an_invoice_waits_ten_seconds_at_most() {
 }
 
 #[test]
-fn a_command_that_waits_for_the_channels_is_refused_when_the_phone_goes() {
-    let (mut world, _, owner) = world_with_channel();
-    world.input(owner, Input::SignerLost);
-    world.is_offline = true;
-    world.attach(owner);
-    let request = world.begin(owner, invoice());
+fn a_command_that_waits_for_a_channel_is_refused_when_the_phone_goes() {
+    let (mut world, owner) = waking();
+    let close = close(&mut world, owner);
+    let request = world.begin(owner, close);
     world.input(owner, Input::SignerLost);
     let refusal = world
         .answer(owner, request)
         .expect("an answer")
         .unwrap_err();
     assert_eq!(refusal.code, "SIGNER_AWAY");
+}
+
+#[test]
+fn an_invoice_waits_for_no_peer_when_the_terms_of_a_channel_are_known() {
+    let (mut world, owner) = waking();
+    let reply = world.ask(owner, invoice());
+    assert!(matches!(reply, Ok(Reply::UnsignedInvoice(_))), "{reply:?}");
 }
 
 #[test]
@@ -235,6 +300,28 @@ fn a_peer_is_connected_on_command_and_one_that_is_not_there_is_unreachable() {
     let unreachable = world.ask(hub, connect_to(nobody)).unwrap_err();
     assert_eq!(unreachable.code, "PEER_UNREACHABLE");
     assert_eq!(unreachable.action, i32::from(Action::Retry));
+}
+
+#[test]
+fn the_address_of_a_peer_is_stored_once_there_is_a_channel_with_it() {
+    let mut world = World::new();
+    let hub = world.add_hub(1);
+    let other = world.add_hub(2);
+    world.fund(hub, 1_000_000);
+    let node_id = world.nodes[other].machine.node_id();
+    let bytes = node_id.serialize().to_vec();
+    world.ask(hub, connect_to(bytes.clone())).unwrap();
+    let key = format!("peer/{node_id}");
+    assert!(!world.nodes[hub].store.contains_key(&key));
+    let open = Kind::OpenChannel(OpenChannel {
+        id: vec![1; 16],
+        counterparty_node_id: bytes,
+        amount_sat: 500_000,
+        ..OpenChannel::default()
+    });
+    world.ask(hub, open).unwrap();
+    let stored = world.nodes[hub].store.get(&key);
+    assert_eq!(stored.map(|value| &value[..]), Some(&b"host:9735"[..]));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Which peers are dialled, when, and where.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use longhand_store::Write;
 
 use super::*;
@@ -16,18 +17,37 @@ fn strangers() -> (World, PublicKey, Id) {
     (world, peer, node)
 }
 
-fn dialled(dialing: &mut Dialing, turn: &Turn, more: &[PublicKey]) -> Vec<(PublicKey, String)> {
-    let requests = dialing.advance(turn, &Connections::default(), more.iter().copied());
+fn dialled(dialing: &mut Dialing, turn: &Turn, commands: &[PublicKey]) -> Vec<(PublicKey, String)> {
+    let (openings, commands) = (std::iter::empty(), commands.iter().copied());
+    let requests = dialing.advance(turn, &Connections::default(), openings, commands);
     let requests = requests.into_iter();
     requests.map(|it| (it.node_id, it.address)).collect()
 }
 
+fn no_openings() -> Openings {
+    Openings::default()
+}
+
+/// A part that knows these addresses of a peer.
+fn knowing(peer: PublicKey, addresses: &[&str]) -> Dialing {
+    let lines = addresses.join("\n").into_bytes();
+    let journal = Journal::loading(vec![(peer_key(&peer), lines)]);
+    Dialing::load(&journal, &no_openings())
+}
+
+fn code(refused: Result<(), Error>) -> String {
+    refused.expect_err("it is refused").code
+}
+
 #[test]
-fn an_address_is_stored_and_read_back() {
-    let (mut world, peer, node) = strangers();
-    let turn = world.turn(node);
+fn the_address_at_which_a_peer_with_a_channel_answers_is_stored_and_read_back() {
+    let (mut world, hub, owner) = world_with_channel();
+    let hub_id = world.nodes[hub].machine.node_id();
+    let turn = world.turn(owner);
+    turn.journal.take();
     let mut dialing = Dialing::default();
-    dialing.remember(turn, peer, "host:9735");
+    dialing.given.insert(hub_id, "hub:9735".into());
+    assert!(dialled(&mut dialing, turn, &[]).is_empty());
     let writes = turn.journal.take();
     let [Write::Put(key, value)] = &writes[..] else {
         panic!("not one record: {writes:?}");
@@ -37,20 +57,144 @@ fn an_address_is_stored_and_read_back() {
         (peer_key(&turn.node_id()), vec![0xff]),
     ];
     let entries = [(key.clone(), value.clone())].into_iter().chain(unreadable);
-    let loaded = Dialing::load(&Journal::loading(entries.collect()));
-    assert_eq!(loaded.addresses, dialing.addresses);
+    let loaded = Dialing::load(&Journal::loading(entries.collect()), &no_openings());
+    assert_eq!(
+        loaded.known,
+        HashMap::from([(hub_id, vec!["hub:9735".into()])])
+    );
 }
 
 #[test]
-fn an_empty_address_is_not_stored_and_does_not_replace_one() {
+fn the_newest_addresses_of_a_peer_are_kept_newest_first() {
+    let (mut world, hub, owner) = world_with_channel();
+    let hub_id = world.nodes[hub].machine.node_id();
+    let turn = world.turn(owner);
+    let mut dialing = knowing(hub_id, &["a:1", "b:1", "c:1", "d:1"]);
+    for address in ["c:1", "e:1", "e:1"] {
+        dialing.given.insert(hub_id, address.into());
+        dialled(&mut dialing, turn, &[]);
+    }
+    assert_eq!(dialing.known[&hub_id], ["e:1", "c:1", "a:1", "b:1"]);
+}
+
+#[test]
+fn an_address_that_a_command_gives_is_not_stored() {
     let (mut world, peer, node) = strangers();
     let turn = world.turn(node);
     let mut dialing = Dialing::default();
-    dialing.remember(turn, peer, "host:9735");
-    turn.journal.take();
-    dialing.remember(turn, peer, "");
+    dialing.give(turn, peer, "host:9735");
+    let dials = dialled(&mut dialing, turn, &[peer]);
+    assert_eq!(dials, [(peer, "host:9735".to_owned())]);
     assert!(turn.journal.is_empty());
-    assert_eq!(dialing.addresses[&peer], "host:9735");
+    // The command has ended.
+    dialing.dial_failed(turn, peer, "refused");
+    dialled(&mut dialing, turn, &[]);
+    assert!(dialing.given.is_empty());
+}
+
+#[test]
+fn an_address_that_a_command_gives_for_a_connected_peer_replaces_none() {
+    let (mut world, hub, owner) = world_with_channel();
+    let hub_id = world.nodes[hub].machine.node_id();
+    let turn = world.turn(owner);
+    let mut dialing = knowing(hub_id, &["hub:9735"]);
+    turn.journal.take();
+    dialing.check(turn, &hub_id, "127.0.0.1:1").unwrap();
+    dialing.give(turn, hub_id, "127.0.0.1:1");
+    dialled(&mut dialing, turn, &[hub_id]);
+    assert_eq!(dialing.known[&hub_id], ["hub:9735"]);
+    assert!(turn.journal.is_empty() && dialing.given.is_empty());
+}
+
+#[test]
+fn the_addresses_of_a_peer_without_a_channel_are_forgotten() {
+    let (mut world, peer, node) = strangers();
+    let turn = world.turn(node);
+    let mut dialing = knowing(peer, &["host:9735"]);
+    assert!(dialled(&mut dialing, turn, &[]).is_empty());
+    assert_eq!(turn.journal.take(), [Write::Delete(peer_key(&peer))]);
+    assert!(dialing.known.is_empty());
+}
+
+#[test]
+fn an_address_that_is_none_or_is_missing_is_refused() {
+    let (mut world, peer, node) = strangers();
+    let turn = world.turn(node);
+    let dialing = Dialing::default();
+    let long = format!("{}:9735", "a".repeat(251));
+    for address in [
+        "host",
+        ":9735",
+        "host:0",
+        "host:65536",
+        "a b:1",
+        "a\n:1",
+        &long,
+    ] {
+        let refused = dialing.check(turn, &peer, address);
+        assert_eq!(code(refused), "BAD_PEER_ADDRESS", "{address}");
+    }
+    assert_eq!(code(dialing.check(turn, &peer, "")), "NO_PEER_ADDRESS");
+    let longest = format!("{}:9735", "a".repeat(250));
+    for address in ["host:9735", "[::1]:9735", &longest] {
+        dialing.check(turn, &peer, address).unwrap();
+    }
+}
+
+#[test]
+fn only_so_many_addresses_are_kept_for_commands() {
+    let (mut world, peer, node) = strangers();
+    let turn = world.turn(node);
+    let mut dialing = Dialing::default();
+    for number in 1..=GIVEN {
+        let secret = SecretKey::from_slice(&[u8::try_from(number).unwrap(); 32]).unwrap();
+        let other = secret.public_key(&Secp256k1::new());
+        dialing.check(turn, &other, "host:9735").unwrap();
+        dialing.give(turn, other, "host:9735");
+    }
+    let refused = dialing.check(turn, &peer, "host:9735");
+    assert_eq!(code(refused), "TOO_MANY_PEERS");
+}
+
+#[test]
+fn every_address_is_tried_before_a_peer_counts_as_unreachable() {
+    let (mut world, hub, owner) = world_with_channel();
+    let hub_id = world.nodes[hub].machine.node_id();
+    let turn = world.turn(owner);
+    turn.ldk.peer_manager.disconnect_all_peers();
+    let mut dialing = knowing(hub_id, &["a:1", "b:1"]);
+    let mut tried = Vec::new();
+    for _ in 0..3 {
+        assert_eq!(dialing.take_unreachable(), []);
+        tried.extend(dialled(&mut dialing, turn, &[]));
+        dialing.dial_failed(turn, hub_id, "refused");
+        turn.now.instant += PAUSE_MOST;
+    }
+    // The dialer knows the hub without an address.
+    let tried: Vec<&str> = tried.iter().map(|(_, address)| address.as_str()).collect();
+    assert_eq!(tried, ["", "a:1", "b:1"]);
+    let unreachable = dialing.take_unreachable();
+    assert_eq!(unreachable.len(), 1);
+    assert!(unreachable[0].message.contains("(refused)"));
+}
+
+#[test]
+fn a_connection_that_ends_in_its_handshake_is_a_failed_attempt() {
+    let (mut world, peer, node) = strangers();
+    let turn = world.turn(node);
+    let mut dialing = Dialing::default();
+    dialing.give(turn, peer, "host:9735");
+    dialled(&mut dialing, turn, &[peer]);
+    // The connection is closed again: no connection has this id.
+    dialing.dialed(&peer, 7, turn.now.instant);
+    dialled(&mut dialing, turn, &[peer]);
+    let unreachable = dialing.take_unreachable();
+    assert_eq!(unreachable.len(), 1);
+    let message = &unreachable[0].message;
+    assert!(
+        message.contains("host:9735, but not as this node"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -71,17 +215,15 @@ fn a_peer_is_dialled_once_at_a_time_and_with_doubled_pauses_up_to_half_a_minute(
     let (mut world, peer, node) = strangers();
     let turn = world.turn(node);
     let mut dialing = Dialing::default();
-    dialing.remember(turn, peer, "host:9735");
+    dialing.give(turn, peer, "host:9735");
     let mut pauses = Vec::new();
     for _ in 0..9 {
         let dials = dialled(&mut dialing, turn, &[peer]);
         assert_eq!(dials, [(peer, "host:9735".to_owned())]);
-        assert!(dialing.is_dialing(&peer));
         assert!(dialled(&mut dialing, turn, &[peer]).is_empty());
 
         let now = turn.now.instant;
-        dialing.dialed(&peer, None, now);
-        assert!(!dialing.is_dialing(&peer));
+        dialing.dial_failed(turn, peer, "refused");
         assert!(dialled(&mut dialing, turn, &[peer]).is_empty());
         let next = dialing.next(&Connections::default()).unwrap();
         pauses.push((next - now).as_millis());
@@ -92,13 +234,26 @@ fn a_peer_is_dialled_once_at_a_time_and_with_doubled_pauses_up_to_half_a_minute(
 }
 
 #[test]
+fn an_address_that_is_given_anew_is_tried_at_once() {
+    let (mut world, peer, node) = strangers();
+    let turn = world.turn(node);
+    let mut dialing = Dialing::default();
+    dialing.give(turn, peer, "wrong:9735");
+    dialled(&mut dialing, turn, &[peer]);
+    dialing.dial_failed(turn, peer, "refused");
+    dialing.give(turn, peer, "right:9735");
+    let dials = dialled(&mut dialing, turn, &[peer]);
+    assert_eq!(dials, [(peer, "right:9735".to_owned())]);
+}
+
+#[test]
 fn a_peer_that_nobody_wants_any_more_is_not_dialled_again() {
     let (mut world, peer, node) = strangers();
     let turn = world.turn(node);
     let mut dialing = Dialing::default();
-    dialing.remember(turn, peer, "host:9735");
+    dialing.give(turn, peer, "host:9735");
     assert_eq!(dialled(&mut dialing, turn, &[peer]).len(), 1);
-    dialing.dialed(&peer, None, turn.now.instant);
+    dialing.dial_failed(turn, peer, "refused");
     assert!(dialled(&mut dialing, turn, &[]).is_empty());
     assert_eq!(dialing.next(&Connections::default()), None);
 }
@@ -109,11 +264,10 @@ fn a_connected_peer_is_not_dialled_and_one_with_a_channel_is_once_it_is_lost() {
     let hub_id = world.nodes[hub].machine.node_id();
     let turn = world.turn(owner);
     let mut dialing = Dialing::default();
-    dialing.remember(turn, hub_id, "hub:9735");
     assert!(dialled(&mut dialing, turn, &[]).is_empty());
     turn.ldk.peer_manager.disconnect_all_peers();
     let dials = dialled(&mut dialing, turn, &[]);
-    assert_eq!(dials, [(hub_id, "hub:9735".to_owned())]);
+    assert_eq!(dials, [(hub_id, String::new())]);
 }
 
 #[test]
@@ -121,9 +275,11 @@ fn a_new_phone_has_every_peer_dialled_anew() {
     let (mut world, peer, node) = strangers();
     let turn = world.turn(node);
     let mut dialing = Dialing::default();
-    dialing.remember(turn, peer, "host:9735");
+    dialing.give(turn, peer, "host:9735");
     assert_eq!(dialled(&mut dialing, turn, &[peer]).len(), 1);
     dialing.clear();
-    assert!(!dialing.is_dialing(&peer), "the old attempt is void");
+    // An attempt that was begun before has no effect.
+    dialing.dial_failed(turn, peer, "refused");
+    assert_eq!(dialing.take_unreachable(), []);
     assert_eq!(dialled(&mut dialing, turn, &[peer]).len(), 1);
 }

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use longhand_proto::command::command::Command as Kind;
+use longhand_store::Write;
 
 use super::*;
 use crate::machine::testing::{Id, World};
@@ -8,6 +9,8 @@ use crate::parts::testing::open;
 
 const ADDRESS: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
 const MAINNET_ADDRESS: &str = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
+
+const SIGNER: &[u8] = b"phone";
 
 fn asked() -> SendOnchain {
     SendOnchain {
@@ -32,7 +35,7 @@ fn refuses(request: SendOnchain, code: &str) {
     let turn = world.turn(hub);
     turn.journal.take();
     let mut sends = OnchainSends::default();
-    let refused = sends.request(turn, request).unwrap_err();
+    let refused = sends.request(turn, request, SIGNER).unwrap_err();
     assert_eq!(refused.code, code, "{}", refused.message);
     assert!(turn.journal.is_empty());
     assert!(sends.sends.is_empty());
@@ -42,6 +45,15 @@ fn refuses(request: SendOnchain, code: &str) {
 fn a_payment_needs_an_id() {
     let request = SendOnchain {
         id: Vec::new(),
+        ..asked()
+    };
+    refuses(request, "BAD_ID");
+}
+
+#[test]
+fn an_id_of_more_than_32_bytes_is_refused() {
+    let request = SendOnchain {
+        id: vec![1; 33],
         ..asked()
     };
     refuses(request, "BAD_ID");
@@ -173,4 +185,54 @@ fn an_unreadable_record_of_a_payment_stops_the_load() {
     let entries = vec![("send/01".to_owned(), vec![0xff])];
     let loaded = OnchainSends::load(&Journal::loading(entries));
     assert!(matches!(loaded, Err(NodeError::Load(_))));
+}
+
+/// The code of the failure of the payment that [`asked`] asks for.
+fn failure(sends: &OnchainSends) -> String {
+    match sends.sent(&asked().id) {
+        Some(Err(error)) => error.code,
+        other => panic!("no failure: {other:?}"),
+    }
+}
+
+#[test]
+fn a_payment_of_another_phone_is_not_signed_and_its_coins_are_free_again() {
+    let (mut world, hub) = hub();
+    let turn = world.turn(hub);
+    let mut sends = OnchainSends::default();
+    let all = SendOnchain {
+        amount_sat: 900_000,
+        ..asked()
+    };
+    sends.request(turn, all.clone(), SIGNER).unwrap();
+    sends.fail_of_others(turn, SIGNER);
+    assert!(sends.sent(&all.id).is_none(), "it is the same phone");
+    let second = SendOnchain {
+        id: vec![2; 16],
+        ..all
+    };
+    sends.request(turn, second.clone(), b"another").unwrap_err();
+    sends.fail_of_others(turn, b"another");
+    assert_eq!(failure(&sends), "PAIRING_RENEWED");
+    sends.request(turn, second, b"another").unwrap();
+    sends.advance(turn);
+    assert_eq!(failure(&sends), "PAIRING_RENEWED", "it stays so");
+}
+
+#[test]
+fn a_payment_that_is_not_signed_for_a_day_expires() {
+    let (mut world, hub) = hub();
+    let turn = world.turn(hub);
+    let mut sends = OnchainSends::default();
+    sends.request(turn, asked(), SIGNER).unwrap();
+    turn.height += SIGN_WITHIN_BLOCKS + 1;
+    sends.advance(turn);
+    assert_eq!(failure(&sends), "EXPIRED");
+    let writes = turn.journal.take().into_iter();
+    let records = writes.filter_map(|write| match write {
+        Write::Put(key, value) => Some((key, value)),
+        Write::Delete(_) => None,
+    });
+    let loaded = OnchainSends::load(&Journal::loading(records.collect())).unwrap();
+    assert_eq!(failure(&loaded), "EXPIRED", "also after a restart");
 }

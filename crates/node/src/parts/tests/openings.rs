@@ -12,6 +12,7 @@ use super::*;
 use crate::machine::testing::{Id, World};
 
 const AMOUNT_SAT: u64 = 500_000;
+const SIGNER: &[u8] = b"phone";
 const CONFIRMED_SAT: u64 = AMOUNT_SAT + ANCHOR_RESERVE_SAT;
 
 /// A hub with as many coins as the check of an opening of `AMOUNT_SAT` needs, and an owner's node without coins.
@@ -69,7 +70,7 @@ fn failure_of(code: &str, action: Action) -> (String, i32) {
 /// The code of a refusal that changes nothing.
 fn refused(turn: &Turn, peer: PublicKey, request: OpenChannel) -> String {
     let mut openings = Openings::default();
-    let refusal = openings.request(turn, peer, request).unwrap_err();
+    let refusal = openings.request(turn, peer, request, SIGNER).unwrap_err();
     assert_eq!(refusal.action, i32::from(Action::FixInput));
     assert!(turn.journal.is_empty(), "a refusal was stored");
     assert!(openings.opens.is_empty(), "a refused opening was kept");
@@ -97,7 +98,7 @@ fn a_channel_below_the_least_is_refused() {
     let turn = world.turn(hub);
     let code = refused(turn, peer, open(MIN_CHANNEL_SAT - 1));
     assert_eq!(code, "AMOUNT_TOO_SMALL");
-    let least = Openings::default().request(turn, peer, open(MIN_CHANNEL_SAT));
+    let least = Openings::default().request(turn, peer, open(MIN_CHANNEL_SAT), SIGNER);
     assert_eq!(least, Ok(user_id(1)));
 }
 
@@ -111,7 +112,7 @@ fn an_owner_cannot_give_funds_away_with_a_channel_and_a_hub_can() {
     };
     let code = refused(world.turn(owner), peers[1], open.clone());
     assert_eq!(code, "PUSH_REFUSED");
-    let given = Openings::default().request(world.turn(hub), peers[0], open);
+    let given = Openings::default().request(world.turn(hub), peers[0], open, SIGNER);
     assert_eq!(given, Ok(user_id(1)));
 }
 
@@ -127,7 +128,7 @@ fn a_channel_needs_its_amount_and_the_reserve_confirmed() {
     let code = refused(turn, peer, more(AMOUNT_SAT + 1));
     assert_eq!(code, "INSUFFICIENT_FUNDS");
     assert_eq!(refused(turn, peer, more(u64::MAX)), "INSUFFICIENT_FUNDS");
-    let exact = Openings::default().request(turn, peer, request(1));
+    let exact = Openings::default().request(turn, peer, request(1), SIGNER);
     assert_eq!(exact, Ok(user_id(1)));
 }
 
@@ -137,10 +138,10 @@ fn an_opening_asked_for_twice_is_one_opening() {
     let peer = world.nodes[owner].machine.node_id();
     let turn = world.turn(hub);
     let mut openings = Openings::default();
-    let first = openings.request(turn, peer, request(1)).unwrap();
+    let first = openings.request(turn, peer, request(1), SIGNER).unwrap();
     let written = turn.journal.take();
     assert_eq!(written.len(), 1);
-    let again = openings.request(turn, peer, request(1)).unwrap();
+    let again = openings.request(turn, peer, request(1), SIGNER).unwrap();
     assert_eq!(again, first);
     assert!(turn.journal.is_empty());
     assert_eq!(openings.under_way().count(), 1);
@@ -178,7 +179,7 @@ fn an_opening_waits_for_its_peer_and_fails_when_that_cannot_be_reached() {
     let peer = world.nodes[owner].machine.node_id();
     let turn = world.turn(hub);
     let mut openings = Openings::default();
-    openings.request(turn, peer, request(1)).unwrap();
+    openings.request(turn, peer, request(1), SIGNER).unwrap();
     openings.advance(turn);
     assert_eq!(openings.opened(user_id(1)), None);
     assert_eq!(openings.peers().collect::<Vec<_>>(), [peer]);
@@ -211,7 +212,7 @@ fn ldk_refuses_to_give_away_more_than_the_channel_has() {
         push_msat: AMOUNT_SAT * 1000 + 1,
         ..request(1)
     };
-    openings.request(turn, peer, open).unwrap();
+    openings.request(turn, peer, open, SIGNER).unwrap();
     openings.advance(turn);
     let refused = failure_of("CHANNEL_REFUSED", Action::Retry);
     assert_eq!(failed(&openings, 1), refused);
@@ -371,4 +372,51 @@ fn an_opening_fails_when_the_phone_refuses_the_channel() {
     openings.advance(turn);
     let refused = failure_of("SIGNER_REFUSED", Action::Retry);
     assert_eq!(failed(&openings, 1), refused);
+}
+
+#[test]
+fn an_opening_of_another_phone_fails_and_gives_its_coins_back() {
+    let (mut world, hub, owner) = world();
+    let peer = world.nodes[owner].machine.node_id();
+    let turn = world.turn(hub);
+    let mut openings = Openings::default();
+    openings.request(turn, peer, request(1), SIGNER).unwrap();
+    openings.fail_of_others(turn, SIGNER);
+    assert!(
+        openings.opened(user_id(1)).is_none(),
+        "it is the same phone"
+    );
+    turn.journal.take();
+    openings.fail_of_others(turn, b"another");
+    let expected = failure_of("PAIRING_RENEWED", Action::Retry);
+    assert_eq!(failed(&openings, 1), expected);
+    assert_eq!(turn.journal.take().len(), 1, "it is stored");
+}
+
+#[test]
+fn an_opening_of_an_older_record_is_anybodys() {
+    let (mut world, hub, _) = world();
+    let mut openings = openings([created(1)]);
+    openings.fail_of_others(world.turn(hub), b"another");
+    assert!(openings.opened(user_id(1)).is_none());
+}
+
+#[test]
+fn only_so_many_channels_are_opened_at_a_time() {
+    let (mut world, hub, owner) = world();
+    let peer = world.nodes[owner].machine.node_id();
+    let turn = world.turn(hub);
+    let waiting = |id: u8| Open {
+        request: Some(OpenChannel {
+            counterparty_node_id: peer.serialize().to_vec(),
+            ..request(id)
+        }),
+        ..Open::default()
+    };
+    let mut openings = openings((1..=64).map(waiting));
+    let refused = openings.request(turn, peer, request(65), SIGNER);
+    assert_eq!(refused.unwrap_err().code, "TOO_MANY_OPENINGS");
+    assert!(turn.journal.is_empty());
+    openings.fail(turn, user_id(1), "CHANNEL_CLOSED", "no");
+    openings.request(turn, peer, request(65), SIGNER).unwrap();
 }

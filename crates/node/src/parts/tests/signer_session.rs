@@ -19,7 +19,7 @@ fn session() -> SignerSession {
 /// A session with its signer, and its first batch: the pool of channel keys.
 fn attached(turn: &mut Turn) -> (SignerSession, Batch) {
     let mut session = session();
-    assert!(session.attach(turn));
+    assert!(session.attach(turn, Vec::new()));
     let batch = session.next_batch(turn).expect("keys are asked for");
     (session, batch)
 }
@@ -38,7 +38,7 @@ fn a_phone_that_comes_is_asked_for_channel_keys_and_nothing_is_sent_without_one(
     assert!(!session.is_available() && !session.has_batch(turn));
     assert!(session.next_batch(turn).is_none());
 
-    assert!(session.attach(turn));
+    assert!(session.attach(turn, Vec::new()));
     assert!(session.is_available() && session.has_batch(turn));
     let batch = session.next_batch(turn).unwrap();
     let mut ops = batch.ops.ops.iter();
@@ -52,7 +52,7 @@ fn a_reply_to_an_earlier_attachment_is_dropped() {
     let (mut world, owner) = owner();
     let turn = world.turn(owner);
     let (mut session, batch) = attached(turn);
-    session.attach(turn);
+    session.attach(turn, Vec::new());
     assert!(!session.replied(turn, batch.ticket, Err(SignerAway)));
     assert!(session.has_batch(turn), "the new phone is not blamed");
 }
@@ -65,7 +65,7 @@ fn a_phone_that_fails_a_batch_gets_no_more_until_it_is_attached_anew() {
     assert!(!session.replied(turn, batch.ticket, Err(SignerAway)));
     assert!(!session.has_batch(turn));
     assert!(session.next_batch(turn).is_none());
-    assert!(session.attach(turn));
+    assert!(session.attach(turn, Vec::new()));
     assert!(session.has_batch(turn));
 }
 
@@ -114,7 +114,7 @@ fn every_detach_is_answered_when_the_phone_is_gone_or_another_comes() {
     let (mut session, _) = attached(turn);
     session.detach(turn, 1);
     session.detach(turn, 2);
-    session.attach(turn);
+    session.attach(turn, Vec::new());
     assert_eq!(answered(turn), [1, 2]);
     assert!(!session.is_detaching());
     session.detach(turn, 3);
@@ -130,7 +130,7 @@ fn local_keys_never_come_or_go_and_a_detach_is_answered_at_once() {
     turn.output.replies.clear();
     let mut session = SignerSession::new(true, 0);
     assert!(session.is_available());
-    assert!(!session.attach(turn) && !session.lost(turn));
+    assert!(!session.attach(turn, Vec::new()) && !session.lost(turn));
     assert!(session.is_available() && !session.is_attached());
     session.detach(turn, 7);
     assert_eq!(answered(turn), [7]);
@@ -145,7 +145,7 @@ fn a_machine_loaded_in_place_of_another_goes_on_counting_and_drops_its_replies()
     let mut session = SignerSession::new(false, earlier.next_generation());
     session.continue_counts(&earlier);
     assert_eq!(session.stats(), earlier.stats());
-    session.attach(turn);
+    session.attach(turn, Vec::new());
     assert!(!session.replied(turn, batch.ticket, Err(SignerAway)));
     assert!(session.has_batch(turn));
 }
