@@ -142,6 +142,7 @@ async fn all_coins_are_free(world: &World, alice: &Owner, reserve_sat: u64) {
         all: true,
         ..SendOnchain::default()
     };
+    alice.phone.intend_send(&send);
     ask_in_the_end(&alice.node, Kind::SendOnchain(send)).await;
     world
         .mine_until("only the reserve is left", async || {

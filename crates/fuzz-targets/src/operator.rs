@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bitcoin::hex::DisplayHex;
-use bitcoin::secp256k1::PublicKey;
 use longhand_host::{
-    Host, HostConfig, Network, Operator, OperatorError, WakeCall, WakeError, fuzzing,
+    Host, HostConfig, Network, Operator, OperatorError, PeerDial, WakeCall, WakeError, fuzzing,
 };
 use longhand_link::{LinkKeypair, OwnerId, PairingCode as Code};
 use longhand_node::PeerStream;
@@ -259,7 +258,7 @@ struct Nowhere;
 
 #[async_trait]
 impl Network for Nowhere {
-    async fn dial(&self, _: PublicKey, _: &str) -> io::Result<Box<dyn PeerStream>> {
+    async fn dial(&self, _: PeerDial<'_>) -> io::Result<Box<dyn PeerStream>> {
         Err(io::Error::other("no such peer"))
     }
 

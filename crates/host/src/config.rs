@@ -129,6 +129,8 @@ pub struct PeerConfig {
     pub connect_timeout_ms: u64,
     /// Takes payments that no invoice asks for (keysend), for the hub and all owners.
     pub accept_keysend: bool,
+    /// Networks that owners' nodes may dial beside the public internet, as `10.1.0.0/16`. On regtest they dial everywhere.
+    pub allow_networks: Vec<ipnet::IpNet>,
 }
 
 impl Default for PeerConfig {
@@ -137,6 +139,7 @@ impl Default for PeerConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 9735)),
             connect_timeout_ms: 10_000,
             accept_keysend: false,
+            allow_networks: Vec::new(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The hub: its seed, the node id that follows from it, and the hub's node once it runs.
 
+pub(crate) mod socket;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitcoin::hashes::{Hash, HashEngine, sha256};

@@ -11,6 +11,7 @@
 //! - `switchboard`: connections of nodes to their peers. `wake`: calls to phones, and payments held for them.
 //! - `links`, `phones`, `commands`: connections of phones; a phone at its node (`phone_signer`); an owner's commands.
 //! - `network`: peers and phones beyond this process. `serve`: the listeners.
+//! - `descriptors`: the limit of file descriptors.
 //! - `chain`: the chain source of the configuration.
 //! - `hub`, `graph`: the hub's seed and node id; the network graph.
 //! - `operator` and its [`client`], `metrics`, [`config`], `files`: the operator's side.
@@ -20,6 +21,7 @@ pub mod client;
 mod clock;
 mod commands;
 pub mod config;
+mod descriptors;
 mod files;
 mod graph;
 mod hosted;
@@ -74,7 +76,9 @@ pub mod fuzzing {
 
 pub use config::{ConfigError, HostConfig, OperatorListen};
 pub use files::FileError;
-pub use network::{Joined, Network, Sockets, WakeCall, WakeError, WakeReason};
+pub use network::{
+    DialFrom, Joined, Network, PeerDial, Reach, Sockets, WakeCall, WakeError, WakeReason,
+};
 pub use operator::{Operator, OperatorError};
 
 use crate::metrics::{CountedStore, Metrics};
@@ -134,10 +138,11 @@ impl Host {
         carriers: &Carriers,
     ) -> Result<Host, HostError> {
         let source = source.into();
+        descriptors::raise_limit();
         files::create_directory(&config.data_dir)?;
         let listeners = Listeners::bind(&config, carriers).await?;
         config.link.addresses = listeners.link_addresses(&config);
-        let network = Arc::new(Sockets::new()?);
+        let network = Arc::new(Sockets::new(Reach::of(&config))?);
         let host = Host::embed(config, store, source, network).await?;
         listeners.serve(&host.services);
         tracing::info!(addresses = ?host.addresses(), "the host listens");

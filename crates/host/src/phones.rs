@@ -147,7 +147,7 @@ impl Attachment {
             } = &*self.phones;
             node.attach(Arc::new(PhoneSigner::new(&self.hosted, phone, metrics)));
             let accepting = node.clone();
-            let accept = Arc::new(move |stream| accepting.accept(stream));
+            let accept = Arc::new(move |from, stream| accepting.accept_hosted(from, stream));
             switchboard.open(node.node_id(), accept);
             self.node = Some(node);
             self.hosted.attached.send_replace(true);

@@ -2,23 +2,26 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
+use longhand_link::carrier::admission::{Admission, Places};
+use longhand_link::carrier::guest;
 use longhand_link::{Address, Carriers, LinkError, Listener};
 use longhand_proto::operator::operator_server::OperatorServer;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::Server;
 
 use crate::config::{ConfigError, HostConfig, OperatorListen};
 use crate::files::{self, FileError};
 use crate::hub::Hub;
+use crate::hub::socket::StrangerSocket;
 use crate::operator::{self, Operator, OperatorApi, TokenCheck};
 use crate::services::Services;
 use crate::{Addresses, HostError, metrics};
 
-/// Pause after a connection could not be taken, as when no file descriptors are left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections of peers that wait for the hub to take them.
+const ARRIVING: usize = 16;
 
 /// Listeners that are bound, and not served yet.
 pub(crate) struct Listeners {
@@ -156,20 +159,14 @@ fn is_unspecified(address: &Address) -> bool {
 
 /// Gives the hub its incoming connections.
 async fn listen_for_peers(hub: Arc<Hub>, listener: TcpListener) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                // It fails on a broken stream only.
-                if stream.set_nodelay(true).is_ok() {
-                    hub.accept(Box::new(stream));
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a peer's connection could not be taken");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+    let (guests, mut arriving) = mpsc::channel(ARRIVING);
+    let admission = Admission::new(Places::STRANGERS);
+    let take = async {
+        while let Some(Ok(guest)) = arriving.recv().await {
+            hub.accept(Box::new(StrangerSocket::new(guest)));
         }
-    }
+    };
+    tokio::join!(guest::accept(listener, admission, guests), take);
 }
 
 async fn serve_operator(operator: Operator, socket: OperatorSocket) {

@@ -83,7 +83,7 @@ impl Services {
         let link_key =
             LinkKeypair::from_bytes(*files::read_or_make_secret(&config.link_key_file())?);
         let (no_owner, _) = phones::conversation(&config.link)?;
-        let graph = GraphKeeper::load(store.clone(), config.network).await?;
+        let graph = GraphKeeper::load(&config.data_dir, store.as_ref(), config.network).await?;
         let poll_interval = Duration::from_millis(config.chain.poll_ms);
 
         let config = Arc::new(config);

@@ -83,7 +83,7 @@ impl NodeStarter {
             Phase::Running(node) => {
                 tracing::info!(node_id = %node.node_id(), "the hub runs");
                 let accepting = node.clone();
-                let accept = Arc::new(move |stream| accepting.accept(stream));
+                let accept = Arc::new(move |from, stream| accepting.accept_hosted(from, stream));
                 self.switchboard.open(node.node_id(), accept);
                 self.watcher.watch_hub(node);
             }

@@ -14,11 +14,11 @@ use bitcoin::secp256k1::PublicKey;
 use longhand_node::{Dialer, PeerStream};
 use tokio::time::timeout;
 
-use crate::network::Network;
+use crate::network::{DialFrom, Network, PeerDial};
 use crate::tasks::Tasks;
 
-/// Takes a connection for a node.
-pub(crate) type Accept = Arc<dyn Fn(Box<dyn PeerStream>) + Send + Sync>;
+/// Takes a connection for a node, from another node of the host.
+pub(crate) type Accept = Arc<dyn Fn(PublicKey, Box<dyn PeerStream>) + Send + Sync>;
 
 /// The lines of all nodes of one host.
 pub(crate) struct Switchboard {
@@ -128,14 +128,23 @@ impl Dialer for NodeDialer {
         if let Some(line) = self.switchboard.line(self.from, node_id) {
             let accept = line?;
             let (near, far) = network.join(self.from, node_id)?;
-            accept(far);
+            accept(self.from, far);
             return Ok(near);
         }
+        let from = match self.from {
+            from if from == self.switchboard.hub => DialFrom::Hub,
+            owner => DialFrom::Owner(owner),
+        };
+        let peer = PeerDial {
+            from,
+            node_id,
+            address,
+        };
         let stopping = || Error::new(ErrorKind::NotConnected, "the host is stopping");
         tokio::select! {
             biased;
             () = tasks.stopping() => Err(stopping()),
-            dialled = timeout(*limit, network.dial(node_id, address)) => dialled.unwrap_or_else(|_| {
+            dialled = timeout(*limit, network.dial(peer)) => dialled.unwrap_or_else(|_| {
                 let late = format!("{address} did not answer in time");
                 Err(Error::new(ErrorKind::TimedOut, late))
             }),

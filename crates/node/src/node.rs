@@ -93,7 +93,13 @@ impl Node {
 
     /// Takes an incoming connection of a peer. Dropped while no signer is attached.
     pub fn accept(&self, stream: Box<dyn PeerStream>) {
-        let _ = self.inbox.send(Message::Accept(stream));
+        let _ = self.inbox.send(Message::Accept(stream, None));
+    }
+
+    /// Takes the connection of another node of the same host: the limits on peers without channels, which strangers can reach,
+    /// are not for it. The handshake still has to prove that it is this node.
+    pub fn accept_hosted(&self, node_id: PublicKey, stream: Box<dyn PeerStream>) {
+        let _ = self.inbox.send(Message::Accept(stream, Some(node_id)));
     }
 
     /// A snapshot; `None` when the node has ended.

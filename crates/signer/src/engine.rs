@@ -263,7 +263,7 @@ impl Signer {
             Op::Ecdh(o) => pure(self.ecdh(o)),
             Op::PeelOnion(o) => pure(self.peel_onion(o)),
             Op::SignGossip(o) => pure(self.sign_gossip(o)),
-            Op::SignPsbt(o) => pure(self.sign_psbt(&op.channel_keys_id, o)),
+            Op::SignPsbt(o) => self.sign_psbt(&op.channel_keys_id, o),
             Op::SpendOutputs(o) => pure(self.spend_outputs(o)),
             Op::GetPreimage(o) => self.get_preimage(o, now_unix_s),
             Op::NewChannelKeys(o) => pure(self.new_channel_keys(o)),

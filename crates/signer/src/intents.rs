@@ -1,10 +1,13 @@
-//! Intents: commands of the owner, recorded on the phone. Only they will justify operations that reduce the owner's balance.
+//! Intents: commands of the owner, recorded on the phone. They justify operations that reduce the owner's balance.
 //!
-//! A host cannot add an intent. So far intents are recorded and listed, and no operation is refused for lack of one.
+//! A host cannot add an intent. An on-chain payment is signed only for an intent to send (`onchain.rs`). The others are recorded and
+//! listed, and no operation is refused for lack of one yet.
 //!
 //! An on-chain send and an opening have an id, which a node carries out once. The intent keeps it until the final result of the command
 //! was delivered to the owner: when the same command comes before, the shell sends it with the same id.
 
+use bitcoin::OutPoint;
+use bitcoin::consensus::serialize;
 use bitcoin::secp256k1::PublicKey;
 
 use crate::engine::{Change, Recorded, Signer};
@@ -41,6 +44,9 @@ pub struct OnchainIntent {
     pub created_unix_s: u64,
     /// True until its final result was delivered to the owner. False in ledgers that did not keep this.
     pub awaits_delivery: bool,
+    /// An output that the transaction signed for it spends. Any other transaction for it must spend the same output, so that at
+    /// most one of them confirms.
+    pub spends: Option<OutPoint>,
 }
 
 /// An opening or a close that the owner asked for.
@@ -108,8 +114,10 @@ impl Signer {
             max_fee_sat,
             created_unix_s: now_unix_s,
             awaits_delivery: true,
+            spends: None,
         };
         if let Some(old) = self.state.onchain_intents.get(id) {
+            intent.spends = old.spends;
             intent.created_unix_s = old.created_unix_s;
             intent.awaits_delivery = old.awaits_delivery;
             if old.awaits_delivery {
@@ -278,6 +286,7 @@ impl From<&OnchainIntent> for entry::OnchainIntentAdded {
             max_fee_sat: intent.max_fee_sat,
             created_unix_s: intent.created_unix_s,
             awaits_delivery: intent.awaits_delivery,
+            spends: intent.spends.as_ref().map_or_else(Vec::new, serialize),
         }
     }
 }

@@ -3,33 +3,39 @@
 //! Signatures use no added entropy, so that a repeated operation gives the same ones.
 
 use bitcoin::absolute::LockTime;
+use bitcoin::address::NetworkUnchecked;
 use bitcoin::bip32::KeySource;
-use bitcoin::psbt::{Input, Psbt};
+use bitcoin::psbt::{Input, Output, Psbt};
 use bitcoin::secp256k1::Message;
 use bitcoin::sighash::{Prevouts, SighashCache};
 use bitcoin::{
-    Amount, EcdsaSighashType, ScriptBuf, TapSighashType, TxOut, Witness, ecdsa, taproot,
+    Address, Amount, EcdsaSighashType, ScriptBuf, TapSighashType, TxOut, Witness, ecdsa, taproot,
 };
 use lightning::ln::chan_utils::make_funding_redeemscript;
 use lightning::sign::SpendableOutputDescriptor;
 use longhand_proto::signer as proto;
 
 use crate::commitment::read;
-use crate::engine::{Answer, Signer, channel_keys_id};
+use crate::engine::{Answer, Change, Signer, channel_keys_id};
+use crate::intents::OnchainIntent;
 use crate::keys::{ADDRESSES, Account, Keychain, WalletKey};
 use crate::ledger::Channel;
 use crate::rules::{self, Refused};
 
 /// The number of addresses of each keychain that are tried when the index of a script is not given.
 const SEARCH: u32 = 1000;
+/// The fee of a payment may be this part of its amount, when that is more than the intent's limit: the amount of one that sends all
+/// is not known before.
+const SEND_FEE_PERCENT: u64 = 5;
 
 impl Signer {
-    /// Signs every input that is the phone's (P2WPKH of BIP 84, P2TR key path of BIP 86), and finalizes it.
+    /// Signs every input that is the phone's (P2WPKH of BIP 84, P2TR key path of BIP 86), and finalizes it. A payment has to be one that
+    /// the owner asked for.
     pub(crate) fn sign_psbt(
         &self,
         keys_id: &[u8],
         op: &proto::SignPsbt,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<(Answer, Vec<Change>), Refused> {
         use proto::sign_psbt::Purpose;
         let mut psbt = Psbt::deserialize(&op.psbt)
             .map_err(|_| Refused::malformed("the PSBT cannot be read"))?;
@@ -69,7 +75,76 @@ impl Signer {
                 "no input of the PSBT is this phone's to sign",
             ));
         }
-        Ok(Answer::Psbt(psbt.serialize()))
+        let is_send = op.purpose() == Purpose::Send && !funds;
+        let changes = match is_send {
+            true => self.check_send(&psbt, signed)?.into_iter().collect(),
+            false => Vec::new(),
+        };
+        Ok((Answer::Psbt(psbt.serialize()), changes))
+    }
+
+    /// Checks a signed payment against the owner's intents. Returns the intent's new record, when it was not signed for before.
+    fn check_send(&self, psbt: &Psbt, signed: usize) -> Result<Option<Change>, Refused> {
+        if signed < psbt.inputs.len() || !psbt.inputs.iter().all(takes_no_script_sig) {
+            let message = "the payment has an input that is not the phone's, or not proved to be";
+            return Err(Refused::new(rules::NOT_OUR_INPUT, message));
+        }
+        let unasked = |message: &str| Refused::new(rules::SEND_UNASKED, message);
+        let paid = |intent| Some((intent, self.payee(intent, psbt)?));
+        let (intent, payee) = self.onchain_intents().find_map(paid).ok_or_else(|| {
+            unasked("this phone was not asked for this payment, or has signed another one for it")
+        })?;
+        let percent = payee.value.to_sat() / 100 * SEND_FEE_PERCENT;
+        if fee_sat(psbt).is_none_or(|fee_sat| fee_sat > intent.max_fee_sat.max(percent)) {
+            return Err(unasked(
+                "the fee is above the limit for this payment: give a fee rate to allow more",
+            ));
+        }
+        if intent.spends.is_some() {
+            return Ok(None);
+        }
+        let signed_for = OnchainIntent {
+            spends: psbt.unsigned_tx.input.first().map(|it| it.previous_output),
+            ..intent.clone()
+        };
+        Ok(Some(Change::OnchainIntent((&signed_for).into())))
+    }
+
+    /// The payee's output of a payment that carries out the intent: all others are the owner's.
+    fn payee<'a>(&self, intent: &OnchainIntent, psbt: &'a Psbt) -> Option<&'a TxOut> {
+        let tx = &psbt.unsigned_tx;
+        let is_open = match &intent.spends {
+            Some(spent) => tx.input.iter().any(|it| it.previous_output == *spent),
+            None => intent.awaits_delivery,
+        };
+        let address: Address<NetworkUnchecked> = intent.address.parse().ok()?;
+        let script = address.assume_checked().script_pubkey();
+        let is_payee = |output: &TxOut| {
+            let is_amount = match intent.amount_sat {
+                // All: a reserve for channels may stay.
+                0 => true,
+                sat => output.value.to_sat() == sat,
+            };
+            is_amount && output.script_pubkey == script
+        };
+        let at = tx.output.iter().position(is_payee).filter(|_| is_open)?;
+        let mut outputs = psbt.outputs.iter().zip(&tx.output).enumerate();
+        let are_own = outputs.all(|(index, (known, output))| {
+            index == at || self.is_own_output(known, &output.script_pubkey)
+        });
+        tx.output.get(at).filter(|_| are_own)
+    }
+
+    /// Whether an output is the owner's, by the derivations that the PSBT names.
+    fn is_own_output(&self, known: &Output, script: &ScriptBuf) -> bool {
+        let segwit = known.bip32_derivation.values();
+        let taproot = known.tap_key_origins.values().map(|(_, source)| source);
+        segwit.chain(taproot).any(|(fingerprint, path)| {
+            let index = path.into_iter().last();
+            let is_found = index.is_some_and(|index| u32::from(*index) < ADDRESSES);
+            let key = is_found.then(|| self.keys.wallet_key(*fingerprint, path));
+            key.flatten().is_some_and(|key| key.script == *script)
+        })
     }
 
     pub(crate) fn spend_outputs(&self, op: &proto::SpendOutputs) -> Result<Answer, Refused> {
@@ -283,6 +358,16 @@ impl Signer {
             }
         }
     }
+}
+
+/// The fee in satoshis; `None` when the PSBT does not say what its inputs spend, or spends less than it pays.
+fn fee_sat(psbt: &Psbt) -> Option<u64> {
+    let mut spent = (0..psbt.inputs.len()).map(|index| Some(prevout(psbt, index).ok()??.value));
+    let sum = |sum: Amount, value: Amount| sum.checked_add(value);
+    let spent = spent.try_fold(Amount::ZERO, |all, value| sum(all, value?))?;
+    let mut paid = psbt.unsigned_tx.output.iter().map(|output| output.value);
+    let paid = paid.try_fold(Amount::ZERO, sum)?;
+    Some(spent.checked_sub(paid)?.to_sat())
 }
 
 /// The output that an input spends, if the PSBT has it; what the PSBT has twice must agree.

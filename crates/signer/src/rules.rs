@@ -22,6 +22,7 @@
 //! | [`FUNDING_OUTPUT`] | a funding transaction without the channel's funding output |
 //! | [`NOT_OUR_SCRIPT`] | to send what is the owner's to a script that is not the owner's, or that the owner would not find again |
 //! | [`NOT_OUR_INPUT`] | a PSBT in which nothing is the phone's to sign, or an input is not what it says; for a channel, one whose txid could still change |
+//! | [`SEND_UNASKED`] | an on-chain payment that the owner did not ask for, or with a higher fee, or a second one for the same request |
 //! | [`NOT_OUR_OUTPUT`] | to spend an output that is not of that channel |
 //! | [`JUSTICE_UNREVOKED`] | to punish a commitment of the peer's that is not revoked (retry) |
 //! | [`PREIMAGE_UNKNOWN`] | a preimage that the phone did not make, or whose invoice it did not sign |
@@ -76,6 +77,8 @@ pub const NOT_OUR_SCRIPT: &str = "not-our-script";
 /// A PSBT in which nothing is the phone's to sign, or an input is not what it says; for a channel, one whose txid could
 /// still change.
 pub const NOT_OUR_INPUT: &str = "not-our-input";
+/// An on-chain payment that the owner did not ask for, or with a higher fee, or a second one for the same request.
+pub const SEND_UNASKED: &str = "send-unasked";
 /// To spend an output that is not of that channel.
 pub const NOT_OUR_OUTPUT: &str = "not-our-output";
 /// To punish a commitment of the peer's that is not revoked.

@@ -135,6 +135,22 @@ fn somewhere() -> Vec<TxOut> {
     }]
 }
 
+/// The owner asks for a payment of this amount (0 = all) to [`somewhere`].
+fn ask_to_send(phone: &mut Phone, id: u8, amount_sat: u64, max_fee_sat: u64) {
+    let script = &somewhere()[0].script_pubkey;
+    let address = bitcoin::Address::from_script(script, bitcoin::Network::Regtest).unwrap();
+    let address = address.to_string();
+    let asked = phone
+        .signer
+        .add_onchain_intent(&[id], &address, amount_sat, max_fee_sat, 1);
+    phone.keep(&asked.unwrap().records);
+}
+
+fn delivered(phone: &mut Phone, id: u8) {
+    let recorded = phone.signer.result_delivered(&[id]).unwrap();
+    phone.keep(&recorded.records);
+}
+
 /// Checks a P2WSH signature with SIGHASH_ALL.
 fn check(
     tx: &Transaction,
@@ -156,6 +172,7 @@ fn check(
 fn a_segwit_input_is_signed_and_finalized() {
     let mut phone = Phone::new();
     let psbt = spend_own(&phone, Account::Bip84, 5, somewhere());
+    ask_to_send(&mut phone, 1, 1_900_000, 100_000);
     let answer = phone.ask_on(&[], sign_psbt(&psbt, Purpose::Send)).unwrap();
     assert_eq!(
         phone.ask_on(&[], sign_psbt(&psbt, Purpose::Send)).unwrap(),
@@ -188,6 +205,7 @@ fn a_segwit_input_is_signed_and_finalized() {
 fn a_taproot_input_is_signed_and_finalized() {
     let mut phone = Phone::new();
     let psbt = spend_own(&phone, Account::Bip86, 5, somewhere());
+    ask_to_send(&mut phone, 1, 1_900_000, 100_000);
     let answer = phone.ask_on(&[], sign_psbt(&psbt, Purpose::Send)).unwrap();
     assert_eq!(
         phone.ask_on(&[], sign_psbt(&psbt, Purpose::Send)).unwrap(),
@@ -244,6 +262,101 @@ fn inputs_that_are_not_the_phones_are_not_signed() {
         phone.refused(sign_psbt(&good, Purpose::Unknown)),
         rules::MALFORMED
     );
+}
+
+/// An output back to the owner, with its place in the PSBT.
+fn add_change(phone: &Phone, psbt: &mut Psbt, sat: u64, index: u32) {
+    let keys = phone.signer.keys();
+    let script_pubkey = keys
+        .script(Account::Bip84, Keychain::Internal, index)
+        .unwrap();
+    psbt.unsigned_tx.output.push(TxOut {
+        value: Amount::from_sat(sat),
+        script_pubkey,
+    });
+    let path: DerivationPath = format!("m/84'/1'/0'/1/{index}").parse().unwrap();
+    let known = bitcoin::psbt::Output {
+        bip32_derivation: [(
+            PublicKey::from_secret_key_global(&[1; 32]),
+            (Fingerprint::from(MASTER), path),
+        )]
+        .into(),
+        ..Default::default()
+    };
+    psbt.outputs.push(known);
+}
+
+fn refused_send(phone: &mut Phone, psbt: &Psbt) -> String {
+    phone.refused(sign_psbt(psbt, Purpose::Send))
+}
+
+#[test]
+fn a_payment_that_the_owner_did_not_ask_for_is_not_signed() {
+    let mut phone = Phone::new();
+    let psbt = spend_own(&phone, Account::Bip84, 0, somewhere());
+    assert_eq!(refused_send(&mut phone, &psbt), rules::SEND_UNASKED);
+    ask_to_send(&mut phone, 1, 1_899_999, 200_000);
+    assert_eq!(refused_send(&mut phone, &psbt), rules::SEND_UNASKED);
+    ask_to_send(&mut phone, 2, 1_900_000, 100_000);
+    phone.ask_on(&[], sign_psbt(&psbt, Purpose::Send)).unwrap();
+}
+
+#[test]
+fn a_payment_may_have_change_of_the_owners_and_no_other_output() {
+    let mut phone = Phone::new();
+    ask_to_send(&mut phone, 1, 1_900_000, 20_000);
+    let psbt = spend_own(&phone, Account::Bip84, 0, somewhere());
+    let mut with_change = psbt.clone();
+    add_change(&phone, &mut with_change, 90_000, 7);
+    let mut stolen = with_change.clone();
+    stolen.unsigned_tx.output[1].script_pubkey = ScriptBuf::new_p2wsh(&Hash::all_zeros());
+    assert_eq!(refused_send(&mut phone, &stolen), rules::SEND_UNASKED);
+    let mut lost = psbt.clone();
+    add_change(&phone, &mut lost, 90_000, 1 << 20);
+    assert_eq!(refused_send(&mut phone, &lost), rules::SEND_UNASKED);
+    phone
+        .ask_on(&[], sign_psbt(&with_change, Purpose::Send))
+        .unwrap();
+}
+
+#[test]
+fn a_payment_costs_no_more_than_its_limit() {
+    let mut phone = Phone::new();
+    // Five percent of the amount are 95,000 sat.
+    ask_to_send(&mut phone, 1, 1_900_000, 20_000);
+    let psbt = spend_own(&phone, Account::Bip84, 0, somewhere());
+    assert_eq!(refused_send(&mut phone, &psbt), rules::SEND_UNASKED);
+    ask_to_send(&mut phone, 1, 1_900_000, 100_000);
+    phone.ask_on(&[], sign_psbt(&psbt, Purpose::Send)).unwrap();
+}
+
+#[test]
+fn all_transactions_for_one_payment_spend_a_common_output() {
+    let mut phone = Phone::new();
+    ask_to_send(&mut phone, 1, 0, 200_000);
+    let psbt = spend_own(&phone, Account::Bip84, 0, somewhere());
+    phone.ask_on(&[], sign_psbt(&psbt, Purpose::Send)).unwrap();
+    // From another address of the owner's: it would pay a second time.
+    let second = spend_own(&phone, Account::Bip84, 1, somewhere());
+    assert_eq!(refused_send(&mut phone, &second), rules::SEND_UNASKED);
+    let mut replacement = psbt.clone();
+    replacement.unsigned_tx.output[0].value = Amount::from_sat(1_850_000);
+    phone
+        .ask_on(&[], sign_psbt(&replacement, Purpose::Send))
+        .unwrap();
+    // Also once the owner has the result.
+    delivered(&mut phone, 1);
+    phone.ask_on(&[], sign_psbt(&psbt, Purpose::Send)).unwrap();
+    assert_eq!(refused_send(&mut phone, &second), rules::SEND_UNASKED);
+}
+
+#[test]
+fn a_payment_whose_result_was_delivered_unsigned_is_over() {
+    let mut phone = Phone::new();
+    ask_to_send(&mut phone, 1, 1_900_000, 100_000);
+    delivered(&mut phone, 1);
+    let psbt = spend_own(&phone, Account::Bip84, 0, somewhere());
+    assert_eq!(refused_send(&mut phone, &psbt), rules::SEND_UNASKED);
 }
 
 /// A channel whose funding transaction spends the phone's own output.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
 use longhand_chain::Devnet;
-use longhand_host::{Host, HostConfig, Joined, Network, Operator, WakeCall, WakeError};
+use longhand_host::{Host, HostConfig, Joined, Network, Operator, PeerDial, WakeCall, WakeError};
 use longhand_link::{Carrier, LinkError, PairingCode};
 use longhand_node::PeerStream;
 use longhand_phone::Dial;
@@ -44,8 +44,8 @@ struct Recorder {
 
 #[async_trait]
 impl Network for Recorder {
-    async fn dial(&self, _: PublicKey, address: &str) -> std::io::Result<Box<dyn PeerStream>> {
-        let _ = self.calls.send(NetworkCall::Dial(address.into()));
+    async fn dial(&self, dialled: PeerDial<'_>) -> std::io::Result<Box<dyn PeerStream>> {
+        let _ = self.calls.send(NetworkCall::Dial(dialled.address.into()));
         let Some(peer) = &self.peer else {
             return std::future::pending().await;
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bitcoin::Network;
 use longhand_node::{SignerAway, SignerTransport};
-use longhand_proto::command::Register;
+use longhand_proto::command::{Register, SendOnchain};
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{SignerBatch, SignerOp, SignerReply};
@@ -51,6 +51,9 @@ pub enum Loss {
     /// The ledger is written and the answer is not sent; the phone starts again from the ledger.
     AfterItIsKept,
 }
+
+/// The most that a payment on chain may cost.
+const MAX_FEE_SAT: u64 = 20_000;
 
 /// Picks operations.
 pub type IsAsked = fn(&Op) -> bool;
@@ -164,6 +167,19 @@ impl Phone {
         let done = call(&mut state.engine)?;
         state.ledger.extend(done.records);
         Ok(done.value)
+    }
+
+    /// The owner asks for this payment: the intent is on record before the command is sent.
+    pub fn intend_send(&self, send: &SendOnchain) {
+        let now = self.now_unix_s();
+        let SendOnchain {
+            id,
+            address,
+            amount_sat,
+            ..
+        } = send;
+        self.own(|engine| engine.add_onchain_intent(id, address, *amount_sat, MAX_FEE_SAT, now))
+            .unwrap();
     }
 
     /// Answers one operation.

@@ -97,14 +97,15 @@ impl Life {
         let script = script.assume_checked().script_pubkey();
         self.chain.pay(script.clone(), COINS_SAT);
         self.mine(0).await;
-        self.ask(Kind::SendOnchain(SendOnchain {
+        let send = SendOnchain {
             id: vec![1; 16],
             address: own.address,
             amount_sat: SENT_SAT,
             all: false,
             feerate_sat_per_kw: 1_000,
-        }))
-        .await;
+        };
+        self.liar.phone.intend_send(&send);
+        self.ask(Kind::SendOnchain(send)).await;
         self.mine(0).await;
         let Some(channel_id) = self.open().await else {
             return;

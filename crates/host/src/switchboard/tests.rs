@@ -25,8 +25,8 @@ const ADDRESS: &str = "peer.example:9735";
 
 #[async_trait]
 impl Network for OneAddress {
-    async fn dial(&self, _: PublicKey, address: &str) -> std::io::Result<Box<dyn PeerStream>> {
-        match address {
+    async fn dial(&self, peer: PeerDial<'_>) -> std::io::Result<Box<dyn PeerStream>> {
+        match peer.address {
             ADDRESS => Ok(Box::new(tokio::io::duplex(1).0)),
             _ => std::future::pending().await,
         }
@@ -50,7 +50,7 @@ fn switchboard() -> Arc<Switchboard> {
 /// A node that takes connections.
 fn open(switchboard: &Switchboard, n: u8) -> mpsc::UnboundedReceiver<Box<dyn PeerStream>> {
     let (taken, connections) = mpsc::unbounded_channel();
-    let accept = move |stream| drop(taken.send(stream));
+    let accept = move |_, stream| drop(taken.send(stream));
     switchboard.open(id(n), Arc::new(accept));
     connections
 }

@@ -145,12 +145,13 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use async_trait::async_trait;
-    use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
+    use bitcoin::secp256k1::{Secp256k1, SecretKey};
     use longhand_node::PeerStream;
     use tokio::sync::mpsc;
     use tokio::time::Instant;
 
     use super::*;
+    use crate::network::PeerDial;
 
     const OWNER: OwnerId = OwnerId([1; 16]);
     const URL: &str = "https://push.example/ann";
@@ -173,7 +174,7 @@ mod tests {
 
     #[async_trait]
     impl Network for Push {
-        async fn dial(&self, _: PublicKey, _: &str) -> std::io::Result<Box<dyn PeerStream>> {
+        async fn dial(&self, _: PeerDial<'_>) -> std::io::Result<Box<dyn PeerStream>> {
             Err(std::io::ErrorKind::Unsupported.into())
         }
 

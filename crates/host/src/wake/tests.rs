@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::config::LinkConfig;
-use crate::network::WakeError;
+use crate::network::{PeerDial, WakeError};
 use crate::owners::OwnerRecord;
 use crate::phones::conversation;
 use crate::registration::tests::registration;
@@ -19,7 +19,7 @@ struct Push(mpsc::UnboundedSender<WakeCall>);
 
 #[async_trait]
 impl Network for Push {
-    async fn dial(&self, _: PublicKey, _: &str) -> std::io::Result<Box<dyn PeerStream>> {
+    async fn dial(&self, _: PeerDial<'_>) -> std::io::Result<Box<dyn PeerStream>> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
 

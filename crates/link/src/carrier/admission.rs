@@ -1,96 +1,102 @@
-//! Places for strangers: connections that have not shown yet whose phone they are. A listener gives each new connection one,
-//! and takes no connection without: strangers can use up no more than these, whatever they send.
+//! Places for connections of those who could open any number: strangers that have not shown yet who they are, or one owner of
+//! many. A listener gives each new connection one, and takes no connection without: nobody can use up more than these.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How many places there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Places {
-    /// Of a listener.
+    /// Of all together.
     pub all: usize,
-    /// Of one address: of an IPv4 address, or of an IPv6 network of 64 bits, which one customer of a provider has.
-    pub per_address: usize,
+    /// Of one of them.
+    pub each: usize,
 }
 
-impl Default for Places {
-    fn default() -> Places {
-        Places {
-            all: 512,
-            per_address: 64,
-        }
+impl Places {
+    /// For strangers at one listener, by their [`SourceNetwork`].
+    pub const STRANGERS: Places = Places { all: 512, each: 64 };
+}
+
+/// Where a connection comes from: an IPv4 address, or an IPv6 network of 64 bits, which one customer of a provider has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SourceNetwork(u64);
+
+impl From<IpAddr> for SourceNetwork {
+    /// The first 64 bits. IPv4 addresses have a prefix of their own, in which no IPv6 network is.
+    fn from(address: IpAddr) -> SourceNetwork {
+        const IPV4: u64 = 0xffff_ffff_0000_0000;
+        SourceNetwork(match address.to_canonical() {
+            IpAddr::V4(v4) => IPV4 | u64::from(v4.to_bits()),
+            IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
+        })
     }
 }
 
-/// The places of one listener. Clones share them.
+/// Free and taken places, by the key of those who take them. Clones share them.
 #[derive(Clone)]
-pub struct Admission {
+pub struct Admission<K: Eq + Hash> {
     places: Places,
-    taken: Arc<Mutex<Taken>>,
+    taken: Arc<Mutex<Taken<K>>>,
 }
 
-#[derive(Default)]
-struct Taken {
+struct Taken<K> {
     all: usize,
-    by_address: HashMap<u64, usize>,
+    by_key: HashMap<K, usize>,
 }
 
-impl Admission {
+impl<K: Eq + Hash + Copy> Admission<K> {
     /// All places are free.
-    pub fn new(places: Places) -> Admission {
+    pub fn new(places: Places) -> Admission<K> {
+        let taken = Taken {
+            all: 0,
+            by_key: HashMap::new(),
+        };
         Admission {
             places,
-            taken: Arc::default(),
+            taken: Arc::new(Mutex::new(taken)),
         }
     }
 
-    /// A place for a connection from this address; `None` when there is none left for it.
-    pub fn enter(&self, from: IpAddr) -> Option<Place> {
-        let address = network_of(from);
+    /// A place; `None` when there is none left for this key.
+    pub fn enter(&self, key: impl Into<K>) -> Option<Place<K>> {
+        let key = key.into();
         let mut taken = lock(&self.taken);
-        let here = taken.by_address.get(&address).copied().unwrap_or_default();
-        if taken.all >= self.places.all || here >= self.places.per_address {
+        let here = taken.by_key.get(&key).copied().unwrap_or_default();
+        if taken.all >= self.places.all || here >= self.places.each {
             return None;
         }
         taken.all += 1;
-        taken.by_address.insert(address, here + 1);
+        taken.by_key.insert(key, here + 1);
         Some(Place {
-            address,
+            key,
             taken: Arc::clone(&self.taken),
         })
     }
 }
 
-/// One place. Free again when it is dropped: the connection is closed, or its phone is known.
-pub struct Place {
-    address: u64,
-    taken: Arc<Mutex<Taken>>,
+/// One place. Free again when it is dropped.
+pub struct Place<K: Eq + Hash> {
+    key: K,
+    taken: Arc<Mutex<Taken<K>>>,
 }
 
-impl Drop for Place {
+impl<K: Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
         let mut taken = lock(&self.taken);
         taken.all = taken.all.saturating_sub(1);
-        if let Some(here) = taken.by_address.get_mut(&self.address) {
+        if let Some(here) = taken.by_key.get_mut(&self.key) {
             *here = here.saturating_sub(1);
             if *here == 0 {
-                taken.by_address.remove(&self.address);
+                taken.by_key.remove(&self.key);
             }
         }
     }
 }
 
-/// The address as its first 64 bits. IPv4 addresses have a prefix of their own, in which no IPv6 network is.
-fn network_of(address: IpAddr) -> u64 {
-    const IPV4: u64 = 0xffff_ffff_0000_0000;
-    match address.to_canonical() {
-        IpAddr::V4(v4) => IPV4 | u64::from(v4.to_bits()),
-        IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
-    }
-}
-
-fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
+fn lock<K>(taken: &Mutex<Taken<K>>) -> MutexGuard<'_, Taken<K>> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -105,10 +111,7 @@ mod tests {
 
     #[test]
     fn one_address_takes_its_own_places_only() {
-        let admission = Admission::new(Places {
-            all: 4,
-            per_address: 2,
-        });
+        let admission = Admission::<SourceNetwork>::new(Places { all: 4, each: 2 });
         let first = admission.enter(ip("192.0.2.1")).unwrap();
         let _second = admission.enter(ip("::ffff:192.0.2.1")).unwrap();
         assert!(admission.enter(ip("192.0.2.1")).is_none());
@@ -119,10 +122,7 @@ mod tests {
 
     #[test]
     fn the_addresses_of_an_ipv6_network_are_one() {
-        let admission = Admission::new(Places {
-            all: 4,
-            per_address: 1,
-        });
+        let admission = Admission::<SourceNetwork>::new(Places { all: 4, each: 1 });
         let _first = admission.enter(ip("2001:db8::1")).unwrap();
         assert!(admission.enter(ip("2001:db8::ffff")).is_none());
         assert!(admission.enter(ip("2001:db8:0:1::1")).is_some());
@@ -130,15 +130,12 @@ mod tests {
 
     #[test]
     fn all_addresses_together_take_no_more_than_all_places() {
-        let admission = Admission::new(Places {
-            all: 2,
-            per_address: 2,
-        });
+        let admission = Admission::<SourceNetwork>::new(Places { all: 2, each: 2 });
         let first = admission.enter(ip("192.0.2.1"));
         let second = admission.enter(ip("192.0.2.2"));
         assert!(admission.enter(ip("192.0.2.3")).is_none());
         drop((first, second));
         assert!(admission.enter(ip("192.0.2.3")).is_some());
-        assert!(lock(&admission.taken).by_address.is_empty());
+        assert!(lock(&admission.taken).by_key.is_empty());
     }
 }

@@ -176,7 +176,7 @@ impl GrpcListener {
         let (stop, stopped) = oneshot::channel::<()>();
         let service = CarrierServer::new(Service { attached }).max_decoding_message_size(MESSAGE);
         let (guests, incoming) = mpsc::channel(1);
-        let admission = Admission::new(Places::default());
+        let admission = Admission::new(Places::STRANGERS);
         tokio::spawn(guest::accept(listener, admission, guests));
         let incoming = ReceiverStream::new(incoming);
         let serving = server

@@ -1,4 +1,6 @@
-//! A TCP connection that a listener has taken: it is closed when nothing has come of it in time.
+//! A TCP connection that a listener has taken: it is closed when its handshake is not done in time.
+//!
+//! The user of the connection calls [`Visit::attach`] when the handshake is done, and keeps [`Attached`] while it uses it.
 
 use std::future::Future;
 use std::io;
@@ -13,19 +15,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::admission::{Admission, Place};
+use super::admission::{Admission, Place, SourceNetwork};
 
-/// From the connection to its stream of records, TLS included.
+/// From the connection to the end of its handshake, TLS included.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the end of the stream of records to the end of the connection: the last records are sent.
+/// From the end of the use of a connection to its own end: the last bytes are sent.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause after a connection could not be accepted, such as without a free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts connections and sends them to `guests` until that is closed. Connections without a place are closed at once.
-pub(crate) async fn accept(
+pub async fn accept(
     listener: TcpListener,
-    admission: Admission,
+    admission: Admission<SourceNetwork>,
     guests: mpsc::Sender<io::Result<Guest>>,
 ) {
     loop {
@@ -37,7 +39,7 @@ pub(crate) async fn accept(
         let (stream, from) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "a phone's connection could not be accepted");
+                tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -51,9 +53,9 @@ pub(crate) async fn accept(
     }
 }
 
-fn admit(stream: TcpStream, from: IpAddr, admission: &Admission) -> Option<Guest> {
+fn admit(stream: TcpStream, from: IpAddr, admission: &Admission<SourceNetwork>) -> Option<Guest> {
     let Some(place) = admission.enter(from) else {
-        tracing::debug!(%from, "a connection was closed: too many have not attached yet");
+        tracing::debug!(%from, "a connection was closed: too many have not finished their handshakes yet");
         return None;
     };
     stream.set_nodelay(true).ok()?;
@@ -61,14 +63,14 @@ fn admit(stream: TcpStream, from: IpAddr, admission: &Admission) -> Option<Guest
 }
 
 /// See the module.
-pub(crate) struct Guest {
+pub struct Guest {
     stream: TcpStream,
     visit: Visit,
     deadline: Pin<Box<Sleep>>,
 }
 
 impl Guest {
-    fn new(stream: TcpStream, place: Place) -> Guest {
+    fn new(stream: TcpStream, place: Place<SourceNetwork>) -> Guest {
         let until = Instant::now() + ATTACH_TIMEOUT;
         let state = State {
             place: Some(place),
@@ -83,17 +85,18 @@ impl Guest {
         }
     }
 
+    /// Shared with it.
     pub fn visit(&self) -> Visit {
         self.visit.clone()
     }
 }
 
-/// The state of a connection, shared between its socket and the stream of records in it.
+/// The state of a connection, shared between its socket and the stream that is read from it.
 #[derive(Clone)]
-pub(crate) struct Visit(Arc<Mutex<State>>);
+pub struct Visit(Arc<Mutex<State>>);
 
 struct State {
-    place: Option<Place>,
+    place: Option<Place<SourceNetwork>>,
     /// The connection fails then.
     until: Option<Instant>,
     has_attached: bool,
@@ -101,7 +104,7 @@ struct State {
 }
 
 impl Visit {
-    /// The stream of records begins. `None` when the connection has had one.
+    /// The handshake is done: the connection no longer times out. `None` when this was called before.
     pub fn attach(&self) -> Option<Attached> {
         let mut state = self.lock();
         if std::mem::replace(&mut state.has_attached, true) {
@@ -131,10 +134,10 @@ impl Visit {
     }
 }
 
-/// The connection has a stream of records, and is closed soon after this is dropped.
-pub(crate) struct Attached {
+/// The connection is in use, and is closed soon after this is dropped.
+pub struct Attached {
     /// Until the phone is known.
-    pub place: Option<Place>,
+    pub place: Option<Place<SourceNetwork>>,
     _end: End,
 }
 
@@ -217,7 +220,7 @@ mod tests {
         let (guests, arriving) = mpsc::channel(8);
         let admission = Admission::new(Places {
             all: places,
-            per_address: places,
+            each: places,
         });
         tokio::spawn(accept(listener, admission, guests));
         (address, arriving)

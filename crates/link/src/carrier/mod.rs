@@ -8,15 +8,15 @@
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-mod admission;
+pub mod admission;
 mod delayed;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 #[cfg(feature = "grpc")]
-mod guest;
+pub mod guest;
 mod registry;
 
-pub use admission::{Admission, Place, Places};
+use admission::{Place, SourceNetwork};
 pub use registry::{Carriers, DialOptions, Dialer, Listen, Listener};
 
 /// The largest record: a Noise message, or a handshake record with its head.
@@ -48,7 +48,7 @@ pub struct Carrier {
     /// From the other side.
     pub stream: Box<dyn RecordStream>,
     /// The place of a connection that has not shown yet whose phone it is.
-    pub(crate) place: Option<Place>,
+    pub(crate) place: Option<Place<SourceNetwork>>,
 }
 
 impl Carrier {
@@ -62,7 +62,7 @@ impl Carrier {
     }
 
     /// The same carrier with its place at the listener, which is free again once the phone is known.
-    pub fn with_place(self, place: Option<Place>) -> Carrier {
+    pub fn with_place(self, place: Option<Place<SourceNetwork>>) -> Carrier {
         Carrier { place, ..self }
     }
 

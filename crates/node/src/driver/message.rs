@@ -22,7 +22,8 @@ pub(crate) enum Message {
     Detach(oneshot::Sender<()>),
     SignerLost,
     SignerReply(BatchTicket, Result<SignerReply, SignerAway>),
-    Accept(Box<dyn PeerStream>),
+    /// From a node of the same host, or from a stranger.
+    Accept(Box<dyn PeerStream>, Option<PublicKey>),
     Dialed(PublicKey, std::io::Result<Box<dyn PeerStream>>),
     Peer(ConnectionId, PeerEvent),
     ResetSignerChain,

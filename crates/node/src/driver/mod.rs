@@ -31,7 +31,7 @@ use self::recovery::Recovery;
 use crate::api::{NodeConfig, NodeError, NodeEvent, Services, SignerTransport};
 use crate::graph::GossipSync;
 use crate::ldk::logger::Logger;
-use crate::machine::input::Input;
+use crate::machine::input::{Input, NewConnection};
 use crate::machine::output::{Batch, DialRequest, Output};
 use crate::machine::turn::Now;
 use crate::machine::{Loading, NodeMachine};
@@ -241,7 +241,10 @@ impl Driver {
                 Input::SignerLost
             }
             Message::SignerReply(ticket, reply) => Input::SignerReply(ticket, reply),
-            Message::Accept(stream) => Input::PeerAccepted(self.peers.add(stream)),
+            Message::Accept(stream, hosted) => Input::PeerAccepted(NewConnection {
+                hosted,
+                ..self.peers.add(stream)
+            }),
             Message::Dialed(node_id, Ok(stream)) => {
                 Input::PeerDialed(node_id, self.peers.add(stream))
             }

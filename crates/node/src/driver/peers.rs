@@ -72,7 +72,11 @@ impl Peers {
             reads,
         };
         self.connections.insert(id, connection);
-        NewConnection { id, unwritten }
+        NewConnection {
+            id,
+            unwritten,
+            hosted: None,
+        }
     }
 
     /// Whether the connection is open; events of others are dropped.

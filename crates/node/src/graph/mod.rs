@@ -6,16 +6,18 @@
 //!
 //! - `funding.rs`: looks up the funding output of an announced channel.
 //! - `queries.rs`: answers a peer's `query_short_channel_ids`.
+//! - `scores.rs`: the lock around the scores.
 //! - `sealed.rs`: the stored form of both caches.
 
 mod funding;
 mod queries;
+mod scores;
 mod sealed;
 #[cfg(test)]
 mod tests;
 
 use std::io::Cursor;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::Network;
@@ -25,8 +27,8 @@ use lightning::ln::msgs::SocketAddress;
 use lightning::routing::gossip::{NetworkGraph, NodeId, P2PGossipSync};
 use lightning::routing::router::DefaultRouter;
 use lightning::routing::scoring::{
-    ProbabilisticScorer, ProbabilisticScoringDecayParameters, ProbabilisticScoringFeeParameters,
-    ScoreUpdate,
+    LockableScore, ProbabilisticScorer, ProbabilisticScoringDecayParameters,
+    ProbabilisticScoringFeeParameters, ScoreUpdate,
 };
 use lightning::sign::EntropySource;
 use lightning::util::ser::ReadableArgs;
@@ -35,6 +37,7 @@ use longhand_chain::Chain;
 use crate::ldk::logger::Logger;
 use funding::FundingLookup;
 pub(crate) use queries::{Answers, Queries};
+use scores::Scores;
 use sealed::{seal, unseal};
 
 /// LDK's graph of public channels and nodes.
@@ -46,7 +49,7 @@ pub(crate) type Router<E> = DefaultRouter<
     Arc<NetGraph>,
     Arc<Logger>,
     E,
-    Arc<RwLock<Scorer>>,
+    Arc<Scores>,
     ProbabilisticScoringFeeParameters,
     Scorer,
 >;
@@ -57,7 +60,7 @@ pub(crate) type GossipSync = P2PGossipSync<Arc<NetGraph>, Arc<FundingLookup>, Ar
 pub struct Graph {
     network: Network,
     graph: Arc<NetGraph>,
-    scorer: Arc<RwLock<Scorer>>,
+    scores: Arc<Scores>,
     logger: Arc<Logger>,
 }
 
@@ -98,7 +101,7 @@ impl Graph {
         Graph {
             network,
             graph,
-            scorer: Arc::new(RwLock::new(scorer)),
+            scores: Arc::new(Scores::new(scorer)),
             logger,
         }
     }
@@ -107,7 +110,7 @@ impl Graph {
         let decay = ProbabilisticScoringDecayParameters::default();
         let args = (decay, self.graph.clone(), self.logger.clone());
         match unseal(bytes).and_then(|body| Scorer::read(&mut Cursor::new(body), args).ok()) {
-            Some(scorer) => *self.scorer.write().unwrap_or_else(PoisonError::into_inner) = scorer,
+            Some(scorer) => self.update_scores(|scores| *scores = scorer),
             None => tracing::warn!("the stored scores cannot be read: beginning without scores"),
         }
     }
@@ -119,7 +122,7 @@ impl Graph {
 
     /// The scores in their stored form.
     pub fn scorer_bytes(&self) -> Vec<u8> {
-        seal(&*self.scorer.read().unwrap_or_else(PoisonError::into_inner))
+        seal(&*self.scores.read_lock())
     }
 
     /// Removes channels without a `channel_update` for two weeks (BOLT 7), and decays the scores. Call it about every
@@ -127,8 +130,7 @@ impl Graph {
     pub fn prune(&self, now_unix_s: u64) {
         self.graph
             .remove_stale_channels_and_tracking_with_time(now_unix_s);
-        let mut scorer = self.scorer.write().unwrap_or_else(PoisonError::into_inner);
-        scorer.time_passed(Duration::from_secs(now_unix_s));
+        self.update_scores(|scores| scores.time_passed(Duration::from_secs(now_unix_s)));
     }
 
     /// Number of channels and number of nodes.
@@ -156,9 +158,9 @@ impl Graph {
         tcp.map(ToString::to_string).collect()
     }
 
-    /// The scores, to be updated from LDK's payment events.
-    pub(crate) fn scorer(&self) -> Arc<RwLock<Scorer>> {
-        self.scorer.clone()
+    /// Updates the scores from LDK's payment events.
+    pub(crate) fn update_scores(&self, update: impl FnOnce(&mut Scorer)) {
+        update(&mut self.scores.write_lock());
     }
 
     /// A router for one node.
@@ -172,7 +174,7 @@ impl Graph {
             self.graph.clone(),
             logger,
             entropy,
-            self.scorer.clone(),
+            self.scores.clone(),
             params,
         ))
     }

@@ -1,6 +1,7 @@
 //! A graph that takes in the gossip of one channel.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -282,16 +283,21 @@ async fn a_lookup_that_the_chain_does_not_answer_ends_after_its_timeout() {
 }
 
 #[tokio::test]
+async fn a_node_that_panics_in_the_scores_stops_no_payment_of_another() {
+    let graph = graph_with_a_channel().await;
+    let update = AssertUnwindSafe(|| graph.update_scores(|_| panic!("of a test")));
+    assert!(catch_unwind(update).is_err());
+    assert!(route(&graph).is_some());
+    graph.prune(now_unix_s());
+}
+
+#[tokio::test]
 async fn a_stored_graph_comes_back_with_its_scores() {
     let graph = graph_with_a_channel().await;
     let nothing_learnt = graph.scorer_bytes();
     let path = route(&graph).unwrap().paths.remove(0);
     let now = Duration::from_secs(now_unix_s());
-    graph
-        .scorer()
-        .write()
-        .unwrap()
-        .payment_path_failed(&path, SCID, now);
+    graph.update_scores(|scores| scores.payment_path_failed(&path, SCID, now));
     let scores = graph.scorer_bytes();
     assert_ne!(scores, nothing_learnt);
 

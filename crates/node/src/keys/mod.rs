@@ -19,6 +19,7 @@ mod handshakes;
 pub(crate) mod incoming;
 mod justice;
 mod onions;
+pub(crate) use onions::{IncomingOnion, OpenHtlcs};
 mod points;
 mod pool;
 pub(crate) mod remote;

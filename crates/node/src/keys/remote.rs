@@ -24,7 +24,7 @@ use super::desk::{Answered, Asked, Desk, OpKey, channel_op, node_op};
 use super::durable_ops::DurableOps;
 use super::handshakes::Handshakes;
 use super::incoming::{IncomingHtlc, IncomingHtlcs};
-use super::onions::OnionSecrets;
+use super::onions::{IncomingOnion, OnionSecrets, OpenHtlcs};
 use super::pool::KeyPool;
 use super::setups::Setups;
 use crate::store::journal::{Journal, lock};
@@ -242,10 +242,18 @@ impl Remote {
     }
 
     /// Requests the secrets that LDK needs to read this onion.
-    pub fn peel(&self, onion: &PublicKey, path_key: Option<&PublicKey>, cltv_expiry: u32) {
+    pub fn peel(&self, incoming: &IncomingOnion<'_>) {
         let state = &mut *lock(&self.state);
         let (onions, desk) = (&mut state.onions, &mut state.desk);
-        onions.request(&self.journal, desk, onion, path_key, cltv_expiry);
+        onions.request(&self.journal, desk, incoming);
+    }
+
+    /// Removes the secrets of onions whose HTLCs are no longer in their channels; `open` has those of the channels that are
+    /// looked at.
+    pub fn retain_onions(&self, open: &OpenHtlcs) {
+        let state = &mut *lock(&self.state);
+        let (onions, desk) = (&mut state.onions, &mut state.desk);
+        onions.retain_open(&self.journal, desk, open);
     }
 
     /// True while LDK must not process forwards: it would `unwrap` an onion secret that is not here yet.
@@ -495,7 +503,12 @@ mod tests {
         assert!(remote.prefetch_handshake(&key(2)));
         assert_eq!(remote.shared_secret(&key(2)), Some([7; 32]));
 
-        remote.peel(&key(2), None, 100);
+        remote.peel(&IncomingOnion {
+            htlc: ([9; 32], 0),
+            onion: &key(2),
+            path_key: None,
+            cltv_expiry: 100,
+        });
         assert!(remote.peels_pending());
         let onion_secret = vec![8; 32];
         let secrets = PeelOnionAnswer {

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use bitcoin::constants::ChainHash;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::secp256k1::ecdsa::Signature;
-use lightning::ln::channel_state::{InboundHTLCDetails, InboundHTLCStateDetails};
+use lightning::ln::channel_state::{ChannelDetails, InboundHTLCDetails, InboundHTLCStateDetails};
 use lightning::ln::msgs::{self, BaseMessageHandler, ChannelMessageHandler, MessageSendEvent};
 use lightning::ln::types::ChannelId;
 use lightning::types::features::{InitFeatures, NodeFeatures};
@@ -33,10 +33,13 @@ use longhand_proto::signer::signer_op::Op;
 
 use crate::keys::remote::Remote;
 use crate::keys::verify;
+use crate::keys::{IncomingOnion, OpenHtlcs};
 use crate::ldk::types::ChannelManager;
 use crate::store::journal::{Journal, lock};
 use crate::store::schema::key;
 
+/// Of a channel and side (BOLT 2, `max_accepted_htlcs`).
+const MAX_HTLCS: usize = 483;
 /// LDK fails HTLCs that expire later than in two weeks.
 const FAR_AWAY_BLOCKS: u32 = 14 * 144;
 
@@ -61,6 +64,8 @@ struct State {
     ahead: HashMap<(ChannelId, u64), PublicKey>,
     /// Channels whose cooperative close is not yet deep in the chain.
     coop_closes: HashSet<(PublicKey, ChannelId)>,
+    /// Nodes of the same host that have dialled this one. No more than the host has.
+    hosted: HashSet<PublicKey>,
 }
 
 struct Claimed {
@@ -88,6 +93,16 @@ impl Gate {
             journal,
             state: Mutex::new(state),
         }
+    }
+
+    /// The node with this id is of the same host: LDK's limits on incoming peers without channels do not count for it.
+    pub fn add_hosted(&self, node_id: PublicKey) {
+        lock(&self.state).hosted.insert(node_id);
+    }
+
+    /// Whether the node is of the same host.
+    pub fn is_hosted(&self, node_id: &PublicKey) -> bool {
+        lock(&self.state).hosted.contains(node_id)
     }
 
     /// LDK has the preimage of a payment: its fulfils may be sent ahead.
@@ -240,19 +255,33 @@ impl Gate {
 
     fn saw_add(&self, node_id: PublicKey, msg: &msgs::UpdateAddHTLC) {
         let Some(remote) = &self.remote else { return };
-        // LDK answers an HTLC of another channel with an error: nothing of it may be kept, or asked of the phone.
+        // LDK answers an HTLC of another channel, and one above the limit, with an error: nothing of it may be kept, or asked
+        // of the phone.
         let channels = self.manager.list_channels_with_counterparty(&node_id);
-        if !channels
-            .iter()
-            .any(|channel| channel.channel_id == msg.channel_id)
-        {
+        let has_room = |channel: &ChannelDetails| {
+            channel.channel_id == msg.channel_id && channel.pending_inbound_htlcs.len() < MAX_HTLCS
+        };
+        if !channels.iter().any(has_room) {
             return;
         }
         if let Ok(onion) = &msg.onion_routing_packet.public_key {
             let height = self.manager.current_best_block().height;
             let latest = height.saturating_add(FAR_AWAY_BLOCKS);
             let cltv_expiry = msg.cltv_expiry.min(latest);
-            remote.peel(onion, msg.blinding_point.as_ref(), cltv_expiry);
+            remote.peel(&IncomingOnion {
+                htlc: (msg.channel_id.0, msg.htlc_id),
+                onion,
+                path_key: msg.blinding_point.as_ref(),
+                cltv_expiry,
+            });
+        }
+    }
+
+    /// Removes the secrets of onions whose HTLCs are over, or have expired long before `height`.
+    pub fn prune_onions(&self, height: u32) {
+        if let Some(remote) = &self.remote {
+            remote.prune(height);
+            remote.retain_onions(&htlcs_of(&self.manager.list_channels()));
         }
     }
 
@@ -285,6 +314,17 @@ impl State {
         }
         event
     }
+}
+
+fn htlcs_of(channels: &[ChannelDetails]) -> OpenHtlcs {
+    let htlcs = |channel: &ChannelDetails| {
+        let ids = channel
+            .pending_inbound_htlcs
+            .iter()
+            .map(|htlc| htlc.htlc_id);
+        (channel.channel_id.0, ids.collect())
+    };
+    channels.iter().map(htlcs).collect()
 }
 
 /// The HTLC of this payment, if the channel has no other of it. LDK removes several one commitment after the other, and
@@ -345,6 +385,11 @@ impl BaseMessageHandler for Gate {
     fn peer_disconnected(&self, their_node_id: PublicKey) {
         self.disconnected(&their_node_id);
         self.manager.peer_disconnected(their_node_id);
+        // LDK has now forgotten the HTLCs that the peer added and did not commit to.
+        if let Some(remote) = &self.remote {
+            let channels = self.manager.list_channels_with_counterparty(&their_node_id);
+            remote.retain_onions(&htlcs_of(&channels));
+        }
     }
 
     fn provided_node_features(&self) -> NodeFeatures {
@@ -361,6 +406,8 @@ impl BaseMessageHandler for Gate {
         msg: &msgs::Init,
         inbound: bool,
     ) -> Result<(), ()> {
+        // LDK uses `inbound` for its limit of 250 peers without channels alone.
+        let inbound = inbound && !self.is_hosted(&node_id);
         self.manager.peer_connected(node_id, msg, inbound)
     }
 }
@@ -454,6 +501,7 @@ impl ChannelMessageHandler for Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::testing::World;
     use InboundHTLCStateDetails::{AwaitingRemoteRevokeToRemoveFulfill as Claimed, Committed};
 
     const PAYMENT: PaymentHash = PaymentHash([1; 32]);
@@ -472,6 +520,32 @@ mod tests {
             state: Some(state),
             is_dust: amount_msat < 354_000,
         }
+    }
+
+    fn stranger(n: u16) -> PublicKey {
+        let mut secret = [1; 32];
+        secret[..2].copy_from_slice(&n.to_be_bytes());
+        let secret = bitcoin::secp256k1::SecretKey::from_slice(&secret).expect("a secret key");
+        secret.public_key(&bitcoin::secp256k1::Secp256k1::new())
+    }
+
+    #[test]
+    fn strangers_without_channels_do_not_keep_a_node_of_the_same_host_away() {
+        let mut world = World::new();
+        let hub = world.add_hub(1);
+        let gate = world.turn(hub).ldk.gate.clone();
+        let init = |node_id| msgs::Init {
+            features: gate.provided_init_features(node_id),
+            networks: None,
+            remote_network_address: None,
+        };
+        let connect = |n| gate.peer_connected(stranger(n), &init(stranger(n)), true);
+        let connected = (0..).take_while(|n| connect(*n).is_ok()).count();
+        assert_eq!(connected, 250, "LDK's limit");
+        assert!(connect(1_000).is_err());
+        gate.add_hosted(stranger(1_000));
+        assert!(connect(1_000).is_ok());
+        assert!(connect(1_001).is_err());
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub(crate) struct InvoiceRequest {
 
 /// A byte stream to a peer.
 pub(crate) struct NewConnection {
+    /// The node of the same host at its other end, which still has to prove its id in the handshake.
+    pub hosted: Option<PublicKey>,
     pub id: ConnectionId,
     /// Bytes given to its writer and not written yet.
     pub unwritten: Arc<AtomicUsize>,

@@ -672,9 +672,7 @@ impl NodeMachine {
 
     fn synced(&mut self, tip: BlockRef) {
         self.chain_feed.report_tip(&self.turn);
-        if let Some(remote) = self.turn.remote() {
-            remote.prune(tip.height);
-        }
+        self.turn.ldk.gate.prune_onions(tip.height);
         self.turn
             .ldk
             .chain_monitor

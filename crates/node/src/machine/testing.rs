@@ -234,6 +234,10 @@ impl World {
 
     /// Gives a node a command.
     pub fn begin(&mut self, id: Id, command: Kind) -> RequestId {
+        if let (Kind::SendOnchain(send), Some(signer)) = (&command, &mut self.nodes[id].signer) {
+            // As the phone does before it sends the command. A send that is refused needs none.
+            let _ = signer.add_onchain_intent(&send.id, &send.address, send.amount_sat, 100_000, 1);
+        }
         let request = self.next_id();
         let command = Command {
             command: Some(command),
@@ -555,5 +559,6 @@ fn new_connection(id: ConnectionId) -> NewConnection {
     NewConnection {
         id,
         unwritten: Arc::new(AtomicUsize::new(0)),
+        hosted: None,
     }
 }

@@ -1,9 +1,15 @@
 //! Channels that peers ask for (`open_channel`), until they are accepted.
 
+use std::collections::HashMap;
+
 use bitcoin::secp256k1::PublicKey;
 use lightning::ln::types::ChannelId;
 
 use crate::machine::turn::Turn;
+
+/// Strangers whose channels with the hub are all without a confirmed funding, at one time. LDK takes 50 such peers: the rest is
+/// for the nodes of the same host.
+const STRANGERS: usize = 40;
 
 /// See the module. Not stored: LDK forgets such channels with the connection.
 #[derive(Default)]
@@ -22,6 +28,10 @@ impl Acceptance {
     /// while.
     pub fn advance(&mut self, turn: &Turn) {
         for (temporary_channel_id, counterparty) in std::mem::take(&mut self.requests) {
+            if !has_room_for(turn, &counterparty) {
+                refuse(turn, temporary_channel_id, counterparty);
+                continue;
+            }
             let user_channel_id = turn.random_channel_id();
             if let Some(remote) = turn.remote()
                 && remote.reserve(user_channel_id, counterparty).is_none()
@@ -36,6 +46,36 @@ impl Acceptance {
     /// The signer is away, and with it the peers: their requests are void.
     pub fn clear(&mut self) {
         self.requests.clear();
+    }
+}
+
+fn has_room_for(turn: &Turn, counterparty: &PublicKey) -> bool {
+    let gate = &turn.ldk.gate;
+    if !turn.config.is_hub || gate.is_hosted(counterparty) {
+        return true;
+    }
+    // Whether a stranger has a funded channel.
+    let mut strangers: HashMap<PublicKey, bool> = HashMap::new();
+    for channel in turn.channels() {
+        let peer = channel.counterparty.node_id;
+        if !gate.is_hosted(&peer) {
+            let is_funded = channel.confirmations.is_some_and(|depth| depth > 0);
+            *strangers.entry(peer).or_default() |= is_funded;
+        }
+    }
+    let has_funded = strangers.get(counterparty).is_some_and(|funded| *funded);
+    has_funded || strangers.values().filter(|funded| !**funded).count() < STRANGERS
+}
+
+fn refuse(turn: &Turn, temporary_channel_id: ChannelId, counterparty: PublicKey) {
+    let reason = "too many channels wait for their funding here: try again later".to_owned();
+    let refused = turn.ldk.manager.force_close_broadcasting_latest_txn(
+        &temporary_channel_id,
+        &counterparty,
+        reason,
+    );
+    if let Err(error) = refused {
+        tracing::debug!("a channel that was refused is gone: {error:?}");
     }
 }
 

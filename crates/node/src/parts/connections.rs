@@ -130,6 +130,9 @@ impl Connections {
 
     /// A peer has connected.
     pub fn accept(&mut self, turn: &Turn, new: NewConnection) {
+        if let Some(node_id) = new.hosted {
+            turn.ldk.gate.add_hosted(node_id);
+        }
         let socket = self.insert(turn, new);
         let id = socket.id;
         let accepted = turn.ldk.peer_manager.new_inbound_connection(socket, None);

@@ -142,14 +142,14 @@ impl Payments {
                     payment.failure = reason;
                 });
             }
-            Event::PaymentPathSuccessful { path, .. } => score(turn, |scorer| {
+            Event::PaymentPathSuccessful { path, .. } => turn.graph.update_scores(|scorer| {
                 scorer.payment_path_successful(&path, turn.now.since_1970);
             }),
             Event::PaymentPathFailed {
                 path,
                 short_channel_id: Some(scid),
                 ..
-            } => score(turn, |scorer| {
+            } => turn.graph.update_scores(|scorer| {
                 scorer.payment_path_failed(&path, scid, turn.now.since_1970);
             }),
             _ => {}
@@ -164,14 +164,6 @@ impl Payments {
 pub(crate) fn payment_hash(bytes: &[u8]) -> Result<PaymentHash, Error> {
     let bad = |_| bad_input("BAD_PAYMENT_HASH", "a payment hash has 32 bytes: check it");
     <[u8; 32]>::try_from(bytes).map(PaymentHash).map_err(bad)
-}
-
-fn score(turn: &Turn, update: impl FnOnce(&mut crate::graph::Scorer)) {
-    let scorer = turn.graph.scorer();
-    let mut scorer = scorer
-        .write()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
-    update(&mut scorer);
 }
 
 /// The amount that a command pays; `None` when its invoice cannot be read.

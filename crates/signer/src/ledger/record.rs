@@ -347,6 +347,9 @@ pub(crate) mod entry {
         /// Records of earlier versions do not have it; their results count as delivered.
         #[prost(bool, tag = "6")]
         pub awaits_delivery: bool,
+        /// An outpoint (BIP 144 encoding) that the signed transaction spends; empty before it is signed.
+        #[prost(bytes = "vec", tag = "7")]
+        pub spends: Vec<u8>,
     }
 
     #[derive(Clone, PartialEq, Message)]

@@ -212,7 +212,7 @@ impl State {
                 self.payment_mut(&c.payment_hash)?.released = Some(released);
             }
             Change::PaymentIntent(c) => self.payment_intent(c)?,
-            Change::OnchainIntent(c) => self.onchain_intent(c),
+            Change::OnchainIntent(c) => self.onchain_intent(c)?,
             Change::ChannelIntent(c) => self.channel_intent(c)?,
         }
         Ok(())
@@ -337,7 +337,7 @@ impl State {
         Ok(())
     }
 
-    fn onchain_intent(&mut self, c: entry::OnchainIntentAdded) {
+    fn onchain_intent(&mut self, c: entry::OnchainIntentAdded) -> Result<(), Bad> {
         let intent = OnchainIntent {
             id: c.id.clone(),
             address: c.address,
@@ -345,8 +345,16 @@ impl State {
             max_fee_sat: c.max_fee_sat,
             created_unix_s: c.created_unix_s,
             awaits_delivery: c.awaits_delivery,
+            spends: match &c.spends[..] {
+                [] => None,
+                bytes => Some(
+                    bitcoin::consensus::deserialize(bytes)
+                        .map_err(|_| Bad::Unreadable("an output that a payment spends"))?,
+                ),
+            },
         };
         self.onchain_intents.insert(c.id, intent);
+        Ok(())
     }
 
     fn channel_intent(&mut self, c: entry::ChannelIntentAdded) -> Result<(), Bad> {

@@ -23,6 +23,7 @@ fn new_connection(id: ConnectionId) -> NewConnection {
     NewConnection {
         id,
         unwritten: Arc::new(AtomicUsize::new(0)),
+        hosted: None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
-use longhand_host::{Joined, Network, WakeCall, WakeError};
+use longhand_host::{Joined, Network, PeerDial, WakeCall, WakeError};
 use longhand_node::PeerStream;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
@@ -26,7 +26,7 @@ pub struct SimNetwork {
 
 #[async_trait]
 impl Network for SimNetwork {
-    async fn dial(&self, _: PublicKey, _: &str) -> Result<Box<dyn PeerStream>> {
+    async fn dial(&self, _: PeerDial<'_>) -> Result<Box<dyn PeerStream>> {
         Err(Error::new(
             ErrorKind::HostUnreachable,
             "there is nobody else",

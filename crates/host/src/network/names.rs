@@ -1,0 +1,101 @@
+//! Host names, resolved by tasks. The resolver of the operating system takes a thread for each name: a few names whose servers
+//! are slow would use up the threads that the store and wake calls need.
+
+use std::io::{Error, ErrorKind, Result};
+use std::net::{IpAddr, SocketAddr};
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::LookupIpStrategy;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+/// Addresses of one name that are tried.
+const MOST: usize = 8;
+
+/// A resolver with connections and a cache of its own. Clones share them.
+#[derive(Clone)]
+pub(super) struct Names(Option<TokioResolver>);
+
+impl Names {
+    /// With the name servers of the operating system's configuration. Without any, only addresses are reached.
+    pub fn of_system() -> Names {
+        let resolver = TokioResolver::builder_tokio().and_then(|mut builder| {
+            builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+            builder.build()
+        });
+        if let Err(error) = &resolver {
+            tracing::warn!(%error, "host names cannot be resolved: no name servers are configured");
+        }
+        Names(resolver.ok())
+    }
+
+    /// The addresses of `host:port`, at most eight. An IP address needs no name server.
+    pub async fn resolve(&self, address: &str) -> Result<Vec<SocketAddr>> {
+        if let Ok(address) = address.parse() {
+            return Ok(vec![address]);
+        }
+        let invalid = || Error::new(ErrorKind::InvalidInput, "it is not host:port");
+        let (host, port) = address.rsplit_once(':').ok_or_else(invalid)?;
+        let port = port.parse().map_err(|_| invalid())?;
+        let addresses = self.look_up(host).await?.into_iter();
+        Ok(addresses.map(|ip| SocketAddr::new(ip, port)).collect())
+    }
+
+    async fn look_up(&self, host: &str) -> Result<Vec<IpAddr>> {
+        // A name under `.onion` is never sent to name servers (RFC 7686).
+        if host
+            .trim_end_matches('.')
+            .to_ascii_lowercase()
+            .ends_with(".onion")
+        {
+            let reason = "this host does not dial Tor addresses yet: give another one of the peer";
+            return Err(Error::new(ErrorKind::Unsupported, reason));
+        }
+        let unknown = || Error::new(ErrorKind::NotFound, "the host name has no address");
+        let resolver = self.0.as_ref().ok_or_else(unknown)?;
+        let found = resolver.lookup_ip(host).await.map_err(|error| {
+            tracing::debug!(%error, "a host name was not resolved");
+            unknown()
+        })?;
+        Ok(found.iter().take(MOST).collect())
+    }
+}
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        let names = self.clone();
+        Box::pin(async move {
+            let found = names.look_up(name.as_str()).await?;
+            let addresses = found.into_iter().map(|ip| SocketAddr::new(ip, 0));
+            Ok(Box::new(addresses.collect::<Vec<_>>().into_iter()) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_needs_no_name_server() {
+        let names = Names(None);
+        for address in ["192.0.2.1:9735", "[2001:db8::1]:9735"] {
+            let found = names.resolve(address).await.unwrap();
+            assert_eq!(found, [address.parse().unwrap()]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_cannot_be_asked_for_is_refused() {
+        let names = Names(None);
+        for (address, kind) in [
+            ("peer.example", ErrorKind::InvalidInput),
+            ("peer.example:port", ErrorKind::InvalidInput),
+            ("peer.example:9735", ErrorKind::NotFound),
+            ("abc.ONION.:9735", ErrorKind::Unsupported),
+        ] {
+            let refused = names.resolve(address).await.unwrap_err();
+            assert_eq!(refused.kind(), kind, "{address}");
+        }
+    }
+}

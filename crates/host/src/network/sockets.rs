@@ -1,0 +1,285 @@
+//! TCP to peers, HTTP to phones' push services.
+
+use std::io::{Error, ErrorKind, Result};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use bitcoin::secp256k1::PublicKey;
+use longhand_link::carrier::admission::{Admission, Place, Places};
+use longhand_node::PeerStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::names::Names;
+use super::{DialFrom, Network, PeerDial, Reach, WakeCall, WakeError};
+use crate::HostError;
+
+/// Connections that owners' nodes dial or have open, through [`Sockets`].
+const OWNERS_SOCKETS: Places = Places {
+    all: 8_192,
+    each: 32,
+};
+
+/// TCP to peers, and wake calls as HTTP POSTs with [`WakeCall`] as JSON.
+///
+/// For owners it dials within its [`Reach`] only, and an owner has no more than 32 connections at a time.
+pub struct Sockets {
+    client: reqwest::Client,
+    peers: Names,
+    reach: Reach,
+    owners: Admission<PublicKey>,
+}
+
+impl Sockets {
+    /// Opens nothing yet. Needs a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`HostError::Tls`] when the TLS library cannot be set up.
+    pub fn new(reach: Reach) -> std::result::Result<Sockets, HostError> {
+        // Another resolver than that of peers: those of all owners together do not delay a wake call.
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(Arc::new(Names::of_system()))
+            .build();
+        Ok(Sockets {
+            client: client.map_err(|e| HostError::Tls(e.to_string()))?,
+            peers: Names::of_system(),
+            reach,
+            owners: Admission::new(OWNERS_SOCKETS),
+        })
+    }
+
+    /// Connects to the first address that answers.
+    async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream> {
+        let mut failure = Error::from(ErrorKind::HostUnreachable);
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    return Ok(stream);
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// Connects for an owner. A name without an address, and one whose addresses are out of reach, get the same answer: what
+    /// only this machine can resolve is not for strangers either.
+    async fn connect_for_owner(&self, owner: PublicKey, address: &str) -> Result<OwnerSocket> {
+        let place = self.owners.enter(owner).ok_or_else(|| {
+            let reason = "too many connections of this node are open: wait until some are closed";
+            Error::new(ErrorKind::QuotaExceeded, reason)
+        })?;
+        let mut addresses = match self.peers.resolve(address).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            resolved => resolved?,
+        };
+        addresses.retain(|address| self.reach.includes(address.ip()));
+        if addresses.is_empty() {
+            let reason = format!("{address} has no public address, and this host dials no other");
+            return Err(Error::new(ErrorKind::PermissionDenied, reason));
+        }
+        let stream = self.connect(&addresses).await?;
+        Ok(OwnerSocket {
+            stream,
+            _place: place,
+        })
+    }
+}
+
+#[async_trait]
+impl Network for Sockets {
+    async fn dial(&self, peer: PeerDial<'_>) -> Result<Box<dyn PeerStream>> {
+        if peer.address.is_empty() {
+            let unknown = "no address is known: give host:port";
+            return Err(Error::new(ErrorKind::InvalidInput, unknown));
+        }
+        match peer.from {
+            DialFrom::Hub => {
+                let addresses = self.peers.resolve(peer.address).await?;
+                Ok(Box::new(self.connect(&addresses).await?))
+            }
+            DialFrom::Owner(owner) => {
+                Ok(Box::new(self.connect_for_owner(owner, peer.address).await?))
+            }
+        }
+    }
+
+    async fn wake(&self, url: &str, call: &WakeCall) -> std::result::Result<(), WakeError> {
+        let sent = self.client.post(url).json(call).send().await;
+        let answer = sent.map_err(|e| WakeError(e.without_url().to_string()))?;
+        match answer.status().is_success() {
+            true => Ok(()),
+            false => Err(WakeError(format!("HTTP status {}", answer.status()))),
+        }
+    }
+}
+
+/// A connection of an owner's node. Its place is free again once it is closed.
+struct OwnerSocket {
+    stream: TcpStream,
+    _place: Place<PublicKey>,
+}
+
+impl AsyncRead for OwnerSocket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for OwnerSocket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use axum::extract::State;
+    use axum::http::StatusCode;
+    use axum::routing::post;
+    use axum::{Json, Router};
+    use bitcoin::secp256k1::{Secp256k1, SecretKey};
+    use serde_json::{Value, json};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::network::WakeReason;
+
+    fn call() -> WakeCall {
+        let secret = SecretKey::from_slice(&[1; 32]).unwrap();
+        WakeCall {
+            owner: "ann".into(),
+            node_id: secret.public_key(&Secp256k1::new()),
+            reason: WakeReason::Payment,
+            deadline_height: 100,
+        }
+    }
+
+    /// A push service that answers with `status`, and the bodies of its calls.
+    async fn push_service(status: StatusCode) -> (String, mpsc::UnboundedReceiver<Value>) {
+        type Service = (mpsc::UnboundedSender<Value>, StatusCode);
+        async fn push(
+            State((calls, status)): State<Service>,
+            Json(body): Json<Value>,
+        ) -> StatusCode {
+            calls.send(body).unwrap();
+            status
+        }
+        let (calls, called) = mpsc::unbounded_channel();
+        let router = Router::new()
+            .route("/wake", post(push))
+            .with_state((calls, status));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/wake?token=t", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (url, called)
+    }
+
+    #[tokio::test]
+    async fn a_wake_call_is_posted_as_json() {
+        let (url, mut called) = push_service(StatusCode::NO_CONTENT).await;
+        assert_eq!(
+            Sockets::new(Reach::Everywhere)
+                .unwrap()
+                .wake(&url, &call())
+                .await,
+            Ok(())
+        );
+        let expected = json!({
+            "owner": "ann",
+            "node_id": call().node_id.to_string(),
+            "reason": "payment",
+            "deadline_height": 100,
+        });
+        assert_eq!(called.recv().await.unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_failed_wake_call_says_why_and_not_where() {
+        let (refusing, _called) = push_service(StatusCode::SERVICE_UNAVAILABLE).await;
+        let sockets = Sockets::new(Reach::Everywhere).unwrap();
+        let refused = sockets.wake(&refusing, &call()).await.unwrap_err();
+        assert_eq!(refused.to_string(), "HTTP status 503 Service Unavailable");
+        let unreachable = "http://127.0.0.1:1/wake?token=t";
+        let failed = sockets.wake(unreachable, &call()).await.unwrap_err();
+        assert!(!failed.to_string().contains("token"), "{failed}");
+    }
+
+    fn dial(from: DialFrom, address: &str) -> PeerDial<'_> {
+        PeerDial {
+            from,
+            node_id: call().node_id,
+            address,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_without_an_address_is_not_dialled() {
+        let sockets = Sockets::new(Reach::Everywhere).unwrap();
+        let dialled = sockets.dial(dial(DialFrom::Hub, "")).await;
+        assert_eq!(dialled.err().unwrap().kind(), ErrorKind::InvalidInput);
+    }
+
+    #[tokio::test]
+    async fn an_owner_does_not_reach_this_machine_and_its_operator_does() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let sockets = Sockets::new(Reach::Public(Vec::new())).unwrap();
+        let owner = DialFrom::Owner(call().node_id);
+        for host in [
+            "127.0.0.1",
+            "[::ffff:127.0.0.1]",
+            "localhost",
+            "nowhere.invalid",
+        ] {
+            let address = format!("{host}:{port}");
+            let refused = sockets.dial(dial(owner, &address)).await.err().unwrap();
+            assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{address}");
+            assert!(
+                refused.to_string().contains("no public address"),
+                "{refused}"
+            );
+        }
+        let address = format!("127.0.0.1:{port}");
+        sockets.dial(dial(DialFrom::Hub, &address)).await.unwrap();
+        let allowed = Reach::Public(vec!["127.0.0.0/8".parse().unwrap()]);
+        let sockets = Sockets::new(allowed).unwrap();
+        sockets.dial(dial(owner, &address)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_owner_takes_no_more_than_its_own_connections() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let sockets = Sockets::new(Reach::Everywhere).unwrap();
+        let secret = |n| SecretKey::from_slice(&[n; 32]).unwrap();
+        let owner = |n| DialFrom::Owner(secret(n).public_key(&Secp256k1::new()));
+        let mut open = Vec::new();
+        for _ in 0..OWNERS_SOCKETS.each {
+            open.push(sockets.dial(dial(owner(1), &address)).await.unwrap());
+        }
+        let refused = sockets.dial(dial(owner(1), &address)).await.err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::QuotaExceeded);
+        sockets.dial(dial(owner(2), &address)).await.unwrap();
+        open.pop();
+        sockets.dial(dial(owner(1), &address)).await.unwrap();
+    }
+}
