@@ -120,6 +120,7 @@ async fn when_the_peer_closes_while_the_phone_is_away_the_balance_is_swept_when_
     let close = CloseChannel {
         channel_id: channel,
         force: true,
+        ..CloseChannel::default()
     };
     ask(&world.hub, Kind::CloseChannel(close)).await;
     world
@@ -157,6 +158,7 @@ async fn close_in_the_end(node: &Node, channel: &[u8]) {
     let close = CloseChannel {
         channel_id: channel.to_vec(),
         force: false,
+        ..CloseChannel::default()
     };
     while let Reply::Error(error) = try_ask(node, Kind::CloseChannel(close.clone())).await {
         let is_again = ["STORE_FAILED", "NODE_RESTARTED"].contains(&error.code.as_str());
@@ -277,7 +279,11 @@ async fn when_a_peer_closes_by_force_after_an_agreed_close_the_balance_is_swept(
         // Refused when the shop has received the hub's last message of the close.
         try_ask(
             &shop,
-            Kind::CloseChannel(CloseChannel { channel_id, force }),
+            Kind::CloseChannel(CloseChannel {
+                channel_id,
+                force,
+                ..CloseChannel::default()
+            }),
         )
         .await;
         until("the shop's transaction is in the mempool", async || {
@@ -336,6 +342,7 @@ async fn a_close_that_is_asked_for_again_is_answered_as_what_it_is() {
         Kind::CloseChannel(CloseChannel {
             channel_id: id.clone(),
             force: false,
+            ..CloseChannel::default()
         })
     };
     ask(&bob.node, close()).await;
@@ -500,7 +507,11 @@ async fn two_closes_that_share_a_coin_take_one_change_address_each_however_long_
         let force = true;
         ask(
             &shop,
-            Kind::CloseChannel(CloseChannel { channel_id, force }),
+            Kind::CloseChannel(CloseChannel {
+                channel_id,
+                force,
+                ..CloseChannel::default()
+            }),
         )
         .await;
     }

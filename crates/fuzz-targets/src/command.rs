@@ -100,6 +100,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         Kind::CloseChannel(CloseChannel {
             channel_id: hash(),
             force: true,
+            ..CloseChannel::default()
         }),
         Kind::ConnectPeer(ConnectPeer {
             node_id: peer(),

@@ -9,7 +9,7 @@ use bitcoin::hashes::{Hash, sha256};
 use bitcoin::hex::FromHex;
 use bitcoin::{Address, Network};
 use lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescriptionRef};
-use longhand_phone::command::{Invoice, OwnAddress, Payment, PaymentState};
+use longhand_phone::command::{CloseHow, Invoice, OwnAddress, Payment, PaymentState};
 use longhand_phone::input::OnchainAmount;
 use longhand_phone::{OwnerCommand, OwnerReply, Phone, PhoneError};
 use longhand_proto::command::CommandReply;
@@ -189,7 +189,10 @@ impl Call {
             Kind::Payments => OwnerCommand::Payments,
             Kind::Close => OwnerCommand::Close {
                 channel_id: "ab".repeat(32),
-                force: self.flag,
+                how: CloseHow {
+                    force: self.flag,
+                    ..CloseHow::default()
+                },
             },
             Kind::Connect => OwnerCommand::Connect { to: None },
         }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use bitcoin::Network;
 use clap::{Args, Subcommand};
+use longhand_phone::command::CloseHow;
 use longhand_phone::control::{ControlSocket, through_running};
 use longhand_phone::input::{DEFAULT_EXPIRY_S, InputError, OnchainAmount, PeerAddress};
 use longhand_phone::{
@@ -145,6 +146,12 @@ enum PhoneCommand {
         /// Without the peer: the money comes after a delay
         #[arg(long)]
         force: bool,
+        /// Pay your part to this address [default: the on-chain wallet]
+        #[arg(long)]
+        address: Option<String>,
+        /// In satoshis per 1,000 weight units (250 = 1 sat/vB) [default: the host's estimate]
+        #[arg(long, value_name = "SAT_PER_KW")]
+        feerate: Option<u32>,
     },
     /// Connect the node to a peer, or to the host's hub
     Connect {
@@ -225,7 +232,19 @@ async fn carry_out(PhoneArgs { options, command }: PhoneArgs) -> Result<(), Erro
         },
         C::Channels => OwnerCommand::Channels,
         C::Payments => OwnerCommand::Payments,
-        C::Close { channel_id, force } => OwnerCommand::Close { channel_id, force },
+        C::Close {
+            channel_id,
+            force,
+            address,
+            feerate,
+        } => OwnerCommand::Close {
+            channel_id,
+            how: CloseHow {
+                force,
+                address,
+                feerate_sat_per_kw: feerate,
+            },
+        },
         C::Connect { to } => OwnerCommand::Connect { to },
     };
     owner(&options, command).await

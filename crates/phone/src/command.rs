@@ -65,14 +65,28 @@ pub enum OwnerCommand {
     Close {
         /// The channel's id, hex.
         channel_id: String,
-        /// Broadcasts the latest commitment, without the peer's agreement.
-        force: bool,
+        /// How.
+        #[serde(flatten)]
+        how: CloseHow,
     },
     /// Connects the node to a peer.
     Connect {
         /// The peer; the host's hub without one.
         to: Option<PeerAddress>,
     },
+}
+
+/// How a channel is closed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloseHow {
+    /// Broadcasts the latest commitment, without the peer's agreement.
+    pub force: bool,
+    /// Where the owner's part goes; the on-chain wallet without one. Not with `force`.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// In satoshis per 1,000 weight units; the host's estimate without one. Not with `force`.
+    #[serde(default)]
+    pub feerate_sat_per_kw: Option<u32>,
 }
 
 /// The reply to a command.

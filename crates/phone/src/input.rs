@@ -3,6 +3,7 @@
 //! All are functions of their arguments, the time included. The host checks the rest, such as whether the balance suffices.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use bitcoin::address::NetworkUnchecked;
@@ -13,6 +14,7 @@ use longhand_proto::MIN_CHANNEL_SAT;
 pub use longhand_proto::default_max_fee_msat;
 use serde::{Deserialize, Serialize};
 
+use crate::command::CloseHow;
 use crate::uri::PaymentText;
 
 /// The default expiry of an invoice, in seconds (BOLT 11).
@@ -191,6 +193,27 @@ pub fn check_onchain(
     Ok(address)
 }
 
+/// Fee rates of a cooperative close, in sat per 1,000 weight.
+const CLOSE_FEERATES: RangeInclusive<u32> = 250..=250_000;
+
+/// Checks how a channel is to be closed. The address is returned without its URI.
+pub fn check_close(how: CloseHow, network: Network) -> Result<CloseHow, InputError> {
+    if how.force && (how.address.is_some() || how.feerate_sat_per_kw.is_some()) {
+        return Err(InputError::ForcedClose);
+    }
+    if how
+        .feerate_sat_per_kw
+        .is_some_and(|rate| !CLOSE_FEERATES.contains(&rate))
+    {
+        return Err(InputError::CloseFeerate);
+    }
+    let address = match &how.address {
+        Some(text) => Some(check_onchain(text, OnchainAmount::All, network)?.to_string()),
+        None => None,
+    };
+    Ok(CloseHow { address, ..how })
+}
+
 /// Checks a channel's capacity.
 pub fn check_channel(amount_sat: u64) -> Result<(), InputError> {
     check_sat(amount_sat)?;
@@ -364,6 +387,17 @@ pub enum InputError {
     /// No peer was named, and there is no default.
     #[error("the host has no hub: name a peer as NODE_ID@HOST:PORT")]
     NoHub,
+    /// A forced close with an address or a fee rate.
+    #[error(
+        "a forced close pays to the on-chain wallet, at the fee rate that the peers agreed on: leave --address and \
+         --feerate out"
+    )]
+    ForcedClose,
+    /// The fee rate of a close is out of its bounds.
+    #[error(
+        "the fee rate of a close is from 250 to 250,000 sat per 1,000 weight (1 to 1,000 sat/vB)"
+    )]
+    CloseFeerate,
     /// The text is no channel id.
     #[error("this is not a channel id: take the 64 digits that `channels` shows")]
     ChannelIdMalformed,
@@ -395,6 +429,8 @@ impl InputError {
             InputError::UriAmountDiffers { .. } => "AMOUNT_DIFFERS",
             InputError::PeerMalformed => "PEER_MALFORMED",
             InputError::NoHub => "NO_HUB",
+            InputError::ForcedClose => "FORCED_CLOSE",
+            InputError::CloseFeerate => "BAD_FEERATE",
             InputError::ChannelIdMalformed => "CHANNEL_ID_MALFORMED",
         }
     }

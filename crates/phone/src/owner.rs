@@ -20,8 +20,8 @@ use crate::durable_signer::{DurableSigner, blocking};
 use crate::error::PhoneError;
 use crate::idempotency::Outcome;
 use crate::input::{
-    InputError, OnchainAmount, PeerAddress, check_channel, check_channel_id, check_invoice_request,
-    check_onchain,
+    InputError, OnchainAmount, PeerAddress, check_channel, check_channel_id, check_close,
+    check_invoice_request, check_onchain,
 };
 use crate::phone::{PATIENCE, Phone, expect_reply};
 use crate::vault::fill_random;
@@ -85,8 +85,8 @@ impl Phone {
             }
             C::Channels => self.channels().await.map(OwnerReply::Channels).into(),
             C::Payments => self.payments().await.map(OwnerReply::Payments).into(),
-            C::Close { channel_id, force } => {
-                let closing = self.close(&channel_id, force).await;
+            C::Close { channel_id, how } => {
+                let closing = self.close_as(&channel_id, how).await;
                 closing.map(OwnerReply::Closing).into()
             }
             C::Connect { to } => {
@@ -120,8 +120,9 @@ impl Phone {
             } => {
                 check_onchain(address, *amount, self.network())?;
             }
-            C::Close { channel_id, .. } => {
+            C::Close { channel_id, how } => {
                 check_channel_id(channel_id)?;
+                check_close(how.clone(), self.network())?;
             }
             C::Info | C::Balance | C::Address | C::Channels | C::Payments | C::Connect { .. } => {}
         }
@@ -351,19 +352,37 @@ impl Phone {
         })
     }
 
-    /// Closes a channel (64 hex digits) together with the peer, or without it by `force`.
+    /// Closes a channel (64 hex digits) together with the peer, or without it by force.
     /// While the peers have not agreed, the close goes on whenever the phone is attached.
     pub async fn close(&self, channel_id: &str, force: bool) -> Result<ClosingChannel, PhoneError> {
+        let how = CloseHow {
+            force,
+            ..CloseHow::default()
+        };
+        self.close_as(channel_id, how).await
+    }
+
+    /// The same, to another address, or at another fee rate.
+    pub async fn close_as(
+        &self,
+        channel_id: &str,
+        how: CloseHow,
+    ) -> Result<ClosingChannel, PhoneError> {
         let channel_id = check_channel_id(channel_id)?.to_vec();
+        let how = check_close(how, self.network())?;
+        let (force, address) = (how.force, how.address.unwrap_or_default());
         let intent = ChannelIntent::Close {
             channel_id: channel_id.clone(),
             force,
+            address: address.clone(),
         };
         self.call(move |signer| signer.add_channel_intent(intent, now_unix_s()))
             .await?;
         let close = proto::CloseChannel {
             channel_id: channel_id.clone(),
             force,
+            address,
+            feerate_sat_per_kw: how.feerate_sat_per_kw.unwrap_or(0),
         };
         let reply = self.command(Ask::CloseChannel(close)).await?;
         let closing = expect_reply!(reply, ClosingChannel)?;

@@ -3,6 +3,7 @@
 //! All signatures are RFC 6979 without added entropy, so that a repeated operation gives the same ones.
 
 use bitcoin::consensus::deserialize;
+use bitcoin::hashes::Hash as _;
 use bitcoin::secp256k1::{Message, PublicKey, SecretKey};
 use bitcoin::{Amount, EcdsaSighashType, OutPoint, ScriptBuf, Transaction};
 use lightning::ln::chan_utils::{
@@ -11,6 +12,7 @@ use lightning::ln::chan_utils::{
     get_htlc_redeemscript, get_keyed_anchor_redeemscript, get_revokeable_redeemscript,
     make_funding_redeemscript,
 };
+use lightning::ln::types::ChannelId;
 use lightning::sign::HTLCDescriptor;
 use longhand_proto::signer as proto;
 
@@ -49,11 +51,16 @@ impl Signer {
             ));
         }
         let to_holder_script = ScriptBuf::from_bytes(op.to_holder_script.clone());
-        if op.to_holder_sat > 0
-            && !self.is_own_script(&to_holder_script, op.to_holder_keychain, op.to_holder_index)
-        {
-            let message =
-                "the owner's part of the close would go to a script that is not the owner's";
+        let channel_id = ChannelId::v1_from_funding_txid(
+            &outpoint.txid.to_byte_array(),
+            u16::try_from(outpoint.vout).map_err(|_| Refused::malformed("no such output"))?,
+        );
+        let is_owners = || {
+            self.closes_to(&channel_id.0, &to_holder_script)
+                || self.is_own_script(&to_holder_script, op.to_holder_keychain, op.to_holder_index)
+        };
+        if op.to_holder_sat > 0 && !is_owners() {
+            let message = "the owner's part of the close would go to a script that is neither the owner's nor asked for";
             return Err(Refused::new(rules::NOT_OUR_SCRIPT, message));
         }
         let closing = ClosingTransaction::new(

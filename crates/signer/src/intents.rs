@@ -6,9 +6,10 @@
 //! An on-chain send and an opening have an id, which a node carries out once. The intent keeps it until the final result of the command
 //! was delivered to the owner: when the same command comes before, the shell sends it with the same id.
 
-use bitcoin::OutPoint;
+use bitcoin::address::NetworkUnchecked;
 use bitcoin::consensus::serialize;
 use bitcoin::secp256k1::PublicKey;
+use bitcoin::{Address, OutPoint, ScriptBuf};
 
 use crate::engine::{Change, Recorded, Signer};
 use crate::ledger::{KnownChannelIntent, entry};
@@ -69,6 +70,8 @@ pub enum ChannelIntent {
         channel_id: Vec<u8>,
         /// A unilateral close, without the peer.
         force: bool,
+        /// Where the owner's part of a cooperative close goes; empty = the owner's wallet.
+        address: String,
     },
 }
 
@@ -151,8 +154,18 @@ impl Signer {
         Some(&intent.id)
     }
 
+    /// Whether the owner asked to close this channel to this script.
+    pub(crate) fn closes_to(&self, channel_id: &[u8], script: &ScriptBuf) -> bool {
+        let known = self.state.channel_intents.get(channel_id);
+        let Some(ChannelIntent::Close { address, .. }) = known.map(|known| &known.intent) else {
+            return false;
+        };
+        let address = address.parse::<Address<NetworkUnchecked>>();
+        address.is_ok_and(|address| address.assume_checked().script_pubkey() == *script)
+    }
+
     /// Records that the owner asked to open or close a channel, and that the result of an opening is to be delivered. The same id again
-    /// must be for the same, except that a close may become a forced one.
+    /// must be for the same, except that a close may become a forced one, or one to another address.
     pub fn add_channel_intent(
         &mut self,
         intent: ChannelIntent,
@@ -256,9 +269,10 @@ impl From<&KnownChannelIntent> for entry::ChannelIntentAdded {
                 announced: *announced,
                 ..added
             },
-            ChannelIntent::Close { force, .. } => entry::ChannelIntentAdded {
+            ChannelIntent::Close { force, address, .. } => entry::ChannelIntentAdded {
                 close: true,
                 force: *force,
+                address: address.clone(),
                 ..added
             },
         }

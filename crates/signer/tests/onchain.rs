@@ -519,6 +519,47 @@ fn a_close_pays_the_owner() {
     assert_eq!(phone.refused(Op::SignClosing(other)), rules::MALFORMED);
 }
 
+#[test]
+fn a_close_pays_another_address_only_when_the_owner_asked_for_it() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let funding = channel.parameters.funding_outpoint.unwrap();
+    let theirs = ScriptBuf::new_p2wpkh(&Hash::all_zeros());
+    let to = &somewhere()[0].script_pubkey;
+    let address = bitcoin::Address::from_script(to, bitcoin::Network::Regtest).unwrap();
+    let close = |script: &ScriptBuf| {
+        Op::SignClosing(SignClosing {
+            to_holder_sat: 490_000,
+            to_counterparty_sat: 500_000,
+            to_holder_script: script.to_bytes(),
+            to_counterparty_script: theirs.to_bytes(),
+            funding_outpoint: serialize(&funding.into_bitcoin_outpoint()),
+            ..SignClosing::default()
+        })
+    };
+    let intend = |phone: &mut Phone, channel_id: &[u8]| {
+        let intent = longhand_signer::ChannelIntent::Close {
+            channel_id: channel_id.to_vec(),
+            force: false,
+            address: address.to_string(),
+        };
+        let recorded = phone.signer.add_channel_intent(intent, 1).unwrap();
+        phone.keep(&recorded.records);
+    };
+    assert_eq!(phone.refused(close(to)), rules::NOT_OUR_SCRIPT);
+    intend(&mut phone, &[9; 32]);
+    assert_eq!(
+        phone.refused(close(to)),
+        rules::NOT_OUR_SCRIPT,
+        "it is of another channel"
+    );
+    let channel_id = lightning::ln::types::ChannelId::v1_from_funding_outpoint(funding);
+    intend(&mut phone, &channel_id.0);
+    phone.ask(close(to)).unwrap();
+    let other = ScriptBuf::new_p2wsh(&Hash::all_zeros());
+    assert_eq!(phone.refused(close(&other)), rules::NOT_OUR_SCRIPT);
+}
+
 /// The outputs of a closed channel: the owner's balance in the peer's commitment, and in its own.
 fn left(phone: &mut Phone) -> [SpendableOutputDescriptor; 2] {
     let channel = Channel::open(phone);

@@ -761,6 +761,7 @@ fn intents_are_kept_and_their_ids_mean_one_thing() {
         rules::DUPLICATE
     );
     let close = |force| ChannelIntent::Close {
+        address: String::new(),
         channel_id: vec![2; 32],
         force,
     };

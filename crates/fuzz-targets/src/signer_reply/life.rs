@@ -117,6 +117,7 @@ impl Life {
         self.ask(Kind::CloseChannel(CloseChannel {
             channel_id,
             force: by_force,
+            ..CloseChannel::default()
         }))
         .await;
         self.mine(BLOCKS).await;

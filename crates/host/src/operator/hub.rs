@@ -85,7 +85,11 @@ impl Operator {
         request: HubCloseChannelRequest,
     ) -> Result<HubCloseChannelReply, OperatorError> {
         let HubCloseChannelRequest { channel_id, force } = request;
-        let close = CloseChannel { channel_id, force };
+        let close = CloseChannel {
+            channel_id,
+            force,
+            ..CloseChannel::default()
+        };
         self.ask_hub(Body::CloseChannel(close)).await?;
         Ok(HubCloseChannelReply {})
     }

@@ -187,6 +187,8 @@ pub(crate) fn user_config(is_hub: bool) -> UserConfig {
     handshake.negotiate_anchors_zero_fee_htlc_tx = true;
     handshake.minimum_depth = 3;
     handshake.announce_for_forwarding = false;
+    // An owner may have a close paid to another address; the phone signs for no other than the one it was asked for.
+    handshake.commit_upfront_shutdown_pubkey = false;
     // A phone can be paid all that its channel holds, not a tenth of it.
     handshake.unannounced_channel_max_inbound_htlc_value_in_flight_percentage = 100;
     handshake.announced_channel_max_inbound_htlc_value_in_flight_percentage = 100;

@@ -234,9 +234,8 @@ impl World {
 
     /// Gives a node a command.
     pub fn begin(&mut self, id: Id, command: Kind) -> RequestId {
-        if let (Kind::SendOnchain(send), Some(signer)) = (&command, &mut self.nodes[id].signer) {
-            // As the phone does before it sends the command. A send that is refused needs none.
-            let _ = signer.add_onchain_intent(&send.id, &send.address, send.amount_sat, 100_000, 1);
+        if let Some(signer) = &mut self.nodes[id].signer {
+            record_intent(signer, &command);
         }
         let request = self.next_id();
         let command = Command {
@@ -518,6 +517,24 @@ impl TestNode {
         };
         self.inputs.push(Input::SignerReply(ticket, reply));
     }
+}
+
+/// The owner's intent, as a phone records it before it sends the command. A command that is refused needs none.
+fn record_intent(signer: &mut longhand_signer::Signer, command: &Kind) {
+    let _ = match command {
+        Kind::SendOnchain(send) => {
+            signer.add_onchain_intent(&send.id, &send.address, send.amount_sat, 100_000, 1)
+        }
+        Kind::CloseChannel(close) => {
+            let intent = longhand_signer::ChannelIntent::Close {
+                channel_id: close.channel_id.clone(),
+                force: close.force,
+                address: close.address.clone(),
+            };
+            signer.add_channel_intent(intent, 1)
+        }
+        _ => return,
+    };
 }
 
 /// A hub with a channel of 500,000 sat to an owner whose phone is attached.

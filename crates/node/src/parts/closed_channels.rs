@@ -1,10 +1,12 @@
 //! Channels that were closed: kept so that an owner sees them with the reason, and can ask for a close twice.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use bitcoin::{OutPoint, Transaction, Txid};
 use lightning::events::Event;
 use lightning::ln::channel_state::{ChannelDetails, ChannelShutdownState};
+use lightning::ln::script::ShutdownScript;
 use lightning::ln::types::ChannelId;
 use longhand_proto::command::error::Action;
 use longhand_proto::command::{CloseChannel, ClosedChannel, ClosingChannel, Error};
@@ -13,8 +15,12 @@ use prost::Message;
 use crate::api::NodeError;
 use crate::errors::{bad_input, command_error};
 use crate::machine::turn::Turn;
+use crate::parts::onchain_sends::address;
 use crate::store::journal::Journal;
 use crate::store::schema::{channel_id, closed_key, key};
+
+/// Fee rates of a cooperative close that an owner may ask for, in sat per 1,000 weight.
+const CLOSE_FEERATES: RangeInclusive<u32> = 250..=250_000;
 
 /// See the module.
 #[derive(Default)]
@@ -44,7 +50,8 @@ impl ClosedChannels {
     /// answers that the channel is closed or closing.
     ///
     /// # Errors
-    /// `NO_SUCH_CHANNEL`, or `CLOSE_REFUSED` when LDK cannot close it now.
+    /// `NO_SUCH_CHANNEL`, `BAD_ADDRESS`, `WRONG_NETWORK`, `BAD_FEERATE`, `FORCED_CLOSE`, or `CLOSE_REFUSED` when LDK cannot
+    /// close it now.
     pub fn close(&self, turn: &Turn, request: &CloseChannel) -> Result<ClosingChannel, Error> {
         let unknown = || {
             bad_input(
@@ -66,13 +73,16 @@ impl ClosedChannels {
             return Ok(ClosingChannel::default());
         }
         let peer = channel.counterparty.node_id;
+        let to = closing_script(turn, request)?;
+        let feerate = (request.feerate_sat_per_kw > 0).then_some(request.feerate_sat_per_kw);
         let closed = if request.force {
             let reason = "closed by its owner".to_owned();
             turn.ldk
                 .manager
                 .force_close_broadcasting_latest_txn(&id, &peer, reason)
         } else {
-            turn.ldk.manager.close_channel(&id, &peer)
+            let manager = &turn.ldk.manager;
+            manager.close_channel_with_feerate_and_script(&id, &peer, feerate, to)
         };
         closed.map_err(|error| {
             let message = format!("the channel cannot be closed now ({error:?}): try again later");
@@ -186,7 +196,30 @@ impl ClosedChannels {
 }
 
 /// True once this side or both have sent `shutdown`.
-fn is_closing(channel: &ChannelDetails) -> bool {
+/// The script of the owner's part that a command gives; `None` for the node's own.
+fn closing_script(turn: &Turn, request: &CloseChannel) -> Result<Option<ShutdownScript>, Error> {
+    let rate = request.feerate_sat_per_kw;
+    if request.force && (rate > 0 || !request.address.is_empty()) {
+        let message = "a forced close pays to the node's own wallet at the fee rate that was agreed: leave address and fee rate out";
+        return Err(bad_input("FORCED_CLOSE", message));
+    }
+    if rate > 0 && !CLOSE_FEERATES.contains(&rate) {
+        let message = "the fee rate of a close is from 1 to 1,000 sat/vB";
+        return Err(bad_input("BAD_FEERATE", message));
+    }
+    if request.address.is_empty() {
+        return Ok(None);
+    }
+    let script = address(turn.config.network, &request.address)?.script_pubkey();
+    let script = ShutdownScript::try_from(script).map_err(|_| {
+        let message = "a channel can only be closed to a segwit address (BOLT 2): give one";
+        bad_input("BAD_ADDRESS", message)
+    })?;
+    Ok(Some(script))
+}
+
+/// Whether a cooperative close of the channel has begun.
+pub(crate) fn is_closing(channel: &ChannelDetails) -> bool {
     let state = channel.channel_shutdown_state;
     state.is_some_and(|state| !matches!(state, ChannelShutdownState::NotShuttingDown))
 }

@@ -1,7 +1,9 @@
 //! BOLT 11 invoices of this node. Stateless: LDK derives the payment secret, and the preimage is the phone's.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
+use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::channelmanager::Bolt11InvoiceParameters;
 use lightning_invoice::{
     Bolt11InvoiceDescription, Currency, Description, InvoiceBuilder, RawBolt11Invoice, RouteHint,
@@ -13,16 +15,20 @@ use longhand_proto::command::{CreateInvoice, Error, UnsignedInvoice};
 use crate::errors::bad_input;
 use crate::machine::input::InvoiceRequest;
 use crate::machine::turn::Turn;
+use crate::parts::closed_channels::is_closing;
 use crate::parts::payments::payment_hash;
 
 /// Blocks that a payer must leave an owner to claim (BOLT 11 `c`): a day, while LDK's default is 42 blocks. LDK fails an
 /// HTLC that is not settled 39 blocks before it expires, and a phone that went away meanwhile needs time to be woken.
 const MIN_FINAL_CLTV_EXPIRY_DELTA: u16 = 144;
 
+/// Hints in one invoice: each makes it longer, and payers try few.
+const MOST_HINTS: usize = 4;
+
 /// An invoice for the phone to sign.
 ///
 /// # Errors
-/// `BAD_PAYMENT_HASH`, `BAD_AMOUNT`, `BAD_DESCRIPTION` or `BAD_INVOICE`.
+/// `BAD_PAYMENT_HASH`, `BAD_AMOUNT`, `BAD_DESCRIPTION` or `BAD_INVOICE`; `NO_INBOUND` when the channels cannot receive it.
 pub(crate) fn unsigned(turn: &Turn, request: &CreateInvoice) -> Result<UnsignedInvoice, Error> {
     let hash = payment_hash(&request.payment_hash)?;
     let amount_msat = (request.amount_msat > 0).then_some(request.amount_msat);
@@ -52,6 +58,7 @@ pub(crate) fn unsigned(turn: &Turn, request: &CreateInvoice) -> Result<UnsignedI
     if let Some(amount_msat) = amount_msat {
         invoice = invoice.amount_milli_satoshis(amount_msat);
     }
+    check_inbound(turn, request.amount_msat)?;
     for hint in hop_hints(turn) {
         invoice = invoice.private_route(hint);
     }
@@ -62,7 +69,7 @@ pub(crate) fn unsigned(turn: &Turn, request: &CreateInvoice) -> Result<UnsignedI
 /// An invoice signed with local keys, in the reply's `hrp`.
 ///
 /// # Errors
-/// `BAD_DESCRIPTION` or `BAD_INVOICE`.
+/// `BAD_DESCRIPTION` or `BAD_INVOICE`; `NO_INBOUND` when the channels cannot receive it.
 pub(crate) fn signed_locally(turn: &Turn, request: InvoiceRequest) -> Result<Reply, Error> {
     let parameters = Bolt11InvoiceParameters {
         amount_msats: (request.amount_msat > 0).then_some(request.amount_msat),
@@ -72,6 +79,7 @@ pub(crate) fn signed_locally(turn: &Turn, request: InvoiceRequest) -> Result<Rep
     };
     let invoice = turn.ldk.manager.create_bolt11_invoice(parameters);
     let invoice = invoice.map_err(bad_invoice)?;
+    check_inbound(turn, request.amount_msat)?;
     Ok(Reply::UnsignedInvoice(UnsignedInvoice {
         hrp: invoice.to_string(),
         data: Vec::new(),
@@ -91,13 +99,39 @@ fn description(text: &str) -> Result<Bolt11InvoiceDescription, Error> {
     Ok(Bolt11InvoiceDescription::Direct(description))
 }
 
-/// Routes to unannounced channels (BOLT 11 `r`).
+/// Refuses an invoice that nobody could pay: its payer would only read that no route was found. `amount_msat` 0 is any
+/// amount.
+fn check_inbound(turn: &Turn, amount_msat: u64) -> Result<(), Error> {
+    let channels = receiving(turn);
+    let receivable = channels.iter().map(|it| it.inbound_capacity_msat);
+    let receivable_msat = receivable.fold(0, u64::saturating_add);
+    if receivable_msat >= amount_msat.max(1) {
+        return Ok(());
+    }
+    let message = match channels.is_empty() {
+        true => "no channel can receive a payment yet: open one, or have one opened, and wait until it is ready".into(),
+        false => format!(
+            "the channels can receive {receivable_msat} msat, less than the invoice asks for: ask for less, pay with \
+             these channels first, or have another one opened"
+        ),
+    };
+    Err(bad_input("NO_INBOUND", message))
+}
+
+/// Channels that payments come in over, those with the most room first. Whether the peer is connected makes no difference:
+/// it is when the payment comes.
+fn receiving(turn: &Turn) -> Vec<ChannelDetails> {
+    let mut channels = turn.channels();
+    channels.retain(|channel| channel.is_channel_ready && !is_closing(channel));
+    channels.sort_by_key(|channel| Reverse(channel.inbound_capacity_msat));
+    channels
+}
+
+/// Routes to unannounced channels (BOLT 11 `r`), the best first.
 fn hop_hints(turn: &Turn) -> Vec<RouteHint> {
-    let channels = turn.channels();
-    let usable = channels
-        .iter()
-        .filter(|channel| channel.is_channel_ready && !channel.is_announced);
-    let hints = usable.filter_map(|channel| {
+    let channels = receiving(turn).into_iter();
+    let hidden = channels.filter(|channel| !channel.is_announced);
+    let hints = hidden.filter_map(|channel| {
         let forwarding = channel.counterparty.forwarding_info.as_ref()?;
         Some(RouteHint(vec![RouteHintHop {
             src_node_id: channel.counterparty.node_id,
@@ -111,7 +145,7 @@ fn hop_hints(turn: &Turn) -> Vec<RouteHint> {
             htlc_maximum_msat: channel.inbound_htlc_maximum_msat,
         }]))
     });
-    hints.collect()
+    hints.take(MOST_HINTS).collect()
 }
 
 fn split(raw: &RawBolt11Invoice) -> UnsignedInvoice {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bitcoin::address::NetworkUnchecked;
-use bitcoin::{Address, Psbt};
+use bitcoin::{Address, Network, Psbt};
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{Error, SendOnchain, SentOnchain};
 use longhand_proto::signer::sign_psbt::Purpose;
@@ -149,16 +149,22 @@ impl OnchainSends {
     }
 }
 
-fn build(turn: &Turn, request: &SendOnchain) -> Result<Psbt, Error> {
-    let address = request
-        .address
+/// Reads an address of this network.
+///
+/// # Errors
+/// `BAD_ADDRESS` or `WRONG_NETWORK`.
+pub(crate) fn address(network: Network, text: &str) -> Result<Address, Error> {
+    let address = text
         .parse::<Address<NetworkUnchecked>>()
         .map_err(|_| bad_input("BAD_ADDRESS", "this is not a bitcoin address: check it"))?;
-    let network = turn.config.network;
-    let address = address.require_network(network).map_err(|_| {
+    address.require_network(network).map_err(|_| {
         let message = format!("the address is not one of {network}");
         bad_input("WRONG_NETWORK", message)
-    })?;
+    })
+}
+
+fn build(turn: &Turn, request: &SendOnchain) -> Result<Psbt, Error> {
+    let address = address(turn.config.network, &request.address)?;
     let amount = match (request.all, request.amount_sat) {
         (true, _) => SendAmount::All,
         (false, 0) => return Err(bad_input("BAD_AMOUNT", "an amount above zero is needed")),

@@ -96,6 +96,7 @@ impl Pair {
         let close = CloseChannel {
             channel_id: self.channel(self.hub).channel_id,
             force: true,
+            ..CloseChannel::default()
         };
         let closing = self.world.ask(self.hub, Kind::CloseChannel(close));
         assert!(

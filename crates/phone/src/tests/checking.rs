@@ -5,7 +5,7 @@ use lightning_invoice::Currency;
 
 use super::*;
 use crate::clock::now_unix_s;
-use crate::command::OwnerCommand;
+use crate::command::{CloseHow, OwnerCommand};
 use crate::input::*;
 
 fn check(text: &str, amount_msat: Option<u64>) -> Result<CheckedPayment, InputError> {
@@ -232,6 +232,14 @@ async fn nothing_is_sent_to_the_host_for_bad_input() {
         announced: false,
         wait: false,
     };
+    let close = |channel_id: &str, how| OwnerCommand::Close {
+        channel_id: channel_id.into(),
+        how,
+    };
+    let to = |address: &str| CloseHow {
+        address: Some(address.into()),
+        ..CloseHow::default()
+    };
     let bad = [
         (pay("no invoice"), "INVOICE_MALFORMED"),
         (pay(&expired), "INVOICE_EXPIRED"),
@@ -240,12 +248,34 @@ async fn nothing_is_sent_to_the_host_for_bad_input() {
         (send(OnchainAmount::Sat(1)), "AMOUNT_DUST"),
         (open_channel(0), "AMOUNT_ZERO"),
         (open_channel(1), "CHANNEL_TOO_SMALL"),
+        (close("ff", CloseHow::default()), "CHANNEL_ID_MALFORMED"),
         (
-            OwnerCommand::Close {
-                channel_id: "ff".into(),
-                force: false,
-            },
-            "CHANNEL_ID_MALFORMED",
+            close(
+                &"ff".repeat(32),
+                CloseHow {
+                    force: true,
+                    ..to("bcrt1q")
+                },
+            ),
+            "FORCED_CLOSE",
+        ),
+        (
+            close(
+                &"ff".repeat(32),
+                CloseHow {
+                    feerate_sat_per_kw: Some(249),
+                    ..CloseHow::default()
+                },
+            ),
+            "BAD_FEERATE",
+        ),
+        (close(&"ff".repeat(32), to("bcrt1q")), "ADDRESS_MALFORMED"),
+        (
+            close(
+                &"ff".repeat(32),
+                to("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"),
+            ),
+            "ADDRESS_NETWORK",
         ),
     ];
     for (command, code) in bad {

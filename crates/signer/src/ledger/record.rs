@@ -371,5 +371,8 @@ pub(crate) mod entry {
         /// For an opening. Records of earlier versions do not have it; their results count as delivered.
         #[prost(bool, tag = "8")]
         pub awaits_delivery: bool,
+        /// For a close: where the owner's part goes; empty = the owner's wallet.
+        #[prost(string, tag = "9")]
+        pub address: String,
     }
 }

@@ -362,6 +362,7 @@ impl State {
             ChannelIntent::Close {
                 channel_id: c.id.clone(),
                 force: c.force,
+                address: c.address,
             }
         } else {
             let counterparty_node_id = PublicKey::from_slice(&c.counterparty_node_id)

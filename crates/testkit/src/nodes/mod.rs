@@ -276,7 +276,11 @@ impl World {
     /// The hub closes one of its channels by force. Returns when its commitment is in the mempool.
     pub async fn hub_closes(&self, channel_id: Vec<u8>) {
         let force = true;
-        let close = CloseChannel { channel_id, force };
+        let close = CloseChannel {
+            channel_id,
+            force,
+            ..CloseChannel::default()
+        };
         ask(&self.hub, Kind::CloseChannel(close)).await;
         until("the hub's commitment is sent", async || {
             !self.devnet.mempool().is_empty()

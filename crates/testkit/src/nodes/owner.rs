@@ -106,6 +106,7 @@ impl Owner {
         let close = CloseChannel {
             channel_id: channel_id.to_vec(),
             force,
+            ..CloseChannel::default()
         };
         ask(&self.node, Kind::CloseChannel(close)).await;
     }

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use longhand_phone::command::{Channel, Invoice, OpenedChannel, Payment};
+use longhand_phone::command::{Channel, CloseHow, Invoice, OpenedChannel, Payment};
 use longhand_phone::control::through_running;
 use longhand_phone::{OwnerCommand, OwnerReply, PhoneError};
 
@@ -237,7 +237,10 @@ impl PhoneClient {
     pub async fn close(&self, channel_id: &str, force: bool) -> Result<(), KitError> {
         let command = OwnerCommand::Close {
             channel_id: channel_id.to_owned(),
-            force,
+            how: CloseHow {
+                force,
+                ..CloseHow::default()
+            },
         };
         match self.ask(command).await? {
             OwnerReply::Closing(_) => Ok(()),

@@ -1,11 +1,14 @@
 //! A cooperative close, whatever comes between.
 
+use bitcoin::Network;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{CloseChannel, ClosedChannel, ListChannels};
 
 use super::recover;
 use crate::machine::testing::{Id, World, world_with_channel};
+use crate::parts::onchain_sends::address;
+use crate::parts::testing::Pair;
 
 fn closed_of(world: &mut World, id: Id) -> ClosedChannel {
     let reply = world.ask(id, Kind::ListChannels(ListChannels {}));
@@ -24,6 +27,7 @@ fn survives_a_crash(is_hub_crashing: bool, commit: usize) -> bool {
     let close = Kind::CloseChannel(CloseChannel {
         channel_id: world.turn(owner).channels()[0].channel_id.0.to_vec(),
         force: false,
+        ..CloseChannel::default()
     });
     world.sent.clear();
     let crashing = if is_hub_crashing { hub } else { owner };
@@ -52,6 +56,76 @@ fn survives_a_crash(is_hub_crashing: bool, commit: usize) -> bool {
     let sent = world.sent.len();
     assert_eq!(sent, 1, "commit {commit}: a commitment was broadcast too");
     world.crash.is_none()
+}
+
+const ELSEWHERE: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+
+fn close_to(pair: &mut Pair, address: &str, feerate_sat_per_kw: u32) -> Kind {
+    let owner = pair.owner;
+    Kind::CloseChannel(CloseChannel {
+        channel_id: pair.world.turn(owner).channels()[0].channel_id.0.to_vec(),
+        force: false,
+        address: address.into(),
+        feerate_sat_per_kw,
+    })
+}
+
+#[test]
+fn a_close_pays_the_owner_at_the_address_that_was_given() {
+    let mut pair = Pair::new();
+    pair.world.sent.clear();
+    let close = close_to(&mut pair, ELSEWHERE, 0);
+    pair.world.ask(pair.owner, close).unwrap();
+    pair.world.settle();
+    let script = address(Network::Regtest, ELSEWHERE)
+        .unwrap()
+        .script_pubkey();
+    let [closing] = &pair.world.mempool[..] else {
+        panic!("no close: {:?}", pair.world.mempool);
+    };
+    assert!(
+        closing
+            .output
+            .iter()
+            .any(|output| output.script_pubkey == script)
+    );
+}
+
+#[test]
+fn a_close_with_an_address_or_a_fee_that_cannot_be_is_refused() {
+    let mut pair = Pair::new();
+    let p2pkh = "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn";
+    for (address, feerate, code) in [
+        ("elsewhere", 0, "BAD_ADDRESS"),
+        (
+            "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
+            0,
+            "WRONG_NETWORK",
+        ),
+        (p2pkh, 0, "BAD_ADDRESS"),
+        ("", 249, "BAD_FEERATE"),
+        ("", 250_001, "BAD_FEERATE"),
+    ] {
+        let close = close_to(&mut pair, address, feerate);
+        let refused = pair.world.ask(pair.owner, close).unwrap_err();
+        assert_eq!(refused.code, code, "{address} {feerate}");
+    }
+    let Kind::CloseChannel(close) = close_to(&mut pair, ELSEWHERE, 0) else {
+        unreachable!()
+    };
+    let forced = Kind::CloseChannel(CloseChannel {
+        force: true,
+        ..close
+    });
+    assert_eq!(
+        pair.world.ask(pair.owner, forced).unwrap_err().code,
+        "FORCED_CLOSE"
+    );
+    assert_eq!(
+        pair.world.turn(pair.owner).channels().len(),
+        1,
+        "nothing has changed"
+    );
 }
 
 #[test]

@@ -154,6 +154,7 @@ fn a_phone_that_leaves_is_refused_what_needs_it() {
     let close = CloseChannel {
         channel_id: world.turn(owner).channels()[0].channel_id.0.to_vec(),
         force: false,
+        ..CloseChannel::default()
     };
     world.ask(owner, Kind::CloseChannel(close)).unwrap();
     let detach = world.next_id();
@@ -218,6 +219,7 @@ fn close(world: &mut World, id: Id) -> Kind {
     Kind::CloseChannel(CloseChannel {
         channel_id: world.turn(id).channels()[0].channel_id.0.to_vec(),
         force: false,
+        ..CloseChannel::default()
     })
 }
 

@@ -183,6 +183,7 @@ fn a_cooperative_close_whose_broadcast_was_lost_with_the_process_is_broadcast_ag
     let close = CloseChannel {
         channel_id,
         force: false,
+        ..CloseChannel::default()
     };
     world.ask(hub, Kind::CloseChannel(close)).unwrap();
     let closing = std::mem::take(&mut world.mempool);
@@ -212,6 +213,7 @@ fn a_cooperative_close_whose_block_left_the_chain_is_broadcast_again() {
     let close = CloseChannel {
         channel_id,
         force: false,
+        ..CloseChannel::default()
     };
     world.ask(hub, Kind::CloseChannel(close)).unwrap();
     let closing = world.mempool.clone();

@@ -41,7 +41,11 @@ fn open(world: &World, owner: Id) -> Kind {
 
 fn close(world: &mut World, id: Id, force: bool) {
     let channel_id = world.turn(id).channels()[0].channel_id.0.to_vec();
-    let close = Kind::CloseChannel(CloseChannel { channel_id, force });
+    let close = Kind::CloseChannel(CloseChannel {
+        channel_id,
+        force,
+        ..CloseChannel::default()
+    });
     let closing = world.ask(id, close);
     assert!(
         matches!(closing, Ok(Reply::ClosingChannel(_))),

@@ -22,6 +22,7 @@ fn close(id: ChannelId, force: bool) -> CloseChannel {
     CloseChannel {
         channel_id: id.0.to_vec(),
         force,
+        ..CloseChannel::default()
     }
 }
 
@@ -129,7 +130,11 @@ fn an_unknown_channel_cannot_be_closed() {
     for channel_id in [vec![], vec![9; 31], vec![9; 32]] {
         for force in [false, true] {
             let channel_id = channel_id.clone();
-            let request = CloseChannel { channel_id, force };
+            let request = CloseChannel {
+                channel_id,
+                force,
+                ..CloseChannel::default()
+            };
             let refused = part.close(turn, &request).unwrap_err();
             assert_eq!(refused.code, "NO_SUCH_CHANNEL");
             assert_eq!(refused.action, i32::from(Action::FixInput));

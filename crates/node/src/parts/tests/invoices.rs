@@ -98,20 +98,40 @@ fn an_owners_invoice_leads_over_the_hub_and_leaves_a_day_to_claim() {
 }
 
 #[test]
-fn an_invoice_without_channels_has_no_hint_and_may_leave_the_amount_open() {
-    let mut world = World::new();
-    let hub = world.add_hub(1);
-    let request = InvoiceRequest {
-        amount_msat: 0,
-        description: "tea".into(),
-        expiry_s: 3600,
-    };
-    let Ok(Reply::UnsignedInvoice(signed)) = signed_locally(world.turn(hub), request) else {
-        panic!("an invoice");
-    };
-    let invoice: Bolt11Invoice = signed.hrp.parse().unwrap();
+fn an_invoice_may_leave_the_amount_open() {
+    let mut pair = Pair::new();
+    let text = pair.owner_invoice(0);
+    let invoice: Bolt11Invoice = text.parse().unwrap();
     assert_eq!(invoice.amount_milli_satoshis(), None);
-    assert!(invoice.route_hints().is_empty());
-    let hub = world.nodes[hub].machine.node_id();
-    assert_eq!(invoice.get_payee_pub_key(), hub);
+}
+
+#[test]
+fn an_invoice_that_no_channel_can_receive_is_refused() {
+    refuses(&asked(), "NO_INBOUND");
+    let any = CreateInvoice {
+        amount_msat: 0,
+        ..asked()
+    };
+    refuses(&any, "NO_INBOUND");
+    refuses_locally(1_000, "tea".into(), "NO_INBOUND");
+}
+
+#[test]
+fn an_invoice_above_what_the_channels_can_receive_is_refused_with_the_number() {
+    let mut pair = Pair::new();
+    // The hub has 400,000 sat in the channel, of which it keeps a reserve.
+    let turn = pair.world.turn(pair.owner);
+    let inbound_msat = turn.channels()[0].inbound_capacity_msat;
+    let request = |amount_msat| CreateInvoice {
+        amount_msat,
+        ..asked()
+    };
+    let refused = unsigned(turn, &request(inbound_msat + 1)).unwrap_err();
+    assert_eq!(refused.code, "NO_INBOUND");
+    assert!(
+        refused.message.contains(&inbound_msat.to_string()),
+        "{}",
+        refused.message
+    );
+    unsigned(turn, &request(inbound_msat)).unwrap();
 }
