@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bitcoin::block::Header;
+use bitcoin::secp256k1::PublicKey;
 use bitcoin::{BlockHash, OutPoint, ScriptBuf, Transaction, Txid};
 use tokio::sync::mpsc;
 
@@ -141,9 +142,10 @@ pub trait Chain: Send + Sync + 'static {
     fn tip(&self) -> Option<BlockRef>;
     /// The last fee rates of the source.
     fn fee_rates(&self) -> FeeRates;
-    /// Queues a package for broadcast; never blocks. It is sent again until the source knows it, its rejection is
-    /// final, or a day of blocks has passed; failures are logged.
-    fn broadcast(&self, package: Vec<Transaction>);
+    /// Queues a package of `node` for broadcast; never blocks. It is sent again until the source knows it, its
+    /// rejection is final, or a day of blocks has passed; failures are logged. Packages of other nodes do not delay it,
+    /// and what one node may have waiting is bounded.
+    fn broadcast(&self, node: PublicKey, package: Vec<Transaction>);
     /// Looks up outputs, to verify announced channels (BOLT 7).
     fn outputs(&self) -> Arc<dyn OutputLookup>;
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use bitcoin::{Network, OutPoint, Transaction};
 use longhand_chain::fuzzing::NodeAnswer;
 use longhand_chain::{
@@ -235,7 +236,9 @@ async fn follow(source: Arc<BitcoindSource>, liar: &Mutex<Liar>) {
     let watch = watch_list(&watched);
     let subscribed = follower.subscribe(genesis, watch).await;
     let mut subscription = subscribed.expect("it never fails");
-    follower.broadcast(vec![watched]);
+    let key = SecretKey::from_slice(&[1; 32]).expect("it is a key");
+    let node_id = key.public_key(&Secp256k1::signing_only());
+    follower.broadcast(node_id, vec![watched]);
     let mut at = genesis;
     let mut synced = None;
     for _ in 0..LOOKS {

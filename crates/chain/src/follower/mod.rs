@@ -7,6 +7,7 @@
 
 mod broadcast;
 mod index;
+mod packages;
 mod recent;
 mod sync;
 
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bitcoin::secp256k1::PublicKey;
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -47,7 +49,7 @@ impl Default for FollowerConfig {
 /// blocks that subscribers know) is waited for as well: blocks leave the chain only when others replace them.
 pub struct Follower {
     shared: Arc<Shared>,
-    broadcasts: mpsc::UnboundedSender<Vec<Transaction>>,
+    broadcasts: Arc<broadcast::Queue>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -95,13 +97,13 @@ impl Follower {
             wake: Notify::new(),
             tips: watch::Sender::new(None),
         });
-        let (broadcasts, queue) = mpsc::unbounded_channel();
+        let broadcasts = Arc::new(broadcast::Queue::default());
         let tasks = vec![
             tokio::spawn(sync::run(shared.clone(), config.poll_interval)),
             tokio::spawn(broadcast::run(
                 shared.source.relay.clone(),
                 shared.tips.subscribe(),
-                queue,
+                broadcasts.clone(),
             )),
         ];
         Follower {
@@ -173,10 +175,8 @@ impl Chain for Follower {
         self.shared.status().fee_rates
     }
 
-    fn broadcast(&self, package: Vec<Transaction>) {
-        if self.broadcasts.send(package).is_err() {
-            tracing::error!("a transaction could not be queued: the broadcast task has ended");
-        }
+    fn broadcast(&self, node: PublicKey, package: Vec<Transaction>) {
+        self.broadcasts.add(node, package);
     }
 
     fn outputs(&self) -> Arc<dyn OutputLookup> {

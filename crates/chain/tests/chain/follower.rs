@@ -460,7 +460,7 @@ async fn a_broadcast_is_sent_again_until_it_is_accepted() {
         tx.lock_time = bitcoin::absolute::LockTime::from_height(unlock).unwrap();
     });
     assert!(devnet.submit(&early).is_err());
-    follower.broadcast(vec![early.clone()]);
+    follower.broadcast(key.public_key(), vec![early.clone()]);
     // Blocks until one contains it: the first makes it final, then it is sent again.
     loop {
         devnet.mine_to_wallet(1).unwrap();

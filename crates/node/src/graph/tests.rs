@@ -113,7 +113,7 @@ impl Chain for OneChain {
     fn fee_rates(&self) -> FeeRates {
         FeeRates::FLOOR
     }
-    fn broadcast(&self, _: Vec<Transaction>) {}
+    fn broadcast(&self, _: PublicKey, _: Vec<Transaction>) {}
     fn outputs(&self) -> Arc<dyn OutputLookup> {
         self.0.clone()
     }
