@@ -35,7 +35,7 @@ pub trait TransactionRelay: Send + Sync + 'static {
 /// Fee rates, estimated or fixed.
 #[async_trait]
 pub trait FeeSource: Send + Sync + 'static {
-    /// Current fee rates; the source's floor when it has no estimate.
+    /// Current fee rates; without an estimate, the mempool's minimum with [`FeeRates::is_estimate`] false.
     async fn fee_rates(&self) -> Result<FeeRates, ChainError>;
 }
 

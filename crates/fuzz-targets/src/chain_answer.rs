@@ -219,7 +219,14 @@ async fn ask(source: &BitcoindSource, question: &Question) -> Result<(), ChainEr
 }
 
 fn check_rates(rates: &FeeRates) {
-    let ordered = [rates.minimum, rates.background, rates.normal, rates.urgent];
+    let most = FeeRates::MAX_SAT_PER_KW;
+    let ordered = [
+        rates.minimum,
+        rates.background,
+        rates.normal,
+        rates.urgent,
+        most,
+    ];
     assert!(ordered.is_sorted(), "{rates:?}");
     assert!(rates.minimum >= FeeRates::FLOOR.minimum, "{rates:?}");
 }

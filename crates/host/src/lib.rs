@@ -13,6 +13,7 @@
 //! - `network`: peers and phones beyond this process. `serve`: the listeners.
 //! - `chain`: the chain source of the configuration.
 //! - `hub`, `graph`: the hub's seed and node id; the network graph.
+//! - `health`: the problems that the operator should know.
 //! - `operator` and its [`client`], `metrics`, [`config`], `files`: the operator's side.
 
 mod chain;
@@ -22,6 +23,7 @@ mod commands;
 pub mod config;
 mod files;
 mod graph;
+mod health;
 mod hosted;
 mod hub;
 mod links;

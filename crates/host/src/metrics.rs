@@ -45,6 +45,10 @@ pub(crate) struct Metrics {
     pub chain_height: Gauge<i64>,
     /// Whether the chain source answers.
     pub chain_reachable: Gauge,
+    /// The fee rate for confirmation within 6 blocks.
+    pub feerate_sat_per_kw: Gauge,
+    /// Whether that is an estimate, and not the fallback.
+    pub feerate_is_estimate: Gauge,
     /// Times that held payments were failed back because the phone did not come.
     pub held_failed: Counter<u64, AtomicU64>,
     /// Calls that ended because their deadline passed without the phone.
@@ -73,6 +77,8 @@ impl Metrics {
             restarts: Counter::default(),
             chain_height: Gauge::default(),
             chain_reachable: Gauge::default(),
+            feerate_sat_per_kw: Gauge::default(),
+            feerate_is_estimate: Gauge::default(),
             held_failed: Counter::default(),
             deadlines_missed: Counter::default(),
             htlcs_lost: Counter::default(),
@@ -122,6 +128,16 @@ impl Metrics {
             "chain_reachable",
             "1 when the chain source answers",
             m.chain_reachable.clone(),
+        );
+        registry.register(
+            "feerate_sat_per_kw",
+            "Fee rate for confirmation within 6 blocks, in satoshis per 1,000 weight units",
+            m.feerate_sat_per_kw.clone(),
+        );
+        registry.register(
+            "feerate_is_estimate",
+            "1 when the chain source has a fee estimate, 0 while the fallback is used",
+            m.feerate_is_estimate.clone(),
         );
         registry.register(
             "held_failed",

@@ -15,6 +15,7 @@ pub(crate) use self::grpc::{OperatorApi, TokenCheck, bind_socket};
 use crate::Addresses;
 use crate::clock::now_unix_s;
 use crate::config::HostConfig;
+use crate::health;
 use crate::hosted::{HostedNode, HostedNodes};
 use crate::hub::Hub;
 use crate::owners::{OwnerBook, OwnerError, OwnerRecord};
@@ -101,6 +102,8 @@ impl Operator {
             links: count(HostedNode::is_linked),
             link_addresses: services.config.link.addresses.clone(),
             peer_address: addresses.map_or_else(String::new, |it| it.peer.to_string()),
+            problems: services.problems(),
+            fee_rates: Some(view_fee_rates(services.chain.fee_rates())),
         })
     }
 
@@ -235,6 +238,15 @@ impl OperatorServices {
         now_unix_s().saturating_add(seconds.into())
     }
 
+    /// See [`health`].
+    fn problems(&self) -> Vec<String> {
+        health::problems(&health::Observed {
+            network: self.config.network,
+            is_reachable: self.chain.reachable(),
+            fee_rates: self.chain.fee_rates(),
+        })
+    }
+
     fn pairing_code(
         &self,
         owner: &OwnerRecord,
@@ -317,6 +329,16 @@ async fn view(hosted: &HostedNode) -> Option<NodeView> {
         deadline_height: overview.earliest_deadline.unwrap_or(0),
         problem: String::new(),
     })
+}
+
+fn view_fee_rates(rates: longhand_chain::FeeRates) -> FeeRates {
+    FeeRates {
+        urgent: rates.urgent,
+        normal: rates.normal,
+        background: rates.background,
+        minimum: rates.minimum,
+        is_estimate: rates.is_estimate,
+    }
 }
 
 /// A node that cannot run.

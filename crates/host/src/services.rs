@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::future::join_all;
-use longhand_chain::{ChainSource, Follower, FollowerConfig};
+use longhand_chain::{Chain as _, ChainSource, Follower, FollowerConfig};
 use longhand_link::{CloseCode, LinkKeypair};
 use longhand_store::Store;
 use tokio::time::timeout;
@@ -84,13 +84,16 @@ impl Services {
             LinkKeypair::from_bytes(*files::read_or_make_secret(&config.link_key_file())?);
         let (no_owner, _) = phones::conversation(&config.link)?;
         let graph = GraphKeeper::load(store.clone(), config.network).await?;
-        let poll_interval = Duration::from_millis(config.chain.poll_ms);
+        let follower = FollowerConfig {
+            poll_interval: Duration::from_millis(config.chain.poll_ms),
+            fallback_sat_per_kw: config.chain.fallback_sat_per_kw(config.network),
+        };
 
         let config = Arc::new(config);
         let (book, hub, graph) = (Arc::new(book), Arc::new(hub), Arc::new(graph));
         let tasks = Arc::new(Tasks::new());
         let addresses = Arc::new(OnceLock::new());
-        let chain = Arc::new(Follower::start(source, FollowerConfig { poll_interval }));
+        let chain = Arc::new(Follower::start(source, follower));
         let switchboard = Arc::new(Switchboard::new(
             hub.node_id(),
             network.clone(),
@@ -207,6 +210,11 @@ impl Services {
         self.metrics
             .chain_reachable
             .set(self.chain.reachable().into());
+        let rates = self.chain.fee_rates();
+        self.metrics.feerate_sat_per_kw.set(rates.normal.into());
+        self.metrics
+            .feerate_is_estimate
+            .set(rates.is_estimate.into());
     }
 
     /// Closes all links with `SHUTDOWN`, stops the nodes, and ends all tasks.

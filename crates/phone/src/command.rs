@@ -29,6 +29,10 @@ pub enum OwnerCommand {
         announced: bool,
         /// Reply when it is usable, not when it is funded.
         wait: bool,
+        /// The fee rate of its funding, in satoshis per 1,000 weight units; the host's estimate without one.
+        // A running phone may be of an older version, which does not know the field.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        feerate_sat_per_kw: Option<u32>,
     },
     /// Makes an invoice.
     Invoice {

@@ -9,8 +9,8 @@ use bitcoin::address::NetworkUnchecked;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Address, Amount, Network};
 use lightning_invoice::{Bolt11Invoice, Bolt11SemanticError, Currency, ParseOrSemanticError};
-use longhand_proto::MIN_CHANNEL_SAT;
 pub use longhand_proto::default_max_fee_msat;
+use longhand_proto::{MAX_FEERATE_SAT_PER_KW, MIN_CHANNEL_SAT, MIN_FEERATE_SAT_PER_KW};
 use serde::{Deserialize, Serialize};
 
 use crate::uri::PaymentText;
@@ -200,6 +200,14 @@ pub fn check_channel(amount_sat: u64) -> Result<(), InputError> {
     Ok(())
 }
 
+/// Checks a fee rate in satoshis per 1,000 weight units; without one the host's estimate is used.
+pub fn check_feerate(sat_per_kw: Option<u32>) -> Result<(), InputError> {
+    match sat_per_kw {
+        None | Some(MIN_FEERATE_SAT_PER_KW..=MAX_FEERATE_SAT_PER_KW) => Ok(()),
+        Some(_) => Err(InputError::FeerateOutOfRange),
+    }
+}
+
 fn check_sat(sat: u64) -> Result<(), InputError> {
     match sat {
         0 => Err(InputError::AmountZero),
@@ -318,6 +326,12 @@ pub enum InputError {
     /// The capacity is below [`MIN_CHANNEL_SAT`]: the node would refuse it.
     #[error("the channel is too small: give at least {MIN_CHANNEL_SAT} sat")]
     ChannelTooSmall,
+    /// The fee rate is below [`MIN_FEERATE_SAT_PER_KW`] or above [`MAX_FEERATE_SAT_PER_KW`].
+    #[error(
+        "the fee rate must be {MIN_FEERATE_SAT_PER_KW} to {MAX_FEERATE_SAT_PER_KW} satoshis per 1,000 weight units \
+         (250 = 1 sat/vB): look at the unit"
+    )]
+    FeerateOutOfRange,
     /// The description does not fit into an invoice.
     #[error(
         "the description has {bytes} bytes, an invoice holds {MAX_DESCRIPTION_BYTES}: shorten it"
@@ -384,6 +398,7 @@ impl InputError {
             InputError::AmountTooLarge => "AMOUNT_TOO_LARGE",
             InputError::AmountDust { .. } => "AMOUNT_DUST",
             InputError::ChannelTooSmall => "CHANNEL_TOO_SMALL",
+            InputError::FeerateOutOfRange => "FEERATE_OUT_OF_RANGE",
             InputError::DescriptionTooLong { .. } => "DESCRIPTION_TOO_LONG",
             InputError::ExpiryZero => "EXPIRY_ZERO",
             InputError::AddressMalformed => "ADDRESS_MALFORMED",

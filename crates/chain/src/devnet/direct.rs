@@ -66,11 +66,13 @@ impl FeeSource for DirectSource {
             normal,
             background,
             minimum,
+            is_estimate,
         } = self.shared.state().fee_rates();
+        let rate = |sat_per_kw| is_estimate.then_some(sat_per_kw);
         Ok(FeeRates::estimated(
-            Some(urgent),
-            Some(normal),
-            Some(background),
+            rate(urgent),
+            rate(normal),
+            rate(background),
             minimum,
         ))
     }

@@ -6,6 +6,7 @@
 //! cursor it reaches. `broadcast` sends transactions until the source knows them.
 
 mod broadcast;
+mod fees;
 mod index;
 mod packages;
 mod recent;
@@ -20,7 +21,9 @@ use bitcoin::secp256k1::PublicKey;
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use self::fees::Fees;
 use self::index::{Index, SubscriberId};
 use crate::{
     BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, OutputLookup, Subscription,
@@ -32,13 +35,16 @@ use crate::{
 pub struct FollowerConfig {
     /// How often the source is asked for its tip.
     pub poll_interval: Duration,
+    /// The fee rate of everything when the source has had no estimate for an hour, in satoshis per 1,000 weight units.
+    pub fallback_sat_per_kw: u32,
 }
 
 impl Default for FollowerConfig {
-    /// Once a second.
+    /// Once a second; 1 sat/vB.
     fn default() -> FollowerConfig {
         FollowerConfig {
             poll_interval: Duration::from_secs(1),
+            fallback_sat_per_kw: FeeRates::FLOOR.normal,
         }
     }
 }
@@ -80,7 +86,7 @@ struct Subscriber {
 }
 
 struct Status {
-    fee_rates: FeeRates,
+    fees: Fees,
     reachable: bool,
 }
 
@@ -91,7 +97,7 @@ impl Follower {
             source: source.into(),
             subscribers: Mutex::default(),
             status: Mutex::new(Status {
-                fee_rates: FeeRates::FLOOR,
+                fees: Fees::new(config.fallback_sat_per_kw),
                 reachable: false,
             }),
             wake: Notify::new(),
@@ -172,7 +178,7 @@ impl Chain for Follower {
     }
 
     fn fee_rates(&self) -> FeeRates {
-        self.shared.status().fee_rates
+        self.shared.status().fees.rates(Instant::now())
     }
 
     fn broadcast(&self, node: PublicKey, package: Vec<Transaction>) {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::recent::Recent;
-use crate::{BlockRef, ChainError, ChainEvent};
+use crate::{BlockRef, ChainError, ChainEvent, FeeRates};
 
 /// Blocks kept for subscribers whose cursors are close to each other.
 const BLOCK_CACHE: usize = 16;
@@ -37,6 +37,7 @@ pub(super) async fn run(shared: Arc<Shared>, poll_interval: Duration) {
         fee_rates_at: None,
         waited_for: HashSet::new(),
         is_down_logged: false,
+        had_estimate: true,
     };
     let mut backoff = MIN_BACKOFF;
     loop {
@@ -92,6 +93,8 @@ struct Sync {
     waited_for: HashSet<BlockHash>,
     /// Whether it was logged that the source is down.
     is_down_logged: bool,
+    /// Whether fee rates were estimates the last time, so that a change is logged once.
+    had_estimate: bool,
 }
 
 impl Sync {
@@ -99,6 +102,10 @@ impl Sync {
         self.remove_closed();
         let tip = self.shared.source.blocks.tip().await?;
         self.set_reachable(None);
+        if self.fee_rates_at.is_none() {
+            // Before the tip is known: a node that starts with it may pay at once.
+            self.refresh_fee_rates(true).await?;
+        }
         let is_new = self.shared.tips.borrow().is_none_or(|known| known != tip);
         // Subscribers at the old tip first: they do not wait for those that are behind.
         let live = self.live.replace(tip);
@@ -324,13 +331,35 @@ impl Sync {
             return Ok(());
         }
         match self.shared.source.fees.fee_rates().await {
-            Ok(fee_rates) => self.shared.status().fee_rates = fee_rates,
+            Ok(fee_rates) => self.set_fee_rates(fee_rates),
             Err(error) if error.is_source_unavailable() => return Err(error),
             // The last estimate stays: blocks matter more.
             Err(error) => tracing::warn!("no fee rates: {error}"),
         }
         self.fee_rates_at = Some(Instant::now());
         Ok(())
+    }
+
+    /// Records an answer, and logs when there is no estimate to use, or one again.
+    fn set_fee_rates(&mut self, answer: FeeRates) {
+        let now = Instant::now();
+        let used = {
+            let mut status = self.shared.status();
+            status.fees.answered(answer, now);
+            status.fees.rates(now)
+        };
+        let sat_per_kw = used.normal;
+        match (self.had_estimate, used.is_estimate) {
+            (true, false) => tracing::warn!(
+                sat_per_kw,
+                "the chain source has no fee estimate: the fallback is used, and payments need a fee rate of their own"
+            ),
+            (false, true) => {
+                tracing::info!(sat_per_kw, "the chain source has a fee estimate again")
+            }
+            _ => {}
+        }
+        self.had_estimate = used.is_estimate;
     }
 
     /// Records whether the source answers, and logs a change.

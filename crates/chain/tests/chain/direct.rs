@@ -279,6 +279,7 @@ async fn fee_rates_are_those_that_were_set_and_the_mempool_keeps_to_them() {
         normal: 25_001,
         background: 10_000,
         minimum: 2_500,
+        is_estimate: true,
     };
     set(spike);
     assert_eq!(rates().await, spike);
@@ -296,6 +297,7 @@ async fn fee_rates_are_those_that_were_set_and_the_mempool_keeps_to_them() {
         normal: 7_000,
         background: 300,
         minimum: 1,
+        is_estimate: true,
     });
     let odd = rates().await;
     assert_eq!((odd.urgent, odd.normal), (7_000, 7_000));
