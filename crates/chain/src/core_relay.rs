@@ -13,6 +13,7 @@ use crate::ChainError;
 
 /// RPC error codes of Bitcoin Core (`rpc/protocol.h`).
 pub(crate) mod code {
+    pub(crate) const MISC_ERROR: i64 = -1;
     pub(crate) const INVALID_ADDRESS_OR_KEY: i64 = -5;
     pub(crate) const INVALID_PARAMETER: i64 = -8;
     pub(crate) const DESERIALIZATION_ERROR: i64 = -22;
@@ -42,6 +43,9 @@ const FINAL_REASONS: [&str; 12] = [
 
 /// End of the reject reason when a script fails, after `mandatory-` or, since version 30, `mempool-`.
 const SCRIPT_FAILED: &str = "script-verify-flag-failed";
+
+/// In the message for a block that was deleted (`rpc/blockchain.cpp`).
+const PRUNED: &str = "pruned data";
 
 /// The result of a call to a Bitcoin Core, or its RPC error; outside of it, why there is no answer.
 pub(crate) type CoreAnswer<T> = Result<Result<T, RpcError>, ChainError>;
@@ -119,6 +123,7 @@ pub(crate) fn explain(error: RpcError) -> ChainError {
         code::INVALID_ADDRESS_OR_KEY | code::INVALID_PARAMETER => {
             ChainError::NotFound(error.message)
         }
+        code::MISC_ERROR if error.message.contains(PRUNED) => ChainError::Pruned,
         code::VERIFY_ERROR | code::VERIFY_REJECTED => Rejection::from(error).into(),
         _ => ChainError::Malformed(error.to_string()),
     }
@@ -299,6 +304,14 @@ mod tests {
             let core = Scripted::single(Err((code, message)));
             assert!(!finality(&core, &[tx(1)]).await, "{message}");
         }
+    }
+
+    #[test]
+    fn a_block_that_was_deleted_is_not_an_answer_that_cannot_be_read() {
+        let pruned = rpc_error((-1, "Block not available (pruned data)"));
+        assert!(matches!(explain(pruned), ChainError::Pruned));
+        let other = rpc_error((-1, "Block not found on disk"));
+        assert!(matches!(explain(other), ChainError::Malformed(_)));
     }
 
     #[tokio::test]

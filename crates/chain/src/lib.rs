@@ -28,7 +28,9 @@ pub use bitcoind::{BitcoindAuth, BitcoindSource};
 pub use devnet::{Devnet, DevnetConfig, DevnetError, DirectSource, PreparedChain};
 pub use error::ChainError;
 pub use follower::{Follower, FollowerConfig};
-pub use source::{BlockReader, ChainSource, FeeSource, OutputLookup, TransactionRelay};
+pub use source::{
+    BlockReader, ChainSource, FeeSource, OutputLookup, SourceHealth, TransactionRelay,
+};
 
 /// A block by height and hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -237,7 +237,7 @@ impl OutputLookup for SmallChain {
         Ok(None)
     }
 
-    async fn transaction_at(&self, _: u32, _: u32) -> Result<Option<Transaction>, ChainError> {
+    async fn block_txids(&self, _: u32) -> Result<Option<Vec<Txid>>, ChainError> {
         Ok(None)
     }
 }

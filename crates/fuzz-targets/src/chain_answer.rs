@@ -79,7 +79,7 @@ enum What {
     Broadcast = 5,
     BroadcastPackage = 6,
     Unspent = 7,
-    TransactionAt = 8,
+    BlockTxids = 8,
     Verify = 9,
 }
 
@@ -212,7 +212,7 @@ async fn ask(source: &BitcoindSource, question: &Question) -> Result<(), ChainEr
             let txid = core.some_transaction(which).compute_txid();
             drop(source.unspent(&OutPoint::new(txid, which)).await?);
         }
-        What::TransactionAt => drop(source.transaction_at(which, which).await?),
+        What::BlockTxids => drop(source.block_txids(which).await?),
         What::Verify => source.verify().await?,
     }
     Ok(())
@@ -392,7 +392,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             0,
             &[field("scriptPubKey", "{\"hex\": \"0\"}")],
         ),
-        ask(What::TransactionAt, 1, &[good(), field("tx", "[1, 2]")]),
+        ask(What::BlockTxids, 1, &[good(), field("tx", "[1, 2]")]),
         ask(What::Verify, 0, &[field("chain", "\"main\"")]),
         Script {
             lies: vec![status(401), status(503), error(-28, "Loading"), lie("{")],

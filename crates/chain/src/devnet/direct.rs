@@ -92,15 +92,12 @@ impl OutputLookup for DirectSource {
         Ok(state.chain.coin(outpoint).map(|coin| coin.output.clone()))
     }
 
-    async fn transaction_at(
-        &self,
-        height: u32,
-        index: u32,
-    ) -> Result<Option<Transaction>, ChainError> {
+    async fn block_txids(&self, height: u32) -> Result<Option<Vec<Txid>>, ChainError> {
         let state = self.shared.state();
         let hash = state.chain.hash_at(height);
         let stored = hash.and_then(|hash| state.chain.block(&hash));
-        Ok(stored.and_then(|stored| stored.block.txdata.get(index as usize).cloned()))
+        let txids = |block: &Block| block.txdata.iter().map(Transaction::compute_txid).collect();
+        Ok(stored.map(|stored| txids(&stored.block)))
     }
 }
 

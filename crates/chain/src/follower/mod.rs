@@ -26,8 +26,8 @@ use tokio::time::Instant;
 use self::fees::Fees;
 use self::index::{Index, SubscriberId};
 use crate::{
-    BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, OutputLookup, Subscription,
-    Watch, WatchList,
+    BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, OutputLookup, SourceHealth,
+    Subscription, Watch, WatchList,
 };
 
 /// How a [`Follower`] is run.
@@ -87,6 +87,7 @@ struct Subscriber {
 
 struct Status {
     fees: Fees,
+    health: SourceHealth,
     reachable: bool,
 }
 
@@ -98,6 +99,7 @@ impl Follower {
             subscribers: Mutex::default(),
             status: Mutex::new(Status {
                 fees: Fees::new(config.fallback_sat_per_kw),
+                health: SourceHealth::default(),
                 reachable: false,
             }),
             wake: Notify::new(),
@@ -127,6 +129,11 @@ impl Follower {
     /// Whether the source answered the last poll.
     pub fn reachable(&self) -> bool {
         self.shared.status().reachable
+    }
+
+    /// The state that the source last reported of itself.
+    pub fn source_health(&self) -> SourceHealth {
+        self.shared.status().health
     }
 
     /// The tip of the last poll, and every later one.

@@ -22,8 +22,8 @@ const BLOCK_CACHE: usize = 16;
 const HEADER_CACHE: usize = 2_016;
 /// Steps for subscribers that are behind, before the tip is polled again for the others.
 const STEPS_PER_ROUND: usize = 100;
-/// Age at which fee rates are fetched again.
-const FEE_RATES_AGE: Duration = Duration::from_secs(30);
+/// Age at which fee rates and the state of the source are fetched again.
+const REFRESH_AGE: Duration = Duration::from_secs(30);
 const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
@@ -34,7 +34,7 @@ pub(super) async fn run(shared: Arc<Shared>, poll_interval: Duration) {
         blocks: Recent::new(BLOCK_CACHE),
         headers: Recent::new(HEADER_CACHE),
         live: None,
-        fee_rates_at: None,
+        refreshed_at: None,
         waited_for: HashSet::new(),
         is_down_logged: false,
         had_estimate: true,
@@ -88,7 +88,7 @@ struct Sync {
     headers: Recent<BlockHash, Header>,
     /// The tip of the last round, where most subscribers are.
     live: Option<BlockRef>,
-    fee_rates_at: Option<Instant>,
+    refreshed_at: Option<Instant>,
     /// Cursors that wait for the source, so that each is logged once.
     waited_for: HashSet<BlockHash>,
     /// Whether it was logged that the source is down.
@@ -102,9 +102,9 @@ impl Sync {
         self.remove_closed();
         let tip = self.shared.source.blocks.tip().await?;
         self.set_reachable(None);
-        if self.fee_rates_at.is_none() {
+        if self.refreshed_at.is_none() {
             // Before the tip is known: a node that starts with it may pay at once.
-            self.refresh_fee_rates(true).await?;
+            self.refresh(true).await?;
         }
         let is_new = self.shared.tips.borrow().is_none_or(|known| known != tip);
         // Subscribers at the old tip first: they do not wait for those that are behind.
@@ -118,7 +118,7 @@ impl Sync {
         if is_new {
             self.shared.tips.send_replace(Some(tip));
         }
-        self.refresh_fee_rates(is_new).await?;
+        self.refresh(is_new).await?;
         for _ in 0..STEPS_PER_ROUND {
             // The cursor that is farthest behind moves, with all subscribers at it.
             let Some(cursor) = self.behind(tip, &stuck) else {
@@ -322,11 +322,12 @@ impl Sync {
         }
     }
 
-    async fn refresh_fee_rates(&mut self, is_new_block: bool) -> Result<(), ChainError> {
+    /// Asks for fee rates and the state of the source, with each block and from time to time.
+    async fn refresh(&mut self, is_new_block: bool) -> Result<(), ChainError> {
         if !is_new_block
             && self
-                .fee_rates_at
-                .is_some_and(|at| at.elapsed() < FEE_RATES_AGE)
+                .refreshed_at
+                .is_some_and(|at| at.elapsed() < REFRESH_AGE)
         {
             return Ok(());
         }
@@ -336,7 +337,12 @@ impl Sync {
             // The last estimate stays: blocks matter more.
             Err(error) => tracing::warn!("no fee rates: {error}"),
         }
-        self.fee_rates_at = Some(Instant::now());
+        match self.shared.source.blocks.health().await {
+            Ok(health) => self.shared.status().health = health,
+            Err(error) if error.is_source_unavailable() => return Err(error),
+            Err(error) => tracing::debug!("the chain source's state is not known: {error}"),
+        }
+        self.refreshed_at = Some(Instant::now());
         Ok(())
     }
 
