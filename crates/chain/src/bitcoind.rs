@@ -15,6 +15,7 @@ use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{Amount, Block, BlockHash, Network, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use lightning_block_sync::http::HttpClientError;
 use lightning_block_sync::rpc::{RpcClient, RpcClientError};
+use longhand_base::text::excerpt;
 use serde_json::{Value, json};
 
 use crate::core_relay::{self, CoreAnswer, CoreMempool, code, explain};
@@ -146,7 +147,7 @@ impl BitcoindSource {
         };
         match error {
             RpcClientError::Rpc(e) if e.code == code::IN_WARMUP => {
-                Err(self.unreachable(format!("it is still starting: {}", e.message)))
+                Err(self.unreachable(format!("it is still starting: {}", excerpt(&e.message))))
             }
             RpcClientError::Rpc(e) => Ok(Err(e)),
             RpcClientError::Http(HttpClientError::Http(e))
@@ -159,10 +160,10 @@ impl BitcoindSource {
                 Err(self.unreachable(format!("HTTP status {}", e.status_code)))
             }
             RpcClientError::Http(HttpClientError::Transport(e)) => {
-                Err(self.unreachable(e.to_string()))
+                Err(self.unreachable(excerpt(&e.to_string())))
             }
-            RpcClientError::Http(HttpClientError::Parse(e)) => Err(ChainError::Malformed(e)),
-            RpcClientError::InvalidData(e) => Err(ChainError::Malformed(e)),
+            RpcClientError::Http(HttpClientError::Parse(e)) => Err(malformed(&e)),
+            RpcClientError::InvalidData(e) => Err(malformed(&e)),
         }
     }
 
@@ -193,7 +194,7 @@ impl BitcoindSource {
         if found != expected {
             return Err(ChainError::WrongNetwork {
                 expected: expected.to_string(),
-                found,
+                found: excerpt(&found),
             });
         }
         *self.lock() = Some(client.clone());
@@ -415,14 +416,19 @@ fn number(object: &Value, field: &str) -> Result<u32, ChainError> {
 
 fn parse<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, ChainError> {
     text.parse()
-        .map_err(|_| ChainError::Malformed(format!("{what} {text:?}")))
+        .map_err(|_| malformed(&format!("{what} {text:?}")))
 }
 
 fn decode<T: bitcoin::consensus::Decodable>(value: &Value, what: &str) -> Result<T, ChainError> {
     let hex = value
         .as_str()
         .ok_or_else(|| ChainError::Malformed(format!("{what} is no hex")))?;
-    deserialize_hex(hex).map_err(|e| ChainError::Malformed(format!("{what}: {e}")))
+    deserialize_hex(hex).map_err(|e| malformed(&format!("{what}: {e}")))
+}
+
+/// An answer that cannot be read, with as much of it as fits into a line.
+fn malformed(text: &str) -> ChainError {
+    ChainError::Malformed(excerpt(text))
 }
 
 fn without_credentials(url: &str) -> String {

@@ -7,6 +7,7 @@
 use async_trait::async_trait;
 use bitcoin::{Transaction, Txid};
 use lightning_block_sync::rpc::RpcError;
+use longhand_base::text::excerpt;
 use serde_json::Value;
 
 use crate::ChainError;
@@ -121,11 +122,11 @@ async fn send_each(
 pub(crate) fn explain(error: RpcError) -> ChainError {
     match error.code {
         code::INVALID_ADDRESS_OR_KEY | code::INVALID_PARAMETER => {
-            ChainError::NotFound(error.message)
+            ChainError::NotFound(excerpt(&error.message))
         }
         code::MISC_ERROR if error.message.contains(PRUNED) => ChainError::Pruned,
         code::VERIFY_ERROR | code::VERIFY_REJECTED => Rejection::from(error).into(),
-        _ => ChainError::Malformed(error.to_string()),
+        _ => ChainError::Malformed(excerpt(&error.to_string())),
     }
 }
 
@@ -141,7 +142,7 @@ impl From<RpcError> for Rejection {
         let RpcError { code, message } = error;
         Rejection {
             is_final: code == code::DESERIALIZATION_ERROR || is_final(&message),
-            reason: message,
+            reason: excerpt(&message),
         }
     }
 }
@@ -190,6 +191,7 @@ fn package_rejection(answer: &Value) -> Result<Option<Rejection>, ChainError> {
         format!("{message}: {}", errors.join("; "))
     };
     let is_final = errors.iter().any(|error| is_final(error));
+    let reason = excerpt(&reason);
     Ok(Some(Rejection { reason, is_final }))
 }
 
@@ -312,6 +314,14 @@ mod tests {
         assert!(matches!(explain(pruned), ChainError::Pruned));
         let other = rpc_error((-1, "Block not found on disk"));
         assert!(matches!(explain(other), ChainError::Malformed(_)));
+    }
+
+    #[test]
+    fn a_message_that_would_steer_a_terminal_is_harmless() {
+        for code in [-1, -5, -25, -26] {
+            let error = explain(rpc_error((code, "all\u{1b}[2J is\nwell")));
+            assert!(error.to_string().contains("all [2J is well"), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! Bytes are lower-case hex.
 
 use bitcoin::hex::DisplayHex;
-use longhand_link::plain;
+use longhand_base::text::plain;
 use longhand_proto::command as proto;
 use serde::{Deserialize, Serialize};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bitcoin::Address;
 use bitcoin::hex::DisplayHex;
 use bitcoin::secp256k1::PublicKey;
-use longhand_link::plain;
+use longhand_base::text::plain;
 use longhand_proto::command as proto;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
