@@ -15,7 +15,7 @@ pub(crate) use self::grpc::{OperatorApi, TokenCheck, bind_socket};
 use crate::Addresses;
 use crate::clock::now_unix_s;
 use crate::config::HostConfig;
-use crate::health;
+use crate::health::Health;
 use crate::hosted::{HostedNode, HostedNodes};
 use crate::hub::Hub;
 use crate::owners::{OwnerBook, OwnerError, OwnerRecord};
@@ -38,6 +38,7 @@ pub(crate) struct OperatorServices {
     pub phones: Arc<Phones>,
     pub hub: Arc<Hub>,
     pub chain: Arc<Follower>,
+    pub health: Arc<Health>,
     /// Where the host listens, once it does.
     pub addresses: Arc<OnceLock<Addresses>>,
     pub tasks: Arc<Tasks>,
@@ -102,7 +103,13 @@ impl Operator {
             links: count(HostedNode::is_linked),
             link_addresses: services.config.link.addresses.clone(),
             peer_address: addresses.map_or_else(String::new, |it| it.peer.to_string()),
-            problems: services.problems(),
+            problems: services
+                .health
+                .problems()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            tip_age_s: services.health.tip_age_s(),
             fee_rates: Some(view_fee_rates(services.chain.fee_rates())),
         })
     }
@@ -236,15 +243,6 @@ impl OperatorServices {
             given => given,
         };
         now_unix_s().saturating_add(seconds.into())
-    }
-
-    /// See [`health`].
-    fn problems(&self) -> Vec<String> {
-        health::problems(&health::Observed {
-            network: self.config.network,
-            is_reachable: self.chain.reachable(),
-            fee_rates: self.chain.fee_rates(),
-        })
     }
 
     fn pairing_code(

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use crate::commands::Commands;
 use crate::config::HostConfig;
 use crate::graph::GraphKeeper;
+use crate::health::{Health, Problem};
 use crate::hosted::HostedNodes;
 use crate::hub::{self, Hub};
 use crate::links::{LinkServer, STOPPING};
@@ -59,6 +60,7 @@ pub(crate) struct Services {
     pub phones: Arc<Phones>,
     pub links: Arc<LinkServer>,
     pub graph: Arc<GraphKeeper>,
+    health: Arc<Health>,
     operator: Arc<OperatorServices>,
 }
 
@@ -143,6 +145,11 @@ impl Services {
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         });
+        let health = Arc::new(Health {
+            network: config.network,
+            chain: chain.clone(),
+            metrics: metrics.clone(),
+        });
         let operator = Arc::new(OperatorServices {
             config: config.clone(),
             link_key: link_key.public(),
@@ -151,6 +158,7 @@ impl Services {
             phones: phones.clone(),
             hub: hub.clone(),
             chain: chain.clone(),
+            health: health.clone(),
             addresses: addresses.clone(),
             tasks: tasks.clone(),
         });
@@ -178,6 +186,7 @@ impl Services {
             phones,
             links,
             graph,
+            health,
             operator,
         })
     }
@@ -189,6 +198,7 @@ impl Services {
         }
         self.tasks.spawn(self.watcher.clone().follow_chain());
         self.tasks.spawn(self.graph.clone().keep());
+        self.tasks.spawn(self.health.clone().watch());
         Ok(())
     }
 
@@ -210,6 +220,13 @@ impl Services {
         self.metrics
             .chain_reachable
             .set(self.chain.reachable().into());
+        let tip_age_s = self.health.tip_age_s().unwrap_or(0);
+        self.metrics
+            .chain_tip_age_seconds
+            .set(i64::try_from(tip_age_s).unwrap_or(i64::MAX));
+        let problems = self.health.problems();
+        self.metrics
+            .set_problems(problems.iter().map(Problem::name));
         let rates = self.chain.fee_rates();
         self.metrics.feerate_sat_per_kw.set(rates.normal.into());
         self.metrics
