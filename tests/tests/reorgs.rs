@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use bitcoin::Transaction;
+use bitcoin::secp256k1::PublicKey;
 use longhand_chain::{
     BlockRef, Chain, ChainError, ChainEvent, FeeRates, Follower, OutputLookup, Subscription,
     WatchList,
@@ -149,8 +150,8 @@ impl Chain for Interrupted {
         self.follower.fee_rates()
     }
 
-    fn broadcast(&self, package: Vec<Transaction>) {
-        self.follower.broadcast(package);
+    fn broadcast(&self, node: PublicKey, package: Vec<Transaction>) {
+        self.follower.broadcast(node, package);
     }
 
     fn outputs(&self) -> Arc<dyn OutputLookup> {

@@ -15,11 +15,13 @@ use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{Amount, Block, BlockHash, Network, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use lightning_block_sync::http::HttpClientError;
 use lightning_block_sync::rpc::{RpcClient, RpcClientError};
+use longhand_base::text::excerpt;
 use serde_json::{Value, json};
 
 use crate::core_relay::{self, CoreAnswer, CoreMempool, code, explain};
 use crate::{
-    BlockReader, BlockRef, ChainError, FeeRates, FeeSource, OutputLookup, TransactionRelay,
+    BlockReader, BlockRef, ChainError, FeeRates, FeeSource, OutputLookup, SourceHealth,
+    TransactionRelay,
 };
 
 /// Timeout of one call; Bitcoin Core can be slow while it flushes its caches.
@@ -145,7 +147,7 @@ impl BitcoindSource {
         };
         match error {
             RpcClientError::Rpc(e) if e.code == code::IN_WARMUP => {
-                Err(self.unreachable(format!("it is still starting: {}", e.message)))
+                Err(self.unreachable(format!("it is still starting: {}", excerpt(&e.message))))
             }
             RpcClientError::Rpc(e) => Ok(Err(e)),
             RpcClientError::Http(HttpClientError::Http(e))
@@ -158,10 +160,10 @@ impl BitcoindSource {
                 Err(self.unreachable(format!("HTTP status {}", e.status_code)))
             }
             RpcClientError::Http(HttpClientError::Transport(e)) => {
-                Err(self.unreachable(e.to_string()))
+                Err(self.unreachable(excerpt(&e.to_string())))
             }
-            RpcClientError::Http(HttpClientError::Parse(e)) => Err(ChainError::Malformed(e)),
-            RpcClientError::InvalidData(e) => Err(ChainError::Malformed(e)),
+            RpcClientError::Http(HttpClientError::Parse(e)) => Err(malformed(&e)),
+            RpcClientError::InvalidData(e) => Err(malformed(&e)),
         }
     }
 
@@ -192,7 +194,7 @@ impl BitcoindSource {
         if found != expected {
             return Err(ChainError::WrongNetwork {
                 expected: expected.to_string(),
-                found,
+                found: excerpt(&found),
             });
         }
         *self.lock() = Some(client.clone());
@@ -300,6 +302,23 @@ impl BlockReader for BitcoindSource {
         }
         Ok(block)
     }
+
+    async fn health(&self) -> Result<SourceHealth, ChainError> {
+        let info = self.call("getblockchaininfo", &[]).await?;
+        Ok(health_of(&info))
+    }
+}
+
+/// The state that `getblockchaininfo` reports. A field that is missing, as in an old version, is not known.
+fn health_of(info: &Value) -> SourceHealth {
+    let is = |field| info.get(field).and_then(Value::as_bool).unwrap_or(false);
+    // Since version 23 there is the tip's own time; the median of the last 11 blocks is about an hour earlier.
+    let time = number(info, "time").or_else(|_| number(info, "mediantime"));
+    SourceHealth {
+        tip_unix_s: time.ok(),
+        is_initial_download: is("initialblockdownload"),
+        is_pruned: is("pruned"),
+    }
 }
 
 #[async_trait]
@@ -352,27 +371,18 @@ impl OutputLookup for BitcoindSource {
         }
     }
 
-    async fn transaction_at(
-        &self,
-        height: u32,
-        index: u32,
-    ) -> Result<Option<Transaction>, ChainError> {
+    async fn block_txids(&self, height: u32) -> Result<Option<Vec<Txid>>, ChainError> {
         let hash = match self.hash_at(height).await {
             Ok(hash) => hash,
             Err(ChainError::NotFound(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
         let block = self.call("getblock", &[json!(hash), json!(1)]).await?;
-        let Some(txid) = block.get("tx").and_then(|txs| txs.get(index as usize)) else {
-            return Ok(None);
-        };
-        let hex = self
-            .call(
-                "getrawtransaction",
-                &[txid.clone(), json!(false), json!(hash)],
-            )
-            .await?;
-        decode(&hex, "transaction").map(Some)
+        let malformed = || ChainError::Malformed("getblock without transaction ids".into());
+        let txids = block.get("tx").and_then(Value::as_array);
+        let txids = txids.ok_or_else(malformed)?.iter();
+        let txids = txids.map(|txid| parse(txid.as_str().ok_or_else(malformed)?, "txid"));
+        txids.collect::<Result<_, _>>().map(Some)
     }
 }
 
@@ -406,14 +416,19 @@ fn number(object: &Value, field: &str) -> Result<u32, ChainError> {
 
 fn parse<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, ChainError> {
     text.parse()
-        .map_err(|_| ChainError::Malformed(format!("{what} {text:?}")))
+        .map_err(|_| malformed(&format!("{what} {text:?}")))
 }
 
 fn decode<T: bitcoin::consensus::Decodable>(value: &Value, what: &str) -> Result<T, ChainError> {
     let hex = value
         .as_str()
         .ok_or_else(|| ChainError::Malformed(format!("{what} is no hex")))?;
-    deserialize_hex(hex).map_err(|e| ChainError::Malformed(format!("{what}: {e}")))
+    deserialize_hex(hex).map_err(|e| malformed(&format!("{what}: {e}")))
+}
+
+/// An answer that cannot be read, with as much of it as fits into a line.
+fn malformed(text: &str) -> ChainError {
+    ChainError::Malformed(excerpt(text))
 }
 
 fn without_credentials(url: &str) -> String {
@@ -422,5 +437,19 @@ fn without_credentials(url: &str) -> String {
             format!("{}{}", &url[..scheme + 3], &url[at + 1..])
         }
         _ => url.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_of_a_core_is_read_and_what_is_missing_is_not_known() {
+        let info = json!({ "time": 1_700_000_000, "initialblockdownload": true, "pruned": true });
+        let health = health_of(&info);
+        assert_eq!(health.tip_unix_s, Some(1_700_000_000));
+        assert!(health.is_initial_download && health.is_pruned);
+        assert_eq!(health_of(&json!({})), SourceHealth::default());
     }
 }

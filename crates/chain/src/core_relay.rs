@@ -7,12 +7,14 @@
 use async_trait::async_trait;
 use bitcoin::{Transaction, Txid};
 use lightning_block_sync::rpc::RpcError;
+use longhand_base::text::excerpt;
 use serde_json::Value;
 
 use crate::ChainError;
 
 /// RPC error codes of Bitcoin Core (`rpc/protocol.h`).
 pub(crate) mod code {
+    pub(crate) const MISC_ERROR: i64 = -1;
     pub(crate) const INVALID_ADDRESS_OR_KEY: i64 = -5;
     pub(crate) const INVALID_PARAMETER: i64 = -8;
     pub(crate) const DESERIALIZATION_ERROR: i64 = -22;
@@ -42,6 +44,9 @@ const FINAL_REASONS: [&str; 12] = [
 
 /// End of the reject reason when a script fails, after `mandatory-` or, since version 30, `mempool-`.
 const SCRIPT_FAILED: &str = "script-verify-flag-failed";
+
+/// In the message for a block that was deleted (`rpc/blockchain.cpp`).
+const PRUNED: &str = "pruned data";
 
 /// The result of a call to a Bitcoin Core, or its RPC error; outside of it, why there is no answer.
 pub(crate) type CoreAnswer<T> = Result<Result<T, RpcError>, ChainError>;
@@ -117,10 +122,11 @@ async fn send_each(
 pub(crate) fn explain(error: RpcError) -> ChainError {
     match error.code {
         code::INVALID_ADDRESS_OR_KEY | code::INVALID_PARAMETER => {
-            ChainError::NotFound(error.message)
+            ChainError::NotFound(excerpt(&error.message))
         }
+        code::MISC_ERROR if error.message.contains(PRUNED) => ChainError::Pruned,
         code::VERIFY_ERROR | code::VERIFY_REJECTED => Rejection::from(error).into(),
-        _ => ChainError::Malformed(error.to_string()),
+        _ => ChainError::Malformed(excerpt(&error.to_string())),
     }
 }
 
@@ -136,7 +142,7 @@ impl From<RpcError> for Rejection {
         let RpcError { code, message } = error;
         Rejection {
             is_final: code == code::DESERIALIZATION_ERROR || is_final(&message),
-            reason: message,
+            reason: excerpt(&message),
         }
     }
 }
@@ -185,6 +191,7 @@ fn package_rejection(answer: &Value) -> Result<Option<Rejection>, ChainError> {
         format!("{message}: {}", errors.join("; "))
     };
     let is_final = errors.iter().any(|error| is_final(error));
+    let reason = excerpt(&reason);
     Ok(Some(Rejection { reason, is_final }))
 }
 
@@ -298,6 +305,22 @@ mod tests {
         ] {
             let core = Scripted::single(Err((code, message)));
             assert!(!finality(&core, &[tx(1)]).await, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_block_that_was_deleted_is_not_an_answer_that_cannot_be_read() {
+        let pruned = rpc_error((-1, "Block not available (pruned data)"));
+        assert!(matches!(explain(pruned), ChainError::Pruned));
+        let other = rpc_error((-1, "Block not found on disk"));
+        assert!(matches!(explain(other), ChainError::Malformed(_)));
+    }
+
+    #[test]
+    fn a_message_that_would_steer_a_terminal_is_harmless() {
+        for code in [-1, -5, -25, -26] {
+            let error = explain(rpc_error((code, "all\u{1b}[2J is\nwell")));
+            assert!(error.to_string().contains("all [2J is well"), "{error}");
         }
     }
 

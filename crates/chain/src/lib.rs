@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bitcoin::block::Header;
+use bitcoin::secp256k1::PublicKey;
 use bitcoin::{BlockHash, OutPoint, ScriptBuf, Transaction, Txid};
 use tokio::sync::mpsc;
 
@@ -27,7 +28,9 @@ pub use bitcoind::{BitcoindAuth, BitcoindSource};
 pub use devnet::{Devnet, DevnetConfig, DevnetError, DirectSource, PreparedChain};
 pub use error::ChainError;
 pub use follower::{Follower, FollowerConfig};
-pub use source::{BlockReader, ChainSource, FeeSource, OutputLookup, TransactionRelay};
+pub use source::{
+    BlockReader, ChainSource, FeeSource, OutputLookup, SourceHealth, TransactionRelay,
+};
 
 /// A block by height and hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +52,9 @@ pub struct FeeRates {
     pub background: u32,
     /// The mempool's minimum.
     pub minimum: u32,
+    /// False when the source has no estimate: the other rates are then a fallback, with which nothing should be paid
+    /// that can wait.
+    pub is_estimate: bool,
 }
 
 impl FeeRates {
@@ -58,25 +64,41 @@ impl FeeRates {
         normal: 253,
         background: 253,
         minimum: 253,
+        is_estimate: true,
     };
 
-    /// Rates from a source's estimates, where it has them: none is below the floor, and a nearer target never costs
-    /// less than a farther one.
+    /// 2,500 sat/vB, more than any block has paid for as a whole: a source that reports more is broken.
+    pub const MAX_SAT_PER_KW: u32 = 625_000;
+
+    /// The rates of a host without an estimate, none below `minimum`.
+    pub(crate) fn fallback(sat_per_kw: u32, minimum: u32) -> FeeRates {
+        FeeRates {
+            is_estimate: false,
+            ..FeeRates::estimated(Some(sat_per_kw), None, Some(sat_per_kw), minimum)
+        }
+    }
+
+    /// Rates from a source's estimates, where it has them: none is below the floor or above
+    /// [`FeeRates::MAX_SAT_PER_KW`], and a nearer target never costs less than a farther one. Without any estimate all
+    /// are the minimum, and `is_estimate` is false.
     pub(crate) fn estimated(
         urgent: Option<u32>,
         normal: Option<u32>,
         background: Option<u32>,
         minimum: u32,
     ) -> FeeRates {
-        let minimum = minimum.max(FeeRates::FLOOR.minimum);
-        let background = background.unwrap_or(minimum).max(minimum);
-        let normal = normal.unwrap_or(background).max(background);
-        let urgent = urgent.unwrap_or(normal).max(normal);
+        let is_estimate = urgent.or(normal).or(background).is_some();
+        let bounded = |rate: u32, least: u32| rate.max(least).min(FeeRates::MAX_SAT_PER_KW);
+        let minimum = bounded(minimum, FeeRates::FLOOR.minimum);
+        let background = bounded(background.unwrap_or(minimum), minimum);
+        let normal = bounded(normal.unwrap_or(background), background);
+        let urgent = bounded(urgent.unwrap_or(normal), normal);
         FeeRates {
             urgent,
             normal,
             background,
             minimum,
+            is_estimate,
         }
     }
 }
@@ -139,11 +161,12 @@ pub trait Chain: Send + Sync + 'static {
     ) -> Result<Subscription, ChainError>;
     /// The source's tip at the last poll.
     fn tip(&self) -> Option<BlockRef>;
-    /// The last fee rates of the source.
+    /// Fee rates by the source's last estimate, as long as that is not too old; then a fallback.
     fn fee_rates(&self) -> FeeRates;
-    /// Queues a package for broadcast; never blocks. It is sent again until the source knows it, its rejection is
-    /// final, or a day of blocks has passed; failures are logged.
-    fn broadcast(&self, package: Vec<Transaction>);
+    /// Queues a package of `node` for broadcast; never blocks. It is sent again until the source knows it, its
+    /// rejection is final, or a day of blocks has passed; failures are logged. Packages of other nodes do not delay it,
+    /// and what one node may have waiting is bounded.
+    fn broadcast(&self, node: PublicKey, package: Vec<Transaction>);
     /// Looks up outputs, to verify announced channels (BOLT 7).
     fn outputs(&self) -> Arc<dyn OutputLookup>;
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bitcoin::block::Header;
-use bitcoin::{Block, BlockHash, OutPoint, Transaction, TxOut};
+use bitcoin::{Block, BlockHash, OutPoint, Transaction, TxOut, Txid};
 
 use crate::{BlockRef, ChainError, FeeRates};
 
@@ -19,6 +19,21 @@ pub trait BlockReader: Send + Sync + 'static {
     async fn hash_at(&self, height: u32) -> Result<BlockHash, ChainError>;
     /// A whole block, also one that is no longer in the best chain.
     async fn block(&self, hash: &BlockHash) -> Result<Block, ChainError>;
+    /// The state of the source itself; by default nothing is known of it, and nothing wrong.
+    async fn health(&self) -> Result<SourceHealth, ChainError> {
+        Ok(SourceHealth::default())
+    }
+}
+
+/// The state of a source, for its operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceHealth {
+    /// The time in the header of its best block, in seconds since 1970, if it is known.
+    pub tip_unix_s: Option<u32>,
+    /// It is in its initial block download: its best block is not that of the network.
+    pub is_initial_download: bool,
+    /// It deletes old blocks.
+    pub is_pruned: bool,
 }
 
 /// Transactions to the Bitcoin network.
@@ -35,20 +50,19 @@ pub trait TransactionRelay: Send + Sync + 'static {
 /// Fee rates, estimated or fixed.
 #[async_trait]
 pub trait FeeSource: Send + Sync + 'static {
-    /// Current fee rates; the source's floor when it has no estimate.
+    /// Current fee rates; without an estimate, the mempool's minimum with [`FeeRates::is_estimate`] false.
     async fn fee_rates(&self) -> Result<FeeRates, ChainError>;
 }
 
 /// Outputs of the best chain, for LDK's `UtxoLookup`.
 #[async_trait]
 pub trait OutputLookup: Send + Sync + 'static {
-    /// The transaction at a position in a block of the best chain, as short channel ids (BOLT 7) name it; `None` when
-    /// there is no such block or position.
-    async fn transaction_at(
-        &self,
-        height: u32,
-        index: u32,
-    ) -> Result<Option<Transaction>, ChainError>;
+    /// The ids of the transactions in a block of the best chain, in order, for the positions in short channel ids
+    /// (BOLT 7); `None` when there is no such block.
+    ///
+    /// # Errors
+    /// [`ChainError::Pruned`] when the source no longer has the block.
+    async fn block_txids(&self, height: u32) -> Result<Option<Vec<Txid>>, ChainError>;
     /// The value and script of an unspent output (mempool not counted); `None` when spent or unknown.
     async fn unspent(&self, outpoint: &OutPoint) -> Result<Option<TxOut>, ChainError>;
 }

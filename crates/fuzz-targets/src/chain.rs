@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bitcoin::absolute::LockTime;
 use bitcoin::block::Header;
 use bitcoin::hashes::Hash;
+use bitcoin::secp256k1::PublicKey;
 use bitcoin::{
     Amount, Block, BlockHash, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn,
     TxMerkleNode, TxOut, Txid, Witness,
@@ -28,6 +29,22 @@ struct State {
 }
 
 impl SmallChain {
+    /// Takes those transactions into the mempool that spend nothing twice.
+    fn receive(&self, package: Vec<Transaction>) {
+        let mut state = self.state();
+        for sent in package {
+            let spends = |other: &Transaction| {
+                let inputs = || other.input.iter().map(|input| input.previous_output);
+                let mut ours = sent.input.iter();
+                ours.any(|input| inputs().any(|other| other == input.previous_output))
+            };
+            let mut mined = state.blocks.iter().flat_map(|block| &block.txdata);
+            if !mined.any(spends) && !state.mempool.iter().any(spends) {
+                state.mempool.push(sent);
+            }
+        }
+    }
+
     pub fn new() -> SmallChain {
         let first = bitcoin::constants::genesis_block(Network::Regtest);
         SmallChain(Arc::new(Mutex::new(State {
@@ -156,19 +173,8 @@ impl Chain for SmallChain {
         FeeRates::FLOOR
     }
 
-    fn broadcast(&self, package: Vec<Transaction>) {
-        let mut state = self.state();
-        for sent in package {
-            let spends = |other: &Transaction| {
-                let inputs = || other.input.iter().map(|input| input.previous_output);
-                let mut ours = sent.input.iter();
-                ours.any(|input| inputs().any(|other| other == input.previous_output))
-            };
-            let mut mined = state.blocks.iter().flat_map(|block| &block.txdata);
-            if !mined.any(spends) && !state.mempool.iter().any(spends) {
-                state.mempool.push(sent);
-            }
-        }
+    fn broadcast(&self, _: PublicKey, package: Vec<Transaction>) {
+        self.receive(package);
     }
 
     fn outputs(&self) -> Arc<dyn OutputLookup> {
@@ -220,7 +226,7 @@ impl FeeSource for SmallChain {
 #[async_trait]
 impl TransactionRelay for SmallChain {
     async fn broadcast(&self, package: &[Transaction]) -> Result<(), ChainError> {
-        Chain::broadcast(self, package.to_vec());
+        self.receive(package.to_vec());
         Ok(())
     }
 }
@@ -231,7 +237,7 @@ impl OutputLookup for SmallChain {
         Ok(None)
     }
 
-    async fn transaction_at(&self, _: u32, _: u32) -> Result<Option<Transaction>, ChainError> {
+    async fn block_txids(&self, _: u32) -> Result<Option<Vec<Txid>>, ChainError> {
         Ok(None)
     }
 }

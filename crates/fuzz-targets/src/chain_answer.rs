@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use bitcoin::{Network, OutPoint, Transaction};
 use longhand_chain::fuzzing::NodeAnswer;
 use longhand_chain::{
@@ -78,7 +79,7 @@ enum What {
     Broadcast = 5,
     BroadcastPackage = 6,
     Unspent = 7,
-    TransactionAt = 8,
+    BlockTxids = 8,
     Verify = 9,
 }
 
@@ -211,14 +212,21 @@ async fn ask(source: &BitcoindSource, question: &Question) -> Result<(), ChainEr
             let txid = core.some_transaction(which).compute_txid();
             drop(source.unspent(&OutPoint::new(txid, which)).await?);
         }
-        What::TransactionAt => drop(source.transaction_at(which, which).await?),
+        What::BlockTxids => drop(source.block_txids(which).await?),
         What::Verify => source.verify().await?,
     }
     Ok(())
 }
 
 fn check_rates(rates: &FeeRates) {
-    let ordered = [rates.minimum, rates.background, rates.normal, rates.urgent];
+    let most = FeeRates::MAX_SAT_PER_KW;
+    let ordered = [
+        rates.minimum,
+        rates.background,
+        rates.normal,
+        rates.urgent,
+        most,
+    ];
     assert!(ordered.is_sorted(), "{rates:?}");
     assert!(rates.minimum >= FeeRates::FLOOR.minimum, "{rates:?}");
 }
@@ -235,7 +243,9 @@ async fn follow(source: Arc<BitcoindSource>, liar: &Mutex<Liar>) {
     let watch = watch_list(&watched);
     let subscribed = follower.subscribe(genesis, watch).await;
     let mut subscription = subscribed.expect("it never fails");
-    follower.broadcast(vec![watched]);
+    let key = SecretKey::from_slice(&[1; 32]).expect("it is a key");
+    let node_id = key.public_key(&Secp256k1::signing_only());
+    follower.broadcast(node_id, vec![watched]);
     let mut at = genesis;
     let mut synced = None;
     for _ in 0..LOOKS {
@@ -382,7 +392,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             0,
             &[field("scriptPubKey", "{\"hex\": \"0\"}")],
         ),
-        ask(What::TransactionAt, 1, &[good(), field("tx", "[1, 2]")]),
+        ask(What::BlockTxids, 1, &[good(), field("tx", "[1, 2]")]),
         ask(What::Verify, 0, &[field("chain", "\"main\"")]),
         Script {
             lies: vec![status(401), status(503), error(-28, "Loading"), lie("{")],

@@ -78,6 +78,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             amount_sat: 1_000_000,
             announced: true,
             push_msat: 0,
+            feerate_sat_per_kw: 0,
         }),
         Kind::CreateInvoice(CreateInvoice {
             payment_hash: hash(),

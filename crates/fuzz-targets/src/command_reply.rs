@@ -166,6 +166,7 @@ impl Call {
                 to: None,
                 announced: false,
                 wait: self.flag,
+                feerate_sat_per_kw: None,
             },
             Kind::Invoice => OwnerCommand::Invoice {
                 amount_msat: Some(self.amount).filter(|amount| *amount > 0),

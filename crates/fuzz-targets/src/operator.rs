@@ -293,6 +293,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             amount_sat: 1_000_000,
             push_msat: 5_000,
             announced: true,
+            feerate_sat_per_kw: 0,
         })
     };
     let get = |owner: &str| {

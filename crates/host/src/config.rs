@@ -319,6 +319,12 @@ impl HostConfig {
                 "link.addresses does not fit into a pairing code: give fewer, or shorter ones",
             );
         }
+        if self.chain.fallback_feerate_sat_per_vb > chain::MAX_FALLBACK_SAT_PER_VB {
+            return Err(ConfigError::Invalid(format!(
+                "chain.fallback_feerate_sat_per_vb is above {}: look at the unit",
+                chain::MAX_FALLBACK_SAT_PER_VB
+            )));
+        }
         if self.hub.alias.len() > 32 {
             return invalid("hub.alias is longer than the 32 bytes that BOLT 7 has for it");
         }

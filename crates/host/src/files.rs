@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
+use longhand_base::files::{create_private_directory, sync_name};
 use zeroize::Zeroizing;
 
 /// Why a file of the host cannot be used.
@@ -27,13 +28,9 @@ pub enum FileError {
     Malformed(PathBuf),
 }
 
-/// Makes the directory with its parents; a new one is for the host's user alone.
+/// Makes the directory with its parents, durably; a new one is for the host's user alone.
 pub(crate) fn create_directory(path: &Path) -> Result<(), FileError> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(|e| io_error(path, &e))
+    create_private_directory(path).map_err(|e| io_error(path, &e))
 }
 
 /// The 32 bytes in the file, as hexadecimal; `None` when there is no file.
@@ -82,12 +79,7 @@ pub(crate) fn write_secret(path: &Path, secret: &[u8; 32]) -> Result<(), FileErr
     let linked = std::fs::hard_link(&draft, path);
     let removed = std::fs::remove_file(&draft);
     linked.and(removed).map_err(failed)?;
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))
-        .and_then(|dir| dir.sync_all())
-        .map_err(failed)
+    sync_name(path).map_err(failed)
 }
 
 /// 32 random bytes of the operating system.

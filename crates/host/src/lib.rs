@@ -14,6 +14,7 @@
 //! - `descriptors`: the limit of file descriptors.
 //! - `chain`: the chain source of the configuration.
 //! - `hub`, `graph`: the hub's seed and node id; the network graph.
+//! - `health`: the problems that the operator should know.
 //! - `operator` and its [`client`], `metrics`, [`config`], `files`: the operator's side.
 
 mod chain;
@@ -24,6 +25,7 @@ pub mod config;
 mod descriptors;
 mod files;
 mod graph;
+mod health;
 mod hosted;
 mod hub;
 mod links;

@@ -18,6 +18,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::health::Problem;
+
 type Labels = [(&'static str, &'static str); 1];
 
 /// All metrics. Clones share them.
@@ -45,6 +47,13 @@ pub(crate) struct Metrics {
     pub chain_height: Gauge<i64>,
     /// Whether the chain source answers.
     pub chain_reachable: Gauge,
+    /// Age of the best block; 0 while it is not known.
+    pub chain_tip_age_seconds: Gauge,
+    problems: Family<Labels, Gauge>,
+    /// The fee rate for confirmation within 6 blocks.
+    pub feerate_sat_per_kw: Gauge,
+    /// Whether that is an estimate, and not the fallback.
+    pub feerate_is_estimate: Gauge,
     /// Times that held payments were failed back because the phone did not come.
     pub held_failed: Counter<u64, AtomicU64>,
     /// Calls that ended because their deadline passed without the phone.
@@ -73,6 +82,10 @@ impl Metrics {
             restarts: Counter::default(),
             chain_height: Gauge::default(),
             chain_reachable: Gauge::default(),
+            chain_tip_age_seconds: Gauge::default(),
+            problems: Family::default(),
+            feerate_sat_per_kw: Gauge::default(),
+            feerate_is_estimate: Gauge::default(),
             held_failed: Counter::default(),
             deadlines_missed: Counter::default(),
             htlcs_lost: Counter::default(),
@@ -124,6 +137,26 @@ impl Metrics {
             m.chain_reachable.clone(),
         );
         registry.register(
+            "chain_tip_age_seconds",
+            "Age of the best block by its header",
+            m.chain_tip_age_seconds.clone(),
+        );
+        registry.register(
+            "problems",
+            "1 for each problem that `admin status` shows",
+            m.problems.clone(),
+        );
+        registry.register(
+            "feerate_sat_per_kw",
+            "Fee rate for confirmation within 6 blocks, in satoshis per 1,000 weight units",
+            m.feerate_sat_per_kw.clone(),
+        );
+        registry.register(
+            "feerate_is_estimate",
+            "1 when the chain source has a fee estimate, 0 while the fallback is used",
+            m.feerate_is_estimate.clone(),
+        );
+        registry.register(
             "held_failed",
             "Times held payments were given up because a phone did not come",
             m.held_failed.clone(),
@@ -161,6 +194,16 @@ impl Metrics {
         }
         for (name, count) in counts {
             self.nodes.get_or_create(&[("state", name)]).set(count);
+        }
+    }
+
+    /// Sets which problems there are, by their names.
+    pub fn set_problems(&self, names: impl Iterator<Item = &'static str>) {
+        let names: Vec<_> = names.collect();
+        for name in Problem::NAMES {
+            let is_there = names.contains(&name);
+            let gauge = self.problems.get_or_create(&[("problem", name)]);
+            gauge.set(is_there.into());
         }
     }
 
@@ -284,6 +327,19 @@ mod tests {
         let memory = MemoryStore::new();
         let open = async || CountedStore::new(Arc::new(memory.reopen()), Metrics::new());
         conformance(open).await;
+    }
+
+    #[test]
+    fn problems_are_shown_by_name_also_those_that_are_not_there() {
+        let metrics = Metrics::new();
+        metrics.set_problems(["old_tip"].into_iter());
+        let text = metrics.text();
+        for line in [
+            "longhand_problems{problem=\"old_tip\"} 1",
+            "longhand_problems{problem=\"pruned\"} 0",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub(crate) use self::grpc::{OperatorApi, TokenCheck, bind_socket};
 use crate::Addresses;
 use crate::clock::now_unix_s;
 use crate::config::HostConfig;
+use crate::health::Health;
 use crate::hosted::{HostedNode, HostedNodes};
 use crate::hub::Hub;
 use crate::owners::{OwnerBook, OwnerError, OwnerRecord};
@@ -37,6 +38,7 @@ pub(crate) struct OperatorServices {
     pub phones: Arc<Phones>,
     pub hub: Arc<Hub>,
     pub chain: Arc<Follower>,
+    pub health: Arc<Health>,
     /// Where the host listens, once it does.
     pub addresses: Arc<OnceLock<Addresses>>,
     pub tasks: Arc<Tasks>,
@@ -101,6 +103,14 @@ impl Operator {
             links: count(HostedNode::is_linked),
             link_addresses: services.config.link.addresses.clone(),
             peer_address: addresses.map_or_else(String::new, |it| it.peer.to_string()),
+            problems: services
+                .health
+                .problems()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            tip_age_s: services.health.tip_age_s(),
+            fee_rates: Some(view_fee_rates(services.chain.fee_rates())),
         })
     }
 
@@ -317,6 +327,16 @@ async fn view(hosted: &HostedNode) -> Option<NodeView> {
         deadline_height: overview.earliest_deadline.unwrap_or(0),
         problem: String::new(),
     })
+}
+
+fn view_fee_rates(rates: longhand_chain::FeeRates) -> FeeRates {
+    FeeRates {
+        urgent: rates.urgent,
+        normal: rates.normal,
+        background: rates.background,
+        minimum: rates.minimum,
+        is_estimate: rates.is_estimate,
+    }
 }
 
 /// A node that cannot run.

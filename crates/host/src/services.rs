@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::future::join_all;
-use longhand_chain::{ChainSource, Follower, FollowerConfig};
+use longhand_chain::{Chain as _, ChainSource, Follower, FollowerConfig};
 use longhand_link::{CloseCode, LinkKeypair};
 use longhand_store::Store;
 use tokio::time::timeout;
@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use crate::commands::Commands;
 use crate::config::HostConfig;
 use crate::graph::GraphKeeper;
+use crate::health::{Health, Problem};
 use crate::hosted::HostedNodes;
 use crate::hub::{self, Hub};
 use crate::links::{LinkServer, STOPPING};
@@ -59,6 +60,7 @@ pub(crate) struct Services {
     pub phones: Arc<Phones>,
     pub links: Arc<LinkServer>,
     pub graph: Arc<GraphKeeper>,
+    health: Arc<Health>,
     operator: Arc<OperatorServices>,
 }
 
@@ -84,13 +86,16 @@ impl Services {
             LinkKeypair::from_bytes(*files::read_or_make_secret(&config.link_key_file())?);
         let (no_owner, _) = phones::conversation(&config.link)?;
         let graph = GraphKeeper::load(&config.data_dir, store.as_ref(), config.network).await?;
-        let poll_interval = Duration::from_millis(config.chain.poll_ms);
+        let follower = FollowerConfig {
+            poll_interval: Duration::from_millis(config.chain.poll_ms),
+            fallback_sat_per_kw: config.chain.fallback_sat_per_kw(config.network),
+        };
 
         let config = Arc::new(config);
         let (book, hub, graph) = (Arc::new(book), Arc::new(hub), Arc::new(graph));
         let tasks = Arc::new(Tasks::new());
         let addresses = Arc::new(OnceLock::new());
-        let chain = Arc::new(Follower::start(source, FollowerConfig { poll_interval }));
+        let chain = Arc::new(Follower::start(source, follower));
         let switchboard = Arc::new(Switchboard::new(
             hub.node_id(),
             network.clone(),
@@ -140,6 +145,11 @@ impl Services {
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         });
+        let health = Arc::new(Health {
+            network: config.network,
+            chain: chain.clone(),
+            metrics: metrics.clone(),
+        });
         let operator = Arc::new(OperatorServices {
             config: config.clone(),
             link_key: link_key.public(),
@@ -148,6 +158,7 @@ impl Services {
             phones: phones.clone(),
             hub: hub.clone(),
             chain: chain.clone(),
+            health: health.clone(),
             addresses: addresses.clone(),
             tasks: tasks.clone(),
         });
@@ -175,6 +186,7 @@ impl Services {
             phones,
             links,
             graph,
+            health,
             operator,
         })
     }
@@ -186,6 +198,7 @@ impl Services {
         }
         self.tasks.spawn(self.watcher.clone().follow_chain());
         self.tasks.spawn(self.graph.clone().keep());
+        self.tasks.spawn(self.health.clone().watch());
         Ok(())
     }
 
@@ -207,6 +220,18 @@ impl Services {
         self.metrics
             .chain_reachable
             .set(self.chain.reachable().into());
+        let tip_age_s = self.health.tip_age_s().unwrap_or(0);
+        self.metrics
+            .chain_tip_age_seconds
+            .set(i64::try_from(tip_age_s).unwrap_or(i64::MAX));
+        let problems = self.health.problems();
+        self.metrics
+            .set_problems(problems.iter().map(Problem::name));
+        let rates = self.chain.fee_rates();
+        self.metrics.feerate_sat_per_kw.set(rates.normal.into());
+        self.metrics
+            .feerate_is_estimate
+            .set(rates.is_estimate.into());
     }
 
     /// Closes all links with `SHUTDOWN`, stops the nodes, and ends all tasks.

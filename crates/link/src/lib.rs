@@ -29,7 +29,6 @@ pub use connect::{
     Accepted, Credentials, HostIdentity, Pairing, accept, connect, connect_over, dial,
 };
 pub use conversation::Conversation;
-pub use core::handshake::plain;
 pub use core::{Config, Side};
 pub use error::{CloseCode, CloseReason, LinkError};
 pub use incoming::{Incoming, IncomingRequests, Responder};

@@ -115,6 +115,14 @@ enum HubCommand {
         /// Announce the channel to the network
         #[arg(long)]
         announce: bool,
+        /// Of the funding, in satoshis per 1,000 weight units (250 = 1 sat/vB) [default: the host's estimate]
+        #[arg(
+            long,
+            value_name = "SAT_PER_KW",
+            default_value_t = 0,
+            hide_default_value = true
+        )]
+        feerate: u32,
     },
     /// Close a channel
     Close {
@@ -284,6 +292,7 @@ async fn ask_hub(mut host: Client, command: HubCommand) -> Result<Shown, Status>
             to,
             push_msat,
             announce,
+            feerate,
         } => {
             let Peer { node_id, address } = to.unwrap_or(Peer {
                 node_id: Vec::new(),
@@ -296,6 +305,7 @@ async fn ask_hub(mut host: Client, command: HubCommand) -> Result<Shown, Status>
                 amount_sat,
                 push_msat,
                 announced: announce,
+                feerate_sat_per_kw: feerate,
             };
             Ok(show::hub_opened(
                 &host.hub_open_channel(request).await?.into_inner(),

@@ -101,6 +101,9 @@ enum PhoneCommand {
         /// Answer when the channel is usable, not when it is funded
         #[arg(long)]
         wait: bool,
+        /// Of the funding, in satoshis per 1,000 weight units (250 = 1 sat/vB) [default: the host's estimate]
+        #[arg(long, value_name = "SAT_PER_KW")]
+        feerate: Option<u32>,
     },
     /// Make an invoice
     Invoice {
@@ -193,11 +196,13 @@ async fn carry_out(PhoneArgs { options, command }: PhoneArgs) -> Result<(), Erro
             to,
             announce,
             wait,
+            feerate,
         } => OwnerCommand::Open {
             amount_sat,
             to,
             announced: announce,
             wait,
+            feerate_sat_per_kw: feerate,
         },
         C::Invoice {
             amount,

@@ -4,9 +4,6 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
 use longhand_proto::command::{CommandReply, Error};
 
-/// Most characters of a foreign text that are kept.
-const FOREIGN_CHARS: usize = 200;
-
 /// An error with a stable code and one line for a person.
 pub(crate) fn command_error(code: &str, action: Action, message: impl Into<String>) -> Error {
     Error {
@@ -40,11 +37,4 @@ pub(crate) fn error_reply(error: Error) -> CommandReply {
     CommandReply {
         reply: Some(Reply::Error(error)),
     }
-}
-
-/// Text from a phone, a peer or another program, for an error or a record: 200 characters at most, none of them a control
-/// character.
-pub(crate) fn foreign(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().take(FOREIGN_CHARS).map(plain).collect()
 }

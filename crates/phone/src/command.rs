@@ -3,7 +3,7 @@
 //! Bytes are lower-case hex.
 
 use bitcoin::hex::DisplayHex;
-use longhand_link::plain;
+use longhand_base::text::plain;
 use longhand_proto::command as proto;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,10 @@ pub enum OwnerCommand {
         announced: bool,
         /// Reply when it is usable, not when it is funded.
         wait: bool,
+        /// The fee rate of its funding, in satoshis per 1,000 weight units; the host's estimate without one.
+        // A running phone may be of an older version, which does not know the field.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        feerate_sat_per_kw: Option<u32>,
     },
     /// Makes an invoice.
     Invoice {

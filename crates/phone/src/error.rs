@@ -1,6 +1,7 @@
 //! Errors of a phone, with a stable code for programs and one line for people.
 
-use longhand_link::{CloseCode, CloseReason, LinkError, PairingCodeError, plain};
+use longhand_base::text::plain;
+use longhand_link::{CloseCode, CloseReason, LinkError, PairingCodeError};
 use longhand_proto::command as proto;
 use longhand_signer::rules::Refused;
 use longhand_signer::{SeedError, SignerError};

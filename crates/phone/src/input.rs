@@ -3,15 +3,14 @@
 //! All are functions of their arguments, the time included. The host checks the rest, such as whether the balance suffices.
 
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use bitcoin::address::NetworkUnchecked;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Address, Amount, Network};
 use lightning_invoice::{Bolt11Invoice, Bolt11SemanticError, Currency, ParseOrSemanticError};
-use longhand_proto::MIN_CHANNEL_SAT;
 pub use longhand_proto::default_max_fee_msat;
+use longhand_proto::{MAX_FEERATE_SAT_PER_KW, MIN_CHANNEL_SAT, MIN_FEERATE_SAT_PER_KW};
 use serde::{Deserialize, Serialize};
 
 use crate::command::CloseHow;
@@ -193,20 +192,12 @@ pub fn check_onchain(
     Ok(address)
 }
 
-/// Fee rates of a cooperative close, in sat per 1,000 weight.
-const CLOSE_FEERATES: RangeInclusive<u32> = 250..=250_000;
-
 /// Checks how a channel is to be closed. The address is returned without its URI.
 pub fn check_close(how: CloseHow, network: Network) -> Result<CloseHow, InputError> {
     if how.force && (how.address.is_some() || how.feerate_sat_per_kw.is_some()) {
         return Err(InputError::ForcedClose);
     }
-    if how
-        .feerate_sat_per_kw
-        .is_some_and(|rate| !CLOSE_FEERATES.contains(&rate))
-    {
-        return Err(InputError::CloseFeerate);
-    }
+    check_feerate(how.feerate_sat_per_kw)?;
     let address = match &how.address {
         Some(text) => Some(check_onchain(text, OnchainAmount::All, network)?.to_string()),
         None => None,
@@ -221,6 +212,14 @@ pub fn check_channel(amount_sat: u64) -> Result<(), InputError> {
         return Err(InputError::ChannelTooSmall);
     }
     Ok(())
+}
+
+/// Checks a fee rate in satoshis per 1,000 weight units; without one the host's estimate is used.
+pub fn check_feerate(sat_per_kw: Option<u32>) -> Result<(), InputError> {
+    match sat_per_kw {
+        None | Some(MIN_FEERATE_SAT_PER_KW..=MAX_FEERATE_SAT_PER_KW) => Ok(()),
+        Some(_) => Err(InputError::FeerateOutOfRange),
+    }
 }
 
 fn check_sat(sat: u64) -> Result<(), InputError> {
@@ -341,6 +340,12 @@ pub enum InputError {
     /// The capacity is below [`MIN_CHANNEL_SAT`]: the node would refuse it.
     #[error("the channel is too small: give at least {MIN_CHANNEL_SAT} sat")]
     ChannelTooSmall,
+    /// The fee rate is below [`MIN_FEERATE_SAT_PER_KW`] or above [`MAX_FEERATE_SAT_PER_KW`].
+    #[error(
+        "the fee rate must be {MIN_FEERATE_SAT_PER_KW} to {MAX_FEERATE_SAT_PER_KW} satoshis per 1,000 weight units \
+         (250 = 1 sat/vB): look at the unit"
+    )]
+    FeerateOutOfRange,
     /// The description does not fit into an invoice.
     #[error(
         "the description has {bytes} bytes, an invoice holds {MAX_DESCRIPTION_BYTES}: shorten it"
@@ -393,11 +398,6 @@ pub enum InputError {
          --feerate out"
     )]
     ForcedClose,
-    /// The fee rate of a close is out of its bounds.
-    #[error(
-        "the fee rate of a close is from 250 to 250,000 sat per 1,000 weight (1 to 1,000 sat/vB)"
-    )]
-    CloseFeerate,
     /// The text is no channel id.
     #[error("this is not a channel id: take the 64 digits that `channels` shows")]
     ChannelIdMalformed,
@@ -418,6 +418,7 @@ impl InputError {
             InputError::AmountTooLarge => "AMOUNT_TOO_LARGE",
             InputError::AmountDust { .. } => "AMOUNT_DUST",
             InputError::ChannelTooSmall => "CHANNEL_TOO_SMALL",
+            InputError::FeerateOutOfRange => "FEERATE_OUT_OF_RANGE",
             InputError::DescriptionTooLong { .. } => "DESCRIPTION_TOO_LONG",
             InputError::ExpiryZero => "EXPIRY_ZERO",
             InputError::AddressMalformed => "ADDRESS_MALFORMED",
@@ -430,7 +431,6 @@ impl InputError {
             InputError::PeerMalformed => "PEER_MALFORMED",
             InputError::NoHub => "NO_HUB",
             InputError::ForcedClose => "FORCED_CLOSE",
-            InputError::CloseFeerate => "BAD_FEERATE",
             InputError::ChannelIdMalformed => "CHANNEL_ID_MALFORMED",
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bitcoin::Address;
 use bitcoin::hex::DisplayHex;
 use bitcoin::secp256k1::PublicKey;
-use longhand_link::plain;
+use longhand_base::text::plain;
 use longhand_proto::command as proto;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
@@ -20,7 +20,7 @@ use crate::durable_signer::{DurableSigner, blocking};
 use crate::error::PhoneError;
 use crate::idempotency::Outcome;
 use crate::input::{
-    InputError, OnchainAmount, PeerAddress, check_channel, check_channel_id, check_close,
+    InputError, OnchainAmount, PeerAddress, check_channel, check_channel_id, check_close, check_feerate,
     check_invoice_request, check_onchain,
 };
 use crate::phone::{PATIENCE, Phone, expect_reply};
@@ -55,8 +55,10 @@ impl Phone {
                 to,
                 announced,
                 wait,
+                feerate_sat_per_kw,
             } => {
-                let opened = self.open_once(amount_sat, to, announced, wait).await;
+                let open = self.open_once(amount_sat, to, announced, wait, feerate_sat_per_kw);
+                let opened = open.await;
                 opened.map(OwnerReply::Opened)
             }
             C::Invoice {
@@ -100,7 +102,14 @@ impl Phone {
     pub fn check(&self, command: &OwnerCommand) -> Result<(), PhoneError> {
         use OwnerCommand as C;
         match command {
-            C::Open { amount_sat, .. } => check_channel(*amount_sat)?,
+            C::Open {
+                amount_sat,
+                feerate_sat_per_kw,
+                ..
+            } => {
+                check_channel(*amount_sat)?;
+                check_feerate(*feerate_sat_per_kw)?;
+            }
             C::Invoice {
                 amount_msat,
                 description,
@@ -116,8 +125,11 @@ impl Phone {
                 self.check_payment(bolt11, *amount_msat, *max_fee_msat)?;
             }
             C::SendOnchain {
-                address, amount, ..
+                address,
+                amount,
+                feerate_sat_per_kw,
             } => {
+                check_feerate(*feerate_sat_per_kw)?;
                 check_onchain(address, *amount, self.network())?;
             }
             C::Close { channel_id, how } => {
@@ -167,7 +179,7 @@ impl Phone {
     }
 
     /// Opens a channel of `amount_sat` to a peer, or to the host's hub. Returns when it is funded; with `wait`, when
-    /// it is usable.
+    /// it is usable. `feerate_sat_per_kw` is for its funding; the host's estimate without one.
     ///
     /// Idempotent until its final result is returned: a call with the same peer, amount and `announced` is for the same channel. After
     /// that it is for another one. An error that leaves the result open, such as [`PhoneError::HostAway`], is not final.
@@ -177,9 +189,10 @@ impl Phone {
         to: Option<PeerAddress>,
         announced: bool,
         wait: bool,
+        feerate_sat_per_kw: Option<u32>,
     ) -> Result<OpenedChannel, PhoneError> {
-        let outcome = self.open_once(amount_sat, to, announced, wait).await;
-        self.deliver(outcome).await
+        let open = self.open_once(amount_sat, to, announced, wait, feerate_sat_per_kw);
+        self.deliver(open.await).await
     }
 
     async fn open_once(
@@ -188,9 +201,11 @@ impl Phone {
         to: Option<PeerAddress>,
         announced: bool,
         wait: bool,
+        feerate_sat_per_kw: Option<u32>,
     ) -> Outcome<OpenedChannel> {
         let intend = async {
             check_channel(amount_sat)?;
+            check_feerate(feerate_sat_per_kw)?;
             let (counterparty, address) = match to {
                 Some(peer) => (peer.node_id, peer.address),
                 None => (self.hub().await?, String::new()),
@@ -203,6 +218,7 @@ impl Phone {
                 amount_sat,
                 announced,
                 push_msat: 0,
+                feerate_sat_per_kw: feerate_sat_per_kw.unwrap_or(0),
             })
         };
         match intend.await {
@@ -303,6 +319,7 @@ impl Phone {
                 OnchainAmount::Sat(sat) => (sat, false),
                 OnchainAmount::All => (0, true),
             };
+            check_feerate(feerate_sat_per_kw)?;
             let feerate_sat_per_kw = feerate_sat_per_kw.unwrap_or(0);
             let max_fee_sat = ONCHAIN_FEE_SAT
                 .max(amount_sat / 100 * ONCHAIN_FEE_PERCENT)

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey;
-use longhand_link::{Config, Conversation, LinkError, LinkKeypair, Side, plain};
+use longhand_base::text::plain;
+use longhand_link::{Config, Conversation, LinkError, LinkKeypair, Side};
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{self as proto, Command, CommandReply};

@@ -17,6 +17,13 @@ pub use reply::{BadReply, read_reply};
 /// A node refuses less; a phone refuses it before it asks its node.
 pub const MIN_CHANNEL_SAT: u64 = 20_000;
 
+/// The least fee rate that an owner may give, in satoshis per 1,000 weight units: 1 sat/vB, below which nothing is relayed.
+pub const MIN_FEERATE_SAT_PER_KW: u32 = 250;
+
+/// The highest fee rate that an owner may give, in satoshis per 1,000 weight units: 2,500 sat/vB, more than any block has
+/// paid for as a whole.
+pub const MAX_FEERATE_SAT_PER_KW: u32 = 625_000;
+
 /// The fee limit of a payment when its payer gives none, in msat: 1 % of the amount, and 50 sat so that small amounts find
 /// a route.
 pub fn default_max_fee_msat(amount_msat: u64) -> u64 {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bitcoin::block::Header;
-use bitcoin::{Block, BlockHash, OutPoint, Transaction, TxOut};
+use bitcoin::{Block, BlockHash, OutPoint, Transaction, TxOut, Txid};
 use longhand_chain::{
     BlockReader, BlockRef, ChainError, FeeRates, FeeSource, OutputLookup, TransactionRelay,
 };
@@ -68,7 +68,7 @@ impl OutputLookup for FailingSource {
     async fn unspent(&self, _: &OutPoint) -> Result<Option<TxOut>, ChainError> {
         Err((self.0)())
     }
-    async fn transaction_at(&self, _: u32, _: u32) -> Result<Option<Transaction>, ChainError> {
+    async fn block_txids(&self, _: u32) -> Result<Option<Vec<Txid>>, ChainError> {
         Err((self.0)())
     }
 }

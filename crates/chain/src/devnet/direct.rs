@@ -66,11 +66,13 @@ impl FeeSource for DirectSource {
             normal,
             background,
             minimum,
+            is_estimate,
         } = self.shared.state().fee_rates();
+        let rate = |sat_per_kw| is_estimate.then_some(sat_per_kw);
         Ok(FeeRates::estimated(
-            Some(urgent),
-            Some(normal),
-            Some(background),
+            rate(urgent),
+            rate(normal),
+            rate(background),
             minimum,
         ))
     }
@@ -90,15 +92,12 @@ impl OutputLookup for DirectSource {
         Ok(state.chain.coin(outpoint).map(|coin| coin.output.clone()))
     }
 
-    async fn transaction_at(
-        &self,
-        height: u32,
-        index: u32,
-    ) -> Result<Option<Transaction>, ChainError> {
+    async fn block_txids(&self, height: u32) -> Result<Option<Vec<Txid>>, ChainError> {
         let state = self.shared.state();
         let hash = state.chain.hash_at(height);
         let stored = hash.and_then(|hash| state.chain.block(&hash));
-        Ok(stored.and_then(|stored| stored.block.txdata.get(index as usize).cloned()))
+        let txids = |block: &Block| block.txdata.iter().map(Transaction::compute_txid).collect();
+        Ok(stored.map(|stored| txids(&stored.block)))
     }
 }
 

@@ -92,6 +92,7 @@ impl State {
                 normal: RELAY_FEE_SAT_PER_KW,
                 background: RELAY_FEE_SAT_PER_KW,
                 minimum: RELAY_FEE_SAT_PER_KW,
+                is_estimate: true,
             },
             made: 0,
         }

@@ -1,11 +1,13 @@
 //! Broadcasts transactions until the source knows them, or they can no longer be valid.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bitcoin::{Transaction, Txid};
-use tokio::sync::{mpsc, watch};
+use bitcoin::Transaction;
+use bitcoin::secp256k1::PublicKey;
+use tokio::sync::{Notify, watch};
 
+use super::packages::{Packages, Pending};
 use crate::{BlockRef, ChainError, TransactionRelay};
 
 /// Blocks after which a package that is still rejected is given up: a day.
@@ -13,13 +15,27 @@ const MAX_BLOCKS: u32 = 144;
 /// Pause before the next attempt at a source that is down.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// A package that is not known to the source yet.
-struct Pending {
-    package: Vec<Transaction>,
-    /// Id of the last transaction, the child for which the package is sent.
-    txid: Txid,
-    /// Blocks since it was queued.
-    blocks: u32,
+/// Packages on their way to the broadcast task.
+#[derive(Default)]
+pub(super) struct Queue {
+    packages: Mutex<Packages>,
+    /// Notified when there is a new package.
+    added: Notify,
+}
+
+impl Queue {
+    /// Queues a package of `node`; never waits.
+    pub fn add(&self, node: PublicKey, package: Vec<Transaction>) {
+        let dropped = self.lock().add(node, package);
+        for txid in dropped {
+            tracing::warn!(%node, %txid, "a transaction is not kept for broadcast: this node has too many that wait");
+        }
+        self.added.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Packages> {
+        self.packages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Result of one attempt.
@@ -39,63 +55,37 @@ enum Outcome {
 pub(super) async fn run(
     relay: Arc<dyn TransactionRelay>,
     mut tips: watch::Receiver<Option<BlockRef>>,
-    mut queue: mpsc::UnboundedReceiver<Vec<Transaction>>,
+    queue: Arc<Queue>,
 ) {
-    let mut pending: Vec<Pending> = vec![];
-    let mut is_down = false;
     loop {
-        // New packages first, so that they are sent at once also when blocks come fast. The queue closes when the
-        // follower is dropped.
-        tokio::select! {
-            biased;
-            package = queue.recv() => {
-                let Some(package) = package else { return };
-                let Some(txid) = package.last().map(Transaction::compute_txid) else { continue };
-                // The same package only once.
-                pending.retain(|other| other.package != package);
-                let mut new = Pending { package, txid, blocks: 0 };
-                match attempt(&*relay, &mut new).await {
-                    Outcome::Known | Outcome::GivenUp => {}
-                    outcome => {
-                        is_down |= outcome == Outcome::Down;
-                        pending.push(new);
-                    }
-                }
+        // A package that is queued during an attempt is the next, if none of another node is.
+        let next = queue.lock().next();
+        let Some((node, pending)) = next else {
+            tokio::select! {
+                () = queue.added.notified() => {}
+                changed = tips.changed() => match changed {
+                    Ok(()) => queue.lock().block_connected(),
+                    Err(_) => return,
+                },
             }
-            changed = tips.changed(), if !is_down => {
-                if changed.is_err() {
-                    return;
-                }
-                for package in &mut pending {
-                    package.blocks += 1;
-                }
-                is_down = retry(&*relay, &mut pending).await;
-            }
-            () = tokio::time::sleep(RETRY), if is_down => is_down = retry(&*relay, &mut pending).await,
-        }
-    }
-}
-
-/// Sends all pending packages again, in the order in which they were queued; true when the source is down.
-async fn retry(relay: &dyn TransactionRelay, pending: &mut Vec<Pending>) -> bool {
-    let mut left = vec![];
-    let mut is_down = false;
-    for mut package in pending.drain(..) {
-        let outcome = if is_down {
-            Outcome::Down
-        } else {
-            attempt(relay, &mut package).await
+            continue;
         };
-        is_down = outcome == Outcome::Down;
-        if matches!(outcome, Outcome::Retry | Outcome::Down) {
-            left.push(package);
+        match attempt(&*relay, &pending).await {
+            Outcome::Known | Outcome::GivenUp => {}
+            Outcome::Retry => queue.lock().refused(node, pending),
+            Outcome::Down => {
+                queue.lock().put_back(node, pending);
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+        if tips.has_changed().unwrap_or(false) {
+            tips.mark_unchanged();
+            queue.lock().block_connected();
         }
     }
-    *pending = left;
-    is_down
 }
 
-async fn attempt(relay: &dyn TransactionRelay, pending: &mut Pending) -> Outcome {
+async fn attempt(relay: &dyn TransactionRelay, pending: &Pending) -> Outcome {
     let (txid, blocks) = (pending.txid, pending.blocks);
     match relay.broadcast(&pending.package).await {
         Ok(()) => {
@@ -137,12 +127,16 @@ mod tests {
     use async_trait::async_trait;
     use bitcoin::absolute::LockTime;
     use bitcoin::hashes::Hash as _;
-    use bitcoin::{BlockHash, transaction::Version};
+    use bitcoin::secp256k1::{Secp256k1, SecretKey};
+    use bitcoin::{BlockHash, Txid, transaction::Version};
+    use tokio::sync::{Semaphore, mpsc};
 
     /// A relay with scripted answers, which reports each broadcast.
     struct Scripted {
         answers: std::sync::Mutex<Vec<Result<(), ChainError>>>,
         sent: mpsc::UnboundedSender<Txid>,
+        /// When there is one, each answer waits for a permit.
+        gate: Option<Arc<Semaphore>>,
     }
 
     #[async_trait]
@@ -151,30 +145,43 @@ mod tests {
             self.sent
                 .send(package.last().unwrap().compute_txid())
                 .unwrap();
+            if let Some(gate) = &self.gate {
+                gate.acquire().await.unwrap().forget();
+            }
             self.answers.lock().unwrap().remove(0)
         }
     }
 
     struct Setup {
-        queue: mpsc::UnboundedSender<Vec<Transaction>>,
+        queue: Arc<Queue>,
         tips: watch::Sender<Option<BlockRef>>,
         sent: mpsc::UnboundedReceiver<Txid>,
     }
 
     fn setup(answers: Vec<Result<(), ChainError>>) -> Setup {
+        setup_with(answers, None)
+    }
+
+    fn setup_with(answers: Vec<Result<(), ChainError>>, gate: Option<Arc<Semaphore>>) -> Setup {
         let (sent, seen) = mpsc::unbounded_channel();
-        let (queue, packages) = mpsc::unbounded_channel();
+        let queue = Arc::new(Queue::default());
         let tips = watch::Sender::new(None);
         let source = Arc::new(Scripted {
             answers: answers.into(),
             sent,
+            gate,
         });
-        tokio::spawn(run(source, tips.subscribe(), packages));
+        tokio::spawn(run(source, tips.subscribe(), queue.clone()));
         Setup {
             queue,
             tips,
             sent: seen,
         }
+    }
+
+    fn node(n: u8) -> PublicKey {
+        let secret = SecretKey::from_slice(&[n; 32]).unwrap();
+        PublicKey::from_secret_key(&Secp256k1::new(), &secret)
     }
 
     fn tx(n: u32) -> Transaction {
@@ -204,7 +211,7 @@ mod tests {
     #[tokio::test]
     async fn a_rejected_package_is_sent_again_with_the_next_block_until_it_is_accepted() {
         let mut setup = setup(vec![rejected(false), rejected(false), Ok(()), Ok(())]);
-        setup.queue.send(vec![tx(1)]).unwrap();
+        setup.queue.add(node(1), vec![tx(1)]);
         for height in 1..=2 {
             assert_eq!(setup.sent.recv().await, Some(tx(1).compute_txid()));
             setup.tips.send_replace(block(height));
@@ -212,17 +219,17 @@ mod tests {
         assert_eq!(setup.sent.recv().await, Some(tx(1).compute_txid()));
         // It was accepted: with the next block only the new package is sent.
         setup.tips.send_replace(block(3));
-        setup.queue.send(vec![tx(2)]).unwrap();
+        setup.queue.add(node(1), vec![tx(2)]);
         assert_eq!(setup.sent.recv().await, Some(tx(2).compute_txid()));
     }
 
     #[tokio::test]
     async fn a_package_whose_rejection_is_final_is_given_up() {
         let mut setup = setup(vec![rejected(true), Ok(())]);
-        setup.queue.send(vec![tx(1)]).unwrap();
+        setup.queue.add(node(1), vec![tx(1)]);
         assert_eq!(setup.sent.recv().await, Some(tx(1).compute_txid()));
         setup.tips.send_replace(block(1));
-        setup.queue.send(vec![tx(2)]).unwrap();
+        setup.queue.add(node(1), vec![tx(2)]);
         assert_eq!(setup.sent.recv().await, Some(tx(2).compute_txid()));
     }
 
@@ -233,14 +240,14 @@ mod tests {
         let mut answers: Vec<_> = (0..attempts).map(|_| strange()).collect();
         answers.push(Ok(()));
         let mut setup = setup(answers);
-        setup.queue.send(vec![tx(1)]).unwrap();
+        setup.queue.add(node(1), vec![tx(1)]);
         for height in 1..=MAX_BLOCKS {
             assert_eq!(setup.sent.recv().await, Some(tx(1).compute_txid()));
             setup.tips.send_replace(block(height));
         }
         assert_eq!(setup.sent.recv().await, Some(tx(1).compute_txid()));
         setup.tips.send_replace(block(MAX_BLOCKS + 1));
-        setup.queue.send(vec![tx(2)]).unwrap();
+        setup.queue.add(node(1), vec![tx(2)]);
         assert_eq!(setup.sent.recv().await, Some(tx(2).compute_txid()));
     }
 
@@ -253,13 +260,36 @@ mod tests {
             })
         };
         let mut setup = setup(vec![down(), down(), down(), Ok(()), Ok(())]);
-        setup.queue.send(vec![tx(1)]).unwrap();
-        setup.queue.send(vec![tx(2)]).unwrap();
+        setup.queue.add(node(1), vec![tx(1)]);
+        setup.queue.add(node(1), vec![tx(2)]);
         let mut sent = vec![];
         while sent.len() < 5 {
             sent.push(setup.sent.recv().await.unwrap());
         }
         let (first, second) = (tx(1).compute_txid(), tx(2).compute_txid());
-        assert_eq!(sent, [first, second, first, first, second]);
+        assert_eq!(sent, [first, first, first, first, second]);
+    }
+
+    #[tokio::test]
+    async fn a_new_package_is_sent_before_the_refused_ones_of_another_node_are_tried_again() {
+        let gate = Arc::new(Semaphore::new(3));
+        let answers = vec![
+            rejected(false),
+            rejected(false),
+            rejected(false),
+            rejected(false),
+            Ok(()),
+        ];
+        let mut setup = setup_with(answers, Some(gate.clone()));
+        for n in 1..=3 {
+            setup.queue.add(node(1), vec![tx(n)]);
+            assert_eq!(setup.sent.recv().await, Some(tx(n).compute_txid()));
+        }
+        // The new package comes while the first of the refused ones is tried again.
+        setup.tips.send_replace(block(1));
+        assert_eq!(setup.sent.recv().await, Some(tx(1).compute_txid()));
+        setup.queue.add(node(2), vec![tx(4)]);
+        gate.add_permits(2);
+        assert_eq!(setup.sent.recv().await, Some(tx(4).compute_txid()));
     }
 }

@@ -6,7 +6,9 @@
 //! cursor it reaches. `broadcast` sends transactions until the source knows them.
 
 mod broadcast;
+mod fees;
 mod index;
+mod packages;
 mod recent;
 mod sync;
 
@@ -15,14 +17,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bitcoin::secp256k1::PublicKey;
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use self::fees::Fees;
 use self::index::{Index, SubscriberId};
 use crate::{
-    BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, OutputLookup, Subscription,
-    Watch, WatchList,
+    BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, OutputLookup, SourceHealth,
+    Subscription, Watch, WatchList,
 };
 
 /// How a [`Follower`] is run.
@@ -30,13 +35,16 @@ use crate::{
 pub struct FollowerConfig {
     /// How often the source is asked for its tip.
     pub poll_interval: Duration,
+    /// The fee rate of everything when the source has had no estimate for an hour, in satoshis per 1,000 weight units.
+    pub fallback_sat_per_kw: u32,
 }
 
 impl Default for FollowerConfig {
-    /// Once a second.
+    /// Once a second; 1 sat/vB.
     fn default() -> FollowerConfig {
         FollowerConfig {
             poll_interval: Duration::from_secs(1),
+            fallback_sat_per_kw: FeeRates::FLOOR.normal,
         }
     }
 }
@@ -47,7 +55,7 @@ impl Default for FollowerConfig {
 /// blocks that subscribers know) is waited for as well: blocks leave the chain only when others replace them.
 pub struct Follower {
     shared: Arc<Shared>,
-    broadcasts: mpsc::UnboundedSender<Vec<Transaction>>,
+    broadcasts: Arc<broadcast::Queue>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -78,7 +86,8 @@ struct Subscriber {
 }
 
 struct Status {
-    fee_rates: FeeRates,
+    fees: Fees,
+    health: SourceHealth,
     reachable: bool,
 }
 
@@ -89,19 +98,20 @@ impl Follower {
             source: source.into(),
             subscribers: Mutex::default(),
             status: Mutex::new(Status {
-                fee_rates: FeeRates::FLOOR,
+                fees: Fees::new(config.fallback_sat_per_kw),
+                health: SourceHealth::default(),
                 reachable: false,
             }),
             wake: Notify::new(),
             tips: watch::Sender::new(None),
         });
-        let (broadcasts, queue) = mpsc::unbounded_channel();
+        let broadcasts = Arc::new(broadcast::Queue::default());
         let tasks = vec![
             tokio::spawn(sync::run(shared.clone(), config.poll_interval)),
             tokio::spawn(broadcast::run(
                 shared.source.relay.clone(),
                 shared.tips.subscribe(),
-                queue,
+                broadcasts.clone(),
             )),
         ];
         Follower {
@@ -119,6 +129,11 @@ impl Follower {
     /// Whether the source answered the last poll.
     pub fn reachable(&self) -> bool {
         self.shared.status().reachable
+    }
+
+    /// The state that the source last reported of itself.
+    pub fn source_health(&self) -> SourceHealth {
+        self.shared.status().health
     }
 
     /// The tip of the last poll, and every later one.
@@ -170,13 +185,11 @@ impl Chain for Follower {
     }
 
     fn fee_rates(&self) -> FeeRates {
-        self.shared.status().fee_rates
+        self.shared.status().fees.rates(Instant::now())
     }
 
-    fn broadcast(&self, package: Vec<Transaction>) {
-        if self.broadcasts.send(package).is_err() {
-            tracing::error!("a transaction could not be queued: the broadcast task has ended");
-        }
+    fn broadcast(&self, node: PublicKey, package: Vec<Transaction>) {
+        self.broadcasts.add(node, package);
     }
 
     fn outputs(&self) -> Arc<dyn OutputLookup> {

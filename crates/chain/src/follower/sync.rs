@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::recent::Recent;
-use crate::{BlockRef, ChainError, ChainEvent};
+use crate::{BlockRef, ChainError, ChainEvent, FeeRates};
 
 /// Blocks kept for subscribers whose cursors are close to each other.
 const BLOCK_CACHE: usize = 16;
@@ -22,8 +22,8 @@ const BLOCK_CACHE: usize = 16;
 const HEADER_CACHE: usize = 2_016;
 /// Steps for subscribers that are behind, before the tip is polled again for the others.
 const STEPS_PER_ROUND: usize = 100;
-/// Age at which fee rates are fetched again.
-const FEE_RATES_AGE: Duration = Duration::from_secs(30);
+/// Age at which fee rates and the state of the source are fetched again.
+const REFRESH_AGE: Duration = Duration::from_secs(30);
 const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
@@ -34,9 +34,10 @@ pub(super) async fn run(shared: Arc<Shared>, poll_interval: Duration) {
         blocks: Recent::new(BLOCK_CACHE),
         headers: Recent::new(HEADER_CACHE),
         live: None,
-        fee_rates_at: None,
+        refreshed_at: None,
         waited_for: HashSet::new(),
         is_down_logged: false,
+        had_estimate: true,
     };
     let mut backoff = MIN_BACKOFF;
     loop {
@@ -87,11 +88,13 @@ struct Sync {
     headers: Recent<BlockHash, Header>,
     /// The tip of the last round, where most subscribers are.
     live: Option<BlockRef>,
-    fee_rates_at: Option<Instant>,
+    refreshed_at: Option<Instant>,
     /// Cursors that wait for the source, so that each is logged once.
     waited_for: HashSet<BlockHash>,
     /// Whether it was logged that the source is down.
     is_down_logged: bool,
+    /// Whether fee rates were estimates the last time, so that a change is logged once.
+    had_estimate: bool,
 }
 
 impl Sync {
@@ -99,6 +102,10 @@ impl Sync {
         self.remove_closed();
         let tip = self.shared.source.blocks.tip().await?;
         self.set_reachable(None);
+        if self.refreshed_at.is_none() {
+            // Before the tip is known: a node that starts with it may pay at once.
+            self.refresh(true).await?;
+        }
         let is_new = self.shared.tips.borrow().is_none_or(|known| known != tip);
         // Subscribers at the old tip first: they do not wait for those that are behind.
         let live = self.live.replace(tip);
@@ -111,7 +118,7 @@ impl Sync {
         if is_new {
             self.shared.tips.send_replace(Some(tip));
         }
-        self.refresh_fee_rates(is_new).await?;
+        self.refresh(is_new).await?;
         for _ in 0..STEPS_PER_ROUND {
             // The cursor that is farthest behind moves, with all subscribers at it.
             let Some(cursor) = self.behind(tip, &stuck) else {
@@ -315,22 +322,50 @@ impl Sync {
         }
     }
 
-    async fn refresh_fee_rates(&mut self, is_new_block: bool) -> Result<(), ChainError> {
+    /// Asks for fee rates and the state of the source, with each block and from time to time.
+    async fn refresh(&mut self, is_new_block: bool) -> Result<(), ChainError> {
         if !is_new_block
             && self
-                .fee_rates_at
-                .is_some_and(|at| at.elapsed() < FEE_RATES_AGE)
+                .refreshed_at
+                .is_some_and(|at| at.elapsed() < REFRESH_AGE)
         {
             return Ok(());
         }
         match self.shared.source.fees.fee_rates().await {
-            Ok(fee_rates) => self.shared.status().fee_rates = fee_rates,
+            Ok(fee_rates) => self.set_fee_rates(fee_rates),
             Err(error) if error.is_source_unavailable() => return Err(error),
             // The last estimate stays: blocks matter more.
             Err(error) => tracing::warn!("no fee rates: {error}"),
         }
-        self.fee_rates_at = Some(Instant::now());
+        match self.shared.source.blocks.health().await {
+            Ok(health) => self.shared.status().health = health,
+            Err(error) if error.is_source_unavailable() => return Err(error),
+            Err(error) => tracing::debug!("the chain source's state is not known: {error}"),
+        }
+        self.refreshed_at = Some(Instant::now());
         Ok(())
+    }
+
+    /// Records an answer, and logs when there is no estimate to use, or one again.
+    fn set_fee_rates(&mut self, answer: FeeRates) {
+        let now = Instant::now();
+        let used = {
+            let mut status = self.shared.status();
+            status.fees.answered(answer, now);
+            status.fees.rates(now)
+        };
+        let sat_per_kw = used.normal;
+        match (self.had_estimate, used.is_estimate) {
+            (true, false) => tracing::warn!(
+                sat_per_kw,
+                "the chain source has no fee estimate: the fallback is used, and payments need a fee rate of their own"
+            ),
+            (false, true) => {
+                tracing::info!(sat_per_kw, "the chain source has a fee estimate again")
+            }
+            _ => {}
+        }
+        self.had_estimate = used.is_estimate;
     }
 
     /// Records whether the source answers, and logs a change.

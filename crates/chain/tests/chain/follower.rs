@@ -9,7 +9,7 @@ use bitcoin::block::Header;
 use bitcoin::{Block, BlockHash, Txid};
 use longhand_chain::{
     BitcoindSource, BlockReader, BlockRef, Chain, ChainError, ChainEvent, ChainSource, Devnet,
-    DevnetConfig, Follower, FollowerConfig, Subscription, WatchList,
+    DevnetConfig, FeeRates, Follower, FollowerConfig, Subscription, WatchList,
 };
 
 use crate::keys::{Key, coin};
@@ -46,6 +46,7 @@ struct Setup {
 
 const SELDOM: FollowerConfig = FollowerConfig {
     poll_interval: Duration::from_secs(3_600),
+    fallback_sat_per_kw: 2_500,
 };
 
 async fn setup() -> Setup {
@@ -393,6 +394,7 @@ async fn a_source_that_is_down_is_waited_for() {
 
     let config_fast = FollowerConfig {
         poll_interval: Duration::from_millis(20),
+        ..FollowerConfig::default()
     };
     let follower = Follower::start(Arc::new(source), config_fast);
     let mut watcher = follower
@@ -460,7 +462,7 @@ async fn a_broadcast_is_sent_again_until_it_is_accepted() {
         tx.lock_time = bitcoin::absolute::LockTime::from_height(unlock).unwrap();
     });
     assert!(devnet.submit(&early).is_err());
-    follower.broadcast(vec![early.clone()]);
+    follower.broadcast(key.public_key(), vec![early.clone()]);
     // Blocks until one contains it: the first makes it final, then it is sent again.
     loop {
         devnet.mine_to_wallet(1).unwrap();
@@ -474,4 +476,42 @@ async fn a_broadcast_is_sent_again_until_it_is_accepted() {
             break;
         }
     }
+}
+
+#[tokio::test]
+async fn a_source_without_an_estimate_keeps_the_last_one() {
+    let devnet = Devnet::start_default().await.unwrap();
+    let config = FollowerConfig {
+        poll_interval: Duration::from_millis(20),
+        fallback_sat_per_kw: 2_500,
+    };
+    let none = FeeRates {
+        is_estimate: false,
+        ..FeeRates::FLOOR
+    };
+    devnet.set_fee_rates(none);
+    let follower = Follower::start(Arc::new(devnet.source()), config);
+    let mut tips = follower.tips();
+    tips.wait_for(Option::is_some).await.unwrap();
+    let rates = follower.fee_rates();
+    assert_eq!((rates.normal, rates.is_estimate), (2_500, false));
+
+    let estimate = FeeRates {
+        urgent: 9_000,
+        normal: 8_000,
+        ..FeeRates::FLOOR
+    };
+    devnet.set_fee_rates(estimate);
+    devnet.mine_to_wallet(1).unwrap();
+    while follower.fee_rates() != estimate {
+        tokio::task::yield_now().await;
+    }
+    devnet.set_fee_rates(none);
+    // With each block the source is asked, after the block is known: at the second it has been asked.
+    for _ in 0..2 {
+        devnet.mine_to_wallet(1).unwrap();
+        let tip = devnet.tip();
+        tips.wait_for(|known| *known == Some(tip)).await.unwrap();
+    }
+    assert_eq!(follower.fee_rates(), estimate);
 }

@@ -2,7 +2,7 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::key::{CompressedPublicKey, Secp256k1};
-use bitcoin::secp256k1::{All, Message, SecretKey};
+use bitcoin::secp256k1::{All, Message, PublicKey, SecretKey};
 use bitcoin::sighash::{EcdsaSighashType, SighashCache};
 use bitcoin::transaction::Version;
 use bitcoin::{
@@ -30,6 +30,10 @@ impl Key {
             secret,
             public,
         }
+    }
+
+    pub fn public_key(&self) -> PublicKey {
+        self.public.0
     }
 
     pub fn script(&self) -> ScriptBuf {

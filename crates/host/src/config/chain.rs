@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use bitcoin::Network;
+use longhand_chain::FeeRates;
 use serde::{Deserialize, Serialize};
 
 use super::Password;
@@ -23,6 +25,9 @@ pub struct ChainConfig {
     pub kind: ChainKind,
     /// Interval at which the source is polled for a new tip, in milliseconds.
     pub poll_ms: u64,
+    /// The fee rate that is used when the source has had no estimate for an hour, in satoshis per virtual byte; 0 =
+    /// the network's default, see [`ChainConfig::fallback_sat_per_kw`].
+    pub fallback_feerate_sat_per_vb: u32,
     /// Settings of `kind = "bitcoind"`.
     pub bitcoind: BitcoindConfig,
 }
@@ -32,8 +37,28 @@ impl Default for ChainConfig {
         ChainConfig {
             kind: ChainKind::Bitcoind,
             poll_ms: 1_000,
+            fallback_feerate_sat_per_vb: 0,
             bitcoind: BitcoindConfig::default(),
         }
+    }
+}
+
+/// The most that `fallback_feerate_sat_per_vb` may be: what [`FeeRates::MAX_SAT_PER_KW`] is in that unit.
+pub(super) const MAX_FALLBACK_SAT_PER_VB: u32 = FeeRates::MAX_SAT_PER_KW / SAT_PER_KW_OF_SAT_PER_VB;
+/// A virtual byte is four weight units.
+const SAT_PER_KW_OF_SAT_PER_VB: u32 = 250;
+
+impl ChainConfig {
+    /// The fallback in satoshis per 1,000 weight units: by default 20 sat/vB, where most blocks of the last years would
+    /// have taken a transaction within hours; 1 sat/vB on networks whose coins are worth nothing.
+    pub fn fallback_sat_per_kw(&self, network: Network) -> u32 {
+        let sat_per_vb = match (self.fallback_feerate_sat_per_vb, network) {
+            (0, Network::Bitcoin) => 20,
+            (0, _) => 1,
+            (given, _) => given,
+        };
+        let sat_per_kw = sat_per_vb.saturating_mul(SAT_PER_KW_OF_SAT_PER_VB);
+        sat_per_kw.clamp(FeeRates::FLOOR.minimum, FeeRates::MAX_SAT_PER_KW)
     }
 }
 

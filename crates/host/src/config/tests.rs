@@ -195,3 +195,20 @@ fn the_password_does_not_show() {
     assert_eq!(config.chain.bitcoind.password.expose(), "hunter2");
     assert!(!format!("{config:?}").contains("hunter2"));
 }
+
+#[test]
+fn the_fallback_of_fee_rates_depends_on_the_network_until_it_is_set() {
+    let mut chain = ChainConfig::default();
+    let of = |chain: &ChainConfig, network| chain.fallback_sat_per_kw(network);
+    assert_eq!(of(&chain, Network::Bitcoin), 5_000);
+    assert_eq!(of(&chain, Network::Regtest), 253);
+    chain.fallback_feerate_sat_per_vb = 12;
+    assert_eq!(of(&chain, Network::Bitcoin), 3_000);
+    assert_eq!(of(&chain, Network::Regtest), 3_000);
+}
+
+#[test]
+fn a_fallback_in_another_unit_is_refused() {
+    let refused = load("[chain]\nfallback_feerate_sat_per_vb = 5000", &[], &[]);
+    assert!(refused.unwrap_err().contains("look at the unit"));
+}

@@ -66,6 +66,7 @@ impl Operator {
             amount_sat: request.amount_sat,
             announced: request.announced,
             push_msat: request.push_msat,
+            feerate_sat_per_kw: request.feerate_sat_per_kw,
         };
         match self.ask_hub(Body::OpenChannel(open)).await? {
             Reply::OpenedChannel(opened) => Ok(HubOpenChannelReply {

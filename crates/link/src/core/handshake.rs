@@ -3,6 +3,7 @@
 //! Each record begins with the version and its kind. The host answers within Noise, which authenticates the answer. When it cannot
 //! read the phone's message, it answers with a bare refusal, which is not authenticated and no more than a hint.
 
+use longhand_base::text::excerpt;
 use longhand_proto::link::Close;
 use prost::Message;
 use snow::{Builder, HandshakeState};
@@ -286,25 +287,12 @@ impl AttachResponder {
 
 /// A `Close` as the other side sent it.
 pub(crate) fn close_reason(close: Close) -> CloseReason {
-    let code = CloseCode::from_name(&printable(&close.code));
+    let code = CloseCode::from_name(&excerpt(&close.code));
     CloseReason {
         code,
-        message: printable(&close.message),
+        message: excerpt(&close.message),
         by_peer: true,
     }
-}
-
-/// Text of the other side without control characters and without those that change the order of a line, which could steer a
-/// terminal.
-pub fn plain(text: &str) -> String {
-    let steers =
-        |c: &char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().filter(|c| !steers(c)).collect()
-}
-
-/// The same, cut to 200 characters.
-pub(crate) fn printable(text: &str) -> String {
-    plain(text).chars().take(200).collect()
 }
 
 fn builder(pattern: &str) -> Result<Builder<'static>, snow::Error> {

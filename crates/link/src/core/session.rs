@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use longhand_base::text::excerpt;
 use longhand_proto::link::{
     Cancel, Close, Detach, Detached, Hello, LinkFrame, Ping, Pong, Request, Response,
     link_frame::Body, response,
@@ -12,7 +13,7 @@ use longhand_proto::link::{
 use prost::Message;
 
 use super::Side;
-use super::handshake::{Established, close_reason, printable};
+use super::handshake::{Established, close_reason};
 use super::record::Transport;
 use super::requests::{Answer, Arrival, Requests};
 use crate::VERSION;
@@ -388,7 +389,7 @@ impl Session {
             self.hello(requests, now_ms);
         }
         self.phase = Phase::Open;
-        let agent = printable(&hello.agent);
+        let agent = excerpt(&hello.agent);
         self.events.push_back(Event::Open {
             resumed,
             remote,
@@ -460,8 +461,8 @@ impl Session {
         let answer = match response.result {
             Some(response::Result::Payload(payload)) => Ok(payload),
             Some(response::Result::Error(e)) => Err(LinkError::Refused {
-                code: printable(&e.code),
-                message: printable(&e.message),
+                code: excerpt(&e.code),
+                message: excerpt(&e.message),
             }),
             None => Err(LinkError::Protocol("an answer is empty".into())),
         };

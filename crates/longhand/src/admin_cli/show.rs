@@ -43,28 +43,49 @@ pub(super) fn status(status: &StatusReply) -> Shown {
         "links": status.links,
         "link_addresses": status.link_addresses,
         "peer_address": status.peer_address,
+        "tip_age_s": status.tip_age_s,
+        "problems": status.problems,
+        "fee_rates": status.fee_rates.map(|rates| json!({
+            "urgent_sat_per_kw": rates.urgent,
+            "normal_sat_per_kw": rates.normal,
+            "background_sat_per_kw": rates.background,
+            "minimum_sat_per_kw": rates.minimum,
+            "is_estimate": rates.is_estimate,
+        })),
     });
-    let chain = match status.chain_reachable {
-        true => format!("height {}", status.block_height),
-        false => format!(
-            "height {}, and the source cannot be reached now",
-            status.block_height
-        ),
+    let age = status.tip_age_s.map_or_else(String::new, |age_s| {
+        format!(", found {} minutes ago", age_s / 60)
+    });
+    let away = match status.chain_reachable {
+        true => "",
+        false => ", and the source cannot be reached now",
     };
+    let chain = format!("height {}{age}{away}", status.block_height);
     let hub = match status.hub_node_id.is_empty() {
         true => "does not run yet".to_owned(),
         false => format!("{}@{}", hex(&status.hub_node_id), status.peer_address),
     };
-    let text = lines(&[
+    let fees = status.fee_rates.map_or_else(String::new, |rates| {
+        let source = match rates.is_estimate {
+            true => "estimated",
+            false => "the fallback: there is no estimate",
+        };
+        format!("{} sat per 1,000 weight units, {source}", rates.normal)
+    });
+    let mut text = lines(&[
         ("version", status.version.clone()),
         ("network", status.network.clone()),
         ("chain", chain),
+        ("fee rate", fees),
         ("hub", hub),
         ("owners", status.owners.to_string()),
         ("nodes", status.nodes.to_string()),
         ("links", status.links.to_string()),
         ("phones dial", status.link_addresses.join(", ")),
     ]);
+    for problem in &status.problems {
+        text.push_str(&format!("problem: {problem}\n"));
+    }
     Shown { json, text }
 }
 

@@ -51,7 +51,7 @@ async fn opening(world: &World, ann: &Phone, counts: &mut Counts) -> Result<(), 
     say("opening two channels");
     world.fund_phone(ann, 2 * CHANNEL_SAT).await?;
     let (at_ann, at_bob) = count_both(world).await?;
-    ann.open(CHANNEL_SAT, None, false, false).await?;
+    ann.open(CHANNEL_SAT, None, false, false, None).await?;
     world.operator.hub_open("bob", CHANNEL_SAT, 0).await?;
     world.confirm_channels(2).await?;
     world.operator.usable("ann", 1).await?;

@@ -154,7 +154,13 @@ async fn local_node(world: &World) -> Result<Node, KitError> {
         .map_err(|error| KitError::Unexpected(format!("the hub's node id: {error}")))?;
     let poll_interval = Duration::from_millis(50);
     let source = Arc::new(world.devnet.source());
-    let follower = Arc::new(Follower::start(source, FollowerConfig { poll_interval }));
+    let follower = Arc::new(Follower::start(
+        source,
+        FollowerConfig {
+            poll_interval,
+            ..FollowerConfig::default()
+        },
+    ));
     let mut tips = follower.tips();
     let _ = tips.wait_for(Option::is_some).await;
     let keys = Keys::Local(Zeroizing::new([7; 32]));
@@ -185,7 +191,7 @@ async fn open_both(world: &World, phone: &Phone, local: &Node) -> Result<(), Kit
         Ok::<_, KitError>(has.then_some(()))
     });
     funded.await?;
-    phone.open(CHANNEL_SAT, None, false, false).await?;
+    phone.open(CHANNEL_SAT, None, false, false, None).await?;
     let open = OpenChannel {
         id: vec![1; 16],
         counterparty_node_id: world.hub_node_id.clone(),

@@ -319,8 +319,9 @@ impl Driver {
             has_stopped,
             ..
         } = self.machine.take_output();
+        let node_id = self.machine.node_id();
         for package in packages {
-            self.services.chain.broadcast(package);
+            self.services.chain.broadcast(node_id, package);
         }
         for (id, answer) in replies {
             self.pending.answer(id, answer);

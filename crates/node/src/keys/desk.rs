@@ -8,12 +8,11 @@
 use std::collections::{HashMap, VecDeque};
 
 use bitcoin::hashes::{Hash, sha256};
+use longhand_base::text::excerpt;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{Refusal, SignerBatch, SignerOp, SignerReply};
 use prost::Message;
-
-use crate::errors::foreign;
 
 /// Answers that are kept until LDK asks again: more than one transaction needs. The claim of a commitment takes a signature
 /// for each HTLC (966 at most, BOLT 3) and is made only when all of them are there.
@@ -280,8 +279,8 @@ impl Desk {
 fn plain(answer: Answer) -> Answer {
     match answer {
         Answer::Refusal(refusal) => Answer::Refusal(Refusal {
-            rule: foreign(&refusal.rule),
-            message: foreign(&refusal.message),
+            rule: excerpt(&refusal.rule),
+            message: excerpt(&refusal.message),
             retry: refusal.retry,
         }),
         answer => answer,

@@ -1,6 +1,7 @@
-//! LDK's log lines as `tracing` events under the target `longhand::ldk`.
+//! LDK's log lines as `tracing` events under the target `longhand::ldk`. They may contain texts of peers.
 
 use lightning::util::logger::{Level, Logger as LdkLogger, Record};
+use longhand_base::text::plain;
 
 const TARGET: &str = "longhand::ldk";
 /// The only LDK module whose trace lines are passed on: others print whole messages and events, which contain
@@ -28,7 +29,7 @@ macro_rules! emit {
                 channel = $record.channel_id.map(tracing::field::display),
                 payment = $record.payment_hash.map(tracing::field::display),
                 "{}",
-                $record.args
+                plain(&$record.args.to_string())
             )
         }
     };

@@ -7,10 +7,11 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use bitcoin::secp256k1::PublicKey;
+use longhand_base::text::excerpt;
 use longhand_proto::command::Error;
 use longhand_proto::command::error::Action;
 
-use crate::errors::{bad_input, command_error, foreign};
+use crate::errors::{bad_input, command_error};
 use crate::ldk::socket::ConnectionId;
 use crate::machine::output::DialRequest;
 use crate::machine::turn::Turn;
@@ -298,7 +299,7 @@ impl Dialing {
         if attempts >= addresses {
             let message = format!(
                 "the peer {node_id} cannot be reached ({}): check its node id and address",
-                foreign(reason)
+                excerpt(reason)
             );
             self.unreachable.push(Unreachable { node_id, message });
         }

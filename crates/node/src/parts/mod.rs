@@ -3,7 +3,7 @@
 //!
 //! - Channels: `openings.rs`, `acceptance.rs`, `coop_closes.rs`, `closed_channels.rs`, `balances.rs`.
 //! - Payments: `payments.rs`, `invoices.rs`, `claims.rs`, `deadlines.rs`, `held_forwards.rs`.
-//! - On chain: `onchain_sends.rs`, `fee_bumps.rs`, `sweeps.rs`, `chain_feed.rs`, `wallet_signing.rs`.
+//! - On chain: `onchain_sends.rs`, `fee_bumps.rs`, `feerates.rs`, `sweeps.rs`, `chain_feed.rs`, `wallet_signing.rs`.
 //! - The world outside: `requests.rs` (the owner's commands), `signer_session.rs` (the phone), `connections.rs` and
 //!   `dialing.rs` (peers), `announcements.rs` (a hub's `node_announcement`).
 
@@ -18,6 +18,7 @@ pub(crate) mod coop_closes;
 pub(crate) mod deadlines;
 pub(crate) mod dialing;
 pub(crate) mod fee_bumps;
+pub(crate) mod feerates;
 pub(crate) mod held_forwards;
 pub(crate) mod invoices;
 pub(crate) mod onchain_sends;

@@ -12,6 +12,7 @@ use prost::Message;
 use crate::api::NodeError;
 use crate::errors::{OTHER_PHONE, OTHER_PHONE_REASON, bad_input};
 use crate::machine::turn::Turn;
+use crate::parts::feerates;
 use crate::parts::openings::ANCHOR_RESERVE_SAT;
 use crate::parts::wallet_signing::{Signed, sign};
 use crate::store::journal::Journal;
@@ -48,7 +49,7 @@ impl OnchainSends {
     /// payment. Returns its id.
     ///
     /// # Errors
-    /// `BAD_ID`, `BAD_ADDRESS`, `WRONG_NETWORK`, `BAD_AMOUNT`, or the wallet's; nothing is changed then.
+    /// `BAD_ID`, `BAD_ADDRESS`, `WRONG_NETWORK`, `BAD_AMOUNT`, `BAD_FEE_RATE`, `NO_FEE_ESTIMATE`, or the wallet's; nothing is changed then.
     pub fn request(
         &mut self,
         turn: &Turn,
@@ -170,10 +171,7 @@ fn build(turn: &Turn, request: &SendOnchain) -> Result<Psbt, Error> {
         (false, 0) => return Err(bad_input("BAD_AMOUNT", "an amount above zero is needed")),
         (false, amount_sat) => SendAmount::Exact(amount_sat),
     };
-    let feerate = match request.feerate_sat_per_kw {
-        0 => turn.ldk.fees.rates().normal,
-        given => given,
-    };
+    let feerate = feerates::chosen(turn, request.feerate_sat_per_kw)?;
     let keep = match turn.channels().is_empty() {
         true => 0,
         false => ANCHOR_RESERVE_SAT,

@@ -22,6 +22,7 @@ use crate::errors::{OTHER_PHONE, OTHER_PHONE_REASON, bad_input, command_error};
 use crate::ldk::adapters::user_config;
 use crate::machine::turn::Turn;
 use crate::parts::balances::describe;
+use crate::parts::feerates;
 use crate::parts::wallet_signing::{Signed, sign};
 use crate::store::journal::Journal;
 use crate::store::schema::{Open, is_of, key, user_channel_id};
@@ -67,7 +68,8 @@ impl Openings {
     /// same opening. Returns its id.
     ///
     /// # Errors
-    /// `BAD_ID`, `AMOUNT_TOO_SMALL`, `PUSH_REFUSED`, `INSUFFICIENT_FUNDS` or `TOO_MANY_OPENINGS`; nothing is changed then.
+    /// `BAD_ID`, `AMOUNT_TOO_SMALL`, `PUSH_REFUSED`, `BAD_FEE_RATE`, `NO_FEE_ESTIMATE`, `INSUFFICIENT_FUNDS` or
+    /// `TOO_MANY_OPENINGS`; nothing is changed then.
     pub fn request(
         &mut self,
         turn: &Turn,
@@ -299,7 +301,12 @@ impl Openings {
     /// The peer has accepted the channel: builds the funding.
     fn fund(&mut self, turn: &Turn, funding: Funding) {
         let id = funding.user_channel_id;
-        let feerate = turn.ldk.fees.rates().normal;
+        let given = self.opens.get(&id).and_then(|open| open.request.as_ref());
+        let feerate = match given.map_or(0, |request| request.feerate_sat_per_kw) {
+            // There was an estimate when the owner asked for the channel, a moment ago.
+            0 => turn.ldk.fees.rates().normal,
+            given => given,
+        };
         let script = funding.script.clone();
         let psbt = turn
             .wallet()
@@ -428,6 +435,7 @@ fn check(turn: &Turn, request: &OpenChannel) -> Result<(), Error> {
             "only a hub may give funds away with a new channel",
         ));
     }
+    feerates::chosen(turn, request.feerate_sat_per_kw)?;
     let (confirmed, _) = turn.wallet().balance();
     let needed = request.amount_sat.saturating_add(ANCHOR_RESERVE_SAT);
     if needed > confirmed {

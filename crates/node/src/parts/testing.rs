@@ -142,6 +142,7 @@ pub(crate) fn open(
         counterparty_node_id: world.nodes[to].machine.node_id().serialize().to_vec(),
         amount_sat: 500_000,
         push_msat,
+        feerate_sat_per_kw: 0,
         announced,
     };
     let opened = world.ask(from, Kind::OpenChannel(open));

@@ -231,6 +231,19 @@ async fn nothing_is_sent_to_the_host_for_bad_input() {
         to: None,
         announced: false,
         wait: false,
+        feerate_sat_per_kw: None,
+    };
+    let open_at = |feerate| OwnerCommand::Open {
+        amount_sat: 100_000,
+        to: None,
+        announced: false,
+        wait: false,
+        feerate_sat_per_kw: Some(feerate),
+    };
+    let send_at = |feerate| OwnerCommand::SendOnchain {
+        address: "bcrt1q6rhpng9evdsfnn833a4f4vej0asu6dk5srld6x".into(),
+        amount: OnchainAmount::Sat(10_000),
+        feerate_sat_per_kw: Some(feerate),
     };
     let close = |channel_id: &str, how| OwnerCommand::Close {
         channel_id: channel_id.into(),
@@ -249,6 +262,8 @@ async fn nothing_is_sent_to_the_host_for_bad_input() {
         (open_channel(0), "AMOUNT_ZERO"),
         (open_channel(1), "CHANNEL_TOO_SMALL"),
         (close("ff", CloseHow::default()), "CHANNEL_ID_MALFORMED"),
+        (open_at(1), "FEERATE_OUT_OF_RANGE"),
+        (send_at(625_001), "FEERATE_OUT_OF_RANGE"),
         (
             close(
                 &"ff".repeat(32),
@@ -267,7 +282,7 @@ async fn nothing_is_sent_to_the_host_for_bad_input() {
                     ..CloseHow::default()
                 },
             ),
-            "BAD_FEERATE",
+            "FEERATE_OUT_OF_RANGE",
         ),
         (close(&"ff".repeat(32), to("bcrt1q")), "ADDRESS_MALFORMED"),
         (
@@ -291,7 +306,7 @@ async fn nothing_is_sent_to_the_host_for_bad_input() {
 #[tokio::test]
 async fn a_channel_below_the_nodes_minimum_is_refused_before_the_host_is_asked() {
     let (_dir, phone, host) = attached().await;
-    let refused = phone.open(19_999, None, false, false).await;
+    let refused = phone.open(19_999, None, false, false, None).await;
     let refused = refused.unwrap_err().report();
     assert_eq!(refused.code, "CHANNEL_TOO_SMALL");
     assert!(

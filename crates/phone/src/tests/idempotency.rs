@@ -104,7 +104,7 @@ async fn send(phone: &Phone, amount: OnchainAmount) -> Result<String, PhoneError
 }
 
 async fn open(phone: &Phone) -> Result<String, PhoneError> {
-    let opened = phone.open(100_000, None, false, false).await?;
+    let opened = phone.open(100_000, None, false, false, None).await?;
     Ok(opened.channel_id)
 }
 
@@ -168,7 +168,7 @@ async fn a_channel_whose_answer_was_lost_is_not_opened_again() {
     node.loses(None);
     comes_back(&phone, &host).await;
     // An announced one is another.
-    let announced = phone.open(100_000, None, true, false).await.unwrap();
+    let announced = phone.open(100_000, None, true, false, None).await.unwrap();
     assert_eq!(announced.channel_id, "01".repeat(32));
     assert_eq!(open(&phone).await.unwrap(), "00".repeat(32));
     assert_eq!(node.done(), 2);
@@ -180,7 +180,7 @@ async fn a_channel_that_was_to_be_waited_for_is_the_same_when_the_wait_broke_off
     let node = FakeNode::behind(&host);
     let waiting = tokio::spawn({
         let phone = phone.clone();
-        async move { phone.open(100_000, None, false, true).await }
+        async move { phone.open(100_000, None, false, true, None).await }
     });
     while !host.is_down.load(Ordering::SeqCst) {
         assert!(!waiting.is_finished(), "{:?}", waiting.await);

@@ -285,7 +285,7 @@ async fn a_channel_to_the_hub_names_the_hub() {
         }))),
         _ => None,
     });
-    let opened = phone.open(100_000, None, false, false).await.unwrap();
+    let opened = phone.open(100_000, None, false, false, None).await.unwrap();
     assert_eq!(opened.channel_id, "09".repeat(32));
     let [Ask::OpenChannel(open)] = &host.asked()[..] else {
         panic!()

@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use longhand_base::files::sync_directory;
+
 #[cfg(any(test, feature = "testing"))]
 use crate::testing::Faults;
 
@@ -126,10 +128,5 @@ pub(super) fn write_new(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<File
 /// Renames the file that [`write_new`] wrote, in place of the one in use.
 pub(super) fn put_in_place(dir: &Path, name: &str) -> io::Result<()> {
     std::fs::rename(dir.join(format!("{name}.new")), dir.join(name))?;
-    sync_dir(dir)
-}
-
-/// Makes renames and new names in `dir` durable.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    sync_directory(dir)
 }

@@ -14,8 +14,10 @@ use std::io::Read;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use longhand_base::files::sync_directory;
+
 use super::VaultError;
-use super::disk::{Disk, DiskWrite, sync_dir};
+use super::disk::{Disk, DiskWrite};
 use super::seal::{OVERHEAD, Sealer};
 
 const NAME: &str = "ledger.head";
@@ -42,7 +44,7 @@ impl Head {
         let (sealed, at) = slot(sealer, 0)?;
         file.write_all_at(&sealed, at)?;
         file.sync_all()?;
-        sync_dir(dir)?;
+        sync_directory(dir)?;
         Ok(())
     }
 

@@ -20,10 +20,11 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use longhand_base::files::sync_directory;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::VaultError;
-use super::disk::{Disk, DiskWrite, put_in_place, sync_dir, write_new};
+use super::disk::{Disk, DiskWrite, put_in_place, write_new};
 use super::head::Head;
 use super::seal::{OVERHEAD, Sealer};
 
@@ -103,7 +104,7 @@ impl Ledger {
         file.seek(SeekFrom::Start(found.length))?;
         // Entries that the head does not count yet may be in the page cache only, and the head must not outlive them.
         if found.next > head.entries() {
-            let sync = |()| file.sync_data().and_then(|()| sync_dir(dir));
+            let sync = |()| file.sync_data().and_then(|()| sync_directory(dir));
             disk.write(DiskWrite::LedgerSync, &[], |_| Ok(()), sync)?;
         }
         head.raise(&disk, &sealer, found.next)?;

@@ -21,18 +21,19 @@ mod secrets;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
+use longhand_base::files::{create_private_directory, sync_directory};
 use longhand_signer::{Seed, SeedError};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use disk::{Disk, DiskWrite, put_in_place, sync_dir, write_new};
+use disk::{Disk, DiskWrite, put_in_place, write_new};
 use ledger::{Ledger, Records};
 use seal::Sealer;
 pub(crate) use seal::fill_random;
@@ -106,7 +107,7 @@ impl Vault {
         passphrase: &Passphrase,
         work_factor: Option<u8>,
     ) -> Result<Vault, VaultError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        create_private_directory(dir)?;
         let lock = lock(dir)?;
         if dir.join(SEED_NAME).exists() || ledger::has_entries(dir) {
             return Err(VaultError::Exists(dir.to_owned()));
@@ -214,7 +215,7 @@ impl Vault {
         *known = None;
         let forget = |()| {
             std::fs::remove_file(self.dir.join(HOST_NAME))?;
-            sync_dir(&self.dir)
+            sync_directory(&self.dir)
         };
         Ok(self
             .disk

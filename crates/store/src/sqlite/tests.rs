@@ -1,5 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::path::Path;
+
+use rusqlite::Connection;
+
 use super::*;
 use crate::Write;
 
@@ -90,22 +94,35 @@ async fn after_a_failed_disk_nothing_is_written_until_a_restart() {
 async fn a_damaged_page_is_reported_as_damage_by_reads_and_writes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("host.db");
-    let store = SqliteStore::open(&path).unwrap();
-    let large = put("n", "key", vec![7; 200_000]);
-    store.commit(large).await.unwrap();
-    store.close().await.unwrap();
-    // All pages but the first, whose header has the application id.
-    let mut file = std::fs::read(&path).unwrap();
-    file[4096..].fill(0xff);
-    std::fs::write(&path, file).unwrap();
-
-    let store = SqliteStore::open(&path).unwrap();
+    with_damage(&path).await;
+    let connection = Connection::open(&path).unwrap();
+    let store = SqliteStore::start(connection).unwrap();
     let read = store.load("n").await.unwrap_err();
     assert!(matches!(read, StoreError::Corrupt(_)), "{read:?}");
     let written = store.commit(put("n", "key", vec![8])).await.unwrap_err();
     assert!(matches!(written, StoreError::Corrupt(_)), "{written:?}");
     let leased = store.take_lease("n").await.unwrap_err();
     assert_eq!(leased, written, "it stays so until a restart");
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_not_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("host.db");
+    with_damage(&path).await;
+    let refused = SqliteStore::open(&path).map(drop).unwrap_err();
+    assert_eq!(refused.code(), "DATABASE_CORRUPT", "{refused}");
+}
+
+/// A database in which all pages but the first are damaged: that has the application id in its header.
+async fn with_damage(path: &Path) {
+    let store = SqliteStore::open(path).unwrap();
+    let large = put("n", "key", vec![7; 200_000]);
+    store.commit(large).await.unwrap();
+    store.close().await.unwrap();
+    let mut file = std::fs::read(path).unwrap();
+    file[4096..].fill(0xff);
+    std::fs::write(path, file).unwrap();
 }
 
 #[tokio::test]

@@ -67,6 +67,7 @@ impl World {
         let source = Arc::new(devnet.source());
         let config = FollowerConfig {
             poll_interval: Duration::from_millis(50),
+            ..FollowerConfig::default()
         };
         let follower = Arc::new(Follower::start(source, config));
         let mut tips = follower.tips();

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bitcoin::Transaction;
+use bitcoin::secp256k1::PublicKey;
 use longhand_chain::{
     BlockRef, Chain, ChainError, FeeRates, Follower, OutputLookup, Subscription, WatchList,
 };
@@ -64,10 +65,10 @@ impl Chain for RecordingChain {
         self.follower.fee_rates()
     }
 
-    fn broadcast(&self, package: Vec<Transaction>) {
+    fn broadcast(&self, node: PublicKey, package: Vec<Transaction>) {
         self.sent.lock().unwrap().extend(package.clone());
         if !self.is_cut.load(Ordering::SeqCst) {
-            self.follower.broadcast(package);
+            self.follower.broadcast(node, package);
         }
     }
 

@@ -223,6 +223,7 @@ impl PhoneClient {
             to: None,
             announced: false,
             wait: false,
+            feerate_sat_per_kw: None,
         };
         match self.ask(command).await? {
             OwnerReply::Opened(opened) => Ok(opened),

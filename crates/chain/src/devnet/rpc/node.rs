@@ -165,8 +165,8 @@ pub(super) fn validateaddress(call: Call) -> Answer {
 }
 
 /// The fee rate set for the target, at first the mempool's minimum: devnet's blocks are never full, so that it is
-/// enough for the next one. A new Bitcoin Core has no estimate; then every Lightning node falls back to a rate of its
-/// own, and two nodes may not agree on the fee of a close.
+/// enough for the next one. A new Bitcoin Core has no estimate, and so has devnet when it is told so; then every Lightning
+/// node falls back to a rate of its own, and two nodes may not agree on the fee of a close.
 pub(super) fn estimatesmartfee(call: Call) -> Answer {
     let target = call.params.integer(0)?;
     if !(1..=MAX_CONF_TARGET).contains(&target) {
@@ -174,6 +174,10 @@ pub(super) fn estimatesmartfee(call: Call) -> Answer {
         return Err(RpcError::new(code::INVALID_PARAMETER, message));
     }
     let rates = call.state.fee_rates();
+    if !rates.is_estimate {
+        let errors = ["Insufficient data or no feerate found"];
+        return Ok(json!({ "errors": errors, "blocks": target }));
+    }
     let sat_per_kw = match target {
         1..=2 => rates.urgent,
         3..=6 => rates.normal,

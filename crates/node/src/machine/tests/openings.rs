@@ -32,6 +32,28 @@ fn open(id: u8) -> Kind {
     })
 }
 
+#[test]
+fn the_funding_pays_the_fee_rate_that_the_owner_gives() {
+    let (mut world, _, owner) = world_of(1_000_000);
+    let Kind::OpenChannel(asked) = open(1) else {
+        panic!("another command");
+    };
+    let opened = world.ask(
+        owner,
+        Kind::OpenChannel(OpenChannel {
+            feerate_sat_per_kw: 4_000,
+            ..asked
+        }),
+    );
+    assert!(matches!(opened, Ok(Reply::OpenedChannel(_))), "{opened:?}");
+    let [funding] = &world.mempool[..] else {
+        panic!("not one transaction: {:?}", world.mempool);
+    };
+    let paid: u64 = funding.output.iter().map(|it| it.value.to_sat()).sum();
+    let per_kw = (1_000_000 - paid) * 1_000 / funding.weight().to_wu();
+    assert!((3_900..4_100).contains(&per_kw), "{per_kw} sat/kw");
+}
+
 fn balance_of(world: &mut World, id: Id) -> Balance {
     match world.ask(id, Kind::GetBalance(GetBalance {})) {
         Ok(Reply::Balance(balance)) => balance,

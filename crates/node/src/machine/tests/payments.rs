@@ -163,5 +163,6 @@ fn rates(sat_per_kw: u32) -> FeeRates {
         normal: sat_per_kw,
         background: sat_per_kw,
         minimum: 253,
+        is_estimate: true,
     }
 }

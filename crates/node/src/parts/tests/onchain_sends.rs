@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use longhand_chain::FeeRates;
 use longhand_proto::command::command::Command as Kind;
 use longhand_store::Write;
 
@@ -57,6 +58,25 @@ fn an_id_of_more_than_32_bytes_is_refused() {
         ..asked()
     };
     refuses(request, "BAD_ID");
+}
+
+#[test]
+fn without_a_fee_estimate_a_payment_needs_a_fee_rate_of_its_owner() {
+    let (mut world, hub) = hub();
+    let turn = world.turn(hub);
+    turn.ldk.fees.set(FeeRates {
+        is_estimate: false,
+        ..FeeRates::FLOOR
+    });
+    let mut sends = OnchainSends::default();
+    let refused = sends.request(turn, asked(), SIGNER).unwrap_err();
+    assert_eq!(refused.code, "NO_FEE_ESTIMATE");
+    assert!(sends.sends.is_empty());
+    let given = SendOnchain {
+        feerate_sat_per_kw: 1_000,
+        ..asked()
+    };
+    assert_eq!(sends.request(turn, given, SIGNER), Ok(asked().id));
 }
 
 #[test]

@@ -3,9 +3,11 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::{Psbt, Transaction, TxIn, transaction};
+use longhand_chain::FeeRates;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{Refusal, SetupChannel, SignerAnswer, SignerReply};
+use longhand_proto::{MAX_FEERATE_SAT_PER_KW, MIN_FEERATE_SAT_PER_KW};
 use longhand_store::Write;
 
 use super::*;
@@ -100,6 +102,37 @@ fn a_channel_below_the_least_is_refused() {
     assert_eq!(code, "AMOUNT_TOO_SMALL");
     let least = Openings::default().request(turn, peer, open(MIN_CHANNEL_SAT), SIGNER);
     assert_eq!(least, Ok(user_id(1)));
+}
+
+#[test]
+fn without_a_fee_estimate_a_channel_needs_a_fee_rate_of_its_owner() {
+    let (mut world, hub, owner) = world();
+    let peer = world.nodes[owner].machine.node_id();
+    let turn = world.turn(hub);
+    turn.ldk.fees.set(FeeRates {
+        is_estimate: false,
+        ..FeeRates::FLOOR
+    });
+    assert_eq!(refused(turn, peer, request(1)), "NO_FEE_ESTIMATE");
+    let given = OpenChannel {
+        feerate_sat_per_kw: 1_000,
+        ..request(1)
+    };
+    let begun = Openings::default().request(turn, peer, given, SIGNER);
+    assert_eq!(begun, Ok(user_id(1)));
+}
+
+#[test]
+fn a_fee_rate_in_another_unit_is_refused() {
+    let (mut world, hub, owner) = world();
+    let peer = world.nodes[owner].machine.node_id();
+    for feerate_sat_per_kw in [1, MIN_FEERATE_SAT_PER_KW - 1, MAX_FEERATE_SAT_PER_KW + 1] {
+        let open = OpenChannel {
+            feerate_sat_per_kw,
+            ..request(1)
+        };
+        assert_eq!(refused(world.turn(hub), peer, open), "BAD_FEE_RATE");
+    }
 }
 
 #[test]

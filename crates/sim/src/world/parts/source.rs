@@ -173,11 +173,7 @@ impl OutputLookup for SimSource {
     async fn unspent(&self, outpoint: &OutPoint) -> Result<Option<TxOut>, ChainError> {
         self.ask(self.chain.unspent(outpoint)).await
     }
-    async fn transaction_at(
-        &self,
-        height: u32,
-        index: u32,
-    ) -> Result<Option<Transaction>, ChainError> {
-        self.ask(self.chain.transaction_at(height, index)).await
+    async fn block_txids(&self, height: u32) -> Result<Option<Vec<Txid>>, ChainError> {
+        self.ask(self.chain.block_txids(height)).await
     }
 }

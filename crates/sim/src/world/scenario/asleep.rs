@@ -100,6 +100,7 @@ pub async fn fee_spike(sim: &Arc<Simulator>) -> Result<Outcome, String> {
         normal: calm.normal * 20,
         background: calm.background * 20,
         minimum: calm.minimum * 20,
+        is_estimate: true,
     };
     sim.devnet.set_fee_rates(spike);
     tokio::time::sleep(FEE_UPDATE).await;

@@ -49,7 +49,10 @@ pub async fn open_by_phone(sim: &Arc<Simulator>) -> Result<Outcome, String> {
             if phone.channels().await?.channels.len() > 1 {
                 return Ok(());
             }
-            phone.open(OPENED_SAT, None, false, false).await.map(drop)
+            phone
+                .open(OPENED_SAT, None, false, false, None)
+                .await
+                .map(drop)
         });
         open.await.map_err(text)
     })
@@ -85,6 +88,7 @@ pub async fn raise_fees(sim: &Arc<Simulator>) -> Result<Outcome, String> {
         normal: 3_000,
         background: RAISED_SAT_PER_KW,
         minimum: RAISED_SAT_PER_KW,
+        is_estimate: true,
     };
     sim.devnet.set_fee_rates(rates);
     tokio::time::sleep(FEE_UPDATE).await;

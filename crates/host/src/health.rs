@@ -1,0 +1,278 @@
+//! The problems of a host that its operator should know: in `admin status`, in the metrics, and in the log when one begins.
+//!
+//! [`problems`] judges what is observed, [`Health`] observes, from time to time and when it is asked.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::Network;
+use longhand_chain::{Chain as _, FeeRates, Follower, SourceHealth};
+
+use crate::clock::now_unix_s;
+use crate::metrics::Metrics;
+
+/// Satoshis per 1,000 weight units in one satoshi per virtual byte.
+const SAT_PER_KW_OF_SAT_PER_VB: u32 = 250;
+/// How often problems are looked for.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// The age of a best block from which something is wrong. With blocks each 10 minutes, two hours without one come about
+/// once in three years.
+const OLD_TIP_S: u64 = 2 * 3_600;
+/// The same on test networks, whose miners come and go.
+const OLD_TIP_OF_TESTNETS_S: u64 = 12 * 3_600;
+
+/// A problem that the operator can do something about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Problem {
+    Unreachable,
+    InitialDownload,
+    OldTip { age_s: u64 },
+    Pruned,
+    NoFeeEstimate { sat_per_kw: u32 },
+}
+
+impl Problem {
+    /// Every name, for the metric.
+    pub const NAMES: [&'static str; 5] = [
+        "chain_unreachable",
+        "initial_download",
+        "old_tip",
+        "pruned",
+        "no_fee_estimate",
+    ];
+
+    /// Stable; it identifies the problem while its numbers change.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Problem::Unreachable => "chain_unreachable",
+            Problem::InitialDownload => "initial_download",
+            Problem::OldTip { .. } => "old_tip",
+            Problem::Pruned => "pruned",
+            Problem::NoFeeEstimate { .. } => "no_fee_estimate",
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Unreachable => f.write_str(
+                "the chain source cannot be reached: nodes see no blocks until it answers; check that it runs",
+            ),
+            Problem::InitialDownload => f.write_str(
+                "the chain source is in its initial block download: nodes see closes and deadlines too late until it has \
+                 caught up; wait for it",
+            ),
+            Problem::OldTip { age_s } => write!(
+                f,
+                "the best block is {} minutes old: the chain source may have lost its peers, and nodes see no closes and \
+                 deadlines; check its connections",
+                age_s / 60
+            ),
+            Problem::Pruned => f.write_str(
+                "the chain source is pruned: announced channels in blocks that it has deleted are missing in the hub's \
+                 graph, and most payments to other hosts find no route; use one that keeps all blocks (prune=0)",
+            ),
+            Problem::NoFeeEstimate { sat_per_kw } => write!(
+                f,
+                "the chain source has had no fee estimate for an hour: closes and claims pay about {} sat/vB \
+                 (chain.fallback_feerate_sat_per_vb), and `open` and `send-onchain` need --feerate; wait until the source \
+                 has seen some blocks, or set a fallback that fits",
+                sat_per_kw.div_ceil(SAT_PER_KW_OF_SAT_PER_VB)
+            ),
+        }
+    }
+}
+
+/// What the problems are judged by.
+#[derive(Clone, Debug)]
+pub(crate) struct Observed {
+    pub network: Network,
+    /// Whether the chain source answered the last poll.
+    pub is_reachable: bool,
+    pub source: SourceHealth,
+    /// Age of the best block by its header, as far as it is known.
+    pub tip_age_s: Option<u64>,
+    pub fee_rates: FeeRates,
+}
+
+/// The problems now. Of a source that does not answer, nothing else is known.
+pub(crate) fn problems(observed: &Observed) -> Vec<Problem> {
+    // On regtest nobody mines but the operator, and nothing has a value.
+    let oldest_tip_s = match observed.network {
+        Network::Regtest => return vec![],
+        Network::Bitcoin | Network::Signet => OLD_TIP_S,
+        _ => OLD_TIP_OF_TESTNETS_S,
+    };
+    if !observed.is_reachable {
+        return vec![Problem::Unreachable];
+    }
+    let source = observed.source;
+    let is_old = |age_s: &u64| *age_s >= oldest_tip_s;
+    // A source that downloads the chain has an old tip anyhow.
+    let chain = match observed.tip_age_s.filter(is_old) {
+        _ if source.is_initial_download => Some(Problem::InitialDownload),
+        age_s => age_s.map(|age_s| Problem::OldTip { age_s }),
+    };
+    let pruned = source.is_pruned.then_some(Problem::Pruned);
+    let rates = observed.fee_rates;
+    let fees = (!rates.is_estimate).then_some(Problem::NoFeeEstimate {
+        sat_per_kw: rates.normal,
+    });
+    [chain, pruned, fees].into_iter().flatten().collect()
+}
+
+/// The problems that were there before, so that each is logged when it begins and when it ends.
+#[derive(Default)]
+struct Known(BTreeMap<&'static str, Problem>);
+
+impl Known {
+    /// Takes the problems of now; those that have begun, and the names of those that have ended.
+    fn update(&mut self, now: Vec<Problem>) -> (Vec<Problem>, Vec<&'static str>) {
+        let now: BTreeMap<_, _> = now.into_iter().map(|it| (it.name(), it)).collect();
+        let begun = now.iter().filter(|(name, _)| !self.0.contains_key(*name));
+        let begun = begun.map(|(_, problem)| problem.clone()).collect();
+        let ended = self.0.keys().filter(|name| !now.contains_key(*name));
+        let ended = ended.copied().collect();
+        self.0 = now;
+        (begun, ended)
+    }
+}
+
+/// See the module.
+pub(crate) struct Health {
+    pub network: Network,
+    pub chain: Arc<Follower>,
+    pub metrics: Metrics,
+}
+
+impl Health {
+    /// The problems now.
+    pub fn problems(&self) -> Vec<Problem> {
+        problems(&Observed {
+            network: self.network,
+            is_reachable: self.chain.reachable(),
+            source: self.chain.source_health(),
+            tip_age_s: self.tip_age_s(),
+            fee_rates: self.chain.fee_rates(),
+        })
+    }
+
+    /// Age of the best block by its header, in seconds; a block of the future has none. `None` when it is not known.
+    pub fn tip_age_s(&self) -> Option<u64> {
+        let tip_unix_s = self.chain.source_health().tip_unix_s?;
+        Some(now_unix_s().saturating_sub(tip_unix_s.into()))
+    }
+
+    /// Logs problems as they begin and end, until the host ends.
+    pub async fn watch(self: Arc<Self>) {
+        let mut known = Known::default();
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            let now = self.problems();
+            self.metrics.set_problems(now.iter().map(Problem::name));
+            let (begun, ended) = known.update(now);
+            begun.iter().for_each(|problem| tracing::warn!("{problem}"));
+            ended
+                .iter()
+                .for_each(|name| tracing::info!("no longer a problem: {name}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn well(network: Network) -> Observed {
+        Observed {
+            network,
+            is_reachable: true,
+            source: SourceHealth::default(),
+            tip_age_s: Some(600),
+            fee_rates: FeeRates::FLOOR,
+        }
+    }
+
+    fn ill(network: Network) -> Observed {
+        let fee_rates = FeeRates {
+            normal: 5_000,
+            is_estimate: false,
+            ..FeeRates::FLOOR
+        };
+        let source = SourceHealth {
+            is_initial_download: true,
+            is_pruned: true,
+            ..SourceHealth::default()
+        };
+        Observed {
+            source,
+            fee_rates,
+            tip_age_s: Some(1_000_000),
+            ..well(network)
+        }
+    }
+
+    #[test]
+    fn a_host_whose_chain_source_is_well_has_no_problem() {
+        assert_eq!(problems(&well(Network::Bitcoin)), []);
+    }
+
+    #[test]
+    fn a_chain_that_stands_still_is_a_problem_later_on_a_test_network() {
+        let of = |network, age_s| {
+            problems(&Observed {
+                tip_age_s: Some(age_s),
+                ..well(network)
+            })
+        };
+        assert_eq!(of(Network::Bitcoin, OLD_TIP_S - 1), []);
+        let old = Problem::OldTip { age_s: OLD_TIP_S };
+        assert_eq!(of(Network::Bitcoin, OLD_TIP_S), [old]);
+        assert_eq!(of(Network::Testnet4, OLD_TIP_S), []);
+    }
+
+    #[test]
+    fn each_problem_of_a_source_is_reported_with_its_remedy() {
+        let found = problems(&ill(Network::Bitcoin));
+        let names: Vec<_> = found.iter().map(Problem::name).collect();
+        assert_eq!(names, ["initial_download", "pruned", "no_fee_estimate"]);
+        let text = found.iter().map(ToString::to_string).collect::<String>();
+        for part in ["wait for it", "prune=0", "20 sat/vB"] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn of_a_source_that_does_not_answer_nothing_else_is_reported() {
+        let away = Observed {
+            is_reachable: false,
+            ..ill(Network::Bitcoin)
+        };
+        assert_eq!(problems(&away), [Problem::Unreachable]);
+    }
+
+    #[test]
+    fn regtest_has_no_problem_with_its_chain() {
+        assert_eq!(problems(&ill(Network::Regtest)), []);
+    }
+
+    #[test]
+    fn a_problem_is_logged_when_it_begins_and_when_it_ends() {
+        let mut known = Known::default();
+        let old = |age_s| vec![Problem::OldTip { age_s }];
+        assert_eq!(known.update(old(7_200)), (old(7_200), vec![]));
+        assert_eq!(known.update(old(7_260)), (vec![], vec![]));
+        assert_eq!(known.update(vec![]), (vec![], vec!["old_tip"]));
+    }
+
+    #[test]
+    fn every_problem_has_its_name_in_the_metric() {
+        let mut found = problems(&ill(Network::Bitcoin));
+        found.extend([Problem::Unreachable, Problem::OldTip { age_s: 1 }]);
+        assert_eq!(found.len(), Problem::NAMES.len());
+        assert!(found.iter().all(|it| Problem::NAMES.contains(&it.name())));
+    }
+}

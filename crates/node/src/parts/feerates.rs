@@ -1,0 +1,34 @@
+//! The fee rates of transactions that the owner asks for: the owner's own, or the estimate.
+//!
+//! LDK's transactions, such as closes and claims, cannot wait: they use the host's fallback when there is no estimate
+//! (`ldk/adapters.rs`).
+
+use longhand_proto::command::Error;
+use longhand_proto::{MAX_FEERATE_SAT_PER_KW, MIN_FEERATE_SAT_PER_KW};
+
+use crate::errors::bad_input;
+use crate::machine::turn::Turn;
+
+/// The fee rate for a new transaction, in satoshis per 1,000 weight units; `given` is the owner's, 0 for none.
+///
+/// # Errors
+/// `BAD_FEE_RATE`, or `NO_FEE_ESTIMATE` when none is given and there is no estimate.
+pub(crate) fn chosen(turn: &Turn, given: u32) -> Result<u32, Error> {
+    let rates = turn.ldk.fees.rates();
+    match given {
+        0 if rates.is_estimate => Ok(rates.normal),
+        0 => Err(bad_input(
+            "NO_FEE_ESTIMATE",
+            "the host's chain source has no fee estimate now: give --feerate, in satoshis per 1,000 weight units \
+             (250 = 1 sat/vB)",
+        )),
+        MIN_FEERATE_SAT_PER_KW..=MAX_FEERATE_SAT_PER_KW => Ok(given),
+        _ => Err(bad_input(
+            "BAD_FEE_RATE",
+            format!(
+                "the fee rate must be {MIN_FEERATE_SAT_PER_KW} to {MAX_FEERATE_SAT_PER_KW} satoshis per 1,000 weight \
+                 units (250 = 1 sat/vB): look at the unit"
+            ),
+        )),
+    }
+}
