@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use async_trait::async_trait;
 use bitcoin::Transaction;
 use longhand_chain::{
-    BlockRef, Chain, ChainError, ChainEvent, FeeRates, Follower, OutputLookup, Subscription,
-    WatchList,
+    BlockRef, Chain, ChainError, ChainEvent, FeeRates, Follower, OutputLookup, ScanError,
+    ScanReply, ScanRequest, Subscription, WatchList,
 };
 use longhand_node::Services;
 use longhand_proto::command::GetInfo;
@@ -151,6 +151,10 @@ impl Chain for Interrupted {
 
     fn broadcast(&self, package: Vec<Transaction>) {
         self.follower.broadcast(package);
+    }
+
+    async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError> {
+        self.follower.scan(request).await
     }
 
     fn outputs(&self) -> Arc<dyn OutputLookup> {

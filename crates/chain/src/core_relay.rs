@@ -13,6 +13,7 @@ use crate::ChainError;
 
 /// RPC error codes of Bitcoin Core (`rpc/protocol.h`).
 pub(crate) mod code {
+    pub(crate) const MISC_ERROR: i64 = -1;
     pub(crate) const INVALID_ADDRESS_OR_KEY: i64 = -5;
     pub(crate) const INVALID_PARAMETER: i64 = -8;
     pub(crate) const DESERIALIZATION_ERROR: i64 = -22;
@@ -113,6 +114,9 @@ async fn send_each(
     }
 }
 
+/// In Bitcoin Core's message for a block whose content it has deleted (`rpc/blockchain.cpp`); the code is that of any error.
+const PRUNED: &str = "pruned data";
+
 /// The [`ChainError`] for an RPC error.
 pub(crate) fn explain(error: RpcError) -> ChainError {
     match error.code {
@@ -120,6 +124,7 @@ pub(crate) fn explain(error: RpcError) -> ChainError {
             ChainError::NotFound(error.message)
         }
         code::VERIFY_ERROR | code::VERIFY_REJECTED => Rejection::from(error).into(),
+        code::MISC_ERROR if error.message.contains(PRUNED) => ChainError::Pruned,
         _ => ChainError::Malformed(error.to_string()),
     }
 }
@@ -217,6 +222,15 @@ mod tests {
     fn rpc_error((code, message): (i64, &str)) -> RpcError {
         let message = message.to_string();
         RpcError { code, message }
+    }
+
+    #[test]
+    fn a_pruned_block_is_another_error_than_an_answer_that_cannot_be_read() {
+        let message = "Block not available (pruned data)";
+        let pruned = explain(rpc_error((code::MISC_ERROR, message)));
+        assert!(matches!(pruned, ChainError::Pruned), "{pruned}");
+        let other = explain(rpc_error((code::MISC_ERROR, "Can't read block from disk")));
+        assert!(matches!(other, ChainError::Malformed(_)), "{other}");
     }
 
     #[async_trait]

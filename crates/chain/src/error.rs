@@ -38,6 +38,9 @@ pub enum ChainError {
     /// The source does not know the block, header, height or transaction.
     #[error("the chain source does not know {0}")]
     NotFound(String),
+    /// The source has deleted the block's content.
+    #[error("the chain source has pruned the block: use one that keeps its blocks (prune=0)")]
+    Pruned,
     /// The source's answer is not well-formed.
     #[error("the chain source gave an answer that cannot be read: {0}")]
     Malformed(String),

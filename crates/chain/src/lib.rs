@@ -20,6 +20,7 @@ mod error;
 mod follower;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod scan;
 mod source;
 
 pub use bitcoind::{BitcoindAuth, BitcoindSource};
@@ -27,6 +28,9 @@ pub use bitcoind::{BitcoindAuth, BitcoindSource};
 pub use devnet::{Devnet, DevnetConfig, DevnetError, DirectSource, PreparedChain};
 pub use error::ChainError;
 pub use follower::{Follower, FollowerConfig};
+pub use scan::{
+    BLOCKS_PER_SCAN, Found, ScanError, ScanReply, ScanRequest, ScanStep, Searched, scan,
+};
 pub use source::{BlockReader, ChainSource, FeeSource, OutputLookup, TransactionRelay};
 
 /// A block by height and hash.
@@ -144,6 +148,11 @@ pub trait Chain: Send + Sync + 'static {
     /// Queues a package for broadcast; never blocks. It is sent again until the source knows it, its rejection is
     /// final, or a day of blocks has passed; failures are logged.
     fn broadcast(&self, package: Vec<Transaction>);
+    /// Searches blocks of the past, see [`ScanRequest`]. Waits for the requests of others, since one at a time is answered.
+    ///
+    /// # Errors
+    /// [`ScanError`] when a block cannot be read: pruned, say.
+    async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError>;
     /// Looks up outputs, to verify announced channels (BOLT 7).
     fn outputs(&self) -> Arc<dyn OutputLookup>;
 }

@@ -12,7 +12,7 @@ use bitcoin::{
 };
 use longhand_chain::{
     BlockReader, BlockRef, Chain, ChainError, ChainEvent, FeeRates, FeeSource, OutputLookup,
-    Subscription, TransactionRelay, Watch, WatchList,
+    ScanError, ScanReply, ScanRequest, Subscription, TransactionRelay, Watch, WatchList,
 };
 use tokio::sync::mpsc;
 
@@ -169,6 +169,10 @@ impl Chain for SmallChain {
                 state.mempool.push(sent);
             }
         }
+    }
+
+    async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError> {
+        longhand_chain::scan(self, &request).await
     }
 
     fn outputs(&self) -> Arc<dyn OutputLookup> {

@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
-use self::index::{Index, SubscriberId};
+pub(crate) use self::index::Index;
+use self::index::SubscriberId;
 use crate::{
-    BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, OutputLookup, Subscription,
-    Watch, WatchList,
+    BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, OutputLookup, ScanError,
+    ScanReply, ScanRequest, Subscription, Watch, WatchList, scan,
 };
 
 /// How a [`Follower`] is run.
@@ -60,6 +61,8 @@ struct Shared {
     wake: Notify,
     /// The tip; a change is a new block.
     tips: watch::Sender<Option<BlockRef>>,
+    /// One search of past blocks at a time, in the order of the requests.
+    scans: Semaphore,
 }
 
 #[derive(Default)]
@@ -94,6 +97,7 @@ impl Follower {
             }),
             wake: Notify::new(),
             tips: watch::Sender::new(None),
+            scans: Semaphore::new(1),
         });
         let (broadcasts, queue) = mpsc::unbounded_channel();
         let tasks = vec![
@@ -177,6 +181,11 @@ impl Chain for Follower {
         if self.broadcasts.send(package).is_err() {
             tracing::error!("a transaction could not be queued: the broadcast task has ended");
         }
+    }
+
+    async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError> {
+        let _permit = self.shared.scans.acquire().await;
+        scan(&*self.shared.source.blocks, &request).await
     }
 
     fn outputs(&self) -> Arc<dyn OutputLookup> {
