@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bitcoin::secp256k1::PublicKey;
+use longhand_chain::{ScanError, ScanReply};
 use longhand_proto::command::{Command, CommandReply};
 use longhand_proto::signer::SignerReply;
 use tokio::sync::oneshot;
@@ -22,6 +23,8 @@ pub(crate) enum Message {
     Detach(oneshot::Sender<()>),
     SignerLost,
     SignerReply(BatchTicket, Result<SignerReply, SignerAway>),
+    /// With the number of the request.
+    Scanned(u64, Result<ScanReply, ScanError>),
     Accept(Box<dyn PeerStream>),
     Dialed(PublicKey, std::io::Result<Box<dyn PeerStream>>),
     Peer(ConnectionId, PeerEvent),
