@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bitcoin::Transaction;
 use bitcoin::secp256k1::PublicKey;
 use longhand_chain::{
-    BlockRef, Chain, ChainError, ChainEvent, FeeRates, Follower, OutputLookup, Subscription,
-    WatchList,
+    BlockRef, Chain, ChainError, ChainEvent, FeeRates, Follower, OutputLookup, ScanError,
+    ScanReply, ScanRequest, Subscription, WatchList,
 };
 use longhand_node::Services;
 use longhand_proto::command::GetInfo;
@@ -152,6 +152,10 @@ impl Chain for Interrupted {
 
     fn broadcast(&self, node: PublicKey, package: Vec<Transaction>) {
         self.follower.broadcast(node, package);
+    }
+
+    async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError> {
+        self.follower.scan(request).await
     }
 
     fn outputs(&self) -> Arc<dyn OutputLookup> {

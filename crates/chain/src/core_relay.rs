@@ -118,6 +118,9 @@ async fn send_each(
     }
 }
 
+/// In Bitcoin Core's message for a block whose content it has deleted (`rpc/blockchain.cpp`); the code is that of any error.
+const PRUNED: &str = "pruned data";
+
 /// The [`ChainError`] for an RPC error.
 pub(crate) fn explain(error: RpcError) -> ChainError {
     match error.code {
@@ -224,6 +227,15 @@ mod tests {
     fn rpc_error((code, message): (i64, &str)) -> RpcError {
         let message = message.to_string();
         RpcError { code, message }
+    }
+
+    #[test]
+    fn a_pruned_block_is_another_error_than_an_answer_that_cannot_be_read() {
+        let message = "Block not available (pruned data)";
+        let pruned = explain(rpc_error((code::MISC_ERROR, message)));
+        assert!(matches!(pruned, ChainError::Pruned), "{pruned}");
+        let other = explain(rpc_error((code::MISC_ERROR, "Can't read block from disk")));
+        assert!(matches!(other, ChainError::Malformed(_)), "{other}");
     }
 
     #[async_trait]

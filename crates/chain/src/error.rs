@@ -38,10 +38,8 @@ pub enum ChainError {
     /// The source does not know the block, header, height or transaction.
     #[error("the chain source does not know {0}")]
     NotFound(String),
-    /// The source has deleted the block.
-    #[error(
-        "the chain source is pruned and no longer has the block: use one that keeps all blocks (prune=0)"
-    )]
+    /// The source has deleted the block's content.
+    #[error("the chain source has pruned the block: use one that keeps its blocks (prune=0)")]
     Pruned,
     /// The source's answer is not well-formed.
     #[error("the chain source gave an answer that cannot be read: {0}")]

@@ -21,6 +21,7 @@ mod error;
 mod follower;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod scan;
 mod source;
 
 pub use bitcoind::{BitcoindAuth, BitcoindSource};
@@ -28,6 +29,9 @@ pub use bitcoind::{BitcoindAuth, BitcoindSource};
 pub use devnet::{Devnet, DevnetConfig, DevnetError, DirectSource, PreparedChain};
 pub use error::ChainError;
 pub use follower::{Follower, FollowerConfig};
+pub use scan::{
+    BLOCKS_PER_SCAN, Found, ScanError, ScanReply, ScanRequest, ScanStep, Searched, scan,
+};
 pub use source::{
     BlockReader, ChainSource, FeeSource, OutputLookup, SourceHealth, TransactionRelay,
 };
@@ -167,6 +171,11 @@ pub trait Chain: Send + Sync + 'static {
     /// rejection is final, or a day of blocks has passed; failures are logged. Packages of other nodes do not delay it,
     /// and what one node may have waiting is bounded.
     fn broadcast(&self, node: PublicKey, package: Vec<Transaction>);
+    /// Searches blocks of the past, see [`ScanRequest`]. Waits for the requests of others, since one at a time is answered.
+    ///
+    /// # Errors
+    /// [`ScanError`] when a block cannot be read: pruned, say.
+    async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError>;
     /// Looks up outputs, to verify announced channels (BOLT 7).
     fn outputs(&self) -> Arc<dyn OutputLookup>;
 }

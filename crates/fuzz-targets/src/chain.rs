@@ -13,7 +13,7 @@ use bitcoin::{
 };
 use longhand_chain::{
     BlockReader, BlockRef, Chain, ChainError, ChainEvent, FeeRates, FeeSource, OutputLookup,
-    Subscription, TransactionRelay, Watch, WatchList,
+    ScanError, ScanReply, ScanRequest, Subscription, TransactionRelay, Watch, WatchList,
 };
 use tokio::sync::mpsc;
 
@@ -175,6 +175,10 @@ impl Chain for SmallChain {
 
     fn broadcast(&self, _: PublicKey, package: Vec<Transaction>) {
         self.receive(package);
+    }
+
+    async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError> {
+        longhand_chain::scan(self, &request).await
     }
 
     fn outputs(&self) -> Arc<dyn OutputLookup> {

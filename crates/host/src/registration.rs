@@ -146,6 +146,7 @@ pub(crate) enum ChallengeError {
 pub(crate) fn same_keys(a: &Registration, b: &Registration) -> bool {
     let keys = |r: &Registration| Registration {
         birthday_height: 0,
+        birthday_unix_s: 0,
         ..r.clone()
     };
     keys(a) == keys(b)
@@ -180,6 +181,7 @@ pub(crate) mod tests {
             peer_storage_key: vec![seed; 32],
             receive_auth_key: vec![seed; 32],
             birthday_height: 0,
+            birthday_unix_s: 0,
         }
     }
 
@@ -301,6 +303,7 @@ pub(crate) mod tests {
     fn the_birthday_is_no_key() {
         let (a, mut b) = (registration(1), registration(1));
         b.birthday_height = 100;
+        b.birthday_unix_s = 1_700_000_000;
         assert!(same_keys(&a, &b));
         assert!(!same_keys(&a, &registration(2)));
     }

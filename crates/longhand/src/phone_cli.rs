@@ -4,12 +4,14 @@
 //! process instead. One answer goes to standard output, as text or with `--json` as one object; an error is one line
 //! on standard error: `error[CODE]: what failed, why; what to do`.
 
+mod search;
 mod secret;
 mod show;
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bitcoin::Network;
 use clap::{Args, Subcommand};
@@ -17,8 +19,8 @@ use longhand_phone::command::CloseHow;
 use longhand_phone::control::{ControlSocket, through_running};
 use longhand_phone::input::{DEFAULT_EXPIRY_S, InputError, OnchainAmount, PeerAddress};
 use longhand_phone::{
-    DialOptions, ErrorReport, OwnerCommand, Phone, PhoneError, Secrets, Vault, VaultError, Words,
-    vault,
+    Birthday, DialOptions, ErrorReport, OwnerCommand, Phone, PhoneError, Secrets, Vault,
+    VaultError, Words, vault,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -72,9 +74,12 @@ enum PhoneCommand {
     },
     /// Make a phone from words, read from standard input
     Restore {
-        /// Height at or below which the wallet has no history
-        #[arg(long, default_value_t = 1)]
-        birthday_height: u32,
+        /// The first block that can have coins of these words [default: the first of segwit]
+        #[arg(long, value_name = "HEIGHT", conflicts_with = "birthday_date")]
+        birthday_height: Option<u32>,
+        /// The day on which these words got their first coins, or an earlier one
+        #[arg(long, value_name = "YYYY-MM-DD")]
+        birthday_date: Option<String>,
     },
     /// Pair with a host
     Pair {
@@ -181,9 +186,15 @@ async fn carry_out(PhoneArgs { options, command }: PhoneArgs) -> Result<(), Erro
             let secrets = Secrets::generate(options.network_of_new(), words)?;
             return create(&options, secrets, true).await;
         }
-        C::Restore { birthday_height } => {
+        C::Restore {
+            birthday_height,
+            birthday_date,
+        } => {
             let network = options.network_of_new();
-            let secrets = Secrets::restore(network, &secret::words()?, birthday_height)?;
+            let birthday =
+                Birthday::restored(birthday_height, birthday_date.as_deref(), now_unix_s())
+                    .map_err(PhoneError::from)?;
+            let secrets = Secrets::restore(network, &secret::words()?, birthday)?;
             return create(&options, secrets, false).await;
         }
         C::Pair { code } => return pair(&options, code).await,
@@ -282,13 +293,22 @@ async fn pair(options: &Options, code: String) -> Result<(), ErrorReport> {
     };
     let phone = open(options).await?;
     phone.pair(&code).await?;
+    let is_restored = phone.vault().secrets().birthday != Birthday::New;
+    let paired = Paired {
+        node_id: phone.node_id().to_string(),
+        is_restored,
+    };
+    if !is_restored || options.json || !std::io::stderr().is_terminal() {
+        phone.detach().await?;
+        show::print(&paired, options.json);
+        return Ok(());
+    }
+    show::print(&paired, false);
+    let followed = search::follow(&phone, stop_signal()).await;
     phone.detach().await?;
-    show::print(
-        &Paired {
-            node_id: phone.node_id().to_string(),
-        },
-        options.json,
-    );
+    if let Some(back) = followed? {
+        show::print(&back, false);
+    }
     Ok(())
 }
 
@@ -392,6 +412,12 @@ impl Options {
             ..DialOptions::default()
         })
     }
+}
+
+/// By this machine's clock.
+fn now_unix_s() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 /// Key derivation takes a second of work.

@@ -7,12 +7,14 @@ use longhand_link::{
     Carrier, CloseCode, CloseReason, Credentials, DialOptions, Link, LinkError, LinkKey,
     PairingCode, connect_over, dial,
 };
+use longhand_proto::command::Register;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
 use tokio::time::Instant;
 
 use crate::backoff::{Backoff, GOOD_AFTER};
+use crate::birthday::Birthday;
 use crate::clock::now_unix_s;
 use crate::error::{ErrorReport, PhoneError};
 use crate::phone::{Attachment, Phone};
@@ -219,10 +221,15 @@ impl Phone {
     }
 
     async fn register(&self, host: &PairedHost) -> Result<(), PhoneError> {
-        let birthday_height = self.inner.vault.secrets().birthday_height;
-        let register = self
-            .look(move |signer| signer.register(birthday_height))
-            .await?;
+        let (height, unix_s) = match self.inner.vault.secrets().birthday {
+            Birthday::New => (0, 0),
+            Birthday::Height(height) => (height, 0),
+            Birthday::UnixS(unix_s) => (0, unix_s),
+        };
+        let register = Register {
+            birthday_unix_s: unix_s,
+            ..self.look(move |signer| signer.register(height)).await?
+        };
         match self.ask_now(Ask::Register(register)).await? {
             Reply::Registered(registered) => {
                 if registered.node_id != self.inner.node_id.serialize() {

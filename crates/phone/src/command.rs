@@ -146,6 +146,18 @@ pub struct Info {
     pub signer_batches: u64,
     /// Operations in them.
     pub signer_ops: u64,
+    /// The search for the coins of restored words: the last block that was searched. All 0 when there was no search.
+    #[serde(default)]
+    pub scanned_height: u32,
+    /// The last block to be searched; the search is complete when that was.
+    #[serde(default)]
+    pub scan_target_height: u32,
+    /// The first block.
+    #[serde(default)]
+    pub scan_from_height: u32,
+    /// Why the search does not go on, after its code; empty when it does.
+    #[serde(default)]
+    pub scan_problem: String,
 }
 
 impl From<proto::Info> for Info {
@@ -163,6 +175,10 @@ impl From<proto::Info> for Info {
             host_version: plain(&info.version),
             signer_batches: stats.batches,
             signer_ops: stats.ops,
+            scanned_height: info.scanned_height,
+            scan_target_height: info.scan_target_height,
+            scan_from_height: info.scan_from_height,
+            scan_problem: plain(&info.scan_problem),
         }
     }
 }
@@ -180,6 +196,15 @@ pub struct Balance {
     pub closing_sat: u64,
     /// The amount that can be received in channels.
     pub inbound_capacity_msat: u64,
+    /// As in [`Info`]: until the search is complete, on-chain amounts are those found so far.
+    #[serde(default)]
+    pub scanned_height: u32,
+    /// See `scanned_height`.
+    #[serde(default)]
+    pub scan_target_height: u32,
+    /// See `scanned_height`.
+    #[serde(default)]
+    pub scan_problem: String,
 }
 
 impl From<proto::Balance> for Balance {
@@ -190,6 +215,9 @@ impl From<proto::Balance> for Balance {
             lightning_msat: balance.lightning_msat,
             closing_sat: balance.closing_sat,
             inbound_capacity_msat: balance.inbound_capacity_msat,
+            scanned_height: balance.scanned_height,
+            scan_target_height: balance.scan_target_height,
+            scan_problem: plain(&balance.scan_problem),
         }
     }
 }

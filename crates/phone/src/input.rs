@@ -308,6 +308,14 @@ pub enum InputError {
         /// The expiry, in seconds since 1970.
         seconds: u64,
     },
+    /// A birthday is no date.
+    #[error("this is not a date: write it as YYYY-MM-DD, such as 2024-05-31")]
+    DateMalformed,
+    /// A birthday from before Bitcoin, or in the future.
+    #[error(
+        "the date is before Bitcoin's first block or in the future: give the day of the wallet's first payment, or an earlier one"
+    )]
+    DateOutOfRange,
     /// The invoice is the owner's own.
     #[error("the invoice is this phone's own: there is nothing to pay")]
     OwnInvoice,
@@ -410,6 +418,8 @@ impl InputError {
             InputError::InvoiceMalformed(_) => "INVOICE_MALFORMED",
             InputError::InvoiceNetwork { .. } => "INVOICE_NETWORK",
             InputError::InvoiceExpired { .. } => "INVOICE_EXPIRED",
+            InputError::DateMalformed => "DATE_MALFORMED",
+            InputError::DateOutOfRange => "DATE_OUT_OF_RANGE",
             InputError::OwnInvoice => "INVOICE_OWN",
             InputError::AlreadyPaid => "ALREADY_PAID",
             InputError::AmountMissing => "AMOUNT_MISSING",

@@ -19,6 +19,7 @@
 
 mod attach;
 mod backoff;
+pub mod birthday;
 mod clock;
 pub mod command;
 pub mod control;
@@ -38,6 +39,7 @@ pub mod uri;
 pub mod vault;
 
 pub use attach::Dial;
+pub use birthday::Birthday;
 pub use command::{OwnerCommand, OwnerReply};
 pub use error::{ErrorReport, PhoneError};
 pub use longhand_link::DialOptions;

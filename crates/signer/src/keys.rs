@@ -269,6 +269,7 @@ impl Keys {
             peer_storage_key: self.ldk.get_peer_storage_key().inner.to_vec(),
             receive_auth_key: self.ldk.get_receive_auth_key().0.to_vec(),
             birthday_height,
+            birthday_unix_s: 0,
         }
     }
 

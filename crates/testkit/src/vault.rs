@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bitcoin::Network;
-use longhand_phone::{Passphrase, PhoneError, Secrets, Vault, Words};
+use longhand_phone::{Birthday, Passphrase, PhoneError, Secrets, Vault, Words};
 
 /// scrypt's log2(N): weak on purpose, so that a vault opens at once.
 const KDF_WORK_FACTOR: u8 = 1;
@@ -33,7 +33,7 @@ pub fn create(dir: &Path) -> Result<Vault, PhoneError> {
 /// # Errors
 /// When the words are none, or the files cannot be written.
 pub fn restore(dir: &Path, words: &str) -> Result<Vault, PhoneError> {
-    let secrets = Secrets::restore(Network::Regtest, words, 0)?;
+    let secrets = Secrets::restore(Network::Regtest, words, Birthday::New)?;
     create_with(dir, secrets)
 }
 

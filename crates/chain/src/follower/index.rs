@@ -11,14 +11,14 @@ use bitcoin::{Block, OutPoint, ScriptBuf, Transaction, Txid};
 use crate::WatchList;
 
 /// Identifies a subscriber.
-pub(super) type SubscriberId = u64;
+pub(crate) type SubscriberId = u64;
 
 /// How many spends in a chain are followed from block to block without being watched.
 const MAX_STEPS: u8 = 2;
 
 /// Subscribers by the outpoints, scripts and transaction ids that they watch.
 #[derive(Debug, Default)]
-pub(super) struct Index {
+pub(crate) struct Index {
     outpoints: Watched<OutPoint>,
     scripts: Watched<ScriptBuf>,
     txids: Watched<Txid>,
@@ -38,7 +38,7 @@ impl Index {
         self.txids.add(subscriber, txid);
     }
 
-    pub(super) fn add(&mut self, subscriber: SubscriberId, list: WatchList) {
+    pub(crate) fn add(&mut self, subscriber: SubscriberId, list: WatchList) {
         list.outpoints
             .into_iter()
             .for_each(|outpoint| self.outpoint(subscriber, outpoint));
@@ -63,7 +63,7 @@ impl Index {
     ///
     /// Spends of matches in earlier blocks match too, for a while (see [`Index::synced`]): a subscriber that has not
     /// processed those blocks yet could not watch their outputs.
-    pub(super) fn matches(
+    pub(crate) fn matches(
         &mut self,
         block: &Block,
         members: &HashSet<SubscriberId>,

@@ -19,15 +19,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::fees::Fees;
-use self::index::{Index, SubscriberId};
+pub(crate) use self::index::Index;
+use self::index::SubscriberId;
 use crate::{
-    BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, OutputLookup, SourceHealth,
-    Subscription, Watch, WatchList,
+    BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, OutputLookup, ScanError,
+    ScanReply, ScanRequest, SourceHealth, Subscription, Watch, WatchList, scan,
 };
 
 /// How a [`Follower`] is run.
@@ -68,6 +69,8 @@ struct Shared {
     wake: Notify,
     /// The tip; a change is a new block.
     tips: watch::Sender<Option<BlockRef>>,
+    /// One search of past blocks at a time, in the order of the requests.
+    scans: Semaphore,
 }
 
 #[derive(Default)]
@@ -104,6 +107,7 @@ impl Follower {
             }),
             wake: Notify::new(),
             tips: watch::Sender::new(None),
+            scans: Semaphore::new(1),
         });
         let broadcasts = Arc::new(broadcast::Queue::default());
         let tasks = vec![
@@ -190,6 +194,11 @@ impl Chain for Follower {
 
     fn broadcast(&self, node: PublicKey, package: Vec<Transaction>) {
         self.broadcasts.add(node, package);
+    }
+
+    async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError> {
+        let _permit = self.shared.scans.acquire().await;
+        scan(&*self.shared.source.blocks, &request).await
     }
 
     fn outputs(&self) -> Arc<dyn OutputLookup> {

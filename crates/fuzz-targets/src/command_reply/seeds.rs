@@ -192,6 +192,11 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         hub_node_id: vec![2; 33],
         ..Info::default()
     });
+    let searching = Reply::Balance(Balance {
+        scan_target_height: u32::MAX,
+        scan_problem: steering.into(),
+        ..Balance::default()
+    });
     let channels = |text: &str| {
         says(Reply::Channels(Channels {
             channels: vec![Channel {
@@ -215,6 +220,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         script(&[Kind::Balance], &[says(Reply::Error(Error::default()))]),
         script(&[Kind::Balance], std::slice::from_ref(&refusal)),
         script(&[Kind::Balance], &[says(info.clone())]),
+        script(&[Kind::Balance], &[says(searching)]),
         script(&[Kind::Balance, Kind::Info], std::slice::from_ref(&hang_up)),
         script(&[Kind::Info], &[says(hub.clone())]),
         script(&[Kind::Connect], &[says(hub)]),

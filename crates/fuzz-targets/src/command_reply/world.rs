@@ -11,7 +11,7 @@ use lightning_invoice::{
 };
 use longhand_link::{Carrier, LinkError, LinkKeypair};
 use longhand_phone::vault::PairedHost;
-use longhand_phone::{Dial, Passphrase, Phone, Secrets, Vault};
+use longhand_phone::{Birthday, Dial, Passphrase, Phone, Secrets, Vault};
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
@@ -71,7 +71,7 @@ fn new_vault() -> &'static [Vec<u8>; FILES.len()] {
     FILE.get_or_init(|| {
         let dir = scratch::dir();
         let words = crate::audited::seed().words();
-        let secrets = Secrets::restore(Network::Regtest, &words, 0).unwrap();
+        let secrets = Secrets::restore(Network::Regtest, &words, Birthday::New).unwrap();
         drop(Vault::create(dir.path(), secrets, &passphrase(), Some(1)).unwrap());
         FILES.map(|name| fs::read(dir.path().join(name)).unwrap())
     })

@@ -66,7 +66,7 @@ impl Show for Created {
                 );
             }
             None => text.push_str(
-                "\nThe on-chain wallet is back. Channels of this seed are not: they need the ledger of the phone that had them.\n",
+                "\nPair this phone with a host: it searches the chain for the coins of these words. Channels of this seed do not come back: they need the ledger of the phone that had them.\n",
             ),
         }
         text
@@ -78,11 +78,33 @@ impl Show for Created {
 #[serde(tag = "reply", rename = "paired")]
 pub(super) struct Paired {
     pub node_id: String,
+    /// The host searches for the coins of restored words.
+    #[serde(skip)]
+    pub is_restored: bool,
 }
 
 impl Show for Paired {
     fn text(&self) -> String {
-        format!("paired; the host runs node {}\n", self.node_id)
+        let mut text = format!("paired; the host runs node {}\n", self.node_id);
+        if self.is_restored {
+            text.push_str(
+                "The host searches the chain for the coins of these words: `longhand phone balance` shows them as they are found.\n",
+            );
+        }
+        text
+    }
+}
+
+/// Of `pair`, when the search for the coins of restored words is complete.
+#[derive(Serialize)]
+#[serde(tag = "reply", rename = "searched")]
+pub(super) struct Back {
+    pub onchain_sat: u64,
+}
+
+impl Show for Back {
+    fn text(&self) -> String {
+        format!("The on-chain wallet is back: {}.\n", sat(self.onchain_sat))
     }
 }
 
@@ -170,11 +192,29 @@ fn info_text(info: &Info) -> String {
                 info.signer_ops, info.signer_batches
             ),
         ),
+        (
+            "searched",
+            searched(info.scanned_height, info.scan_target_height),
+        ),
+        ("search waits", info.scan_problem.clone()),
     ])
 }
 
+/// How far the search for the coins of restored words is; empty without one.
+fn searched(scanned_height: u32, target_height: u32) -> String {
+    let (scanned, target) = (
+        grouped(scanned_height.into()),
+        grouped(target_height.into()),
+    );
+    match (target_height, scanned_height >= target_height) {
+        (0, _) => String::new(),
+        (_, true) => format!("all blocks up to {scanned}"),
+        (_, false) => format!("block {scanned} of {target}"),
+    }
+}
+
 fn balance_text(balance: &Balance) -> String {
-    table(
+    let amounts = table(
         &["", ">"],
         &[
             vec!["on chain".into(), sat(balance.onchain_confirmed_sat)],
@@ -186,7 +226,24 @@ fn balance_text(balance: &Balance) -> String {
                 msat(balance.inbound_capacity_msat),
             ],
         ],
-    )
+    );
+    amounts + &unsearched_text(balance)
+}
+
+/// Empty when the on-chain amounts are complete.
+fn unsearched_text(balance: &Balance) -> String {
+    let (scanned, target) = (balance.scanned_height, balance.scan_target_height);
+    if scanned >= target {
+        return String::new();
+    }
+    let mut text = format!(
+        "found so far: the host is searching {} for the coins of these words\n",
+        searched(scanned, target)
+    );
+    if !balance.scan_problem.is_empty() {
+        let _ = writeln!(text, "the search waits: {}", balance.scan_problem);
+    }
+    text
 }
 
 fn channels_text(channels: &[Channel]) -> String {
@@ -308,7 +365,7 @@ fn msat_as_sat(msat: u64) -> String {
 }
 
 /// 1,234,567.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -381,6 +438,44 @@ mod tests {
         let json: serde_json::Value = serde_json::to_value(&created).unwrap();
         assert_eq!(json["mnemonic"], words);
         assert_eq!(json["reply"], "created");
+    }
+
+    #[test]
+    fn a_balance_says_that_the_search_for_coins_is_not_complete() {
+        let balance = |scanned_height, scan_problem: &str| Balance {
+            onchain_confirmed_sat: 499_844,
+            onchain_pending_sat: 0,
+            lightning_msat: 0,
+            closing_sat: 0,
+            inbound_capacity_msat: 0,
+            scanned_height,
+            scan_target_height: 900_000,
+            scan_problem: scan_problem.into(),
+        };
+        let text = balance_text(&balance(
+            500_000,
+            "BLOCK_PRUNED: it has pruned block 500,001",
+        ));
+        assert!(text.contains("499,844 sat"), "{text}");
+        assert!(text.contains("block 500,000 of 900,000"), "{text}");
+        assert!(text.contains("waits: BLOCK_PRUNED"), "{text}");
+        let complete = balance_text(&balance(900_000, ""));
+        assert!(!complete.contains("so far"), "{complete}");
+    }
+
+    #[test]
+    fn words_that_were_restored_are_not_said_to_have_their_coins_back() {
+        let created = Created {
+            node_id: "02".into(),
+            network: "regtest".into(),
+            dir: "phone".into(),
+            mnemonic: None,
+        };
+        assert!(!created.text().contains("is back"), "{}", created.text());
+        let back = Back {
+            onchain_sat: 499_844,
+        };
+        assert_eq!(back.text(), "The on-chain wallet is back: 499,844 sat.\n");
     }
 
     #[test]

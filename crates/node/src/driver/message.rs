@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bitcoin::secp256k1::PublicKey;
+use longhand_chain::{ScanError, ScanReply};
 use longhand_proto::command::{Command, CommandReply};
 use longhand_proto::signer::SignerReply;
 use tokio::sync::oneshot;
@@ -24,6 +25,8 @@ pub(crate) enum Message {
     SignerReply(BatchTicket, Result<SignerReply, SignerAway>),
     /// From a node of the same host, or from a stranger.
     Accept(Box<dyn PeerStream>, Option<PublicKey>),
+    /// With the number of the request.
+    Scanned(u64, Result<ScanReply, ScanError>),
     Dialed(PublicKey, std::io::Result<Box<dyn PeerStream>>),
     Peer(ConnectionId, PeerEvent),
     ResetSignerChain,

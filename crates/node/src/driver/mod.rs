@@ -12,6 +12,7 @@ pub(crate) mod message;
 mod peers;
 mod pending;
 mod recovery;
+mod scan;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use self::message::{Message, PeerEvent};
 use self::peers::Peers;
 use self::pending::{Pending, ReplyTo};
 use self::recovery::Recovery;
+use self::scan::ScanTask;
 use crate::api::{NodeConfig, NodeError, NodeEvent, Services, SignerTransport};
 use crate::graph::GossipSync;
 use crate::ldk::logger::Logger;
@@ -66,6 +68,7 @@ pub(crate) struct Driver {
     peers: Peers,
     pending: Pending,
     recovery: Recovery,
+    scan: ScanTask,
 }
 
 /// The reason for the next turn.
@@ -111,6 +114,7 @@ impl Driver {
             signer_returns: false,
             pending: Pending::default(),
             recovery: Recovery::default(),
+            scan: ScanTask::default(),
         };
         driver.machine.begin();
         driver.commit().await?;
@@ -241,6 +245,9 @@ impl Driver {
                 Input::SignerLost
             }
             Message::SignerReply(ticket, reply) => Input::SignerReply(ticket, reply),
+            // Of a machine that is no more.
+            Message::Scanned(number, _) if !self.scan.is_last(number) => return None,
+            Message::Scanned(_, answer) => Input::Scanned(answer),
             Message::Accept(stream, hosted) => Input::PeerAccepted(NewConnection {
                 hosted,
                 ..self.peers.add(stream)
@@ -276,6 +283,10 @@ impl Driver {
         self.machine.turn(now(), fee_rates, inputs);
         for request in self.machine.take_dials() {
             self.dial(request);
+        }
+        if let Some(request) = self.machine.take_scan() {
+            let chain = Arc::clone(&self.services.chain);
+            self.scan.begin(chain, request, self.own_inbox.clone());
         }
     }
 

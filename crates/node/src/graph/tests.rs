@@ -24,7 +24,10 @@ use lightning::routing::router::{
 use lightning::sign::KeysManager;
 use lightning::types::features::ChannelFeatures;
 use lightning::util::ser::Writeable;
-use longhand_chain::{BlockRef, ChainError, FeeRates, OutputLookup, Subscription, WatchList};
+use longhand_chain::{
+    BlockRef, ChainError, FeeRates, OutputLookup, ScanError, ScanReply, ScanRequest, Subscription,
+    WatchList,
+};
 
 use super::funding::LOOKUP_TIMEOUT;
 use super::sealed::HEADER_LEN;
@@ -112,6 +115,12 @@ impl Chain for OneChain {
         FeeRates::FLOOR
     }
     fn broadcast(&self, _: PublicKey, _: Vec<Transaction>) {}
+    async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError> {
+        Err(ScanError::Source {
+            height: request.tip.height,
+            error: ChainError::NotFound("block".into()),
+        })
+    }
     fn outputs(&self) -> Arc<dyn OutputLookup> {
         self.0.clone()
     }

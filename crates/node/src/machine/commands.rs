@@ -19,6 +19,7 @@ use crate::parts::openings::Openings;
 use crate::parts::payments::{Payments, payment_hash};
 use crate::parts::requests::{Outcome, Wait};
 use crate::parts::signer_session::SignerSession;
+use crate::parts::wallet_scan::WalletScan;
 use crate::parts::{balances, invoices};
 
 /// The parts that commands reach.
@@ -31,6 +32,7 @@ pub(crate) struct Commands<'a> {
     pub onchain_sends: &'a mut OnchainSends,
     pub openings: &'a mut Openings,
     pub payments: &'a mut Payments,
+    pub wallet_scan: &'a WalletScan,
 }
 
 impl Commands<'_> {
@@ -45,10 +47,14 @@ impl Commands<'_> {
         match command.command {
             Some(Kind::GetInfo(_)) => {
                 let stats = self.session.stats();
-                now(Reply::Info(balances::info(turn, self.state, stats)))
+                let info = balances::info(turn, self.state, stats);
+                now(Reply::Info(self.wallet_scan.add_to_info(turn, info)))
             }
             Some(Kind::GetBalance(_)) => {
-                now(Reply::Balance(balances::balance(turn, self.openings)))
+                let balance = balances::balance(turn, self.openings);
+                now(Reply::Balance(
+                    self.wallet_scan.add_to_balance(turn, balance),
+                ))
             }
             Some(Kind::ListChannels(_)) => now(Reply::Channels(Channels {
                 channels: balances::channels(turn, self.openings),

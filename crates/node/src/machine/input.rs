@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use bitcoin::secp256k1::PublicKey;
-use longhand_chain::ChainEvent;
+use longhand_chain::{ChainEvent, ScanError, ScanReply};
 use longhand_proto::command::Command;
 use longhand_proto::signer::SignerReply;
 
@@ -34,6 +34,8 @@ pub(crate) enum Input {
     /// A writer has room again; every turn looks for it.
     PeerWritable,
     Chain(ChainEvent),
+    /// The answer to the last request of [`super::NodeMachine::take_scan`].
+    Scanned(Result<ScanReply, ScanError>),
     /// Gossip was looked up in the chain and waits to be taken in.
     GossipChecked,
     /// A timer of [`super::NodeMachine::next_due`] has expired.
@@ -70,7 +72,7 @@ impl Input {
     pub fn is_activity(&self) -> bool {
         match self {
             Input::Overview(_) | Input::RequestDropped(_) => false,
-            Input::GossipChecked | Input::TimerExpired => false,
+            Input::GossipChecked | Input::TimerExpired | Input::Scanned(_) => false,
             Input::Chain(ChainEvent::Connected { txs, .. }) => !txs.is_empty(),
             Input::Chain(ChainEvent::Disconnected { .. }) => true,
             Input::Chain(ChainEvent::Synced { .. }) => false,
@@ -83,7 +85,10 @@ impl Input {
     pub fn may_change_peers(&self) -> bool {
         !matches!(
             self,
-            Input::PeerBytes(..) | Input::SignerReply(..) | Input::GossipChecked
+            Input::PeerBytes(..)
+                | Input::SignerReply(..)
+                | Input::GossipChecked
+                | Input::Scanned(_)
         )
     }
 }

@@ -36,6 +36,7 @@ use crate::parts::payments::Payments;
 use crate::parts::requests::Requests;
 use crate::parts::signer_session::SignerSession;
 use crate::parts::sweeps::Sweeps;
+use crate::parts::wallet_scan::WalletScan;
 use crate::store::journal::{Journal, lock};
 use crate::store::schema::{VERSION, key};
 use crate::wallet::{self, SharedWallet, WalletSetup};
@@ -119,6 +120,7 @@ pub(super) fn load(loading: Loading) -> Result<NodeMachine, NodeError> {
         requests: Requests::default(),
         session: SignerSession::new(turn.remote().is_none(), loading.generation),
         sweeps: Sweeps::load(&turn),
+        wallet_scan: WalletScan::load(&turn, loading.tip)?,
         #[cfg(feature = "testing")]
         panics_when_attached: 0,
         turn,

@@ -5,8 +5,9 @@
 //! panics or cannot be committed never happened: the driver loads another machine from the store.
 //!
 //! Here stands the order: which part gets an input, and which part is passed to another. `input.rs` and `output.rs` are the
-//! two ends, `turn.rs` is lent to each part, `commands.rs` has the owner's commands.
+//! two ends, `turn.rs` is lent to each part, `commands.rs` has the owner's commands, `chain.rs` the chain's events.
 
+mod chain;
 mod commands;
 pub(crate) mod input;
 mod load;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use bitcoin::secp256k1::PublicKey;
 use lightning::events::Event;
-use longhand_chain::{BlockRef, ChainEvent, FeeRates, Watch, WatchList};
+use longhand_chain::{BlockRef, FeeRates, ScanRequest, Watch, WatchList};
 use longhand_proto::command::{Command, error::Action};
 use longhand_store::Write;
 
@@ -38,7 +39,7 @@ use crate::machine::timers::{Timer, TimerTable};
 use crate::machine::turn::{Now, Turn};
 use crate::parts::acceptance::Acceptance;
 use crate::parts::announcements::Announcements;
-use crate::parts::chain_feed::{self, Block, ChainFeed, Step};
+use crate::parts::chain_feed::ChainFeed;
 use crate::parts::claims::Claims;
 use crate::parts::closed_channels::{ClosedChannels, is_negotiating_a_close};
 use crate::parts::connections::Connections;
@@ -52,6 +53,7 @@ use crate::parts::payments::Payments;
 use crate::parts::requests::{self, Outcome, Requests, Wait};
 use crate::parts::signer_session::SignerSession;
 use crate::parts::sweeps::Sweeps;
+use crate::parts::wallet_scan::WalletScan;
 use crate::parts::{balances, deadlines, invoices};
 use crate::wallet;
 
@@ -96,6 +98,7 @@ pub(crate) struct NodeMachine {
     requests: Requests,
     session: SignerSession,
     sweeps: Sweeps,
+    wallet_scan: WalletScan,
     #[cfg(feature = "testing")]
     panics_when_attached: u32,
 }
@@ -214,6 +217,12 @@ impl NodeMachine {
         std::mem::take(&mut self.dials)
     }
 
+    /// A step of the search for the wallet's coins, to be answered with [`Input::Scanned`]. Not held back until the commit: it
+    /// only reads.
+    pub fn take_scan(&mut self) -> Option<ScanRequest> {
+        self.wallet_scan.request(&self.turn)
+    }
+
     /// Reads that may come though the turn is not committed.
     pub fn take_reads(&mut self) -> Vec<(ConnectionId, usize)> {
         self.connections.take_reads()
@@ -282,6 +291,7 @@ impl NodeMachine {
             Input::PeerBytes(id, bytes) => self.connections.bytes(&self.turn, id, bytes),
             Input::PeerClosed(id) => self.connections.closed(&self.turn, id),
             Input::Chain(event) => self.chain_event(event),
+            Input::Scanned(answer) => self.wallet_scan.answered(&self.turn, answer),
             Input::ResetSignerChain => self.session.reset_chain(),
             Input::FailHeld(node_id) => self.held_forwards.fail(&self.turn, &node_id),
             Input::Stop => {
@@ -378,6 +388,10 @@ impl NodeMachine {
             Some(next) => timers.set(Timer::Dial, next),
             None => timers.stop(Timer::Dial),
         }
+        match self.wallet_scan.retry_at() {
+            Some(at) => timers.set(Timer::WalletScan, at),
+            None => timers.stop(Timer::WalletScan),
+        }
         let now = self.turn.now.instant;
         match self.connections.is_empty() {
             true => timers.stop(Timer::PeerTick),
@@ -392,6 +406,9 @@ impl NodeMachine {
         let now = self.turn.now.instant;
         self.timers
             .pause(Timer::Rebroadcast, !self.session.is_available());
+        if self.timers.expire(Timer::WalletScan, now) {
+            self.wallet_scan.retry();
+        }
         if self.timers.expire(Timer::PeerTick, now) {
             self.turn.ldk.peer_manager.timer_tick_occurred();
         }
@@ -586,6 +603,7 @@ impl NodeMachine {
             onchain_sends: &mut self.onchain_sends,
             openings: &mut self.openings,
             payments: &mut self.payments,
+            wallet_scan: &self.wallet_scan,
         }
     }
 
@@ -633,66 +651,6 @@ impl NodeMachine {
             Event::BumpTransaction(event) => self.fee_bumps.request(event),
             Event::HTLCIntercepted { .. } => self.held_forwards.hold(turn, event),
             event => payments.on_event(turn, event),
-        }
-    }
-
-    // -- The chain.
-
-    fn chain_event(&mut self, event: ChainEvent) {
-        for step in self.chain_feed.steps(&self.turn, event) {
-            match step {
-                Step::Connect(block) => self.connect(block),
-                Step::Disconnect(fork) => {
-                    self.chain_feed.disconnect(&mut self.turn, fork);
-                    self.coop_closes
-                        .blocks_disconnected(&self.turn, fork.height);
-                }
-                Step::Synced(tip) => self.synced(tip),
-            }
-        }
-    }
-
-    fn connect(&mut self, block: Block) {
-        self.chain_feed.connect_wallet(&self.turn, &block);
-        self.closed_channels
-            .find_closings(&self.turn, block.transactions());
-        self.claims
-            .find_spends(&mut self.turn, &mut self.payments, block.transactions());
-        self.chain_feed.confirm(&self.turn, &block);
-        self.coop_closes
-            .block_connected(&self.turn, block.height, block.transactions());
-        if block.height > self.turn.height {
-            self.chain_feed.new_best(&self.turn, &block);
-            self.fee_bumps.block_connected(&**self.turn.wallet());
-            self.turn.height = block.height;
-            // At once: after a reorganisation the chain may be lower when the stream is next at its tip.
-            self.claims.fail_back_late(&self.turn, &mut self.payments);
-        }
-    }
-
-    fn synced(&mut self, tip: BlockRef) {
-        self.chain_feed.report_tip(&self.turn);
-        self.turn.ldk.gate.prune_onions(tip.height);
-        self.turn
-            .ldk
-            .chain_monitor
-            .archive_fully_resolved_channel_monitors();
-        self.coop_closes.forget_deep(&self.turn, tip.height);
-        chain_feed::broadcast_again(&self.turn, self.coop_closes.unconfirmed());
-        self.claims.end_failed_back(&self.turn, &mut self.payments);
-        self.claims.end_resolved(&self.turn, &mut self.payments);
-        self.held_forwards.report(&mut self.turn);
-        if self.turn.config.is_hub {
-            let needed = deadlines::peers_needed(&self.turn);
-            self.turn.output.peers_needed.extend(needed);
-        }
-        if self.session.is_available() {
-            self.sweeps.sweep(&self.turn);
-        } else if let Some(deadline_height) =
-            deadlines::earliest(&self.turn, &self.claims, &self.payments)
-        {
-            let needed = NodeEvent::SignerNeeded { deadline_height };
-            self.turn.output.events.push(needed);
         }
     }
 }

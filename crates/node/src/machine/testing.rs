@@ -2,6 +2,8 @@
 //! the test moves. No network, no tasks, no devnet: every step happens in [`World::settle`], in a fixed order.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod scans;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -23,13 +25,15 @@ use longhand_proto::signer::SignerOp;
 use longhand_proto::signer::signer_op::Op;
 use longhand_store::Write;
 
-use crate::api::{Keys, NodeConfig, NodeError, NodeEvent, SignerAway};
+use crate::api::{Keys, NodeConfig, NodeError, NodeEvent, Registration, SignerAway};
 use crate::graph::Graph;
 use crate::ldk::socket::ConnectionId;
 use crate::machine::input::{Input, NewConnection};
 use crate::machine::output::{Answer, Batch, Output, PeerOutput, RequestId};
 use crate::machine::turn::{Now, Turn};
 use crate::machine::{Loading, NodeMachine};
+
+pub(crate) use scans::Scans;
 
 /// Index of a node in its world.
 pub(crate) type Id = usize;
@@ -77,6 +81,8 @@ pub(crate) struct World {
     pub is_offline: bool,
     /// A node that crashes with so many commits from here: its output is lost, and it is loaded again.
     pub crash: Option<(Id, usize)>,
+    /// What the chain answers to searches of past blocks.
+    pub scans: Scans,
     next_id: u64,
 }
 
@@ -106,6 +112,7 @@ impl World {
             fee_rates: FeeRates::FLOOR,
             is_offline: false,
             crash: None,
+            scans: Scans::default(),
             next_id: 0,
         }
     }
@@ -127,7 +134,18 @@ impl World {
     pub fn add_owner(&mut self, seed: u8, hub: Option<Id>) -> Id {
         let entropy = longhand_signer::Seed::from_entropy(&[seed; 16]).unwrap();
         let signer = longhand_signer::Signer::new(&entropy, Network::Regtest, &[seed; 32]).unwrap();
-        let keys = Keys::Remote(Box::new(signer.register(0)));
+        let registration = signer.register(0);
+        self.add_registered(signer, registration, hub)
+    }
+
+    /// The same, with a registration that the test has made.
+    pub fn add_registered(
+        &mut self,
+        signer: longhand_signer::Signer,
+        registration: Registration,
+        hub: Option<Id>,
+    ) -> Id {
+        let keys = Keys::Remote(Box::new(registration));
         let hub = hub.map(|hub| self.nodes[hub].machine.node_id());
         self.add(
             NodeConfig {
@@ -410,6 +428,11 @@ impl World {
                 None => Input::DialFailed(dial.node_id, "nobody is there".into()),
             };
             self.nodes[id].inputs.push(input);
+        }
+        if let Some(request) = self.nodes[id].machine.take_scan() {
+            let answer = self.scans.answer(&self.blocks, request);
+            let answer = answer.map(Input::Scanned);
+            self.nodes[id].inputs.extend(answer);
         }
         // A turn without effect waits for the next, or for its timer: here the next step of the clock.
         if self.nodes[id].machine.must_commit() {

@@ -33,9 +33,11 @@ pub(crate) enum Timer {
     Detach,
     /// A peer may be dialled again.
     Dial,
+    /// The search for the wallet's coins goes on after a failure.
+    WalletScan,
 }
 
-const TIMERS: usize = Timer::Dial as usize + 1;
+const TIMERS: usize = Timer::WalletScan as usize + 1;
 
 #[derive(Clone, Copy, Default)]
 struct Entry {

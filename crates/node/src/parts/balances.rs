@@ -30,6 +30,7 @@ pub(crate) fn info(turn: &Turn, state: State, signer_stats: SignerStats) -> Info
         version: env!("CARGO_PKG_VERSION").to_owned(),
         signer_stats: Some(signer_stats),
         state: state.to_string(),
+        ..Info::default()
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! - Channels: `openings.rs`, `acceptance.rs`, `coop_closes.rs`, `closed_channels.rs`, `balances.rs`.
 //! - Payments: `payments.rs`, `invoices.rs`, `claims.rs`, `deadlines.rs`, `held_forwards.rs`.
-//! - On chain: `onchain_sends.rs`, `fee_bumps.rs`, `feerates.rs`, `sweeps.rs`, `chain_feed.rs`, `wallet_signing.rs`.
+//! - On chain: `onchain_sends.rs`, `fee_bumps.rs`, `feerates.rs`, `sweeps.rs`, `chain_feed.rs`, `wallet_scan.rs`,
+//!   `wallet_signing.rs`.
 //! - The world outside: `requests.rs` (the owner's commands), `signer_session.rs` (the phone), `connections.rs` and
 //!   `dialing.rs` (peers), `announcements.rs` (a hub's `node_announcement`).
 
@@ -29,4 +30,5 @@ pub(crate) mod signer_session;
 pub(crate) mod sweeps;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod wallet_scan;
 pub(crate) mod wallet_signing;

@@ -18,6 +18,7 @@
 //! | `hold/<intercept id>` | [`Held`] | `parts/held_forwards.rs` |
 //! | `agreed/<channel id>` | [`CoopClose`] | `parts/coop_closes.rs` |
 //! | `peer/<node id>` | addresses of a peer, UTF-8, one a line, newest first | `parts/dialing.rs` |
+//! | `scan` | [`WalletScan`] | `parts/wallet_scan.rs` |
 //! | `probe` | written and deleted at once, to see whether the store takes writes | `driver/recovery.rs` |
 //!
 //! Versions: 1 is the first, and has no key `version`. Version 2 added that key; [`Open::safe_height`] and
@@ -58,6 +59,7 @@ pub(crate) mod key {
     pub(crate) const HELD: &str = "hold/";
     pub(crate) const COOP_CLOSE: &str = "agreed/";
     pub(crate) const PEER: &str = "peer/";
+    pub(crate) const WALLET_SCAN: &str = "scan";
 }
 
 /// The key of a payment's record.
@@ -314,4 +316,26 @@ impl CoopClose {
     pub fn key(&self) -> String {
         format!("{}{}", key::COOP_CLOSE, hex(&self.channel_id))
     }
+}
+
+/// The search for a restored wallet's coins.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct WalletScan {
+    /// The owner's date in seconds since 1970, until its height was found; else 0.
+    #[prost(uint64, tag = "1")]
+    pub birthday_unix_s: u64,
+    /// The first block that is searched.
+    #[prost(uint32, tag = "2")]
+    pub from_height: u32,
+    /// The next one.
+    #[prost(uint32, tag = "3")]
+    pub next_height: u32,
+    /// The hash of the block before `next_height`, 32 bytes; empty when it is not known.
+    #[prost(bytes = "vec", tag = "4")]
+    pub parent: Vec<u8>,
+    /// Coins that were confirmed up to this height are held while the search goes on: the stream did not bring those blocks.
+    #[prost(uint32, tag = "5")]
+    pub held_up_to: u32,
+    #[prost(bool, tag = "6")]
+    pub is_complete: bool,
 }

@@ -14,6 +14,22 @@ pub enum WalletError {
         /// Satoshis that can be spent: confirmed or own change, and not reserved.
         available_sat: u64,
     },
+    /// As [`WalletError::InsufficientFunds`], while coins are held, see [`WalletChain::hold_coins`].
+    ///
+    /// [`WalletChain::hold_coins`]: crate::wallet::WalletChain::hold_coins
+    #[error(
+        "the on-chain wallet needs {needed_sat} sat for this (amount, fee and reserve) and can spend \
+         {available_sat} sat: {held_sat} sat more can be spent when the chain has been searched for this wallet's \
+         coins; `info` shows how far that is"
+    )]
+    Held {
+        /// Amount, fee and what is to be kept, in satoshis.
+        needed_sat: u64,
+        /// Satoshis that can be spent now.
+        available_sat: u64,
+        /// Satoshis that may be spent already, in blocks that were not searched.
+        held_sat: u64,
+    },
     /// Bitcoin nodes do not relay an output of so little.
     #[error("{amount_sat} sat is too little for an on-chain output: send at least {limit_sat} sat")]
     BelowDust {
@@ -97,6 +113,7 @@ impl WalletError {
     pub fn code(&self) -> &'static str {
         match self {
             WalletError::InsufficientFunds { .. } => "INSUFFICIENT_FUNDS",
+            WalletError::Held { .. } => "WALLET_SEARCHING",
             WalletError::BelowDust { .. } => "BELOW_DUST",
             WalletError::TooManyInputs { .. } => "TOO_MANY_INPUTS",
             WalletError::FeeRate { .. } => "BAD_FEE_RATE",

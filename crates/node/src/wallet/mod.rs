@@ -37,7 +37,7 @@ pub use bdk::BdkWallets;
 pub use error::WalletError;
 pub(crate) use records::{SharedWallet, load, write_changes};
 #[cfg(test)]
-pub(crate) use tests::new_wallet;
+pub(crate) use tests::{new_wallet, new_wallet_of};
 
 /// Makes and loads on-chain wallets, one for each node.
 pub trait WalletFactory: Send + Sync + 'static {
@@ -106,6 +106,30 @@ pub trait WalletChain {
         header: &Header,
         txs: &[(usize, Arc<Transaction>)],
     ) -> Result<(), WalletError>;
+
+    /// Everything to be watched, whatever [`WalletChain::take_new_watches`] has returned.
+    fn watches(&self) -> WatchList;
+
+    /// Adds transactions of a block of the past, at or below the tip and in its chain, that was not looked at when its
+    /// height was connected, or not for all scripts that are known now. `txs` as in [`WalletChain::connect_block`];
+    /// those that are known already are ignored.
+    ///
+    /// # Errors
+    /// [`WalletError::OutOfOrder`] for a block above the tip, [`WalletError::Stored`] when one at its height cannot be
+    /// replaced; nothing has changed.
+    fn insert_block(
+        &mut self,
+        height: u32,
+        header: &Header,
+        txs: &[(usize, Arc<Transaction>)],
+    ) -> Result<(), WalletError>;
+
+    /// Height of the first block with a transaction of the wallet.
+    fn first_block(&self) -> Option<u32>;
+
+    /// Holds coins that were confirmed in blocks up to this height: they count in the balance and are not spent, since
+    /// later blocks, which may spend them, are still being searched. `None` ends that. It is in no record.
+    fn hold_coins(&mut self, up_to: Option<u32>);
 
     /// Disconnects every block above `fork`. Their transactions are unconfirmed again.
     ///

@@ -184,7 +184,7 @@ impl Dial for Intercepted {
 async fn nobody_on_the_line_can_make_the_phone_give_up() {
     let host = scripted_host();
     let dir = tempfile::tempdir().unwrap();
-    let secrets = Secrets::restore(Network::Regtest, WORDS, 0).unwrap();
+    let secrets = Secrets::restore(Network::Regtest, WORDS, Birthday::New).unwrap();
     let vault = Vault::create(
         dir.path(),
         secrets,

@@ -26,6 +26,7 @@ use longhand_testkit::scripted::{Act, ScriptedHost};
 use tempfile::TempDir;
 
 use crate::attach::Dial;
+use crate::birthday::Birthday;
 use crate::error::PhoneError;
 use crate::phone::Phone;
 use crate::testing::DiskFaults;
@@ -85,7 +86,7 @@ pub(crate) fn phone_with(words: &str, host: &Arc<ScriptedHost>) -> (TempDir, Pho
 }
 
 pub(crate) fn new_vault(dir: &Path, words: &str) -> Vault {
-    let secrets = Secrets::restore(Network::Regtest, words, 0).unwrap();
+    let secrets = Secrets::restore(Network::Regtest, words, Birthday::New).unwrap();
     Vault::create(dir, secrets, &passphrase(), Some(1)).unwrap()
 }
 

@@ -9,6 +9,7 @@ use longhand_signer::Seed;
 use zeroize::Zeroizing;
 
 use super::{Passphrase, VaultError, fill_random, random_key};
+use crate::birthday::Birthday;
 use crate::error::PhoneError;
 use age::secrecy::ExposeSecret;
 
@@ -41,8 +42,8 @@ pub struct Secrets {
     pub network: Network,
     /// BIP 39 words, English, one space between them.
     pub mnemonic: Zeroizing<String>,
-    /// Height at or below which the wallet can have no history; 0 = made new.
-    pub birthday_height: u32,
+    /// From where on the wallet can have a history.
+    pub birthday: Birthday,
     /// Encrypts the ledger.
     pub data_key: Zeroizing<[u8; 32]>,
     /// The phone's static key in the link's Noise handshakes.
@@ -55,30 +56,30 @@ impl Secrets {
         let mut entropy = Zeroizing::new([0; 32]);
         fill_random(entropy.as_mut_slice()).map_err(VaultError::from)?;
         let seed = Seed::from_entropy(&entropy[..words.entropy_bytes()])?;
-        Ok(Secrets::new(network, seed.words(), 0)?)
+        Ok(Secrets::new(network, seed.words(), Birthday::New)?)
     }
 
-    /// An owner's own words. `birthday_height`: at or below it the wallet can have no history.
+    /// An owner's own words.
     pub fn restore(
         network: Network,
         words: &str,
-        birthday_height: u32,
+        birthday: Birthday,
     ) -> Result<Secrets, PhoneError> {
         let seed = Seed::from_words(words)?;
-        Ok(Secrets::new(network, seed.words(), birthday_height)?)
+        Ok(Secrets::new(network, seed.words(), birthday)?)
     }
 
     /// Fresh keys beside the given words, which the caller has checked.
     pub(crate) fn new(
         network: Network,
         mnemonic: Zeroizing<String>,
-        birthday_height: u32,
+        birthday: Birthday,
     ) -> Result<Secrets, VaultError> {
         let (data_key, link_key) = (random_key()?, random_key()?);
         Ok(Secrets {
             network,
             mnemonic,
-            birthday_height,
+            birthday,
             data_key,
             link_key,
         })
@@ -120,9 +121,15 @@ impl Secrets {
     fn to_text(&self) -> Zeroizing<String> {
         let data_key = Zeroizing::new(self.data_key.to_lower_hex_string());
         let link_key = Zeroizing::new(self.link_key.to_lower_hex_string());
+        // A program from before the line `birthday-unix-s` needs the other one, and takes 0 for a new wallet.
+        let birthday = match self.birthday {
+            Birthday::New => "birthday-height: 0".to_owned(),
+            Birthday::Height(height) => format!("birthday-height: {height}"),
+            Birthday::UnixS(unix_s) => format!("birthday-height: 0\nbirthday-unix-s: {unix_s}"),
+        };
         Zeroizing::new(format!(
-            "{FIRST_LINE}\nnetwork: {}\nbirthday-height: {}\nmnemonic: {}\ndata-key: {}\nlink-key: {}\n",
-            self.network, self.birthday_height, *self.mnemonic, *data_key, *link_key,
+            "{FIRST_LINE}\nnetwork: {}\n{birthday}\nmnemonic: {}\ndata-key: {}\nlink-key: {}\n",
+            self.network, *self.mnemonic, *data_key, *link_key,
         ))
     }
 
@@ -130,25 +137,33 @@ impl Secrets {
         if text.lines().next() != Some(FIRST_LINE) {
             return Err(VaultError::DamagedSeed("its first line is not known"));
         }
-        let field = |name: &str| {
+        let optional = |name: &str| {
             text.lines()
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-                .ok_or(VaultError::DamagedSeed("a line is missing"))
         };
+        let field = |name: &str| optional(name).ok_or(VaultError::DamagedSeed("a line is missing"));
         let malformed = VaultError::DamagedSeed("a line cannot be read");
         let key = |name: &str| match <[u8; 32]>::from_hex(field(name)?) {
             Ok(key) => Ok(Zeroizing::new(key)),
             Err(_) => Err(VaultError::DamagedSeed("a key cannot be read")),
         };
-        let (Ok(network), Ok(birthday_height)) =
-            (field("network")?.parse(), field("birthday-height")?.parse())
-        else {
+        let unix_s = optional("birthday-unix-s").map_or(Ok(0), str::parse);
+        let (Ok(network), Ok(height), Ok(unix_s)) = (
+            field("network")?.parse(),
+            field("birthday-height")?.parse(),
+            unix_s,
+        ) else {
             return Err(malformed);
+        };
+        let birthday = match (height, unix_s) {
+            (0, 0) => Birthday::New,
+            (0, unix_s) => Birthday::UnixS(unix_s),
+            (height, _) => Birthday::Height(height),
         };
         Ok(Secrets {
             network,
             mnemonic: Zeroizing::new(field("mnemonic")?.to_owned()),
-            birthday_height,
+            birthday,
             data_key: key("data-key")?,
             link_key: key("link-key")?,
         })

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::birthday::Birthday;
 use crate::testing::{DiskFate, DiskFaults};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,7 +15,12 @@ fn passphrase(text: &str) -> Passphrase {
 }
 
 fn secrets() -> Secrets {
-    Secrets::new(bitcoin::Network::Regtest, WORDS.to_owned().into(), 7).unwrap()
+    Secrets::new(
+        bitcoin::Network::Regtest,
+        WORDS.to_owned().into(),
+        Birthday::Height(7),
+    )
+    .unwrap()
 }
 
 /// A vault whose passphrase is "right"; the least work, so that tests do not wait.
@@ -59,7 +65,25 @@ fn what_was_written_is_read_back_in_order() {
     assert_eq!(found, [b"a", b"b", b"c"]);
     assert_eq!(*vault.secrets().mnemonic, WORDS);
     assert_eq!(vault.secrets().network, bitcoin::Network::Regtest);
-    assert_eq!(vault.secrets().birthday_height, 7);
+    assert_eq!(vault.secrets().birthday, Birthday::Height(7));
+}
+
+#[test]
+fn every_birthday_is_read_back() {
+    for birthday in [
+        Birthday::New,
+        Birthday::Height(7),
+        Birthday::UnixS(1_700_000_000),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let secrets = Secrets {
+            birthday,
+            ..secrets()
+        };
+        drop(Vault::create(dir.path(), secrets, &passphrase("right"), Some(1)).unwrap());
+        let vault = Vault::open(dir.path(), &passphrase("right")).unwrap();
+        assert_eq!(vault.secrets().birthday, birthday);
+    }
 }
 
 #[test]

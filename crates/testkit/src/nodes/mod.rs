@@ -17,7 +17,7 @@ use std::time::Duration;
 use bitcoin::{Address, Amount, Network};
 use longhand_chain::devnet::Devnet;
 use longhand_chain::{Chain, Follower, FollowerConfig};
-use longhand_node::{Graph, Keys, Node, NodeConfig, Services};
+use longhand_node::{Graph, Keys, Node, NodeConfig, Registration, Services};
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{AwaitChannel, CloseChannel, GetInfo, NewAddress, OpenChannel};
@@ -154,7 +154,17 @@ impl World {
 
     /// Starts the node of `phone` with services of its own.
     pub async fn start_with(&self, services: Services, name: &str, phone: &Phone) -> Node {
-        let registration = phone.register();
+        self.start_registered(services, name, phone.register())
+            .await
+    }
+
+    /// Starts the node of this registration with services of its own.
+    pub async fn start_registered(
+        &self,
+        services: Services,
+        name: &str,
+        registration: Registration,
+    ) -> Node {
         let keys = Keys::Remote(Box::new(registration));
         let config = NodeConfig {
             hub: Some(self.hub.node_id()),

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use bitcoin::Transaction;
 use bitcoin::secp256k1::PublicKey;
 use longhand_chain::{
-    BlockRef, Chain, ChainError, FeeRates, Follower, OutputLookup, Subscription, WatchList,
+    BlockRef, Chain, ChainError, FeeRates, Follower, OutputLookup, ScanError, ScanReply,
+    ScanRequest, Subscription, WatchList,
 };
 
 /// The chain of one node: it records all transactions that the node broadcasts.
@@ -70,6 +71,10 @@ impl Chain for RecordingChain {
         if !self.is_cut.load(Ordering::SeqCst) {
             self.follower.broadcast(node, package);
         }
+    }
+
+    async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError> {
+        self.follower.scan(request).await
     }
 
     fn outputs(&self) -> Arc<dyn OutputLookup> {

@@ -3,6 +3,7 @@
 use std::mem;
 use std::sync::Arc;
 
+use bdk_wallet::Update;
 use bdk_wallet::chain::{BlockId, ConfirmationBlockTime, TxUpdate};
 use bitcoin::block::Header;
 use bitcoin::{Block, OutPoint, Transaction};
@@ -73,6 +74,53 @@ impl WalletChain for BdkWallet {
         Ok(())
     }
 
+    fn watches(&self) -> WatchList {
+        let spks = self.bdk.spk_index().inner().all_spks();
+        WatchList {
+            outpoints: self.outpoints_to_watch(),
+            scripts: spks.values().cloned().collect(),
+            txids: Vec::new(),
+        }
+    }
+
+    fn insert_block(
+        &mut self,
+        height: u32,
+        header: &Header,
+        txs: &[(usize, Arc<Transaction>)],
+    ) -> Result<(), WalletError> {
+        let at = BlockRef {
+            height,
+            hash: header.block_hash(),
+        };
+        if height > self.tip.height || (height == self.tip.height && at != self.tip) {
+            return Err(self.out_of_order(height));
+        }
+        // Nothing of the genesis block can be spent.
+        if height == 0 || !txs.iter().any(|(_, tx)| self.concerns(tx)) {
+            return Ok(());
+        }
+        self.insert_checkpoint(at)?;
+        for (_, tx) in txs {
+            // One after the other, since a transaction may spend one before it.
+            if self.concerns(tx) {
+                self.anchor(at, header, vec![tx.clone()]);
+                self.unlock_inputs(tx);
+                self.note_outputs(tx);
+            }
+        }
+        Ok(())
+    }
+
+    fn first_block(&self) -> Option<u32> {
+        let anchors = self.bdk.tx_graph().all_anchors().values().flatten();
+        anchors.map(|anchor| anchor.block_id.height).min()
+    }
+
+    fn hold_coins(&mut self, up_to: Option<u32>) {
+        self.held_up_to = up_to;
+    }
+
     fn disconnect_to(&mut self, fork: BlockRef) -> Result<(), WalletError> {
         if fork == self.tip || fork.height > self.tip.height {
             return Ok(());
@@ -138,20 +186,37 @@ impl BdkWallet {
     /// a package or what conflicts with it, which decides about the child, and a spend of an HTLC of a closed channel,
     /// which decides about a claim that is broadcast later.
     fn record_others(&mut self, at: BlockRef, header: &Header, txs: &[(usize, Arc<Transaction>)]) {
-        let block_id = BlockId {
-            height: at.height,
-            hash: at.hash,
-        };
+        let others = txs.iter().map(|(_, tx)| tx);
+        let others = others.filter(|tx| self.decides(tx)).cloned().collect();
+        self.anchor(at, header, others);
+    }
+
+    /// Adds transactions as confirmed in this block of BDK's chain.
+    fn anchor(&mut self, at: BlockRef, header: &Header, txs: Vec<Arc<Transaction>>) {
         let anchor = ConfirmationBlockTime {
-            block_id,
+            block_id: block_id(at),
             confirmation_time: header.time.into(),
         };
         let mut update = TxUpdate::default();
-        for (_, tx) in txs.iter().filter(|(_, tx)| self.decides(tx)) {
+        for tx in txs {
             update.anchors.insert((anchor, tx.compute_txid()));
-            update.txs.push(tx.clone());
+            update.txs.push(tx);
         }
         self.update_graph(update);
+    }
+
+    /// Puts a block below others into BDK's chain. For one that replaces another, BDK would remove all above it.
+    fn insert_checkpoint(&mut self, at: BlockRef) -> Result<(), WalletError> {
+        let known = self.bdk.latest_checkpoint().get(at.height);
+        if known.is_some_and(|known| known.hash() != at.hash) {
+            self.remove_blocks(&[at.height])?;
+        }
+        let chain = Some(self.bdk.latest_checkpoint().insert(block_id(at)));
+        let inserted = self.bdk.apply_update(Update {
+            chain,
+            ..Update::default()
+        });
+        inserted.map_err(|error| WalletError::Stored(error.to_string()))
     }
 
     /// Replaces BDK's wallet by one without these blocks, since BDK's chain cannot be shortened. It costs a load, but
@@ -185,5 +250,12 @@ impl BdkWallet {
             height,
             tip: self.tip.height,
         }
+    }
+}
+
+fn block_id(at: BlockRef) -> BlockId {
+    BlockId {
+        height: at.height,
+        hash: at.hash,
     }
 }

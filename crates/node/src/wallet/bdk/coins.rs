@@ -1,7 +1,7 @@
 //! Scripts, and the coins that they hold.
 
 use bdk_wallet::KeychainKind;
-use bdk_wallet::chain::{CanonicalizationParams, ConfirmationBlockTime, FullTxOut};
+use bdk_wallet::chain::{CanonicalizationParams, ChainPosition, ConfirmationBlockTime, FullTxOut};
 use bitcoin::{Address, OutPoint, Script, ScriptBuf, Txid};
 use lightning::util::wallet_utils::Utxo;
 
@@ -64,7 +64,8 @@ impl WalletCoins for BdkWallet {
     fn confirmed_utxos(&self) -> Vec<Utxo> {
         let mut utxos: Vec<Utxo> = self
             .outputs()
-            .filter(|(_, output)| self.is_settled(output) && self.is_free_for_bump(output))
+            .filter(|(_, output)| self.is_settled(output) && !self.is_held(output))
+            .filter(|(_, output)| self.is_free_for_bump(output))
             .filter_map(|(_, output)| utxo(&output))
             .collect();
         utxos.sort_unstable_by_key(|utxo| utxo.outpoint);
@@ -124,6 +125,16 @@ impl BdkWallet {
     /// Confirmed, and mature when it is a coinbase's.
     pub(super) fn is_settled(&self, output: &FullTxOut<ConfirmationBlockTime>) -> bool {
         output.chain_position.is_confirmed() && output.is_mature(self.tip.height)
+    }
+
+    /// Whether a block that is still to be searched may spend it.
+    pub(super) fn is_held(&self, output: &FullTxOut<ConfirmationBlockTime>) -> bool {
+        match &output.chain_position {
+            ChainPosition::Confirmed { anchor, .. } => {
+                self.held_up_to >= Some(anchor.block_id.height)
+            }
+            ChainPosition::Unconfirmed { .. } => false,
+        }
     }
 
     /// Whether a transaction spends outputs of this wallet only.

@@ -59,6 +59,8 @@ pub(super) struct BdkWallet {
     watched_scripts: [u32; 2],
     /// Own outputs that were not yet returned to be watched.
     new_outpoints: Vec<OutPoint>,
+    /// Coins confirmed up to this height are held.
+    held_up_to: Option<u32>,
 }
 
 impl BdkWallet {
@@ -111,6 +113,7 @@ impl BdkWallet {
             records: 0,
             watched_scripts: [0; 2],
             new_outpoints: Vec::new(),
+            held_up_to: None,
         }
     }
 }

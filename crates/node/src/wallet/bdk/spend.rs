@@ -156,17 +156,21 @@ impl BdkWallet {
         let input_fee_sat = u64::from(feerate_sat_per_kw) * INPUT_WEIGHT / 1_000;
         let mut funds = Funds {
             spendable_sat: 0,
+            held_sat: 0,
             unspendable: Vec::new(),
         };
         for (_, output) in self.unspent() {
-            let is_worth_its_fee = output.txout.value.to_sat() > input_fee_sat;
-            if is_worth_its_fee && self.is_spendable(&output) {
-                funds.spendable_sat = funds
-                    .spendable_sat
-                    .saturating_add(output.txout.value.to_sat());
-            } else {
-                funds.unspendable.push(output.outpoint);
+            let value_sat = output.txout.value.to_sat();
+            let is_worth_its_fee = value_sat > input_fee_sat;
+            let is_spendable = is_worth_its_fee && self.is_spendable(&output);
+            if is_spendable && !self.is_held(&output) {
+                funds.spendable_sat = funds.spendable_sat.saturating_add(value_sat);
+                continue;
             }
+            if is_spendable {
+                funds.held_sat = funds.held_sat.saturating_add(value_sat);
+            }
+            funds.unspendable.push(output.outpoint);
         }
         funds
     }
@@ -183,14 +187,24 @@ impl BdkWallet {
 
 struct Funds {
     spendable_sat: u64,
+    /// Not spendable until the search for the wallet's coins is complete.
+    held_sat: u64,
     unspendable: Vec<OutPoint>,
 }
 
 impl Funds {
     fn insufficient(&self, needed_sat: u64) -> WalletError {
-        WalletError::InsufficientFunds {
-            needed_sat,
-            available_sat: self.spendable_sat,
+        let available_sat = self.spendable_sat;
+        match self.held_sat {
+            0 => WalletError::InsufficientFunds {
+                needed_sat,
+                available_sat,
+            },
+            held_sat => WalletError::Held {
+                needed_sat,
+                available_sat,
+                held_sat,
+            },
         }
     }
 }

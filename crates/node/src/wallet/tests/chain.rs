@@ -281,3 +281,117 @@ fn a_bump_s_input_is_offered_again_until_it_confirms_or_its_parent_cannot() {
         "the peer's commitment undid ours"
     );
 }
+
+/// A wallet at the tip of a chain of three blocks, which it got without transactions, and their headers.
+fn at_tip() -> World {
+    let mut world = World::new("wpkh");
+    for _ in 0..3 {
+        world.mine(&[]);
+    }
+    world
+}
+
+impl World {
+    fn insert(&mut self, height: usize, txs: &[&Transaction]) -> Result<(), WalletError> {
+        let txs: Vec<_> = txs
+            .iter()
+            .enumerate()
+            .map(|(i, tx)| (i + 1, Arc::new((*tx).clone())))
+            .collect();
+        let header = self.chain[height];
+        self.wallet.insert_block(height as u32, &header, &txs)
+    }
+}
+
+#[test]
+fn a_block_of_the_past_is_inserted_below_the_tip_and_kept() {
+    let mut world = at_tip();
+    let script = world.wallet.new_address().0.script_pubkey();
+    let later = payment(&script, 50_000, 1);
+    let earlier = payment(&script, 7_000, 2);
+    world.insert(3, &[&later]).unwrap();
+    world.insert(1, &[&earlier]).unwrap();
+    world.insert(1, &[&earlier]).unwrap();
+    assert_eq!(world.wallet.balance(), (57_000, 0));
+    assert_eq!(world.wallet.best_block(), world.at(3));
+    assert_eq!(world.wallet.first_block(), Some(1));
+    world.reload();
+    assert_eq!(world.wallet.balance(), (57_000, 0));
+    world.mine(&[]);
+    let watched = world.wallet.take_new_watches().outpoints;
+    assert!(watched.contains(&OutPoint::new(earlier.compute_txid(), 0)));
+}
+
+#[test]
+fn a_spend_of_the_past_ends_its_coin_in_whatever_order_they_are_inserted() {
+    let mut world = at_tip();
+    let script = world.wallet.new_address().0.script_pubkey();
+    let paid = payment(&script, 50_000, 1);
+    let outputs = vec![TxOut {
+        value: Amount::from_sat(49_000),
+        script_pubkey: foreign(),
+    }];
+    let spent = transaction(&[OutPoint::new(paid.compute_txid(), 0)], outputs);
+    world.insert(1, &[&paid, &spent]).unwrap();
+    assert_eq!(world.wallet.balance(), (0, 0));
+}
+
+#[test]
+fn a_block_above_the_tip_is_not_of_the_past() {
+    let mut world = at_tip();
+    let script = world.wallet.new_address().0.script_pubkey();
+    let tx = payment(&script, 50_000, 1);
+    let next = header(world.at(3).hash, 4, 0);
+    let txs = [(1, Arc::new(tx.clone()))];
+    let refused = world.wallet.insert_block(4, &next, &txs).unwrap_err();
+    assert_eq!(refused, WalletError::OutOfOrder { height: 4, tip: 3 });
+    let other = header(world.at(2).hash, 3, 1);
+    assert!(world.wallet.insert_block(3, &other, &txs).is_err());
+    assert_eq!(world.wallet.balance(), (0, 0));
+}
+
+#[test]
+fn a_block_that_replaces_another_of_the_past_leaves_the_later_ones() {
+    let mut world = at_tip();
+    let script = world.wallet.new_address().0.script_pubkey();
+    let [first, second, third] = [1, 2, 3].map(|salt| payment(&script, 10_000, salt));
+    world.insert(3, &[&third]).unwrap();
+    let stale = header(world.at(0).hash, 1, 1);
+    let txs = [(1, Arc::new(first))];
+    world.wallet.insert_block(1, &stale, &txs).unwrap();
+    assert_eq!(world.wallet.balance(), (20_000, 0));
+    world.insert(1, &[&second]).unwrap();
+    assert_eq!(world.wallet.balance(), (20_000, 10_000));
+    world.reload();
+    assert_eq!(world.wallet.balance(), (20_000, 10_000));
+}
+
+#[test]
+fn a_reorganisation_takes_inserted_blocks_out_too() {
+    let mut world = at_tip();
+    let script = world.wallet.new_address().0.script_pubkey();
+    world.insert(2, &[&payment(&script, 50_000, 1)]).unwrap();
+    world.reorg_to(1);
+    assert_eq!(world.wallet.balance(), (0, 50_000));
+}
+
+#[test]
+fn held_coins_count_and_are_spent_only_when_they_are_no_longer_held() {
+    let mut world = at_tip();
+    let script = world.wallet.new_address().0.script_pubkey();
+    world.insert(2, &[&payment(&script, 50_000, 1)]).unwrap();
+    world.wallet.hold_coins(Some(3));
+    world.receive(20_000);
+    assert_eq!(world.wallet.balance(), (70_000, 0));
+    assert_eq!(world.wallet.confirmed_utxos().len(), 1);
+    let refused = world
+        .wallet
+        .fund(foreign(), 30_000, FEERATE, 0)
+        .unwrap_err();
+    assert_eq!(refused.code(), "WALLET_SEARCHING");
+    world.wallet.fund(foreign(), 15_000, FEERATE, 0).unwrap();
+
+    world.wallet.hold_coins(None);
+    assert_eq!(world.wallet.confirmed_utxos().len(), 1);
+    world.wallet.fund(foreign(), 30_000, FEERATE, 0).unwrap();
+}

@@ -86,6 +86,11 @@ pub(crate) fn new_wallet() -> Box<dyn OnchainWallet> {
     WALLETS.load(&setup(descriptors), Vec::new()).unwrap()
 }
 
+/// A new wallet of these descriptors.
+pub(crate) fn new_wallet_of(descriptors: [String; 2]) -> Box<dyn OnchainWallet> {
+    WALLETS.load(&setup(&descriptors), Vec::new()).unwrap()
+}
+
 impl World {
     pub(super) fn new(kind: &str) -> World {
         World::of(account(kind, 7), false)
