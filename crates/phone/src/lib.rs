@@ -29,6 +29,7 @@ pub mod input;
 mod owner;
 mod paying;
 mod phone;
+pub mod preview;
 mod serve;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -11,8 +11,10 @@ mod commands;
 pub(crate) mod input;
 mod load;
 pub(crate) mod output;
+mod ticks;
 pub(crate) mod timers;
 pub(crate) mod turn;
+mod unread;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -36,6 +38,7 @@ use crate::machine::input::Input;
 use crate::machine::output::{Answer, Batch, DialRequest, Output, PeerOutput, RequestId};
 use crate::machine::timers::{Timer, TimerTable};
 use crate::machine::turn::{Now, Turn};
+use crate::machine::unread::Unread;
 use crate::parts::acceptance::Acceptance;
 use crate::parts::announcements::Announcements;
 use crate::parts::chain_feed::{self, Block, ChainFeed, Step};
@@ -96,6 +99,7 @@ pub(crate) struct NodeMachine {
     requests: Requests,
     session: SignerSession,
     sweeps: Sweeps,
+    unread: Unread,
     #[cfg(feature = "testing")]
     panics_when_attached: u32,
 }
@@ -153,7 +157,10 @@ impl NodeMachine {
         self.turn.ldk.manager.timer_tick_occurred();
         self.settle();
         self.collect_broadcasts();
-        self.write_turn();
+        match self.unread.is_empty() {
+            true => self.write_turn(),
+            false => self.timers.set(Timer::Commit, self.turn.now.instant),
+        }
     }
 
     /// Works one turn on `inputs`, at the time `now` with the fee rates of the chain source.
@@ -161,6 +168,9 @@ impl NodeMachine {
         self.turn.now = now;
         self.turn.ldk.fees.set(fee_rates);
         let instant = now.instant;
+        if self.turn.journal.is_empty() {
+            self.payments.forget_read();
+        }
         self.timers
             .set_if_stopped(Timer::Commit, instant + COMMIT_WITHIN);
         let is_due = inputs.iter().any(|it| matches!(it, Input::TimerExpired))
@@ -190,8 +200,11 @@ impl NodeMachine {
         }
         self.is_restless |= self.requests.can_go_on(&self.turn);
         self.collect_broadcasts();
-        self.answer_reading();
         self.turn.watch_wallet();
+        if !self.unread.is_empty() {
+            return self.arm_timers();
+        }
+        self.answer_reading();
         if is_due || self.has_effect() || !self.turn.has_changed() {
             self.timers.stop(Timer::Commit);
             self.write_turn();
@@ -284,6 +297,7 @@ impl NodeMachine {
             Input::Chain(event) => self.chain_event(event),
             Input::ResetSignerChain => self.session.reset_chain(),
             Input::FailHeld(node_id) => self.held_forwards.fail(&self.turn, &node_id),
+            Input::RecordsRead(records) => self.records_read(records),
             Input::Stop => {
                 self.signer_lost();
                 self.turn.ldk.peer_manager.disconnect_all_peers();
@@ -351,6 +365,8 @@ impl NodeMachine {
         wallet::write_changes(&mut **self.turn.wallet(), &self.turn.journal);
         self.sweeps.write(&self.turn);
         self.claims.end_settled(&self.turn, &mut self.payments);
+        let has_claim = |hash: &_| self.claims.contains(hash);
+        self.payments.archive(&self.turn, has_claim);
         self.turn.ldk.write_monitors();
         self.turn.ldk.write_manager();
     }
@@ -358,65 +374,6 @@ impl NodeMachine {
     fn collect_broadcasts(&mut self) {
         self.coop_closes.collect(&self.turn);
         self.closed_channels.collect_broadcasts(&mut self.turn);
-    }
-
-    // -- Time.
-
-    /// Sets and pauses the timers that depend on the node's state.
-    fn arm_timers(&mut self) {
-        let timers = &mut self.timers;
-        let is_available = self.session.is_available();
-        timers.pause(Timer::Announcement, !self.turn.config.is_hub);
-        timers.pause(Timer::Rebroadcast, !is_available);
-        timers.pause(Timer::Waking, !self.requests.has_deferred());
-        match self.session.detach_until() {
-            Some(until) => timers.set(Timer::Detach, until),
-            None => timers.stop(Timer::Detach),
-        }
-        let dials = is_available && !self.session.is_detaching();
-        match self.dialing.next(&self.connections).filter(|_| dials) {
-            Some(next) => timers.set(Timer::Dial, next),
-            None => timers.stop(Timer::Dial),
-        }
-        let now = self.turn.now.instant;
-        match self.connections.is_empty() {
-            true => timers.stop(Timer::PeerTick),
-            false => timers.set_if_stopped(Timer::PeerTick, now + PEER_TICK),
-        }
-        if self.connections.take_lost() {
-            timers.set_if_stopped(Timer::CheckPeers, now + LOST_PAUSE);
-        }
-    }
-
-    fn expire_timers(&mut self) {
-        let now = self.turn.now.instant;
-        self.timers
-            .pause(Timer::Rebroadcast, !self.session.is_available());
-        if self.timers.expire(Timer::PeerTick, now) {
-            self.turn.ldk.peer_manager.timer_tick_occurred();
-        }
-        if !self.connections.is_empty() {
-            self.timers.activity(now);
-        }
-        if self
-            .timers
-            .expire_every(Timer::ManagerTick, now, MANAGER_TICK)
-        {
-            self.turn.ldk.manager.timer_tick_occurred();
-        }
-        if self.turn.config.is_hub {
-            self.announcements.advance(&self.turn, &mut self.timers);
-        }
-        if self
-            .timers
-            .expire_every(Timer::Rebroadcast, now, REBROADCAST)
-        {
-            self.turn.ldk.chain_monitor.rebroadcast_pending_claims();
-            if let Some(remote) = self.turn.remote() {
-                remote.clear_retries();
-                self.unblock();
-            }
-        }
     }
 
     // -- The signer.
@@ -569,9 +526,13 @@ impl NodeMachine {
     }
 
     fn carry_out(&mut self, id: RequestId, command: Command) {
+        let Some(command) = self.command_with_record(id, command) else {
+            return;
+        };
         match self.commands().carry_out(command) {
             Ok(Outcome::Now(reply)) => self.turn.output.reply(id, Ok(reply)),
             Ok(Outcome::Later(wait)) => self.requests.wait(wait, id),
+            Ok(Outcome::Stored(read)) => self.turn.output.reads.push((id, read)),
             Err(error) => self.turn.output.reply(id, Err(error)),
         }
     }
@@ -603,6 +564,9 @@ impl NodeMachine {
     /// Gives an event to its part. Records go into the journal, and so are committed together with LDK's own record that
     /// the event was handled.
     fn ldk_event(&mut self, event: Event) {
+        let Some(event) = self.event_with_record(event) else {
+            return;
+        };
         let (turn, payments) = (&mut self.turn, &mut self.payments);
         match event {
             Event::FundingGenerationReady { .. }

@@ -15,13 +15,14 @@ use bitcoin::{
     Amount, CompactTarget, Network, OutPoint, ScriptBuf, Transaction, TxIn, TxMerkleNode, TxOut,
     Txid, transaction,
 };
+use futures::executor::block_on;
 use longhand_chain::{BlockRef, ChainEvent, FeeRates, Watch};
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
-use longhand_proto::command::{Command, Error, NewAddress, OpenChannel};
+use longhand_proto::command::{Command, CommandReply, Error, NewAddress, OpenChannel};
 use longhand_proto::signer::SignerOp;
 use longhand_proto::signer::signer_op::Op;
-use longhand_store::Write;
+use longhand_store::{Batch as StoreBatch, MemoryStore, Store, Write};
 
 use crate::api::{Keys, NodeConfig, NodeError, NodeEvent, SignerAway};
 use crate::graph::Graph;
@@ -30,6 +31,8 @@ use crate::machine::input::{Input, NewConnection};
 use crate::machine::output::{Answer, Batch, Output, PeerOutput, RequestId};
 use crate::machine::turn::{Now, Turn};
 use crate::machine::{Loading, NodeMachine};
+use crate::store::history;
+use crate::store::schema::key;
 
 /// Index of a node in its world.
 pub(crate) type Id = usize;
@@ -200,7 +203,9 @@ impl World {
         let node = &self.nodes[id];
         let (config, graph) = (Arc::clone(&node.config), Arc::clone(&node.graph));
         let generation = node.machine.next_generation();
-        let (machine, from) = self.load(&config, &graph, node.store.clone(), generation)?;
+        let mut entries = node.store.clone();
+        entries.split_off(key::HISTORY);
+        let (machine, from) = self.load(&config, &graph, entries, generation)?;
         for connection in std::mem::take(&mut self.nodes[id].links).into_values() {
             let (peer, other) = connection;
             self.nodes[peer].links.remove(&other);
@@ -212,6 +217,7 @@ impl World {
         node.answers.clear();
         node.kept_batches.clear();
         node.machine.begin();
+        self.read_for_turn(id);
         self.commit(id);
         self.feed(id, from.height);
         self.settle();
@@ -401,6 +407,7 @@ impl World {
             inputs.push(Input::TimerExpired);
         }
         node.machine.turn(self.now, self.fee_rates, inputs);
+        self.read_for_turn(id);
         for dial in self.nodes[id].machine.take_dials() {
             let input = match self.connect(id, dial.node_id) {
                 Some(new) => Input::PeerDialed(dial.node_id, new),
@@ -412,6 +419,23 @@ impl World {
         if self.nodes[id].machine.must_commit() {
             self.commit(id);
         }
+    }
+
+    /// Gives a node the records that its turn needs.
+    fn read_for_turn(&mut self, id: Id) {
+        let node = &mut self.nodes[id];
+        let unread = node.machine.unread().to_vec();
+        if unread.is_empty() {
+            return;
+        }
+        let store = node.history();
+        let read = |hash| {
+            let found = block_on(history::find(&store, "node", &hash));
+            (hash, found.expect("a readable record"))
+        };
+        let records = unread.into_iter().map(read).collect();
+        let inputs = vec![Input::RecordsRead(records)];
+        node.machine.turn(self.now, self.fee_rates, inputs);
     }
 
     /// Commits a node's turns, and delivers their output.
@@ -437,6 +461,13 @@ impl World {
     fn deliver(&mut self, id: Id, output: Output, peers: Vec<PeerOutput>, batch: Option<Batch>) {
         let node = &mut self.nodes[id];
         node.answers.extend(output.replies);
+        for (request, read) in output.reads {
+            let reply = block_on(history::answer(&node.history(), "node", read));
+            let reply = CommandReply {
+                reply: Some(reply.expect("a readable record")),
+            };
+            node.answers.insert(request, Answer::Command(reply));
+        }
         node.events.extend(output.events);
         if let Some(batch) = batch {
             node.sign(batch, self.now.unix_s());
@@ -493,6 +524,20 @@ impl World {
 }
 
 impl TestNode {
+    /// The part of its store that is not read when it is loaded.
+    fn history(&self) -> MemoryStore {
+        let entries = self.store.range(key::HISTORY.to_owned()..);
+        let writes = entries.map(|(key, value)| Write::Put(key.clone(), value.clone()));
+        let store = MemoryStore::new();
+        let batch = StoreBatch {
+            namespace: "node".into(),
+            epoch: 0,
+            writes: writes.collect(),
+        };
+        block_on(store.commit(batch)).expect("a store in memory");
+        store
+    }
+
     fn sign(&mut self, batch: Batch, now_unix_s: u64) {
         let asks_for_preimage = |op: &SignerOp| matches!(op.op, Some(Op::GetPreimage(_)));
         self.signer_hangs |=
