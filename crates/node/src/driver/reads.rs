@@ -16,16 +16,19 @@ impl Driver {
     /// # Errors
     /// [`StoreError`]; the turn cannot be committed then.
     pub(super) async fn read_for_turn(&mut self) -> Result<bool, StoreError> {
-        let (store, namespace) = (self.services.store.clone(), &self.config.namespace);
-        let mut records = Vec::new();
-        for hash in self.machine.unread() {
-            records.push((*hash, history::find(&*store, namespace, hash).await?));
+        // LDK may go on with what it gets, and need others.
+        while !self.machine.unread().is_empty() {
+            let (store, namespace) = (&*self.services.store, &self.config.namespace);
+            let mut records = Vec::new();
+            for hash in self.machine.unread() {
+                records.push((*hash, history::find(store, namespace, hash).await?));
+            }
+            let inputs = vec![Input::RecordsRead(records)];
+            if !self.catch_panic(|driver| driver.turn(inputs)) {
+                return Ok(false);
+            }
         }
-        if records.is_empty() {
-            return Ok(true);
-        }
-        let inputs = vec![Input::RecordsRead(records)];
-        Ok(self.catch_panic(|driver| driver.turn(inputs)))
+        Ok(true)
     }
 
     /// Answers the requests of committed turns that are about the history. Nothing is written meanwhile, so that no payment

@@ -16,6 +16,7 @@ use bitcoin::{
     Txid, transaction,
 };
 use futures::executor::block_on;
+use lightning::types::payment::PaymentHash;
 use longhand_chain::{BlockRef, ChainEvent, FeeRates, Watch};
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
@@ -424,18 +425,16 @@ impl World {
     /// Gives a node the records that its turn needs.
     fn read_for_turn(&mut self, id: Id) {
         let node = &mut self.nodes[id];
-        let unread = node.machine.unread().to_vec();
-        if unread.is_empty() {
-            return;
+        while !node.machine.unread().is_empty() {
+            let store = node.history();
+            let read = |hash: &PaymentHash| {
+                let found = block_on(history::find(&store, "node", hash));
+                (*hash, found.expect("a readable record"))
+            };
+            let records = node.machine.unread().iter().map(read).collect();
+            let inputs = vec![Input::RecordsRead(records)];
+            node.machine.turn(self.now, self.fee_rates, inputs);
         }
-        let store = node.history();
-        let read = |hash| {
-            let found = block_on(history::find(&store, "node", &hash));
-            (hash, found.expect("a readable record"))
-        };
-        let records = unread.into_iter().map(read).collect();
-        let inputs = vec![Input::RecordsRead(records)];
-        node.machine.turn(self.now, self.fee_rates, inputs);
     }
 
     /// Commits a node's turns, and delivers their output.
