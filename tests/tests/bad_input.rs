@@ -60,7 +60,8 @@ async fn invoices_that_cannot_be_paid_are_refused_by_name_and_nothing_changes() 
     .await;
 
     assert_eq!(balance(&alice).await, before);
-    let Reply::Payments(payments) = ask(&alice.node, Kind::ListPayments(ListPayments {})).await
+    let Reply::Payments(payments) =
+        ask(&alice.node, Kind::ListPayments(ListPayments::default())).await
     else {
         panic!("no payments")
     };

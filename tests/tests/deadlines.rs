@@ -21,14 +21,14 @@ const CHANNEL_SAT: u64 = 1_000_000;
 const PUSHED_SAT: u64 = 400_000;
 
 async fn payment(owner: &Owner) -> Payment {
-    match ask(&owner.node, Kind::ListPayments(ListPayments {})).await {
+    match ask(&owner.node, Kind::ListPayments(ListPayments::default())).await {
         Reply::Payments(mut payments) => payments.payments.remove(0),
         _ => panic!("no payments"),
     }
 }
 
 async fn has_preimage(owner: &Owner) -> bool {
-    let list = ask(&owner.node, Kind::ListPayments(ListPayments {})).await;
+    let list = ask(&owner.node, Kind::ListPayments(ListPayments::default())).await;
     let Reply::Payments(list) = list else {
         panic!("no payments")
     };
@@ -208,7 +208,7 @@ async fn goes_back_to_its_payer(
     world
         .mine_until("it has failed for its payer", async || {
             settle().await;
-            let payments = ask(&world.hub, Kind::ListPayments(ListPayments {})).await;
+            let payments = ask(&world.hub, Kind::ListPayments(ListPayments::default())).await;
             let Reply::Payments(payments) = payments else {
                 panic!("no payments")
             };

@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use longhand_proto::command::command::Command as Kind;
+use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
-use longhand_testkit::nodes::{Owner, World, pay};
+use longhand_proto::command::{GetPayment, ListPayments};
+use longhand_testkit::nodes::{Owner, World, ask, pay, usable};
 use longhand_testkit::until;
 
 /// Alice and Bob, each with a channel of the hub's and something to send.
@@ -55,4 +58,35 @@ async fn an_invoice_that_is_paid_again_is_given_back_at_once() {
     .await;
     let received = bob.overview().await.lightning_msat;
     assert_eq!(received, 450_000_000);
+}
+
+/// The history is in the store: a node that was started again finds there what it has paid, and pays it no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_started_again_knows_what_it_has_paid() {
+    let (world, mut alice, bob) = two_owners().await;
+    let invoice = bob.invoice(50_000_000).await;
+    let paid = alice.pay(&invoice).await;
+    assert_eq!(paid.state(), State::Succeeded);
+    alice.node.stop().await;
+    alice.node = world.start("alice", &alice.phone).await;
+
+    let get = Kind::GetPayment(GetPayment {
+        payment_hash: paid.payment_hash.clone(),
+    });
+    let Reply::FoundPayment(found) = ask(&alice.node, get).await else {
+        panic!("no payment")
+    };
+    assert_eq!(found.payment, Some(paid.clone()));
+    let list = Kind::ListPayments(ListPayments::default());
+    let Reply::Payments(list) = ask(&alice.node, list).await else {
+        panic!("no payments")
+    };
+    assert_eq!(list.payments, [paid.clone()]);
+
+    alice.attach();
+    until("alice's channel is usable", async || {
+        usable(&alice.node).await == 1
+    })
+    .await;
+    assert_eq!(alice.pay(&invoice).await, paid);
 }

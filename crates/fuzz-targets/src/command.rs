@@ -68,7 +68,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         Kind::GetInfo(GetInfo {}),
         Kind::GetBalance(GetBalance {}),
         Kind::ListChannels(ListChannels {}),
-        Kind::ListPayments(ListPayments {}),
+        Kind::ListPayments(ListPayments::default()),
         Kind::NewAddress(NewAddress {}),
         Kind::Register(node::registration()),
         Kind::OpenChannel(OpenChannel {
@@ -111,6 +111,14 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             payment_hash: hash(),
         }),
         Kind::AwaitChannel(AwaitChannel { id: id() }),
+        Kind::GetPayment(GetPayment {
+            payment_hash: hash(),
+        }),
+        Kind::ListInvoices(ListInvoices {}),
+        Kind::ListPayments(ListPayments {
+            limit: 1,
+            before: vec![1; 40],
+        }),
     ];
     let command = |kind: &Kind| Command {
         command: Some(kind.clone()),

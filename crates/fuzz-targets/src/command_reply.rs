@@ -115,6 +115,8 @@ enum Kind {
     Payments = 8,
     Close = 9,
     Connect = 10,
+    Payment = 11,
+    OpenInvoices = 12,
 }
 
 const CALLS: usize = 6;
@@ -187,7 +189,14 @@ impl Call {
                 feerate_sat_per_kw: Some(self.number).filter(|rate| *rate > 0),
             },
             Kind::Channels => OwnerCommand::Channels,
-            Kind::Payments => OwnerCommand::Payments,
+            Kind::Payments => OwnerCommand::Payments {
+                limit: (self.number > 0).then_some(self.number),
+                before: self.flag.then(|| self.text.clone()),
+            },
+            Kind::Payment => OwnerCommand::Payment {
+                payment_hash: self.text.clone(),
+            },
+            Kind::OpenInvoices => OwnerCommand::Invoices,
             Kind::Close => OwnerCommand::Close {
                 channel_id: "ab".repeat(32),
                 how: CloseHow {
@@ -233,7 +242,9 @@ fn check(phone: &Phone, command: &OwnerCommand, reply: &OwnerReply, hashes: &mut
         | (OwnerCommand::Open { .. }, OwnerReply::Opened(_))
         | (OwnerCommand::SendOnchain { .. }, OwnerReply::Sent(_))
         | (OwnerCommand::Channels, OwnerReply::Channels(_))
-        | (OwnerCommand::Payments, OwnerReply::Payments(_))
+        | (OwnerCommand::Payments { .. }, OwnerReply::Payments(_))
+        | (OwnerCommand::Payment { .. }, OwnerReply::Payment(_))
+        | (OwnerCommand::Invoices, OwnerReply::Invoices(_))
         | (OwnerCommand::Close { .. }, OwnerReply::Closing(_))
         | (OwnerCommand::Connect { .. }, OwnerReply::Connected {}) => {}
         _ => panic!("{reply:?} to {command:?}"),

@@ -10,7 +10,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use longhand_node::State;
-use longhand_store::{Batch, Store, StoreError};
+use longhand_store::{Batch, KeyRange, Store, StoreError};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -255,6 +255,14 @@ impl CountedStore {
 impl Store for CountedStore {
     async fn load(&self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         self.inner.load(namespace).await
+    }
+
+    async fn range(
+        &self,
+        namespace: &str,
+        range: KeyRange,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.inner.range(namespace, range).await
     }
 
     async fn get(&self, namespace: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {

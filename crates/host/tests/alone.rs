@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use longhand_host::{Host, Operator, OperatorError};
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::operator::*;
-use longhand_store::{Batch, MemoryStore, Store, StoreError, Write};
+use longhand_store::{Batch, KeyRange, MemoryStore, Store, StoreError, Write};
 use longhand_testkit::embedded::{
     Door, World, create_owner, hub_id, node, phone_with_channel, registered, until,
 };
@@ -149,6 +149,14 @@ struct HubStore {
 impl Store for HubStore {
     async fn load(&self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         self.inner.load(namespace).await
+    }
+
+    async fn range(
+        &self,
+        namespace: &str,
+        range: KeyRange,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.inner.range(namespace, range).await
     }
 
     async fn get(&self, namespace: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use longhand_proto::utc;
 
+use crate::clock::now_unix_s;
 use crate::conversation::UNKNOWN_OWNER;
 use crate::core::handshake::{
     AttachResponder, Established, Initiator, PairResponder, Rejected, Responder,
@@ -20,7 +22,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 const PAIRING_UNKNOWN: &str = "the host does not know this pairing code: get a new one";
-const PAIRING_EXPIRED: &str = "the pairing code has expired: get a new one";
 const PAIRING_USED: &str = "the pairing code was used by another phone: get a new one";
 const UNAVAILABLE: &str = "the host cannot look it up now: try again";
 
@@ -148,11 +149,11 @@ async fn accept_pairing(
         Ok(Pairing::UsedBy(secret, phone)) => (secret, Some(phone)),
         Ok(no) => {
             let (code, message) = match no {
-                Pairing::Expired => (CloseCode::PairingExpired, PAIRING_EXPIRED),
-                _ => (CloseCode::PairingUnknown, PAIRING_UNKNOWN),
+                Pairing::Expired => (CloseCode::PairingExpired, pairing_expired()),
+                _ => (CloseCode::PairingUnknown, PAIRING_UNKNOWN.to_owned()),
             };
-            send(&mut carrier, pairing.refuse(code.clone(), message)?).await?;
-            return Err(refused(code, message));
+            send(&mut carrier, pairing.refuse(code.clone(), &message)?).await?;
+            return Err(refused(code, &message));
         }
         Err(error) => {
             send(
@@ -230,6 +231,12 @@ async fn hang_up(
         send(carrier, record).await?;
     }
     Ok(())
+}
+
+/// The time is the host's: a phone whose clock is behind takes the code as valid.
+fn pairing_expired() -> String {
+    let now = utc(now_unix_s());
+    format!("the pairing code has expired, the host's clock shows {now}: get a new one")
 }
 
 fn refused(code: CloseCode, message: &str) -> LinkError {

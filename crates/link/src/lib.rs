@@ -11,6 +11,7 @@
 
 mod address;
 pub mod carrier;
+mod clock;
 mod connect;
 mod conversation;
 pub mod core;

@@ -104,6 +104,31 @@ async fn a_certificate_that_is_not_trusted_is_refused() {
     assert!(matches!(failed, LinkError::Unreachable { .. }), "{failed}");
 }
 
+/// As a phone sees it whose clock is years behind.
+#[tokio::test]
+async fn a_certificate_that_is_not_valid_yet_is_refused_with_the_time_of_the_clock() {
+    let mut made = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    made.not_before = rcgen::date_time_ymd(2090, 1, 1);
+    made.not_after = rcgen::date_time_ymd(2091, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let pem = made.self_signed(&key).unwrap().pem().into_bytes();
+    let tls = ServerTls {
+        certificate_pem: pem.clone(),
+        key_pem: key.serialize_pem().into_bytes().into(),
+    };
+    let listener = GrpcListener::bind("127.0.0.1:0", Some(tls)).await.unwrap();
+    let address = format!("grpcs://localhost:{}", listener.local_addr().port());
+    let options = DialOptions {
+        ca_pem: Some(pem),
+        ..DialOptions::default()
+    };
+    let failed = longhand_link::dial(&[address], &options).await;
+    let line = failed.err().expect("refused").to_string();
+    for part in ["not valid yet", "this machine's clock shows 20"] {
+        assert!(line.contains(part), "{line}");
+    }
+}
+
 #[tokio::test]
 async fn the_first_address_that_answers_is_taken() {
     let (host, _commands) = Host::new();

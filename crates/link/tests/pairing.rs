@@ -96,6 +96,10 @@ async fn unknown_and_expired_codes_are_refused_by_name() {
             *pairing = state.clone();
         }
         let (accepted, connected) = link(&host, &credentials, &conversation).await;
+        if state == Pairing::Expired {
+            let line = connected.as_ref().err().unwrap().to_string();
+            assert!(line.contains("the host's clock shows 20"), "{line}");
+        }
         assert_eq!(closed(accepted), (code.clone(), false));
         assert_eq!(closed(connected), (code, true));
         assert!(host.phones.lock().unwrap().is_empty());

@@ -53,7 +53,7 @@ pub struct HostArgs {
     /// Log filter, such as info,longhand_node=debug
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
-    /// Any other setting
+    /// Any other setting. Other users of this machine can see arguments: give a password in the file or the environment
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
     set: Vec<(String, String)>,
     /// Show the addresses as one JSON object
@@ -91,6 +91,9 @@ async fn serve(args: HostArgs, json: bool) -> Result<ExitCode, HostError> {
 }
 
 fn load(args: HostArgs) -> Result<HostConfig, HostError> {
+    for (key, _) in args.set.iter().filter(|(key, _)| is_secret(key)) {
+        eprintln!("{}", secret_in_arguments(key));
+    }
     let named = [
         ("data_dir", args.data_dir),
         ("network", args.network),
@@ -118,6 +121,19 @@ fn load(args: HostArgs) -> Result<HostConfig, HostError> {
 pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
     let text = |os: std::ffi::OsString| os.into_string().ok();
     std::env::vars_os().filter_map(move |(name, value)| Some((text(name)?, text(value)?)))
+}
+
+/// Whether a setting is a secret.
+fn is_secret(key: &str) -> bool {
+    key.rsplit('.').next() == Some("password")
+}
+
+fn secret_in_arguments(key: &str) -> String {
+    let variable = key.replace('.', "_").to_ascii_uppercase();
+    format!(
+        "warning[SECRET_IN_ARGUMENTS]: other users of this machine can see {key}: give it in the file of --config, or as \
+         LONGHAND_HOST_{variable} in the environment"
+    )
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {
@@ -187,4 +203,17 @@ fn show(addresses: &Addresses, json: bool) {
     let mut out = std::io::stdout().lock();
     // An output that is closed is no reason to stop.
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_the_arguments_is_warned_of_with_the_way_to_give_it() {
+        assert!(is_secret("chain.bitcoind.password") && is_secret("chain.password"));
+        assert!(!is_secret("chain.bitcoind.user"));
+        let warning = secret_in_arguments("chain.bitcoind.password");
+        assert!(warning.contains("LONGHAND_HOST_CHAIN_BITCOIND_PASSWORD"));
+    }
 }

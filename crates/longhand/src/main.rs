@@ -9,6 +9,7 @@ mod demo;
 mod devnet_cli;
 mod host_cli;
 mod logging;
+mod no_dump;
 mod phone_cli;
 
 use std::process::ExitCode;
@@ -43,6 +44,11 @@ enum Command {
 }
 
 impl Command {
+    /// Whether the keys of somebody's money are in this process: the phone's, or the hub's.
+    fn holds_keys(&self) -> bool {
+        matches!(self, Command::Phone(_) | Command::Host(_))
+    }
+
     /// Log filter unless LONGHAND_LOG is set. A host has its filter in its configuration.
     fn default_log(&self) -> Option<&'static str> {
         match self {
@@ -57,6 +63,9 @@ impl Command {
 async fn main() -> ExitCode {
     longhand_testkit::processes::end_with_parent();
     let Cli { command } = Cli::parse();
+    if command.holds_keys() {
+        no_dump::turn_core_dumps_off();
+    }
     if let Some(default) = command.default_log()
         && let Err(line) = logging::start_from_environment(default)
     {

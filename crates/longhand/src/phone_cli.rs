@@ -4,6 +4,7 @@
 //! process instead. One answer goes to standard output, as text or with `--json` as one object; an error is one line
 //! on standard error: `error[CODE]: what failed, why; what to do`.
 
+mod confirm;
 mod search;
 mod secret;
 mod show;
@@ -17,7 +18,10 @@ use bitcoin::Network;
 use clap::{Args, Subcommand};
 use longhand_phone::command::CloseHow;
 use longhand_phone::control::{ControlSocket, through_running};
-use longhand_phone::input::{DEFAULT_EXPIRY_S, InputError, OnchainAmount, PeerAddress};
+use longhand_phone::input::{
+    DEFAULT_EXPIRY_S, InputError, OnchainAmount, PeerAddress, onchain_amount,
+};
+use longhand_phone::preview::PaymentPreview;
 use longhand_phone::{
     Birthday, DialOptions, ErrorReport, OwnerCommand, Phone, PhoneError, Secrets, Vault,
     VaultError, Words, vault,
@@ -83,8 +87,13 @@ enum PhoneCommand {
     },
     /// Pair with a host
     Pair {
-        /// The host's code; - reads it from standard input
-        code: String,
+        /// The host's code; - reads it from standard input. Other users of this machine can see arguments, and who has the
+        /// code first has the node
+        #[arg(required_unless_present = "code_file")]
+        code: Option<String>,
+        /// Read the code from this file
+        #[arg(long, value_name = "PATH", conflicts_with = "code")]
+        code_file: Option<PathBuf>,
     },
     /// Attach and stay, until Ctrl-C
     Run,
@@ -125,7 +134,7 @@ enum PhoneCommand {
         #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_EXPIRY_S)]
         expiry: u32,
     },
-    /// Pay an invoice, and wait until it is paid
+    /// Pay an invoice, and wait until it is paid. On a terminal, you are asked first
     Pay {
         bolt11: String,
         /// For an invoice that leaves the amount open
@@ -134,20 +143,35 @@ enum PhoneCommand {
         /// The most that routing may cost [default: 50 sat and 1 %]
         #[arg(long)]
         max_fee_msat: Option<u64>,
+        /// Pay without asking
+        #[arg(long)]
+        yes: bool,
     },
     /// Send from the on-chain wallet
     SendOnchain {
+        /// An address, or a bitcoin: URI
         address: String,
-        /// In satoshis, or `all`
-        amount: OnchainAmount,
+        /// In satoshis, or `all` [default: the amount of the URI]
+        amount: Option<OnchainAmount>,
         /// In satoshis per 1,000 weight units (250 = 1 sat/vB) [default: the host's estimate]
         #[arg(long, value_name = "SAT_PER_KW")]
         feerate: Option<u32>,
     },
     /// List the channels
     Channels,
-    /// List the payments
-    Payments,
+    /// List the payments over Lightning, newest first
+    Payments {
+        /// The most of them; the host gives 1,000 at most [default: 100]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
+        /// Those after the page that showed this
+        #[arg(long, value_name = "PLACE")]
+        before: Option<String>,
+    },
+    /// Show one payment
+    Payment { payment_hash: String },
+    /// List the invoices that nobody has paid yet
+    Invoices,
     /// Close a channel
     Close {
         channel_id: String,
@@ -197,7 +221,7 @@ async fn carry_out(PhoneArgs { options, command }: PhoneArgs) -> Result<(), Erro
             let secrets = Secrets::restore(network, &secret::words()?, birthday)?;
             return create(&options, secrets, false).await;
         }
-        C::Pair { code } => return pair(&options, code).await,
+        C::Pair { code, code_file } => return pair(&options, code, code_file).await,
         C::Run => return stay(&options).await,
         C::Info => OwnerCommand::Info,
         C::Balance => OwnerCommand::Balance,
@@ -232,22 +256,32 @@ async fn carry_out(PhoneArgs { options, command }: PhoneArgs) -> Result<(), Erro
             bolt11,
             amount_msat,
             max_fee_msat,
-        } => OwnerCommand::Pay {
-            bolt11,
-            amount_msat,
-            max_fee_msat,
-        },
+            yes,
+        } => {
+            let preview = PaymentPreview::of(&bolt11, amount_msat, max_fee_msat);
+            confirm::payment(&preview.map_err(PhoneError::from)?, yes, options.json)?;
+            OwnerCommand::Pay {
+                bolt11,
+                amount_msat,
+                max_fee_msat,
+            }
+        }
         C::SendOnchain {
             address,
             amount,
             feerate,
-        } => OwnerCommand::SendOnchain {
-            address,
-            amount,
-            feerate_sat_per_kw: feerate,
-        },
+        } => {
+            let amount = onchain_amount(&address, amount).map_err(PhoneError::from)?;
+            OwnerCommand::SendOnchain {
+                address,
+                amount,
+                feerate_sat_per_kw: feerate,
+            }
+        }
         C::Channels => OwnerCommand::Channels,
-        C::Payments => OwnerCommand::Payments,
+        C::Payments { limit, before } => OwnerCommand::Payments { limit, before },
+        C::Payment { payment_hash } => OwnerCommand::Payment { payment_hash },
+        C::Invoices => OwnerCommand::Invoices,
         C::Close {
             channel_id,
             force,
@@ -286,11 +320,12 @@ async fn create(options: &Options, secrets: Secrets, is_new: bool) -> Result<(),
     Ok(())
 }
 
-async fn pair(options: &Options, code: String) -> Result<(), ErrorReport> {
-    let code = match code.as_str() {
-        "-" => secret::line()?,
-        _ => code.into(),
-    };
+async fn pair(
+    options: &Options,
+    code: Option<String>,
+    file: Option<PathBuf>,
+) -> Result<(), ErrorReport> {
+    let code = secret::code(code, file.as_deref())?;
     let phone = open(options).await?;
     phone.pair(&code).await?;
     let is_restored = phone.vault().secrets().birthday != Birthday::New;

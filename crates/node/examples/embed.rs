@@ -13,7 +13,7 @@ use longhand_node::{
 use longhand_proto::command::{Command, GetInfo, command::Command::GetInfo as Info};
 use longhand_proto::signer::{SignerBatch, SignerReply};
 use longhand_signer::{Seed, Signer as Engine};
-use longhand_store::{Batch, Store, StoreError, Write};
+use longhand_store::{Batch, KeyRange, Store, StoreError, Write};
 use tokio::sync::Mutex;
 
 /// A store for one node; this one forgets when the process ends.
@@ -24,6 +24,13 @@ struct MyStore(Mutex<BTreeMap<String, Vec<u8>>>);
 impl Store for MyStore {
     async fn load(&self, _: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         Ok(self.0.lock().await.clone().into_iter().collect())
+    }
+    async fn range(&self, _: &str, range: KeyRange) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let map = self.0.lock().await.clone();
+        let keys = range.from..range.to;
+        let entries = map.into_iter().rev().filter(|(key, _)| keys.contains(key));
+        let limit = range.limit.map_or(usize::MAX, |limit| limit as usize);
+        Ok(entries.take(limit).collect())
     }
     async fn get(&self, _: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.0.lock().await.get(key).cloned())

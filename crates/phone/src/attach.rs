@@ -45,8 +45,12 @@ impl Phone {
     /// [`PhoneError::PairedElsewhere`].
     pub async fn pair(&self, code: &str) -> Result<(), PhoneError> {
         let code: PairingCode = code.parse()?;
-        if code.expires_unix_s <= now_unix_s() {
-            return Err(PhoneError::PairingExpired);
+        let (expires_unix_s, now_unix_s) = (code.expires_unix_s, now_unix_s());
+        if expires_unix_s <= now_unix_s {
+            return Err(PhoneError::PairingExpired {
+                expires_unix_s,
+                now_unix_s,
+            });
         }
         let vault = &self.inner.vault;
         let before = vault.host()?;
@@ -80,7 +84,7 @@ impl Phone {
                         None => vault.forget_host()?,
                     }
                 }
-                Err(error)
+                Err(with_clock(error))
             }
         }
     }
@@ -279,6 +283,19 @@ fn is_passing(error: &PhoneError) -> bool {
             true
         }
         _ => false,
+    }
+}
+
+/// A code that has expired at the host only: one of the two clocks is wrong.
+fn with_clock(error: PhoneError) -> PhoneError {
+    match error {
+        PhoneError::Link(LinkError::Closed(reason)) if reason.code == CloseCode::PairingExpired => {
+            PhoneError::PairingExpiredAtHost {
+                reason: reason.message,
+                now_unix_s: now_unix_s(),
+            }
+        }
+        error => error,
     }
 }
 

@@ -63,8 +63,22 @@ pub enum OwnerCommand {
     },
     /// All channels.
     Channels,
-    /// All payments.
-    Payments,
+    /// A page of the payments, newest first.
+    Payments {
+        /// The most payments on it; the host's default without one.
+        #[serde(default)]
+        limit: Option<u32>,
+        /// [`Payments::next`] of the page before, hex; the first page without it.
+        #[serde(default)]
+        before: Option<String>,
+    },
+    /// One payment.
+    Payment {
+        /// Its hash, hex.
+        payment_hash: String,
+    },
+    /// The owner's invoices that nobody has paid yet.
+    Invoices,
     /// Closes a channel.
     Close {
         /// The channel's id, hex.
@@ -115,6 +129,10 @@ pub enum OwnerReply {
     Channels(Channels),
     /// For [`OwnerCommand::Payments`].
     Payments(Payments),
+    /// For [`OwnerCommand::Payment`].
+    Payment(Payment),
+    /// For [`OwnerCommand::Invoices`].
+    Invoices(OpenInvoices),
     /// For [`OwnerCommand::Close`].
     Closing(ClosingChannel),
     /// For [`OwnerCommand::Connect`].
@@ -369,11 +387,60 @@ impl From<proto::Channel> for Channel {
     }
 }
 
-/// All payments.
+/// A page of the payments: those over Lightning. Nothing that was sent on chain is one of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payments {
-    /// In the host's order.
+    /// Newest first.
     pub payments: Vec<Payment>,
+    /// For the page after it, hex; empty when there is none.
+    #[serde(default)]
+    pub next: String,
+}
+
+impl From<proto::Payments> for Payments {
+    fn from(page: proto::Payments) -> Payments {
+        Payments {
+            payments: page.payments.into_iter().map(Payment::from).collect(),
+            next: page.next.to_lower_hex_string(),
+        }
+    }
+}
+
+/// The owner's invoices that nobody has paid yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenInvoices {
+    /// Newest first.
+    pub invoices: Vec<OpenInvoice>,
+}
+
+/// One of them. It may have expired.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenInvoice {
+    /// Hex.
+    pub payment_hash: String,
+    /// The invoice, as this phone signed it; empty when it did not.
+    pub bolt11: String,
+    /// 0 = any amount.
+    pub amount_msat: u64,
+    /// The description in the invoice.
+    pub description: String,
+    /// When it was made, in seconds since 1970.
+    pub created_unix_s: u64,
+    /// Its expiry, in seconds since 1970.
+    pub expires_unix_s: u64,
+}
+
+impl From<proto::OpenInvoice> for OpenInvoice {
+    fn from(invoice: proto::OpenInvoice) -> OpenInvoice {
+        OpenInvoice {
+            payment_hash: invoice.payment_hash.to_lower_hex_string(),
+            bolt11: String::new(),
+            amount_msat: invoice.amount_msat,
+            description: plain(&invoice.description),
+            created_unix_s: invoice.created_unix_s,
+            expires_unix_s: invoice.expires_unix_s,
+        }
+    }
 }
 
 /// One payment.
@@ -395,6 +462,21 @@ pub struct Payment {
     pub created_unix_s: u64,
     /// The reason of a failure, for a person.
     pub failure: String,
+    /// When it ended, in seconds since 1970; 0 when it has not, or the host did not record it.
+    #[serde(default)]
+    pub ended_unix_s: u64,
+    /// The description of its invoice, without characters that steer a terminal.
+    #[serde(default)]
+    pub description: String,
+    /// The payee of an outgoing payment; empty when the host did not record it.
+    #[serde(default)]
+    pub payee_node_id: String,
+    /// Its invoice; empty when neither host nor phone recorded it.
+    #[serde(default)]
+    pub bolt11: String,
+    /// The expiry of the invoice, in seconds since 1970; 0 when it is not known.
+    #[serde(default)]
+    pub expires_unix_s: u64,
 }
 
 /// The state of a payment.
@@ -441,6 +523,11 @@ impl From<proto::Payment> for Payment {
             preimage: payment.preimage.to_lower_hex_string(),
             created_unix_s: payment.created_unix_s,
             failure: plain(&payment.failure),
+            ended_unix_s: payment.ended_unix_s,
+            description: plain(&payment.description),
+            payee_node_id: payment.payee_node_id.to_lower_hex_string(),
+            bolt11: plain(&payment.bolt11),
+            expires_unix_s: payment.expires_unix_s,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use longhand_base::text::plain;
 use longhand_link::{CloseCode, CloseReason, LinkError, PairingCodeError};
-use longhand_proto::command as proto;
+use longhand_proto::{command as proto, utc};
 use longhand_signer::rules::Refused;
 use longhand_signer::{SeedError, SignerError};
 use serde::{Deserialize, Serialize};
@@ -34,8 +34,25 @@ pub enum PhoneError {
     #[error(transparent)]
     PairingCode(#[from] PairingCodeError),
     /// The pairing code has expired; the host was not asked.
-    #[error("the pairing code has expired: get a new one from the host")]
-    PairingExpired,
+    #[error(
+        "the pairing code expired at {}, and this phone's clock shows {}: get a new code from the host, or set the clock if it is wrong",
+        utc(*.expires_unix_s),
+        utc(*.now_unix_s)
+    )]
+    PairingExpired {
+        /// The expiry, in seconds since 1970.
+        expires_unix_s: u64,
+        /// By this phone's clock.
+        now_unix_s: u64,
+    },
+    /// The pairing code has expired by the clock of the host, which the text names.
+    #[error("the host refuses: {reason}; this phone's clock shows {}", utc(*.now_unix_s))]
+    PairingExpiredAtHost {
+        /// The host's text.
+        reason: String,
+        /// By this phone's clock, in seconds since 1970.
+        now_unix_s: u64,
+    },
     /// The phone belongs to another host, where it may have channels.
     #[error("this phone is paired with another host: use another --dir for a new phone")]
     PairedElsewhere,
@@ -109,7 +126,9 @@ impl PhoneError {
             PhoneError::Refused(_) => "SIGNER_REFUSED",
             PhoneError::PairingCode(PairingCodeError::Version { .. }) => "PAIRING_VERSION",
             PhoneError::PairingCode(_) => "PAIRING_MALFORMED",
-            PhoneError::PairingExpired => "PAIRING_EXPIRED",
+            PhoneError::PairingExpired { .. } | PhoneError::PairingExpiredAtHost { .. } => {
+                "PAIRING_EXPIRED"
+            }
             PhoneError::PairedElsewhere => "PAIRED_ELSEWHERE",
             PhoneError::NotPaired => "NOT_PAIRED",
             PhoneError::Link(error) => link_code(error),

@@ -10,7 +10,7 @@ use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Address, Amount, Network};
 use lightning_invoice::{Bolt11Invoice, Bolt11SemanticError, Currency, ParseOrSemanticError};
 pub use longhand_proto::default_max_fee_msat;
-use longhand_proto::{MAX_FEERATE_SAT_PER_KW, MIN_CHANNEL_SAT, MIN_FEERATE_SAT_PER_KW};
+use longhand_proto::{MAX_FEERATE_SAT_PER_KW, MIN_CHANNEL_SAT, MIN_FEERATE_SAT_PER_KW, utc};
 use serde::{Deserialize, Serialize};
 
 use crate::command::CloseHow;
@@ -70,7 +70,8 @@ pub fn check_payment(
         .map_or(u64::MAX, |expiry| expiry.as_secs());
     if expires_unix_s <= now_unix_s {
         return Err(InputError::InvoiceExpired {
-            seconds: now_unix_s - expires_unix_s,
+            expires_unix_s,
+            now_unix_s,
         });
     }
     let of_uri = text.amount_sat.and_then(|sat| sat.checked_mul(1_000));
@@ -102,7 +103,7 @@ pub fn check_payment(
     })
 }
 
-fn malformed_invoice(error: ParseOrSemanticError) -> InputError {
+pub(crate) fn malformed_invoice(error: ParseOrSemanticError) -> InputError {
     let reason = match &error {
         ParseOrSemanticError::SemanticError(Bolt11SemanticError::InvalidSignature) => {
             "its signature is wrong".to_owned()
@@ -160,6 +161,19 @@ impl FromStr for OnchainAmount {
     }
 }
 
+/// The amount to send to an address: the owner's, or that of its URI.
+///
+/// # Errors
+/// [`InputError::OnchainAmountMissing`], and those of [`PaymentText::of_address`]. [`check_onchain`] refuses two that differ.
+pub fn onchain_amount(
+    address: &str,
+    given: Option<OnchainAmount>,
+) -> Result<OnchainAmount, InputError> {
+    let stated = PaymentText::of_address(address)?.amount_sat;
+    let amount = given.or(stated.map(OnchainAmount::Sat));
+    amount.ok_or(InputError::OnchainAmountMissing)
+}
+
 /// Reads an address of `network`, alone or in a URI ([`PaymentText`]), and checks that an output to it would not be dust.
 pub fn check_onchain(
     address: &str,
@@ -167,13 +181,17 @@ pub fn check_onchain(
     network: Network,
 ) -> Result<Address, InputError> {
     let text = PaymentText::of_address(address)?;
-    if let (Some(stated_sat), OnchainAmount::Sat(given_sat)) = (text.amount_sat, amount)
-        && stated_sat != given_sat
-    {
-        return Err(InputError::UriAmountDiffers {
-            stated_sat,
-            given_sat,
-        });
+    match (text.amount_sat, amount) {
+        (Some(stated_sat), OnchainAmount::Sat(given_sat)) if stated_sat != given_sat => {
+            return Err(InputError::UriAmountDiffers {
+                stated_sat,
+                given_sat,
+            });
+        }
+        (Some(stated_sat), OnchainAmount::All) => {
+            return Err(InputError::UriAmountNotAll { stated_sat });
+        }
+        _ => {}
     }
     let address = text
         .address
@@ -283,6 +301,18 @@ impl From<PeerAddress> for String {
     }
 }
 
+/// Reads 32 bytes in hex: a payment hash.
+pub fn check_payment_hash(text: &str) -> Result<[u8; 32], InputError> {
+    bitcoin::hex::FromHex::from_hex(text.trim()).map_err(|_| InputError::PaymentHashMalformed)
+}
+
+/// Reads the place of a page of payments, which the page before gave: 40 bytes in hex.
+pub fn check_cursor(text: &str) -> Result<Vec<u8>, InputError> {
+    let bytes: Result<[u8; 40], _> = bitcoin::hex::FromHex::from_hex(text.trim());
+    let bytes = bytes.map_err(|_| InputError::CursorMalformed)?;
+    Ok(bytes.to_vec())
+}
+
 /// Reads 32 bytes in hex: a channel id.
 pub fn check_channel_id(text: &str) -> Result<[u8; 32], InputError> {
     bitcoin::hex::FromHex::from_hex(text.trim()).map_err(|_| InputError::ChannelIdMalformed)
@@ -303,10 +333,16 @@ pub enum InputError {
         expected: Network,
     },
     /// The invoice has expired.
-    #[error("the invoice expired {seconds} s ago: ask for a new one")]
+    #[error(
+        "the invoice expired at {}, and this phone's clock shows {}: ask for a new one, or set the clock if it is wrong",
+        utc(*.expires_unix_s),
+        utc(*.now_unix_s)
+    )]
     InvoiceExpired {
         /// The expiry, in seconds since 1970.
-        seconds: u64,
+        expires_unix_s: u64,
+        /// By this phone's clock.
+        now_unix_s: u64,
     },
     /// A birthday is no date.
     #[error("this is not a date: write it as YYYY-MM-DD, such as 2024-05-31")]
@@ -394,6 +430,24 @@ pub enum InputError {
         /// By the owner.
         given_sat: u64,
     },
+    /// All there is, to a URI with an amount.
+    #[error("the URI asks for {stated_sat} sat, not for all there is: leave the amount out")]
+    UriAmountNotAll {
+        /// By the URI.
+        stated_sat: u64,
+    },
+    /// Neither a URI nor the owner gives an amount.
+    #[error("the address says nothing of an amount: give one in satoshis, or `all`")]
+    OnchainAmountMissing,
+    /// The text is no payment hash.
+    #[error("this is not a payment hash: take the 64 digits that `payments` shows")]
+    PaymentHashMalformed,
+    /// The text is no place of a page.
+    #[error("this is not the place of a page: take the one that the page before shows")]
+    CursorMalformed,
+    /// The host knows no such payment.
+    #[error("the host knows no payment with this hash: look at `payments`")]
+    PaymentUnknown,
     /// The text is no peer.
     #[error("this is not a peer: write it as NODE_ID@HOST:PORT")]
     PeerMalformed,
@@ -438,6 +492,11 @@ impl InputError {
             InputError::UriWithoutInvoice => "URI_WITHOUT_INVOICE",
             InputError::UriWithoutAddress => "URI_WITHOUT_ADDRESS",
             InputError::UriAmountDiffers { .. } => "AMOUNT_DIFFERS",
+            InputError::UriAmountNotAll { .. } => "AMOUNT_DIFFERS",
+            InputError::OnchainAmountMissing => "AMOUNT_MISSING",
+            InputError::PaymentHashMalformed => "PAYMENT_HASH_MALFORMED",
+            InputError::CursorMalformed => "CURSOR_MALFORMED",
+            InputError::PaymentUnknown => "PAYMENT_UNKNOWN",
             InputError::PeerMalformed => "PEER_MALFORMED",
             InputError::NoHub => "NO_HUB",
             InputError::ForcedClose => "FORCED_CLOSE",

@@ -30,6 +30,7 @@ pub mod input;
 mod owner;
 mod paying;
 mod phone;
+pub mod preview;
 mod serve;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -1,6 +1,7 @@
 //! The owner's commands. The phone checks all that it can before anything is sent, and the intent of the owner is in the ledger before
 //! a command is sent to the host.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use bitcoin::Address;
@@ -20,8 +21,8 @@ use crate::durable_signer::{DurableSigner, blocking};
 use crate::error::PhoneError;
 use crate::idempotency::Outcome;
 use crate::input::{
-    InputError, OnchainAmount, PeerAddress, check_channel, check_channel_id, check_close, check_feerate,
-    check_invoice_request, check_onchain,
+    InputError, OnchainAmount, PeerAddress, check_channel, check_channel_id, check_close,
+    check_cursor, check_feerate, check_invoice_request, check_onchain, check_payment_hash,
 };
 use crate::phone::{PATIENCE, Phone, expect_reply};
 use crate::vault::fill_random;
@@ -35,6 +36,13 @@ const ONCHAIN_FEE_SAT: u64 = 20_000;
 const ONCHAIN_FEE_PERCENT: u64 = 5;
 /// Or the fee of a transaction of this weight, in units of 1,000, at the fee rate that the owner gave.
 const ONCHAIN_FEE_KW: u64 = 10;
+
+/// Adds the invoice of an incoming payment, which the phone has.
+fn complete(payment: &mut Payment, own: &HashMap<String, String>) {
+    if let Some(bolt11) = own.get(&payment.payment_hash).filter(|_| !payment.outbound) {
+        payment.bolt11.clone_from(bolt11);
+    }
+}
 
 impl Phone {
     /// Carries out any command, for the command line and the control socket.
@@ -86,7 +94,15 @@ impl Phone {
                 sent.map(OwnerReply::Sent)
             }
             C::Channels => self.channels().await.map(OwnerReply::Channels).into(),
-            C::Payments => self.payments().await.map(OwnerReply::Payments).into(),
+            C::Payments { limit, before } => {
+                let page = self.payments_page(limit, before.as_deref()).await;
+                page.map(OwnerReply::Payments).into()
+            }
+            C::Payment { payment_hash } => {
+                let payment = self.payment(&payment_hash).await;
+                payment.map(OwnerReply::Payment).into()
+            }
+            C::Invoices => self.invoices().await.map(OwnerReply::Invoices).into(),
             C::Close { channel_id, how } => {
                 let closing = self.close_as(&channel_id, how).await;
                 closing.map(OwnerReply::Closing).into()
@@ -136,7 +152,13 @@ impl Phone {
                 check_channel_id(channel_id)?;
                 check_close(how.clone(), self.network())?;
             }
-            C::Info | C::Balance | C::Address | C::Channels | C::Payments | C::Connect { .. } => {}
+            C::Payments { before, .. } => {
+                before.as_deref().map(check_cursor).transpose()?;
+            }
+            C::Payment { payment_hash } => {
+                check_payment_hash(payment_hash)?;
+            }
+            C::Info | C::Balance | C::Address | C::Channels | C::Invoices | C::Connect { .. } => {}
         }
         Ok(())
     }
@@ -358,15 +380,100 @@ impl Phone {
         })
     }
 
-    /// All payments.
+    /// All payments, page by page. There may be very many: see [`Phone::payments_page`].
     pub async fn payments(&self) -> Result<Payments, PhoneError> {
-        let reply = self
-            .command(Ask::ListPayments(proto::ListPayments {}))
-            .await?;
-        let payments = expect_reply!(reply, Payments)?.payments;
-        Ok(Payments {
-            payments: payments.into_iter().map(Payment::from).collect(),
+        let mut all = self.payments_page(None, None).await?;
+        while !all.next.is_empty() {
+            let page = self.payments_page(None, Some(&all.next)).await?;
+            all.payments.extend(page.payments);
+            // A host that names the same page again would have no end.
+            if page.next == all.next {
+                return Err(PhoneError::Answer("a page that comes after itself"));
+            }
+            all.next = page.next;
+        }
+        Ok(all)
+    }
+
+    /// The newest payments, at most `limit` of them; with [`Payments::next`] of one page as `before`, those of the page after it.
+    pub async fn payments_page(
+        &self,
+        limit: Option<u32>,
+        before: Option<&str>,
+    ) -> Result<Payments, PhoneError> {
+        let list = proto::ListPayments {
+            limit: limit.unwrap_or(0),
+            before: before.map(check_cursor).transpose()?.unwrap_or_default(),
+        };
+        let reply = self.command(Ask::ListPayments(list)).await?;
+        let page = expect_reply!(reply, Payments)?;
+        let hashes = page.payments.iter().map(|it| &it.payment_hash[..]);
+        let own = self.own_invoices(hashes).await?;
+        let mut page = Payments::from(page);
+        page.payments.iter_mut().for_each(|it| complete(it, &own));
+        Ok(page)
+    }
+
+    /// One payment.
+    pub async fn payment(&self, payment_hash: &str) -> Result<Payment, PhoneError> {
+        let hash = check_payment_hash(payment_hash)?;
+        let found = self.find_payment(&hash).await?;
+        let mut payment = found.ok_or(InputError::PaymentUnknown)?;
+        let own = self.own_invoices(std::iter::once(&hash[..])).await?;
+        complete(&mut payment, &own);
+        Ok(payment)
+    }
+
+    /// A payment in or out, as the host has it; `None` when it knows none.
+    pub(crate) async fn find_payment(
+        &self,
+        hash: &[u8; 32],
+    ) -> Result<Option<Payment>, PhoneError> {
+        let get = proto::GetPayment {
+            payment_hash: hash.to_vec(),
+        };
+        let reply = self.command(Ask::GetPayment(get)).await?;
+        let found = expect_reply!(reply, FoundPayment)?.payment;
+        match found.map(Payment::from) {
+            Some(other) if other.payment_hash != hash.to_lower_hex_string() => {
+                Err(PhoneError::Answer("it is about another payment"))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// The owner's invoices that nobody has paid yet, newest first.
+    pub async fn invoices(&self) -> Result<OpenInvoices, PhoneError> {
+        let list = Ask::ListInvoices(proto::ListInvoices {});
+        let invoices = expect_reply!(self.command(list).await?, Invoices)?.invoices;
+        let hashes = invoices.iter().map(|it| &it.payment_hash[..]);
+        let own = self.own_invoices(hashes).await?;
+        let invoices = invoices.into_iter().map(|invoice| {
+            let mut invoice = OpenInvoice::from(invoice);
+            if let Some(bolt11) = own.get(&invoice.payment_hash) {
+                invoice.bolt11.clone_from(bolt11);
+            }
+            invoice
+        });
+        Ok(OpenInvoices {
+            invoices: invoices.collect(),
         })
+    }
+
+    /// Of these payment hashes those for which this phone has signed an invoice, in hex, and the invoice.
+    async fn own_invoices<'a>(
+        &self,
+        hashes: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<HashMap<String, String>, PhoneError> {
+        let hashes: HashSet<Vec<u8>> = hashes.map(<[u8]>::to_vec).collect();
+        self.look(move |signer| {
+            let payments = signer.payments();
+            let asked = payments.filter(|it| hashes.contains(&it.payment_hash[..]));
+            asked
+                .map(|it| (it.payment_hash.to_lower_hex_string(), it.bolt11.clone()))
+                .collect()
+        })
+        .await
     }
 
     /// Closes a channel (64 hex digits) together with the peer, or without it by force.

@@ -165,9 +165,8 @@ impl Phone {
     }
 
     async fn outbound_payment(&self, hash: &[u8; 32]) -> Result<Option<Payment>, PhoneError> {
-        let hash = hash.to_lower_hex_string();
-        let mut payments = self.payments().await?.payments.into_iter();
-        Ok(payments.find(|payment| payment.outbound && payment.payment_hash == hash))
+        let found = self.find_payment(hash).await?;
+        Ok(found.filter(|payment| payment.outbound))
     }
 
     pub(crate) fn check_payment(

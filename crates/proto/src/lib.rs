@@ -8,10 +8,13 @@
 //! - [`command`]: commands that a phone sends to its node.
 //! - [`operator`]: the host's operator API.
 //! - [`read_reply`]: reads a phone's answer to a batch, with bounds.
+//! - [`utc`]: a time as text.
 
 mod reply;
+mod time;
 
 pub use reply::{BadReply, read_reply};
+pub use time::utc;
 
 /// The least capacity of a channel that an owner may open, in satoshis: below it, fees and reserves leave nothing to pay with.
 /// A node refuses less; a phone refuses it before it asks its node.

@@ -8,6 +8,7 @@ use bitcoin::hashes::{Hash, HashEngine, sha256};
 use bitcoin::secp256k1::Message;
 use lightning_invoice::{Bolt11Bech32, Bolt11Invoice, Bolt11InvoiceDescriptionRef, Currency};
 use longhand_proto::command::UnsignedInvoice;
+use longhand_proto::utc;
 
 use crate::engine::{Change, Recorded, Signer};
 use crate::ledger::entry;
@@ -132,13 +133,14 @@ impl Signer {
             invoice.expiry_time().as_secs() == u64::from(asked.expiry_s),
             "it expires at another time",
         )?;
-        let skew_s = invoice
-            .duration_since_epoch()
-            .as_secs()
-            .abs_diff(now_unix_s);
+        let date_unix_s = invoice.duration_since_epoch().as_secs();
         check(
-            skew_s <= CLOCK_SKEW_S,
-            "its date is not now (look at the clocks of phone and host)",
+            date_unix_s.abs_diff(now_unix_s) <= CLOCK_SKEW_S,
+            &format!(
+                "its date is {} by the host's clock, and this phone's clock shows {} (set the one that is wrong)",
+                utc(date_unix_s),
+                utc(now_unix_s)
+            ),
         )?;
         check(invoice.fallbacks().is_empty(), "it has an on-chain address")
     }

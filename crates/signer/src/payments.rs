@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bitcoin::hashes::{Hash, sha256};
 use lightning::ln::chan_utils::CommitmentTransaction;
 use longhand_proto::signer::GetPreimage;
+use longhand_proto::utc;
 
 use crate::commitment::Side;
 use crate::engine::{Answer, Change, Recorded, Signer};
@@ -120,9 +121,12 @@ impl Signer {
             return Err(unknown());
         }
         if came_late(payment, now_unix_s) {
+            let (expiry, now) = (utc(payment.expires_unix_s), utc(now_unix_s));
             return Err(Refused::new(
                 rules::PREIMAGE_EXPIRED,
-                "the payment came after its invoice had expired",
+                format!(
+                    "the payment came after its invoice had expired at {expiry}, and this phone's clock shows {now}"
+                ),
             ));
         }
         let received_msat = self.received_msat(payment, op)?;

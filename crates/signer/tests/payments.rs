@@ -511,6 +511,22 @@ fn an_htlc_that_comes_after_the_expiry_does_not_get_the_preimage() {
         (refusal.rule.as_str(), refusal.retry),
         (rules::PREIMAGE_EXPIRED, false)
     );
+    let clock = longhand_proto::utc(phone.now_unix_s);
+    assert!(refusal.message.contains(&clock), "{}", refusal.message);
+}
+
+#[test]
+fn an_invoice_of_a_host_whose_clock_is_hours_off_is_refused_with_both_times() {
+    let mut phone = Phone::new();
+    let asked = ask_for(&mut phone, 50_000);
+    let draft = Draft {
+        date: NOW + 7_200,
+        ..Draft::of(&asked)
+    };
+    let refused = finish(&mut phone, &draft, &asked).unwrap_err().to_string();
+    for time in [NOW, NOW + 7_200] {
+        assert!(refused.contains(&longhand_proto::utc(time)), "{refused}");
+    }
 }
 
 /// By the host's clock, which is ten minutes behind, the invoice of five minutes had expired when the phone signed it.

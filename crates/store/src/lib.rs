@@ -1,7 +1,7 @@
 //! The store of a host's durable state: one trait, and its implementations.
 //!
 //! A [`Store`] holds small values under `(namespace, key)`. A node has one namespace;
-//! it reads all of it once when it loads, and from then on only writes, one atomic
+//! it reads its live records once when it loads, its history page by page when somebody asks, and writes one atomic
 //! [`Batch`] for each turn. Messages to the phone, to peers or to the chain that follow from a turn wait until
 //! [`Store::commit`] has returned.
 //!
@@ -36,6 +36,14 @@ pub trait Store: Send + Sync + 'static {
     /// Every entry of `namespace`, in the order of its keys.
     async fn load(&self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
 
+    /// Entries of `namespace` whose keys are in `range`, in descending order of their keys: the last `range.limit` of them.
+    /// Reads nothing else of the namespace, which may be large.
+    async fn range(
+        &self,
+        namespace: &str,
+        range: KeyRange,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
+
     /// The value of one key; reads nothing else of the namespace, which may be large.
     async fn get(&self, namespace: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
@@ -59,6 +67,17 @@ pub trait Store: Send + Sync + 'static {
     /// The caller that opened a store closes it. After an error, the file or the connection may still be held; all
     /// committed batches are durable nevertheless.
     async fn close(&self) -> Result<(), StoreError>;
+}
+
+/// Keys of one namespace that are next to each other, in the order of their bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRange {
+    /// The first key that may be in it.
+    pub from: String,
+    /// The first key after it. With `to` at or before `from` it is empty.
+    pub to: String,
+    /// The most entries that are read; `None` for all.
+    pub limit: Option<u32>,
 }
 
 /// Writes of one namespace that become durable together.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::{Batch, Store, StoreError, Write};
+use crate::{Batch, KeyRange, Store, StoreError, Write};
 
 /// Keeps its entries in memory.
 #[derive(Debug, Default)]
@@ -64,6 +64,24 @@ impl Store for MemoryStore {
         let memory = self.open()?;
         let entries = memory.namespaces.get(namespace).into_iter().flatten();
         Ok(entries
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect())
+    }
+
+    async fn range(
+        &self,
+        namespace: &str,
+        range: KeyRange,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let memory = self.open()?;
+        let KeyRange { from, to, limit } = range;
+        let Some(entries) = memory.namespaces.get(namespace).filter(|_| from < to) else {
+            return Ok(Vec::new());
+        };
+        let entries = entries.range(from..to).rev();
+        let limit = limit.map_or(usize::MAX, |limit| limit as usize);
+        Ok(entries
+            .take(limit)
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect())
     }

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
-use crate::{Batch, Store, StoreError};
+use crate::{Batch, KeyRange, Store, StoreError};
 use open::open_connection;
 use worker::{Job, Worker};
 
@@ -102,6 +102,20 @@ impl Store for SqliteStore {
     async fn load(&self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let namespace = namespace.to_owned();
         self.ask(|reply| Job::Load { namespace, reply }).await
+    }
+
+    async fn range(
+        &self,
+        namespace: &str,
+        range: KeyRange,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let namespace = namespace.to_owned();
+        self.ask(|reply| Job::Range {
+            namespace,
+            range,
+            reply,
+        })
+        .await
     }
 
     async fn get(&self, namespace: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {

@@ -26,6 +26,8 @@ pub struct InvoiceSpec {
     pub preimage: [u8; 32],
     /// Seconds since it was made.
     pub age_s: u64,
+    /// BOLT 11's `d`.
+    pub description: String,
 }
 
 impl Default for InvoiceSpec {
@@ -35,6 +37,7 @@ impl Default for InvoiceSpec {
             amount_msat: Some(5_000_000),
             preimage: [0x33; 32],
             age_s: 0,
+            description: "tea".into(),
         }
     }
 }
@@ -51,7 +54,7 @@ impl InvoiceSpec {
     /// When BOLT 11 has no such invoice.
     pub fn build(&self) -> Bolt11Invoice {
         let invoice = InvoiceBuilder::new(self.currency.clone())
-            .description("tea".into())
+            .description(self.description.clone())
             .payment_hash(PaymentHash(self.hash()))
             .payment_secret(PaymentSecret(PAYMENT_SECRET))
             .duration_since_epoch(Duration::from_secs(unix_s() - self.age_s))
@@ -89,6 +92,7 @@ impl InvoiceSpec {
             preimage,
             created_unix_s: unix_s(),
             failure: "no route".into(),
+            ..Payment::default()
         }
     }
 }

@@ -12,7 +12,7 @@ use super::world::{address, good_reply, payment};
 use super::{Call, InvoiceLie, Kind, Lie, Script};
 
 /// Every kind of call.
-const ALL: [Kind; 11] = [
+const ALL: [Kind; 13] = [
     Kind::Info,
     Kind::Balance,
     Kind::Address,
@@ -24,6 +24,8 @@ const ALL: [Kind; 11] = [
     Kind::Payments,
     Kind::Close,
     Kind::Connect,
+    Kind::Payment,
+    Kind::OpenInvoices,
 ];
 
 fn call(kind: Kind) -> Call {
@@ -211,6 +213,29 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             }],
         }))
     };
+    let record = || Payment {
+        description: steering.into(),
+        bolt11: steering.into(),
+        failure: steering.into(),
+        ..payment(State::Failed)
+    };
+    let page = says(Reply::Payments(Payments {
+        payments: vec![record()],
+        next: vec![1; 40],
+    }));
+    let found = says(Reply::FoundPayment(FoundPayment {
+        payment: Some(record()),
+    }));
+    let open = says(Reply::Invoices(Invoices {
+        invoices: vec![OpenInvoice {
+            description: steering.into(),
+            ..OpenInvoice::default()
+        }],
+    }));
+    let one = Call {
+        text: "ab".repeat(32),
+        ..call(Kind::Payment)
+    };
     let sent = Reply::SentOnchain(SentOnchain {
         txid: steering.into(),
         fee_sat: u64::MAX,
@@ -228,6 +253,13 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         script(&[Kind::Close], &[says(waking.clone()), says(waking)]),
         script(&[Kind::Channels], &[channels(steering)]),
         script(&[Kind::SendOnchain], &[says(sent)]),
+        script(&[Kind::Payments], &[page]),
+        script(&[Kind::OpenInvoices], &[open]),
+        Script {
+            calls: vec![one],
+            lies: vec![found],
+            ..Script::default()
+        },
         Script {
             registers: true,
             ..script(&[Kind::Connect], &[])

@@ -255,8 +255,8 @@ mod tests {
             node::run(|| async {
                 let life = Life::begin(0, Vec::new()).await;
                 life.live(by_force).await;
-                let payments = life.ask(Kind::ListPayments(ListPayments {})).await;
-                let Some(Reply::Payments(Payments { payments })) = payments else {
+                let payments = life.ask(Kind::ListPayments(ListPayments::default())).await;
+                let Some(Reply::Payments(Payments { payments, .. })) = payments else {
                     panic!("no payments")
                 };
                 let succeeded = payments.iter().filter(|payment| {

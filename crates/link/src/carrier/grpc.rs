@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use longhand_proto::link::Record;
 use longhand_proto::link::carrier_client::CarrierClient;
 use longhand_proto::link::carrier_server::{self, CarrierServer};
+use longhand_proto::utc;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -26,6 +27,7 @@ use super::guest::{self, Attached, Guest, Visit};
 use super::{
     Carrier, CarrierError, DialOptions, Dialer, Listen, Listener, MAX_RECORD, RecordStream,
 };
+use crate::clock::now_unix_s;
 use crate::{Address, LinkError};
 
 /// HTTP/2 flow control at a phone: enough that a full signer batch never waits for a window update.
@@ -313,5 +315,17 @@ fn cause(error: &dyn Error) -> String {
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    innermost.to_string()
+    with_clock(innermost.to_string())
+}
+
+/// A certificate is valid for a span of time: when that is the reason, it may be this machine's clock that is wrong.
+fn with_clock(reason: String) -> String {
+    let is_about_time = ["certificate expired", "certificate not valid yet"];
+    match is_about_time.iter().any(|text| reason.contains(text)) {
+        true => {
+            let now = utc(now_unix_s());
+            format!("{reason}; this machine's clock shows {now}: set it if it is wrong")
+        }
+        false => reason,
+    }
 }

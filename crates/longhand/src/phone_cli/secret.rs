@@ -1,6 +1,6 @@
 //! Sources of passphrases and words: a file, the environment, the terminal, standard input.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, IsTerminal, Read};
 use std::path::Path;
 
 use longhand_phone::{ErrorReport, Passphrase};
@@ -59,6 +59,27 @@ pub(super) fn words() -> Result<Zeroizing<String>, ErrorReport> {
         return Ok(prompt("the words, in one line: ")?.into());
     }
     line()
+}
+
+/// The longest file that can have a pairing code.
+const MOST_CODE_BYTES: u64 = 64 * 1024;
+
+/// A pairing code: from a file, from standard input for `-`, or as it was given.
+pub(super) fn code(
+    given: Option<String>,
+    file: Option<&Path>,
+) -> Result<Zeroizing<String>, ErrorReport> {
+    match (file, given.as_deref()) {
+        (Some(path), _) => {
+            let mut text = Zeroizing::new(String::new());
+            let read = std::fs::File::open(path)
+                .and_then(|file| file.take(MOST_CODE_BYTES).read_to_string(&mut text));
+            read.map_err(|error| cannot_read(path, &error))?;
+            Ok(text)
+        }
+        (None, Some("-")) => line(),
+        (None, _) => Ok(given.unwrap_or_default().into()),
+    }
 }
 
 /// One line of standard input.

@@ -4,9 +4,14 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use longhand_phone::OwnerReply;
-use longhand_phone::command::{Balance, Channel, ClosedChannel, Info, Payment};
+use longhand_phone::command::{Balance, Channel, ClosedChannel, Info, OpenInvoice, Payment};
+use longhand_phone::preview::PaymentPreview;
+use longhand_proto::utc;
 use serde::Serialize;
 use zeroize::Zeroizing;
+
+/// Characters of a description that a table shows.
+const MOST_IN_TABLE: usize = 40;
 
 /// An answer that can be shown.
 pub(super) trait Show: Serialize {
@@ -158,7 +163,13 @@ impl Show for OwnerReply {
                 open + &closed_text(&list.closed)
             }
             OwnerReply::Payments(list) if list.payments.is_empty() => "no payments\n".into(),
-            OwnerReply::Payments(list) => payments_text(&list.payments),
+            OwnerReply::Payments(list) => payments_text(&list.payments) + &older(&list.next),
+            OwnerReply::Payment(payment) => payment_text(payment),
+            OwnerReply::Invoices(list) if list.invoices.is_empty() => "no open invoices\n".into(),
+            OwnerReply::Invoices(list) => {
+                let texts: Vec<String> = list.invoices.iter().map(invoice_text).collect();
+                texts.join("\n")
+            }
             OwnerReply::Closing(closing) if !closing.agreed => {
                 "closing; the peer has not agreed yet, stay attached with `longhand phone run`\n"
                     .into()
@@ -289,15 +300,94 @@ fn payments_text(payments: &[Payment]) -> String {
     let rows = payments.iter().map(|payment| {
         vec![
             payment.payment_hash.clone(),
-            if payment.outbound { "out" } else { "in" }.into(),
+            direction(payment).into(),
             payment.state.as_str().into(),
             msat_as_sat(payment.amount_msat),
             msat_as_sat(payment.fee_msat),
+            utc(payment.created_unix_s),
+            shortened(&payment.description),
             payment.failure.clone(),
         ]
     });
-    let columns = ["payment", "", "state", ">amount", ">fee", ""];
+    let columns = [
+        "payment", "", "state", ">amount", ">fee", "begun", "for", "",
+    ];
     table(&columns, &rows.collect::<Vec<_>>()) + "amounts in satoshis\n"
+}
+
+/// How the list goes on; empty when it does not.
+fn older(next: &str) -> String {
+    match next {
+        "" => String::new(),
+        next => format!("older ones: longhand phone payments --before {next}\n"),
+    }
+}
+
+fn payment_text(payment: &Payment) -> String {
+    lines(&[
+        ("payment", payment.payment_hash.clone()),
+        ("direction", direction(payment).into()),
+        ("state", payment.state.as_str().into()),
+        ("amount", msat(payment.amount_msat)),
+        ("fee", msat(payment.fee_msat)),
+        ("for", payment.description.clone()),
+        ("payee", payment.payee_node_id.clone()),
+        ("begun", date(payment.created_unix_s)),
+        ("ended", date(payment.ended_unix_s)),
+        ("expires", date(payment.expires_unix_s)),
+        ("failure", payment.failure.clone()),
+        ("proof", payment.preimage.clone()),
+        ("invoice", payment.bolt11.clone()),
+    ])
+}
+
+fn invoice_text(invoice: &OpenInvoice) -> String {
+    let amount = match invoice.amount_msat {
+        0 => "any".into(),
+        amount => msat(amount),
+    };
+    lines(&[
+        ("payment", invoice.payment_hash.clone()),
+        ("amount", amount),
+        ("for", invoice.description.clone()),
+        ("made", date(invoice.created_unix_s)),
+        ("expires", date(invoice.expires_unix_s)),
+        ("invoice", invoice.bolt11.clone()),
+    ])
+}
+
+/// A payment before it is made.
+pub(super) fn payment_preview(preview: &PaymentPreview) -> String {
+    lines(&[
+        (
+            "amount",
+            preview.amount_msat.map_or("not given".into(), msat),
+        ),
+        ("at most for routing", msat(preview.max_fee_msat)),
+        ("for", preview.description.clone()),
+        ("payee", preview.payee_node_id.clone()),
+        ("expires", preview.expires.clone()),
+    ])
+}
+
+fn direction(payment: &Payment) -> &'static str {
+    if payment.outbound { "out" } else { "in" }
+}
+
+/// Empty for a time that is not known.
+fn date(unix_s: u64) -> String {
+    match unix_s {
+        0 => String::new(),
+        unix_s => utc(unix_s),
+    }
+}
+
+/// The beginning of a text, for a table.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MOST_IN_TABLE) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.into(),
+    }
 }
 
 /// Names on the left, values beside them; those without a value are left out.
@@ -395,7 +485,48 @@ fn or_dash(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use longhand_phone::command::{PaymentState, Payments};
+
     use super::*;
+
+    fn payment() -> Payment {
+        Payment {
+            payment_hash: "ab".repeat(32),
+            outbound: true,
+            amount_msat: 1_500,
+            fee_msat: 0,
+            state: PaymentState::Succeeded,
+            preimage: String::new(),
+            created_unix_s: 1_795_888_800,
+            failure: String::new(),
+            ended_unix_s: 1_795_888_801,
+            description: "two cups of tea".into(),
+            payee_node_id: "02".repeat(33),
+            bolt11: "lnbcrt1x".into(),
+            expires_unix_s: 0,
+        }
+    }
+
+    #[test]
+    fn a_list_of_payments_has_dates_and_texts_and_says_how_it_goes_on() {
+        let list = OwnerReply::Payments(Payments {
+            payments: vec![payment()],
+            next: "0011".into(),
+        });
+        let text = list.text();
+        assert!(text.contains("2026-11-28 18:00:00 UTC"), "{text}");
+        assert!(text.contains("two cups of tea"), "{text}");
+        assert!(text.contains("--before 0011"), "{text}");
+    }
+
+    #[test]
+    fn one_payment_is_shown_with_its_payee_and_invoice() {
+        let text = OwnerReply::Payment(payment()).text();
+        for part in ["020202", "lnbcrt1x", "18:00:01", "1.500 sat"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("expires"), "{text}");
+    }
 
     #[test]
     fn amounts_are_grouped_and_keep_their_parts() {

@@ -2,6 +2,7 @@
 //!
 //! 1. Take all messages that are there as the machine's inputs.
 //! 2. Let the machine work a turn on them. Nothing leaves the node.
+//!    When it needs records that are not in memory, read them and let it go on with the turn (`reads.rs`).
 //! 3. Commit everything that is to be written as one batch.
 //! 4. Send the machine's output: packages to the chain, replies, events, bytes to peers, a batch to the signer.
 //!
@@ -11,6 +12,7 @@
 pub(crate) mod message;
 mod peers;
 mod pending;
+mod reads;
 mod recovery;
 mod scan;
 
@@ -21,7 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bitcoin::secp256k1::PublicKey;
 use longhand_chain::{ChainError, ChainEvent, Subscription};
-use longhand_store::{Batch as StoreBatch, StoreError};
+use longhand_store::{Batch as StoreBatch, KeyRange, StoreError};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -34,9 +36,11 @@ use crate::api::{NodeConfig, NodeError, NodeEvent, Services, SignerTransport};
 use crate::graph::GossipSync;
 use crate::ldk::logger::Logger;
 use crate::machine::input::{Input, NewConnection};
-use crate::machine::output::{Batch, DialRequest, Output};
+use crate::machine::output::{Batch, DialRequest, Output, RequestId};
 use crate::machine::turn::Now;
 use crate::machine::{Loading, NodeMachine};
+use crate::store::history::Read;
+use crate::store::schema::key;
 
 /// Messages taken into one turn; more make a next one.
 const INPUTS_PER_TURN: usize = 64;
@@ -67,6 +71,8 @@ pub(crate) struct Driver {
     signer_returns: bool,
     peers: Peers,
     pending: Pending,
+    /// Requests of committed turns that the store answers.
+    reads: Vec<(RequestId, Read)>,
     recovery: Recovery,
     scan: ScanTask,
 }
@@ -113,12 +119,16 @@ impl Driver {
             stopping: None,
             signer_returns: false,
             pending: Pending::default(),
+            reads: Vec::new(),
             recovery: Recovery::default(),
             scan: ScanTask::default(),
         };
         driver.machine.begin();
-        driver.commit().await?;
-        driver.release();
+        driver.read_for_turn().await?;
+        if driver.machine.must_commit() {
+            driver.commit().await?;
+            driver.release();
+        }
         Ok(driver)
     }
 
@@ -150,6 +160,16 @@ impl Driver {
                 }
                 continue;
             }
+            let goes_on = match self.read_for_turn().await {
+                Ok(true) => None,
+                Ok(false) => Some(self.recover_from_panic().await),
+                Err(failure) => Some(self.recover_from_store(failure).await),
+            };
+            match goes_on {
+                None => {}
+                Some(true) => continue,
+                Some(false) => return,
+            }
             if !self.machine.must_commit() {
                 for (id, reads) in self.machine.take_reads() {
                     self.peers.allow_reads(id, reads);
@@ -164,6 +184,7 @@ impl Driver {
                     if has_stopped || (!released && !self.recover_from_panic().await) {
                         return;
                     }
+                    self.answer_reads().await;
                 }
                 Err(failure) => {
                     if !self.recover_from_store(failure).await {
@@ -325,6 +346,7 @@ impl Driver {
     fn release(&mut self) -> bool {
         let Output {
             replies,
+            reads,
             events,
             packages,
             has_stopped,
@@ -337,6 +359,7 @@ impl Driver {
         for (id, answer) in replies {
             self.pending.answer(id, answer);
         }
+        self.reads.extend(reads);
         for event in events {
             let _ = self.events.send(event);
         }
@@ -421,7 +444,12 @@ async fn load(
     gossip: Option<Arc<GossipSync>>,
     generation: u64,
 ) -> Result<(Box<NodeMachine>, Subscription), NodeError> {
-    let entries = services.store.load(&config.namespace).await?;
+    let live = KeyRange {
+        from: String::new(),
+        to: key::HISTORY.into(),
+        limit: None,
+    };
+    let entries = services.store.range(&config.namespace, live).await?;
     let tip = services.chain.tip().ok_or_else(|| {
         NodeError::Chain(ChainError::NotFound(
             "its own tip yet: waiting for it".into(),

@@ -6,7 +6,7 @@ use bitcoin::secp256k1::PublicKey;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{
-    Address as AddressReply, Channels, Command, Error, Payments as PaymentsReply, PeerConnected,
+    Address as AddressReply, Channels, Command, Error, FoundPayment, Invoices, PeerConnected,
 };
 
 use crate::api::State;
@@ -21,6 +21,7 @@ use crate::parts::requests::{Outcome, Wait};
 use crate::parts::signer_session::SignerSession;
 use crate::parts::wallet_scan::WalletScan;
 use crate::parts::{balances, invoices};
+use crate::store::history::Read;
 
 /// The parts that commands reach.
 pub(crate) struct Commands<'a> {
@@ -60,8 +61,19 @@ impl Commands<'_> {
                 channels: balances::channels(turn, self.openings),
                 closed: self.closed_channels.list(),
             })),
-            Some(Kind::ListPayments(_)) => now(Reply::Payments(PaymentsReply {
-                payments: self.payments.list(),
+            Some(Kind::ListPayments(list)) => {
+                let page = self.payments.page(&list)?;
+                Ok(Outcome::Stored(Read::Page(page)))
+            }
+            Some(Kind::GetPayment(get)) => {
+                let hash = payment_hash(&get.payment_hash)?;
+                Ok(match self.payments.live(&hash).cloned() {
+                    None => Outcome::Stored(Read::Payment(hash)),
+                    payment => Outcome::Now(Reply::FoundPayment(FoundPayment { payment })),
+                })
+            }
+            Some(Kind::ListInvoices(_)) => now(Reply::Invoices(Invoices {
+                invoices: self.payments.open_invoices(turn),
             })),
             Some(Kind::NewAddress(_)) => {
                 let (address, keychain, index) = turn.wallet().new_address();
@@ -85,7 +97,9 @@ impl Commands<'_> {
                 later(Wait::Opened(id))
             }
             Some(Kind::CreateInvoice(invoice)) => {
-                now(Reply::UnsignedInvoice(invoices::unsigned(turn, &invoice)?))
+                let unsigned = invoices::unsigned(turn, &invoice)?;
+                self.payments.invoice_made(turn, &invoice);
+                now(Reply::UnsignedInvoice(unsigned))
             }
             Some(Kind::Pay(pay)) => later(Wait::Payment(self.payments.pay(turn, &pay)?)),
             Some(Kind::SendOnchain(send)) => {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use bitcoin::secp256k1::PublicKey;
+use lightning::types::payment::PaymentHash;
 use longhand_chain::{ChainEvent, ScanError, ScanReply};
-use longhand_proto::command::Command;
+use longhand_proto::command::{Command, Payment};
 use longhand_proto::signer::SignerReply;
 
 use crate::api::SignerAway;
@@ -40,6 +41,8 @@ pub(crate) enum Input {
     GossipChecked,
     /// A timer of [`super::NodeMachine::next_due`] has expired.
     TimerExpired,
+    /// The records of [`super::NodeMachine::unread`], as the history has them.
+    RecordsRead(Vec<(PaymentHash, Option<Payment>)>),
     ResetSignerChain,
     FailHeld(PublicKey),
     Stop,

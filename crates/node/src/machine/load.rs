@@ -10,6 +10,7 @@ use lightning::sign::KeysManager;
 use longhand_chain::{BlockRef, FeeRates};
 use zeroize::Zeroizing;
 
+use super::unread::Unread;
 use super::{MANAGER_TICK, NodeMachine, REBROADCAST};
 use crate::api::{Keys, NodeConfig, NodeError, State};
 use crate::graph::{GossipSync, Graph};
@@ -47,7 +48,7 @@ pub(crate) struct Loading {
     pub graph: Arc<Graph>,
     /// Of a hub.
     pub gossip: Option<Arc<GossipSync>>,
-    /// The entries of the node's namespace.
+    /// The entries of the node's namespace, without its history ([`key::HISTORY`]).
     pub entries: Vec<(String, Vec<u8>)>,
     /// The chain's tip: where a new node begins.
     pub tip: BlockRef,
@@ -121,6 +122,7 @@ pub(super) fn load(loading: Loading) -> Result<NodeMachine, NodeError> {
         session: SignerSession::new(turn.remote().is_none(), loading.generation),
         sweeps: Sweeps::load(&turn),
         wallet_scan: WalletScan::load(&turn, loading.tip)?,
+        unread: Unread::default(),
         #[cfg(feature = "testing")]
         panics_when_attached: 0,
         turn,

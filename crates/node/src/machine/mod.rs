@@ -14,6 +14,7 @@ mod load;
 pub(crate) mod output;
 pub(crate) mod timers;
 pub(crate) mod turn;
+mod unread;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -37,6 +38,7 @@ use crate::machine::input::Input;
 use crate::machine::output::{Answer, Batch, DialRequest, Output, PeerOutput, RequestId};
 use crate::machine::timers::{Timer, TimerTable};
 use crate::machine::turn::{Now, Turn};
+use crate::machine::unread::Unread;
 use crate::parts::acceptance::Acceptance;
 use crate::parts::announcements::Announcements;
 use crate::parts::chain_feed::ChainFeed;
@@ -99,6 +101,7 @@ pub(crate) struct NodeMachine {
     session: SignerSession,
     sweeps: Sweeps,
     wallet_scan: WalletScan,
+    unread: Unread,
     #[cfg(feature = "testing")]
     panics_when_attached: u32,
 }
@@ -156,7 +159,10 @@ impl NodeMachine {
         self.turn.ldk.manager.timer_tick_occurred();
         self.settle();
         self.collect_broadcasts();
-        self.write_turn();
+        match self.unread.is_empty() {
+            true => self.write_turn(),
+            false => self.timers.set(Timer::Commit, self.turn.now.instant),
+        }
     }
 
     /// Works one turn on `inputs`, at the time `now` with the fee rates of the chain source.
@@ -164,6 +170,9 @@ impl NodeMachine {
         self.turn.now = now;
         self.turn.ldk.fees.set(fee_rates);
         let instant = now.instant;
+        if self.turn.journal.is_empty() {
+            self.payments.forget_read();
+        }
         self.timers
             .set_if_stopped(Timer::Commit, instant + COMMIT_WITHIN);
         let is_due = inputs.iter().any(|it| matches!(it, Input::TimerExpired))
@@ -193,8 +202,11 @@ impl NodeMachine {
         }
         self.is_restless |= self.requests.can_go_on(&self.turn);
         self.collect_broadcasts();
-        self.answer_reading();
         self.turn.watch_wallet();
+        if !self.unread.is_empty() {
+            return self.arm_timers();
+        }
+        self.answer_reading();
         if is_due || self.has_effect() || !self.turn.has_changed() {
             self.timers.stop(Timer::Commit);
             self.write_turn();
@@ -294,6 +306,7 @@ impl NodeMachine {
             Input::Scanned(answer) => self.wallet_scan.answered(&self.turn, answer),
             Input::ResetSignerChain => self.session.reset_chain(),
             Input::FailHeld(node_id) => self.held_forwards.fail(&self.turn, &node_id),
+            Input::RecordsRead(records) => self.records_read(records),
             Input::Stop => {
                 self.signer_lost();
                 self.turn.ldk.peer_manager.disconnect_all_peers();
@@ -361,6 +374,8 @@ impl NodeMachine {
         wallet::write_changes(&mut **self.turn.wallet(), &self.turn.journal);
         self.sweeps.write(&self.turn);
         self.claims.end_settled(&self.turn, &mut self.payments);
+        let has_claim = |hash: &_| self.claims.contains(hash);
+        self.payments.archive(&self.turn, has_claim);
         self.turn.ldk.write_monitors();
         self.turn.ldk.write_manager();
     }
@@ -586,9 +601,13 @@ impl NodeMachine {
     }
 
     fn carry_out(&mut self, id: RequestId, command: Command) {
+        let Some(command) = self.command_with_record(id, command) else {
+            return;
+        };
         match self.commands().carry_out(command) {
             Ok(Outcome::Now(reply)) => self.turn.output.reply(id, Ok(reply)),
             Ok(Outcome::Later(wait)) => self.requests.wait(wait, id),
+            Ok(Outcome::Stored(read)) => self.turn.output.reads.push((id, read)),
             Err(error) => self.turn.output.reply(id, Err(error)),
         }
     }
@@ -621,6 +640,9 @@ impl NodeMachine {
     /// Gives an event to its part. Records go into the journal, and so are committed together with LDK's own record that
     /// the event was handled.
     fn ldk_event(&mut self, event: Event) {
+        let Some(event) = self.event_with_record(event) else {
+            return;
+        };
         let (turn, payments) = (&mut self.turn, &mut self.payments);
         match event {
             Event::FundingGenerationReady { .. }

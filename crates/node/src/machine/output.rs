@@ -10,6 +10,7 @@ use crate::api::{NodeEvent, Overview, PeerNeeded};
 use crate::errors::error_reply;
 use crate::keys::desk::OpKey;
 use crate::ldk::socket::ConnectionId;
+use crate::store::history::Read;
 
 /// Identifies a request until it is answered. The driver gives the ids; none is used twice.
 pub(crate) type RequestId = u64;
@@ -26,6 +27,8 @@ pub(crate) enum Answer {
 #[derive(Default)]
 pub(crate) struct Output {
     pub replies: Vec<(RequestId, Answer)>,
+    /// Requests that the driver answers from the store.
+    pub reads: Vec<(RequestId, Read)>,
     pub events: Vec<NodeEvent>,
     /// Peers for which payments are held; they become one event when the turn is committed.
     pub payments_held: Vec<PeerNeeded>,
@@ -74,6 +77,7 @@ impl Output {
     pub fn is_empty(&self) -> bool {
         let Output {
             replies,
+            reads,
             events,
             payments_held,
             peers_needed,
@@ -81,6 +85,7 @@ impl Output {
             has_stopped,
         } = self;
         replies.is_empty()
+            && reads.is_empty()
             && events.is_empty()
             && payments_held.is_empty()
             && peers_needed.is_empty()

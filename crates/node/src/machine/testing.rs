@@ -17,13 +17,15 @@ use bitcoin::{
     Amount, CompactTarget, Network, OutPoint, ScriptBuf, Transaction, TxIn, TxMerkleNode, TxOut,
     Txid, transaction,
 };
+use futures::executor::block_on;
+use lightning::types::payment::PaymentHash;
 use longhand_chain::{BlockRef, ChainEvent, FeeRates, Watch};
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
-use longhand_proto::command::{Command, Error, NewAddress, OpenChannel};
+use longhand_proto::command::{Command, CommandReply, Error, NewAddress, OpenChannel};
 use longhand_proto::signer::SignerOp;
 use longhand_proto::signer::signer_op::Op;
-use longhand_store::Write;
+use longhand_store::{Batch as StoreBatch, MemoryStore, Store, Write};
 
 use crate::api::{Keys, NodeConfig, NodeError, NodeEvent, Registration, SignerAway};
 use crate::graph::Graph;
@@ -32,6 +34,8 @@ use crate::machine::input::{Input, NewConnection};
 use crate::machine::output::{Answer, Batch, Output, PeerOutput, RequestId};
 use crate::machine::turn::{Now, Turn};
 use crate::machine::{Loading, NodeMachine};
+use crate::store::history;
+use crate::store::schema::key;
 
 pub(crate) use scans::Scans;
 
@@ -218,7 +222,9 @@ impl World {
         let node = &self.nodes[id];
         let (config, graph) = (Arc::clone(&node.config), Arc::clone(&node.graph));
         let generation = node.machine.next_generation();
-        let (machine, from) = self.load(&config, &graph, node.store.clone(), generation)?;
+        let mut entries = node.store.clone();
+        entries.split_off(key::HISTORY);
+        let (machine, from) = self.load(&config, &graph, entries, generation)?;
         for connection in std::mem::take(&mut self.nodes[id].links).into_values() {
             let (peer, other) = connection;
             self.nodes[peer].links.remove(&other);
@@ -230,6 +236,7 @@ impl World {
         node.answers.clear();
         node.kept_batches.clear();
         node.machine.begin();
+        self.read_for_turn(id);
         self.commit(id);
         self.feed(id, from.height);
         self.settle();
@@ -422,6 +429,7 @@ impl World {
             inputs.push(Input::TimerExpired);
         }
         node.machine.turn(self.now, self.fee_rates, inputs);
+        self.read_for_turn(id);
         for dial in self.nodes[id].machine.take_dials() {
             let input = match self.connect(id, dial.node_id) {
                 Some(new) => Input::PeerDialed(dial.node_id, new),
@@ -437,6 +445,21 @@ impl World {
         // A turn without effect waits for the next, or for its timer: here the next step of the clock.
         if self.nodes[id].machine.must_commit() {
             self.commit(id);
+        }
+    }
+
+    /// Gives a node the records that its turn needs.
+    fn read_for_turn(&mut self, id: Id) {
+        let node = &mut self.nodes[id];
+        while !node.machine.unread().is_empty() {
+            let store = node.history();
+            let read = |hash: &PaymentHash| {
+                let found = block_on(history::find(&store, "node", hash));
+                (*hash, found.expect("a readable record"))
+            };
+            let records = node.machine.unread().iter().map(read).collect();
+            let inputs = vec![Input::RecordsRead(records)];
+            node.machine.turn(self.now, self.fee_rates, inputs);
         }
     }
 
@@ -463,6 +486,13 @@ impl World {
     fn deliver(&mut self, id: Id, output: Output, peers: Vec<PeerOutput>, batch: Option<Batch>) {
         let node = &mut self.nodes[id];
         node.answers.extend(output.replies);
+        for (request, read) in output.reads {
+            let reply = block_on(history::answer(&node.history(), "node", read));
+            let reply = CommandReply {
+                reply: Some(reply.expect("a readable record")),
+            };
+            node.answers.insert(request, Answer::Command(reply));
+        }
         node.events.extend(output.events);
         if let Some(batch) = batch {
             node.sign(batch, self.now.unix_s());
@@ -519,6 +549,20 @@ impl World {
 }
 
 impl TestNode {
+    /// The part of its store that is not read when it is loaded.
+    fn history(&self) -> MemoryStore {
+        let entries = self.store.range(key::HISTORY.to_owned()..);
+        let writes = entries.map(|(key, value)| Write::Put(key.clone(), value.clone()));
+        let store = MemoryStore::new();
+        let batch = StoreBatch {
+            namespace: "node".into(),
+            epoch: 0,
+            writes: writes.collect(),
+        };
+        block_on(store.commit(batch)).expect("a store in memory");
+        store
+    }
+
     fn sign(&mut self, batch: Batch, now_unix_s: u64) {
         let asks_for_preimage = |op: &SignerOp| matches!(op.op, Some(Op::GetPreimage(_)));
         self.signer_hangs |=

@@ -1,7 +1,6 @@
 //! Channels that were closed: kept so that an owner sees them with the reason, and can ask for a close twice.
 
 use std::collections::HashMap;
-use std::ops::RangeInclusive;
 
 use bitcoin::{OutPoint, Transaction, Txid};
 use lightning::events::Event;
@@ -15,12 +14,10 @@ use prost::Message;
 use crate::api::NodeError;
 use crate::errors::{bad_input, command_error};
 use crate::machine::turn::Turn;
+use crate::parts::feerates;
 use crate::parts::onchain_sends::address;
 use crate::store::journal::Journal;
 use crate::store::schema::{channel_id, closed_key, key};
-
-/// Fee rates of a cooperative close that an owner may ask for, in sat per 1,000 weight.
-const CLOSE_FEERATES: RangeInclusive<u32> = 250..=250_000;
 
 /// See the module.
 #[derive(Default)]
@@ -50,7 +47,7 @@ impl ClosedChannels {
     /// answers that the channel is closed or closing.
     ///
     /// # Errors
-    /// `NO_SUCH_CHANNEL`, `BAD_ADDRESS`, `WRONG_NETWORK`, `BAD_FEERATE`, `FORCED_CLOSE`, or `CLOSE_REFUSED` when LDK cannot
+    /// `NO_SUCH_CHANNEL`, `BAD_ADDRESS`, `WRONG_NETWORK`, `BAD_FEE_RATE`, `FORCED_CLOSE`, or `CLOSE_REFUSED` when LDK cannot
     /// close it now.
     pub fn close(&self, turn: &Turn, request: &CloseChannel) -> Result<ClosingChannel, Error> {
         let unknown = || {
@@ -74,7 +71,7 @@ impl ClosedChannels {
         }
         let peer = channel.counterparty.node_id;
         let to = closing_script(turn, request)?;
-        let feerate = (request.feerate_sat_per_kw > 0).then_some(request.feerate_sat_per_kw);
+        let feerate = feerates::checked(request.feerate_sat_per_kw)?;
         let closed = if request.force {
             let reason = "closed by its owner".to_owned();
             turn.ldk
@@ -202,10 +199,6 @@ fn closing_script(turn: &Turn, request: &CloseChannel) -> Result<Option<Shutdown
     if request.force && (rate > 0 || !request.address.is_empty()) {
         let message = "a forced close pays to the node's own wallet at the fee rate that was agreed: leave address and fee rate out";
         return Err(bad_input("FORCED_CLOSE", message));
-    }
-    if rate > 0 && !CLOSE_FEERATES.contains(&rate) {
-        let message = "the fee rate of a close is from 1 to 1,000 sat/vB";
-        return Err(bad_input("BAD_FEERATE", message));
     }
     if request.address.is_empty() {
         return Ok(None);

@@ -15,14 +15,25 @@ use crate::machine::turn::Turn;
 /// `BAD_FEE_RATE`, or `NO_FEE_ESTIMATE` when none is given and there is no estimate.
 pub(crate) fn chosen(turn: &Turn, given: u32) -> Result<u32, Error> {
     let rates = turn.ldk.fees.rates();
-    match given {
-        0 if rates.is_estimate => Ok(rates.normal),
-        0 => Err(bad_input(
+    match checked(given)? {
+        Some(given) => Ok(given),
+        None if rates.is_estimate => Ok(rates.normal),
+        None => Err(bad_input(
             "NO_FEE_ESTIMATE",
             "the host's chain source has no fee estimate now: give --feerate, in satoshis per 1,000 weight units \
              (250 = 1 sat/vB)",
         )),
-        MIN_FEERATE_SAT_PER_KW..=MAX_FEERATE_SAT_PER_KW => Ok(given),
+    }
+}
+
+/// The owner's fee rate; `None` for 0, when it is not given.
+///
+/// # Errors
+/// `BAD_FEE_RATE`.
+pub(crate) fn checked(given: u32) -> Result<Option<u32>, Error> {
+    match given {
+        0 => Ok(None),
+        MIN_FEERATE_SAT_PER_KW..=MAX_FEERATE_SAT_PER_KW => Ok(Some(given)),
         _ => Err(bad_input(
             "BAD_FEE_RATE",
             format!(

@@ -23,6 +23,7 @@ pub(crate) mod feerates;
 pub(crate) mod held_forwards;
 pub(crate) mod invoices;
 pub(crate) mod onchain_sends;
+pub(crate) mod open_invoices;
 pub(crate) mod openings;
 pub(crate) mod payments;
 pub(crate) mod requests;

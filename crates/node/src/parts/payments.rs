@@ -1,4 +1,7 @@
 //! The records of payments, in and out, and paying.
+//!
+//! In memory, and below `pay/` in the store, are those that are pending or have a claim. One that has ended becomes a part of
+//! the history (`store/history.rs`); it is read back when an event or a command is about it (`machine/unread.rs`).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,69 +12,179 @@ use lightning::ln::outbound_payment::{Bolt11PaymentError, Retry, RetryableSendFa
 use lightning::routing::router::RouteParametersConfig;
 use lightning::routing::scoring::ScoreUpdate;
 use lightning::types::payment::PaymentHash;
-use lightning_invoice::{Bolt11Invoice, Currency};
+use lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescriptionRef, Currency};
+use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
 use longhand_proto::command::payment::State;
-use longhand_proto::command::{Error, Pay, Payment};
-use longhand_proto::default_max_fee_msat;
+use longhand_proto::command::{
+    Command, CreateInvoice, Error, ListPayments, OpenInvoice, Pay, Payment,
+};
+use longhand_proto::{default_max_fee_msat, utc};
 use prost::Message;
 
 use crate::api::NodeError;
 use crate::errors::{bad_input, command_error};
 use crate::machine::turn::Turn;
+use crate::parts::open_invoices::OpenInvoices;
+use crate::store::history::{self, Page, Position};
 use crate::store::journal::Journal;
 use crate::store::schema::{key, payment_key};
 
 /// How long LDK looks for other routes.
 const RETRY_FOR: Duration = Duration::from_secs(30);
 
+/// Records of the history that are kept in memory after they were used; more are forgotten.
+const MOST_READ: usize = 256;
+/// The longest invoice that is recorded. Those of wallets are below 2 KiB.
+const MOST_INVOICE_BYTES: usize = 4096;
+
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Payments {
-    payments: HashMap<PaymentHash, Payment>,
+    /// Pending, or with a claim.
+    live: HashMap<PaymentHash, Payment>,
+    /// Records of the history that were used lately; `None` when there is none.
+    read: HashMap<PaymentHash, Option<Payment>>,
+    invoices: OpenInvoices,
 }
 
 impl Payments {
     /// Reads the records back.
     pub fn load(journal: &Journal) -> Result<Payments, NodeError> {
         let bad = || NodeError::Load("a record of a payment".into());
-        let mut payments = HashMap::new();
+        let mut live = HashMap::new();
         for (_, bytes) in journal.loaded(key::PAYMENT) {
             let payment = Payment::decode(&bytes[..]).map_err(|_| bad())?;
             let hash = <[u8; 32]>::try_from(&payment.payment_hash[..]).map_err(|_| bad())?;
-            payments.insert(PaymentHash(hash), payment);
+            live.insert(PaymentHash(hash), payment);
         }
-        Ok(Payments { payments })
+        Ok(Payments {
+            live,
+            read: HashMap::new(),
+            invoices: OpenInvoices::load(journal),
+        })
     }
 
-    /// Oldest first.
+    /// Those in memory, oldest first.
+    #[cfg(test)]
     pub fn list(&self) -> Vec<Payment> {
-        let mut payments: Vec<Payment> = self.payments.values().cloned().collect();
+        let read = self.read.values().flatten();
+        let mut payments: Vec<Payment> = self.live.values().chain(read).cloned().collect();
         payments.sort_by_key(|payment| payment.created_unix_s);
         payments
     }
 
+    /// The page that an owner asks for.
+    ///
+    /// # Errors
+    /// `BAD_CURSOR`.
+    pub fn page(&self, request: &ListPayments) -> Result<Page, Error> {
+        let bad = || {
+            let message = "this is not the place of a page: take the one that the page before gave";
+            bad_input("BAD_CURSOR", message)
+        };
+        let before = match request.before.is_empty() {
+            true => None,
+            false => Some(Position::from_bytes(&request.before).ok_or_else(bad)?),
+        };
+        let limit = match request.limit {
+            0 => history::PAGE,
+            limit => limit.min(history::MOST_PER_PAGE),
+        };
+        let live = self.live.values().cloned().collect();
+        Ok(Page {
+            before,
+            limit,
+            live,
+        })
+    }
+
+    /// One that is pending, or has a claim.
+    pub fn live(&self, hash: &PaymentHash) -> Option<&Payment> {
+        self.live.get(hash)
+    }
+
+    // -- The history.
+
+    /// Whether all that there is to know of a payment is in memory.
+    pub fn is_known(&self, hash: &PaymentHash) -> bool {
+        self.live.contains_key(hash) || self.read.contains_key(hash)
+    }
+
+    /// The record of a payment that is not live, as the history has it.
+    pub fn read(&mut self, hash: PaymentHash, record: Option<Payment>) {
+        self.read.insert(hash, record);
+    }
+
+    /// Moves the payments that have ended into the history, with this turn's commit.
+    pub fn archive(&mut self, turn: &Turn, has_claim: impl Fn(&PaymentHash) -> bool) {
+        let live = self.live.iter();
+        let ended = live.filter(|(hash, payment)| !is_pending(payment) && !has_claim(hash));
+        let ended: Vec<PaymentHash> = ended.map(|(hash, _)| *hash).collect();
+        for hash in ended {
+            if let Some(payment) = self.live.remove(&hash) {
+                turn.journal.delete(payment_key(&hash));
+                history::add(&turn.journal, &payment);
+                self.read.insert(hash, Some(payment));
+            }
+        }
+    }
+
+    /// Forgets what can be read again. All turns must be committed: what they have changed is not in the store before.
+    pub fn forget_read(&mut self) {
+        if self.read.len() > MOST_READ {
+            self.read.clear();
+        }
+    }
+
+    fn get(&self, hash: &PaymentHash) -> Option<&Payment> {
+        let read = || self.read.get(hash)?.as_ref();
+        self.live.get(hash).or_else(read)
+    }
+
+    /// Takes the record of a payment that is to change.
+    fn take(&mut self, turn: &Turn, hash: &PaymentHash) -> Option<Payment> {
+        let read = self.read.remove(hash).flatten();
+        if let Some(payment) = &read {
+            history::remove(&turn.journal, payment);
+        }
+        self.live.remove(hash).or(read)
+    }
+
+    // -- Invoices.
+
+    /// An invoice of the owner was made, as it was checked.
+    pub fn invoice_made(&mut self, turn: &Turn, request: &CreateInvoice) {
+        self.invoices.add(turn, request);
+    }
+
+    /// The owner's invoices that nobody has paid yet, newest first.
+    pub fn open_invoices(&self, turn: &Turn) -> Vec<OpenInvoice> {
+        self.invoices.list(turn.now.unix_s())
+    }
+
+    // -- One payment.
+
     /// The reply to a payment, once it has succeeded or failed.
     pub fn result(&self, hash: &PaymentHash) -> Option<Result<Reply, Error>> {
-        let payment = self.payments.get(hash)?;
-        let has_ended = payment.state() != State::Pending;
-        has_ended.then(|| Ok(Reply::Payment(payment.clone())))
+        let payment = self.get(hash)?;
+        (!is_pending(payment)).then(|| Ok(Reply::Payment(payment.clone())))
     }
 
     /// Whether the preimage is here.
     pub fn has_preimage(&self, hash: &PaymentHash) -> bool {
-        let payment = self.payments.get(hash);
+        let payment = self.get(hash);
         payment.is_some_and(|payment| !payment.preimage.is_empty())
     }
 
     /// Whether an invoice of this node was paid already: its preimage is here.
     pub fn was_received(&self, hash: &PaymentHash) -> bool {
-        let payment = self.payments.get(hash);
+        let payment = self.get(hash);
         payment.is_some_and(|payment| !payment.outbound && !payment.preimage.is_empty())
     }
 
-    /// Changes the record of a payment, or begins it.
+    /// Changes the record of a payment, or begins it. The payment must be known, see [`Payments::is_known`].
     pub fn update(
         &mut self,
         turn: &Turn,
@@ -79,16 +192,33 @@ impl Payments {
         outbound: bool,
         change: impl FnOnce(&mut Payment),
     ) {
-        let payment = self.payments.entry(hash).or_insert_with(|| Payment {
+        let known = self.take(turn, &hash);
+        let mut payment = known.unwrap_or_else(|| self.begin(turn, &hash, outbound));
+        let was_pending = is_pending(&payment);
+        change(&mut payment);
+        if was_pending && !is_pending(&payment) {
+            payment.ended_unix_s = turn.now.unix_s();
+        }
+        if !payment.outbound && payment.state() == State::Succeeded {
+            self.invoices.remove(turn, &hash.0);
+        }
+        turn.journal
+            .put(payment_key(&hash), payment.encode_to_vec());
+        self.live.insert(hash, payment);
+    }
+
+    fn begin(&self, turn: &Turn, hash: &PaymentHash, outbound: bool) -> Payment {
+        let invoice = self.invoices.get(&hash.0).filter(|_| !outbound);
+        let invoice = invoice.cloned().unwrap_or_default();
+        Payment {
             payment_hash: hash.0.to_vec(),
             outbound,
             state: State::Pending.into(),
             created_unix_s: turn.now.unix_s(),
+            description: invoice.description,
+            expires_unix_s: invoice.expires_unix_s,
             ..Payment::default()
-        });
-        change(payment);
-        turn.journal
-            .put(payment_key(&hash), payment.encode_to_vec());
+        }
     }
 
     /// The owner's command: pays a BOLT 11 invoice. A payment that is pending or has succeeded is not made again. Returns
@@ -102,7 +232,7 @@ impl Payments {
             bad_input("BAD_INVOICE", message)
         })?;
         let hash = invoice.payment_hash();
-        match self.payments.get(&hash) {
+        match self.get(&hash) {
             Some(known) if known.outbound && known.state() != State::Failed => return Ok(hash),
             Some(known) if !known.outbound => return Err(own_invoice()),
             _ => {}
@@ -110,9 +240,11 @@ impl Payments {
         check(turn, &invoice, request)?;
         send(turn, &invoice, request)?;
         let amount_msat = invoice.amount_milli_satoshis();
-        self.payments.remove(&hash);
+        // The record of an attempt that failed, which may be in the history.
+        self.take(turn, &hash);
         self.update(turn, hash, true, |payment| {
             payment.amount_msat = amount_msat.unwrap_or(request.amount_msat);
+            describe(payment, &invoice, &request.bolt11);
         });
         Ok(hash)
     }
@@ -157,6 +289,49 @@ impl Payments {
     }
 }
 
+fn is_pending(payment: &Payment) -> bool {
+    payment.state() == State::Pending
+}
+
+/// Puts into the record what the invoice says.
+fn describe(payment: &mut Payment, invoice: &Bolt11Invoice, bolt11: &str) {
+    if let Bolt11InvoiceDescriptionRef::Direct(description) = invoice.description() {
+        payment.description = description.as_inner().0.clone();
+    }
+    payment.payee_node_id = invoice.get_payee_pub_key().serialize().to_vec();
+    payment.expires_unix_s = invoice.expires_at().map_or(0, |at| at.as_secs());
+    if bolt11.len() <= MOST_INVOICE_BYTES {
+        payment.bolt11 = bolt11.to_owned();
+    }
+}
+
+/// The payment that an event is about, when the event changes its record.
+pub(crate) fn hash_of_event(event: &Event) -> Option<PaymentHash> {
+    match event {
+        Event::PaymentClaimable { payment_hash, .. }
+        | Event::PaymentClaimed { payment_hash, .. }
+        | Event::PaymentSent { payment_hash, .. } => Some(*payment_hash),
+        Event::PaymentFailed {
+            payment_id,
+            payment_hash,
+            ..
+        } => Some(payment_hash.unwrap_or(PaymentHash(payment_id.0))),
+        _ => None,
+    }
+}
+
+/// The payment that a command begins or waits for; `None` too when the command is to be refused.
+pub(crate) fn hash_of_command(command: &Command) -> Option<PaymentHash> {
+    match command.command.as_ref()? {
+        Kind::Pay(pay) => {
+            let invoice: Bolt11Invoice = pay.bolt11.parse().ok()?;
+            Some(invoice.payment_hash())
+        }
+        Kind::AwaitPayment(wait) => payment_hash(&wait.payment_hash).ok(),
+        _ => None,
+    }
+}
+
 /// A payment hash from its bytes.
 ///
 /// # Errors
@@ -193,7 +368,7 @@ fn check(turn: &Turn, invoice: &Bolt11Invoice, request: &Pay) -> Result<(), Erro
         return Err(own_invoice());
     }
     if invoice.would_expire(turn.now.since_1970) {
-        return Err(expired());
+        return Err(expired(turn, invoice));
     }
     let amount_msat = match invoice.amount_milli_satoshis() {
         Some(amount_msat) => amount_msat,
@@ -238,20 +413,28 @@ fn send(turn: &Turn, invoice: &Bolt11Invoice, request: &Pay) -> Result<(), Error
             let message = "the amount is below the invoice's: give more";
             bad_input("BAD_AMOUNT", message)
         }
+        Bolt11PaymentError::SendingFailed(RetryableSendFailure::PaymentExpired) => {
+            expired(turn, invoice)
+        }
         Bolt11PaymentError::SendingFailed(failure) => send_failure(&failure),
     })
 }
 
-fn expired() -> Error {
-    bad_input(
-        "INVOICE_EXPIRED",
-        "the invoice has expired: ask for a new one",
-    )
+fn expired(turn: &Turn, invoice: &Bolt11Invoice) -> Error {
+    let expiry = invoice.expires_at().map_or(0, |at| at.as_secs());
+    let (expiry, now) = (utc(expiry), utc(turn.now.unix_s()));
+    let message = format!(
+        "the invoice expired at {expiry}, and the host's clock shows {now}: ask for a new one"
+    );
+    bad_input("INVOICE_EXPIRED", message)
 }
 
 fn send_failure(failure: &RetryableSendFailure) -> Error {
     match failure {
-        RetryableSendFailure::PaymentExpired => expired(),
+        RetryableSendFailure::PaymentExpired => bad_input(
+            "INVOICE_EXPIRED",
+            "the invoice has expired: ask for a new one",
+        ),
         RetryableSendFailure::RouteNotFound => command_error(
             "NO_ROUTE",
             Action::Retry,

@@ -15,6 +15,7 @@ use longhand_proto::command::command_reply::Reply;
 use crate::machine::output::RequestId;
 use crate::machine::turn::Turn;
 use crate::parts::payments;
+use crate::store::history::Read;
 
 /// The event that a reply waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub(crate) enum Wait {
 pub(crate) enum Outcome {
     Now(Reply),
     Later(Wait),
+    /// The reply is in the store, once the turn is committed.
+    Stored(Read),
 }
 
 /// See the module.
@@ -166,7 +169,12 @@ pub(crate) fn only_reads(command: &Command) -> bool {
     matches!(
         command.command,
         Some(
-            Kind::GetInfo(_) | Kind::GetBalance(_) | Kind::ListChannels(_) | Kind::ListPayments(_)
+            Kind::GetInfo(_)
+                | Kind::GetBalance(_)
+                | Kind::ListChannels(_)
+                | Kind::ListPayments(_)
+                | Kind::GetPayment(_)
+                | Kind::ListInvoices(_)
         )
     )
 }

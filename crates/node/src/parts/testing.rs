@@ -160,7 +160,8 @@ pub(crate) fn pay(bolt11: &str) -> Kind {
 /// The record of the payment of an invoice.
 pub(crate) fn payment(world: &mut World, id: Id, bolt11: &str) -> Option<Payment> {
     let hash = hash_of(bolt11).0;
-    let Ok(Reply::Payments(list)) = world.ask(id, Kind::ListPayments(ListPayments {})) else {
+    let Ok(Reply::Payments(list)) = world.ask(id, Kind::ListPayments(ListPayments::default()))
+    else {
         panic!("no list");
     };
     let mut payments = list.payments.into_iter();

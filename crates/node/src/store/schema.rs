@@ -10,7 +10,8 @@
 //! | `peel/<hash>` | the phone's answer for one onion | `keys/` |
 //! | `incoming/<channel keys id>` | incoming HTLCs of our own commitment | `keys/incoming.rs` |
 //! | `gossip/<short channel id>` | signature (64 bytes) and content of our last `channel_update` | `ldk/gate.rs` |
-//! | `pay/<payment hash>` | `command.proto`'s `Payment` | `parts/payments.rs` |
+//! | `pay/<payment hash>` | `command.proto`'s `Payment`: pending, or with a claim; before version 3 all | `parts/payments.rs` |
+//! | `invoice/<payment hash>` | `command.proto`'s `OpenInvoice` | `parts/open_invoices.rs` |
 //! | `claim/<payment hash>` | [`Claim`] | `parts/claims.rs` |
 //! | `closed/<channel id>` | `command.proto`'s `ClosedChannel` | `parts/closed_channels.rs` |
 //! | `open/<id>` | [`Open`] | `parts/openings.rs` |
@@ -19,10 +20,14 @@
 //! | `agreed/<channel id>` | [`CoopClose`] | `parts/coop_closes.rs` |
 //! | `peer/<node id>` | addresses of a peer, UTF-8, one a line, newest first | `parts/dialing.rs` |
 //! | `scan` | [`WalletScan`] | `parts/wallet_scan.rs` |
+//! | `~time/<unix time><payment hash>` | `command.proto`'s `Payment` that has ended, by the time when it began | `store/history.rs` |
+//! | `~hash/<payment hash>` | the position of that record, [`Position::to_bytes`](super::history::Position) | `store/history.rs` |
 //! | `probe` | written and deleted at once, to see whether the store takes writes | `driver/recovery.rs` |
 //!
 //! Versions: 1 is the first, and has no key `version`. Version 2 added that key; [`Open::safe_height`] and
-//! [`Claim::claim_deadline`] were added while version 1 was written, and are 0 in older records. Fields are added, never
+//! [`Claim::claim_deadline`] were added while version 1 was written, and are 0 in older records. Version 3 moved payments
+//! that have ended out of `pay/` into the history (`~`), which is not read when the node is loaded: an older program would not
+//! know that an invoice is paid, and would pay it again. Fields are added, never
 //! changed. A program reads its own version and older ones, and refuses newer ones: the version is raised only when an older
 //! program that ignores the new keys and fields would lose money.
 
@@ -38,7 +43,7 @@ use prost::Message;
 use crate::hex::hex;
 
 /// The newest version of the records, and the one that is written.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// The keys and key prefixes; the table above has their values.
 pub(crate) mod key {
@@ -52,6 +57,11 @@ pub(crate) mod key {
     pub(crate) const INCOMING: &str = "incoming/";
     pub(crate) const GOSSIP: &str = "gossip/";
     pub(crate) const PAYMENT: &str = "pay/";
+    pub(crate) const INVOICE: &str = "invoice/";
+    /// Begins every key that is not read when the node is loaded, and sorts after all others.
+    pub(crate) const HISTORY: &str = "~";
+    pub(crate) const HISTORY_BY_TIME: &str = "~time/";
+    pub(crate) const HISTORY_BY_HASH: &str = "~hash/";
     pub(crate) const CLAIM: &str = "claim/";
     pub(crate) const CLOSED: &str = "closed/";
     pub(crate) const OPEN: &str = "open/";
@@ -65,6 +75,11 @@ pub(crate) mod key {
 /// The key of a payment's record.
 pub(crate) fn payment_key(hash: &PaymentHash) -> String {
     format!("{}{}", key::PAYMENT, hex(&hash.0))
+}
+
+/// The key of the record of an invoice that nobody has paid yet.
+pub(crate) fn invoice_key(payment_hash: &[u8]) -> String {
+    format!("{}{}", key::INVOICE, hex(payment_hash))
 }
 
 /// The key of a closed channel's record.

@@ -55,10 +55,15 @@ async fn bad_pairing_codes_change_nothing() {
         expires_unix_s: now_unix_s(),
         ..host.code()
     };
-    assert_eq!(
-        code_of(phone.pair(&expired.to_text().unwrap()).await),
-        "PAIRING_EXPIRED"
-    );
+    let refused = phone.pair(&expired.to_text().unwrap()).await;
+    let refused = refused.unwrap_err().report();
+    assert_eq!(refused.code, "PAIRING_EXPIRED");
+    for part in [
+        "the pairing code expired at 20",
+        "this phone's clock shows 20",
+    ] {
+        assert!(refused.message.contains(part), "{refused:?}");
+    }
     assert_eq!(host.dials.load(Ordering::SeqCst), 0);
 
     let unknown = PairingCode {

@@ -119,6 +119,59 @@ fn an_invoice_can_be_paid_until_it_expires() {
 }
 
 #[test]
+fn an_expired_invoice_is_refused_with_its_expiry_and_the_phones_time() {
+    let expired = InputError::InvoiceExpired {
+        expires_unix_s: 1_795_888_800,
+        now_unix_s: 1_795_899_600,
+    };
+    let line = expired.to_string();
+    assert!(
+        line.contains("expired at 2026-11-28 18:00:00 UTC"),
+        "{line}"
+    );
+    assert!(
+        line.contains("this phone's clock shows 2026-11-28 21:00:00 UTC"),
+        "{line}"
+    );
+}
+
+#[test]
+fn an_invoice_of_every_network_can_be_paid_there_and_nowhere_else() {
+    use Network::{Bitcoin, Regtest, Signet, Testnet, Testnet4};
+    let networks = [Bitcoin, Testnet, Testnet4, Signet, Regtest];
+    for of in networks {
+        let spec = InvoiceSpec {
+            currency: Currency::from(of),
+            ..Default::default()
+        };
+        let text = spec.text();
+        for on in networks {
+            let own = NodeId::from_slice(&[2; 33]).unwrap();
+            let checked = check_payment(&text, None, None, on, &own, now_unix_s());
+            let fits = Currency::from(of) == Currency::from(on);
+            assert_eq!(checked.is_ok(), fits, "an invoice of {of} on {on}");
+        }
+    }
+}
+
+#[test]
+fn the_amount_of_a_uri_is_sent_and_no_other() {
+    use OnchainAmount::{All, Sat};
+    let address = "bcrt1q6rhpng9evdsfnn833a4f4vej0asu6dk5srld6x";
+    let uri = format!("bitcoin:{address}?amount=0.001");
+    assert_eq!(onchain_amount(&uri, None), Ok(Sat(100_000)));
+    assert_eq!(onchain_amount(&uri, Some(All)), Ok(All));
+    assert_eq!(onchain_amount(address, Some(Sat(7))), Ok(Sat(7)));
+    let missing = onchain_amount(address, None).unwrap_err();
+    assert_eq!(missing.code(), "AMOUNT_MISSING");
+
+    let check = |amount| check_onchain(&uri, amount, Network::Regtest).map_err(|it| it.code());
+    assert!(check(Sat(100_000)).is_ok());
+    assert_eq!(check(Sat(100_001)), Err("AMOUNT_DIFFERS"));
+    assert_eq!(check(All), Err("AMOUNT_DIFFERS"));
+}
+
+#[test]
 fn on_chain_amounts_and_addresses_are_checked() {
     let regtest = "bcrt1q6rhpng9evdsfnn833a4f4vej0asu6dk5srld6x";
     let mainnet = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
@@ -292,6 +345,19 @@ async fn nothing_is_sent_to_the_host_for_bad_input() {
             ),
             "ADDRESS_NETWORK",
         ),
+        (
+            OwnerCommand::Payment {
+                payment_hash: "ff".into(),
+            },
+            "PAYMENT_HASH_MALFORMED",
+        ),
+        (
+            OwnerCommand::Payments {
+                limit: None,
+                before: Some("ff".into()),
+            },
+            "CURSOR_MALFORMED",
+        ),
     ];
     for (command, code) in bad {
         assert_eq!(code_of(phone.check(&command)), code);
@@ -348,6 +414,7 @@ async fn what_the_host_says_steers_no_terminal() {
                 failure: steering.into(),
                 ..InvoiceSpec::default().payment(proto::payment::State::Failed)
             }],
+            next: Vec::new(),
         }))),
         Ask::ListChannels(_) => Some(Act::Refuse(steering.into())),
         _ => None,

@@ -5,6 +5,12 @@ use longhand_proto::command::payment::State;
 use super::*;
 use crate::command::PaymentState;
 
+fn found(payment: proto::Payment) -> Reply {
+    Reply::FoundPayment(proto::FoundPayment {
+        payment: Some(payment),
+    })
+}
+
 async fn intents(phone: &Phone) -> Vec<([u8; 32], u64, u64)> {
     phone
         .look(|signer| {
@@ -129,9 +135,7 @@ async fn a_failed_payment_says_why_and_may_be_tried_again() {
             };
             Some(Act::Reply(Reply::Payment(payment)))
         }
-        Ask::ListPayments(_) => Some(Act::Reply(Reply::Payments(proto::Payments {
-            payments: vec![known.clone()],
-        }))),
+        Ask::GetPayment(_) => Some(Act::Reply(found(known.clone()))),
         _ => None,
     });
     let error = phone.pay(&spec.text(), None, None).await.unwrap_err();
@@ -147,9 +151,7 @@ async fn what_is_paid_is_not_paid_again() {
     let paid = spec.payment(State::Succeeded);
     host.script(move |ask| match ask {
         Ask::Pay(_) => Some(Act::Reply(Reply::Payment(paid.clone()))),
-        Ask::ListPayments(_) => Some(Act::Reply(Reply::Payments(proto::Payments {
-            payments: vec![paid.clone()],
-        }))),
+        Ask::GetPayment(_) => Some(Act::Reply(found(paid.clone()))),
         _ => None,
     });
     phone.pay(&spec.text(), None, None).await.unwrap();
@@ -328,4 +330,95 @@ async fn a_close_stays_until_the_two_nodes_agree() {
     assert!(phone.close(&"09".repeat(32), false).await.unwrap().agreed);
     host.script(script(u32::MAX));
     assert!(!phone.close(&"09".repeat(32), false).await.unwrap().agreed);
+}
+
+#[tokio::test]
+async fn a_payment_that_the_host_gives_for_another_hash_is_not_taken() {
+    let (_dir, phone, host) = attached().await;
+    let other = InvoiceSpec::default().payment(State::Succeeded);
+    host.script(move |ask| match ask {
+        Ask::GetPayment(_) => Some(Act::Reply(found(other.clone()))),
+        _ => None,
+    });
+    let asked = phone.payment(&"ab".repeat(32)).await;
+    assert_eq!(code_of(asked), "ANSWER_MALFORMED");
+}
+
+#[tokio::test]
+async fn a_payment_that_the_host_does_not_know_is_unknown() {
+    let (_dir, phone, host) = attached().await;
+    host.script(move |ask| match ask {
+        Ask::GetPayment(_) => Some(Act::Reply(Reply::FoundPayment(Default::default()))),
+        _ => None,
+    });
+    let asked = phone.payment(&"ab".repeat(32)).await;
+    assert_eq!(code_of(asked), "PAYMENT_UNKNOWN");
+    assert_eq!(code_of(phone.payment("ab").await), "PAYMENT_HASH_MALFORMED");
+}
+
+#[tokio::test]
+async fn all_payments_are_read_page_by_page() {
+    let (_dir, phone, host) = attached().await;
+    host.script(move |ask| match ask {
+        Ask::ListPayments(list) => {
+            let next = match list.before.first() {
+                None => vec![1; 40],
+                Some(1) => vec![2; 40],
+                _ => Vec::new(),
+            };
+            Some(Act::Reply(Reply::Payments(proto::Payments {
+                payments: vec![InvoiceSpec::default().payment(State::Succeeded)],
+                next,
+            })))
+        }
+        _ => None,
+    });
+    assert_eq!(phone.payments().await.unwrap().payments.len(), 3);
+    let page = phone.payments_page(Some(7), None).await.unwrap();
+    assert_eq!(page.next, "01".repeat(40));
+    let Some(Ask::ListPayments(asked)) = host.asked().pop() else {
+        panic!("a page is asked for")
+    };
+    assert_eq!((asked.limit, asked.before), (7, Vec::new()));
+    let malformed = phone.payments_page(None, Some("01")).await;
+    assert_eq!(code_of(malformed), "CURSOR_MALFORMED");
+}
+
+#[tokio::test]
+async fn a_host_that_names_the_same_page_for_ever_is_not_asked_for_ever() {
+    let (_dir, phone, host) = attached().await;
+    host.script(move |ask| match ask {
+        Ask::ListPayments(_) => Some(Act::Reply(Reply::Payments(proto::Payments {
+            payments: Vec::new(),
+            next: vec![1; 40],
+        }))),
+        _ => None,
+    });
+    assert_eq!(code_of(phone.payments().await), "ANSWER_MALFORMED");
+}
+
+#[tokio::test]
+async fn an_open_invoice_is_listed_with_the_text_that_the_phone_signed() {
+    let (_dir, phone, host) = attached().await;
+    let made = phone.invoice(Some(1_000), "tea", 600).await.unwrap();
+    let Some(Ask::CreateInvoice(asked)) = host.asked().pop() else {
+        panic!("an invoice is asked for")
+    };
+    host.script(move |ask| match ask {
+        Ask::ListInvoices(_) => Some(Act::Reply(Reply::Invoices(proto::Invoices {
+            invoices: vec![
+                proto::OpenInvoice {
+                    payment_hash: asked.payment_hash.clone(),
+                    description: "tea\u{1b}[2J".into(),
+                    ..Default::default()
+                },
+                proto::OpenInvoice::default(),
+            ],
+        }))),
+        _ => None,
+    });
+    let list = phone.invoices().await.unwrap().invoices;
+    assert_eq!(list[0].bolt11, made.bolt11);
+    assert_eq!(list[0].description, "tea[2J");
+    assert_eq!(list[1].bolt11, "");
 }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use tokio::sync::oneshot;
 
 use super::error::store_error;
-use crate::{Batch, StoreError, Write};
+use crate::{Batch, KeyRange, StoreError, Write};
 
 /// The channel for an answer. It is no error when the caller has stopped waiting.
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -17,6 +17,11 @@ const GROUP: usize = 256;
 pub(super) enum Job {
     Load {
         namespace: String,
+        reply: Reply<Vec<(String, Vec<u8>)>>,
+    },
+    Range {
+        namespace: String,
+        range: KeyRange,
         reply: Reply<Vec<(String, Vec<u8>)>>,
     },
     Get {
@@ -63,20 +68,25 @@ impl Worker {
 
     /// Works until the last sender is gone and the queue is empty.
     pub(super) fn run(&mut self, queue: &Receiver<Job>) {
-        let mut commits = Vec::new();
+        let (mut commits, mut reads) = (Vec::new(), Vec::new());
         while let Ok(first) = queue.recv() {
             let waiting = std::iter::once(first).chain(queue.try_iter()).take(GROUP);
-            // Those that arrived before a read must be visible to it, so a read ends a group.
             for job in waiting {
                 match job {
                     Job::Commit { batch, reply } => commits.push((batch, reply)),
-                    other => {
+                    // It fences the batches after it, and none before it: it ends a group.
+                    lease @ Job::TakeLease { .. } => {
                         self.commit_group(&mut commits);
-                        self.answer(other);
+                        self.answer(lease);
                     }
+                    read => reads.push(read),
                 }
             }
             self.commit_group(&mut commits);
+            // Batches that arrived before a read must be visible to it; later ones may be.
+            for read in reads.drain(..) {
+                self.answer(read);
+            }
         }
     }
 
@@ -84,6 +94,14 @@ impl Worker {
         match job {
             Job::Load { namespace, reply } => {
                 drop(reply.send(self.load(&namespace).map_err(|e| store_error(&e))));
+            }
+            Job::Range {
+                namespace,
+                range,
+                reply,
+            } => {
+                let read = self.range(&namespace, &range);
+                drop(reply.send(read.map_err(|e| store_error(&e))));
             }
             Job::Get {
                 namespace,
@@ -184,6 +202,19 @@ impl Worker {
         let mut query = self.connection.prepare_cached(sql)?;
         query
             .query_map([namespace], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect()
+    }
+
+    fn range(&self, namespace: &str, range: &KeyRange) -> rusqlite::Result<Vec<(String, Vec<u8>)>> {
+        let sql = "SELECT key, value FROM entry WHERE namespace = ?1 AND key >= ?2 AND key < ?3
+             ORDER BY key DESC LIMIT ?4";
+        // SQLite takes a negative limit as none.
+        let limit = range.limit.map_or(-1, i64::from);
+        let mut query = self.connection.prepare_cached(sql)?;
+        query
+            .query_map(params![namespace, range.from, range.to, limit], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?
             .collect()
     }
 

@@ -2,7 +2,7 @@
 // A test-suite: a broken promise of the store is a panic here, as in any test.
 #![allow(clippy::unwrap_used)]
 
-use crate::{Batch, Store, StoreError, Write};
+use crate::{Batch, KeyRange, Store, StoreError, Write};
 
 /// Checks a store against every promise of [`Store`]. Panics at the first that is broken.
 ///
@@ -11,6 +11,7 @@ pub async fn conformance<S: Store>(open: impl AsyncFn() -> S) {
     let store = &open().await;
     nothing_is_there_at_first(store).await;
     entries_come_in_the_order_of_their_keys(store).await;
+    a_range_has_its_last_entries_last_first(store).await;
     get_finds_the_key_of_its_namespace_alone(store).await;
     last_write_of_a_batch_wins(store).await;
     values_may_be_empty_or_large(store).await;
@@ -61,6 +62,42 @@ async fn entries_come_in_the_order_of_their_keys(store: &dyn Store) {
     store.commit(batch("order", 0, writes)).await.unwrap();
     let expected = entries(&[("", b"0"), ("B", b"3"), ("a/é", b"1"), ("b", b"2")]);
     assert_eq!(store.load("order").await.unwrap(), expected);
+}
+
+async fn a_range_has_its_last_entries_last_first(store: &dyn Store) {
+    let writes = ["", "a", "a/1", "a/2", "a/é", "b", "~"].map(|key| put(key, key.as_bytes()));
+    store
+        .commit(batch("range", 0, writes.into()))
+        .await
+        .unwrap();
+    store
+        .commit(batch("range/other", 0, vec![put("a/3", b"x")]))
+        .await
+        .unwrap();
+    let range = async |from: &str, to: &str, limit: Option<u32>| {
+        let range = KeyRange {
+            from: from.into(),
+            to: to.into(),
+            limit,
+        };
+        let found = store.range("range", range).await.unwrap();
+        assert!(found.iter().all(|(key, value)| key.as_bytes() == value));
+        found.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+    };
+    assert_eq!(range("a/", "a0", None).await, ["a/é", "a/2", "a/1"]);
+    assert_eq!(range("a/", "a0", Some(2)).await, ["a/é", "a/2"]);
+    assert_eq!(range("a/1", "a/2", Some(9)).await, ["a/1"]);
+    assert_eq!(range("", "~", None).await.len(), 6);
+    let empty = Vec::<String>::new();
+    assert_eq!(range("a/", "a0", Some(0)).await, empty);
+    assert_eq!(range("b", "a", None).await, empty);
+    assert_eq!(range("a", "a", None).await, empty);
+    let nowhere = KeyRange {
+        from: String::new(),
+        to: "z".into(),
+        limit: None,
+    };
+    assert_eq!(store.range("no range", nowhere).await.unwrap(), []);
 }
 
 async fn get_finds_the_key_of_its_namespace_alone(store: &dyn Store) {
@@ -238,6 +275,7 @@ async fn a_closed_store_refuses_every_call(store: &dyn Store) {
     let late = batch(CLOSED, 1, vec![put("late", b"x")]);
     let refusals = [
         store.load(CLOSED).await.map(drop),
+        store.range(CLOSED, all()).await.map(drop),
         store.get(CLOSED, "1").await.map(drop),
         store.namespaces("").await.map(drop),
         store.commit(late).await,
@@ -247,6 +285,14 @@ async fn a_closed_store_refuses_every_call(store: &dyn Store) {
         assert_eq!(refused, Err(StoreError::Closed));
     }
     store.close().await.unwrap();
+}
+
+fn all() -> KeyRange {
+    KeyRange {
+        from: String::new(),
+        to: "~".into(),
+        limit: None,
+    }
 }
 
 async fn entries_and_leases_outlive_the_end<S: Store>(open: &impl AsyncFn() -> S) {

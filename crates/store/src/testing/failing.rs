@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
-use crate::{Batch, Store, StoreError};
+use crate::{Batch, KeyRange, Store, StoreError};
 
 /// Passes every call on to another store, but for the commits and loads that were picked. Commits are counted from 1.
 pub struct FailingStore {
@@ -82,7 +82,7 @@ impl FailingStore {
         self.plan().commits
     }
 
-    /// Namespaces loaded so far.
+    /// Namespaces loaded so far: whole ones, and ranges without a limit.
     pub fn loads(&self) -> u64 {
         self.plan().loads
     }
@@ -149,6 +149,17 @@ impl Store for FailingStore {
     async fn load(&self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         self.plan().next_load(namespace)?;
         self.inner.load(namespace).await
+    }
+
+    async fn range(
+        &self,
+        namespace: &str,
+        range: KeyRange,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        if range.limit.is_none() {
+            self.plan().next_load(namespace)?;
+        }
+        self.inner.range(namespace, range).await
     }
 
     async fn get(&self, namespace: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {

@@ -186,9 +186,19 @@ impl PhoneClient {
     /// # Errors
     /// When the phone does not answer, or with an error.
     pub async fn payments(&self) -> Result<Vec<Payment>, KitError> {
-        match self.ask(OwnerCommand::Payments).await? {
-            OwnerReply::Payments(list) => Ok(list.payments),
-            reply => Err(unexpected(&reply)),
+        let (mut payments, mut before) = (Vec::new(), None);
+        loop {
+            let limit = None;
+            let page = OwnerCommand::Payments { limit, before };
+            let page = match self.ask(page).await? {
+                OwnerReply::Payments(page) => page,
+                reply => return Err(unexpected(&reply)),
+            };
+            payments.extend(page.payments);
+            if page.next.is_empty() {
+                return Ok(payments);
+            }
+            before = Some(page.next);
         }
     }
 

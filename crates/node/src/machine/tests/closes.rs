@@ -103,8 +103,8 @@ fn a_close_with_an_address_or_a_fee_that_cannot_be_is_refused() {
             "WRONG_NETWORK",
         ),
         (p2pkh, 0, "BAD_ADDRESS"),
-        ("", 249, "BAD_FEERATE"),
-        ("", 250_001, "BAD_FEERATE"),
+        ("", 249, "BAD_FEE_RATE"),
+        ("", 625_001, "BAD_FEE_RATE"),
     ] {
         let close = close_to(&mut pair, address, feerate);
         let refused = pair.world.ask(pair.owner, close).unwrap_err();

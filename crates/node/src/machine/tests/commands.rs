@@ -9,7 +9,8 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
 use longhand_proto::command::{
     AwaitChannel, AwaitPayment, CloseChannel, ConnectPeer, CreateInvoice, GetBalance, GetInfo,
-    ListChannels, ListPayments, NewAddress, OpenChannel, Pay, Register, SendOnchain,
+    GetPayment, ListChannels, ListInvoices, ListPayments, NewAddress, OpenChannel, Pay, Register,
+    SendOnchain,
 };
 
 use crate::machine::WAKING_LIMIT;
@@ -109,6 +110,10 @@ fn nobody_waits_for_a_channel_or_a_payment_that_has_no_such_id() {
         payment_hash: vec![9; 31],
     });
     assert_eq!(refused(&mut world, hub, payment), "BAD_PAYMENT_HASH");
+    let payment = Kind::GetPayment(GetPayment {
+        payment_hash: vec![9; 31],
+    });
+    assert_eq!(refused(&mut world, hub, payment), "BAD_PAYMENT_HASH");
 }
 
 #[test]
@@ -131,8 +136,12 @@ fn while_the_phone_is_away_the_rest_is_answered() {
         Kind::GetInfo(GetInfo {}),
         Kind::GetBalance(GetBalance {}),
         Kind::ListChannels(ListChannels {}),
-        Kind::ListPayments(ListPayments {}),
+        Kind::ListPayments(ListPayments::default()),
         Kind::NewAddress(NewAddress {}),
+        Kind::GetPayment(GetPayment {
+            payment_hash: vec![1; 32],
+        }),
+        Kind::ListInvoices(ListInvoices {}),
     ]
     .map(|command| world.ask(owner, command).expect("a reply"));
     assert!(matches!(
@@ -142,7 +151,9 @@ fn while_the_phone_is_away_the_rest_is_answered() {
             Reply::Balance(_),
             Reply::Channels(_),
             Reply::Payments(_),
-            Reply::Address(_)
+            Reply::Address(_),
+            Reply::FoundPayment(_),
+            Reply::Invoices(_)
         ]
     ));
 }

@@ -3,6 +3,7 @@
 
 mod closes;
 mod commands;
+mod history;
 mod openings;
 mod records;
 

@@ -96,12 +96,17 @@ fn an_expired_invoice_is_refused() {
         Some(1),
         START_UNIX_S - 7200,
     ));
-    refuses(
-        &mut Payments::default(),
-        world.turn(0),
-        &request,
-        "INVOICE_EXPIRED",
+    let turn = world.turn(0);
+    refuses(&mut Payments::default(), turn, &request, "INVOICE_EXPIRED");
+    let refused = Payments::default().pay(turn, &request).unwrap_err();
+    let expiry = longhand_proto::utc(START_UNIX_S - 3600);
+    let clock = format!(
+        "the host's clock shows {}",
+        longhand_proto::utc(turn.now.unix_s())
     );
+    for part in [expiry, clock] {
+        assert!(refused.message.contains(&part), "{}", refused.message);
+    }
 }
 
 #[test]
@@ -222,4 +227,126 @@ fn an_unreadable_record_of_a_payment_stops_the_load() {
     let entries = vec![("pay/01".to_owned(), vec![0xff])];
     let loaded = Payments::load(&Journal::loading(entries));
     assert!(matches!(loaded, Err(NodeError::Load(_))));
+}
+
+#[test]
+fn a_payment_that_failed_leaves_the_history_when_it_is_tried_again() {
+    let mut pair = Pair::new();
+    let invoice = pair.hub_invoice(1_000_000);
+    let hash = hash_of(&invoice);
+    let turn = pair.world.turn(pair.owner);
+    turn.journal.take();
+    let mut payments = Payments::default();
+    let failed = |payment: &mut Payment| payment.state = State::Failed.into();
+    payments.update(turn, hash, true, failed);
+    payments.archive(turn, |_| false);
+    assert_eq!(payments.live(&hash), None);
+    turn.journal.take();
+    turn.now.since_1970 += Duration::from_secs(5);
+    payments.pay(turn, &request(invoice)).unwrap();
+    let writes = turn.journal.take();
+    let deleted = writes.iter().filter_map(|write| match write {
+        longhand_store::Write::Delete(key) => Some(key.split('/').next().unwrap()),
+        longhand_store::Write::Put(..) => None,
+    });
+    assert_eq!(deleted.collect::<Vec<_>>(), ["~hash", "~time"]);
+    assert_eq!(payments.live(&hash).unwrap().state(), State::Pending);
+}
+
+#[test]
+fn a_payment_with_a_claim_stays_out_of_the_history() {
+    let mut world = hub();
+    let turn = world.turn(0);
+    let hash = PaymentHash([1; 32]);
+    let mut payments = Payments::default();
+    let succeeded = |payment: &mut Payment| payment.state = State::Succeeded.into();
+    payments.update(turn, hash, false, succeeded);
+    payments.archive(turn, |_| true);
+    assert!(payments.live(&hash).is_some());
+    payments.archive(turn, |_| false);
+    assert_eq!(payments.live(&hash), None);
+    assert!(payments.is_known(&hash));
+}
+
+#[test]
+fn records_that_were_read_are_forgotten_when_there_are_many_and_live_ones_are_not() {
+    let mut world = hub();
+    let turn = world.turn(0);
+    let mut payments = Payments::default();
+    let hash = |number: usize| {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&number.to_be_bytes());
+        PaymentHash(hash)
+    };
+    payments.update(turn, hash(0), true, |_| {});
+    for number in 1..=MOST_READ + 1 {
+        payments.read(hash(number), None);
+    }
+    payments.forget_read();
+    assert!(payments.is_known(&hash(0)) && !payments.is_known(&hash(1)));
+}
+
+/// BOLT 11 has one prefix for both testnets.
+#[test]
+fn an_invoice_of_every_network_is_made_signed_and_passes_the_check_of_its_payer() {
+    use bitcoin::Network::{Bitcoin, Regtest, Signet, Testnet, Testnet4};
+    let networks = [
+        (Bitcoin, "lnbc"),
+        (Testnet, "lntb"),
+        (Testnet4, "lntb"),
+        (Signet, "lntbs"),
+        (Regtest, "lnbcrt"),
+    ];
+    let invoices = networks.map(|(network, prefix)| {
+        let bolt11 = invoice_on(network);
+        let digit = bolt11.strip_prefix(prefix).unwrap().chars().next();
+        assert!(digit.unwrap().is_ascii_digit(), "{bolt11}");
+        (network, bolt11)
+    });
+    for (network, bolt11) in &invoices {
+        let mut world = hub();
+        let turn = world.turn(0);
+        on(turn, *network);
+        let refused = Payments::default().pay(turn, &request(bolt11.as_str()));
+        assert_eq!(refused.unwrap_err().code, "INSUFFICIENT_FUNDS", "{network}");
+        let (_, other) = invoices
+            .iter()
+            .find(|(other, _)| Currency::from(*other) != Currency::from(*network))
+            .unwrap();
+        let refused = Payments::default().pay(turn, &request(other.as_str()));
+        assert_eq!(refused.unwrap_err().code, "WRONG_NETWORK", "{network}");
+    }
+}
+
+/// Makes the node one of another network, as far as invoices are concerned.
+fn on(turn: &mut Turn, network: bitcoin::Network) {
+    let keys = crate::api::Keys::Local([1; 32].into());
+    turn.config = std::sync::Arc::new(crate::api::NodeConfig::new("node", network, keys));
+}
+
+/// An invoice of an owner's node, signed by its phone.
+fn invoice_on(network: bitcoin::Network) -> String {
+    let mut world = World::new();
+    let owner = world.add_owner(2, None);
+    let turn = world.turn(owner);
+    on(turn, network);
+    let seed = longhand_signer::Seed::from_entropy(&[2; 16]).unwrap();
+    let mut signer = longhand_signer::Signer::new(&seed, network, &[2; 32]).unwrap();
+    let now = turn.now.unix_s();
+    let payment_hash = signer.new_payment(1_000, [5; 32], now).unwrap().value;
+    let create = CreateInvoice {
+        payment_hash: payment_hash.to_vec(),
+        amount_msat: 1_000,
+        description: "tea".into(),
+        expiry_s: 3600,
+    };
+    let unsigned = invoices::unsigned(turn, &create).unwrap();
+    let asked = longhand_signer::InvoiceRequest {
+        payment_hash,
+        amount_msat: 1_000,
+        description: "tea".into(),
+        expiry_s: 3600,
+    };
+    let signed = signer.finish_invoice(&unsigned, &asked, now).unwrap();
+    signed.value.to_string()
 }

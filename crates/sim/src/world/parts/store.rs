@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use longhand_store::{Batch, MemoryStore, Store, StoreError, Write};
+use longhand_store::{Batch, KeyRange, MemoryStore, Store, StoreError, Write};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Life, lock};
@@ -108,6 +108,15 @@ impl Store for SimStore {
     async fn load(&self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         self.ready().await;
         self.disk.load(namespace).await
+    }
+
+    async fn range(
+        &self,
+        namespace: &str,
+        range: KeyRange,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.ready().await;
+        self.disk.range(namespace, range).await
     }
 
     async fn get(&self, namespace: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
