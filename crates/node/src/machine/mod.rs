@@ -22,10 +22,11 @@ pub(crate) mod testing;
 mod tests;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bitcoin::secp256k1::PublicKey;
 use lightning::events::Event;
+use lightning::types::payment::PaymentHash;
 use longhand_chain::{BlockRef, FeeRates, ScanRequest, Watch, WatchList};
 use longhand_proto::command::{Command, error::Action};
 use longhand_store::Write;
@@ -33,12 +34,13 @@ use longhand_store::Write;
 use crate::api::{NodeError, NodeEvent, State};
 use crate::errors::{command_error, signer_away};
 use crate::ldk::socket::ConnectionId;
+use crate::machine::chain::ChainEvents;
 use crate::machine::commands::Commands;
 use crate::machine::input::Input;
 use crate::machine::output::{Answer, Batch, DialRequest, Output, PeerOutput, RequestId};
-use crate::machine::timers::{Timer, TimerTable};
+use crate::machine::timers::*;
 use crate::machine::turn::{Now, Turn};
-use crate::machine::unread::Unread;
+use crate::machine::unread::{Unread, Waiting};
 use crate::parts::acceptance::Acceptance;
 use crate::parts::announcements::Announcements;
 use crate::parts::chain_feed::ChainFeed;
@@ -63,16 +65,6 @@ pub(crate) use load::Loading;
 
 /// Rounds of LDK in one turn; more go on in the next.
 const ROUNDS_PER_TURN: usize = 32;
-/// How long a turn without visible effect may stay uncommitted.
-const COMMIT_WITHIN: Duration = Duration::from_millis(100);
-/// LDK's own periods.
-const PEER_TICK: Duration = Duration::from_secs(10);
-const MANAGER_TICK: Duration = Duration::from_secs(60);
-const REBROADCAST: Duration = Duration::from_secs(30);
-/// After a connection was lost, before peers are checked: a peer that hangs up each time is not dialled without a pause.
-const LOST_PAUSE: Duration = Duration::from_secs(1);
-/// How long after an attach commands wait for the channels to be usable.
-const WAKING_LIMIT: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub(crate) struct NodeMachine {
@@ -132,6 +124,12 @@ impl NodeMachine {
 
     pub fn node_id(&self) -> PublicKey {
         self.turn.node_id()
+    }
+
+    /// The payments whose records this turn needs before it can go on: the driver reads them, and works a turn on
+    /// [`Input::RecordsRead`].
+    pub fn unread(&self) -> &[PaymentHash] {
+        self.unread.hashes()
     }
 
     pub fn signer_is_attached(&self) -> bool {
@@ -302,11 +300,19 @@ impl NodeMachine {
             }
             Input::PeerBytes(id, bytes) => self.connections.bytes(&self.turn, id, bytes),
             Input::PeerClosed(id) => self.connections.closed(&self.turn, id),
-            Input::Chain(event) => self.chain_event(event),
+            Input::Chain(event) => self.chain_events().handle(event),
             Input::Scanned(answer) => self.wallet_scan.answered(&self.turn, answer),
             Input::ResetSignerChain => self.session.reset_chain(),
             Input::FailHeld(node_id) => self.held_forwards.fail(&self.turn, &node_id),
-            Input::RecordsRead(records) => self.records_read(records),
+            Input::RecordsRead(records) => {
+                self.payments.read(records);
+                for waiting in self.unread.take() {
+                    match waiting {
+                        Waiting::Event(event) => self.ldk_event(*event),
+                        Waiting::Command(id, command) => self.carry_out(id, command),
+                    }
+                }
+            }
             Input::Stop => {
                 self.signer_lost();
                 self.turn.ldk.peer_manager.disconnect_all_peers();
@@ -383,6 +389,22 @@ impl NodeMachine {
     fn collect_broadcasts(&mut self) {
         self.coop_closes.collect(&self.turn);
         self.closed_channels.collect_broadcasts(&mut self.turn);
+    }
+
+    fn chain_events(&mut self) -> ChainEvents<'_> {
+        ChainEvents {
+            turn: &mut self.turn,
+            chain_feed: &mut self.chain_feed,
+            claims: &mut self.claims,
+            closed_channels: &mut self.closed_channels,
+            coop_closes: &mut self.coop_closes,
+            fee_bumps: &mut self.fee_bumps,
+            held_forwards: &mut self.held_forwards,
+            payments: &mut self.payments,
+            session: &self.session,
+            sweeps: &mut self.sweeps,
+            wallet_scan: &mut self.wallet_scan,
+        }
     }
 
     // -- Time.
@@ -601,7 +623,7 @@ impl NodeMachine {
     }
 
     fn carry_out(&mut self, id: RequestId, command: Command) {
-        let Some(command) = self.command_with_record(id, command) else {
+        let Some(command) = self.unread.command(&self.payments, id, command) else {
             return;
         };
         match self.commands().carry_out(command) {
@@ -640,7 +662,7 @@ impl NodeMachine {
     /// Gives an event to its part. Records go into the journal, and so are committed together with LDK's own record that
     /// the event was handled.
     fn ldk_event(&mut self, event: Event) {
-        let Some(event) = self.event_with_record(event) else {
+        let Some(event) = self.unread.event(&self.payments, event) else {
             return;
         };
         let (turn, payments) = (&mut self.turn, &mut self.payments);

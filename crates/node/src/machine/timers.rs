@@ -8,6 +8,17 @@
 
 use std::time::{Duration, Instant};
 
+/// How long a turn without visible effect may stay uncommitted.
+pub(crate) const COMMIT_WITHIN: Duration = Duration::from_millis(100);
+/// How long after an attach commands wait for the channels to be usable.
+pub(crate) const WAKING_LIMIT: Duration = Duration::from_secs(10);
+/// LDK's own periods.
+pub(crate) const PEER_TICK: Duration = Duration::from_secs(10);
+pub(crate) const MANAGER_TICK: Duration = Duration::from_secs(60);
+pub(crate) const REBROADCAST: Duration = Duration::from_secs(30);
+/// After a connection was lost, before peers are checked: a peer that hangs up each time is not dialled without a pause.
+pub(crate) const LOST_PAUSE: Duration = Duration::from_secs(1);
+
 /// LDK's longest count of ticks.
 const QUIET_AFTER: Duration = Duration::from_secs(3600);
 const QUIET_PERIOD: Duration = Duration::from_secs(3600);

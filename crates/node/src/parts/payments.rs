@@ -112,9 +112,9 @@ impl Payments {
         self.live.contains_key(hash) || self.read.contains_key(hash)
     }
 
-    /// The record of a payment that is not live, as the history has it.
-    pub fn read(&mut self, hash: PaymentHash, record: Option<Payment>) {
-        self.read.insert(hash, record);
+    /// The records of payments that are not live, as the history has them.
+    pub fn read(&mut self, records: impl IntoIterator<Item = (PaymentHash, Option<Payment>)>) {
+        self.read.extend(records);
     }
 
     /// Moves the payments that have ended into the history, with this turn's commit.

@@ -280,7 +280,7 @@ fn records_that_were_read_are_forgotten_when_there_are_many_and_live_ones_are_no
     };
     payments.update(turn, hash(0), true, |_| {});
     for number in 1..=MOST_READ + 1 {
-        payments.read(hash(number), None);
+        payments.read([(hash(number), None)]);
     }
     payments.forget_read();
     assert!(payments.is_known(&hash(0)) && !payments.is_known(&hash(1)));
