@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use async_trait::async_trait;
-use bitcoin::Transaction;
 use bitcoin::secp256k1::PublicKey;
+use bitcoin::{Transaction, Txid};
 use longhand_chain::{
-    BlockRef, Chain, ChainError, ChainEvent, FeeRates, Follower, OutputLookup, ScanError,
-    ScanReply, ScanRequest, Subscription, WatchList,
+    BlockRef, BroadcastAnswer, Chain, ChainError, ChainEvent, FeeRates, Follower, OutputLookup,
+    ScanError, ScanReply, ScanRequest, Subscription, WatchList,
 };
 use longhand_node::Services;
 use longhand_proto::command::GetInfo;
@@ -19,7 +19,7 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
 use longhand_testkit::nodes::{Owner, World, ask, pay, settle, usable};
 use longhand_testkit::until;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Blocks until a channel is ready.
 const DEPTH: u32 = 3;
@@ -152,6 +152,10 @@ impl Chain for Interrupted {
 
     fn broadcast(&self, node: PublicKey, package: Vec<Transaction>) {
         self.follower.broadcast(node, package);
+    }
+
+    fn broadcast_answer(&self, node: PublicKey, txid: Txid) -> oneshot::Receiver<BroadcastAnswer> {
+        self.follower.broadcast_answer(node, txid)
     }
 
     async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError> {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bitcoin::block::Header;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{BlockHash, OutPoint, ScriptBuf, Transaction, Txid};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 mod bitcoind;
 mod core_relay;
@@ -171,6 +171,9 @@ pub trait Chain: Send + Sync + 'static {
     /// rejection is final, or a day of blocks has passed; failures are logged. Packages of other nodes do not delay it,
     /// and what one node may have waiting is bounded.
     fn broadcast(&self, node: PublicKey, package: Vec<Transaction>);
+    /// The source's answer to the next attempt to broadcast a package of `node` that ends with this transaction; ask before
+    /// it is queued. The sender is dropped when no attempt is made.
+    fn broadcast_answer(&self, node: PublicKey, txid: Txid) -> oneshot::Receiver<BroadcastAnswer>;
     /// Searches blocks of the past, see [`ScanRequest`]. Waits for the requests of others, since one at a time is answered.
     ///
     /// # Errors
@@ -178,6 +181,15 @@ pub trait Chain: Send + Sync + 'static {
     async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError>;
     /// Looks up outputs, to verify announced channels (BOLT 7).
     fn outputs(&self) -> Arc<dyn OutputLookup>;
+}
+
+/// The source's answer to a broadcast.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BroadcastAnswer {
+    /// It has the transaction.
+    Accepted,
+    /// It refuses the transaction, for this reason; it is sent again with the next block, unless that is final.
+    Refused(String),
 }
 
 /// Outpoints, scripts and transactions to watch from the start of a subscription.

@@ -12,10 +12,12 @@ use bitcoin::{
     TxMerkleNode, TxOut, Txid, Witness,
 };
 use longhand_chain::{
-    BlockReader, BlockRef, Chain, ChainError, ChainEvent, FeeRates, FeeSource, OutputLookup,
-    ScanError, ScanReply, ScanRequest, Subscription, TransactionRelay, Watch, WatchList,
+    BlockReader, BlockRef, BroadcastAnswer, Chain, ChainError, ChainEvent, FeeRates, FeeSource,
+    OutputLookup, ScanError, ScanReply, ScanRequest, Subscription, TransactionRelay, Watch,
+    WatchList,
 };
 use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
 /// See the module. Clones are handles on the same one.
 #[derive(Clone, Debug)]
@@ -175,6 +177,12 @@ impl Chain for SmallChain {
 
     fn broadcast(&self, _: PublicKey, package: Vec<Transaction>) {
         self.receive(package);
+    }
+
+    fn broadcast_answer(&self, _: PublicKey, _: Txid) -> oneshot::Receiver<BroadcastAnswer> {
+        let (sender, answer) = oneshot::channel();
+        let _ = sender.send(BroadcastAnswer::Accepted);
+        answer
     }
 
     async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError> {

@@ -35,6 +35,6 @@ pub use graph::Graph;
 pub use keys::local_node_id;
 pub use node::Node;
 pub use wallet::{
-    BdkWallets, OnchainWallet, SendAmount, WalletChain, WalletCoins, WalletError, WalletFactory,
-    WalletSetup, WalletSigning, WalletSpends, WalletTransactions,
+    BdkWallets, OnchainWallet, Replacement, SendAmount, WalletChain, WalletCoins, WalletError,
+    WalletFactory, WalletSetup, WalletSigning, WalletSpends, WalletTransactions,
 };

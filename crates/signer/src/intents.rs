@@ -48,6 +48,8 @@ pub struct OnchainIntent {
     /// An output that the transaction signed for it spends. Any other transaction for it must spend the same output, so that at
     /// most one of them confirms.
     pub spends: Option<OutPoint>,
+    /// The owner has given it up: a transaction that sends everything back to the owner's wallet is signed for it too.
+    pub is_abandoned: bool,
 }
 
 /// An opening or a close that the owner asked for.
@@ -118,9 +120,11 @@ impl Signer {
             created_unix_s: now_unix_s,
             awaits_delivery: true,
             spends: None,
+            is_abandoned: false,
         };
         if let Some(old) = self.state.onchain_intents.get(id) {
             intent.spends = old.spends;
+            intent.is_abandoned = old.is_abandoned;
             intent.created_unix_s = old.created_unix_s;
             intent.awaits_delivery = old.awaits_delivery;
             if old.awaits_delivery {
@@ -138,6 +142,28 @@ impl Signer {
             }
         }
         self.owner_call((), Change::OnchainIntent((&intent).into()))
+    }
+
+    /// Records that the owner wants a higher fee for a send whose transaction waits, or gives the send up.
+    pub fn allow_replacement(
+        &mut self,
+        id: &[u8],
+        max_fee_sat: u64,
+        abandon: bool,
+    ) -> Result<Recorded<()>, Refused> {
+        let old = self.state.onchain_intents.get(id).ok_or_else(|| {
+            let message = "this phone was not asked for this payment";
+            Refused::new(rules::SEND_UNASKED, message)
+        })?;
+        let intent = OnchainIntent {
+            max_fee_sat: max_fee_sat.max(old.max_fee_sat),
+            is_abandoned: abandon || old.is_abandoned,
+            ..old.clone()
+        };
+        match intent == *old {
+            true => Ok(nothing_new()),
+            false => self.owner_call((), Change::OnchainIntent((&intent).into())),
+        }
     }
 
     /// The on-chain sends that the owner asked for.
@@ -301,6 +327,7 @@ impl From<&OnchainIntent> for entry::OnchainIntentAdded {
             created_unix_s: intent.created_unix_s,
             awaits_delivery: intent.awaits_delivery,
             spends: intent.spends.as_ref().map_or_else(Vec::new, serialize),
+            is_abandoned: intent.is_abandoned,
         }
     }
 }

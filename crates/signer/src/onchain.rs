@@ -110,7 +110,8 @@ impl Signer {
         Ok(Some(Change::OnchainIntent((&signed_for).into())))
     }
 
-    /// The payee's output of a payment that carries out the intent: all others are the owner's.
+    /// The payee's output of a payment that carries out the intent: all others are the owner's. Of an intent that was given up it
+    /// may be the owner's too.
     fn payee<'a>(&self, intent: &OnchainIntent, psbt: &'a Psbt) -> Option<&'a TxOut> {
         let tx = &psbt.unsigned_tx;
         let is_open = match &intent.spends {
@@ -127,12 +128,16 @@ impl Signer {
             };
             is_amount && output.script_pubkey == script
         };
-        let at = tx.output.iter().position(is_payee).filter(|_| is_open)?;
+        let payee = tx.output.iter().position(is_payee);
+        let may_go_back = intent.is_abandoned && intent.spends.is_some();
+        if !is_open || (payee.is_none() && !may_go_back) {
+            return None;
+        }
         let mut outputs = psbt.outputs.iter().zip(&tx.output).enumerate();
         let are_own = outputs.all(|(index, (known, output))| {
-            index == at || self.is_own_output(known, &output.script_pubkey)
+            Some(index) == payee || self.is_own_output(known, &output.script_pubkey)
         });
-        tx.output.get(at).filter(|_| are_own)
+        tx.output.get(payee.unwrap_or(0)).filter(|_| are_own)
     }
 
     /// Whether an output is the owner's, by the derivations that the PSBT names.

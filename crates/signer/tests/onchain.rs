@@ -351,6 +351,27 @@ fn all_transactions_for_one_payment_spend_a_common_output() {
 }
 
 #[test]
+fn a_payment_that_was_given_up_may_go_back_to_the_owner() {
+    let mut phone = Phone::new();
+    ask_to_send(&mut phone, 1, 1_900_000, 100_000);
+    let psbt = spend_own(&phone, Account::Bip84, 0, somewhere());
+    phone.ask_on(&[], sign_psbt(&psbt, Purpose::Send)).unwrap();
+    let mut back = psbt.clone();
+    back.unsigned_tx.output.clear();
+    back.outputs.clear();
+    add_change(&phone, &mut back, 1_950_000, 3);
+    assert_eq!(refused_send(&mut phone, &back), rules::SEND_UNASKED);
+    let allowed = phone.signer.allow_replacement(&[1], 0, true).unwrap();
+    phone.keep(&allowed.records);
+    phone.ask_on(&[], sign_psbt(&back, Purpose::Send)).unwrap();
+    let mut stolen = back.clone();
+    stolen.unsigned_tx.output[0].script_pubkey = ScriptBuf::new_p2wsh(&Hash::all_zeros());
+    assert_eq!(refused_send(&mut phone, &stolen), rules::SEND_UNASKED);
+    let unknown = phone.signer.allow_replacement(&[2], 0, true).unwrap_err();
+    assert_eq!(unknown.rule, rules::SEND_UNASKED);
+}
+
+#[test]
 fn a_payment_whose_result_was_delivered_unsigned_is_over() {
     let mut phone = Phone::new();
     ask_to_send(&mut phone, 1, 1_900_000, 100_000);

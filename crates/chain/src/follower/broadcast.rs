@@ -1,14 +1,15 @@
 //! Broadcasts transactions until the source knows them, or they can no longer be valid.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bitcoin::Transaction;
 use bitcoin::secp256k1::PublicKey;
-use tokio::sync::{Notify, watch};
+use bitcoin::{Transaction, Txid};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::packages::{Packages, Pending};
-use crate::{BlockRef, ChainError, TransactionRelay};
+use crate::{BlockRef, BroadcastAnswer, ChainError, TransactionRelay};
 
 /// Blocks after which a package that is still rejected is given up: a day.
 const MAX_BLOCKS: u32 = 144;
@@ -19,6 +20,7 @@ const RETRY: Duration = Duration::from_secs(2);
 #[derive(Default)]
 pub(super) struct Queue {
     packages: Mutex<Packages>,
+    answers: Mutex<HashMap<(PublicKey, Txid), Vec<oneshot::Sender<BroadcastAnswer>>>>,
     /// Notified when there is a new package.
     added: Notify,
 }
@@ -33,6 +35,23 @@ impl Queue {
         self.added.notify_one();
     }
 
+    /// The answer to the next attempt at this transaction.
+    pub fn answer(&self, node: PublicKey, txid: Txid) -> oneshot::Receiver<BroadcastAnswer> {
+        let (sender, answer) = oneshot::channel();
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = answers.entry((node, txid)).or_default();
+        waiting.retain(|sender| !sender.is_closed());
+        waiting.push(sender);
+        answer
+    }
+
+    fn answered(&self, node: PublicKey, txid: Txid, answer: &BroadcastAnswer) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        for sender in answers.remove(&(node, txid)).unwrap_or_default() {
+            let _ = sender.send(answer.clone());
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Packages> {
         self.packages.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -43,10 +62,10 @@ impl Queue {
 enum Outcome {
     /// The source has the package.
     Known,
-    /// It is sent again with the next block.
-    Retry,
-    /// It is not sent again.
-    GivenUp,
+    /// Refused for this reason; it is sent again with the next block.
+    Retry(String),
+    /// Refused for this reason; it is not sent again.
+    GivenUp(String),
     /// The source is down.
     Down,
 }
@@ -71,8 +90,14 @@ pub(super) async fn run(
             continue;
         };
         match attempt(&*relay, &pending).await {
-            Outcome::Known | Outcome::GivenUp => {}
-            Outcome::Retry => queue.lock().refused(node, pending),
+            Outcome::Known => queue.answered(node, pending.txid, &BroadcastAnswer::Accepted),
+            Outcome::GivenUp(reason) => {
+                queue.answered(node, pending.txid, &BroadcastAnswer::Refused(reason));
+            }
+            Outcome::Retry(reason) => {
+                queue.answered(node, pending.txid, &BroadcastAnswer::Refused(reason));
+                queue.lock().refused(node, pending);
+            }
             Outcome::Down => {
                 queue.lock().put_back(node, pending);
                 tokio::time::sleep(RETRY).await;
@@ -98,24 +123,24 @@ async fn attempt(relay: &dyn TransactionRelay, pending: &Pending) -> Outcome {
         }
         Err(error) if blocks >= MAX_BLOCKS => {
             tracing::warn!(%txid, %error, "a transaction could not be sent for a day and is given up");
-            Outcome::GivenUp
+            Outcome::GivenUp(error.to_string())
         }
         Err(ChainError::Rejected {
             reason,
             is_final: true,
         }) => {
             tracing::warn!(%txid, reason, "a transaction was refused and given up");
-            Outcome::GivenUp
+            Outcome::GivenUp(reason)
         }
         Err(ChainError::Rejected { reason, .. }) => {
             if blocks == 0 {
                 tracing::info!(%txid, reason, "a transaction was refused; trying again with the next block");
             }
-            Outcome::Retry
+            Outcome::Retry(reason)
         }
         Err(error) => {
             tracing::warn!(%txid, %error, "a transaction could not be sent; trying again with the next block");
-            Outcome::Retry
+            Outcome::Retry(error.to_string())
         }
     }
 }
@@ -128,7 +153,7 @@ mod tests {
     use bitcoin::absolute::LockTime;
     use bitcoin::hashes::Hash as _;
     use bitcoin::secp256k1::{Secp256k1, SecretKey};
-    use bitcoin::{BlockHash, Txid, transaction::Version};
+    use bitcoin::{BlockHash, transaction::Version};
     use tokio::sync::{Semaphore, mpsc};
 
     /// A relay with scripted answers, which reports each broadcast.
@@ -221,6 +246,23 @@ mod tests {
         setup.tips.send_replace(block(3));
         setup.queue.add(node(1), vec![tx(2)]);
         assert_eq!(setup.sent.recv().await, Some(tx(2).compute_txid()));
+    }
+
+    #[tokio::test]
+    async fn the_source_s_answer_to_each_attempt_is_reported_to_those_who_asked() {
+        let setup = setup(vec![rejected(false), Ok(())]);
+        let txid = tx(1).compute_txid();
+        let answers = [(); 2].map(|()| setup.queue.answer(node(1), txid));
+        let mut of_another = setup.queue.answer(node(2), txid);
+        setup.queue.add(node(1), vec![tx(1)]);
+        for answer in answers {
+            let refused = BroadcastAnswer::Refused("a reason".into());
+            assert_eq!(answer.await.unwrap(), refused);
+        }
+        let next = setup.queue.answer(node(1), txid);
+        setup.tips.send_replace(block(1));
+        assert_eq!(next.await.unwrap(), BroadcastAnswer::Accepted);
+        assert!(of_another.try_recv().is_err());
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -27,8 +27,8 @@ use self::fees::Fees;
 pub(crate) use self::index::Index;
 use self::index::SubscriberId;
 use crate::{
-    BlockRef, Chain, ChainError, ChainEvent, ChainSource, FeeRates, OutputLookup, ScanError,
-    ScanReply, ScanRequest, SourceHealth, Subscription, Watch, WatchList, scan,
+    BlockRef, BroadcastAnswer, Chain, ChainError, ChainEvent, ChainSource, FeeRates, OutputLookup,
+    ScanError, ScanReply, ScanRequest, SourceHealth, Subscription, Watch, WatchList, scan,
 };
 
 /// How a [`Follower`] is run.
@@ -194,6 +194,10 @@ impl Chain for Follower {
 
     fn broadcast(&self, node: PublicKey, package: Vec<Transaction>) {
         self.broadcasts.add(node, package);
+    }
+
+    fn broadcast_answer(&self, node: PublicKey, txid: Txid) -> oneshot::Receiver<BroadcastAnswer> {
+        self.broadcasts.answer(node, txid)
     }
 
     async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError> {

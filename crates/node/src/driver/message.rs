@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use bitcoin::Txid;
 use bitcoin::secp256k1::PublicKey;
-use longhand_chain::{ScanError, ScanReply};
+use longhand_chain::{BroadcastAnswer, ScanError, ScanReply};
 use longhand_proto::command::{Command, CommandReply};
 use longhand_proto::signer::SignerReply;
 use tokio::sync::oneshot;
@@ -25,6 +26,7 @@ pub(crate) enum Message {
     SignerReply(BatchTicket, Result<SignerReply, SignerAway>),
     /// From a node of the same host, or from a stranger.
     Accept(Box<dyn PeerStream>, Option<PublicKey>),
+    Broadcast(Txid, BroadcastAnswer),
     /// With the number of the request.
     Scanned(u64, Result<ScanReply, ScanError>),
     Dialed(PublicKey, std::io::Result<Box<dyn PeerStream>>),

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bitcoin::Transaction;
 use bitcoin::secp256k1::PublicKey;
 use longhand_chain::{ChainError, ChainEvent, Subscription};
 use longhand_store::{Batch as StoreBatch, KeyRange, StoreError};
@@ -269,6 +270,7 @@ impl Driver {
             // Of a machine that is no more.
             Message::Scanned(number, _) if !self.scan.is_last(number) => return None,
             Message::Scanned(_, answer) => Input::Scanned(answer),
+            Message::Broadcast(txid, answer) => Input::Broadcast(txid, answer),
             Message::Accept(stream, hosted) => Input::PeerAccepted(NewConnection {
                 hosted,
                 ..self.peers.add(stream)
@@ -354,6 +356,7 @@ impl Driver {
         } = self.machine.take_output();
         let node_id = self.machine.node_id();
         for package in packages {
+            self.await_answer(&package);
             self.services.chain.broadcast(node_id, package);
         }
         for (id, answer) in replies {
@@ -375,6 +378,22 @@ impl Driver {
             self.signer_leaves = false;
         }
         has_stopped
+    }
+
+    /// Passes the chain source's answer to a package on to the machine, when that wants it.
+    fn await_answer(&self, package: &[Transaction]) {
+        let txid = package.last().map(Transaction::compute_txid);
+        let Some(txid) = txid.filter(|txid| self.machine.awaits_answer(*txid)) else {
+            return;
+        };
+        let node_id = self.machine.node_id();
+        let answer = self.services.chain.broadcast_answer(node_id, txid);
+        let inbox = self.own_inbox.clone();
+        tokio::spawn(async move {
+            if let Ok(answer) = answer.await {
+                let _ = inbox.send(Message::Broadcast(txid, answer));
+            }
+        });
     }
 
     fn sign(&self, batch: Batch) {

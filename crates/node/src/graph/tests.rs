@@ -25,9 +25,10 @@ use lightning::sign::KeysManager;
 use lightning::types::features::ChannelFeatures;
 use lightning::util::ser::Writeable;
 use longhand_chain::{
-    BlockRef, ChainError, FeeRates, OutputLookup, ScanError, ScanReply, ScanRequest, Subscription,
-    WatchList,
+    BlockRef, BroadcastAnswer, ChainError, FeeRates, OutputLookup, ScanError, ScanReply,
+    ScanRequest, Subscription, WatchList,
 };
+use tokio::sync::oneshot;
 
 use super::funding::LOOKUP_TIMEOUT;
 use super::sealed::HEADER_LEN;
@@ -115,6 +116,9 @@ impl Chain for OneChain {
         FeeRates::FLOOR
     }
     fn broadcast(&self, _: PublicKey, _: Vec<Transaction>) {}
+    fn broadcast_answer(&self, _: PublicKey, _: Txid) -> oneshot::Receiver<BroadcastAnswer> {
+        oneshot::channel().1
+    }
     async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError> {
         Err(ScanError::Source {
             height: request.tip.height,

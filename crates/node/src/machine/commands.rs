@@ -6,7 +6,7 @@ use bitcoin::secp256k1::PublicKey;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{
-    Address as AddressReply, Channels, Command, Error, FoundPayment, Invoices, PeerConnected,
+    Address as AddressReply, Channels, Command, Error, FoundPayment, Invoices, PeerConnected, Sends,
 };
 
 use crate::api::State;
@@ -106,6 +106,18 @@ impl Commands<'_> {
                 let signer = self.session.identity();
                 later(Wait::Sent(self.onchain_sends.request(turn, send, signer)?))
             }
+            Some(Kind::ListSends(_)) => now(Reply::Sends(Sends {
+                sends: self.onchain_sends.list(turn),
+            })),
+            Some(Kind::BumpTransaction(bump)) => {
+                let signer = self.session.identity();
+                later(Wait::Sent(self.onchain_sends.bump(turn, &bump, signer)?))
+            }
+            Some(Kind::AbandonTransaction(abandon)) => {
+                let signer = self.session.identity();
+                let id = self.onchain_sends.abandon(turn, &abandon, signer)?;
+                later(Wait::Sent(id))
+            }
             Some(Kind::CloseChannel(close)) => now(Reply::ClosingChannel(
                 self.closed_channels.close(turn, &close)?,
             )),
@@ -136,7 +148,7 @@ impl Commands<'_> {
             Wait::Payment(hash) => self.payments.result(hash),
             Wait::Opened(id) => self.openings.opened(*id),
             Wait::Usable(id) => self.openings.usable(self.turn, *id),
-            Wait::Sent(id) => self.onchain_sends.sent(id),
+            Wait::Sent(id) => self.onchain_sends.sent(self.turn, id),
             Wait::Peer(node_id) => {
                 let connected = || Ok(Reply::PeerConnected(PeerConnected {}));
                 self.turn.is_connected(node_id).then(connected)

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use bitcoin::Txid;
 use bitcoin::secp256k1::PublicKey;
 use lightning::types::payment::PaymentHash;
-use longhand_chain::{ChainEvent, ScanError, ScanReply};
+use longhand_chain::{BroadcastAnswer, ChainEvent, ScanError, ScanReply};
 use longhand_proto::command::{Command, Payment};
 use longhand_proto::signer::SignerReply;
 
@@ -36,6 +37,8 @@ pub(crate) enum Input {
     PeerWritable,
     Chain(ChainEvent),
     /// The answer to the last request of [`super::NodeMachine::take_scan`].
+    /// The chain source's answer to a broadcast that [`super::NodeMachine::awaits_answer`] asked for.
+    Broadcast(Txid, BroadcastAnswer),
     Scanned(Result<ScanReply, ScanError>),
     /// Gossip was looked up in the chain and waits to be taken in.
     GossipChecked,
@@ -75,7 +78,10 @@ impl Input {
     pub fn is_activity(&self) -> bool {
         match self {
             Input::Overview(_) | Input::RequestDropped(_) => false,
-            Input::GossipChecked | Input::TimerExpired | Input::Scanned(_) => false,
+            Input::GossipChecked
+            | Input::TimerExpired
+            | Input::Scanned(_)
+            | Input::Broadcast(..) => false,
             Input::Chain(ChainEvent::Connected { txs, .. }) => !txs.is_empty(),
             Input::Chain(ChainEvent::Disconnected { .. }) => true,
             Input::Chain(ChainEvent::Synced { .. }) => false,
@@ -92,6 +98,7 @@ impl Input {
                 | Input::SignerReply(..)
                 | Input::GossipChecked
                 | Input::Scanned(_)
+                | Input::Broadcast(..)
         )
     }
 }

@@ -24,6 +24,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bitcoin::Txid;
 use bitcoin::secp256k1::PublicKey;
 use lightning::events::Event;
 use lightning::types::payment::PaymentHash;
@@ -124,6 +125,11 @@ impl NodeMachine {
 
     pub fn node_id(&self) -> PublicKey {
         self.turn.node_id()
+    }
+
+    /// Whether the chain source's answer to a broadcast of this transaction is an input to be given.
+    pub fn awaits_answer(&self, txid: Txid) -> bool {
+        self.onchain_sends.awaits_answer(&self.turn, txid)
     }
 
     /// The payments whose records this turn needs before it can go on: the driver reads them, and works a turn on
@@ -300,6 +306,10 @@ impl NodeMachine {
             }
             Input::PeerBytes(id, bytes) => self.connections.bytes(&self.turn, id, bytes),
             Input::PeerClosed(id) => self.connections.closed(&self.turn, id),
+            Input::Broadcast(txid, answer) => {
+                let turn = &self.turn;
+                self.onchain_sends.broadcast_answered(turn, txid, &answer);
+            }
             Input::Chain(event) => self.chain_events().handle(event),
             Input::Scanned(answer) => self.wallet_scan.answered(&self.turn, answer),
             Input::ResetSignerChain => self.session.reset_chain(),
@@ -416,19 +426,11 @@ impl NodeMachine {
         timers.pause(Timer::Announcement, !self.turn.config.is_hub);
         timers.pause(Timer::Rebroadcast, !is_available);
         timers.pause(Timer::Waking, !self.requests.has_deferred());
-        match self.session.detach_until() {
-            Some(until) => timers.set(Timer::Detach, until),
-            None => timers.stop(Timer::Detach),
-        }
+        timers.set_or_stop(Timer::Detach, self.session.detach_until());
         let dials = is_available && !self.session.is_detaching();
-        match self.dialing.next(&self.connections).filter(|_| dials) {
-            Some(next) => timers.set(Timer::Dial, next),
-            None => timers.stop(Timer::Dial),
-        }
-        match self.wallet_scan.retry_at() {
-            Some(at) => timers.set(Timer::WalletScan, at),
-            None => timers.stop(Timer::WalletScan),
-        }
+        let next_dial = self.dialing.next(&self.connections).filter(|_| dials);
+        timers.set_or_stop(Timer::Dial, next_dial);
+        timers.set_or_stop(Timer::WalletScan, self.wallet_scan.retry_at());
         let now = self.turn.now.instant;
         match self.connections.is_empty() {
             true => timers.stop(Timer::PeerTick),

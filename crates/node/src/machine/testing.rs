@@ -19,7 +19,7 @@ use bitcoin::{
 };
 use futures::executor::block_on;
 use lightning::types::payment::PaymentHash;
-use longhand_chain::{BlockRef, ChainEvent, FeeRates, Watch};
+use longhand_chain::{BlockRef, BroadcastAnswer, ChainEvent, FeeRates, Watch};
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{Command, CommandReply, Error, NewAddress, OpenChannel};
@@ -77,6 +77,8 @@ pub(crate) struct World {
     pub blocks: Vec<(Header, Vec<Transaction>)>,
     /// Broadcast, and in no block.
     pub mempool: Vec<Transaction>,
+    /// Why the mempool takes nothing now.
+    pub refusal: Option<String>,
     /// Everything that was ever broadcast, in a block or replaced meanwhile.
     pub sent: BTreeSet<Txid>,
     pub now: Now,
@@ -108,6 +110,7 @@ impl World {
             nodes: Vec::new(),
             blocks: vec![(genesis.header, Vec::new())],
             mempool: Vec::new(),
+            refusal: None,
             sent: BTreeSet::new(),
             now: Now {
                 instant: Instant::now(),
@@ -497,8 +500,8 @@ impl World {
         if let Some(batch) = batch {
             node.sign(batch, self.now.unix_s());
         }
-        for tx in output.packages.into_iter().flatten() {
-            self.broadcast(tx);
+        for package in output.packages {
+            self.relay(id, package);
         }
         for output in peers {
             let Some((peer, other)) = self.nodes[id].links.get(&output.id).copied() else {
@@ -512,6 +515,21 @@ impl World {
                 self.nodes[peer].links.remove(&other);
                 self.nodes[peer].inputs.push(Input::PeerClosed(other));
             }
+        }
+    }
+
+    /// The chain source takes a package, or refuses it with the world's reason.
+    fn relay(&mut self, id: Id, package: Vec<Transaction>) {
+        let txid = package.last().expect("a transaction").compute_txid();
+        let answer = match &self.refusal {
+            Some(reason) => BroadcastAnswer::Refused(reason.clone()),
+            None => BroadcastAnswer::Accepted,
+        };
+        if self.nodes[id].machine.awaits_answer(txid) {
+            self.nodes[id].inputs.push(Input::Broadcast(txid, answer));
+        }
+        if self.refusal.is_none() {
+            package.into_iter().for_each(|tx| self.broadcast(tx));
         }
     }
 

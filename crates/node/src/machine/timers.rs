@@ -85,6 +85,14 @@ impl TimerTable {
         self.entries[timer as usize].at
     }
 
+    /// Sets a timer, or stops it.
+    pub fn set_or_stop(&mut self, timer: Timer, at: Option<Instant>) {
+        match at {
+            Some(at) => self.set(timer, at),
+            None => self.stop(timer),
+        }
+    }
+
     pub fn set(&mut self, timer: Timer, at: Instant) {
         self.entries[timer as usize].at = Some(at);
     }

@@ -3,7 +3,7 @@
 //!
 //! - Channels: `openings.rs`, `acceptance.rs`, `coop_closes.rs`, `closed_channels.rs`, `balances.rs`.
 //! - Payments: `payments.rs`, `invoices.rs`, `claims.rs`, `deadlines.rs`, `held_forwards.rs`.
-//! - On chain: `onchain_sends.rs`, `fee_bumps.rs`, `feerates.rs`, `sweeps.rs`, `chain_feed.rs`, `wallet_scan.rs`,
+//! - On chain: `onchain_sends.rs`, `fee_bumps.rs`, `feerates.rs`, `replacements.rs`, `sweeps.rs`, `chain_feed.rs`, `wallet_scan.rs`,
 //!   `wallet_signing.rs`.
 //! - The world outside: `requests.rs` (the owner's commands), `signer_session.rs` (the phone), `connections.rs` and
 //!   `dialing.rs` (peers), `announcements.rs` (a hub's `node_announcement`).
@@ -26,6 +26,7 @@ pub(crate) mod onchain_sends;
 pub(crate) mod open_invoices;
 pub(crate) mod openings;
 pub(crate) mod payments;
+pub(crate) mod replacements;
 pub(crate) mod requests;
 pub(crate) mod signer_session;
 pub(crate) mod sweeps;

@@ -1,19 +1,27 @@
-//! On-chain payments that the owner has asked for, until they are broadcast.
+//! On-chain payments that the owner has asked for: signed, broadcast, replaced by others with higher fees (`replacements.rs`),
+//! until they are confirmed.
+//!
+//! A payment is answered when the chain source has taken its transaction. One that the source refuses is sent again with each
+//! block, and so it stays on record, until it is confirmed, replaced or abandoned.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use bitcoin::address::NetworkUnchecked;
-use bitcoin::{Address, Network, Psbt};
+use bitcoin::{Address, Network, Psbt, Txid};
+use longhand_chain::BroadcastAnswer;
 use longhand_proto::command::command_reply::Reply;
-use longhand_proto::command::{Error, SendOnchain, SentOnchain};
+use longhand_proto::command::error::Action;
+use longhand_proto::command::{self, Error, SendOnchain, SentOnchain};
 use longhand_proto::signer::sign_psbt::Purpose;
 use prost::Message;
 
 use crate::api::NodeError;
-use crate::errors::{OTHER_PHONE, OTHER_PHONE_REASON, bad_input};
+use crate::errors::{OTHER_PHONE, OTHER_PHONE_REASON, bad_input, command_error, foreign};
 use crate::machine::turn::Turn;
 use crate::parts::feerates;
 use crate::parts::openings::ANCHOR_RESERVE_SAT;
+use crate::parts::replacements::{describe, is_confirmed, package, take_back};
 use crate::parts::wallet_signing::{Signed, sign};
 use crate::store::journal::Journal;
 use crate::store::schema::{Send, is_of, key};
@@ -23,6 +31,10 @@ use crate::wallet::SendAmount;
 const ID_BYTES: usize = 32;
 /// A payment that is not signed for a day is not signed later: its owner has long forgotten it.
 const SIGN_WITHIN_BLOCKS: u32 = 144;
+/// Payments on record; those that are over are forgotten above it, the oldest first.
+const KEPT: usize = 1_000;
+/// Code of a payment whose transaction the chain source does not take.
+const REFUSED_BY_SOURCE: &str = "REFUSED_BY_NETWORK";
 /// Code of a payment that the phone does not sign.
 const SIGNER_REFUSED: &str = "SIGNER_REFUSED";
 
@@ -73,14 +85,26 @@ impl OnchainSends {
             fee_sat,
             asked_by: signer.to_vec(),
             asked_height: turn.height,
+            address: request.address,
+            amount_sat: if request.all { 0 } else { request.amount_sat },
+            created_unix_s: turn.now.unix_s(),
             ..Send::default()
         };
         self.put(turn, send);
+        self.forget_old(turn);
         Ok(request.id)
     }
 
-    /// The reply to a payment, once it is broadcast or has failed.
-    pub fn sent(&self, id: &[u8]) -> Option<Result<Reply, Error>> {
+    pub(super) fn get(&self, id: &[u8]) -> Option<&Send> {
+        self.sends.get(id)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Send> {
+        self.sends.values()
+    }
+
+    /// The reply to a payment, once the chain source has answered or it has failed.
+    pub fn sent(&self, turn: &Turn, id: &[u8]) -> Option<Result<Reply, Error>> {
         let send = self.sends.get(id)?;
         if !send.failure.is_empty() {
             let code = match &*send.failure_code {
@@ -89,11 +113,99 @@ impl OnchainSends {
             };
             return Some(Err(bad_input(code, send.failure.clone())));
         }
+        let mut txids = send.replaced.iter().chain([&send.txid]);
+        let confirmed = txids.find(|txid| is_confirmed(&**turn.wallet(), txid));
+        if let Some(txid) = confirmed {
+            return Some(Ok(Reply::SentOnchain(SentOnchain {
+                txid: txid.clone(),
+                fee_sat: send.fee_sat,
+            })));
+        }
+        if send.txid.is_empty() {
+            return None;
+        }
+        if !send.refusal.is_empty() {
+            let message = format!(
+                "the chain source refuses the transaction {} ({}): it is sent again with each block; `bump` it, or \
+                 `abandon` it",
+                send.txid, send.refusal
+            );
+            return Some(Err(command_error(
+                REFUSED_BY_SOURCE,
+                Action::Retry,
+                message,
+            )));
+        }
         let sent = SentOnchain {
             txid: send.txid.clone(),
             fee_sat: send.fee_sat,
         };
-        (!send.txid.is_empty()).then_some(Ok(Reply::SentOnchain(sent)))
+        send.is_accepted.then_some(Ok(Reply::SentOnchain(sent)))
+    }
+
+    /// Whether the chain source's answer to this transaction is of interest: of those that are in no block.
+    pub fn awaits_answer(&self, turn: &Turn, txid: Txid) -> bool {
+        let text = txid.to_string();
+        self.sends.values().any(|send| send.txid == text) && turn.wallet().is_pending(txid)
+    }
+
+    /// The chain source's answer to a broadcast.
+    pub fn broadcast_answered(&mut self, turn: &Turn, txid: Txid, answer: &BroadcastAnswer) {
+        let text = txid.to_string();
+        let Some(send) = self.sends.values().find(|send| send.txid == text) else {
+            return;
+        };
+        let (is_accepted, refusal) = match answer {
+            BroadcastAnswer::Accepted => (true, String::new()),
+            BroadcastAnswer::Refused(reason) => (false, foreign(reason)),
+        };
+        if (is_accepted, &refusal) != (send.is_accepted, &send.refusal) {
+            let send = Send {
+                is_accepted,
+                refusal,
+                ..send.clone()
+            };
+            self.put(turn, send);
+        }
+    }
+
+    /// All payments, newest first.
+    pub fn list(&self, turn: &Turn) -> Vec<command::Send> {
+        let payments = self
+            .sends
+            .values()
+            .filter(|send| send.accelerates.is_empty());
+        let mut sends: Vec<&Send> = payments.collect();
+        sends.sort_by_key(|send| Reverse(send.created_unix_s));
+        let describe = |send: &&Send| describe(&**turn.wallet(), send);
+        sends.iter().map(describe).collect()
+    }
+
+    /// Forgets the oldest payments that are over, above the number that is kept.
+    fn forget_old(&mut self, turn: &Turn) {
+        let excess = self.sends.len().saturating_sub(KEPT);
+        if excess == 0 {
+            return;
+        }
+        let wallet = turn.wallet();
+        let is_over = |send: &&Send| {
+            use command::send::State;
+            let state = describe(&**wallet, send).state();
+            matches!(state, State::Confirmed | State::Failed | State::Abandoned)
+        };
+        let mut over: Vec<&Send> = self.sends.values().filter(is_over).collect();
+        over.sort_by_key(|send| (send.created_unix_s, send.asked_height));
+        let over: Vec<Vec<u8>> = over
+            .iter()
+            .take(excess)
+            .map(|send| send.id.clone())
+            .collect();
+        drop(wallet);
+        for id in over {
+            if let Some(send) = self.sends.remove(&id) {
+                turn.journal.delete(send.key());
+            }
+        }
     }
 
     /// Broadcasts those that are signed, and asks for the signatures of the others.
@@ -112,12 +224,12 @@ impl OnchainSends {
                 self.fail(turn, send, "EXPIRED", reason);
                 continue;
             }
-            match sign(turn, &psbt, Purpose::Send, None) {
+            match sign(turn, &psbt, purpose(&send), None) {
                 Signed::Waiting => {}
                 Signed::Failed(reason) => self.fail(turn, send, SIGNER_REFUSED, reason),
                 Signed::Transaction(tx) => {
                     send.txid = tx.compute_txid().to_string();
-                    turn.ldk.broadcaster.push(vec![*tx]);
+                    turn.ldk.broadcaster.push(package(turn, &send, *tx));
                     self.put(turn, send);
                 }
             }
@@ -139,12 +251,15 @@ impl OnchainSends {
         if let Ok(psbt) = Psbt::deserialize(&send.psbt) {
             turn.wallet().release(&psbt.unsigned_tx);
         }
+        if let Some(earlier) = take_back(&send) {
+            return self.put(turn, earlier);
+        }
         send.failure_code = code.into();
         send.failure = reason;
         self.put(turn, send);
     }
 
-    fn put(&mut self, turn: &Turn, send: Send) {
+    pub(super) fn put(&mut self, turn: &Turn, send: Send) {
         turn.journal.put(send.key(), send.encode_to_vec());
         self.sends.insert(send.id.clone(), send);
     }
@@ -164,6 +279,14 @@ pub(crate) fn address(network: Network, text: &str) -> Result<Address, Error> {
     })
 }
 
+/// A payment is compared with the owner's intent; a child that pays the fee of another pays nobody else.
+fn purpose(send: &Send) -> Purpose {
+    match send.accelerates.is_empty() {
+        true => Purpose::Send,
+        false => Purpose::Bump,
+    }
+}
+
 fn build(turn: &Turn, request: &SendOnchain) -> Result<Psbt, Error> {
     let address = address(turn.config.network, &request.address)?;
     let amount = match (request.all, request.amount_sat) {
@@ -172,6 +295,13 @@ fn build(turn: &Turn, request: &SendOnchain) -> Result<Psbt, Error> {
         (false, amount_sat) => SendAmount::Exact(amount_sat),
     };
     let feerate = feerates::chosen(turn, request.feerate_sat_per_kw)?;
+    let least = turn.ldk.fees.rates().minimum;
+    if feerate < least {
+        let message = format!(
+            "the chain source relays nothing below {least} satoshis per 1,000 weight units now: give a higher fee rate"
+        );
+        return Err(bad_input("BELOW_MINIMUM_FEE", message));
+    }
     let keep = match turn.channels().is_empty() {
         true => 0,
         false => ANCHOR_RESERVE_SAT,

@@ -130,6 +130,8 @@ pub(crate) fn needs_signer(command: &Command) -> bool {
                 | Kind::CreateInvoice(_)
                 | Kind::Pay(_)
                 | Kind::SendOnchain(_)
+                | Kind::BumpTransaction(_)
+                | Kind::AbandonTransaction(_)
                 | Kind::CloseChannel(_)
                 | Kind::ConnectPeer(_)
         )
@@ -175,6 +177,7 @@ pub(crate) fn only_reads(command: &Command) -> bool {
                 | Kind::ListPayments(_)
                 | Kind::GetPayment(_)
                 | Kind::ListInvoices(_)
+                | Kind::ListSends(_)
         )
     )
 }

@@ -255,6 +255,33 @@ pub(crate) struct Send {
     /// Height when it was asked for; 0 in older records.
     #[prost(uint32, tag = "8")]
     pub asked_height: u32,
+    /// The payee's; empty in older records.
+    #[prost(string, tag = "9")]
+    pub address: String,
+    /// 0 = all.
+    #[prost(uint64, tag = "10")]
+    pub amount_sat: u64,
+    /// In seconds since 1970; 0 in older records.
+    #[prost(uint64, tag = "11")]
+    pub created_unix_s: u64,
+    /// The chain source has the transaction.
+    #[prost(bool, tag = "12")]
+    pub is_accepted: bool,
+    /// Why the chain source refuses the transaction; empty while it does not.
+    #[prost(string, tag = "13")]
+    pub refusal: String,
+    /// Earlier transactions for it, oldest first: the signed one is broadcast in the place of the last of them.
+    #[prost(string, repeated, tag = "14")]
+    pub replaced: Vec<String>,
+    /// The transaction sends everything back to the wallet.
+    #[prost(bool, tag = "15")]
+    pub is_abandoned: bool,
+    /// The transaction is a child of this one, with a higher fee for both; it pays nobody.
+    #[prost(string, tag = "16")]
+    pub accelerates: String,
+    /// The record before a replacement was asked for: it stands again when that is not signed.
+    #[prost(bytes = "vec", tag = "17")]
+    pub before: Vec<u8>,
 }
 
 /// Whether a command that was asked for by one signer may be signed by another: older records name none.

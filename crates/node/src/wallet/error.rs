@@ -56,6 +56,17 @@ pub enum WalletError {
         /// The most.
         max: u32,
     },
+    /// The fee of a transaction in the place of another is too low.
+    #[error("the fee rate is too low: give more than {sat_per_kw} sat/kw (250 = 1 sat/vB)")]
+    FeeTooLow {
+        /// The least that Bitcoin nodes take, or the rate that it has already.
+        sat_per_kw: u32,
+    },
+    /// There is nothing to give a higher fee to.
+    #[error(
+        "this is no unconfirmed transaction of this wallet whose fee can be raised: list them with `sends`, or wait"
+    )]
+    NotReplaceable,
     /// The descriptors are of another kind than the wallet takes.
     #[error(
         "the wallet's descriptors cannot be used ({0}): give wpkh or tr descriptors of one ranged account key each"
@@ -117,6 +128,8 @@ impl WalletError {
             WalletError::BelowDust { .. } => "BELOW_DUST",
             WalletError::TooManyInputs { .. } => "TOO_MANY_INPUTS",
             WalletError::FeeRate { .. } => "BAD_FEE_RATE",
+            WalletError::FeeTooLow { .. } => "FEE_TOO_LOW",
+            WalletError::NotReplaceable => "NOT_REPLACEABLE",
             WalletError::Descriptor(_) => "BAD_DESCRIPTOR",
             WalletError::Stored(_) => "WALLET_UNREADABLE",
             WalletError::OutOfOrder { .. } => "BLOCK_OUT_OF_ORDER",

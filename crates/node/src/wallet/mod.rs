@@ -12,7 +12,7 @@
 //! | [`WalletChain`] | follows the chain, says what to watch | `bdk/chain.rs` |
 //! | [`WalletTransactions`] | transactions that it knows, confirmed or not | `bdk/transactions.rs` |
 //! | [`WalletCoins`] | scripts, balance, coins for fee bumps | `bdk/coins.rs` |
-//! | [`WalletSpends`] | builds transactions, reserves their inputs | `bdk/spend.rs` |
+//! | [`WalletSpends`] | builds transactions, reserves their inputs | `bdk/spend.rs`, `bdk/replace.rs` |
 //! | [`WalletSigning`] | PSBTs to a signer and back | `bdk/sign.rs` |
 //! | [`OnchainWallet`] | all of these, and its records in the store | `bdk/store.rs` |
 //!
@@ -208,6 +208,15 @@ pub enum SendAmount {
     All,
 }
 
+/// The transaction in the place of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replacement {
+    /// The same payment, to this script. The payee of one that sent all gets less.
+    Payment(ScriptBuf, SendAmount),
+    /// Everything goes back to the wallet.
+    ToWallet,
+}
+
 /// Builds transactions. The inputs of each are reserved until it is released, inserted with
 /// [`WalletTransactions::insert_package`] or confirmed.
 pub trait WalletSpends {
@@ -237,6 +246,31 @@ pub trait WalletSpends {
         feerate_sat_per_kw: u32,
         keep_sat: u64,
     ) -> Result<Psbt, WalletError>;
+
+    /// Builds another transaction in the place of an unconfirmed one of the wallet's (BIP 125): it spends the same coins, and
+    /// more where the fee needs them, at this fee rate.
+    ///
+    /// # Errors
+    /// [`WalletError::NotReplaceable`] for one that is not the wallet's own, is confirmed or does not signal replacement,
+    /// [`WalletError::FeeTooLow`] when the fee is not enough above the old one's; otherwise as [`WalletSpends::fund`].
+    fn replace(
+        &mut self,
+        txid: Txid,
+        by: Replacement,
+        feerate_sat_per_kw: u32,
+    ) -> Result<Psbt, WalletError>;
+
+    /// Builds a child of an unconfirmed transaction that is the wallet's own (CPFP, BIP 331): it spends the wallet's outputs
+    /// of it to the wallet, with a fee that brings both together to this fee rate.
+    ///
+    /// # Errors
+    /// [`WalletError::NotReplaceable`] for a transaction that is not known, is confirmed, or has no output of the wallet's that
+    /// is unspent; [`WalletError::FeeTooLow`] when it has this fee rate already; [`WalletError::InsufficientFunds`] when
+    /// those outputs do not cover the fee.
+    fn accelerate(&mut self, txid: Txid, feerate_sat_per_kw: u32) -> Result<Psbt, WalletError>;
+
+    /// The fee rate of an unconfirmed transaction in satoshis per 1,000 weight units; `None` when it is not the wallet's own.
+    fn feerate_of(&self, txid: Txid) -> Option<u32>;
 
     /// Releases the inputs of a transaction that will not be broadcast. Its change script may be used again.
     fn release(&mut self, tx: &Transaction);

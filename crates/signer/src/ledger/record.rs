@@ -350,6 +350,9 @@ pub(crate) mod entry {
         /// An outpoint (BIP 144 encoding) that the signed transaction spends; empty before it is signed.
         #[prost(bytes = "vec", tag = "7")]
         pub spends: Vec<u8>,
+        /// The owner has given it up: a transaction that sends everything back may be signed for it.
+        #[prost(bool, tag = "8")]
+        pub is_abandoned: bool,
     }
 
     #[derive(Clone, PartialEq, Message)]

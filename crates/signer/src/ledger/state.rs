@@ -345,6 +345,7 @@ impl State {
             max_fee_sat: c.max_fee_sat,
             created_unix_s: c.created_unix_s,
             awaits_delivery: c.awaits_delivery,
+            is_abandoned: c.is_abandoned,
             spends: match &c.spends[..] {
                 [] => None,
                 bytes => Some(

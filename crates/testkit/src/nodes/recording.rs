@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use bitcoin::Transaction;
 use bitcoin::secp256k1::PublicKey;
 use longhand_chain::{
-    BlockRef, Chain, ChainError, FeeRates, Follower, OutputLookup, ScanError, ScanReply,
-    ScanRequest, Subscription, WatchList,
+    BlockRef, BroadcastAnswer, Chain, ChainError, FeeRates, Follower, OutputLookup, ScanError,
+    ScanReply, ScanRequest, Subscription, WatchList,
 };
+use tokio::sync::oneshot;
 
 /// The chain of one node: it records all transactions that the node broadcasts.
 pub struct RecordingChain {
@@ -71,6 +72,16 @@ impl Chain for RecordingChain {
         if !self.is_cut.load(Ordering::SeqCst) {
             self.follower.broadcast(node, package);
         }
+    }
+
+    fn broadcast_answer(&self, node: PublicKey, txid: Txid) -> oneshot::Receiver<BroadcastAnswer> {
+        if !self.is_cut.load(Ordering::SeqCst) {
+            return self.follower.broadcast_answer(node, txid);
+        }
+        // The owner of a process that dies gets no answer: the test goes on as if there was one.
+        let (sender, answer) = oneshot::channel();
+        let _ = sender.send(BroadcastAnswer::Accepted);
+        answer
     }
 
     async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError> {

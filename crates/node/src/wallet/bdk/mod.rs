@@ -7,6 +7,7 @@ mod chain;
 mod coins;
 #[cfg(feature = "testing")]
 mod derived;
+mod replace;
 mod sign;
 mod spend;
 mod store;

@@ -6,10 +6,10 @@ use bdk_wallet::coin_selection::InsufficientFunds;
 use bdk_wallet::error::CreateTxError;
 use bitcoin::absolute::LockTime;
 use bitcoin::policy::MAX_STANDARD_TX_WEIGHT;
-use bitcoin::{Amount, FeeRate, OutPoint, Psbt, Script, ScriptBuf, Sequence, Transaction};
+use bitcoin::{Amount, FeeRate, OutPoint, Psbt, Script, ScriptBuf, Sequence, Transaction, Txid};
 
 use super::{BdkWallet, KEYCHAINS, WalletError};
-use crate::wallet::{SendAmount, WalletSpends};
+use crate::wallet::{Replacement, SendAmount, WalletSpends};
 
 /// 1 sat/vB, rounded down as LDK does.
 const MIN_FEERATE_SAT_PER_KW: u32 = 250;
@@ -19,7 +19,7 @@ const MAX_FEERATE_SAT_PER_KW: u32 = 625_000;
 /// Of an input's witness, a signature and a key (BIP 141); a taproot input's weighs less.
 const WITNESS_WEIGHT: u64 = 108;
 /// Of an input with its witness.
-const INPUT_WEIGHT: u64 = 41 * 4 + WITNESS_WEIGHT;
+pub(super) const INPUT_WEIGHT: u64 = 41 * 4 + WITNESS_WEIGHT;
 
 impl WalletSpends for BdkWallet {
     fn fund(
@@ -43,6 +43,23 @@ impl WalletSpends for BdkWallet {
     ) -> Result<Psbt, WalletError> {
         let sequence = Sequence::ENABLE_RBF_NO_LOCKTIME;
         self.build(script, amount, feerate_sat_per_kw, keep_sat, sequence)
+    }
+
+    fn replace(
+        &mut self,
+        txid: Txid,
+        by: Replacement,
+        feerate_sat_per_kw: u32,
+    ) -> Result<Psbt, WalletError> {
+        self.build_replacement(txid, by, feerate_sat_per_kw)
+    }
+
+    fn accelerate(&mut self, txid: Txid, feerate_sat_per_kw: u32) -> Result<Psbt, WalletError> {
+        self.build_child(txid, feerate_sat_per_kw)
+    }
+
+    fn feerate_of(&self, txid: Txid) -> Option<u32> {
+        self.pending_feerate(txid)
     }
 
     fn release(&mut self, tx: &Transaction) {
@@ -213,11 +230,11 @@ impl Funds {
 const MAX_HEIGHT: u32 = 499_999_999;
 
 /// Lock time at the tip (anti fee sniping): the transaction cannot be mined in a block that replaces the tip.
-fn locktime(height: u32) -> LockTime {
+pub(super) fn locktime(height: u32) -> LockTime {
     LockTime::from_height(height).unwrap_or(LockTime::ZERO)
 }
 
-fn check_feerate(sat_per_kw: u32) -> Result<(), WalletError> {
+pub(super) fn check_feerate(sat_per_kw: u32) -> Result<(), WalletError> {
     let (min, max) = (MIN_FEERATE_SAT_PER_KW, MAX_FEERATE_SAT_PER_KW);
     if (min..=max).contains(&sat_per_kw) {
         return Ok(());

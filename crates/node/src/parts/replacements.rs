@@ -1,0 +1,253 @@
+//! Payments that wait in the mempool, or that it does not take: a higher fee for them (BIP 125, or CPFP), and giving them up.
+
+use bitcoin::{Transaction, Txid};
+use longhand_proto::command::send::State;
+use longhand_proto::command::{self, Error};
+use prost::Message;
+
+use crate::errors::bad_input;
+use crate::machine::turn::Turn;
+use crate::parts::feerates;
+use crate::parts::onchain_sends::{OnchainSends, address};
+use crate::store::schema::Send;
+use crate::wallet::{OnchainWallet, Replacement, SendAmount, WalletError};
+
+/// A replacement pays for its own relay: this much more than the one before, in satoshis per 1,000 weight units (BIP 125).
+const RELAY_SAT_PER_KW: u32 = 250;
+
+impl OnchainSends {
+    /// The owner's command: raises the fee of a payment, or of another unconfirmed transaction of the wallet's, such as the
+    /// funding of a channel, whose txid the peer knows. Returns the id to wait for. Asked again, it is the same replacement.
+    ///
+    /// # Errors
+    /// `BAD_TXID`, `BAD_FEE_RATE`, `NOT_SIGNED_YET`, or the wallet's; nothing is changed then.
+    pub fn bump(
+        &mut self,
+        turn: &Turn,
+        request: &command::BumpTransaction,
+        signer: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        let txid = read_txid(&request.txid)?;
+        match self.with_transaction(txid) {
+            Some(send) if !send.accelerates.is_empty() => {
+                let send = send.clone();
+                let by = Replacement::ToWallet;
+                self.replace(turn, send, txid, by, request.feerate_sat_per_kw, signer)
+            }
+            Some(send) => {
+                let send = send.clone();
+                let by = match send.is_abandoned {
+                    true => Replacement::ToWallet,
+                    false => same_payment(turn, &send)?,
+                };
+                self.replace(turn, send, txid, by, request.feerate_sat_per_kw, signer)
+            }
+            None => self.accelerate(turn, txid, request.feerate_sat_per_kw, signer),
+        }
+    }
+
+    /// The owner's command: replaces a payment by one that sends everything back to the wallet.
+    ///
+    /// # Errors
+    /// As [`OnchainSends::bump`]; `NOT_A_PAYMENT` for any other transaction.
+    pub fn abandon(
+        &mut self,
+        turn: &Turn,
+        request: &command::AbandonTransaction,
+        signer: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        let txid = read_txid(&request.txid)?;
+        let send = self.with_transaction(txid);
+        let Some(send) = send.filter(|send| send.accelerates.is_empty()).cloned() else {
+            let message = "only a payment can be abandoned: list them with `sends`; a channel's funding is bound to the channel";
+            return Err(bad_input("NOT_A_PAYMENT", message));
+        };
+        if send.is_abandoned {
+            return Ok(send.id);
+        }
+        let by = Replacement::ToWallet;
+        let rate = request.feerate_sat_per_kw;
+        let id = self.replace(turn, send, txid, by, rate, signer)?;
+        if let Some(mut send) = self.get(&id).cloned() {
+            send.is_abandoned = true;
+            self.put(turn, send);
+        }
+        Ok(id)
+    }
+
+    fn replace(
+        &mut self,
+        turn: &Turn,
+        send: Send,
+        txid: Txid,
+        by: Replacement,
+        feerate_sat_per_kw: u32,
+        signer: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        let text = txid.to_string();
+        if send.replaced.contains(&text) {
+            return Ok(send.id);
+        }
+        if send.txid != text {
+            let message = "the phone has not signed this payment yet: it can be replaced once it is broadcast";
+            return Err(bad_input("NOT_SIGNED_YET", message));
+        }
+        let rate = higher(turn, txid, feerate_sat_per_kw)?;
+        let psbt = turn.wallet().replace(txid, by, rate).map_err(refusal)?;
+        let mut next = Send {
+            before: send.encode_to_vec(),
+            psbt: psbt.serialize(),
+            fee_sat: psbt.fee().map_or(0, |fee| fee.to_sat()),
+            txid: String::new(),
+            is_accepted: false,
+            refusal: String::new(),
+            asked_by: signer.to_vec(),
+            asked_height: turn.height,
+            ..send
+        };
+        next.replaced.push(text);
+        let id = next.id.clone();
+        self.put(turn, next);
+        Ok(id)
+    }
+
+    fn accelerate(
+        &mut self,
+        turn: &Turn,
+        txid: Txid,
+        feerate_sat_per_kw: u32,
+        signer: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        let text = txid.to_string();
+        let mut sends = self.all();
+        if let Some(child) = sends.find(|send| send.accelerates == text && send.failure.is_empty())
+        {
+            return Ok(child.id.clone());
+        }
+        drop(sends);
+        let rate = higher(turn, txid, feerate_sat_per_kw)?;
+        let psbt = turn.wallet().accelerate(txid, rate).map_err(refusal)?;
+        let child = Send {
+            id: bitcoin::hashes::Hash::to_byte_array(txid).to_vec(),
+            psbt: psbt.serialize(),
+            fee_sat: psbt.fee().map_or(0, |fee| fee.to_sat()),
+            asked_by: signer.to_vec(),
+            asked_height: turn.height,
+            created_unix_s: turn.now.unix_s(),
+            accelerates: text,
+            ..Send::default()
+        };
+        let id = child.id.clone();
+        self.put(turn, child);
+        Ok(id)
+    }
+
+    /// The payment that has, or had, this transaction.
+    fn with_transaction(&self, txid: Txid) -> Option<&Send> {
+        let text = txid.to_string();
+        self.all()
+            .find(|send| send.txid == text || send.replaced.contains(&text))
+    }
+}
+
+/// The payment as it was before a replacement that was not signed.
+pub(super) fn take_back(send: &Send) -> Option<Send> {
+    match &send.before[..] {
+        [] => None,
+        before => Send::decode(before).ok(),
+    }
+}
+
+/// The transaction to broadcast, with the parent that it pays for.
+pub(super) fn package(turn: &Turn, send: &Send, tx: Transaction) -> Vec<Transaction> {
+    let parent = send.accelerates.parse().ok();
+    let parent = parent.and_then(|txid| turn.wallet().transaction(txid));
+    parent.into_iter().chain([tx]).collect()
+}
+
+/// A payment as its owner sees it.
+pub(super) fn describe(wallet: &dyn OnchainWallet, send: &Send) -> command::Send {
+    let mut txids = send.replaced.iter().chain([&send.txid]);
+    let confirmed = txids.find(|txid| is_confirmed(wallet, txid));
+    let last = match (&send.txid[..], send.replaced.last()) {
+        ("", Some(replaced)) => replaced,
+        _ => &send.txid,
+    };
+    let is_displaced = |txid: &str| txid.parse().is_ok_and(|txid| wallet.is_displaced(txid));
+    let state = match confirmed {
+        _ if !send.failure.is_empty() => State::Failed,
+        Some(txid) if send.is_abandoned && *txid == send.txid => State::Abandoned,
+        Some(_) => State::Confirmed,
+        None if last.is_empty() => State::Unsigned,
+        None if !send.txid.is_empty() && is_displaced(&send.txid) => State::Conflicted,
+        None if send.is_abandoned => State::Abandoning,
+        None => State::Pending,
+    };
+    let problem = match send.failure.is_empty() {
+        true if confirmed.is_some() => "",
+        true => &send.refusal,
+        false => &send.failure,
+    };
+    command::Send {
+        id: send.id.clone(),
+        txid: confirmed.unwrap_or(last).clone(),
+        address: send.address.clone(),
+        amount_sat: send.amount_sat,
+        fee_sat: send.fee_sat,
+        state: state.into(),
+        created_unix_s: send.created_unix_s,
+        replaced_txids: send.replaced.clone(),
+        problem: problem.to_owned(),
+    }
+}
+
+pub(super) fn is_confirmed(wallet: &dyn OnchainWallet, txid: &str) -> bool {
+    let Ok(txid) = txid.parse() else {
+        return false;
+    };
+    let is_known = wallet.transaction(txid).is_some();
+    is_known && !wallet.is_pending(txid) && !wallet.is_displaced(txid)
+}
+
+fn same_payment(turn: &Turn, send: &Send) -> Result<Replacement, Error> {
+    if send.address.is_empty() {
+        let message =
+            "this payment is of an earlier version, which did not keep its address: wait for it";
+        return Err(bad_input("NOT_REPLACEABLE", message));
+    }
+    let script = address(turn.config.network, &send.address)?.script_pubkey();
+    let amount = match send.amount_sat {
+        0 => SendAmount::All,
+        sat => SendAmount::Exact(sat),
+    };
+    Ok(Replacement::Payment(script, amount))
+}
+
+/// The owner's fee rate, or one that is high enough to replace the transaction.
+fn higher(turn: &Turn, txid: Txid, given: u32) -> Result<u32, Error> {
+    if let Some(given) = feerates::checked(given)? {
+        return Ok(given);
+    }
+    let now = turn.wallet().feerate_of(txid);
+    let now = now.ok_or_else(|| refusal(WalletError::NotReplaceable))?;
+    let least = now.saturating_add(RELAY_SAT_PER_KW.max(now / 4));
+    Ok(least.max(turn.ldk.fees.rates().normal))
+}
+
+fn read_txid(text: &str) -> Result<Txid, Error> {
+    let bad = |_| {
+        bad_input(
+            "BAD_TXID",
+            "a txid has 64 hexadecimal digits: copy it from `sends`",
+        )
+    };
+    text.parse().map_err(bad)
+}
+
+fn refusal(error: WalletError) -> Error {
+    bad_input(error.code(), error.to_string())
+}
+
+#[cfg(test)]
+#[path = "tests/replacements.rs"]
+mod tests;
