@@ -10,7 +10,7 @@ use longhand_link::{
 };
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
-use longhand_proto::command::{Command, CommandReply};
+use longhand_proto::command::{Command, CommandReply, Register};
 use prost::Message;
 use tokio::sync::watch;
 
@@ -126,9 +126,17 @@ impl ScriptedHost {
 
     /// The number of registrations received.
     pub fn registered(&self) -> usize {
-        let asked = lock(&self.asked);
-        let is_registration = |ask: &&Ask| matches!(ask, Ask::Register(_));
-        asked.iter().filter(is_registration).count()
+        self.registrations().len()
+    }
+
+    /// The registrations received, in order.
+    pub fn registrations(&self) -> Vec<Register> {
+        let asked = lock(&self.asked).clone().into_iter();
+        let registrations = asked.filter_map(|ask| match ask {
+            Ask::Register(register) => Some(register),
+            _ => None,
+        });
+        registrations.collect()
     }
 
     /// Its pairing code is open again, as after the host's operator renewed it.

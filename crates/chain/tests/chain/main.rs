@@ -9,4 +9,5 @@ mod follower;
 mod keys;
 mod policy;
 mod rpc;
+mod scan;
 mod source;

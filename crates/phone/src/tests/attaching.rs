@@ -334,3 +334,26 @@ async fn a_host_that_forgot_the_phone_is_not_dialled_for_ever() {
         "UNKNOWN_OWNER"
     );
 }
+
+#[tokio::test]
+async fn the_host_gets_the_birthday_of_restored_words() {
+    for (birthday, height, unix_s) in [
+        (Birthday::New, 0, 0),
+        (Birthday::Height(800_000), 800_000, 0),
+        (Birthday::UnixS(1_700_000_000), 0, 1_700_000_000),
+    ] {
+        let host = scripted_host();
+        let dir = tempfile::tempdir().unwrap();
+        let secrets = Secrets::restore(Network::Regtest, WORDS, birthday).unwrap();
+        let vault = Vault::create(dir.path(), secrets, &passphrase(), Some(1)).unwrap();
+        let phone = Phone::new(vault, ToHost(Arc::clone(&host))).unwrap();
+        phone.pair(&code_text(&host)).await.unwrap();
+        phone.detach().await.unwrap();
+        let registrations = host.registrations();
+        let [register] = &registrations[..] else {
+            panic!("not one registration: {registrations:?}");
+        };
+        assert_eq!(register.birthday_height, height);
+        assert_eq!(register.birthday_unix_s, unix_s);
+    }
+}

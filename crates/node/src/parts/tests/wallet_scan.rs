@@ -269,6 +269,28 @@ fn blocks_that_replace_searched_ones_are_searched_again() {
     assert!(is_complete(&mut world, owner));
 }
 
+/// A node that was restored before there was a search: its wallet has only the coins that its stream has brought.
+#[test]
+fn a_node_from_before_the_search_existed_begins_it_and_holds_no_coin_of_its_stream() {
+    let mut world = World::new();
+    mine(&mut world, &[payment(1, &script(0), 60_000)]);
+    world.scans.is_held = true;
+    let owner = restore_at_tip(&mut world);
+    mine(&mut world, &[payment(2, &script(1), 50_000)]);
+    world.pass(std::time::Duration::from_secs(1));
+    world.nodes[owner].store.remove(key::WALLET_SCAN).unwrap();
+    world.scans = Default::default();
+    world.scans.is_held = true;
+    world.reload(owner);
+    assert_eq!(balance(&mut world, owner).onchain_confirmed_sat, 50_000);
+    assert_eq!(world.turn(owner).wallet().confirmed_utxos().len(), 1);
+
+    let found = world.scans.held.take().expect("a request");
+    world.input(owner, Input::Scanned(found));
+    assert_eq!(balance(&mut world, owner).onchain_confirmed_sat, 110_000);
+    assert_eq!(world.turn(owner).wallet().confirmed_utxos().len(), 1);
+}
+
 #[test]
 fn a_date_becomes_a_height_with_a_margin() {
     let mut world = World::new();
