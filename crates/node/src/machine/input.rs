@@ -8,7 +8,7 @@ use longhand_chain::ChainEvent;
 use longhand_proto::command::Command;
 use longhand_proto::signer::SignerReply;
 
-use crate::api::SignerAway;
+use crate::api::{ForwardingFees, SignerAway};
 use crate::ldk::socket::ConnectionId;
 use crate::machine::output::{BatchTicket, RequestId};
 
@@ -18,6 +18,7 @@ pub(crate) enum Input {
     Command(RequestId, Box<Command>),
     Invoice(RequestId, InvoiceRequest),
     Overview(RequestId),
+    Hub(RequestId, HubRequest),
     /// Nobody waits for the answer any more.
     RequestDropped(RequestId),
     /// The signer with this identity is there; it takes the place of an earlier one.
@@ -55,6 +56,14 @@ pub(crate) struct InvoiceRequest {
     pub expiry_s: u32,
 }
 
+/// A request of a hub's operator.
+pub(crate) enum HubRequest {
+    Fees,
+    SetFees(ForwardingFees),
+    /// With the number of payments that are listed.
+    Forwards(usize),
+}
+
 /// A byte stream to a peer.
 pub(crate) struct NewConnection {
     pub id: ConnectionId,
@@ -67,7 +76,7 @@ impl Input {
     /// own, it has not.
     pub fn is_activity(&self) -> bool {
         match self {
-            Input::Overview(_) | Input::RequestDropped(_) => false,
+            Input::Overview(_) | Input::Hub(..) | Input::RequestDropped(_) => false,
             Input::GossipChecked | Input::TimerExpired => false,
             Input::Chain(ChainEvent::Connected { txs, .. }) => !txs.is_empty(),
             Input::Chain(ChainEvent::Disconnected { .. }) => true,

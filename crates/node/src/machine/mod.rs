@@ -5,9 +5,12 @@
 //! panics or cannot be committed never happened: the driver loads another machine from the store.
 //!
 //! Here stands the order: which part gets an input, and which part is passed to another. `input.rs` and `output.rs` are the
-//! two ends, `turn.rs` is lent to each part, `commands.rs` has the owner's commands.
+//! two ends, `turn.rs` is lent to each part, `chain.rs` has the events of the chain, `commands.rs` the owner's commands, `hub.rs`
+//! the requests of a hub's operator.
 
+mod chain;
 mod commands;
+mod hub;
 pub(crate) mod input;
 mod load;
 pub(crate) mod output;
@@ -24,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use bitcoin::secp256k1::PublicKey;
 use lightning::events::Event;
-use longhand_chain::{BlockRef, ChainEvent, FeeRates, Watch, WatchList};
+use longhand_chain::{BlockRef, FeeRates, Watch, WatchList};
 use longhand_proto::command::{Command, error::Action};
 use longhand_store::Write;
 
@@ -38,13 +41,14 @@ use crate::machine::timers::{Timer, TimerTable};
 use crate::machine::turn::{Now, Turn};
 use crate::parts::acceptance::Acceptance;
 use crate::parts::announcements::Announcements;
-use crate::parts::chain_feed::{self, Block, ChainFeed, Step};
+use crate::parts::chain_feed::ChainFeed;
 use crate::parts::claims::Claims;
 use crate::parts::closed_channels::{ClosedChannels, is_negotiating_a_close};
 use crate::parts::connections::Connections;
 use crate::parts::coop_closes::CoopCloses;
 use crate::parts::dialing::{Dialing, Unreachable};
 use crate::parts::fee_bumps::FeeBumps;
+use crate::parts::forwarding::Forwarding;
 use crate::parts::held_forwards::HeldForwards;
 use crate::parts::onchain_sends::OnchainSends;
 use crate::parts::openings::Openings;
@@ -89,6 +93,7 @@ pub(crate) struct NodeMachine {
     coop_closes: CoopCloses,
     dialing: Dialing,
     fee_bumps: FeeBumps,
+    forwarding: Forwarding,
     held_forwards: HeldForwards,
     onchain_sends: OnchainSends,
     openings: Openings,
@@ -255,6 +260,10 @@ impl NodeMachine {
                 self.turn.output.reply(id, invoice);
             }
             Input::Overview(id) => self.requests.overview(id),
+            Input::Hub(id, request) => {
+                let answer = Answer::Hub(self.hub_request(request));
+                self.turn.output.replies.push((id, answer));
+            }
             Input::RequestDropped(id) => self.requests.dropped(id),
             Input::Attach(identity) => self.attach(identity),
             Input::Detach(id) => self.session.detach(&mut self.turn, id),
@@ -607,7 +616,10 @@ impl NodeMachine {
         match event {
             Event::FundingGenerationReady { .. }
             | Event::FundingTxBroadcastSafe { .. }
-            | Event::ChannelReady { .. } => self.openings.on_event(turn, event),
+            | Event::ChannelReady { .. } => {
+                self.openings.on_event(turn, event);
+                self.forwarding.apply(turn);
+            }
             Event::ChannelClosed {
                 user_channel_id,
                 ref reason,
@@ -632,69 +644,8 @@ impl NodeMachine {
             Event::SpendableOutputs { .. } => self.sweeps.track(turn, event),
             Event::BumpTransaction(event) => self.fee_bumps.request(event),
             Event::HTLCIntercepted { .. } => self.held_forwards.hold(turn, event),
+            Event::PaymentForwarded { .. } => self.forwarding.record(turn, event),
             event => payments.on_event(turn, event),
-        }
-    }
-
-    // -- The chain.
-
-    fn chain_event(&mut self, event: ChainEvent) {
-        for step in self.chain_feed.steps(&self.turn, event) {
-            match step {
-                Step::Connect(block) => self.connect(block),
-                Step::Disconnect(fork) => {
-                    self.chain_feed.disconnect(&mut self.turn, fork);
-                    self.coop_closes
-                        .blocks_disconnected(&self.turn, fork.height);
-                }
-                Step::Synced(tip) => self.synced(tip),
-            }
-        }
-    }
-
-    fn connect(&mut self, block: Block) {
-        self.chain_feed.connect_wallet(&self.turn, &block);
-        self.closed_channels
-            .find_closings(&self.turn, block.transactions());
-        self.claims
-            .find_spends(&mut self.turn, &mut self.payments, block.transactions());
-        self.chain_feed.confirm(&self.turn, &block);
-        self.coop_closes
-            .block_connected(&self.turn, block.height, block.transactions());
-        if block.height > self.turn.height {
-            self.chain_feed.new_best(&self.turn, &block);
-            self.fee_bumps.block_connected(&**self.turn.wallet());
-            self.turn.height = block.height;
-            // At once: after a reorganisation the chain may be lower when the stream is next at its tip.
-            self.claims.fail_back_late(&self.turn, &mut self.payments);
-        }
-    }
-
-    fn synced(&mut self, tip: BlockRef) {
-        self.chain_feed.report_tip(&self.turn);
-        if let Some(remote) = self.turn.remote() {
-            remote.prune(tip.height);
-        }
-        self.turn
-            .ldk
-            .chain_monitor
-            .archive_fully_resolved_channel_monitors();
-        self.coop_closes.forget_deep(&self.turn, tip.height);
-        chain_feed::broadcast_again(&self.turn, self.coop_closes.unconfirmed());
-        self.claims.end_failed_back(&self.turn, &mut self.payments);
-        self.claims.end_resolved(&self.turn, &mut self.payments);
-        self.held_forwards.report(&mut self.turn);
-        if self.turn.config.is_hub {
-            let needed = deadlines::peers_needed(&self.turn);
-            self.turn.output.peers_needed.extend(needed);
-        }
-        if self.session.is_available() {
-            self.sweeps.sweep(&self.turn);
-        } else if let Some(deadline_height) =
-            deadlines::earliest(&self.turn, &self.claims, &self.payments)
-        {
-            let needed = NodeEvent::SignerNeeded { deadline_height };
-            self.turn.output.events.push(needed);
         }
     }
 }

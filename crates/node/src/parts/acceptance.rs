@@ -4,6 +4,11 @@ use bitcoin::secp256k1::PublicKey;
 use lightning::ln::types::ChannelId;
 
 use crate::machine::turn::Turn;
+use crate::parts::reserve;
+
+/// The reason of a refusal, as the peer gets it.
+const NO_RESERVE: &str =
+    "this node has too few coins on chain to defend another channel: its operator has to add some";
 
 /// See the module. Not stored: LDK forgets such channels with the connection.
 #[derive(Default)]
@@ -18,10 +23,14 @@ impl Acceptance {
         self.requests.push((temporary_channel_id, counterparty));
     }
 
-    /// Accepts as many as there are keys for. The others wait until the phone has given more; LDK drops them after a
+    /// Refuses those that the node could not defend, and accepts as many as there are keys for. The others wait until the phone has given more; LDK drops them after a
     /// while.
     pub fn advance(&mut self, turn: &Turn) {
         for (temporary_channel_id, counterparty) in std::mem::take(&mut self.requests) {
+            if !reserve::defends_another(turn) {
+                refuse(turn, temporary_channel_id, counterparty);
+                continue;
+            }
             let user_channel_id = turn.random_channel_id();
             if let Some(remote) = turn.remote()
                 && remote.reserve(user_channel_id, counterparty).is_none()
@@ -36,6 +45,20 @@ impl Acceptance {
     /// The signer is away, and with it the peers: their requests are void.
     pub fn clear(&mut self) {
         self.requests.clear();
+    }
+}
+
+/// The peer gets the reason in an `error` (BOLT 1).
+fn refuse(turn: &Turn, temporary_channel_id: ChannelId, counterparty: PublicKey) {
+    tracing::info!(peer = %counterparty, "a channel was refused: {NO_RESERVE}");
+    let closed = turn.ldk.manager.force_close_broadcasting_latest_txn(
+        &temporary_channel_id,
+        &counterparty,
+        NO_RESERVE.into(),
+    );
+    if let Err(error) = closed {
+        // LDK has forgotten it with the connection.
+        tracing::debug!("a channel could not be refused: {error:?}");
     }
 }
 
@@ -61,6 +84,11 @@ fn accept(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use longhand_proto::command::OpenChannel;
+    use longhand_proto::command::command::Command as Kind;
+    use longhand_proto::command::command_reply::Reply;
+
     use super::*;
     use crate::machine::testing::World;
 
@@ -104,5 +132,29 @@ mod tests {
         acceptance.request(FORGOTTEN, peer);
         acceptance.advance(world.turn(hub));
         assert!(acceptance.requests.is_empty());
+    }
+
+    #[test]
+    fn a_hub_refuses_a_channel_that_it_could_not_defend_until_it_has_coins() {
+        let mut world = World::new();
+        let hub = world.add_hub_with_reserve(1, 20_000);
+        let owner = world.add_owner(2, Some(hub));
+        world.fund(owner, 2_000_000);
+        world.attach(owner);
+        let open = |number: u8| {
+            Kind::OpenChannel(OpenChannel {
+                id: vec![number; 16],
+                amount_sat: 500_000,
+                ..OpenChannel::default()
+            })
+        };
+        let refused = world.ask(owner, open(1)).unwrap_err();
+        assert_eq!(refused.code, "CHANNEL_CLOSED");
+        assert!(refused.message.contains("too few coins"), "{refused:?}");
+        assert!(world.turn(hub).channels().is_empty());
+
+        world.fund(hub, 20_000);
+        let opened = world.ask(owner, open(2));
+        assert!(matches!(opened, Ok(Reply::OpenedChannel(_))), "{opened:?}");
     }
 }
