@@ -32,7 +32,7 @@ struct Script {
 struct Request {
     #[prost(
         oneof = "Ask",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
     )]
     ask: Option<Ask>,
 }
@@ -70,6 +70,14 @@ enum Ask {
     HubConnect(HubConnectRequest),
     #[prost(message, tag = "15")]
     HubChannels(HubChannelsRequest),
+    #[prost(message, tag = "16")]
+    HubSend(HubSendRequest),
+    #[prost(message, tag = "17")]
+    HubFees(HubFeesRequest),
+    #[prost(message, tag = "18")]
+    HubPayments(HubPaymentsRequest),
+    #[prost(message, tag = "19")]
+    HubForwards(HubForwardsRequest),
 }
 
 const REQUESTS: usize = 8;
@@ -242,6 +250,13 @@ async fn answer(operator: &Operator, ask: Ask) -> Result<(), OperatorError> {
         Ask::HubPay(pay) => drop(operator.hub_pay(pay).await?),
         Ask::HubConnect(connect) => drop(operator.hub_connect(connect).await?),
         Ask::HubChannels(_) => drop(operator.hub_channels().await?),
+        Ask::HubSend(send) => drop(operator.hub_send(send).await?),
+        Ask::HubFees(fees) => {
+            let set = operator.hub_fees(fees).await?;
+            assert!(fees.base_msat.is_none_or(|base| base == set.base_msat));
+        }
+        Ask::HubPayments(asked) => drop(operator.hub_payments(asked).await?),
+        Ask::HubForwards(asked) => drop(operator.hub_forwards(asked).await?),
     }
     Ok(())
 }
@@ -325,6 +340,19 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         ],
         vec![open("", peer()), open(OWNER, vec![])],
         vec![open(OWNER, peer()), open("", vec![]), open("", vec![2; 33])],
+        vec![
+            Ask::HubSend(HubSendRequest {
+                address: "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080".into(),
+                amount_sat: 100_000,
+                ..HubSendRequest::default()
+            }),
+            Ask::HubFees(HubFeesRequest {
+                base_msat: Some(0),
+                proportional_millionths: Some(u32::MAX),
+            }),
+            Ask::HubPayments(HubPaymentsRequest { limit: 0 }),
+            Ask::HubForwards(HubForwardsRequest { limit: u32::MAX }),
+        ],
         vec![Ask::HubCloseChannel(HubCloseChannelRequest {
             channel_id: vec![1; 32],
             force: true,

@@ -106,6 +106,8 @@ pub struct HubConfig {
     pub seed_file: PathBuf,
     /// How long a payment waits for a phone to wake up.
     pub hold_ms: u64,
+    /// Kept on chain for each channel, to pay for its forced close; channels beyond that are refused. 0 = none is.
+    pub reserve_sat_per_channel: u64,
 }
 
 impl Default for HubConfig {
@@ -115,6 +117,7 @@ impl Default for HubConfig {
             announce: Vec::new(),
             seed_file: PathBuf::new(),
             hold_ms: 60_000,
+            reserve_sat_per_channel: 10_000,
         }
     }
 }

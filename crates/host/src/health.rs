@@ -4,13 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bitcoin::Network;
 use longhand_chain::{Chain as _, FeeRates, Follower, SourceHealth};
 
 use crate::clock::now_unix_s;
+use crate::hosted::overview_in_time;
+use crate::hub::Hub;
 use crate::metrics::Metrics;
 
 /// Satoshis per 1,000 weight units in one satoshi per virtual byte.
@@ -31,16 +33,18 @@ pub(crate) enum Problem {
     OldTip { age_s: u64 },
     Pruned,
     NoFeeEstimate { sat_per_kw: u32 },
+    LowReserve(Reserve),
 }
 
 impl Problem {
     /// Every name, for the metric.
-    pub const NAMES: [&'static str; 5] = [
+    pub const NAMES: [&'static str; 6] = [
         "chain_unreachable",
         "initial_download",
         "old_tip",
         "pruned",
         "no_fee_estimate",
+        "low_reserve",
     ];
 
     /// Stable; it identifies the problem while its numbers change.
@@ -51,6 +55,7 @@ impl Problem {
             Problem::OldTip { .. } => "old_tip",
             Problem::Pruned => "pruned",
             Problem::NoFeeEstimate { .. } => "no_fee_estimate",
+            Problem::LowReserve(_) => "low_reserve",
         }
     }
 }
@@ -82,8 +87,24 @@ impl fmt::Display for Problem {
                  has seen some blocks, or set a fallback that fits",
                 sat_per_kw.div_ceil(SAT_PER_KW_OF_SAT_PER_VB)
             ),
+            Problem::LowReserve(reserve) => write!(
+                f,
+                "the hub has {} sat on chain, wants {} sat to defend its channels (hub.reserve_sat_per_channel) and {} sat \
+                 before it takes another: send coins to the address of `admin hub address`",
+                reserve.onchain_sat, reserve.wanted_sat, reserve.wanted_for_next_sat
+            ),
         }
     }
+}
+
+/// The hub's coins on chain, also those that are not confirmed yet, and those that it keeps for its channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reserve {
+    pub onchain_sat: u64,
+    /// For the channels that it has.
+    pub wanted_sat: u64,
+    /// With one more.
+    pub wanted_for_next_sat: u64,
 }
 
 /// What the problems are judged by.
@@ -96,6 +117,8 @@ pub(crate) struct Observed {
     /// Age of the best block by its header, as far as it is known.
     pub tip_age_s: Option<u64>,
     pub fee_rates: FeeRates,
+    /// `None` while the hub does not run.
+    pub reserve: Option<Reserve>,
 }
 
 /// The problems now. Of a source that does not answer, nothing else is known.
@@ -121,7 +144,10 @@ pub(crate) fn problems(observed: &Observed) -> Vec<Problem> {
     let fees = (!rates.is_estimate).then_some(Problem::NoFeeEstimate {
         sat_per_kw: rates.normal,
     });
-    [chain, pruned, fees].into_iter().flatten().collect()
+    let is_low = |reserve: &Reserve| reserve.onchain_sat < reserve.wanted_for_next_sat;
+    let reserve = observed.reserve.filter(is_low).map(Problem::LowReserve);
+    let all = [chain, pruned, fees, reserve];
+    all.into_iter().flatten().collect()
 }
 
 /// The problems that were there before, so that each is logged when it begins and when it ends.
@@ -145,7 +171,10 @@ impl Known {
 pub(crate) struct Health {
     pub network: Network,
     pub chain: Arc<Follower>,
+    pub hub: Arc<Hub>,
     pub metrics: Metrics,
+    /// As it was when the hub was last looked at.
+    pub reserve: Mutex<Option<Reserve>>,
 }
 
 impl Health {
@@ -157,7 +186,33 @@ impl Health {
             source: self.chain.source_health(),
             tip_age_s: self.tip_age_s(),
             fee_rates: self.chain.fee_rates(),
+            reserve: *self.reserve(),
         })
+    }
+
+    /// Looks at the hub's reserve, and sets its metrics.
+    pub async fn look_at_hub(&self) -> Option<Reserve> {
+        let overview = match self.hub.node() {
+            Some(hub) => overview_in_time(&hub).await,
+            None => None,
+        };
+        let reserve = overview.map(|overview| Reserve {
+            onchain_sat: overview
+                .onchain_sat
+                .saturating_add(overview.onchain_pending_sat),
+            wanted_sat: overview.reserve_sat,
+            wanted_for_next_sat: overview.reserve_for_next_sat,
+        });
+        if let Some(reserve) = reserve {
+            self.metrics
+                .set_hub_reserve(reserve.onchain_sat, reserve.wanted_sat);
+        }
+        *self.reserve() = reserve;
+        reserve
+    }
+
+    fn reserve(&self) -> MutexGuard<'_, Option<Reserve>> {
+        self.reserve.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Age of the best block by its header, in seconds; a block of the future has none. `None` when it is not known.
@@ -171,6 +226,7 @@ impl Health {
         let mut known = Known::default();
         loop {
             tokio::time::sleep(INTERVAL).await;
+            self.look_at_hub().await;
             let now = self.problems();
             self.metrics.set_problems(now.iter().map(Problem::name));
             let (begun, ended) = known.update(now);
@@ -193,8 +249,15 @@ mod tests {
             source: SourceHealth::default(),
             tip_age_s: Some(600),
             fee_rates: FeeRates::FLOOR,
+            reserve: None,
         }
     }
+
+    const LOW: Reserve = Reserve {
+        onchain_sat: 29_999,
+        wanted_sat: 20_000,
+        wanted_for_next_sat: 30_000,
+    };
 
     fn ill(network: Network) -> Observed {
         let fee_rates = FeeRates {
@@ -211,6 +274,7 @@ mod tests {
             source,
             fee_rates,
             tip_age_s: Some(1_000_000),
+            reserve: Some(LOW),
             ..well(network)
         }
     }
@@ -238,11 +302,33 @@ mod tests {
     fn each_problem_of_a_source_is_reported_with_its_remedy() {
         let found = problems(&ill(Network::Bitcoin));
         let names: Vec<_> = found.iter().map(Problem::name).collect();
-        assert_eq!(names, ["initial_download", "pruned", "no_fee_estimate"]);
+        assert_eq!(
+            names,
+            [
+                "initial_download",
+                "pruned",
+                "no_fee_estimate",
+                "low_reserve"
+            ]
+        );
         let text = found.iter().map(ToString::to_string).collect::<String>();
-        for part in ["wait for it", "prune=0", "20 sat/vB"] {
+        for part in ["wait for it", "prune=0", "20 sat/vB", "hub address"] {
             assert!(text.contains(part), "{part} is not in {text}");
         }
+    }
+
+    #[test]
+    fn a_hub_that_would_refuse_the_next_channel_has_a_problem() {
+        let of = |onchain_sat| {
+            let reserve = Reserve { onchain_sat, ..LOW };
+            let seen = Observed {
+                reserve: Some(reserve),
+                ..well(Network::Bitcoin)
+            };
+            problems(&seen)
+        };
+        assert_eq!(of(29_999), [Problem::LowReserve(LOW)]);
+        assert_eq!(of(30_000), []);
     }
 
     #[test]

@@ -50,6 +50,7 @@ impl Hub {
             alias: config.hub.alias.clone(),
             announce: config.hub.announce.clone(),
             accepts_keysend: config.peer.accept_keysend,
+            reserve_sat_per_channel: config.hub.reserve_sat_per_channel,
             ..NodeConfig::new(NAMESPACE, config.network, Keys::Local(self.seed.clone()))
         }
     }

@@ -50,6 +50,8 @@ pub(crate) struct Metrics {
     /// Age of the best block; 0 while it is not known.
     pub chain_tip_age_seconds: Gauge,
     problems: Family<Labels, Gauge>,
+    hub_onchain_sat: Gauge,
+    hub_reserve_wanted_sat: Gauge,
     /// The fee rate for confirmation within 6 blocks.
     pub feerate_sat_per_kw: Gauge,
     /// Whether that is an estimate, and not the fallback.
@@ -84,6 +86,8 @@ impl Metrics {
             chain_reachable: Gauge::default(),
             chain_tip_age_seconds: Gauge::default(),
             problems: Family::default(),
+            hub_onchain_sat: Gauge::default(),
+            hub_reserve_wanted_sat: Gauge::default(),
             feerate_sat_per_kw: Gauge::default(),
             feerate_is_estimate: Gauge::default(),
             held_failed: Counter::default(),
@@ -147,6 +151,16 @@ impl Metrics {
             m.problems.clone(),
         );
         registry.register(
+            "hub_onchain_sat",
+            "Satoshis in the hub's on-chain wallet, as of the last minute",
+            m.hub_onchain_sat.clone(),
+        );
+        registry.register(
+            "hub_reserve_wanted_sat",
+            "Satoshis of them that the hub keeps to defend its channels",
+            m.hub_reserve_wanted_sat.clone(),
+        );
+        registry.register(
             "feerate_sat_per_kw",
             "Fee rate for confirmation within 6 blocks, in satoshis per 1,000 weight units",
             m.feerate_sat_per_kw.clone(),
@@ -205,6 +219,13 @@ impl Metrics {
             let gauge = self.problems.get_or_create(&[("problem", name)]);
             gauge.set(is_there.into());
         }
+    }
+
+    /// Sets the hub's coins on chain, and those that it keeps.
+    pub fn set_hub_reserve(&self, onchain_sat: u64, wanted_sat: u64) {
+        let gauge = |sat| i64::try_from(sat).unwrap_or(i64::MAX);
+        self.hub_onchain_sat.set(gauge(onchain_sat));
+        self.hub_reserve_wanted_sat.set(gauge(wanted_sat));
     }
 
     /// Counts one call of a wake URL.

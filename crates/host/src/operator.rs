@@ -85,6 +85,7 @@ impl Operator {
     /// [`OperatorError::Unavailable`].
     pub async fn status(&self) -> Result<StatusReply, OperatorError> {
         let services = self.services()?;
+        let reserve = services.health.look_at_hub().await;
         let nodes = services.nodes.all();
         let count = |wanted: fn(&HostedNode) -> bool| {
             u32::try_from(nodes.iter().filter(|node| wanted(node)).count()).unwrap_or(u32::MAX)
@@ -110,6 +111,11 @@ impl Operator {
                 .map(ToString::to_string)
                 .collect(),
             tip_age_s: services.health.tip_age_s(),
+            hub_reserve: reserve.map(|reserve| HubReserve {
+                onchain_sat: reserve.onchain_sat,
+                wanted_sat: reserve.wanted_sat,
+                wanted_for_next_sat: reserve.wanted_for_next_sat,
+            }),
             fee_rates: Some(view_fee_rates(services.chain.fee_rates())),
         })
     }

@@ -10,7 +10,7 @@
 //! All of them run their tasks on the same [`Tasks`]. A node holds its dialler, and so the [`Switchboard`], whose
 //! lines hold nodes: [`Services::abort`] removes the lines.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -148,7 +148,9 @@ impl Services {
         let health = Arc::new(Health {
             network: config.network,
             chain: chain.clone(),
+            hub: hub.clone(),
             metrics: metrics.clone(),
+            reserve: Mutex::default(),
         });
         let operator = Arc::new(OperatorServices {
             config: config.clone(),

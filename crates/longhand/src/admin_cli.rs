@@ -12,6 +12,7 @@ use bitcoin::hex::FromHex;
 use clap::{ArgGroup, Args, Subcommand};
 use longhand_host::HostConfig;
 use longhand_host::client::{self, Client};
+use longhand_phone::input::OnchainAmount;
 use longhand_proto::operator::*;
 use tonic::{Code, Status};
 
@@ -159,6 +160,41 @@ enum HubCommand {
     },
     /// List the hub's channels
     Channels,
+    /// Send from the hub's on-chain wallet; the reserve for its channels stays
+    Send {
+        address: String,
+        /// In satoshis, or `all`
+        amount: OnchainAmount,
+        /// In satoshis per 1,000 weight units (250 = 1 sat/vB) [default: the host's estimate]
+        #[arg(
+            long,
+            value_name = "SAT_PER_KW",
+            default_value_t = 0,
+            hide_default_value = true
+        )]
+        feerate: u32,
+    },
+    /// Show what the hub takes for forwarding payments, or set it
+    Fees {
+        /// For each payment, in millisatoshis
+        #[arg(long, value_name = "MSAT")]
+        base_msat: Option<u32>,
+        /// In millionths of the amount
+        #[arg(long, value_name = "MILLIONTHS")]
+        ppm: Option<u32>,
+    },
+    /// List the newest payments that the hub made or received itself
+    Payments {
+        /// How many
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
+    /// List the newest payments that the hub forwarded, and what it earned in all
+    Forwards {
+        /// How many
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
 }
 
 /// Bytes given as hexadecimal.
@@ -355,6 +391,42 @@ async fn ask_hub(mut host: Client, command: HubCommand) -> Result<Shown, Status>
         HubCommand::Channels => Ok(show::hub_channels(
             &host.hub_channels(HubChannelsRequest {}).await?.into_inner(),
         )),
+        HubCommand::Send {
+            address,
+            amount,
+            feerate,
+        } => {
+            let (amount_sat, all) = match amount {
+                OnchainAmount::Sat(sat) => (sat, false),
+                OnchainAmount::All => (0, true),
+            };
+            let request = HubSendRequest {
+                address,
+                amount_sat,
+                all,
+                feerate_sat_per_kw: feerate,
+            };
+            Ok(show::hub_sent(&host.hub_send(request).await?.into_inner()))
+        }
+        HubCommand::Fees { base_msat, ppm } => {
+            let request = HubFeesRequest {
+                base_msat,
+                proportional_millionths: ppm,
+            };
+            Ok(show::hub_fees(&host.hub_fees(request).await?.into_inner()))
+        }
+        HubCommand::Payments { limit } => {
+            let request = HubPaymentsRequest { limit };
+            Ok(show::hub_payments(
+                &host.hub_payments(request).await?.into_inner(),
+            ))
+        }
+        HubCommand::Forwards { limit } => {
+            let request = HubForwardsRequest { limit };
+            Ok(show::hub_forwards(
+                &host.hub_forwards(request).await?.into_inner(),
+            ))
+        }
     }
 }
 

@@ -28,8 +28,8 @@ mod store;
 mod wallet;
 
 pub use api::{
-    Dialer, Keys, NodeConfig, NodeError, NodeEvent, Overview, PeerNeeded, PeerStream, Registration,
-    Services, SignerAway, SignerTransport, State, TcpDialer,
+    Dialer, Forward, ForwardingFees, Forwards, Keys, NodeConfig, NodeError, NodeEvent, Overview,
+    PeerNeeded, PeerStream, Registration, Services, SignerAway, SignerTransport, State, TcpDialer,
 };
 pub use graph::Graph;
 pub use keys::local_node_id;

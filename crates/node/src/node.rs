@@ -10,12 +10,14 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::api::{
-    NodeConfig, NodeError, NodeEvent, Overview, PeerStream, Services, SignerTransport,
+    ForwardingFees, Forwards, NodeConfig, NodeError, NodeEvent, Overview, PeerStream, Services,
+    SignerTransport,
 };
 use crate::driver::Driver;
 use crate::driver::message::Message;
 use crate::errors::{command_error, error_reply};
-use crate::machine::input::InvoiceRequest;
+use crate::machine::input::{HubRequest, InvoiceRequest};
+use crate::machine::output::HubAnswer;
 
 /// A handle on a running node; clones are handles on the same one. The node ends when it is stopped or the last handle
 /// is gone.
@@ -154,6 +156,43 @@ impl Node {
         }
     }
 
+    /// The fees that a hub takes for forwarding payments.
+    ///
+    /// # Errors
+    /// `NOT_A_HUB`, or that the node has ended.
+    pub async fn forwarding_fees(&self) -> Result<ForwardingFees, Error> {
+        match self.ask_hub(HubRequest::Fees).await? {
+            HubAnswer::Fees(fees) => Ok(fees),
+            HubAnswer::Forwards(_) => Err(other_answer()),
+        }
+    }
+
+    /// Sets the fees of all channels of a hub, and of those to come. Peers get them as a `channel_update` (BOLT 7); for a
+    /// while payments at the earlier fees are forwarded too.
+    ///
+    /// # Errors
+    /// `BAD_FEES`, `NOT_A_HUB`, or that the node has ended.
+    pub async fn set_forwarding_fees(&self, fees: ForwardingFees) -> Result<(), Error> {
+        self.ask_hub(HubRequest::SetFees(fees)).await.map(drop)
+    }
+
+    /// The payments that a hub has forwarded, with up to `limit` of the newest one by one.
+    ///
+    /// # Errors
+    /// `NOT_A_HUB`, or that the node has ended.
+    pub async fn forwards(&self, limit: usize) -> Result<Forwards, Error> {
+        match self.ask_hub(HubRequest::Forwards(limit)).await? {
+            HubAnswer::Forwards(forwards) => Ok(forwards),
+            HubAnswer::Fees(_) => Err(other_answer()),
+        }
+    }
+
+    async fn ask_hub(&self, request: HubRequest) -> Result<HubAnswer, Error> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.inbox.send(Message::Hub(request, reply));
+        answer.await.unwrap_or_else(|_| Err(self.no_answer()))
+    }
+
     /// Gives up payments held for a peer that is away.
     pub fn fail_held(&self, node_id: PublicKey) {
         let _ = self.inbox.send(Message::FailHeld(node_id));
@@ -174,7 +213,11 @@ impl Node {
     }
 
     fn not_answered(&self) -> CommandReply {
-        error_reply(if self.inbox.is_closed() {
+        error_reply(self.no_answer())
+    }
+
+    fn no_answer(&self) -> Error {
+        if self.inbox.is_closed() {
             command_error(
                 "NODE_STOPPED",
                 Action::Retry,
@@ -186,7 +229,7 @@ impl Node {
                 Action::Retry,
                 "the node met an internal error and was loaded again: try again",
             )
-        })
+        }
     }
 
     /// Makes the node's next turn panic, to see that its neighbours do not notice.
@@ -200,4 +243,9 @@ impl Node {
     pub fn panic_when_attached_for_test(&self, times: u32) {
         let _ = self.inbox.send(Message::PanicWhenAttached(times));
     }
+}
+
+fn other_answer() -> Error {
+    let message = "the node gave an answer of another kind: report this";
+    command_error("INTERNAL", Action::Retry, message)
 }

@@ -92,6 +92,22 @@ impl Service for OperatorApi {
     async fn hub_channels(&self, _: Request<HubChannelsRequest>) -> Answer<HubChannelsReply> {
         answer(self.0.hub_channels().await)
     }
+
+    async fn hub_send(&self, request: Request<HubSendRequest>) -> Answer<HubSendReply> {
+        answer(self.0.hub_send(request.into_inner()).await)
+    }
+
+    async fn hub_fees(&self, request: Request<HubFeesRequest>) -> Answer<HubFeesReply> {
+        answer(self.0.hub_fees(request.into_inner()).await)
+    }
+
+    async fn hub_payments(&self, request: Request<HubPaymentsRequest>) -> Answer<HubPaymentsReply> {
+        answer(self.0.hub_payments(request.into_inner()).await)
+    }
+
+    async fn hub_forwards(&self, request: Request<HubForwardsRequest>) -> Answer<HubForwardsReply> {
+        answer(self.0.hub_forwards(request.into_inner()).await)
+    }
 }
 
 impl From<OperatorError> for Status {

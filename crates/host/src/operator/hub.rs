@@ -1,18 +1,22 @@
 //! The operator's requests to the hub.
 
-use longhand_node::Node;
+use longhand_node::{Forward, Node};
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State as PaymentState;
 use longhand_proto::command::{
-    self, AwaitPayment, CloseChannel, Command, ConnectPeer, GetBalance, ListChannels, NewAddress,
-    OpenChannel, Pay, Payment,
+    self, AwaitPayment, CloseChannel, Command, ConnectPeer, GetBalance, ListChannels, ListPayments,
+    NewAddress, OpenChannel, Pay, Payment, SendOnchain,
 };
 use longhand_proto::operator::*;
 
 use super::{Operator, OperatorError, OperatorServices};
 use crate::hosted::Phase;
 use crate::hub::Hub;
+
+/// Payments that are listed when no number is asked for, and the most that are.
+const LISTED: u32 = 100;
+const MOST_LISTED: u32 = 1_000;
 
 impl Operator {
     /// A new address of the hub's on-chain wallet.
@@ -153,6 +157,106 @@ impl Operator {
         Ok(HubConnectReply {})
     }
 
+    /// Sends from the hub's on-chain wallet, and returns when the transaction is broadcast. The reserve for the hub's
+    /// channels stays.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_send(&self, request: HubSendRequest) -> Result<HubSendReply, OperatorError> {
+        let HubSendRequest {
+            address,
+            amount_sat,
+            all,
+            feerate_sat_per_kw,
+        } = request;
+        if all && amount_sat > 0 {
+            let text = "give an amount or ask for all, not both";
+            return Err(OperatorError::Invalid(text.into()));
+        }
+        let send = SendOnchain {
+            id: random_id()?,
+            address,
+            amount_sat,
+            all,
+            feerate_sat_per_kw,
+        };
+        match self.ask_hub(Body::SendOnchain(send)).await? {
+            Reply::SentOnchain(sent) => Ok(HubSendReply {
+                txid: sent.txid,
+                fee_sat: sent.fee_sat,
+            }),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// The fees that the hub takes for forwarding, after those that are given were set.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_fees(&self, request: HubFeesRequest) -> Result<HubFeesReply, OperatorError> {
+        let hub = self.hub()?;
+        let mut fees = hub
+            .forwarding_fees()
+            .await
+            .map_err(OperatorError::of_command)?;
+        if request.base_msat.is_some() || request.proportional_millionths.is_some() {
+            fees.base_msat = request.base_msat.unwrap_or(fees.base_msat);
+            fees.proportional_millionths = request
+                .proportional_millionths
+                .unwrap_or(fees.proportional_millionths);
+            let set = hub.set_forwarding_fees(fees).await;
+            set.map_err(OperatorError::of_command)?;
+            tracing::info!(
+                base_msat = fees.base_msat,
+                proportional_millionths = fees.proportional_millionths,
+                "the fees for forwarding were set"
+            );
+        }
+        Ok(HubFeesReply {
+            base_msat: fees.base_msat,
+            proportional_millionths: fees.proportional_millionths,
+        })
+    }
+
+    /// Payments that the hub made or received itself.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_payments(
+        &self,
+        request: HubPaymentsRequest,
+    ) -> Result<HubPaymentsReply, OperatorError> {
+        let Reply::Payments(list) = self.ask_hub(Body::ListPayments(ListPayments {})).await? else {
+            return Err(unexpected());
+        };
+        let mut payments = list.payments;
+        payments.sort_by_key(|payment| std::cmp::Reverse(payment.created_unix_s));
+        let count = u64::try_from(payments.len()).unwrap_or(u64::MAX);
+        payments.truncate(limit(request.limit));
+        Ok(HubPaymentsReply {
+            payments: payments.into_iter().map(view_payment).collect(),
+            count,
+        })
+    }
+
+    /// Payments that the hub forwarded.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_forwards(
+        &self,
+        request: HubForwardsRequest,
+    ) -> Result<HubForwardsReply, OperatorError> {
+        let forwards = self.hub()?.forwards(limit(request.limit)).await;
+        let forwards = forwards.map_err(OperatorError::of_command)?;
+        Ok(HubForwardsReply {
+            count: forwards.count,
+            amount_msat: forwards.amount_msat,
+            fee_msat: forwards.fee_msat,
+            forwards: forwards.newest.into_iter().map(view_forward).collect(),
+        })
+    }
+
     /// The hub's channels.
     ///
     /// # Errors
@@ -183,6 +287,46 @@ impl Operator {
 
     async fn ask_hub(&self, body: Body) -> Result<Reply, OperatorError> {
         ask(&self.hub()?, body).await
+    }
+}
+
+/// How many entries are listed. A reply has to fit into a gRPC message.
+fn limit(asked: u32) -> usize {
+    let limit = if asked == 0 {
+        LISTED
+    } else {
+        asked.min(MOST_LISTED)
+    };
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+fn view_payment(payment: Payment) -> HubPayment {
+    let state = match payment.state() {
+        PaymentState::Succeeded => "succeeded",
+        PaymentState::Failed => "failed",
+        PaymentState::Pending | PaymentState::Unknown => "pending",
+    };
+    HubPayment {
+        payment_hash: payment.payment_hash,
+        outbound: payment.outbound,
+        amount_msat: payment.amount_msat,
+        fee_msat: payment.fee_msat,
+        state: state.into(),
+        created_unix_s: payment.created_unix_s,
+        failure: payment.failure,
+    }
+}
+
+fn view_forward(forward: Forward) -> HubForward {
+    HubForward {
+        unix_s: forward.unix_s,
+        from_channel_id: forward.from_channel_id,
+        from_node_id: forward.from_node_id,
+        to_channel_id: forward.to_channel_id,
+        to_node_id: forward.to_node_id,
+        amount_msat: forward.amount_msat,
+        fee_msat: forward.fee_msat,
+        claimed_on_chain: forward.claimed_on_chain,
     }
 }
 

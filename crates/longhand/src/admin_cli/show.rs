@@ -45,6 +45,11 @@ pub(super) fn status(status: &StatusReply) -> Shown {
         "peer_address": status.peer_address,
         "tip_age_s": status.tip_age_s,
         "problems": status.problems,
+        "hub_reserve": status.hub_reserve.map(|reserve| json!({
+            "onchain_sat": reserve.onchain_sat,
+            "wanted_sat": reserve.wanted_sat,
+            "wanted_for_next_sat": reserve.wanted_for_next_sat,
+        })),
         "fee_rates": status.fee_rates.map(|rates| json!({
             "urgent_sat_per_kw": rates.urgent,
             "normal_sat_per_kw": rates.normal,
@@ -72,12 +77,19 @@ pub(super) fn status(status: &StatusReply) -> Shown {
         };
         format!("{} sat per 1,000 weight units, {source}", rates.normal)
     });
+    let coins = status.hub_reserve.map_or_else(String::new, |reserve| {
+        format!(
+            "{} sat on chain, {} sat of them for its channels",
+            reserve.onchain_sat, reserve.wanted_sat
+        )
+    });
     let mut text = lines(&[
         ("version", status.version.clone()),
         ("network", status.network.clone()),
         ("chain", chain),
         ("fee rate", fees),
         ("hub", hub),
+        ("hub's coins", coins),
         ("owners", status.owners.to_string()),
         ("nodes", status.nodes.to_string()),
         ("links", status.links.to_string()),
@@ -282,6 +294,112 @@ pub(super) fn hub_channels(reply: &HubChannelsReply) -> Shown {
             &["state", "capacity sat", "balance msat", "peer", "channel"],
             rows.collect(),
         ),
+    }
+}
+
+pub(super) fn hub_sent(sent: &HubSendReply) -> Shown {
+    let json = json!({ "txid": sent.txid, "fee_sat": sent.fee_sat });
+    let text = lines(&[
+        ("transaction", sent.txid.clone()),
+        ("fee", format!("{} sat", sent.fee_sat)),
+    ]);
+    Shown { json, text }
+}
+
+pub(super) fn hub_fees(fees: &HubFeesReply) -> Shown {
+    let json = json!({
+        "base_msat": fees.base_msat,
+        "proportional_millionths": fees.proportional_millionths,
+    });
+    let proportional = format!("{} millionths of the amount", fees.proportional_millionths);
+    let text = lines(&[
+        ("base fee", format!("{} msat", fees.base_msat)),
+        ("proportional fee", proportional),
+    ]);
+    Shown { json, text }
+}
+
+pub(super) fn hub_payments(reply: &HubPaymentsReply) -> Shown {
+    let json = reply.payments.iter().map(|payment| {
+        json!({
+            "payment_hash": hex(&payment.payment_hash),
+            "outbound": payment.outbound,
+            "amount_msat": payment.amount_msat,
+            "fee_msat": payment.fee_msat,
+            "state": payment.state,
+            "created_unix_s": payment.created_unix_s,
+            "failure": payment.failure,
+        })
+    });
+    let rows = reply.payments.iter().map(|payment| {
+        let direction = match payment.outbound {
+            true => "sent",
+            false => "received",
+        };
+        vec![
+            payment.created_unix_s.to_string(),
+            direction.to_owned(),
+            payment.state.clone(),
+            payment.amount_msat.to_string(),
+            payment.fee_msat.to_string(),
+            hex(&payment.payment_hash),
+            payment.failure.clone(),
+        ]
+    });
+    let head = [
+        "unix s",
+        "direction",
+        "state",
+        "amount msat",
+        "fee msat",
+        "payment hash",
+        "failure",
+    ];
+    let mut text = table(&head, rows.collect());
+    text.push_str(&format!("{} in all\n", reply.count));
+    Shown {
+        json: json!({ "payments": json.collect::<Vec<_>>(), "count": reply.count }),
+        text,
+    }
+}
+
+pub(super) fn hub_forwards(reply: &HubForwardsReply) -> Shown {
+    let json = reply.forwards.iter().map(|forward| {
+        json!({
+            "unix_s": forward.unix_s,
+            "from_channel_id": hex(&forward.from_channel_id),
+            "from_node_id": hex(&forward.from_node_id),
+            "to_channel_id": hex(&forward.to_channel_id),
+            "to_node_id": hex(&forward.to_node_id),
+            "amount_msat": forward.amount_msat,
+            "fee_msat": forward.fee_msat,
+            "claimed_on_chain": forward.claimed_on_chain,
+        })
+    });
+    let rows = reply.forwards.iter().map(|forward| {
+        let fee = forward.fee_msat.map(|fee| fee.to_string());
+        vec![
+            forward.unix_s.to_string(),
+            forward.amount_msat.to_string(),
+            fee.unwrap_or_else(|| "not known".to_owned()),
+            hex(&forward.from_node_id),
+            hex(&forward.to_node_id),
+        ]
+    });
+    let head = ["unix s", "amount msat", "fee msat", "from", "to"];
+    let mut text = table(&head, rows.collect());
+    text.push_str(&format!(
+        "{} in all: {} msat sent on, {} msat earned\n",
+        reply.count, reply.amount_msat, reply.fee_msat
+    ));
+    Shown {
+        json: json!({
+            "count": reply.count,
+            "amount_msat": reply.amount_msat,
+            "fee_msat": reply.fee_msat,
+            "forwards": json.collect::<Vec<_>>(),
+        }),
+        text,
     }
 }
 

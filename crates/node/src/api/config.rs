@@ -40,6 +40,9 @@ pub struct NodeConfig {
     pub announce: Vec<String>,
     /// Takes payments that no invoice asks for (keysend). Each is a record for good, also one of 1 msat.
     pub accepts_keysend: bool,
+    /// Kept on chain for each channel, to pay for its forced close, in satoshis; channels that peers ask for are refused
+    /// beyond that. 0 = no reserve for each, and every channel is taken.
+    pub reserve_sat_per_channel: u64,
     /// Makes the on-chain wallet; [`BdkWallets`] by default.
     pub wallets: Arc<dyn WalletFactory>,
 }
@@ -56,6 +59,7 @@ impl NodeConfig {
             alias: String::new(),
             announce: Vec::new(),
             accepts_keysend: false,
+            reserve_sat_per_channel: 0,
             wallets: Arc::new(BdkWallets),
         }
     }

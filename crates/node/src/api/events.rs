@@ -76,6 +76,10 @@ pub struct Overview {
     pub onchain_sat: u64,
     /// In the on-chain wallet, not confirmed.
     pub onchain_pending_sat: u64,
+    /// Of the on-chain wallet, kept to defend the channels.
+    pub reserve_sat: u64,
+    /// The same with one more channel: with less, a hub refuses channels that peers ask for.
+    pub reserve_for_next_sat: u64,
     /// From closed channels, not swept.
     pub closing_sat: u64,
     /// HTLCs in flight that both sides are committed to (BOLT 2).

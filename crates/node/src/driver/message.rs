@@ -5,14 +5,14 @@ use std::sync::Arc;
 use bitcoin::Txid;
 use bitcoin::secp256k1::PublicKey;
 use longhand_chain::{BroadcastAnswer, ScanError, ScanReply};
-use longhand_proto::command::{Command, CommandReply};
+use longhand_proto::command::{Command, CommandReply, Error};
 use longhand_proto::signer::SignerReply;
 use tokio::sync::oneshot;
 
 use crate::api::{Overview, PeerStream, SignerAway, SignerTransport};
 use crate::ldk::socket::ConnectionId;
-use crate::machine::input::InvoiceRequest;
-use crate::machine::output::BatchTicket;
+use crate::machine::input::{HubRequest, InvoiceRequest};
+use crate::machine::output::{BatchTicket, HubAnswer};
 
 /// See the module. Replies go to the senders; a sender that is dropped means that there is none.
 pub(crate) enum Message {
@@ -20,6 +20,7 @@ pub(crate) enum Message {
     Command(Box<Command>, oneshot::Sender<CommandReply>),
     Invoice(InvoiceRequest, oneshot::Sender<CommandReply>),
     Overview(oneshot::Sender<Overview>),
+    Hub(HubRequest, oneshot::Sender<Result<HubAnswer, Error>>),
     Attach(Arc<dyn SignerTransport>),
     Detach(oneshot::Sender<()>),
     SignerLost,

@@ -252,6 +252,9 @@ impl Driver {
             Message::Overview(sender) => {
                 Input::Overview(self.pending.insert(ReplyTo::Overview(sender)))
             }
+            Message::Hub(request, sender) => {
+                Input::Hub(self.pending.insert(ReplyTo::Hub(sender)), request)
+            }
             Message::Attach(signer) => {
                 let identity = signer.identity();
                 self.signer = Some(signer);

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use longhand_proto::command::CommandReply;
+use longhand_proto::command::{CommandReply, Error};
 use tokio::sync::oneshot;
 
 use crate::api::Overview;
-use crate::machine::output::{Answer, RequestId};
+use crate::machine::output::{Answer, HubAnswer, RequestId};
 
 /// The sender of one reply.
 pub(crate) enum ReplyTo {
     Command(oneshot::Sender<CommandReply>),
     Overview(oneshot::Sender<Overview>),
+    Hub(oneshot::Sender<Result<HubAnswer, Error>>),
     Done(oneshot::Sender<()>),
 }
 
@@ -20,6 +21,7 @@ impl ReplyTo {
         match self {
             ReplyTo::Command(sender) => sender.is_closed(),
             ReplyTo::Overview(sender) => sender.is_closed(),
+            ReplyTo::Hub(sender) => sender.is_closed(),
             ReplyTo::Done(sender) => sender.is_closed(),
         }
     }
@@ -50,6 +52,9 @@ impl Pending {
             (Some(ReplyTo::Overview(sender)), Answer::Overview(overview)) => {
                 let _ = sender.send(overview);
             }
+            (Some(ReplyTo::Hub(sender)), Answer::Hub(answer)) => {
+                let _ = sender.send(answer);
+            }
             (Some(ReplyTo::Done(sender)), Answer::Done) => {
                 let _ = sender.send(());
             }
@@ -68,7 +73,7 @@ impl Pending {
     }
 
     /// The node is loaded again: commands are answered with `failure`. The senders of others are dropped: an overview is asked
-    /// again, and a detach is done, since its signer is not attached again.
+    /// again, an operator's request fails, and a detach is done, since its signer is not attached again.
     pub fn fail_all(&mut self, failure: &CommandReply) {
         for reply_to in std::mem::take(&mut self.requests).into_values() {
             if let ReplyTo::Command(sender) = reply_to {

@@ -10,7 +10,7 @@ use longhand_chain::{BroadcastAnswer, ChainEvent, ScanError, ScanReply};
 use longhand_proto::command::{Command, Payment};
 use longhand_proto::signer::SignerReply;
 
-use crate::api::SignerAway;
+use crate::api::{ForwardingFees, SignerAway};
 use crate::ldk::socket::ConnectionId;
 use crate::machine::output::{BatchTicket, RequestId};
 
@@ -20,6 +20,7 @@ pub(crate) enum Input {
     Command(RequestId, Box<Command>),
     Invoice(RequestId, InvoiceRequest),
     Overview(RequestId),
+    Hub(RequestId, HubRequest),
     /// Nobody waits for the answer any more.
     RequestDropped(RequestId),
     /// The signer with this identity is there; it takes the place of an earlier one.
@@ -63,6 +64,14 @@ pub(crate) struct InvoiceRequest {
     pub expiry_s: u32,
 }
 
+/// A request of a hub's operator.
+pub(crate) enum HubRequest {
+    Fees,
+    SetFees(ForwardingFees),
+    /// With the number of payments that are listed.
+    Forwards(usize),
+}
+
 /// A byte stream to a peer.
 pub(crate) struct NewConnection {
     /// The node of the same host at its other end, which still has to prove its id in the handshake.
@@ -77,7 +86,7 @@ impl Input {
     /// own, it has not.
     pub fn is_activity(&self) -> bool {
         match self {
-            Input::Overview(_) | Input::RequestDropped(_) => false,
+            Input::Overview(_) | Input::Hub(..) | Input::RequestDropped(_) => false,
             Input::GossipChecked
             | Input::TimerExpired
             | Input::Scanned(_)

@@ -30,6 +30,7 @@ use crate::parts::connections::Connections;
 use crate::parts::coop_closes::CoopCloses;
 use crate::parts::dialing::Dialing;
 use crate::parts::fee_bumps::FeeBumps;
+use crate::parts::forwarding::Forwarding;
 use crate::parts::held_forwards::HeldForwards;
 use crate::parts::onchain_sends::OnchainSends;
 use crate::parts::openings::Openings;
@@ -114,6 +115,7 @@ pub(super) fn load(loading: Loading) -> Result<NodeMachine, NodeError> {
         coop_closes,
         dialing: Dialing::load(&journal, &openings),
         fee_bumps: FeeBumps::default(),
+        forwarding: Forwarding::load(&journal),
         held_forwards: HeldForwards::load(&journal),
         onchain_sends: OnchainSends::load(&journal)?,
         openings,

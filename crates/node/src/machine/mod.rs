@@ -5,10 +5,12 @@
 //! panics or cannot be committed never happened: the driver loads another machine from the store.
 //!
 //! Here stands the order: which part gets an input, and which part is passed to another. `input.rs` and `output.rs` are the
-//! two ends, `turn.rs` is lent to each part, `commands.rs` has the owner's commands, `chain.rs` the chain's events.
+//! two ends, `turn.rs` is lent to each part, `commands.rs` has the owner's commands, `chain.rs` the chain's events, `hub.rs` the
+//! requests of a hub's operator.
 
 mod chain;
 mod commands;
+mod hub;
 pub(crate) mod input;
 mod load;
 pub(crate) mod output;
@@ -51,6 +53,7 @@ use crate::parts::connections::Connections;
 use crate::parts::coop_closes::CoopCloses;
 use crate::parts::dialing::{Dialing, Unreachable};
 use crate::parts::fee_bumps::FeeBumps;
+use crate::parts::forwarding::Forwarding;
 use crate::parts::held_forwards::HeldForwards;
 use crate::parts::onchain_sends::OnchainSends;
 use crate::parts::openings::Openings;
@@ -86,6 +89,7 @@ pub(crate) struct NodeMachine {
     coop_closes: CoopCloses,
     dialing: Dialing,
     fee_bumps: FeeBumps,
+    forwarding: Forwarding,
     held_forwards: HeldForwards,
     onchain_sends: OnchainSends,
     openings: Openings,
@@ -280,6 +284,10 @@ impl NodeMachine {
                 self.turn.output.reply(id, invoice);
             }
             Input::Overview(id) => self.requests.overview(id),
+            Input::Hub(id, request) => {
+                let answer = Answer::Hub(self.hub_request(request));
+                self.turn.output.replies.push((id, answer));
+            }
             Input::RequestDropped(id) => self.requests.dropped(id),
             Input::Attach(identity) => self.attach(identity),
             Input::Detach(id) => self.session.detach(&mut self.turn, id),
@@ -671,7 +679,10 @@ impl NodeMachine {
         match event {
             Event::FundingGenerationReady { .. }
             | Event::FundingTxBroadcastSafe { .. }
-            | Event::ChannelReady { .. } => self.openings.on_event(turn, event),
+            | Event::ChannelReady { .. } => {
+                self.openings.on_event(turn, event);
+                self.forwarding.apply(turn);
+            }
             Event::ChannelClosed {
                 user_channel_id,
                 ref reason,
@@ -696,6 +707,7 @@ impl NodeMachine {
             Event::SpendableOutputs { .. } => self.sweeps.track(turn, event),
             Event::BumpTransaction(event) => self.fee_bumps.request(event),
             Event::HTLCIntercepted { .. } => self.held_forwards.hold(turn, event),
+            Event::PaymentForwarded { .. } => self.forwarding.record(turn, event),
             event => payments.on_event(turn, event),
         }
     }

@@ -6,7 +6,7 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{CommandReply, Error};
 use longhand_proto::signer::SignerBatch;
 
-use crate::api::{NodeEvent, Overview, PeerNeeded};
+use crate::api::{ForwardingFees, Forwards, NodeEvent, Overview, PeerNeeded};
 use crate::errors::error_reply;
 use crate::keys::desk::OpKey;
 use crate::ldk::socket::ConnectionId;
@@ -19,8 +19,15 @@ pub(crate) type RequestId = u64;
 pub(crate) enum Answer {
     Command(CommandReply),
     Overview(Overview),
+    Hub(Result<HubAnswer, Error>),
     /// Of a detach: it is done.
     Done,
+}
+
+/// The answer to a hub's operator.
+pub(crate) enum HubAnswer {
+    Fees(ForwardingFees),
+    Forwards(Forwards),
 }
 
 /// See the module.

@@ -30,8 +30,8 @@ use longhand_store::{Batch as StoreBatch, MemoryStore, Store, Write};
 use crate::api::{Keys, NodeConfig, NodeError, NodeEvent, Registration, SignerAway};
 use crate::graph::Graph;
 use crate::ldk::socket::ConnectionId;
-use crate::machine::input::{Input, NewConnection};
-use crate::machine::output::{Answer, Batch, Output, PeerOutput, RequestId};
+use crate::machine::input::{HubRequest, Input, NewConnection};
+use crate::machine::output::{Answer, Batch, HubAnswer, Output, PeerOutput, RequestId};
 use crate::machine::turn::{Now, Turn};
 use crate::machine::{Loading, NodeMachine};
 use crate::store::history;
@@ -126,11 +126,17 @@ impl World {
 
     /// Adds a hub with keys of its own.
     pub fn add_hub(&mut self, seed: u8) -> Id {
+        self.add_hub_with_reserve(seed, 0)
+    }
+
+    /// Adds a hub that keeps so many coins for each of its channels.
+    pub fn add_hub_with_reserve(&mut self, seed: u8, reserve_sat_per_channel: u64) -> Id {
         let keys = Keys::Local([seed; 32].into());
         self.add(
             NodeConfig {
                 is_hub: true,
                 alias: "hub".into(),
+                reserve_sat_per_channel,
                 ..NodeConfig::new("hub", Network::Regtest, keys)
             },
             None,
@@ -288,6 +294,16 @@ impl World {
     pub fn ask(&mut self, id: Id, command: Kind) -> Result<Reply, Error> {
         let request = self.begin(id, command);
         self.answer(id, request).expect("an answer")
+    }
+
+    /// Gives a hub a request of its operator.
+    pub fn ask_hub(&mut self, id: Id, request: HubRequest) -> Result<HubAnswer, Error> {
+        let number = self.next_id();
+        self.input(id, Input::Hub(number, request));
+        match self.nodes[id].answers.remove(&number) {
+            Some(Answer::Hub(answer)) => answer,
+            _ => panic!("no answer of a hub"),
+        }
     }
 
     /// Whether a request was answered.

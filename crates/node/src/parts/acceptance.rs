@@ -6,6 +6,12 @@ use bitcoin::secp256k1::PublicKey;
 use lightning::ln::types::ChannelId;
 
 use crate::machine::turn::Turn;
+use crate::parts::reserve;
+
+/// Reasons of refusals, as the peer gets them.
+const TOO_MANY: &str = "too many channels wait for their funding here: try again later";
+const NO_RESERVE: &str =
+    "this node has too few coins on chain to defend another channel: its operator has to add some";
 
 /// Strangers whose channels with the hub are all without a confirmed funding, at one time. LDK takes 50 such peers: the rest is
 /// for the nodes of the same host.
@@ -24,12 +30,12 @@ impl Acceptance {
         self.requests.push((temporary_channel_id, counterparty));
     }
 
-    /// Accepts as many as there are keys for. The others wait until the phone has given more; LDK drops them after a
+    /// Refuses those that the node could not defend, and accepts as many as there are keys for. The others wait until the phone has given more; LDK drops them after a
     /// while.
     pub fn advance(&mut self, turn: &Turn) {
         for (temporary_channel_id, counterparty) in std::mem::take(&mut self.requests) {
-            if !has_room_for(turn, &counterparty) {
-                refuse(turn, temporary_channel_id, counterparty);
+            if let Some(reason) = reason_to_refuse(turn, &counterparty) {
+                refuse(turn, temporary_channel_id, counterparty, reason);
                 continue;
             }
             let user_channel_id = turn.random_channel_id();
@@ -47,6 +53,13 @@ impl Acceptance {
     pub fn clear(&mut self) {
         self.requests.clear();
     }
+}
+
+fn reason_to_refuse(turn: &Turn, counterparty: &PublicKey) -> Option<&'static str> {
+    if !has_room_for(turn, counterparty) {
+        return Some(TOO_MANY);
+    }
+    (!reserve::defends_another(turn)).then_some(NO_RESERVE)
 }
 
 fn has_room_for(turn: &Turn, counterparty: &PublicKey) -> bool {
@@ -67,15 +80,17 @@ fn has_room_for(turn: &Turn, counterparty: &PublicKey) -> bool {
     has_funded || strangers.values().filter(|funded| !**funded).count() < STRANGERS
 }
 
-fn refuse(turn: &Turn, temporary_channel_id: ChannelId, counterparty: PublicKey) {
-    let reason = "too many channels wait for their funding here: try again later".to_owned();
-    let refused = turn.ldk.manager.force_close_broadcasting_latest_txn(
+/// The peer gets the reason in an `error` (BOLT 1).
+fn refuse(turn: &Turn, temporary_channel_id: ChannelId, counterparty: PublicKey, reason: &str) {
+    tracing::info!(peer = %counterparty, "a channel was refused: {reason}");
+    let closed = turn.ldk.manager.force_close_broadcasting_latest_txn(
         &temporary_channel_id,
         &counterparty,
-        reason,
+        reason.into(),
     );
-    if let Err(error) = refused {
-        tracing::debug!("a channel that was refused is gone: {error:?}");
+    if let Err(error) = closed {
+        // LDK has forgotten it with the connection.
+        tracing::debug!("a channel could not be refused: {error:?}");
     }
 }
 
@@ -101,6 +116,11 @@ fn accept(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use longhand_proto::command::OpenChannel;
+    use longhand_proto::command::command::Command as Kind;
+    use longhand_proto::command::command_reply::Reply;
+
     use super::*;
     use crate::machine::testing::World;
 
@@ -144,5 +164,29 @@ mod tests {
         acceptance.request(FORGOTTEN, peer);
         acceptance.advance(world.turn(hub));
         assert!(acceptance.requests.is_empty());
+    }
+
+    #[test]
+    fn a_hub_refuses_a_channel_that_it_could_not_defend_until_it_has_coins() {
+        let mut world = World::new();
+        let hub = world.add_hub_with_reserve(1, 20_000);
+        let owner = world.add_owner(2, Some(hub));
+        world.fund(owner, 2_000_000);
+        world.attach(owner);
+        let open = |number: u8| {
+            Kind::OpenChannel(OpenChannel {
+                id: vec![number; 16],
+                amount_sat: 500_000,
+                ..OpenChannel::default()
+            })
+        };
+        let refused = world.ask(owner, open(1)).unwrap_err();
+        assert_eq!(refused.code, "CHANNEL_CLOSED");
+        assert!(refused.message.contains("too few coins"), "{refused:?}");
+        assert!(world.turn(hub).channels().is_empty());
+
+        world.fund(hub, 20_000);
+        let opened = world.ask(owner, open(2));
+        assert!(matches!(opened, Ok(Reply::OpenedChannel(_))), "{opened:?}");
     }
 }

@@ -12,6 +12,7 @@ use longhand_proto::command::{Balance, Channel, Info, SignerStats};
 use crate::api::{Overview, State};
 use crate::machine::turn::Turn;
 use crate::parts::openings::Openings;
+use crate::parts::reserve;
 use crate::parts::signer_session::SignerSession;
 
 /// The reply to `GetInfo`.
@@ -90,6 +91,8 @@ pub(crate) fn overview(
         lightning_msat: balance.lightning_msat,
         onchain_sat: balance.onchain_confirmed_sat,
         onchain_pending_sat: balance.onchain_pending_sat,
+        reserve_sat: reserve::wanted_sat(turn, 0),
+        reserve_for_next_sat: reserve::wanted_sat(turn, 1),
         closing_sat: balance.closing_sat,
         pending_htlcs: pending_htlcs(turn),
         earliest_deadline,

@@ -1,10 +1,11 @@
 //! The parts of a node. Each is a value with its own state, loaded from the store, and is lent a
 //! [`Turn`](crate::machine::turn::Turn). No part holds another; where two must meet, the machine passes one to the other.
 //!
-//! - Channels: `openings.rs`, `acceptance.rs`, `coop_closes.rs`, `closed_channels.rs`, `balances.rs`.
-//! - Payments: `payments.rs`, `invoices.rs`, `claims.rs`, `deadlines.rs`, `held_forwards.rs`.
-//! - On chain: `onchain_sends.rs`, `fee_bumps.rs`, `feerates.rs`, `replacements.rs`, `sweeps.rs`, `chain_feed.rs`, `wallet_scan.rs`,
-//!   `wallet_signing.rs`.
+//! - Channels: `openings.rs`, `acceptance.rs`, `coop_closes.rs`, `closed_channels.rs`, `balances.rs`, `reserve.rs`.
+//! - Payments: `payments.rs`, `open_invoices.rs`, `invoices.rs`, `claims.rs`, `deadlines.rs`, `held_forwards.rs`,
+//!   `forwarding.rs`.
+//! - On chain: `onchain_sends.rs`, `replacements.rs`, `fee_bumps.rs`, `feerates.rs`, `sweeps.rs`, `chain_feed.rs`,
+//!   `wallet_scan.rs`, `wallet_signing.rs`.
 //! - The world outside: `requests.rs` (the owner's commands), `signer_session.rs` (the phone), `connections.rs` and
 //!   `dialing.rs` (peers), `announcements.rs` (a hub's `node_announcement`).
 
@@ -20,6 +21,7 @@ pub(crate) mod deadlines;
 pub(crate) mod dialing;
 pub(crate) mod fee_bumps;
 pub(crate) mod feerates;
+pub(crate) mod forwarding;
 pub(crate) mod held_forwards;
 pub(crate) mod invoices;
 pub(crate) mod onchain_sends;
@@ -28,6 +30,7 @@ pub(crate) mod openings;
 pub(crate) mod payments;
 pub(crate) mod replacements;
 pub(crate) mod requests;
+pub(crate) mod reserve;
 pub(crate) mod signer_session;
 pub(crate) mod sweeps;
 #[cfg(test)]

@@ -19,10 +19,9 @@ use prost::Message;
 use crate::api::NodeError;
 use crate::errors::{OTHER_PHONE, OTHER_PHONE_REASON, bad_input, command_error, foreign};
 use crate::machine::turn::Turn;
-use crate::parts::feerates;
-use crate::parts::openings::ANCHOR_RESERVE_SAT;
 use crate::parts::replacements::{describe, is_confirmed, package, take_back};
 use crate::parts::wallet_signing::{Signed, sign};
+use crate::parts::{feerates, reserve};
 use crate::store::journal::Journal;
 use crate::store::schema::{Send, is_of, key};
 use crate::wallet::SendAmount;
@@ -302,10 +301,7 @@ fn build(turn: &Turn, request: &SendOnchain) -> Result<Psbt, Error> {
         );
         return Err(bad_input("BELOW_MINIMUM_FEE", message));
     }
-    let keep = match turn.channels().is_empty() {
-        true => 0,
-        false => ANCHOR_RESERVE_SAT,
-    };
+    let keep = reserve::wanted_sat(turn, 0);
     let psbt = turn
         .wallet()
         .send(address.script_pubkey(), amount, feerate, keep);

@@ -22,13 +22,11 @@ use crate::errors::{OTHER_PHONE, OTHER_PHONE_REASON, bad_input, command_error};
 use crate::ldk::adapters::user_config;
 use crate::machine::turn::Turn;
 use crate::parts::balances::describe;
-use crate::parts::feerates;
 use crate::parts::wallet_signing::{Signed, sign};
+use crate::parts::{feerates, reserve};
 use crate::store::journal::Journal;
 use crate::store::schema::{Open, is_of, key, user_channel_id};
 
-/// Kept on chain when a channel is funded, to pay for closing it.
-pub(crate) const ANCHOR_RESERVE_SAT: u64 = 10_000;
 /// A peer forgets a channel whose funding is in no block 2,016 blocks after it has accepted it (BOLT 2). The phone has
 /// half of that to sign the funding, and the miners the rest.
 const FUNDING_BLOCKS: u32 = 1_008;
@@ -308,9 +306,10 @@ impl Openings {
             given => given,
         };
         let script = funding.script.clone();
+        let reserve_sat = reserve::wanted_sat(turn, 0);
         let psbt = turn
             .wallet()
-            .fund(script, funding.amount_sat, feerate, ANCHOR_RESERVE_SAT);
+            .fund(script, funding.amount_sat, feerate, reserve_sat);
         let psbt = match psbt {
             Ok(psbt) => psbt,
             Err(error) => {
@@ -437,12 +436,13 @@ fn check(turn: &Turn, request: &OpenChannel) -> Result<(), Error> {
     }
     feerates::chosen(turn, request.feerate_sat_per_kw)?;
     let (confirmed, _) = turn.wallet().balance();
-    let needed = request.amount_sat.saturating_add(ANCHOR_RESERVE_SAT);
+    let reserve_sat = reserve::wanted_sat(turn, 1);
+    let needed = request.amount_sat.saturating_add(reserve_sat);
     if needed > confirmed {
         return Err(bad_input(
             "INSUFFICIENT_FUNDS",
             format!(
-                "the channel needs {needed} sat on chain (with {ANCHOR_RESERVE_SAT} kept for fees), \
+                "the channel needs {needed} sat on chain (with {reserve_sat} kept for fees), \
                  there are {confirmed} sat confirmed: add funds"
             ),
         ));

@@ -18,6 +18,9 @@
 //! | `send/<id>` | [`Send`] | `parts/onchain_sends.rs` |
 //! | `hold/<intercept id>` | [`Held`] | `parts/held_forwards.rs` |
 //! | `agreed/<channel id>` | [`CoopClose`] | `parts/coop_closes.rs` |
+//! | `fees` | [`Fees`] | `parts/forwarding.rs` |
+//! | `forward/<number, 16 hex digits>` | [`Forwarded`] | `parts/forwarding.rs` |
+//! | `forwards` | [`ForwardTotals`] | `parts/forwarding.rs` |
 //! | `peer/<node id>` | addresses of a peer, UTF-8, one a line, newest first | `parts/dialing.rs` |
 //! | `scan` | [`WalletScan`] | `parts/wallet_scan.rs` |
 //! | `~time/<unix time><payment hash>` | `command.proto`'s `Payment` that has ended, by the time when it began | `store/history.rs` |
@@ -70,6 +73,9 @@ pub(crate) mod key {
     pub(crate) const COOP_CLOSE: &str = "agreed/";
     pub(crate) const PEER: &str = "peer/";
     pub(crate) const WALLET_SCAN: &str = "scan";
+    pub(crate) const FEES: &str = "fees";
+    pub(crate) const FORWARD: &str = "forward/";
+    pub(crate) const FORWARD_TOTALS: &str = "forwards";
 }
 
 /// The key of a payment's record.
@@ -90,6 +96,11 @@ pub(crate) fn closed_key(channel_id: &ChannelId) -> String {
 /// The key of a peer's address.
 pub(crate) fn peer_key(node_id: &PublicKey) -> String {
     format!("{}{node_id}", key::PEER)
+}
+
+/// The key of a forwarded payment.
+pub(crate) fn forwarded_key(number: u64) -> String {
+    format!("{}{number:016x}", key::FORWARD)
 }
 
 /// The id of a channel from its 32 bytes.
@@ -380,4 +391,63 @@ pub(crate) struct WalletScan {
     pub held_up_to: u32,
     #[prost(bool, tag = "6")]
     pub is_complete: bool,
+}
+
+/// The forwarding fees that a hub's operator has set.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Fees {
+    #[prost(uint32, tag = "1")]
+    pub base_msat: u32,
+    #[prost(uint32, tag = "2")]
+    pub proportional_millionths: u32,
+}
+
+/// All payments that a hub has forwarded, also those whose records are gone.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ForwardTotals {
+    /// The number of the next record.
+    #[prost(uint64, tag = "1")]
+    pub next_number: u64,
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+    #[prost(uint64, tag = "3")]
+    pub amount_msat: u64,
+    #[prost(uint64, tag = "4")]
+    pub fee_msat: u64,
+}
+
+/// A payment that a hub has forwarded.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Forwarded {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(uint64, tag = "2")]
+    pub unix_s: u64,
+    #[prost(bytes = "vec", tag = "3")]
+    pub from_channel_id: Vec<u8>,
+    #[prost(uint64, optional, tag = "4")]
+    pub from_htlc_id: Option<u64>,
+    #[prost(bytes = "vec", tag = "5")]
+    pub from_node_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "6")]
+    pub to_channel_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "7")]
+    pub to_node_id: Vec<u8>,
+    /// Sent on.
+    #[prost(uint64, tag = "8")]
+    pub amount_msat: u64,
+    /// Absent when LDK does not know it.
+    #[prost(uint64, optional, tag = "9")]
+    pub fee_msat: Option<u64>,
+    #[prost(bool, tag = "10")]
+    pub claimed_on_chain: bool,
+}
+
+impl Forwarded {
+    /// Whether both are for one incoming HTLC.
+    pub fn is_same_htlc(&self, other: &Forwarded) -> bool {
+        self.from_htlc_id.is_some()
+            && self.from_htlc_id == other.from_htlc_id
+            && self.from_channel_id == other.from_channel_id
+    }
 }

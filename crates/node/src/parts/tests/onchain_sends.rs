@@ -6,6 +6,7 @@ use longhand_store::Write;
 
 use super::*;
 use crate::machine::testing::{Id, World};
+use crate::parts::reserve::ANCHOR_RESERVE_SAT;
 use crate::parts::testing::open;
 
 const ADDRESS: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";

@@ -12,6 +12,7 @@ use longhand_store::Write;
 
 use super::*;
 use crate::machine::testing::{Id, World};
+use crate::parts::reserve::ANCHOR_RESERVE_SAT;
 
 const AMOUNT_SAT: u64 = 500_000;
 const SIGNER: &[u8] = b"phone";
