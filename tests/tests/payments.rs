@@ -76,12 +76,12 @@ async fn a_node_that_was_started_again_knows_what_it_has_paid() {
     let Reply::FoundPayment(found) = ask(&alice.node, get).await else {
         panic!("no payment")
     };
-    assert_eq!(found.payment, Some(paid.clone()));
+    assert_eq!(found.payment.as_ref(), Some(&paid));
     let list = Kind::ListPayments(ListPayments::default());
     let Reply::Payments(list) = ask(&alice.node, list).await else {
         panic!("no payments")
     };
-    assert_eq!(list.payments, [paid.clone()]);
+    assert_eq!(list.payments, std::slice::from_ref(&paid));
 
     alice.attach();
     until("alice's channel is usable", async || {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bitcoin::address::NetworkUnchecked;
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::hex::FromHex;
+use bitcoin::hex::{DisplayHex, FromHex};
 use bitcoin::{Address, Network};
 use lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescriptionRef};
 use longhand_phone::command::{CloseHow, Invoice, OwnAddress, Payment, PaymentState};
@@ -14,6 +14,7 @@ use longhand_phone::input::OnchainAmount;
 use longhand_phone::{OwnerCommand, OwnerReply, Phone, PhoneError};
 use longhand_proto::command::CommandReply;
 use longhand_signer::Keychain;
+use longhand_testkit::invoices::InvoiceSpec;
 use prost::Message;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -194,7 +195,10 @@ impl Call {
                 before: self.flag.then(|| self.text.clone()),
             },
             Kind::Payment => OwnerCommand::Payment {
-                payment_hash: self.text.clone(),
+                payment_hash: match self.flag {
+                    true => self.text.clone(),
+                    false => InvoiceSpec::default().hash().to_lower_hex_string(),
+                },
             },
             Kind::OpenInvoices => OwnerCommand::Invoices,
             Kind::Close => OwnerCommand::Close {

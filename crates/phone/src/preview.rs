@@ -10,8 +10,8 @@ use crate::uri::PaymentText;
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentPreview {
-    /// The invoice's amount or else the owner's, in msat; `None` when neither gives one.
-    pub amount_msat: Option<u64>,
+    /// The invoice's amount, or else the owner's, or that of the URI, in msat.
+    pub amount_msat: u64,
     /// The most that routing may cost, in msat.
     pub max_fee_msat: u64,
     /// The node that is paid.
@@ -26,8 +26,8 @@ impl PaymentPreview {
     /// Reads an invoice, alone or in a URI ([`PaymentText`]). The rest is checked when it is paid.
     ///
     /// # Errors
-    /// [`InputError::InvoiceMalformed`], [`InputError::UriMalformed`], [`InputError::UriUnknown`] or
-    /// [`InputError::UriWithoutInvoice`].
+    /// [`InputError::InvoiceMalformed`], [`InputError::UriMalformed`], [`InputError::UriUnknown`],
+    /// [`InputError::UriWithoutInvoice`] or [`InputError::AmountMissing`].
     pub fn of(
         text: &str,
         amount_msat: Option<u64>,
@@ -39,11 +39,12 @@ impl PaymentPreview {
         let of_uri = text.amount_sat.and_then(|sat| sat.checked_mul(1_000));
         let stated = invoice.amount_milli_satoshis();
         let amount_msat = stated.or(amount_msat).or(of_uri);
+        let amount_msat = amount_msat.ok_or(InputError::AmountMissing)?;
         let description = match invoice.description() {
             Bolt11InvoiceDescriptionRef::Direct(text) => plain(&text.as_inner().0),
             Bolt11InvoiceDescriptionRef::Hash(_) => String::new(),
         };
-        let fee = || default_max_fee_msat(amount_msat.unwrap_or(0));
+        let fee = || default_max_fee_msat(amount_msat);
         Ok(PaymentPreview {
             amount_msat,
             max_fee_msat: max_fee_msat.unwrap_or_else(fee),
@@ -68,7 +69,7 @@ mod tests {
         let spec = InvoiceSpec::default();
         let invoice: Bolt11Invoice = spec.text().parse().unwrap();
         let preview = PaymentPreview::of(&spec.text(), None, Some(7)).unwrap();
-        assert_eq!(preview.amount_msat, invoice.amount_milli_satoshis());
+        assert_eq!(Some(preview.amount_msat), invoice.amount_milli_satoshis());
         assert_eq!(preview.max_fee_msat, 7);
         assert_eq!(
             preview.payee_node_id,
@@ -93,10 +94,13 @@ mod tests {
             amount_msat: None,
             ..InvoiceSpec::default()
         };
-        let amount = |text: &str, given| PaymentPreview::of(text, given, None).unwrap().amount_msat;
-        assert_eq!(amount(&open.text(), None), None);
-        assert_eq!(amount(&open.text(), Some(5)), Some(5));
+        let amount = |text: &str, given| {
+            let preview = PaymentPreview::of(text, given, None);
+            preview.map(|it| it.amount_msat)
+        };
+        assert_eq!(amount(&open.text(), None), Err(InputError::AmountMissing));
+        assert_eq!(amount(&open.text(), Some(5)), Ok(5));
         let uri = format!("bitcoin:?amount=0.00000001&lightning={}", open.text());
-        assert_eq!(amount(&uri, None), Some(1_000));
+        assert_eq!(amount(&uri, None), Ok(1_000));
     }
 }

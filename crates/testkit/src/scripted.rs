@@ -45,6 +45,8 @@ pub struct ScriptedHost {
     pub conversation: Conversation,
     /// While it is set the host cannot be reached.
     pub is_down: AtomicBool,
+    /// Its pairing code has expired by its own clock.
+    pub has_expired_code: AtomicBool,
     /// Attempts to reach it.
     pub dials: AtomicUsize,
     links: watch::Sender<usize>,
@@ -86,6 +88,7 @@ impl ScriptedHost {
             pinned: Mutex::new(pinned),
             conversation,
             is_down: AtomicBool::new(false),
+            has_expired_code: AtomicBool::new(false),
             dials: AtomicUsize::new(0),
             links: watch::Sender::new(0),
             answers: Mutex::new(Box::new(answers)),
@@ -219,6 +222,9 @@ impl HostIdentity for ScriptedHost {
     async fn pairing(&self, id: &PairingId) -> Result<Pairing, LinkError> {
         if *id != self.secret.id() {
             return Ok(Pairing::Unknown);
+        }
+        if self.has_expired_code.load(Ordering::SeqCst) {
+            return Ok(Pairing::Expired);
         }
         Ok(match *lock(&self.pinned) {
             Some(phone) => Pairing::UsedBy(self.secret.clone(), phone),

@@ -232,10 +232,6 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             ..OpenInvoice::default()
         }],
     }));
-    let one = Call {
-        text: "ab".repeat(32),
-        ..call(Kind::Payment)
-    };
     let sent = Reply::SentOnchain(SentOnchain {
         txid: steering.into(),
         fee_sat: u64::MAX,
@@ -255,11 +251,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         script(&[Kind::SendOnchain], &[says(sent)]),
         script(&[Kind::Payments], &[page]),
         script(&[Kind::OpenInvoices], &[open]),
-        Script {
-            calls: vec![one],
-            lies: vec![found],
-            ..Script::default()
-        },
+        script(&[Kind::Payment], &[found]),
         Script {
             registers: true,
             ..script(&[Kind::Connect], &[])

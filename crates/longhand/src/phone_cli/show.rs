@@ -359,10 +359,7 @@ fn invoice_text(invoice: &OpenInvoice) -> String {
 /// A payment before it is made.
 pub(super) fn payment_preview(preview: &PaymentPreview) -> String {
     lines(&[
-        (
-            "amount",
-            preview.amount_msat.map_or("not given".into(), msat),
-        ),
+        ("amount", msat(preview.amount_msat)),
         ("at most for routing", msat(preview.max_fee_msat)),
         ("for", preview.description.clone()),
         ("payee", preview.payee_node_id.clone()),

@@ -92,6 +92,19 @@ async fn a_code_that_another_phone_used_is_refused() {
 }
 
 #[tokio::test]
+async fn a_code_that_has_expired_by_the_hosts_clock_alone_is_refused_with_both_times() {
+    let host = scripted_host();
+    let (_dir, phone) = phone_with(WORDS, &host);
+    host.has_expired_code.store(true, Ordering::SeqCst);
+    let refused = phone.pair(&code_text(&host)).await.unwrap_err().report();
+    assert_eq!(refused.code, "PAIRING_EXPIRED");
+    for part in ["the host's clock shows 20", "this phone's clock shows 20"] {
+        assert!(refused.message.contains(part), "{refused:?}");
+    }
+    assert_eq!(phone.vault().host().unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_paired_phone_stays_with_its_host() {
     let (_dir, phone, _host) = attached().await;
     let another = scripted_host();

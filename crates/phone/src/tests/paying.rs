@@ -168,6 +168,28 @@ async fn what_is_paid_is_not_paid_again() {
 }
 
 #[tokio::test]
+async fn what_is_paid_is_not_paid_again_at_a_host_that_cannot_find_one_payment() {
+    let (_dir, phone, host) = attached().await;
+    let spec = InvoiceSpec::default();
+    let paid = spec.payment(State::Succeeded);
+    host.script(move |ask| match ask {
+        Ask::Pay(_) => Some(Act::Reply(Reply::Payment(paid.clone()))),
+        Ask::GetPayment(_) => {
+            let action = proto::error::Action::FixInput;
+            Some(Act::Reply(error("UNKNOWN_COMMAND", action)))
+        }
+        Ask::ListPayments(_) => Some(Act::Reply(Reply::Payments(proto::Payments {
+            payments: vec![paid.clone()],
+            next: Vec::new(),
+        }))),
+        _ => None,
+    });
+    phone.pay(&spec.text(), None, None).await.unwrap();
+    let again = phone.pay(&spec.text(), None, None).await;
+    assert_eq!(code_of(again), "ALREADY_PAID");
+}
+
+#[tokio::test]
 async fn our_own_invoice_is_not_paid() {
     let (_dir, phone, host) = attached().await;
     let own = phone.invoice(Some(1_000), "", 600).await.unwrap();

@@ -266,6 +266,11 @@ mod tests {
             preimage: String::new(),
             created_unix_s: 0,
             failure: String::new(),
+            ended_unix_s: 0,
+            description: String::new(),
+            payee_node_id: String::new(),
+            bolt11: String::new(),
+            expires_unix_s: 0,
         }
     }
 

@@ -79,6 +79,38 @@ async fn batches_that_wait_share_one_transaction() {
     assert!(log < 10 * 4096, "{log} bytes of log");
 }
 
+/// Each transaction syncs the disk: a node that reads must not slow down the others.
+#[tokio::test]
+async fn a_read_sees_what_was_asked_before_it_and_splits_no_transaction() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut worker = Worker::new(open_connection(&dir.path().join("host.db")).unwrap());
+    let (jobs, queue) = mpsc::channel();
+    let mut reads = Vec::new();
+    for i in 0..50 {
+        let (reply, _) = oneshot::channel();
+        let batch = put("n", &i.to_string(), vec![i]);
+        jobs.send(Job::Commit { batch, reply }).unwrap();
+        let (reply, read) = oneshot::channel();
+        reads.push(read);
+        jobs.send(Job::Get {
+            namespace: "n".into(),
+            key: i.to_string(),
+            reply,
+        })
+        .unwrap();
+    }
+    drop(jobs);
+    worker.run(&queue);
+
+    for (read, i) in reads.into_iter().zip(0..) {
+        assert_eq!(read.await.unwrap().unwrap(), Some(vec![i]));
+    }
+    let log = std::fs::metadata(dir.path().join("host.db-wal"))
+        .unwrap()
+        .len();
+    assert!(log < 10 * 4096, "{log} bytes of log");
+}
+
 #[tokio::test]
 async fn after_a_failed_disk_nothing_is_written_until_a_restart() {
     let dir = tempfile::tempdir().unwrap();
