@@ -5,11 +5,12 @@
 //! panics or cannot be committed never happened: the driver loads another machine from the store.
 //!
 //! Here stands the order: which part gets an input, and which part is passed to another. `input.rs` and `output.rs` are the
-//! two ends, `turn.rs` is lent to each part, `commands.rs` has the owner's commands, `chain.rs` the chain's events, `hub.rs` the
-//! requests of a hub's operator.
+//! two ends, `turn.rs` is lent to each part, `commands.rs` has the owner's commands, `chain.rs` the chain's events, `events.rs`
+//! LDK's, `hub.rs` the requests of a hub's operator.
 
 mod chain;
 mod commands;
+mod events;
 mod hub;
 pub(crate) mod input;
 mod load;
@@ -39,6 +40,7 @@ use crate::errors::{command_error, signer_away};
 use crate::ldk::socket::ConnectionId;
 use crate::machine::chain::ChainEvents;
 use crate::machine::commands::Commands;
+use crate::machine::events::LdkEvents;
 use crate::machine::input::Input;
 use crate::machine::output::{Answer, Batch, DialRequest, Output, PeerOutput, RequestId};
 use crate::machine::timers::*;
@@ -285,8 +287,8 @@ impl NodeMachine {
             }
             Input::Overview(id) => self.requests.overview(id),
             Input::Hub(id, request) => {
-                let answer = Answer::Hub(self.hub_request(request));
-                self.turn.output.replies.push((id, answer));
+                let answer = hub::carry_out(&self.turn, &mut self.forwarding, request);
+                self.turn.output.replies.push((id, Answer::Hub(answer)));
             }
             Input::RequestDropped(id) => self.requests.dropped(id),
             Input::Attach(identity) => self.attach(identity),
@@ -669,46 +671,23 @@ impl NodeMachine {
 
     // -- LDK's events.
 
-    /// Gives an event to its part. Records go into the journal, and so are committed together with LDK's own record that
-    /// the event was handled.
+    /// Gives an event to its part, once the record that it needs is there.
     fn ldk_event(&mut self, event: Event) {
         let Some(event) = self.unread.event(&self.payments, event) else {
             return;
         };
-        let (turn, payments) = (&mut self.turn, &mut self.payments);
-        match event {
-            Event::FundingGenerationReady { .. }
-            | Event::FundingTxBroadcastSafe { .. }
-            | Event::ChannelReady { .. } => {
-                self.openings.on_event(turn, event);
-                self.forwarding.apply(turn);
-            }
-            Event::ChannelClosed {
-                user_channel_id,
-                ref reason,
-                ..
-            } => {
-                let reason = reason.to_string();
-                self.closed_channels.closed(turn, event);
-                self.openings
-                    .fail(turn, user_channel_id, "CHANNEL_CLOSED", &reason);
-            }
-            Event::OpenChannelRequest {
-                temporary_channel_id,
-                counterparty_node_id,
-                ..
-            } => {
-                self.acceptance
-                    .request(temporary_channel_id, counterparty_node_id);
-                self.acceptance.advance(turn);
-            }
-            Event::PaymentClaimable { .. } => self.claims.claimable(turn, payments, event),
-            Event::PaymentClaimed { .. } => self.claims.claimed(turn, payments, event),
-            Event::SpendableOutputs { .. } => self.sweeps.track(turn, event),
-            Event::BumpTransaction(event) => self.fee_bumps.request(event),
-            Event::HTLCIntercepted { .. } => self.held_forwards.hold(turn, event),
-            Event::PaymentForwarded { .. } => self.forwarding.record(turn, event),
-            event => payments.on_event(turn, event),
-        }
+        let events = LdkEvents {
+            turn: &mut self.turn,
+            acceptance: &mut self.acceptance,
+            claims: &mut self.claims,
+            closed_channels: &mut self.closed_channels,
+            fee_bumps: &mut self.fee_bumps,
+            forwarding: &mut self.forwarding,
+            held_forwards: &mut self.held_forwards,
+            openings: &mut self.openings,
+            payments: &mut self.payments,
+            sweeps: &mut self.sweeps,
+        };
+        events.handle(event);
     }
 }

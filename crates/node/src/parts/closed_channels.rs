@@ -205,7 +205,8 @@ fn closing_script(turn: &Turn, request: &CloseChannel) -> Result<Option<Shutdown
     }
     let script = address(turn.config.network, &request.address)?.script_pubkey();
     let script = ShutdownScript::try_from(script).map_err(|_| {
-        let message = "a channel can only be closed to a segwit address (BOLT 2): give one";
+        let message =
+            "a channel cannot be closed to this kind of address (BOLT 2): give a segwit one";
         bad_input("BAD_ADDRESS", message)
     })?;
     Ok(Some(script))

@@ -74,6 +74,8 @@ fn ask(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use bitcoin::Network;
+
     use super::*;
     use crate::machine::input::Input;
     use crate::machine::testing::{Id, World};
@@ -117,6 +119,14 @@ mod tests {
         let owner = world.add_owner(2, None);
         let psbt = unsigned(&mut world, owner);
         world.attach(owner);
+        let payee = &psbt.unsigned_tx.output;
+        let payee = payee.iter().find(|output| output.value.to_sat() == 100_000);
+        let address =
+            bitcoin::Address::from_script(&payee.unwrap().script_pubkey, Network::Regtest);
+        let signer = world.nodes[owner].signer.as_mut().unwrap();
+        let asked =
+            signer.add_onchain_intent(&[1], &address.unwrap().to_string(), 100_000, 20_000, 1);
+        asked.unwrap();
         let signed = sign(world.turn(owner), &psbt, Purpose::Send, None);
         assert!(matches!(signed, Signed::Waiting));
         world.input(owner, Input::TimerExpired);

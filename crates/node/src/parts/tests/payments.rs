@@ -58,21 +58,10 @@ fn an_invoice_of_another_network_is_refused() {
 
 #[test]
 fn an_invoice_of_the_node_itself_is_refused() {
-    let mut world = hub();
-    let asked = InvoiceRequest {
-        amount_msat: 1_000,
-        description: String::new(),
-        expiry_s: 3600,
-    };
-    let Ok(Reply::UnsignedInvoice(own)) = invoices::signed_locally(world.turn(0), asked) else {
-        panic!("an invoice");
-    };
-    refuses(
-        &mut Payments::default(),
-        world.turn(0),
-        &request(own.hrp),
-        "OWN_INVOICE",
-    );
+    let mut pair = Pair::new();
+    let own = pair.hub_invoice(1_000);
+    let turn = pair.world.turn(pair.hub);
+    refuses(&mut Payments::default(), turn, &request(own), "OWN_INVOICE");
 }
 
 #[test]
