@@ -23,8 +23,8 @@ pub(crate) enum Message {
     Detach(oneshot::Sender<()>),
     SignerLost,
     SignerReply(BatchTicket, Result<SignerReply, SignerAway>),
-    /// With the number of the request.
-    Scanned(u64, Result<ScanReply, ScanError>),
+    /// With the number of the request; in a box as a command is.
+    Scanned(u64, Box<Result<ScanReply, ScanError>>),
     Accept(Box<dyn PeerStream>),
     Dialed(PublicKey, std::io::Result<Box<dyn PeerStream>>),
     Peer(ConnectionId, PeerEvent),

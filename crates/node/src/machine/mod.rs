@@ -291,7 +291,7 @@ impl NodeMachine {
             Input::PeerBytes(id, bytes) => self.connections.bytes(&self.turn, id, bytes),
             Input::PeerClosed(id) => self.connections.closed(&self.turn, id),
             Input::Chain(event) => self.chain_event(event),
-            Input::Scanned(answer) => self.wallet_scan.answered(&self.turn, answer),
+            Input::Scanned(answer) => self.wallet_scan.answered(&self.turn, *answer),
             Input::ResetSignerChain => self.session.reset_chain(),
             Input::FailHeld(node_id) => self.held_forwards.fail(&self.turn, &node_id),
             Input::Stop => {
