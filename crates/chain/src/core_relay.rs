@@ -118,9 +118,6 @@ async fn send_each(
     }
 }
 
-/// In Bitcoin Core's message for a block whose content it has deleted (`rpc/blockchain.cpp`); the code is that of any error.
-const PRUNED: &str = "pruned data";
-
 /// The [`ChainError`] for an RPC error.
 pub(crate) fn explain(error: RpcError) -> ChainError {
     match error.code {

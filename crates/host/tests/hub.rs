@@ -106,7 +106,14 @@ async fn a_forwarded_payment_earns_the_fees_that_were_set_and_is_listed() {
     assert_eq!(forward.fee_msat, Some(23_000));
     // It was neither made nor received by the hub.
     let own = HubPaymentsRequest::default();
-    assert_eq!(operator.hub_payments(own).await.unwrap().count, 0);
+    assert!(
+        operator
+            .hub_payments(own)
+            .await
+            .unwrap()
+            .payments
+            .is_empty()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,7 +136,7 @@ async fn payments_of_the_hub_are_listed_with_the_newest_first() {
         .hub_payments(HubPaymentsRequest { limit: 1 })
         .await
         .unwrap();
-    assert_eq!((reply.count, reply.payments.len()), (2, 1));
+    assert_eq!((reply.has_more, reply.payments.len()), (true, 1));
     let payment = &reply.payments[0];
     assert_eq!(
         (payment.state.as_str(), payment.outbound),

@@ -226,16 +226,16 @@ impl Operator {
         &self,
         request: HubPaymentsRequest,
     ) -> Result<HubPaymentsReply, OperatorError> {
-        let Reply::Payments(list) = self.ask_hub(Body::ListPayments(ListPayments {})).await? else {
+        let list = ListPayments {
+            limit: u32::try_from(limit(request.limit)).unwrap_or(u32::MAX),
+            ..ListPayments::default()
+        };
+        let Reply::Payments(list) = self.ask_hub(Body::ListPayments(list)).await? else {
             return Err(unexpected());
         };
-        let mut payments = list.payments;
-        payments.sort_by_key(|payment| std::cmp::Reverse(payment.created_unix_s));
-        let count = u64::try_from(payments.len()).unwrap_or(u64::MAX);
-        payments.truncate(limit(request.limit));
         Ok(HubPaymentsReply {
-            payments: payments.into_iter().map(view_payment).collect(),
-            count,
+            payments: list.payments.into_iter().map(view_payment).collect(),
+            has_more: !list.next.is_empty(),
         })
     }
 

@@ -356,9 +356,11 @@ pub(super) fn hub_payments(reply: &HubPaymentsReply) -> Shown {
         "failure",
     ];
     let mut text = table(&head, rows.collect());
-    text.push_str(&format!("{} in all\n", reply.count));
+    if reply.has_more {
+        text.push_str("there are older ones: see --limit\n");
+    }
     Shown {
-        json: json!({ "payments": json.collect::<Vec<_>>(), "count": reply.count }),
+        json: json!({ "payments": json.collect::<Vec<_>>(), "has_more": reply.has_more }),
         text,
     }
 }

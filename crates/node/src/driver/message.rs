@@ -28,8 +28,8 @@ pub(crate) enum Message {
     /// From a node of the same host, or from a stranger.
     Accept(Box<dyn PeerStream>, Option<PublicKey>),
     Broadcast(Txid, BroadcastAnswer),
-    /// With the number of the request.
-    Scanned(u64, Result<ScanReply, ScanError>),
+    /// With the number of the request; in a box as a command is.
+    Scanned(u64, Box<Result<ScanReply, ScanError>>),
     Dialed(PublicKey, std::io::Result<Box<dyn PeerStream>>),
     Peer(ConnectionId, PeerEvent),
     ResetSignerChain,

@@ -27,7 +27,7 @@ impl ScanTask {
         self.cancel();
         let number = self.number;
         let task = tokio::spawn(async move {
-            let answer = chain.scan(request).await;
+            let answer = Box::new(chain.scan(request).await);
             let _ = inbox.send(Message::Scanned(number, answer));
         });
         self.task = Some(task.abort_handle());

@@ -37,10 +37,10 @@ pub(crate) enum Input {
     /// A writer has room again; every turn looks for it.
     PeerWritable,
     Chain(ChainEvent),
-    /// The answer to the last request of [`super::NodeMachine::take_scan`].
     /// The chain source's answer to a broadcast that [`super::NodeMachine::awaits_answer`] asked for.
     Broadcast(Txid, BroadcastAnswer),
-    Scanned(Result<ScanReply, ScanError>),
+    /// The answer to the last request of [`super::NodeMachine::take_scan`]; in a box as a command is.
+    Scanned(Box<Result<ScanReply, ScanError>>),
     /// Gossip was looked up in the chain and waits to be taken in.
     GossipChecked,
     /// A timer of [`super::NodeMachine::next_due`] has expired.

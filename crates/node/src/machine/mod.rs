@@ -321,7 +321,7 @@ impl NodeMachine {
                 self.onchain_sends.broadcast_answered(turn, txid, &answer);
             }
             Input::Chain(event) => self.chain_events().handle(event),
-            Input::Scanned(answer) => self.wallet_scan.answered(&self.turn, answer),
+            Input::Scanned(answer) => self.wallet_scan.answered(&self.turn, *answer),
             Input::ResetSignerChain => self.session.reset_chain(),
             Input::FailHeld(node_id) => self.held_forwards.fail(&self.turn, &node_id),
             Input::RecordsRead(records) => {

@@ -458,7 +458,7 @@ impl World {
         }
         if let Some(request) = self.nodes[id].machine.take_scan() {
             let answer = self.scans.answer(&self.blocks, request);
-            let answer = answer.map(Input::Scanned);
+            let answer = answer.map(|answer| Input::Scanned(Box::new(answer)));
             self.nodes[id].inputs.extend(answer);
         }
         // A turn without effect waits for the next, or for its timer: here the next step of the clock.

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, Network, Psbt, Txid};
+use longhand_base::text::excerpt;
 use longhand_chain::BroadcastAnswer;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
@@ -17,7 +18,7 @@ use longhand_proto::signer::sign_psbt::Purpose;
 use prost::Message;
 
 use crate::api::NodeError;
-use crate::errors::{OTHER_PHONE, OTHER_PHONE_REASON, bad_input, command_error, foreign};
+use crate::errors::{OTHER_PHONE, OTHER_PHONE_REASON, bad_input, command_error};
 use crate::machine::turn::Turn;
 use crate::parts::replacements::{describe, is_confirmed, package, take_back};
 use crate::parts::wallet_signing::{Signed, sign};
@@ -156,7 +157,7 @@ impl OnchainSends {
         };
         let (is_accepted, refusal) = match answer {
             BroadcastAnswer::Accepted => (true, String::new()),
-            BroadcastAnswer::Refused(reason) => (false, foreign(reason)),
+            BroadcastAnswer::Refused(reason) => (false, excerpt(reason)),
         };
         if (is_accepted, &refusal) != (send.is_accepted, &send.refusal) {
             let send = Send {

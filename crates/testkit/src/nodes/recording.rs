@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use bitcoin::Transaction;
+use bitcoin::{Transaction, Txid};
 use bitcoin::secp256k1::PublicKey;
 use longhand_chain::{
     BlockRef, BroadcastAnswer, Chain, ChainError, FeeRates, Follower, OutputLookup, ScanError,

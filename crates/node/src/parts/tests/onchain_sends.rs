@@ -209,8 +209,8 @@ fn an_unreadable_record_of_a_payment_stops_the_load() {
 }
 
 /// The code of the failure of the payment that [`asked`] asks for.
-fn failure(sends: &OnchainSends) -> String {
-    match sends.sent(&asked().id) {
+fn failure(turn: &Turn, sends: &OnchainSends) -> String {
+    match sends.sent(turn, &asked().id) {
         Some(Err(error)) => error.code,
         other => panic!("no failure: {other:?}"),
     }
@@ -227,17 +227,21 @@ fn a_payment_of_another_phone_is_not_signed_and_its_coins_are_free_again() {
     };
     sends.request(turn, all.clone(), SIGNER).unwrap();
     sends.fail_of_others(turn, SIGNER);
-    assert!(sends.sent(&all.id).is_none(), "it is the same phone");
+    assert!(sends.sent(turn, &all.id).is_none(), "it is the same phone");
     let second = SendOnchain {
         id: vec![2; 16],
         ..all
     };
     sends.request(turn, second.clone(), b"another").unwrap_err();
     sends.fail_of_others(turn, b"another");
-    assert_eq!(failure(&sends), "PAIRING_RENEWED");
+    assert_eq!(failure(turn, &sends), "PAIRING_RENEWED");
     sends.request(turn, second, b"another").unwrap();
     sends.advance(turn);
-    assert_eq!(failure(&sends), "PAIRING_RENEWED", "it stays so");
+    assert_eq!(
+        failure(turn, &sends),
+        "PAIRING_RENEWED",
+        "it stays so"
+    );
 }
 
 #[test]
@@ -248,12 +252,12 @@ fn a_payment_that_is_not_signed_for_a_day_expires() {
     sends.request(turn, asked(), SIGNER).unwrap();
     turn.height += SIGN_WITHIN_BLOCKS + 1;
     sends.advance(turn);
-    assert_eq!(failure(&sends), "EXPIRED");
+    assert_eq!(failure(turn, &sends), "EXPIRED");
     let writes = turn.journal.take().into_iter();
     let records = writes.filter_map(|write| match write {
         Write::Put(key, value) => Some((key, value)),
         Write::Delete(_) => None,
     });
     let loaded = OnchainSends::load(&Journal::loading(records.collect())).unwrap();
-    assert_eq!(failure(&loaded), "EXPIRED", "also after a restart");
+    assert_eq!(failure(turn, &loaded), "EXPIRED", "also after a restart");
 }

@@ -3,7 +3,6 @@
 use lightning_invoice::Currency;
 
 use super::*;
-use crate::machine::input::InvoiceRequest;
 use crate::machine::testing::{START_UNIX_S, World};
 use crate::parts::invoices;
 use crate::parts::testing::{Pair, hash_of, payable, stranger_invoice};

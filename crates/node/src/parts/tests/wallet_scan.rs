@@ -177,7 +177,7 @@ fn the_search_goes_on_where_it_was_after_a_restart() {
     synced(&mut world, owner);
     for _ in 0..3 {
         let answer = world.scans.held.take().expect("a request");
-        world.input(owner, Input::Scanned(answer));
+        world.input(owner, Input::Scanned(Box::new(answer)));
     }
     world.pass(std::time::Duration::from_secs(1));
     let reached = *world.scans.from.last().unwrap();
@@ -234,7 +234,7 @@ fn an_answer_from_before_a_reorganisation_is_not_used() {
     world.mempool.clear();
     mine(&mut world, &[payment(2, &script(1), 5_000)]);
     world.scans.is_held = false;
-    world.input(owner, Input::Scanned(stale));
+    world.input(owner, Input::Scanned(Box::new(stale)));
     world.pass(REORG_PAUSE);
     assert_eq!(balance(&mut world, owner).onchain_confirmed_sat, 5_000);
     assert!(is_complete(&mut world, owner));
@@ -248,7 +248,7 @@ fn blocks_that_replace_searched_ones_are_searched_again() {
     world.scans.is_held = true;
     let owner = restore_at_tip(&mut world);
     let found = world.scans.held.take().expect("a request");
-    world.input(owner, Input::Scanned(found));
+    world.input(owner, Input::Scanned(Box::new(found)));
     assert_eq!(balance(&mut world, owner).onchain_confirmed_sat, 60_000);
 
     world.disconnect(2);
@@ -262,10 +262,35 @@ fn blocks_that_replace_searched_ones_are_searched_again() {
         "the other chain's request is not answered: {asked:?}"
     );
     let answer = Ok(ScanReply::OtherTip);
-    world.input(owner, Input::Scanned(answer));
+    world.input(owner, Input::Scanned(Box::new(answer)));
     world.pass(REORG_PAUSE);
     assert_eq!(world.scans.from.first(), Some(&4));
     assert_eq!(balance(&mut world, owner).onchain_confirmed_sat, 0);
+    assert!(is_complete(&mut world, owner));
+}
+
+/// The follower may have matched that block before it got the last script to watch.
+#[test]
+fn the_search_is_not_complete_before_a_block_that_the_source_has_already() {
+    let mut world = World::new();
+    world.mine(3);
+    world.scans.is_held = true;
+    let owner = restore_at_tip(&mut world);
+    world.scans.is_held = false;
+    let tip = world.tip();
+    let searched = Searched {
+        reached: Some(tip),
+        found: None,
+        source_height: tip.height + 1,
+    };
+    let answer = Ok(ScanReply::Searched(searched));
+    world.input(owner, Input::Scanned(Box::new(answer)));
+    let info = info(&mut world, owner);
+    assert_eq!((info.scanned_height, info.scan_target_height), (3, 4));
+
+    world.scans = Default::default();
+    world.mine(1);
+    assert_eq!(world.scans.from, [4]);
     assert!(is_complete(&mut world, owner));
 }
 
@@ -286,7 +311,7 @@ fn a_node_from_before_the_search_existed_begins_it_and_holds_no_coin_of_its_stre
     assert_eq!(world.turn(owner).wallet().confirmed_utxos().len(), 1);
 
     let found = world.scans.held.take().expect("a request");
-    world.input(owner, Input::Scanned(found));
+    world.input(owner, Input::Scanned(Box::new(found)));
     assert_eq!(balance(&mut world, owner).onchain_confirmed_sat, 110_000);
     assert_eq!(world.turn(owner).wallet().confirmed_utxos().len(), 1);
 }
@@ -321,7 +346,7 @@ fn coins_are_not_spent_before_the_search_is_complete() {
     world.scans.is_held = true;
     let owner = restore_at_tip(&mut world);
     let found = world.scans.held.take().expect("a request");
-    world.input(owner, Input::Scanned(found));
+    world.input(owner, Input::Scanned(Box::new(found)));
     assert_eq!(balance(&mut world, owner).onchain_confirmed_sat, 60_000);
     world.attach(owner);
     let send = |id: u8| {
@@ -339,7 +364,7 @@ fn coins_are_not_spent_before_the_search_is_complete() {
 
     world.scans.is_held = false;
     let answer = world.scans.held.take().expect("a request");
-    world.input(owner, Input::Scanned(answer));
+    world.input(owner, Input::Scanned(Box::new(answer)));
     assert!(is_complete(&mut world, owner));
     let sent = world.ask(owner, send(2));
     assert!(matches!(sent, Ok(Reply::SentOnchain(_))), "{sent:?}");
