@@ -81,3 +81,40 @@ async fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args).await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_taken(args: &[&str]) -> bool {
+        Cli::try_parse_from([&["longhand", "phone"], args].concat()).is_ok()
+    }
+
+    #[test]
+    fn the_command_line_has_no_contradictions() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_pairing_code_comes_from_one_place() {
+        assert!(is_taken(&["pair", "-"]));
+        assert!(is_taken(&["pair", "--code-file", "code"]));
+        assert!(!is_taken(&["pair"]));
+        assert!(!is_taken(&["pair", "CODE", "--code-file", "code"]));
+    }
+
+    #[test]
+    fn an_amount_may_be_left_to_the_uri() {
+        assert!(is_taken(&["send-onchain", "bitcoin:bcrt1q?amount=1"]));
+        assert!(is_taken(&["send-onchain", "bcrt1q", "all"]));
+        assert!(!is_taken(&["send-onchain", "bcrt1q", "much"]));
+    }
+
+    #[test]
+    fn payments_are_listed_with_or_without_a_limit() {
+        assert!(is_taken(&["payments", "--json"]));
+        assert!(is_taken(&["payments", "--limit", "5", "--before", "00"]));
+        assert!(!is_taken(&["payments", "--limit", "0"]));
+    }
+}

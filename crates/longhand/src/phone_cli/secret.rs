@@ -97,3 +97,20 @@ pub(super) fn line() -> Result<Zeroizing<String>, ErrorReport> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_pairing_code_is_read_from_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("code");
+        std::fs::write(&file, "longhand1code\n").unwrap();
+        assert_eq!(*code(None, Some(&file)).unwrap(), "longhand1code\n");
+        assert_eq!(*code(Some("longhand1".into()), None).unwrap(), "longhand1");
+        let missing = code(None, Some(&dir.path().join("none"))).unwrap_err();
+        assert_eq!(missing.code, "FILE_UNREADABLE");
+    }
+}
