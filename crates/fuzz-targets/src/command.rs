@@ -115,6 +115,15 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             payment_hash: hash(),
         }),
         Kind::ListInvoices(ListInvoices {}),
+        Kind::ListSends(ListSends {}),
+        Kind::BumpTransaction(BumpTransaction {
+            txid: "ab".repeat(32),
+            feerate_sat_per_kw: 1_000,
+        }),
+        Kind::AbandonTransaction(AbandonTransaction {
+            txid: "ab".repeat(32),
+            feerate_sat_per_kw: 0,
+        }),
         Kind::ListPayments(ListPayments {
             limit: 1,
             before: vec![1; 40],

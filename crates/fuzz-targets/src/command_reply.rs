@@ -118,6 +118,9 @@ enum Kind {
     Connect = 10,
     Payment = 11,
     OpenInvoices = 12,
+    Sends = 13,
+    Bump = 14,
+    Abandon = 15,
 }
 
 const CALLS: usize = 6;
@@ -201,6 +204,15 @@ impl Call {
                 },
             },
             Kind::OpenInvoices => OwnerCommand::Invoices,
+            Kind::Sends => OwnerCommand::Sends,
+            Kind::Bump => OwnerCommand::Bump {
+                txid: "ab".repeat(32),
+                feerate_sat_per_kw: Some(self.number).filter(|rate| *rate > 0),
+            },
+            Kind::Abandon => OwnerCommand::Abandon {
+                txid: "ab".repeat(32),
+                feerate_sat_per_kw: Some(self.number).filter(|rate| *rate > 0),
+            },
             Kind::Close => OwnerCommand::Close {
                 channel_id: "ab".repeat(32),
                 how: CloseHow {
@@ -249,6 +261,8 @@ fn check(phone: &Phone, command: &OwnerCommand, reply: &OwnerReply, hashes: &mut
         | (OwnerCommand::Payments { .. }, OwnerReply::Payments(_))
         | (OwnerCommand::Payment { .. }, OwnerReply::Payment(_))
         | (OwnerCommand::Invoices, OwnerReply::Invoices(_))
+        | (OwnerCommand::Sends, OwnerReply::Sends(_))
+        | (OwnerCommand::Bump { .. } | OwnerCommand::Abandon { .. }, OwnerReply::Sent(_))
         | (OwnerCommand::Close { .. }, OwnerReply::Closing(_))
         | (OwnerCommand::Connect { .. }, OwnerReply::Connected {}) => {}
         _ => panic!("{reply:?} to {command:?}"),

@@ -172,6 +172,22 @@ enum PhoneCommand {
     Payment { payment_hash: String },
     /// List the invoices that nobody has paid yet
     Invoices,
+    /// List the on-chain payments, newest first
+    Sends,
+    /// Raise the fee of an unconfirmed on-chain payment, or of a channel's funding
+    Bump {
+        txid: String,
+        /// In satoshis per 1,000 weight units (250 = 1 sat/vB) [default: what is needed]
+        #[arg(long, value_name = "SAT_PER_KW")]
+        feerate: Option<u32>,
+    },
+    /// Give up an unconfirmed on-chain payment: send it back to the on-chain wallet instead
+    Abandon {
+        txid: String,
+        /// In satoshis per 1,000 weight units (250 = 1 sat/vB) [default: what is needed]
+        #[arg(long, value_name = "SAT_PER_KW")]
+        feerate: Option<u32>,
+    },
     /// Close a channel
     Close {
         channel_id: String,
@@ -282,6 +298,15 @@ async fn carry_out(PhoneArgs { options, command }: PhoneArgs) -> Result<(), Erro
         C::Payments { limit, before } => OwnerCommand::Payments { limit, before },
         C::Payment { payment_hash } => OwnerCommand::Payment { payment_hash },
         C::Invoices => OwnerCommand::Invoices,
+        C::Sends => OwnerCommand::Sends,
+        C::Bump { txid, feerate } => OwnerCommand::Bump {
+            txid,
+            feerate_sat_per_kw: feerate,
+        },
+        C::Abandon { txid, feerate } => OwnerCommand::Abandon {
+            txid,
+            feerate_sat_per_kw: feerate,
+        },
         C::Close {
             channel_id,
             force,

@@ -79,6 +79,22 @@ pub enum OwnerCommand {
     },
     /// The owner's invoices that nobody has paid yet.
     Invoices,
+    /// On-chain payments.
+    Sends,
+    /// Raises the fee of an unconfirmed transaction.
+    Bump {
+        /// Its id, hex.
+        txid: String,
+        /// In satoshis per 1,000 weight units; chosen by the node without one.
+        feerate_sat_per_kw: Option<u32>,
+    },
+    /// Gives up an unconfirmed on-chain payment.
+    Abandon {
+        /// The id of its transaction, hex.
+        txid: String,
+        /// In satoshis per 1,000 weight units; chosen by the node without one.
+        feerate_sat_per_kw: Option<u32>,
+    },
     /// Closes a channel.
     Close {
         /// The channel's id, hex.
@@ -123,7 +139,7 @@ pub enum OwnerReply {
     Invoice(Invoice),
     /// For [`OwnerCommand::Pay`].
     Paid(Payment),
-    /// For [`OwnerCommand::SendOnchain`].
+    /// For [`OwnerCommand::SendOnchain`], [`OwnerCommand::Bump`] and [`OwnerCommand::Abandon`].
     Sent(SentOnchain),
     /// For [`OwnerCommand::Channels`].
     Channels(Channels),
@@ -133,6 +149,8 @@ pub enum OwnerReply {
     Payment(Payment),
     /// For [`OwnerCommand::Invoices`].
     Invoices(OpenInvoices),
+    /// For [`OwnerCommand::Sends`].
+    Sends(Sends),
     /// For [`OwnerCommand::Close`].
     Closing(ClosingChannel),
     /// For [`OwnerCommand::Connect`].
@@ -402,6 +420,60 @@ impl From<proto::Payments> for Payments {
         Payments {
             payments: page.payments.into_iter().map(Payment::from).collect(),
             next: page.next.to_lower_hex_string(),
+        }
+    }
+}
+
+/// The owner's on-chain payments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sends {
+    /// Newest first.
+    pub sends: Vec<OnchainSend>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnchainSend {
+    /// Its transaction; empty until the phone has signed one.
+    pub txid: String,
+    /// The payee's.
+    pub address: String,
+    /// 0 = all that there was.
+    pub amount_sat: u64,
+    /// Of the transaction.
+    pub fee_sat: u64,
+    /// `unsigned`, `pending`, `confirmed`, `failed`, `conflicted`, `abandoning` or `abandoned`.
+    pub state: String,
+    /// When it was asked for, in seconds since 1970.
+    pub created_unix_s: u64,
+    /// Transactions for it that were replaced, oldest first.
+    pub replaced_txids: Vec<String>,
+    /// Why the chain source refuses it, or why it failed; empty without a problem.
+    pub problem: String,
+}
+
+impl From<proto::Send> for OnchainSend {
+    fn from(send: proto::Send) -> OnchainSend {
+        use proto::send::State;
+        let state = match send.state() {
+            State::Unknown => "unknown",
+            State::Unsigned => "unsigned",
+            State::Pending => "pending",
+            State::Confirmed => "confirmed",
+            State::Failed => "failed",
+            State::Conflicted => "conflicted",
+            State::Abandoning => "abandoning",
+            State::Abandoned => "abandoned",
+        };
+        OnchainSend {
+            txid: plain(&send.txid),
+            address: plain(&send.address),
+            amount_sat: send.amount_sat,
+            fee_sat: send.fee_sat,
+            state: state.into(),
+            created_unix_s: send.created_unix_s,
+            replaced_txids: send.replaced_txids.iter().map(|txid| plain(txid)).collect(),
+            problem: plain(&send.problem),
         }
     }
 }

@@ -313,6 +313,12 @@ pub fn check_cursor(text: &str) -> Result<Vec<u8>, InputError> {
     Ok(bytes.to_vec())
 }
 
+/// Reads a transaction's id.
+pub fn check_txid(text: &str) -> Result<String, InputError> {
+    let txid: bitcoin::Txid = text.trim().parse().map_err(|_| InputError::TxidMalformed)?;
+    Ok(txid.to_string())
+}
+
 /// Reads 32 bytes in hex: a channel id.
 pub fn check_channel_id(text: &str) -> Result<[u8; 32], InputError> {
     bitcoin::hex::FromHex::from_hex(text.trim()).map_err(|_| InputError::ChannelIdMalformed)
@@ -460,6 +466,9 @@ pub enum InputError {
          --feerate out"
     )]
     ForcedClose,
+    /// The text is no transaction id.
+    #[error("this is not a transaction's id: take the 64 digits that `sends` shows")]
+    TxidMalformed,
     /// The text is no channel id.
     #[error("this is not a channel id: take the 64 digits that `channels` shows")]
     ChannelIdMalformed,
@@ -500,6 +509,7 @@ impl InputError {
             InputError::PeerMalformed => "PEER_MALFORMED",
             InputError::NoHub => "NO_HUB",
             InputError::ForcedClose => "FORCED_CLOSE",
+            InputError::TxidMalformed => "TXID_MALFORMED",
             InputError::ChannelIdMalformed => "CHANNEL_ID_MALFORMED",
         }
     }

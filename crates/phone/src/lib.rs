@@ -31,6 +31,7 @@ mod owner;
 mod paying;
 mod phone;
 pub mod preview;
+mod sends;
 mod serve;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -23,6 +23,7 @@ use crate::idempotency::Outcome;
 use crate::input::{
     InputError, OnchainAmount, PeerAddress, check_channel, check_channel_id, check_close,
     check_cursor, check_feerate, check_invoice_request, check_onchain, check_payment_hash,
+    check_txid,
 };
 use crate::phone::{PATIENCE, Phone, expect_reply};
 use crate::vault::fill_random;
@@ -32,10 +33,10 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 const CLOSE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The fee limit of an on-chain transaction, or [`ONCHAIN_FEE_PERCENT`] of its amount if that is more.
-const ONCHAIN_FEE_SAT: u64 = 20_000;
-const ONCHAIN_FEE_PERCENT: u64 = 5;
+pub(crate) const ONCHAIN_FEE_SAT: u64 = 20_000;
+pub(crate) const ONCHAIN_FEE_PERCENT: u64 = 5;
 /// Or the fee of a transaction of this weight, in units of 1,000, at the fee rate that the owner gave.
-const ONCHAIN_FEE_KW: u64 = 10;
+pub(crate) const ONCHAIN_FEE_KW: u64 = 10;
 
 /// Adds the invoice of an incoming payment, which the phone has.
 fn complete(payment: &mut Payment, own: &HashMap<String, String>) {
@@ -103,6 +104,21 @@ impl Phone {
                 payment.map(OwnerReply::Payment).into()
             }
             C::Invoices => self.invoices().await.map(OwnerReply::Invoices).into(),
+            C::Sends => self.sends().await.map(OwnerReply::Sends).into(),
+            C::Bump {
+                txid,
+                feerate_sat_per_kw,
+            } => {
+                let bumped = self.bump(&txid, feerate_sat_per_kw).await;
+                bumped.map(OwnerReply::Sent).into()
+            }
+            C::Abandon {
+                txid,
+                feerate_sat_per_kw,
+            } => {
+                let abandoned = self.abandon(&txid, feerate_sat_per_kw).await;
+                abandoned.map(OwnerReply::Sent).into()
+            }
             C::Close { channel_id, how } => {
                 let closing = self.close_as(&channel_id, how).await;
                 closing.map(OwnerReply::Closing).into()
@@ -148,6 +164,17 @@ impl Phone {
                 check_feerate(*feerate_sat_per_kw)?;
                 check_onchain(address, *amount, self.network())?;
             }
+            C::Bump {
+                txid,
+                feerate_sat_per_kw,
+            }
+            | C::Abandon {
+                txid,
+                feerate_sat_per_kw,
+            } => {
+                check_txid(txid)?;
+                check_feerate(*feerate_sat_per_kw)?;
+            }
             C::Close { channel_id, how } => {
                 check_channel_id(channel_id)?;
                 check_close(how.clone(), self.network())?;
@@ -158,7 +185,13 @@ impl Phone {
             C::Payment { payment_hash } => {
                 check_payment_hash(payment_hash)?;
             }
-            C::Info | C::Balance | C::Address | C::Channels | C::Invoices | C::Connect { .. } => {}
+            C::Info
+            | C::Balance
+            | C::Address
+            | C::Channels
+            | C::Invoices
+            | C::Sends
+            | C::Connect { .. } => {}
         }
         Ok(())
     }
@@ -570,7 +603,7 @@ impl Phone {
         PublicKey::from_slice(&hub).map_err(|_| PhoneError::Answer("the hub's node id is none"))
     }
 
-    async fn command(&self, command: Ask) -> Result<Reply, PhoneError> {
+    pub(crate) async fn command(&self, command: Ask) -> Result<Reply, PhoneError> {
         self.ask(command, Some(PATIENCE)).await
     }
 }

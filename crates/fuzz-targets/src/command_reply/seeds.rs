@@ -12,7 +12,7 @@ use super::world::{address, good_reply, payment};
 use super::{Call, InvoiceLie, Kind, Lie, Script};
 
 /// Every kind of call.
-const ALL: [Kind; 13] = [
+const ALL: [Kind; 16] = [
     Kind::Info,
     Kind::Balance,
     Kind::Address,
@@ -26,6 +26,9 @@ const ALL: [Kind; 13] = [
     Kind::Connect,
     Kind::Payment,
     Kind::OpenInvoices,
+    Kind::Sends,
+    Kind::Bump,
+    Kind::Abandon,
 ];
 
 fn call(kind: Kind) -> Call {
@@ -232,6 +235,13 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             ..OpenInvoice::default()
         }],
     }));
+    let sends = says(Reply::Sends(Sends {
+        sends: vec![Send {
+            address: steering.into(),
+            problem: steering.into(),
+            ..Send::default()
+        }],
+    }));
     let sent = Reply::SentOnchain(SentOnchain {
         txid: steering.into(),
         fee_sat: u64::MAX,
@@ -251,6 +261,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         script(&[Kind::SendOnchain], &[says(sent)]),
         script(&[Kind::Payments], &[page]),
         script(&[Kind::OpenInvoices], &[open]),
+        script(&[Kind::Sends], &[sends]),
         script(&[Kind::Payment], &[found]),
         Script {
             registers: true,

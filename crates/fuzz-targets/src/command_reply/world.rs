@@ -170,6 +170,16 @@ pub(super) fn good_reply(ask: &Ask, lie: Option<&InvoiceLie>) -> Reply {
                 ..OpenInvoice::default()
             }],
         }),
+        Ask::ListSends(_) => Reply::Sends(Sends {
+            sends: vec![Send {
+                txid: "ab".repeat(32),
+                ..Send::default()
+            }],
+        }),
+        Ask::BumpTransaction(_) | Ask::AbandonTransaction(_) => Reply::SentOnchain(SentOnchain {
+            txid: "cd".repeat(32),
+            fee_sat: 1,
+        }),
         Ask::NewAddress(_) => Reply::Address(address(Keychain::External, 3)),
         Ask::OpenChannel(open) => Reply::OpenedChannel(OpenedChannel {
             id: open.id.clone(),

@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use longhand_phone::OwnerReply;
-use longhand_phone::command::{Balance, Channel, ClosedChannel, Info, OpenInvoice, Payment};
+use longhand_phone::command::{
+    Balance, Channel, ClosedChannel, Info, OnchainSend, OpenInvoice, Payment,
+};
 use longhand_phone::preview::PaymentPreview;
 use longhand_proto::utc;
 use serde::Serialize;
@@ -170,6 +172,11 @@ impl Show for OwnerReply {
                 let texts: Vec<String> = list.invoices.iter().map(invoice_text).collect();
                 texts.join("\n")
             }
+            OwnerReply::Sends(list) if list.sends.is_empty() => "no on-chain payments\n".into(),
+            OwnerReply::Sends(list) => {
+                let texts: Vec<String> = list.sends.iter().map(send_text).collect();
+                texts.join("\n")
+            }
             OwnerReply::Closing(closing) if !closing.agreed => {
                 "closing; the peer has not agreed yet, stay attached with `longhand phone run`\n"
                     .into()
@@ -181,6 +188,23 @@ impl Show for OwnerReply {
             OwnerReply::Connected {} => "connected\n".into(),
         }
     }
+}
+
+fn send_text(send: &OnchainSend) -> String {
+    let amount = match send.amount_sat {
+        0 => "all".into(),
+        amount_sat => sat(amount_sat),
+    };
+    lines(&[
+        ("date", utc(send.created_unix_s)),
+        ("state", send.state.clone()),
+        ("to", send.address.clone()),
+        ("amount", amount),
+        ("fee", sat(send.fee_sat)),
+        ("transaction", or_dash(&send.txid)),
+        ("replaced", send.replaced_txids.join(" ")),
+        ("problem", send.problem.clone()),
+    ])
 }
 
 fn info_text(info: &Info) -> String {

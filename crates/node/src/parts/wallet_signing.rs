@@ -126,7 +126,7 @@ mod tests {
         let signer = world.nodes[owner].signer.as_mut().unwrap();
         let asked =
             signer.add_onchain_intent(&[1], &address.unwrap().to_string(), 100_000, 20_000, 1);
-        asked.unwrap();
+        let _ = asked.unwrap();
         let signed = sign(world.turn(owner), &psbt, Purpose::Send, None);
         assert!(matches!(signed, Signed::Waiting));
         world.input(owner, Input::TimerExpired);

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use bitcoin::{Transaction, Txid};
 use bitcoin::secp256k1::PublicKey;
+use bitcoin::{Transaction, Txid};
 use longhand_chain::{
     BlockRef, BroadcastAnswer, Chain, ChainError, FeeRates, Follower, OutputLookup, ScanError,
     ScanReply, ScanRequest, Subscription, WatchList,

@@ -237,11 +237,7 @@ fn a_payment_of_another_phone_is_not_signed_and_its_coins_are_free_again() {
     assert_eq!(failure(turn, &sends), "PAIRING_RENEWED");
     sends.request(turn, second, b"another").unwrap();
     sends.advance(turn);
-    assert_eq!(
-        failure(turn, &sends),
-        "PAIRING_RENEWED",
-        "it stays so"
-    );
+    assert_eq!(failure(turn, &sends), "PAIRING_RENEWED", "it stays so");
 }
 
 #[test]

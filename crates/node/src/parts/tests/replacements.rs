@@ -49,7 +49,7 @@ fn bump(world: &mut World, id: Id, txid: &str, rate: u32) -> Result<SentOnchain,
 
 fn abandon(world: &mut World, id: Id, txid: &str) -> Result<SentOnchain, Error> {
     if let Some(signer) = &mut world.nodes[id].signer {
-        signer.allow_replacement(&[7; 16], 100_000, true).unwrap();
+        let _ = signer.allow_replacement(&[7; 16], 100_000, true).unwrap();
     }
     let abandon = AbandonTransaction {
         txid: txid.into(),
