@@ -80,6 +80,7 @@ async fn the_host_alone_punishes_a_breach_and_the_coins_end_where_the_seed_finds
     let close = CloseChannel {
         channel_id: channel,
         force: true,
+        ..CloseChannel::default()
     };
     ask(&cheat, Kind::CloseChannel(close)).await;
     until("the old commitment is in the mempool", async || {
