@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use bdk_wallet::miniscript::{Descriptor, DescriptorPublicKey, ForEachKey};
+use bdk_wallet::miniscript::descriptor::Wildcard;
+use bdk_wallet::miniscript::{Descriptor, DescriptorPublicKey};
+use bitcoin::bip32::{ChildNumber, DerivationPath};
 use bitcoin::secp256k1::ecdh::SharedSecret;
 use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
 use bitcoin::{Network, NetworkKind};
@@ -10,6 +12,9 @@ use longhand_node::Registration;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{Ecdh, SignerBatch, SignerOp, SignerReply};
+
+/// The longest descriptor in bytes: those of phones have some 150.
+const MAX_DESCRIPTOR: usize = 256;
 
 /// Why a registration is refused; nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,41 +60,41 @@ pub(crate) fn check(
         ("external", &registration.external_descriptor),
         ("internal", &registration.internal_descriptor),
     ];
-    let mut wallets = Vec::new();
-    for (name, text) in descriptors {
-        match check_descriptor(text, network) {
-            Ok(descriptor) => wallets.push(descriptor),
-            Err(reason) => return invalid(format!("{name} descriptor {reason}")),
-        };
+    for (keychain, (name, text)) in (0..).zip(descriptors) {
+        if let Err(reason) = check_descriptor(text, keychain, network) {
+            return invalid(format!("{name} descriptor {reason}"));
+        }
     }
-    match wallets.first() == wallets.last() {
-        true => invalid("two descriptors are the same".into()),
-        false => Ok(node_id),
-    }
+    Ok(node_id)
 }
 
-/// A ranged descriptor of public keys of this network, with its checksum (BIP 380).
-fn check_descriptor(
-    text: &str,
-    network: Network,
-) -> Result<Descriptor<DescriptorPublicKey>, String> {
+/// A descriptor of one keychain of an account, BIP 84 or BIP 86, with its checksum (BIP 380): of one public key of this network,
+/// and nothing else, since a wallet is built on it for each start.
+fn check_descriptor(text: &str, keychain: u32, network: Network) -> Result<(), String> {
+    if text.len() > MAX_DESCRIPTOR {
+        return Err(format!("has more than {MAX_DESCRIPTOR} bytes"));
+    }
     if !text.contains('#') {
         return Err("has no checksum".into());
     }
     let descriptor = Descriptor::<DescriptorPublicKey>::from_str(text)
         .map_err(|_| "cannot be read".to_owned())?;
-    if descriptor.is_multipath() || !descriptor.has_wildcard() {
-        return Err("is not one path that ends in a wildcard".into());
+    let key = match &descriptor {
+        Descriptor::Wpkh(wpkh) => Some(wpkh.as_inner()),
+        Descriptor::Tr(tr) => Some(tr.internal_key()).filter(|_| tr.tap_tree().is_none()),
+        _ => None,
+    };
+    let Some(DescriptorPublicKey::XPub(key)) = key else {
+        return Err("is not wpkh or tr of one account key".into());
+    };
+    if key.xkey.network != NetworkKind::from(network) {
+        return Err(format!("is not one of {network}"));
     }
-    let kind = NetworkKind::from(network);
-    let right = descriptor.for_each_key(|key| match key {
-        DescriptorPublicKey::XPub(key) => key.xkey.network == kind,
-        _ => true,
-    });
-    match right {
-        true => Ok(descriptor),
-        false => Err(format!("is not one of {network}")),
+    let path = DerivationPath::from(vec![ChildNumber::Normal { index: keychain }]);
+    if key.derivation_path != path || key.wildcard != Wildcard::Unhardened {
+        return Err(format!("is not of the path {keychain}/* of its account"));
     }
+    Ok(())
 }
 
 /// A challenge that takes a node's key to answer: the ECDH of that key with a new point (as in BOLT 8).
@@ -254,7 +259,7 @@ pub(crate) mod tests {
                 },
             ),
             (
-                "the same",
+                "path 1/*",
                 Registration {
                     internal_descriptor: descriptor.clone(),
                     ..good.clone()
@@ -268,7 +273,30 @@ pub(crate) mod tests {
                 },
             ),
         ];
-        for (expected, registration) in cases {
+        let with = |text: &str| {
+            let parsed = Descriptor::<DescriptorPublicKey>::from_str(text).unwrap();
+            Registration {
+                external_descriptor: parsed.to_string(),
+                ..good.clone()
+            }
+        };
+        let key = descriptor.split(['(', '/']).nth(1).unwrap();
+        let long = Registration {
+            external_descriptor: format!("wpkh({})", "a".repeat(MAX_DESCRIPTOR)),
+            ..good.clone()
+        };
+        let shapes = [
+            ("more than 256 bytes", long),
+            ("path 0/*", with(&format!("wpkh({key}/0/7/*)"))),
+            ("path 0/*", with(&format!("wpkh({key}/0)"))),
+            ("of one account key", with(&format!("sh(wpkh({key}/0/*))"))),
+            ("of one account key", with(&format!("wsh(pk({key}/0/*))"))),
+            (
+                "of one account key",
+                with(&format!("tr({key}/0/*,pk({key}/1/*))")),
+            ),
+        ];
+        for (expected, registration) in cases.into_iter().chain(shapes) {
             let error = check(&registration, Network::Regtest)
                 .expect_err(expected)
                 .to_string();

@@ -146,7 +146,7 @@ impl Commands<'_> {
     pub fn result(&self, wait: &Wait) -> Option<Result<Reply, Error>> {
         match wait {
             Wait::Payment(hash) => self.payments.result(hash),
-            Wait::Opened(id) => self.openings.opened(*id),
+            Wait::Opened(id) => self.openings.opened(self.turn, *id),
             Wait::Usable(id) => self.openings.usable(self.turn, *id),
             Wait::Sent(id) => self.onchain_sends.sent(self.turn, id),
             Wait::Peer(node_id) => {

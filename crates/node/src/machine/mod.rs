@@ -136,6 +136,7 @@ impl NodeMachine {
     /// Whether the chain source's answer to a broadcast of this transaction is an input to be given.
     pub fn awaits_answer(&self, txid: Txid) -> bool {
         self.onchain_sends.awaits_answer(&self.turn, txid)
+            || self.openings.awaits_answer(&self.turn, txid)
     }
 
     /// The payments whose records this turn needs before it can go on: the driver reads them, and works a turn on
@@ -319,6 +320,10 @@ impl NodeMachine {
             Input::Broadcast(txid, answer) => {
                 let turn = &self.turn;
                 self.onchain_sends.broadcast_answered(turn, txid, &answer);
+                let parent = self.onchain_sends.parent_of(txid);
+                for txid in parent.into_iter().chain([txid]) {
+                    self.openings.broadcast_answered(turn, txid, &answer);
+                }
             }
             Input::Chain(event) => self.chain_events().handle(event),
             Input::Scanned(answer) => self.wallet_scan.answered(&self.turn, *answer),

@@ -34,7 +34,7 @@ const SIGN_WITHIN_BLOCKS: u32 = 144;
 /// Payments on record; those that are over are forgotten above it, the oldest first.
 const KEPT: usize = 1_000;
 /// Code of a payment whose transaction the chain source does not take.
-const REFUSED_BY_SOURCE: &str = "REFUSED_BY_NETWORK";
+pub(crate) const REFUSED_BY_SOURCE: &str = "REFUSED_BY_NETWORK";
 /// Code of a payment that the phone does not sign.
 const SIGNER_REFUSED: &str = "SIGNER_REFUSED";
 
@@ -167,6 +167,13 @@ impl OnchainSends {
             };
             self.put(turn, send);
         }
+    }
+
+    /// The transaction that a child pays the fee of: the chain source takes both, or neither.
+    pub fn parent_of(&self, txid: Txid) -> Option<Txid> {
+        let text = txid.to_string();
+        let child = self.sends.values().find(|send| send.txid == text)?;
+        child.accelerates.parse().ok()
     }
 
     /// All payments, newest first.

@@ -5,11 +5,13 @@
 
 use std::collections::HashMap;
 
-use bitcoin::ScriptBuf;
 use bitcoin::secp256k1::PublicKey;
+use bitcoin::{ScriptBuf, Txid};
 use lightning::chain::transaction::OutPoint;
 use lightning::events::Event;
 use lightning::ln::types::ChannelId;
+use longhand_base::text::excerpt;
+use longhand_chain::BroadcastAnswer;
 use longhand_proto::MIN_CHANNEL_SAT;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
@@ -22,6 +24,7 @@ use crate::errors::{OTHER_PHONE, OTHER_PHONE_REASON, bad_input, command_error};
 use crate::ldk::adapters::user_config;
 use crate::machine::turn::Turn;
 use crate::parts::balances::describe;
+use crate::parts::onchain_sends::REFUSED_BY_SOURCE;
 use crate::parts::wallet_signing::{Signed, sign};
 use crate::parts::{feerates, reserve};
 use crate::store::journal::Journal;
@@ -107,11 +110,57 @@ impl Openings {
             .ok_or_else(|| bad_input("NO_SUCH_CHANNEL", "no channel was opened with this id"))
     }
 
-    /// The reply to an opening, once its funding is broadcast or it has failed.
-    pub fn opened(&self, id: u128) -> Option<Result<Reply, Error>> {
+    /// Whether the chain source's answer to this transaction is of interest: to a funding that is in no block.
+    pub fn awaits_answer(&self, turn: &Turn, txid: Txid) -> bool {
+        self.with_funding(txid).is_some() && turn.wallet().is_pending(txid)
+    }
+
+    /// The chain source's answer to a broadcast.
+    pub fn broadcast_answered(&mut self, turn: &Turn, txid: Txid, answer: &BroadcastAnswer) {
+        let Some(id) = self.with_funding(txid) else {
+            return;
+        };
+        let (is_accepted, refusal) = match answer {
+            BroadcastAnswer::Accepted => (true, String::new()),
+            BroadcastAnswer::Refused(reason) => (false, excerpt(reason)),
+        };
+        let is_new = |open: &&Open| (is_accepted, &refusal) != (open.is_accepted, &open.refusal);
+        if self.opens.get(&id).filter(is_new).is_some() {
+            self.update(turn, id, |open| {
+                open.is_accepted = is_accepted;
+                open.refusal = refusal;
+            });
+        }
+    }
+
+    fn with_funding(&self, txid: Txid) -> Option<u128> {
+        let mut opens = self.opens.iter();
+        let is_it =
+            |open: &Open| open.broadcast && !open.ready && open.funding_txid() == Some(txid);
+        opens.find(|(_, open)| is_it(open)).map(|(id, _)| *id)
+    }
+
+    /// The reply to an opening, once the chain source has answered to its funding or it has failed.
+    pub fn opened(&self, turn: &Turn, id: u128) -> Option<Result<Reply, Error>> {
         let open = self.opens.get(&id)?;
         if let Some(failure) = failure(open) {
             return Some(Err(failure));
+        }
+        if !open.broadcast {
+            return None;
+        }
+        let txid = open.funding_txid();
+        let is_pending = txid.is_some_and(|txid| turn.wallet().is_pending(txid));
+        if is_pending && !open.refusal.is_empty() {
+            let message = format!(
+                "the chain source refuses the funding {} ({}): it is sent again with each block; `bump` its transaction",
+                open.funding_outpoint, open.refusal
+            );
+            return Some(Err(command_error(
+                REFUSED_BY_SOURCE,
+                Action::Retry,
+                message,
+            )));
         }
         let opened = || OpenedChannel {
             id: open
@@ -121,7 +170,7 @@ impl Openings {
             channel_id: open.channel_id.clone(),
             funding_outpoint: open.funding_outpoint.clone(),
         };
-        open.broadcast.then(|| Ok(Reply::OpenedChannel(opened())))
+        (open.is_accepted || !is_pending).then(|| Ok(Reply::OpenedChannel(opened())))
     }
 
     /// The reply once the channel can be used, or can never be.

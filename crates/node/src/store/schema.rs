@@ -34,8 +34,8 @@
 //! changed. A program reads its own version and older ones, and refuses newer ones: the version is raised only when an older
 //! program that ignores the new keys and fields would lose money.
 
-use bitcoin::Psbt;
 use bitcoin::secp256k1::PublicKey;
+use bitcoin::{Psbt, Txid};
 use lightning::ln::channelmanager::InterceptId;
 use lightning::ln::types::ChannelId;
 use lightning::types::payment::PaymentHash;
@@ -206,9 +206,21 @@ pub(crate) struct Open {
     /// The identity of the signer that was attached when it was asked for; empty in older records.
     #[prost(bytes = "vec", tag = "12")]
     pub asked_by: Vec<u8>,
+    /// The chain source has the funding.
+    #[prost(bool, tag = "13")]
+    pub is_accepted: bool,
+    /// Why the chain source refuses the funding; empty while it does not.
+    #[prost(string, tag = "14")]
+    pub refusal: String,
 }
 
 impl Open {
+    /// Of the funding, once LDK has reported it.
+    pub fn funding_txid(&self) -> Option<Txid> {
+        let (txid, _) = self.funding_outpoint.split_once(':')?;
+        txid.parse().ok()
+    }
+
     pub fn user_channel_id(&self) -> Option<u128> {
         user_channel_id(&self.request.as_ref()?.id)
     }

@@ -6,7 +6,8 @@ use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
 use longhand_proto::command::{
-    AwaitChannel, Balance, Channel, CloseChannel, Error, GetBalance, ListChannels, OpenChannel,
+    AwaitChannel, Balance, BumpTransaction, Channel, CloseChannel, Error, GetBalance, ListChannels,
+    OpenChannel,
 };
 
 use super::recover;
@@ -52,6 +53,26 @@ fn the_funding_pays_the_fee_rate_that_the_owner_gives() {
     let paid: u64 = funding.output.iter().map(|it| it.value.to_sat()).sum();
     let per_kw = (1_000_000 - paid) * 1_000 / funding.weight().to_wu();
     assert!((3_900..4_100).contains(&per_kw), "{per_kw} sat/kw");
+}
+
+#[test]
+fn an_opening_whose_funding_the_mempool_refuses_is_no_success_and_can_be_bumped() {
+    let (mut world, _, owner) = world_of(1_000_000);
+    world.refusal = Some("mempool min fee not met".into());
+    let refused = world.ask(owner, open(1)).unwrap_err();
+    assert_eq!(refused.code, "REFUSED_BY_NETWORK");
+    world.refusal = None;
+    let channels = channels_of(&mut world, owner);
+    let (txid, _) = channels[0].funding_outpoint.split_once(':').unwrap();
+    let bump = Kind::BumpTransaction(BumpTransaction {
+        txid: txid.into(),
+        feerate_sat_per_kw: 5_000,
+    });
+    let bumped = world.ask(owner, bump).unwrap();
+    assert!(matches!(bumped, Reply::SentOnchain(_)), "{bumped:?}");
+    assert_eq!(world.mempool.len(), 2, "the funding and its child");
+    let again = world.ask(owner, open(1)).unwrap();
+    assert!(matches!(again, Reply::OpenedChannel(_)), "{again:?}");
 }
 
 fn balance_of(world: &mut World, id: Id) -> Balance {

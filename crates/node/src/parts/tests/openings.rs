@@ -59,8 +59,8 @@ fn openings(opens: impl IntoIterator<Item = Open>) -> Openings {
     }
 }
 
-fn failed(openings: &Openings, id: u8) -> (String, i32) {
-    match openings.opened(user_id(id)) {
+fn failed(turn: &Turn, openings: &Openings, id: u8) -> (String, i32) {
+    match openings.opened(turn, user_id(id)) {
         Some(Err(error)) => (error.code, error.action),
         other => panic!("no failure: {other:?}"),
     }
@@ -215,12 +215,12 @@ fn an_opening_waits_for_its_peer_and_fails_when_that_cannot_be_reached() {
     let mut openings = Openings::default();
     openings.request(turn, peer, request(1), SIGNER).unwrap();
     openings.advance(turn);
-    assert_eq!(openings.opened(user_id(1)), None);
+    assert_eq!(openings.opened(turn, user_id(1)), None);
     assert_eq!(openings.peers().collect::<Vec<_>>(), [peer]);
 
     openings.peer_unreachable(turn, peer, "away");
     let unreachable = failure_of("PEER_UNREACHABLE", Action::Retry);
-    assert_eq!(failed(&openings, 1), unreachable);
+    assert_eq!(failed(turn, &openings, 1), unreachable);
     assert_eq!(openings.peers().count(), 0);
 }
 
@@ -231,8 +231,9 @@ fn an_opening_that_ldk_has_begun_does_not_fail_with_a_dial() {
     let mut open = created(1);
     open.request.as_mut().unwrap().counterparty_node_id = peer.serialize().to_vec();
     let mut openings = openings([open]);
-    openings.peer_unreachable(world.turn(hub), peer, "away");
-    assert_eq!(openings.opened(user_id(1)), None);
+    let turn = world.turn(hub);
+    openings.peer_unreachable(turn, peer, "away");
+    assert_eq!(openings.opened(turn, user_id(1)), None);
 }
 
 #[test]
@@ -249,7 +250,7 @@ fn ldk_refuses_to_give_away_more_than_the_channel_has() {
     openings.request(turn, peer, open, SIGNER).unwrap();
     openings.advance(turn);
     let refused = failure_of("CHANNEL_REFUSED", Action::Retry);
-    assert_eq!(failed(&openings, 1), refused);
+    assert_eq!(failed(turn, &openings, 1), refused);
 }
 
 #[test]
@@ -264,11 +265,14 @@ fn a_funding_that_is_not_signed_within_1008_blocks_expires() {
     let mut openings = openings([open]);
     turn.height = 100 + FUNDING_BLOCKS;
     openings.advance(turn);
-    assert_eq!(openings.opened(user_id(1)), None);
+    assert_eq!(openings.opened(turn, user_id(1)), None);
 
     turn.height += 1;
     openings.advance(turn);
-    assert_eq!(failed(&openings, 1), failure_of("EXPIRED", Action::Retry));
+    assert_eq!(
+        failed(turn, &openings, 1),
+        failure_of("EXPIRED", Action::Retry)
+    );
 }
 
 #[test]
@@ -290,7 +294,7 @@ fn an_opening_fails_when_its_funding_cannot_be_signed() {
     let mut openings = openings([open]);
     openings.advance(turn);
     let refused = failure_of("SIGNER_REFUSED", Action::Retry);
-    assert_eq!(failed(&openings, 1), refused);
+    assert_eq!(failed(turn, &openings, 1), refused);
     assert!(turn.ldk.broadcaster.take().is_empty());
 }
 
@@ -307,11 +311,12 @@ fn an_opening_that_ldk_lost_with_the_process_is_interrupted_and_one_that_waits_o
         ..created(3)
     };
     let mut openings = openings([created(1), waiting, funded]);
-    openings.fail_interrupted(world.turn(hub));
+    let turn = world.turn(hub);
+    openings.fail_interrupted(turn);
     let interrupted = failure_of("INTERRUPTED", Action::Retry);
-    assert_eq!(failed(&openings, 1), interrupted);
-    assert_eq!(openings.opened(user_id(2)), None);
-    assert!(matches!(openings.opened(user_id(3)), Some(Ok(_))));
+    assert_eq!(failed(turn, &openings, 1), interrupted);
+    assert_eq!(openings.opened(turn, user_id(2)), None);
+    assert!(matches!(openings.opened(turn, user_id(3)), Some(Ok(_))));
 }
 
 #[test]
@@ -331,7 +336,7 @@ fn a_failure_is_final_and_its_action_says_whether_the_input_has_to_change() {
         let mut openings = openings([created(1)]);
         openings.fail(turn, user_id(1), code, "first");
         openings.fail(turn, user_id(1), "CHANNEL_CLOSED", "second");
-        assert_eq!(failed(&openings, 1), failure_of(code, action));
+        assert_eq!(failed(turn, &openings, 1), failure_of(code, action));
         assert_eq!(openings.under_way().count(), 0, "{code}");
         let Some(Err(waiting)) = openings.usable(turn, user_id(1)) else {
             panic!("{code}: whoever waits for the channel gets no failure");
@@ -405,7 +410,7 @@ fn an_opening_fails_when_the_phone_refuses_the_channel() {
     let mut openings = openings([created(1)]);
     openings.advance(turn);
     let refused = failure_of("SIGNER_REFUSED", Action::Retry);
-    assert_eq!(failed(&openings, 1), refused);
+    assert_eq!(failed(turn, &openings, 1), refused);
 }
 
 #[test]
@@ -417,13 +422,13 @@ fn an_opening_of_another_phone_fails_and_gives_its_coins_back() {
     openings.request(turn, peer, request(1), SIGNER).unwrap();
     openings.fail_of_others(turn, SIGNER);
     assert!(
-        openings.opened(user_id(1)).is_none(),
+        openings.opened(turn, user_id(1)).is_none(),
         "it is the same phone"
     );
     turn.journal.take();
     openings.fail_of_others(turn, b"another");
     let expected = failure_of("PAIRING_RENEWED", Action::Retry);
-    assert_eq!(failed(&openings, 1), expected);
+    assert_eq!(failed(turn, &openings, 1), expected);
     assert_eq!(turn.journal.take().len(), 1, "it is stored");
 }
 
@@ -431,8 +436,9 @@ fn an_opening_of_another_phone_fails_and_gives_its_coins_back() {
 fn an_opening_of_an_older_record_is_anybodys() {
     let (mut world, hub, _) = world();
     let mut openings = openings([created(1)]);
-    openings.fail_of_others(world.turn(hub), b"another");
-    assert!(openings.opened(user_id(1)).is_none());
+    let turn = world.turn(hub);
+    openings.fail_of_others(turn, b"another");
+    assert!(openings.opened(turn, user_id(1)).is_none());
 }
 
 #[test]
