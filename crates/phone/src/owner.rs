@@ -32,6 +32,9 @@ use crate::vault::fill_random;
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 const CLOSE_PAUSE: Duration = Duration::from_millis(50);
 
+/// The most payments that are read in one call.
+const MOST_PAYMENTS: usize = 1_000_000;
+
 /// The fee limit of an on-chain transaction, or [`ONCHAIN_FEE_PERCENT`] of its amount if that is more.
 pub(crate) const ONCHAIN_FEE_SAT: u64 = 20_000;
 pub(crate) const ONCHAIN_FEE_PERCENT: u64 = 5;
@@ -418,11 +421,13 @@ impl Phone {
         let mut all = self.payments_page(None, None).await?;
         while !all.next.is_empty() {
             let page = self.payments_page(None, Some(&all.next)).await?;
-            all.payments.extend(page.payments);
             // A host that names the same page again would have no end.
-            if page.next == all.next {
-                return Err(PhoneError::Answer("a page that comes after itself"));
+            let goes_on = !page.payments.is_empty() && page.next < all.next;
+            let is_last = page.next.is_empty();
+            if !(goes_on || is_last) || all.payments.len() > MOST_PAYMENTS {
+                return Err(PhoneError::Answer("pages of payments without an end"));
             }
+            all.payments.extend(page.payments);
             all.next = page.next;
         }
         Ok(all)
