@@ -422,13 +422,13 @@ async fn what_the_host_says_steers_no_terminal() {
     let (_dir, phone) = phone_with(WORDS, &host);
     phone.pair(&code_text(&host)).await.unwrap();
     let by_the_link = phone.channels().await.unwrap_err().report();
-    assert_eq!(by_the_link.code, "no[2J2Jall is welltas 5");
+    assert_eq!(by_the_link.code, "no [2J 2J  all is welltas 5");
     assert!(!by_the_link.message.contains('\u{202e}'), "it still steers");
     let refused = phone.balance().await.unwrap_err();
     let failure = phone.payments().await.unwrap().payments[0].failure.clone();
     for text in [refused.to_string(), refused.report().code, failure] {
         assert!(
-            text.starts_with("no[2J2Jall is welltas 5"),
+            text.starts_with("no [2J 2J  all is welltas 5"),
             "still steers: {text:?}"
         );
     }

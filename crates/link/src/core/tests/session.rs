@@ -376,7 +376,7 @@ fn a_close_says_its_code_and_its_reason() {
     let reason = world.phone.closed().unwrap();
     assert_eq!(
         (&reason.code, reason.message.as_str()),
-        (&CloseCode::Shutdown, "upgradingnow")
+        (&CloseCode::Shutdown, "upgrading now")
     );
     assert!(world.phone.ask("command", b"x") > 0);
     world.phone.take_events();
