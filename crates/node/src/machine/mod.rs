@@ -64,7 +64,7 @@ use crate::parts::requests::{self, Outcome, Requests, Wait};
 use crate::parts::signer_session::SignerSession;
 use crate::parts::sweeps::Sweeps;
 use crate::parts::wallet_scan::WalletScan;
-use crate::parts::{balances, deadlines, invoices};
+use crate::parts::{balances, deadlines, invoices, replacements};
 use crate::wallet;
 
 pub(crate) use load::Loading;
@@ -318,12 +318,8 @@ impl NodeMachine {
             Input::PeerBytes(id, bytes) => self.connections.bytes(&self.turn, id, bytes),
             Input::PeerClosed(id) => self.connections.closed(&self.turn, id),
             Input::Broadcast(txid, answer) => {
-                let turn = &self.turn;
-                self.onchain_sends.broadcast_answered(turn, txid, &answer);
-                let parent = self.onchain_sends.parent_of(txid);
-                for txid in parent.into_iter().chain([txid]) {
-                    self.openings.broadcast_answered(turn, txid, &answer);
-                }
+                let (sends, openings) = (&mut self.onchain_sends, &mut self.openings);
+                replacements::answered(&self.turn, sends, openings, txid, &answer);
             }
             Input::Chain(event) => self.chain_events().handle(event),
             Input::Scanned(answer) => self.wallet_scan.answered(&self.turn, *answer),
@@ -495,6 +491,10 @@ impl NodeMachine {
     fn attach(&mut self, identity: Vec<u8>) {
         if !self.session.attach(&mut self.turn, identity) {
             return;
+        }
+        if self.session.is_another() {
+            self.payments.abandon(&self.turn);
+            self.requests.fail_deferred(&mut self.turn);
         }
         let signer = self.session.identity();
         self.openings.fail_of_others(&self.turn, signer);

@@ -249,6 +249,16 @@ impl Payments {
         Ok(hash)
     }
 
+    /// Another signer is attached: payments that the one before it was asked for are not tried again. What is on its way
+    /// ends as it may.
+    pub fn abandon(&self, turn: &Turn) {
+        let live = self.live.iter();
+        let outgoing = live.filter(|(_, payment)| payment.outbound && is_pending(payment));
+        for (hash, _) in outgoing {
+            turn.ldk.manager.abandon_payment(PaymentId(hash.0));
+        }
+    }
+
     /// LDK's events of outgoing payments. Those of their paths go into the shared scores.
     pub fn on_event(&mut self, turn: &Turn, event: Event) {
         match event {

@@ -1,6 +1,7 @@
 //! Payments that wait in the mempool, or that it does not take: a higher fee for them (BIP 125, or CPFP), and giving them up.
 
 use bitcoin::{Transaction, Txid};
+use longhand_chain::BroadcastAnswer;
 use longhand_proto::command::send::State;
 use longhand_proto::command::{self, Error};
 use prost::Message;
@@ -9,6 +10,7 @@ use crate::errors::bad_input;
 use crate::machine::turn::Turn;
 use crate::parts::feerates;
 use crate::parts::onchain_sends::{OnchainSends, address};
+use crate::parts::openings::Openings;
 use crate::store::schema::Send;
 use crate::wallet::{OnchainWallet, Replacement, SendAmount, WalletError};
 
@@ -147,6 +149,21 @@ impl OnchainSends {
         let text = txid.to_string();
         self.all()
             .find(|send| send.txid == text || send.replaced.contains(&text))
+    }
+}
+
+/// The chain source's answer to a broadcast, for the payment or the opening that has the transaction. It takes a child with
+/// its parent, or neither.
+pub(crate) fn answered(
+    turn: &Turn,
+    sends: &mut OnchainSends,
+    openings: &mut Openings,
+    txid: Txid,
+    answer: &BroadcastAnswer,
+) {
+    sends.broadcast_answered(turn, txid, answer);
+    for txid in sends.parent_of(txid).into_iter().chain([txid]) {
+        openings.broadcast_answered(turn, txid, answer);
     }
 }
 

@@ -11,7 +11,9 @@ use lightning::types::payment::PaymentHash;
 use longhand_proto::command::Command;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::error::Action;
 
+use crate::errors::{OTHER_PHONE, OTHER_PHONE_REASON, command_error};
 use crate::machine::output::RequestId;
 use crate::machine::turn::Turn;
 use crate::parts::payments;
@@ -86,6 +88,14 @@ impl Requests {
 
     pub fn take_deferred(&mut self) -> Vec<(RequestId, Command)> {
         std::mem::take(&mut self.deferred)
+    }
+
+    /// Another signer is attached: it carries out nothing that it was not asked for.
+    pub fn fail_deferred(&mut self, turn: &mut Turn) {
+        for (id, _) in self.take_deferred() {
+            let failure = command_error(OTHER_PHONE, Action::Retry, OTHER_PHONE_REASON);
+            turn.output.reply(id, Err(failure));
+        }
     }
 
     pub fn take_reading(&mut self) -> Vec<(RequestId, Command)> {

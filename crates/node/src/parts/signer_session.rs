@@ -26,6 +26,8 @@ pub(crate) struct SignerSession {
     is_attached: bool,
     /// Of the signer that is attached, or was last.
     identity: Vec<u8>,
+    /// Another one was attached before it.
+    is_another: bool,
     /// It failed a batch: nothing more is sent until a signer is attached anew.
     is_stalled: bool,
     /// Counts attachments: replies to batches of an earlier one are dropped.
@@ -44,6 +46,7 @@ impl SignerSession {
             has_local_keys,
             is_attached: false,
             identity: Vec::new(),
+            is_another: false,
             is_stalled: false,
             generation,
             detach: None,
@@ -65,6 +68,11 @@ impl SignerSession {
 
     pub fn is_attached(&self) -> bool {
         self.is_attached
+    }
+
+    /// Whether another signer was attached before this one, since the node was loaded.
+    pub fn is_another(&self) -> bool {
+        self.is_another
     }
 
     /// See [`crate::SignerTransport::identity`].
@@ -109,6 +117,7 @@ impl SignerSession {
         };
         self.generation += 1;
         self.is_attached = true;
+        self.is_another = !self.identity.is_empty() && self.identity != identity;
         self.identity = identity;
         self.is_stalled = false;
         remote.forget();

@@ -16,6 +16,7 @@ use longhand_proto::command::{
 use crate::machine::WAKING_LIMIT;
 use crate::machine::input::Input;
 use crate::machine::testing::{Id, World, world_with_channel};
+use crate::parts::testing::{Pair, pay};
 
 /// A node's own records. LDK may write its manager with any turn.
 fn records(world: &World, id: Id) -> BTreeMap<String, Vec<u8>> {
@@ -207,6 +208,26 @@ fn a_payment_of_a_phone_that_was_shut_out_is_not_signed_by_the_next() {
     });
     let failed = world.ask(owner, again).unwrap_err();
     assert_eq!(failed.code, "PAIRING_RENEWED", "{failed:?}");
+}
+
+#[test]
+fn a_command_that_waits_for_a_channel_is_not_carried_out_for_the_next_phone() {
+    let mut pair = Pair::new();
+    let invoice = pair.hub_invoice(1_000_000);
+    let (world, owner) = (&mut pair.world, pair.owner);
+    world.input(owner, Input::SignerLost);
+    world.is_offline = true;
+    world.input(owner, Input::Attach(b"thief".to_vec()));
+    let request = world.begin(owner, pay(&invoice));
+    assert!(
+        !world.has_answered(owner, request),
+        "it waits for the channel"
+    );
+    // Both in one turn: the link of one phone has ended, and another is attached.
+    world.nodes[owner].inputs.push(Input::SignerLost);
+    world.input(owner, Input::Attach(b"owner".to_vec()));
+    let failed = world.answer(owner, request).unwrap().unwrap_err();
+    assert_eq!(failed.code, "PAIRING_RENEWED");
 }
 
 #[test]
