@@ -54,7 +54,7 @@ pub(crate) struct TestNode {
     graph: Arc<Graph>,
     /// The entries of its namespace, as committed.
     pub store: BTreeMap<String, Vec<u8>>,
-    inputs: Vec<Input>,
+    pub inputs: Vec<Input>,
     pub events: Vec<NodeEvent>,
     answers: BTreeMap<RequestId, Answer>,
     /// The phone; `None` for local keys.
