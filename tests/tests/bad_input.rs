@@ -117,7 +117,7 @@ async fn channels_that_cannot_be_are_refused_by_name() {
     );
     let close = CloseChannel {
         channel_id: vec![3; 32],
-        force: false,
+        ..CloseChannel::default()
     };
     assert_eq!(refused(Kind::CloseChannel(close)).await, "NO_SUCH_CHANNEL");
     let no_point = ConnectPeer {

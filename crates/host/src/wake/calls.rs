@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::config::WakeConfig;
 use crate::metrics::Metrics;
-use crate::network::{Network, WakeCall, WakeError, WakeReason};
+use crate::network::{Network, WakeCall, WakeError, WakeReason, WakeUrl};
 use crate::tasks::Tasks;
 
 /// All calls in progress, at most one for each owner.
@@ -43,8 +43,14 @@ impl Calls {
         }
     }
 
-    /// Begins a call; nothing changes when one for the same deadline, or an earlier one, is in progress.
-    pub fn begin(self: &Arc<Self>, owner: OwnerId, url: &str, call: WakeCall) {
+    /// Begins a call; nothing changes when one for the same deadline, or an earlier one, is in progress. `urls` are asked for
+    /// each time, since the owner or the operator may change them meanwhile.
+    pub fn begin(
+        self: &Arc<Self>,
+        owner: OwnerId,
+        urls: impl Fn() -> Vec<WakeUrl> + Send + Sync + 'static,
+        call: WakeCall,
+    ) {
         let mut calling = self.lock();
         if let Some(current) = calling.get(&owner)
             && current.call.deadline_height <= call.deadline_height
@@ -53,8 +59,8 @@ impl Calls {
             return;
         }
         tracing::info!(owner = call.owner, reason = ?call.reason, call.deadline_height, "waking a phone");
-        let (calls, url, body) = (self.clone(), url.to_owned(), call.clone());
-        let task = async move { calls.repeat(&url, &body).await };
+        let (calls, body) = (self.clone(), call.clone());
+        let task = async move { calls.repeat(&urls, &body).await };
         let Some(task) = self.tasks.spawn(task) else {
             return;
         };
@@ -106,25 +112,26 @@ impl Calls {
         }
     }
 
-    /// Goes on after the push service took a call: only the phone itself ends it.
-    async fn repeat(&self, url: &str, call: &WakeCall) {
+    /// Goes on after the push services took a call: only the phone itself ends it.
+    async fn repeat(&self, urls: &(impl Fn() -> Vec<WakeUrl> + Sync), call: &WakeCall) {
         for attempt in 0.. {
-            let result = self.call_once(url, call).await;
-            self.metrics.count_wake(result.is_ok());
-            match result {
-                Ok(()) => tracing::debug!(owner = call.owner, attempt, "wake URL called"),
-                Err(error) => {
-                    tracing::warn!(owner = call.owner, attempt, %error, "wake URL failed")
-                }
-            }
+            let urls = urls();
+            let each = urls.iter().map(|url| self.call_once(url, call, attempt));
+            futures::future::join_all(each).await;
             tokio::time::sleep(pause(&self.config, attempt)).await;
         }
     }
 
-    async fn call_once(&self, url: &str, call: &WakeCall) -> Result<(), WakeError> {
+    async fn call_once(&self, url: &WakeUrl, call: &WakeCall, attempt: u32) {
         let limit = Duration::from_millis(self.config.timeout_ms);
         let called = timeout(limit, self.network.wake(url, call)).await;
-        called.unwrap_or_else(|_| Err(WakeError("no answer in time".into())))
+        let result = called.unwrap_or_else(|_| Err(WakeError("no answer in time".into())));
+        self.metrics.count_wake(result.is_ok());
+        let (owner, from) = (&call.owner, url.from);
+        match result {
+            Ok(()) => tracing::debug!(owner, ?from, attempt, "wake URL called"),
+            Err(error) => tracing::warn!(owner, ?from, attempt, %error, "wake URL failed"),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<OwnerId, Calling>> {
@@ -151,10 +158,17 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::network::PeerDial;
+    use crate::network::{PeerDial, WakeFrom};
 
     const OWNER: OwnerId = OwnerId([1; 16]);
-    const URL: &str = "https://push.example/ann";
+
+    fn urls() -> Vec<WakeUrl> {
+        let url = WakeUrl {
+            from: WakeFrom::Operator,
+            url: "https://push.example/ann".into(),
+        };
+        vec![url]
+    }
 
     fn call(deadline_height: u32) -> WakeCall {
         let secret = SecretKey::from_slice(&[1; 32]).unwrap();
@@ -168,7 +182,7 @@ mod tests {
 
     /// A push service: the first call fails, the second is never answered, all others are taken.
     struct Push {
-        called: mpsc::UnboundedSender<(String, WakeCall)>,
+        called: mpsc::UnboundedSender<(WakeUrl, WakeCall)>,
         count: AtomicUsize,
     }
 
@@ -178,8 +192,8 @@ mod tests {
             Err(std::io::ErrorKind::Unsupported.into())
         }
 
-        async fn wake(&self, url: &str, call: &WakeCall) -> Result<(), WakeError> {
-            self.called.send((url.into(), call.clone())).unwrap();
+        async fn wake(&self, url: &WakeUrl, call: &WakeCall) -> Result<(), WakeError> {
+            self.called.send((url.clone(), call.clone())).unwrap();
             match self.count.fetch_add(1, Ordering::Relaxed) {
                 0 => Err(WakeError("no".into())),
                 1 => std::future::pending().await,
@@ -188,7 +202,7 @@ mod tests {
         }
     }
 
-    type Called = mpsc::UnboundedReceiver<(String, WakeCall)>;
+    type Called = mpsc::UnboundedReceiver<(WakeUrl, WakeCall)>;
 
     fn calls() -> (Arc<Calls>, Called) {
         let (called, calls) = mpsc::unbounded_channel();
@@ -205,10 +219,11 @@ mod tests {
     async fn a_phone_is_called_until_it_is_there() {
         let (calls, mut called) = calls();
         let start = Instant::now();
-        calls.begin(OWNER, URL, call(100));
+        calls.begin(OWNER, urls, call(100));
         let mut at = Vec::new();
         for _ in 0..4 {
-            assert_eq!(called.recv().await.unwrap(), (URL.into(), call(100)));
+            let expected = (urls().remove(0), call(100));
+            assert_eq!(called.recv().await.unwrap(), expected);
             at.push(start.elapsed().as_secs());
         }
         // Pauses of 2, 4 and 8 seconds, and the 10 that an answer may take.
@@ -228,9 +243,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_call_goes_to_all_urls_that_there_are_at_its_time() {
+        let (calls, mut called) = calls();
+        let given = Arc::new(Mutex::new(urls()));
+        let now = given.clone();
+        calls.begin(OWNER, move || now.lock().unwrap().clone(), call(100));
+        assert_eq!(called.recv().await.unwrap().0, urls().remove(0));
+
+        let phones = |n| WakeUrl {
+            from: WakeFrom::Phone,
+            url: format!("https://push.example/{n}"),
+        };
+        *given.lock().unwrap() = vec![phones(1), phones(2)];
+        for n in [1, 2] {
+            assert_eq!(called.recv().await.unwrap().0, phones(n));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn calls_end_at_their_deadline() {
         let (calls, _called) = calls();
-        calls.begin(OWNER, URL, call(100));
+        calls.begin(OWNER, urls, call(100));
         calls.at_height(99);
         assert_eq!(calls.lock().len(), 1);
         calls.at_height(100);
@@ -241,7 +274,7 @@ mod tests {
     async fn only_an_earlier_deadline_changes_a_call_in_progress() {
         let (calls, _called) = calls();
         for (deadline, in_force) in [(100, 100), (120, 100), (90, 90)] {
-            calls.begin(OWNER, URL, call(deadline));
+            calls.begin(OWNER, urls, call(deadline));
             assert_eq!(
                 calls.lock().get(&OWNER).unwrap().call.deadline_height,
                 in_force
@@ -256,7 +289,7 @@ mod tests {
             reason: WakeReason::Deadline,
             ..call(100)
         };
-        calls.begin(OWNER, URL, deadline);
+        calls.begin(OWNER, urls, deadline);
         calls.payments_failed(&OWNER);
         assert_eq!(calls.lock().len(), 1);
     }

@@ -1,6 +1,6 @@
 //! Phones that are needed: for payments that the hub holds, and for HTLCs in flight whose deadline is near.
 //!
-//! A phone that is away is called at its owner's wake URL (`calls`). The hub holds a payment for it (`held`) until the
+//! A phone that is away is called at its owner's wake URLs (`calls`). The hub holds a payment for it (`held`) until the
 //! phone is there, or for as long as `hub.hold_ms` and the deadline allow; then the payment is failed back.
 
 mod calls;
@@ -103,17 +103,23 @@ impl Wakes {
 
     fn call(&self, node: &HostedNode, reason: WakeReason, deadline_height: u32) {
         let record = node.record();
-        let (Some(url), Some(node_id)) = (&record.wake_url, record.node_id()) else {
+        let Some(node_id) = record.node_id() else {
             return;
         };
-        if !*node.attached.borrow() {
+        if !record.wake_urls().is_empty() && !*node.attached.borrow() {
             let call = WakeCall {
                 owner: record.name,
                 node_id,
                 reason,
                 deadline_height,
             };
-            self.calls.begin(node.id, url, call);
+            let (nodes, id) = (self.nodes.clone(), node.id);
+            let urls = move || {
+                nodes
+                    .get(&id)
+                    .map_or_else(Vec::new, |it| it.record().wake_urls())
+            };
+            self.calls.begin(id, urls, call);
         }
     }
 

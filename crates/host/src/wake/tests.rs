@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::config::LinkConfig;
-use crate::network::{PeerDial, WakeError};
+use crate::network::{PeerDial, WakeError, WakeUrl};
 use crate::owners::OwnerRecord;
 use crate::phones::conversation;
 use crate::registration::tests::registration;
@@ -23,7 +23,7 @@ impl Network for Push {
         Err(std::io::ErrorKind::Unsupported.into())
     }
 
-    async fn wake(&self, _: &str, call: &WakeCall) -> Result<(), WakeError> {
+    async fn wake(&self, _: &WakeUrl, call: &WakeCall) -> Result<(), WakeError> {
         self.0.send(call.clone()).unwrap();
         Ok(())
     }
@@ -43,6 +43,7 @@ impl World {
             name: "ann".into(),
             id: ANN,
             wake_url: Some("https://push.example/ann".into()),
+            phone_wake_urls: Vec::new(),
             pairing: None,
             phone: None,
             registration: Some(registration(1)),
