@@ -128,6 +128,10 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             limit: 1,
             before: vec![1; 40],
         }),
+        Kind::SetWakeUrls(SetWakeUrls {
+            urls: vec!["https://push.example/ann".into()],
+        }),
+        Kind::ListWakeUrls(ListWakeUrls {}),
     ];
     let command = |kind: &Kind| Command {
         command: Some(kind.clone()),

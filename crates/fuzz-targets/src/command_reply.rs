@@ -121,6 +121,8 @@ enum Kind {
     Sends = 13,
     Bump = 14,
     Abandon = 15,
+    WakeUrls = 16,
+    SetWakeUrls = 17,
 }
 
 const CALLS: usize = 6;
@@ -221,6 +223,10 @@ impl Call {
                 },
             },
             Kind::Connect => OwnerCommand::Connect { to: None },
+            Kind::WakeUrls => OwnerCommand::WakeUrls,
+            Kind::SetWakeUrls => OwnerCommand::SetWakeUrls {
+                urls: vec![format!("https://push.example/{}", self.text)],
+            },
         }
     }
 }
@@ -264,7 +270,8 @@ fn check(phone: &Phone, command: &OwnerCommand, reply: &OwnerReply, hashes: &mut
         | (OwnerCommand::Sends, OwnerReply::Sends(_))
         | (OwnerCommand::Bump { .. } | OwnerCommand::Abandon { .. }, OwnerReply::Sent(_))
         | (OwnerCommand::Close { .. }, OwnerReply::Closing(_))
-        | (OwnerCommand::Connect { .. }, OwnerReply::Connected {}) => {}
+        | (OwnerCommand::Connect { .. }, OwnerReply::Connected {})
+        | (OwnerCommand::WakeUrls | OwnerCommand::SetWakeUrls { .. }, OwnerReply::WakeUrls(_)) => {}
         _ => panic!("{reply:?} to {command:?}"),
     }
     let printed = serde_json::to_value(reply).expect("a reply can be printed");

@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bitcoin::hex::DisplayHex;
 use longhand_host::{
-    Host, HostConfig, Network, Operator, OperatorError, PeerDial, WakeCall, WakeError, fuzzing,
+    Host, HostConfig, Network, Operator, OperatorError, PeerDial, WakeCall, WakeError, WakeUrl,
+    fuzzing,
 };
 use longhand_link::{LinkKeypair, OwnerId, PairingCode as Code};
 use longhand_node::PeerStream;
@@ -32,12 +33,12 @@ struct Script {
 struct Request {
     #[prost(
         oneof = "Ask",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20"
     )]
     ask: Option<Ask>,
 }
 
-/// As in `operator.proto`, in its order.
+/// As in `operator.proto`, in its order, with later ones at the end.
 #[derive(Clone, PartialEq, Oneof)]
 enum Ask {
     #[prost(message, tag = "1")]
@@ -78,6 +79,8 @@ enum Ask {
     HubPayments(HubPaymentsRequest),
     #[prost(message, tag = "19")]
     HubForwards(HubForwardsRequest),
+    #[prost(message, tag = "20")]
+    SetWakeUrl(SetWakeUrlRequest),
 }
 
 const REQUESTS: usize = 8;
@@ -215,6 +218,12 @@ async fn play(operator: &Operator, ask: Ask) {
             }
             assert_eq!(after.owners, expected);
         }
+        (Ok(()), Ask::SetWakeUrl(set)) => {
+            let is_it = |owner: &&Owner| owner.name == set.owner;
+            let owner = after.owners.iter().find(is_it).expect("it is there");
+            assert!(owner.wake_url.is_empty() || set.wake_url.is_none_or(|url| !url.is_empty()));
+            assert!(owner.phone_wake_urls.is_empty() || !set.clear_phones);
+        }
         (Ok(()), _) => assert_eq!(after.owners, before.owners),
     }
 }
@@ -257,6 +266,7 @@ async fn answer(operator: &Operator, ask: Ask) -> Result<(), OperatorError> {
         }
         Ask::HubPayments(asked) => drop(operator.hub_payments(asked).await?),
         Ask::HubForwards(asked) => drop(operator.hub_forwards(asked).await?),
+        Ask::SetWakeUrl(set) => drop(operator.set_wake_url(set).await?),
     }
     Ok(())
 }
@@ -277,7 +287,7 @@ impl Network for Nowhere {
         Err(io::Error::other("no such peer"))
     }
 
-    async fn wake(&self, _: &str, _: &WakeCall) -> Result<(), WakeError> {
+    async fn wake(&self, _: &WakeUrl, _: &WakeCall) -> Result<(), WakeError> {
         Ok(())
     }
 }
@@ -311,6 +321,13 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             feerate_sat_per_kw: 0,
         })
     };
+    let set = |url: Option<&str>| {
+        Ask::SetWakeUrl(SetWakeUrlRequest {
+            owner: OWNER.into(),
+            wake_url: url.map(Into::into),
+            clear_phones: url.is_none(),
+        })
+    };
     let get = |owner: &str| {
         Ask::GetNode(GetNodeRequest {
             owner: owner.into(),
@@ -333,6 +350,12 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             Ask::ListNodes(ListNodesRequest {}),
         ],
         vec![get(OWNER), reset, renew(OWNER, 1)],
+        vec![
+            set(Some("https://push.example/alice")),
+            set(Some("")),
+            set(None),
+        ],
+        vec![set(Some("nowhere"))],
         vec![
             Ask::HubAddress(HubAddressRequest {}),
             Ask::HubBalance(HubBalanceRequest {}),
@@ -395,7 +418,7 @@ mod tests {
     #[test]
     fn good_requests_are_answered() {
         let scripts = seeds();
-        let good = [0, 1, 6, 7, 8].map(|at| Script::decode(&scripts[at][..]).unwrap());
+        let good = [0, 1, 6, 7, 8, 10].map(|at| Script::decode(&scripts[at][..]).unwrap());
         node::run(|| async {
             let dir = scratch::dir();
             let host = start(dir.path()).await;

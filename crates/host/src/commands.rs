@@ -1,4 +1,4 @@
-//! Commands of owners: `Register` is the host's own, all others are carried out by the owner's node.
+//! Commands of owners: `Register` and those of wake URLs are the host's own, all others are carried out by the owner's node.
 
 use std::sync::Arc;
 
@@ -9,18 +9,22 @@ use longhand_node::{Node, SignerAway, SignerTransport};
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
-use longhand_proto::command::{Command, CommandReply, Error, Registered};
+use longhand_proto::command::{Command, CommandReply, Error, Registered, WakeUrls};
 use prost::Message;
 
 use crate::hosted::{HostedNode, Phase};
 use crate::metrics::Metrics;
-use crate::owners::{OwnerBook, OwnerError};
+use crate::owners::{OwnerBook, OwnerError, OwnerRecord};
 use crate::phone_signer::PhoneSigner;
 use crate::registration::Challenge;
 use crate::starter::NodeStarter;
 
 /// The kind of an owner's requests on a link.
 pub(crate) const COMMAND: &str = "command";
+
+/// The longest command that is decoded, in bytes: those of an owner are far shorter, and many short items in a long one would
+/// take many times its memory.
+const MOST_COMMAND_BYTES: usize = 64 * 1024;
 
 /// Carries out the commands of all owners.
 pub(crate) struct Commands {
@@ -42,6 +46,9 @@ impl Commands {
         } = incoming;
         if kind != COMMAND {
             return responder.refuse("UNKNOWN_KIND", "the host takes commands only");
+        }
+        if payload.len() > MOST_COMMAND_BYTES {
+            return responder.refuse("BAD_REQUEST", "the command is too long");
         }
         let Ok(command) = Command::decode(&*payload) else {
             return responder.refuse("BAD_REQUEST", "the command cannot be read");
@@ -69,28 +76,43 @@ impl Commands {
         phone: &LinkKey,
         command: Command,
     ) -> CommandReply {
-        let failed = |error: Error| CommandReply {
-            reply: Some(Reply::Error(error)),
-        };
-        match command.command {
-            None => failed(error(
+        let own = match command.command {
+            None => Err(error(
                 "UNKNOWN_COMMAND",
                 "the host does not know this command: update it",
                 Action::GiveUp,
             )),
             Some(Body::Register(registration)) => {
-                match self.register(hosted, phone, registration).await {
-                    Ok(registered) => CommandReply {
-                        reply: Some(Reply::Registered(registered)),
-                    },
-                    Err(error) => failed(error),
-                }
+                let registered = self.register(hosted, phone, registration).await;
+                registered.map(Reply::Registered)
+            }
+            Some(Body::SetWakeUrls(set)) => {
+                let set = self.set_wake_urls(hosted, phone, &set.urls).await;
+                set.map(Reply::WakeUrls)
+            }
+            Some(Body::ListWakeUrls(_)) => {
+                let is_pinned = pinned(hosted, phone);
+                is_pinned.map(|()| Reply::WakeUrls(wake_urls(hosted.record())))
             }
             Some(_) => match ready(hosted, phone).await {
-                Ok(node) => node.command(command).await,
-                Err(error) => failed(error),
+                Ok(node) => return node.command(command).await,
+                Err(error) => Err(error),
             },
+        };
+        CommandReply {
+            reply: Some(own.unwrap_or_else(Reply::Error)),
         }
+    }
+
+    /// Stores the phone's wake URLs in place of those before.
+    async fn set_wake_urls(
+        &self,
+        hosted: &HostedNode,
+        phone: &LinkKey,
+        urls: &[String],
+    ) -> Result<WakeUrls, Error> {
+        let set = self.book.set_phone_wake_urls(&hosted.id, phone, urls).await;
+        set.map(wake_urls).map_err(|e| owner_error(&e))
     }
 
     /// Stores the keys that the phone has proved to have, starts the node, and answers when it has its signer.
@@ -105,11 +127,11 @@ impl Commands {
         let (book, hub) = (&self.book, &self.hub);
         let node_id = registration.node_id.clone();
         let known = book.may_register(&hosted.id, &registration, hub).await;
-        if !known.map_err(|e| register_error(&e))?.is_confirmed() {
+        if !known.map_err(|e| owner_error(&e))?.is_confirmed() {
             prove_keys(PhoneSigner::new(hosted, *phone, &self.metrics), &node_id).await?;
         }
         let owner = book.register(&hosted.id, phone, registration, hub).await;
-        owner.map_err(|e| register_error(&e))?;
+        owner.map_err(|e| owner_error(&e))?;
         self.starter.start(hosted);
         let mut phase = hosted.phase.subscribe();
         let started = phase.wait_for(|phase| matches!(phase, Phase::Running(_) | Phase::Failed(_)));
@@ -126,12 +148,7 @@ impl Commands {
 
 /// The node, as soon as its signer is the phone that gives this command.
 async fn ready(hosted: &HostedNode, phone: &LinkKey) -> Result<Node, Error> {
-    let pinned = || match hosted.is_phone(phone) {
-        true => Ok(()),
-        // The phone sent it before it was shut out.
-        false => Err(register_error(&OwnerError::ShutOut)),
-    };
-    pinned()?;
+    pinned(hosted, phone)?;
     if !hosted.record().is_confirmed() {
         let message = "the phone has not registered its keys: send Register first";
         return Err(error("NOT_REGISTERED", message, Action::FixInput));
@@ -144,8 +161,24 @@ async fn ready(hosted: &HostedNode, phone: &LinkKey) -> Result<Node, Error> {
         _ = attached.wait_for(|attached| *attached) => {}
         _ = hosted.conversation.down() => {}
     }
-    pinned()?;
+    pinned(hosted, phone)?;
     Ok(node)
+}
+
+/// Refuses a command that the phone sent before it was shut out.
+fn pinned(hosted: &HostedNode, phone: &LinkKey) -> Result<(), Error> {
+    match hosted.is_phone(phone) {
+        true => Ok(()),
+        false => Err(owner_error(&OwnerError::ShutOut)),
+    }
+}
+
+/// The wake URLs as the phone is shown them.
+fn wake_urls(owner: OwnerRecord) -> WakeUrls {
+    WakeUrls {
+        urls: owner.phone_wake_urls,
+        operator_has_one: owner.wake_url.is_some(),
+    }
 }
 
 fn running(phase: &Phase) -> Result<Node, Error> {
@@ -178,13 +211,16 @@ async fn prove_keys(phone: PhoneSigner, node_id: &[u8]) -> Result<(), Error> {
     }
 }
 
-fn register_error(failed: &OwnerError) -> Error {
+fn owner_error(failed: &OwnerError) -> Error {
     let (code, action) = match failed {
         OwnerError::KeysDiffer => ("OWNER_KEYS_DIFFER", Action::GiveUp),
         OwnerError::NodeTaken => ("NODE_TAKEN", Action::GiveUp),
         OwnerError::NodeUnclear => ("NODE_UNCLEAR", Action::Retry),
         OwnerError::ShutOut => ("UNKNOWN_OWNER", Action::GiveUp),
         OwnerError::Registration(_) => ("BAD_REGISTRATION", Action::FixInput),
+        OwnerError::BadWakeUrl(_) => ("BAD_WAKE_URL", Action::FixInput),
+        OwnerError::LongWakeUrl => ("WAKE_URL_TOO_LONG", Action::FixInput),
+        OwnerError::ManyWakeUrls => ("TOO_MANY_WAKE_URLS", Action::FixInput),
         _ => ("STORE_FAILED", Action::Retry),
     };
     error(code, failed.to_string(), action)

@@ -79,7 +79,8 @@ pub mod fuzzing {
 pub use config::{ConfigError, HostConfig, OperatorListen};
 pub use files::FileError;
 pub use network::{
-    DialFrom, Joined, Network, PeerDial, Reach, Sockets, WakeCall, WakeError, WakeReason,
+    DialFrom, Joined, Network, PeerDial, Reach, Sockets, WakeCall, WakeError, WakeFrom, WakeReason,
+    WakeUrl,
 };
 pub use operator::{Operator, OperatorError};
 

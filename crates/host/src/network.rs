@@ -42,12 +42,12 @@ pub trait Network: Send + Sync + 'static {
         Ok((Box::new(near), Box::new(far)))
     }
 
-    /// Delivers one wake call to an owner's wake URL. The host calls again, later and later, until the phone is there
+    /// Delivers one wake call to one of an owner's wake URLs. The host calls again, later and later, until the phone is there
     /// or the deadline is over, whatever this returns; it drops a call that takes longer than `wake.timeout_ms`.
     ///
     /// # Errors
     /// Why the call was not taken.
-    async fn wake(&self, url: &str, call: &WakeCall) -> Result<(), WakeError>;
+    async fn wake(&self, url: &WakeUrl, call: &WakeCall) -> Result<(), WakeError>;
 }
 
 /// A peer that one of the host's nodes dials.
@@ -69,6 +69,24 @@ pub enum DialFrom {
     /// An owner's node, by its node id. Owners may be strangers to the operator: an address that one of them gives must not
     /// reach what only this machine can reach.
     Owner(PublicKey),
+}
+
+/// A wake URL. It may have a token: it is not for logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WakeUrl {
+    /// The one who gave it.
+    pub from: WakeFrom,
+    /// `http` or `https`, with a host.
+    pub url: String,
+}
+
+/// The one who gave a wake URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WakeFrom {
+    /// The operator, whose push service may be anywhere.
+    Operator,
+    /// An owner's phone. As with [`DialFrom::Owner`], its URL must not reach what only this machine can reach.
+    Phone,
 }
 
 /// Why a phone is called, and until when. Has no secret in it: the operator of the push service may read it.

@@ -188,6 +188,28 @@ impl Operator {
         Ok(ListOwnersReply { owners })
     }
 
+    /// An owner's wake URLs; the request may change them.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn set_wake_url(
+        &self,
+        request: SetWakeUrlRequest,
+    ) -> Result<SetWakeUrlReply, OperatorError> {
+        let services = self.services()?;
+        uninterrupted(async move {
+            let url = request.wake_url.as_deref();
+            let book = &services.book;
+            let changed = book.set_wake_url(&request.owner, url, request.clear_phones);
+            let owner = changed.await?;
+            Ok(SetWakeUrlReply {
+                wake_url: owner.wake_url.unwrap_or_default(),
+                phone_wake_urls: owner.phone_wake_urls,
+            })
+        })
+        .await
+    }
+
     /// Every node that runs, or cannot run, by the owner's name; with or without its phone.
     ///
     /// # Errors
@@ -290,6 +312,7 @@ impl OperatorServices {
             node_id: registration.map_or_else(Vec::new, |r| r.node_id),
             link_live: hosted.as_ref().is_some_and(|hosted| hosted.is_linked()),
             wake_url: record.wake_url.unwrap_or_default(),
+            phone_wake_urls: record.phone_wake_urls,
             problem: hosted.and_then(|it| it.failure()).unwrap_or_default(),
             name: record.name,
         }

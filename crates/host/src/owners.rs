@@ -13,6 +13,7 @@ use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey as NodeId;
 use longhand_link::{LinkKey, OwnerId, Pairing, PairingId, PairingSecret};
 use longhand_node::Registration;
+use longhand_proto::{MAX_WAKE_URL_BYTES, MAX_WAKE_URLS};
 use longhand_store::{Batch, Store, StoreError, Write};
 use tokio::sync::Mutex;
 
@@ -39,6 +40,10 @@ pub(crate) enum OwnerError {
     Unknown(String),
     #[error("the wake URL cannot be used ({0}): give http:// or https:// and a host")]
     BadWakeUrl(String),
+    #[error("a wake URL is longer than {MAX_WAKE_URL_BYTES} bytes: give a shorter one")]
+    LongWakeUrl,
+    #[error("there are more than {MAX_WAKE_URLS} wake URLs: give fewer")]
+    ManyWakeUrls,
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
     #[error(transparent)]
@@ -196,6 +201,7 @@ impl OwnerBook {
             name: name.to_owned(),
             id: OwnerId::generate()?,
             wake_url,
+            phone_wake_urls: Vec::new(),
             pairing: Some(PairingRecord {
                 secret: secret.clone(),
                 expires_unix_s,
@@ -210,7 +216,7 @@ impl OwnerBook {
     }
 
     /// Makes a new pairing code. The previous one is no longer taken, nor is the phone that paired with it: another
-    /// person may have it.
+    /// person may have it, and is not called any more.
     pub async fn renew(
         &self,
         name: &str,
@@ -220,6 +226,7 @@ impl OwnerBook {
         let mut owner = self.find(&entries, name)?;
         let secret = PairingSecret::generate()?;
         (owner.phone, owner.registered_by) = (None, None);
+        owner.phone_wake_urls.clear();
         owner.pairing = Some(PairingRecord {
             secret: secret.clone(),
             expires_unix_s,
@@ -227,6 +234,50 @@ impl OwnerBook {
         });
         self.write(&mut entries, owner.clone()).await?;
         Ok((owner, secret))
+    }
+
+    /// Takes the wake URLs that `phone` gives, in place of those that it gave before.
+    pub async fn set_phone_wake_urls(
+        &self,
+        id: &OwnerId,
+        phone: &LinkKey,
+        urls: &[String],
+    ) -> Result<OwnerRecord, OwnerError> {
+        let urls = check_phone_wake_urls(urls)?;
+        let mut entries = self.entries.lock().await;
+        let found = entries.records.get(id).cloned();
+        let mut owner = found.ok_or_else(|| OwnerError::Unknown(id.to_string()))?;
+        if owner.phone != Some(*phone) {
+            return Err(OwnerError::ShutOut);
+        }
+        if owner.phone_wake_urls != urls {
+            owner.phone_wake_urls = urls;
+            self.write(&mut entries, owner.clone()).await?;
+        }
+        Ok(owner)
+    }
+
+    /// Changes the operator's wake URL of an owner, if one is given (empty = none), and clears those of the phone, if wanted.
+    pub async fn set_wake_url(
+        &self,
+        name: &str,
+        wake_url: Option<&str>,
+        clear_phones: bool,
+    ) -> Result<OwnerRecord, OwnerError> {
+        let wake_url = wake_url.map(check_wake_url).transpose()?;
+        let mut entries = self.entries.lock().await;
+        let before = self.find(&entries, name)?;
+        let mut owner = before.clone();
+        if let Some(wake_url) = wake_url {
+            owner.wake_url = wake_url;
+        }
+        if clear_phones {
+            owner.phone_wake_urls.clear();
+        }
+        if owner != before {
+            self.write(&mut entries, owner.clone()).await?;
+        }
+        Ok(owner)
     }
 
     /// The state of a pairing code.
@@ -433,6 +484,29 @@ fn check_wake_url(text: &str) -> Result<Option<String>, OwnerError> {
             url.scheme()
         ))),
     }
+}
+
+/// The URLs of a phone, as they are stored: each once.
+fn check_phone_wake_urls(texts: &[String]) -> Result<Vec<String>, OwnerError> {
+    if texts.len() > MAX_WAKE_URLS {
+        return Err(OwnerError::ManyWakeUrls);
+    }
+    let mut urls = Vec::new();
+    for text in texts {
+        if text.len() > MAX_WAKE_URL_BYTES {
+            return Err(OwnerError::LongWakeUrl);
+        }
+        let empty = || OwnerError::BadWakeUrl("it is empty".into());
+        let url = check_wake_url(text)?.ok_or_else(empty)?;
+        // Percent-encoding makes it longer.
+        if url.len() > MAX_WAKE_URL_BYTES {
+            return Err(OwnerError::LongWakeUrl);
+        }
+        if !urls.contains(&url) {
+            urls.push(url);
+        }
+    }
+    Ok(urls)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bitcoin::secp256k1::PublicKey;
-use longhand_host::{OperatorError, WakeReason};
+use longhand_host::{OperatorError, WakeFrom, WakeReason};
 use longhand_link::CloseCode;
 use longhand_phone::PhoneError;
 use longhand_proto::command::GetInfo;
@@ -110,7 +110,8 @@ async fn held_payment(world: &World) -> HeldPayment {
         let Some(NetworkCall::Wake(url, call)) = calls.recv().await else {
             panic!("the network has no other use while the payment waits");
         };
-        assert_eq!((url.as_str(), call.owner.as_str()), (PUSH, "ann"));
+        assert_eq!((url.url.as_str(), call.owner.as_str()), (PUSH, "ann"));
+        assert_eq!(url.from, WakeFrom::Operator);
         assert_eq!(
             (call.node_id, call.reason),
             (ann.node_id(), WakeReason::Payment)

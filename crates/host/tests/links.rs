@@ -6,10 +6,12 @@ mod common;
 use common::{config, create_owner, host_without_chain, listening};
 use longhand_link::{LinkKeypair, PairingSecret};
 use longhand_proto::command::command::Command as Body;
+use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
-use longhand_proto::command::{GetInfo, Register};
+use longhand_proto::command::{Command, GetInfo, ListWakeUrls, Register, SetWakeUrls, WakeUrls};
 use longhand_proto::operator::*;
 use longhand_testkit::link_phone::{LinkPhone, close_code};
+use prost::Message;
 use tonic::Code;
 
 #[tokio::test]
@@ -241,5 +243,87 @@ async fn what_the_operator_asks_wrongly_is_refused_by_kind() {
         .into_inner()
         .owners;
     assert_eq!(owners.len(), 1);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_phone_and_the_operator_set_their_wake_urls_while_no_node_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, mut operator) = host_without_chain(config(&dir)).await;
+    let phone = LinkPhone::new(create_owner(&mut operator, "ann").await);
+    phone.pair().await.unwrap();
+    let set = |urls: &[&str]| {
+        let urls = urls.iter().map(|url| (*url).to_owned()).collect();
+        Body::SetWakeUrls(SetWakeUrls { urls })
+    };
+    let list = || Body::ListWakeUrls(ListWakeUrls {});
+    let url = "https://push.example/token";
+    let of_operator = |wake_url: Option<&str>, clear_phones| SetWakeUrlRequest {
+        owner: "ann".into(),
+        wake_url: wake_url.map(Into::into),
+        clear_phones,
+    };
+
+    let known = |urls: &[&str], operator_has_one| {
+        let urls = urls.iter().map(|url| (*url).to_owned()).collect();
+        Reply::WakeUrls(WakeUrls {
+            urls,
+            operator_has_one,
+        })
+    };
+    assert_eq!(phone.command(set(&[url])).await, known(&[url], false));
+    for (urls, code) in [
+        (&["nowhere"][..], "BAD_WAKE_URL"),
+        (&[url, url, url, url, url], "TOO_MANY_WAKE_URLS"),
+        (
+            &[format!("https://{}", "x".repeat(512)).as_str()],
+            "WAKE_URL_TOO_LONG",
+        ),
+    ] {
+        let error = phone.refused(set(urls)).await;
+        assert_eq!(
+            (error.code.as_str(), error.action()),
+            (code, Action::FixInput)
+        );
+    }
+    let changed = operator.set_wake_url(of_operator(Some("https://op.example/"), false));
+    let changed = changed.await.unwrap().into_inner();
+    assert_eq!(changed.phone_wake_urls, [url]);
+    assert_eq!(phone.command(list()).await, known(&[url], true));
+    let owners = operator.list_owners(ListOwnersRequest {}).await.unwrap();
+    let owner = owners.into_inner().owners.remove(0);
+    assert_eq!(owner.wake_url, "https://op.example/");
+    assert_eq!(owner.phone_wake_urls, [url]);
+
+    operator
+        .set_wake_url(of_operator(None, true))
+        .await
+        .unwrap();
+    assert_eq!(phone.command(list()).await, known(&[], true));
+    operator
+        .set_wake_url(of_operator(Some(""), false))
+        .await
+        .unwrap();
+    assert_eq!(phone.command(list()).await, known(&[], false));
+    let refused = operator
+        .set_wake_url(of_operator(Some("nowhere"), false))
+        .await;
+    assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_command_that_is_far_too_long_is_not_decoded() {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, mut operator) = host_without_chain(config(&dir)).await;
+    let phone = LinkPhone::new(create_owner(&mut operator, "ann").await);
+    phone.pair().await.unwrap();
+    let urls = vec![String::new(); 100_000];
+    let many = Command {
+        command: Some(Body::SetWakeUrls(SetWakeUrls { urls })),
+    };
+    let sent = phone.conversation.request("command", many.encode_to_vec());
+    let refused = sent.await.unwrap_err();
+    assert!(refused.to_string().contains("too long"), "{refused}");
     host.stop().await;
 }

@@ -80,6 +80,18 @@ enum OwnerCommand {
     },
     /// List the owners
     List,
+    /// Show the URLs that are called when an owner's phone is needed, or change the operator's
+    WakeUrl {
+        name: String,
+        /// In place of the operator's before
+        url: Option<String>,
+        /// Remove the operator's
+        #[arg(long, conflicts_with = "url")]
+        clear: bool,
+        /// Remove those that the owner's phone gave
+        #[arg(long)]
+        clear_phones: bool,
+    },
     /// Make a new pairing code, and shut out the phone that used the previous one
     Renew {
         name: String,
@@ -306,6 +318,21 @@ async fn ask_owner(mut host: Client, command: OwnerCommand) -> Result<Shown, Sta
             };
             Ok(show::pairing_code(
                 &host.renew_pairing(request).await?.into_inner(),
+            ))
+        }
+        OwnerCommand::WakeUrl {
+            name,
+            url,
+            clear,
+            clear_phones,
+        } => {
+            let request = SetWakeUrlRequest {
+                owner: name,
+                wake_url: url.or(clear.then(String::new)),
+                clear_phones,
+            };
+            Ok(show::wake_urls(
+                &host.set_wake_url(request).await?.into_inner(),
             ))
         }
         OwnerCommand::List => Ok(show::owners(

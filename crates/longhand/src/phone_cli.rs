@@ -206,6 +206,15 @@ enum PhoneCommand {
         #[arg(value_name = "NODE_ID@HOST:PORT")]
         to: Option<PeerAddress>,
     },
+    /// Show the URLs that the host calls when it needs this phone, or give it others in their place
+    WakeUrl {
+        /// All of them, at most 4
+        #[arg(value_name = "URL")]
+        urls: Vec<String>,
+        /// Have the host call none of them
+        #[arg(long, conflicts_with = "urls")]
+        clear: bool,
+    },
 }
 
 /// Runs one command; the exit code is 0, or 1 after an error (2, by clap, after a wrong usage).
@@ -321,6 +330,8 @@ async fn carry_out(PhoneArgs { options, command }: PhoneArgs) -> Result<(), Erro
             },
         },
         C::Connect { to } => OwnerCommand::Connect { to },
+        C::WakeUrl { urls, clear } if urls.is_empty() && !clear => OwnerCommand::WakeUrls,
+        C::WakeUrl { urls, .. } => OwnerCommand::SetWakeUrls { urls },
     };
     owner(&options, command).await
 }

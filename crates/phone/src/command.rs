@@ -108,6 +108,13 @@ pub enum OwnerCommand {
         /// The peer; the host's hub without one.
         to: Option<PeerAddress>,
     },
+    /// The URLs that the host calls when it needs this phone.
+    WakeUrls,
+    /// Gives the host other ones in their place.
+    SetWakeUrls {
+        /// At most [`longhand_proto::MAX_WAKE_URLS`]; without any the host calls none of this phone.
+        urls: Vec<String>,
+    },
 }
 
 /// How a channel is closed.
@@ -155,6 +162,8 @@ pub enum OwnerReply {
     Closing(ClosingChannel),
     /// For [`OwnerCommand::Connect`].
     Connected {},
+    /// For [`OwnerCommand::WakeUrls`] and [`OwnerCommand::SetWakeUrls`].
+    WakeUrls(WakeUrls),
 }
 
 /// The node's state.
@@ -420,6 +429,24 @@ impl From<proto::Payments> for Payments {
         Payments {
             payments: page.payments.into_iter().map(Payment::from).collect(),
             next: page.next.to_lower_hex_string(),
+        }
+    }
+}
+
+/// The URLs that the host calls when it needs the phone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WakeUrls {
+    /// Those that this phone gave.
+    pub urls: Vec<String>,
+    /// The operator of the host has one for this owner too.
+    pub operator_has_one: bool,
+}
+
+impl From<proto::WakeUrls> for WakeUrls {
+    fn from(known: proto::WakeUrls) -> WakeUrls {
+        WakeUrls {
+            urls: known.urls.iter().map(|url| plain(url)).collect(),
+            operator_has_one: known.operator_has_one,
         }
     }
 }

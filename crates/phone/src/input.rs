@@ -10,7 +10,10 @@ use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Address, Amount, Network};
 use lightning_invoice::{Bolt11Invoice, Bolt11SemanticError, Currency, ParseOrSemanticError};
 pub use longhand_proto::default_max_fee_msat;
-use longhand_proto::{MAX_FEERATE_SAT_PER_KW, MIN_CHANNEL_SAT, MIN_FEERATE_SAT_PER_KW, utc};
+use longhand_proto::{
+    MAX_FEERATE_SAT_PER_KW, MAX_WAKE_URL_BYTES, MAX_WAKE_URLS, MIN_CHANNEL_SAT,
+    MIN_FEERATE_SAT_PER_KW, utc,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::command::CloseHow;
@@ -319,6 +322,29 @@ pub fn check_txid(text: &str) -> Result<String, InputError> {
     Ok(txid.to_string())
 }
 
+/// Checks the wake URLs that are given to the host, which reads all of them.
+pub fn check_wake_urls(urls: &[String]) -> Result<(), InputError> {
+    if urls.len() > MAX_WAKE_URLS {
+        return Err(InputError::WakeUrlsTooMany);
+    }
+    let is_web = |url: &str| {
+        let (scheme, host) = url.split_once("://").unwrap_or_default();
+        let is_http = ["http", "https"]
+            .iter()
+            .any(|it| scheme.eq_ignore_ascii_case(it));
+        is_http && !host.is_empty() && !url.contains(|c: char| c.is_whitespace() || c.is_control())
+    };
+    for url in urls {
+        if url.len() > MAX_WAKE_URL_BYTES {
+            return Err(InputError::WakeUrlTooLong);
+        }
+        if !is_web(url) {
+            return Err(InputError::WakeUrlMalformed);
+        }
+    }
+    Ok(())
+}
+
 /// Reads 32 bytes in hex: a channel id.
 pub fn check_channel_id(text: &str) -> Result<[u8; 32], InputError> {
     bitcoin::hex::FromHex::from_hex(text.trim()).map_err(|_| InputError::ChannelIdMalformed)
@@ -469,6 +495,15 @@ pub enum InputError {
     /// The text is no transaction id.
     #[error("this is not a transaction's id: take the 64 digits that `sends` shows")]
     TxidMalformed,
+    /// The text is no web address.
+    #[error("this is not a wake URL: give http:// or https:// and a host")]
+    WakeUrlMalformed,
+    /// A wake URL is longer than [`MAX_WAKE_URL_BYTES`].
+    #[error("a wake URL is longer than {MAX_WAKE_URL_BYTES} bytes: give a shorter one")]
+    WakeUrlTooLong,
+    /// There are more wake URLs than [`MAX_WAKE_URLS`].
+    #[error("there are more than {MAX_WAKE_URLS} wake URLs: give fewer")]
+    WakeUrlsTooMany,
     /// The text is no channel id.
     #[error("this is not a channel id: take the 64 digits that `channels` shows")]
     ChannelIdMalformed,
@@ -510,6 +545,9 @@ impl InputError {
             InputError::NoHub => "NO_HUB",
             InputError::ForcedClose => "FORCED_CLOSE",
             InputError::TxidMalformed => "TXID_MALFORMED",
+            InputError::WakeUrlMalformed => "BAD_WAKE_URL",
+            InputError::WakeUrlTooLong => "WAKE_URL_TOO_LONG",
+            InputError::WakeUrlsTooMany => "TOO_MANY_WAKE_URLS",
             InputError::ChannelIdMalformed => "CHANNEL_ID_MALFORMED",
         }
     }

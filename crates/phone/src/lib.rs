@@ -39,6 +39,7 @@ pub mod testing;
 mod tests;
 pub mod uri;
 pub mod vault;
+mod wake_urls;
 
 pub use attach::Dial;
 pub use birthday::Birthday;

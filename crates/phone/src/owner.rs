@@ -23,7 +23,7 @@ use crate::idempotency::Outcome;
 use crate::input::{
     InputError, OnchainAmount, PeerAddress, check_channel, check_channel_id, check_close,
     check_cursor, check_feerate, check_invoice_request, check_onchain, check_payment_hash,
-    check_txid,
+    check_txid, check_wake_urls,
 };
 use crate::phone::{PATIENCE, Phone, expect_reply};
 use crate::vault::fill_random;
@@ -130,6 +130,11 @@ impl Phone {
                 let connected = self.connect_peer(to).await;
                 connected.map(|()| OwnerReply::Connected {}).into()
             }
+            C::WakeUrls => self.wake_urls().await.map(OwnerReply::WakeUrls).into(),
+            C::SetWakeUrls { urls } => {
+                let set = self.set_wake_urls(urls).await;
+                set.map(OwnerReply::WakeUrls).into()
+            }
         }
     }
 
@@ -188,12 +193,14 @@ impl Phone {
             C::Payment { payment_hash } => {
                 check_payment_hash(payment_hash)?;
             }
+            C::SetWakeUrls { urls } => check_wake_urls(urls)?,
             C::Info
             | C::Balance
             | C::Address
             | C::Channels
             | C::Invoices
             | C::Sends
+            | C::WakeUrls
             | C::Connect { .. } => {}
         }
         Ok(())

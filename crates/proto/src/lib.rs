@@ -27,6 +27,12 @@ pub const MIN_FEERATE_SAT_PER_KW: u32 = 250;
 /// paid for as a whole.
 pub const MAX_FEERATE_SAT_PER_KW: u32 = 625_000;
 
+/// The most wake URLs that a phone may give its host.
+pub const MAX_WAKE_URLS: usize = 4;
+
+/// The longest wake URL of a phone, in bytes.
+pub const MAX_WAKE_URL_BYTES: usize = 512;
+
 /// The fee limit of a payment when its payer gives none, in msat: 1 % of the amount, and 50 sat so that small amounts find
 /// a route.
 pub fn default_max_fee_msat(amount_msat: u64) -> u64 {

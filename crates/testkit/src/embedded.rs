@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
 use longhand_chain::Devnet;
-use longhand_host::{Host, HostConfig, Joined, Network, Operator, PeerDial, WakeCall, WakeError};
+use longhand_host::{
+    Host, HostConfig, Joined, Network, Operator, PeerDial, WakeCall, WakeError, WakeUrl,
+};
 use longhand_link::{Carrier, LinkError, PairingCode};
 use longhand_node::PeerStream;
 use longhand_phone::Dial;
@@ -33,7 +35,7 @@ pub enum NetworkCall {
     /// From one node of the host to another.
     Join(PublicKey, PublicKey),
     /// To this URL.
-    Wake(String, WakeCall),
+    Wake(WakeUrl, WakeCall),
 }
 
 /// Reports all calls to the test. Peers are other hosts; without a host a dial never returns.
@@ -60,8 +62,10 @@ impl Network for Recorder {
         Ok((Box::new(near), Box::new(far)))
     }
 
-    async fn wake(&self, url: &str, call: &WakeCall) -> Result<(), WakeError> {
-        let _ = self.calls.send(NetworkCall::Wake(url.into(), call.clone()));
+    async fn wake(&self, url: &WakeUrl, call: &WakeCall) -> Result<(), WakeError> {
+        let _ = self
+            .calls
+            .send(NetworkCall::Wake(url.clone(), call.clone()));
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use super::world::{address, good_reply, payment};
 use super::{Call, InvoiceLie, Kind, Lie, Script};
 
 /// Every kind of call.
-const ALL: [Kind; 16] = [
+const ALL: [Kind; 18] = [
     Kind::Info,
     Kind::Balance,
     Kind::Address,
@@ -29,6 +29,8 @@ const ALL: [Kind; 16] = [
     Kind::Sends,
     Kind::Bump,
     Kind::Abandon,
+    Kind::WakeUrls,
+    Kind::SetWakeUrls,
 ];
 
 fn call(kind: Kind) -> Call {
@@ -242,6 +244,10 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             ..Send::default()
         }],
     }));
+    let wake_urls = says(Reply::WakeUrls(WakeUrls {
+        urls: vec![steering.into()],
+        operator_has_one: true,
+    }));
     let sent = Reply::SentOnchain(SentOnchain {
         txid: steering.into(),
         fee_sat: u64::MAX,
@@ -262,6 +268,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         script(&[Kind::Payments], &[page]),
         script(&[Kind::OpenInvoices], &[open]),
         script(&[Kind::Sends], &[sends]),
+        script(&[Kind::WakeUrls], &[wake_urls]),
         script(&[Kind::Payment], &[found]),
         Script {
             registers: true,

@@ -197,6 +197,11 @@ pub(super) fn good_reply(ask: &Ask, lie: Option<&InvoiceLie>) -> Reply {
             txid: String::new(),
         }),
         Ask::ConnectPeer(_) => Reply::PeerConnected(PeerConnected {}),
+        Ask::SetWakeUrls(set) => Reply::WakeUrls(WakeUrls {
+            urls: set.urls.clone(),
+            operator_has_one: true,
+        }),
+        Ask::ListWakeUrls(_) => Reply::WakeUrls(WakeUrls::default()),
     }
 }
 

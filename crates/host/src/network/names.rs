@@ -8,6 +8,8 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::LookupIpStrategy;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
+use super::Reach;
+
 /// Addresses of one name that are tried.
 const MOST: usize = 8;
 
@@ -65,6 +67,27 @@ impl Resolve for Names {
         let names = self.clone();
         Box::pin(async move {
             let found = names.look_up(name.as_str()).await?;
+            let addresses = found.into_iter().map(|ip| SocketAddr::new(ip, 0));
+            Ok(Box::new(addresses.collect::<Vec<_>>().into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Names for clients of owners: addresses out of reach are left out, and a name without another has none.
+pub(super) struct NamesWithin {
+    pub names: Names,
+    pub reach: Reach,
+}
+
+impl Resolve for NamesWithin {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (names, reach) = (self.names.clone(), self.reach.clone());
+        Box::pin(async move {
+            let mut found = names.look_up(name.as_str()).await?;
+            found.retain(|ip| reach.includes(*ip));
+            if found.is_empty() {
+                return Err(Error::new(ErrorKind::NotFound, "the host name has no address").into());
+            }
             let addresses = found.into_iter().map(|ip| SocketAddr::new(ip, 0));
             Ok(Box::new(addresses.collect::<Vec<_>>().into_iter()) as Addrs)
         })

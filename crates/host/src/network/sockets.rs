@@ -13,8 +13,8 @@ use longhand_node::PeerStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::names::Names;
-use super::{DialFrom, Network, PeerDial, Reach, WakeCall, WakeError};
+use super::names::{Names, NamesWithin};
+use super::{DialFrom, Network, PeerDial, Reach, WakeCall, WakeError, WakeFrom, WakeUrl};
 use crate::HostError;
 
 /// Connections that owners' nodes dial or have open, through [`Sockets`].
@@ -25,9 +25,13 @@ const OWNERS_SOCKETS: Places = Places {
 
 /// TCP to peers, and wake calls as HTTP POSTs with [`WakeCall`] as JSON.
 ///
-/// For owners it dials within its [`Reach`] only, and an owner has no more than 32 connections at a time.
+/// For owners it dials within its [`Reach`] only, peers as well as the wake URLs that their phones gave, and an owner has no more
+/// than 32 connections to peers at a time.
 pub struct Sockets {
-    client: reqwest::Client,
+    /// For wake URLs of the operator.
+    operators: reqwest::Client,
+    /// For wake URLs of phones.
+    phones: reqwest::Client,
     peers: Names,
     reach: Reach,
     owners: Admission<PublicKey>,
@@ -39,13 +43,22 @@ impl Sockets {
     /// # Errors
     /// [`HostError::Tls`] when the TLS library cannot be set up.
     pub fn new(reach: Reach) -> std::result::Result<Sockets, HostError> {
-        // Another resolver than that of peers: those of all owners together do not delay a wake call.
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .dns_resolver(Arc::new(Names::of_system()))
-            .build();
+        // A resolver for each purpose: the names that owners give do not delay a wake call to the operator's push service.
+        let client = || reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let operators = client().dns_resolver(Arc::new(Names::of_system()));
+        let phones = NamesWithin {
+            names: Names::of_system(),
+            reach: reach.clone(),
+        };
+        // A proxy would resolve the names itself, and connections that stay open would be as many as the hosts that owners name.
+        let phones = client()
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .dns_resolver(Arc::new(phones));
+        let tls = |error: reqwest::Error| HostError::Tls(error.to_string());
         Ok(Sockets {
-            client: client.map_err(|e| HostError::Tls(e.to_string()))?,
+            operators: operators.build().map_err(tls)?,
+            phones: phones.build().map_err(tls)?,
             peers: Names::of_system(),
             reach,
             owners: Admission::new(OWNERS_SOCKETS),
@@ -109,13 +122,35 @@ impl Network for Sockets {
         }
     }
 
-    async fn wake(&self, url: &str, call: &WakeCall) -> std::result::Result<(), WakeError> {
-        let sent = self.client.post(url).json(call).send().await;
+    async fn wake(&self, url: &WakeUrl, call: &WakeCall) -> std::result::Result<(), WakeError> {
+        let client = match url.from {
+            WakeFrom::Operator => &self.operators,
+            WakeFrom::Phone => {
+                check_literal(&self.reach, &url.url)?;
+                &self.phones
+            }
+        };
+        let sent = client.post(&url.url).json(call).send().await;
         let answer = sent.map_err(|e| WakeError(e.without_url().to_string()))?;
         match answer.status().is_success() {
             true => Ok(()),
             false => Err(WakeError(format!("HTTP status {}", answer.status()))),
         }
+    }
+}
+
+/// Refuses a URL whose host is an IP address out of reach: the HTTP client connects to it without its resolver.
+fn check_literal(reach: &Reach, url: &str) -> std::result::Result<(), WakeError> {
+    let url = reqwest::Url::parse(url).map_err(|e| WakeError(e.to_string()))?;
+    // An IPv6 address stands in brackets. Other forms of an IPv4 address, such as 0x7f.1, are gone after parsing.
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse();
+    match address {
+        Ok(address) if !reach.includes(address) => {
+            let reason = "its host is no public address, and this host calls no other for a phone";
+            Err(WakeError(reason.into()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -193,34 +228,82 @@ mod tests {
         (url, called)
     }
 
+    fn url(from: WakeFrom, url: &str) -> WakeUrl {
+        WakeUrl {
+            from,
+            url: url.into(),
+        }
+    }
+
     #[tokio::test]
     async fn a_wake_call_is_posted_as_json() {
-        let (url, mut called) = push_service(StatusCode::NO_CONTENT).await;
-        assert_eq!(
-            Sockets::new(Reach::Everywhere)
-                .unwrap()
-                .wake(&url, &call())
-                .await,
-            Ok(())
-        );
+        let (push, mut called) = push_service(StatusCode::NO_CONTENT).await;
+        let sockets = Sockets::new(Reach::Everywhere).unwrap();
         let expected = json!({
             "owner": "ann",
             "node_id": call().node_id.to_string(),
             "reason": "payment",
             "deadline_height": 100,
         });
-        assert_eq!(called.recv().await.unwrap(), expected);
+        for from in [WakeFrom::Operator, WakeFrom::Phone] {
+            assert_eq!(sockets.wake(&url(from, &push), &call()).await, Ok(()));
+            assert_eq!(called.recv().await.unwrap(), expected);
+        }
     }
 
     #[tokio::test]
     async fn a_failed_wake_call_says_why_and_not_where() {
         let (refusing, _called) = push_service(StatusCode::SERVICE_UNAVAILABLE).await;
         let sockets = Sockets::new(Reach::Everywhere).unwrap();
-        let refused = sockets.wake(&refusing, &call()).await.unwrap_err();
-        assert_eq!(refused.to_string(), "HTTP status 503 Service Unavailable");
-        let unreachable = "http://127.0.0.1:1/wake?token=t";
-        let failed = sockets.wake(unreachable, &call()).await.unwrap_err();
-        assert!(!failed.to_string().contains("token"), "{failed}");
+        let wake = async |to: &str| {
+            let called = sockets.wake(&url(WakeFrom::Operator, to), &call()).await;
+            called.unwrap_err().to_string()
+        };
+        let refused = wake(&refusing).await;
+        assert_eq!(refused, "HTTP status 503 Service Unavailable");
+        let failed = wake("http://127.0.0.1:1/wake?token=t").await;
+        assert!(!failed.contains("token"), "{failed}");
+    }
+
+    #[tokio::test]
+    async fn a_phones_wake_url_does_not_reach_this_machine_and_the_operators_does() {
+        let (push, mut called) = push_service(StatusCode::NO_CONTENT).await;
+        let sockets = Sockets::new(Reach::Public(Vec::new())).unwrap();
+        for host in [
+            "127.0.0.1",
+            "0x7f.1",
+            "2130706433",
+            "[::ffff:127.0.0.1]",
+            "localhost",
+            "nowhere.invalid",
+        ] {
+            let to = push.replace("127.0.0.1", host);
+            let refused = sockets.wake(&url(WakeFrom::Phone, &to), &call()).await;
+            assert!(refused.is_err(), "{host}");
+        }
+        assert!(called.try_recv().is_err(), "a phone's URL was called");
+        let operators = url(WakeFrom::Operator, &push);
+        assert_eq!(sockets.wake(&operators, &call()).await, Ok(()));
+        let allowed = Reach::Public(vec!["127.0.0.0/8".parse().unwrap()]);
+        let sockets = Sockets::new(allowed).unwrap();
+        let phones = url(WakeFrom::Phone, &push);
+        assert_eq!(sockets.wake(&phones, &call()).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_redirect_of_a_push_service_is_not_followed() {
+        let (push, mut called) = push_service(StatusCode::NO_CONTENT).await;
+        let away = axum::response::Redirect::temporary(&push);
+        let router = Router::new().route("/", post(async move || away));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let redirecting = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let sockets = Sockets::new(Reach::Everywhere).unwrap();
+        let refused = sockets
+            .wake(&url(WakeFrom::Phone, &redirecting), &call())
+            .await;
+        assert!(refused.unwrap_err().to_string().contains("307"));
+        assert!(called.try_recv().is_err());
     }
 
     fn dial(from: DialFrom, address: &str) -> PeerDial<'_> {

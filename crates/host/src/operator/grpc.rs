@@ -40,6 +40,10 @@ impl Service for OperatorApi {
         answer(self.0.list_owners().await)
     }
 
+    async fn set_wake_url(&self, request: Request<SetWakeUrlRequest>) -> Answer<SetWakeUrlReply> {
+        answer(self.0.set_wake_url(request.into_inner()).await)
+    }
+
     async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Answer<ListNodesReply> {
         answer(self.0.list_nodes().await)
     }

@@ -10,6 +10,7 @@ use serde_json::error::Category;
 use zeroize::Zeroizing;
 
 use crate::files::to_hex;
+use crate::network::{WakeFrom, WakeUrl};
 
 /// One owner, as in the book.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +19,10 @@ pub(crate) struct OwnerRecord {
     pub name: String,
     /// On links.
     pub id: OwnerId,
-    /// POSTed to when the phone is needed.
+    /// The operator's: POSTed to when the phone is needed.
     pub wake_url: Option<String>,
+    /// Those that the phone gave.
+    pub phone_wake_urls: Vec<String>,
     pub pairing: Option<PairingRecord>,
     /// The phone that may attach.
     pub phone: Option<LinkKey>,
@@ -48,6 +51,19 @@ impl OwnerRecord {
         NodeId::from_slice(&self.registration.as_ref()?.node_id).ok()
     }
 
+    /// All URLs that a wake call goes to.
+    pub fn wake_urls(&self) -> Vec<WakeUrl> {
+        let url = |from, url: &String| WakeUrl {
+            from,
+            url: url.clone(),
+        };
+        let operators = self.wake_url.iter().map(|it| url(WakeFrom::Operator, it));
+        let phones = self.phone_wake_urls.iter();
+        operators
+            .chain(phones.map(|it| url(WakeFrom::Phone, it)))
+            .collect()
+    }
+
     /// Whether the phone that may attach has proved that it has the node's keys.
     pub fn is_confirmed(&self) -> bool {
         self.phone.is_some() && self.phone == self.registered_by
@@ -65,6 +81,8 @@ struct Stored {
     id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     wake_url: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    phone_wake_urls: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pairing: Option<StoredPairing>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,6 +108,7 @@ impl From<&OwnerRecord> for Stored {
         Stored {
             id: record.id.to_string(),
             wake_url: record.wake_url.clone(),
+            phone_wake_urls: record.phone_wake_urls.clone(),
             pairing: record.pairing.as_ref().map(|pairing| StoredPairing {
                 secret: to_hex(pairing.secret.to_bytes().as_ref()),
                 expires_unix_s: pairing.expires_unix_s,
@@ -130,6 +149,7 @@ impl OwnerRecord {
             name: name.to_owned(),
             id: stored.id.parse().map_err(|_| "its id is no owner id")?,
             wake_url: stored.wake_url,
+            phone_wake_urls: stored.phone_wake_urls,
             pairing,
             phone: read_phone(stored.phone)?.filter(|_| !is_renewed),
             registration: registration.transpose()?,

@@ -6,6 +6,7 @@ use prost::Message;
 
 use super::*;
 use crate::files::to_hex;
+use crate::network::WakeFrom;
 use crate::registration::tests::registration;
 
 const PHONE: LinkKey = LinkKey([1; 32]);
@@ -391,4 +392,98 @@ async fn no_node_is_registered_that_may_be_an_unreadable_owners() {
         .register(&bob.id, &OTHER_PHONE, registration(1), &hub())
         .await;
     assert!(matches!(refused, Err(OwnerError::NodeUnclear)));
+}
+
+const PUSH: &str = "https://push.example/ann";
+
+fn urls(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_phones_wake_urls_are_stored_beside_the_operators_and_replaced_as_a_whole() {
+    let (store, owners) = empty().await;
+    let ann = paired(&owners, "ann", PHONE).await;
+    let given = urls(&["https://a.example/t", "http://b.example/?token=1"]);
+    let set = owners.set_phone_wake_urls(&ann.id, &PHONE, &given).await;
+    assert_eq!(set.unwrap().phone_wake_urls, given);
+    owners.set_wake_url("ann", Some(PUSH), false).await.unwrap();
+
+    let stored = load(&store).await.named("ann").await.unwrap();
+    assert_eq!(stored.phone_wake_urls, given);
+    assert_eq!(stored.wake_url.as_deref(), Some(PUSH));
+    let from: Vec<_> = stored.wake_urls().iter().map(|url| url.from).collect();
+    assert_eq!(from, [WakeFrom::Operator, WakeFrom::Phone, WakeFrom::Phone]);
+
+    let set = owners.set_phone_wake_urls(&ann.id, &PHONE, &[]).await;
+    assert!(set.unwrap().phone_wake_urls.is_empty());
+    let stored = load(&store).await.named("ann").await.unwrap();
+    assert_eq!(stored.wake_urls().len(), 1);
+}
+
+#[tokio::test]
+async fn wake_urls_that_cannot_be_called_are_refused_with_nothing_changed() {
+    let (_, owners) = empty().await;
+    let ann = paired(&owners, "ann", PHONE).await;
+    let kept = urls(&[PUSH]);
+    let set = async |given: &[String]| {
+        let set = owners.set_phone_wake_urls(&ann.id, &PHONE, given).await;
+        set.map(|owner| owner.phone_wake_urls)
+    };
+    set(&kept).await.unwrap();
+    for bad in ["", "nowhere", "ftp://a.example/", "file:///etc/passwd"] {
+        let refused = set(&urls(&[PUSH, bad])).await;
+        assert!(matches!(refused, Err(OwnerError::BadWakeUrl(_))), "{bad}");
+    }
+    let long = format!("https://a.example/{}", "x".repeat(495));
+    // As long as allowed, until its spaces are percent-encoded.
+    let spaces = format!("https://a.example/{}x", " ".repeat(400));
+    for long in [long, spaces] {
+        let refused = set(&[long]).await;
+        assert!(matches!(refused, Err(OwnerError::LongWakeUrl)));
+    }
+    let many: Vec<_> = (0..5).map(|n| format!("https://a.example/{n}")).collect();
+    let refused = set(&many).await;
+    assert!(matches!(refused, Err(OwnerError::ManyWakeUrls)));
+    let stored = owners.named("ann").await.unwrap();
+    assert_eq!(stored.phone_wake_urls, kept);
+    assert_eq!(set(&many[..4]).await.unwrap(), many[..4]);
+}
+
+#[tokio::test]
+async fn a_renewed_pairing_forgets_the_phones_wake_urls_and_keeps_the_operators() {
+    let (store, owners) = empty().await;
+    let ann = paired(&owners, "ann", PHONE).await;
+    owners.set_wake_url("ann", Some(PUSH), false).await.unwrap();
+    let given = urls(&["https://a.example/t"]);
+    let set = owners.set_phone_wake_urls(&ann.id, &PHONE, &given).await;
+    set.unwrap();
+    owners.renew("ann", EXPIRES).await.unwrap();
+    let stored = load(&store).await.named("ann").await.unwrap();
+    assert!(stored.phone_wake_urls.is_empty());
+    assert_eq!(stored.wake_url.as_deref(), Some(PUSH));
+    let refused = owners.set_phone_wake_urls(&ann.id, &PHONE, &given).await;
+    assert!(matches!(refused, Err(OwnerError::ShutOut)));
+}
+
+#[tokio::test]
+async fn an_operator_changes_and_clears_wake_urls_one_by_one() {
+    let (_, owners) = empty().await;
+    let ann = paired(&owners, "ann", PHONE).await;
+    let given = urls(&["https://a.example/t"]);
+    let set = owners.set_phone_wake_urls(&ann.id, &PHONE, &given).await;
+    set.unwrap();
+    let set = async |url, clear_phones| {
+        let set = owners.set_wake_url("ann", url, clear_phones).await.unwrap();
+        (set.wake_url, set.phone_wake_urls)
+    };
+    let push = || Some(PUSH.to_owned());
+    assert_eq!(set(Some(PUSH), false).await, (push(), given.clone()));
+    assert_eq!(set(None, false).await, (push(), given.clone()));
+    assert_eq!(set(None, true).await, (push(), vec![]));
+    assert_eq!(set(Some(""), false).await, (None, vec![]));
+    let refused = owners.set_wake_url("ann", Some("nowhere"), false).await;
+    assert!(matches!(refused, Err(OwnerError::BadWakeUrl(_))));
+    let refused = owners.set_wake_url("bob", None, false).await;
+    assert!(matches!(refused, Err(OwnerError::Unknown(_))));
 }

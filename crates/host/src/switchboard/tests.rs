@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::network::{WakeCall, WakeError};
+use crate::network::{WakeCall, WakeError, WakeUrl};
 
 const HUB: u8 = 1;
 const ANN: u8 = 2;
@@ -32,7 +32,7 @@ impl Network for OneAddress {
         }
     }
 
-    async fn wake(&self, _: &str, _: &WakeCall) -> Result<(), WakeError> {
+    async fn wake(&self, _: &WakeUrl, _: &WakeCall) -> Result<(), WakeError> {
         Ok(())
     }
 }

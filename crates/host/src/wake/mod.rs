@@ -1,8 +1,10 @@
 //! Phones that are needed: for payments that the hub holds, and for HTLCs in flight whose deadline is near.
 //!
-//! A phone that is away is called at its owner's wake URL (`calls`). The hub holds a payment for it (`held`) until the
-//! phone is there, or for as long as `hub.hold_ms` and the deadline allow; then the payment is failed back.
+//! A phone that is away is called at its owner's wake URLs (`calls`). The hub holds a payment for it (`held`) until the
+//! phone is there, or for as long as `hub.hold_ms` and the deadline allow; then the payment is failed back. Calls for payments
+//! have a budget (`budget`), those for deadlines have none.
 
+mod budget;
 mod calls;
 mod held;
 
@@ -17,18 +19,19 @@ use self::calls::Calls;
 use self::held::Held;
 use crate::config::HostConfig;
 use crate::hosted::{HostedNode, HostedNodes};
-use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::network::{Network, WakeCall, WakeReason};
 use crate::tasks::Tasks;
+
+/// Has the hub fail back what it holds for this node. The hub reports whether there was anything.
+pub(crate) type FailHeld = Box<dyn Fn(PublicKey) + Send + Sync>;
 
 /// Calls phones, and fails held payments back whose phone does not come.
 pub(crate) struct Wakes {
     calls: Arc<Calls>,
     held: Held,
-    hub: Arc<Hub>,
+    fail_held: FailHeld,
     nodes: Arc<HostedNodes>,
-    metrics: Metrics,
     /// How many blocks before the deadline of an HTLC a phone is called.
     before_blocks: u32,
 }
@@ -37,18 +40,17 @@ impl Wakes {
     pub fn new(
         config: &HostConfig,
         network: Arc<dyn Network>,
-        hub: Arc<Hub>,
+        fail_held: FailHeld,
         nodes: Arc<HostedNodes>,
         metrics: Metrics,
         tasks: Arc<Tasks>,
     ) -> Wakes {
-        let calls = Calls::new(config.wake.clone(), network, metrics.clone(), tasks.clone());
+        let calls = Calls::new(config.wake.clone(), network, metrics, tasks.clone());
         Wakes {
             calls: Arc::new(calls),
             held: Held::new(Duration::from_millis(config.hub.hold_ms), tasks),
-            hub,
+            fail_held,
             nodes,
-            metrics,
             before_blocks: config.wake.before_blocks,
         }
     }
@@ -82,9 +84,11 @@ impl Wakes {
         self.calls.arrived(owner);
     }
 
-    /// The node has its channels back: the hub forwards what it holds for it.
-    pub fn active(&self, node_id: &PublicKey) {
-        self.held.release(node_id);
+    /// The hub has forwarded what it held for these nodes. Without it a limit that has begun would end the next payment.
+    pub fn forwarded(&self, node_ids: &[PublicKey]) {
+        for node_id in node_ids {
+            self.held.release(node_id);
+        }
     }
 
     /// Ends the calls, and fails the held payments back, whose deadline this height has reached.
@@ -103,26 +107,28 @@ impl Wakes {
 
     fn call(&self, node: &HostedNode, reason: WakeReason, deadline_height: u32) {
         let record = node.record();
-        let (Some(url), Some(node_id)) = (&record.wake_url, record.node_id()) else {
+        let Some(node_id) = record.node_id() else {
             return;
         };
-        if !*node.attached.borrow() {
+        if !record.wake_urls().is_empty() && !*node.attached.borrow() {
             let call = WakeCall {
                 owner: record.name,
                 node_id,
                 reason,
                 deadline_height,
             };
-            self.calls.begin(node.id, url, call);
+            let (nodes, id) = (self.nodes.clone(), node.id);
+            let urls = move || {
+                nodes
+                    .get(&id)
+                    .map_or_else(Vec::new, |it| it.record().wake_urls())
+            };
+            self.calls.begin(id, urls, call);
         }
     }
 
     fn fail_back(&self, node_id: PublicKey) {
-        tracing::info!(%node_id, "payments held for a phone that did not come are failed back");
-        self.metrics.held_failed.inc();
-        if let Some(hub) = self.hub.node() {
-            hub.fail_held(node_id);
-        }
+        (self.fail_held)(node_id);
         if let Some(node) = self.nodes.of_node(&node_id) {
             self.calls.payments_failed(&node.id);
         }

@@ -122,6 +122,19 @@ pub(super) fn pairing_code(code: &PairingCode) -> Shown {
     Shown { json, text }
 }
 
+pub(super) fn wake_urls(reply: &SetWakeUrlReply) -> Shown {
+    let json = json!({ "wake_url": reply.wake_url, "phone_wake_urls": reply.phone_wake_urls });
+    let none = |url: String| match url.is_empty() {
+        true => "none".to_owned(),
+        false => url,
+    };
+    let text = lines(&[
+        ("the operator's", none(reply.wake_url.clone())),
+        ("the phone's", none(reply.phone_wake_urls.join(" "))),
+    ]);
+    Shown { json, text }
+}
+
 pub(super) fn owners(reply: &ListOwnersReply) -> Shown {
     let json = reply.owners.iter().map(|owner| {
         json!({
@@ -130,6 +143,7 @@ pub(super) fn owners(reply: &ListOwnersReply) -> Shown {
             "node_id": hex(&owner.node_id),
             "link_live": owner.link_live,
             "wake_url": owner.wake_url,
+            "phone_wake_urls": owner.phone_wake_urls,
             "problem": owner.problem,
         })
     });
@@ -144,13 +158,21 @@ pub(super) fn owners(reply: &ListOwnersReply) -> Shown {
             phone.to_owned(),
             hex(&owner.node_id),
             owner.wake_url.clone(),
+            owner.phone_wake_urls.join(" "),
             owner.problem.clone(),
         ]
     });
     Shown {
         json: json!({ "owners": json.collect::<Vec<_>>() }),
         text: table(
-            &["owner", "phone", "node id", "wake URL", "problem"],
+            &[
+                "owner",
+                "phone",
+                "node id",
+                "wake URL",
+                "phone's wake URLs",
+                "problem",
+            ],
             rows.collect(),
         ),
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use longhand_phone::OwnerReply;
 use longhand_phone::command::{
-    Balance, Channel, ClosedChannel, Info, OnchainSend, OpenInvoice, Payment,
+    Balance, Channel, ClosedChannel, Info, OnchainSend, OpenInvoice, Payment, WakeUrls,
 };
 use longhand_phone::preview::PaymentPreview;
 use longhand_proto::utc;
@@ -186,8 +186,20 @@ impl Show for OwnerReply {
             }
             OwnerReply::Closing(closing) => format!("closing by {}\n", closing.txid),
             OwnerReply::Connected {} => "connected\n".into(),
+            OwnerReply::WakeUrls(known) => wake_urls_text(known),
         }
     }
+}
+
+fn wake_urls_text(known: &WakeUrls) -> String {
+    let mut text = match known.urls.is_empty() {
+        true => "the host calls no URL of this phone\n".into(),
+        false => known.urls.join("\n") + "\n",
+    };
+    if known.operator_has_one {
+        text.push_str("the operator of the host has one for this owner too\n");
+    }
+    text
 }
 
 fn send_text(send: &OnchainSend) -> String {

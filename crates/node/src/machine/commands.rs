@@ -135,6 +135,10 @@ impl Commands<'_> {
                 "ALREADY_REGISTERED",
                 "this node runs already: nothing is to be done",
             )),
+            Some(Kind::SetWakeUrls(_) | Kind::ListWakeUrls(_)) => Err(bad_input(
+                "HOST_COMMAND",
+                "the host answers this command, and not its node: ask the host",
+            )),
             None => Err(bad_input(
                 "UNKNOWN_COMMAND",
                 "this host does not know the command: use a host of the phone's version or newer",

@@ -302,6 +302,9 @@ async fn nothing_is_sent_to_the_host_for_bad_input() {
         channel_id: channel_id.into(),
         how,
     };
+    let wake = |url: &str, times| OwnerCommand::SetWakeUrls {
+        urls: vec![url.to_owned(); times],
+    };
     let to = |address: &str| CloseHow {
         address: Some(address.into()),
         ..CloseHow::default()
@@ -357,6 +360,14 @@ async fn nothing_is_sent_to_the_host_for_bad_input() {
                 before: Some("ff".into()),
             },
             "CURSOR_MALFORMED",
+        ),
+        (wake("nowhere", 1), "BAD_WAKE_URL"),
+        (wake("ftp://push.example/", 1), "BAD_WAKE_URL"),
+        (wake("https://push.example/\u{1b}[2J", 1), "BAD_WAKE_URL"),
+        (wake("https://push.example/", 5), "TOO_MANY_WAKE_URLS"),
+        (
+            wake(&format!("https://{}", "x".repeat(505)), 1),
+            "WAKE_URL_TOO_LONG",
         ),
     ];
     for (command, code) in bad {

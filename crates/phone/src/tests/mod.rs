@@ -8,6 +8,7 @@ mod dying;
 mod idempotency;
 mod paying;
 mod signing;
+mod waking;
 mod witnessing;
 
 use std::path::Path;

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
-use longhand_host::{Joined, Network, PeerDial, WakeCall, WakeError};
+use longhand_host::{Joined, Network, PeerDial, WakeCall, WakeError, WakeUrl};
 use longhand_node::PeerStream;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
@@ -51,7 +51,7 @@ impl Network for SimNetwork {
         ))
     }
 
-    async fn wake(&self, _: &str, call: &WakeCall) -> std::result::Result<(), WakeError> {
+    async fn wake(&self, _: &WakeUrl, call: &WakeCall) -> std::result::Result<(), WakeError> {
         let failed = || Err(WakeError("the push service is away".into()));
         // A process that has ended sends no call.
         if self.life.has_ended() {
