@@ -20,6 +20,7 @@ use longhand_testkit::{KitError, Patience};
 use serde_json::{Value, json};
 
 use super::figure::{Measured, Report, Target, median};
+use super::resident::resident_at_rest;
 use super::{say, temporary_directory};
 
 /// Owners whose channels are opened together.
@@ -30,11 +31,8 @@ const HUB_COINS: u32 = 2 * WAVE;
 /// Prefixes of the owners' keys in the host's namespace, and of nodes' namespaces.
 const OWNER_PREFIX: &str = "owner/";
 const NODE_PREFIX: &str = "node/";
-/// A process is at rest when its size has not changed for this long.
-const REST: Duration = Duration::from_secs(2);
 /// How often each host is loaded: what the allocator keeps from loading differs from time to time.
 const LOADS: usize = 5;
-const PAGE: u64 = 4_096;
 /// Long enough for the largest number of nodes.
 const LOADING: Patience = Patience {
     longest: Duration::from_secs(120),
@@ -233,31 +231,4 @@ async fn measure_here(args: MemoryArgs) -> Result<Value, KitError> {
     let resident_bytes = resident_at_rest().await?;
     host.stop().await;
     Ok(json!({ "nodes": nodes, "resident_bytes": resident_bytes }))
-}
-
-/// Waits until the size stays the same.
-async fn resident_at_rest() -> Result<u64, KitError> {
-    let mut last = resident_bytes()?;
-    let mut since = Instant::now();
-    let begun = Instant::now();
-    while since.elapsed() < REST && begun.elapsed() < 15 * REST {
-        tokio::time::sleep(REST / 20).await;
-        let now = resident_bytes()?;
-        if now.abs_diff(last) > 16 * PAGE {
-            (last, since) = (now, Instant::now());
-        }
-    }
-    resident_bytes()
-}
-
-/// Resident pages of this process, by `/proc/self/statm` (proc(5)).
-fn resident_bytes() -> Result<u64, KitError> {
-    let text = std::fs::read_to_string("/proc/self/statm")?;
-    let pages = text
-        .split_whitespace()
-        .nth(1)
-        .and_then(|pages| pages.parse::<u64>().ok());
-    pages
-        .map(|pages| pages * PAGE)
-        .ok_or_else(|| KitError::Unexpected("/proc/self/statm cannot be read".into()))
 }

@@ -6,8 +6,10 @@
 
 mod attach;
 mod figure;
+mod hostile;
 mod latency;
 mod memory;
+mod resident;
 mod rtt;
 mod throughput;
 
@@ -38,6 +40,8 @@ enum Figure {
     Attach(attach::AttachArgs),
     /// A payment between two phones that are far away
     Latency(latency::LatencyArgs),
+    /// A host under attack: its memory, and the latency of honest payments
+    Hostile(hostile::HostileArgs),
     /// The memory of a dormant node
     Memory(memory::MemoryArgs),
     /// Payments a second, against the same node with its keys in process
@@ -50,6 +54,8 @@ pub async fn run(args: BenchArgs) -> ExitCode {
         Figure::Rtt => rtt::run().await,
         Figure::Attach(figure) => attach::run(figure).await,
         Figure::Latency(figure) => latency::run(figure).await,
+        Figure::Hostile(figure) if figure.is_child() => return hostile::run_child(figure).await,
+        Figure::Hostile(figure) => hostile::run(figure).await,
         Figure::Memory(figure) if figure.is_child() => return memory::run_child(figure).await,
         Figure::Memory(figure) => memory::run(figure).await,
         Figure::Throughput(figure) => throughput::run(figure).await,
