@@ -15,7 +15,10 @@ pub fn excerpt(text: &str) -> String {
 }
 
 fn plain_chars(text: &str) -> impl Iterator<Item = char> {
-    let turns = |c: &char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns = |c: &char| {
+        let marks = ['\u{061c}', '\u{200e}', '\u{200f}'];
+        marks.contains(c) || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     let kept = text.chars().filter(move |c| !turns(c));
     // The line and paragraph separators are no control characters, and break a line too.
     let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');

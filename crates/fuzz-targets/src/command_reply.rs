@@ -241,7 +241,9 @@ fn check_error(error: &PhoneError) {
 }
 
 fn steers(text: &str) -> bool {
-    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let marks = ['\u{061c}', '\u{200e}', '\u{200f}'];
+    let turns =
+        |c| marks.contains(&c) || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().any(|c| c.is_control() || turns(c))
 }
 

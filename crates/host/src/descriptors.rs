@@ -3,7 +3,14 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// For some 4,000 phones and peers, with the database and the listeners.
-const ENOUGH: u64 = 4_096;
+const ENOUGH: usize = 4_096;
+
+/// The limit of this process.
+pub(crate) fn limit() -> usize {
+    // None: there is no limit.
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
 
 /// Raises the limit of this process as far as the system allows, and warns when that is little: without a descriptor no phone
 /// and no peer can connect.
@@ -18,8 +25,7 @@ pub(crate) fn raise_limit() {
     {
         tracing::debug!(%error, "the limit of file descriptors cannot be raised");
     }
-    // None: there is no limit.
-    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let descriptors = limit();
     if descriptors < ENOUGH {
         tracing::warn!(
             descriptors,

@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bitcoin::Network;
@@ -30,6 +30,8 @@ const PERIOD: Duration = Duration::from_secs(3600);
 pub(crate) struct GraphKeeper {
     directory: PathBuf,
     graph: Arc<Graph>,
+    /// Held while the files are written: a write goes on though the task that waits for it has ended.
+    writing: Arc<Mutex<()>>,
 }
 
 impl GraphKeeper {
@@ -52,6 +54,7 @@ impl GraphKeeper {
         Ok(GraphKeeper {
             directory: directory.to_owned(),
             graph: Arc::new(graph.unwrap_or_else(|_| Graph::new(network))),
+            writing: Arc::default(),
         })
     }
 
@@ -72,7 +75,9 @@ impl GraphKeeper {
     /// Stores it now. After a failure the hub learns more of it again, and nothing else is lost.
     pub async fn save(&self) {
         let (graph, directory) = (self.graph.clone(), self.directory.clone());
+        let writing = self.writing.clone();
         let write = move || {
+            let _one = writing.lock().unwrap_or_else(PoisonError::into_inner);
             write_file(&directory.join(GRAPH_FILE), &graph.graph_bytes())?;
             write_file(&directory.join(SCORES_FILE), &graph.scorer_bytes())
         };

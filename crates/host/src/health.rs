@@ -82,7 +82,7 @@ impl fmt::Display for Problem {
             ),
             Problem::NoFeeEstimate { sat_per_kw } => write!(
                 f,
-                "the chain source has had no fee estimate for an hour: closes and claims pay about {} sat/vB \
+                "the chain source has no fee estimate, or none for an hour: closes and claims pay about {} sat/vB \
                  (chain.fallback_feerate_sat_per_vb), and `open` and `send-onchain` need --feerate; wait until the source \
                  has seen some blocks, or set a fallback that fits",
                 sat_per_kw.div_ceil(SAT_PER_KW_OF_SAT_PER_VB)

@@ -8,6 +8,7 @@ use bitcoin::bip32::{ChildNumber, DerivationPath};
 use bitcoin::secp256k1::ecdh::SharedSecret;
 use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
 use bitcoin::{Network, NetworkKind};
+use longhand_base::text::excerpt;
 use longhand_node::Registration;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
@@ -34,12 +35,7 @@ pub(crate) fn check(
 ) -> Result<PublicKey, RegistrationError> {
     let invalid = |text: String| Err(RegistrationError::Invalid(text));
     if Network::from_str(&registration.network) != Ok(network) {
-        let found = registration
-            .network
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(20)
-            .collect();
+        let found = excerpt(&registration.network).chars().take(20).collect();
         return Err(RegistrationError::WrongNetwork {
             expected: network,
             found,

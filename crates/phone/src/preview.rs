@@ -85,7 +85,7 @@ mod tests {
             ..InvoiceSpec::default()
         };
         let preview = PaymentPreview::of(&spec.text(), None, None).unwrap();
-        assert_eq!(preview.description, "tea[2Jlla");
+        assert_eq!(preview.description, "tea [2J  lla");
     }
 
     #[test]

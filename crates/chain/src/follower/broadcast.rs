@@ -31,6 +31,8 @@ impl Queue {
         let dropped = self.lock().add(node, package);
         for txid in dropped {
             tracing::warn!(%node, %txid, "a transaction is not kept for broadcast: this node has too many that wait");
+            let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            answers.remove(&(node, txid));
         }
         self.added.notify_one();
     }

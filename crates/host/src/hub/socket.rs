@@ -7,9 +7,9 @@ use std::task::{Context, Poll};
 use longhand_link::carrier::guest::{Attached, Guest};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that the hub reads in a handshake: Act One and Act Three (BOLT 8). LDK closes a connection with wrong ones, and has
-/// limits of its own for peers after it.
-const HANDSHAKE_BYTES: usize = 50 + 66;
+/// Bytes that the hub reads in a handshake: Act One and Act Three (BOLT 8), and the smallest `init` (BOLT 1), with its length and
+/// both authentication tags. LDK closes a connection with wrong ones, and has limits of its own for peers after it.
+const HANDSHAKE_BYTES: usize = 50 + 66 + (2 + 16) + (6 + 16);
 
 /// See the module.
 pub(crate) struct StrangerSocket {

@@ -3,6 +3,8 @@
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::LookupIpStrategy;
@@ -13,21 +15,58 @@ use super::Reach;
 /// Addresses of one name that are tried.
 const MOST: usize = 8;
 
+/// After a failed look-up the configuration is read again, at most this often: it may have come later than the host, or have changed.
+const READ_AGAIN: Duration = Duration::from_secs(30);
+
 /// A resolver with connections and a cache of its own. Clones share them.
 #[derive(Clone)]
-pub(super) struct Names(Option<TokioResolver>);
+pub(super) struct Names(Arc<Mutex<Current>>);
+
+struct Current {
+    /// `None` without name servers: only addresses are reached.
+    resolver: Option<TokioResolver>,
+    /// When the configuration was read; `None` to never read it.
+    read: Option<Instant>,
+}
 
 impl Names {
-    /// With the name servers of the operating system's configuration. Without any, only addresses are reached.
+    /// With the name servers of the operating system's configuration.
     pub fn of_system() -> Names {
-        let resolver = TokioResolver::builder_tokio().and_then(|mut builder| {
-            builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-            builder.build()
-        });
-        if let Err(error) = &resolver {
-            tracing::warn!(%error, "host names cannot be resolved: no name servers are configured");
+        Names(Arc::new(Mutex::new(Current {
+            resolver: read_configuration(),
+            read: Some(Instant::now()),
+        })))
+    }
+
+    /// Without name servers.
+    #[cfg(test)]
+    pub fn none() -> Names {
+        Names(Arc::new(Mutex::new(Current {
+            resolver: None,
+            read: None,
+        })))
+    }
+
+    fn resolver(&self) -> Option<TokioResolver> {
+        self.lock().resolver.clone()
+    }
+
+    /// A look-up has failed.
+    fn read_again(&self) {
+        let mut current = self.lock();
+        if current
+            .read
+            .is_some_and(|read| read.elapsed() >= READ_AGAIN)
+        {
+            *current = Current {
+                resolver: read_configuration(),
+                read: Some(Instant::now()),
+            };
         }
-        Names(resolver.ok())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The addresses of `host:port`, at most eight. An IP address needs no name server.
@@ -53,13 +92,30 @@ impl Names {
             return Err(Error::new(ErrorKind::Unsupported, reason));
         }
         let unknown = || Error::new(ErrorKind::NotFound, "the host name has no address");
-        let resolver = self.0.as_ref().ok_or_else(unknown)?;
-        let found = resolver.lookup_ip(host).await.map_err(|error| {
-            tracing::debug!(%error, "a host name was not resolved");
-            unknown()
-        })?;
-        Ok(found.iter().take(MOST).collect())
+        let Some(resolver) = self.resolver() else {
+            self.read_again();
+            return Err(unknown());
+        };
+        match resolver.lookup_ip(host).await {
+            Ok(found) => Ok(found.iter().take(MOST).collect()),
+            Err(error) => {
+                tracing::debug!(%error, "a host name was not resolved");
+                self.read_again();
+                Err(unknown())
+            }
+        }
     }
+}
+
+fn read_configuration() -> Option<TokioResolver> {
+    let resolver = TokioResolver::builder_tokio().and_then(|mut builder| {
+        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        builder.build()
+    });
+    if let Err(error) = &resolver {
+        tracing::warn!(%error, "host names cannot be resolved: no name servers are configured");
+    }
+    resolver.ok()
 }
 
 impl Resolve for Names {
@@ -84,7 +140,7 @@ impl Resolve for NamesWithin {
         let (names, reach) = (self.names.clone(), self.reach.clone());
         Box::pin(async move {
             let mut found = names.look_up(name.as_str()).await?;
-            found.retain(|ip| reach.includes(*ip));
+            found.retain(|ip| reach.allows(*ip));
             if found.is_empty() {
                 return Err(Error::new(ErrorKind::NotFound, "the host name has no address").into());
             }
@@ -101,7 +157,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_needs_no_name_server() {
-        let names = Names(None);
+        let names = Names::none();
         for address in ["192.0.2.1:9735", "[2001:db8::1]:9735"] {
             let found = names.resolve(address).await.unwrap();
             assert_eq!(found, [address.parse().unwrap()]);
@@ -110,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_cannot_be_asked_for_is_refused() {
-        let names = Names(None);
+        let names = Names::none();
         for (address, kind) in [
             ("peer.example", ErrorKind::InvalidInput),
             ("peer.example:port", ErrorKind::InvalidInput),

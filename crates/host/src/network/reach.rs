@@ -1,6 +1,6 @@
 //! Which addresses the host connects to for owners.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -63,7 +63,21 @@ impl Reach {
         }
     }
 
-    /// Whether the host connects to this address.
+    /// Whether the host connects to this address: it is within reach, and not this machine's own.
+    pub fn allows(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        match self {
+            Reach::Everywhere => true,
+            Reach::Public(_) => self.includes(address) && !self.is_own(address),
+        }
+    }
+
+    /// An allowed network may have this machine's own addresses.
+    fn is_own(&self, address: IpAddr) -> bool {
+        is_public(address) && is_own(address)
+    }
+
+    /// Whether an address is in these networks.
     pub fn includes(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         match self {
@@ -73,6 +87,21 @@ impl Reach {
             }
         }
     }
+}
+
+/// Whether this machine has the address: a connection to it does not pass a firewall outside. Asks the operating system's routing
+/// table, and sends nothing.
+fn is_own(address: IpAddr) -> bool {
+    let any: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let route = UdpSocket::bind((any, 0)).and_then(|socket| {
+        // Any port.
+        socket.connect((address, 9))?;
+        socket.local_addr()
+    });
+    route.is_ok_and(|local| local.ip() == address)
 }
 
 fn is_public(address: IpAddr) -> bool {
@@ -140,6 +169,12 @@ mod tests {
         assert!(reach.includes("10.1.2.3".parse().unwrap()));
         assert!(reach.includes("::ffff:10.1.2.3".parse().unwrap()));
         assert!(!reach.includes("10.2.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_own_address_of_a_machine_is_known_by_its_route() {
+        assert!(is_own("127.0.0.1".parse().unwrap()));
+        assert!(!is_own("192.0.2.1".parse().unwrap()));
     }
 
     #[test]

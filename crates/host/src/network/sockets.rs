@@ -15,13 +15,13 @@ use tokio::net::TcpStream;
 
 use super::names::{Names, NamesWithin};
 use super::{DialFrom, Network, PeerDial, Reach, WakeCall, WakeError, WakeFrom, WakeUrl};
-use crate::HostError;
+use crate::{HostError, descriptors};
 
-/// Connections that owners' nodes dial or have open, through [`Sockets`].
-const OWNERS_SOCKETS: Places = Places {
-    all: 8_192,
-    each: 32,
-};
+/// Connections of one owner that are dialled or open, through [`Sockets`].
+const OWNER_SOCKETS: usize = 32;
+/// Of all owners: this part of the file descriptors, so that the others are left for phones, and no more than these.
+const OWNERS_PART: usize = 4;
+const OWNERS_SOCKETS: usize = 8_192;
 
 /// TCP to peers, and wake calls as HTTP POSTs with [`WakeCall`] as JSON.
 ///
@@ -43,11 +43,15 @@ impl Sockets {
     /// # Errors
     /// [`HostError::Tls`] when the TLS library cannot be set up.
     pub fn new(reach: Reach) -> std::result::Result<Sockets, HostError> {
+        Sockets::with(reach, Names::of_system)
+    }
+
+    fn with(reach: Reach, names: impl Fn() -> Names) -> std::result::Result<Sockets, HostError> {
         // A resolver for each purpose: the names that owners give do not delay a wake call to the operator's push service.
         let client = || reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-        let operators = client().dns_resolver(Arc::new(Names::of_system()));
+        let operators = client().dns_resolver(Arc::new(names()));
         let phones = NamesWithin {
-            names: Names::of_system(),
+            names: names(),
             reach: reach.clone(),
         };
         // A proxy would resolve the names itself, and connections that stay open would be as many as the hosts that owners name.
@@ -59,9 +63,12 @@ impl Sockets {
         Ok(Sockets {
             operators: operators.build().map_err(tls)?,
             phones: phones.build().map_err(tls)?,
-            peers: Names::of_system(),
+            peers: names(),
             reach,
-            owners: Admission::new(OWNERS_SOCKETS),
+            owners: Admission::new(Places {
+                all: (descriptors::limit() / OWNERS_PART).min(OWNERS_SOCKETS),
+                each: OWNER_SOCKETS,
+            }),
         })
     }
 
@@ -91,7 +98,7 @@ impl Sockets {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             resolved => resolved?,
         };
-        addresses.retain(|address| self.reach.includes(address.ip()));
+        addresses.retain(|address| self.reach.allows(address.ip()));
         if addresses.is_empty() {
             let reason = format!("{address} has no public address, and this host dials no other");
             return Err(Error::new(ErrorKind::PermissionDenied, reason));
@@ -146,7 +153,7 @@ fn check_literal(reach: &Reach, url: &str) -> std::result::Result<(), WakeError>
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse();
     match address {
-        Ok(address) if !reach.includes(address) => {
+        Ok(address) if !reach.allows(address) => {
             let reason = "its host is no public address, and this host calls no other for a phone";
             Err(WakeError(reason.into()))
         }
@@ -198,6 +205,11 @@ mod tests {
     use super::*;
     use crate::network::WakeReason;
 
+    /// Without name servers.
+    fn sockets_within(reach: Reach) -> std::result::Result<Sockets, HostError> {
+        Sockets::with(reach, Names::none)
+    }
+
     fn call() -> WakeCall {
         let secret = SecretKey::from_slice(&[1; 32]).unwrap();
         WakeCall {
@@ -238,7 +250,7 @@ mod tests {
     #[tokio::test]
     async fn a_wake_call_is_posted_as_json() {
         let (push, mut called) = push_service(StatusCode::NO_CONTENT).await;
-        let sockets = Sockets::new(Reach::Everywhere).unwrap();
+        let sockets = sockets_within(Reach::Everywhere).unwrap();
         let expected = json!({
             "owner": "ann",
             "node_id": call().node_id.to_string(),
@@ -254,7 +266,7 @@ mod tests {
     #[tokio::test]
     async fn a_failed_wake_call_says_why_and_not_where() {
         let (refusing, _called) = push_service(StatusCode::SERVICE_UNAVAILABLE).await;
-        let sockets = Sockets::new(Reach::Everywhere).unwrap();
+        let sockets = sockets_within(Reach::Everywhere).unwrap();
         let wake = async |to: &str| {
             let called = sockets.wake(&url(WakeFrom::Operator, to), &call()).await;
             called.unwrap_err().to_string()
@@ -268,7 +280,7 @@ mod tests {
     #[tokio::test]
     async fn a_phones_wake_url_does_not_reach_this_machine_and_the_operators_does() {
         let (push, mut called) = push_service(StatusCode::NO_CONTENT).await;
-        let sockets = Sockets::new(Reach::Public(Vec::new())).unwrap();
+        let sockets = sockets_within(Reach::Public(Vec::new())).unwrap();
         for host in [
             "127.0.0.1",
             "0x7f.1",
@@ -285,7 +297,7 @@ mod tests {
         let operators = url(WakeFrom::Operator, &push);
         assert_eq!(sockets.wake(&operators, &call()).await, Ok(()));
         let allowed = Reach::Public(vec!["127.0.0.0/8".parse().unwrap()]);
-        let sockets = Sockets::new(allowed).unwrap();
+        let sockets = sockets_within(allowed).unwrap();
         let phones = url(WakeFrom::Phone, &push);
         assert_eq!(sockets.wake(&phones, &call()).await, Ok(()));
     }
@@ -298,7 +310,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let redirecting = format!("http://{}/", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let sockets = Sockets::new(Reach::Everywhere).unwrap();
+        let sockets = sockets_within(Reach::Everywhere).unwrap();
         let refused = sockets
             .wake(&url(WakeFrom::Phone, &redirecting), &call())
             .await;
@@ -316,7 +328,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_without_an_address_is_not_dialled() {
-        let sockets = Sockets::new(Reach::Everywhere).unwrap();
+        let sockets = sockets_within(Reach::Everywhere).unwrap();
         let dialled = sockets.dial(dial(DialFrom::Hub, "")).await;
         assert_eq!(dialled.err().unwrap().kind(), ErrorKind::InvalidInput);
     }
@@ -325,7 +337,7 @@ mod tests {
     async fn an_owner_does_not_reach_this_machine_and_its_operator_does() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let sockets = Sockets::new(Reach::Public(Vec::new())).unwrap();
+        let sockets = sockets_within(Reach::Public(Vec::new())).unwrap();
         let owner = DialFrom::Owner(call().node_id);
         for host in [
             "127.0.0.1",
@@ -344,7 +356,7 @@ mod tests {
         let address = format!("127.0.0.1:{port}");
         sockets.dial(dial(DialFrom::Hub, &address)).await.unwrap();
         let allowed = Reach::Public(vec!["127.0.0.0/8".parse().unwrap()]);
-        let sockets = Sockets::new(allowed).unwrap();
+        let sockets = sockets_within(allowed).unwrap();
         sockets.dial(dial(owner, &address)).await.unwrap();
     }
 
@@ -352,11 +364,11 @@ mod tests {
     async fn one_owner_takes_no_more_than_its_own_connections() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let sockets = Sockets::new(Reach::Everywhere).unwrap();
+        let sockets = sockets_within(Reach::Everywhere).unwrap();
         let secret = |n| SecretKey::from_slice(&[n; 32]).unwrap();
         let owner = |n| DialFrom::Owner(secret(n).public_key(&Secp256k1::new()));
         let mut open = Vec::new();
-        for _ in 0..OWNERS_SOCKETS.each {
+        for _ in 0..OWNER_SOCKETS {
             open.push(sockets.dial(dial(owner(1), &address)).await.unwrap());
         }
         let refused = sockets.dial(dial(owner(1), &address)).await.err().unwrap();

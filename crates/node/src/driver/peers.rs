@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::api::PeerStream;
@@ -22,16 +23,21 @@ const READ_SIZE: usize = 16 * 1024;
 /// Reads that may wait in the inbox for one connection.
 const READS_AHEAD: usize = 4;
 
+/// How long the last messages of a closed connection may take to be written.
+const LINGER: Duration = Duration::from_secs(5);
+
 /// The tasks of one connection.
 struct Connection {
     writer: mpsc::UnboundedSender<Vec<u8>>,
     reader: AbortHandle,
     /// One permit for each read that may come.
     reads: Arc<Semaphore>,
+    /// Dropped with the connection: the writer has a little time left.
+    _open: oneshot::Sender<()>,
 }
 
 impl Drop for Connection {
-    /// The writer ends by itself when it has written what it holds.
+    /// The writer ends by itself when it has written what it holds, or soon.
     fn drop(&mut self) {
         self.reader.abort();
     }
@@ -65,11 +71,24 @@ impl Peers {
         let (writer, messages) = mpsc::unbounded_channel();
         let unwritten = Arc::new(AtomicUsize::new(0));
         let writing = Arc::clone(&unwritten);
-        tokio::spawn(write_loop(id, write, messages, writing, self.inbox.clone()));
+        let (open, closed) = oneshot::channel();
+        let inbox = self.inbox.clone();
+        tokio::spawn(async move {
+            // A peer that does not read would keep the stream for ever.
+            let linger = async {
+                let _ = closed.await;
+                tokio::time::sleep(LINGER).await;
+            };
+            tokio::select! {
+                () = write_loop(id, write, messages, writing, inbox) => {}
+                () = linger => {}
+            }
+        });
         let connection = Connection {
             writer,
             reader,
             reads,
+            _open: open,
         };
         self.connections.insert(id, connection);
         NewConnection {
@@ -157,4 +176,29 @@ async fn write_loop(
         }
     }
     let _ = stream.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_read_loses_the_connection_soon_after_it_is_closed() {
+        let (inbox, _events) = mpsc::unbounded_channel();
+        let mut peers = Peers::new(inbox);
+        let (near, mut far) = tokio::io::duplex(16);
+        let new = peers.add(Box::new(near));
+        new.unwritten.fetch_add(64, Ordering::AcqRel);
+        peers.send(PeerOutput {
+            id: new.id,
+            messages: vec![vec![7; 64]],
+            reads: 0,
+            is_closed: true,
+        });
+        tokio::time::sleep(LINGER * 2).await;
+        let mut read = Vec::new();
+        far.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read.len(), 16, "what was in flight, and then the end");
+    }
 }

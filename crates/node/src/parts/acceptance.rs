@@ -59,7 +59,7 @@ fn reason_to_refuse(turn: &Turn, counterparty: &PublicKey) -> Option<&'static st
     if !has_room_for(turn, counterparty) {
         return Some(TOO_MANY);
     }
-    (!reserve::defends_another(turn)).then_some(NO_RESERVE)
+    (!reserve::defends_another(turn, counterparty)).then_some(NO_RESERVE)
 }
 
 fn has_room_for(turn: &Turn, counterparty: &PublicKey) -> bool {

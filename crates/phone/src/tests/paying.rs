@@ -441,6 +441,6 @@ async fn an_open_invoice_is_listed_with_the_text_that_the_phone_signed() {
     });
     let list = phone.invoices().await.unwrap().invoices;
     assert_eq!(list[0].bolt11, made.bolt11);
-    assert_eq!(list[0].description, "tea[2J");
+    assert_eq!(list[0].description, "tea [2J");
     assert_eq!(list[1].bolt11, "");
 }
