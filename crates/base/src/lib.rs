@@ -1,4 +1,4 @@
-//! What several crates need and no protocol defines: text from others, and names of files that last.
+//! Functions that several crates need and no protocol defines: text from others, and names of files that last.
 
 pub mod files;
 pub mod text;

@@ -30,11 +30,11 @@ const ONLY: u64 = 0;
 pub struct ScanRequest {
     /// The last block that the wallet's node knows.
     pub tip: BlockRef,
-    /// What is asked for.
+    /// The request.
     pub step: ScanStep,
 }
 
-/// What a [`ScanRequest`] asks for.
+/// The purpose of a [`ScanRequest`].
 #[derive(Clone, Debug)]
 pub enum ScanStep {
     /// The height at which a search for coins since this time (seconds since 1970) begins.
@@ -48,7 +48,7 @@ pub enum ScanStep {
         from: u32,
         /// The hash of the block before it, when it is known.
         parent: Option<BlockHash>,
-        /// What to look for; transaction ids included.
+        /// Scripts, outpoints and transaction ids to look for.
         watch: WatchList,
     },
 }

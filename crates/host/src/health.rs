@@ -107,7 +107,7 @@ pub(crate) struct Reserve {
     pub wanted_for_next_sat: u64,
 }
 
-/// What the problems are judged by.
+/// The observations by which problems are found.
 #[derive(Clone, Debug)]
 pub(crate) struct Observed {
     pub network: Network,

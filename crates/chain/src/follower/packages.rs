@@ -1,7 +1,7 @@
 //! The packages that wait for broadcast, by node: which is sent next, and which are kept.
 //!
 //! New packages are sent before refused ones are tried again, and the nodes take turns: a node waits for one package of
-//! each other node, however many those have. What a node may have waiting is bounded, and beyond that its oldest
+//! each other node, however many those have. The waiting packages of a node are bounded, and beyond that its oldest
 //! refused packages are dropped first: LDK broadcasts again what is still needed.
 
 use std::collections::{BTreeMap, VecDeque};

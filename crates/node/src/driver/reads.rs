@@ -1,4 +1,4 @@
-//! What the driver reads from the store for the machine: records that a turn needs, and replies that are in the history.
+//! Reads from the store for the machine: records that a turn needs, and replies that are in the history.
 
 use longhand_proto::command::CommandReply;
 use longhand_proto::command::error::Action;

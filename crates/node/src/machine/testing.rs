@@ -87,7 +87,7 @@ pub(crate) struct World {
     pub is_offline: bool,
     /// A node that crashes with so many commits from here: its output is lost, and it is loaded again.
     pub crash: Option<(Id, usize)>,
-    /// What the chain answers to searches of past blocks.
+    /// The chain's answers to searches of past blocks.
     pub scans: Scans,
     next_id: u64,
 }

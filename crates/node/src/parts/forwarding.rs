@@ -1,4 +1,4 @@
-//! What a hub takes for forwarding payments, and the payments that it has forwarded.
+//! The fees of a hub for forwarding payments, and the payments that it has forwarded.
 //!
 //! LDK keeps the fees with each channel (`ChannelConfig`). The operator sets them for the hub as a whole: they are a
 //! record, given to all channels at once, and to a new channel when it is ready. Of forwarded payments the newest are

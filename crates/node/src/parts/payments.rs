@@ -249,8 +249,8 @@ impl Payments {
         Ok(hash)
     }
 
-    /// Another signer is attached: payments that the one before it was asked for are not tried again. What is on its way
-    /// ends as it may.
+    /// Another signer is attached: payments that the one before it was asked for are not tried again. HTLCs in flight
+    /// end as they may.
     pub fn abandon(&self, turn: &Turn) {
         let live = self.live.iter();
         let outgoing = live.filter(|(_, payment)| payment.outbound && is_pending(payment));

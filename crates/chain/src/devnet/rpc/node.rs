@@ -165,7 +165,7 @@ pub(super) fn validateaddress(call: Call) -> Answer {
 }
 
 /// The fee rate set for the target, at first the mempool's minimum: devnet's blocks are never full, so that it is
-/// enough for the next one. A new Bitcoin Core has no estimate, and so has devnet when it is told so; then every Lightning
+/// enough for the next one. A new Bitcoin Core has no estimate, and so has devnet when it is set so; then every Lightning
 /// node falls back to a rate of its own, and two nodes may not agree on the fee of a close.
 pub(super) fn estimatesmartfee(call: Call) -> Answer {
     let target = call.params.integer(0)?;

@@ -37,7 +37,7 @@ enum Ask {
     ResidentAtRest,
 }
 
-/// What the process prints: `Ready` first, then an answer to each question.
+/// The lines that the process prints: `Ready` first, then an answer to each question.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Answer {

@@ -149,7 +149,7 @@ fn a_payment_that_ldk_reports_again_is_counted_once() {
     assert_eq!(forwarding.report(10).count, 1);
 }
 
-/// What is in the store after these writes.
+/// The store after these writes.
 fn entries(writes: Vec<longhand_store::Write>) -> Vec<(String, Vec<u8>)> {
     let mut entries = std::collections::BTreeMap::new();
     for write in writes {
