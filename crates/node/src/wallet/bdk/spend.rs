@@ -8,13 +8,10 @@ use bitcoin::absolute::LockTime;
 use bitcoin::policy::MAX_STANDARD_TX_WEIGHT;
 use bitcoin::{Amount, FeeRate, OutPoint, Psbt, Script, ScriptBuf, Sequence, Transaction, Txid};
 
+use longhand_proto::{MAX_FEERATE_SAT_PER_KW, MIN_FEERATE_SAT_PER_KW};
+
 use super::{BdkWallet, KEYCHAINS, WalletError};
 use crate::wallet::{Replacement, SendAmount, WalletSpends};
-
-/// 1 sat/vB, rounded down as LDK does.
-const MIN_FEERATE_SAT_PER_KW: u32 = 250;
-/// 2,500 sat/vB, well above every fee rate there has been.
-const MAX_FEERATE_SAT_PER_KW: u32 = 625_000;
 
 /// Of an input's witness, a signature and a key (BIP 141); a taproot input's weighs less.
 const WITNESS_WEIGHT: u64 = 108;
