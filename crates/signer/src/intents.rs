@@ -15,6 +15,9 @@ use crate::engine::{Change, Recorded, Signer};
 use crate::ledger::{KnownChannelIntent, entry};
 use crate::rules::{self, Refused};
 
+/// Addresses for the close of one channel.
+const CLOSE_ADDRESSES: usize = 8;
+
 /// A payment that the owner asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentIntent {
@@ -39,7 +42,7 @@ pub struct OnchainIntent {
     pub address: String,
     /// The amount; 0 = the whole balance.
     pub amount_sat: u64,
-    /// The most that mining may cost.
+    /// The most that mining may cost, for a transaction of 10,000 weight units; in proportion more for a heavier one.
     pub max_fee_sat: u64,
     /// The time when it was added, in seconds since 1970.
     pub created_unix_s: u64,
@@ -72,7 +75,8 @@ pub enum ChannelIntent {
         channel_id: Vec<u8>,
         /// A unilateral close, without the peer.
         force: bool,
-        /// Where the owner's part of a cooperative close goes; empty = the owner's wallet.
+        /// Where the owner's part of a cooperative close goes, beside the owner's wallet: every address that was given for this
+        /// channel, separated by spaces. The peer may have agreed on an earlier one.
         address: String,
     },
 }
@@ -186,8 +190,10 @@ impl Signer {
         let Some(ChannelIntent::Close { address, .. }) = known.map(|known| &known.intent) else {
             return false;
         };
-        let address = address.parse::<Address<NetworkUnchecked>>();
-        address.is_ok_and(|address| address.assume_checked().script_pubkey() == *script)
+        address.split(' ').any(|address| {
+            let address = address.parse::<Address<NetworkUnchecked>>();
+            address.is_ok_and(|address| address.assume_checked().script_pubkey() == *script)
+        })
     }
 
     /// Records that the owner asked to open or close a channel, and that the result of an opening is to be delivered. The same id again
@@ -198,7 +204,12 @@ impl Signer {
         now_unix_s: u64,
     ) -> Result<Recorded<()>, Refused> {
         let old = self.state.channel_intents.get(intent.id());
-        match old.map(|known| &known.intent) {
+        let old = old.map(|known| &known.intent);
+        let intent = match old {
+            Some(old) => with_earlier_addresses(intent, old)?,
+            None => intent,
+        };
+        match old {
             Some(old) if *old == intent => return Ok(nothing_new()),
             Some(ChannelIntent::Open { .. }) => return Err(used_id()),
             _ => {}
@@ -330,6 +341,37 @@ impl From<&OnchainIntent> for entry::OnchainIntentAdded {
             is_abandoned: intent.is_abandoned,
         }
     }
+}
+
+/// The same close, with the addresses that were given for it before.
+fn with_earlier_addresses(
+    intent: ChannelIntent,
+    old: &ChannelIntent,
+) -> Result<ChannelIntent, Refused> {
+    let (
+        ChannelIntent::Close {
+            channel_id,
+            force,
+            address,
+        },
+        ChannelIntent::Close { address: given, .. },
+    ) = (&intent, old)
+    else {
+        return Ok(intent);
+    };
+    let mut all: Vec<&str> = given.split(' ').filter(|it| !it.is_empty()).collect();
+    if !address.is_empty() && !all.contains(&&**address) {
+        all.push(address);
+    }
+    if all.len() > CLOSE_ADDRESSES {
+        let message = "too many addresses were given for the close of this channel: close it to one of them, or by force";
+        return Err(Refused::new(rules::DUPLICATE, message));
+    }
+    Ok(ChannelIntent::Close {
+        channel_id: channel_id.clone(),
+        force: *force,
+        address: all.join(" "),
+    })
 }
 
 fn nothing_new() -> Recorded<()> {

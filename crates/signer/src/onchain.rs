@@ -27,6 +27,10 @@ const SEARCH: u32 = 1000;
 /// The fee of a payment may be this part of its amount, when that is more than the intent's limit: the amount of one that sends all
 /// is not known before.
 const SEND_FEE_PERCENT: u64 = 5;
+/// The weight for which an intent's fee limit is meant, in weight units.
+const LIMIT_WEIGHT: u64 = 10_000;
+/// Of an input's witness: a signature and a key, with their lengths.
+const WITNESS_WEIGHT: u64 = 112;
 
 impl Signer {
     /// Signs every input that is the phone's (P2WPKH of BIP 84, P2TR key path of BIP 86), and finalizes it. A payment has to be one that
@@ -90,16 +94,28 @@ impl Signer {
             return Err(Refused::new(rules::NOT_OUR_INPUT, message));
         }
         let unasked = |message: &str| Refused::new(rules::SEND_UNASKED, message);
-        let paid = |intent| Some((intent, self.payee(intent, psbt)?));
-        let (intent, payee) = self.onchain_intents().find_map(paid).ok_or_else(|| {
-            unasked("this phone was not asked for this payment, or has signed another one for it")
-        })?;
-        let percent = payee.value.to_sat() / 100 * SEND_FEE_PERCENT;
-        if fee_sat(psbt).is_none_or(|fee_sat| fee_sat > intent.max_fee_sat.max(percent)) {
+        let fee_sat = fee_sat(psbt);
+        // Those of an exact amount first: a send of all that there is takes any.
+        let (exact, all): (Vec<_>, Vec<_>) = self
+            .onchain_intents()
+            .partition(|intent| intent.amount_sat > 0);
+        let mut asked = exact.into_iter().chain(all);
+        let mut paid = asked
+            .by_ref()
+            .filter_map(|it| Some((it, self.payee(it, psbt)?)));
+        let Some(first) = paid.next() else {
             return Err(unasked(
-                "the fee is above the limit for this payment: give a fee rate to allow more",
+                "this phone was not asked for this payment, or has signed another one for it",
             ));
-        }
+        };
+        let is_within = |(intent, payee): &(&OnchainIntent, &TxOut)| {
+            let limit_sat = fee_limit_sat(intent, payee.value, psbt);
+            fee_sat.is_some_and(|fee_sat| fee_sat <= limit_sat)
+        };
+        let within = std::iter::once(first).chain(paid).find(is_within);
+        let (intent, _) = within.ok_or_else(|| {
+            unasked("the fee is above the limit for this payment: give a fee rate to allow more")
+        })?;
         if intent.spends.is_some() {
             return Ok(None);
         }
@@ -363,6 +379,16 @@ impl Signer {
             }
         }
     }
+}
+
+/// The most that a payment may cost. The intent's limit is for [`LIMIT_WEIGHT`], and more in proportion for a heavier transaction:
+/// how many coins it spends is the wallet's choice.
+fn fee_limit_sat(intent: &OnchainIntent, amount: Amount, psbt: &Psbt) -> u64 {
+    let inputs = psbt.inputs.len() as u64;
+    let weight = psbt.unsigned_tx.weight().to_wu() + WITNESS_WEIGHT * inputs;
+    let heavier = intent.max_fee_sat.saturating_mul(weight) / LIMIT_WEIGHT;
+    let percent = amount.to_sat() / 100 * SEND_FEE_PERCENT;
+    intent.max_fee_sat.max(heavier).max(percent)
 }
 
 /// The fee in satoshis; `None` when the PSBT does not say what its inputs spend, or spends less than it pays.

@@ -331,6 +331,47 @@ fn a_payment_costs_no_more_than_its_limit() {
 }
 
 #[test]
+fn a_payment_of_many_coins_may_cost_more_in_proportion() {
+    let mut phone = Phone::new();
+    ask_to_send(&mut phone, 1, 0, 20_000);
+    // 100 coins of 2,000,000 sat, of which one per mille is the fee.
+    let one = spend_own(&phone, Account::Bip86, 0, somewhere());
+    let mut many = one.clone();
+    for _ in 1..100 {
+        many.unsigned_tx
+            .input
+            .push(one.unsigned_tx.input[0].clone());
+        many.inputs.push(one.inputs[0].clone());
+    }
+    for (index, input) in many.unsigned_tx.input.iter_mut().enumerate() {
+        input.previous_output.vout = u32::try_from(index).unwrap();
+    }
+    let output = &mut many.unsigned_tx.output[0];
+    output.value = Amount::from_sat(200_000_000 / 100 * 94);
+    assert_eq!(
+        refused_send(&mut phone, &many),
+        rules::SEND_UNASKED,
+        "6 % are too much"
+    );
+    let weight = many.unsigned_tx.weight().to_wu() + 100 * 112;
+    let allowed = 20_000 * weight / 10_000;
+    many.unsigned_tx.output[0].value = Amount::from_sat(200_000_000 - allowed);
+    phone.ask_on(&[], sign_psbt(&many, Purpose::Send)).unwrap();
+}
+
+#[test]
+fn a_payment_of_an_exact_amount_is_not_taken_for_one_of_all() {
+    let mut phone = Phone::new();
+    ask_to_send(&mut phone, 1, 0, 200_000);
+    ask_to_send(&mut phone, 2, 1_900_000, 200_000);
+    let psbt = spend_own(&phone, Account::Bip84, 0, somewhere());
+    phone.ask_on(&[], sign_psbt(&psbt, Purpose::Send)).unwrap();
+    let mut intents = phone.signer.onchain_intents();
+    let signed = intents.find(|intent| intent.spends.is_some()).unwrap();
+    assert_eq!(signed.id, [2]);
+}
+
+#[test]
 fn all_transactions_for_one_payment_spend_a_common_output() {
     let mut phone = Phone::new();
     ask_to_send(&mut phone, 1, 0, 200_000);
@@ -579,6 +620,15 @@ fn a_close_pays_another_address_only_when_the_owner_asked_for_it() {
     phone.ask(close(to)).unwrap();
     let other = ScriptBuf::new_p2wsh(&Hash::all_zeros());
     assert_eq!(phone.refused(close(&other)), rules::NOT_OUR_SCRIPT);
+    // The owner repeats the command without an address while the close to that one is under way.
+    let again = longhand_signer::ChannelIntent::Close {
+        channel_id: channel_id.0.to_vec(),
+        force: false,
+        address: String::new(),
+    };
+    let recorded = phone.signer.add_channel_intent(again, 2).unwrap();
+    phone.keep(&recorded.records);
+    phone.ask(close(to)).unwrap();
 }
 
 /// The outputs of a closed channel: the owner's balance in the peer's commitment, and in its own.

@@ -125,7 +125,10 @@ impl Driver {
             scan: ScanTask::default(),
         };
         driver.machine.begin();
-        driver.read_for_turn().await?;
+        if !driver.read_for_turn().await? {
+            let reason = "the first turn panicked: see the log, and start the host again";
+            return Err(NodeError::Load(reason.into()));
+        }
         if driver.machine.must_commit() {
             driver.commit().await?;
             driver.release();

@@ -40,6 +40,8 @@ pub(super) struct OnionSecrets {
     onions: HashMap<OpKey, StoredOnion>,
     /// Of `onions`, by the other side's key: an onion's own, or a path key (BOLT 4, route blinding).
     secrets: HashMap<PublicKey, [u8; 32]>,
+    /// HTLCs that were in their channels: LDK lists one only once the peer has committed to it.
+    seen: HashSet<HtlcRef>,
 }
 
 impl OnionSecrets {
@@ -114,12 +116,28 @@ impl OnionSecrets {
         self.remove(journal, desk, old);
     }
 
-    /// Removes onions of which no HTLC is left in its channel: `open` has the HTLCs of the channels that are looked at. One
-    /// that a peer adds and never commits to is gone after a disconnect (BOLT 2).
-    pub fn retain_open(&mut self, journal: &Journal, desk: &mut Desk, open: &OpenHtlcs) {
+    /// Removes onions of which no HTLC is left in its channel: `open` has the HTLCs of the channels that are looked at. One that
+    /// a peer has added and not committed to is in none of them, and may still be; after a disconnect it is gone (BOLT 2).
+    pub fn retain_open(
+        &mut self,
+        journal: &Journal,
+        desk: &mut Desk,
+        open: &OpenHtlcs,
+        is_disconnected: bool,
+    ) {
+        for (channel_id, htlcs) in open {
+            self.seen
+                .extend(htlcs.iter().map(|htlc| (*channel_id, *htlc)));
+        }
+        let seen = &mut self.seen;
+        let mut is_over = |htlc: HtlcRef| {
+            let in_channel = open.get(&htlc.0);
+            let is_gone = in_channel.is_some_and(|htlcs| !htlcs.contains(&htlc.1));
+            is_gone && (is_disconnected | seen.remove(&htlc))
+        };
         let mut unused = Vec::new();
         for (key, onion) in &mut self.onions {
-            match onion.retain_open(open) {
+            match onion.retain(|htlc| !is_over(htlc)) {
                 Retained::All => {}
                 Retained::Some => journal.put(path(key), onion.encode_to_vec()),
                 Retained::None => unused.push(*key),
@@ -201,12 +219,12 @@ impl StoredOnion {
         is_later || has_new
     }
 
-    fn retain_open(&mut self, open: &OpenHtlcs) -> Retained {
+    /// Keeps the HTLCs for which this is true, and those whose record cannot be read.
+    fn retain(&mut self, mut is_kept: impl FnMut(HtlcRef) -> bool) -> Retained {
         let before = self.htlcs.len();
         self.htlcs.retain(|htlc| {
             let channel_id: Option<[u8; 32]> = htlc.channel_id[..].try_into().ok();
-            let in_channel = channel_id.and_then(|id| open.get(&id));
-            in_channel.is_none_or(|htlcs| htlcs.contains(&htlc.htlc_id))
+            channel_id.is_none_or(|channel_id| is_kept((channel_id, htlc.htlc_id)))
         });
         match self.htlcs.len() {
             after if after == before => Retained::All,
@@ -374,12 +392,12 @@ mod tests {
         answer_newest(&mut onions, &journal, &mut desk, &answer(&[7; 32], &[]));
 
         let elsewhere = HashMap::from([([8; 32], HashSet::new())]);
-        onions.retain_open(&journal, &mut desk, &elsewhere);
-        onions.retain_open(&journal, &mut desk, &open(&[2]));
+        onions.retain_open(&journal, &mut desk, &elsewhere, true);
+        onions.retain_open(&journal, &mut desk, &open(&[2]), true);
         let mut after = OnionSecrets::load(&reloaded(&journal), &mut desk).unwrap();
         assert_eq!(after.secret(&key(2)), Some([7; 32]));
         for onions in [&mut onions, &mut after] {
-            onions.retain_open(&journal, &mut desk, &open(&[]));
+            onions.retain_open(&journal, &mut desk, &open(&[]), true);
             assert_eq!(onions.secret(&key(2)), None);
         }
         let after = OnionSecrets::load(&reloaded(&journal), &mut desk).unwrap();
@@ -395,11 +413,23 @@ mod tests {
                 let onion = key(2 + round * 50 + n);
                 onions.request(&journal, &mut desk, &in_htlc(&onion, None, n.into()));
             }
-            onions.retain_open(&journal, &mut desk, &open(&[]));
+            onions.retain_open(&journal, &mut desk, &open(&[]), true);
         }
         assert!(onions.onions.is_empty() && !desk.peels_pending());
         let stored = reloaded(&journal).loaded(schema::key::PEEL);
         assert!(stored.is_empty(), "{} records", stored.len());
+    }
+
+    #[test]
+    fn an_onion_that_the_peer_has_not_committed_to_yet_is_kept_while_it_is_connected() {
+        let (journal, mut desk) = (Journal::default(), Desk::default());
+        let mut onions = OnionSecrets::default();
+        onions.request(&journal, &mut desk, &in_htlc(&key(2), None, 1));
+        onions.retain_open(&journal, &mut desk, &open(&[]), false);
+        assert!(desk.peels_pending(), "a block changes nothing");
+        onions.retain_open(&journal, &mut desk, &open(&[1]), false);
+        onions.retain_open(&journal, &mut desk, &open(&[]), false);
+        assert!(onions.onions.is_empty(), "it was committed, and is over");
     }
 
     #[test]
@@ -411,7 +441,7 @@ mod tests {
             .onions
             .values_mut()
             .for_each(|onion| onion.htlcs.clear());
-        onions.retain_open(&journal, &mut desk, &open(&[]));
+        onions.retain_open(&journal, &mut desk, &open(&[]), true);
         assert_eq!(onions.onions.len(), 1);
         onions.prune(&journal, &mut desk, 2_000);
         assert!(onions.onions.is_empty());

@@ -250,10 +250,10 @@ impl Remote {
 
     /// Removes the secrets of onions whose HTLCs are no longer in their channels; `open` has those of the channels that are
     /// looked at.
-    pub fn retain_onions(&self, open: &OpenHtlcs) {
+    pub fn retain_onions(&self, open: &OpenHtlcs, is_disconnected: bool) {
         let state = &mut *lock(&self.state);
         let (onions, desk) = (&mut state.onions, &mut state.desk);
-        onions.retain_open(&self.journal, desk, open);
+        onions.retain_open(&self.journal, desk, open, is_disconnected);
     }
 
     /// True while LDK must not process forwards: it would `unwrap` an onion secret that is not here yet.

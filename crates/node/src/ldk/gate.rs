@@ -281,7 +281,7 @@ impl Gate {
     pub fn prune_onions(&self, height: u32) {
         if let Some(remote) = &self.remote {
             remote.prune(height);
-            remote.retain_onions(&htlcs_of(&self.manager.list_channels()));
+            remote.retain_onions(&htlcs_of(&self.manager.list_channels()), false);
         }
     }
 
@@ -388,7 +388,7 @@ impl BaseMessageHandler for Gate {
         // LDK has now forgotten the HTLCs that the peer added and did not commit to.
         if let Some(remote) = &self.remote {
             let channels = self.manager.list_channels_with_counterparty(&their_node_id);
-            remote.retain_onions(&htlcs_of(&channels));
+            remote.retain_onions(&htlcs_of(&channels), true);
         }
     }
 

@@ -11,6 +11,7 @@ use crate::parts::coop_closes::CoopCloses;
 use crate::parts::deadlines;
 use crate::parts::fee_bumps::FeeBumps;
 use crate::parts::held_forwards::HeldForwards;
+use crate::parts::onchain_sends::OnchainSends;
 use crate::parts::payments::Payments;
 use crate::parts::signer_session::SignerSession;
 use crate::parts::sweeps::Sweeps;
@@ -25,6 +26,7 @@ pub(super) struct ChainEvents<'a> {
     pub coop_closes: &'a mut CoopCloses,
     pub fee_bumps: &'a mut FeeBumps,
     pub held_forwards: &'a mut HeldForwards,
+    pub onchain_sends: &'a OnchainSends,
     pub payments: &'a mut Payments,
     pub session: &'a SignerSession,
     pub sweeps: &'a mut Sweeps,
@@ -75,6 +77,7 @@ impl ChainEvents<'_> {
             .archive_fully_resolved_channel_monitors();
         self.coop_closes.forget_deep(self.turn, tip.height);
         chain_feed::broadcast_again(self.turn, self.coop_closes.unconfirmed());
+        self.onchain_sends.broadcast_children(self.turn);
         self.claims.end_failed_back(self.turn, self.payments);
         self.claims.end_resolved(self.turn, self.payments);
         self.held_forwards.report(self.turn);

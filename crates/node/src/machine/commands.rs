@@ -111,12 +111,14 @@ impl Commands<'_> {
             })),
             Some(Kind::BumpTransaction(bump)) => {
                 let signer = self.session.identity();
-                later(Wait::Sent(self.onchain_sends.bump(turn, &bump, signer)?))
+                later(Wait::Replaced(
+                    self.onchain_sends.bump(turn, &bump, signer)?,
+                ))
             }
             Some(Kind::AbandonTransaction(abandon)) => {
                 let signer = self.session.identity();
-                let id = self.onchain_sends.abandon(turn, &abandon, signer)?;
-                later(Wait::Sent(id))
+                let attempt = self.onchain_sends.abandon(turn, &abandon, signer)?;
+                later(Wait::Replaced(attempt))
             }
             Some(Kind::CloseChannel(close)) => now(Reply::ClosingChannel(
                 self.closed_channels.close(turn, &close)?,
@@ -153,6 +155,7 @@ impl Commands<'_> {
             Wait::Opened(id) => self.openings.opened(self.turn, *id),
             Wait::Usable(id) => self.openings.usable(self.turn, *id),
             Wait::Sent(id) => self.onchain_sends.sent(self.turn, id),
+            Wait::Replaced(attempt) => self.onchain_sends.replaced(self.turn, attempt),
             Wait::Peer(node_id) => {
                 let connected = || Ok(Reply::PeerConnected(PeerConnected {}));
                 self.turn.is_connected(node_id).then(connected)

@@ -421,6 +421,7 @@ impl NodeMachine {
             coop_closes: &mut self.coop_closes,
             fee_bumps: &mut self.fee_bumps,
             held_forwards: &mut self.held_forwards,
+            onchain_sends: &self.onchain_sends,
             payments: &mut self.payments,
             session: &self.session,
             sweeps: &mut self.sweeps,

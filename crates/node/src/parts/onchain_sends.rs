@@ -20,7 +20,7 @@ use prost::Message;
 use crate::api::NodeError;
 use crate::errors::{OTHER_PHONE, OTHER_PHONE_REASON, bad_input, command_error};
 use crate::machine::turn::Turn;
-use crate::parts::replacements::{describe, is_confirmed, package, take_back};
+use crate::parts::replacements::{describe, outcome, package, take_back};
 use crate::parts::wallet_signing::{Signed, sign};
 use crate::parts::{feerates, reserve};
 use crate::store::journal::Journal;
@@ -113,34 +113,24 @@ impl OnchainSends {
             };
             return Some(Err(bad_input(code, send.failure.clone())));
         }
-        let mut txids = send.replaced.iter().chain([&send.txid]);
-        let confirmed = txids.find(|txid| is_confirmed(&**turn.wallet(), txid));
-        if let Some(txid) = confirmed {
-            return Some(Ok(Reply::SentOnchain(SentOnchain {
-                txid: txid.clone(),
-                fee_sat: send.fee_sat,
-            })));
+        if !send.is_abandoned {
+            return outcome(turn, send);
         }
-        if send.txid.is_empty() {
-            return None;
-        }
-        if !send.refusal.is_empty() {
-            let message = format!(
-                "the chain source refuses the transaction {} ({}): it is sent again with each block; `bump` it, or \
-                 `abandon` it",
-                send.txid, send.refusal
-            );
-            return Some(Err(command_error(
-                REFUSED_BY_SOURCE,
+        // Whichever transaction confirms decides: until then the payment may still be made.
+        let (code, action, message) = match describe(&**turn.wallet(), send).state() {
+            command::send::State::Confirmed => return outcome(turn, send),
+            command::send::State::Abandoned => (
+                "ABANDONED",
+                Action::FixInput,
+                "this payment was given up, and its coins are back in the wallet: ask again if you want it",
+            ),
+            _ => (
+                "ABANDONING",
                 Action::Retry,
-                message,
-            )));
-        }
-        let sent = SentOnchain {
-            txid: send.txid.clone(),
-            fee_sat: send.fee_sat,
+                "this payment is being given up: `sends` shows what becomes of it; wait for a block",
+            ),
         };
-        send.is_accepted.then_some(Ok(Reply::SentOnchain(sent)))
+        Some(Err(command_error(code, action, message)))
     }
 
     /// Whether the chain source's answer to this transaction is of interest: of those that are in no block.
@@ -174,6 +164,22 @@ impl OnchainSends {
         let text = txid.to_string();
         let child = self.sends.values().find(|send| send.txid == text)?;
         child.accelerates.parse().ok()
+    }
+
+    /// Broadcasts children that pay the fees of their parents again, each with its parent: alone the source takes neither.
+    pub fn broadcast_children(&self, turn: &Turn) {
+        let children = self
+            .sends
+            .values()
+            .filter(|send| !send.accelerates.is_empty());
+        for child in children {
+            let txid = child.txid.parse().ok();
+            let txid = txid.filter(|txid| turn.wallet().is_pending(*txid));
+            let tx = txid.and_then(|txid| turn.wallet().transaction(txid));
+            if let Some(tx) = tx {
+                turn.ldk.broadcaster.push(package(turn, child, tx));
+            }
+        }
     }
 
     /// All payments, newest first.
@@ -258,7 +264,7 @@ impl OnchainSends {
         if let Ok(psbt) = Psbt::deserialize(&send.psbt) {
             turn.wallet().release(&psbt.unsigned_tx);
         }
-        if let Some(earlier) = take_back(&send) {
+        if let Some(earlier) = take_back(&send, code, &reason) {
             return self.put(turn, earlier);
         }
         send.failure_code = code.into();

@@ -26,7 +26,7 @@ use crate::machine::turn::Turn;
 use crate::parts::balances::describe;
 use crate::parts::onchain_sends::REFUSED_BY_SOURCE;
 use crate::parts::wallet_signing::{Signed, sign};
-use crate::parts::{feerates, reserve};
+use crate::parts::{feerates, replacements, reserve};
 use crate::store::journal::Journal;
 use crate::store::schema::{Open, is_of, key, user_channel_id};
 
@@ -149,9 +149,19 @@ impl Openings {
         if !open.broadcast {
             return None;
         }
-        let txid = open.funding_txid();
-        let is_pending = txid.is_some_and(|txid| turn.wallet().is_pending(txid));
-        if is_pending && !open.refusal.is_empty() {
+        let wallet = turn.wallet();
+        let is_displaced = |txid: Txid| wallet.is_displaced(txid);
+        if open.funding_txid().is_some_and(is_displaced) {
+            let message = "another transaction has spent the coins of the funding: the channel cannot open any more; open another";
+            return Some(Err(command_error(
+                "FUNDING_CONFLICTED",
+                Action::GiveUp,
+                message,
+            )));
+        }
+        let is_confirmed =
+            open.ready || replacements::is_confirmed(&**wallet, &open.funding_text());
+        if !is_confirmed && !open.refusal.is_empty() {
             let message = format!(
                 "the chain source refuses the funding {} ({}): it is sent again with each block; `bump` its transaction",
                 open.funding_outpoint, open.refusal
@@ -170,7 +180,7 @@ impl Openings {
             channel_id: open.channel_id.clone(),
             funding_outpoint: open.funding_outpoint.clone(),
         };
-        (open.is_accepted || !is_pending).then(|| Ok(Reply::OpenedChannel(opened())))
+        (open.is_accepted || is_confirmed).then(|| Ok(Reply::OpenedChannel(opened())))
     }
 
     /// The reply once the channel can be used, or can never be.

@@ -2,14 +2,16 @@
 
 use bitcoin::{Transaction, Txid};
 use longhand_chain::BroadcastAnswer;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::error::Action;
 use longhand_proto::command::send::State;
-use longhand_proto::command::{self, Error};
+use longhand_proto::command::{self, Error, SentOnchain};
 use prost::Message;
 
-use crate::errors::bad_input;
+use crate::errors::{bad_input, command_error};
 use crate::machine::turn::Turn;
 use crate::parts::feerates;
-use crate::parts::onchain_sends::{OnchainSends, address};
+use crate::parts::onchain_sends::{OnchainSends, REFUSED_BY_SOURCE, address};
 use crate::parts::openings::Openings;
 use crate::store::schema::Send;
 use crate::wallet::{OnchainWallet, Replacement, SendAmount, WalletError};
@@ -17,9 +19,25 @@ use crate::wallet::{OnchainWallet, Replacement, SendAmount, WalletError};
 /// A replacement pays for its own relay: this much more than the one before, in satoshis per 1,000 weight units (BIP 125).
 const RELAY_SAT_PER_KW: u32 = 250;
 
+/// A replacement that was asked for: of the payment with this id, the one with this number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    id: Vec<u8>,
+    number: u32,
+}
+
+impl Attempt {
+    fn last_of(send: &Send) -> Attempt {
+        Attempt {
+            id: send.id.clone(),
+            number: send.attempts,
+        }
+    }
+}
+
 impl OnchainSends {
     /// The owner's command: raises the fee of a payment, or of another unconfirmed transaction of the wallet's, such as the
-    /// funding of a channel, whose txid the peer knows. Returns the id to wait for. Asked again, it is the same replacement.
+    /// funding of a channel, whose txid the peer knows. Asked again, it is the same replacement.
     ///
     /// # Errors
     /// `BAD_TXID`, `BAD_FEE_RATE`, `NOT_SIGNED_YET`, or the wallet's; nothing is changed then.
@@ -28,27 +46,28 @@ impl OnchainSends {
         turn: &Turn,
         request: &command::BumpTransaction,
         signer: &[u8],
-    ) -> Result<Vec<u8>, Error> {
+    ) -> Result<Attempt, Error> {
         let txid = read_txid(&request.txid)?;
-        match self.with_transaction(txid) {
-            Some(send) if !send.accelerates.is_empty() => {
-                let send = send.clone();
-                let by = Replacement::ToWallet;
-                self.replace(turn, send, txid, by, request.feerate_sat_per_kw, signer)
-            }
-            Some(send) => {
-                let send = send.clone();
-                let by = match send.is_abandoned {
-                    true => Replacement::ToWallet,
-                    false => same_payment(turn, &send)?,
-                };
-                self.replace(turn, send, txid, by, request.feerate_sat_per_kw, signer)
-            }
-            None => self.accelerate(turn, txid, request.feerate_sat_per_kw, signer),
+        let rate = request.feerate_sat_per_kw;
+        let Some(send) = self.with_transaction(txid).cloned() else {
+            return self.accelerate(turn, txid, rate, signer);
+        };
+        if send.replaced.contains(&txid.to_string()) {
+            return Ok(Attempt::last_of(&send));
         }
+        let by = match send.is_abandoned || !send.accelerates.is_empty() {
+            true => Replacement::ToWallet,
+            false => same_payment(turn, &send)?,
+        };
+        let next = Send {
+            is_abandoned: send.is_abandoned,
+            ..self.replacement(turn, &send, by, rate)?
+        };
+        Ok(self.ask(turn, next, signer))
     }
 
-    /// The owner's command: replaces a payment by one that sends everything back to the wallet.
+    /// The owner's command: replaces a payment, by whichever of its transactions it is named, by one that sends everything
+    /// back to the wallet.
     ///
     /// # Errors
     /// As [`OnchainSends::bump`]; `NOT_A_PAYMENT` for any other transaction.
@@ -57,7 +76,7 @@ impl OnchainSends {
         turn: &Turn,
         request: &command::AbandonTransaction,
         signer: &[u8],
-    ) -> Result<Vec<u8>, Error> {
+    ) -> Result<Attempt, Error> {
         let txid = read_txid(&request.txid)?;
         let send = self.with_transaction(txid);
         let Some(send) = send.filter(|send| send.accelerates.is_empty()).cloned() else {
@@ -65,35 +84,43 @@ impl OnchainSends {
             return Err(bad_input("NOT_A_PAYMENT", message));
         };
         if send.is_abandoned {
-            return Ok(send.id);
+            return Ok(Attempt::last_of(&send));
         }
-        let by = Replacement::ToWallet;
         let rate = request.feerate_sat_per_kw;
-        let id = self.replace(turn, send, txid, by, rate, signer)?;
-        if let Some(mut send) = self.get(&id).cloned() {
-            send.is_abandoned = true;
-            self.put(turn, send);
-        }
-        Ok(id)
+        let next = Send {
+            is_abandoned: true,
+            ..self.replacement(turn, &send, Replacement::ToWallet, rate)?
+        };
+        Ok(self.ask(turn, next, signer))
     }
 
-    fn replace(
-        &mut self,
+    /// The reply to a replacement, once the chain source has answered or it has failed.
+    pub fn replaced(&self, turn: &Turn, attempt: &Attempt) -> Option<Result<Reply, Error>> {
+        let send = self.get(&attempt.id)?;
+        let has_failed = !send.replacement_failure_code.is_empty();
+        if has_failed && send.attempts == attempt.number {
+            let message = format!(
+                "{}: the transaction {} is as it was",
+                send.replacement_failure, send.txid
+            );
+            let code = &send.replacement_failure_code;
+            return Some(Err(bad_input(code, message)));
+        }
+        outcome(turn, send)
+    }
+
+    /// The record with a transaction in the place of its last one, which is not signed yet.
+    fn replacement(
+        &self,
         turn: &Turn,
-        send: Send,
-        txid: Txid,
+        send: &Send,
         by: Replacement,
         feerate_sat_per_kw: u32,
-        signer: &[u8],
-    ) -> Result<Vec<u8>, Error> {
-        let text = txid.to_string();
-        if send.replaced.contains(&text) {
-            return Ok(send.id);
-        }
-        if send.txid != text {
+    ) -> Result<Send, Error> {
+        let txid = send.txid.parse().map_err(|_| {
             let message = "the phone has not signed this payment yet: it can be replaced once it is broadcast";
-            return Err(bad_input("NOT_SIGNED_YET", message));
-        }
+            bad_input("NOT_SIGNED_YET", message)
+        })?;
         let rate = higher(turn, txid, feerate_sat_per_kw)?;
         let psbt = turn.wallet().replace(txid, by, rate).map_err(refusal)?;
         let mut next = Send {
@@ -101,16 +128,10 @@ impl OnchainSends {
             psbt: psbt.serialize(),
             fee_sat: psbt.fee().map_or(0, |fee| fee.to_sat()),
             txid: String::new(),
-            is_accepted: false,
-            refusal: String::new(),
-            asked_by: signer.to_vec(),
-            asked_height: turn.height,
-            ..send
+            ..send.clone()
         };
-        next.replaced.push(text);
-        let id = next.id.clone();
-        self.put(turn, next);
-        Ok(id)
+        next.replaced.push(send.txid.clone());
+        Ok(next)
     }
 
     fn accelerate(
@@ -119,12 +140,12 @@ impl OnchainSends {
         txid: Txid,
         feerate_sat_per_kw: u32,
         signer: &[u8],
-    ) -> Result<Vec<u8>, Error> {
+    ) -> Result<Attempt, Error> {
         let text = txid.to_string();
         let mut sends = self.all();
         if let Some(child) = sends.find(|send| send.accelerates == text && send.failure.is_empty())
         {
-            return Ok(child.id.clone());
+            return Ok(Attempt::last_of(child));
         }
         drop(sends);
         let rate = higher(turn, txid, feerate_sat_per_kw)?;
@@ -133,15 +154,25 @@ impl OnchainSends {
             id: bitcoin::hashes::Hash::to_byte_array(txid).to_vec(),
             psbt: psbt.serialize(),
             fee_sat: psbt.fee().map_or(0, |fee| fee.to_sat()),
-            asked_by: signer.to_vec(),
-            asked_height: turn.height,
             created_unix_s: turn.now.unix_s(),
             accelerates: text,
             ..Send::default()
         };
-        let id = child.id.clone();
-        self.put(turn, child);
-        Ok(id)
+        Ok(self.ask(turn, child, signer))
+    }
+
+    /// Puts a transaction on record that the phone is to sign.
+    fn ask(&mut self, turn: &Turn, mut send: Send, signer: &[u8]) -> Attempt {
+        send.attempts = send.attempts.saturating_add(1);
+        send.is_accepted = false;
+        send.refusal.clear();
+        send.replacement_failure_code.clear();
+        send.replacement_failure.clear();
+        send.asked_by = signer.to_vec();
+        send.asked_height = turn.height;
+        let attempt = Attempt::last_of(&send);
+        self.put(turn, send);
+        attempt
     }
 
     /// The payment that has, or had, this transaction.
@@ -167,11 +198,45 @@ pub(crate) fn answered(
     }
 }
 
-/// The payment as it was before a replacement that was not signed.
-pub(super) fn take_back(send: &Send) -> Option<Send> {
+/// The payment as it was before a replacement that was not signed, for this reason.
+pub(super) fn take_back(send: &Send, code: &str, reason: &str) -> Option<Send> {
     match &send.before[..] {
         [] => None,
-        before => Send::decode(before).ok(),
+        before => Some(Send {
+            attempts: send.attempts,
+            replacement_failure_code: code.to_owned(),
+            replacement_failure: reason.to_owned(),
+            ..Send::decode(before).ok()?
+        }),
+    }
+}
+
+/// The result of a payment that has not failed, whatever became of it: a transaction of it is confirmed, or the chain source has
+/// answered to the last one.
+pub(super) fn outcome(turn: &Turn, send: &Send) -> Option<Result<Reply, Error>> {
+    let mut txids = send.replaced.iter().chain([&send.txid]);
+    let confirmed = txids.find(|txid| is_confirmed(&**turn.wallet(), txid));
+    let sent = |txid: &str| {
+        let sent = SentOnchain {
+            txid: txid.to_owned(),
+            fee_sat: send.fee_sat,
+        };
+        Some(Ok(Reply::SentOnchain(sent)))
+    };
+    match confirmed {
+        Some(txid) => sent(txid),
+        None if send.txid.is_empty() => None,
+        None if !send.refusal.is_empty() => {
+            let message = format!(
+                "the chain source refuses the transaction {} ({}): it is sent again with each block; `bump` it, or \
+                 `abandon` it",
+                send.txid, send.refusal
+            );
+            let refused = command_error(REFUSED_BY_SOURCE, Action::Retry, message);
+            Some(Err(refused))
+        }
+        None if send.is_accepted => sent(&send.txid),
+        None => None,
     }
 }
 
@@ -218,7 +283,7 @@ pub(super) fn describe(wallet: &dyn OnchainWallet, send: &Send) -> command::Send
     }
 }
 
-pub(super) fn is_confirmed(wallet: &dyn OnchainWallet, txid: &str) -> bool {
+pub(crate) fn is_confirmed(wallet: &dyn OnchainWallet, txid: &str) -> bool {
     let Ok(txid) = txid.parse() else {
         return false;
     };

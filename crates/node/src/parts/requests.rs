@@ -17,6 +17,7 @@ use crate::errors::{OTHER_PHONE, OTHER_PHONE_REASON, command_error};
 use crate::machine::output::RequestId;
 use crate::machine::turn::Turn;
 use crate::parts::payments;
+use crate::parts::replacements::Attempt;
 use crate::store::history::Read;
 
 /// The event that a reply waits for.
@@ -30,6 +31,8 @@ pub(crate) enum Wait {
     Usable(u128),
     /// An on-chain payment is broadcast.
     Sent(Vec<u8>),
+    /// The transaction in the place of another is broadcast, or was not signed.
+    Replaced(Attempt),
     /// A peer is connected.
     Peer(PublicKey),
 }

@@ -217,8 +217,13 @@ pub(crate) struct Open {
 impl Open {
     /// Of the funding, once LDK has reported it.
     pub fn funding_txid(&self) -> Option<Txid> {
-        let (txid, _) = self.funding_outpoint.split_once(':')?;
-        txid.parse().ok()
+        self.funding_text().parse().ok()
+    }
+
+    /// The same in hex; empty before.
+    pub fn funding_text(&self) -> String {
+        let parts = self.funding_outpoint.split_once(':');
+        parts.map_or_else(String::new, |(txid, _)| txid.to_owned())
     }
 
     pub fn user_channel_id(&self) -> Option<u128> {
@@ -305,6 +310,15 @@ pub(crate) struct Send {
     /// The record before a replacement was asked for: it stands again when that is not signed.
     #[prost(bytes = "vec", tag = "17")]
     pub before: Vec<u8>,
+    /// Replacements that were asked for, also those that were not signed.
+    #[prost(uint32, tag = "18")]
+    pub attempts: u32,
+    /// The code of the failure of the last of them; empty while it has not failed.
+    #[prost(string, tag = "19")]
+    pub replacement_failure_code: String,
+    /// One line for a person.
+    #[prost(string, tag = "20")]
+    pub replacement_failure: String,
 }
 
 /// Whether a command that was asked for by one signer may be signed by another: older records name none.

@@ -67,6 +67,11 @@ pub enum WalletError {
         "this is no unconfirmed transaction of this wallet whose fee can be raised: list them with `sends`, or wait"
     )]
     NotReplaceable,
+    /// A transaction that spends the change of this one would be gone with it.
+    #[error(
+        "another transaction spends the change of this one: raise the fee of that one, which pays for both, or wait"
+    )]
+    HasChild,
     /// The descriptors are of another kind than the wallet takes.
     #[error(
         "the wallet's descriptors cannot be used ({0}): give wpkh or tr descriptors of one ranged account key each"
@@ -130,6 +135,7 @@ impl WalletError {
             WalletError::FeeRate { .. } => "BAD_FEE_RATE",
             WalletError::FeeTooLow { .. } => "FEE_TOO_LOW",
             WalletError::NotReplaceable => "NOT_REPLACEABLE",
+            WalletError::HasChild => "CHANGE_SPENT",
             WalletError::Descriptor(_) => "BAD_DESCRIPTOR",
             WalletError::Stored(_) => "WALLET_UNREADABLE",
             WalletError::OutOfOrder { .. } => "BLOCK_OUT_OF_ORDER",

@@ -252,7 +252,8 @@ pub trait WalletSpends {
     ///
     /// # Errors
     /// [`WalletError::NotReplaceable`] for one that is not the wallet's own, is confirmed or does not signal replacement,
-    /// [`WalletError::FeeTooLow`] when the fee is not enough above the old one's; otherwise as [`WalletSpends::fund`].
+    /// [`WalletError::HasChild`], [`WalletError::FeeTooLow`] when the fee rate is not above the old one's; otherwise as
+    /// [`WalletSpends::fund`]. The fee may be above the rate, as far as relay needs it (BIP 125).
     fn replace(
         &mut self,
         txid: Txid,

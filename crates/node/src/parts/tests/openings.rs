@@ -308,6 +308,7 @@ fn an_opening_that_ldk_lost_with_the_process_is_interrupted_and_one_that_waits_o
     };
     let funded = Open {
         broadcast: true,
+        ready: true,
         ..created(3)
     };
     let mut openings = openings([created(1), waiting, funded]);

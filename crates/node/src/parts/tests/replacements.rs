@@ -2,7 +2,6 @@
 
 use bitcoin::Network;
 use longhand_proto::command::command::Command as Kind;
-use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{
     AbandonTransaction, BumpTransaction, ListSends, SendOnchain, SentOnchain,
 };
@@ -126,6 +125,72 @@ fn a_payment_that_was_given_up_comes_back_to_the_wallet() {
     let (confirmed_sat, _) = world.turn(owner).wallet().balance();
     assert_eq!(confirmed_sat, 1_000_000 - back.fee_sat);
     assert_eq!(abandon(&mut world, owner, &first.txid).unwrap(), back);
+    // The same command again is not taken for one that was carried out.
+    let again = send(&mut world, owner, 300_000).unwrap_err();
+    assert_eq!(
+        (again.code.as_str(), again.action()),
+        ("ABANDONED", Action::FixInput)
+    );
+}
+
+#[test]
+fn a_payment_that_was_bumped_is_given_up_by_whichever_of_its_transactions_it_is_named() {
+    let (mut world, owner) = owner();
+    let first = send(&mut world, owner, 300_000).unwrap();
+    bump(&mut world, owner, &first.txid, 1_000).unwrap();
+    let back = abandon(&mut world, owner, &first.txid).unwrap();
+    let [tx] = &world.mempool[..] else {
+        panic!("not one transaction: {:?}", world.mempool);
+    };
+    assert_eq!(tx.compute_txid().to_string(), back.txid);
+    assert_eq!(paid_sat(tx), None, "nothing is paid any more");
+    let again = send(&mut world, owner, 300_000).unwrap_err();
+    assert_eq!(again.code, "ABANDONING");
+}
+
+#[test]
+fn a_payment_is_not_given_up_when_the_phone_does_not_sign_that() {
+    let (mut world, owner) = owner();
+    let first = send(&mut world, owner, 300_000).unwrap();
+    let abandon = Kind::AbandonTransaction(AbandonTransaction {
+        txid: first.txid.clone(),
+        feerate_sat_per_kw: 0,
+    });
+    let refused = world.ask(owner, abandon).unwrap_err();
+    assert_eq!(refused.code, "SIGNER_REFUSED");
+    assert_eq!(only_send(&mut world, owner).state(), State::Pending);
+    assert_eq!(send(&mut world, owner, 300_000).unwrap(), first);
+}
+
+#[test]
+fn a_replacement_pays_the_fee_of_the_old_transaction_and_its_own_relay() {
+    let (mut world, owner) = owner();
+    let first = send(&mut world, owner, 300_000).unwrap();
+    let weight = |world: &World| world.mempool[0].weight().to_wu();
+    let back = abandon(&mut world, owner, &first.txid).unwrap();
+    let least = first.fee_sat + 250 * weight(&world) / 1_000;
+    assert!(
+        back.fee_sat >= least,
+        "{} sat, {least} are needed",
+        back.fee_sat
+    );
+}
+
+#[test]
+fn a_payment_whose_change_was_spent_is_not_replaced() {
+    let (mut world, owner) = owner();
+    let first = send(&mut world, owner, 300_000).unwrap();
+    let second = Kind::SendOnchain(SendOnchain {
+        id: vec![8; 16],
+        address: PAYEE.into(),
+        amount_sat: 200_000,
+        feerate_sat_per_kw: 253,
+        ..SendOnchain::default()
+    });
+    world.ask(owner, second).unwrap();
+    let refused = abandon(&mut world, owner, &first.txid).unwrap_err();
+    assert_eq!(refused.code, "CHANGE_SPENT");
+    assert_eq!(world.mempool.len(), 2, "both stand");
 }
 
 #[test]
@@ -154,8 +219,8 @@ fn a_replacement_that_the_phone_refuses_leaves_the_payment_as_it_was() {
     let (mut world, owner) = owner();
     let first = send(&mut world, owner, 300_000).unwrap();
     // Above the limit of the owner's intent.
-    let answer = bump(&mut world, owner, &first.txid, 600_000);
-    assert_eq!(answer.unwrap().txid, first.txid);
+    let refused = bump(&mut world, owner, &first.txid, 600_000).unwrap_err();
+    assert_eq!(refused.code, "SIGNER_REFUSED");
     let listed = only_send(&mut world, owner);
     assert_eq!((listed.state(), listed.txid), (State::Pending, first.txid));
 }
@@ -189,10 +254,10 @@ fn the_funding_of_a_channel_gets_a_child_with_a_higher_fee() {
     // For the wallet it is a transaction like a funding, once no payment is on record for it.
     let mut sends = OnchainSends::default();
     let txid = parent.txid.parse().unwrap();
-    let id = sends
+    let attempt = sends
         .accelerate(world.turn(owner), txid, 5_000, b"phone")
         .unwrap();
-    let child = sends.get(&id).unwrap();
+    let child = sends.get(&attempt.id).unwrap();
     let psbt = bitcoin::Psbt::deserialize(&child.psbt).unwrap();
     assert!(
         psbt.unsigned_tx

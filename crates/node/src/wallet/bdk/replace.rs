@@ -4,12 +4,20 @@ use bdk_wallet::KeychainKind;
 use bdk_wallet::error::{BuildFeeBumpError, CreateTxError};
 use bitcoin::{Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Sequence, Transaction, Txid};
 
-use super::spend::{INPUT_WEIGHT, check_feerate, locktime};
+use super::spend::{INPUT_WEIGHT, MAX_HEIGHT, WITNESS_WEIGHT, check_feerate, locktime};
 use super::{BdkWallet, KEYCHAINS, WalletError};
-use crate::wallet::{Replacement, SendAmount};
+use crate::wallet::{Replacement, SendAmount, WalletTransactions};
 
+/// The fee rate of relay, in satoshis per 1,000 weight units.
+const RELAY_SAT_PER_KW: u64 = 253;
 /// A transaction with one output to the wallet, without its inputs.
 const CHILD_WEIGHT: u64 = 4 * (11 + 43);
+
+/// The fee of a draft.
+enum FeePolicy {
+    FeeRate(FeeRate),
+    FeeAmount(Amount),
+}
 
 impl BdkWallet {
     pub(super) fn build_replacement(
@@ -20,37 +28,79 @@ impl BdkWallet {
     ) -> Result<Psbt, WalletError> {
         check_feerate(feerate_sat_per_kw)?;
         let old = self.pending_own(txid)?;
-        let change = self.change_of(&old);
+        if self.has_child(&old) {
+            return Err(WalletError::HasChild);
+        }
+        let fee = self.bdk.calculate_fee(&old);
+        let old_fee_sat = fee.map_err(|_| WalletError::NotReplaceable)?.to_sat();
         let back = match by {
             Replacement::ToWallet => Some(self.bdk.next_unused_address(KEYCHAINS[1])),
             Replacement::Payment(..) => None,
         };
-        let height = self.tip.height;
-        let mut builder = self.bdk.build_fee_bump(txid).map_err(not_replaceable)?;
-        match by {
-            // The recipients are those of the old one, without its change.
-            Replacement::Payment(_, SendAmount::Exact(_)) => {}
-            Replacement::Payment(payee, SendAmount::All) => {
-                builder.set_recipients(change.into_iter().collect());
-                builder.drain_to(payee).manually_selected_only();
-            }
-            Replacement::ToWallet => {
-                builder.set_recipients(Vec::new()).manually_selected_only();
-                if let Some(back) = &back {
-                    builder.drain_to(back.script_pubkey());
-                }
-            }
+        let to = back.as_ref().map(|back| back.script_pubkey());
+        let rate = FeePolicy::FeeRate(FeeRate::from_sat_per_kwu(feerate_sat_per_kw.into()));
+        let mut psbt = self.draft(&old, &by, to.clone(), rate)?;
+        // It pays for its own relay beside the fee of the old one (BIP 125, rules 3 and 4), which may be heavier.
+        let weight = psbt.unsigned_tx.weight().to_wu() + WITNESS_WEIGHT * psbt.inputs.len() as u64;
+        let least_sat = old_fee_sat.saturating_add(RELAY_SAT_PER_KW * weight / 1_000 + 1);
+        let fee_sat = psbt.fee().map_or(0, |fee| fee.to_sat());
+        if fee_sat < least_sat {
+            let least = FeePolicy::FeeAmount(Amount::from_sat(least_sat));
+            psbt = self.draft(&old, &by, to, least)?;
         }
-        builder
-            .fee_rate(FeeRate::from_sat_per_kwu(feerate_sat_per_kw.into()))
-            .set_exact_sequence(Sequence::ENABLE_RBF_NO_LOCKTIME)
-            .nlocktime(locktime(height));
-        let psbt = builder.finish().map_err(fee_error)?;
         if let Some(back) = back {
             self.bdk.mark_used(back.keychain, back.index);
         }
         self.lock_inputs(&psbt);
         Ok(psbt)
+    }
+
+    fn draft(
+        &mut self,
+        old: &Transaction,
+        by: &Replacement,
+        back: Option<ScriptBuf>,
+        fee: FeePolicy,
+    ) -> Result<Psbt, WalletError> {
+        let change = self.change_of(old);
+        let height = self.tip.height;
+        let spent: Vec<OutPoint> = old.input.iter().map(|it| it.previous_output).collect();
+        let mut unspendable = self.unspendable();
+        unspendable.retain(|outpoint| !spent.contains(outpoint));
+        let builder = self.bdk.build_fee_bump(old.compute_txid());
+        let mut builder = builder.map_err(not_replaceable)?;
+        match by {
+            // The recipients are those of the old one, without its change.
+            Replacement::Payment(_, SendAmount::Exact(_)) => {
+                builder.unspendable(unspendable);
+            }
+            Replacement::Payment(payee, SendAmount::All) => {
+                builder.set_recipients(change.into_iter().collect());
+                builder.drain_to(payee.clone()).manually_selected_only();
+            }
+            Replacement::ToWallet => {
+                builder.set_recipients(Vec::new()).manually_selected_only();
+                if let Some(back) = back {
+                    builder.drain_to(back);
+                }
+            }
+        }
+        match fee {
+            FeePolicy::FeeRate(rate) => builder.fee_rate(rate),
+            FeePolicy::FeeAmount(amount) => builder.fee_absolute(amount),
+        };
+        builder
+            .set_exact_sequence(Sequence::ENABLE_RBF_NO_LOCKTIME)
+            .nlocktime(locktime(height))
+            .current_height(height.min(MAX_HEIGHT));
+        builder.finish().map_err(fee_error)
+    }
+
+    /// Whether a transaction that counts spends an output of this one: it would be gone with it.
+    fn has_child(&self, tx: &Transaction) -> bool {
+        let txid = tx.compute_txid();
+        let mut outputs = (0..).zip(&tx.output);
+        outputs.any(|(vout, _)| self.is_spent(OutPoint { txid, vout }))
     }
 
     pub(super) fn build_child(

@@ -14,7 +14,7 @@ use super::{BdkWallet, KEYCHAINS, WalletError};
 use crate::wallet::{Replacement, SendAmount, WalletSpends};
 
 /// Of an input's witness, a signature and a key (BIP 141); a taproot input's weighs less.
-const WITNESS_WEIGHT: u64 = 108;
+pub(super) const WITNESS_WEIGHT: u64 = 108;
 /// Of an input with its witness.
 pub(super) const INPUT_WEIGHT: u64 = 41 * 4 + WITNESS_WEIGHT;
 
@@ -189,6 +189,14 @@ impl BdkWallet {
         funds
     }
 
+    /// Coins that cannot be spent now, whatever the fee rate.
+    pub(super) fn unspendable(&self) -> Vec<OutPoint> {
+        let unspent = self.unspent();
+        let others =
+            unspent.filter(|(_, output)| !self.is_spendable(output) || self.is_held(output));
+        others.map(|(_, output)| output.outpoint).collect()
+    }
+
     fn is_spendable(&self, output: &FullTxOut<ConfirmationBlockTime>) -> bool {
         let is_safe = if output.chain_position.is_confirmed() {
             self.is_settled(output)
@@ -224,7 +232,7 @@ impl Funds {
 }
 
 /// The greatest height of a lock time.
-const MAX_HEIGHT: u32 = 499_999_999;
+pub(super) const MAX_HEIGHT: u32 = 499_999_999;
 
 /// Lock time at the tip (anti fee sniping): the transaction cannot be mined in a block that replaces the tip.
 pub(super) fn locktime(height: u32) -> LockTime {
