@@ -529,6 +529,36 @@ fn an_invoice_of_a_host_whose_clock_is_hours_off_is_refused_with_both_times() {
     }
 }
 
+#[test]
+fn an_invoice_of_a_host_whose_clock_is_an_hour_off_is_signed_and_with_a_second_more_it_is_not() {
+    let mut phone = Phone::new();
+    let asked = ask_for(&mut phone, 50_000);
+    for (off, is_signed) in [(3_601, false), (3_600, true)] {
+        for date in [NOW - off, NOW + off] {
+            let draft = Draft {
+                date,
+                ..Draft::of(&asked)
+            };
+            let signed = finish(&mut phone, &draft, &asked);
+            assert_eq!(signed.is_ok(), is_signed, "{date}: {signed:?}");
+        }
+    }
+}
+
+/// The host's clock is an hour ahead, or an hour behind: by that one an invoice of two hours has one hour left.
+#[test]
+fn an_invoice_is_paid_though_the_clocks_are_an_hour_apart() {
+    for date in [NOW - 3_600, NOW + 3_600] {
+        let mut phone = Phone::new();
+        let channel = Channel::open(&mut phone);
+        let hash = invoiced_by_a_host_at(&mut phone, date, 50_000_000, 7_200);
+        phone.now_unix_s = NOW + 3_599;
+        let paid = [Htlc::incoming(hash, 50_000_000)];
+        commit(&mut phone, &channel, &paid, &paid);
+        phone.ask(preimage_of(hash)).unwrap();
+    }
+}
+
 /// By the host's clock, which is ten minutes behind, the invoice of five minutes had expired when the phone signed it.
 #[test]
 fn a_phone_whose_clock_is_ahead_is_paid_as_long_as_its_invoice_lasts() {

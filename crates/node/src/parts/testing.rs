@@ -40,6 +40,16 @@ impl Pair {
 
     /// An invoice of the owner: the phone makes the preimage and signs.
     pub fn owner_invoice(&mut self, amount_msat: u64) -> String {
+        self.owner_invoice_as(amount_msat, "tea", 3600)
+    }
+
+    /// The same, with this description, and for so many seconds.
+    pub fn owner_invoice_as(
+        &mut self,
+        amount_msat: u64,
+        description: &str,
+        expiry_s: u32,
+    ) -> String {
         let now = self.world.now.unix_s();
         let signer = self.world.nodes[self.owner].signer.as_mut().unwrap();
         let entropy = [u8::try_from(signer.payments().count()).unwrap() + 1; 32];
@@ -47,8 +57,8 @@ impl Pair {
         let asked = longhand_signer::InvoiceRequest {
             payment_hash,
             amount_msat,
-            description: "tea".into(),
-            expiry_s: 3600,
+            description: description.into(),
+            expiry_s,
         };
         let create = CreateInvoice {
             payment_hash: payment_hash.to_vec(),

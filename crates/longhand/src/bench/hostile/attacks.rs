@@ -1,6 +1,5 @@
 //! The attacks. Each goes on until it is aborted, and counts what it sends and how it is answered.
 
-use std::future::Future;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -169,9 +168,7 @@ async fn hold(listener: TcpListener, tally: &Tally) -> io::Result<()> {
     }
 }
 
-fn until_closed(mut stream: TcpStream) -> impl Future<Output = ()> {
-    async move {
-        let mut bytes = [0; 256];
-        while matches!(stream.read(&mut bytes).await, Ok(1..)) {}
-    }
+async fn until_closed(mut stream: TcpStream) {
+    let mut bytes = [0; 256];
+    while matches!(stream.read(&mut bytes).await, Ok(1..)) {}
 }

@@ -91,30 +91,30 @@ async fn measure(
     say("a host with two honest phones");
     let ready = victim.ready().await?;
     let dir = dir.join("attacker");
-    let pairing = attackers.run(async move { attacks::paired(&dir, &ready.code).await });
-    let phone = { pairing }.result().await??;
+    let mut pairing = attackers.run(async move { attacks::paired(&dir, &ready.code).await });
+    let phone = pairing.result().await??;
     say(&format!("paying {} times without an attack", args.runs));
     // The first payments fill caches, which are no part of the growth.
     victim.pay(args.runs).await?;
     let calm_ms = median(victim.pay(args.runs).await?);
     let before = victim.resident_at_rest().await?;
-    let mut fight = Fight {
+    let mut trial = Trial {
         runs: args.runs,
         before,
         victim,
         attackers,
     };
     let link = ready.link;
-    let streams = fight.round("stream opens", args.streams, |tally| {
+    let streams = trial.round("stream opens", args.streams, |tally| {
         attacks::streams(link, tally)
     });
     let streams = streams.await?;
     let again = phone.clone();
-    let nobody = fight.round("ConnectPeers to nobody", COMMANDS, |tally| {
+    let nobody = trial.round("ConnectPeers to nobody", COMMANDS, |tally| {
         attacks::connect_to_nobody(again, tally)
     });
     let nobody = nobody.await?;
-    let tarpits = fight.round("ConnectPeers to tarpits", COMMANDS, |tally| {
+    let tarpits = trial.round("ConnectPeers to tarpits", COMMANDS, |tally| {
         attacks::connect_to_tarpits(phone, tally)
     });
     let tarpits = tarpits.await?;
@@ -127,7 +127,7 @@ async fn measure(
 }
 
 /// Attacks on one host, one after the other.
-struct Fight<'a> {
+struct Trial<'a> {
     runs: u32,
     /// Resident bytes before the first attack.
     before: u64,
@@ -135,7 +135,7 @@ struct Fight<'a> {
     attackers: &'a Attackers,
 }
 
-impl Fight<'_> {
+impl Trial<'_> {
     /// Makes the payments under this attack, and reads the memory at its end and after it.
     async fn round<F>(
         &mut self,

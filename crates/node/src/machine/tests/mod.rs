@@ -6,6 +6,7 @@ mod commands;
 mod history;
 mod openings;
 mod records;
+mod unusual_payments;
 
 use longhand_proto::command::ListChannels;
 use std::time::Duration;

@@ -120,6 +120,31 @@ fn a_sweep_in_a_block_is_not_made_again_after_a_restart() {
     assert!(pair.world.mempool.is_empty(), "{:?}", pair.world.mempool);
 }
 
+#[test]
+fn a_sweep_whose_block_left_the_chain_is_broadcast_again_and_counted_once() {
+    let mut pair = Pair::new();
+    pair.phone_leaves();
+    pair.force_close();
+    pair.world.mine(10);
+    pair.world.attach(pair.owner);
+    let before = waiting(&pair.world);
+    assert_eq!(before.len(), 1, "the sweep: {before:?}");
+    pair.world.mine(1);
+    let swept = balance(&mut pair.world, pair.owner);
+    assert_eq!(swept.closing_sat, 0, "{swept:?}");
+
+    // The block that takes its place has no sweep, and neither has any mempool.
+    pair.world.disconnect(1);
+    pair.world.mempool.clear();
+    pair.world.mine(1);
+    let back = balance(&mut pair.world, pair.owner);
+    assert_eq!(back.onchain_confirmed_sat, 0, "{back:?}");
+    assert_eq!(waiting(&pair.world), before);
+
+    pair.world.mine(1);
+    assert_eq!(balance(&mut pair.world, pair.owner), swept);
+}
+
 /// The ids of the transactions in the mempool.
 fn waiting(world: &World) -> Vec<Txid> {
     world.mempool.iter().map(|tx| tx.compute_txid()).collect()
