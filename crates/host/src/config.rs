@@ -203,6 +203,8 @@ pub struct WakeConfig {
     pub max_pause_ms: u64,
     /// How long the webhook may take to answer.
     pub timeout_ms: u64,
+    /// The most calls of one owner's phone for payments that the hub holds, in an hour. Those for deadlines are not limited.
+    pub per_hour: u32,
 }
 
 impl Default for WakeConfig {
@@ -212,6 +214,7 @@ impl Default for WakeConfig {
             first_pause_ms: 2_000,
             max_pause_ms: 60_000,
             timeout_ms: 10_000,
+            per_hour: 60,
         }
     }
 }
@@ -339,6 +342,7 @@ impl HostConfig {
             ("wake.first_pause_ms", self.wake.first_pause_ms),
             ("wake.max_pause_ms", self.wake.max_pause_ms),
             ("wake.timeout_ms", self.wake.timeout_ms),
+            ("wake.per_hour", self.wake.per_hour.into()),
         ];
         match positive.iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(ConfigError::Invalid(format!(

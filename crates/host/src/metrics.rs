@@ -41,6 +41,8 @@ pub(crate) struct Metrics {
     pub commit_failures: Counter,
     commit_seconds: Histogram,
     wakes: Family<Labels, Counter>,
+    /// Calls for payments that were left out because of `wake.per_hour`.
+    pub wakes_left_out: Counter,
     /// Panics caught in nodes.
     pub restarts: Counter,
     /// Height of the chain as the host knows it.
@@ -81,6 +83,7 @@ impl Metrics {
             commit_failures: Counter::default(),
             commit_seconds: seconds(),
             wakes: Family::default(),
+            wakes_left_out: Counter::default(),
             restarts: Counter::default(),
             chain_height: Gauge::default(),
             chain_reachable: Gauge::default(),
@@ -125,6 +128,11 @@ impl Metrics {
             m.commit_seconds.clone(),
         );
         registry.register("wakes", "Calls of wake URLs by result", m.wakes.clone());
+        registry.register(
+            "wakes_left_out",
+            "Calls of phones for payments that wake.per_hour did not allow",
+            m.wakes_left_out.clone(),
+        );
         registry.register(
             "node_restarts",
             "Panics caught in nodes",

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use longhand_link::OwnerId;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::budget::Budget;
 use crate::config::WakeConfig;
 use crate::metrics::Metrics;
 use crate::network::{Network, WakeCall, WakeError, WakeReason, WakeUrl};
@@ -19,12 +20,26 @@ pub(crate) struct Calls {
     network: Arc<dyn Network>,
     metrics: Metrics,
     tasks: Arc<Tasks>,
+    budget: Mutex<Budget>,
     calling: Mutex<HashMap<OwnerId, Calling>>,
 }
 
 struct Calling {
     call: WakeCall,
     task: AbortHandle,
+}
+
+impl Calling {
+    /// Whether this call, which is in progress, serves for `other` too. A call for a payment does not serve for a deadline: it has
+    /// a budget, and ends with the payment.
+    fn serves_for(&self, other: &WakeCall) -> bool {
+        let serves = match (self.call.reason, other.reason) {
+            (WakeReason::Deadline, WakeReason::Payment) => true,
+            (WakeReason::Payment, WakeReason::Deadline) => false,
+            _ => self.call.deadline_height <= other.deadline_height,
+        };
+        serves && !self.task.is_finished()
+    }
 }
 
 impl Calls {
@@ -35,6 +50,7 @@ impl Calls {
         tasks: Arc<Tasks>,
     ) -> Calls {
         Calls {
+            budget: Mutex::new(Budget::new(config.per_hour)),
             config,
             network,
             metrics,
@@ -43,7 +59,7 @@ impl Calls {
         }
     }
 
-    /// Begins a call; nothing changes when one for the same deadline, or an earlier one, is in progress. `urls` are asked for
+    /// Begins a call; nothing changes when one that serves for it is in progress: for the same deadline, or an earlier one. `urls` are asked for
     /// each time, since the owner or the operator may change them meanwhile.
     pub fn begin(
         self: &Arc<Self>,
@@ -52,15 +68,12 @@ impl Calls {
         call: WakeCall,
     ) {
         let mut calling = self.lock();
-        if let Some(current) = calling.get(&owner)
-            && current.call.deadline_height <= call.deadline_height
-            && !current.task.is_finished()
-        {
+        if calling.get(&owner).is_some_and(|it| it.serves_for(&call)) {
             return;
         }
         tracing::info!(owner = call.owner, reason = ?call.reason, call.deadline_height, "waking a phone");
         let (calls, body) = (self.clone(), call.clone());
-        let task = async move { calls.repeat(&urls, &body).await };
+        let task = async move { calls.repeat(owner, &urls, &body).await };
         let Some(task) = self.tasks.spawn(task) else {
             return;
         };
@@ -89,6 +102,9 @@ impl Calls {
 
     /// Ends the calls whose deadline this height has reached.
     pub fn at_height(&self, height: u32) {
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        budget.forget(Instant::now());
+        drop(budget);
         self.lock().retain(|_, calling| {
             let goes_on = calling.call.deadline_height > height;
             if !goes_on {
@@ -113,13 +129,34 @@ impl Calls {
     }
 
     /// Goes on after the push services took a call: only the phone itself ends it.
-    async fn repeat(&self, urls: &(impl Fn() -> Vec<WakeUrl> + Sync), call: &WakeCall) {
+    async fn repeat(
+        &self,
+        owner: OwnerId,
+        urls: &(impl Fn() -> Vec<WakeUrl> + Sync),
+        call: &WakeCall,
+    ) {
         for attempt in 0.. {
-            let urls = urls();
-            let each = urls.iter().map(|url| self.call_once(url, call, attempt));
-            futures::future::join_all(each).await;
+            if self.may_call(owner, call) {
+                let urls = urls();
+                let each = urls.iter().map(|url| self.call_once(url, call, attempt));
+                futures::future::join_all(each).await;
+            }
             tokio::time::sleep(pause(&self.config, attempt)).await;
         }
+    }
+
+    /// Takes one call from the owner's budget, unless it is for a deadline: then money is at risk.
+    fn may_call(&self, owner: OwnerId, call: &WakeCall) -> bool {
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = call.reason == WakeReason::Deadline || budget.take(owner, Instant::now());
+        if !may {
+            tracing::info!(
+                owner = call.owner,
+                "no call for a payment: wake.per_hour is used up"
+            );
+            self.metrics.wakes_left_out.inc();
+        }
+        may
     }
 
     async fn call_once(&self, url: &WakeUrl, call: &WakeCall, attempt: u32) {
@@ -155,7 +192,6 @@ mod tests {
     use bitcoin::secp256k1::{Secp256k1, SecretKey};
     use longhand_node::PeerStream;
     use tokio::sync::mpsc;
-    use tokio::time::Instant;
 
     use super::*;
     use crate::network::{PeerDial, WakeFrom};
@@ -292,6 +328,34 @@ mod tests {
         calls.begin(OWNER, urls, deadline);
         calls.payments_failed(&OWNER);
         assert_eq!(calls.lock().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn payments_are_called_for_within_the_budget_and_deadlines_always() {
+        let (calls, mut called) = calls();
+        calls.begin(OWNER, urls, call(100));
+        let hour = Instant::now() + Duration::from_secs(3_599);
+        while Instant::now() < hour {
+            // A payment that was failed back, and the next one.
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            calls.payments_failed(&OWNER);
+            calls.begin(OWNER, urls, call(100));
+        }
+        let mut count = 0;
+        while called.try_recv().is_ok() {
+            count += 1;
+        }
+        assert_eq!(count, calls.config.per_hour);
+        assert!(calls.metrics.wakes_left_out.get() > 0);
+
+        let deadline = WakeCall {
+            reason: WakeReason::Deadline,
+            ..call(120)
+        };
+        calls.begin(OWNER, urls, deadline.clone());
+        assert_eq!(called.recv().await.unwrap().1, deadline);
+        calls.begin(OWNER, urls, call(100));
+        assert_eq!(called.recv().await.unwrap().1, deadline);
     }
 
     #[test]

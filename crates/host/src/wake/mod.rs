@@ -1,8 +1,10 @@
 //! Phones that are needed: for payments that the hub holds, and for HTLCs in flight whose deadline is near.
 //!
 //! A phone that is away is called at its owner's wake URLs (`calls`). The hub holds a payment for it (`held`) until the
-//! phone is there, or for as long as `hub.hold_ms` and the deadline allow; then the payment is failed back.
+//! phone is there, or for as long as `hub.hold_ms` and the deadline allow; then the payment is failed back. Calls for payments
+//! have a budget (`budget`), those for deadlines have none.
 
+mod budget;
 mod calls;
 mod held;
 
