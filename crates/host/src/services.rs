@@ -102,10 +102,16 @@ impl Services {
             Duration::from_millis(config.peer.connect_timeout_ms),
             tasks.clone(),
         ));
+        let holding = hub.clone();
+        let fail_held = move |node_id| {
+            if let Some(hub) = holding.node() {
+                hub.fail_held(node_id);
+            }
+        };
         let wakes = Arc::new(Wakes::new(
             &config,
             network,
-            hub.clone(),
+            Box::new(fail_held),
             nodes.clone(),
             metrics.clone(),
             tasks.clone(),

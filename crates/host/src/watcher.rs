@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use longhand_chain::{BlockRef, Chain, ChainEvent, Follower, WatchList};
-use longhand_node::{Node, NodeEvent, State};
+use longhand_node::{Node, NodeEvent};
 use tokio::sync::broadcast;
 
 use crate::files::to_hex;
@@ -115,6 +115,11 @@ impl NodeWatcher {
                 self.hub.fail(reason);
             }
             NodeEvent::PaymentsHeld(peers) => self.wakes.payments_held(&peers),
+            NodeEvent::HeldForwarded(node_ids) => self.wakes.forwarded(&node_ids),
+            NodeEvent::HeldFailed(node_id) => {
+                tracing::info!(%node_id, "payments held for a phone that did not come were failed back");
+                self.metrics.held_failed.inc();
+            }
             NodeEvent::PeersNeeded(peers) => {
                 let Some(tip) = self.chain.tip() else {
                     return;
@@ -137,9 +142,6 @@ impl NodeWatcher {
             NodeEvent::State(state) => {
                 tracing::debug!(owner = node.name, ?state, "state");
                 node.set_state(state);
-                if let (State::Active, Some(node_id)) = (state, node.record().node_id()) {
-                    self.wakes.active(&node_id);
-                }
             }
             NodeEvent::SignerNeeded { deadline_height } => {
                 if let Some(tip) = self.chain.tip() {
@@ -161,7 +163,11 @@ impl NodeWatcher {
                 self.metrics.htlcs_lost.inc();
                 self.metrics.lost_msat.inc_by(amount_msat);
             }
-            NodeEvent::PaymentsHeld(_) | NodeEvent::PeersNeeded(_) => {}
+            // Of hubs alone.
+            NodeEvent::PaymentsHeld(_)
+            | NodeEvent::HeldForwarded(_)
+            | NodeEvent::HeldFailed(_)
+            | NodeEvent::PeersNeeded(_) => {}
         }
     }
 

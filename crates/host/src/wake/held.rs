@@ -61,7 +61,7 @@ impl Held {
         }
     }
 
-    /// Ends the limit: the phone is there, and the hub forwards the payments.
+    /// Ends the limit: the hub has forwarded the payments.
     pub fn release(&self, node_id: &PublicKey) {
         if let Some(waiting) = self.lock().remove(node_id) {
             waiting.timer.abort();

@@ -19,18 +19,19 @@ use self::calls::Calls;
 use self::held::Held;
 use crate::config::HostConfig;
 use crate::hosted::{HostedNode, HostedNodes};
-use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::network::{Network, WakeCall, WakeReason};
 use crate::tasks::Tasks;
+
+/// Has the hub fail back what it holds for this node. The hub reports whether there was anything.
+pub(crate) type FailHeld = Box<dyn Fn(PublicKey) + Send + Sync>;
 
 /// Calls phones, and fails held payments back whose phone does not come.
 pub(crate) struct Wakes {
     calls: Arc<Calls>,
     held: Held,
-    hub: Arc<Hub>,
+    fail_held: FailHeld,
     nodes: Arc<HostedNodes>,
-    metrics: Metrics,
     /// How many blocks before the deadline of an HTLC a phone is called.
     before_blocks: u32,
 }
@@ -39,18 +40,17 @@ impl Wakes {
     pub fn new(
         config: &HostConfig,
         network: Arc<dyn Network>,
-        hub: Arc<Hub>,
+        fail_held: FailHeld,
         nodes: Arc<HostedNodes>,
         metrics: Metrics,
         tasks: Arc<Tasks>,
     ) -> Wakes {
-        let calls = Calls::new(config.wake.clone(), network, metrics.clone(), tasks.clone());
+        let calls = Calls::new(config.wake.clone(), network, metrics, tasks.clone());
         Wakes {
             calls: Arc::new(calls),
             held: Held::new(Duration::from_millis(config.hub.hold_ms), tasks),
-            hub,
+            fail_held,
             nodes,
-            metrics,
             before_blocks: config.wake.before_blocks,
         }
     }
@@ -84,9 +84,11 @@ impl Wakes {
         self.calls.arrived(owner);
     }
 
-    /// The node has its channels back: the hub forwards what it holds for it.
-    pub fn active(&self, node_id: &PublicKey) {
-        self.held.release(node_id);
+    /// The hub has forwarded what it held for these nodes. Without it a limit that has begun would end the next payment.
+    pub fn forwarded(&self, node_ids: &[PublicKey]) {
+        for node_id in node_ids {
+            self.held.release(node_id);
+        }
     }
 
     /// Ends the calls, and fails the held payments back, whose deadline this height has reached.
@@ -126,11 +128,7 @@ impl Wakes {
     }
 
     fn fail_back(&self, node_id: PublicKey) {
-        tracing::info!(%node_id, "payments held for a phone that did not come are failed back");
-        self.metrics.held_failed.inc();
-        if let Some(hub) = self.hub.node() {
-            hub.fail_held(node_id);
-        }
+        (self.fail_held)(node_id);
         if let Some(node) = self.nodes.of_node(&node_id) {
             self.calls.payments_failed(&node.id);
         }

@@ -1,9 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use async_trait::async_trait;
 use longhand_node::PeerStream;
 use tokio::sync::mpsc;
-use zeroize::Zeroizing;
 
 use super::*;
 use crate::config::LinkConfig;
@@ -34,7 +35,7 @@ struct World {
     wakes: Arc<Wakes>,
     ann: Arc<HostedNode>,
     calls: mpsc::UnboundedReceiver<WakeCall>,
-    metrics: Metrics,
+    failed_back: Arc<AtomicUsize>,
 }
 
 impl World {
@@ -54,20 +55,23 @@ impl World {
         let nodes = Arc::new(HostedNodes::default());
         nodes.add(ann.clone());
         let (called, calls) = mpsc::unbounded_channel();
-        let metrics = Metrics::new();
+        let failed_back = Arc::new(AtomicUsize::new(0));
+        let failed = failed_back.clone();
         let wakes = Wakes::new(
             &HostConfig::default(),
             Arc::new(Push(called)),
-            Arc::new(Hub::new(Zeroizing::new([7; 32]))),
+            Box::new(move |_| {
+                failed.fetch_add(1, Ordering::Relaxed);
+            }),
             nodes,
-            metrics.clone(),
+            Metrics::new(),
             Arc::new(Tasks::new()),
         );
         World {
             wakes: Arc::new(wakes),
             ann,
             calls,
-            metrics,
+            failed_back,
         }
     }
 
@@ -83,9 +87,9 @@ impl World {
         }]);
     }
 
-    /// How often held payments were failed back.
-    fn failed_back(&self) -> u64 {
-        self.metrics.held_failed.get()
+    /// How often the hub was to fail back what it holds.
+    fn failed_back(&self) -> usize {
+        self.failed_back.load(Ordering::Relaxed)
     }
 
     /// Returns when all tasks wait, for a message or for the clock.
@@ -122,12 +126,16 @@ async fn a_held_payment_is_failed_back_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_active_gets_its_payments() {
+async fn a_payment_that_was_forwarded_is_not_failed_back_and_the_next_has_all_its_time() {
     let world = World::new();
     world.held(200);
-    world.wakes.active(&world.node_id());
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    world.wakes.forwarded(&[world.node_id()]);
+    world.held(200);
+    tokio::time::sleep(Duration::from_secs(59)).await;
     assert_eq!(world.failed_back(), 0);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.failed_back(), 1);
 }
 
 #[tokio::test(start_paused = true)]

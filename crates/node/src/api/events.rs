@@ -23,6 +23,10 @@ pub enum NodeEvent {
     /// Payments to these peers wait at the hub because the peers are not connected. Reported as payments come, and again with
     /// each block.
     PaymentsHeld(Vec<PeerNeeded>),
+    /// These peers are back, and the hub has forwarded all payments that it held for them.
+    HeldForwarded(Vec<PublicKey>),
+    /// The hub has failed back the payments that it held for this peer.
+    HeldFailed(PublicKey),
     /// The signer is needed before this height, for an HTLC in flight. Reported with each block, however far away the height
     /// is.
     SignerNeeded {

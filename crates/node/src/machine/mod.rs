@@ -323,7 +323,7 @@ impl NodeMachine {
             Input::Chain(event) => self.chain_events().handle(event),
             Input::Scanned(answer) => self.wallet_scan.answered(&self.turn, *answer),
             Input::ResetSignerChain => self.session.reset_chain(),
-            Input::FailHeld(node_id) => self.held_forwards.fail(&self.turn, &node_id),
+            Input::FailHeld(node_id) => self.held_forwards.fail(&mut self.turn, &node_id),
             Input::RecordsRead(records) => {
                 self.payments.read(records);
                 for waiting in self.unread.take() {
@@ -368,7 +368,7 @@ impl NodeMachine {
             if self.session.is_available() {
                 self.advance();
             }
-            let forwarded = self.held_forwards.forward_ready(&self.turn);
+            let forwarded = self.held_forwards.forward_ready(&mut self.turn);
             self.turn.ldk.peer_manager.process_events();
             if is_quiet && !forwarded {
                 self.is_restless = false;

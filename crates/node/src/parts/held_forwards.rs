@@ -8,7 +8,7 @@ use lightning::chain::channelmonitor::HTLC_FAIL_BACK_BUFFER;
 use lightning::events::Event;
 use prost::Message;
 
-use crate::api::PeerNeeded;
+use crate::api::{NodeEvent, PeerNeeded};
 use crate::machine::turn::Turn;
 use crate::store::journal::Journal;
 use crate::store::schema::{Held, key};
@@ -73,8 +73,8 @@ impl HeldForwards {
         });
     }
 
-    /// Forwards those whose peer is back. True when there were any.
-    pub fn forward_ready(&mut self, turn: &Turn) -> bool {
+    /// Forwards those whose peer is back, and reports the peers for which none is held any more. True when there were any.
+    pub fn forward_ready(&mut self, turn: &mut Turn) -> bool {
         if self.held.is_empty() {
             return false;
         }
@@ -85,7 +85,19 @@ impl HeldForwards {
             turn.journal.delete(held.key());
             forward(turn, held);
         }
+        let mut peers: Vec<PublicKey> = ready.iter().filter_map(Held::peer).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        peers.retain(|peer| !self.holds_for(peer));
+        if !peers.is_empty() {
+            turn.output.events.push(NodeEvent::HeldForwarded(peers));
+        }
         !ready.is_empty()
+    }
+
+    fn holds_for(&self, peer: &PublicKey) -> bool {
+        let mut held = self.held.iter();
+        held.any(|held| held.peer().as_ref() == Some(peer))
     }
 
     /// Reports all that are still held, with each block: after a restart nobody else remembers them. Fails those whose
@@ -107,12 +119,15 @@ impl HeldForwards {
         turn.output.payments_held.extend(held);
     }
 
-    /// Fails back all that are held for `node_id`.
-    pub fn fail(&mut self, turn: &Turn, node_id: &PublicKey) {
+    /// Fails back all that are held for `node_id`, and reports it if there were any.
+    pub fn fail(&mut self, turn: &mut Turn, node_id: &PublicKey) {
         let held = std::mem::take(&mut self.held).into_iter();
         let (failed, kept): (Vec<_>, Vec<_>) =
             held.partition(|held| held.peer().as_ref() == Some(node_id));
         self.held = kept;
+        if !failed.is_empty() {
+            turn.output.events.push(NodeEvent::HeldFailed(*node_id));
+        }
         for held in failed {
             turn.journal.delete(held.key());
             if let Some(id) = held.intercept() {

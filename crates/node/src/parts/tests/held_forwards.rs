@@ -4,7 +4,6 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
 
 use super::*;
-use crate::api::NodeEvent;
 use crate::machine::input::Input;
 use crate::machine::output::RequestId;
 use crate::machine::testing::{Id, World};
@@ -53,6 +52,19 @@ impl Story {
         held.flatten().collect()
     }
 
+    /// How often the hub has reported that it forwarded, and that it failed back, what it held for the owner.
+    fn ends(&self) -> (usize, usize) {
+        let owner = self.owner_id();
+        let events = &self.pair.world.nodes[self.pair.hub].events;
+        let is_forwarded = |event: &&NodeEvent| matches!(event, NodeEvent::HeldForwarded(peers) if *peers == [owner]);
+        let is_failed =
+            |event: &&NodeEvent| matches!(event, NodeEvent::HeldFailed(peer) if *peer == owner);
+        (
+            events.iter().filter(is_forwarded).count(),
+            events.iter().filter(is_failed).count(),
+        )
+    }
+
     fn owner_id(&self) -> PublicKey {
         self.pair.world.nodes[self.pair.owner].machine.node_id()
     }
@@ -79,6 +91,17 @@ fn a_payment_waits_at_the_hub_until_its_owner_is_back() {
     };
     assert_eq!(paid.state(), State::Succeeded);
     assert!(!story.is_held());
+    assert_eq!(story.ends(), (1, 0));
+}
+
+#[test]
+fn a_host_that_gives_up_too_late_is_not_told_of_a_failure() {
+    let mut story = Story::new();
+    story.pair.world.attach(story.pair.owner);
+    let (hub, owner) = (story.pair.hub, story.owner_id());
+    story.pair.world.input(hub, Input::FailHeld(owner));
+    assert_eq!(story.payer_state(), State::Succeeded);
+    assert_eq!(story.ends(), (1, 0));
 }
 
 #[test]
@@ -89,6 +112,7 @@ fn a_host_that_gives_up_fails_the_payment_back() {
     story.pair.world.input(hub, Input::FailHeld(owner));
     assert_eq!(story.payer_state(), State::Failed);
     assert!(!story.is_held());
+    assert_eq!(story.ends(), (0, 1));
 }
 
 #[test]
