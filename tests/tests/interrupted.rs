@@ -66,6 +66,7 @@ async fn pay_in_the_end(node: &longhand_node::Node, bolt11: &str) -> State {
                     "DISK_FULL",
                     "STORE_FAILED",
                     "NO_ROUTE",
+                    "PEER_AWAY",
                     "INSUFFICIENT_FUNDS"
                 ]
                 .contains(&error.code.as_str()),

@@ -23,9 +23,12 @@ use std::time::Duration;
 use bitcoin::Network;
 use bitcoin::constants::ChainHash;
 use bitcoin::secp256k1::PublicKey;
+use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::msgs::SocketAddress;
 use lightning::routing::gossip::{NetworkGraph, NodeId, P2PGossipSync};
-use lightning::routing::router::DefaultRouter;
+use lightning::routing::router::{
+    DefaultRouter, InFlightHtlcs, RouteParameters, Router as FindRoute,
+};
 use lightning::routing::scoring::{
     LockableScore, ProbabilisticScorer, ProbabilisticScoringDecayParameters,
     ProbabilisticScoringFeeParameters, ScoreUpdate,
@@ -177,6 +180,21 @@ impl Graph {
             self.scores.clone(),
             params,
         ))
+    }
+
+    /// The fee of the best route with these parameters that begins with one of `first_hops`, each of which must have a short
+    /// channel id; `None` when there is no route.
+    pub(crate) fn route_fee_msat<E: EntropySource>(
+        &self,
+        payer: &PublicKey,
+        params: &RouteParameters,
+        first_hops: &[&ChannelDetails],
+        in_flight: InFlightHtlcs,
+        entropy: E,
+    ) -> Option<u64> {
+        let router = self.router(self.logger.clone(), entropy);
+        let found = router.find_route(payer, params, Some(first_hops), in_flight);
+        found.ok().map(|route| route.get_total_fees())
     }
 
     /// The hub's gossip handler. It looks up announced channels on `chain`, in tasks of the tokio runtime that this is

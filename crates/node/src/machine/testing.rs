@@ -85,6 +85,8 @@ pub(crate) struct World {
     pub fee_rates: FeeRates,
     /// No peer can be dialled.
     pub is_offline: bool,
+    /// A node that cannot be dialled.
+    pub away: Option<Id>,
     /// A node that crashes with so many commits from here: its output is lost, and it is loaded again.
     pub crash: Option<(Id, usize)>,
     /// The chain's answers to searches of past blocks.
@@ -118,6 +120,7 @@ impl World {
             },
             fee_rates: FeeRates::FLOOR,
             is_offline: false,
+            away: None,
             crash: None,
             scans: Scans::default(),
             next_id: 0,
@@ -573,6 +576,9 @@ impl World {
         }
         let mut nodes = self.nodes.iter();
         let to = nodes.position(|node| node.machine.node_id() == to)?;
+        if self.away == Some(to) {
+            return None;
+        }
         let (near, far) = (self.next_id(), self.next_id());
         self.nodes[from].links.insert(near, (to, far));
         self.nodes[to].links.insert(far, (from, near));

@@ -24,6 +24,7 @@ pub(crate) mod feerates;
 pub(crate) mod forwarding;
 pub(crate) mod held_forwards;
 pub(crate) mod invoices;
+pub(crate) mod no_route;
 pub(crate) mod onchain_sends;
 pub(crate) mod open_invoices;
 pub(crate) mod openings;

@@ -26,6 +26,7 @@ use prost::Message;
 use crate::api::NodeError;
 use crate::errors::{bad_input, command_error};
 use crate::machine::turn::Turn;
+use crate::parts::no_route;
 use crate::parts::open_invoices::OpenInvoices;
 use crate::store::history::{self, Page, Position};
 use crate::store::journal::Journal;
@@ -278,10 +279,9 @@ impl Payments {
                 reason,
             } => {
                 let hash = payment_hash.unwrap_or(PaymentHash(payment_id.0));
-                let reason = reason.map_or("no reason given".to_owned(), |r| format!("{r:?}"));
                 self.update(turn, hash, true, |payment| {
                     payment.state = State::Failed.into();
-                    payment.failure = reason;
+                    payment.failure = no_route::failure(turn, payment.amount_msat, reason);
                 });
             }
             Event::PaymentPathSuccessful { path, .. } => turn.graph.update_scores(|scorer| {
@@ -392,8 +392,9 @@ fn check(turn: &Turn, invoice: &Bolt11Invoice, request: &Pay) -> Result<(), Erro
     let spendable = channels.iter().map(|it| it.outbound_capacity_msat);
     let spendable = spendable.fold(0, u64::saturating_add);
     if amount_msat > spendable {
-        let message =
-            format!("the channels can send {spendable} msat, the payment needs {amount_msat} msat");
+        let message = format!(
+            "the channels of this node can send {spendable} msat, and the payment needs {amount_msat} msat: pay less, or open a channel with more"
+        );
         return Err(bad_input("INSUFFICIENT_FUNDS", message));
     }
     Ok(())
@@ -426,6 +427,9 @@ fn send(turn: &Turn, invoice: &Bolt11Invoice, request: &Pay) -> Result<(), Error
         Bolt11PaymentError::SendingFailed(RetryableSendFailure::PaymentExpired) => {
             expired(turn, invoice)
         }
+        Bolt11PaymentError::SendingFailed(RetryableSendFailure::RouteNotFound) => {
+            no_route::refusal(turn, invoice, amount_msat, fee_limit_msat)
+        }
         Bolt11PaymentError::SendingFailed(failure) => send_failure(&failure),
     })
 }
@@ -445,11 +449,9 @@ fn send_failure(failure: &RetryableSendFailure) -> Error {
             "INVOICE_EXPIRED",
             "the invoice has expired: ask for a new one",
         ),
-        RetryableSendFailure::RouteNotFound => command_error(
-            "NO_ROUTE",
-            Action::Retry,
-            "no route to the payee was found within the fee limit: try later or allow more fee",
-        ),
+        RetryableSendFailure::RouteNotFound => {
+            command_error("NO_ROUTE", Action::Retry, "no route was found: try later")
+        }
         RetryableSendFailure::DuplicatePayment => bad_input(
             "ALREADY_PAID",
             "this invoice is being paid or was paid already",

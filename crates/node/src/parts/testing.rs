@@ -77,6 +77,11 @@ impl Pair {
 
     /// An invoice of the hub.
     pub fn hub_invoice(&mut self, amount_msat: u64) -> String {
+        self.invoice_of(self.hub, amount_msat)
+    }
+
+    /// An invoice of a node with local keys.
+    pub fn invoice_of(&mut self, id: Id, amount_msat: u64) -> String {
         let request = self.world.next_id();
         let invoice = InvoiceRequest {
             amount_msat,
@@ -84,8 +89,8 @@ impl Pair {
             expiry_s: LONG_EXPIRY_S,
         };
         let input = Input::Invoice(request, invoice);
-        self.world.input(self.hub, input);
-        match self.world.answer(self.hub, request) {
+        self.world.input(id, input);
+        match self.world.answer(id, request) {
             Some(Ok(Reply::UnsignedInvoice(invoice))) => invoice.hrp,
             other => panic!("no invoice: {other:?}"),
         }

@@ -1,9 +1,18 @@
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+
 use lightning::events::PaymentPurpose;
+use lightning::ln::channelmanager::PaymentId;
+use lightning::ln::outbound_payment::{RecipientOnionFields, Retry};
+use lightning::routing::router::{PaymentParameters, RouteParameters};
 use lightning::types::payment::PaymentSecret;
+use longhand_proto::command::command::Command as Kind;
+use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::{ListPayments, Payment};
 
 use super::*;
+use crate::api::{Keys, NodeConfig};
 use crate::machine::input::Input;
 use crate::machine::testing::{Id, World};
 use crate::parts::testing::Pair;
@@ -255,4 +264,66 @@ fn a_claim_ends_once_its_htlc_is_claimed_on_chain() {
     pair.world.mine(200);
     let store = &pair.world.nodes[pair.owner].store;
     assert!(!store.keys().any(|it| it.starts_with(key::CLAIM)));
+}
+
+/// The hub pays the owner 1,000 sat that no invoice asks for.
+fn keysend(pair: &mut Pair) {
+    let payee = pair.world.nodes[pair.owner].machine.node_id();
+    let (amount_msat, final_delta) = (1_000_000, 144);
+    let params = PaymentParameters::for_keysend(payee, final_delta, false);
+    let sent = pair
+        .world
+        .turn(pair.hub)
+        .ldk
+        .manager
+        .send_spontaneous_payment(
+            Some(PaymentPreimage([7; 32])),
+            RecipientOnionFields::spontaneous_empty(amount_msat),
+            PaymentId([7; 32]),
+            RouteParameters::from_payment_params_and_value(params, amount_msat),
+            Retry::Attempts(0),
+        );
+    sent.unwrap();
+    pair.world.mine(1);
+}
+
+fn received(pair: &mut Pair) -> Vec<Payment> {
+    let list = Kind::ListPayments(ListPayments::default());
+    match pair.world.ask(pair.owner, list) {
+        Ok(Reply::Payments(list)) => list.payments,
+        other => panic!("no list: {other:?}"),
+    }
+}
+
+#[test]
+fn a_payment_that_no_invoice_asks_for_is_failed_back_and_leaves_no_record() {
+    let mut pair = Pair::new();
+    let before_msat = pair.channel(pair.hub).balance_msat;
+    keysend(&mut pair);
+    assert!(received(&mut pair).is_empty());
+    let channel = pair.channel(pair.hub);
+    assert_eq!(
+        (channel.balance_msat, channel.pending_htlcs),
+        (before_msat, 0)
+    );
+}
+
+#[test]
+fn a_payment_that_no_invoice_asks_for_is_received_when_the_host_accepts_them() {
+    let mut pair = Pair::new();
+    let before_msat = pair.channel(pair.hub).balance_msat;
+    let turn = pair.world.turn(pair.owner);
+    turn.config = Arc::new(NodeConfig {
+        accepts_keysend: true,
+        hub: turn.config.hub,
+        // Those of the machine were taken when it was loaded.
+        ..NodeConfig::new("owner", turn.config.network, Keys::Local([0; 32].into()))
+    });
+    keysend(&mut pair);
+    let [payment] = &received(&mut pair)[..] else {
+        panic!("no payment");
+    };
+    assert_eq!(payment.state(), State::Succeeded);
+    assert_eq!((payment.amount_msat, payment.outbound), (1_000_000, false));
+    assert_eq!(pair.channel(pair.hub).balance_msat, before_msat - 1_000_000);
 }

@@ -158,7 +158,9 @@ pub async fn hub_has_paid(sim: &Arc<Simulator>, bolt11: &str) -> bool {
             match operator.hub_pay(pay).await {
                 Ok(_) => return true,
                 Err(OperatorError::Failed(_) | OperatorError::Invalid(_)) => return false,
-                Err(OperatorError::Unavailable(why)) if why.starts_with("NO_ROUTE") => {
+                Err(OperatorError::Unavailable(why))
+                    if why.starts_with("NO_ROUTE") || why.starts_with("PEER_AWAY") =>
+                {
                     return false;
                 }
                 // The host stops, or starts.
