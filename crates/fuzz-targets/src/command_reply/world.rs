@@ -171,8 +171,9 @@ pub(super) fn good_reply(ask: &Ask, lie: Option<&InvoiceLie>) -> Reply {
             }],
         }),
         Ask::ListSends(_) => Reply::Sends(Sends {
+            // Of another payment than the one that is bumped, which the phone was not asked for.
             sends: vec![Send {
-                txid: "ab".repeat(32),
+                txid: "ef".repeat(32),
                 ..Send::default()
             }],
         }),
