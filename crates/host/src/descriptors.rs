@@ -15,12 +15,12 @@ pub(crate) fn limit() -> usize {
 /// Raises the limit of this process as far as the system allows, and warns when that is little: without a descriptor no phone
 /// and no peer can connect.
 pub(crate) fn raise_limit() {
-    let limit = getrlimit(Resource::Nofile);
+    let before = getrlimit(Resource::Nofile);
     let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
+        current: before.maximum,
+        ..before
     };
-    if limit.current != limit.maximum
+    if before.current != before.maximum
         && let Err(error) = setrlimit(Resource::Nofile, raised)
     {
         tracing::debug!(%error, "the limit of file descriptors cannot be raised");

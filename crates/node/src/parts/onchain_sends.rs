@@ -13,7 +13,7 @@ use longhand_base::text::excerpt;
 use longhand_chain::BroadcastAnswer;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
-use longhand_proto::command::{self, Error, SendOnchain, SentOnchain};
+use longhand_proto::command::{self, Error, SendOnchain};
 use longhand_proto::signer::sign_psbt::Purpose;
 use prost::Message;
 

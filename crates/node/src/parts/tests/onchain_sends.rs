@@ -4,6 +4,8 @@ use longhand_chain::FeeRates;
 use longhand_proto::command::command::Command as Kind;
 use longhand_store::Write;
 
+use longhand_proto::command::SentOnchain;
+
 use super::*;
 use crate::machine::testing::{Id, World};
 use crate::parts::reserve::ANCHOR_RESERVE_SAT;
