@@ -12,6 +12,9 @@ use tonic::{Request, Status};
 use crate::config::OperatorListen;
 use crate::files::{self, FileError};
 
+/// The largest answer of a host, in bytes. A list of owners has up to 2 KiB for each one's wake URLs.
+const MOST_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
 /// A client of the operator's API.
 pub type Client = OperatorClient<InterceptedService<Channel, SendToken>>;
 
@@ -32,7 +35,8 @@ pub async fn connect(listen: &OperatorListen, token_file: &Path) -> Result<Clien
     };
     let endpoint = Endpoint::from_shared(uri.clone()).map_err(unreachable)?;
     let channel = endpoint.connect().await.map_err(unreachable)?;
-    Ok(OperatorClient::with_interceptor(channel, SendToken(token)))
+    let client = OperatorClient::with_interceptor(channel, SendToken(token));
+    Ok(client.max_decoding_message_size(MOST_ANSWER_BYTES))
 }
 
 /// Adds the token to each call.

@@ -485,6 +485,37 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        admin: AdminArgs,
+    }
+
+    #[test]
+    fn a_wake_url_is_given_or_cleared_and_not_both() {
+        use clap::Parser;
+        let parsed = |words: &[&str]| {
+            let line = [&["admin", "owner", "wake-url", "ann"], words].concat();
+            match Cli::try_parse_from(line).ok()?.admin.command {
+                AdminCommand::Owner(OwnerCommand::WakeUrl {
+                    url,
+                    clear,
+                    clear_phones,
+                    ..
+                }) => Some((url, clear, clear_phones)),
+                _ => None,
+            }
+        };
+        let url = "https://push.example/";
+        assert_eq!(parsed(&[]), Some((None, false, false)));
+        assert_eq!(parsed(&[url]), Some((Some(url.into()), false, false)));
+        assert_eq!(
+            parsed(&["--clear", "--clear-phones"]),
+            Some((None, true, true))
+        );
+        assert_eq!(parsed(&[url, "--clear"]), None);
+    }
+
     const NODE: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
 
     #[test]

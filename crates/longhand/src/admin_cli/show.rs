@@ -479,6 +479,17 @@ mod tests {
     }
 
     #[test]
+    fn wake_urls_are_shown_by_who_gave_them() {
+        let shown = wake_urls(&SetWakeUrlReply {
+            wake_url: String::new(),
+            phone_wake_urls: vec!["https://a.example/".into(), "https://b.example/".into()],
+        });
+        let expected =
+            "the operator's  none\nthe phone's     https://a.example/ https://b.example/\n";
+        assert_eq!(shown.text, expected);
+    }
+
+    #[test]
     fn values_that_are_not_known_yet_are_shown_as_such() {
         let status = status(&StatusReply {
             peer_address: "127.0.0.1:9735".into(),

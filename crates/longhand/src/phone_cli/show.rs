@@ -573,6 +573,22 @@ mod tests {
     }
 
     #[test]
+    fn wake_urls_are_shown_with_whether_the_operator_has_one() {
+        let shown = |urls: &[&str], operator_has_one| {
+            wake_urls_text(&WakeUrls {
+                urls: urls.iter().map(|url| (*url).to_owned()).collect(),
+                operator_has_one,
+            })
+        };
+        let url = "https://push.example/";
+        assert_eq!(shown(&[url], false), "https://push.example/\n");
+        assert_eq!(
+            shown(&[], true),
+            "the host calls no URL of this phone\nthe operator of the host has one for this owner too\n"
+        );
+    }
+
+    #[test]
     fn tables_are_aligned() {
         let rows = [
             vec!["a".into(), "1".into()],

@@ -9,8 +9,8 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
 use longhand_proto::command::{
     AwaitChannel, AwaitPayment, CloseChannel, ConnectPeer, CreateInvoice, GetBalance, GetInfo,
-    GetPayment, ListChannels, ListInvoices, ListPayments, NewAddress, OpenChannel, Pay, Register,
-    SendOnchain,
+    GetPayment, ListChannels, ListInvoices, ListPayments, ListWakeUrls, NewAddress, OpenChannel,
+    Pay, Register, SendOnchain, SetWakeUrls,
 };
 
 use crate::machine::WAKING_LIMIT;
@@ -87,6 +87,17 @@ fn a_node_that_runs_cannot_be_registered_again() {
     let (mut world, _, owner) = world_with_channel();
     let register = Kind::Register(Register::default());
     assert_eq!(refused(&mut world, owner, register), "ALREADY_REGISTERED");
+}
+
+#[test]
+fn a_command_that_is_the_hosts_is_refused_by_its_node() {
+    let (mut world, _, owner) = world_with_channel();
+    for command in [
+        Kind::SetWakeUrls(SetWakeUrls::default()),
+        Kind::ListWakeUrls(ListWakeUrls {}),
+    ] {
+        assert_eq!(refused(&mut world, owner, command), "HOST_COMMAND");
+    }
 }
 
 #[test]
