@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// How many places there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,7 @@ impl<K: Eq + Hash + Copy> Admission<K> {
         Some(Place {
             key,
             taken: Arc::clone(&self.taken),
+            held: Arc::new(()),
         })
     }
 }
@@ -81,6 +82,25 @@ impl<K: Eq + Hash + Copy> Admission<K> {
 pub struct Place<K: Eq + Hash> {
     key: K,
     taken: Arc<Mutex<Taken<K>>>,
+    held: Arc<()>,
+}
+
+/// Knows whether a place is taken, without taking it.
+#[derive(Clone)]
+pub struct PlaceWatch(Weak<()>);
+
+impl PlaceWatch {
+    /// Whether the place is taken.
+    pub fn is_taken(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
+impl<K: Eq + Hash> Place<K> {
+    /// Watches this place.
+    pub fn watch(&self) -> PlaceWatch {
+        PlaceWatch(Arc::downgrade(&self.held))
+    }
 }
 
 impl<K: Eq + Hash> Drop for Place<K> {

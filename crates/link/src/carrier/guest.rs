@@ -15,12 +15,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::admission::{Admission, Place, SourceNetwork};
+use super::admission::{Admission, Place, PlaceWatch, SourceNetwork};
 
 /// From the connection to the end of its handshake, TLS included.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the end of the use of a connection to its own end: the last bytes are sent.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes that are read of a connection while it has its place. The flow control of HTTP/2 lets a phone send about half of it
+/// before its handshake is done; frames that open streams are not under flow control, and a stranger could send them without
+/// end.
+const STRANGER_BYTES: usize = 128 << 10;
 /// Pause after a connection could not be accepted, such as without a free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -62,16 +66,48 @@ fn admit(stream: TcpStream, from: IpAddr, admission: &Admission<SourceNetwork>) 
     Some(Guest::new(stream, place))
 }
 
-/// See the module.
+/// See the module. No more than [`STRANGER_BYTES`] are read from it while it has its place, nor later when its handshake has
+/// failed: it is closed when its time is over.
 pub struct Guest {
     stream: TcpStream,
     visit: Visit,
     deadline: Pin<Box<Sleep>>,
+    allowance: Allowance,
+}
+
+/// Bytes that may still be read.
+enum Allowance {
+    /// Of a stranger, who has this place.
+    Left(usize, PlaceWatch),
+    /// Of one whose handshake is done.
+    Any,
+}
+
+impl Allowance {
+    /// How many may be read now. `is_in_use` of a connection that is neither in its handshake nor closing: its place is free
+    /// because its handshake is done.
+    fn now(&mut self, is_in_use: bool) -> usize {
+        match self {
+            Allowance::Left(_, place) if is_in_use && !place.is_taken() => *self = Allowance::Any,
+            _ => {}
+        }
+        match self {
+            Allowance::Left(left, _) => *left,
+            Allowance::Any => usize::MAX,
+        }
+    }
+
+    fn was_read(&mut self, bytes: usize) {
+        if let Allowance::Left(left, _) = self {
+            *left = left.saturating_sub(bytes);
+        }
+    }
 }
 
 impl Guest {
     fn new(stream: TcpStream, place: Place<SourceNetwork>) -> Guest {
         let until = Instant::now() + ATTACH_TIMEOUT;
+        let allowance = Allowance::Left(STRANGER_BYTES, place.watch());
         let state = State {
             place: Some(place),
             until: Some(until),
@@ -82,6 +118,7 @@ impl Guest {
             stream,
             visit: Visit(Arc::new(Mutex::new(state))),
             deadline: Box::pin(sleep_until(until)),
+            allowance,
         }
     }
 
@@ -114,8 +151,8 @@ impl Visit {
         let place = state.place.take();
         drop(state);
         Some(Attached {
-            place,
             _end: End(self.clone()),
+            place,
         })
     }
 
@@ -136,9 +173,10 @@ impl Visit {
 
 /// The connection is in use, and is closed soon after this is dropped.
 pub struct Attached {
+    /// Before the place: a connection that is closing is not one whose handshake is done.
+    _end: End,
     /// Until the phone is known.
     pub place: Option<Place<SourceNetwork>>,
-    _end: End,
 }
 
 struct End(Visit);
@@ -169,7 +207,14 @@ impl AsyncRead for Guest {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
         }
-        Pin::new(&mut guest.stream).poll_read(cx, buffer)
+        if guest.allowance.now(until.is_none()) == 0 {
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut guest.stream).poll_read(cx, buffer);
+        let bytes = buffer.filled().len().saturating_sub(before);
+        guest.allowance.was_read(bytes);
+        read
     }
 }
 
@@ -208,7 +253,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::net::{Ipv4Addr, SocketAddr};
 
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::super::admission::Places;
     use super::*;
@@ -278,6 +323,38 @@ mod tests {
             lasts <= CLOSE_TIMEOUT + Duration::from_millis(2),
             "{lasts:?}"
         );
+    }
+
+    /// A stranger has sent a byte more than is read of one; that byte has arrived.
+    async fn flooded() -> (TcpStream, Guest) {
+        let (mut stream, mut guest) = connected().await;
+        let mut read = vec![0; STRANGER_BYTES];
+        let sent = vec![0; STRANGER_BYTES + 1];
+        let (sent, read) = tokio::join!(stream.write_all(&sent), guest.read_exact(&mut read));
+        sent.unwrap();
+        read.unwrap();
+        (stream, guest)
+    }
+
+    #[tokio::test]
+    async fn a_stranger_is_read_no_further_than_a_handshake_goes() {
+        let (_stream, mut guest) = flooded().await;
+        lasts(&mut guest).await;
+    }
+
+    #[tokio::test]
+    async fn a_stranger_whose_handshake_has_failed_is_read_no_further_either() {
+        let (_stream, mut guest) = flooded().await;
+        drop(guest.visit().attach());
+        lasts(&mut guest).await;
+    }
+
+    #[tokio::test]
+    async fn a_phone_that_is_known_is_read_further() {
+        let (_stream, mut guest) = flooded().await;
+        let mut attached = guest.visit().attach().unwrap();
+        attached.place = None;
+        assert_eq!(guest.read(&mut [0]).await.unwrap(), 1);
     }
 
     #[tokio::test]

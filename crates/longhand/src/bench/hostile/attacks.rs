@@ -1,19 +1,22 @@
 //! The attacks. Each goes on until it is aborted, and counts what it sends and how it is answered.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::Path;
+use std::time::Duration;
 
 use bitcoin::secp256k1::{PublicKey, Secp256k1, rand};
-use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::{self, FuturesUnordered};
+use futures::{Stream, StreamExt};
 use longhand_phone::input::PeerAddress;
 use longhand_phone::{DialOptions, Phone};
 use longhand_testkit::{KitError, vault};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::interval;
 
 use super::http2::{AttachCall, Frames, MAX_STREAM, PREFACE};
 use super::tally::Tally;
@@ -22,6 +25,8 @@ use super::tally::Tally;
 const CONNECTIONS: usize = 80;
 /// Streams that are opened by one write.
 const STREAMS_OF_WRITE: u32 = 128;
+/// `SO_SNDBUF`, in bytes: streams that wait here were not sent, and are not to be counted.
+const SEND_BUFFER: u32 = 16 << 10;
 /// Commands that are unanswered at one time: nearly as many as a link takes.
 const COMMANDS: usize = 1_000;
 /// An address of this machine where nobody listens.
@@ -31,12 +36,12 @@ const NOBODY: &str = "127.0.0.1:1";
 ///
 /// # Errors
 /// Never: without the host, connections are refused.
-pub async fn streams(link: String, tally: Tally) -> Result<(), KitError> {
-    let call = AttachCall::to(&link);
+pub async fn streams(link: SocketAddr, tally: Tally) -> Result<(), KitError> {
+    let call = AttachCall::to(&link.to_string());
     let each = (0..CONNECTIONS).map(|_| async {
         loop {
             // Its counts say how it ended.
-            let _ = connection(&link, &call, &tally).await;
+            let _ = connection(link, &call, &tally).await;
         }
     });
     join_all(each).await;
@@ -44,10 +49,9 @@ pub async fn streams(link: String, tally: Tally) -> Result<(), KitError> {
 }
 
 /// One connection, until the host closes it.
-async fn connection(link: &str, call: &AttachCall, tally: &Tally) -> io::Result<()> {
+async fn connection(link: SocketAddr, call: &AttachCall, tally: &Tally) -> io::Result<()> {
     let refused = || tally.count("connections refused at once", 1);
-    let connected = TcpStream::connect(link).await;
-    let mut stream = connected.inspect_err(|_| refused())?;
+    let mut stream = connect(link).await.inspect_err(|_| refused())?;
     stream.write_all(PREFACE).await.inspect_err(|_| refused())?;
     // The host's SETTINGS, or the end.
     if !matches!(stream.peek(&mut [0]).await, Ok(1..)) {
@@ -60,6 +64,15 @@ async fn connection(link: &str, call: &AttachCall, tally: &Tally) -> io::Result<
         read = count_answers(reader, tally) => read,
         written = open_streams(writer, call, tally) => written,
     }
+}
+
+async fn connect(link: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match link {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.connect(link).await
 }
 
 async fn open_streams(
@@ -110,8 +123,8 @@ pub async fn paired(dir: &Path, code: &str) -> Result<Phone, KitError> {
 ///
 /// # Errors
 /// Never: refusals are counted.
-pub async fn connect_to_nobody(phone: Phone, tally: Tally) -> Result<(), KitError> {
-    connect_peers(&phone, NOBODY, &tally).await;
+pub async fn connect_to_nobody(phone: Phone, pace: Pace, tally: Tally) -> Result<(), KitError> {
+    connect_peers(&phone, NOBODY, pace, &tally).await;
     Ok(())
 }
 
@@ -119,20 +132,39 @@ pub async fn connect_to_nobody(phone: Phone, tally: Tally) -> Result<(), KitErro
 ///
 /// # Errors
 /// When it cannot listen.
-pub async fn connect_to_tarpits(phone: Phone, tally: Tally) -> Result<(), KitError> {
+pub async fn connect_to_tarpits(phone: Phone, pace: Pace, tally: Tally) -> Result<(), KitError> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?.to_string();
     tokio::select! {
         held = hold(listener, &tally) => held?,
-        () = connect_peers(&phone, &address, &tally) => {}
+        () = connect_peers(&phone, &address, pace, &tally) => {}
     }
     Ok(())
 }
 
-/// Commands for nodes at this address, each with another node id, [`COMMANDS`] at a time.
-async fn connect_peers(phone: &Phone, address: &str, tally: &Tally) {
+/// How many commands are sent in a second; `None` for as many as the link takes.
+#[derive(Clone, Copy)]
+pub struct Pace(pub Option<NonZeroU32>);
+
+impl Pace {
+    /// An item for each command, when it is to be sent.
+    fn ticks(self) -> impl Stream<Item = ()> {
+        let each = self
+            .0
+            .map(|a_second| Duration::from_secs(1) / a_second.get());
+        stream::unfold(each.map(interval), async |mut ticks| {
+            if let Some(ticks) = &mut ticks {
+                ticks.tick().await;
+            }
+            Some(((), ticks))
+        })
+    }
+}
+
+/// Commands for nodes at this address, each with another node id, no more than [`COMMANDS`] unanswered.
+async fn connect_peers(phone: &Phone, address: &str, pace: Pace, tally: &Tally) {
     let secp = Secp256k1::signing_only();
-    let commands = stream::repeat_with(|| {
+    let commands = pace.ticks().map(|()| {
         let (_, node_id) = secp.generate_keypair(&mut rand::thread_rng());
         connect_peer(phone, node_id, address, tally)
     });

@@ -14,6 +14,7 @@ mod tally;
 mod victim;
 
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ use longhand_testkit::processes::asked_to_stop;
 use longhand_testkit::{KitError, Patience};
 
 use self::attackers::Attackers;
+use self::attacks::Pace;
 use self::cores::Cores;
 use self::report::{Attack, Measurements};
 use self::tally::Tally;
@@ -46,6 +48,9 @@ pub struct HostileArgs {
     /// How many payments are made before and during each attack, one after the other
     #[arg(long, default_value_t = 21, value_parser = clap::value_parser!(u32).range(1..=200))]
     runs: u32,
+    /// How many `ConnectPeer`s the attacker sends in a second; without it, as many as the link takes
+    #[arg(long, value_name = "N")]
+    commands_a_second: Option<NonZeroU32>,
     /// Be the host under attack, with files in this directory
     #[arg(long, hide = true)]
     child: Option<PathBuf>,
@@ -110,12 +115,13 @@ async fn measure(
     });
     let streams = streams.await?;
     let again = phone.clone();
+    let pace = Pace(args.commands_a_second);
     let nobody = trial.round("ConnectPeers to nobody", COMMANDS, |tally| {
-        attacks::connect_to_nobody(again, tally)
+        attacks::connect_to_nobody(again, pace, tally)
     });
     let nobody = nobody.await?;
     let tarpits = trial.round("ConnectPeers to tarpits", COMMANDS, |tally| {
-        attacks::connect_to_tarpits(phone, tally)
+        attacks::connect_to_tarpits(phone, pace, tally)
     });
     let tarpits = tarpits.await?;
     Ok(Measurements {

@@ -1,6 +1,7 @@
 //! The host under attack, with its honest phones: a process of its own, whose memory is theirs alone. It is asked in
 //! lines of JSON over its standard input, and ends with it.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -53,8 +54,8 @@ enum Answer {
 /// Where it can be attacked.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Ready {
-    /// `host:port` of the link's listener.
-    pub link: String,
+    /// The link's listener.
+    pub link: SocketAddr,
     /// The pairing code of one more owner.
     pub code: String,
 }
@@ -181,6 +182,7 @@ pub async fn run(dir: &Path) -> Result<(), KitError> {
     let world = World::new(dir).await?;
     let honest = Honest::join(&world).await?;
     let link = world.addresses.link.first();
+    let link = link.and_then(|link| link.authority().parse().ok());
     let link = link.ok_or_else(|| failed("it has no listener for links"))?;
     let request = CreateOwnerRequest {
         name: "mallory".into(),
@@ -188,7 +190,7 @@ pub async fn run(dir: &Path) -> Result<(), KitError> {
     };
     let invited = world.operator.client()?.create_owner(request).await?;
     print(&Answer::Ready(Ready {
-        link: link.authority().to_owned(),
+        link,
         code: invited.into_inner().code,
     }))?;
     let mut questions = BufReader::new(tokio::io::stdin()).lines();
