@@ -39,6 +39,12 @@ async fn balance(owner: &Owner) -> Reply {
 #[tokio::test(flavor = "multi_thread")]
 async fn invoices_that_cannot_be_paid_are_refused_by_name_and_nothing_changes() {
     let (world, alice) = world_with_an_owner().await;
+    // With both channels the hub can receive more than Alice has.
+    let bob = world.owner("bob", 2).await;
+    bob.attach();
+    world
+        .open(&world.hub, &bob.node, 1_000_000, 600_000_000)
+        .await;
     let before = balance(&alice).await;
     let of_the_hub = |amount_msat, expiry_s| world.hub.invoice(amount_msat, "tea", expiry_s);
     let huge = of_the_hub(500_000_000, 3600).await.unwrap();

@@ -16,11 +16,14 @@ const MAX_BLOCKS: u32 = 144;
 /// Pause before the next attempt at a source that is down.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// Those who wait for the source's answer, by node and transaction.
+type Answers = HashMap<(PublicKey, Txid), Vec<oneshot::Sender<BroadcastAnswer>>>;
+
 /// Packages on their way to the broadcast task.
 #[derive(Default)]
 pub(super) struct Queue {
     packages: Mutex<Packages>,
-    answers: Mutex<HashMap<(PublicKey, Txid), Vec<oneshot::Sender<BroadcastAnswer>>>>,
+    answers: Mutex<Answers>,
     /// Notified when there is a new package.
     added: Notify,
 }

@@ -1,10 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
 use longhand_chain::FeeRates;
+use longhand_proto::command::SentOnchain;
 use longhand_proto::command::command::Command as Kind;
 use longhand_store::Write;
-
-use longhand_proto::command::SentOnchain;
 
 use super::*;
 use crate::machine::testing::{Id, World};

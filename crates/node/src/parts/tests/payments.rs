@@ -314,9 +314,8 @@ fn on(turn: &mut Turn, network: bitcoin::Network) {
 
 /// An invoice of an owner's node, signed by its phone.
 fn invoice_on(network: bitcoin::Network) -> String {
-    let mut world = World::new();
-    let owner = world.add_owner(2, None);
-    let turn = world.turn(owner);
+    let mut pair = Pair::new();
+    let turn = pair.world.turn(pair.owner);
     on(turn, network);
     let seed = longhand_signer::Seed::from_entropy(&[2; 16]).unwrap();
     let mut signer = longhand_signer::Signer::new(&seed, network, &[2; 32]).unwrap();
