@@ -33,7 +33,7 @@ struct Script {
 struct Request {
     #[prost(
         oneof = "Ask",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23"
     )]
     ask: Option<Ask>,
 }
@@ -81,6 +81,12 @@ enum Ask {
     HubForwards(HubForwardsRequest),
     #[prost(message, tag = "20")]
     SetWakeUrl(SetWakeUrlRequest),
+    #[prost(message, tag = "21")]
+    HubSends(HubSendsRequest),
+    #[prost(message, tag = "22")]
+    HubBump(HubReplaceRequest),
+    #[prost(message, tag = "23")]
+    HubAbandon(HubReplaceRequest),
 }
 
 const REQUESTS: usize = 8;
@@ -266,6 +272,9 @@ async fn answer(operator: &Operator, ask: Ask) -> Result<(), OperatorError> {
         }
         Ask::HubPayments(asked) => drop(operator.hub_payments(asked).await?),
         Ask::HubForwards(asked) => drop(operator.hub_forwards(asked).await?),
+        Ask::HubSends(_) => drop(operator.hub_sends().await?),
+        Ask::HubBump(bump) => drop(operator.hub_bump(bump).await?),
+        Ask::HubAbandon(abandon) => drop(operator.hub_abandon(abandon).await?),
         Ask::SetWakeUrl(set) => drop(operator.set_wake_url(set).await?),
     }
     Ok(())
@@ -373,6 +382,12 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
                 base_msat: Some(0),
                 proportional_millionths: Some(u32::MAX),
             }),
+            Ask::HubSends(HubSendsRequest {}),
+            Ask::HubBump(HubReplaceRequest {
+                txid: "ab".repeat(32),
+                feerate_sat_per_kw: 1_000,
+            }),
+            Ask::HubAbandon(HubReplaceRequest::default()),
             Ask::HubPayments(HubPaymentsRequest { limit: 0 }),
             Ask::HubForwards(HubForwardsRequest { limit: u32::MAX }),
         ],

@@ -38,6 +38,19 @@ async fn the_operator_takes_coins_out_of_the_hub_and_its_reserve_stays() {
             .any(|tx| tx.compute_txid().to_string() == sent.txid)
     };
     until("the transaction is in the mempool", in_mempool).await;
+    let bump = HubReplaceRequest {
+        txid: sent.txid.clone(),
+        feerate_sat_per_kw: 2_000,
+    };
+    let bumped = operator.hub_bump(bump).await.unwrap();
+    assert!(bumped.fee_sat > sent.fee_sat);
+    let listed = operator.hub_sends().await.unwrap().sends;
+    assert_eq!(listed.len(), 1);
+    assert_eq!(
+        (&*listed[0].state, &listed[0].txid),
+        ("pending", &bumped.txid)
+    );
+    assert_eq!(listed[0].replaced_txids, [sent.txid]);
     world.mine(&operator, 1).await;
 
     operator.hub_send(send(0, true)).await.unwrap();

@@ -186,6 +186,32 @@ enum HubCommand {
         )]
         feerate: u32,
     },
+    /// List the hub's on-chain payments, newest first
+    Sends,
+    /// Raise the fee of an unconfirmed on-chain payment, or of a channel's funding
+    Bump {
+        txid: String,
+        /// In satoshis per 1,000 weight units (250 = 1 sat/vB) [default: what is needed]
+        #[arg(
+            long,
+            value_name = "SAT_PER_KW",
+            default_value_t = 0,
+            hide_default_value = true
+        )]
+        feerate: u32,
+    },
+    /// Give up an unconfirmed on-chain payment: send it back to the hub's wallet instead
+    Abandon {
+        txid: String,
+        /// In satoshis per 1,000 weight units (250 = 1 sat/vB) [default: what is needed]
+        #[arg(
+            long,
+            value_name = "SAT_PER_KW",
+            default_value_t = 0,
+            hide_default_value = true
+        )]
+        feerate: u32,
+    },
     /// Show what the hub takes for forwarding payments, or set it
     Fees {
         /// For each payment, in millisatoshis
@@ -432,8 +458,28 @@ async fn ask_hub(mut host: Client, command: HubCommand) -> Result<Shown, Status>
                 amount_sat,
                 all,
                 feerate_sat_per_kw: feerate,
+                id: Vec::new(),
             };
             Ok(show::hub_sent(&host.hub_send(request).await?.into_inner()))
+        }
+        HubCommand::Sends => {
+            let sends = host.hub_sends(HubSendsRequest {}).await?;
+            Ok(show::hub_sends(&sends.into_inner()))
+        }
+        HubCommand::Bump { txid, feerate } => {
+            let request = HubReplaceRequest {
+                txid,
+                feerate_sat_per_kw: feerate,
+            };
+            Ok(show::hub_sent(&host.hub_bump(request).await?.into_inner()))
+        }
+        HubCommand::Abandon { txid, feerate } => {
+            let request = HubReplaceRequest {
+                txid,
+                feerate_sat_per_kw: feerate,
+            };
+            let sent = host.hub_abandon(request).await?;
+            Ok(show::hub_sent(&sent.into_inner()))
         }
         HubCommand::Fees { base_msat, ppm } => {
             let request = HubFeesRequest {

@@ -101,6 +101,18 @@ impl Service for OperatorApi {
         answer(self.0.hub_send(request.into_inner()).await)
     }
 
+    async fn hub_sends(&self, _: Request<HubSendsRequest>) -> Answer<HubSendsReply> {
+        answer(self.0.hub_sends().await)
+    }
+
+    async fn hub_bump(&self, request: Request<HubReplaceRequest>) -> Answer<HubSendReply> {
+        answer(self.0.hub_bump(request.into_inner()).await)
+    }
+
+    async fn hub_abandon(&self, request: Request<HubReplaceRequest>) -> Answer<HubSendReply> {
+        answer(self.0.hub_abandon(request.into_inner()).await)
+    }
+
     async fn hub_fees(&self, request: Request<HubFeesRequest>) -> Answer<HubFeesReply> {
         answer(self.0.hub_fees(request.into_inner()).await)
     }

@@ -5,8 +5,9 @@ use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State as PaymentState;
 use longhand_proto::command::{
-    self, AwaitPayment, CloseChannel, Command, ConnectPeer, GetBalance, ListChannels, ListPayments,
-    NewAddress, OpenChannel, Pay, Payment, SendOnchain,
+    self, AbandonTransaction, AwaitPayment, BumpTransaction, CloseChannel, Command, ConnectPeer,
+    GetBalance, ListChannels, ListPayments, ListSends, NewAddress, OpenChannel, Pay, Payment,
+    SendOnchain,
 };
 use longhand_proto::operator::*;
 
@@ -168,19 +169,67 @@ impl Operator {
             amount_sat,
             all,
             feerate_sat_per_kw,
+            id,
         } = request;
         if all && amount_sat > 0 {
             let text = "give an amount or ask for all, not both";
             return Err(OperatorError::Invalid(text.into()));
         }
         let send = SendOnchain {
-            id: random_id()?,
+            id: if id.is_empty() { random_id()? } else { id },
             address,
             amount_sat,
             all,
             feerate_sat_per_kw,
         };
-        match self.ask_hub(Body::SendOnchain(send)).await? {
+        self.hub_sent(Body::SendOnchain(send)).await
+    }
+
+    /// The hub's on-chain payments, newest first.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_sends(&self) -> Result<HubSendsReply, OperatorError> {
+        match self.ask_hub(Body::ListSends(ListSends {})).await? {
+            Reply::Sends(list) => Ok(HubSendsReply {
+                sends: list.sends.into_iter().map(view_send).collect(),
+            }),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Raises the fee of an unconfirmed payment, or of the funding of a channel.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_bump(
+        &self,
+        request: HubReplaceRequest,
+    ) -> Result<HubSendReply, OperatorError> {
+        let bump = BumpTransaction {
+            txid: request.txid,
+            feerate_sat_per_kw: request.feerate_sat_per_kw,
+        };
+        self.hub_sent(Body::BumpTransaction(bump)).await
+    }
+
+    /// Sends an unconfirmed payment back to the hub's wallet instead.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn hub_abandon(
+        &self,
+        request: HubReplaceRequest,
+    ) -> Result<HubSendReply, OperatorError> {
+        let abandon = AbandonTransaction {
+            txid: request.txid,
+            feerate_sat_per_kw: request.feerate_sat_per_kw,
+        };
+        self.hub_sent(Body::AbandonTransaction(abandon)).await
+    }
+
+    async fn hub_sent(&self, command: Body) -> Result<HubSendReply, OperatorError> {
+        match self.ask_hub(command).await? {
             Reply::SentOnchain(sent) => Ok(HubSendReply {
                 txid: sent.txid,
                 fee_sat: sent.fee_sat,
@@ -413,4 +462,28 @@ fn random_id() -> Result<Vec<u8>, OperatorError> {
 /// The reply was of another kind than the command asks for.
 fn unexpected() -> OperatorError {
     OperatorError::Internal("the hub gave an answer of another kind: report this".into())
+}
+
+fn view_send(send: command::Send) -> HubOnchainSend {
+    use command::send::State;
+    let state = match send.state() {
+        State::Unknown => "unknown",
+        State::Unsigned => "unsigned",
+        State::Pending => "pending",
+        State::Confirmed => "confirmed",
+        State::Failed => "failed",
+        State::Conflicted => "conflicted",
+        State::Abandoning => "abandoning",
+        State::Abandoned => "abandoned",
+    };
+    HubOnchainSend {
+        state: state.into(),
+        txid: send.txid,
+        address: send.address,
+        amount_sat: send.amount_sat,
+        fee_sat: send.fee_sat,
+        created_unix_s: send.created_unix_s,
+        replaced_txids: send.replaced_txids,
+        problem: send.problem,
+    }
 }

@@ -319,6 +319,45 @@ pub(super) fn hub_channels(reply: &HubChannelsReply) -> Shown {
     }
 }
 
+pub(super) fn hub_sends(reply: &HubSendsReply) -> Shown {
+    let json = reply.sends.iter().map(|send| {
+        json!({
+            "txid": send.txid,
+            "address": send.address,
+            "amount_sat": send.amount_sat,
+            "fee_sat": send.fee_sat,
+            "state": send.state,
+            "created_unix_s": send.created_unix_s,
+            "replaced_txids": send.replaced_txids,
+            "problem": send.problem,
+        })
+    });
+    let rows = reply.sends.iter().map(|send| {
+        vec![
+            send.created_unix_s.to_string(),
+            send.state.clone(),
+            send.amount_sat.to_string(),
+            send.fee_sat.to_string(),
+            send.address.clone(),
+            send.txid.clone(),
+            send.problem.clone(),
+        ]
+    });
+    let head = [
+        "unix s",
+        "state",
+        "amount sat",
+        "fee sat",
+        "address",
+        "transaction",
+        "problem",
+    ];
+    Shown {
+        text: table(&head, rows.collect()),
+        json: json!({ "sends": json.collect::<Vec<_>>() }),
+    }
+}
+
 pub(super) fn hub_sent(sent: &HubSendReply) -> Shown {
     let json = json!({ "txid": sent.txid, "fee_sat": sent.fee_sat });
     let text = lines(&[
