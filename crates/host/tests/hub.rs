@@ -17,6 +17,7 @@ fn send(amount_sat: u64, all: bool) -> HubSendRequest {
         amount_sat,
         all,
         feerate_sat_per_kw: 1_000,
+        ..HubSendRequest::default()
     }
 }
 
