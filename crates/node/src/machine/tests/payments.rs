@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bitcoin::Txid;
+use bitcoin::{OutPoint, Txid};
 use lightning::chain::Confirm;
 use longhand_chain::FeeRates;
 use longhand_proto::command::command::Command as Kind;
@@ -127,8 +127,8 @@ fn a_sweep_whose_block_left_the_chain_is_broadcast_again_and_counted_once() {
     pair.force_close();
     pair.world.mine(10);
     pair.world.attach(pair.owner);
-    let before = waiting(&pair.world);
-    assert_eq!(before.len(), 1, "the sweep: {before:?}");
+    let before = spent(&pair.world);
+    assert_eq!(pair.world.mempool.len(), 1, "the sweep");
     pair.world.mine(1);
     let swept = balance(&mut pair.world, pair.owner);
     assert_eq!(swept.closing_sat, 0, "{swept:?}");
@@ -139,10 +139,18 @@ fn a_sweep_whose_block_left_the_chain_is_broadcast_again_and_counted_once() {
     pair.world.mine(1);
     let back = balance(&mut pair.world, pair.owner);
     assert_eq!(back.onchain_confirmed_sat, 0, "{back:?}");
-    assert_eq!(waiting(&pair.world), before);
+    // At another height it has another locktime, and so another id.
+    assert_eq!(spent(&pair.world), before);
 
     pair.world.mine(1);
     assert_eq!(balance(&mut pair.world, pair.owner), swept);
+    assert!(pair.world.mempool.is_empty(), "{:?}", pair.world.mempool);
+}
+
+/// The outputs that transactions in the mempool spend.
+fn spent(world: &World) -> Vec<OutPoint> {
+    let inputs = world.mempool.iter().flat_map(|tx| &tx.input);
+    inputs.map(|input| input.previous_output).collect()
 }
 
 /// The ids of the transactions in the mempool.
