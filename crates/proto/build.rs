@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "command.proto",
         "link.proto",
         "operator.proto",
+        "mailbox.proto",
     ];
     let descriptors = protox::compile(files, ["proto"])?;
     tonic_prost_build::configure().compile_fds(descriptors)?;

@@ -20,6 +20,7 @@ mod incoming;
 mod key;
 mod link;
 mod pairing;
+mod rendezvous;
 
 pub use address::{Address, AddressError, MAX_ADDRESS};
 pub use carrier::{
@@ -36,6 +37,7 @@ pub use incoming::{Incoming, IncomingRequests, Responder};
 pub use key::{HexError, Instance, LinkKey, LinkKeypair, OwnerId, PairingId};
 pub use link::Link;
 pub use pairing::{PairingCode, PairingCodeError, PairingSecret};
+pub use rendezvous::Rendezvous;
 
 /// The version of the link that this crate speaks.
 pub const VERSION: u8 = 1;

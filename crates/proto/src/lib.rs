@@ -7,6 +7,7 @@
 //! - [`signer`]: operations that a node requests from its owner's phone.
 //! - [`command`]: commands that a phone sends to its node.
 //! - [`operator`]: the host's operator API.
+//! - [`mailbox`]: between a mailbox and its clients.
 //! - [`read_reply`]: reads a phone's answer to a batch, with bounds.
 //! - [`utc`]: a time as text.
 
@@ -61,4 +62,10 @@ pub mod command {
 #[allow(missing_docs, clippy::all)]
 pub mod operator {
     tonic::include_proto!("longhand.operator.v1");
+}
+
+/// Between a mailbox and its clients.
+#[allow(missing_docs, clippy::all)]
+pub mod mailbox {
+    tonic::include_proto!("longhand.mailbox.v1");
 }

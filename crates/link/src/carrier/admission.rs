@@ -97,6 +97,11 @@ impl PlaceWatch {
 }
 
 impl<K: Eq + Hash> Place<K> {
+    /// The key of the one who has it.
+    pub fn key(&self) -> &K {
+        &self.key
+    }
+
     /// Watches this place.
     pub fn watch(&self) -> PlaceWatch {
         PlaceWatch(Arc::downgrade(&self.held))

@@ -16,6 +16,7 @@ impl Carrier {
             mut sink,
             mut stream,
             place,
+            source,
         } = self;
         let (outer_sink, mut leaving) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
         let (arriving, outer_stream) = mpsc::unbounded_channel();
@@ -40,7 +41,7 @@ impl Carrier {
                 }
             }
         });
-        Carrier::new(
+        let mut delayed = Carrier::new(
             DelayedSink {
                 delay,
                 inner: outer_sink,
@@ -50,7 +51,9 @@ impl Carrier {
                 due: None,
             },
         )
-        .with_place(place)
+        .with_place(place);
+        delayed.source = source;
+        delayed
     }
 }
 

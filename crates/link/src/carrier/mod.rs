@@ -14,6 +14,8 @@ mod delayed;
 pub mod grpc;
 #[cfg(feature = "grpc")]
 pub mod guest;
+#[cfg(feature = "mailbox")]
+pub mod mailbox;
 mod registry;
 
 use admission::{Place, SourceNetwork};
@@ -21,6 +23,9 @@ pub use registry::{Carriers, DialOptions, Dialer, Listen, Listener};
 
 /// The largest record: a Noise message, or a handshake record with its head.
 pub const MAX_RECORD: usize = 65_535;
+
+/// The largest message that a carrier moves: a record, or a record in a message to a mailbox.
+pub const MAX_MESSAGE: usize = MAX_RECORD + 512;
 
 /// A carrier failed, with the reason for a person. The link treats it as a lost connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +54,8 @@ pub struct Carrier {
     pub stream: Box<dyn RecordStream>,
     /// The place of a connection that has not shown yet whose phone it is.
     pub(crate) place: Option<Place<SourceNetwork>>,
+    /// Where the connection comes from; `None` inside this process, and for connections that this side has dialled.
+    pub source: Option<SourceNetwork>,
 }
 
 impl Carrier {
@@ -58,12 +65,24 @@ impl Carrier {
             sink: Box::new(sink),
             stream: Box::new(stream),
             place: None,
+            source: None,
         }
     }
 
     /// The same carrier with its place at the listener, which is free again once the phone is known.
     pub fn with_place(self, place: Option<Place<SourceNetwork>>) -> Carrier {
-        Carrier { place, ..self }
+        let source = place.as_ref().map(|place| *place.key());
+        Carrier {
+            place,
+            source: source.or(self.source),
+            ..self
+        }
+    }
+
+    /// Takes the connection's place at the listener, which is free again once it is dropped: when the other side has shown who it
+    /// is.
+    pub fn take_place(&mut self) -> Option<Place<SourceNetwork>> {
+        self.place.take()
     }
 
     /// The two ends of a connection inside this process.
