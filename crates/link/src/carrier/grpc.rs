@@ -28,7 +28,7 @@ use super::{
     Carrier, CarrierError, DialOptions, Dialer, Listen, Listener, MAX_RECORD, RecordStream,
 };
 use crate::clock::now_unix_s;
-use crate::{Address, LinkError};
+use crate::{Address, LinkError, Rendezvous};
 
 /// HTTP/2 flow control at a phone: enough that a full signer batch never waits for a window update.
 const WINDOW: u32 = 1 << 20;
@@ -54,7 +54,12 @@ pub struct Grpc;
 
 #[async_trait]
 impl Dialer for Grpc {
-    async fn dial(&self, address: &Address, options: &DialOptions) -> Result<Carrier, LinkError> {
+    async fn dial(
+        &self,
+        address: &Address,
+        options: &DialOptions,
+        _: &Rendezvous,
+    ) -> Result<Carrier, LinkError> {
         let unreachable = |reason| LinkError::Unreachable {
             address: address.to_string(),
             reason,
