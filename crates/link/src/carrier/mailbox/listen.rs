@@ -54,15 +54,7 @@ impl MailboxListener {
         options: DialOptions,
         meetings: &Meetings,
     ) -> Result<MailboxListener, LinkError> {
-        let refused = |reason: &str| LinkError::Address {
-            address: address.to_string(),
-            reason: reason.into(),
-        };
-        let below = below(address)
-            .ok_or_else(|| refused("a mailbox is written as mailbox+wss://host:port"))?;
-        if address.parameters().next().is_some() {
-            return Err(refused("a mailbox's address has no parameters"));
-        }
+        let below = MailboxListener::check(address)?;
         let (arrived, arriving) = mpsc::channel(ARRIVING);
         let (is_connected, connected) = watch::channel(false);
         let waiting = Waiting {
@@ -82,7 +74,22 @@ impl MailboxListener {
         })
     }
 
-    /// Whether the mailbox can be reached now.
+    /// The address of the mailbox itself.
+    ///
+    /// # Errors
+    /// [`LinkError::Address`] when `address` is no mailbox's.
+    pub fn check(address: &Address) -> Result<Address, LinkError> {
+        let refused = |reason: &str| LinkError::Address {
+            address: address.to_string(),
+            reason: reason.into(),
+        };
+        if address.parameters().next().is_some() {
+            return Err(refused("a mailbox's address has no parameters"));
+        }
+        below(address).ok_or_else(|| refused("a mailbox is written as mailbox+wss://host:port"))
+    }
+
+    /// Whether the host is connected to the mailbox now.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.connected.clone()
     }
