@@ -130,13 +130,22 @@ impl Phone {
         }
     }
 
+    /// One attempt, which begins anew when the phone comes to another network meanwhile.
     pub(crate) async fn connect(&self, reach: Reach) -> Result<Live, PhoneError> {
         let host = self.inner.vault.host()?.ok_or(PhoneError::NotPaired)?;
         let credentials = Credentials::Attach {
             phone: self.inner.link_key.clone(),
             host: LinkKey(host.key),
         };
-        self.begin(&host, &credentials, reach).await
+        let mut network = self.inner.network.subscribe();
+        loop {
+            let seen = network.borrow_and_update().clone();
+            tokio::select! {
+                biased;
+                begun = self.begin(&host, &credentials, reach) => return begun,
+                Ok(_) = network.wait_for(|now| now.is_newer_than(&seen)) => {}
+            }
+        }
     }
 
     /// One attempt, up to a live link whose host knows the node.

@@ -3,6 +3,7 @@
 //!
 //! A link over another way takes the place of the one before within one conversation: what was asked goes on over it.
 
+use std::pin::pin;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,6 +58,11 @@ impl NetworkNow {
             reports: 0,
         }
     }
+
+    /// Whether it was reported after `seen`, and there is a network.
+    pub(crate) fn is_newer_than(&self, seen: &NetworkNow) -> bool {
+        self.name.is_some() && self.reports != seen.reports
+    }
 }
 
 impl Phone {
@@ -87,7 +93,7 @@ impl Phone {
         let mut backoff = Backoff::new();
         loop {
             let since = Instant::now();
-            let seen = self.inner.network.borrow().reports;
+            let seen = self.inner.network.borrow().clone();
             let error = match self.live(live.take()).await {
                 Ok(reason) => PhoneError::Ended(reason),
                 Err(error) => error,
@@ -102,21 +108,20 @@ impl Phone {
             let wait = backoff.next(random());
             tracing::info!(last = %error, ?wait, "not attached, dialling again");
             self.publish(Attachment::Down(error.to_string()));
-            if self.pause(wait, seen).await {
+            if self.pause(wait, &seen).await {
                 backoff = Backoff::new();
             }
         }
     }
 
-    /// Waits until it is time to dial again: for `wait`, or for a report of the network since the one with the number `seen`, and for
+    /// Waits until it is time to dial again: for `wait`, or for a network that is reported after `seen`, and for
     /// as long as there is no network. Returns whether there was a report.
-    async fn pause(&self, wait: Duration, seen: u64) -> bool {
+    async fn pause(&self, wait: Duration, seen: &NetworkNow) -> bool {
         let mut network = self.inner.network.subscribe();
-        let is_new = |now: &NetworkNow| now.name.is_some() && now.reports != seen;
         let has_none = network.borrow().name.is_none();
         tokio::select! {
             biased;
-            reported = network.wait_for(is_new) => reported.is_ok(),
+            reported = network.wait_for(|now| now.is_newer_than(seen)) => reported.is_ok(),
             () = tokio::time::sleep(wait), if !has_none => false,
         }
     }
@@ -130,18 +135,35 @@ impl Phone {
         self.publish(Attachment::Up);
         tracing::info!(node_id = %self.inner.node_id, way = live.way, "attached");
         loop {
-            tokio::select! {
-                // The other way round, the end of the link that was replaced would count as the end of all.
-                biased;
-                renewed = self.renewed(&live) => live = renewed,
-                reason = live.link.closed() => return Ok(reason),
-            }
+            live = match self.renewed_or_closed(&live).await {
+                Ok(renewed) => renewed,
+                Err(reason) => return Ok(reason),
+            };
             tracing::info!(way = live.way, "the link goes on over another connection");
         }
     }
 
+    /// The link that takes the place of this one, or the reason why this one has ended before.
+    async fn renewed_or_closed(&self, live: &Live) -> Result<Live, CloseReason> {
+        let attempts = watch::Sender::new(false);
+        let mut attempt = attempts.subscribe();
+        let mut renewed = pin!(self.renewed(live, &attempts));
+        let reason = tokio::select! {
+            // The other way round, the end of the link that was replaced would count as the end of all.
+            biased;
+            renewed = &mut renewed => return Ok(renewed),
+            reason = live.link.closed() => reason,
+        };
+        // The new connection may be the reason: a mailbox lets a stream be read once. An attempt that has begun is finished first.
+        tokio::select! {
+            biased;
+            renewed = &mut renewed => Ok(renewed),
+            _ = attempt.wait_for(|goes_on| !goes_on) => Err(reason),
+        }
+    }
+
     /// A link that has taken the place of this one: over a better way, or over any way on another network. Pends while there is none.
-    async fn renewed(&self, live: &Live) -> Live {
+    async fn renewed(&self, live: &Live, attempts: &watch::Sender<bool>) -> Live {
         let mut network = self.inner.network.subscribe();
         let mut pause = BETTER_AFTER;
         while network.borrow().reports == live.network.reports {
@@ -152,32 +174,43 @@ impl Phone {
                 Ok(()) = network.changed() => continue,
                 () = tokio::time::sleep(pause), if can_be_better => {}
             }
-            match self.connect(Reach::BetterThan(live.way)).await {
-                Ok(better) => return better,
-                Err(error) => tracing::debug!(%error, "no better way to the host yet"),
+            let better = self.attempt(Reach::BetterThan(live.way), attempts);
+            if let Some(better) = better.await {
+                return better;
             }
             pause = BETTER_AT_MOST.min(pause * 2);
         }
-        self.on_network(network).await
+        self.on_network(network, attempts).await
     }
 
     /// A link on the network that was reported, as soon as the host can be reached there.
-    async fn on_network(&self, mut network: watch::Receiver<NetworkNow>) -> Live {
+    async fn on_network(
+        &self,
+        mut network: watch::Receiver<NetworkNow>,
+        attempts: &watch::Sender<bool>,
+    ) -> Live {
         let mut backoff = Backoff::new();
         loop {
             let seen = network.borrow_and_update().clone();
-            if seen.name.is_some() {
-                match self.connect(Reach::All).await {
-                    Ok(live) => return live,
-                    Err(error) => {
-                        tracing::debug!(%error, "the host is not reached on this network yet")
-                    }
-                }
+            if seen.name.is_some()
+                && let Some(live) = self.attempt(Reach::All, attempts).await
+            {
+                return live;
             }
-            if self.pause(backoff.next(random()), seen.reports).await {
+            if self.pause(backoff.next(random()), &seen).await {
                 backoff = Backoff::new();
             }
         }
+    }
+
+    /// One attempt, which `attempts` shows while it goes on.
+    async fn attempt(&self, reach: Reach, attempts: &watch::Sender<bool>) -> Option<Live> {
+        attempts.send_replace(true);
+        let connected = self.connect(reach).await;
+        attempts.send_replace(false);
+        connected
+            .inspect_err(|error| tracing::debug!(%error, "no other way to the host yet"))
+            .ok()
     }
 
     /// The ways to the host that are tried on a network, in this order, as indices of its addresses.

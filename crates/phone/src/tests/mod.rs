@@ -7,6 +7,7 @@ mod controlling;
 mod dying;
 mod idempotency;
 mod paying;
+mod roaming;
 mod signing;
 mod waking;
 mod witnessing;
