@@ -126,7 +126,7 @@ async fn watch_clocks() -> std::io::Result<()> {
         TimerfdClockId::Boottime,
         TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
     )?;
-    let timer: AsyncFd<OwnedFd> = AsyncFd::new(timer)?;
+    let timer: AsyncFd<OwnedFd> = AsyncFd::register(timer)?;
     loop {
         let before = asleep();
         let zero = Timespec::default();
