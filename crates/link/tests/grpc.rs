@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Host, Pem, TlsFiles, address, listen, meet, phone};
+use longhand_link::carrier::MAX_MESSAGE;
 use longhand_link::{
     Carriers, CloseCode, Conversation, Credentials, DialOptions, LinkError, LinkKeypair, accept,
     connect,
@@ -145,4 +146,19 @@ async fn a_close_arrives_before_the_connection_ends() {
     let reason = node.closed().await;
     assert_eq!((reason.code, reason.by_peer), (CloseCode::Shutdown, true));
     tokio::join!(link.ended(), node.ended());
+}
+
+#[tokio::test]
+async fn the_largest_message_of_a_carrier_goes_through_both_ways() {
+    let mut listener = listen("grpc://127.0.0.1:0").await;
+    let address = [address(&*listener, "grpc")];
+    let mut phone = longhand_link::dial(&address, &DialOptions::default())
+        .await
+        .unwrap();
+    let mut host = listener.accept().await.unwrap();
+    let largest = vec![1; MAX_MESSAGE];
+    phone.sink.send(largest.clone()).await.unwrap();
+    assert_eq!(host.stream.recv().await, Ok(Some(largest.clone())));
+    host.sink.send(largest.clone()).await.unwrap();
+    assert_eq!(phone.stream.recv().await, Ok(Some(largest)));
 }

@@ -88,7 +88,7 @@ fn admit(
     Some(Guest::new(stream, place, proxy))
 }
 
-/// See the module. No more than [`STRANGER_BYTES`] are read from it while it has its place, nor later when its handshake has
+/// See the module. No more than 128 KiB are read from it while it has its place, nor later when its handshake has
 /// failed: it is closed when its time is over.
 pub struct Guest {
     stream: TcpStream,

@@ -179,7 +179,9 @@ impl Settings {
         if let Some((name, _)) = address.parameters().find(|(name, _)| !known.contains(name)) {
             let reason = match name {
                 "certificate" | "key" => {
-                    format!("{scheme} has no certificate: with one write {scheme}s")
+                    format!(
+                        "{scheme} has no parameters certificate and key: with them write {scheme}s"
+                    )
                 }
                 _ => format!(
                     "{scheme} has the parameters {}, and no other",
@@ -279,10 +281,11 @@ impl Served {
     async fn one(self, guest: Guest) {
         let visit = guest.visit();
         match &self.tls {
-            None => self.serve(guest, visit).await,
+            // Boxed: else each connection would have room for the largest of these futures.
+            None => Box::pin(self.serve(guest, visit)).await,
             Some(tls) => {
-                if let Some(stream) = tls.accept(guest).await {
-                    self.serve(stream, visit).await;
+                if let Some(stream) = Box::pin(tls.accept(guest)).await {
+                    Box::pin(self.serve(stream, visit)).await;
                 }
             }
         }

@@ -60,6 +60,8 @@ fn address(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
     use super::*;
 
     const PROXY: &str = "127.0.0.1";
@@ -97,5 +99,15 @@ mod tests {
         assert!(!Proxies::default().contains("127.0.0.1".parse().unwrap()));
         let refused = Proxies::parse("10.0.0.0/8,my-proxy").unwrap_err();
         assert!(refused.contains("my-proxy"), "{refused}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_has_a_source(values in prop::collection::vec("\\PC{0,40}", 0..4)) {
+            let proxies = Proxies::parse("10.0.0.0/8").unwrap();
+            let proxy = "10.0.0.1".parse().unwrap();
+            let found = proxies.source(proxy, values.iter().map(String::as_str));
+            prop_assert!(found == proxy || !proxies.contains(found));
+        }
     }
 }

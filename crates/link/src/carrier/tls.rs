@@ -39,14 +39,6 @@ impl Certificate {
     pub fn expires_unix_s(&self) -> u64 {
         self.0.borrow().expires_unix_s
     }
-
-    /// Waits until another certificate is in use than at the last call, or than when this value was made. Never returns once the
-    /// listener is gone.
-    pub async fn changed(&mut self) {
-        if self.0.changed().await.is_err() {
-            std::future::pending().await
-        }
-    }
 }
 
 /// TLS of a listener.

@@ -1,8 +1,7 @@
 //! The WebSocket carrier (RFC 6455): one binary message for each record, over HTTP/1.1 (`ws://host:port/path`) or over HTTP/1.1
 //! with TLS (`wss://host:port/path`), for browsers and networks that let nothing else through.
 //!
-//! - The dialer is here, and the upgrade of a request at [`super::http`].
-//! - [`socket`] has the two halves of a connection.
+//! The dialer is here, and the upgrade of a request at [`super::http`]; the two halves of a connection are in `socket.rs`.
 
 mod socket;
 
