@@ -4,7 +4,7 @@
 use std::pin::pin;
 
 use futures::{FutureExt, poll};
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
@@ -52,7 +52,7 @@ async fn a_record_whose_sender_was_cancelled_goes_before_the_next() {
     assert_eq!(second.into_data(), vec![2; 5]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_sender_that_waits_for_room_fails_when_the_other_side_closes() {
     let (client, mut server) = connected(1_000).await;
     let Carrier {
@@ -61,10 +61,35 @@ async fn a_sender_that_waits_for_room_fails_when_the_other_side_closes() {
         ..
     } = client;
     let sending = tokio::spawn(async move { sink.send(vec![1; 5_000]).await });
+    // Runs the sender until it waits.
+    tokio::task::yield_now().await;
+    assert!(!sending.is_finished());
     let (closed, end) = tokio::join!(server.close(None), stream.recv());
     closed.unwrap();
     assert_eq!(end, Ok(None));
-    assert!(sending.await.unwrap().is_err());
+    let sent = timeout(HOUR, sending).await.expect("it is woken");
+    assert!(sent.unwrap().is_err());
+}
+
+/// Fragments (RFC 6455, 5.4), so that no buffer of either side grows to the size of the record.
+#[tokio::test]
+async fn a_large_record_is_sent_in_frames_that_fit_the_buffer_of_the_other_side() {
+    let (server, mut wire) = duplex(100_000);
+    let mut server = carrier(socket(server, Role::Server).await, None);
+    server.sink.send(vec![1; 5_000]).await.unwrap();
+    let (mut left, mut kind) = (5_000, 0x02);
+    while left > 0 {
+        // Final or not and the kind, then 126: the length is in the next two bytes.
+        let mut head = [0; 4];
+        wire.read_exact(&mut head).await.unwrap();
+        let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
+        left -= length;
+        let is_last = if left == 0 { 0x80 } else { 0 };
+        assert_eq!(head[..2], [is_last | kind, 126]);
+        assert!(head.len() + length <= BUFFER, "{length}");
+        wire.read_exact(&mut vec![0; length]).await.unwrap();
+        kind = 0;
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,7 +146,8 @@ async fn two_ends_that_send_nothing_stay_connected() {
 async fn a_peer_that_answers_no_ping_is_gone() {
     let (mut client, _server) = connected(10_000).await;
     let begun = Instant::now();
-    let CarrierError(line) = client.stream.recv().await.unwrap_err();
+    let received = timeout(HOUR, client.stream.recv()).await;
+    let CarrierError(line) = received.expect("it does not wait").unwrap_err();
     assert!(line.contains("no longer answers"), "{line}");
     assert_eq!(begun.elapsed(), PING_EVERY + PONG_TIMEOUT);
     assert!(client.sink.send(vec![1]).await.is_err());
