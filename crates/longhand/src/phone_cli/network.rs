@@ -5,8 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
-use std::pin::pin;
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
@@ -17,7 +15,7 @@ use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
     timerfd_create, timerfd_settime,
 };
-use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 /// How often the clocks are compared, and the difference from which the machine was suspended.
@@ -54,7 +52,7 @@ pub(super) async fn report(phone: &Phone) -> Option<Reports> {
 }
 
 async fn follow(phone: &Phone, mut watcher: IfWatcher, mut seen: Addresses) {
-    let mut suspension = pin!(suspended());
+    let mut suspensions = suspensions();
     loop {
         let is_suspension = tokio::select! {
             event = watcher.next() => match event {
@@ -65,10 +63,7 @@ async fn follow(phone: &Phone, mut watcher: IfWatcher, mut seen: Addresses) {
                 }
                 None => return,
             },
-            () = &mut suspension => {
-                suspension.set(suspended());
-                true
-            }
+            Some(()) = suspensions.recv() => true,
         };
         // Events that come together are one change.
         while let Some(Some(_)) = watcher.next().now_or_never() {}
@@ -114,20 +109,25 @@ impl Addresses {
     }
 }
 
-/// Returns when the machine was suspended, as soon as it runs again; pends where that cannot be seen.
-async fn suspended() {
-    if watch_clocks().await.is_err() {
-        std::future::pending().await
-    }
+/// Sends a message each time the machine was suspended, as soon as it runs again. The timer is waited for by a thread of its own: it
+/// ends with the receiver, within [`COMPARE_EVERY`].
+fn suspensions() -> mpsc::Receiver<()> {
+    let (suspended, suspensions) = mpsc::channel(1);
+    let watch = move || {
+        if let Err(error) = watch_clocks(&suspended) {
+            tracing::warn!(%error, "a suspended machine is not noticed");
+        }
+    };
+    // Without it the phone finds out when its link is dead.
+    let _ = std::thread::Builder::new()
+        .name("suspensions".into())
+        .spawn(watch);
+    suspensions
 }
 
-async fn watch_clocks() -> std::io::Result<()> {
-    let timer = timerfd_create(
-        TimerfdClockId::Boottime,
-        TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
-    )?;
-    let timer: AsyncFd<OwnedFd> = AsyncFd::register(timer)?;
-    loop {
+fn watch_clocks(suspended: &mpsc::Sender<()>) -> std::io::Result<()> {
+    let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC)?;
+    while !suspended.is_closed() {
         let before = asleep();
         let zero = Timespec::default();
         let whole = Timespec {
@@ -139,14 +139,14 @@ async fn watch_clocks() -> std::io::Result<()> {
             it_interval: zero,
             it_value: whole,
         };
-        timerfd_settime(timer.get_ref(), TimerfdTimerFlags::empty(), &once)?;
-        let mut expired = timer.readable().await?;
-        rustix::io::read(timer.get_ref(), &mut [0; 8])?;
-        expired.clear_ready();
+        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once)?;
+        rustix::io::read(&timer, &mut [0; 8])?;
         if asleep().saturating_sub(before) >= SUSPENDED_FOR {
-            return Ok(());
+            // One that is not taken yet is enough.
+            let _ = suspended.try_send(());
         }
     }
+    Ok(())
 }
 
 /// How long the machine has been suspended since it was started.
@@ -186,9 +186,10 @@ mod tests {
         assert_ne!(monday, addresses(&["2001:db8:0:1::1111/64"]));
     }
 
-    #[tokio::test]
-    async fn a_machine_that_runs_is_not_suspended() {
-        let now = suspended().now_or_never();
-        assert!(now.is_none());
+    #[test]
+    fn a_machine_that_runs_is_not_suspended() {
+        let before = asleep();
+        assert!(asleep().saturating_sub(before) < SUSPENDED_FOR);
+        assert!(suspensions().try_recv().is_err());
     }
 }
