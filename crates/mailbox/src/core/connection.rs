@@ -1,0 +1,93 @@
+//! A client's connection, as the relay sees it.
+
+use std::collections::{HashMap, VecDeque};
+
+use longhand_link::carrier::admission::SourceNetwork;
+use longhand_link::carrier::mailbox::stream::{End, StreamId};
+
+use super::limits::{Bucket, MAX_REPLIES};
+use super::{Pace, Reply, Time};
+
+/// One connection.
+pub(super) struct Connection {
+    pub source: Option<SourceNetwork>,
+    /// Its attachments by handle.
+    pub attached: HashMap<u32, Attachment>,
+    /// Handles of ends with messages to send, in the order of their turns. Each at most once.
+    pub ready: VecDeque<u32>,
+    /// Replies that go before any message.
+    replies: VecDeque<Reply>,
+    /// When it is closed, unless it has attached a stream before.
+    pub attach_until: Option<Time>,
+    pub bad_signatures: u8,
+    pub requests: Bucket,
+    /// No request is read before.
+    pub not_before: Time,
+    is_paused: bool,
+}
+
+/// An end of a stream at which a connection reads.
+pub(super) struct Attachment {
+    pub stream: StreamId,
+    pub end: End,
+    /// Whether its handle is in [`Connection::ready`].
+    pub is_ready: bool,
+}
+
+impl Connection {
+    pub fn new(source: Option<SourceNetwork>, attach_until: Time) -> Connection {
+        Connection {
+            source,
+            attached: HashMap::new(),
+            ready: VecDeque::new(),
+            replies: VecDeque::new(),
+            attach_until: Some(attach_until),
+            bad_signatures: 0,
+            requests: Bucket::default(),
+            not_before: Time::ZERO,
+            is_paused: false,
+        }
+    }
+
+    /// Whether it has ever attached a stream.
+    pub fn has_attached(&self) -> bool {
+        self.attach_until.is_none()
+    }
+
+    pub fn push_reply(&mut self, reply: Reply) {
+        self.replies.push_back(reply);
+    }
+
+    /// The next reply, and whether requests may be read again because of it.
+    pub fn pop_reply(&mut self) -> Option<(Reply, bool)> {
+        let reply = self.replies.pop_front()?;
+        if self.replies.is_empty() {
+            self.replies = VecDeque::new();
+        }
+        let resumes = self.is_paused && self.replies.len() < MAX_REPLIES;
+        if resumes {
+            self.is_paused = false;
+        }
+        Some((reply, resumes))
+    }
+
+    /// When its next request may be read.
+    pub fn pace(&mut self, now: Time) -> Pace {
+        self.is_paused = self.replies.len() >= MAX_REPLIES;
+        match (self.is_paused, self.not_before > now) {
+            (true, _) => Pace::AfterReplies,
+            (false, true) => Pace::At(self.not_before),
+            (false, false) => Pace::Now,
+        }
+    }
+
+    /// Takes an end's turns away.
+    pub fn forget_turn(&mut self, handle: u32) {
+        self.ready.retain(|ready| *ready != handle);
+    }
+
+    #[cfg(test)]
+    pub fn replies(&self) -> usize {
+        self.replies.len()
+    }
+}
