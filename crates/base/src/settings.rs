@@ -275,3 +275,118 @@ fn set(table: &mut Table, key: &str, value: Value) {
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Bakery {
+        name: String,
+        oven: Oven,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Oven {
+        degrees: u32,
+        is_hot: bool,
+        loaves: Vec<String>,
+    }
+
+    impl Default for Bakery {
+        fn default() -> Bakery {
+            Bakery {
+                name: "corner".into(),
+                oven: Oven::default(),
+            }
+        }
+    }
+
+    impl Default for Oven {
+        fn default() -> Oven {
+            Oven {
+                degrees: 200,
+                is_hot: false,
+                loaves: Vec::new(),
+            }
+        }
+    }
+
+    impl Settings for Bakery {
+        const PROGRAM: &'static str = "the bakery";
+        const ENV_PREFIX: &'static str = "BAKERY_";
+        const EXAMPLE: &'static str = "bakery.toml";
+        const RENAMED: &'static [(&'static str, &'static str)] = &[("heat", "oven.degrees")];
+
+        fn check(&self) -> Result<(), ConfigError> {
+            match self.oven.degrees {
+                0 => Err(ConfigError::Invalid("oven.degrees is 0: heat it".into())),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    fn load(file: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Bakery, String> {
+        let owned = |list: &[(&str, &str)]| -> Vec<(String, String)> {
+            let pairs = list.iter();
+            pairs
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("settings.toml");
+        std::fs::write(&path, file).unwrap();
+        Bakery::load(Some(&path), owned(env), owned(flags)).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn each_source_overrides_the_one_before() {
+        let file = "name = 'file'\n[oven]\ndegrees = 1\nloaves = ['rye']";
+        let env = [
+            ("BAKERY_OVEN_DEGREES", "2"),
+            ("BAKERY_OVEN_IS_HOT", "true"),
+            ("PATH", "/bin"),
+        ];
+        let flags = [("oven.degrees", "3"), ("oven.loaves", "rye, oat")];
+        let expected = Bakery {
+            name: "file".into(),
+            oven: Oven {
+                degrees: 3,
+                is_hot: true,
+                loaves: vec!["rye".into(), "oat".into()],
+            },
+        };
+        assert_eq!(load(file, &env, &flags), Ok(expected));
+        assert_eq!(load("", &[], &[]), Ok(Bakery::default()));
+    }
+
+    #[test]
+    fn a_key_that_is_unknown_renamed_or_refused_is_named_with_its_place() {
+        let file = |text| load(text, &[], &[]).unwrap_err();
+        let unknown = file("\n[oven]\nheight = 1");
+        assert!(
+            unknown.contains("line 3: unknown field `height`"),
+            "{unknown}"
+        );
+        assert!(file("heat = 1").ends_with("heat is called oven.degrees now: rename it"));
+        assert_eq!(file("oven.degrees = 0"), "oven.degrees is 0: heat it");
+        let variable = |name| load("", &[(name, "1")], &[]).unwrap_err();
+        let unknown = variable("BAKERY_OWEN");
+        assert!(
+            unknown.contains("BAKERY_OWEN is no setting of the bakery"),
+            "{unknown}"
+        );
+        let renamed = "BAKERY_HEAT is called BAKERY_OVEN_DEGREES now: rename it";
+        assert_eq!(variable("BAKERY_HEAT"), renamed);
+        let flag = |key, value| load("", &[], &[(key, value)]).unwrap_err();
+        let unknown = "owen is no setting of the bakery: bakery.toml lists them all";
+        assert_eq!(flag("owen", "1"), unknown);
+        assert_eq!(
+            flag("oven.degrees", "hot"),
+            "oven.degrees is not a whole number"
+        );
+    }
+}

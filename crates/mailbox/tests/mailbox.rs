@@ -10,6 +10,8 @@ use common::{Client, Push, config, key, start, started};
 use longhand_link::Carriers;
 use longhand_link::carrier::mailbox::stream::End;
 use longhand_mailbox::Mailbox;
+use longhand_proto::mailbox::Pong;
+use longhand_proto::mailbox::server_message::Body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
@@ -92,6 +94,14 @@ async fn a_signature_of_another_connection_is_refused() {
     thief.ask_attach(1, &key(1), End::Host, owner.nonce).await;
     // The third reply may be sent before the connection is closed.
     while thief.next().await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_at_once() {
+    let mailbox = started().await;
+    let mut client = Client::connect(&mailbox).await;
+    client.ping().await;
+    assert_eq!(client.next().await, Some(Body::Pong(Pong {})));
 }
 
 #[tokio::test]
@@ -190,6 +200,34 @@ async fn a_reader_that_is_away_is_called_once() {
     let body = format!("{{\"stream\":\"{id}\",\"end\":\"phone\"}}");
     let url = "https://push.example/?token=t".to_owned();
     assert_eq!(calls, [(url, body)]);
+}
+
+#[tokio::test]
+async fn the_wake_url_is_called_by_http() {
+    let push = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = config();
+    config.wake.url = format!("http://{}/wake?token=t", push.local_addr().unwrap());
+    let mailbox = start(config).await;
+    let mut phone = Client::connect(&mailbox).await;
+    phone.attach(1, &key(1), End::Phone).await;
+    phone.send(1, b"wake up").await;
+    let (mut socket, _) = push.accept().await.unwrap();
+    let mut asked = Vec::new();
+    while !asked.ends_with(b"\"end\":\"host\"}") {
+        assert_ne!(socket.read_buf(&mut asked).await.unwrap(), 0);
+    }
+    let asked = String::from_utf8(asked).unwrap().to_lowercase();
+    assert!(asked.starts_with("post /wake?token=t http/1.1"), "{asked}");
+    assert!(asked.contains("content-type: application/json"), "{asked}");
+    assert!(!mailbox.metrics().contains("answered"));
+    let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+    socket.write_all(answer).await.unwrap();
+    while !mailbox
+        .metrics()
+        .contains("longhand_mailbox_wakes_total{result=\"answered\"} 1\n")
+    {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use longhand_link::carrier::admission::SourceNetwork;
 use longhand_link::carrier::mailbox::stream::{End, StreamId};
 
-use super::limits::{Bucket, MAX_REPLIES};
+use super::limits::{Bucket, MAX_REPLIES, QUIET};
 use super::{Pace, Reply, Time};
 
 /// One connection.
@@ -19,6 +19,12 @@ pub(super) struct Connection {
     replies: VecDeque<Reply>,
     /// When it is closed, unless it has attached a stream before.
     pub attach_until: Option<Time>,
+    /// When its last request came.
+    pub asked_at: Time,
+    /// When it is looked at whether requests still come.
+    pub look_at: Time,
+    /// Whether it was sent a ping that no request has followed.
+    pub is_pinged: bool,
     pub bad_signatures: u8,
     pub requests: Bucket,
     /// No request is read before.
@@ -35,13 +41,16 @@ pub(super) struct Attachment {
 }
 
 impl Connection {
-    pub fn new(source: Option<SourceNetwork>, attach_until: Time) -> Connection {
+    pub fn new(source: Option<SourceNetwork>, attach_until: Time, now: Time) -> Connection {
         Connection {
             source,
             attached: HashMap::new(),
             ready: VecDeque::new(),
             replies: VecDeque::new(),
             attach_until: Some(attach_until),
+            asked_at: now,
+            look_at: now.saturating_add(QUIET),
+            is_pinged: false,
             bad_signatures: 0,
             requests: Bucket::default(),
             not_before: Time::ZERO,
@@ -64,7 +73,7 @@ impl Connection {
         if self.replies.is_empty() {
             self.replies = VecDeque::new();
         }
-        let resumes = self.is_paused && self.replies.len() < MAX_REPLIES;
+        let resumes = self.is_paused && self.replies.len() < self.most_replies();
         if resumes {
             self.is_paused = false;
         }
@@ -73,12 +82,18 @@ impl Connection {
 
     /// When its next request may be read.
     pub fn pace(&mut self, now: Time) -> Pace {
-        self.is_paused = self.replies.len() >= MAX_REPLIES;
+        self.is_paused = self.replies.len() >= self.most_replies();
         match (self.is_paused, self.not_before > now) {
             (true, _) => Pace::AfterReplies,
             (false, true) => Pace::At(self.not_before),
             (false, false) => Pace::Now,
         }
+    }
+
+    /// Replies beyond which no request is read. A host that attaches all its streams reads no reply before it has sent all
+    /// attaches: it must not wait for the relay, and the relay for it.
+    fn most_replies(&self) -> usize {
+        MAX_REPLIES.saturating_add(self.attached.len())
     }
 
     /// Takes an end's turns away.

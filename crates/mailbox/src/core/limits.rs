@@ -18,8 +18,13 @@ pub(super) const REQUESTS: Rate = Rate {
     burst: 20_000,
 };
 
-/// Replies beside messages that a connection may have waiting before its requests are read no further.
+/// Replies beside messages that a connection may have waiting before its requests are read no further, and one more for each end
+/// that it has attached.
 pub(super) const MAX_REPLIES: usize = 256;
+
+/// Time without a request after which a connection is sent a ping, and that for the answer.
+pub(super) const QUIET: Time = Duration::from_secs(60);
+pub(super) const PONG_WITHIN: Time = Duration::from_secs(30);
 
 /// Bad signatures that end a connection.
 pub(super) const MAX_BAD_SIGNATURES: u8 = 3;

@@ -63,6 +63,10 @@ pub enum Request {
         /// At most [`MAX_PAYLOAD`] bytes.
         payload: Vec<u8>,
     },
+    /// Asks for a [`Reply::Pong`].
+    Ping,
+    /// Answers a [`Reply::Ping`].
+    Pong,
     /// A request that the protocol refuses.
     Refused {
         /// The handle of the request; 0 when it has none.
@@ -89,6 +93,10 @@ pub enum Reply {
         /// Why.
         code: Code,
     },
+    /// Asks for a [`Request::Pong`].
+    Ping,
+    /// Answers a [`Request::Ping`].
+    Pong,
     /// A message from the other end.
     Data {
         /// Of the attachment.
@@ -218,7 +226,7 @@ pub enum Event {
         /// Why.
         code: Code,
     },
-    /// A connection had attached nothing in time.
+    /// A connection was closed: it had attached nothing in time, or nothing came of it any more, not even a [`Request::Pong`].
     Silent,
     /// Messages that waited too long for a reader were dropped.
     Expired {

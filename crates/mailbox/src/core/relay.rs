@@ -1,4 +1,6 @@
-//! The relay: attaching, sending, ending.
+//! The relay: attaching, sending, ending. `timers.rs`: whatever happens because time has passed.
+
+mod timers;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -25,6 +27,8 @@ pub struct Relay {
     moved_bytes: u64,
     /// Connections that have attached nothing yet, by the time at which they are closed.
     strangers: BTreeSet<(Time, ConnectionId)>,
+    /// All connections, by [`Connection::look_at`].
+    pub(super) looks: BTreeSet<(Time, ConnectionId)>,
     /// Queues with messages, by [`super::stream::Queue::due`].
     pub(super) due: BTreeSet<(Time, StreamId, End)>,
     output: Output,
@@ -44,6 +48,7 @@ impl Relay {
             moved_messages: 0,
             moved_bytes: 0,
             strangers: BTreeSet::new(),
+            looks: BTreeSet::new(),
             due: BTreeSet::new(),
             output: Output::default(),
         }
@@ -55,13 +60,18 @@ impl Relay {
         let id = ConnectionId(self.last_id);
         let attach_until = now.saturating_add(self.limits.attach_within());
         self.strangers.insert((attach_until, id));
-        let connection = Connection::new(source, attach_until);
+        let connection = Connection::new(source, attach_until, now);
+        self.looks.insert((connection.look_at, id));
         self.connections.insert(id, connection);
         id
     }
 
     /// A request of a client has come. Returns when its next one may be read.
     pub fn receive(&mut self, from: ConnectionId, request: Request, now: Time) -> Pace {
+        if let Some(connection) = self.connections.get_mut(&from) {
+            connection.asked_at = now;
+            connection.is_pinged = false;
+        }
         let was_sent = match request {
             Request::Send { handle, payload } => self.send(from, handle, payload, now),
             Request::Attach {
@@ -71,6 +81,8 @@ impl Relay {
             } => self.attach(from, handle, stream, end),
             Request::Detach { handle } => self.detach(from, handle),
             Request::Delete { stream } => self.delete(stream),
+            Request::Ping => self.reply(from, Reply::Pong),
+            Request::Pong => None,
             Request::Refused { handle, code } => self.refuse(from, handle, code),
         };
         if was_sent.is_none() {
@@ -128,6 +140,7 @@ impl Relay {
         let Some(connection) = self.connections.remove(&id) else {
             return;
         };
+        self.looks.remove(&(connection.look_at, id));
         match connection.attach_until {
             Some(until) => {
                 self.strangers.remove(&(until, id));
@@ -136,26 +149,6 @@ impl Relay {
                 account.connections = account.connections.saturating_sub(1);
             }),
         }
-    }
-
-    /// Closes connections, and drops messages, whose time is over.
-    pub fn tick(&mut self, now: Time) {
-        while let Some(&(_, id)) = self.strangers.first().filter(|(at, _)| *at <= now) {
-            self.close(id);
-            self.output.closed.push(id);
-            self.output.events.push(Event::Silent);
-        }
-        while let Some(&(at, stream, end)) = self.due.first().filter(|(at, ..)| *at <= now) {
-            self.due.remove(&(at, stream, end));
-            self.expire(stream, end, now);
-        }
-    }
-
-    /// When [`Relay::tick`] has something to do again.
-    pub fn next_tick(&self) -> Option<Time> {
-        let stranger = self.strangers.first().map(|(at, _)| *at);
-        let queue = self.due.first().map(|(at, ..)| *at);
-        stranger.into_iter().chain(queue).min()
     }
 
     /// Takes what there is to do since the last call.
@@ -373,41 +366,6 @@ impl Relay {
         Some(message)
     }
 
-    /// Drops what has waited too long. A reader that has not taken a message for all this time is as good as away, but it would
-    /// miss the message: then the stream ends.
-    fn expire(&mut self, id: StreamId, end: End, now: Time) {
-        let wait = self.limits.wait();
-        let mut dropped = 0_u64;
-        loop {
-            let Some(stream) = self.streams.get_mut(&id) else {
-                break;
-            };
-            let side = stream.side_mut(end);
-            side.queue.due = None;
-            let Some(first) = side.queue.first() else {
-                break;
-            };
-            let due = first.at.saturating_add(wait);
-            if due > now {
-                side.queue.due = Some(due);
-                self.due.insert((due, id, end));
-                break;
-            }
-            if side.reader.is_some() {
-                self.end_stream(id, Code::Overflow);
-                break;
-            }
-            self.pop(id, end);
-            dropped = dropped.saturating_add(1);
-        }
-        if dropped > 0 {
-            self.output
-                .events
-                .push(Event::Expired { messages: dropped });
-        }
-        self.forget_unused(id);
-    }
-
     /// Drops a stream's messages and ends both attachments.
     fn end_stream(&mut self, stream: StreamId, code: Code) -> Option<()> {
         for end in [End::Host, End::Phone] {
@@ -469,11 +427,11 @@ impl Relay {
         self.reply(reader.connection, Reply::Ended { handle, code });
     }
 
-    fn reply(&mut self, to: ConnectionId, reply: Reply) {
-        if let Some(connection) = self.connections.get_mut(&to) {
-            connection.push_reply(reply);
-            self.output.writable.push(to);
-        }
+    fn reply(&mut self, to: ConnectionId, reply: Reply) -> Option<()> {
+        let connection = self.connections.get_mut(&to)?;
+        connection.push_reply(reply);
+        self.output.writable.push(to);
+        None
     }
 
     fn charge_request(&mut self, from: ConnectionId, now: Time) {

@@ -5,7 +5,7 @@ use longhand_link::carrier::mailbox::stream::{End, Nonce, Permit, StreamId};
 use longhand_proto::mailbox::client_message::Body as Asked;
 use longhand_proto::mailbox::server_message::Body;
 use longhand_proto::mailbox::{
-    Attach, Attached, ClientMessage, Data, Delete, Ended, ServerMessage, Welcome,
+    Attach, Attached, ClientMessage, Data, Delete, Ended, Ping, Pong, ServerMessage, Welcome,
 };
 use prost::Message;
 
@@ -56,6 +56,8 @@ impl Session {
                 handle: data.handle,
                 payload: data.payload,
             },
+            Some(Asked::Ping(Ping {})) => Request::Ping,
+            Some(Asked::Pong(Pong {})) => Request::Pong,
             // A request of a newer client.
             None => refused(0, Code::BadRequest),
         })
@@ -104,6 +106,8 @@ pub fn write(reply: Reply) -> Vec<u8> {
             code: code.as_str().to_owned(),
             message: code.message().to_owned(),
         }),
+        Reply::Ping => Body::Ping(Ping {}),
+        Reply::Pong => Body::Pong(Pong {}),
         Reply::Data { handle, payload } => Body::Data(Data { handle, payload }),
     })
 }

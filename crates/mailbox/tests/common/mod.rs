@@ -11,7 +11,7 @@ use longhand_mailbox::{Mailbox, MailboxConfig};
 use longhand_proto::mailbox::client_message::Body as Asked;
 use longhand_proto::mailbox::server_message::Body;
 use longhand_proto::mailbox::{
-    Attach, Attached, ClientMessage, Data, Delete, Detach, ServerMessage,
+    Attach, Attached, ClientMessage, Data, Delete, Detach, Ping, ServerMessage,
 };
 use prost::Message;
 use tokio::sync::Notify;
@@ -110,6 +110,10 @@ impl Client {
             Some(Body::Attached(Attached { handle: at, is_met })) if at == handle => is_met,
             other => panic!("not attached: {other:?}"),
         }
+    }
+
+    pub async fn ping(&mut self) {
+        self.ask(Asked::Ping(Ping {})).await;
     }
 
     pub async fn detach(&mut self, handle: u32) {

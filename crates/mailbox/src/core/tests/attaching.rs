@@ -169,5 +169,36 @@ fn a_connection_that_attaches_nothing_in_time_is_closed() {
             is_met: false,
         }
     });
-    assert_eq!(world.relay.next_tick(), None);
+    assert_eq!(world.relay.next_tick(), Some(Duration::from_secs(60)));
+}
+
+#[test]
+fn a_ping_is_answered() {
+    let mut world = World::new();
+    let phone = world.attached(1, 1, End::Phone);
+    world.ask(phone, Request::Ping);
+    assert_eq!(world.read(phone), [Reply::Pong]);
+}
+
+#[test]
+fn a_connection_of_which_nothing_comes_any_more_is_sent_a_ping_and_then_closed() {
+    let mut world = World::new();
+    let gone = world.attached(1, 1, End::Host);
+    let quiet = world.attached(1, 1, End::Phone);
+    let busy = world.attached(1, 2, End::Phone);
+    world.pass(59);
+    world.ask(busy, Request::Ping);
+    assert_eq!(world.read(busy), [Reply::Pong]);
+    world.pass(1);
+    assert_eq!(world.read(gone), [Reply::Ping]);
+    assert_eq!(world.read(quiet), [Reply::Ping]);
+    world.pass(1);
+    world.ask(quiet, Request::Pong);
+    world.pass(28);
+    assert_eq!(world.closed, []);
+    world.pass(1);
+    assert_eq!(world.closed, [gone]);
+    world.send(quiet, 1, b"to the host that is gone");
+    assert_eq!(world.waits(), 1);
+    assert_eq!(world.read(busy), []);
 }

@@ -160,10 +160,31 @@ fn a_client_that_reads_no_replies_is_read_no_further() {
         pace = world.ask(client, Request::Detach { handle: 2 });
         asked += 1;
     }
-    assert_eq!((pace, asked), (Pace::AfterReplies, MAX_REPLIES));
+    assert_eq!((pace, asked), (Pace::AfterReplies, MAX_REPLIES + 1));
     assert!(world.relay.take(client).is_some());
     assert_eq!(world.relay.output().readable, [client]);
     assert_eq!(world.relay.pace(client, world.now), Pace::Now);
+}
+
+/// It sends all its attaches before it reads their replies.
+#[test]
+fn a_host_with_many_streams_attaches_them_all_before_it_reads_a_reply() {
+    let mut world = World::new();
+    let host = world.connect();
+    for handle in 0..1_000_u32 {
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(&handle.to_be_bytes());
+        let attach = Request::Attach {
+            handle,
+            stream: StreamId::of(&key),
+            end: End::Host,
+        };
+        // The books of a thousand streams are checked once.
+        let pace = world.relay.receive(host, attach, world.now);
+        assert_eq!(pace, Pace::Now, "after {handle}");
+    }
+    assert_eq!(world.relay.counts().ends, 1_000);
+    world.settle();
 }
 
 #[test]

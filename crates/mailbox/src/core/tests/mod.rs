@@ -156,6 +156,8 @@ impl World {
                 account.connections += usize::from(connection.has_attached());
             }
         }
+        let looks = relay.connections.iter().map(|(id, it)| (it.look_at, *id));
+        assert_eq!(looks.collect::<BTreeSet<_>>(), relay.looks);
         let mut readers = 0;
         for (id, known) in &relay.streams {
             assert!(!known.is_unused());
