@@ -123,3 +123,18 @@ async fn write(
         next = reply.map(longhand::write);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Limits;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn the_task_of_an_idle_connection_is_small() {
+        let shared = Shared::new(Limits::default(), Metrics::new(), None, false);
+        let (near, _far) = Carrier::pair();
+        let task = size_of_val(&serve(Arc::new(shared), near));
+        assert!(task < 1_500, "{task} bytes");
+    }
+}
