@@ -101,6 +101,14 @@ impl Connection {
         self.ready.retain(|ready| *ready != handle);
     }
 
+    /// Takes all turns away, at once: one by one it would take the square of their number.
+    pub fn forget_turns(&mut self) {
+        self.ready.clear();
+        for attachment in self.attached.values_mut() {
+            attachment.is_ready = false;
+        }
+    }
+
     #[cfg(test)]
     pub fn replies(&self) -> usize {
         self.replies.len()

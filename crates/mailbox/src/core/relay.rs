@@ -130,9 +130,10 @@ impl Relay {
 
     /// A client has disconnected, or is disconnected: its ends have no reader.
     pub fn close(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get(&id) else {
+        let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
+        connection.forget_turns();
         let handles: Vec<u32> = connection.attached.keys().copied().collect();
         for handle in handles {
             self.leave(id, handle);

@@ -9,7 +9,8 @@ use super::Relay;
 impl Relay {
     /// Closes connections, and drops messages, whose time is over.
     pub fn tick(&mut self, now: Time) {
-        while let Some(&(_, id)) = self.strangers.first().filter(|(at, _)| *at <= now) {
+        while let Some(&(at, id)) = self.strangers.first().filter(|(at, _)| *at <= now) {
+            self.strangers.remove(&(at, id));
             self.give_up(id);
         }
         while let Some(&(at, id)) = self.looks.first().filter(|(at, _)| *at <= now) {
