@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use longhand_link::carrier::admission::SourceNetwork;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::connection::Signals;
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     metrics: Metrics,
     wakes: Option<Wakes>,
     has_routes: bool,
+    /// The next tick is due sooner.
+    sooner: Notify,
 }
 
 struct Locked {
@@ -42,6 +45,7 @@ impl Shared {
             metrics,
             wakes,
             has_routes,
+            sooner: Notify::new(),
         }
     }
 
@@ -77,6 +81,9 @@ impl Shared {
         let output = locked.relay.output();
         locked.signal(&output);
         drop(locked);
+        if output.is_sooner {
+            self.sooner.notify_one();
+        }
         for event in &output.events {
             self.report(event, now);
         }
@@ -96,7 +103,10 @@ impl Shared {
             let next = self.lock().relay.next_tick();
             let latest = Instant::now() + TICK;
             let next = next.map_or(latest, |next| self.instant(next).min(latest));
-            sleep_until(next).await;
+            tokio::select! {
+                () = sleep_until(next) => {}
+                () = self.sooner.notified() => {}
+            }
             self.with(|relay, now| relay.tick(now));
         }
     }

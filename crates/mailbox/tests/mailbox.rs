@@ -155,6 +155,35 @@ async fn a_phone_that_sends_too_fast_is_slowed_down() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_host_that_sends_too_fast_to_one_phone_is_slowed_down_in_that_stream_alone() {
+    let mut config = config();
+    config.limits.messages_per_s = 10;
+    config.limits.messages_burst = 5;
+    let mailbox = start(config).await;
+    let mut host = Client::connect(&mailbox).await;
+    let mut phones = Vec::new();
+    for n in 1..=2 {
+        host.attach(n.into(), &key(n), End::Host).await;
+        let mut phone = Client::connect(&mailbox).await;
+        phone.attach(1, &key(n), End::Phone).await;
+        phones.push(phone);
+    }
+    let begun = Instant::now();
+    for n in 0..20 {
+        host.send(1, &[n]).await;
+    }
+    host.send(2, b"at once").await;
+    assert_eq!(phones[1].data().await, (1, b"at once".to_vec()));
+    assert!(begun.elapsed() < Duration::from_millis(100));
+    for n in 0..20 {
+        assert_eq!(phones[0].data().await, (1, vec![n]));
+    }
+    let took = begun.elapsed();
+    let expected = Duration::from_millis(1_300)..Duration::from_millis(1_900);
+    assert!(expected.contains(&took), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connection_that_attaches_nothing_is_closed() {
     let mailbox = started().await;
     let mut silent = Client::connect(&mailbox).await;

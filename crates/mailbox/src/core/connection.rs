@@ -96,9 +96,27 @@ impl Connection {
         MAX_REPLIES.saturating_add(self.attached.len())
     }
 
-    /// Takes an end's turns away.
+    /// Gives an end a turn, after all that have one. Returns whether it had none.
+    pub fn give_turn(&mut self, handle: u32) -> bool {
+        let Some(attachment) = self.attached.get_mut(&handle) else {
+            return false;
+        };
+        let is_new = !attachment.is_ready;
+        if is_new {
+            attachment.is_ready = true;
+            self.ready.push_back(handle);
+        }
+        is_new
+    }
+
+    /// Takes an end's turn away.
     pub fn forget_turn(&mut self, handle: u32) {
-        self.ready.retain(|ready| *ready != handle);
+        if let Some(attachment) = self.attached.get_mut(&handle)
+            && attachment.is_ready
+        {
+            attachment.is_ready = false;
+            self.ready.retain(|ready| *ready != handle);
+        }
     }
 
     /// Takes all turns away, at once: one by one it would take the square of their number.

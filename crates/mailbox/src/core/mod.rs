@@ -121,7 +121,7 @@ pub enum Code {
     BadRequest,
     /// A limit of the mailbox or of the client's network is reached.
     Full,
-    /// More was sent than the stream's key may.
+    /// Much more was sent than the stream's key may.
     TooFast,
 }
 
@@ -200,6 +200,8 @@ pub struct Output {
     pub readable: Vec<ConnectionId>,
     /// Connections to close: the relay knows them no longer.
     pub closed: Vec<ConnectionId>,
+    /// The next tick is due sooner than it was.
+    pub is_sooner: bool,
     /// For logs, metrics and the wake hook.
     pub events: Vec<Event>,
 }

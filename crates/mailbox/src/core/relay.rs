@@ -29,6 +29,8 @@ pub struct Relay {
     strangers: BTreeSet<(Time, ConnectionId)>,
     /// All connections, by [`Connection::look_at`].
     pub(super) looks: BTreeSet<(Time, ConnectionId)>,
+    /// Ends whose messages are held, by [`super::stream::Side::held_until`].
+    pub(super) held: BTreeSet<(Time, StreamId, End)>,
     /// Queues with messages, by [`super::stream::Queue::due`].
     pub(super) due: BTreeSet<(Time, StreamId, End)>,
     output: Output,
@@ -49,6 +51,7 @@ impl Relay {
             moved_bytes: 0,
             strangers: BTreeSet::new(),
             looks: BTreeSet::new(),
+            held: BTreeSet::new(),
             due: BTreeSet::new(),
             output: Output::default(),
         }
@@ -121,9 +124,7 @@ impl Relay {
         self.moved_messages = self.moved_messages.saturating_add(1);
         let bytes = u64::try_from(message.payload.len()).unwrap_or(u64::MAX);
         self.moved_bytes = self.moved_bytes.saturating_add(bytes);
-        if self.has_messages(stream, end) {
-            self.give_turn(to, handle);
-        }
+        self.give_turn(stream, end);
         let payload = message.payload;
         Some(Reply::Data { handle, payload })
     }
@@ -194,9 +195,7 @@ impl Relay {
         let met = self.streams.get(&stream);
         let is_met = met.is_some_and(|it| it.side(end.other()).reader.is_some());
         self.reply(from, Reply::Attached { handle, is_met });
-        if self.has_messages(stream, end) {
-            self.give_turn(from, handle);
-        }
+        self.give_turn(stream, end);
         None
     }
 
@@ -243,10 +242,8 @@ impl Relay {
     /// Takes the reader of an end away. Returns the end.
     fn unlink(&mut self, reader: Reader) -> Option<(StreamId, End)> {
         let connection = self.connections.get_mut(&reader.connection)?;
+        connection.forget_turn(reader.handle);
         let attachment = connection.attached.remove(&reader.handle)?;
-        if attachment.is_ready {
-            connection.forget_turn(reader.handle);
-        }
         self.networks.change(connection.source, |account| {
             account.ends = account.ends.saturating_sub(1);
         });
@@ -294,12 +291,10 @@ impl Relay {
         }
         let known = self.streams.get_mut(&stream)?;
         let owes_until = known.charge(payload.len(), &self.limits, now);
-        if owes_until > now {
-            // A phone has a connection to itself: reading it later slows nobody else down, and loses nothing. A host's
-            // connection has streams of other owners, which must not wait for this one: it ends.
-            if connection.attached.len() > 1 {
-                return self.end_stream(stream, Code::TooFast);
-            }
+        // A phone has a connection to itself: reading it later slows nobody else down. A host's connection has streams of other
+        // owners, which must not wait for this one: what it sends is held here, where its own queue bounds it.
+        let is_held = owes_until > now && connection.attached.len() > 1;
+        if owes_until > now && !is_held {
             connection.not_before = connection.not_before.max(owes_until);
         }
         let message = Queued {
@@ -311,7 +306,11 @@ impl Relay {
             // A message that is lost ends the stream: its clients then know it.
             Some(code) => self.end_stream(stream, code),
             None => self.push(stream, end, message),
+        }?;
+        if is_held {
+            self.hold(stream, end, owes_until);
         }
+        Some(())
     }
 
     /// Why a message cannot be queued.
@@ -323,7 +322,10 @@ impl Relay {
         if is_full(side.queue.bytes(), limits.queue_bytes)
             || (is_away && side.queue.len() >= limits.queue_messages)
         {
-            return Some(Code::Overflow);
+            return Some(match side.held_until {
+                Some(_) => Code::TooFast,
+                None => Code::Overflow,
+            });
         }
         let of_network = self.networks.of(message.source).bytes;
         let all_is_full = is_full(self.queued_bytes, limits.total_bytes);
@@ -344,7 +346,7 @@ impl Relay {
             self.due.insert((due, stream, end));
         }
         match side.reader {
-            Some(reader) => self.give_turn(reader.connection, reader.handle),
+            Some(_) => self.give_turn(stream, end),
             None => self.output.events.push(Event::Waits { stream, end }),
         }
         Some(())
@@ -354,16 +356,17 @@ impl Relay {
     fn pop(&mut self, stream: StreamId, end: End) -> Option<Queued> {
         let queue = &mut self.streams.get_mut(&stream)?.side_mut(end).queue;
         let message = queue.pop()?;
-        if queue.is_empty()
-            && let Some(due) = queue.due.take()
-        {
+        let (is_last, cost) = (queue.is_empty(), message.cost());
+        if is_last && let Some(due) = queue.due.take() {
             self.due.remove(&(due, stream, end));
         }
-        let cost = message.cost();
         self.queued_bytes = self.queued_bytes.saturating_sub(cost);
         self.networks.change(message.source, |account| {
             account.bytes = account.bytes.saturating_sub(cost);
         });
+        if is_last {
+            self.release(stream, end);
+        }
         Some(message)
     }
 
@@ -393,18 +396,17 @@ impl Relay {
         stream.is_some_and(|stream| !stream.side(end).queue.is_empty())
     }
 
-    /// Gives an end with messages its turn in its reader's connection, after all that have one.
-    fn give_turn(&mut self, id: ConnectionId, handle: u32) {
-        let Some(connection) = self.connections.get_mut(&id) else {
+    /// Gives an end, if its messages may be read, its turn in its reader's connection, after all that have one.
+    fn give_turn(&mut self, stream: StreamId, end: End) {
+        let side = self.streams.get(&stream).map(|it| it.side(end));
+        let readable = side.filter(|side| side.may_be_read());
+        let Some(Reader { connection, handle }) = readable.and_then(|side| side.reader) else {
             return;
         };
-        let Some(attachment) = connection.attached.get_mut(&handle) else {
-            return;
-        };
-        if !attachment.is_ready {
-            attachment.is_ready = true;
-            connection.ready.push_back(handle);
-            self.output.writable.push(id);
+        if let Some(reading) = self.connections.get_mut(&connection)
+            && reading.give_turn(handle)
+        {
+            self.output.writable.push(connection);
         }
     }
 

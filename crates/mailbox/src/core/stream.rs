@@ -54,6 +54,15 @@ pub(super) struct Side {
     pub reader: Option<Reader>,
     /// Messages for the reader of this end.
     pub queue: Queue,
+    /// Until then the messages wait, whether there is a reader or not: their sender was too fast.
+    pub held_until: Option<Time>,
+}
+
+impl Side {
+    /// Whether a message may be given to a reader now.
+    pub fn may_be_read(&self) -> bool {
+        !self.queue.is_empty() && self.held_until.is_none()
+    }
 }
 
 /// The attachment that reads at an end.

@@ -3,6 +3,7 @@
 use longhand_link::carrier::mailbox::stream::{End, StreamId};
 
 use super::super::limits::{PONG_WITHIN, QUIET};
+use super::super::stream::Reader;
 use super::super::{Code, ConnectionId, Event, Reply, Time};
 use super::Relay;
 
@@ -17,6 +18,11 @@ impl Relay {
             self.looks.remove(&(at, id));
             self.look(id, now);
         }
+        while let Some(&(at, stream, end)) = self.held.first().filter(|(at, ..)| *at <= now) {
+            self.held.remove(&(at, stream, end));
+            self.release(stream, end);
+            self.give_turn(stream, end);
+        }
         while let Some(&(at, stream, end)) = self.due.first().filter(|(at, ..)| *at <= now) {
             self.due.remove(&(at, stream, end));
             self.expire(stream, end, now);
@@ -28,7 +34,33 @@ impl Relay {
         let stranger = self.strangers.first().map(|(at, _)| *at);
         let look = self.looks.first().map(|(at, _)| *at);
         let queue = self.due.first().map(|(at, ..)| *at);
-        stranger.into_iter().chain(look).chain(queue).min()
+        let held = self.held.first().map(|(at, ..)| *at);
+        let all = [stranger, look, queue, held];
+        all.into_iter().flatten().min()
+    }
+
+    /// Gives no message of this end to a reader before this time.
+    pub(super) fn hold(&mut self, stream: StreamId, end: End, until: Time) {
+        self.release(stream, end);
+        let Some(side) = self.streams.get_mut(&stream).map(|it| it.side_mut(end)) else {
+            return;
+        };
+        side.held_until = Some(until);
+        self.held.insert((until, stream, end));
+        self.output.is_sooner = true;
+        if let Some(Reader { connection, handle }) = side.reader
+            && let Some(reading) = self.connections.get_mut(&connection)
+        {
+            reading.forget_turn(handle);
+        }
+    }
+
+    /// Holds the messages of this end no longer.
+    pub(super) fn release(&mut self, stream: StreamId, end: End) {
+        let side = self.streams.get_mut(&stream).map(|it| it.side_mut(end));
+        if let Some(until) = side.and_then(|side| side.held_until.take()) {
+            self.held.remove(&(until, stream, end));
+        }
     }
 
     /// Sends a ping to a connection of which nothing came for long, and closes one of which nothing came after that: its network may

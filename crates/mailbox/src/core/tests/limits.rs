@@ -39,28 +39,68 @@ fn a_phone_that_sends_too_fast_is_read_later_and_loses_nothing() {
     assert_eq!(world.relay.pace(phone, world.now), Pace::Now);
 }
 
-#[test]
-fn a_stream_of_a_shared_connection_that_is_too_fast_ends_and_the_others_go_on() {
-    let limits = Limits {
-        messages_per_s: 1,
-        messages_burst: 3,
-        ..Limits::default()
-    };
+/// A host with two streams; a phone at each.
+fn shared(limits: Limits) -> (World, ConnectionId, [ConnectionId; 2]) {
     let mut world = World::with(limits);
     let host = world.connect();
     world.attach(host, 1, 1, End::Host);
     world.attach(host, 2, 2, End::Host);
-    let fast = world.attached(1, 1, End::Phone);
-    let other = world.attached(1, 2, End::Phone);
-    for _ in 0..3 {
-        world.send(host, 1, b"x");
+    let phones = [1, 2].map(|key| world.attached(1, key, End::Phone));
+    (world, host, phones)
+}
+
+#[test]
+fn a_stream_of_a_shared_connection_that_is_too_fast_waits_and_the_others_do_not() {
+    let (mut world, host, [fast, other]) = shared(Limits {
+        messages_per_s: 1,
+        messages_burst: 3,
+        ..Limits::default()
+    });
+    for n in 1..=5 {
+        assert_eq!(world.send(host, 1, &[n]), Pace::Now);
+        if n == 3 {
+            assert_eq!(world.read(fast).len(), 3);
+        }
     }
-    assert_eq!(world.read(fast).len(), 3);
-    assert_eq!(world.send(host, 1, b"x"), Pace::Now);
-    assert_eq!(world.read(fast), [ended(1, Code::TooFast)]);
+    world.send(host, 2, b"at once");
+    assert_eq!(world.read(other), [data(1, b"at once")]);
+    assert_eq!(world.read(fast), []);
+    assert_eq!(world.relay.next_tick(), Some(Duration::from_secs(2)));
+    world.pass(2);
+    assert_eq!(world.read(fast), [data(1, &[4]), data(1, &[5])]);
+    assert_eq!(world.read(host), []);
+}
+
+#[test]
+fn a_stream_of_a_shared_connection_that_is_much_too_fast_ends_and_no_other() {
+    let (mut world, host, [fast, other]) = shared(Limits {
+        bytes_per_s: 1_000,
+        bytes_burst: 100_000,
+        ..Limits::default()
+    });
+    for _ in 0..9 {
+        world.send(host, 1, &[0; MESSAGE]);
+    }
     assert_eq!(world.read(host), [ended(1, Code::TooFast)]);
-    world.send(host, 2, b"y");
-    assert_eq!(world.read(other), [data(1, b"y")]);
+    assert_eq!(world.read(fast), [ended(1, Code::TooFast)]);
+    world.send(host, 2, b"goes on");
+    assert_eq!(world.read(other), [data(1, b"goes on")]);
+}
+
+#[test]
+fn a_reader_that_comes_while_messages_are_held_waits_for_them_too() {
+    let (mut world, host, [fast, _]) = shared(Limits {
+        messages_per_s: 1,
+        messages_burst: 1,
+        ..Limits::default()
+    });
+    world.send(host, 1, b"one");
+    world.send(host, 1, b"two");
+    world.close(fast);
+    let newer = world.attached(9, 1, End::Phone);
+    assert_eq!(world.read(newer), []);
+    world.pass(1);
+    assert_eq!(world.read(newer), [data(9, b"one"), data(9, b"two")]);
 }
 
 #[test]

@@ -132,7 +132,8 @@ impl World {
         let relay = &self.relay;
         let counts = relay.counts();
         let mut accounts = HashMap::<SourceNetwork, NetworkUse>::new();
-        let (mut ends, mut bytes, mut due) = (0, 0, BTreeSet::new());
+        let (mut ends, mut bytes) = (0, 0);
+        let (mut due, mut held) = (BTreeSet::new(), BTreeSet::new());
         for (id, connection) in &relay.connections {
             ends += connection.attached.len();
             let mut turns = BTreeSet::new();
@@ -140,7 +141,7 @@ impl World {
                 let side = relay.streams[&attachment.stream].side(attachment.end);
                 let reader = side.reader.unwrap();
                 assert_eq!((reader.connection, reader.handle), (*id, *handle));
-                assert_eq!(attachment.is_ready, !side.queue.is_empty());
+                assert_eq!(attachment.is_ready, side.may_be_read());
                 if attachment.is_ready {
                     turns.insert(*handle);
                 }
@@ -175,6 +176,8 @@ impl World {
                         accounts.entry(source).or_default().bytes += message.cost();
                     }
                 }
+                assert!(side.held_until.is_none() || !side.queue.is_empty());
+                held.extend(side.held_until.map(|at| (at, *id, end)));
                 due.extend(side.queue.due.map(|at| (at, *id, end)));
             }
         }
@@ -182,7 +185,7 @@ impl World {
             (ends, ends, bytes),
             (counts.ends, readers, counts.queued_bytes)
         );
-        assert_eq!(due, relay.due);
+        assert_eq!((&due, &held), (&relay.due, &relay.held));
         assert!(ends <= relay.limits.ends && bytes <= relay.limits.total_bytes);
         accounts.retain(|_, account| *account != NetworkUse::default());
         for account in accounts.values() {
