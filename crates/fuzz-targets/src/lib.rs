@@ -10,6 +10,8 @@
 //! | `link_handshake` | first records of both sides, answers, refusals | a record that was changed on the way never ends in a session |
 //! | `link_session` | frames and records, both sides, over several connections | all that is sent can be decoded; a
 //! request is executed once, answered once; bounds hold |
+//! | `mailbox` | clients' requests, at a mailbox | a stream needs its key; messages keep their order; bounds hold;
+//! nothing is left when all are gone |
 //! | `pairing_code` | a code as text | reading, printing and reading is the identity |
 //! | `owner_input` | invoices, addresses and peers that an owner is given | an accepted input is parsed as BOLT 11 and
 //! Bitcoin do; an error is one line |
@@ -46,6 +48,7 @@ mod devnet_rpc;
 mod host_config;
 mod link_handshake;
 mod link_session;
+mod mailbox;
 mod node;
 #[cfg(feature = "host")]
 mod operator;
@@ -88,6 +91,11 @@ pub const TARGETS: &[Target] = &[
         name: "link_session",
         run: link_session::run,
         seeds: link_session::seeds,
+    },
+    Target {
+        name: "mailbox",
+        run: mailbox::run,
+        seeds: mailbox::seeds,
     },
     Target {
         name: "owner_input",

@@ -47,6 +47,7 @@ macro_rules! targets {
 targets! {
     link_handshake
     link_session
+    mailbox
     owner_input
     pairing_code
     signer_batch

@@ -1,9 +1,5 @@
-//! How a host is set up: the configuration with its defaults, and how it is put together from a file, the
-//! environment and flags, each of which overrides the one before. `docs/host.example.toml` has
-//! the meaning of each key.
-//!
-//! Keys are known by their dotted names (`link.listen`); the environment has them in upper case with
-//! underscores (`LONGHAND_HOST_LINK_LISTEN`). An unknown key is an error that names it.
+//! How a host is set up: the configuration with its defaults, put together from a file, the environment and flags by
+//! [`longhand_base::settings`]. `docs/host.example.toml` has the meaning of each key.
 
 mod chain;
 
@@ -11,6 +7,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bitcoin::Network;
+use longhand_base::settings::Settings;
+pub use longhand_base::settings::{ConfigError, LogConfig};
 use longhand_link::{Address, AddressError, PairingCode};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -225,25 +223,6 @@ impl Default for WakeConfig {
     }
 }
 
-/// Logs, to standard error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogConfig {
-    /// Filter as of the `tracing` crates, such as `info,longhand_node=debug`.
-    pub filter: String,
-    /// One JSON object a line.
-    pub json: bool,
-}
-
-impl Default for LogConfig {
-    fn default() -> LogConfig {
-        LogConfig {
-            filter: "info".into(),
-            json: false,
-        }
-    }
-}
-
 /// Reads `link.listen`, which was a single address without a scheme in earlier versions.
 fn list_of_addresses<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     Vec::deserialize(from).map_err(|_| {
@@ -283,44 +262,13 @@ impl std::fmt::Debug for Password {
     }
 }
 
-impl HostConfig {
-    /// The configuration of `file` (the defaults without one), overridden by the host's variables in `env`, then by
-    /// `flags`, pairs of a dotted key and its value. Paths in the file are relative to the working directory.
-    ///
-    /// # Errors
-    /// [`ConfigError`], which names the file or variable and the key.
-    pub fn load(
-        file: Option<&Path>,
-        env: impl IntoIterator<Item = (String, String)>,
-        flags: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<HostConfig, ConfigError> {
-        let known = known_keys()?;
-        let mut table = match file {
-            Some(path) => read_file(path)?,
-            None => toml::Table::new(),
-        };
-        for (name, value) in env {
-            let Some(rest) = name.strip_prefix(ENV_PREFIX) else {
-                continue;
-            };
-            let key = known.iter().find(|(key, _)| env_name(key) == rest);
-            let (key, default) = key.ok_or_else(|| unknown_variable(&name, rest))?;
-            set(&mut table, key, parse(default, &value, &name)?);
-        }
-        for (key, value) in flags {
-            let found = known.iter().find(|(known, _)| *known == key);
-            let (_, default) = found.ok_or_else(|| unknown_key(&key))?;
-            set(&mut table, &key, parse(default, &value, &key)?);
-        }
-        let config: HostConfig = table
-            .try_into()
-            .map_err(|e: toml::de::Error| ConfigError::Invalid(one_line(e.message())))?;
-        config.check()?;
-        Ok(config)
-    }
+impl Settings for HostConfig {
+    const PROGRAM: &'static str = "the host";
+    const ENV_PREFIX: &'static str = ENV_PREFIX;
+    const EXAMPLE: &'static str = "docs/host.example.toml";
+    const RENAMED: &'static [(&'static str, &'static str)] = &chain::RENAMED;
 
-    /// Refuses settings that cannot work, before anything is started.
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+    fn check(&self) -> Result<(), ConfigError> {
         let invalid = |text: &str| Err(ConfigError::Invalid(text.into()));
         self.operator_listen()?;
         self.metrics_listen()?;
@@ -358,6 +306,20 @@ impl HostConfig {
             ))),
             None => Ok(()),
         }
+    }
+}
+
+impl HostConfig {
+    /// As [`Settings::load`].
+    ///
+    /// # Errors
+    /// [`ConfigError`], which names the file or variable and the key.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl IntoIterator<Item = (String, String)>,
+        flags: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<HostConfig, ConfigError> {
+        Settings::load(file, env, flags)
     }
 
     /// Where carriers take in phones; at least one address, or a mailbox. Which schemes there are is known to the host's
@@ -444,179 +406,6 @@ fn addresses(key: &str, texts: &[String]) -> Result<Vec<Address>, ConfigError> {
         })
     };
     texts.iter().map(parse).collect()
-}
-
-/// Why a configuration is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("the configuration {path} cannot be read ({reason}): check the path")]
-    Unreadable {
-        /// As given.
-        path: String,
-        /// The file system's error.
-        reason: String,
-    },
-    /// The file is not TOML, or has a key that is unknown or of the wrong type.
-    #[error("the configuration {path} is refused: {reason}")]
-    File {
-        /// As given.
-        path: String,
-        /// Line, key and fault.
-        reason: String,
-    },
-    /// A variable with the host's prefix that is no key.
-    #[error("the environment variable {0} is no setting of the host: check its spelling")]
-    UnknownVariable(String),
-    /// A flag that sets no key.
-    #[error("{0} is no setting of the host: docs/host.example.toml lists them all")]
-    UnknownKey(String),
-    /// A key, or the variable of a key, that has another name now.
-    #[error("{old} is called {new} now: rename it")]
-    Renamed {
-        /// As given.
-        old: String,
-        /// The name now.
-        new: String,
-    },
-    /// A value that its key does not take.
-    #[error("{0}")]
-    Invalid(String),
-}
-
-fn unknown_variable(name: &str, rest: &str) -> ConfigError {
-    match chain::RENAMED.iter().find(|(old, _)| env_name(old) == rest) {
-        Some((_, new)) => ConfigError::Renamed {
-            old: name.to_owned(),
-            new: format!("{ENV_PREFIX}{}", env_name(new)),
-        },
-        None => ConfigError::UnknownVariable(name.to_owned()),
-    }
-}
-
-fn unknown_key(key: &str) -> ConfigError {
-    match chain::RENAMED.iter().find(|(old, _)| *old == key) {
-        Some((old, new)) => ConfigError::Renamed {
-            old: (*old).to_owned(),
-            new: (*new).to_owned(),
-        },
-        None => ConfigError::UnknownKey(key.to_owned()),
-    }
-}
-
-fn read_file(path: &Path) -> Result<toml::Table, ConfigError> {
-    let shown = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Unreadable {
-        path: shown.clone(),
-        reason: e.to_string(),
-    })?;
-    let refused = |e: toml::de::Error| {
-        let line = e
-            .span()
-            .map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        let place = line
-            .map(|line| format!("line {line}: "))
-            .unwrap_or_default();
-        ConfigError::File {
-            path: shown.clone(),
-            reason: place + &one_line(e.message()),
-        }
-    };
-    let table: toml::Table = toml::from_str(&text).map_err(refused)?;
-    let renamed = chain::RENAMED.iter().find(|(old, _)| has(&table, old));
-    if let Some((old, _)) = renamed {
-        return Err(ConfigError::File {
-            reason: unknown_key(old).to_string(),
-            path: shown,
-        });
-    }
-    // Parsed from the text once more: only then do errors have their line.
-    toml::from_str::<HostConfig>(&text).map_err(refused)?;
-    Ok(table)
-}
-
-/// Whether a table has a dotted key.
-fn has(table: &toml::Table, key: &str) -> bool {
-    match key.split_once('.') {
-        None => table.contains_key(key),
-        Some((section, rest)) => {
-            let inner = table.get(section).and_then(toml::Value::as_table);
-            inner.is_some_and(|inner| has(inner, rest))
-        }
-    }
-}
-
-/// Every key with its default, in dotted form. All keys have one, so the defaults list them all.
-fn known_keys() -> Result<Vec<(String, toml::Value)>, ConfigError> {
-    fn walk(prefix: &str, table: toml::Table, into: &mut Vec<(String, toml::Value)>) {
-        for (name, value) in table {
-            let key = if prefix.is_empty() {
-                name
-            } else {
-                format!("{prefix}.{name}")
-            };
-            match value {
-                toml::Value::Table(inner) => walk(&key, inner, into),
-                leaf => into.push((key, leaf)),
-            }
-        }
-    }
-    let defaults = toml::Table::try_from(HostConfig::default())
-        .map_err(|e| ConfigError::Invalid(e.to_string()))?;
-    let mut keys = Vec::new();
-    walk("", defaults, &mut keys);
-    Ok(keys)
-}
-
-fn env_name(key: &str) -> String {
-    key.replace('.', "_").to_uppercase()
-}
-
-/// Reads text as the type that the key's default has; lists are separated by commas.
-fn parse(default: &toml::Value, text: &str, name: &str) -> Result<toml::Value, ConfigError> {
-    let wrong = |expected: &str| ConfigError::Invalid(format!("{name} is not {expected}"));
-    match default {
-        toml::Value::Integer(_) => text
-            .parse()
-            .map(toml::Value::Integer)
-            .map_err(|_| wrong("a whole number")),
-        toml::Value::Boolean(_) => text
-            .parse()
-            .map(toml::Value::Boolean)
-            .map_err(|_| wrong("true or false")),
-        toml::Value::Array(_) => {
-            let items = text
-                .split(',')
-                .map(str::trim)
-                .filter(|item| !item.is_empty());
-            Ok(toml::Value::Array(
-                items.map(|item| item.to_owned().into()).collect(),
-            ))
-        }
-        _ => Ok(toml::Value::String(text.to_owned())),
-    }
-}
-
-/// Sets a dotted key.
-fn set(table: &mut toml::Table, key: &str, value: toml::Value) {
-    match key.split_once('.') {
-        None => {
-            table.insert(key.to_owned(), value);
-        }
-        Some((section, rest)) => {
-            let inner = table
-                .entry(section)
-                .or_insert_with(|| toml::Value::Table(toml::Table::new()))
-                .as_table_mut();
-            if let Some(inner) = inner {
-                set(inner, rest, value);
-            }
-        }
-    }
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

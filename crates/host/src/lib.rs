@@ -49,6 +49,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use longhand_base::settings::Settings as _;
 use longhand_chain::{ChainError, ChainSource};
 use longhand_link::{Address, Carrier, Carriers, LinkError};
 use longhand_node::PeerStream;

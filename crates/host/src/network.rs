@@ -9,6 +9,7 @@ mod sockets;
 
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
+pub use longhand_base::wake::WakeError;
 use longhand_node::PeerStream;
 use serde::Serialize;
 
@@ -111,8 +112,3 @@ pub enum WakeReason {
     /// The deadline of an HTLC in flight is near.
     Deadline,
 }
-
-/// A wake call was not taken. One line, without the URL, which may hold a token.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct WakeError(pub String);

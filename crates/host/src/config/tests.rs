@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use longhand_base::settings::{env_name, known_keys};
+
 use super::*;
 
 fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -24,7 +26,7 @@ fn the_example_file_holds_every_key_with_its_default() {
 
     let text = std::fs::read_to_string(&path).unwrap();
     let table: toml::Table = toml::from_str(&text).unwrap();
-    for (key, default) in known_keys().unwrap() {
+    for (key, default) in known_keys::<HostConfig>().unwrap() {
         let mut value = Some(&toml::Value::Table(table.clone())).cloned();
         for part in key.split('.') {
             value = value.and_then(|value| value.get(part).cloned());

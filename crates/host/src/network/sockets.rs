@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
+use longhand_base::wake::{HttpWake, WakeHook};
 use longhand_link::carrier::admission::{Admission, Place, Places};
 use longhand_node::PeerStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -29,9 +30,9 @@ const OWNERS_SOCKETS: usize = 8_192;
 /// than 32 connections to peers at a time.
 pub struct Sockets {
     /// For wake URLs of the operator.
-    operators: reqwest::Client,
+    operators: HttpWake,
     /// For wake URLs of phones.
-    phones: reqwest::Client,
+    phones: HttpWake,
     peers: Names,
     reach: Reach,
     owners: Admission<PublicKey>,
@@ -61,8 +62,8 @@ impl Sockets {
             .dns_resolver(Arc::new(phones));
         let tls = |error: reqwest::Error| HostError::Tls(error.to_string());
         Ok(Sockets {
-            operators: operators.build().map_err(tls)?,
-            phones: phones.build().map_err(tls)?,
+            operators: HttpWake::with(operators.build().map_err(tls)?),
+            phones: HttpWake::with(phones.build().map_err(tls)?),
             peers: names(),
             reach,
             owners: Admission::new(Places {
@@ -130,19 +131,15 @@ impl Network for Sockets {
     }
 
     async fn wake(&self, url: &WakeUrl, call: &WakeCall) -> std::result::Result<(), WakeError> {
-        let client = match url.from {
+        let hook = match url.from {
             WakeFrom::Operator => &self.operators,
             WakeFrom::Phone => {
                 check_literal(&self.reach, &url.url)?;
                 &self.phones
             }
         };
-        let sent = client.post(&url.url).json(call).send().await;
-        let answer = sent.map_err(|e| WakeError(e.without_url().to_string()))?;
-        match answer.status().is_success() {
-            true => Ok(()),
-            false => Err(WakeError(format!("HTTP status {}", answer.status()))),
-        }
+        let body = serde_json::to_vec(call).map_err(|e| WakeError(e.to_string()))?;
+        hook.call(&url.url, body).await
     }
 }
 

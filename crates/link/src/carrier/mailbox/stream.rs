@@ -12,7 +12,7 @@ use crate::key::hash;
 pub type Nonce = [u8; 32];
 
 /// One of the two ends of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum End {
     /// Read by a host.
     Host,
@@ -85,6 +85,11 @@ impl StreamId {
     /// Of a stream with this key.
     pub fn of(public_key: &[u8; 32]) -> StreamId {
         StreamId(*hash("longhand mailbox stream", public_key))
+    }
+
+    /// The id itself, for those who have the key. Not for logs.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// The route by which a load balancer chooses among several processes of a mailbox: one hexadecimal digit. All messages of a

@@ -1,0 +1,140 @@
+//! The task of one connection: it reads requests at the pace that the relay allows, and writes replies as fast as the client
+//! takes them. It holds one message each way, so that what a client does not read stays in the relay's queues, where it is
+//! counted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longhand_link::Carrier;
+use longhand_link::carrier::admission::{Place, SourceNetwork};
+use longhand_link::carrier::{RecordSink, RecordStream};
+use tokio::sync::Notify;
+use tokio::time::{sleep_until, timeout};
+
+use crate::core::{ConnectionId, Pace};
+use crate::protocol::longhand::{self, Session};
+use crate::shared::Shared;
+
+/// How long a client may take to read one message.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Wakes the task of a connection.
+#[derive(Default)]
+pub(crate) struct Signals {
+    /// There is something to send.
+    pub writable: Notify,
+    /// Requests may be read again.
+    pub readable: Notify,
+    /// The relay has closed the connection.
+    pub closed: Notify,
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(shared: Arc<Shared>, mut carrier: Carrier) {
+    let mut nonce = [0; 32];
+    if let Err(error) = getrandom::fill(&mut nonce) {
+        tracing::error!(%error, "no connection can be served: the system has no random bytes");
+        return;
+    }
+    let session = Session::new(nonce);
+    let place = carrier.take_place();
+    let (id, signals) = shared.open(carrier.source);
+    let _open = Open {
+        shared: shared.clone(),
+        id,
+    };
+    let welcome = session.welcome(shared.has_routes());
+    tokio::select! {
+        () = read(&shared, id, &signals, session, carrier.stream, place) => {}
+        () = write(&shared, id, &signals, welcome, carrier.sink) => {}
+        () = signals.closed.notified() => {}
+    }
+}
+
+/// The relay forgets the connection when this is dropped, however its task ends.
+struct Open {
+    shared: Arc<Shared>,
+    id: ConnectionId,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.shared.close(self.id);
+    }
+}
+
+async fn read(
+    shared: &Shared,
+    id: ConnectionId,
+    signals: &Signals,
+    session: Session,
+    mut stream: Box<dyn RecordStream>,
+    place: Option<Place<SourceNetwork>>,
+) {
+    let mut place = place;
+    while let Ok(Some(message)) = stream.recv().await {
+        let request = match session.read(&message) {
+            Ok(request) => request,
+            Err(error) => {
+                tracing::debug!(%error, "a connection was closed");
+                return;
+            }
+        };
+        drop(message);
+        let mut pace = shared.with(|relay, now| relay.receive(id, request, now));
+        if place.is_some() && shared.with(|relay, _| relay.has_attached(id)) {
+            place = None;
+        }
+        loop {
+            match pace {
+                Pace::Now => break,
+                Pace::Closed => return,
+                Pace::At(time) => sleep_until(shared.instant(time)).await,
+                Pace::AfterReplies => signals.readable.notified().await,
+            }
+            pace = shared.with(|relay, now| relay.pace(id, now));
+        }
+    }
+}
+
+async fn write(
+    shared: &Shared,
+    id: ConnectionId,
+    signals: &Signals,
+    welcome: Vec<u8>,
+    mut sink: Box<dyn RecordSink>,
+) {
+    let mut next = Some(welcome);
+    loop {
+        while let Some(message) = next {
+            match timeout(SEND_TIMEOUT, sink.send(message)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    tracing::debug!("a connection was closed: its client reads nothing");
+                    return;
+                }
+            }
+            let reply = shared.with(|relay, _| relay.take(id));
+            next = reply.map(longhand::write);
+        }
+        signals.writable.notified().await;
+        let reply = shared.with(|relay, _| relay.take(id));
+        next = reply.map(longhand::write);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Limits;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn the_task_of_an_idle_connection_is_small() {
+        let shared = Shared::new(Limits::default(), Metrics::new(), None, false);
+        let (near, _far) = Carrier::pair();
+        let task = size_of_val(&serve(Arc::new(shared), near));
+        assert!(task < 1_500, "{task} bytes");
+    }
+}

@@ -1,0 +1,201 @@
+//! A running mailbox: its listeners and tasks.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use longhand_base::wake::{HttpWake, WakeHook};
+use longhand_link::{Address, Carrier, Carriers, LinkError, Listener};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::MailboxError;
+use crate::config::{ConfigError, MailboxConfig, Settings};
+use crate::connection;
+use crate::metrics::{self, Metrics};
+use crate::shared::Shared;
+use crate::wake::Wakes;
+
+/// A mailbox that runs until it is stopped or dropped.
+pub struct Mailbox {
+    addresses: Vec<Address>,
+    metrics: Option<SocketAddr>,
+    shared: Arc<Shared>,
+    tasks: Arc<Tasks>,
+}
+
+impl Mailbox {
+    /// Binds all listeners and begins to serve. Wake calls are HTTP POSTs. Needs a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`MailboxError`]; nothing runs then.
+    pub async fn start(config: MailboxConfig, carriers: Carriers) -> Result<Mailbox, MailboxError> {
+        let hook = HttpWake::new().map_err(|error| MailboxError::Tls(error.to_string()))?;
+        Mailbox::start_with(config, carriers, Arc::new(hook)).await
+    }
+
+    /// As [`Mailbox::start`], with another way to deliver wake calls.
+    ///
+    /// # Errors
+    /// As [`Mailbox::start`].
+    pub async fn start_with(
+        config: MailboxConfig,
+        carriers: Carriers,
+        hook: Arc<dyn WakeHook>,
+    ) -> Result<Mailbox, MailboxError> {
+        config.check()?;
+        let mut listeners = Vec::new();
+        for address in config.link_listen()? {
+            listeners.push(carriers.listen(&address).await.map_err(link_error)?);
+        }
+        let metrics_listener = match config.metrics_listen()? {
+            Some(address) => Some(bind_metrics(address).await?),
+            None => None,
+        };
+        let addresses = listeners.iter().flat_map(|it| it.addresses()).collect();
+        let metrics_address = metrics_listener.as_ref().map(|(_, address)| *address);
+
+        let tasks = Arc::new(Tasks::default());
+        let metrics = Metrics::new();
+        let mut wakes = None;
+        if !config.wake.url.is_empty() {
+            let (made, calling) = Wakes::new(config.wake, hook, metrics.clone());
+            tasks.spawn(calling);
+            wakes = Some(made);
+        }
+        let shared = Shared::new(config.limits, metrics, wakes, config.has_routes);
+        let shared = Arc::new(shared);
+        tasks.spawn(shared.clone().tick());
+        for listener in listeners {
+            tasks.spawn(accept(listener, shared.clone(), Arc::downgrade(&tasks)));
+        }
+        if let Some((listener, _)) = metrics_listener {
+            tasks.spawn(serve_metrics(listener, shared.clone()));
+        }
+        Ok(Mailbox {
+            addresses,
+            metrics: metrics_address,
+            shared,
+            tasks,
+        })
+    }
+
+    /// Where clients connect, with what the system chose.
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// Where metrics are served.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics
+    }
+
+    /// Serves a connection that came over something else than the mailbox's listeners.
+    pub fn take(&self, carrier: Carrier) {
+        let serving = connection::serve(self.shared.clone(), carrier);
+        self.tasks.spawn(serving);
+    }
+
+    /// The metrics in the OpenMetrics text format.
+    pub fn metrics(&self) -> String {
+        self.shared.metrics_text()
+    }
+
+    /// Closes all connections and listeners. Returns when they are closed. Messages that wait are lost, as they would be soon.
+    pub async fn stop(self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        drop(self.tasks.take());
+    }
+}
+
+/// The tasks of a mailbox.
+struct Tasks(Mutex<Option<JoinSet<()>>>);
+
+impl Default for Tasks {
+    fn default() -> Tasks {
+        Tasks(Mutex::new(Some(JoinSet::new())))
+    }
+}
+
+impl Tasks {
+    /// Runs a task; drops it once the mailbox has ended.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(running) = running.as_mut() else {
+            return;
+        };
+        while let Some(ended) = running.try_join_next() {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                tracing::error!(%error, "a task of the mailbox ended by a panic");
+            }
+        }
+        running.spawn(task);
+    }
+
+    async fn shutdown(&self) {
+        if let Some(mut running) = self.take() {
+            running.shutdown().await;
+        }
+    }
+
+    fn take(&self) -> Option<JoinSet<()>> {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.take()
+    }
+}
+
+/// Takes in connections until the listener or the mailbox ends.
+async fn accept(
+    mut listener: Box<dyn Listener>,
+    shared: Arc<Shared>,
+    tasks: std::sync::Weak<Tasks>,
+) {
+    while let Some(carrier) = listener.accept().await {
+        let Some(tasks) = tasks.upgrade() else {
+            return;
+        };
+        tasks.spawn(connection::serve(shared.clone(), carrier));
+    }
+}
+
+async fn bind_metrics(address: SocketAddr) -> Result<(TcpListener, SocketAddr), MailboxError> {
+    let failed = |error: std::io::Error| MailboxError::Listen {
+        key: "metrics.listen",
+        address: address.to_string(),
+        reason: match error.kind() {
+            std::io::ErrorKind::AddrInUse => "it is in use".into(),
+            _ => error.to_string(),
+        },
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+async fn serve_metrics(listener: TcpListener, shared: Arc<Shared>) {
+    let router = metrics::router(Arc::new(move || shared.metrics_text()));
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::warn!(%error, "metrics are no longer served");
+    }
+}
+
+/// Why a carrier cannot listen, with the setting that its address is from.
+fn link_error(error: LinkError) -> MailboxError {
+    match error {
+        LinkError::Listen { address, reason } => MailboxError::Listen {
+            key: "link.listen",
+            address,
+            reason,
+        },
+        error @ (LinkError::Address { .. } | LinkError::UnknownCarrier(_)) => {
+            ConfigError::Invalid(format!("link.listen: {error}")).into()
+        }
+        error => error.into(),
+    }
+}
