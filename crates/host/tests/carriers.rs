@@ -101,13 +101,14 @@ async fn a_phone_attaches_through_each_listener_of_a_host() {
     let code = create_owner(&mut operator(&host, &config).await.unwrap(), "ann").await;
 
     // The port that the system chose, and nothing that only the host needs to know.
-    let [grpc, memory] = &code.addresses[..] else {
-        panic!("one address for each listener, not {:?}", code.addresses);
+    let [grpc, websocket, memory] = &code.addresses[..] else {
+        panic!("one address for each carrier, not {:?}", code.addresses);
     };
     assert!(
         grpc.starts_with("grpc://127.0.0.1:") && !grpc.ends_with(":0"),
         "{grpc}"
     );
+    assert_eq!(*websocket, grpc.replace("grpc", "ws"));
     assert_eq!(memory, "memory://here");
 
     let options = DialOptions {

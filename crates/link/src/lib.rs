@@ -7,7 +7,7 @@
 //!   each owner, a phone one for its process.
 //! - A [`PairingCode`] is shown by the host and scanned by the phone before the first connection. It holds [`Address`]es.
 //! - [`core`] is the protocol as deterministic values, without sockets, clocks and tasks.
-//! - [`carrier`] moves records: an in-memory pair, gRPC, and the traits and the registry for more.
+//! - [`carrier`] moves records: an in-memory pair, gRPC, WebSocket, and the traits and the registry for more.
 
 mod address;
 pub mod carrier;

@@ -3,126 +3,43 @@
 
 mod common;
 
-use common::{Host, phone, serve};
-use longhand_link::carrier::grpc::{GrpcListener, ServerTls};
+use common::{Host, Pem, TlsFiles, address, listen, meet, phone};
+use longhand_link::carrier::MAX_MESSAGE;
 use longhand_link::{
-    Address, Carriers, CloseCode, Conversation, Credentials, DialOptions, LinkError, LinkKeypair,
-    Listener, accept, connect,
+    Carriers, CloseCode, Conversation, Credentials, DialOptions, LinkError, LinkKeypair, accept,
+    connect,
 };
-
-/// A certificate for `localhost` and its key.
-fn certificate() -> (ServerTls, Vec<u8>) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let pem = made.cert.pem().into_bytes();
-    let key_pem = made.signing_key.serialize_pem().into_bytes().into();
-    (
-        ServerTls {
-            certificate_pem: pem.clone(),
-            key_pem,
-        },
-        pem,
-    )
-}
-
-/// Listens at an address, then pairs, sends requests both ways, detaches, attaches again.
-async fn meet(listen: &str, options: DialOptions) {
-    let (host, commands) = Host::new();
-    serve(commands);
-    let carriers = Carriers::default();
-    let mut listener = carriers.listen(&listen.parse().unwrap()).await.unwrap();
-    let [advertised] = &listener.addresses()[..] else {
-        panic!("one address for one port");
-    };
-    let address = advertised.to_string().replace("127.0.0.1", "localhost");
-    let code = host.code(&address);
-    let (conversation, signing) = phone();
-    serve(signing);
-    let key = LinkKeypair::generate().unwrap();
-    let addresses = code.addresses.clone();
-    let pair = Credentials::Pair {
-        phone: key.clone(),
-        code: Box::new(code),
-    };
-    let attach = Credentials::Attach {
-        phone: key,
-        host: host.public(),
-    };
-
-    for credentials in [pair, attach] {
-        let (accepted, connected) = tokio::join!(
-            async { accept(listener.accept().await.unwrap(), &host).await },
-            connect(&addresses, &credentials, &options, &conversation),
-        );
-        let (node, link) = (accepted.unwrap().link, connected.unwrap());
-        let (answer, signed) = tokio::join!(
-            link.request("command", vec![1; 300_000]),
-            node.request("signer", b"batch".to_vec()),
-        );
-        assert_eq!(answer.unwrap().len(), 300_000);
-        assert_eq!(signed.unwrap(), b"hctab");
-        let (left, ()) = tokio::join!(link.detach(), async {
-            node.detach_requested().await;
-            node.confirm_detach();
-        });
-        left.unwrap();
-        link.ended().await;
-        assert_eq!(node.closed().await.code, CloseCode::Detached);
-    }
-}
 
 #[tokio::test]
 async fn a_phone_pairs_and_attaches_over_plain_grpc() {
-    meet("grpc://127.0.0.1:0", DialOptions::default()).await;
+    let mut listener = listen("grpc://127.0.0.1:0").await;
+    meet(&mut *listener, "grpc", &DialOptions::default()).await;
 }
 
 #[tokio::test]
 async fn a_phone_pairs_and_attaches_over_grpc_with_tls() {
-    let (tls, ca) = certificate();
-    let dir = tempfile::tempdir().unwrap();
-    let file = |name: &str, pem: &[u8]| {
-        let path = dir.path().join(name);
-        std::fs::write(&path, pem).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let address = Address::new("grpcs", "127.0.0.1:0")
-        .and_then(|it| it.with("certificate", &file("host.pem", &tls.certificate_pem)))
-        .and_then(|it| it.with("key", &file("the key.pem", &tls.key_pem)))
-        .unwrap();
-    let options = DialOptions {
-        ca_pem: Some(ca),
-        ..DialOptions::default()
-    };
-    meet(&address.to_string(), options).await;
+    let pem = Pem::valid();
+    let files = TlsFiles::new(&pem);
+    let mut listener = listen(&files.address("grpcs")).await;
+    meet(&mut *listener, "grpcs", &pem.trusted()).await;
 }
 
 #[tokio::test]
 async fn a_certificate_that_is_not_trusted_is_refused() {
-    let (tls, _) = certificate();
-    let listener = GrpcListener::bind("127.0.0.1:0", Some(tls)).await.unwrap();
-    let address = format!("grpcs://localhost:{}", listener.local_addr().port());
-    let failed = dial(&address).await;
+    let files = TlsFiles::new(&Pem::valid());
+    let listener = listen(&files.address("grpcs")).await;
+    let failed = dial(&address(&*listener, "grpcs")).await;
     assert!(matches!(failed, LinkError::Unreachable { .. }), "{failed}");
 }
 
 /// As a phone sees it whose clock is years behind.
 #[tokio::test]
 async fn a_certificate_that_is_not_valid_yet_is_refused_with_the_time_of_the_clock() {
-    let mut made = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
-    made.not_before = rcgen::date_time_ymd(2090, 1, 1);
-    made.not_after = rcgen::date_time_ymd(2091, 1, 1);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let pem = made.self_signed(&key).unwrap().pem().into_bytes();
-    let tls = ServerTls {
-        certificate_pem: pem.clone(),
-        key_pem: key.serialize_pem().into_bytes().into(),
-    };
-    let listener = GrpcListener::bind("127.0.0.1:0", Some(tls)).await.unwrap();
-    let address = format!("grpcs://localhost:{}", listener.local_addr().port());
-    let options = DialOptions {
-        ca_pem: Some(pem),
-        ..DialOptions::default()
-    };
-    let failed = longhand_link::dial(&[address], &options).await;
+    let pem = Pem::of_year(2090);
+    let files = TlsFiles::new(&pem);
+    let listener = listen(&files.address("grpcs")).await;
+    let address = address(&*listener, "grpcs");
+    let failed = longhand_link::dial(&[address], &pem.trusted()).await;
     let line = failed.err().expect("refused").to_string();
     for part in ["not valid yet", "this machine's clock shows 20"] {
         assert!(line.contains(part), "{line}");
@@ -132,8 +49,8 @@ async fn a_certificate_that_is_not_valid_yet_is_refused_with_the_time_of_the_clo
 #[tokio::test]
 async fn the_first_address_that_answers_is_taken() {
     let (host, _commands) = Host::new();
-    let mut listener = GrpcListener::bind("127.0.0.1:0", None).await.unwrap();
-    let code = host.code(&format!("grpc://{}", listener.local_addr()));
+    let mut listener = listen("grpc://127.0.0.1:0").await;
+    let code = host.code(&address(&*listener, "grpc"));
     let addresses = [&["grpc://127.0.0.1:1".to_owned()], &code.addresses[..]].concat();
     let credentials = Credentials::Pair {
         phone: LinkKeypair::generate().unwrap(),
@@ -156,20 +73,19 @@ async fn a_host_that_is_not_there_an_unknown_carrier_and_a_taken_port_are_named(
         matches!(&gone, LinkError::Unreachable { address, .. } if address == "grpc://127.0.0.1:1"),
         "{gone}"
     );
-    for address in ["ws://127.0.0.1:1", "127.0.0.1:1", "grpc://", "grpc://a b"] {
+    for address in ["tor://127.0.0.1:1", "127.0.0.1:1", "grpc://", "grpc://a b"] {
         assert!(
             matches!(dial(address).await, LinkError::UnknownCarrier(_)),
             "{address}"
         );
     }
-    let listener = GrpcListener::bind("127.0.0.1:0", None).await.unwrap();
-    let taken = GrpcListener::bind(&listener.local_addr().to_string(), None).await;
+    let listener = listen("grpc://127.0.0.1:0").await;
+    let taken = Carriers::default().listen(&listener.addresses()[0]).await;
     assert!(matches!(taken, Err(LinkError::Listen { .. })));
-    let bad = ServerTls {
-        certificate_pem: b"no".to_vec(),
-        key_pem: b"no".to_vec().into(),
-    };
-    let bad = GrpcListener::bind("127.0.0.1:0", Some(bad)).await;
+    let files = TlsFiles::new(&Pem::valid());
+    files.write("no", "no");
+    let bad = files.address("grpcs").parse().unwrap();
+    let bad = Carriers::default().listen(&bad).await;
     assert!(matches!(bad, Err(LinkError::Tls(_))));
 }
 
@@ -184,8 +100,8 @@ async fn an_address_that_takes_connections_and_says_nothing_is_given_up() {
 #[tokio::test]
 async fn an_address_for_newer_phones_does_not_hide_that_the_host_is_away() {
     for addresses in [
-        ["grpc://127.0.0.1:1", "wss://127.0.0.1:1"],
-        ["wss://127.0.0.1:1", "grpc://127.0.0.1:1"],
+        ["grpc://127.0.0.1:1", "tor://127.0.0.1:1"],
+        ["tor://127.0.0.1:1", "grpc://127.0.0.1:1"],
     ] {
         let failed = dial_all(&addresses).await;
         assert!(matches!(failed, LinkError::Unreachable { .. }), "{failed}");
@@ -212,8 +128,8 @@ async fn dial_all(addresses: &[&str]) -> LinkError {
 #[tokio::test]
 async fn a_close_arrives_before_the_connection_ends() {
     let (host, _commands) = Host::new();
-    let mut listener = GrpcListener::bind("127.0.0.1:0", None).await.unwrap();
-    let code = host.code(&format!("grpc://{}", listener.local_addr()));
+    let mut listener = listen("grpc://127.0.0.1:0").await;
+    let code = host.code(&address(&*listener, "grpc"));
     let addresses = code.addresses.clone();
     let credentials = Credentials::Pair {
         phone: LinkKeypair::generate().unwrap(),
@@ -230,4 +146,19 @@ async fn a_close_arrives_before_the_connection_ends() {
     let reason = node.closed().await;
     assert_eq!((reason.code, reason.by_peer), (CloseCode::Shutdown, true));
     tokio::join!(link.ended(), node.ended());
+}
+
+#[tokio::test]
+async fn the_largest_message_of_a_carrier_goes_through_both_ways() {
+    let mut listener = listen("grpc://127.0.0.1:0").await;
+    let address = [address(&*listener, "grpc")];
+    let mut phone = longhand_link::dial(&address, &DialOptions::default())
+        .await
+        .unwrap();
+    let mut host = listener.accept().await.unwrap();
+    let largest = vec![1; MAX_MESSAGE];
+    phone.sink.send(largest.clone()).await.unwrap();
+    assert_eq!(host.stream.recv().await, Ok(Some(largest.clone())));
+    host.sink.send(largest.clone()).await.unwrap();
+    assert_eq!(phone.stream.recv().await, Ok(Some(largest)));
 }

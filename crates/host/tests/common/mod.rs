@@ -22,7 +22,7 @@ pub async fn host_without_chain(config: HostConfig) -> (Host, Client) {
     (host, client)
 }
 
-/// The addresses on which the host listens for phones, as `link.listen` takes them.
+/// The addresses on which the host listens for phones, all carriers of each port.
 pub fn listening(host: &Host) -> Vec<String> {
     let addresses = &host.addresses().unwrap().link;
     addresses.iter().map(ToString::to_string).collect()

@@ -62,16 +62,21 @@ impl<K: Eq + Hash + Copy> Admission<K> {
 
     /// A place; `None` when there is none left for this key.
     pub fn enter(&self, key: impl Into<K>) -> Option<Place<K>> {
-        let key = key.into();
+        let mut place = self.enter_unknown()?;
+        place.is_of(key).then_some(place)
+    }
+
+    /// A place of one who is not known yet; `None` when there is none left. It counts among all places, and for a key from
+    /// [`Place::is_of`] on.
+    pub fn enter_unknown(&self) -> Option<Place<K>> {
         let mut taken = lock(&self.taken);
-        let here = taken.by_key.get(&key).copied().unwrap_or_default();
-        if taken.all >= self.places.all || here >= self.places.each {
+        if taken.all >= self.places.all {
             return None;
         }
         taken.all += 1;
-        taken.by_key.insert(key, here + 1);
         Some(Place {
-            key,
+            key: None,
+            each: self.places.each,
             taken: Arc::clone(&self.taken),
             held: Arc::new(()),
         })
@@ -80,7 +85,8 @@ impl<K: Eq + Hash + Copy> Admission<K> {
 
 /// One place. Free again when it is dropped.
 pub struct Place<K: Eq + Hash> {
-    key: K,
+    key: Option<K>,
+    each: usize,
     taken: Arc<Mutex<Taken<K>>>,
     held: Arc<()>,
 }
@@ -96,10 +102,27 @@ impl PlaceWatch {
     }
 }
 
-impl<K: Eq + Hash> Place<K> {
-    /// The key of the one who has it.
-    pub fn key(&self) -> &K {
-        &self.key
+impl<K: Eq + Hash + Copy> Place<K> {
+    /// The key of the one who has it; `None` while it is not known.
+    pub fn key(&self) -> Option<K> {
+        self.key
+    }
+
+    /// Counts the place for this key, unless it has one already. Whether there was one left for the key.
+    #[must_use]
+    pub fn is_of(&mut self, key: impl Into<K>) -> bool {
+        if self.key.is_some() {
+            return true;
+        }
+        let key = key.into();
+        let mut taken = lock(&self.taken);
+        let here = taken.by_key.get(&key).copied().unwrap_or_default();
+        if here >= self.each {
+            return false;
+        }
+        taken.by_key.insert(key, here + 1);
+        self.key = Some(key);
+        true
     }
 
     /// Watches this place.
@@ -112,10 +135,12 @@ impl<K: Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
         let mut taken = lock(&self.taken);
         taken.all = taken.all.saturating_sub(1);
-        if let Some(here) = taken.by_key.get_mut(&self.key) {
+        if let Some(key) = &self.key
+            && let Some(here) = taken.by_key.get_mut(key)
+        {
             *here = here.saturating_sub(1);
             if *here == 0 {
-                taken.by_key.remove(&self.key);
+                taken.by_key.remove(key);
             }
         }
     }
@@ -151,6 +176,20 @@ mod tests {
         let _first = admission.enter(ip("2001:db8::1")).unwrap();
         assert!(admission.enter(ip("2001:db8::ffff")).is_none());
         assert!(admission.enter(ip("2001:db8:0:1::1")).is_some());
+    }
+
+    #[test]
+    fn a_place_of_one_who_is_not_known_yet_counts_among_all_and_for_its_key_once_that_is_known() {
+        let admission = Admission::<SourceNetwork>::new(Places { all: 3, each: 1 });
+        let mut proxied = [(); 3].map(|()| admission.enter_unknown().unwrap());
+        assert!(admission.enter_unknown().is_none());
+        let [first, second, third] = &mut proxied;
+        assert!(first.is_of(ip("192.0.2.1")));
+        assert!(!second.is_of(ip("192.0.2.1")), "its place is taken");
+        assert!(third.is_of(ip("192.0.2.2")));
+        assert_eq!(first.key(), Some(ip("192.0.2.1").into()));
+        drop(proxied);
+        assert!(lock(&admission.taken).by_key.is_empty());
     }
 
     #[test]

@@ -1,48 +1,35 @@
 //! The gRPC carrier: `Carrier.Attach`, a bidirectional stream of records, over HTTP/2 (`grpc://host:port`) or over HTTP/2 with TLS
-//! (`grpcs://host:port`).
-//!
-//! A host listens at `grpcs://ip:port?certificate=PATH&key=PATH`, two files in PEM.
+//! (`grpcs://host:port`). The dialer is here, and the service at [`super::http`].
 
-use std::error::Error;
-use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::time::Duration;
 
 use async_trait::async_trait;
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
 use longhand_proto::link::Record;
 use longhand_proto::link::carrier_client::CarrierClient;
 use longhand_proto::link::carrier_server::{self, CarrierServer};
-use longhand_proto::utc;
-use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
-use tonic::transport::server::{Connected, TlsConnectInfo};
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Server, ServerTlsConfig};
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::admission::{Admission, Places};
-use super::guest::{self, Attached, Guest, Visit};
+use super::guest::{Attached, Visit};
+use super::http::{self, HttpServer};
+use super::reason::cause;
 use super::{
-    Carrier, CarrierError, DialOptions, Dialer, Listen, Listener, MAX_RECORD, RecordStream,
+    Carrier, CarrierError, DialOptions, Dialer, Listen, Listener, MAX_MESSAGE, RecordStream,
 };
-use crate::clock::now_unix_s;
 use crate::{Address, LinkError};
 
 /// HTTP/2 flow control at a phone: enough that a full signer batch never waits for a window update.
 const WINDOW: u32 = 1 << 20;
-/// At a host, where strangers fill it: one record, or the answers to some thousand operations.
-const HOST_WINDOW: u32 = 1 << 16;
-/// HTTP/2 headers of one request, in bytes.
-const HEADERS: u32 = 8 << 10;
-/// HTTP/2 pings of the host, and the time for their answers.
-const PING_EVERY: Duration = Duration::from_secs(60);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// For the TLS handshake.
-const TLS_TIMEOUT: Duration = Duration::from_secs(10);
-/// The largest gRPC message: a record and its protobuf head.
-const MESSAGE: usize = MAX_RECORD + 16;
+/// The largest gRPC message: one of a carrier with its protobuf head.
+const MESSAGE: usize = MAX_MESSAGE + 16;
+/// The metadata with the route of an address, see [`http::route_of`].
+const ROUTE: &str = "longhand-route";
 /// Records between the link's writer and HTTP/2.
 const QUEUE: usize = 16;
 /// The scheme with TLS.
@@ -65,9 +52,15 @@ impl Dialer for Grpc {
             .map_err(|e| unreachable(cause(&e)))?;
         let (sink, leaving) = mpsc::channel::<Vec<u8>>(QUEUE);
         let records = ReceiverStream::new(leaving).map(|data| Record { data });
+        let mut request = Request::new(records);
+        if let Some(route) = http::route_of(address)? {
+            let value = MetadataValue::try_from(route.to_string());
+            let value = value.map_err(|e| unreachable(cause(&e)))?;
+            request.metadata_mut().insert(ROUTE, value);
+        }
         let mut client = CarrierClient::new(channel).max_decoding_message_size(MESSAGE);
         let attached = client
-            .attach(records)
+            .attach(request)
             .await
             .map_err(|e| unreachable(cause(&e)))?;
         Ok(Carrier::new(sink, attached.into_inner()))
@@ -77,149 +70,24 @@ impl Dialer for Grpc {
 #[async_trait]
 impl Listen for Grpc {
     async fn listen(&self, address: &Address) -> Result<Box<dyn Listener>, LinkError> {
-        let tls = tls_of(address)?;
-        let listener = GrpcListener::bind(address.authority(), tls).await?;
-        Ok(Box::new(listener))
+        Ok(Box::new(HttpServer::bind(address).await?.serve()))
     }
 }
 
-/// The files that the address of a listener names.
-fn tls_of(address: &Address) -> Result<Option<ServerTls>, LinkError> {
-    let refused = |reason: &str| LinkError::Address {
-        address: address.to_string(),
-        reason: reason.into(),
-    };
-    if address.scheme() != WITH_TLS {
-        return match address.parameters().next() {
-            None => Ok(None),
-            Some(_) => Err(refused(
-                "grpc has no parameters; with a certificate write grpcs",
-            )),
-        };
-    }
-    let known = ["certificate", "key"];
-    if !address.parameters().all(|(name, _)| known.contains(&name)) {
-        return Err(refused(
-            "grpcs has the parameters certificate and key, and no other",
-        ));
-    }
-    let [Some(certificate), Some(key)] = known.map(|name| address.parameter(name)) else {
-        return Err(refused(
-            "a certificate and its key are missing: add ?certificate=PATH&key=PATH",
-        ));
-    };
-    Ok(Some(ServerTls {
-        certificate_pem: read(certificate)?,
-        key_pem: read(key)?.into(),
-    }))
+/// Takes in the streams of records at a listener; `attached` gets them.
+pub(super) fn service(attached: mpsc::Sender<Carrier>) -> CarrierServer<Service> {
+    CarrierServer::new(Service { attached }).max_decoding_message_size(MESSAGE)
 }
 
-fn read(path: &str) -> Result<Vec<u8>, LinkError> {
-    std::fs::read(path).map_err(|e| LinkError::Unreadable {
-        path: path.into(),
-        reason: e.to_string(),
-    })
+/// The answer to a request that is refused because its client has no place left, when it is one of gRPC.
+pub(super) fn no_place(headers: &HeaderMap, reason: &str) -> Option<axum::response::Response> {
+    let kind = headers.get(CONTENT_TYPE)?.as_bytes();
+    kind.starts_with(b"application/grpc")
+        .then(|| Status::resource_exhausted(reason).into_http())
 }
 
-/// Certificate chain and key of a host, in PEM.
-#[derive(Clone)]
-pub struct ServerTls {
-    /// The certificate, followed by those that lead to its root.
-    pub certificate_pem: Vec<u8>,
-    /// The private key.
-    pub key_pem: zeroize::Zeroizing<Vec<u8>>,
-}
-
-/// Takes in connections over gRPC.
-pub struct GrpcListener {
-    address: SocketAddr,
-    has_tls: bool,
-    carriers: mpsc::Receiver<Carrier>,
-    _stop: oneshot::Sender<()>,
-}
-
-impl GrpcListener {
-    /// Listens on a port, such as `127.0.0.1:0`.
-    ///
-    /// # Errors
-    /// [`LinkError::Listen`] when the port is taken, [`LinkError::Tls`] when the PEM cannot be used.
-    pub async fn bind(place: &str, tls: Option<ServerTls>) -> Result<GrpcListener, LinkError> {
-        let failed = |e: std::io::Error| LinkError::Listen {
-            address: place.into(),
-            reason: match e.kind() {
-                ErrorKind::AddrInUse => "it is in use".into(),
-                _ => e.to_string(),
-            },
-        };
-        let listener = TcpListener::bind(place).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let has_tls = tls.is_some();
-        let mut server = Server::builder()
-            .max_concurrent_streams(1)
-            .initial_stream_window_size(HOST_WINDOW)
-            .initial_connection_window_size(HOST_WINDOW)
-            .http2_max_header_list_size(HEADERS)
-            .http2_keepalive_interval(Some(PING_EVERY))
-            .http2_keepalive_timeout(Some(PING_TIMEOUT));
-        if let Some(ServerTls {
-            certificate_pem,
-            key_pem,
-        }) = tls
-        {
-            let identity = Identity::from_pem(certificate_pem, key_pem.as_slice());
-            let config = ServerTlsConfig::new()
-                .identity(identity)
-                .timeout(TLS_TIMEOUT);
-            server = server
-                .tls_config(config)
-                .map_err(|e| LinkError::Tls(cause(&e)))?;
-        }
-        let (attached, carriers) = mpsc::channel(64);
-        let (stop, stopped) = oneshot::channel::<()>();
-        let service = CarrierServer::new(Service { attached }).max_decoding_message_size(MESSAGE);
-        let (guests, incoming) = mpsc::channel(1);
-        let admission = Admission::new(Places::STRANGERS);
-        tokio::spawn(guest::accept(listener, admission, guests));
-        let incoming = ReceiverStream::new(incoming);
-        let serving = server
-            .add_service(service)
-            .serve_with_incoming_shutdown(incoming, async {
-                // Fails when the listener is dropped, which is how it stops.
-                let _ = stopped.await;
-            });
-        tokio::spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::warn!("the gRPC carrier stopped: {}", cause(&error));
-            }
-        });
-        Ok(GrpcListener {
-            address,
-            has_tls,
-            carriers,
-            _stop: stop,
-        })
-    }
-
-    /// The port, with the number that the system chose.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address
-    }
-}
-
-#[async_trait]
-impl Listener for GrpcListener {
-    fn addresses(&self) -> Vec<Address> {
-        let scheme = if self.has_tls { WITH_TLS } else { "grpc" };
-        let address = Address::new(scheme, &self.address.to_string());
-        address.into_iter().collect()
-    }
-
-    async fn accept(&mut self) -> Option<Carrier> {
-        self.carriers.recv().await
-    }
-}
-
-struct Service {
+/// See [`service`].
+pub(super) struct Service {
     attached: mpsc::Sender<Carrier>,
 }
 
@@ -231,7 +99,8 @@ impl carrier_server::Carrier for Service {
         &self,
         request: Request<Streaming<Record>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let mut guest = visit(&request)
+        let visit = request.extensions().get::<Visit>();
+        let mut guest = visit
             .and_then(Visit::attach)
             .ok_or_else(|| Status::resource_exhausted("one stream for each connection"))?;
         let (sink, leaving) = mpsc::channel::<Vec<u8>>(QUEUE);
@@ -245,22 +114,6 @@ impl carrier_server::Carrier for Service {
         attached.map_err(|_| Status::unavailable("the host takes no connections now"))?;
         let records = ReceiverStream::new(leaving).map(|data| Ok(Record { data }));
         Ok(Response::new(Box::pin(records)))
-    }
-}
-
-/// The connection that a request came on.
-fn visit(request: &Request<Streaming<Record>>) -> Option<&Visit> {
-    let extensions = request.extensions();
-    let with_tls = || extensions.get::<TlsConnectInfo<Visit>>();
-    let plain = extensions.get::<Visit>();
-    plain.or_else(|| with_tls().map(TlsConnectInfo::get_ref))
-}
-
-impl Connected for Guest {
-    type ConnectInfo = Visit;
-
-    fn connect_info(&self) -> Visit {
-        self.visit()
     }
 }
 
@@ -307,25 +160,4 @@ fn endpoint(address: &Address, ca_pem: Option<&[u8]>) -> Result<Endpoint, LinkEr
     endpoint
         .tls_config(config)
         .map_err(|e| LinkError::Tls(cause(&e)))
-}
-
-/// The innermost reason, which is the one a person can act on.
-fn cause(error: &dyn Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    with_clock(innermost.to_string())
-}
-
-/// A certificate is valid for a span of time: when that is the reason, it may be this machine's clock that is wrong.
-fn with_clock(reason: String) -> String {
-    let is_about_time = ["certificate expired", "certificate not valid yet"];
-    match is_about_time.iter().any(|text| reason.contains(text)) {
-        true => {
-            let now = utc(now_unix_s());
-            format!("{reason}; this machine's clock shows {now}: set it if it is wrong")
-        }
-        false => reason,
-    }
 }

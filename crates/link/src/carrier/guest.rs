@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::admission::{Admission, Place, PlaceWatch, SourceNetwork};
+use super::proxies::Proxies;
 
 /// From the connection to the end of its handshake, TLS included.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,6 +31,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts connections and sends them to `guests` until that is closed. Connections without a place are closed at once.
 pub async fn accept(
+    listener: TcpListener,
+    admission: Admission<SourceNetwork>,
+    guests: mpsc::Sender<io::Result<Guest>>,
+) {
+    accept_behind(Proxies::default(), listener, admission, guests).await;
+}
+
+/// As [`accept`], for a listener that reverse proxies connect to. A connection of theirs has a place of one who is not known
+/// yet: see [`Visit::came_from`].
+pub async fn accept_behind(
+    proxies: Proxies,
     listener: TcpListener,
     admission: Admission<SourceNetwork>,
     guests: mpsc::Sender<io::Result<Guest>>,
@@ -49,7 +61,7 @@ pub async fn accept(
             }
         };
         // `set_nodelay` fails on a connection that is closed already.
-        if let Some(guest) = admit(stream, from.ip(), &admission)
+        if let Some(guest) = admit(stream, from.ip(), &admission, &proxies)
             && guests.send(Ok(guest)).await.is_err()
         {
             return;
@@ -57,16 +69,26 @@ pub async fn accept(
     }
 }
 
-fn admit(stream: TcpStream, from: IpAddr, admission: &Admission<SourceNetwork>) -> Option<Guest> {
-    let Some(place) = admission.enter(from) else {
+fn admit(
+    stream: TcpStream,
+    from: IpAddr,
+    admission: &Admission<SourceNetwork>,
+    proxies: &Proxies,
+) -> Option<Guest> {
+    let proxy = proxies.contains(from).then_some(from);
+    let entered = match proxy {
+        Some(_) => admission.enter_unknown(),
+        None => admission.enter(from),
+    };
+    let Some(place) = entered else {
         tracing::debug!(%from, "a connection was closed: too many have not finished their handshakes yet");
         return None;
     };
     stream.set_nodelay(true).ok()?;
-    Some(Guest::new(stream, place))
+    Some(Guest::new(stream, place, proxy))
 }
 
-/// See the module. No more than [`STRANGER_BYTES`] are read from it while it has its place, nor later when its handshake has
+/// See the module. No more than 128 KiB are read from it while it has its place, nor later when its handshake has
 /// failed: it is closed when its time is over.
 pub struct Guest {
     stream: TcpStream,
@@ -105,11 +127,12 @@ impl Allowance {
 }
 
 impl Guest {
-    fn new(stream: TcpStream, place: Place<SourceNetwork>) -> Guest {
+    fn new(stream: TcpStream, place: Place<SourceNetwork>, proxy: Option<IpAddr>) -> Guest {
         let until = Instant::now() + ATTACH_TIMEOUT;
         let allowance = Allowance::Left(STRANGER_BYTES, place.watch());
         let state = State {
             place: Some(place),
+            proxy,
             until: Some(until),
             has_attached: false,
             reader: None,
@@ -134,6 +157,8 @@ pub struct Visit(Arc<Mutex<State>>);
 
 struct State {
     place: Option<Place<SourceNetwork>>,
+    /// The reverse proxy that the connection comes from.
+    proxy: Option<IpAddr>,
     /// The connection fails then.
     until: Option<Instant>,
     has_attached: bool,
@@ -141,6 +166,19 @@ struct State {
 }
 
 impl Visit {
+    /// The reverse proxy that the connection comes from; `None` when it comes from no proxy.
+    pub fn proxy(&self) -> Option<IpAddr> {
+        self.lock().proxy
+    }
+
+    /// Counts the place of a connection through a proxy for the address that the proxy names. Whether that address had a place
+    /// left. Later calls change nothing: a connection is of one.
+    #[must_use]
+    pub fn came_from(&self, source: IpAddr) -> bool {
+        let mut state = self.lock();
+        state.place.as_mut().is_none_or(|place| place.is_of(source))
+    }
+
     /// The handshake is done: the connection no longer times out. `None` when this was called before.
     pub fn attach(&self) -> Option<Attached> {
         let mut state = self.lock();

@@ -12,11 +12,21 @@ pub mod admission;
 mod delayed;
 #[cfg(feature = "grpc")]
 pub mod grpc;
-#[cfg(feature = "grpc")]
+#[cfg(feature = "http")]
 pub mod guest;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "mailbox")]
 pub mod mailbox;
+#[cfg(feature = "http")]
+pub mod proxies;
+#[cfg(feature = "http")]
+mod reason;
 mod registry;
+#[cfg(feature = "http")]
+pub mod tls;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 use admission::{Place, SourceNetwork};
 pub use registry::{Carriers, DialOptions, Dialer, Listen, Listener};
@@ -71,7 +81,7 @@ impl Carrier {
 
     /// The same carrier with its place at the listener, which is free again once the phone is known.
     pub fn with_place(self, place: Option<Place<SourceNetwork>>) -> Carrier {
-        let source = place.as_ref().map(|place| *place.key());
+        let source = place.as_ref().and_then(Place::key);
         Carrier {
             place,
             source: source.or(self.source),

@@ -52,6 +52,12 @@ pub trait Listener: Send + 'static {
     /// The next connection, not authenticated yet: give it to [`crate::accept`], in a task of its own. `None` when the listener
     /// has ended for good. May be cancelled without losing a connection.
     async fn accept(&mut self) -> Option<Carrier>;
+
+    /// The certificate by which phones recognise this listener below a carrier with TLS; `None` without one.
+    #[cfg(feature = "http")]
+    fn certificate(&self) -> Option<super::tls::Certificate> {
+        None
+    }
 }
 
 /// Kinds of carriers by scheme. The default has those of this crate.
@@ -72,6 +78,8 @@ impl Default for Carriers {
         let carriers = Carriers::none();
         #[cfg(feature = "grpc")]
         let carriers = carriers.with(&["grpc", "grpcs"], super::grpc::Grpc);
+        #[cfg(feature = "websocket")]
+        let carriers = carriers.with(&["ws", "wss"], super::websocket::WebSocket);
         carriers
     }
 }

@@ -6,10 +6,11 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use longhand_link::{
-    Accepted, Carrier, Config, Conversation, Credentials, HostIdentity, IncomingRequests, Link,
-    LinkError, LinkKey, LinkKeypair, OwnerId, Pairing, PairingCode, PairingId, PairingSecret, Side,
-    accept, connect_over,
+    Accepted, Address, Carrier, Carriers, CloseCode, Config, Conversation, Credentials,
+    DialOptions, HostIdentity, IncomingRequests, Link, LinkError, LinkKey, LinkKeypair, Listener,
+    OwnerId, Pairing, PairingCode, PairingId, PairingSecret, Side, accept, connect, connect_over,
 };
+use tempfile::TempDir;
 
 pub const OWNER: OwnerId = OwnerId([5; 16]);
 
@@ -145,4 +146,122 @@ pub fn serve(mut incoming: IncomingRequests) {
             request.responder.respond(payload);
         }
     });
+}
+
+/// Listens at an address.
+pub async fn listen(address: &str) -> Box<dyn Listener> {
+    let address = address.parse().unwrap();
+    Carriers::default().listen(&address).await.unwrap()
+}
+
+/// The listener's address of this scheme, at `localhost`.
+pub fn address(listener: &dyn Listener, scheme: &str) -> String {
+    let found = listener.addresses().into_iter();
+    let mut found = found.filter(|address| address.scheme() == scheme);
+    let address = found.next().unwrap().to_string();
+    address.replace("127.0.0.1", "localhost")
+}
+
+/// A certificate for `localhost` and its key, in PEM.
+pub struct Pem {
+    pub certificate: String,
+    pub key: String,
+}
+
+impl Pem {
+    /// Valid from the first day of this year on, for a year.
+    pub fn of_year(year: i32) -> Pem {
+        let mut made = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        made.not_before = rcgen::date_time_ymd(year, 1, 1);
+        made.not_after = rcgen::date_time_ymd(year + 1, 1, 1);
+        Pem::of(made)
+    }
+
+    pub fn valid() -> Pem {
+        Pem::of(rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap())
+    }
+
+    fn of(made: rcgen::CertificateParams) -> Pem {
+        let key = rcgen::KeyPair::generate().unwrap();
+        Pem {
+            certificate: made.self_signed(&key).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
+    /// Dials hosts with this certificate only.
+    pub fn trusted(&self) -> DialOptions {
+        DialOptions {
+            ca_pem: Some(self.certificate.clone().into_bytes()),
+            ..DialOptions::default()
+        }
+    }
+}
+
+/// The files of a listener with TLS.
+pub struct TlsFiles(TempDir);
+
+impl TlsFiles {
+    pub fn new(pem: &Pem) -> TlsFiles {
+        let files = TlsFiles(tempfile::tempdir().unwrap());
+        files.write(&pem.certificate, &pem.key);
+        files
+    }
+
+    pub fn write(&self, certificate: &str, key: &str) {
+        std::fs::write(self.path("host.pem"), certificate).unwrap();
+        std::fs::write(self.path("the key.pem"), key).unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// A free port of this machine.
+    pub fn address(&self, scheme: &str) -> String {
+        let address = Address::new(scheme, "127.0.0.1:0")
+            .and_then(|it| it.with("certificate", &self.path("host.pem")))
+            .and_then(|it| it.with("key", &self.path("the key.pem")));
+        address.unwrap().to_string()
+    }
+}
+
+/// Pairs at the listener's address of this scheme, sends requests both ways, detaches, attaches again.
+pub async fn meet(listener: &mut dyn Listener, scheme: &str, options: &DialOptions) {
+    let (host, commands) = Host::new();
+    serve(commands);
+    let code = host.code(&address(listener, scheme));
+    let (conversation, signing) = phone();
+    serve(signing);
+    let key = LinkKeypair::generate().unwrap();
+    let addresses = code.addresses.clone();
+    let pair = Credentials::Pair {
+        phone: key.clone(),
+        code: Box::new(code),
+    };
+    let attach = Credentials::Attach {
+        phone: key,
+        host: host.public(),
+    };
+
+    for credentials in [pair, attach] {
+        let (accepted, connected) = tokio::join!(
+            async { accept(listener.accept().await.unwrap(), &host).await },
+            connect(&addresses, &credentials, options, &conversation),
+        );
+        let (node, link) = (accepted.unwrap().link, connected.unwrap());
+        let (answer, signed) = tokio::join!(
+            link.request("command", vec![1; 300_000]),
+            node.request("signer", b"batch".to_vec()),
+        );
+        assert_eq!(answer.unwrap().len(), 300_000);
+        assert_eq!(signed.unwrap(), b"hctab");
+        let (left, ()) = tokio::join!(link.detach(), async {
+            node.detach_requested().await;
+            node.confirm_detach();
+        });
+        left.unwrap();
+        link.ended().await;
+        assert_eq!(node.closed().await.code, CloseCode::Detached);
+    }
 }
