@@ -27,7 +27,7 @@ async fn main() {
 
 async fn measure(pairs: usize) {
     let mut config = MailboxConfig::default();
-    config.link.listen = vec!["grpc://127.0.0.1:0".into()];
+    config.link.listen = vec!["ws://127.0.0.1:0".into()];
     config.metrics.listen = String::new();
     config.limits.connections_per_network = pairs + 1;
     config.limits.ends_per_network = 2 * pairs;

@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_task_of_an_idle_connection_is_small() {
-        let shared = Shared::new(Limits::default(), Metrics::new(), None, false);
+        let shared = Shared::new(Limits::default(), Metrics::new(), None, false, Vec::new());
         let (near, _far) = Carrier::pair();
         let task = size_of_val(&serve(Arc::new(shared), near));
         assert!(task < 1_500, "{task} bytes");

@@ -52,6 +52,7 @@ impl Mailbox {
             None => None,
         };
         let addresses = listeners.iter().flat_map(|it| it.addresses()).collect();
+        let certificates = listeners.iter().filter_map(|it| it.certificate()).collect();
         let metrics_address = metrics_listener.as_ref().map(|(_, address)| *address);
 
         let tasks = Arc::new(Tasks::default());
@@ -62,7 +63,13 @@ impl Mailbox {
             tasks.spawn(calling);
             wakes = Some(made);
         }
-        let shared = Shared::new(config.limits, metrics, wakes, config.has_routes);
+        let shared = Shared::new(
+            config.limits,
+            metrics,
+            wakes,
+            config.has_routes,
+            certificates,
+        );
         let shared = Arc::new(shared);
         tasks.spawn(shared.clone().tick());
         for listener in listeners {

@@ -40,6 +40,7 @@ pub(crate) struct Metrics {
     silent: Counter,
     expired: Counter,
     wakes: Family<Labels, Counter>,
+    certificate_expires: Gauge,
 }
 
 impl Metrics {
@@ -58,6 +59,7 @@ impl Metrics {
             silent: Counter::default(),
             expired: Counter::default(),
             wakes: Family::default(),
+            certificate_expires: Gauge::default(),
         };
         let m = &metrics;
         let gauges = [
@@ -72,6 +74,11 @@ impl Metrics {
                 "queued_bytes",
                 "Bytes that wait, with the memory of each message",
                 &m.queued_bytes,
+            ),
+            (
+                "certificate_expires_unix_seconds",
+                "When the first certificate of a listener expires, in seconds since 1970; 0 without one",
+                &m.certificate_expires,
             ),
         ];
         for (name, help, gauge) in gauges {
@@ -122,6 +129,12 @@ impl Metrics {
         ] {
             counter.inc_by(now.saturating_sub(counter.get()));
         }
+    }
+
+    /// Sets when the first certificate expires.
+    pub fn set_certificate_expires(&self, unix_s: u64) {
+        let unix_s = i64::try_from(unix_s).unwrap_or(i64::MAX);
+        self.certificate_expires.set(unix_s);
     }
 
     /// Counts an event of the relay.

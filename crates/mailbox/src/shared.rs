@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use longhand_link::carrier::admission::SourceNetwork;
+use longhand_link::carrier::tls::Certificate;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     metrics: Metrics,
     wakes: Option<Wakes>,
     has_routes: bool,
+    certificates: Vec<Certificate>,
     /// The next tick is due sooner.
     sooner: Notify,
 }
@@ -34,7 +36,13 @@ struct Locked {
 }
 
 impl Shared {
-    pub fn new(limits: Limits, metrics: Metrics, wakes: Option<Wakes>, has_routes: bool) -> Shared {
+    pub fn new(
+        limits: Limits,
+        metrics: Metrics,
+        wakes: Option<Wakes>,
+        has_routes: bool,
+        certificates: Vec<Certificate>,
+    ) -> Shared {
         let locked = Locked {
             relay: Relay::new(limits),
             signals: HashMap::new(),
@@ -45,6 +53,7 @@ impl Shared {
             metrics,
             wakes,
             has_routes,
+            certificates,
             sooner: Notify::new(),
         }
     }
@@ -94,6 +103,9 @@ impl Shared {
     pub fn metrics_text(&self) -> String {
         let counts = self.lock().relay.counts();
         self.metrics.set(&counts);
+        let expires = self.certificates.iter().map(Certificate::expires_unix_s);
+        self.metrics
+            .set_certificate_expires(expires.min().unwrap_or_default());
         self.metrics.text()
     }
 
