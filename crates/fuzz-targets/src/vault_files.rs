@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use async_trait::async_trait;
-use longhand_link::{Carrier, LinkError};
+use longhand_link::{Carrier, LinkError, Rendezvous};
 use longhand_phone::vault::PairedHost;
 use longhand_phone::vault::fuzzing::{seal_host, seal_seed};
 use longhand_phone::{Dial, Passphrase, Phone, Seed, Vault, VaultError};
@@ -221,9 +221,9 @@ struct NoHost;
 
 #[async_trait]
 impl Dial for NoHost {
-    async fn dial(&self, addresses: &[String]) -> Result<Carrier, LinkError> {
+    async fn dial(&self, address: &str, _: &Rendezvous) -> Result<Carrier, LinkError> {
         Err(LinkError::Unreachable {
-            address: addresses.concat(),
+            address: address.into(),
             reason: "there is no host".into(),
         })
     }

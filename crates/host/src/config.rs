@@ -70,8 +70,12 @@ pub struct LinkConfig {
     /// TLS below the link's own encryption. See [`HostConfig::link_listen`].
     #[serde(deserialize_with = "list_of_addresses")]
     pub listen: Vec<String>,
-    /// Addresses in pairing codes, as phones reach them; empty = those of the listeners.
+    /// Addresses in pairing codes, as phones reach them; empty = those of the listeners. Those of `mailboxes` follow them.
     pub addresses: Vec<String>,
+    /// Relays at which the host waits for its phones, as `mailbox+wss://host:port`: it dials them, so that it needs no open port.
+    pub mailboxes: Vec<String>,
+    /// A file with certificates (PEM) to trust at mailboxes, rather than the web's authorities; empty = none.
+    pub mailbox_ca_file: PathBuf,
     /// Heartbeats on an idle link; dead after two missed.
     pub heartbeat_ms: u32,
     /// How long a lost link may stay away with everything kept.
@@ -85,6 +89,8 @@ impl Default for LinkConfig {
         LinkConfig {
             listen: vec!["grpc://127.0.0.1:9750".into()],
             addresses: Vec::new(),
+            mailboxes: Vec::new(),
+            mailbox_ca_file: PathBuf::new(),
             heartbeat_ms: 10_000,
             grace_ms: 3_000,
             pairing_expires_s: 3_600,
@@ -268,9 +274,11 @@ impl Settings for HostConfig {
         self.metrics_listen()?;
         self.link_listen()?;
         let link = &self.link;
-        if !PairingCode::has_room_for(&link.addresses) {
+        self.link_mailboxes()?;
+        let addresses = [&link.addresses[..], &link.mailboxes[..]].concat();
+        if !PairingCode::has_room_for(&addresses) {
             return invalid(
-                "link.addresses does not fit into a pairing code: give fewer, or shorter ones",
+                "link.addresses and link.mailboxes do not fit into a pairing code: give fewer, or shorter ones",
             );
         }
         if self.chain.fallback_feerate_sat_per_vb > chain::MAX_FALLBACK_SAT_PER_VB {
@@ -314,21 +322,21 @@ impl HostConfig {
         Settings::load(file, env, flags)
     }
 
-    /// Where carriers take in phones; at least one address. Which schemes there are is known to the host's
+    /// Where carriers take in phones; at least one address, or a mailbox. Which schemes there are is known to the host's
     /// [`longhand_link::Carriers`].
     pub fn link_listen(&self) -> Result<Vec<Address>, ConfigError> {
         let listen = &self.link.listen;
-        if listen.is_empty() {
-            let text =
-                "link.listen is empty: give at least one address, such as grpc://127.0.0.1:9750";
+        if listen.is_empty() && self.link.mailboxes.is_empty() {
+            let text = "link.listen is empty: give at least one address, such as grpc://127.0.0.1:9750, or a mailbox in \
+                        link.mailboxes";
             return Err(ConfigError::Invalid(text.into()));
         }
-        let parse = |text: &String| {
-            text.parse().map_err(|error: AddressError| {
-                ConfigError::Invalid(format!("link.listen has {text:?}: {error}"))
-            })
-        };
-        listen.iter().map(parse).collect()
+        addresses("link.listen", listen)
+    }
+
+    /// The mailboxes at which the host waits for its phones.
+    pub fn link_mailboxes(&self) -> Result<Vec<Address>, ConfigError> {
+        addresses("link.mailboxes", &self.link.mailboxes)
     }
 
     /// Where the operator's API listens.
@@ -388,6 +396,16 @@ impl HostConfig {
             false => configured.to_owned(),
         }
     }
+}
+
+/// The addresses of a setting.
+fn addresses(key: &str, texts: &[String]) -> Result<Vec<Address>, ConfigError> {
+    let parse = |text: &String| {
+        text.parse().map_err(|error: AddressError| {
+            ConfigError::Invalid(format!("{key} has {text:?}: {error}"))
+        })
+    };
+    texts.iter().map(parse).collect()
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use std::time::Duration;
 use bitcoin::Network;
 use longhand_chain::{Chain as _, FeeRates, Follower, SourceHealth};
 
+use tokio::sync::watch;
+
 use crate::clock::now_unix_s;
 use crate::hosted::overview_in_time;
 use crate::hub::Hub;
@@ -30,21 +32,30 @@ const OLD_TIP_OF_TESTNETS_S: u64 = 12 * 3_600;
 pub(crate) enum Problem {
     Unreachable,
     InitialDownload,
-    OldTip { age_s: u64 },
+    OldTip {
+        age_s: u64,
+    },
     Pruned,
-    NoFeeEstimate { sat_per_kw: u32 },
+    NoFeeEstimate {
+        sat_per_kw: u32,
+    },
     LowReserve(Reserve),
+    /// At these authorities.
+    MailboxUnreachable {
+        mailboxes: Vec<String>,
+    },
 }
 
 impl Problem {
     /// Every name, for the metric.
-    pub const NAMES: [&'static str; 6] = [
+    pub const NAMES: [&'static str; 7] = [
         "chain_unreachable",
         "initial_download",
         "old_tip",
         "pruned",
         "no_fee_estimate",
         "low_reserve",
+        "mailbox_unreachable",
     ];
 
     /// Stable; it identifies the problem while its numbers change.
@@ -56,6 +67,7 @@ impl Problem {
             Problem::Pruned => "pruned",
             Problem::NoFeeEstimate { .. } => "no_fee_estimate",
             Problem::LowReserve(_) => "low_reserve",
+            Problem::MailboxUnreachable { .. } => "mailbox_unreachable",
         }
     }
 }
@@ -93,6 +105,12 @@ impl fmt::Display for Problem {
                  before it takes another: send coins to the address of `admin hub address`",
                 reserve.onchain_sat, reserve.wanted_sat, reserve.wanted_for_next_sat
             ),
+            Problem::MailboxUnreachable { mailboxes } => write!(
+                f,
+                "this host is not connected to the mailbox {}: phones that have no other way to it are away; check that the \
+                 mailbox runs and can be reached from here (link.mailboxes)",
+                mailboxes.join(", ")
+            ),
         }
     }
 }
@@ -119,10 +137,20 @@ pub(crate) struct Observed {
     pub fee_rates: FeeRates,
     /// `None` while the hub does not run.
     pub reserve: Option<Reserve>,
+    /// Mailboxes to which the host is not connected.
+    pub mailboxes_away: Vec<String>,
 }
 
 /// The problems now. Of a source that does not answer, nothing else is known.
 pub(crate) fn problems(observed: &Observed) -> Vec<Problem> {
+    let mailboxes = observed.mailboxes_away.clone();
+    let away = (!mailboxes.is_empty()).then_some(Problem::MailboxUnreachable { mailboxes });
+    let mut all = chain_problems(observed);
+    all.extend(away);
+    all
+}
+
+fn chain_problems(observed: &Observed) -> Vec<Problem> {
     // On regtest nobody mines but the operator, and nothing has a value.
     let oldest_tip_s = match observed.network {
         Network::Regtest => return vec![],
@@ -175,9 +203,28 @@ pub(crate) struct Health {
     pub metrics: Metrics,
     /// As it was when the hub was last looked at.
     pub reserve: Mutex<Option<Reserve>>,
+    /// Whether the host is connected to each of its mailboxes, by their authorities.
+    pub mailboxes: Mutex<Vec<(String, watch::Receiver<bool>)>>,
 }
 
 impl Health {
+    /// From now on this mailbox is watched.
+    pub fn watch_mailbox(&self, authority: String, connected: watch::Receiver<bool>) {
+        self.lock_mailboxes().push((authority, connected));
+    }
+
+    /// The mailboxes to which the host is not connected.
+    fn mailboxes_away(&self) -> Vec<String> {
+        let mailboxes = self.lock_mailboxes();
+        let away = mailboxes.iter().filter(|(_, is)| !*is.borrow());
+        away.map(|(authority, _)| authority.clone()).collect()
+    }
+
+    fn lock_mailboxes(&self) -> MutexGuard<'_, Vec<(String, watch::Receiver<bool>)>> {
+        let mailboxes = self.mailboxes.lock();
+        mailboxes.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The problems now.
     pub fn problems(&self) -> Vec<Problem> {
         problems(&Observed {
@@ -187,6 +234,7 @@ impl Health {
             tip_age_s: self.tip_age_s(),
             fee_rates: self.chain.fee_rates(),
             reserve: *self.reserve(),
+            mailboxes_away: self.mailboxes_away(),
         })
     }
 
@@ -250,6 +298,7 @@ mod tests {
             tip_age_s: Some(600),
             fee_rates: FeeRates::FLOOR,
             reserve: None,
+            mailboxes_away: Vec::new(),
         }
     }
 
@@ -318,6 +367,18 @@ mod tests {
     }
 
     #[test]
+    fn a_mailbox_that_cannot_be_reached_is_a_problem_on_every_network() {
+        let seen = Observed {
+            mailboxes_away: vec!["relay.example:443".into()],
+            ..well(Network::Regtest)
+        };
+        let found = problems(&seen);
+        let line = found.first().map(ToString::to_string).unwrap_or_default();
+        assert!(line.contains("relay.example:443") && line.contains("link.mailboxes"));
+        assert_eq!(found.len(), 1);
+    }
+
+    #[test]
     fn a_hub_that_would_refuse_the_next_channel_has_a_problem() {
         let of = |onchain_sat| {
             let reserve = Reserve { onchain_sat, ..LOW };
@@ -357,7 +418,12 @@ mod tests {
     #[test]
     fn every_problem_has_its_name_in_the_metric() {
         let mut found = problems(&ill(Network::Bitcoin));
-        found.extend([Problem::Unreachable, Problem::OldTip { age_s: 1 }]);
+        let mailboxes = vec!["relay.example:443".into()];
+        found.extend([
+            Problem::Unreachable,
+            Problem::OldTip { age_s: 1 },
+            Problem::MailboxUnreachable { mailboxes },
+        ]);
         assert_eq!(found.len(), Problem::NAMES.len());
         assert!(found.iter().all(|it| Problem::NAMES.contains(&it.name())));
     }

@@ -29,6 +29,7 @@ mod health;
 mod hosted;
 mod hub;
 mod links;
+mod meetings;
 mod metrics;
 mod network;
 mod operator;

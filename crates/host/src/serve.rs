@@ -1,11 +1,13 @@
 //! The host's listeners: all are bound before anything runs, so that a port in use stops the start.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use longhand_link::carrier::admission::{Admission, Places};
 use longhand_link::carrier::guest;
-use longhand_link::{Address, Carriers, LinkError, Listener};
+use longhand_link::carrier::mailbox::MailboxListener;
+use longhand_link::{Address, Carriers, DialOptions, LinkError, Listener};
 use longhand_proto::operator::operator_server::OperatorServer;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
@@ -27,6 +29,9 @@ const ARRIVING: usize = 16;
 pub(crate) struct Listeners {
     pub addresses: Addresses,
     links: Vec<Box<dyn Listener>>,
+    mailboxes: Vec<Address>,
+    /// For dialling them.
+    mailbox_options: DialOptions,
     peer: TcpListener,
     operator: OperatorSocket,
     metrics: Option<TcpListener>,
@@ -43,6 +48,15 @@ impl Listeners {
         for address in config.link_listen()? {
             links.push(carriers.listen(&address).await.map_err(link_error)?);
         }
+        let mailboxes = config.link_mailboxes()?;
+        let mailbox_options = DialOptions {
+            carriers: carriers.clone(),
+            ca_pem: read_ca(&config.link.mailbox_ca_file)?,
+            delay: None,
+        };
+        for mailbox in &mailboxes {
+            MailboxListener::check(mailbox).map_err(mailbox_error)?;
+        }
         let (peer, peer_address) = bind_tcp("peer.listen", config.peer.listen).await?;
         let (operator, operator_address) = bind_operator(config).await?;
         let (metrics, metrics_address) = match config.metrics_listen()? {
@@ -53,7 +67,11 @@ impl Listeners {
             None => (None, None),
         };
         let addresses = Addresses {
-            link: links.iter().flat_map(|link| link.addresses()).collect(),
+            link: links
+                .iter()
+                .flat_map(|link| link.addresses())
+                .chain(mailboxes.iter().cloned())
+                .collect(),
             peer: peer_address,
             operator: operator_address,
             metrics: metrics_address,
@@ -61,6 +79,8 @@ impl Listeners {
         Ok(Listeners {
             addresses,
             links,
+            mailboxes,
+            mailbox_options,
             peer,
             operator,
             metrics,
@@ -70,7 +90,13 @@ impl Listeners {
     /// The addresses in pairing codes.
     pub fn link_addresses(&self, config: &HostConfig) -> Vec<String> {
         if !config.link.addresses.is_empty() {
-            return config.link.addresses.clone();
+            let mut addresses = config.link.addresses.clone();
+            for mailbox in self.mailboxes.iter().map(Address::to_string) {
+                if !addresses.contains(&mailbox) {
+                    addresses.push(mailbox);
+                }
+            }
+            return addresses;
         }
         let listening = &self.addresses.link;
         if listening.iter().any(is_unspecified) {
@@ -87,6 +113,19 @@ impl Listeners {
         let tasks = &services.tasks;
         for listener in self.links {
             tasks.spawn(services.links.clone().listen(listener));
+        }
+        let meetings = services.meetings.meetings();
+        for mailbox in &self.mailboxes {
+            let options = self.mailbox_options.clone();
+            match MailboxListener::open(mailbox, options, meetings) {
+                Ok(listener) => {
+                    let at = mailbox.authority().to_owned();
+                    services.health.watch_mailbox(at, listener.connected());
+                    tasks.spawn(services.links.clone().listen(Box::new(listener)));
+                }
+                // It was checked when the host was bound.
+                Err(error) => tracing::error!(%error, "a mailbox is left out"),
+            }
         }
         tasks.spawn(listen_for_peers(services.hub.clone(), self.peer));
         tasks.spawn(serve_operator(services.operator(), self.operator));
@@ -149,6 +188,22 @@ fn link_error(error: LinkError) -> HostError {
         }
         error => error.into(),
     }
+}
+
+fn mailbox_error(error: LinkError) -> HostError {
+    ConfigError::Invalid(format!("link.mailboxes: {error}")).into()
+}
+
+/// Certificates to trust at mailboxes; `None` = the web's authorities.
+fn read_ca(path: &Path) -> Result<Option<Vec<u8>>, HostError> {
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let read = std::fs::read(path).map_err(|e| FileError::Io {
+        path: path.to_owned(),
+        reason: e.to_string(),
+    });
+    Ok(Some(read?))
 }
 
 /// Whether an address is that of all interfaces, which cannot be dialled.

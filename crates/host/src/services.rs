@@ -26,6 +26,7 @@ use crate::health::{Health, Problem};
 use crate::hosted::HostedNodes;
 use crate::hub::{self, Hub};
 use crate::links::{LinkServer, STOPPING};
+use crate::meetings::OwnerMeetings;
 use crate::metrics::Metrics;
 use crate::network::Network;
 use crate::operator::{Operator, OperatorServices};
@@ -59,8 +60,9 @@ pub(crate) struct Services {
     pub starter: Arc<NodeStarter>,
     pub phones: Arc<Phones>,
     pub links: Arc<LinkServer>,
+    pub meetings: Arc<OwnerMeetings>,
     pub graph: Arc<GraphKeeper>,
-    health: Arc<Health>,
+    pub health: Arc<Health>,
     operator: Arc<OperatorServices>,
 }
 
@@ -76,14 +78,19 @@ impl Services {
         metrics: Metrics,
     ) -> Result<Services, HostError> {
         let nodes = Arc::new(HostedNodes::default());
+        let link_key =
+            LinkKeypair::from_bytes(*files::read_or_make_secret(&config.link_key_file())?);
+        let has_mailboxes = !config.link.mailboxes.is_empty();
+        let meetings = Arc::new(OwnerMeetings::new(has_mailboxes.then(|| link_key.clone())));
         let on_change = Box::new({
-            let nodes = nodes.clone();
-            move |record: &OwnerRecord| nodes.set_record(record)
+            let (nodes, meetings) = (nodes.clone(), meetings.clone());
+            move |record: &OwnerRecord| {
+                nodes.set_record(record);
+                meetings.set_record(record);
+            }
         });
         let book = OwnerBook::load(store.clone(), epoch, config.network, on_change).await?;
         let hub = Hub::new(hub::seed(&config, &store, epoch).await?);
-        let link_key =
-            LinkKeypair::from_bytes(*files::read_or_make_secret(&config.link_key_file())?);
         let (no_owner, _) = phones::conversation(&config.link)?;
         let graph = GraphKeeper::load(&config.data_dir, store.as_ref(), config.network).await?;
         let follower = FollowerConfig {
@@ -157,6 +164,7 @@ impl Services {
             hub: hub.clone(),
             metrics: metrics.clone(),
             reserve: Mutex::default(),
+            mailboxes: Mutex::default(),
         });
         let operator = Arc::new(OperatorServices {
             config: config.clone(),
@@ -193,15 +201,18 @@ impl Services {
             starter,
             phones,
             links,
+            meetings,
             graph,
             health,
             operator,
         })
     }
+
     /// Begins the host's work: nodes start, and the phones of these owners are served.
     pub fn begin(&self, records: Vec<OwnerRecord>) -> Result<(), HostError> {
         self.starter.start_hub();
         for record in records {
+            self.meetings.set_record(&record);
             self.phones.add(record)?;
         }
         self.tasks.spawn(self.watcher.clone().follow_chain());

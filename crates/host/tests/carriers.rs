@@ -11,7 +11,7 @@ use common::{config, create_owner};
 use longhand_chain::ChainError;
 use longhand_host::{Host, HostConfig, HostError};
 use longhand_link::{
-    Address, Carrier, Carriers, DialOptions, Dialer, LinkError, Listen, Listener, dial,
+    Address, Carrier, Carriers, DialOptions, Dialer, LinkError, Listen, Listener, Rendezvous,
 };
 use longhand_testkit::failing_source::FailingSource;
 use longhand_testkit::host::operator;
@@ -31,7 +31,12 @@ struct MemoryListener {
 
 #[async_trait]
 impl Dialer for Memory {
-    async fn dial(&self, address: &Address, _: &DialOptions) -> Result<Carrier, LinkError> {
+    async fn dial(
+        &self,
+        address: &Address,
+        _: &DialOptions,
+        _: &Rendezvous,
+    ) -> Result<Carrier, LinkError> {
         let unreachable = |reason: &str| LinkError::Unreachable {
             address: address.to_string(),
             reason: reason.into(),
@@ -115,12 +120,12 @@ async fn a_phone_attaches_through_each_listener_of_a_host() {
         ..DialOptions::default()
     };
     let phone = LinkPhone::new(code.clone());
-    let over_memory = dial(std::slice::from_ref(memory), &options).await.unwrap();
+    let over_memory = phone.dial_at(memory, &options).await.unwrap();
     let paired = phone.pair_over(over_memory).await.unwrap();
-    let over_grpc = dial(std::slice::from_ref(grpc), &options).await.unwrap();
+    let over_grpc = phone.dial_at(grpc, &options).await.unwrap();
     phone.attach_over(over_grpc).await.unwrap();
     assert_eq!(paired.closed().await.code.to_string(), "REPLACED");
-    let over_memory = dial(std::slice::from_ref(memory), &options).await.unwrap();
+    let over_memory = phone.dial_at(memory, &options).await.unwrap();
     let attached = phone.attach_over(over_memory).await.unwrap();
 
     host.stop().await;

@@ -1,264 +1,24 @@
-//! The beginning of a link: dialling, the handshake, and the exchange of `Hello`.
+//! The beginning of a link at a phone: it dials every way to the host that it knows, each a little later than the one before, and
+//! the first over which the host answers becomes the link.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use longhand_proto::utc;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 
-use crate::clock::now_unix_s;
-use crate::conversation::UNKNOWN_OWNER;
-use crate::core::handshake::{
-    AttachResponder, Established, Initiator, PairResponder, Rejected, Responder,
-};
-use crate::core::session::refuse;
-use crate::error::{CloseCode, CloseReason};
-use crate::key::{LinkKey, LinkKeypair, OwnerId, PairingId};
-use crate::pairing::{PairingCode, PairingSecret};
-use crate::{Address, Carrier, Conversation, DialOptions, Link, LinkError};
+use crate::core::handshake::{Established, Initiator};
+use crate::key::{LinkKey, LinkKeypair};
+use crate::pairing::PairingCode;
+use crate::{Address, Carrier, Conversation, DialOptions, Link, LinkError, Rendezvous};
 
 /// The time for the handshake and the two `Hello`s.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time for an attempt at one address.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-
-const PAIRING_UNKNOWN: &str = "the host does not know this pairing code: get a new one";
-const PAIRING_USED: &str = "the pairing code was used by another phone: get a new one";
-const UNAVAILABLE: &str = "the host cannot look it up now: try again";
-
-/// The state of a pairing code at its host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pairing {
-    /// The code can be used.
-    Open(PairingSecret),
-    /// The code was used by this phone; it may finish a pairing that broke off, nobody else may.
-    UsedBy(PairingSecret, LinkKey),
-    /// The code has expired.
-    Expired,
-    /// There is no such code.
-    Unknown,
-}
-
-/// The identity of a host, and the phones that it knows. The host crate implements it on its store.
-#[async_trait]
-pub trait HostIdentity: Send + Sync {
-    /// The host's static key.
-    fn keypair(&self) -> LinkKeypair;
-
-    /// The state of a pairing code. Called before the phone has proved anything, so that nothing may change.
-    async fn pairing(&self, id: &PairingId) -> Result<Pairing, LinkError>;
-
-    /// Uses the code up and pins the phone's key to the owner, durably and in one step; called when the phone has proved that it has
-    /// the code. Returns `None`, with nothing changed, when the code was used by another phone or expired meanwhile, and the owner
-    /// again when it is called again for the same phone.
-    async fn pin(&self, id: &PairingId, phone: &LinkKey) -> Result<Option<OwnerId>, LinkError>;
-
-    /// The owner this phone is pinned to.
-    async fn owner_of(&self, phone: &LinkKey) -> Result<Option<OwnerId>, LinkError>;
-
-    /// The owner's [`Conversation`], always the same one while this process runs (or until requests need no longer
-    /// be resumed). A link that becomes live on it closes the older one with `REPLACED`.
-    fn conversation_of(&self, owner: &OwnerId) -> Conversation;
-}
-
-/// A phone that has proved its identity.
-#[derive(Clone, Debug)]
-pub struct Accepted {
-    /// The owner of the phone.
-    pub owner: OwnerId,
-    /// The phone's static key.
-    pub phone: LinkKey,
-    /// Whether the link began with a pairing code.
-    pub newly_paired: bool,
-    /// The live link, the newest of its [`Conversation`].
-    pub link: Link,
-}
-
-/// Takes one connection at the host: handshake, `Hello` both ways, and the link is live.
-///
-/// # Errors
-/// The reason for which the phone was refused. The phone has received as much of it as it may know.
-pub async fn accept(
-    mut carrier: Carrier,
-    identity: &dyn HostIdentity,
-) -> Result<Accepted, LinkError> {
-    let _place = carrier.place.take();
-    let accepted = tokio::time::timeout(HANDSHAKE_TIMEOUT, accept_in_time(carrier, identity)).await;
-    accepted.unwrap_or(Err(LinkError::HandshakeTimeout))
-}
-
-async fn accept_in_time(
-    mut carrier: Carrier,
-    identity: &dyn HostIdentity,
-) -> Result<Accepted, LinkError> {
-    let first = recv(&mut carrier).await?;
-    match or_reject(
-        &mut carrier,
-        Responder::receive(&identity.keypair(), &first),
-    )
-    .await?
-    {
-        Responder::Pair(pairing) => accept_pairing(carrier, identity, pairing).await,
-        Responder::Attach(attach) => accept_attach(carrier, identity, attach).await,
-    }
-}
-
-async fn accept_attach(
-    mut carrier: Carrier,
-    identity: &dyn HostIdentity,
-    attach: AttachResponder,
-) -> Result<Accepted, LinkError> {
-    let phone = *attach.phone();
-    let owner = match identity.owner_of(&phone).await {
-        Ok(Some(owner)) => owner,
-        Ok(None) => {
-            let refusal = attach.refuse(CloseCode::UnknownOwner, UNKNOWN_OWNER)?;
-            send(&mut carrier, refusal).await?;
-            return Err(refused(CloseCode::UnknownOwner, UNKNOWN_OWNER));
-        }
-        Err(error) => {
-            send(
-                &mut carrier,
-                attach.refuse(CloseCode::Unavailable, UNAVAILABLE)?,
-            )
-            .await?;
-            return Err(error);
-        }
-    };
-    let (established, answer) = attach.welcome()?;
-    send(&mut carrier, answer).await?;
-    let link = identity
-        .conversation_of(&owner)
-        .establish(carrier, established)
-        .await?;
-    Ok(Accepted {
-        owner,
-        phone,
-        newly_paired: false,
-        link,
-    })
-}
-
-async fn accept_pairing(
-    mut carrier: Carrier,
-    identity: &dyn HostIdentity,
-    pairing: PairResponder,
-) -> Result<Accepted, LinkError> {
-    let id = *pairing.id();
-    let (secret, used_by) = match identity.pairing(&id).await {
-        Ok(Pairing::Open(secret)) => (secret, None),
-        Ok(Pairing::UsedBy(secret, phone)) => (secret, Some(phone)),
-        Ok(no) => {
-            let (code, message) = match no {
-                Pairing::Expired => (CloseCode::PairingExpired, pairing_expired()),
-                _ => (CloseCode::PairingUnknown, PAIRING_UNKNOWN.to_owned()),
-            };
-            send(&mut carrier, pairing.refuse(code.clone(), &message)?).await?;
-            return Err(refused(code, &message));
-        }
-        Err(error) => {
-            send(
-                &mut carrier,
-                pairing.refuse(CloseCode::Unavailable, UNAVAILABLE)?,
-            )
-            .await?;
-            return Err(error);
-        }
-    };
-    let (awaiting, answer) = pairing.welcome(&secret)?;
-    send(&mut carrier, answer).await?;
-    let second = recv(&mut carrier).await?;
-    let mut established = or_reject(&mut carrier, awaiting.receive(&second)).await?;
-    let phone = established.remote;
-    let pinned = match used_by {
-        Some(other) if other != phone => Ok(None),
-        _ => identity.pin(&id, &phone).await,
-    };
-    let owner = match pinned {
-        Ok(Some(owner)) => owner,
-        Ok(None) => {
-            hang_up(
-                &mut carrier,
-                &mut established,
-                CloseCode::PairingUsed,
-                PAIRING_USED,
-            )
-            .await?;
-            return Err(refused(CloseCode::PairingUsed, PAIRING_USED));
-        }
-        Err(error) => {
-            hang_up(
-                &mut carrier,
-                &mut established,
-                CloseCode::Unavailable,
-                UNAVAILABLE,
-            )
-            .await?;
-            return Err(error);
-        }
-    };
-    let link = identity
-        .conversation_of(&owner)
-        .establish(carrier, established)
-        .await?;
-    Ok(Accepted {
-        owner,
-        phone,
-        newly_paired: true,
-        link,
-    })
-}
-
-async fn or_reject<T>(carrier: &mut Carrier, result: Result<T, Rejected>) -> Result<T, LinkError> {
-    match result {
-        Ok(value) => Ok(value),
-        Err(Rejected { error, reply }) => {
-            // The other side may be gone already; the reason of the rejection is the error that counts.
-            let _ = send(carrier, reply).await;
-            Err(error)
-        }
-    }
-}
-
-/// Ends a finished handshake with a reason.
-async fn hang_up(
-    carrier: &mut Carrier,
-    established: &mut Established,
-    code: CloseCode,
-    message: &str,
-) -> Result<(), LinkError> {
-    let records = refuse(established, code, message);
-    for record in records.map_err(|e| LinkError::Protocol(e.to_string()))? {
-        send(carrier, record).await?;
-    }
-    Ok(())
-}
-
-/// The time is the host's: a phone whose clock is behind takes the code as valid.
-fn pairing_expired() -> String {
-    let now = utc(now_unix_s());
-    format!("the pairing code has expired, the host's clock shows {now}: get a new one")
-}
-
-fn refused(code: CloseCode, message: &str) -> LinkError {
-    LinkError::Closed(CloseReason::local(code, message))
-}
-
-async fn send(carrier: &mut Carrier, record: Vec<u8>) -> Result<(), LinkError> {
-    carrier
-        .sink
-        .send(record)
-        .await
-        .map_err(|e| LinkError::Carrier(e.to_string()))
-}
-
-async fn recv(carrier: &mut Carrier) -> Result<Vec<u8>, LinkError> {
-    let received = carrier
-        .stream
-        .recv()
-        .await
-        .map_err(|e| LinkError::Carrier(e.to_string()))?;
-    received.ok_or_else(|| LinkError::Carrier("the other side hung up".into()))
-}
+/// The time that a way has for itself before the next one is tried beside it, as in RFC 8305, 5: enough for two round trips to the
+/// other end of the world.
+pub const HEAD_START: Duration = Duration::from_millis(300);
 
 /// The credentials by which a phone authenticates itself.
 #[derive(Clone, Debug)]
@@ -279,55 +39,99 @@ pub enum Credentials {
     },
 }
 
-/// Dials the first of `addresses` that answers and makes a link of it. One attempt: the caller decides when to try again.
+impl Credentials {
+    /// What the host knows of this phone, and nobody else.
+    pub fn rendezvous(&self) -> Rendezvous {
+        match self {
+            Credentials::Pair { code, .. } => Rendezvous::of_pairing(&code.secret),
+            Credentials::Attach { phone, host } => Rendezvous::of_keys(phone, host),
+        }
+    }
+}
+
+/// Dials hosts. Programs use [`DialOptions`], which has the carriers of addresses; simulations have their own.
+#[async_trait]
+pub trait Dial: Send + Sync {
+    /// One attempt at one address, as it stands in the pairing code. `meeting` is what the host knows of this phone.
+    ///
+    /// # Errors
+    /// [`LinkError::Unreachable`]; [`LinkError::UnknownCarrier`] when the address is not one that can be dialled.
+    async fn dial(&self, address: &str, meeting: &Rendezvous) -> Result<Carrier, LinkError>;
+}
+
+#[async_trait]
+impl Dial for DialOptions {
+    async fn dial(&self, address: &str, meeting: &Rendezvous) -> Result<Carrier, LinkError> {
+        let unknown = |_| LinkError::UnknownCarrier(address.into());
+        let parsed: Address = address.parse().map_err(unknown)?;
+        let dialled = self.carriers.dial(&parsed, self, meeting);
+        let Ok(dialled) = tokio::time::timeout(DIAL_TIMEOUT, dialled).await else {
+            return Err(LinkError::Unreachable {
+                address: address.into(),
+                reason: "it does not answer".into(),
+            });
+        };
+        let carrier = dialled?;
+        Ok(match self.delay {
+            Some(delay) => carrier.delayed(delay),
+            None => carrier,
+        })
+    }
+}
+
+/// Makes a link over the first of `addresses` over which the host answers: they are tried in their order, each beside those before
+/// it when they have not answered within [`HEAD_START`]. Returns the link, and the index of its address. One attempt: the caller
+/// decides when to try again.
 ///
 /// # Errors
-/// [`LinkError::Unreachable`] when no address answers, else the error of the handshake.
+/// [`LinkError::Closed`] when the host refuses the phone, else the error of the address that came furthest.
 pub async fn connect(
     addresses: &[String],
     credentials: &Credentials,
-    options: &DialOptions,
+    dialer: &dyn Dial,
     conversation: &Conversation,
-) -> Result<Link, LinkError> {
-    connect_over(dial(addresses, options).await?, credentials, conversation).await
-}
-
-/// Dials the first of `addresses` that answers.
-///
-/// # Errors
-/// [`LinkError::Unreachable`] of the last address that could be dialled; [`LinkError::UnknownCarrier`] when none could.
-pub async fn dial(addresses: &[String], options: &DialOptions) -> Result<Carrier, LinkError> {
-    let mut failure = LinkError::UnknownCarrier("(none was given)".into());
-    for address in addresses {
-        match dial_one(address, options).await {
-            Ok(carrier) => {
-                return Ok(match options.delay {
-                    Some(delay) => carrier.delayed(delay),
-                    None => carrier,
-                });
+) -> Result<(Link, usize), LinkError> {
+    let meeting = credentials.rendezvous();
+    let attempt = |(way, address): (usize, &String)| {
+        let (address, meeting) = (address.clone(), &meeting);
+        async move {
+            let answered = async {
+                let carrier = dialer.dial(&address, meeting).await?;
+                in_time(shake_hands(carrier, credentials, conversation)).await
+            };
+            let answered = answered.await;
+            (way, address, answered)
+        }
+    };
+    let mut waiting = addresses.iter().enumerate();
+    let mut running = FuturesUnordered::new();
+    let mut failures = Failures::default();
+    loop {
+        match waiting.next() {
+            Some(next) => running.push(attempt(next)),
+            None if running.is_empty() => return Err(failures.into_error()),
+            None => {}
+        }
+        let answered = tokio::select! {
+            biased;
+            Some(answered) = running.next() => answered,
+            () = tokio::time::sleep(HEAD_START), if waiting.len() > 0 => continue,
+        };
+        match answered {
+            (way, _, Ok(answered)) => {
+                // Before the phone shows over which way it comes, the others are closed.
+                drop(running);
+                let link = in_time(answered.finish(conversation)).await?;
+                return Ok((link, way));
             }
-            // An address of an unknown carrier is reported last: it never answers, another address may at the next attempt.
-            Err(LinkError::UnknownCarrier(address)) => {
-                if matches!(failure, LinkError::UnknownCarrier(_)) {
-                    failure = LinkError::UnknownCarrier(address);
-                }
+            // The host itself has refused the phone: it would do so over every way.
+            (_, _, Err(refused @ LinkError::Closed(_))) => return Err(refused),
+            (_, address, Err(error)) => {
+                tracing::debug!(%address, %error, "a way to the host failed");
+                failures.add(address, error);
             }
-            Err(error) => failure = error,
         }
     }
-    Err(failure)
-}
-
-async fn dial_one(address: &str, options: &DialOptions) -> Result<Carrier, LinkError> {
-    let unknown = |_| LinkError::UnknownCarrier(address.into());
-    let parsed: Address = address.parse().map_err(unknown)?;
-    let dialled = tokio::time::timeout(DIAL_TIMEOUT, options.carriers.dial(&parsed, options));
-    dialled.await.unwrap_or_else(|_| {
-        Err(LinkError::Unreachable {
-            address: address.into(),
-            reason: "it does not answer".into(),
-        })
-    })
 }
 
 /// Makes a link of a connection that the caller dialled.
@@ -339,23 +143,107 @@ pub async fn connect_over(
     credentials: &Credentials,
     conversation: &Conversation,
 ) -> Result<Link, LinkError> {
-    let connected = tokio::time::timeout(HANDSHAKE_TIMEOUT, async move {
-        let mut carrier = carrier;
-        let (initiator, first) = match credentials {
-            Credentials::Pair { phone, code } => {
-                Initiator::pair(phone, &code.host, &code.secret, conversation.instance())?
-            }
-            Credentials::Attach { phone, host } => {
-                Initiator::attach(phone, host, conversation.instance())?
-            }
-        };
-        send(&mut carrier, first).await?;
-        let answer = recv(&mut carrier).await?;
-        let (established, last) = initiator.receive(&answer)?;
-        if let Some(last) = last {
-            send(&mut carrier, last).await?;
+    in_time(async {
+        let answered = shake_hands(carrier, credentials, conversation).await?;
+        answered.finish(conversation).await
+    })
+    .await
+}
+
+/// A connection over which the host has answered, and proved its key.
+struct Answered {
+    carrier: Carrier,
+    established: Established,
+    /// In a pairing the record that shows the phone's key.
+    last: Option<Vec<u8>>,
+}
+
+impl Answered {
+    async fn finish(mut self, conversation: &Conversation) -> Result<Link, LinkError> {
+        if let Some(last) = self.last {
+            send(&mut self.carrier, last).await?;
         }
-        conversation.establish(carrier, established).await
-    });
-    connected.await.unwrap_or(Err(LinkError::HandshakeTimeout))
+        conversation.establish(self.carrier, self.established).await
+    }
+}
+
+/// The handshake up to the host's answer: nothing has changed at the host yet.
+async fn shake_hands(
+    mut carrier: Carrier,
+    credentials: &Credentials,
+    conversation: &Conversation,
+) -> Result<Answered, LinkError> {
+    let (initiator, first) = match credentials {
+        Credentials::Pair { phone, code } => {
+            Initiator::pair(phone, &code.host, &code.secret, conversation.instance())?
+        }
+        Credentials::Attach { phone, host } => {
+            Initiator::attach(phone, host, conversation.instance())?
+        }
+    };
+    send(&mut carrier, first).await?;
+    let answer = recv(&mut carrier).await?;
+    let (established, last) = initiator.receive(&answer)?;
+    Ok(Answered {
+        carrier,
+        established,
+        last,
+    })
+}
+
+async fn in_time<T>(begin: impl Future<Output = Result<T, LinkError>>) -> Result<T, LinkError> {
+    let begun = tokio::time::timeout(HANDSHAKE_TIMEOUT, begin).await;
+    begun.unwrap_or(Err(LinkError::HandshakeTimeout))
+}
+
+/// Why no way led to the host.
+#[derive(Default)]
+struct Failures(Vec<(String, LinkError)>);
+
+impl Failures {
+    fn add(&mut self, address: String, error: LinkError) {
+        self.0.push((address, error));
+    }
+
+    /// An answer that was wrong says more than no answer; an address that cannot be dialled by this program says least. When no
+    /// address answers, the reason of each is named.
+    fn into_error(self) -> LinkError {
+        let unknown = |error: &LinkError| matches!(error, LinkError::UnknownCarrier(_));
+        let (mut away, mut rest) = (Vec::new(), None);
+        for (address, error) in self.0 {
+            match error {
+                LinkError::Unreachable { reason, .. } => away.push((address, reason)),
+                error if rest.as_ref().is_none_or(unknown) => rest = Some(error),
+                _ => {}
+            }
+        }
+        match (rest, away.len()) {
+            (Some(error), _) if !unknown(&error) => error,
+            (Some(error), 0) => error,
+            (None, 0) => LinkError::UnknownCarrier("(none was given)".into()),
+            (_, 1) => {
+                let (address, reason) = away.remove(0);
+                LinkError::Unreachable { address, reason }
+            }
+            _ => {
+                let addresses: Vec<_> = away.iter().map(|(address, _)| address.clone()).collect();
+                let reasons: Vec<_> = away.into_iter().map(|(_, reason)| reason).collect();
+                LinkError::Unreachable {
+                    address: addresses.join(", "),
+                    reason: reasons.join("; "),
+                }
+            }
+        }
+    }
+}
+
+pub(crate) async fn send(carrier: &mut Carrier, record: Vec<u8>) -> Result<(), LinkError> {
+    let sent = carrier.sink.send(record).await;
+    sent.map_err(|e| LinkError::Carrier(e.to_string()))
+}
+
+pub(crate) async fn recv(carrier: &mut Carrier) -> Result<Vec<u8>, LinkError> {
+    let received = carrier.stream.recv().await;
+    let received = received.map_err(|e| LinkError::Carrier(e.to_string()))?;
+    received.ok_or_else(|| LinkError::Carrier("the other side hung up".into()))
 }

@@ -9,6 +9,7 @@
 //! - [`core`] is the protocol as deterministic values, without sockets, clocks and tasks.
 //! - [`carrier`] moves records: an in-memory pair, gRPC, and the traits and the registry for more.
 
+mod accept;
 mod address;
 pub mod carrier;
 mod clock;
@@ -22,14 +23,13 @@ mod link;
 mod pairing;
 mod rendezvous;
 
+pub use accept::{Accepted, HostIdentity, Pairing, accept};
 pub use address::{Address, AddressError, MAX_ADDRESS};
 pub use carrier::{
     Carrier, CarrierError, Carriers, DialOptions, Dialer, Listen, Listener, RecordSink,
     RecordStream,
 };
-pub use connect::{
-    Accepted, Credentials, HostIdentity, Pairing, accept, connect, connect_over, dial,
-};
+pub use connect::{Credentials, Dial, HEAD_START, connect, connect_over};
 pub use conversation::Conversation;
 pub use core::{Config, Side};
 pub use error::{CloseCode, CloseReason, LinkError};

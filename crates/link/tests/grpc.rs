@@ -6,8 +6,8 @@ mod common;
 use common::{Host, phone, serve};
 use longhand_link::carrier::grpc::{GrpcListener, ServerTls};
 use longhand_link::{
-    Address, Carriers, CloseCode, Conversation, Credentials, DialOptions, LinkError, LinkKeypair,
-    Listener, accept, connect,
+    Address, Carriers, CloseCode, Conversation, Credentials, Dial, DialOptions, LinkError,
+    LinkKeypair, Listener, PairingSecret, Rendezvous, accept, connect,
 };
 
 /// A certificate for `localhost` and its key.
@@ -53,7 +53,7 @@ async fn meet(listen: &str, options: DialOptions) {
             async { accept(listener.accept().await.unwrap(), &host).await },
             connect(&addresses, &credentials, &options, &conversation),
         );
-        let (node, link) = (accepted.unwrap().link, connected.unwrap());
+        let (node, (link, _)) = (accepted.unwrap().link, connected.unwrap());
         let (answer, signed) = tokio::join!(
             link.request("command", vec![1; 300_000]),
             node.request("signer", b"batch".to_vec()),
@@ -122,7 +122,7 @@ async fn a_certificate_that_is_not_valid_yet_is_refused_with_the_time_of_the_clo
         ca_pem: Some(pem),
         ..DialOptions::default()
     };
-    let failed = longhand_link::dial(&[address], &options).await;
+    let failed = options.dial(&address, &meeting()).await;
     let line = failed.err().expect("refused").to_string();
     for part in ["not valid yet", "this machine's clock shows 20"] {
         assert!(line.contains(part), "{line}");
@@ -146,7 +146,7 @@ async fn the_first_address_that_answers_is_taken() {
         connect(&addresses, &credentials, &options, &conversation),
     );
     accepted.unwrap();
-    connected.unwrap();
+    assert_eq!(connected.unwrap().1, 1);
 }
 
 #[tokio::test]
@@ -192,6 +192,10 @@ async fn an_address_for_newer_phones_does_not_hide_that_the_host_is_away() {
     }
 }
 
+fn meeting() -> Rendezvous {
+    Rendezvous::of_pairing(&PairingSecret::from_bytes([1; 16]))
+}
+
 async fn dial(address: &str) -> LinkError {
     dial_all(&[address]).await
 }
@@ -206,6 +210,7 @@ async fn dial_all(addresses: &[&str]) -> LinkError {
     let options = DialOptions::default();
     connect(&addresses, &credentials, &options, &conversation)
         .await
+        .map(drop)
         .unwrap_err()
 }
 
@@ -225,7 +230,7 @@ async fn a_close_arrives_before_the_connection_ends() {
         async { accept(listener.accept().await.unwrap(), &host).await },
         connect(&addresses, &credentials, &options, &conversation),
     );
-    let (node, link) = (accepted.unwrap().link, connected.unwrap());
+    let (node, (link, _)) = (accepted.unwrap().link, connected.unwrap());
     link.close(CloseCode::Shutdown, "the phone is switched off");
     let reason = node.closed().await;
     assert_eq!((reason.code, reason.by_peer), (CloseCode::Shutdown, true));

@@ -5,6 +5,7 @@
 //! on standard error: `error[CODE]: what failed, why; what to do`.
 
 mod confirm;
+mod network;
 mod search;
 mod secret;
 mod show;
@@ -363,6 +364,7 @@ async fn pair(
 ) -> Result<(), ErrorReport> {
     let code = secret::code(code, file.as_deref())?;
     let phone = open(options).await?;
+    let _reports = network::report(&phone).await;
     phone.pair(&code).await?;
     let is_restored = phone.vault().secrets().birthday != Birthday::New;
     let paired = Paired {
@@ -386,6 +388,7 @@ async fn pair(
 async fn stay(options: &Options) -> Result<(), ErrorReport> {
     let phone = open(options).await?;
     let _control = ControlSocket::listen(phone.clone())?;
+    let _reports = network::report(&phone).await;
     let run = phone.run(stop_signal());
     let show_attached = async {
         if phone.attached().await.is_ok() {
@@ -421,6 +424,7 @@ async fn owner(options: &Options, command: OwnerCommand) -> Result<(), ErrorRepo
         }
     };
     phone.check(&command)?;
+    let _reports = network::report(&phone).await;
     phone.attach().await?;
     let answer = tokio::select! {
         answer = phone.execute(command) => answer.map_err(ErrorReport::from),

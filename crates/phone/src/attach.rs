@@ -1,41 +1,21 @@
-//! Attaching to the host: pairing, dialling, dialling again after a link broke, and detaching.
+//! Attaching to the host and detaching: pairing, the first link, and its registration. [`crate::roaming`] keeps the link.
 
 use std::time::Duration;
 
-use async_trait::async_trait;
-use longhand_link::{
-    Carrier, CloseCode, CloseReason, Credentials, DialOptions, Link, LinkError, LinkKey,
-    PairingCode, connect_over, dial,
-};
+use longhand_link::{CloseCode, Credentials, LinkError, LinkKey, PairingCode, connect};
 use longhand_proto::command::Register;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
-use longhand_proto::command::error::Action;
-use tokio::time::Instant;
 
-use crate::backoff::{Backoff, GOOD_AFTER};
 use crate::birthday::Birthday;
 use crate::clock::now_unix_s;
 use crate::error::{ErrorReport, PhoneError};
 use crate::phone::{Attachment, Phone};
-use crate::vault::{PairedHost, VaultError, fill_random};
+use crate::roaming::{Live, Reach};
+use crate::vault::PairedHost;
 
 /// The time that the host may take to finish the step in hand.
 const DETACH_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Dials a host. Programs use [`DialOptions`], which has the carriers of addresses; simulations have their own.
-#[async_trait]
-pub trait Dial: Send + Sync + 'static {
-    /// A connection to the first of `addresses` that answers.
-    async fn dial(&self, addresses: &[String]) -> Result<Carrier, LinkError>;
-}
-
-#[async_trait]
-impl Dial for DialOptions {
-    async fn dial(&self, addresses: &[String]) -> Result<Carrier, LinkError> {
-        dial(addresses, self).await
-    }
-}
 
 impl Phone {
     /// Connects to the host of a pairing code for the first time, and registers the node there. Detach when done.
@@ -72,9 +52,9 @@ impl Phone {
             phone: self.inner.link_key.clone(),
             code: Box::new(code),
         };
-        match self.begin(&host, &credentials).await {
-            Ok(link) => {
-                self.stay(link);
+        match self.begin(&host, &credentials, Reach::All).await {
+            Ok(live) => {
+                self.stay(live);
                 Ok(())
             }
             Err(error) => {
@@ -91,8 +71,8 @@ impl Phone {
 
     /// Attaches once; from then on a link that breaks is dialled again until [`Phone::detach`].
     pub async fn attach(&self) -> Result<(), PhoneError> {
-        let link = self.connect().await?;
-        self.stay(link);
+        let live = self.connect(Reach::All).await?;
+        self.stay(live);
         Ok(())
     }
 
@@ -150,58 +130,22 @@ impl Phone {
         }
     }
 
-    fn stay(&self, link: Link) {
-        self.publish(Attachment::Up);
-        let phone = self.clone();
-        let task = tokio::spawn(async move {
-            phone.keep_attached(Some(link)).await;
-        });
-        if let Some(old) = self.lock_supervisor().replace(task) {
-            old.abort();
-        }
-    }
-
-    /// Keeps a link alive. Returns the error for which dialling again is of no use.
-    async fn keep_attached(&self, mut link: Option<Link>) -> PhoneError {
-        let mut backoff = Backoff::new();
-        loop {
-            let since = Instant::now();
-            let error = match self.live(link.take()).await {
-                Ok(reason) => PhoneError::Ended(reason),
-                Err(error) => error,
-            };
-            if since.elapsed() >= GOOD_AFTER {
-                backoff = Backoff::new();
-            }
-            if !is_passing(&error) {
-                self.publish(Attachment::Ended(error.report()));
-                return error;
-            }
-            let wait = backoff.next(random());
-            tracing::info!(last = %error, ?wait, "not attached, dialling again");
-            self.publish(Attachment::Down(error.to_string()));
-            tokio::time::sleep(wait).await;
-        }
-    }
-
-    /// Waits for the end of a link, which is dialled if there is none. Returns the reason of the end.
-    async fn live(&self, link: Option<Link>) -> Result<CloseReason, PhoneError> {
-        let link = match link {
-            Some(link) => link,
-            None => self.connect().await?,
-        };
-        self.publish(Attachment::Up);
-        tracing::info!(node_id = %self.inner.node_id, "attached");
-        Ok(link.closed().await)
-    }
-
-    async fn connect(&self) -> Result<Link, PhoneError> {
+    /// One attempt, which begins anew when the phone comes to another network meanwhile.
+    pub(crate) async fn connect(&self, reach: Reach) -> Result<Live, PhoneError> {
         let host = self.inner.vault.host()?.ok_or(PhoneError::NotPaired)?;
         let credentials = Credentials::Attach {
             phone: self.inner.link_key.clone(),
             host: LinkKey(host.key),
         };
-        self.begin(&host, &credentials).await
+        let mut network = self.inner.network.subscribe();
+        loop {
+            let seen = network.borrow_and_update().clone();
+            tokio::select! {
+                biased;
+                begun = self.begin(&host, &credentials, reach) => return begun,
+                Ok(_) = network.wait_for(|now| now.is_newer_than(&seen)) => {}
+            }
+        }
     }
 
     /// One attempt, up to a live link whose host knows the node.
@@ -209,11 +153,19 @@ impl Phone {
         &self,
         host: &PairedHost,
         credentials: &Credentials,
-    ) -> Result<Link, PhoneError> {
-        let carrier = self.inner.dialer.dial(&host.addresses).await?;
+        reach: Reach,
+    ) -> Result<Live, PhoneError> {
+        let network = self.inner.network.borrow().clone();
+        let order = self.ways_to(host, &network, reach);
+        let addresses: Vec<_> = order
+            .iter()
+            .map(|way| host.addresses[*way].clone())
+            .collect();
+        let dialer = self.inner.dialer.as_ref();
         #[cfg(any(test, feature = "testing"))]
-        let carrier = self.inner.lifeline.hold(carrier);
-        let link = connect_over(carrier, credentials, &self.inner.conversation).await?;
+        let dialer = &self.inner.lifeline.hold_all(dialer);
+        let conversation = &self.inner.conversation;
+        let (link, place) = connect(&addresses, credentials, dialer, conversation).await?;
         if !host.registered
             && let Err(error) = self.register(host).await
         {
@@ -221,7 +173,9 @@ impl Phone {
             let _ = tokio::time::timeout(DETACH_TIMEOUT, link.detach()).await;
             return Err(error);
         }
-        Ok(link)
+        self.learn(&network, &addresses, place);
+        let way = order[place];
+        Ok(Live { link, way, network })
     }
 
     async fn register(&self, host: &PairedHost) -> Result<(), PhoneError> {
@@ -266,26 +220,6 @@ impl Phone {
 
 const DETACHED: &str = "the phone has detached: start it again";
 
-/// Whether the next attempt may succeed after this error.
-fn is_passing(error: &PhoneError) -> bool {
-    use CloseCode::{Replaced, UnknownOwner, Version};
-    match error {
-        PhoneError::Ended(reason)
-        | PhoneError::Link(LinkError::Closed(reason) | LinkError::Down(reason)) => {
-            !matches!(reason.code, Replaced | UnknownOwner | Version)
-        }
-        PhoneError::Link(LinkError::UnknownCarrier(_)) => false,
-        // Errors from before the host was authenticated: anybody on the network can send "another version".
-        PhoneError::Link(_) => true,
-        PhoneError::Host(error) => error.action() == Action::Retry,
-        // A disk that is full, or fails, may recover.
-        PhoneError::Vault(VaultError::Full | VaultError::Io(_) | VaultError::NeedsReopening) => {
-            true
-        }
-        _ => false,
-    }
-}
-
 /// A code that has expired at the host only: one of the two clocks is wrong.
 fn with_clock(error: PhoneError) -> PhoneError {
     match error {
@@ -315,12 +249,4 @@ fn is_no_pairing(error: &PhoneError) -> bool {
         ),
         _ => false,
     }
-}
-
-/// A random number for the backoff; no secret depends on it.
-fn random() -> u32 {
-    let mut bytes = [0; 4];
-    // Zero without randomness: the waits are the shortest then, which is safe.
-    let _ = fill_random(&mut bytes);
-    u32::from_be_bytes(bytes)
 }

@@ -31,6 +31,7 @@ mod owner;
 mod paying;
 mod phone;
 pub mod preview;
+mod roaming;
 mod sends;
 mod serve;
 #[cfg(any(test, feature = "testing"))]
@@ -40,12 +41,12 @@ mod tests;
 pub mod uri;
 pub mod vault;
 mod wake_urls;
+mod ways;
 
-pub use attach::Dial;
 pub use birthday::Birthday;
 pub use command::{OwnerCommand, OwnerReply};
 pub use error::{ErrorReport, PhoneError};
-pub use longhand_link::DialOptions;
+pub use longhand_link::{Dial, DialOptions};
 pub use longhand_signer::{Seed, SeedError};
 pub use phone::Phone;
 pub use vault::{Passphrase, Secrets, Vault, VaultError, Words};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey;
 use longhand_base::text::plain;
-use longhand_link::{Config, Conversation, LinkError, LinkKeypair, Side};
+use longhand_link::{Config, Conversation, Dial, LinkError, LinkKeypair, Side};
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{self as proto, Command, CommandReply};
@@ -17,11 +17,12 @@ use prost::Message;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::attach::Dial;
 use crate::durable_signer::{DurableSigner, blocking};
 use crate::error::{ErrorReport, PhoneError};
+use crate::roaming::NetworkNow;
 use crate::serve::{SIGNER, serve};
 use crate::vault::Vault;
+use crate::ways::Ways;
 
 /// The time for which a command waits for a new link after one broke.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,6 +64,10 @@ pub(crate) struct Inner {
     /// The key pair, since deriving the public half would be a multiplication on the curve for each attempt to dial.
     pub(crate) link_key: LinkKeypair,
     pub(crate) dialer: Box<dyn Dial>,
+    /// Those to the host that worked.
+    pub(crate) ways: Mutex<Ways>,
+    /// As the platform last reported it.
+    pub(crate) network: watch::Sender<NetworkNow>,
     pub(crate) attachment: watch::Sender<Attachment>,
     /// Dials again when a link breaks.
     pub(crate) supervisor: Mutex<Option<JoinHandle<()>>>,
@@ -84,7 +89,7 @@ pub(crate) enum Attachment {
 
 impl Phone {
     /// The phone of an opened vault. Reads the ledger; sends nothing. Must be called inside a tokio runtime.
-    pub fn new(vault: Vault, dialer: impl Dial) -> Result<Phone, PhoneError> {
+    pub fn new(vault: Vault, dialer: impl Dial + 'static) -> Result<Phone, PhoneError> {
         let vault = Arc::new(vault);
         let signer = Arc::new(DurableSigner::open(Arc::clone(&vault))?);
         let node_id = signer.look(|signer| signer.keys().node_id())?;
@@ -93,8 +98,11 @@ impl Phone {
             Conversation::new(Side::Phone, Config::new(agent, &[SIGNER]))?;
         let server = tokio::spawn(serve(requests, Arc::clone(&signer), conversation.clone()));
         let link_key = LinkKeypair::from_bytes(*vault.secrets().link_key);
+        let ways = Mutex::new(Ways::from_bytes(&vault.ways()));
         let inner = Inner {
             vault,
+            ways,
+            network: watch::Sender::new(NetworkNow::unknown()),
             link_key,
             signer,
             node_id,

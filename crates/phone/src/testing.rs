@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use age::secrecy::ExposeSecret;
 use async_trait::async_trait;
 use bitcoin::hashes::{Hash, sha256};
-use longhand_link::{Carrier, CarrierError, RecordSink, RecordStream};
+use longhand_link::{Carrier, CarrierError, Dial, LinkError, RecordSink, RecordStream, Rendezvous};
 use longhand_proto::signer::SignerOp;
 use longhand_proto::signer::signer_answer::Answer;
 use tokio::sync::watch;
@@ -226,8 +226,16 @@ impl Lifeline {
         self.0.send_replace(true);
     }
 
+    /// Dials as `dialer` does; its connections break when the phone is killed.
+    pub(crate) fn hold_all<'a>(&'a self, dialer: &'a dyn Dial) -> HeldDial<'a> {
+        HeldDial {
+            dialer,
+            lifeline: self,
+        }
+    }
+
     /// The same connection, until the phone is killed.
-    pub(crate) fn hold(&self, carrier: Carrier) -> Carrier {
+    fn hold(&self, carrier: Carrier) -> Carrier {
         let half = || self.0.subscribe();
         Carrier::new(
             Held {
@@ -239,6 +247,20 @@ impl Lifeline {
                 is_cut: half(),
             },
         )
+    }
+}
+
+/// See [`Lifeline::hold_all`].
+pub(crate) struct HeldDial<'a> {
+    dialer: &'a dyn Dial,
+    lifeline: &'a Lifeline,
+}
+
+#[async_trait]
+impl Dial for HeldDial<'_> {
+    async fn dial(&self, address: &str, meeting: &Rendezvous) -> Result<Carrier, LinkError> {
+        let dialled = self.dialer.dial(address, meeting).await;
+        dialled.map(|carrier| self.lifeline.hold(carrier))
     }
 }
 

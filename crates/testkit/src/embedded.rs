@@ -8,7 +8,7 @@ use longhand_chain::Devnet;
 use longhand_host::{
     Host, HostConfig, Joined, Network, Operator, PeerDial, WakeCall, WakeError, WakeUrl,
 };
-use longhand_link::{Carrier, LinkError, PairingCode};
+use longhand_link::{Carrier, LinkError, PairingCode, Rendezvous};
 use longhand_node::PeerStream;
 use longhand_phone::Dial;
 use longhand_proto::operator::*;
@@ -207,8 +207,8 @@ pub struct Door(pub Arc<Mutex<Option<Host>>>);
 
 #[async_trait]
 impl Dial for Door {
-    async fn dial(&self, addresses: &[String]) -> Result<Carrier, LinkError> {
-        assert_eq!(addresses, [ADDRESS]);
+    async fn dial(&self, address: &str, _: &Rendezvous) -> Result<Carrier, LinkError> {
+        assert_eq!(address, ADDRESS);
         match &*self.0.lock().unwrap() {
             Some(host) => Ok(hand_in(host)),
             None => Err(LinkError::Unreachable {

@@ -2,8 +2,8 @@
 
 use longhand_host::Host;
 use longhand_link::{
-    Carrier, Config, Conversation, Credentials, DialOptions, IncomingRequests, Link, LinkError,
-    LinkKeypair, PairingCode, Side, connect_over, dial,
+    Carrier, Config, Conversation, Credentials, Dial, DialOptions, IncomingRequests, Link,
+    LinkError, LinkKeypair, PairingCode, Rendezvous, Side, connect_over,
 };
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
@@ -42,12 +42,12 @@ impl LinkPhone {
         }
     }
 
-    /// Dials the addresses of its code, and pairs.
+    /// Dials the first address of its code, and pairs.
     pub async fn pair(&self) -> Result<Link, LinkError> {
         self.pair_over(self.dial().await?).await
     }
 
-    /// Dials the addresses of its code, and attaches.
+    /// Dials the first address of its code, and attaches.
     pub async fn attach(&self) -> Result<Link, LinkError> {
         self.attach_over(self.dial().await?).await
     }
@@ -80,8 +80,19 @@ impl LinkPhone {
         self.attach_over(hand_in(host)).await
     }
 
+    /// Dials one address.
+    pub async fn dial_at(
+        &self,
+        address: &str,
+        options: &DialOptions,
+    ) -> Result<Carrier, LinkError> {
+        let meeting = Rendezvous::of_pairing(&self.code.secret);
+        options.dial(address, &meeting).await
+    }
+
     async fn dial(&self) -> Result<Carrier, LinkError> {
-        dial(&self.code.addresses, &DialOptions::default()).await
+        self.dial_at(&self.code.addresses[0], &DialOptions::default())
+            .await
     }
 
     /// Returns when the link is live on both sides: the host has answered a command.

@@ -164,15 +164,15 @@ impl ScriptedHost {
         self.conversation.link().unwrap()
     }
 
-    /// A carrier to the host, whichever addresses were dialled.
+    /// A carrier to the host, whichever address is dialled.
     ///
     /// # Errors
     /// [`LinkError::Unreachable`] while it is down.
-    pub fn dial(self: &Arc<Self>, addresses: &[String]) -> Result<Carrier, LinkError> {
+    pub fn dial(self: &Arc<Self>, address: &str) -> Result<Carrier, LinkError> {
         self.dials.fetch_add(1, Ordering::SeqCst);
         if self.is_down.load(Ordering::SeqCst) {
             return Err(LinkError::Unreachable {
-                address: addresses.first().cloned().unwrap_or_default(),
+                address: address.into(),
                 reason: "it is down".into(),
             });
         }

@@ -9,7 +9,7 @@ use bitcoin::{Address, Network, ScriptBuf};
 use lightning_invoice::{
     Currency, Description, Fallback, InvoiceBuilder, PaymentHash, PaymentSecret,
 };
-use longhand_link::{Carrier, LinkError, LinkKeypair};
+use longhand_link::{Carrier, LinkError, LinkKeypair, Rendezvous};
 use longhand_phone::vault::PairedHost;
 use longhand_phone::{Birthday, Dial, Passphrase, Phone, Secrets, Vault};
 use longhand_proto::command::command::Command as Ask;
@@ -118,13 +118,13 @@ fn react(ask: &Ask, lie: Lie) -> Act {
     Act::Bytes(bytes)
 }
 
-/// Dials the host, whatever the addresses.
+/// Dials the host, whatever the address.
 struct ToHost(Arc<ScriptedHost>);
 
 #[async_trait]
 impl Dial for ToHost {
-    async fn dial(&self, addresses: &[String]) -> Result<Carrier, LinkError> {
-        self.0.dial(addresses)
+    async fn dial(&self, address: &str, _: &Rendezvous) -> Result<Carrier, LinkError> {
+        self.0.dial(address)
     }
 }
 

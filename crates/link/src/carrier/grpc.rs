@@ -25,10 +25,10 @@ use tonic::{Request, Response, Status, Streaming};
 use super::admission::{Admission, Places};
 use super::guest::{self, Attached, Guest, Visit};
 use super::{
-    Carrier, CarrierError, DialOptions, Dialer, Listen, Listener, MAX_RECORD, RecordStream,
+    Carrier, CarrierError, DialOptions, Dialer, Listen, Listener, RecordStream,
 };
 use crate::clock::now_unix_s;
-use crate::{Address, LinkError};
+use crate::{Address, LinkError, Rendezvous};
 
 /// HTTP/2 flow control at a phone: enough that a full signer batch never waits for a window update.
 const WINDOW: u32 = 1 << 20;
@@ -42,7 +42,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// For the TLS handshake.
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest gRPC message: a record and its protobuf head.
-const MESSAGE: usize = MAX_RECORD + 16;
+const MESSAGE: usize = super::MAX_MESSAGE + 16;
 /// Records between the link's writer and HTTP/2.
 const QUEUE: usize = 16;
 /// The scheme with TLS.
@@ -54,7 +54,12 @@ pub struct Grpc;
 
 #[async_trait]
 impl Dialer for Grpc {
-    async fn dial(&self, address: &Address, options: &DialOptions) -> Result<Carrier, LinkError> {
+    async fn dial(
+        &self,
+        address: &Address,
+        options: &DialOptions,
+        _: &Rendezvous,
+    ) -> Result<Carrier, LinkError> {
         let unreachable = |reason| LinkError::Unreachable {
             address: address.to_string(),
             reason,

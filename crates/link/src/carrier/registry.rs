@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::Carrier;
-use crate::{Address, LinkError};
+use crate::{Address, LinkError, Rendezvous};
 
 /// Settings of a phone's dialling.
 #[derive(Clone, Debug, Default)]
@@ -24,11 +24,17 @@ pub struct DialOptions {
 #[async_trait]
 pub trait Dialer: Send + Sync + 'static {
     /// One attempt; the caller limits its time. Parameters that this version does not know are ignored: the host may be newer.
+    /// `meeting` is what the host knows of this phone, for carriers by which the two meet at a third place.
     ///
     /// # Errors
     /// [`LinkError::Unreachable`]; [`LinkError::UnknownCarrier`] when the address cannot be read; [`LinkError::Tls`] when the
     /// options cannot be used.
-    async fn dial(&self, address: &Address, options: &DialOptions) -> Result<Carrier, LinkError>;
+    async fn dial(
+        &self,
+        address: &Address,
+        options: &DialOptions,
+        meeting: &Rendezvous,
+    ) -> Result<Carrier, LinkError>;
 }
 
 /// Opens a host's listeners, at addresses of the schemes that it is registered for.
@@ -72,6 +78,11 @@ impl Default for Carriers {
         let carriers = Carriers::none();
         #[cfg(feature = "grpc")]
         let carriers = carriers.with(&["grpc", "grpcs"], super::grpc::Grpc);
+        #[cfg(feature = "mailbox")]
+        let carriers = carriers.with(
+            &["mailbox+ws", "mailbox+wss", "mailbox+grpc", "mailbox+grpcs"],
+            super::mailbox::Mailbox,
+        );
         carriers
     }
 }
@@ -94,7 +105,7 @@ impl Carriers {
         self
     }
 
-    /// Dials `address` once. See [`crate::dial`] for a host with several, and for the time that an attempt may take.
+    /// Dials `address` once. See [`crate::connect`] for a host with several, and for the time that an attempt may take.
     ///
     /// # Errors
     /// As [`Dialer::dial`], and [`LinkError::UnknownCarrier`] when no kind has the scheme.
@@ -102,8 +113,12 @@ impl Carriers {
         &self,
         address: &Address,
         options: &DialOptions,
+        meeting: &Rendezvous,
     ) -> Result<Carrier, LinkError> {
-        self.kind(address)?.dialer.dial(address, options).await
+        self.kind(address)?
+            .dialer
+            .dial(address, options, meeting)
+            .await
     }
 
     /// Listens at `address`.

@@ -182,9 +182,9 @@ struct Intercepted(Arc<ScriptedHost>);
 
 #[async_trait]
 impl Dial for Intercepted {
-    async fn dial(&self, addresses: &[String]) -> Result<Carrier, LinkError> {
+    async fn dial(&self, address: &str, meeting: &Rendezvous) -> Result<Carrier, LinkError> {
         if !self.0.is_down.load(Ordering::SeqCst) {
-            return ToHost(Arc::clone(&self.0)).dial(addresses).await;
+            return ToHost(Arc::clone(&self.0)).dial(address, meeting).await;
         }
         self.0.dials.fetch_add(1, Ordering::SeqCst);
         let (ours, mut theirs) = Carrier::pair();

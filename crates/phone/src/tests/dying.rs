@@ -13,10 +13,12 @@ struct Elsewhere(Handle, ToHost);
 
 #[async_trait]
 impl Dial for Elsewhere {
-    async fn dial(&self, addresses: &[String]) -> Result<Carrier, LinkError> {
-        let addresses = addresses.to_vec();
+    async fn dial(&self, address: &str, meeting: &Rendezvous) -> Result<Carrier, LinkError> {
+        let (address, meeting) = (address.to_owned(), meeting.clone());
         let to_host = ToHost(Arc::clone(&self.1.0));
-        let dialled = self.0.spawn(async move { to_host.dial(&addresses).await });
+        let dialled = self
+            .0
+            .spawn(async move { to_host.dial(&address, &meeting).await });
         dialled.await.unwrap()
     }
 }

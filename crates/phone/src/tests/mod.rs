@@ -7,6 +7,7 @@ mod controlling;
 mod dying;
 mod idempotency;
 mod paying;
+mod roaming;
 mod signing;
 mod waking;
 mod witnessing;
@@ -18,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bitcoin::Network;
 use lightning_invoice::Bolt11Invoice;
-use longhand_link::{Carrier, CloseCode, LinkError, PairingSecret};
+use longhand_link::{Carrier, CloseCode, Dial, LinkError, PairingSecret, Rendezvous};
 use longhand_proto::command as proto;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
@@ -26,7 +27,6 @@ use longhand_testkit::invoices::{InvoiceSpec, payee_id, unsigned_invoice};
 use longhand_testkit::scripted::{Act, ScriptedHost};
 use tempfile::TempDir;
 
-use crate::attach::Dial;
 use crate::birthday::Birthday;
 use crate::error::PhoneError;
 use crate::phone::Phone;
@@ -71,13 +71,13 @@ pub(crate) fn error(code: &str, action: proto::error::Action) -> Reply {
     })
 }
 
-/// Dials one [`ScriptedHost`], whatever the addresses.
+/// Dials one [`ScriptedHost`], whatever the address.
 pub(crate) struct ToHost(pub(crate) Arc<ScriptedHost>);
 
 #[async_trait]
 impl Dial for ToHost {
-    async fn dial(&self, addresses: &[String]) -> Result<Carrier, LinkError> {
-        self.0.dial(addresses)
+    async fn dial(&self, address: &str, _: &Rendezvous) -> Result<Carrier, LinkError> {
+        self.0.dial(address)
     }
 }
 

@@ -22,7 +22,7 @@ mod secrets;
 mod tests;
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -42,6 +42,10 @@ pub use secrets::{Secrets, Words};
 
 const SEED_NAME: &str = "seed.age";
 const HOST_NAME: &str = "host";
+/// Which ways to the host worked.
+const WAYS_NAME: &str = "ways.json";
+/// Bytes that are read of it.
+const MAX_WAYS: u64 = 64 << 10;
 const HOST_PLACE: &[u8] = b"longhand paired host 1";
 const LEDGER_KEY: &[u8] = b"longhand ledger key 1";
 const LOCK_NAME: &str = "lock";
@@ -232,6 +236,21 @@ impl Vault {
             .disk
             .replace(DiskWrite::Host, &self.dir, HOST_NAME, &sealed);
         Ok(replaced.map(drop).map_err(|(error, _)| error)?)
+    }
+
+    /// What [`Vault::save_ways`] saved last; empty when there is nothing.
+    pub(crate) fn ways(&self) -> Vec<u8> {
+        let file = File::open(self.dir.join(WAYS_NAME));
+        let mut bytes = Vec::new();
+        let read = file.and_then(|file| file.take(MAX_WAYS).read_to_end(&mut bytes));
+        read.map_or_else(|_| Vec::new(), |_| bytes)
+    }
+
+    /// Keeps which ways to the host worked: a cache without a secret, whose loss costs some time.
+    pub(crate) fn save_ways(&self, bytes: &[u8]) -> io::Result<()> {
+        self.disk.check()?;
+        disk::write_new(&self.dir, WAYS_NAME, bytes)?;
+        disk::put_in_place(&self.dir, WAYS_NAME)
     }
 
     /// Calls `faults` before each durable write from now on, but not while a vault is created.

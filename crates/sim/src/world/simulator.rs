@@ -12,7 +12,7 @@ use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, Amount, ScriptBuf, Txid};
 use longhand_chain::Devnet;
 use longhand_host::{Host, HostConfig, Operator};
-use longhand_link::{Carrier, LinkError};
+use longhand_link::{Carrier, LinkError, Rendezvous};
 use longhand_phone::{Dial, Phone, PhoneError, Vault};
 use longhand_proto::command::error::Action;
 use longhand_signer::audit::Audit;
@@ -572,7 +572,7 @@ struct SimDial {
 
 #[async_trait]
 impl Dial for SimDial {
-    async fn dial(&self, _: &[String]) -> Result<Carrier, LinkError> {
+    async fn dial(&self, _: &str, _: &Rendezvous) -> Result<Carrier, LinkError> {
         let unreachable = |reason: &str| LinkError::Unreachable {
             address: ADDRESS.into(),
             reason: reason.into(),

@@ -1,0 +1,259 @@
+//! Trunks of a host and of a phone, with a mailbox between them that is played here.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use longhand_proto::mailbox::{
+    ClientMessage, Data, Ended, Ping, ServerMessage, Welcome, client_message, server_message,
+};
+use prost::Message;
+
+use super::packet::{Body, Packet, WINDOW};
+use super::stream::{End, Permit, StreamId, StreamKey};
+use super::trunk::{Event, Line, Trunk, TrunkError};
+use crate::{PairingSecret, Rendezvous};
+
+const NONCE: [u8; 32] = [9; 32];
+
+fn key(secret: u8) -> StreamKey {
+    let secret = PairingSecret::from_bytes([secret; 16]);
+    StreamKey::new(&Rendezvous::of_pairing(&secret), "relay:1")
+}
+
+fn server(body: server_message::Body) -> Vec<u8> {
+    ServerMessage { body: Some(body) }.encode_to_vec()
+}
+
+fn welcome() -> Vec<u8> {
+    server(server_message::Body::Welcome(Welcome {
+        version: 1,
+        nonce: NONCE.to_vec(),
+        has_routes: false,
+    }))
+}
+
+/// A trunk that the mailbox has answered, with one attached stream, and its handle.
+fn attached(end: End) -> (Trunk, u32) {
+    let mut trunk = Trunk::new(end, 0);
+    let handle = trunk.attach(key(1));
+    trunk.receive(&welcome(), 0).unwrap();
+    assert_eq!(trunk.poll_event(), Some(Event::Ready { has_routes: false }));
+    (trunk, handle)
+}
+
+fn sent(trunk: &mut Trunk) -> Vec<client_message::Body> {
+    let messages = std::iter::from_fn(|| trunk.poll_message());
+    messages
+        .map(|bytes| ClientMessage::decode(&*bytes).unwrap().body.unwrap())
+        .collect()
+}
+
+/// The packets among what a trunk has sent.
+fn packets(trunk: &mut Trunk) -> Vec<Packet> {
+    let data = sent(trunk).into_iter().filter_map(|body| match body {
+        client_message::Body::Data(data) => Packet::decode(&data.payload),
+        _ => None,
+    });
+    data.collect()
+}
+
+fn deliver(trunk: &mut Trunk, handle: u32, packet: &Packet) {
+    let payload = packet.encode();
+    let data = server(server_message::Body::Data(Data { handle, payload }));
+    trunk.receive(&data, 0).unwrap();
+}
+
+fn events(trunk: &mut Trunk) -> Vec<Event> {
+    std::iter::from_fn(|| trunk.poll_event()).collect()
+}
+
+/// Moves the packets of each trunk to the other, until neither has any.
+fn exchange(phone: (&mut Trunk, u32), host: (&mut Trunk, u32)) {
+    loop {
+        let (to_host, to_phone) = (packets(phone.0), packets(host.0));
+        if to_host.is_empty() && to_phone.is_empty() {
+            return;
+        }
+        to_host.iter().for_each(|it| deliver(host.0, host.1, it));
+        to_phone.iter().for_each(|it| deliver(phone.0, phone.1, it));
+    }
+}
+
+#[test]
+fn nothing_is_sent_before_the_mailbox_has_given_its_nonce_and_then_all_is_signed_for_it() {
+    let mut trunk = Trunk::new(End::Host, 0);
+    let early = trunk.attach(key(1));
+    assert_eq!(sent(&mut trunk), []);
+    trunk.receive(&welcome(), 0).unwrap();
+    let late = trunk.attach(key(2));
+    let attaches: Vec<_> = sent(&mut trunk)
+        .into_iter()
+        .map(|body| match body {
+            client_message::Body::Attach(attach) => attach,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        attaches.iter().map(|it| it.handle).collect::<Vec<_>>(),
+        [early, late]
+    );
+    for (attach, key) in attaches.iter().zip([key(1), key(2)]) {
+        let public = attach.public_key.as_slice().try_into().unwrap();
+        let signature = attach.signature.as_slice().try_into().unwrap();
+        assert_eq!(StreamId::of(public), key.id());
+        assert!(Permit::Attach(End::Host).is_signed(public, &NONCE, signature));
+    }
+}
+
+#[test]
+fn records_go_both_ways_in_a_connection_that_the_phone_opens() {
+    let ((mut phone, to_host), (mut host, to_phone)) = (attached(End::Phone), attached(End::Host));
+    let (sent_by_phone, connection) = (vec![vec![1], vec![2; 60_000]], [7; 8]);
+    let line = Line {
+        handle: to_host,
+        connection,
+    };
+    phone.open(line);
+    for record in &sent_by_phone {
+        phone.record(line, record.clone());
+    }
+    exchange((&mut phone, to_host), (&mut host, to_phone));
+    let at_host = Line {
+        handle: to_phone,
+        connection,
+    };
+    assert_eq!(
+        events(&mut host),
+        [
+            Event::Opened(at_host),
+            Event::Record(at_host, vec![1]),
+            Event::Record(at_host, vec![2; 60_000]),
+        ]
+    );
+    host.record(at_host, vec![3]);
+    host.close(at_host);
+    exchange((&mut phone, to_host), (&mut host, to_phone));
+    assert_eq!(
+        events(&mut phone),
+        [Event::Record(line, vec![3]), Event::Closed(line)]
+    );
+}
+
+#[test]
+fn a_record_of_a_connection_that_this_process_does_not_know_closes_it_at_the_other_end() {
+    let (mut host, handle) = attached(End::Host);
+    sent(&mut host);
+    for body in [Body::Record(vec![1]), Body::Credit(1)] {
+        let connection = [1; 8];
+        deliver(&mut host, handle, &Packet { connection, body });
+        let body = Body::Close;
+        assert_eq!(packets(&mut host), [Packet { connection, body }]);
+    }
+    assert_eq!(events(&mut host), []);
+}
+
+#[test]
+fn an_end_that_sends_more_than_its_window_loses_the_connection() {
+    let (mut host, handle) = attached(End::Host);
+    let connection = [1; 8];
+    let line = Line { handle, connection };
+    let open = Packet {
+        connection,
+        body: Body::Open(vec![0; 60_000]),
+    };
+    deliver(&mut host, handle, &open);
+    let record = Packet {
+        connection,
+        body: Body::Record(vec![0; 60_000]),
+    };
+    let fitting = WINDOW / 60_064 - 1;
+    (0..fitting).for_each(|_| deliver(&mut host, handle, &record));
+    host.credit(line, 60_064);
+    deliver(&mut host, handle, &record);
+    assert!(!events(&mut host).contains(&Event::Closed(line)));
+    deliver(&mut host, handle, &record);
+    assert_eq!(events(&mut host), [Event::Closed(line)]);
+}
+
+#[test]
+fn a_third_connection_takes_the_place_of_the_oldest() {
+    let (mut host, handle) = attached(End::Host);
+    sent(&mut host);
+    for connection in [[1; 8], [2; 8], [3; 8]] {
+        let body = Body::Open(vec![0]);
+        deliver(&mut host, handle, &Packet { connection, body });
+    }
+    let closed = Line {
+        handle,
+        connection: [1; 8],
+    };
+    assert!(events(&mut host).contains(&Event::Closed(closed)));
+    let connection = [1; 8];
+    let body = Body::Close;
+    assert_eq!(packets(&mut host), [Packet { connection, body }]);
+}
+
+#[test]
+fn a_phone_takes_no_connection_that_the_other_end_opens() {
+    let (mut phone, handle) = attached(End::Phone);
+    let connection = [1; 8];
+    let body = Body::Open(vec![0]);
+    deliver(&mut phone, handle, &Packet { connection, body });
+    assert_eq!(events(&mut phone), []);
+}
+
+#[test]
+fn a_stream_that_the_mailbox_ends_takes_its_connections_with_it() {
+    let (mut host, handle) = attached(End::Host);
+    let connection = [1; 8];
+    let body = Body::Open(vec![0]);
+    deliver(&mut host, handle, &Packet { connection, body });
+    events(&mut host);
+    let ended = Ended {
+        handle,
+        code: "TAKEN_OVER".into(),
+        message: "a line\nand more".into(),
+    };
+    let ended = server(server_message::Body::Ended(ended));
+    host.receive(&ended, 0).unwrap();
+    let line = Line { handle, connection };
+    let [Event::Closed(closed), Event::Ended { code, message, .. }] = &events(&mut host)[..] else {
+        panic!("the connection is closed, then the stream");
+    };
+    assert_eq!((*closed, code.as_str()), (line, "TAKEN_OVER"));
+    assert!(!message.contains('\n'));
+    // It is not known any more.
+    host.receive(&ended, 0).unwrap();
+    assert_eq!(events(&mut host), []);
+}
+
+#[test]
+fn a_mailbox_that_breaks_the_protocol_or_falls_silent_is_left() {
+    let mut trunk = Trunk::new(End::Host, 0);
+    let ping = server(server_message::Body::Ping(Ping {}));
+    assert!(matches!(
+        trunk.receive(&ping, 0),
+        Err(TrunkError::Protocol(_))
+    ));
+    assert_eq!(trunk.receive(b"\xff", 0), Err(TrunkError::Malformed));
+    let newer = server(server_message::Body::Welcome(Welcome {
+        version: 2,
+        nonce: NONCE.to_vec(),
+        has_routes: false,
+    }));
+    assert_eq!(trunk.receive(&newer, 0), Err(TrunkError::Version(2)));
+
+    let (mut trunk, _) = attached(End::Host);
+    assert!(matches!(
+        trunk.receive(&welcome(), 0),
+        Err(TrunkError::Protocol(_))
+    ));
+    sent(&mut trunk);
+    let ping_ms = trunk.next_tick_ms();
+    trunk.tick(ping_ms).unwrap();
+    assert!(matches!(
+        sent(&mut trunk)[..],
+        [client_message::Body::Ping(_)]
+    ));
+    trunk.tick(trunk.next_tick_ms() - 1).unwrap();
+    assert_eq!(sent(&mut trunk), []);
+    assert_eq!(trunk.tick(60_000), Err(TrunkError::Dead));
+}

@@ -1,0 +1,194 @@
+//! Reports to a phone which network this machine is on, and when it was suspended.
+//!
+//! The addresses of the machine's interfaces come from the operating system as events (on Linux: rtnetlink), so that nothing is
+//! polled. A suspended machine shows in two clocks: `CLOCK_BOOTTIME` goes on, `CLOCK_MONOTONIC` does not.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::{FutureExt as _, StreamExt as _};
+use if_watch::tokio::IfWatcher;
+use ipnet::IpNet;
+use longhand_phone::Phone;
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
+    timerfd_create, timerfd_settime,
+};
+use tokio::io::unix::AsyncFd;
+use tokio::task::AbortHandle;
+
+/// How often the clocks are compared, and the difference from which the machine was suspended.
+const COMPARE_EVERY: Duration = Duration::from_secs(10);
+const SUSPENDED_FOR: Duration = Duration::from_secs(2);
+/// The time within which the operating system lists the addresses that there are.
+const LIST_TIMEOUT: Duration = Duration::from_millis(20);
+
+/// Reports until it is dropped.
+pub(super) struct Reports(AbortHandle);
+
+impl Drop for Reports {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Reports the network that the machine is on now, and from then on each change. Without the operating system's events the phone
+/// finds out about another network when its link is dead.
+pub(super) async fn report(phone: &Phone) -> Option<Reports> {
+    let mut watcher = match IfWatcher::new() {
+        Ok(watcher) => watcher,
+        Err(error) => {
+            tracing::warn!(%error, "changes of the network are not noticed");
+            return None;
+        }
+    };
+    while let Ok(Some(_)) = tokio::time::timeout(LIST_TIMEOUT, watcher.next()).await {}
+    let seen = Addresses::of(&watcher);
+    phone.network_changed(Some(&seen.network()));
+    let phone = phone.clone();
+    let task = tokio::spawn(async move { follow(&phone, watcher, seen).await });
+    Some(Reports(task.abort_handle()))
+}
+
+async fn follow(phone: &Phone, mut watcher: IfWatcher, mut seen: Addresses) {
+    let mut suspension = pin!(suspended());
+    loop {
+        let is_suspension = tokio::select! {
+            event = watcher.next() => match event {
+                Some(Ok(_)) => false,
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "a change of the network was not noticed");
+                    continue;
+                }
+                None => return,
+            },
+            () = &mut suspension => {
+                suspension.set(suspended());
+                true
+            }
+        };
+        // Events that come together are one change.
+        while let Some(Some(_)) = watcher.next().now_or_never() {}
+        let now = Addresses::of(&watcher);
+        if is_suspension || now != seen {
+            tracing::info!(
+                is_suspension,
+                "the network may be another one: dialling anew"
+            );
+            phone.network_changed(Some(&now.network()));
+        }
+        seen = now;
+    }
+}
+
+/// The machine's addresses through which it may reach a host elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Addresses(BTreeSet<IpNet>);
+
+impl Addresses {
+    fn of(watcher: &IfWatcher) -> Addresses {
+        Addresses::from(watcher.iter().copied())
+    }
+
+    fn from(all: impl Iterator<Item = IpNet>) -> Addresses {
+        let reaches_others = |net: &IpNet| match net.addr() {
+            IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+            IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+        };
+        let all = all.filter(reaches_others);
+        // The last half of an IPv6 address changes each day (RFC 8981); connections over the old one go on.
+        let stable = all.map(|net| match net {
+            IpNet::V4(_) => net,
+            IpNet::V6(_) => net.trunc(),
+        });
+        Addresses(stable.collect())
+    }
+
+    /// The name of the network: another lease of an address there makes no other one.
+    fn network(&self) -> String {
+        let networks: BTreeSet<_> = self.0.iter().map(|net| net.trunc().to_string()).collect();
+        networks.into_iter().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Returns when the machine was suspended, as soon as it runs again; pends where that cannot be seen.
+async fn suspended() {
+    if watch_clocks().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+async fn watch_clocks() -> std::io::Result<()> {
+    let timer = timerfd_create(
+        TimerfdClockId::Boottime,
+        TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+    )?;
+    let timer: AsyncFd<OwnedFd> = AsyncFd::new(timer)?;
+    loop {
+        let before = asleep();
+        let zero = Timespec::default();
+        let whole = Timespec {
+            tv_sec: COMPARE_EVERY.as_secs().try_into().unwrap_or(i64::MAX),
+            ..zero
+        };
+        // Expires at once when the machine slept longer: this clock goes on meanwhile.
+        let once = Itimerspec {
+            it_interval: zero,
+            it_value: whole,
+        };
+        timerfd_settime(timer.get_ref(), TimerfdTimerFlags::empty(), &once)?;
+        let mut expired = timer.readable().await?;
+        rustix::io::read(timer.get_ref(), &mut [0; 8])?;
+        expired.clear_ready();
+        if asleep().saturating_sub(before) >= SUSPENDED_FOR {
+            return Ok(());
+        }
+    }
+}
+
+/// How long the machine has been suspended since it was started.
+fn asleep() -> Duration {
+    let since = |clock| {
+        let now = clock_gettime(clock);
+        let whole = Duration::from_secs(now.tv_sec.try_into().unwrap_or(0));
+        whole + Duration::from_nanos(now.tv_nsec.try_into().unwrap_or(0))
+    };
+    since(ClockId::Boottime).saturating_sub(since(ClockId::Monotonic))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn addresses(all: &[&str]) -> Addresses {
+        Addresses::from(all.iter().map(|net| net.parse().unwrap()))
+    }
+
+    #[test]
+    fn another_lease_is_a_change_and_the_same_network() {
+        let before = addresses(&["127.0.0.1/8", "192.168.1.5/24", "::1/128", "fe80::1/64"]);
+        let after = addresses(&["127.0.0.1/8", "192.168.1.6/24"]);
+        assert_ne!(before, after);
+        assert_eq!(before.network(), "192.168.1.0/24");
+        assert_eq!(after.network(), before.network());
+        let mobile = addresses(&["10.1.2.3/32", "2001:db8::1234/64"]);
+        assert_ne!(mobile.network(), before.network());
+    }
+
+    #[test]
+    fn a_new_private_address_of_ipv6_is_no_change() {
+        let monday = addresses(&["2001:db8::1111/64"]);
+        assert_eq!(monday, addresses(&["2001:db8::2222/64"]));
+        assert_ne!(monday, addresses(&["2001:db8:0:1::1111/64"]));
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_runs_is_not_suspended() {
+        let now = suspended().now_or_never();
+        assert!(now.is_none());
+    }
+}
