@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use longhand_link::carrier::mailbox::stream::{End, Nonce, Permit, StreamKey};
-use longhand_link::{Carrier, Carriers, DialOptions, PairingSecret, Rendezvous};
+use longhand_link::{Carrier, Carriers, Dial, DialOptions, PairingSecret, Rendezvous};
 use longhand_mailbox::{Mailbox, MailboxConfig};
 use longhand_proto::mailbox::server_message::Body;
 use longhand_proto::mailbox::{Attach, ClientMessage, ServerMessage, client_message};
@@ -74,8 +74,8 @@ async fn dial_pairs(pairs: usize, address: &str) {
 }
 
 async fn dial(address: &str) -> (Carrier, Nonce) {
-    let addresses = [address.to_owned()];
-    let dialled = longhand_link::dial(&addresses, &DialOptions::default()).await;
+    let meeting = Rendezvous::of_pairing(&PairingSecret::from_bytes([0; 16]));
+    let dialled = DialOptions::default().dial(address, &meeting).await;
     let mut carrier = dialled.unwrap();
     let Body::Welcome(welcome) = next(&mut carrier).await else {
         panic!("no Welcome");

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use longhand_base::wake::{WakeError, WakeHook};
 use longhand_link::carrier::mailbox::stream::{End, Nonce, Permit, StreamKey};
-use longhand_link::{Carrier, Carriers, DialOptions, PairingSecret, Rendezvous};
+use longhand_link::{Carrier, Carriers, Dial, DialOptions, PairingSecret, Rendezvous};
 use longhand_mailbox::{Mailbox, MailboxConfig};
 use longhand_proto::mailbox::client_message::Body as Asked;
 use longhand_proto::mailbox::server_message::Body;
@@ -57,7 +57,8 @@ impl Client {
     /// Over gRPC.
     pub async fn dial(mailbox: &Mailbox) -> Client {
         let address = mailbox.addresses()[0].to_string();
-        let dialled = longhand_link::dial(&[address], &DialOptions::default()).await;
+        let meeting = Rendezvous::of_pairing(&PairingSecret::from_bytes([0; 16]));
+        let dialled = DialOptions::default().dial(&address, &meeting).await;
         Client::welcomed(dialled.unwrap()).await
     }
 
