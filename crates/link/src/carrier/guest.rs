@@ -66,7 +66,7 @@ fn admit(stream: TcpStream, from: IpAddr, admission: &Admission<SourceNetwork>) 
     Some(Guest::new(stream, place))
 }
 
-/// See the module. No more than [`STRANGER_BYTES`] are read from it while it has its place, nor later when its handshake has
+/// See the module. No more than 128 KiB are read from it while it has its place, nor later when its handshake has
 /// failed: it is closed when its time is over.
 pub struct Guest {
     stream: TcpStream,
