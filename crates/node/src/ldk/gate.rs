@@ -500,6 +500,7 @@ impl ChannelMessageHandler for Gate {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::machine::testing::World;
     use InboundHTLCStateDetails::{AwaitingRemoteRevokeToRemoveFulfill as Claimed, Committed};
@@ -525,7 +526,7 @@ mod tests {
     fn stranger(n: u16) -> PublicKey {
         let mut secret = [1; 32];
         secret[..2].copy_from_slice(&n.to_be_bytes());
-        let secret = bitcoin::secp256k1::SecretKey::from_slice(&secret).expect("a secret key");
+        let secret = bitcoin::secp256k1::SecretKey::from_slice(&secret).unwrap();
         secret.public_key(&bitcoin::secp256k1::Secp256k1::new())
     }
 
