@@ -53,7 +53,7 @@ impl Listeners {
         let mailbox_options = DialOptions {
             carriers: carriers.clone(),
             ca_pem: read_ca(&config.link.mailbox_ca_file)?,
-            delay: None,
+            ..DialOptions::default()
         };
         for mailbox in &mailboxes {
             MailboxListener::check(mailbox).map_err(mailbox_error)?;
