@@ -20,7 +20,8 @@ use super::guest::{Attached, Visit};
 use super::http::{self, HttpServer};
 use super::reason::cause;
 use super::{
-    Carrier, CarrierError, DialOptions, Dialer, Listen, Listener, MAX_MESSAGE, RecordStream,
+    Carrier, CarrierError, DialOptions, Dialer, Listen, Listener, MAX_MESSAGE, RecordSink,
+    RecordStream,
 };
 use crate::{Address, LinkError, Rendezvous};
 
@@ -30,7 +31,7 @@ const WINDOW: u32 = 1 << 20;
 const MESSAGE: usize = MAX_MESSAGE + 16;
 /// The metadata with the route of an address, see [`http::route_of`].
 const ROUTE: &str = "longhand-route";
-/// Records between the link's writer and HTTP/2.
+/// Records between the link's writer and HTTP/2 at a phone.
 const QUEUE: usize = 16;
 /// The scheme with TLS.
 const WITH_TLS: &str = "grpcs";
@@ -108,7 +109,7 @@ impl carrier_server::Carrier for Service {
         let mut guest = visit
             .and_then(Visit::attach)
             .ok_or_else(|| Status::resource_exhausted("one stream for each connection"))?;
-        let (sink, leaving) = mpsc::channel::<Vec<u8>>(QUEUE);
+        let (sink, leaving) = HandOver::channel();
         let place = guest.place.take();
         let stream = GuestStream {
             records: request.into_inner(),
@@ -119,6 +120,29 @@ impl carrier_server::Carrier for Service {
         attached.map_err(|_| Status::unavailable("the host takes no connections now"))?;
         let records = ReceiverStream::new(leaving).map(|data| Ok(Record { data }));
         Ok(Response::new(Box::pin(records)))
+    }
+}
+
+/// The sink of a server. It has no queue: a record has been sent once HTTP/2 has taken it, which takes no other before the
+/// client has made room for one. So a server's limits and timeouts hold for what clients do not read.
+struct HandOver(mpsc::Sender<Vec<u8>>);
+
+impl HandOver {
+    fn channel() -> (HandOver, mpsc::Receiver<Vec<u8>>) {
+        let (sink, leaving) = mpsc::channel(1);
+        (HandOver(sink), leaving)
+    }
+}
+
+#[async_trait]
+impl RecordSink for HandOver {
+    async fn send(&mut self, record: Vec<u8>) -> Result<(), CarrierError> {
+        RecordSink::send(&mut self.0, record).await?;
+        // There is room for one record: when it is free, the record is taken.
+        let taken = self.0.reserve().await;
+        taken
+            .map(drop)
+            .map_err(|_| CarrierError("the other end is gone".into()))
     }
 }
 
@@ -171,4 +195,23 @@ fn endpoint(address: &Address, ca_pem: Option<&[u8]>) -> Result<Endpoint, LinkEr
     endpoint
         .tls_config(config)
         .map_err(|e| LinkError::Tls(cause(&e)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn a_record_of_a_server_is_sent_once_it_is_taken_and_waits_nowhere_else() {
+        let (mut sink, mut leaving) = HandOver::channel();
+        let mut sending = sink.send(vec![1]);
+        assert_eq!((&mut sending).now_or_never(), None);
+        assert_eq!(leaving.try_recv(), Ok(vec![1]));
+        assert_eq!(sending.now_or_never(), Some(Ok(())));
+        drop(leaving);
+        assert!(sink.send(vec![2]).now_or_never().unwrap().is_err());
+    }
 }
