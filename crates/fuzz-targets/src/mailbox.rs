@@ -235,8 +235,11 @@ impl World {
             n => Some(IpAddr::from(Ipv4Addr::new(192, 0, 2, n as u8)).into()),
         };
         let nonce = [self.connected; 32];
+        let Some(id) = self.relay.open(source, self.now) else {
+            return;
+        };
         let client = Client {
-            id: self.relay.open(source, self.now),
+            id,
             session: Session::new(nonce),
             nonce,
         };

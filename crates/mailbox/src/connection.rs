@@ -1,6 +1,6 @@
 //! The task of one connection: it reads requests at the pace that the relay allows, and writes replies as fast as the client
-//! takes them. It holds one message each way, so that what a client does not read stays in the relay's queues, where it is
-//! counted.
+//! takes them. It holds one message each way, which the relay counts until it is sent: what a client does not read stays in its
+//! books.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::core::{ConnectionId, Pace};
 use crate::protocol::longhand::{self, Session};
 use crate::shared::Shared;
 
-/// How long a client may take to read one message.
+/// How long a client may take to read one message, whatever it sends meanwhile.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Wakes the task of a connection.
@@ -38,7 +38,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut carrier: Carrier) {
     }
     let session = Session::new(nonce);
     let place = carrier.take_place();
-    let (id, signals) = shared.open(carrier.source);
+    let Some((id, signals)) = shared.open(carrier.source) else {
+        return;
+    };
     let _open = Open {
         shared: shared.clone(),
         id,
@@ -72,7 +74,10 @@ async fn read(
     place: Option<Place<SourceNetwork>>,
 ) {
     let mut place = place;
-    while let Ok(Some(message)) = stream.recv().await {
+    while may_read(shared, id, signals).await {
+        let Ok(Some(message)) = stream.recv().await else {
+            return;
+        };
         let request = match session.read(&message) {
             Ok(request) => request,
             Err(error) => {
@@ -81,18 +86,21 @@ async fn read(
             }
         };
         drop(message);
-        let mut pace = shared.with(|relay, now| relay.receive(id, request, now));
+        shared.with(|relay, now| relay.receive(id, request, now));
         if place.is_some() && shared.with(|relay, _| relay.has_attached(id)) {
             place = None;
         }
-        loop {
-            match pace {
-                Pace::Now => break,
-                Pace::Closed => return,
-                Pace::At(time) => sleep_until(shared.instant(time)).await,
-                Pace::AfterReplies => signals.readable.notified().await,
-            }
-            pace = shared.with(|relay, now| relay.pace(id, now));
+    }
+}
+
+/// Waits until the next request may be read; false once the relay has closed the connection.
+async fn may_read(shared: &Shared, id: ConnectionId, signals: &Signals) -> bool {
+    loop {
+        match shared.with(|relay, now| relay.pace(id, now)) {
+            Pace::Now => return true,
+            Pace::Closed => return false,
+            Pace::At(time) => sleep_until(shared.instant(time)).await,
+            Pace::AfterReplies => signals.readable.notified().await,
         }
     }
 }
@@ -115,6 +123,7 @@ async fn write(
                     return;
                 }
             }
+            // The message counts until this call: it is sent only now.
             let reply = shared.with(|relay, _| relay.take(id));
             next = reply.map(longhand::write);
         }

@@ -17,7 +17,7 @@
 //! - One reader for each end: the newest authenticated attach takes over ([`core::Code::TakenOver`]).
 //! - A message for an end without a reader waits, for a while and within limits. With a reader it waits in the same queue for
 //!   its turn, so that a slow reader holds nobody else up.
-//! - A stream that sends too fast is slowed down alone, see `core/relay.rs` (`send`).
+//! - A stream that sends too fast is slowed down alone, see `core/relay/queues.rs`.
 //! - A message is never lost in silence while both ends are attached: a stream that loses one ends at both of them.
 
 pub mod config;

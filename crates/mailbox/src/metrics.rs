@@ -23,7 +23,7 @@ type ListenerLabel = [(&'static str, String); 1];
 pub(crate) enum WakeResult {
     Answered,
     Failed,
-    /// Not called: too many waited.
+    /// Not called: too many waited, or its network had caused too many.
     LeftOut,
 }
 
@@ -74,7 +74,7 @@ impl Metrics {
             ),
             (
                 "queued_bytes",
-                "Bytes that wait, with the memory of each message",
+                "Bytes that wait or are being sent, with the memory of each message",
                 &m.queued_bytes,
             ),
         ];
@@ -86,7 +86,7 @@ impl Metrics {
             ("bytes", "Bytes of messages given to readers", &m.bytes),
             (
                 "silent",
-                "Connections closed because they attached nothing in time",
+                "Connections closed because they attached nothing in time or fell silent",
                 &m.silent,
             ),
             (

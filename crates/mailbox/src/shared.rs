@@ -70,13 +70,13 @@ impl Shared {
         self.began.checked_add(time).unwrap_or(self.began)
     }
 
-    /// A connection begins.
-    pub fn open(&self, source: Option<SourceNetwork>) -> (ConnectionId, Arc<Signals>) {
-        let signals = Arc::new(Signals::default());
+    /// A connection begins, if there is room for it.
+    pub fn open(&self, source: Option<SourceNetwork>) -> Option<(ConnectionId, Arc<Signals>)> {
         let mut locked = self.lock();
-        let id = locked.relay.open(source, self.began.elapsed());
+        let id = locked.relay.open(source, self.began.elapsed())?;
+        let signals = Arc::new(Signals::default());
         locked.signals.insert(id, signals.clone());
-        (id, signals)
+        Some((id, signals))
     }
 
     /// A connection has ended.
@@ -130,16 +130,16 @@ impl Shared {
     fn report(&self, event: &Event, now: Time) {
         self.metrics.count(event);
         match *event {
-            Event::Waits { stream, end } => {
+            Event::Waits { stream, end, by } => {
                 if let Some(wakes) = &self.wakes {
-                    wakes.reader_is_away(Away { stream, end }, now);
+                    wakes.reader_is_away(Away { stream, end }, by, now);
                 }
             }
             Event::Ended { stream, code } => {
                 tracing::debug!(stream = %stream.for_logs(), %code, "a stream has ended");
             }
             Event::Refused { code } => tracing::debug!(%code, "a request was refused"),
-            Event::Silent => tracing::debug!("a connection was closed: it attached nothing"),
+            Event::Silent => tracing::debug!("a connection was closed: it was silent or idle"),
             Event::Expired { messages } => tracing::debug!(messages, "no reader came in time"),
         }
     }

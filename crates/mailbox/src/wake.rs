@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use longhand_base::wake::WakeHook;
+use longhand_link::carrier::admission::SourceNetwork;
 use longhand_link::carrier::mailbox::stream::{End, StreamId};
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc};
@@ -13,12 +14,18 @@ use tokio::time::timeout;
 
 use crate::config::WakeConfig;
 use crate::core::Time;
+use crate::core::rates::{Buckets, Rate};
 use crate::metrics::{Metrics, WakeResult};
 
 /// From one call for an end to the next. A call is for an end, not for the stream alone: both readers may be away.
 const PAUSE: Duration = Duration::from_secs(10);
 /// Ends that were called within [`PAUSE`]; beyond it no call is made.
 const MAX_CALLED: usize = 65_536;
+/// Calls that the clients of one source network can cause: else strangers would displace the calls for others.
+const OF_NETWORK: Rate = Rate {
+    per_s: 1,
+    burst: 60,
+};
 /// Calls that wait for one that is under way.
 const WAITING: usize = 1_024;
 
@@ -56,22 +63,52 @@ impl Away {
 struct Budget {
     called: HashSet<Away>,
     order: VecDeque<(Time, Away)>,
+    networks: Buckets<SourceNetwork, 1>,
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Made,
+    /// There was one within [`PAUSE`].
+    Repeated,
+    LeftOut,
 }
 
 impl Budget {
-    /// Whether the reader of this end may be called now; it counts as called then.
-    fn allows(&mut self, away: Away, now: Time) -> bool {
+    /// Makes a call for the reader of this end, if it may be called now because of a client of this network. The end counts as
+    /// called when `call` has found room for the call, and only then.
+    fn call(
+        &mut self,
+        away: Away,
+        by: Option<SourceNetwork>,
+        now: Time,
+        call: impl FnOnce() -> bool,
+    ) -> Verdict {
         while let Some((at, first)) = self.order.front()
             && at.saturating_add(PAUSE) <= now
         {
             self.called.remove(first);
             self.order.pop_front();
         }
-        if self.called.len() >= MAX_CALLED || !self.called.insert(away) {
-            return false;
+        if self.called.contains(&away) {
+            return Verdict::Repeated;
         }
+        let is_allowed = self.called.len() < MAX_CALLED && self.allows(by, now);
+        if !is_allowed || !call() {
+            return Verdict::LeftOut;
+        }
+        self.called.insert(away);
         self.order.push_back((now, away));
-        true
+        Verdict::Made
+    }
+
+    /// Connections inside this process have no network, and no limit.
+    fn allows(&mut self, by: Option<SourceNetwork>, now: Time) -> bool {
+        by.is_none_or(|source| {
+            let [bucket] = self.networks.of(source, now);
+            bucket.take(OF_NETWORK, now)
+        })
     }
 }
 
@@ -98,14 +135,11 @@ impl Wakes {
         (wakes, make_calls(config, hook, metrics, waiting))
     }
 
-    /// A message waits for this reader.
-    pub fn reader_is_away(&self, away: Away, now: Time) {
+    /// A message waits for this reader, because of a client of this network.
+    pub fn reader_is_away(&self, away: Away, by: Option<SourceNetwork>, now: Time) {
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-        if !budget.allows(away, now) {
-            return;
-        }
-        drop(budget);
-        if self.calls.try_send(away).is_err() {
+        let call = || self.calls.try_send(away).is_ok();
+        if budget.call(away, by, now, call) == Verdict::LeftOut {
             self.metrics.count_wake(WakeResult::LeftOut);
         }
     }
@@ -129,14 +163,15 @@ async fn make_calls(
         calls.spawn(async move {
             let called = timeout(config.timeout(), hook.call(&config.url, away.body())).await;
             let stream = away.stream.for_logs();
+            // Strangers can cause calls that are refused: they are counted, and not in the log of an operator.
             let result = match called {
                 Ok(Ok(())) => WakeResult::Answered,
                 Ok(Err(error)) => {
-                    tracing::warn!(%stream, %error, "the wake URL refused a call");
+                    tracing::debug!(%stream, %error, "the wake URL refused a call");
                     WakeResult::Failed
                 }
                 Err(_) => {
-                    tracing::warn!(%stream, "the wake URL did not answer in time");
+                    tracing::debug!(%stream, "the wake URL did not answer in time");
                     WakeResult::Failed
                 }
             };
@@ -148,6 +183,8 @@ async fn make_calls(
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use super::*;
 
     fn away(key: u8, end: End) -> Away {
@@ -155,17 +192,43 @@ mod tests {
         Away { stream, end }
     }
 
+    fn network(last: u8) -> Option<SourceNetwork> {
+        Some(IpAddr::from(Ipv4Addr::new(192, 0, 2, last)).into())
+    }
+
     #[test]
     fn a_reader_is_called_once_in_ten_seconds() {
         let mut budget = Budget::default();
+        let mut call = |away, ms| budget.call(away, None, Duration::from_millis(ms), || true);
         let phone = away(1, End::Phone);
-        let at = Duration::from_millis;
-        assert!(budget.allows(phone, at(0)));
-        assert!(!budget.allows(phone, at(9_999)));
-        assert!(budget.allows(away(1, End::Host), at(9_999)));
-        assert!(budget.allows(away(2, End::Phone), at(9_999)));
-        assert!(budget.allows(phone, at(10_000)));
-        assert!(!budget.allows(phone, at(10_001)));
+        assert_eq!(call(phone, 0), Verdict::Made);
+        assert_eq!(call(phone, 9_999), Verdict::Repeated);
+        assert_eq!(call(away(1, End::Host), 9_999), Verdict::Made);
+        assert_eq!(call(away(2, End::Phone), 9_999), Verdict::Made);
+        assert_eq!(call(phone, 10_000), Verdict::Made);
+        assert_eq!(call(phone, 10_001), Verdict::Repeated);
+    }
+
+    #[test]
+    fn the_clients_of_one_network_cause_a_bounded_number_of_calls() {
+        let mut budget = Budget::default();
+        let mut call =
+            |key, by, s| budget.call(away(key, End::Phone), by, Duration::from_secs(s), || true);
+        let made = (0..200).filter(|key| call(*key, network(1), 0) == Verdict::Made);
+        assert_eq!(made.count(), 60);
+        assert_eq!(call(200, network(1), 0), Verdict::LeftOut);
+        assert_eq!(call(200, network(2), 0), Verdict::Made);
+        assert_eq!(call(201, None, 0), Verdict::Made);
+        assert_eq!(call(202, network(1), 1), Verdict::Made);
+        assert_eq!(call(203, network(1), 1), Verdict::LeftOut);
+    }
+
+    #[test]
+    fn an_end_for_whose_call_there_was_no_room_may_be_called_at_once() {
+        let mut budget = Budget::default();
+        let (phone, now) = (away(1, End::Phone), Duration::ZERO);
+        assert_eq!(budget.call(phone, None, now, || false), Verdict::LeftOut);
+        assert_eq!(budget.call(phone, None, now, || true), Verdict::Made);
     }
 
     #[test]

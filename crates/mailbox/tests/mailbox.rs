@@ -6,12 +6,16 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use common::{Client, Push, config, key, start, started};
-use longhand_link::Carriers;
 use longhand_link::carrier::mailbox::stream::End;
+use longhand_link::carrier::{CarrierError, RecordSink};
+use longhand_link::{Carrier, Carriers};
 use longhand_mailbox::Mailbox;
-use longhand_proto::mailbox::Pong;
+use longhand_proto::mailbox::client_message::Body as Asked;
 use longhand_proto::mailbox::server_message::Body;
+use longhand_proto::mailbox::{ClientMessage, Ping, Pong};
+use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
@@ -257,6 +261,55 @@ async fn the_wake_url_is_called_by_http() {
     {
         tokio::task::yield_now().await;
     }
+}
+
+/// Takes the `Welcome`, and nothing more.
+struct Stuck(bool);
+
+#[async_trait]
+impl RecordSink for Stuck {
+    async fn send(&mut self, _: Vec<u8>) -> Result<(), CarrierError> {
+        match std::mem::replace(&mut self.0, true) {
+            false => Ok(()),
+            true => std::future::pending().await,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_is_closed_though_it_goes_on_sending() {
+    let mut config = config();
+    config.limits.attach_within_s = 1_000;
+    let mailbox = start(config).await;
+    let (requests, stream) = tokio::sync::mpsc::channel(1);
+    mailbox.take(Carrier::new(Stuck(false), stream));
+    let begun = Instant::now();
+    let ping = ClientMessage {
+        body: Some(Asked::Ping(Ping {})),
+    };
+    let mut each_second = tokio::time::interval(Duration::from_secs(1));
+    // It is answered, so that something is sent.
+    while requests.send(ping.encode_to_vec()).await.is_ok() {
+        each_second.tick().await;
+    }
+    let took = begun.elapsed();
+    assert!(took <= Duration::from_secs(62), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_client_for_which_there_is_no_room_is_closed() {
+    let mut config = config();
+    config.limits.connections = 1;
+    let mailbox = start(config).await;
+    let _first = Client::connect(&mailbox).await;
+    let (mut near, far) = Carrier::pair();
+    mailbox.take(far);
+    assert_eq!(near.stream.recv().await, Ok(None));
+    assert!(
+        mailbox
+            .metrics()
+            .contains("longhand_mailbox_connections 1\n")
+    );
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use std::collections::{HashMap, VecDeque};
 use longhand_link::carrier::admission::SourceNetwork;
 use longhand_link::carrier::mailbox::stream::{End, StreamId};
 
-use super::limits::{Bucket, MAX_REPLIES, QUIET};
+use super::limits::{MAX_REPLIES, QUIET};
+use super::networks::Bill;
+use super::rates::Bucket;
 use super::{Pace, Reply, Time};
 
 /// One connection.
@@ -17,8 +19,12 @@ pub(super) struct Connection {
     pub ready: VecDeque<u32>,
     /// Replies that go before any message.
     replies: VecDeque<Reply>,
-    /// When it is closed, unless it has attached a stream before.
+    /// The message that is being sent to it, by who pays for it: it is out of its queue, and in memory all the same.
+    pub sending: Option<Bill>,
+    /// When it is closed, unless it has attached a stream before; `None` while it has one.
     pub attach_until: Option<Time>,
+    /// Whether it has ever attached a stream.
+    pub has_attached: bool,
     /// When its last request came.
     pub asked_at: Time,
     /// When it is looked at whether requests still come.
@@ -28,7 +34,7 @@ pub(super) struct Connection {
     pub bad_signatures: u8,
     pub requests: Bucket,
     /// No request is read before.
-    pub not_before: Time,
+    not_before: Time,
     is_paused: bool,
 }
 
@@ -47,7 +53,9 @@ impl Connection {
             attached: HashMap::new(),
             ready: VecDeque::new(),
             replies: VecDeque::new(),
+            sending: None,
             attach_until: Some(attach_until),
+            has_attached: false,
             asked_at: now,
             look_at: now.saturating_add(QUIET),
             is_pinged: false,
@@ -58,9 +66,9 @@ impl Connection {
         }
     }
 
-    /// Whether it has ever attached a stream.
-    pub fn has_attached(&self) -> bool {
-        self.attach_until.is_none()
+    /// Reads no request before this time.
+    pub fn wait_until(&mut self, time: Time) {
+        self.not_before = self.not_before.max(time);
     }
 
     pub fn push_reply(&mut self, reply: Reply) {

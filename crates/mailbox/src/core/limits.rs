@@ -1,22 +1,30 @@
 //! Limits of a relay: what one key, one network and all together may use.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use longhand_link::carrier::admission::SourceNetwork;
 use serde::{Deserialize, Serialize};
 
+use super::rates::Rate;
 use super::{MAX_PAYLOAD, Time};
 
 /// Memory of a message beside its payload, in bytes: without it, empty messages would cost nothing.
 pub const MESSAGE_BYTES: usize = 96;
 
-/// Requests of a connection beside messages that are sent on: an attach costs the check of a signature. A host attaches all its
-/// streams at once.
+/// Requests of a connection beside messages that are sent on. A host attaches all its streams at once.
 pub(super) const REQUESTS: Rate = Rate {
     per_s: 1_000,
     burst: 20_000,
 };
+
+/// Signatures of a source network that are checked, for attaches and deletes. A host with 20,000 owners, and its neighbours, attach
+/// all at once after a restart of the mailbox; after another one right then, within 40 s.
+pub(super) const SIGNATURES: Rate = Rate {
+    per_s: 500,
+    burst: 25_000,
+};
+
+/// Time after which a connection is closed that has detached all its ends.
+pub(super) const UNATTACHED: Time = Duration::from_secs(60);
 
 /// Replies beside messages that a connection may have waiting before its requests are read no further, and one more for each end
 /// that it has attached.
@@ -33,6 +41,8 @@ pub(super) const MAX_BAD_SIGNATURES: u8 = 3;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
+    /// Connections of all together, with a stream or without.
+    pub connections: usize,
     /// Connections of one source network that have attached a stream.
     pub connections_per_network: usize,
     /// Attached ends of one source network.
@@ -45,9 +55,9 @@ pub struct Limits {
     pub queue_bytes: usize,
     /// How long a message may wait.
     pub queue_s: u64,
-    /// Bytes in all queues.
+    /// Bytes in all queues, and in messages that are being sent.
     pub total_bytes: usize,
-    /// Bytes in all queues that clients of one source network have sent.
+    /// Those of them for which one source network pays: that of the reader, or that of the sender while there is none.
     pub bytes_per_network: usize,
     /// Bytes that may be sent with one key in a second, over a longer time.
     pub bytes_per_s: u64,
@@ -57,6 +67,8 @@ pub struct Limits {
     pub messages_per_s: u64,
     /// Messages that may be sent with one key at once.
     pub messages_burst: u64,
+    /// Bytes that the clients of one source network may send in a second, and at once.
+    pub network_bytes_per_s: u64,
     /// Connections that have attached nothing within this time are closed.
     pub attach_within_s: u64,
 }
@@ -64,7 +76,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            connections_per_network: 256,
+            connections: 100_000,
+            connections_per_network: 1_024,
             ends_per_network: 20_000,
             ends: 400_000,
             queue_messages: 64,
@@ -76,6 +89,7 @@ impl Default for Limits {
             bytes_burst: 8 << 20,
             messages_per_s: 2_000,
             messages_burst: 4_000,
+            network_bytes_per_s: 64 << 20,
             attach_within_s: 10,
         }
     }
@@ -84,9 +98,11 @@ impl Default for Limits {
 impl Limits {
     /// The first limit with which nothing could be carried, and the least value that it may have.
     pub fn too_small(&self) -> Option<(&'static str, u64)> {
+        // Messages for ends without a reader have half of the bytes: one has to fit in.
         let message = MAX_PAYLOAD + MESSAGE_BYTES;
         let wide = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         let limits = [
+            ("connections", wide(self.connections), 1),
             (
                 "connections_per_network",
                 wide(self.connections_per_network),
@@ -97,16 +113,21 @@ impl Limits {
             ("queue_messages", wide(self.queue_messages), 1),
             ("queue_bytes", wide(self.queue_bytes), wide(message)),
             ("queue_s", self.queue_s, 1),
-            ("total_bytes", wide(self.total_bytes), wide(message)),
+            ("total_bytes", wide(self.total_bytes), wide(2 * message)),
             (
                 "bytes_per_network",
                 wide(self.bytes_per_network),
-                wide(message),
+                wide(2 * message),
             ),
             ("bytes_per_s", self.bytes_per_s, 1),
             ("bytes_burst", self.bytes_burst, wide(message)),
             ("messages_per_s", self.messages_per_s, 1),
             ("messages_burst", self.messages_burst, 1),
+            (
+                "network_bytes_per_s",
+                self.network_bytes_per_s,
+                wide(message),
+            ),
             ("attach_within_s", self.attach_within_s, 1),
         ];
         let found = limits.into_iter().find(|(_, value, least)| value < least);
@@ -128,77 +149,17 @@ impl Limits {
         }
     }
 
+    pub(super) fn network_bytes(&self) -> Rate {
+        Rate {
+            per_s: self.network_bytes_per_s,
+            burst: self.network_bytes_per_s,
+        }
+    }
+
     pub(super) fn messages(&self) -> Rate {
         Rate {
             per_s: self.messages_per_s,
             burst: self.messages_burst,
         }
-    }
-}
-
-/// How fast a token bucket fills, and how much it holds.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rate {
-    pub per_s: u64,
-    pub burst: u64,
-}
-
-impl Rate {
-    /// The time in which a bucket gets this many tokens.
-    fn ns(self, tokens: u64) -> u64 {
-        let ns = u128::from(tokens) * 1_000_000_000 / u128::from(self.per_s.max(1));
-        u64::try_from(ns).unwrap_or(u64::MAX)
-    }
-}
-
-/// A token bucket, in eight bytes: the time at which it is full again.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Bucket {
-    full_at_ns: u64,
-}
-
-impl Bucket {
-    /// Takes tokens, which may be more than there are. Returns the time from which on none are owed: not after `now` when there
-    /// were enough.
-    pub fn charge(&mut self, tokens: u64, rate: Rate, now: Time) -> Time {
-        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        self.full_at_ns = self.full_at_ns.max(now).saturating_add(rate.ns(tokens));
-        Duration::from_nanos(self.full_at_ns.saturating_sub(rate.ns(rate.burst)))
-    }
-}
-
-/// What the clients of one source network use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct NetworkUse {
-    /// Connections that have attached a stream.
-    pub connections: usize,
-    pub ends: usize,
-    /// In queues.
-    pub bytes: usize,
-}
-
-/// The accounts of all source networks that use something. Connections inside this process have none.
-#[derive(Default)]
-pub(super) struct Networks(HashMap<SourceNetwork, NetworkUse>);
-
-impl Networks {
-    pub fn of(&self, source: Option<SourceNetwork>) -> NetworkUse {
-        let found = source.and_then(|source| self.0.get(&source));
-        found.copied().unwrap_or_default()
-    }
-
-    /// Changes an account, and forgets it when nothing is used.
-    pub fn change(&mut self, source: Option<SourceNetwork>, change: impl FnOnce(&mut NetworkUse)) {
-        let Some(source) = source else { return };
-        let account = self.0.entry(source).or_default();
-        change(account);
-        if *account == NetworkUse::default() {
-            self.0.remove(&source);
-        }
-    }
-
-    #[cfg(test)]
-    pub fn all(&self) -> &HashMap<SourceNetwork, NetworkUse> {
-        &self.0
     }
 }

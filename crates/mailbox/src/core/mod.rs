@@ -1,9 +1,9 @@
 //! The relay without I/O: connections, streams and their queues as one value. Requests and the time go in; replies, and what
 //! the shell has to do, come out. It knows no wire format (that is [`crate::protocol`]), no socket, no task and no clock.
 //!
-//! - `relay.rs`: [`Relay`], and the rules of attaching, sending and ending.
+//! - `relay.rs`: [`Relay`], and the rules of attaching and ending. `relay/queues.rs`: sending, and where there is room.
 //! - `stream.rs`: a stream, its two ends and their queues. `connection.rs`: a client's connection.
-//! - `limits.rs`: [`Limits`], token buckets, and the accounts of source networks.
+//! - `limits.rs`: [`Limits`]. `rates.rs`: token buckets. `networks.rs`: the accounts of source networks.
 //!
 //! A message is stored once, in the queue of the end that it is for, whether that end has a reader or not. The reader's
 //! connection has a list of its ends with something to send; each is served one message in turn ([`Relay::take`]). So a
@@ -11,6 +11,8 @@
 
 mod connection;
 mod limits;
+mod networks;
+pub(crate) mod rates;
 mod relay;
 mod stream;
 
@@ -18,6 +20,7 @@ use std::fmt;
 use std::time::Duration;
 
 use longhand_link::carrier::MAX_MESSAGE;
+use longhand_link::carrier::admission::SourceNetwork;
 use longhand_link::carrier::mailbox::stream::{End, StreamId};
 
 pub use limits::{Limits, MESSAGE_BYTES};
@@ -215,6 +218,8 @@ pub enum Event {
         stream: StreamId,
         /// The end.
         end: End,
+        /// The network that caused it: that of the sender, or of the reader that left.
+        by: Option<SourceNetwork>,
     },
     /// Attachments of a stream were ended by the relay.
     Ended {
@@ -223,12 +228,13 @@ pub enum Event {
         /// Why.
         code: Code,
     },
-    /// A request was refused.
+    /// A request was refused, or a connection.
     Refused {
         /// Why.
         code: Code,
     },
-    /// A connection was closed: it had attached nothing in time, or nothing came of it any more, not even a [`Request::Pong`].
+    /// A connection was closed: it had no attached end for too long; nothing came of it any more, not even a [`Request::Pong`]; or
+    /// it had not taken a message when there was no room for others.
     Silent,
     /// Messages that waited too long for a reader were dropped.
     Expired {
@@ -246,7 +252,7 @@ pub struct Counts {
     pub ends: usize,
     /// Streams with an attached end or a message.
     pub streams: usize,
-    /// Bytes in all queues, with [`MESSAGE_BYTES`] for each message.
+    /// Bytes in all queues and in messages that are being sent, with [`MESSAGE_BYTES`] for each.
     pub queued_bytes: usize,
     /// Messages given to readers.
     pub moved_messages: u64,

@@ -1,5 +1,6 @@
-//! The relay: attaching, sending, ending. `timers.rs`: whatever happens because time has passed.
+//! The relay: connecting, attaching, ending. `queues.rs`: sending. `timers.rs`: whatever happens because time has passed.
 
+mod queues;
 mod timers;
 
 use std::collections::{BTreeSet, HashMap};
@@ -8,9 +9,11 @@ use longhand_link::carrier::admission::SourceNetwork;
 use longhand_link::carrier::mailbox::stream::{End, StreamId};
 
 use super::connection::{Attachment, Connection};
-use super::limits::{Limits, MAX_BAD_SIGNATURES, Networks, REQUESTS};
-use super::stream::{Queued, Reader, Stream};
-use super::{Code, ConnectionId, Counts, Event, MAX_PAYLOAD, Output, Pace, Reply, Request, Time};
+use super::limits::{Limits, MAX_BAD_SIGNATURES, REQUESTS, UNATTACHED};
+use super::networks::Networks;
+use super::stream::{Reader, Stream};
+use super::{Code, ConnectionId, Counts, Event, Output, Pace, Reply, Request, Time};
+use queues::Rates;
 
 /// All connections and streams of one process.
 ///
@@ -20,13 +23,16 @@ pub struct Relay {
     pub(super) connections: HashMap<ConnectionId, Connection>,
     pub(super) streams: HashMap<StreamId, Stream>,
     pub(super) networks: Networks,
+    rates: Rates,
+    /// The latest time that a call has named.
+    now: Time,
     last_id: u64,
     ends: usize,
     queued_bytes: usize,
     moved_messages: u64,
     moved_bytes: u64,
-    /// Connections that have attached nothing yet, by the time at which they are closed.
-    strangers: BTreeSet<(Time, ConnectionId)>,
+    /// Connections without an attached end, by [`Connection::attach_until`].
+    pub(super) unattached: BTreeSet<(Time, ConnectionId)>,
     /// All connections, by [`Connection::look_at`].
     pub(super) looks: BTreeSet<(Time, ConnectionId)>,
     /// Ends whose messages are held, by [`super::stream::Side::held_until`].
@@ -44,12 +50,14 @@ impl Relay {
             connections: HashMap::new(),
             streams: HashMap::new(),
             networks: Networks::default(),
+            rates: Rates::default(),
+            now: Time::ZERO,
             last_id: 0,
             ends: 0,
             queued_bytes: 0,
             moved_messages: 0,
             moved_bytes: 0,
-            strangers: BTreeSet::new(),
+            unattached: BTreeSet::new(),
             looks: BTreeSet::new(),
             held: BTreeSet::new(),
             due: BTreeSet::new(),
@@ -57,23 +65,34 @@ impl Relay {
         }
     }
 
-    /// A client has connected, from this network.
-    pub fn open(&mut self, source: Option<SourceNetwork>, now: Time) -> ConnectionId {
+    /// A client has connected, from this network. `None` when there is no room for it.
+    pub fn open(&mut self, source: Option<SourceNetwork>, now: Time) -> Option<ConnectionId> {
+        self.now = self.now.max(now);
+        if self.connections.len() >= self.limits.connections {
+            let code = Code::Full;
+            self.output.events.push(Event::Refused { code });
+            return None;
+        }
         self.last_id = self.last_id.saturating_add(1);
         let id = ConnectionId(self.last_id);
         let attach_until = now.saturating_add(self.limits.attach_within());
-        self.strangers.insert((attach_until, id));
-        let connection = Connection::new(source, attach_until, now);
+        self.unattached.insert((attach_until, id));
+        let mut connection = Connection::new(source, attach_until, now);
+        connection.wait_until(self.owes_until(source));
         self.looks.insert((connection.look_at, id));
         self.connections.insert(id, connection);
-        id
+        Some(id)
     }
 
     /// A request of a client has come. Returns when its next one may be read.
     pub fn receive(&mut self, from: ConnectionId, request: Request, now: Time) -> Pace {
+        self.now = self.now.max(now);
         if let Some(connection) = self.connections.get_mut(&from) {
             connection.asked_at = now;
             connection.is_pinged = false;
+        }
+        if is_signed(&request) {
+            self.charge_signature(from, now);
         }
         let was_sent = match request {
             Request::Send { handle, payload } => self.send(from, handle, payload, now),
@@ -104,33 +123,12 @@ impl Relay {
     pub fn has_attached(&self, id: ConnectionId) -> bool {
         self.connections
             .get(&id)
-            .is_some_and(Connection::has_attached)
-    }
-
-    /// The connection has room for one more reply: the next one. Of its ends with messages each has its turn.
-    pub fn take(&mut self, to: ConnectionId) -> Option<Reply> {
-        let connection = self.connections.get_mut(&to)?;
-        if let Some((reply, resumes)) = connection.pop_reply() {
-            if resumes {
-                self.output.readable.push(to);
-            }
-            return Some(reply);
-        }
-        let handle = connection.ready.pop_front()?;
-        let attachment = connection.attached.get_mut(&handle)?;
-        attachment.is_ready = false;
-        let (stream, end) = (attachment.stream, attachment.end);
-        let message = self.pop(stream, end)?;
-        self.moved_messages = self.moved_messages.saturating_add(1);
-        let bytes = u64::try_from(message.payload.len()).unwrap_or(u64::MAX);
-        self.moved_bytes = self.moved_bytes.saturating_add(bytes);
-        self.give_turn(stream, end);
-        let payload = message.payload;
-        Some(Reply::Data { handle, payload })
+            .is_some_and(|connection| connection.has_attached)
     }
 
     /// A client has disconnected, or is disconnected: its ends have no reader.
     pub fn close(&mut self, id: ConnectionId) {
+        self.end_sending(id);
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
@@ -143,13 +141,13 @@ impl Relay {
             return;
         };
         self.looks.remove(&(connection.look_at, id));
-        match connection.attach_until {
-            Some(until) => {
-                self.strangers.remove(&(until, id));
-            }
-            None => self.networks.change(connection.source, |account| {
+        if let Some(until) = connection.attach_until {
+            self.unattached.remove(&(until, id));
+        }
+        if connection.has_attached {
+            self.networks.change(connection.source, |account| {
                 account.connections = account.connections.saturating_sub(1);
-            }),
+            });
         }
     }
 
@@ -181,7 +179,7 @@ impl Relay {
         if connection.attached.contains_key(&handle) {
             return self.refuse(from, handle, Code::BadRequest);
         }
-        let older = self.streams.get(&stream).and_then(|s| s.side(end).reader);
+        let older = self.reader(stream, end);
         if !self.has_place(connection, older) {
             return self.refuse(from, handle, Code::Full);
         }
@@ -192,9 +190,9 @@ impl Relay {
             self.output.events.push(Event::Ended { stream, code });
         }
         self.link(from, handle, stream, end);
-        let met = self.streams.get(&stream);
-        let is_met = met.is_some_and(|it| it.side(end.other()).reader.is_some());
+        let is_met = self.reader(stream, end.other()).is_some();
         self.reply(from, Reply::Attached { handle, is_met });
+        self.hand_over(stream, end, self.source(from));
         self.give_turn(stream, end);
         None
     }
@@ -202,7 +200,7 @@ impl Relay {
     /// Whether the limits allow another attachment of this connection, in the place of `older`.
     fn has_place(&self, connection: &Connection, older: Option<Reader>) -> bool {
         let account = self.networks.of(connection.source);
-        let is_new = !connection.has_attached() && connection.source.is_some();
+        let is_new = !connection.has_attached && connection.source.is_some();
         if is_new && account.connections >= self.limits.connections_per_network {
             return false;
         }
@@ -217,10 +215,10 @@ impl Relay {
         let Some(connection) = self.connections.get_mut(&from) else {
             return;
         };
-        let is_first = match connection.attach_until.take() {
-            Some(until) => self.strangers.remove(&(until, from)),
-            None => false,
-        };
+        if let Some(until) = connection.attach_until.take() {
+            self.unattached.remove(&(until, from));
+        }
+        let is_first = !std::mem::replace(&mut connection.has_attached, true);
         self.networks.change(connection.source, |account| {
             account.ends = account.ends.saturating_add(1);
             account.connections = account.connections.saturating_add(is_first.into());
@@ -244,6 +242,11 @@ impl Relay {
         let connection = self.connections.get_mut(&reader.connection)?;
         connection.forget_turn(reader.handle);
         let attachment = connection.attached.remove(&reader.handle)?;
+        if connection.attached.is_empty() {
+            let until = self.now.saturating_add(UNATTACHED);
+            connection.attach_until = Some(until);
+            self.unattached.insert((until, reader.connection));
+        }
         self.networks.change(connection.source, |account| {
             account.ends = account.ends.saturating_sub(1);
         });
@@ -264,9 +267,10 @@ impl Relay {
 
     /// The client reads no longer at this end; what waits there goes on waiting. `None` for an unknown handle.
     fn leave(&mut self, connection: ConnectionId, handle: u32) -> Option<()> {
+        let by = self.source(connection);
         let (stream, end) = self.unlink(Reader { connection, handle })?;
         if self.has_messages(stream, end) {
-            self.output.events.push(Event::Waits { stream, end });
+            self.output.events.push(Event::Waits { stream, end, by });
         }
         self.forget_unused(stream);
         Some(())
@@ -279,103 +283,11 @@ impl Relay {
         None
     }
 
-    /// `None` when the message was not sent on.
-    fn send(&mut self, from: ConnectionId, handle: u32, payload: Vec<u8>, now: Time) -> Option<()> {
-        let connection = self.connections.get_mut(&from)?;
-        let Some(attachment) = connection.attached.get(&handle) else {
-            return self.refuse(from, handle, Code::BadRequest);
-        };
-        let (stream, end) = (attachment.stream, attachment.end.other());
-        if payload.len() > MAX_PAYLOAD {
-            return self.end_stream(stream, Code::BadRequest);
-        }
-        let known = self.streams.get_mut(&stream)?;
-        let owes_until = known.charge(payload.len(), &self.limits, now);
-        // A phone has a connection to itself: reading it later slows nobody else down. A host's connection has streams of other
-        // owners, which must not wait for this one: what it sends is held here, where its own queue bounds it.
-        let is_held = owes_until > now && connection.attached.len() > 1;
-        if owes_until > now && !is_held {
-            connection.not_before = connection.not_before.max(owes_until);
-        }
-        let message = Queued {
-            payload,
-            at: now,
-            source: connection.source,
-        };
-        match self.no_room(stream, end, &message) {
-            // A message that is lost ends the stream: its clients then know it.
-            Some(code) => self.end_stream(stream, code),
-            None => self.push(stream, end, message),
-        }?;
-        if is_held {
-            self.hold(stream, end, owes_until);
-        }
-        Some(())
-    }
-
-    /// Why a message cannot be queued.
-    fn no_room(&self, stream: StreamId, end: End, message: &Queued) -> Option<Code> {
-        let side = self.streams.get(&stream)?.side(end);
-        let limits = &self.limits;
-        let is_full = |used: usize, limit: usize| used.saturating_add(message.cost()) > limit;
-        let is_away = side.reader.is_none();
-        if is_full(side.queue.bytes(), limits.queue_bytes)
-            || (is_away && side.queue.len() >= limits.queue_messages)
-        {
-            return Some(match side.held_until {
-                Some(_) => Code::TooFast,
-                None => Code::Overflow,
-            });
-        }
-        let of_network = self.networks.of(message.source).bytes;
-        let all_is_full = is_full(self.queued_bytes, limits.total_bytes);
-        (all_is_full || is_full(of_network, limits.bytes_per_network)).then_some(Code::Full)
-    }
-
-    fn push(&mut self, stream: StreamId, end: End, message: Queued) -> Option<()> {
-        let (cost, at) = (message.cost(), message.at);
-        let side = self.streams.get_mut(&stream)?.side_mut(end);
-        self.queued_bytes = self.queued_bytes.saturating_add(cost);
-        self.networks.change(message.source, |account| {
-            account.bytes = account.bytes.saturating_add(cost);
-        });
-        side.queue.push(message);
-        if side.queue.due.is_none() {
-            let due = at.saturating_add(self.limits.wait());
-            side.queue.due = Some(due);
-            self.due.insert((due, stream, end));
-        }
-        match side.reader {
-            Some(_) => self.give_turn(stream, end),
-            None => self.output.events.push(Event::Waits { stream, end }),
-        }
-        Some(())
-    }
-
-    /// Takes the first message of a queue.
-    fn pop(&mut self, stream: StreamId, end: End) -> Option<Queued> {
-        let queue = &mut self.streams.get_mut(&stream)?.side_mut(end).queue;
-        let message = queue.pop()?;
-        let (is_last, cost) = (queue.is_empty(), message.cost());
-        if is_last && let Some(due) = queue.due.take() {
-            self.due.remove(&(due, stream, end));
-        }
-        self.queued_bytes = self.queued_bytes.saturating_sub(cost);
-        self.networks.change(message.source, |account| {
-            account.bytes = account.bytes.saturating_sub(cost);
-        });
-        if is_last {
-            self.release(stream, end);
-        }
-        Some(message)
-    }
-
     /// Drops a stream's messages and ends both attachments.
     fn end_stream(&mut self, stream: StreamId, code: Code) -> Option<()> {
         for end in [End::Host, End::Phone] {
             while self.pop(stream, end).is_some() {}
-            let reader = self.streams.get(&stream).and_then(|s| s.side(end).reader);
-            if let Some(reader) = reader {
+            if let Some(reader) = self.reader(stream, end) {
                 self.unlink(reader);
                 self.end(reader, code);
             }
@@ -388,25 +300,6 @@ impl Relay {
     fn forget_unused(&mut self, stream: StreamId) {
         if self.streams.get(&stream).is_some_and(Stream::is_unused) {
             self.streams.remove(&stream);
-        }
-    }
-
-    fn has_messages(&self, stream: StreamId, end: End) -> bool {
-        let stream = self.streams.get(&stream);
-        stream.is_some_and(|stream| !stream.side(end).queue.is_empty())
-    }
-
-    /// Gives an end, if its messages may be read, its turn in its reader's connection, after all that have one.
-    fn give_turn(&mut self, stream: StreamId, end: End) {
-        let side = self.streams.get(&stream).map(|it| it.side(end));
-        let readable = side.filter(|side| side.may_be_read());
-        let Some(Reader { connection, handle }) = readable.and_then(|side| side.reader) else {
-            return;
-        };
-        if let Some(reading) = self.connections.get_mut(&connection)
-            && reading.give_turn(handle)
-        {
-            self.output.writable.push(connection);
         }
     }
 
@@ -440,7 +333,26 @@ impl Relay {
     fn charge_request(&mut self, from: ConnectionId, now: Time) {
         if let Some(connection) = self.connections.get_mut(&from) {
             let until = connection.requests.charge(1, REQUESTS, now);
-            connection.not_before = connection.not_before.max(until);
+            connection.wait_until(until);
         }
+    }
+
+    /// The attachment that reads at an end.
+    fn reader(&self, stream: StreamId, end: End) -> Option<Reader> {
+        self.streams.get(&stream)?.side(end).reader
+    }
+
+    /// The network of a connection.
+    fn source(&self, of: ConnectionId) -> Option<SourceNetwork> {
+        self.connections.get(&of)?.source
+    }
+}
+
+/// Whether a signature was checked for this request.
+fn is_signed(request: &Request) -> bool {
+    match request {
+        Request::Attach { .. } | Request::Delete { .. } => true,
+        Request::Refused { code, .. } => *code == Code::BadSignature,
+        _ => false,
     }
 }

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use longhand_link::carrier::admission::SourceNetwork;
 use longhand_link::carrier::mailbox::stream::End;
 
-use super::limits::{Bucket, Limits, MESSAGE_BYTES};
+use super::limits::MESSAGE_BYTES;
+use super::networks::Bill;
 use super::{ConnectionId, Time};
 
 /// One stream. It is there only while an end is attached or a message waits.
@@ -13,8 +14,6 @@ use super::{ConnectionId, Time};
 pub(super) struct Stream {
     host: Side,
     phone: Side,
-    bytes: Bucket,
-    messages: Bucket,
 }
 
 impl Stream {
@@ -30,14 +29,6 @@ impl Stream {
             End::Host => &mut self.host,
             End::Phone => &mut self.phone,
         }
-    }
-
-    /// Counts a message of this many bytes, from either end. Returns the time from which on the key owes nothing.
-    pub fn charge(&mut self, bytes: usize, limits: &Limits, now: Time) -> Time {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let by_bytes = self.bytes.charge(bytes, limits.bytes(), now);
-        let by_messages = self.messages.charge(1, limits.messages(), now);
-        by_bytes.max(by_messages)
     }
 
     /// Whether nothing is left of it.
@@ -77,6 +68,8 @@ pub(super) struct Reader {
 pub(super) struct Queue {
     messages: VecDeque<Queued>,
     bytes: usize,
+    /// The network that pays for all of it: that of the reader, if it had room for it, else the one that sent last.
+    pub payer: Option<SourceNetwork>,
     /// When the queue is looked through for messages that have waited too long; not later than the first of them has.
     pub due: Option<Time>,
 }
@@ -86,8 +79,6 @@ pub(super) struct Queued {
     pub payload: Vec<u8>,
     /// When it came.
     pub at: Time,
-    /// The network of its sender.
-    pub source: Option<SourceNetwork>,
 }
 
 impl Queued {
@@ -109,6 +100,11 @@ impl Queue {
     /// The memory of all messages, as it is counted.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Who pays for it.
+    pub fn bill(&self) -> Bill {
+        (self.payer, self.bytes)
     }
 
     pub fn first(&self) -> Option<&Queued> {

@@ -10,8 +10,9 @@ use super::Relay;
 impl Relay {
     /// Closes connections, and drops messages, whose time is over.
     pub fn tick(&mut self, now: Time) {
-        while let Some(&(at, id)) = self.strangers.first().filter(|(at, _)| *at <= now) {
-            self.strangers.remove(&(at, id));
+        self.now = self.now.max(now);
+        while let Some(&(at, id)) = self.unattached.first().filter(|(at, _)| *at <= now) {
+            self.unattached.remove(&(at, id));
             self.give_up(id);
         }
         while let Some(&(at, id)) = self.looks.first().filter(|(at, _)| *at <= now) {
@@ -31,11 +32,11 @@ impl Relay {
 
     /// When [`Relay::tick`] has something to do again.
     pub fn next_tick(&self) -> Option<Time> {
-        let stranger = self.strangers.first().map(|(at, _)| *at);
+        let unattached = self.unattached.first().map(|(at, _)| *at);
         let look = self.looks.first().map(|(at, _)| *at);
         let queue = self.due.first().map(|(at, ..)| *at);
         let held = self.held.first().map(|(at, ..)| *at);
-        let all = [stranger, look, queue, held];
+        let all = [unattached, look, queue, held];
         all.into_iter().flatten().min()
     }
 

@@ -173,6 +173,26 @@ fn a_connection_that_attaches_nothing_in_time_is_closed() {
 }
 
 #[test]
+fn a_connection_that_has_left_its_last_stream_is_closed_after_a_minute() {
+    let mut world = World::new();
+    let (idle, back) = (
+        world.attached(1, 1, End::Host),
+        world.attached(1, 2, End::Host),
+    );
+    world.pass(1);
+    for client in [idle, back] {
+        world.ask(client, Request::Detach { handle: 1 });
+    }
+    world.pass(59);
+    world.attach(back, 2, 2, End::Host);
+    world.ask(idle, Request::Ping);
+    assert_eq!(world.closed, []);
+    world.pass(1);
+    assert_eq!(world.closed, [idle]);
+    assert!(world.events.contains(&Event::Silent));
+}
+
+#[test]
 fn a_ping_is_answered() {
     let mut world = World::new();
     let phone = world.attached(1, 1, End::Phone);

@@ -1,24 +1,11 @@
 //! Quotas of keys, networks and all together.
 
-use super::super::limits::{Bucket, MAX_REPLIES, Rate};
+use super::super::limits::MAX_REPLIES;
 use super::*;
 
 const MESSAGE: usize = 60_000;
-
-#[test]
-fn a_bucket_gives_its_burst_at_once_and_then_its_rate() {
-    let rate = Rate {
-        per_s: 10,
-        burst: 20,
-    };
-    let mut bucket = Bucket::default();
-    let at = Duration::from_secs;
-    assert!(bucket.charge(20, rate, at(5)) <= at(5));
-    assert_eq!(bucket.charge(10, rate, at(5)), at(6));
-    assert_eq!(bucket.charge(10, rate, at(6)), at(7));
-    assert!(bucket.charge(20, rate, at(100)) <= at(100));
-    assert!(bucket.charge(u64::MAX, rate, at(100)) > at(1_000_000));
-}
+/// As it is counted.
+const COST: usize = MESSAGE + MESSAGE_BYTES;
 
 #[test]
 fn a_phone_that_sends_too_fast_is_read_later_and_loses_nothing() {
@@ -167,27 +154,187 @@ fn sent_by(world: &mut World, networks: &[u8]) -> Vec<Vec<Reply>> {
 }
 
 #[test]
-fn all_queues_together_hold_no_more_than_all() {
-    let limits = Limits {
-        total_bytes: 2 * (MESSAGE + MESSAGE_BYTES),
+fn messages_for_readers_that_are_away_have_half_of_all_queues() {
+    let mut world = World::with(Limits {
+        total_bytes: 4 * COST,
         ..Limits::default()
-    };
-    let mut world = World::with(limits);
+    });
     let replies = sent_by(&mut world, &[1, 2, 3]);
     assert_eq!(replies, [vec![], vec![], vec![ended(1, Code::Full)]]);
+    let (host, phone) = (
+        world.attached(1, 9, End::Host),
+        world.attached(1, 9, End::Phone),
+    );
+    for client in [host, phone] {
+        world.send(client, 1, &[0; MESSAGE]);
+    }
+    assert_eq!(world.read(host), [data(1, &[0; MESSAGE])]);
+    assert_eq!(world.read(phone), [data(1, &[0; MESSAGE])]);
 }
 
 #[test]
-fn what_one_network_has_sent_fills_its_own_part_of_the_queues() {
-    let limits = Limits {
-        bytes_per_network: MESSAGE + MESSAGE_BYTES,
+fn messages_for_readers_that_are_away_have_half_of_their_network() {
+    let mut world = World::with(Limits {
+        bytes_per_network: 2 * COST,
         ..Limits::default()
-    };
-    let mut world = World::with(limits);
+    });
     let replies = sent_by(&mut world, &[1, 1, 2]);
     assert_eq!(replies, [vec![], vec![ended(1, Code::Full)], vec![]]);
     world.pass(60);
     assert_eq!(sent_by(&mut world, &[1]), [vec![]]);
+}
+
+/// A phone of this network at which a message waits that it does not read; its host is of the other one.
+fn unread(world: &mut World, key: u8, reader: u8, sender: u8) -> ConnectionId {
+    let phone = world.attached_from(reader, 1, key, End::Phone);
+    let host = world.attached_from(sender, 1, key, End::Host);
+    world.send(host, 1, &[0; MESSAGE]);
+    phone
+}
+
+#[test]
+fn phones_that_do_not_read_fill_the_account_of_their_own_network() {
+    let mut world = World::new();
+    for key in 1..=3 {
+        unread(&mut world, key, 2, 1);
+    }
+    assert_eq!((world.bytes_of(1), world.bytes_of(2)), (0, 3 * COST));
+    let away = world.attached_from(1, 1, 9, End::Host);
+    world.send(away, 1, &[0; MESSAGE]);
+    assert_eq!(
+        world.bytes_of(1),
+        COST,
+        "while nobody is there the sender pays"
+    );
+    world.attached_from(3, 1, 9, End::Phone);
+    assert_eq!((world.bytes_of(1), world.bytes_of(3)), (0, COST));
+}
+
+#[test]
+fn a_full_mailbox_ends_a_stream_of_the_network_that_uses_most_and_no_other() {
+    let mut world = World::with(Limits {
+        total_bytes: 4 * COST,
+        ..Limits::default()
+    });
+    let strangers: Vec<_> = (1..=3).map(|key| unread(&mut world, key, 2, 2)).collect();
+    let slow = unread(&mut world, 4, 4, 3);
+    let (host, phone) = (
+        world.attached_from(3, 1, 9, End::Host),
+        world.attached_from(4, 1, 9, End::Phone),
+    );
+    world.send(host, 1, &[0; MESSAGE]);
+    assert_eq!(world.read(phone), [data(1, &[0; MESSAGE])]);
+    assert_eq!(
+        (world.read(host), world.read(slow)),
+        (vec![], vec![data(1, &[0; MESSAGE])])
+    );
+    let lost = vec![ended(1, Code::Full)];
+    let replies: Vec<_> = strangers.iter().map(|id| world.read(*id)).collect();
+    assert_eq!(replies.iter().filter(|it| **it == lost).count(), 1);
+}
+
+#[test]
+fn a_full_network_ends_its_own_largest_queue() {
+    let mut world = World::with(Limits {
+        bytes_per_network: 4 * COST,
+        ..Limits::default()
+    });
+    let elsewhere = unread(&mut world, 1, 1, 1);
+    let stuck = unread(&mut world, 2, 2, 1);
+    let host = world.attached_from(3, 1, 2, End::Host);
+    for _ in 0..3 {
+        world.send(host, 1, &[0; MESSAGE]);
+    }
+    let neighbour = unread(&mut world, 3, 2, 1);
+    assert_eq!(world.read(stuck), [ended(1, Code::Full)]);
+    assert_eq!(world.read(neighbour), [data(1, &[0; MESSAGE])]);
+    assert_eq!(world.read(elsewhere), [data(1, &[0; MESSAGE])]);
+}
+
+#[test]
+fn connections_that_do_not_take_what_is_sent_to_them_make_room_too() {
+    let mut world = World::with(Limits {
+        total_bytes: 2 * COST,
+        ..Limits::default()
+    });
+    let stuck = [1, 2].map(|key| {
+        let phone = unread(&mut world, key, 2, 2);
+        assert!(world.take(phone).is_some(), "it is being sent");
+        phone
+    });
+    let phone = unread(&mut world, 9, 4, 3);
+    assert_eq!(world.read(phone), [data(1, &[0; MESSAGE])]);
+    assert_eq!(world.closed, stuck[..1]);
+}
+
+/// Connections inside this process have no network that could give something up.
+#[test]
+fn a_stream_ends_when_there_is_nothing_to_give_up_for_it() {
+    let mut world = World::with(Limits {
+        total_bytes: 2 * COST,
+        ..Limits::default()
+    });
+    let (host, phone) = (
+        world.attached(1, 1, End::Host),
+        world.attached(1, 1, End::Phone),
+    );
+    for _ in 0..3 {
+        world.send(host, 1, &[0; MESSAGE]);
+    }
+    assert_eq!(world.read(phone), [ended(1, Code::Full)]);
+}
+
+#[test]
+fn all_together_have_no_more_connections_than_all() {
+    let mut world = World::with(Limits {
+        connections: 2,
+        ..Limits::default()
+    });
+    let first = world.connect_from(1);
+    world.connect_from(2);
+    assert_eq!(world.relay.open(Some(network(3)), world.now), None);
+    world.settle();
+    let code = Code::Full;
+    assert_eq!(world.events, [Event::Refused { code }]);
+    world.close(first);
+    world.connect_from(3);
+}
+
+#[test]
+fn a_key_that_was_too_fast_gains_nothing_by_a_new_stream() {
+    let mut world = World::with(Limits {
+        bytes_per_s: 60_000,
+        bytes_burst: 60_000,
+        ..Limits::default()
+    });
+    let phone = world.attached(1, 1, End::Phone);
+    assert_eq!(world.send(phone, 1, &[0; MESSAGE]), Pace::Now);
+    let stream = stream(1);
+    world.ask(phone, Request::Delete { stream });
+    world.close(phone);
+    assert_eq!(world.relay.counts().streams, 0);
+    let again = world.attached(1, 1, End::Phone);
+    let one_second = Pace::At(Duration::from_secs(1));
+    assert_eq!(world.send(again, 1, &[0; MESSAGE]), one_second);
+    let other = world.attached(1, 2, End::Phone);
+    assert_eq!(world.send(other, 1, &[0; MESSAGE]), Pace::Now);
+}
+
+#[test]
+fn all_keys_of_a_network_share_its_rate() {
+    let mut world = World::with(Limits {
+        network_bytes_per_s: 2 * 60_000,
+        ..Limits::default()
+    });
+    let half_a_second = Pace::At(Duration::from_millis(500));
+    for (key, pace) in [(1, Pace::Now), (2, Pace::Now), (3, half_a_second)] {
+        let phone = world.attached_from(1, 1, key, End::Phone);
+        assert_eq!(world.send(phone, 1, &[0; MESSAGE]), pace);
+    }
+    let newer = world.connect_from(1);
+    assert_eq!(world.relay.pace(newer, world.now), half_a_second);
+    let elsewhere = world.attached_from(2, 1, 4, End::Phone);
+    assert_eq!(world.send(elsewhere, 1, &[0; MESSAGE]), Pace::Now);
 }
 
 #[test]
@@ -225,6 +372,33 @@ fn a_host_with_many_streams_attaches_them_all_before_it_reads_a_reply() {
     }
     assert_eq!(world.relay.counts().ends, 1_000);
     world.settle();
+}
+
+/// New connections gain nothing: it is the network that is slowed down.
+#[test]
+fn signatures_of_a_network_are_checked_at_a_bounded_rate_and_those_of_a_large_host_at_once() {
+    let mut world = World::new();
+    let forged = || Request::Refused {
+        handle: 1,
+        code: Code::BadSignature,
+    };
+    let check = |world: &mut World| {
+        let id = world.connect_from(1);
+        let pace = world.relay.receive(id, forged(), world.now);
+        world.relay.close(id);
+        pace
+    };
+    for _ in 0..25_000 {
+        assert_eq!(check(&mut world), Pace::Now);
+    }
+    let later = Pace::At(Duration::from_millis(2));
+    assert_eq!(check(&mut world), later);
+    let newer = world.connect_from(1);
+    assert_eq!(world.relay.pace(newer, world.now), later);
+    world.attached_from(2, 1, 1, End::Host);
+    world.pass(41);
+    let again = (0..20_000).all(|_| check(&mut world) == Pace::Now);
+    assert!(again, "all of a large host's, soon after another restart");
 }
 
 #[test]

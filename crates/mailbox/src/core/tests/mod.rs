@@ -13,7 +13,8 @@ use std::time::Duration;
 use longhand_link::carrier::admission::SourceNetwork;
 use longhand_link::carrier::mailbox::stream::{End, StreamId};
 
-use super::limits::{MESSAGE_BYTES, NetworkUse};
+use super::limits::MESSAGE_BYTES;
+use super::networks::NetworkUse;
 use super::*;
 
 /// A relay at a time.
@@ -56,11 +57,12 @@ impl World {
     }
 
     fn connect(&mut self) -> ConnectionId {
-        self.relay.open(None, self.now)
+        self.relay.open(None, self.now).expect("there is room")
     }
 
     fn connect_from(&mut self, last: u8) -> ConnectionId {
-        self.relay.open(Some(network(last)), self.now)
+        let opened = self.relay.open(Some(network(last)), self.now);
+        opened.expect("there is room")
     }
 
     fn ask(&mut self, from: ConnectionId, request: Request) -> Pace {
@@ -83,6 +85,14 @@ impl World {
     /// A connection that reads at this end.
     fn attached(&mut self, handle: u32, key: u8, end: End) -> ConnectionId {
         let id = self.connect();
+        let reply = self.attach(id, handle, key, end);
+        assert!(matches!(reply, Reply::Attached { .. }), "{reply:?}");
+        id
+    }
+
+    /// A connection from this network that reads at this end.
+    fn attached_from(&mut self, last: u8, handle: u32, key: u8, end: End) -> ConnectionId {
+        let id = self.connect_from(last);
         let reply = self.attach(id, handle, key, end);
         assert!(matches!(reply, Reply::Attached { .. }), "{reply:?}");
         id
@@ -122,6 +132,11 @@ impl World {
         self.check();
     }
 
+    /// The bytes for which a network pays.
+    fn bytes_of(&self, last: u8) -> usize {
+        self.relay.networks.of(Some(network(last))).bytes
+    }
+
     fn waits(&self) -> usize {
         let is_wait = |event: &&Event| matches!(event, Event::Waits { .. });
         self.events.iter().filter(is_wait).count()
@@ -134,6 +149,7 @@ impl World {
         let mut accounts = HashMap::<SourceNetwork, NetworkUse>::new();
         let (mut ends, mut bytes) = (0, 0);
         let (mut due, mut held) = (BTreeSet::new(), BTreeSet::new());
+        let mut unattached = BTreeSet::new();
         for (id, connection) in &relay.connections {
             ends += connection.attached.len();
             let mut turns = BTreeSet::new();
@@ -154,9 +170,21 @@ impl World {
             if let Some(source) = connection.source {
                 let account = accounts.entry(source).or_default();
                 account.ends += connection.attached.len();
-                account.connections += usize::from(connection.has_attached());
+                account.connections += usize::from(connection.has_attached);
             }
+            if let Some((payer, cost)) = connection.sending {
+                bytes += cost;
+                if let Some(payer) = payer {
+                    accounts.entry(payer).or_default().bytes += cost;
+                }
+            }
+            assert_eq!(
+                connection.attach_until.is_some(),
+                connection.attached.is_empty()
+            );
+            unattached.extend(connection.attach_until.map(|at| (at, *id)));
         }
+        assert_eq!(unattached, relay.unattached);
         let looks = relay.connections.iter().map(|(id, it)| (it.look_at, *id));
         assert_eq!(looks.collect::<BTreeSet<_>>(), relay.looks);
         let mut readers = 0;
@@ -172,9 +200,9 @@ impl World {
                 assert_eq!(side.queue.due.is_some(), !side.queue.is_empty());
                 for message in side.queue.iter() {
                     assert!(side.queue.due.unwrap() <= message.at + relay.limits.wait());
-                    if let Some(source) = message.source {
-                        accounts.entry(source).or_default().bytes += message.cost();
-                    }
+                }
+                if let (Some(payer), bytes) = side.queue.bill() {
+                    accounts.entry(payer).or_default().bytes += bytes;
                 }
                 assert!(side.held_until.is_none() || !side.queue.is_empty());
                 held.extend(side.held_until.map(|at| (at, *id, end)));
@@ -193,6 +221,6 @@ impl World {
             assert!(account.connections <= relay.limits.connections_per_network);
             assert!(account.bytes <= relay.limits.bytes_per_network);
         }
-        assert_eq!(&accounts, relay.networks.all());
+        assert_eq!(accounts, relay.networks.all());
     }
 }

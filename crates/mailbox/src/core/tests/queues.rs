@@ -196,6 +196,30 @@ fn each_message_for_a_reader_that_is_away_is_reported() {
     let waits = Event::Waits {
         stream: stream(1),
         end: End::Phone,
+        by: None,
     };
     assert_eq!(world.events.last(), Some(&waits));
+}
+
+#[test]
+fn a_message_counts_until_it_is_sent() {
+    let mut world = World::new();
+    let host = world.attached_from(1, 1, 1, End::Host);
+    let phone = world.attached_from(2, 1, 1, End::Phone);
+    world.send(host, 1, b"to be sent");
+    let cost = 10 + MESSAGE_BYTES;
+    assert_eq!(world.take(phone), Some(data(1, b"to be sent")));
+    assert_eq!(
+        (world.relay.counts().queued_bytes, world.bytes_of(2)),
+        (cost, cost)
+    );
+    assert_eq!(world.take(phone), None, "it is sent now");
+    assert_eq!(
+        (world.relay.counts().queued_bytes, world.bytes_of(2)),
+        (0, 0)
+    );
+    world.send(host, 1, b"to be lost");
+    world.take(phone);
+    world.close(phone);
+    assert_eq!(world.relay.counts().queued_bytes, 0);
 }
