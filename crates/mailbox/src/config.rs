@@ -237,6 +237,11 @@ mod tests {
                 "limits.queue_bytes is too small",
             ),
             ("limits.ends", "0", "limits.ends is too small"),
+            (
+                "limits.total_bytes",
+                "70000",
+                "limits.total_bytes is too small",
+            ),
             ("limits.ends", "-1", "invalid value"),
             ("wake.url", "ftp://push", "wake.url is no URL"),
             ("wake.timeout_ms", "0", "wake.timeout_ms is 0"),
