@@ -12,7 +12,8 @@
 //! request is executed once, answered once; bounds hold |
 //! | `mailbox` | clients' requests, at a mailbox | a stream needs its key; messages keep their order; bounds hold;
 //! nothing is left when all are gone |
-//! | `pairing_code` | a code as text | reading, printing and reading is the identity |
+//! | `websocket` | frames after the handshake, at either side | a record is no larger than it may be, and none comes after the end |
+//! | `pairing_code` | a code as text, and the addresses in it | reading, printing and reading is the identity |
 //! | `owner_input` | invoices, addresses and peers that an owner is given | an accepted input is parsed as BOLT 11 and
 //! Bitcoin do; an error is one line |
 //! | `signer_batch` | signer batches, at any point of a recorded run | `longhand_signer::audit`: no state is signed or given away that the ledger forbids |
@@ -66,6 +67,7 @@ mod signer_ledger;
 mod signer_reply;
 pub mod tape;
 mod vault_files;
+mod websocket;
 mod wire;
 
 pub use wire::mutate;
@@ -96,6 +98,11 @@ pub const TARGETS: &[Target] = &[
         name: "mailbox",
         run: mailbox::run,
         seeds: mailbox::seeds,
+    },
+    Target {
+        name: "websocket",
+        run: websocket::run,
+        seeds: websocket::seeds,
     },
     Target {
         name: "owner_input",
@@ -194,6 +201,7 @@ pub mod run {
     pub use crate::host_config::run as host_config;
     pub use crate::link_handshake::run as link_handshake;
     pub use crate::link_session::run as link_session;
+    pub use crate::mailbox::run as mailbox;
     #[cfg(feature = "host")]
     pub use crate::operator::run as operator;
     pub use crate::owner_input::run as owner_input;
@@ -207,4 +215,5 @@ pub mod run {
     pub use crate::signer_ledger::run as signer_ledger;
     pub use crate::signer_reply::run as signer_reply;
     pub use crate::vault_files::run as vault_files;
+    pub use crate::websocket::run as websocket;
 }

@@ -36,6 +36,10 @@ fn text(text: &str) {
             continue;
         };
         assert_eq!(address.to_string().parse().as_ref(), Ok(&address));
+        for place in longhand_link::fuzzing::places(&address) {
+            let is_visible = |c: char| c.is_ascii_graphic();
+            assert!(place.chars().all(is_visible), "{place:?}");
+        }
     }
 }
 
@@ -72,7 +76,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let inside = bech32::decode(&text).unwrap().1;
     let upper = text.to_uppercase();
     let wrapped = format!(" {}\n{} ", &text[..30], &text[30..]);
-    let parts = b"\0\0\0\0\0\0\0\x01grpc://a:1\ngrpcs://b:2?key=/a%20b&x=";
+    let parts = b"\0\0\0\0\0\0\0\x01grpc://a:1\ngrpcs://b:2?key=/a%20b&x=\nwss://[::1]/deep?route=f\nmailbox+wss://c";
     [
         (0, text.as_bytes()),
         (0, upper.as_bytes()),

@@ -66,8 +66,8 @@ impl Default for HostConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LinkConfig {
-    /// One address for each carrier that takes in phones: `grpc://ip:port`, or `grpcs://ip:port?certificate=PATH&key=PATH` with
-    /// TLS below the link's own encryption. See [`HostConfig::link_listen`].
+    /// One address for each port that takes in phones: `grpc://ip:port`, which takes WebSocket too, or
+    /// `grpcs://ip:port?certificate=PATH&key=PATH` with TLS below the link's own encryption. See [`HostConfig::link_listen`].
     #[serde(deserialize_with = "list_of_addresses")]
     pub listen: Vec<String>,
     /// Addresses in pairing codes, as phones reach them; empty = those of the listeners. Those of `mailboxes` follow them.
@@ -336,7 +336,17 @@ impl HostConfig {
 
     /// The mailboxes at which the host waits for its phones.
     pub fn link_mailboxes(&self) -> Result<Vec<Address>, ConfigError> {
-        addresses("link.mailboxes", &self.link.mailboxes)
+        let mailboxes = addresses("link.mailboxes", &self.link.mailboxes)?;
+        for (index, mailbox) in mailboxes.iter().enumerate() {
+            let at = mailbox.authority();
+            if mailboxes.iter().take(index).any(|it| it.authority() == at) {
+                // Both would attach the same streams, and take them from each other.
+                let text =
+                    format!("link.mailboxes has {at} twice: give one address for each mailbox");
+                return Err(ConfigError::Invalid(text));
+            }
+        }
+        Ok(mailboxes)
     }
 
     /// Where the operator's API listens.

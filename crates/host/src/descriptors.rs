@@ -1,31 +1,17 @@
 //! The limit of file descriptors: each phone and each peer takes one.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use longhand_base::system;
 
 /// For some 4,000 phones and peers, with the database and the listeners.
 const ENOUGH: usize = 4_096;
 
-/// The limit of this process.
-pub(crate) fn limit() -> usize {
-    // None: there is no limit.
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(limit).unwrap_or(usize::MAX)
-}
-
 /// Raises the limit of this process as far as the system allows, and warns when that is little: without a descriptor no phone
 /// and no peer can connect.
 pub(crate) fn raise_limit() {
-    let before = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: before.maximum,
-        ..before
-    };
-    if before.current != before.maximum
-        && let Err(error) = setrlimit(Resource::Nofile, raised)
-    {
+    if let Err(error) = system::raise_descriptors() {
         tracing::debug!(%error, "the limit of file descriptors cannot be raised");
     }
-    let descriptors = limit();
+    let descriptors = system::descriptors();
     if descriptors < ENOUGH {
         tracing::warn!(
             descriptors,

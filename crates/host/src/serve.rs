@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use longhand_base::system::suspensions;
 use longhand_link::carrier::admission::{Admission, Places};
 use longhand_link::carrier::guest;
-use longhand_link::carrier::mailbox::MailboxListener;
+use longhand_link::carrier::mailbox::{MailboxListener, Reconnect};
 use longhand_link::carrier::tls::Certificate;
 use longhand_link::{Address, Carriers, DialOptions, LinkError, Listener};
 use longhand_proto::operator::operator_server::OperatorServer;
@@ -118,17 +119,22 @@ impl Listeners {
             tasks.spawn(services.links.clone().listen(listener));
         }
         let meetings = services.meetings.meetings();
+        let mut reconnects = Vec::new();
         for mailbox in &self.mailboxes {
             let options = self.mailbox_options.clone();
             match MailboxListener::open(mailbox, options, meetings) {
                 Ok(listener) => {
                     let at = mailbox.authority().to_owned();
                     services.health.watch_mailbox(at, listener.connected());
+                    reconnects.push(listener.reconnect());
                     tasks.spawn(services.links.clone().listen(Box::new(listener)));
                 }
                 // It was checked when the host was bound.
                 Err(error) => tracing::error!(%error, "a mailbox is left out"),
             }
+        }
+        if !reconnects.is_empty() {
+            tasks.spawn(reconnect_after_suspensions(reconnects));
         }
         tasks.spawn(listen_for_peers(services.hub.clone(), self.peer));
         tasks.spawn(serve_operator(services.operator(), self.operator));
@@ -219,6 +225,15 @@ fn read_ca(path: &Path) -> Result<Option<Vec<u8>>, HostError> {
 fn is_unspecified(address: &Address) -> bool {
     let socket: Result<SocketAddr, _> = address.authority().parse();
     socket.is_ok_and(|socket| socket.ip().is_unspecified())
+}
+
+/// A machine that was suspended has lost its connections to mailboxes, and does not know it.
+async fn reconnect_after_suspensions(reconnects: Vec<Reconnect>) {
+    let mut suspensions = suspensions();
+    while let Some(()) = suspensions.recv().await {
+        tracing::info!("this machine was suspended: dialling the mailboxes anew");
+        reconnects.iter().for_each(Reconnect::now);
+    }
 }
 
 /// Gives the hub its incoming connections.

@@ -7,6 +7,7 @@ use longhand_host::HostConfig;
 use longhand_link::Carriers;
 use longhand_mailbox::{Mailbox, MailboxConfig};
 use longhand_phone::Phone;
+use longhand_proto::operator::RenewPairingRequest;
 use longhand_testkit::Patience;
 use longhand_testkit::host::World;
 
@@ -87,14 +88,19 @@ async fn host_and_phone_meet_again_after_the_mailbox_was_away() {
 }
 
 #[tokio::test]
-async fn a_phone_that_was_shut_out_is_not_met_at_the_mailbox_any_more() {
+async fn a_phone_that_was_shut_out_meets_nobody_at_the_mailbox() {
     let mailbox = mailbox("ws://127.0.0.1:0").await;
     let world = world(&mailbox).await;
     let phone = world.phone("ann", Duration::ZERO).await.unwrap();
-    let code = world.operator.renew("ann").await.unwrap();
-    assert!(code.starts_with("lhp"), "{code}");
-    let refused = phone.attach().await.unwrap_err();
-    let line = refused.to_string();
-    assert!(!line.contains('\n'), "{line}");
+    phone.detach().await.unwrap();
+    let request = RenewPairingRequest {
+        owner: "ann".into(),
+        ..RenewPairingRequest::default()
+    };
+    let mut operator = world.operator.client().unwrap();
+    operator.renew_pairing(request).await.unwrap();
+    let line = phone.attach().await.unwrap_err().to_string();
+    assert!(line.contains("has paired another phone"), "{line}");
+    assert!(!line.contains('\n'), "{line:?} is one line");
     world.stop().await.unwrap();
 }

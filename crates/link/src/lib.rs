@@ -17,6 +17,13 @@ mod connect;
 mod conversation;
 pub mod core;
 mod error;
+#[cfg(all(
+    feature = "fuzzing",
+    feature = "grpc",
+    feature = "mailbox",
+    feature = "websocket"
+))]
+pub mod fuzzing;
 mod incoming;
 mod key;
 mod link;

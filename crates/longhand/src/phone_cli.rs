@@ -55,7 +55,7 @@ struct Options {
     /// Read the passphrase from this file (else from LONGHAND_PASSPHRASE, else from the terminal)
     #[arg(long, global = true, value_name = "PATH")]
     passphrase_file: Option<PathBuf>,
-    /// Trust these certificates (PEM) of a host at grpcs://
+    /// Trust these certificates (PEM) below a carrier with TLS, such as grpcs:// or wss://
     #[arg(long, global = true, value_name = "PATH")]
     ca_file: Option<PathBuf>,
     /// Attach over this kind of carrier only [default: all that the host offers, the best first]

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use longhand_base::system;
 use longhand_base::wake::{HttpWake, WakeHook};
 use longhand_link::carrier::tls::Certificate;
 use longhand_link::{Address, Carrier, Carriers, LinkError, Listener};
@@ -44,6 +45,7 @@ impl Mailbox {
         hook: Arc<dyn WakeHook>,
     ) -> Result<Mailbox, MailboxError> {
         config.check()?;
+        raise_descriptors();
         let mut listeners = Vec::new();
         for address in config.link_listen()? {
             listeners.push(carriers.listen(&address).await.map_err(link_error)?);
@@ -170,6 +172,18 @@ async fn accept(
         };
         tasks.spawn(connection::serve(shared.clone(), carrier));
     }
+}
+
+/// Each connection takes a file descriptor.
+fn raise_descriptors() {
+    if let Err(error) = system::raise_descriptors() {
+        tracing::debug!(%error, "the limit of file descriptors cannot be raised");
+    }
+    let descriptors = system::descriptors();
+    tracing::info!(
+        descriptors,
+        "the limit of connections is that of file descriptors"
+    );
 }
 
 /// The certificate of a listener with TLS, by the listener's authority.

@@ -23,6 +23,9 @@ use crate::ways::Ways;
 const BETTER_AFTER: Duration = Duration::from_secs(10);
 const BETTER_AT_MOST: Duration = Duration::from_secs(600);
 
+/// For an attempt over a better way whose success has ended the link before it: the host has answered by then.
+const ALMOST: Duration = Duration::from_millis(500);
+
 /// A link, and what it came over.
 pub(crate) struct Live {
     pub(crate) link: Link,
@@ -145,8 +148,8 @@ impl Phone {
 
     /// The link that takes the place of this one, or the reason why this one has ended before.
     async fn renewed_or_closed(&self, live: &Live) -> Result<Live, CloseReason> {
-        let attempts = watch::Sender::new(false);
-        let mut attempt = attempts.subscribe();
+        let attempts = watch::Sender::new(None);
+        let attempt = attempts.subscribe();
         let mut renewed = pin!(self.renewed(live, &attempts));
         let reason = tokio::select! {
             // The other way round, the end of the link that was replaced would count as the end of all.
@@ -158,12 +161,12 @@ impl Phone {
         tokio::select! {
             biased;
             renewed = &mut renewed => Ok(renewed),
-            _ = attempt.wait_for(|goes_on| !goes_on) => Err(reason),
+            () = finished(attempt) => Err(reason),
         }
     }
 
     /// A link that has taken the place of this one: over a better way, or over any way on another network. Pends while there is none.
-    async fn renewed(&self, live: &Live, attempts: &watch::Sender<bool>) -> Live {
+    async fn renewed(&self, live: &Live, attempts: &watch::Sender<Option<Reach>>) -> Live {
         let mut network = self.inner.network.subscribe();
         let mut pause = BETTER_AFTER;
         while network.borrow().reports == live.network.reports {
@@ -174,8 +177,13 @@ impl Phone {
                 Ok(()) = network.changed() => continue,
                 () = tokio::time::sleep(pause), if can_be_better => {}
             }
-            let better = self.attempt(Reach::BetterThan(live.way), attempts);
-            if let Some(better) = better.await {
+            let better = tokio::select! {
+                biased;
+                // On another network all ways are tried: this attempt is dropped.
+                Ok(()) = network.changed() => continue,
+                better = self.attempt(Reach::BetterThan(live.way), attempts) => better,
+            };
+            if let Some(better) = better {
                 return better;
             }
             pause = BETTER_AT_MOST.min(pause * 2);
@@ -187,7 +195,7 @@ impl Phone {
     async fn on_network(
         &self,
         mut network: watch::Receiver<NetworkNow>,
-        attempts: &watch::Sender<bool>,
+        attempts: &watch::Sender<Option<Reach>>,
     ) -> Live {
         let mut backoff = Backoff::new();
         loop {
@@ -204,10 +212,10 @@ impl Phone {
     }
 
     /// One attempt, which `attempts` shows while it goes on.
-    async fn attempt(&self, reach: Reach, attempts: &watch::Sender<bool>) -> Option<Live> {
-        attempts.send_replace(true);
+    async fn attempt(&self, reach: Reach, attempts: &watch::Sender<Option<Reach>>) -> Option<Live> {
+        attempts.send_replace(Some(reach));
         let connected = self.connect(reach).await;
-        attempts.send_replace(false);
+        attempts.send_replace(None);
         connected
             .inspect_err(|error| tracing::debug!(%error, "no other way to the host yet"))
             .ok()
@@ -246,6 +254,17 @@ impl Phone {
     fn lock_ways(&self) -> MutexGuard<'_, Ways> {
         let ways = &self.inner.ways;
         ways.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns when the attempt in progress, if any, need not be waited for any more: one over all ways, when it is finished; one over
+/// better ways after [`ALMOST`], since the link that has ended has to be dialled over all of them.
+async fn finished(mut attempt: watch::Receiver<Option<Reach>>) {
+    // Fails never: the sender outlives this.
+    let now = attempt.wait_for(|reach| *reach != Some(Reach::All)).await;
+    let is_going_on = now.is_ok_and(|reach| reach.is_some());
+    if is_going_on {
+        tokio::time::sleep(ALMOST).await;
     }
 }
 

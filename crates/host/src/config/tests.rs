@@ -121,6 +121,12 @@ fn what_is_unknown_or_wrong_is_refused_by_name() {
         (
             "",
             &[],
+            &[("link.mailboxes", "mailbox+ws://a:1,mailbox+grpc://a:1")],
+            "link.mailboxes has a:1 twice",
+        ),
+        (
+            "",
+            &[],
             &[("operator.listen", "0.0.0.0:1")],
             "operator.listen",
         ),

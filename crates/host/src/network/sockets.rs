@@ -16,7 +16,9 @@ use tokio::net::TcpStream;
 
 use super::names::{Names, NamesWithin};
 use super::{DialFrom, Network, PeerDial, Reach, WakeCall, WakeError, WakeFrom, WakeUrl};
-use crate::{HostError, descriptors};
+use longhand_base::system::descriptors;
+
+use crate::HostError;
 
 /// Connections of one owner that are dialled or open, through [`Sockets`].
 const OWNER_SOCKETS: usize = 32;
@@ -67,7 +69,7 @@ impl Sockets {
             peers: names(),
             reach,
             owners: Admission::new(Places {
-                all: (descriptors::limit() / OWNERS_PART).min(OWNERS_SOCKETS),
+                all: (descriptors() / OWNERS_PART).min(OWNERS_SOCKETS),
                 each: OWNER_SOCKETS,
             }),
         })

@@ -145,6 +145,12 @@ impl RecordStream for Streaming<Record> {
     }
 }
 
+/// For fuzz targets: the URI that an address is dialled as.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn place(address: &Address) -> Result<String, LinkError> {
+    Ok(endpoint(address, None)?.uri().to_string())
+}
+
 /// Without `ca_pem`, `grpcs` trusts the web's authorities.
 fn endpoint(address: &Address, ca_pem: Option<&[u8]>) -> Result<Endpoint, LinkError> {
     let has_tls = address.scheme() == WITH_TLS;

@@ -80,6 +80,26 @@ impl Listen for WebSocket {
     }
 }
 
+/// For fuzz targets: a carrier after the handshake.
+#[cfg(feature = "fuzzing")]
+pub(crate) async fn over<S>(stream: S, took_it: bool) -> Carrier
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let role = if took_it { Role::Server } else { Role::Client };
+    let config = Some(socket::config());
+    socket::carrier(
+        WebSocketStream::from_raw_socket(stream, role, config).await,
+        None,
+    )
+}
+
+/// For fuzz targets: the URI that an address is dialled as.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn place(address: &Address) -> Result<String, LinkError> {
+    Ok(Target::of(address)?.uri.to_string())
+}
+
 /// The place that an address names.
 struct Target {
     host: String,

@@ -1,7 +1,7 @@
 //! Reports to a phone which network this machine is on, and when it was suspended.
 //!
 //! The addresses of the machine's interfaces come from the operating system as events (on Linux: rtnetlink), so that nothing is
-//! polled. A suspended machine shows in two clocks: `CLOCK_BOOTTIME` goes on, `CLOCK_MONOTONIC` does not.
+//! polled.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,17 +10,10 @@ use std::time::Duration;
 use futures::{FutureExt as _, StreamExt as _};
 use if_watch::tokio::IfWatcher;
 use ipnet::IpNet;
+use longhand_base::system::suspensions;
 use longhand_phone::Phone;
-use rustix::time::{
-    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
-    timerfd_create, timerfd_settime,
-};
-use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-/// How often the clocks are compared, and the difference from which the machine was suspended.
-const COMPARE_EVERY: Duration = Duration::from_secs(10);
-const SUSPENDED_FOR: Duration = Duration::from_secs(2);
 /// The time within which the operating system lists the addresses that there are.
 const LIST_TIMEOUT: Duration = Duration::from_millis(20);
 
@@ -109,56 +102,6 @@ impl Addresses {
     }
 }
 
-/// Sends a message each time the machine was suspended, as soon as it runs again. The timer is waited for by a thread of its own: it
-/// ends with the receiver, within [`COMPARE_EVERY`].
-fn suspensions() -> mpsc::Receiver<()> {
-    let (suspended, suspensions) = mpsc::channel(1);
-    let watch = move || {
-        if let Err(error) = watch_clocks(&suspended) {
-            tracing::warn!(%error, "a suspended machine is not noticed");
-        }
-    };
-    // Without it the phone finds out when its link is dead.
-    let _ = std::thread::Builder::new()
-        .name("suspensions".into())
-        .spawn(watch);
-    suspensions
-}
-
-fn watch_clocks(suspended: &mpsc::Sender<()>) -> std::io::Result<()> {
-    let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC)?;
-    while !suspended.is_closed() {
-        let before = asleep();
-        let zero = Timespec::default();
-        let whole = Timespec {
-            tv_sec: COMPARE_EVERY.as_secs().try_into().unwrap_or(i64::MAX),
-            ..zero
-        };
-        // Expires at once when the machine slept longer: this clock goes on meanwhile.
-        let once = Itimerspec {
-            it_interval: zero,
-            it_value: whole,
-        };
-        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once)?;
-        rustix::io::read(&timer, &mut [0; 8])?;
-        if asleep().saturating_sub(before) >= SUSPENDED_FOR {
-            // One that is not taken yet is enough.
-            let _ = suspended.try_send(());
-        }
-    }
-    Ok(())
-}
-
-/// How long the machine has been suspended since it was started.
-fn asleep() -> Duration {
-    let since = |clock| {
-        let now = clock_gettime(clock);
-        let whole = Duration::from_secs(now.tv_sec.try_into().unwrap_or(0));
-        whole + Duration::from_nanos(now.tv_nsec.try_into().unwrap_or(0))
-    };
-    since(ClockId::Boottime).saturating_sub(since(ClockId::Monotonic))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -184,12 +127,5 @@ mod tests {
         let monday = addresses(&["2001:db8::1111/64"]);
         assert_eq!(monday, addresses(&["2001:db8::2222/64"]));
         assert_ne!(monday, addresses(&["2001:db8:0:1::1111/64"]));
-    }
-
-    #[test]
-    fn a_machine_that_runs_is_not_suspended() {
-        let before = asleep();
-        assert!(asleep().saturating_sub(before) < SUSPENDED_FOR);
-        assert!(suspensions().try_recv().is_err());
     }
 }
