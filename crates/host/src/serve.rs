@@ -114,17 +114,10 @@ impl Listeners {
         for listener in self.links {
             tasks.spawn(services.links.clone().listen(listener));
         }
-        let meetings = services.meetings.meetings();
         for mailbox in &self.mailboxes {
-            let options = self.mailbox_options.clone();
-            match MailboxListener::open(mailbox, options, meetings) {
-                Ok(listener) => {
-                    let at = mailbox.authority().to_owned();
-                    services.health.watch_mailbox(at, listener.connected());
-                    tasks.spawn(services.links.clone().listen(Box::new(listener)));
-                }
-                // It was checked when the host was bound.
-                Err(error) => tracing::error!(%error, "a mailbox is left out"),
+            // It was checked when the host was bound.
+            if let Err(error) = wait_at(services, mailbox, self.mailbox_options.clone()) {
+                tracing::error!(%error, "a mailbox is left out");
             }
         }
         tasks.spawn(listen_for_peers(services.hub.clone(), self.peer));
@@ -133,6 +126,20 @@ impl Listeners {
             tasks.spawn(serve_metrics(services.clone(), listener));
         }
     }
+}
+
+/// Waits at a mailbox for all whom the host expects, until the host ends.
+pub(crate) fn wait_at(
+    services: &Arc<Services>,
+    mailbox: &Address,
+    options: DialOptions,
+) -> Result<(), LinkError> {
+    let listener = MailboxListener::open(mailbox, options, services.meetings.meetings())?;
+    let at = mailbox.authority().to_owned();
+    services.health.watch_mailbox(at, listener.connected());
+    let listening = services.links.clone().listen(Box::new(listener));
+    services.tasks.spawn(listening);
+    Ok(())
 }
 
 async fn bind_tcp(
