@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bitcoin::Network;
 use longhand_chain::{Chain as _, FeeRates, Follower, SourceHealth};
+use longhand_link::carrier::tls::Certificate;
 
 use tokio::sync::watch;
 
@@ -24,6 +25,8 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// The age of a best block from which something is wrong. With blocks each 10 minutes, two hours without one come about
 /// once in three years.
 const OLD_TIP_S: u64 = 2 * 3_600;
+/// Days before its end from which a certificate should have been renewed: the usual tools do it 30 days before.
+const CERTIFICATE_DAYS: i64 = 14;
 /// The same on test networks, whose miners come and go.
 const OLD_TIP_OF_TESTNETS_S: u64 = 12 * 3_600;
 
@@ -44,11 +47,16 @@ pub(crate) enum Problem {
     MailboxUnreachable {
         mailboxes: Vec<String>,
     },
+    /// Of the listener at this authority.
+    CertificateExpires {
+        listener: String,
+        days_left: i64,
+    },
 }
 
 impl Problem {
     /// Every name, for the metric.
-    pub const NAMES: [&'static str; 7] = [
+    pub const NAMES: [&'static str; 8] = [
         "chain_unreachable",
         "initial_download",
         "old_tip",
@@ -56,6 +64,7 @@ impl Problem {
         "no_fee_estimate",
         "low_reserve",
         "mailbox_unreachable",
+        "certificate_expires",
     ];
 
     /// Stable; it identifies the problem while its numbers change.
@@ -68,6 +77,7 @@ impl Problem {
             Problem::NoFeeEstimate { .. } => "no_fee_estimate",
             Problem::LowReserve(_) => "low_reserve",
             Problem::MailboxUnreachable { .. } => "mailbox_unreachable",
+            Problem::CertificateExpires { .. } => "certificate_expires",
         }
     }
 }
@@ -111,6 +121,16 @@ impl fmt::Display for Problem {
                  mailbox runs and can be reached from here (link.mailboxes)",
                 mailboxes.join(", ")
             ),
+            Problem::CertificateExpires { listener, days_left } if *days_left < 0 => write!(
+                f,
+                "the TLS certificate of {listener} (link.listen) has expired: phones refuse it; renew its files, which are read \
+                 anew without a restart"
+            ),
+            Problem::CertificateExpires { listener, days_left } => write!(
+                f,
+                "the TLS certificate of {listener} (link.listen) expires in {days_left} days: renew its files, which are read \
+                 anew without a restart"
+            ),
         }
     }
 }
@@ -139,14 +159,23 @@ pub(crate) struct Observed {
     pub reserve: Option<Reserve>,
     /// Mailboxes to which the host is not connected.
     pub mailboxes_away: Vec<String>,
+    /// Days until the certificates of listeners expire, by the listeners' authorities.
+    pub certificate_days_left: Vec<(String, i64)>,
 }
 
 /// The problems now. Of a source that does not answer, nothing else is known.
 pub(crate) fn problems(observed: &Observed) -> Vec<Problem> {
     let mailboxes = observed.mailboxes_away.clone();
     let away = (!mailboxes.is_empty()).then_some(Problem::MailboxUnreachable { mailboxes });
+    let mut certificates = observed.certificate_days_left.iter();
+    let expires = certificates.find(|(_, days_left)| *days_left < CERTIFICATE_DAYS);
+    let expires = expires.map(|(listener, days_left)| Problem::CertificateExpires {
+        listener: listener.clone(),
+        days_left: *days_left,
+    });
     let mut all = chain_problems(observed);
     all.extend(away);
+    all.extend(expires);
     all
 }
 
@@ -205,6 +234,8 @@ pub(crate) struct Health {
     pub reserve: Mutex<Option<Reserve>>,
     /// Whether the host is connected to each of its mailboxes, by their authorities.
     pub mailboxes: Mutex<Vec<(String, watch::Receiver<bool>)>>,
+    /// The certificates of listeners, by the listeners' authorities.
+    pub certificates: OnceLock<Vec<(String, Certificate)>>,
 }
 
 impl Health {
@@ -218,6 +249,13 @@ impl Health {
         let mailboxes = self.lock_mailboxes();
         let away = mailboxes.iter().filter(|(_, is)| !*is.borrow());
         away.map(|(authority, _)| authority.clone()).collect()
+    }
+
+    /// Days until the certificate of each listener with TLS expires.
+    pub fn certificate_days_left(&self) -> Vec<(String, i64)> {
+        let certificates = self.certificates.get().into_iter().flatten();
+        let left = certificates.map(|(listener, it)| (listener.clone(), it.days_left()));
+        left.collect()
     }
 
     fn lock_mailboxes(&self) -> MutexGuard<'_, Vec<(String, watch::Receiver<bool>)>> {
@@ -235,6 +273,7 @@ impl Health {
             fee_rates: self.chain.fee_rates(),
             reserve: *self.reserve(),
             mailboxes_away: self.mailboxes_away(),
+            certificate_days_left: self.certificate_days_left(),
         })
     }
 
@@ -299,6 +338,7 @@ mod tests {
             fee_rates: FeeRates::FLOOR,
             reserve: None,
             mailboxes_away: Vec::new(),
+            certificate_days_left: vec![("0.0.0.0:443".into(), CERTIFICATE_DAYS)],
         }
     }
 
@@ -379,6 +419,22 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_that_was_not_renewed_is_a_problem_before_and_after_it_expires() {
+        for (days_left, part) in [(13, "expires in 13 days"), (-1, "has expired")] {
+            let seen = Observed {
+                certificate_days_left: vec![("0.0.0.0:443".into(), days_left)],
+                ..well(Network::Bitcoin)
+            };
+            let found = problems(&seen);
+            let line = found.first().map(ToString::to_string).unwrap_or_default();
+            assert!(
+                line.contains("0.0.0.0:443") && line.contains(part),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
     fn a_hub_that_would_refuse_the_next_channel_has_a_problem() {
         let of = |onchain_sat| {
             let reserve = Reserve { onchain_sat, ..LOW };
@@ -423,6 +479,10 @@ mod tests {
             Problem::Unreachable,
             Problem::OldTip { age_s: 1 },
             Problem::MailboxUnreachable { mailboxes },
+            Problem::CertificateExpires {
+                listener: "0.0.0.0:443".into(),
+                days_left: 0,
+            },
         ]);
         assert_eq!(found.len(), Problem::NAMES.len());
         assert!(found.iter().all(|it| Problem::NAMES.contains(&it.name())));

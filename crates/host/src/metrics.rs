@@ -21,6 +21,8 @@ use prometheus_client::registry::Registry;
 use crate::health::Problem;
 
 type Labels = [(&'static str, &'static str); 1];
+/// The address of a listener.
+type ListenerLabel = [(&'static str, String); 1];
 
 /// All metrics. Clones share them.
 #[derive(Clone)]
@@ -52,6 +54,7 @@ pub(crate) struct Metrics {
     /// Age of the best block; 0 while it is not known.
     pub chain_tip_age_seconds: Gauge,
     problems: Family<Labels, Gauge>,
+    certificate_days_left: Family<ListenerLabel, Gauge>,
     hub_onchain_sat: Gauge,
     hub_reserve_wanted_sat: Gauge,
     /// The fee rate for confirmation within 6 blocks.
@@ -89,6 +92,7 @@ impl Metrics {
             chain_reachable: Gauge::default(),
             chain_tip_age_seconds: Gauge::default(),
             problems: Family::default(),
+            certificate_days_left: Family::default(),
             hub_onchain_sat: Gauge::default(),
             hub_reserve_wanted_sat: Gauge::default(),
             feerate_sat_per_kw: Gauge::default(),
@@ -132,6 +136,11 @@ impl Metrics {
             "wakes_left_out",
             "Calls of phones for payments that wake.per_hour did not allow",
             m.wakes_left_out.clone(),
+        );
+        registry.register(
+            "certificate_days_left",
+            "Days until the certificate of a listener expires; negative once it has",
+            m.certificate_days_left.clone(),
         );
         registry.register(
             "node_restarts",
@@ -227,6 +236,12 @@ impl Metrics {
             let gauge = self.problems.get_or_create(&[("problem", name)]);
             gauge.set(is_there.into());
         }
+    }
+
+    /// Sets the days until the certificate of this listener expires.
+    pub fn set_certificate_days_left(&self, listener: &str, days: i64) {
+        let label = [("listener", listener.to_owned())];
+        self.certificate_days_left.get_or_create(&label).set(days);
     }
 
     /// Sets the hub's coins on chain, and those that it keeps.

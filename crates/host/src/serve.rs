@@ -7,6 +7,7 @@ use std::sync::Arc;
 use longhand_link::carrier::admission::{Admission, Places};
 use longhand_link::carrier::guest;
 use longhand_link::carrier::mailbox::MailboxListener;
+use longhand_link::carrier::tls::Certificate;
 use longhand_link::{Address, Carriers, DialOptions, LinkError, Listener};
 use longhand_proto::operator::operator_server::OperatorServer;
 use tokio::net::{TcpListener, UnixListener};
@@ -52,7 +53,7 @@ impl Listeners {
         let mailbox_options = DialOptions {
             carriers: carriers.clone(),
             ca_pem: read_ca(&config.link.mailbox_ca_file)?,
-            delay: None,
+            ..DialOptions::default()
         };
         for mailbox in &mailboxes {
             MailboxListener::check(mailbox).map_err(mailbox_error)?;
@@ -110,6 +111,8 @@ impl Listeners {
     /// Serves all of them until the host ends.
     pub fn serve(self, services: &Arc<Services>) {
         services.addresses.get_or_init(|| self.addresses);
+        let certificates = self.links.iter().filter_map(certificate_of).collect();
+        services.health.certificates.get_or_init(|| certificates);
         let tasks = &services.tasks;
         for listener in self.links {
             tasks.spawn(services.links.clone().listen(listener));
@@ -140,6 +143,12 @@ pub(crate) fn wait_at(
     let listening = services.links.clone().listen(Box::new(listener));
     services.tasks.spawn(listening);
     Ok(())
+}
+
+/// The certificate of a listener with TLS, by the listener's authority.
+fn certificate_of(listener: &Box<dyn Listener>) -> Option<(String, Certificate)> {
+    let address = listener.addresses().into_iter().next()?;
+    Some((address.authority().to_owned(), listener.certificate()?))
 }
 
 async fn bind_tcp(

@@ -165,6 +165,7 @@ impl Services {
             metrics: metrics.clone(),
             reserve: Mutex::default(),
             mailboxes: Mutex::default(),
+            certificates: OnceLock::new(),
         });
         let operator = Arc::new(OperatorServices {
             config: config.clone(),
@@ -246,6 +247,9 @@ impl Services {
         let problems = self.health.problems();
         self.metrics
             .set_problems(problems.iter().map(Problem::name));
+        for (listener, days) in self.health.certificate_days_left() {
+            self.metrics.set_certificate_days_left(&listener, days);
+        }
         let rates = self.chain.fee_rates();
         self.metrics.feerate_sat_per_kw.set(rates.normal.into());
         self.metrics

@@ -64,6 +64,13 @@ impl Dial for DialOptions {
     async fn dial(&self, address: &str, meeting: &Rendezvous) -> Result<Carrier, LinkError> {
         let unknown = |_| LinkError::UnknownCarrier(address.into());
         let parsed: Address = address.parse().map_err(unknown)?;
+        let is_chosen = |schemes: &Vec<String>| schemes.iter().any(|it| it == parsed.scheme());
+        if !self.schemes.as_ref().is_none_or(is_chosen) {
+            return Err(LinkError::Unreachable {
+                address: address.into(),
+                reason: "another kind of carrier was chosen".into(),
+            });
+        }
         let dialled = self.carriers.dial(&parsed, self, meeting);
         let Ok(dialled) = tokio::time::timeout(DIAL_TIMEOUT, dialled).await else {
             return Err(LinkError::Unreachable {

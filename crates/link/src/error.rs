@@ -155,7 +155,9 @@ pub enum LinkError {
         reason: String,
     },
     /// No carrier of this build takes the address.
-    #[error("the address {0} is of no carrier this program knows: use grpc:// or grpcs://")]
+    #[error(
+        "the address {0} is of no carrier this program knows: use grpc://, ws://, mailbox+grpc:// or mailbox+ws://, or the same with TLS (grpcs, wss)"
+    )]
     UnknownCarrier(String),
     /// The carrier of the address cannot listen there as it is written.
     #[error("the address {address} cannot be listened on: {reason}")]

@@ -16,7 +16,7 @@ use longhand_phone::input::OnchainAmount;
 use longhand_proto::operator::*;
 use tonic::{Code, Status};
 
-use crate::host_cli::environment;
+use crate::serving::environment;
 use show::Shown;
 
 /// Ask a running host, as its operator.

@@ -10,9 +10,9 @@ use clap::Args;
 use longhand_host::config::LogConfig;
 use longhand_host::{Addresses, Host, HostConfig, HostError, OperatorListen};
 use serde_json::json;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::logging;
+use crate::serving::{self, StopSignals, environment, parse_setting};
 
 /// Run many nodes whose keys are on phones.
 ///
@@ -35,12 +35,15 @@ pub struct HostArgs {
     /// Bitcoin Core's cookie file
     #[arg(long, value_name = "PATH")]
     chain_cookie: Option<String>,
-    /// Where phones attach, separated by commas
+    /// Where phones attach, separated by commas; empty with a mailbox = nowhere
     #[arg(long, value_name = "grpc://IP:PORT")]
     link_listen: Option<String>,
     /// Addresses of the host in pairing codes, separated by commas
     #[arg(long, value_name = "grpc://HOST:PORT")]
     link_addresses: Option<String>,
+    /// Mailboxes at which the host waits for phones, separated by commas
+    #[arg(long, value_name = "mailbox+wss://HOST:PORT")]
+    link_mailboxes: Option<String>,
     /// Where peers of the hub connect
     #[arg(long, value_name = "ADDRESS")]
     peer_listen: Option<String>,
@@ -77,7 +80,7 @@ async fn serve(args: HostArgs, json: bool) -> Result<ExitCode, HostError> {
     let config = load(args)?;
     start_log(&config.log)?;
     // Before the start, so that a signal in the middle of it is not lost.
-    let mut stop = StopSignals::new()?;
+    let mut stop = StopSignals::new().map_err(longhand_host::ConfigError::Invalid)?;
     let host = Host::start(config).await?;
     if let Some(addresses) = host.addresses() {
         show(addresses, json);
@@ -101,6 +104,7 @@ fn load(args: HostArgs) -> Result<HostConfig, HostError> {
         ("chain.bitcoind.cookie_file", args.chain_cookie),
         ("link.listen", args.link_listen),
         ("link.addresses", args.link_addresses),
+        ("link.mailboxes", args.link_mailboxes),
         ("peer.listen", args.peer_listen),
         ("operator.listen", args.operator_listen),
         ("metrics.listen", args.metrics_listen),
@@ -117,12 +121,6 @@ fn load(args: HostArgs) -> Result<HostConfig, HostError> {
     )?)
 }
 
-/// The variables that are text; the host's own all are.
-pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
-    let text = |os: std::ffi::OsString| os.into_string().ok();
-    std::env::vars_os().filter_map(move |(name, value)| Some((text(name)?, text(value)?)))
-}
-
 /// Whether a setting is a secret.
 fn is_secret(key: &str) -> bool {
     key.rsplit('.').next() == Some("password")
@@ -136,47 +134,13 @@ fn secret_in_arguments(key: &str) -> String {
     )
 }
 
-fn parse_setting(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text
-        .split_once('=')
-        .ok_or("give KEY=VALUE, such as link.grace_ms=5000")?;
-    Ok((key.to_owned(), value.to_owned()))
-}
-
 fn start_log(log: &LogConfig) -> Result<(), HostError> {
     logging::start(&log.filter, log.json).map_err(|e| {
         longhand_host::ConfigError::Invalid(format!("log.filter is {:?}: {e}", log.filter)).into()
     })
 }
 
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl StopSignals {
-    fn new() -> Result<StopSignals, HostError> {
-        let listen = |kind| {
-            signal(kind).map_err(|e| {
-                longhand_host::ConfigError::Invalid(format!("signals cannot be listened to: {e}"))
-            })
-        };
-        Ok(StopSignals {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
 fn show(addresses: &Addresses, json: bool) {
-    use std::io::Write;
     let operator = match &addresses.operator {
         OperatorListen::Unix(path) => format!("unix:{}", path.display()),
         OperatorListen::Tcp(address) => address.to_string(),
@@ -200,9 +164,7 @@ fn show(addresses: &Addresses, json: bool) {
             metrics.as_deref().unwrap_or("off"),
         ),
     };
-    let mut out = std::io::stdout().lock();
-    // An output that is closed is no reason to stop.
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    serving::show(&text);
 }
 
 #[cfg(test)]

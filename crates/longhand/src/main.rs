@@ -9,8 +9,10 @@ mod demo;
 mod devnet_cli;
 mod host_cli;
 mod logging;
+mod mailbox_cli;
 mod no_dump;
 mod phone_cli;
+mod serving;
 
 use std::process::ExitCode;
 
@@ -33,6 +35,8 @@ enum Command {
     Phone(phone_cli::PhoneArgs),
     /// Run a host: many nodes whose keys are on phones
     Host(Box<host_cli::HostArgs>),
+    /// Run a mailbox: a relay at which hosts and phones meet, when neither can dial the other
+    Mailbox(mailbox_cli::MailboxArgs),
     /// Ask a running host, as its operator
     Admin(admin_cli::AdminArgs),
     /// Run a Bitcoin chain to try things on: a regtest on Bitcoin Core's consensus library
@@ -49,10 +53,10 @@ impl Command {
         matches!(self, Command::Phone(_) | Command::Host(_))
     }
 
-    /// Log filter unless LONGHAND_LOG is set. A host has its filter in its configuration.
+    /// Log filter unless LONGHAND_LOG is set. A host and a mailbox have theirs in their configuration.
     fn default_log(&self) -> Option<&'static str> {
         match self {
-            Command::Host(_) => None,
+            Command::Host(_) | Command::Mailbox(_) => None,
             Command::Phone(_) | Command::Devnet(_) => Some("info"),
             Command::Admin(_) | Command::Demo(_) | Command::Bench(_) => Some("warn"),
         }
@@ -75,6 +79,7 @@ async fn main() -> ExitCode {
     match command {
         Command::Phone(args) => phone_cli::run(args).await,
         Command::Host(args) => host_cli::run(*args).await,
+        Command::Mailbox(args) => mailbox_cli::run(args).await,
         Command::Admin(args) => admin_cli::run(args).await,
         Command::Devnet(args) => devnet_cli::run(args).await,
         Command::Demo(args) => demo::run(args).await,

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bitcoin::Network;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use longhand_phone::command::CloseHow;
 use longhand_phone::control::{ControlSocket, through_running};
 use longhand_phone::input::{
@@ -58,6 +58,9 @@ struct Options {
     /// Trust these certificates (PEM) of a host at grpcs://
     #[arg(long, global = true, value_name = "PATH")]
     ca_file: Option<PathBuf>,
+    /// Attach over this kind of carrier only [default: all that the host offers, the best first]
+    #[arg(long, global = true, value_name = "KIND")]
+    carrier: Option<CarrierKind>,
     /// Answer with one JSON object
     #[arg(long, global = true)]
     json: bool,
@@ -67,6 +70,28 @@ struct Options {
     /// Simulated one-way distance to the host
     #[arg(long, global = true, hide = true)]
     link_delay_ms: Option<u64>,
+}
+
+/// A kind of carrier, as a person names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum CarrierKind {
+    /// gRPC to the host
+    Grpc,
+    /// WebSocket to the host
+    Websocket,
+    /// A mailbox, over either
+    Mailbox,
+}
+
+impl CarrierKind {
+    fn schemes(self) -> Vec<String> {
+        let schemes: &[&str] = match self {
+            CarrierKind::Grpc => &["grpc", "grpcs"],
+            CarrierKind::Websocket => &["ws", "wss"],
+            CarrierKind::Mailbox => &["mailbox+ws", "mailbox+wss", "mailbox+grpc", "mailbox+grpcs"],
+        };
+        schemes.iter().map(|&scheme| scheme.to_owned()).collect()
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -483,6 +508,7 @@ impl Options {
         };
         Ok(DialOptions {
             ca_pem,
+            schemes: self.carrier.map(CarrierKind::schemes),
             delay: self.link_delay_ms.map(Duration::from_millis),
             ..DialOptions::default()
         })

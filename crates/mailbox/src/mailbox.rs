@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use longhand_base::wake::{HttpWake, WakeHook};
 use longhand_link::carrier::mailbox::stream::StreamId;
+use longhand_link::carrier::tls::Certificate;
 use longhand_link::{Address, Carrier, Carriers, LinkError, Listener};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -54,7 +55,7 @@ impl Mailbox {
             None => None,
         };
         let addresses = listeners.iter().flat_map(|it| it.addresses()).collect();
-        let certificates = listeners.iter().filter_map(|it| it.certificate()).collect();
+        let certificates = listeners.iter().filter_map(certificate_of).collect();
         let metrics_address = metrics_listener.as_ref().map(|(_, address)| *address);
 
         let tasks = Arc::new(Tasks::default());
@@ -191,6 +192,12 @@ async fn accept(
         };
         tasks.spawn(connection::serve(shared.clone(), carrier));
     }
+}
+
+/// The certificate of a listener with TLS, by the listener's authority.
+fn certificate_of(listener: &Box<dyn Listener>) -> Option<(String, Certificate)> {
+    let address = listener.addresses().into_iter().next()?;
+    Some((address.authority().to_owned(), listener.certificate()?))
 }
 
 async fn bind_metrics(address: SocketAddr) -> Result<(TcpListener, SocketAddr), MailboxError> {

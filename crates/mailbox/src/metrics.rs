@@ -15,6 +15,8 @@ use prometheus_client::registry::Registry;
 use crate::core::{Code, Counts, Event};
 
 type Labels = [(&'static str, &'static str); 1];
+/// The address of a listener.
+type ListenerLabel = [(&'static str, String); 1];
 
 /// The result of a wake call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +42,7 @@ pub(crate) struct Metrics {
     silent: Counter,
     expired: Counter,
     wakes: Family<Labels, Counter>,
-    certificate_expires: Gauge,
+    certificate_days_left: Family<ListenerLabel, Gauge>,
 }
 
 impl Metrics {
@@ -59,7 +61,7 @@ impl Metrics {
             silent: Counter::default(),
             expired: Counter::default(),
             wakes: Family::default(),
-            certificate_expires: Gauge::default(),
+            certificate_days_left: Family::default(),
         };
         let m = &metrics;
         let gauges = [
@@ -74,11 +76,6 @@ impl Metrics {
                 "queued_bytes",
                 "Bytes that wait, with the memory of each message",
                 &m.queued_bytes,
-            ),
-            (
-                "certificate_expires_unix_seconds",
-                "When the first certificate of a listener expires, in seconds since 1970; 0 without one",
-                &m.certificate_expires,
             ),
         ];
         for (name, help, gauge) in gauges {
@@ -109,6 +106,11 @@ impl Metrics {
         for (name, help, family) in families {
             registry.register(name, help, family.clone());
         }
+        registry.register(
+            "certificate_days_left",
+            "Days until the certificate of a listener expires; negative once it has",
+            m.certificate_days_left.clone(),
+        );
         for code in Code::ALL {
             drop(m.ended.get_or_create(&[("code", code.as_str())]));
         }
@@ -131,10 +133,10 @@ impl Metrics {
         }
     }
 
-    /// Sets when the first certificate expires.
-    pub fn set_certificate_expires(&self, unix_s: u64) {
-        let unix_s = i64::try_from(unix_s).unwrap_or(i64::MAX);
-        self.certificate_expires.set(unix_s);
+    /// Sets the days until the certificate of this listener expires.
+    pub fn set_certificate_days_left(&self, listener: &str, days: i64) {
+        let label = [("listener", listener.to_owned())];
+        self.certificate_days_left.get_or_create(&label).set(days);
     }
 
     /// Counts an event of the relay.

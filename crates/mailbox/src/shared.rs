@@ -17,6 +17,9 @@ use crate::wake::{Away, Wakes};
 /// Between two looks for what has expired, at the most.
 const TICK: Duration = Duration::from_secs(1);
 
+/// The certificates of listeners with TLS, by the listeners' authorities.
+pub(crate) type Certificates = Vec<(String, Certificate)>;
+
 /// Used by all tasks of a mailbox. The lock is held for one call of the relay, never across a wait; signatures are checked
 /// without it.
 pub(crate) struct Shared {
@@ -25,7 +28,7 @@ pub(crate) struct Shared {
     metrics: Metrics,
     wakes: Option<Wakes>,
     has_routes: bool,
-    certificates: Vec<Certificate>,
+    certificates: Certificates,
     /// The next tick is due sooner.
     sooner: Notify,
 }
@@ -41,7 +44,7 @@ impl Shared {
         metrics: Metrics,
         wakes: Option<Wakes>,
         has_routes: bool,
-        certificates: Vec<Certificate>,
+        certificates: Certificates,
     ) -> Shared {
         let locked = Locked {
             relay: Relay::new(limits),
@@ -103,9 +106,10 @@ impl Shared {
     pub fn metrics_text(&self) -> String {
         let counts = self.lock().relay.counts();
         self.metrics.set(&counts);
-        let expires = self.certificates.iter().map(Certificate::expires_unix_s);
-        self.metrics
-            .set_certificate_expires(expires.min().unwrap_or_default());
+        for (listener, certificate) in &self.certificates {
+            let days = certificate.days_left();
+            self.metrics.set_certificate_days_left(listener, days);
+        }
         self.metrics.text()
     }
 

@@ -25,7 +25,9 @@ struct World {
 
 async fn waiting() -> World {
     let mailbox = start(config()).await;
-    let address: Address = format!("mailbox+{}", mailbox.addresses()[0]).parse().unwrap();
+    let address: Address = format!("mailbox+{}", mailbox.addresses()[0])
+        .parse()
+        .unwrap();
     let (host, commands, credentials) = paired();
     serve(commands);
     let (conversation, signing) = phone();

@@ -91,10 +91,19 @@ impl World {
     /// # Errors
     /// When any of it does not start.
     pub async fn new(dir: TempDir) -> Result<World, KitError> {
-        let host_dir = dir.path().join("host");
-        std::fs::create_dir_all(&host_dir)?;
-        let store = Arc::new(SqliteStore::open(config(&host_dir).database_file())?);
-        let world = World::on(dir, store).await?;
+        World::with(dir, |_| ()).await
+    }
+
+    /// As [`World::new`], with the host's configuration changed by `set`.
+    ///
+    /// # Errors
+    /// When any of it does not start.
+    pub async fn with(dir: TempDir, set: impl FnOnce(&mut HostConfig)) -> Result<World, KitError> {
+        let mut config = config(&dir.path().join("host"));
+        set(&mut config);
+        std::fs::create_dir_all(&config.data_dir)?;
+        let store = Arc::new(SqliteStore::open(config.database_file())?);
+        let world = World::start(dir, store, config).await?;
         world.fund_hub(HUB_COINS, HUB_COIN_SAT).await?;
         Ok(world)
     }
@@ -104,8 +113,16 @@ impl World {
     /// # Errors
     /// When any of it does not start.
     pub async fn on(dir: TempDir, store: Arc<dyn Store>) -> Result<World, KitError> {
-        let devnet = Devnet::start_default().await?;
         let config = config(&dir.path().join("host"));
+        World::start(dir, store, config).await
+    }
+
+    async fn start(
+        dir: TempDir,
+        store: Arc<dyn Store>,
+        config: HostConfig,
+    ) -> Result<World, KitError> {
+        let devnet = Devnet::start_default().await?;
         let source = Arc::new(devnet.source());
         let carriers = Carriers::default();
         let host = Host::start_with(config.clone(), store.clone(), source, &carriers).await?;
@@ -138,17 +155,25 @@ impl World {
     /// # Errors
     /// When any of it fails.
     pub async fn phone(&self, name: &str, distance: Duration) -> Result<Phone, KitError> {
+        let delay = (!distance.is_zero()).then_some(distance);
+        let options = DialOptions {
+            delay,
+            ..DialOptions::default()
+        };
+        self.phone_with(name, options).await
+    }
+
+    /// A new owner's phone, paired and attached.
+    ///
+    /// # Errors
+    /// When any of it fails.
+    pub async fn phone_with(&self, name: &str, options: DialOptions) -> Result<Phone, KitError> {
         let request = CreateOwnerRequest {
             name: name.into(),
             ..CreateOwnerRequest::default()
         };
         let code = self.operator.client()?.create_owner(request).await?;
         let vault = vault::create(&self.dir.path().join("phones").join(name))?;
-        let delay = (!distance.is_zero()).then_some(distance);
-        let options = DialOptions {
-            delay,
-            ..DialOptions::default()
-        };
         let phone = Phone::new(vault, options)?;
         phone.pair(&code.into_inner().code).await?;
         Ok(phone)

@@ -5,7 +5,7 @@
 //! - `phone` (feature `node`): a phone without a link, for nodes of this process. `nodes` (feature `nodes`): a hub and
 //!   owners' nodes on a devnet.
 //! - `vault` (feature `phone`): files of phones.
-//! - `host` (feature `host`): a host and phones in this process. `rpc`, `operator`, `rounds`: a devnet and a host, asked as
+//! - `host`, `forwarder` (feature `host`): a host and phones in this process, and distance between them. `rpc`, `operator`, `rounds`: a devnet and a host, asked as
 //!   other programs ask them, and signer round trips, counted.
 //! - `embedded`, `link_phone`, `failing_source` (feature `embedded`): hosts inside a test, and phones in their barest form.
 //! - `scripted`, `invoices` (feature `scripted`): a host whose replies are scripted, for tests of a phone alone.
@@ -25,6 +25,8 @@ mod error;
 #[cfg(feature = "embedded")]
 #[allow(clippy::unwrap_used)]
 pub mod failing_source;
+#[cfg(feature = "host")]
+pub mod forwarder;
 #[cfg(feature = "host")]
 pub mod host;
 #[cfg(feature = "scripted")]

@@ -16,6 +16,8 @@ pub struct DialOptions {
     pub carriers: Carriers,
     /// Certificates (PEM) to trust below a carrier with TLS, rather than the web's authorities.
     pub ca_pem: Option<Vec<u8>>,
+    /// The schemes that are dialled, of those that `carriers` can dial; `None` = all of them.
+    pub schemes: Option<Vec<String>>,
     /// Simulated one-way distance, for benchmarks.
     pub delay: Option<Duration>,
 }

@@ -21,12 +21,15 @@ use zeroize::Zeroizing;
 
 use super::reason::cause;
 use crate::LinkError;
+use crate::clock::now_unix_s;
 use crate::key::hash;
 
 /// Pause between two looks at the files.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// For the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// For days in metrics.
+const SECONDS_A_DAY: i64 = 86_400;
 /// The largest file that is read, in bytes. A chain of certificates has some thousand.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -39,6 +42,17 @@ impl Certificate {
     pub fn expires_unix_s(&self) -> u64 {
         self.0.borrow().expires_unix_s
     }
+
+    /// Whole days until then by this machine's clock; negative once it has expired.
+    pub fn days_left(&self) -> i64 {
+        days_between(now_unix_s(), self.expires_unix_s())
+    }
+}
+
+fn days_between(from_unix_s: u64, to_unix_s: u64) -> i64 {
+    let signed = |unix_s| i64::try_from(unix_s).unwrap_or(i64::MAX);
+    let seconds = signed(to_unix_s).saturating_sub(signed(from_unix_s));
+    seconds.div_euclid(SECONDS_A_DAY)
 }
 
 /// TLS of a listener.
@@ -309,6 +323,14 @@ mod tests {
         let (certificate, key) = made(2030);
         let pair = pem((&certificate, &key)).pair().unwrap();
         assert_eq!(pair.expires_unix_s, 1_893_456_000);
+    }
+
+    #[test]
+    fn the_last_day_is_day_zero_and_an_expired_certificate_has_fewer() {
+        let day: u64 = 86_400;
+        assert_eq!(days_between(0, 30 * day), 30);
+        assert_eq!(days_between(0, day - 1), 0);
+        assert_eq!(days_between(1, 0), -1);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! beside their targets, and exits with code 1 when a target is missed. Progress goes to standard error.
 
 mod attach;
+mod carriers;
 mod figure;
 mod hostile;
 mod latency;
@@ -38,6 +39,8 @@ enum Figure {
     Rtt,
     /// From attach to the first payment possible
     Attach(attach::AttachArgs),
+    /// Payments and attaches over each carrier, against gRPC
+    Carriers(carriers::CarriersArgs),
     /// A payment between two phones that are far away
     Latency(latency::LatencyArgs),
     /// A host under attack: its memory, and the latency of honest payments
@@ -53,6 +56,7 @@ pub async fn run(args: BenchArgs) -> ExitCode {
     let made = match args.figure {
         Figure::Rtt => rtt::run().await,
         Figure::Attach(figure) => attach::run(figure).await,
+        Figure::Carriers(figure) => carriers::run(figure).await,
         Figure::Latency(figure) => latency::run(figure).await,
         Figure::Hostile(figure) if figure.is_child() => return hostile::run_child(figure).await,
         Figure::Hostile(figure) => hostile::run(figure).await,

@@ -1,5 +1,8 @@
 //! The result of a demo: steps, counts and figures, and whether all of it was as it should be.
 
+use std::fmt;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 /// One step of the demo.
@@ -54,6 +57,46 @@ impl RoundTrips {
     }
 }
 
+/// The kinds of carriers, as `longhand phone --carrier` names them.
+pub(super) const CARRIERS: [&str; 3] = ["grpc", "websocket", "mailbox"];
+
+/// A payment each way over one kind of carrier.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CarrierTried {
+    /// Signer round trips until the payer knows: paying, and being paid. At most those of a payment over any carrier.
+    pub round_trips: [u32; 2],
+    /// Until the payer knew.
+    pub took: Duration,
+}
+
+impl CarrierTried {
+    fn is_ok(&self) -> bool {
+        self.round_trips
+            .iter()
+            .zip(TARGETS)
+            .all(|(count, target)| *count <= target)
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "ok": self.is_ok(),
+            "round_trips": self.round_trips,
+            "ms": (self.took.as_secs_f64() * 10_000.0).round() / 10.0,
+        })
+    }
+}
+
+impl fmt::Display for CarrierTried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [pay, receive] = self.round_trips;
+        let ms = self.took.as_millis();
+        write!(
+            f,
+            "paid in {ms} ms, with {pay} signer round trips; {receive} when it was paid"
+        )
+    }
+}
+
 /// The result.
 #[derive(Debug, Default)]
 pub(super) struct Report {
@@ -65,6 +108,8 @@ pub(super) struct Report {
     /// Every satoshi of the faucet was found again.
     pub accounted: bool,
     pub round_trips: RoundTrips,
+    /// Each kind of carrier that was tried.
+    pub carriers: Vec<(&'static str, CarrierTried)>,
     /// From the first byte of the link to a node that can pay.
     pub attach_ms: Vec<f64>,
 }
@@ -87,6 +132,8 @@ impl Report {
             && self.force_closes_unasked == 0
             && self.accounted
             && self.round_trips.is_ok()
+            && self.carriers.len() == CARRIERS.len()
+            && self.carriers.iter().all(|(_, tried)| tried.is_ok())
             && !self.attach_ms.is_empty()
     }
 
@@ -102,6 +149,13 @@ impl Report {
                 count.map_or(json!(-1), |count| json!(count)),
             )
         });
+        let carriers = CARRIERS.map(|kind| {
+            let tried = self.carriers.iter().find(|(it, _)| *it == kind);
+            (
+                kind.to_owned(),
+                tried.map_or(Value::Null, |(_, it)| it.json()),
+            )
+        });
         json!({
             "ok": ok,
             "steps": steps.collect::<Vec<_>>(),
@@ -109,6 +163,7 @@ impl Report {
             "force_closes_unasked": self.force_closes_unasked,
             "accounted": self.accounted,
             "round_trips": Value::Object(round_trips.collect()),
+            "carriers": Value::Object(carriers.into_iter().collect()),
             "attach_ms_median": self.attach_ms_median().map_or(-1.0, |ms| (ms * 10.0).round() / 10.0),
         })
     }
@@ -138,14 +193,20 @@ mod tests {
                 reconnect: Some(0),
                 close: Some(2),
             },
+            carriers: CARRIERS.map(|kind| (kind, tried([2, 2]))).into(),
             attach_ms: vec![9.0, 1.0, 4.0, 2.0],
             ..Report::default()
         }
     }
 
+    fn tried(round_trips: [u32; 2]) -> CarrierTried {
+        let took = Duration::from_micros(8_040);
+        CarrierTried { round_trips, took }
+    }
+
     #[test]
     fn anything_off_is_not_ok() {
-        let spoil: [fn(&mut Report); 7] = [
+        let spoil: [fn(&mut Report); 9] = [
             |r| {
                 r.steps.push(Step {
                     name: "pay",
@@ -159,6 +220,8 @@ mod tests {
             |r| r.accounted = false,
             |r| r.round_trips.pay_to_success = Some(3),
             |r| r.round_trips.close = None,
+            |r| r.carriers.truncate(2),
+            |r| r.carriers[1].1 = tried([2, 3]),
         ];
         assert!(good().is_ok());
         for (index, spoil) in spoil.into_iter().enumerate() {
@@ -186,6 +249,9 @@ mod tests {
         assert_eq!(json["payments"]["succeeded"], 2);
         assert_eq!(json["round_trips"]["receive_total"], 4);
         assert_eq!(json["attach_ms_median"], 3.0);
+        assert_eq!(json["carriers"]["websocket"]["ok"], true);
+        assert_eq!(json["carriers"]["mailbox"]["round_trips"], json!([2, 2]));
+        assert_eq!(json["carriers"]["grpc"]["ms"], 8.0);
         assert_eq!(
             Report::default().json(false)["round_trips"]["pay_total"],
             -1

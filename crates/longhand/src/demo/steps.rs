@@ -1,6 +1,7 @@
 //! The steps of the demo, in order.
 
 mod away;
+mod carriers;
 mod closing;
 mod payments;
 
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use bitcoin::{OutPoint, Txid};
 use longhand_testkit::processes::{
-    ChainProcess, HostProcess, HostSettings, Launcher, PhoneProcess, World,
+    ChainProcess, HostProcess, HostSettings, Launcher, MailboxProcess, PhoneProcess, World,
 };
 use longhand_testkit::rounds::{Counter, DISTANCE};
 use longhand_testkit::{KitError, Patience};
@@ -69,12 +70,18 @@ pub(super) async fn tell(
     let launcher = Launcher::of_this_binary(dir)?;
     let chain = ChainProcess::start(&launcher, ([127, 0, 0, 1], 0).into()).await?;
     report.steps.extend(view.end(true));
-    view.begin("a host with a hub starts");
-    let host = HostProcess::start(&launcher, &chain, HostSettings::default()).await?;
+    view.begin("a mailbox and a host with a hub start");
+    let mailbox = MailboxProcess::start(&launcher, "ws://127.0.0.1:0").await?;
+    let mut settings = HostSettings::default();
+    let mailboxes = format!("link.mailboxes={}", mailbox.address);
+    settings.set.push(mailboxes);
+    let host = HostProcess::start(&launcher, &chain, settings).await?;
     report.steps.extend(view.end(true));
     let _board = Board::start(view, &host);
+    let mut world = World::new(chain, host);
+    world.mailbox = Some(mailbox);
     let mut story = Story {
-        world: World::new(chain, host),
+        world,
         view,
         report,
         hub_to_alice: Channel::default(),
@@ -107,6 +114,8 @@ impl Story<'_> {
             Self::count_payment,
         )
         .await?;
+        self.step("payments go over each carrier", Self::try_carriers)
+            .await?;
         self.step(
             "bob's phone is killed in the middle of a payment",
             Self::kill_bob,

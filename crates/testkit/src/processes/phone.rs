@@ -23,6 +23,8 @@ pub struct PhoneProcess {
     client: PhoneClient,
     launcher: Launcher,
     distance: Duration,
+    /// The kind of carrier over which it attaches; `None` = any.
+    carrier: Option<&'static str>,
 }
 
 /// Commands of the owner's, for a phone while it runs.
@@ -52,6 +54,7 @@ impl PhoneProcess {
             },
             launcher: launcher.clone(),
             distance,
+            carrier: None,
             process: Restartable::new(&format!("{name}'s phone")),
         }
     }
@@ -83,12 +86,21 @@ impl PhoneProcess {
         self.process.wait_until_ready().await.map(drop)
     }
 
+    /// From its next start on it attaches over this kind of carrier only, as `--carrier` names it; `None` = any.
+    pub fn only_over(&mut self, carrier: Option<&'static str>) {
+        self.carrier = carrier;
+    }
+
     /// As [`PhoneProcess::start`], and does not wait until it is attached.
     ///
     /// # Errors
     /// When the system cannot start it.
     pub fn spawn(&mut self) -> Result<(), KitError> {
-        let start = start(&self.client, &self.launcher, self.distance, &["run"]);
+        let command: &[&str] = match self.carrier {
+            Some(carrier) => &["--carrier", carrier, "run"],
+            None => &["run"],
+        };
+        let start = start(&self.client, &self.launcher, self.distance, command);
         self.process.spawn(start)
     }
 

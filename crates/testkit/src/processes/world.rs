@@ -7,7 +7,7 @@ use bitcoin::{Address, OutPoint, ScriptBuf, Txid};
 use longhand_chain::BlockReader;
 use longhand_proto::operator::HubChannel;
 
-use super::{ChainProcess, HostProcess, PhoneProcess};
+use super::{ChainProcess, HostProcess, MailboxProcess, PhoneProcess};
 use crate::accounts::{Books, OpenChannel};
 use crate::{KitError, Patience};
 
@@ -22,6 +22,8 @@ pub struct World {
     pub chain: ChainProcess,
     /// The host on it.
     pub host: HostProcess,
+    /// The mailbox at which the host waits, if it does.
+    pub mailbox: Option<MailboxProcess>,
     /// The owners' phones, in the order in which they were added.
     pub phones: Vec<PhoneProcess>,
     /// The faucet's outputs to the hub and to owners: transaction and script.
@@ -34,6 +36,7 @@ impl World {
         World {
             chain,
             host,
+            mailbox: None,
             phones: Vec::new(),
             given: Vec::new(),
         }
@@ -106,6 +109,9 @@ impl World {
             errors.extend(phone.process.stop().await.err());
         }
         errors.extend(self.host.stop().await.err());
+        if let Some(mailbox) = &mut self.mailbox {
+            errors.extend(mailbox.process.stop().await.err());
+        }
         errors.extend(self.chain.process.stop().await.err());
         errors
     }

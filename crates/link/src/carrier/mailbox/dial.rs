@@ -1,6 +1,9 @@
 //! The phone's end: dials the mailbox, attaches the stream that it shares with its host, and opens a connection in it.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
+use tokio::time::{Instant, sleep_until};
 
 use super::pump::{Pump, User};
 use super::stream::{End, StreamKey};
@@ -34,7 +37,8 @@ impl Dialer for Mailbox {
         pump.trunk.open(line);
         let connected = pump.connect(line);
         tokio::spawn(async move {
-            let ended = pump.run(carrier, &mut Phone).await;
+            let mut phone = Phone { line, alone: None };
+            let ended = pump.run(carrier, &mut phone).await;
             tracing::debug!("a connection through the mailbox has ended: {ended}");
         });
         Ok(connected)
@@ -52,12 +56,29 @@ impl Listen for Mailbox {
     }
 }
 
+/// The time in which a host that is not at the mailbox may still come: after a restart of the mailbox both ends come back.
+const ALONE_FOR: Duration = Duration::from_secs(3);
+
 /// The trunk's one connection.
-struct Phone;
+struct Phone {
+    line: Line,
+    /// Until when the host is waited for, while it is not at the mailbox.
+    alone: Option<Instant>,
+}
 
 impl User for Phone {
-    async fn change(&mut self, _: &mut Trunk) {
-        std::future::pending().await
+    async fn change(&mut self, trunk: &mut Trunk) -> Result<(), CarrierError> {
+        let Some(until) = self.alone else {
+            return std::future::pending().await;
+        };
+        sleep_until(until).await;
+        self.alone = None;
+        match trunk.is_answered(self.line) {
+            true => Ok(()),
+            false => Err(CarrierError(
+                "the host is not at the mailbox for this phone: it is away, or has paired another phone".into(),
+            )),
+        }
     }
 
     fn event(&mut self, _: &mut Trunk, event: Event) -> Result<(), CarrierError> {
@@ -66,7 +87,7 @@ impl User for Phone {
                 "the mailbox ended the stream: {message} ({code})"
             ))),
             Event::Attached { is_met: false } => {
-                tracing::debug!("the host is not at the mailbox now");
+                self.alone = Some(Instant::now() + ALONE_FOR);
                 Ok(())
             }
             _ => Ok(()),

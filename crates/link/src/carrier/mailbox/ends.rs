@@ -21,7 +21,7 @@ pub(super) enum Ask {
 
 /// The trunk's hold on a carrier.
 pub(super) struct Connected {
-    records: mpsc::UnboundedSender<Vec<u8>>,
+    records: mpsc::UnboundedSender<Result<Vec<u8>, CarrierError>>,
     window: Arc<Window>,
 }
 
@@ -29,7 +29,12 @@ impl Connected {
     /// A record has arrived. The trunk has checked that it is within the window, which bounds what waits here.
     pub fn record(&self, record: Vec<u8>) {
         // Fails when the carrier's user no longer reads.
-        let _ = self.records.send(record);
+        let _ = self.records.send(Ok(record));
+    }
+
+    /// The connection ends for this reason, which the carrier's user reads after the records before it.
+    pub fn fail(&self, reason: &CarrierError) {
+        let _ = self.records.send(Err(reason.clone()));
     }
 
     /// The other end has taken so many bytes.
@@ -161,7 +166,7 @@ impl Drop for Sink {
 struct Stream {
     line: Line,
     asks: mpsc::Sender<Ask>,
-    arriving: mpsc::UnboundedReceiver<Vec<u8>>,
+    arriving: mpsc::UnboundedReceiver<Result<Vec<u8>, CarrierError>>,
     /// Bytes that were taken and are not credited yet.
     taken: u32,
 }
@@ -176,7 +181,7 @@ impl RecordStream for Stream {
                 permit.send(Ask::Taken(self.line, std::mem::take(&mut self.taken)));
             }
         }
-        let record = self.arriving.recv().await;
+        let record = self.arriving.recv().await.transpose()?;
         if let Some(record) = &record {
             self.taken = self.taken.saturating_add(cost(record));
         }

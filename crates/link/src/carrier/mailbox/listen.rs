@@ -238,7 +238,7 @@ impl<'a> Host<'a> {
 }
 
 impl User for Host<'_> {
-    async fn change(&mut self, trunk: &mut Trunk) {
+    async fn change(&mut self, trunk: &mut Trunk) -> Result<(), CarrierError> {
         // Before the mailbox has answered it is not known whether all streams belong on this trunk.
         if !self.is_ready {
             return std::future::pending().await;
@@ -263,6 +263,7 @@ impl User for Host<'_> {
                 }
             }
         }
+        Ok(())
     }
 
     fn event(&mut self, _: &mut Trunk, event: Event) -> Result<(), CarrierError> {

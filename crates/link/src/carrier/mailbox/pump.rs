@@ -18,7 +18,13 @@ const MOST_WAITING: usize = 256;
 /// What the user of a pump asks for beside its carriers, and what it learns.
 pub(super) trait User: Send {
     /// Changes the trunk's streams; pends while there is nothing to change. May be cancelled.
-    fn change(&mut self, trunk: &mut Trunk) -> impl Future<Output = ()> + Send;
+    ///
+    /// # Errors
+    /// Why the pump stops.
+    fn change(
+        &mut self,
+        trunk: &mut Trunk,
+    ) -> impl Future<Output = Result<(), CarrierError>> + Send;
 
     /// An event that is no carrier's.
     ///
@@ -97,12 +103,17 @@ impl Pump {
                 },
                 // While messages wait for room, nothing is added to them.
                 Some(ask) = self.asks.recv(), if is_idle => self.ask(ask),
-                () = user.change(&mut self.trunk), if is_idle => {}
+                changed = user.change(&mut self.trunk), if is_idle => if let Err(error) = changed {
+                    break error;
+                },
             }
             if let Err(error) = self.handle(user) {
                 break error;
             }
         };
+        for connected in self.connected.values() {
+            connected.fail(&ended);
+        }
         drop(messages);
         // What was handed over is sent, as far as the mailbox takes it.
         if !writer.is_finished() && tokio::time::timeout(LINGER, &mut writer).await.is_err() {

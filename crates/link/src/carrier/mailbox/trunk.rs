@@ -96,6 +96,8 @@ struct Connection {
     may_send: u32,
     /// A connection of the phone's whose first record is not sent yet.
     is_new: bool,
+    /// A record has arrived over it.
+    is_answered: bool,
 }
 
 impl Connection {
@@ -104,6 +106,7 @@ impl Connection {
             id,
             may_send: WINDOW,
             is_new,
+            is_answered: false,
         }
     }
 }
@@ -250,6 +253,15 @@ impl Trunk {
         ping_ms.min(self.last_received_ms.saturating_add(DEAD_AFTER_MS))
     }
 
+    /// Whether the other end has sent a record over this connection, or the connection is not open any more.
+    pub fn is_answered(&self, line: Line) -> bool {
+        let stream = self.streams.get(&line.handle);
+        let mut connections = stream.into_iter().flat_map(|it| &it.connections);
+        connections
+            .find(|it| it.id == line.connection)
+            .is_none_or(|it| it.is_answered)
+    }
+
     /// The number of messages that wait for [`Trunk::poll_message`].
     pub fn waiting(&self) -> usize {
         self.messages.len()
@@ -361,6 +373,7 @@ impl Trunk {
         match connection.may_send.checked_sub(cost(&record)) {
             Some(left) => {
                 connection.may_send = left;
+                connection.is_answered = true;
                 self.events.push_back(Event::Record(line, record));
             }
             None => {
