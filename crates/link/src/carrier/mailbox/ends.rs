@@ -91,18 +91,21 @@ impl Default for Window {
 }
 
 impl Window {
-    /// Waits for room and takes it; `false` when the connection has ended.
-    async fn take(&self, bytes: u32) -> bool {
+    /// Waits for room and takes it; `None` when the connection has ended.
+    async fn take(&self, bytes: u32) -> Option<Taken<'_>> {
         loop {
             let changed = self.changed.notified();
             {
                 let mut left = self.lock();
                 if left.is_closed {
-                    return false;
+                    return None;
                 }
                 if let Some(rest) = left.bytes.checked_sub(bytes) {
                     left.bytes = rest;
-                    return true;
+                    return Some(Taken {
+                        window: self,
+                        bytes,
+                    });
                 }
             }
             changed.await;
@@ -127,6 +130,26 @@ impl Window {
     }
 }
 
+/// Bytes taken of a window. They are given back when the record was not handed over, as by a sender that was cancelled.
+struct Taken<'a> {
+    window: &'a Window,
+    bytes: u32,
+}
+
+impl Taken<'_> {
+    fn keep(mut self) {
+        self.bytes = 0;
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.window.add(self.bytes);
+        }
+    }
+}
+
 struct Sink {
     line: Line,
     asks: mpsc::Sender<Ask>,
@@ -137,11 +160,13 @@ struct Sink {
 impl RecordSink for Sink {
     async fn send(&mut self, record: Vec<u8>) -> Result<(), CarrierError> {
         let gone = || CarrierError("the connection through the mailbox has ended".into());
-        if !self.window.take(cost(&record)).await {
+        let Some(taken) = self.window.take(cost(&record)).await else {
             return Err(gone());
-        }
-        let sent = self.asks.send(Ask::Record(self.line, record)).await;
-        sent.map_err(|_| gone())
+        };
+        let permit = self.asks.reserve().await.map_err(|_| gone())?;
+        taken.keep();
+        permit.send(Ask::Record(self.line, record));
+        Ok(())
     }
 }
 

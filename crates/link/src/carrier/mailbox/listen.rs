@@ -1,6 +1,8 @@
 //! The host's end: waits at a mailbox for all whom it expects, over one trunk, or over one for each route.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -32,15 +34,31 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// For dialling the mailbox.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// The pause before a stream that the mailbox has ended is attached again.
-const ATTACH_AGAIN: Duration = Duration::from_secs(5);
+/// The pause before a stream that the mailbox has ended is attached again doubles from the first to the longest, within
+/// [`FORGIVEN_AFTER`] of the last time.
+const FIRST_AGAIN: Duration = Duration::from_millis(100);
+const LONGEST_AGAIN: Duration = Duration::from_secs(30);
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 
 /// See the module. Dropping it leaves the mailbox; links that came by it end.
 pub struct MailboxListener {
     address: Address,
     arriving: mpsc::Receiver<Carrier>,
     connected: watch::Receiver<bool>,
+    reconnect: Reconnect,
     task: AbortHandle,
+}
+
+/// Has a listener dial its mailbox anew. Clones are for the same listener.
+#[derive(Clone, Debug, Default)]
+pub struct Reconnect(Arc<watch::Sender<u64>>);
+
+impl Reconnect {
+    /// At once, though the connection may look alive: the machine was suspended, or is on another network. The links that came by
+    /// the mailbox end, and their phones come back.
+    pub fn now(&self) {
+        self.0.send_modify(|count| *count = count.wrapping_add(1));
+    }
 }
 
 impl MailboxListener {
@@ -57,7 +75,10 @@ impl MailboxListener {
         let below = MailboxListener::check(address)?;
         let (arrived, arriving) = mpsc::channel(ARRIVING);
         let (is_connected, connected) = watch::channel(false);
+        let reconnect = Reconnect::default();
         let waiting = Waiting {
+            reconnect: reconnect.clone(),
+            trunks_down: AtomicUsize::new(1),
             authority: address.authority().to_owned(),
             below,
             options,
@@ -70,8 +91,14 @@ impl MailboxListener {
             address: address.clone(),
             arriving,
             connected,
+            reconnect,
             task,
         })
+    }
+
+    /// For when the machine's network has changed.
+    pub fn reconnect(&self) -> Reconnect {
+        self.reconnect.clone()
     }
 
     /// The address of the mailbox itself.
@@ -89,7 +116,7 @@ impl MailboxListener {
         below(address).ok_or_else(|| refused("a mailbox is written as mailbox+wss://host:port"))
     }
 
-    /// Whether the host is connected to the mailbox now.
+    /// Whether the host is connected to the mailbox now, to each of its processes.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.connected.clone()
     }
@@ -120,31 +147,36 @@ struct Waiting {
     meetings: Meetings,
     arrived: mpsc::Sender<Carrier>,
     is_connected: watch::Sender<bool>,
+    /// Of the trunks that there should be.
+    trunks_down: AtomicUsize,
+    reconnect: Reconnect,
 }
 
 impl Waiting {
     async fn wait(&self) {
-        if self.keep(None).await == After::Split {
-            join_all(ROUTES.map(|route| self.keep(Some(route)))).await;
-        }
+        // Returns when there are several processes.
+        self.keep(None).await;
+        self.trunks_down.store(ROUTES.len(), Ordering::Relaxed);
+        join_all(ROUTES.map(|route| self.keep(Some(route)))).await;
     }
 
     /// Keeps a trunk for one route, or for all; returns when all need one each.
-    async fn keep(&self, route: Option<char>) -> After {
+    async fn keep(&self, route: Option<char>) {
         let mut pause = FIRST_PAUSE;
+        let mut reconnect = self.reconnect.0.subscribe();
         loop {
             let begun = Instant::now();
-            let error = match self.dial(route).await {
-                Ok(carrier) => {
-                    let mut user = Host::new(self, route);
-                    let ended = Pump::new(End::Host).run(carrier, &mut user).await;
-                    self.is_connected.send_replace(false);
-                    if user.after == After::Split {
-                        return After::Split;
-                    }
-                    ended.to_string()
+            let error = tokio::select! {
+                // Fails never: `self` has the sender.
+                Ok(()) = reconnect.changed() => {
+                    pause = FIRST_PAUSE;
+                    continue;
                 }
-                Err(error) => error.to_string(),
+                ended = self.once(route) => match ended {
+                    Ok(After::Split) => return,
+                    Ok(After::Again(error)) => error.to_string(),
+                    Err(error) => error.to_string(),
+                },
             };
             if begun.elapsed() >= GOOD_AFTER {
                 pause = FIRST_PAUSE;
@@ -152,9 +184,34 @@ impl Waiting {
             if pause == FIRST_PAUSE {
                 tracing::warn!(mailbox = %self.authority, "phones cannot come by the mailbox now: {error}");
             }
-            tokio::time::sleep(pause.mul_f64(jitter())).await;
-            pause = LONGEST_PAUSE.min(pause * 2);
+            tokio::select! {
+                Ok(()) = reconnect.changed() => pause = FIRST_PAUSE,
+                () = tokio::time::sleep(pause.mul_f64(jitter())) => pause = LONGEST_PAUSE.min(pause * 2),
+            }
         }
+    }
+
+    /// One trunk, from its beginning to its end.
+    async fn once(&self, route: Option<char>) -> Result<After, LinkError> {
+        let carrier = self.dial(route).await?;
+        let mut user = Host::new(self, route);
+        let ended = Pump::new(End::Host).run(carrier, &mut user).await;
+        match user.must_split {
+            true => Ok(After::Split),
+            false => Ok(After::Again(ended)),
+        }
+    }
+
+    /// A trunk is connected.
+    fn up(&self) {
+        let before = self.trunks_down.fetch_sub(1, Ordering::Relaxed);
+        self.is_connected.send_replace(before == 1);
+    }
+
+    /// A trunk that was connected is no longer.
+    fn down(&self) {
+        self.trunks_down.fetch_add(1, Ordering::Relaxed);
+        self.is_connected.send_replace(false);
     }
 
     async fn dial(&self, route: Option<char>) -> Result<Carrier, LinkError> {
@@ -175,9 +232,10 @@ impl Waiting {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// The end of a trunk.
 enum After {
-    Again,
+    /// It is dialled again.
+    Again(CarrierError),
     /// Each route needs a trunk of its own.
     Split,
 }
@@ -191,8 +249,18 @@ struct Host<'a> {
     expected: HashMap<u32, (Expected, StreamKey)>,
     /// Streams to attach again, and when.
     again: Vec<(Instant, Expected, StreamKey)>,
+    /// When a stream was last ended by the mailbox, and the pause after that.
+    ended: HashMap<Expected, (Instant, Duration)>,
     is_ready: bool,
-    after: After,
+    must_split: bool,
+}
+
+impl Drop for Host<'_> {
+    fn drop(&mut self) {
+        if self.is_ready {
+            self.waiting.down();
+        }
+    }
 }
 
 impl<'a> Host<'a> {
@@ -204,8 +272,9 @@ impl<'a> Host<'a> {
             handles: HashMap::new(),
             expected: HashMap::new(),
             again: Vec::new(),
+            ended: HashMap::new(),
             is_ready: false,
-            after: After::Again,
+            must_split: false,
         }
     }
 
@@ -218,8 +287,24 @@ impl<'a> Host<'a> {
                     self.attach(trunk, expected, key);
                 }
             }
-            Change::Removed(expected) => self.detach(trunk, &expected),
+            Change::Removed(expected) => {
+                self.again.retain(|(_, other, _)| *other != expected);
+                self.ended.remove(&expected);
+                if let Some(handle) = self.handles.remove(&expected) {
+                    trunk.leave(handle);
+                }
+            }
         }
+    }
+
+    /// The pause before a stream that the mailbox has ended is attached again.
+    fn pause_of(&mut self, expected: Expected) -> Duration {
+        let now = Instant::now();
+        let before = self.ended.get(&expected);
+        let recent = before.filter(|(at, _)| now.duration_since(*at) < FORGIVEN_AFTER);
+        let pause = recent.map_or(FIRST_AGAIN, |(_, pause)| LONGEST_AGAIN.min(*pause * 2));
+        self.ended.insert(expected, (now, pause));
+        pause
     }
 
     fn attach(&mut self, trunk: &mut Trunk, expected: Expected, key: StreamKey) {
@@ -270,11 +355,11 @@ impl User for Host<'_> {
         match event {
             Event::Ready { has_routes } => {
                 if has_routes && self.route.is_none() {
-                    self.after = After::Split;
+                    self.must_split = true;
                     return Err(CarrierError("each route needs a connection".into()));
                 }
                 self.is_ready = true;
-                self.waiting.is_connected.send_replace(true);
+                self.waiting.up();
                 tracing::info!(mailbox = %self.waiting.authority, "phones can come by the mailbox");
                 Ok(())
             }
@@ -283,12 +368,18 @@ impl User for Host<'_> {
                 code,
                 message,
             } => {
-                if let Some((expected, key)) = self.expected.remove(&handle) {
+                if let Some((expected, key)) = self.expected.remove(&handle)
+                    && self.handles.get(&expected) == Some(&handle)
+                {
                     self.handles.remove(&expected);
                     tracing::warn!(stream = %key.id().for_logs(), code, "the mailbox ended a stream: {message}");
-                    self.again
-                        .push((Instant::now() + ATTACH_AGAIN, expected, key));
+                    let pause = self.pause_of(expected);
+                    self.again.push((Instant::now() + pause, expected, key));
                 }
+                Ok(())
+            }
+            Event::Left(handle) => {
+                self.expected.remove(&handle);
                 Ok(())
             }
             _ => Ok(()),

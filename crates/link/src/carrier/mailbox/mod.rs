@@ -22,7 +22,7 @@ pub mod trunk;
 use crate::Address;
 
 pub use dial::Mailbox;
-pub use listen::MailboxListener;
+pub use listen::{MailboxListener, Reconnect};
 pub use meetings::{Expected, Meetings};
 
 /// The parameter of a mailbox's address by which a load balancer chooses among its processes: see

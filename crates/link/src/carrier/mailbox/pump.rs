@@ -102,7 +102,7 @@ impl Pump {
                     Err(error) => break error,
                 },
                 // While messages wait for room, nothing is added to them.
-                Some(ask) = self.asks.recv(), if is_idle => self.ask(ask),
+                Some(ask) = self.asks.recv(), if is_idle && self.trunk.is_ready() => self.ask(ask),
                 changed = user.change(&mut self.trunk), if is_idle => if let Err(error) = changed {
                     break error;
                 },

@@ -6,10 +6,13 @@ use longhand_proto::mailbox::{
 };
 use prost::Message;
 
+use tokio::time::Duration;
+
 use super::packet::{Body, Packet, WINDOW};
+use super::pump::{Pump, User};
 use super::stream::{End, Permit, StreamId, StreamKey};
 use super::trunk::{Event, Line, Trunk, TrunkError};
-use crate::{PairingSecret, Rendezvous};
+use crate::{Carrier, CarrierError, PairingSecret, Rendezvous};
 
 const NONCE: [u8; 32] = [9; 32];
 
@@ -63,6 +66,13 @@ fn deliver(trunk: &mut Trunk, handle: u32, packet: &Packet) {
 
 fn events(trunk: &mut Trunk) -> Vec<Event> {
     std::iter::from_fn(|| trunk.poll_event()).collect()
+}
+
+/// A packet of the phone that opens a connection, and its line at the host.
+fn opening(handle: u32, connection: [u8; 8]) -> (Packet, Line) {
+    let body = Body::Open(vec![1]);
+    let packet = Packet { connection, body };
+    (packet, Line { handle, connection })
 }
 
 /// Moves the packets of each trunk to the other, until neither has any.
@@ -215,8 +225,8 @@ fn a_stream_that_the_mailbox_ends_takes_its_connections_with_it() {
     let ended = server(server_message::Body::Ended(ended));
     host.receive(&ended, 0).unwrap();
     let line = Line { handle, connection };
-    let [Event::Closed(closed), Event::Ended { code, message, .. }] = &events(&mut host)[..] else {
-        panic!("the connection is closed, then the stream");
+    let [Event::Ended { code, message, .. }, Event::Closed(closed)] = &events(&mut host)[..] else {
+        panic!("the reason comes first, then the connection is closed");
     };
     assert_eq!((*closed, code.as_str()), (line, "TAKEN_OVER"));
     assert!(!message.contains('\n'));
@@ -256,4 +266,130 @@ fn a_mailbox_that_breaks_the_protocol_or_falls_silent_is_left() {
     trunk.tick(trunk.next_tick_ms() - 1).unwrap();
     assert_eq!(sent(&mut trunk), []);
     assert_eq!(trunk.tick(60_000), Err(TrunkError::Dead));
+}
+
+#[test]
+fn a_stream_is_left_when_its_last_connection_has_ended_and_takes_no_new_one_meanwhile() {
+    let (mut host, handle) = attached(End::Host);
+    let (open, line) = opening(handle, [7; 8]);
+    deliver(&mut host, handle, &open);
+    sent(&mut host);
+    events(&mut host);
+    host.leave(handle);
+    assert_eq!(sent(&mut host), [], "the link in it goes on");
+    let (late, _) = opening(handle, [8; 8]);
+    deliver(&mut host, handle, &late);
+    let refused = packets(&mut host);
+    assert!(matches!(
+        &refused[..],
+        [Packet {
+            connection: [8, ..],
+            body: Body::Close
+        }]
+    ));
+    host.close(line);
+    let [
+        client_message::Body::Data(_),
+        client_message::Body::Delete(delete),
+    ] = &sent(&mut host)[..]
+    else {
+        panic!("the connection is closed, then the stream is deleted");
+    };
+    let public = delete.public_key.as_slice().try_into().unwrap();
+    let signature = delete.signature.as_slice().try_into().unwrap();
+    assert!(Permit::Delete.is_signed(public, &NONCE, signature));
+    assert_eq!(events(&mut host), [Event::Left(handle)]);
+}
+
+#[test]
+fn a_stream_without_a_connection_is_left_at_once() {
+    let (mut host, handle) = attached(End::Host);
+    sent(&mut host);
+    host.leave(handle);
+    assert!(matches!(
+        sent(&mut host)[..],
+        [client_message::Body::Delete(_)]
+    ));
+}
+
+/// Does what a phone's pump needs, and no more.
+struct Nothing;
+
+impl User for Nothing {
+    async fn change(&mut self, _: &mut Trunk) -> Result<(), CarrierError> {
+        std::future::pending().await
+    }
+
+    fn event(&mut self, _: &mut Trunk, _: Event) -> Result<(), CarrierError> {
+        Ok(())
+    }
+
+    fn opened(&mut self, _: Line, _: Carrier) {}
+}
+
+/// A phone's carrier through a mailbox, and the mailbox's end of the connection below it.
+fn dialled() -> (Carrier, Carrier) {
+    let (near, mailbox) = Carrier::pair();
+    let mut pump = Pump::new(End::Phone);
+    let handle = pump.trunk.attach(key(1));
+    let line = Line {
+        handle,
+        connection: [7; 8],
+    };
+    pump.trunk.open(line);
+    let carrier = pump.connect(line);
+    tokio::spawn(async move { pump.run(near, &mut Nothing).await });
+    (carrier, mailbox)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_sent_before_the_mailbox_has_answered_follows_the_attach() {
+    let (mut carrier, mut mailbox) = dialled();
+    carrier.sink.send(vec![1]).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_secs(1), mailbox.stream.recv()).await;
+    assert!(early.is_err(), "nothing is sent yet");
+    mailbox.sink.send(welcome()).await.unwrap();
+    for is_expected in [
+        |it: &client_message::Body| matches!(it, client_message::Body::Attach(_)),
+        |it: &client_message::Body| matches!(it, client_message::Body::Data(_)),
+    ] {
+        let message = mailbox.stream.recv().await.unwrap().unwrap();
+        let body = ClientMessage::decode(&*message).unwrap().body.unwrap();
+        assert!(is_expected(&body), "{body:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_that_was_cancelled_takes_nothing_of_the_window() {
+    let (mut carrier, mut mailbox) = dialled();
+    // The mailbox does not answer: records wait in the pump's queue, and then their senders.
+    let record = vec![1; 1_000];
+    let mut handed_over = 0;
+    while let Ok(sent) = in_a_moment(carrier.sink.send(record.clone())).await {
+        sent.unwrap();
+        handed_over += 1;
+    }
+    for _ in 0..1_000 {
+        let sent = in_a_moment(carrier.sink.send(record.clone())).await;
+        assert!(sent.is_err(), "the queue is full");
+    }
+    mailbox.sink.send(welcome()).await.unwrap();
+    for _ in 0..50 {
+        let sent = in_a_moment(carrier.sink.send(record.clone())).await;
+        sent.expect("the window has room").unwrap();
+        handed_over += 1;
+    }
+    let mut arrived = 0;
+    while let Ok(message) = in_a_moment(mailbox.stream.recv()).await {
+        let body = ClientMessage::decode(&*message.unwrap().unwrap())
+            .unwrap()
+            .body;
+        arrived += u32::from(matches!(body, Some(client_message::Body::Data(_))));
+    }
+    assert_eq!(arrived, handed_over);
+}
+
+/// Less than the time after which a mailbox that does not answer is left.
+async fn in_a_moment<T>(work: impl Future<Output = T>) -> Result<T, tokio::time::error::Elapsed> {
+    tokio::time::timeout(Duration::from_millis(1), work).await
 }

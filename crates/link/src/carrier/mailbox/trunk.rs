@@ -6,8 +6,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use longhand_proto::mailbox::{
-    Attach, Attached, ClientMessage, Data, Detach, Ended, Ping, Pong, ServerMessage, Welcome,
-    client_message, server_message,
+    Attach, Attached, ClientMessage, Data, Delete, Detach, Ended, Ping, Pong, ServerMessage,
+    Welcome, client_message, server_message,
 };
 use prost::Message;
 
@@ -54,7 +54,9 @@ pub enum Event {
     Credit(Line, u32),
     /// A connection has ended.
     Closed(Line),
-    /// The mailbox has ended a stream on this trunk, with its code and one line. Its connections have been closed.
+    /// A stream that was to be left is no longer attached.
+    Left(u32),
+    /// The mailbox has ended a stream on this trunk, with its code and one line. Its connections are closed next.
     Ended {
         /// The stream.
         handle: u32,
@@ -86,6 +88,8 @@ pub enum TrunkError {
 
 struct Stream {
     key: StreamKey,
+    /// It is deleted when its last connection ends.
+    is_leaving: bool,
     /// Those that are open, oldest first.
     connections: Vec<Connection>,
 }
@@ -146,9 +150,45 @@ impl Trunk {
         if let Some(nonce) = self.nonce {
             self.send_attach(handle, &key, &nonce);
         }
-        let connections = Vec::new();
-        self.streams.insert(handle, Stream { key, connections });
+        let stream = Stream {
+            key,
+            is_leaving: false,
+            connections: Vec::new(),
+        };
+        self.streams.insert(handle, stream);
         handle
+    }
+
+    /// Whether the mailbox has answered: before, records cannot be sent, since their stream is not attached.
+    pub fn is_ready(&self) -> bool {
+        self.nonce.is_some()
+    }
+
+    /// Leaves a stream for good: at once, or when its last connection ends, and takes in no new one until then. What waits in it is
+    /// dropped, and its other end is told so.
+    pub fn leave(&mut self, handle: u32) {
+        if let Some(stream) = self.streams.get_mut(&handle) {
+            stream.is_leaving = true;
+            self.delete_if_left(handle);
+        }
+    }
+
+    /// Deletes a stream that was left and has no connection any more.
+    fn delete_if_left(&mut self, handle: u32) {
+        let is_left = |stream: &Stream| stream.is_leaving && stream.connections.is_empty();
+        if !self.streams.get(&handle).is_some_and(is_left) {
+            return;
+        }
+        let Some(stream) = self.streams.remove(&handle) else {
+            return;
+        };
+        self.events.push_back(Event::Left(handle));
+        if let Some(nonce) = self.nonce {
+            self.send(client_message::Body::Delete(Delete {
+                public_key: stream.key.public().to_vec(),
+                signature: stream.key.sign(Permit::Delete, &nonce).to_vec(),
+            }));
+        }
     }
 
     /// Detaches a stream. Its connections end without an event.
@@ -189,8 +229,9 @@ impl Trunk {
 
     /// Ends a connection.
     pub fn close(&mut self, line: Line) {
-        if self.forget(line) {
+        if self.is_open(line) {
             self.send_packet(line, Body::Close);
+            self.forget(line);
         }
     }
 
@@ -301,17 +342,17 @@ impl Trunk {
         let Some(stream) = self.streams.remove(&handle) else {
             return;
         };
-        for connection in stream.connections {
-            let connection = connection.id;
-            let line = Line { handle, connection };
-            self.events.push_back(Event::Closed(line));
-        }
         let (code, message) = (excerpt(&ended.code), excerpt(&ended.message));
         self.events.push_back(Event::Ended {
             handle,
             code,
             message,
         });
+        for connection in stream.connections {
+            let connection = connection.id;
+            let line = Line { handle, connection };
+            self.events.push_back(Event::Closed(line));
+        }
     }
 
     /// Takes a packet. One that is none is ignored: only the connection's own encryption can tell whose fault it is.
@@ -325,7 +366,7 @@ impl Trunk {
         };
         let line = Line { handle, connection };
         match body {
-            Body::Open(record) if self.end == End::Host && !self.is_open(line) => {
+            Body::Open(record) if self.takes_in(line) => {
                 self.opened(line);
                 self.take_in(line, record);
             }
@@ -383,6 +424,15 @@ impl Trunk {
         }
     }
 
+    /// Whether a phone may open this connection.
+    fn takes_in(&self, line: Line) -> bool {
+        let is_left = self
+            .streams
+            .get(&line.handle)
+            .is_some_and(|it| it.is_leaving);
+        self.end == End::Host && !is_left && !self.is_open(line)
+    }
+
     fn is_open(&self, line: Line) -> bool {
         let stream = self.streams.get(&line.handle);
         stream.is_some_and(|it| it.connections.iter().any(|it| it.id == line.connection))
@@ -401,7 +451,9 @@ impl Trunk {
         };
         let before = stream.connections.len();
         stream.connections.retain(|it| it.id != line.connection);
-        stream.connections.len() < before
+        let was_open = stream.connections.len() < before;
+        self.delete_if_left(line.handle);
+        was_open
     }
 
     fn send_attach(&mut self, handle: u32, key: &StreamKey, nonce: &Nonce) {
