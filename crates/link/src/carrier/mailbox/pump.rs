@@ -38,6 +38,7 @@ pub(super) trait User: Send {
 
 /// See the module.
 pub(super) struct Pump {
+    end: End,
     pub trunk: Trunk,
     begun: Instant,
     asks: mpsc::Receiver<Ask>,
@@ -49,6 +50,7 @@ impl Pump {
     pub fn new(end: End) -> Pump {
         let (asking, asks) = mpsc::channel(QUEUE);
         Pump {
+            end,
             trunk: Trunk::new(end, 0),
             begun: Instant::now(),
             asks,
@@ -64,7 +66,7 @@ impl Pump {
         carrier
     }
 
-    /// Runs until the mailbox's connection ends. All carriers end with it.
+    /// Runs until the mailbox's connection ends, or a phone's one carrier has. All carriers end with it.
     pub async fn run(mut self, mailbox: Carrier, user: &mut impl User) -> CarrierError {
         let Carrier {
             sink, mut stream, ..
@@ -74,6 +76,10 @@ impl Pump {
         let ended = loop {
             let waiting = self.trunk.waiting();
             let is_idle = waiting == 0;
+            // A phone has nothing to wait for at the mailbox any more.
+            if is_idle && self.end == End::Phone && self.connected.is_empty() {
+                break CarrierError("its carrier was closed".into());
+            }
             let tick = self.begun + Duration::from_millis(self.trunk.next_tick_ms());
             tokio::select! {
                 biased;

@@ -359,6 +359,29 @@ async fn a_record_that_is_sent_before_the_mailbox_has_answered_follows_the_attac
     }
 }
 
+/// The carrier is the phone's only one: without it nothing is left to keep a connection to the mailbox alive for.
+#[tokio::test(start_paused = true)]
+async fn a_phone_that_hangs_up_says_so_and_leaves_the_mailbox() {
+    let (mut carrier, mut mailbox) = dialled();
+    mailbox.sink.send(welcome()).await.unwrap();
+    carrier.sink.send(vec![1]).await.unwrap();
+    drop(carrier);
+    let leaving = async {
+        let mut last = None;
+        while let Some(message) = mailbox.stream.recv().await.unwrap() {
+            last = ClientMessage::decode(&*message).unwrap().body;
+        }
+        last
+    };
+    // Sooner than a ping.
+    let last = tokio::time::timeout(Duration::from_secs(5), leaving).await;
+    let Ok(Some(client_message::Body::Data(data))) = last else {
+        panic!("{last:?}");
+    };
+    let packet = Packet::decode(&data.payload).unwrap();
+    assert_eq!(packet.body, Body::Close);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_sender_that_was_cancelled_takes_nothing_of_the_window() {
     let (mut carrier, mut mailbox) = dialled();
