@@ -9,7 +9,7 @@ use longhand_sim::world::{
 };
 
 /// Pairs of interruptions: a part of what `longhand-sim --carrier mailbox --runs` draws.
-const PAIRS: usize = 30;
+const PAIRS: usize = 24;
 
 fn campaign() -> Campaign {
     Campaign::over(Route::Mailbox).unwrap()
@@ -47,7 +47,7 @@ fn a_payment_is_whole_wherever_the_relay_dies() {
         let dies = matches!(at.how, How::Before | How::After);
         at.kind == Kind::Relay && dies && at.length == Length::Now
     });
-    assert!(report.runs() > 50, "{report}");
+    assert!(report.runs() > 40, "{report}");
     assert!(report.is_clean(), "{report}");
 }
 
@@ -94,7 +94,7 @@ fn alone(interruption: &str, nth: u32) -> String {
 #[test]
 fn a_run_with_a_relay_is_the_same_alone_and_among_others() {
     let campaign = campaign();
-    for interruption in ["relay:20:before", "relay:25:swapped", "relay:30:late:20s"] {
+    for interruption in ["relay:5:before", "relay:10:swapped", "relay:15:late:20s"] {
         let at = [interruption.parse().unwrap()];
         let verdict = campaign.play(Scenario::Pay, &at, 7);
         assert_eq!(verdict.happened, 1, "{verdict:?}");
