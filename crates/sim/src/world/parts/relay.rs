@@ -21,6 +21,9 @@ use super::line::{LineEnd, LineSink, LineStream, broken};
 use super::{Client, Life, Line, News, lock};
 use crate::world::plan::{How, Interruption, Kind, Plan};
 
+/// A message that was due so long ago has been taken.
+const ARRIVED: Duration = Duration::from_millis(1);
+
 /// One process of the relay, with all that it holds in memory.
 pub struct SimRelay {
     mailbox: Mailbox,
@@ -65,6 +68,7 @@ impl SimRelay {
         let sink = Leaving {
             relay: Arc::downgrade(self),
             client,
+            distance,
             to: sink,
             streams: streams.clone(),
             held: None,
@@ -122,6 +126,7 @@ fn handle(message: &[u8]) -> Option<u32> {
 struct Leaving {
     relay: Weak<SimRelay>,
     client: Client,
+    distance: Duration,
     to: LineSink,
     streams: Streams,
     held: Option<Held>,
@@ -205,6 +210,8 @@ impl RecordSink for Leaving {
             }
             How::After => {
                 let passed = self.pass(message).await;
+                // What is in transit from a process that has ended does not arrive.
+                tokio::time::sleep(self.distance + ARRIVED).await;
                 relay.die(interruption);
                 passed
             }
