@@ -10,6 +10,7 @@ use common::{Client, Push, config, key, start, started};
 use longhand_link::Carriers;
 use longhand_link::carrier::mailbox::stream::End;
 use longhand_mailbox::Mailbox;
+use longhand_mailbox::core::Limits;
 use longhand_proto::mailbox::Pong;
 use longhand_proto::mailbox::server_message::Body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -114,6 +115,20 @@ async fn a_deleted_stream_ends() {
     phone.delete(&key(1)).await;
     assert_eq!(host.ended().await, (1, "DELETED".into()));
     assert_eq!(phone.ended().await, (2, "DELETED".into()));
+}
+
+#[tokio::test]
+async fn both_ends_learn_that_their_stream_was_dropped_and_meet_again() {
+    let mailbox = Mailbox::embed(Limits::default());
+    let mut host = Client::connect(&mailbox).await;
+    let mut phone = Client::connect(&mailbox).await;
+    host.attach(1, &key(1), End::Host).await;
+    phone.attach(2, &key(1), End::Phone).await;
+    mailbox.drop_stream(key(1).id());
+    mailbox.drop_stream(key(2).id());
+    assert_eq!(host.ended().await, (1, "OVERFLOW".into()));
+    assert_eq!(phone.ended().await, (2, "OVERFLOW".into()));
+    meet(host, phone).await;
 }
 
 #[tokio::test]

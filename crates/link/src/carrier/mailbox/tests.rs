@@ -402,6 +402,24 @@ async fn a_phones_connection_to_the_mailbox_ends_with_its_carrier() {
     }
 }
 
+/// The carrier is the phone's only one: without it nothing is left to keep a connection to the mailbox alive for.
+#[tokio::test(start_paused = true)]
+async fn a_phone_that_hangs_up_closes_its_connection_in_the_stream_before() {
+    let (mut carrier, mut mailbox) = dialled();
+    mailbox.sink.send(welcome()).await.unwrap();
+    carrier.sink.send(vec![1]).await.unwrap();
+    drop(carrier);
+    let mut last = None;
+    while let Ok(Some(message)) = in_a_moment(mailbox.stream.recv()).await.unwrap() {
+        last = ClientMessage::decode(&*message).unwrap().body;
+    }
+    let Some(client_message::Body::Data(data)) = last else {
+        panic!("{last:?}");
+    };
+    let packet = Packet::decode(&data.payload).unwrap();
+    assert_eq!(packet.body, Body::Close);
+}
+
 #[test]
 fn who_opens_connections_without_end_is_refused_and_may_open_some_later() {
     let (mut host, handle) = attached(End::Host);
