@@ -120,7 +120,9 @@ impl Listeners {
         }
         for mailbox in &self.mailboxes {
             match wait_at(services, mailbox, self.mailbox_options.clone()) {
-                Ok(reconnect) => tasks.spawn(reconnect_after_suspensions(reconnect)),
+                Ok(reconnect) => {
+                    tasks.spawn(reconnect_after_suspensions(reconnect));
+                }
                 // It was checked when the host was bound.
                 Err(error) => tracing::error!(%error, "a mailbox is left out"),
             }

@@ -17,7 +17,7 @@ use super::trunk::{Event, Line, Trunk};
 use super::{ROUTE, below};
 use crate::carrier::{Carrier, CarrierError, DialOptions, Listener};
 use crate::key::random;
-use crate::{Address, LinkError, Rendezvous};
+use crate::{Address, LinkError, PairingSecret, Rendezvous};
 
 /// The routes of a mailbox of several processes.
 const ROUTES: [char; 16] = [
@@ -364,7 +364,7 @@ impl User for Host<'_> {
         Ok(())
     }
 
-    fn event(&mut self, _: &mut Trunk, event: Event) -> Result<(), CarrierError> {
+    fn event(&mut self, trunk: &mut Trunk, event: Event) -> Result<(), CarrierError> {
         match event {
             Event::Ready { has_routes } => {
                 if has_routes && self.route.is_none() {
@@ -372,6 +372,11 @@ impl User for Host<'_> {
                     return Err(CarrierError("each route needs a connection".into()));
                 }
                 self.ready_at = Some(Instant::now());
+                // A mailbox closes a connection without a stream, and this host may expect nobody here yet.
+                if let Ok(secret) = PairingSecret::generate() {
+                    let meeting = Rendezvous::of_pairing(&secret);
+                    trunk.attach(StreamKey::new(&meeting, &self.waiting.authority));
+                }
                 self.waiting.up();
                 tracing::info!(mailbox = %self.waiting.authority, "phones can come by the mailbox");
                 Ok(())
