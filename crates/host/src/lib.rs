@@ -51,7 +51,7 @@ use std::sync::Arc;
 
 use longhand_base::settings::Settings as _;
 use longhand_chain::{ChainError, ChainSource};
-use longhand_link::{Address, Carrier, Carriers, LinkError};
+use longhand_link::{Address, Carrier, Carriers, DialOptions, LinkError};
 use longhand_node::PeerStream;
 use longhand_store::{Batch, SqliteStore, Store, StoreError, Write};
 
@@ -195,6 +195,16 @@ impl Host {
     /// in their handshakes: phones dial again.
     pub fn accept_link(&self, carrier: Carrier) {
         self.services.links.take(carrier);
+    }
+
+    /// Waits at a mailbox for the phones of all owners, for as long as the host runs and whatever becomes of the mailbox: the part
+    /// of `link.mailboxes` that a host without listeners leaves to its program. The setting has to name a mailbox, or nobody is
+    /// expected there.
+    ///
+    /// # Errors
+    /// [`LinkError::Address`] when `mailbox` is no mailbox's address.
+    pub fn wait_at(&self, mailbox: &Address, options: DialOptions) -> Result<(), LinkError> {
+        serve::wait_at(&self.services, mailbox, options).map(drop)
     }
 
     /// Takes a connection of a peer of the hub. Closes it while the hub does not run: peers dial again.

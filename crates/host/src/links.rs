@@ -68,7 +68,7 @@ impl LinkServer {
             Ok(permit) => self.serve(carrier, permit),
             Err(_) => {
                 self.metrics.links_refused.inc();
-                tracing::info!("too many phones come at once: one was not let in");
+                tracing::debug!("too many phones come at once: one was not let in");
             }
         }
     }
@@ -106,7 +106,8 @@ impl LinkServer {
             }
             Err(error) => {
                 self.metrics.links_refused.inc();
-                tracing::info!(%error, "a phone was not let in");
+                // Counted, and not logged by default: strangers can cause it as often as they like.
+                tracing::debug!(%error, "a phone was not let in");
             }
         }
     }

@@ -118,23 +118,14 @@ impl Listeners {
         for listener in self.links {
             tasks.spawn(services.links.clone().listen(listener));
         }
-        let meetings = services.meetings.meetings();
-        let mut reconnects = Vec::new();
         for mailbox in &self.mailboxes {
-            let options = self.mailbox_options.clone();
-            match MailboxListener::open(mailbox, options, meetings) {
-                Ok(listener) => {
-                    let at = mailbox.authority().to_owned();
-                    services.health.watch_mailbox(at, listener.connected());
-                    reconnects.push(listener.reconnect());
-                    tasks.spawn(services.links.clone().listen(Box::new(listener)));
+            match wait_at(services, mailbox, self.mailbox_options.clone()) {
+                Ok(reconnect) => {
+                    tasks.spawn(reconnect_after_suspensions(reconnect));
                 }
                 // It was checked when the host was bound.
                 Err(error) => tracing::error!(%error, "a mailbox is left out"),
             }
-        }
-        if !reconnects.is_empty() {
-            tasks.spawn(reconnect_after_suspensions(reconnects));
         }
         tasks.spawn(listen_for_peers(services.hub.clone(), self.peer));
         tasks.spawn(serve_operator(services.operator(), self.operator));
@@ -142,6 +133,21 @@ impl Listeners {
             tasks.spawn(serve_metrics(services.clone(), listener));
         }
     }
+}
+
+/// Waits at a mailbox for all whom the host expects, until the host ends.
+pub(crate) fn wait_at(
+    services: &Arc<Services>,
+    mailbox: &Address,
+    options: DialOptions,
+) -> Result<Reconnect, LinkError> {
+    let listener = MailboxListener::open(mailbox, options, services.meetings.meetings())?;
+    let at = mailbox.authority().to_owned();
+    services.health.watch_mailbox(at, listener.connected());
+    let reconnect = listener.reconnect();
+    let listening = services.links.clone().listen(Box::new(listener));
+    services.tasks.spawn(listening);
+    Ok(reconnect)
 }
 
 /// The certificate of a listener with TLS, by the listener's authority.
@@ -227,12 +233,12 @@ fn is_unspecified(address: &Address) -> bool {
     socket.is_ok_and(|socket| socket.ip().is_unspecified())
 }
 
-/// A machine that was suspended has lost its connections to mailboxes, and does not know it.
-async fn reconnect_after_suspensions(reconnects: Vec<Reconnect>) {
+/// A machine that was suspended has lost its connection to the mailbox, and does not know it.
+async fn reconnect_after_suspensions(reconnect: Reconnect) {
     let mut suspensions = suspensions();
     while let Some(()) = suspensions.recv().await {
-        tracing::info!("this machine was suspended: dialling the mailboxes anew");
-        reconnects.iter().for_each(Reconnect::now);
+        tracing::info!("this machine was suspended: dialling a mailbox anew");
+        reconnect.now();
     }
 }
 

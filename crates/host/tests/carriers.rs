@@ -11,7 +11,8 @@ use common::{config, create_owner};
 use longhand_chain::ChainError;
 use longhand_host::{Host, HostConfig, HostError};
 use longhand_link::{
-    Address, Carrier, Carriers, DialOptions, Dialer, LinkError, Listen, Listener, Rendezvous,
+    Address, Carrier, Carriers, Credentials, DialOptions, Dialer, LinkError, Listen, Listener,
+    Rendezvous, connect,
 };
 use longhand_testkit::failing_source::FailingSource;
 use longhand_testkit::host::operator;
@@ -141,7 +142,15 @@ async fn a_phone_that_does_not_know_a_carrier_takes_the_hosts_other_address() {
     config.link.listen = vec!["memory://here?room=7".into(), "grpc://127.0.0.1:0".into()];
     let host = host(config.clone(), &carriers).await.unwrap();
     let code = create_owner(&mut operator(&host, &config).await.unwrap(), "ann").await;
-    LinkPhone::new(code).pair().await.unwrap();
+    let phone = LinkPhone::new(code.clone());
+    let credentials = Credentials::Pair {
+        phone: phone.key.clone(),
+        code: Box::new(code.clone()),
+    };
+    let options = DialOptions::default();
+    let paired = connect(&code.addresses, &credentials, &options, &phone.conversation);
+    let (_link, way) = paired.await.unwrap();
+    assert_eq!(way, 1);
     host.stop().await;
 }
 

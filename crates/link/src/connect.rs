@@ -1,6 +1,7 @@
 //! The beginning of a link at a phone: it dials every way to the host that it knows, each a little later than the one before, and
 //! the first over which the host answers becomes the link.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -99,43 +100,56 @@ pub async fn connect(
     conversation: &Conversation,
 ) -> Result<(Link, usize), LinkError> {
     let meeting = credentials.rendezvous();
-    let attempt = |(way, address): (usize, &String)| {
-        let (address, meeting) = (address.clone(), &meeting);
+    let attempt = |way: usize| {
+        let (address, meeting) = (addresses.get(way), &meeting);
         async move {
+            let address = address.ok_or_else(|| LinkError::UnknownCarrier(way.to_string()));
             let answered = async {
-                let carrier = dialer.dial(&address, meeting).await?;
+                let carrier = dialer.dial(address?, meeting).await?;
                 in_time(shake_hands(carrier, credentials, conversation)).await
             };
-            let answered = answered.await;
-            (way, address, answered)
+            (way, answered.await)
         }
     };
-    let mut waiting = addresses.iter().enumerate();
+    let mut waiting: VecDeque<usize> = (0..addresses.len()).collect();
+    let mut tried: Vec<usize> = Vec::new();
     let mut running = FuturesUnordered::new();
     let mut failures = Failures::default();
     loop {
-        match waiting.next() {
-            Some(next) => running.push(attempt(next)),
+        match waiting.pop_front() {
+            Some(next) => {
+                tried.push(next);
+                running.push(attempt(next));
+            }
             None if running.is_empty() => return Err(failures.into_error()),
             None => {}
         }
-        let answered = tokio::select! {
+        let (way, answered) = tokio::select! {
             biased;
             Some(answered) = running.next() => answered,
-            () = tokio::time::sleep(HEAD_START), if waiting.len() > 0 => continue,
+            () = tokio::time::sleep(HEAD_START), if !waiting.is_empty() => continue,
+        };
+        tried.retain(|it| *it != way);
+        let answered = match answered {
+            Ok(answered) => {
+                // Before the phone shows over which way it comes, the others are closed.
+                running.clear();
+                in_time(answered.finish(conversation)).await
+            }
+            Err(error) => Err(error),
         };
         match answered {
-            (way, _, Ok(answered)) => {
-                // Before the phone shows over which way it comes, the others are closed.
-                drop(running);
-                let link = in_time(answered.finish(conversation)).await?;
-                return Ok((link, way));
-            }
+            Ok(link) => return Ok((link, way)),
             // The host itself has refused the phone: it would do so over every way.
-            (_, _, Err(refused @ LinkError::Closed(_))) => return Err(refused),
-            (_, address, Err(error)) => {
+            Err(refused @ LinkError::Closed(_)) => return Err(refused),
+            Err(error) => {
+                let address = addresses.get(way).cloned().unwrap_or_default();
                 tracing::debug!(%address, %error, "a way to the host failed");
                 failures.add(address, error);
+                // This one has answered and gone no further: those that were closed for it are dialled anew.
+                if running.is_empty() {
+                    tried.drain(..).rev().for_each(|it| waiting.push_front(it));
+                }
             }
         }
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use longhand_base::system;
 use longhand_base::wake::{HttpWake, WakeHook};
+use longhand_link::carrier::mailbox::stream::StreamId;
 use longhand_link::carrier::tls::Certificate;
 use longhand_link::{Address, Carrier, Carriers, LinkError, Listener};
 use tokio::net::TcpListener;
@@ -13,6 +14,7 @@ use tokio::task::JoinSet;
 use crate::MailboxError;
 use crate::config::{ConfigError, MailboxConfig, Settings};
 use crate::connection;
+use crate::core::Limits;
 use crate::metrics::{self, Metrics};
 use crate::shared::Shared;
 use crate::wake::Wakes;
@@ -89,6 +91,21 @@ impl Mailbox {
         })
     }
 
+    /// A mailbox without listeners and metrics port, for programs that hand it its connections ([`Mailbox::take`]). It makes no
+    /// wake calls. Needs a Tokio runtime.
+    pub fn embed(limits: Limits) -> Mailbox {
+        let tasks = Arc::new(Tasks::default());
+        let shared = Shared::new(limits, Metrics::new(), None, false, Vec::new());
+        let shared = Arc::new(shared);
+        tasks.spawn(shared.clone().tick());
+        Mailbox {
+            addresses: Vec::new(),
+            metrics: None,
+            shared,
+            tasks,
+        }
+    }
+
     /// Where clients connect, with what the system chose.
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
@@ -103,6 +120,11 @@ impl Mailbox {
     pub fn take(&self, carrier: Carrier) {
         let serving = connection::serve(self.shared.clone(), carrier);
         self.tasks.spawn(serving);
+    }
+
+    /// Drops what waits in a stream, and ends it at both ends, as when more waits than has room.
+    pub fn drop_stream(&self, stream: StreamId) {
+        self.shared.with(|relay, _| relay.overflow(stream));
     }
 
     /// The metrics in the OpenMetrics text format.

@@ -12,6 +12,7 @@ use longhand_link::carrier::mailbox::stream::End;
 use longhand_link::carrier::{CarrierError, RecordSink};
 use longhand_link::{Carrier, Carriers};
 use longhand_mailbox::Mailbox;
+use longhand_mailbox::core::Limits;
 use longhand_proto::mailbox::client_message::Body as Asked;
 use longhand_proto::mailbox::server_message::Body;
 use longhand_proto::mailbox::{ClientMessage, Ping, Pong};
@@ -118,6 +119,20 @@ async fn a_deleted_stream_ends() {
     phone.delete(&key(1)).await;
     assert_eq!(host.ended().await, (1, "DELETED".into()));
     assert_eq!(phone.ended().await, (2, "DELETED".into()));
+}
+
+#[tokio::test]
+async fn both_ends_learn_that_their_stream_was_dropped_and_meet_again() {
+    let mailbox = Mailbox::embed(Limits::default());
+    let mut host = Client::connect(&mailbox).await;
+    let mut phone = Client::connect(&mailbox).await;
+    host.attach(1, &key(1), End::Host).await;
+    phone.attach(2, &key(1), End::Phone).await;
+    mailbox.drop_stream(key(1).id());
+    mailbox.drop_stream(key(2).id());
+    assert_eq!(host.ended().await, (1, "OVERFLOW".into()));
+    assert_eq!(phone.ended().await, (2, "OVERFLOW".into()));
+    meet(host, phone).await;
 }
 
 #[tokio::test]

@@ -23,6 +23,8 @@ use crate::ways::Ways;
 const BETTER_AFTER: Duration = Duration::from_secs(10);
 const BETTER_AT_MOST: Duration = Duration::from_secs(600);
 
+/// A link that lasted so long was alive: it has answered heartbeats since it was established.
+const PROVED_AFTER: Duration = Duration::from_secs(40);
 /// For an attempt over a better way whose success has ended the link before it: the host has answered by then.
 const ALMOST: Duration = Duration::from_millis(500);
 
@@ -33,6 +35,12 @@ pub(crate) struct Live {
     pub(crate) way: usize,
     /// The network from which it was dialled.
     pub(crate) network: NetworkNow,
+}
+
+/// The end of a link.
+struct Ended {
+    reason: CloseReason,
+    lasted: Duration,
 }
 
 /// The ways that are tried.
@@ -95,15 +103,16 @@ impl Phone {
     pub(crate) async fn keep_attached(&self, mut live: Option<Live>) -> PhoneError {
         let mut backoff = Backoff::new();
         loop {
-            let since = Instant::now();
             let seen = self.inner.network.borrow().clone();
             let error = match self.live(live.take()).await {
-                Ok(reason) => PhoneError::Ended(reason),
+                Ok(ended) => {
+                    if ended.lasted >= GOOD_AFTER {
+                        backoff = Backoff::new();
+                    }
+                    PhoneError::Ended(ended.reason)
+                }
                 Err(error) => error,
             };
-            if since.elapsed() >= GOOD_AFTER {
-                backoff = Backoff::new();
-            }
             if !is_passing(&error) {
                 self.publish(Attachment::Ended(error.report()));
                 return error;
@@ -129,19 +138,28 @@ impl Phone {
         }
     }
 
-    /// Waits for the end of a link, which is dialled if there is none, and of those that take its place. Returns the reason of the end.
-    async fn live(&self, live: Option<Live>) -> Result<CloseReason, PhoneError> {
+    /// Waits for the end of a link, which is dialled if there is none, and of those that take its place.
+    async fn live(&self, live: Option<Live>) -> Result<Ended, PhoneError> {
         let mut live = match live {
             Some(live) => live,
             None => self.connect(Reach::All).await?,
         };
         self.publish(Attachment::Up);
         tracing::info!(node_id = %self.inner.node_id, way = live.way, "attached");
+        let mut since = Instant::now();
         loop {
             live = match self.renewed_or_closed(&live).await {
                 Ok(renewed) => renewed,
-                Err(reason) => return Ok(reason),
+                Err(reason) => {
+                    let lasted = since.elapsed();
+                    let is_lost = matches!(reason.code, CloseCode::Lost | CloseCode::Dead);
+                    if lasted < PROVED_AFTER && is_lost {
+                        self.distrust(&live);
+                    }
+                    return Ok(Ended { reason, lasted });
+                }
             };
+            since = Instant::now();
             tracing::info!(way = live.way, "the link goes on over another connection");
         }
     }
@@ -248,6 +266,20 @@ impl Phone {
             && let Err(error) = self.inner.vault.save_ways(&ways.to_bytes())
         {
             tracing::debug!(%error, "which way worked is not remembered");
+        }
+    }
+
+    /// A link that was lost so soon shows that its way lets a handshake through, and no more: it is tried last, and all others before.
+    fn distrust(&self, live: &Live) {
+        let host = self.inner.vault.host().ok().flatten();
+        let Some(address) = host.and_then(|host| host.addresses.get(live.way).cloned()) else {
+            return;
+        };
+        let name = live.network.name.as_deref().unwrap_or_default();
+        let mut ways = self.lock_ways();
+        ways.distrust(name, &address, now_unix_s());
+        if let Err(error) = self.inner.vault.save_ways(&ways.to_bytes()) {
+            tracing::debug!(%error, "which way failed is not remembered");
         }
     }
 

@@ -1,7 +1,8 @@
 //! What the phone has learned about the ways to its host: which of them did not work on which network, so that they are tried last
 //! there.
 //!
-//! It is a cache: without it each link begins a little later. Addresses and networks are stored as hashes.
+//! It is a cache: without it each link begins a little later. Addresses and networks are stored as hashes, which show them only to
+//! somebody who guesses them.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -96,9 +97,21 @@ impl Ways {
         }
         is_new
     }
+
+    /// Remembers that on a network this address led to a link that was lost at once. What was known of the others came of it, and is
+    /// forgotten.
+    pub fn distrust(&mut self, network: &str, address: &str, now_unix_s: u64) {
+        let network = name(network);
+        self.networks.retain(|it| it.network != network);
+        self.networks.push_front(OnNetwork {
+            network,
+            failed_unix_s: BTreeMap::from([(name(address), now_unix_s)]),
+        });
+        self.networks.truncate(MOST_NETWORKS);
+    }
 }
 
-/// The first 64 bits of a hash: the file shows neither where the owner was nor where the host is.
+/// The first 64 bits of a hash.
 fn name(text: &str) -> String {
     let digest = sha256::Hash::hash(text.as_bytes()).to_string();
     digest.chars().take(16).collect()
@@ -127,6 +140,16 @@ mod tests {
         // The better way works again.
         assert!(ways.learn("work", &all[0], [].iter(), NOW));
         assert_eq!(ways.order("work", &all, NOW), [0, 2, 1]);
+    }
+
+    #[test]
+    fn a_way_over_which_a_link_was_lost_at_once_is_tried_last_and_the_others_as_at_first() {
+        let (mut ways, all) = (Ways::default(), addresses());
+        ways.learn("work", &all[2], all[..2].iter(), NOW);
+        ways.distrust("work", &all[2], NOW);
+        assert_eq!(ways.order("work", &all, NOW), [0, 1, 2]);
+        ways.distrust("work", &all[0], NOW);
+        assert_eq!(ways.order("work", &all, NOW), [1, 2, 0]);
     }
 
     #[test]

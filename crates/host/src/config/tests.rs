@@ -155,7 +155,10 @@ fn addresses_that_fit_no_pairing_code_are_refused_before_an_owner_is_made() {
     let with = |times: usize| format!("link.addresses = {:?}", vec![address.as_str(); times]);
     load(&with(2), &[], &[]).unwrap();
     let error = load(&with(3), &[], &[]).unwrap_err();
-    assert!(error.contains("link.addresses does not fit"), "{error}");
+    assert!(
+        error.contains("link.addresses and link.mailboxes do not fit"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -225,6 +225,41 @@ impl Drop for End {
     }
 }
 
+impl Guest {
+    /// The deadline, if there is one.
+    ///
+    /// # Errors
+    /// It has passed. The task is woken when it does, and when there is another one.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> io::Result<Option<Instant>> {
+        let until = {
+            let mut state = self.visit.lock();
+            state.reader = Some(cx.waker().clone());
+            state.until
+        };
+        if let Some(until) = until {
+            if self.deadline.deadline() != until {
+                self.deadline.as_mut().reset(until);
+            }
+            if self.deadline.as_mut().poll(cx).is_ready() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        Ok(until)
+    }
+
+    /// A client that takes nothing is not read either: the deadline has to end its writes.
+    fn unless_late<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_pending() {
+            self.poll_deadline(cx)?;
+        }
+        written
+    }
+}
+
 impl AsyncRead for Guest {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -232,19 +267,7 @@ impl AsyncRead for Guest {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let guest = self.get_mut();
-        let until = {
-            let mut state = guest.visit.lock();
-            state.reader = Some(cx.waker().clone());
-            state.until
-        };
-        if let Some(until) = until {
-            if guest.deadline.deadline() != until {
-                guest.deadline.as_mut().reset(until);
-            }
-            if guest.deadline.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-        }
+        let until = guest.poll_deadline(cx)?;
         if guest.allowance.now(until.is_none()) == 0 {
             return Poll::Pending;
         }
@@ -262,7 +285,9 @@ impl AsyncWrite for Guest {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+        let guest = self.get_mut();
+        let written = Pin::new(&mut guest.stream).poll_write(cx, bytes);
+        guest.unless_late(written, cx)
     }
 
     fn poll_write_vectored(
@@ -270,7 +295,9 @@ impl AsyncWrite for Guest {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
+        let guest = self.get_mut();
+        let written = Pin::new(&mut guest.stream).poll_write_vectored(cx, slices);
+        guest.unless_late(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

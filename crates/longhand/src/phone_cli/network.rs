@@ -38,7 +38,8 @@ pub(super) async fn report(phone: &Phone) -> Option<Reports> {
     };
     while let Ok(Some(_)) = tokio::time::timeout(LIST_TIMEOUT, watcher.next()).await {}
     let seen = Addresses::of(&watcher);
-    phone.network_changed(Some(&seen.network()));
+    // A machine without addresses may have its host on itself: only one that had some and lost them has no network.
+    phone.network_changed(Some(&seen.network().unwrap_or_default()));
     let phone = phone.clone();
     let task = tokio::spawn(async move { follow(&phone, watcher, seen).await });
     Some(Reports(task.abort_handle()))
@@ -66,7 +67,7 @@ async fn follow(phone: &Phone, mut watcher: IfWatcher, mut seen: Addresses) {
                 is_suspension,
                 "the network may be another one: dialling anew"
             );
-            phone.network_changed(Some(&now.network()));
+            phone.network_changed(now.network().as_deref());
         }
         seen = now;
     }
@@ -95,10 +96,11 @@ impl Addresses {
         Addresses(stable.collect())
     }
 
-    /// The name of the network: another lease of an address there makes no other one.
-    fn network(&self) -> String {
+    /// The name of the network: another lease of an address there makes no other one. `None` without any address.
+    fn network(&self) -> Option<String> {
         let networks: BTreeSet<_> = self.0.iter().map(|net| net.trunc().to_string()).collect();
-        networks.into_iter().collect::<Vec<_>>().join(" ")
+        let name = networks.into_iter().collect::<Vec<_>>().join(" ");
+        (!name.is_empty()).then_some(name)
     }
 }
 
@@ -116,10 +118,15 @@ mod tests {
         let before = addresses(&["127.0.0.1/8", "192.168.1.5/24", "::1/128", "fe80::1/64"]);
         let after = addresses(&["127.0.0.1/8", "192.168.1.6/24"]);
         assert_ne!(before, after);
-        assert_eq!(before.network(), "192.168.1.0/24");
+        assert_eq!(before.network().as_deref(), Some("192.168.1.0/24"));
         assert_eq!(after.network(), before.network());
         let mobile = addresses(&["10.1.2.3/32", "2001:db8::1234/64"]);
         assert_ne!(mobile.network(), before.network());
+    }
+
+    #[test]
+    fn a_machine_with_loopback_alone_has_no_network() {
+        assert_eq!(addresses(&["127.0.0.1/8", "::1/128"]).network(), None);
     }
 
     #[test]

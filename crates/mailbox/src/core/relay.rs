@@ -151,6 +151,13 @@ impl Relay {
         }
     }
 
+    /// Drops what waits in a stream, and ends both attachments with [`Code::Overflow`].
+    pub fn overflow(&mut self, stream: StreamId) {
+        if self.streams.contains_key(&stream) {
+            self.end_stream(stream, Code::Overflow);
+        }
+    }
+
     /// Takes what there is to do since the last call.
     pub fn output(&mut self) -> Output {
         std::mem::take(&mut self.output)

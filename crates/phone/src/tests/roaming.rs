@@ -188,3 +188,47 @@ async fn a_phone_that_waits_to_dial_again_is_woken_by_a_network() {
     network.host.link(2).await;
     assert!(begun.elapsed() < Duration::from_millis(10));
 }
+
+/// A phone on the last way, whose attempt at the better ones goes on: they take connections and say nothing.
+async fn trying_better_ways() -> (Network, TempDir, Phone) {
+    let network = Network::new(&[WAYS[2]]);
+    let (dir, phone) = network.paired().await;
+    network.dialled();
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert_eq!(network.dialled(), WAYS[..2], "the attempt goes on");
+    (network, dir, phone)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_ends_while_better_ways_are_tried_is_dialled_over_all_of_them_at_once() {
+    let (network, _dir, _phone) = trying_better_ways().await;
+    let begun = tokio::time::Instant::now();
+    network.host.hang_up(CloseCode::Shutdown);
+    network.host.link(2).await;
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_is_reported_while_better_ways_are_tried_is_dialled_over_all_of_them() {
+    let (network, _dir, phone) = trying_better_ways().await;
+    let begun = tokio::time::Instant::now();
+    phone.network_changed(Some("mobile"));
+    network.host.link(2).await;
+    assert_eq!(network.dialled(), WAYS);
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phone_that_was_stopped_for_an_hour_is_back_within_a_second() {
+    let network = Network::new(&[WAYS[0]]);
+    let (_dir, phone) = network.paired().await;
+    // Nothing of it runs meanwhile, as after SIGSTOP and SIGCONT.
+    tokio::time::advance(Duration::from_secs(3_600)).await;
+    let begun = tokio::time::Instant::now();
+    network.host.link(2).await;
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    phone.balance().await.unwrap();
+}

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::world::campaign::{Campaign, tell};
+use crate::world::campaign::Campaign;
 use crate::world::plan::{Interruption, Kind};
+use crate::world::route::Route;
 use crate::world::scenario::Scenario;
 
 /// Runs to be done. Without arguments: every single interruption.
@@ -24,6 +25,9 @@ pub struct SimArgs {
     /// Only this scenario
     #[arg(long, value_name = "NAME", value_parser = scenario)]
     scenario: Option<Scenario>,
+    /// How phones reach the host
+    #[arg(long, value_name = "NAME", default_value = "direct", value_parser = route)]
+    carrier: Route,
     /// Only interruptions of this kind; may be given again
     #[arg(long, value_name = "KIND", value_parser = kind)]
     kind: Vec<Kind>,
@@ -43,6 +47,13 @@ fn scenario(name: &str) -> Result<Scenario, String> {
     let mut all = Scenario::ALL.into_iter();
     let names = Scenario::ALL.map(Scenario::name).join(", ");
     all.find(|scenario| scenario.name() == name)
+        .ok_or(format!("there is none of that name; there are {names}"))
+}
+
+fn route(name: &str) -> Result<Route, String> {
+    let mut all = Route::ALL.into_iter();
+    let names = Route::ALL.map(Route::name).join(", ");
+    all.find(|route| route.name() == name)
         .ok_or(format!("there is none of that name; there are {names}"))
 }
 
@@ -73,7 +84,7 @@ pub fn run(args: SimArgs) -> ExitCode {
 }
 
 fn run_in_world(args: &SimArgs) -> Result<bool, String> {
-    let campaign = Campaign::new()?;
+    let campaign = Campaign::over(args.carrier)?;
     let scenarios = match args.scenario {
         Some(scenario) => vec![scenario],
         None => Scenario::ALL.to_vec(),
@@ -106,7 +117,7 @@ fn run_in_world(args: &SimArgs) -> Result<bool, String> {
 fn replay(campaign: &Campaign, scenario: Scenario, args: &SimArgs) -> Result<bool, String> {
     let since = Instant::now();
     let verdict = campaign.play_nth(args.nth, scenario, &args.at, args.seed)?;
-    tell(scenario, &args.at, args.seed, &verdict);
+    campaign.tell(scenario, &args.at, args.seed, &verdict);
     println!(
         "{}: {} of {} interruptions happened, {} faults, trace {:016x}, {} s in {} ms",
         scenario.name(),

@@ -14,6 +14,7 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::world::parts::lock;
 use crate::world::plan::{Counts, Interruption, Kind};
 use crate::world::report::{Report, Row};
+use crate::world::route::Route;
 use crate::world::run::{self, Play, Verdict};
 use crate::world::scenario::Scenario;
 use crate::world::seeded_faults::SeededFault;
@@ -30,6 +31,7 @@ const TRIES: u32 = 20;
 pub struct Campaign {
     /// With one channel for each owner, and with two.
     templates: &'static [Template; 2],
+    route: Route,
 }
 
 /// One run to be done, repeated until all its interruptions have happened.
@@ -44,20 +46,29 @@ enum Drawn {
     /// This one.
     Single(Interruption),
     /// Two at random, where the undisturbed run has so many steps.
-    Pair(Counts),
+    Pair(Counts, &'static [Kind]),
 }
 
 impl Campaign {
-    /// Makes the world that every run begins from.
+    /// Makes the world that every run begins from, in which phones dial their host.
     ///
     /// # Errors
     /// Why it could not be made.
     pub fn new() -> Result<Campaign, String> {
+        Campaign::over(Route::Direct)
+    }
+
+    /// As [`Campaign::new`], with phones that reach their host this way.
+    ///
+    /// # Errors
+    /// Why it could not be made.
+    pub fn over(route: Route) -> Result<Campaign, String> {
         // Made once, before all runs: templates depend, as runs do, on how many runtimes the process had before.
-        static TEMPLATES: OnceLock<Result<[Template; 2], String>> = OnceLock::new();
-        let make = || Ok([run::make_template(1)?, run::make_template(2)?]);
-        match TEMPLATES.get_or_init(make) {
-            Ok(templates) => Ok(Campaign { templates }),
+        static TEMPLATES: [OnceLock<Result<[Template; 2], String>>; Route::ALL.len()] =
+            [const { OnceLock::new() }; Route::ALL.len()];
+        let make = || Ok([run::make_template(1, route)?, run::make_template(2, route)?]);
+        match TEMPLATES[route as usize].get_or_init(make) {
+            Ok(templates) => Ok(Campaign { templates, route }),
             Err(error) => Err(error.clone()),
         }
     }
@@ -128,7 +139,7 @@ impl Campaign {
         wanted: impl Fn(&Interruption) -> bool + Sync,
     ) -> Report {
         let rows = self.undisturbed(scenarios, seed);
-        let jobs = pairs(&rows, runs, seed);
+        let jobs = pairs(&rows, self.route, runs, seed);
         self.play_all(&jobs, rows, &wanted)
     }
 
@@ -136,7 +147,7 @@ impl Campaign {
     fn undisturbed(&self, scenarios: &[Scenario], seed: u64) -> Vec<Row> {
         let play = |scenario: &Scenario| {
             let verdict = self.play(*scenario, &[], seed);
-            tell(*scenario, &[], seed, &verdict);
+            self.tell(*scenario, &[], seed, &verdict);
             Row::new(*scenario, &verdict)
         };
         scenarios.iter().map(play).collect()
@@ -166,7 +177,7 @@ impl Campaign {
         let rows = rows
             .into_inner()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        Report::new(rows, since.elapsed())
+        Report::new(rows, self.route, since.elapsed())
     }
 
     fn play_one(
@@ -195,13 +206,36 @@ impl Campaign {
             }
             if rows.iter().flat_map(|row| row.faults).sum::<u32>() <= PRINTED {
                 let bar = &progress.bar;
-                bar.suspend(|| tell(job.scenario, &interruptions, job.seed, &verdict));
+                bar.suspend(|| self.tell(job.scenario, &interruptions, job.seed, &verdict));
             }
             if all_happened {
                 break;
             }
         }
         progress.step();
+    }
+
+    /// Prints the faults of a run, and the command that repeats it.
+    pub fn tell(
+        &self,
+        scenario: Scenario,
+        interruptions: &[Interruption],
+        seed: u64,
+        verdict: &Verdict,
+    ) {
+        if verdict.wrong.is_empty() {
+            return;
+        }
+        let (route, scenario) = (self.route.name(), scenario.name());
+        let mut again =
+            format!("longhand-sim --carrier {route} --scenario {scenario} --seed {seed}");
+        for interruption in interruptions {
+            let _ = write!(again, " --at {interruption}");
+        }
+        eprintln!("{again} --nth {}", verdict.nth);
+        for fault in &verdict.wrong {
+            eprintln!("    {:?}: {}", fault.class, fault.what);
+        }
     }
 }
 
@@ -234,13 +268,13 @@ fn singles(
 }
 
 /// Each scenario in turn.
-fn pairs(rows: &[Row], runs: usize, seed: u64) -> Vec<Job> {
+fn pairs(rows: &[Row], route: Route, runs: usize, seed: u64) -> Vec<Job> {
     let rows = rows.iter().cycle().take(runs);
     rows.zip(seed..)
         .map(|(row, seed)| Job {
             scenario: row.scenario,
             seed,
-            drawn: Drawn::Pair(row.steps),
+            drawn: Drawn::Pair(row.steps, route.kinds()),
         })
         .collect()
 }
@@ -254,9 +288,10 @@ impl Drawn {
     ) -> Vec<Interruption> {
         match self {
             Drawn::Single(interruption) => vec![*interruption],
-            Drawn::Pair(steps) => {
+            Drawn::Pair(steps, kinds) => {
                 let more = steps.map(|steps| steps.saturating_mul(5) / 4);
-                vec![draw(random, steps, wanted), draw(random, &more, wanted)]
+                let mut drawn = |steps| draw(random, kinds, steps, wanted);
+                vec![drawn(steps), drawn(&more)]
             }
         }
     }
@@ -264,11 +299,12 @@ impl Drawn {
 
 fn draw(
     random: &mut ChaCha12Rng,
+    kinds: &[Kind],
     steps: &Counts,
     wanted: &impl Fn(&Interruption) -> bool,
 ) -> Interruption {
     loop {
-        let kind = Kind::ALL[random.gen_range(0..Kind::ALL.len())];
+        let kind = kinds[random.gen_range(0..kinds.len())];
         let (how, length) = kind.ways()[random.gen_range(0..kind.ways().len())];
         let most = steps[kind as usize];
         let step = random.gen_range(1..=most.max(1));
@@ -316,20 +352,5 @@ impl Progress {
             let (done, all) = (self.bar.position(), self.bar.length().unwrap_or_default());
             eprintln!("{done} of {all} runs after {minutes} min");
         }
-    }
-}
-
-/// Prints the faults of a run, and the command that repeats it.
-pub fn tell(scenario: Scenario, interruptions: &[Interruption], seed: u64, verdict: &Verdict) {
-    if verdict.wrong.is_empty() {
-        return;
-    }
-    let mut again = format!("longhand-sim --scenario {} --seed {seed}", scenario.name());
-    for interruption in interruptions {
-        let _ = write!(again, " --at {interruption}");
-    }
-    eprintln!("{again} --nth {}", verdict.nth);
-    for fault in &verdict.wrong {
-        eprintln!("    {:?}: {}", fault.class, fault.what);
     }
 }

@@ -27,6 +27,8 @@ pub enum Kind {
     ChainCall,
     /// A wake call.
     WakeCall,
+    /// A message that the relay passes on.
+    Relay,
 }
 
 /// How a step is interrupted.
@@ -58,6 +60,10 @@ pub enum How {
     Reorg1,
     /// The last two blocks are.
     Reorg2,
+    /// It is lost, and nothing else is. No error is reported.
+    Lost,
+    /// It is lost with all that waits in its stream, which both ends of the stream learn.
+    Dropped,
     /// It is reported as done and is not, and the process dies a few steps later. No usable disk does this: it shows
     /// that the checks find such a fault.
     Forgotten,
@@ -94,14 +100,18 @@ pub type Counts = [u32; Kind::ALL.len()];
 
 impl Kind {
     /// In the order in which they are counted.
-    pub const ALL: [Kind; 6] = [
+    pub const ALL: [Kind; 7] = [
         Kind::Frame,
         Kind::StoreWrite,
         Kind::LedgerWrite,
         Kind::PeerMessage,
         Kind::ChainCall,
         Kind::WakeCall,
+        Kind::Relay,
     ];
+
+    /// Those of runs without a relay.
+    pub const DIRECT: &[Kind] = Kind::ALL.split_at(6).0;
 
     /// As in `--at`.
     pub fn name(self) -> &'static str {
@@ -112,14 +122,15 @@ impl Kind {
             Kind::PeerMessage => "peer",
             Kind::ChainCall => "chain",
             Kind::WakeCall => "wake",
+            Kind::Relay => "relay",
         }
     }
 
     /// Every way in which a step of this kind is interrupted.
     pub fn ways(self) -> &'static [(How, Length)] {
         use How::{
-            After, Before, Fails, Full, Late, OneWay, Reorg1, Reorg2, Silent, Swapped, Torn, Twice,
-            Unheard,
+            After, Before, Dropped, Fails, Full, Late, Lost, OneWay, Reorg1, Reorg2, Silent,
+            Swapped, Torn, Twice, Unheard,
         };
         use Length::{Day, Now, PastGrace, Seconds};
         match self {
@@ -186,6 +197,18 @@ impl Kind {
                 (Fails, PastGrace),
                 (Unheard, Now),
             ],
+            Kind::Relay => &[
+                (Before, Now),
+                (Before, PastGrace),
+                (Before, Day),
+                (After, Now),
+                (Twice, Now),
+                (Swapped, Now),
+                (Late, Seconds),
+                (Late, PastGrace),
+                (Lost, Now),
+                (Dropped, Now),
+            ],
         }
     }
 
@@ -228,7 +251,7 @@ impl Interruption {
     }
 }
 
-const HOWS: [(&str, How); 14] = [
+const HOWS: [(&str, How); 16] = [
     ("before", How::Before),
     ("torn", How::Torn),
     ("after", How::After),
@@ -242,6 +265,8 @@ const HOWS: [(&str, How); 14] = [
     ("unheard", How::Unheard),
     ("reorg1", How::Reorg1),
     ("reorg2", How::Reorg2),
+    ("lost", How::Lost),
+    ("dropped", How::Dropped),
     ("forgotten", How::Forgotten),
 ];
 const LENGTHS: [(&str, Length); 4] = [

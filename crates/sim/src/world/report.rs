@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::world::fault::Class;
-use crate::world::plan::{Counts, Interruption, Kind};
+use crate::world::plan::{Counts, Interruption};
+use crate::world::route::Route;
 use crate::world::run::Verdict;
 use crate::world::scenario::Scenario;
 
@@ -77,12 +78,13 @@ impl Row {
 /// Results of all runs; as text a Markdown table.
 pub struct Report {
     rows: Vec<Row>,
+    route: Route,
     time: Duration,
 }
 
 impl Report {
-    pub(crate) fn new(rows: Vec<Row>, time: Duration) -> Report {
-        Report { rows, time }
+    pub(crate) fn new(rows: Vec<Row>, route: Route, time: Duration) -> Report {
+        Report { rows, route, time }
     }
 
     /// Runs in which all that was planned has happened.
@@ -100,17 +102,18 @@ impl Report {
 impl fmt::Display for Report {
     /// A row for each scenario: runs with one interruption of each kind, pairs, and all faults. Then the faults by class.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds = Kind::ALL.map(Kind::name);
+        let kinds = self.route.kinds();
+        let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
         writeln!(
             f,
             "| scenario | {} | pairs | as named | faults | ms a run |",
-            kinds.join(" | ")
+            names.join(" | ")
         )?;
         writeln!(f, "|---|{}", "---|".repeat(kinds.len() + 4))?;
         for row in &self.rows {
             write!(f, "| {} |", row.scenario.name())?;
-            for number in row.singles {
-                write!(f, " {number} |")?;
+            for kind in kinds {
+                write!(f, " {} |", row.singles[*kind as usize])?;
             }
             let faults: u32 = row.faults.iter().sum();
             let each = row.time.as_millis() / u128::from(row.runs().max(1));

@@ -16,6 +16,7 @@ use crate::world::check::Books;
 use crate::world::fault::{Class, Fault};
 use crate::world::parts::lock;
 use crate::world::plan::{Counts, Interruption, Plan};
+use crate::world::route::Route;
 use crate::world::scenario::{Pace, Scenario};
 use crate::world::seeded_faults::SeededFault;
 use crate::world::simulator::{ANN, BOB, OWNERS, Simulator, text};
@@ -66,7 +67,7 @@ pub struct Verdict {
 }
 
 /// Makes the template with so many channels for each owner, on a thread of its own.
-pub fn make_template(channels: usize) -> Result<Template, String> {
+pub fn make_template(channels: usize, route: Route) -> Result<Template, String> {
     // Once in a process the consensus library gathers randomness for a time that it measures, which takes a real clock.
     drop(Devnet::in_process(0).map_err(text)?);
     on_thread(0, EPOCH, || {
@@ -74,7 +75,7 @@ pub fn make_template(channels: usize) -> Result<Template, String> {
         let (runtime, _) = runtime()?;
         runtime.block_on(async {
             longhand_sim_os::follow_tokio();
-            Template::make(dir.path().into(), channels).await
+            Template::make(dir.path().into(), channels, route).await
         })
     })?
 }
@@ -144,6 +145,7 @@ fn play(
             disk,
             dir.path().into(),
             Pace::of(scenario, play.seed),
+            template.route,
             plan.clone(),
             template.audits.clone(),
         );

@@ -28,6 +28,8 @@ pub enum SeededFault {
     Task,
     /// A connection is never closed.
     Connection,
+    /// The relay ends, and nobody starts it again.
+    RelayGone,
 }
 
 impl SeededFault {
@@ -60,6 +62,7 @@ impl SeededFault {
             }
             SeededFault::Task => drop(tokio::spawn(std::future::pending::<()>())),
             SeededFault::Connection => mem::forget(sim.connected.clone()),
+            SeededFault::RelayGone => sim.end_relay(),
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! The processes of a simulated world: one host and its owners' phones. They die and are started again on what they wrote
-//! to their disks.
+//! The processes of a simulated world: one host and its owners' phones, and a relay where they meet at one. They die and are
+//! started again on what they wrote to their disks; the relay has none.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bitcoin::address::NetworkUnchecked;
-use bitcoin::{Address, Amount, ScriptBuf, Txid};
+use bitcoin::{Amount, ScriptBuf, Txid};
 use longhand_chain::Devnet;
 use longhand_host::{Host, HostConfig, Operator};
-use longhand_link::{Carrier, LinkError, Rendezvous};
+use longhand_link::carrier::mailbox::Mailbox;
+use longhand_link::{
+    Address, Carrier, Carriers, DialOptions, Dialer, LinkError, Listen, Listener, Rendezvous,
+};
 use longhand_phone::{Dial, Phone, PhoneError, Vault};
 use longhand_proto::command::error::Action;
 use longhand_signer::audit::Audit;
@@ -25,8 +28,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::world::fault::Fault;
-use crate::world::parts::{Life, Line, News, SimDisk, SimNetwork, SimSource, SimStore, lock};
+use crate::world::parts::{
+    Client, Life, Line, News, SimDisk, SimNetwork, SimRelay, SimSource, SimStore, lock,
+};
 use crate::world::plan::Plan;
+use crate::world::route::Route;
 use crate::world::scenario::Pace;
 use crate::world::witness::Observer;
 
@@ -35,8 +41,6 @@ pub const OWNERS: [&str; 2] = ["ann", "bob"];
 pub const ANN: usize = 0;
 pub const BOB: usize = 1;
 
-/// The address in pairing codes; nobody connects there.
-pub const ADDRESS: &str = "grpc://simulated:1";
 /// The hub's namespace in the host's store.
 const HUB: &str = "hub";
 /// Time in which all work that waits for nothing is done.
@@ -64,9 +68,14 @@ pub struct Simulator {
     pub disk: Arc<MemoryStore>,
     pub dir: PathBuf,
     pub pace: Pace,
+    route: Route,
     news: mpsc::UnboundedSender<News>,
     host: Mutex<Option<(Host, Arc<Life>)>>,
     phones: [Slot; 2],
+    /// Where host and phones meet, while it runs.
+    relay: Mutex<Option<Arc<SimRelay>>>,
+    /// The host is without a network until then.
+    host_away_until: Mutex<Instant>,
     /// Witnesses of what the owners' phones send.
     observers: [Arc<Observer>; 2],
     /// Outputs of the faucet to the owners and the hub.
@@ -121,12 +130,13 @@ impl Slot {
 }
 
 impl Simulator {
-    /// A world without processes. The tasks that start again what died end with the returned set.
+    /// A world without processes, but for the relay. The tasks that start again what died end with the returned set.
     pub fn new(
         devnet: Devnet,
         disk: MemoryStore,
         dir: PathBuf,
         pace: Pace,
+        route: Route,
         plan: Plan,
         audits: [Audit; 2],
     ) -> (Arc<Simulator>, JoinSet<()>) {
@@ -137,9 +147,12 @@ impl Simulator {
             disk: Arc::new(disk),
             dir,
             pace,
+            route,
             news,
             host: Mutex::default(),
             phones: [Slot::new(), Slot::new()],
+            relay: Mutex::default(),
+            host_away_until: Mutex::new(Instant::now()),
             observers: audits.map(|audit| Arc::new(Observer::new(audit))),
             given: Mutex::default(),
             sent: Arc::default(),
@@ -147,19 +160,31 @@ impl Simulator {
             troubles: Mutex::default(),
             connected: Arc::default(),
         });
+        sim.start_relay();
         let mut tasks = JoinSet::new();
         tasks.spawn(supervise(sim.clone(), received));
         tasks.spawn(put_away(sim.clone()));
         (sim, tasks)
     }
 
-    pub async fn start_host(&self) -> Result<(), String> {
+    /// Starts the relay, in a world that has one. It has forgotten all.
+    fn start_relay(&self) {
+        if self.route == Route::Mailbox {
+            let relay = SimRelay::start(&self.plan, &self.news);
+            *lock(&self.relay) = Some(relay);
+        }
+    }
+
+    pub async fn start_host(self: &Arc<Self>) -> Result<(), String> {
         let life = Life::begin(News::HostDied, self.news.clone());
         let mut config = HostConfig {
             data_dir: self.dir.join("host"),
             ..HostConfig::default()
         };
-        config.link.addresses = vec![ADDRESS.into()];
+        config.link.addresses = vec![self.route.address().into()];
+        if self.route == Route::Mailbox {
+            config.link.mailboxes = vec![self.route.address().into()];
+        }
         config.chain.poll_ms = u64::try_from(self.pace.chain_poll.as_millis()).map_err(text)?;
         let (disk, devnet, plan) = (&self.disk, &self.devnet, &self.plan);
         let store = SimStore::new(disk, life.clone(), plan.clone());
@@ -183,6 +208,11 @@ impl Simulator {
             () = life.over() => return Ok(()),
             host = embedding => host.map_err(text)?,
         };
+        if self.route == Route::Mailbox {
+            let mailbox: Address = self.route.address().parse().map_err(text)?;
+            let options = to_relay(Arc::downgrade(self), Client::Host, &life);
+            host.wait_at(&mailbox, options).map_err(text)?;
+        }
         *lock(&self.host) = Some((host, life));
         Ok(())
     }
@@ -248,10 +278,17 @@ impl Simulator {
         alive.map(|(host, _)| host.operator())
     }
 
-    /// An owner's phone is without a network for so long. No wake call reaches it before.
-    fn send_away(&self, owner: usize, time: Duration) {
-        let mut away_until = lock(&self.phones[owner].away_until);
+    /// A process is without a network for so long. No wake call reaches a phone before.
+    fn send_away(&self, client: Client, time: Duration) {
+        let mut away_until = lock(self.away_until(client));
         *away_until = (*away_until).max(Instant::now() + time);
+    }
+
+    fn away_until(&self, client: Client) -> &Mutex<Instant> {
+        match client {
+            Client::Phone(owner) => &self.phones[owner].away_until,
+            Client::Host => &self.host_away_until,
+        }
     }
 
     /// Suspends an owner's phone, out of reach of wake calls, until [`Simulator::come_back`].
@@ -273,12 +310,12 @@ impl Simulator {
 
     fn gets_calls(&self, owner: usize) -> bool {
         let slot = &self.phones[owner];
-        *slot.rest.borrow() != Rest::Sleeps && !self.is_away(owner)
+        *slot.rest.borrow() != Rest::Sleeps && !self.is_away(Client::Phone(owner))
     }
 
-    /// Whether the phone is without a network.
-    fn is_away(&self, owner: usize) -> bool {
-        Instant::now() < *lock(&self.phones[owner].away_until)
+    /// Whether the process is without a network.
+    fn is_away(&self, client: Client) -> bool {
+        Instant::now() < *lock(self.away_until(client))
     }
 
     /// The owner has the phone at hand. If it has no network, it still has none.
@@ -349,7 +386,7 @@ impl Simulator {
 
     /// Sends coins, and confirms them.
     pub async fn fund(&self, address: &str, amount_sat: u64) -> Result<(), String> {
-        let address: Address<NetworkUnchecked> = address.parse().map_err(text)?;
+        let address: bitcoin::Address<NetworkUnchecked> = address.parse().map_err(text)?;
         let (address, amount) = (address.assume_checked(), Amount::from_sat(amount_sat));
         let txid = self.devnet.faucet(&address, amount).map_err(text)?;
         lock(&self.given).push((txid, address.script_pubkey()));
@@ -434,6 +471,19 @@ impl Simulator {
         std::mem::take(&mut *lock(&self.troubles))
     }
 
+    /// Starts the relay after its time without one.
+    async fn restart_relay(self: Arc<Self>, away: Duration) {
+        tokio::time::sleep(away.max(RESTART)).await;
+        self.start_relay();
+    }
+
+    /// A seeded fault: the relay ends, and nobody starts it again.
+    pub fn end_relay(&self) {
+        if let Some(relay) = lock(&self.relay).take() {
+            relay.life.retire();
+        }
+    }
+
     /// Starts the host, or a phone, in a moment.
     async fn restart(self: Arc<Self>, phone: Option<usize>) {
         tokio::time::sleep(RESTART).await;
@@ -476,6 +526,7 @@ impl Simulator {
             host.stop().await;
             life.retire();
         }
+        self.end_relay();
     }
 }
 
@@ -513,7 +564,12 @@ async fn supervise(sim: Arc<Simulator>, mut news: mpsc::UnboundedReceiver<News>)
                 }
                 starting.spawn(sim.clone().restart(Some(owner)));
             }
-            News::LinkDropped { phone, away } => sim.send_away(phone, away),
+            News::LinkDropped { client, away } => sim.send_away(client, away),
+            News::RelayDied => {
+                let died = lock(&sim.relay).take();
+                let away = died.map(|relay| relay.away()).unwrap_or_default();
+                starting.spawn(sim.clone().restart_relay(away));
+            }
             News::Woken(name) => {
                 let owner = OWNERS.iter().position(|owner| *owner == name);
                 if let Some(owner) = owner.filter(|owner| sim.gets_calls(*owner)) {
@@ -572,20 +628,17 @@ struct SimDial {
 
 #[async_trait]
 impl Dial for SimDial {
-    async fn dial(&self, _: &str, _: &Rendezvous) -> Result<Carrier, LinkError> {
-        let unreachable = |reason: &str| LinkError::Unreachable {
-            address: ADDRESS.into(),
-            reason: reason.into(),
-        };
-        let sim = || {
-            let sim = self.sim.upgrade();
-            sim.ok_or_else(|| unreachable("the run is over"))
-        };
-        let mut rest = sim()?.phones[self.owner].rest.subscribe();
+    async fn dial(&self, address: &str, meeting: &Rendezvous) -> Result<Carrier, LinkError> {
+        let mut rest = running(&self.sim)?.phones[self.owner].rest.subscribe();
         // The simulator is gone when this fails.
         let _ = rest.wait_for(|rest| *rest == Rest::AtHand).await;
-        let sim = sim()?;
-        if self.life.has_ended() || sim.is_away(self.owner) {
+        let sim = running(&self.sim)?;
+        let client = Client::Phone(self.owner);
+        if sim.route == Route::Mailbox {
+            let options = to_relay(self.sim.clone(), client, &self.life);
+            return options.dial(address, meeting).await;
+        }
+        if self.life.has_ended() || sim.is_away(client) {
             return Err(unreachable("there is no network"));
         }
         let host = lock(&sim.host);
@@ -593,15 +646,74 @@ impl Dial for SimDial {
             return Err(unreachable("the host is down"));
         };
         let lives = [self.life.clone(), life.clone()];
-        let (near, far) = Line::lay(
-            self.owner,
+        let [near, far] = Line::lay(
+            client,
             lives,
             sim.pace.distance,
             &sim.plan,
+            |_, _| true,
             &sim.news,
             &sim.connected,
         );
-        host.accept_link(far);
-        Ok(near)
+        host.accept_link(far.into_carrier());
+        Ok(near.into_carrier())
+    }
+}
+
+fn running(sim: &Weak<Simulator>) -> Result<Arc<Simulator>, LinkError> {
+    sim.upgrade().ok_or_else(|| unreachable("the run is over"))
+}
+
+fn unreachable(reason: &str) -> LinkError {
+    LinkError::Unreachable {
+        address: "simulated".into(),
+        reason: reason.into(),
+    }
+}
+
+/// By which a process dials the relay: the real carrier of mailboxes over connections of the simulation.
+fn to_relay(sim: Weak<Simulator>, client: Client, life: &Arc<Life>) -> DialOptions {
+    let life = life.clone();
+    let carriers = Carriers::none()
+        .with(&["mailbox+sim"], Mailbox)
+        .with(&["sim"], ToRelay { sim, client, life });
+    DialOptions {
+        carriers,
+        ..DialOptions::default()
+    }
+}
+
+/// The connections of one process to the relay.
+struct ToRelay {
+    sim: Weak<Simulator>,
+    client: Client,
+    life: Arc<Life>,
+}
+
+#[async_trait]
+impl Dialer for ToRelay {
+    async fn dial(
+        &self,
+        _: &Address,
+        _: &DialOptions,
+        _: &Rendezvous,
+    ) -> Result<Carrier, LinkError> {
+        let sim = running(&self.sim)?;
+        if self.life.has_ended() || sim.is_away(self.client) {
+            return Err(unreachable("there is no network"));
+        }
+        let relay = lock(&sim.relay).clone();
+        let relay = relay.filter(|relay| !relay.life.has_ended());
+        let relay = relay.ok_or_else(|| unreachable("the relay is down"))?;
+        // It is half way between a phone and its host.
+        let distance = sim.pace.distance / 2;
+        Ok(relay.connect(self.client, &self.life, distance, &sim.connected))
+    }
+}
+
+#[async_trait]
+impl Listen for ToRelay {
+    async fn listen(&self, _: &Address) -> Result<Box<dyn Listener>, LinkError> {
+        Err(unreachable("nobody listens in a simulated world"))
     }
 }

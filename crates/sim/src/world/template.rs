@@ -16,6 +16,7 @@ use longhand_testkit::vault::{self, WORDS};
 
 use crate::world::coins::Coins;
 use crate::world::plan::Plan;
+use crate::world::route::Route;
 use crate::world::scenario::{Pace, Scenario};
 use crate::world::simulator::{Alive, OWNERS, Simulator, text};
 
@@ -35,6 +36,8 @@ type Entries = Vec<(String, Vec<u8>)>;
 
 /// See the module.
 pub struct Template {
+    /// How its phones reach the host.
+    pub route: Route,
     chain: PreparedChain,
     /// Every coin of the owners and the hub, as the chain has them.
     pub coins: Coins,
@@ -51,13 +54,14 @@ pub struct Template {
 impl Template {
     /// Makes the world: a hub with coins, two owners with coins, and so many channels of the hub's to each. Must run on
     /// a simulated thread.
-    pub async fn make(dir: PathBuf, channels: usize) -> Result<Template, String> {
+    pub async fn make(dir: PathBuf, channels: usize, route: Route) -> Result<Template, String> {
         let devnet = Devnet::in_process(110).map_err(text)?;
         let (sim, mut tasks) = Simulator::new(
             devnet,
             MemoryStore::new(),
             dir,
             Pace::of(Scenario::OpenByHub, 0),
+            route,
             Plan::new(&[]),
             Default::default(),
         );
@@ -82,10 +86,10 @@ impl Template {
         if let Some(fault) = sim.overheard().first() {
             return Err(fault.what.clone());
         }
-        Template::take(&sim, alive).await
+        Template::take(&sim, alive, route).await
     }
 
-    async fn take(sim: &Arc<Simulator>, alive: Alive) -> Result<Template, String> {
+    async fn take(sim: &Arc<Simulator>, alive: Alive, route: Route) -> Result<Template, String> {
         let mut namespaces = Vec::new();
         for namespace in sim.disk.namespaces("").await.map_err(text)? {
             let values = sim.disk.load(&namespace).await.map_err(text)?;
@@ -95,6 +99,7 @@ impl Template {
         read_all(&sim.dir, Path::new(""), &mut files).map_err(text)?;
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_err(text)?;
         Ok(Template {
+            route,
             chain: sim.devnet.prepared(),
             coins: Coins::of_chain(sim)?,
             namespaces,

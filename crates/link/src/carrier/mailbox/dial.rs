@@ -67,6 +67,8 @@ struct Phone {
 }
 
 impl User for Phone {
+    const ENDS_WITH_CARRIERS: bool = true;
+
     async fn change(&mut self, trunk: &mut Trunk) -> Result<(), CarrierError> {
         let Some(until) = self.alone else {
             return std::future::pending().await;

@@ -17,7 +17,7 @@ use super::trunk::{Event, Line, Trunk};
 use super::{ROUTE, below};
 use crate::carrier::{Carrier, CarrierError, DialOptions, Listener};
 use crate::key::random;
-use crate::{Address, LinkError, Rendezvous};
+use crate::{Address, LinkError, PairingSecret, Rendezvous};
 
 /// The routes of a mailbox of several processes.
 const ROUTES: [char; 16] = [
@@ -30,7 +30,7 @@ const ATTACHED_AT_ONCE: usize = 64;
 /// The pause before a mailbox is dialled again doubles from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A trunk that lasted so long was good.
+/// A trunk that lasted so long, from the mailbox's first answer, was good.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// For dialling the mailbox.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -165,7 +165,6 @@ impl Waiting {
         let mut pause = FIRST_PAUSE;
         let mut reconnect = self.reconnect.0.subscribe();
         loop {
-            let begun = Instant::now();
             let error = tokio::select! {
                 // Fails never: `self` has the sender.
                 Ok(()) = reconnect.changed() => {
@@ -174,13 +173,15 @@ impl Waiting {
                 }
                 ended = self.once(route) => match ended {
                     Ok(After::Split) => return,
-                    Ok(After::Again(error)) => error.to_string(),
+                    Ok(After::Again { error, was_good }) => {
+                        if was_good {
+                            pause = FIRST_PAUSE;
+                        }
+                        error.to_string()
+                    }
                     Err(error) => error.to_string(),
                 },
             };
-            if begun.elapsed() >= GOOD_AFTER {
-                pause = FIRST_PAUSE;
-            }
             if pause == FIRST_PAUSE {
                 tracing::warn!(mailbox = %self.authority, "phones cannot come by the mailbox now: {error}");
             }
@@ -196,10 +197,14 @@ impl Waiting {
         let carrier = self.dial(route).await?;
         let mut user = Host::new(self, route);
         let ended = Pump::new(End::Host).run(carrier, &mut user).await;
-        match user.must_split {
-            true => Ok(After::Split),
-            false => Ok(After::Again(ended)),
+        if user.must_split {
+            return Ok(After::Split);
         }
+        let was_good = user.ready_at.is_some_and(|at| at.elapsed() >= GOOD_AFTER);
+        Ok(After::Again {
+            error: ended,
+            was_good,
+        })
     }
 
     /// A trunk is connected.
@@ -235,7 +240,12 @@ impl Waiting {
 /// The end of a trunk.
 enum After {
     /// It is dialled again.
-    Again(CarrierError),
+    Again {
+        /// Why it ended.
+        error: CarrierError,
+        /// It lasted: the mailbox works.
+        was_good: bool,
+    },
     /// Each route needs a trunk of its own.
     Split,
 }
@@ -251,13 +261,14 @@ struct Host<'a> {
     again: Vec<(Instant, Expected, StreamKey)>,
     /// When a stream was last ended by the mailbox, and the pause after that.
     ended: HashMap<Expected, (Instant, Duration)>,
-    is_ready: bool,
+    /// Since when the streams are attached.
+    ready_at: Option<Instant>,
     must_split: bool,
 }
 
 impl Drop for Host<'_> {
     fn drop(&mut self) {
-        if self.is_ready {
+        if self.ready_at.is_some() {
             self.waiting.down();
         }
     }
@@ -273,7 +284,7 @@ impl<'a> Host<'a> {
             expected: HashMap::new(),
             again: Vec::new(),
             ended: HashMap::new(),
-            is_ready: false,
+            ready_at: None,
             must_split: false,
         }
     }
@@ -323,9 +334,11 @@ impl<'a> Host<'a> {
 }
 
 impl User for Host<'_> {
+    const ENDS_WITH_CARRIERS: bool = false;
+
     async fn change(&mut self, trunk: &mut Trunk) -> Result<(), CarrierError> {
         // Before the mailbox has answered it is not known whether all streams belong on this trunk.
-        if !self.is_ready {
+        if self.ready_at.is_none() {
             return std::future::pending().await;
         }
         let due = self.again.iter().map(|(at, ..)| *at).min();
@@ -351,14 +364,19 @@ impl User for Host<'_> {
         Ok(())
     }
 
-    fn event(&mut self, _: &mut Trunk, event: Event) -> Result<(), CarrierError> {
+    fn event(&mut self, trunk: &mut Trunk, event: Event) -> Result<(), CarrierError> {
         match event {
             Event::Ready { has_routes } => {
                 if has_routes && self.route.is_none() {
                     self.must_split = true;
                     return Err(CarrierError("each route needs a connection".into()));
                 }
-                self.is_ready = true;
+                self.ready_at = Some(Instant::now());
+                // A mailbox closes a connection without a stream, and this host may expect nobody here yet.
+                if let Ok(secret) = PairingSecret::generate() {
+                    let meeting = Rendezvous::of_pairing(&secret);
+                    trunk.attach(StreamKey::new(&meeting, &self.waiting.authority));
+                }
                 self.waiting.up();
                 tracing::info!(mailbox = %self.waiting.authority, "phones can come by the mailbox");
                 Ok(())
@@ -389,7 +407,7 @@ impl User for Host<'_> {
     fn opened(&mut self, _: Line, carrier: Carrier) {
         // Too many phones come at once: this one dials again.
         if self.waiting.arrived.try_send(carrier).is_err() {
-            tracing::info!("too many phones come by the mailbox at once: one was not let in");
+            tracing::debug!("too many phones come by the mailbox at once: one was not let in");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
+use crate::key::random;
 use crate::{LinkKey, PairingId, Rendezvous};
 
 /// Whom a host expects.
@@ -68,14 +69,19 @@ impl Meetings {
         self.len() == 0
     }
 
-    /// All who are expected, as changes from nobody, and each change from now on.
+    /// All who are expected, as changes from nobody in an order of chance, by which two mailboxes cannot tell whose streams are the
+    /// same owner's; and each change from now on.
     pub(super) fn follow(&self) -> mpsc::UnboundedReceiver<Change> {
         let (follower, changes) = mpsc::unbounded_channel();
         let mut known = self.lock();
-        for (expected, meeting) in &known.all {
+        let mut all: Vec<_> = known.all.iter().collect();
+        all.sort_by_cached_key(|_| random::<8>().unwrap_or_default());
+        for (expected, meeting) in all {
             // The receiver is here still.
             let _ = follower.send(Change::Added(*expected, meeting.clone()));
         }
+        // Those of mailboxes that were connected before.
+        known.followers.retain(|it| !it.is_closed());
         known.followers.push(follower);
         changes
     }

@@ -42,11 +42,12 @@ pub enum Body {
 /// Bytes that a sender may have sent without credit, by [`cost`].
 pub const WINDOW: u32 = 256 << 10;
 
-/// What a record costs of the window: its length, and as much as it takes to keep an empty one.
+/// What a record costs of the window: its length, and as much as a mailbox counts for a message beside it. So two windows fit into
+/// a queue of a mailbox, which has room for 512 KiB by default.
 pub fn cost(record: &[u8]) -> u32 {
     u32::try_from(record.len())
         .unwrap_or(u32::MAX)
-        .saturating_add(64)
+        .saturating_add(128)
 }
 
 impl Packet {

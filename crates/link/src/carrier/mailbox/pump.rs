@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant};
 
 use super::ends::{Ask, Connected, connect};
@@ -17,6 +18,9 @@ const MOST_WAITING: usize = 256;
 
 /// What the user of a pump asks for beside its carriers, and what it learns.
 pub(super) trait User: Send {
+    /// Whether the pump ends when its last carrier has ended, and all of it is sent: a phone's, whose connection has no other use.
+    const ENDS_WITH_CARRIERS: bool;
+
     /// Changes the trunk's streams; pends while there is nothing to change. May be cancelled.
     ///
     /// # Errors
@@ -65,12 +69,12 @@ impl Pump {
     }
 
     /// Runs until the mailbox's connection ends. All carriers end with it.
-    pub async fn run(mut self, mailbox: Carrier, user: &mut impl User) -> CarrierError {
+    pub async fn run<U: User>(mut self, mailbox: Carrier, user: &mut U) -> CarrierError {
         let Carrier {
             sink, mut stream, ..
         } = mailbox;
         let (messages, leaving) = mpsc::channel(QUEUE);
-        let mut writer = tokio::spawn(write(sink, leaving));
+        let mut writer = Writer(tokio::spawn(write(sink, leaving)));
         let ended = loop {
             let waiting = self.trunk.waiting();
             let is_idle = waiting == 0;
@@ -81,7 +85,7 @@ impl Pump {
                     Ok(permit) => if let Some(message) = self.trunk.poll_message() {
                         permit.send(message);
                     },
-                    Err(_) => break match (&mut writer).await {
+                    Err(_) => break match (&mut writer.0).await {
                         Ok(error) => error,
                         Err(_) => gone(),
                     },
@@ -102,7 +106,7 @@ impl Pump {
                     Err(error) => break error,
                 },
                 // While messages wait for room, nothing is added to them.
-                Some(ask) = self.asks.recv(), if is_idle && self.trunk.is_ready() => self.ask(ask),
+                Some(ask) = self.asks.recv(), if is_idle => self.ask(ask),
                 changed = user.change(&mut self.trunk), if is_idle => if let Err(error) = changed {
                     break error;
                 },
@@ -110,16 +114,24 @@ impl Pump {
             if let Err(error) = self.handle(user) {
                 break error;
             }
+            if self.is_over::<U>() {
+                break CarrierError("the connection was closed".into());
+            }
         };
         for connected in self.connected.values() {
             connected.fail(&ended);
         }
         drop(messages);
         // What was handed over is sent, as far as the mailbox takes it.
-        if !writer.is_finished() && tokio::time::timeout(LINGER, &mut writer).await.is_err() {
-            writer.abort();
+        if !writer.0.is_finished() {
+            let _ = tokio::time::timeout(LINGER, &mut writer.0).await;
         }
         ended
+    }
+
+    /// Whether nothing is left to do.
+    fn is_over<U: User>(&self) -> bool {
+        U::ENDS_WITH_CARRIERS && self.connected.is_empty() && self.trunk.waiting() == 0
     }
 
     fn ask(&mut self, ask: Ask) {
@@ -161,6 +173,15 @@ impl Pump {
 
     fn now_ms(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The task that writes; it ends with its pump, also with one that is dropped.
+struct Writer(JoinHandle<CarrierError>);
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -316,6 +316,8 @@ fn a_stream_without_a_connection_is_left_at_once() {
 struct Nothing;
 
 impl User for Nothing {
+    const ENDS_WITH_CARRIERS: bool = true;
+
     async fn change(&mut self, _: &mut Trunk) -> Result<(), CarrierError> {
         std::future::pending().await
     }
@@ -362,22 +364,18 @@ async fn a_record_that_is_sent_before_the_mailbox_has_answered_follows_the_attac
 #[tokio::test(start_paused = true)]
 async fn a_sender_that_was_cancelled_takes_nothing_of_the_window() {
     let (mut carrier, mut mailbox) = dialled();
-    // The mailbox does not answer: records wait in the pump's queue, and then their senders.
-    let record = vec![1; 1_000];
+    mailbox.sink.send(welcome()).await.unwrap();
+    // The mailbox takes nothing: records wait in the connection, in the pump's queue, and then their senders.
+    let record = vec![1; 100];
     let mut handed_over = 0;
     while let Ok(sent) = in_a_moment(carrier.sink.send(record.clone())).await {
         sent.unwrap();
         handed_over += 1;
     }
-    for _ in 0..1_000 {
+    assert!(handed_over < 1_000, "the queue is full before the window");
+    for _ in 0..2_000 {
         let sent = in_a_moment(carrier.sink.send(record.clone())).await;
         assert!(sent.is_err(), "the queue is full");
-    }
-    mailbox.sink.send(welcome()).await.unwrap();
-    for _ in 0..50 {
-        let sent = in_a_moment(carrier.sink.send(record.clone())).await;
-        sent.expect("the window has room").unwrap();
-        handed_over += 1;
     }
     let mut arrived = 0;
     while let Ok(message) = in_a_moment(mailbox.stream.recv()).await {
@@ -387,6 +385,68 @@ async fn a_sender_that_was_cancelled_takes_nothing_of_the_window() {
         arrived += u32::from(matches!(body, Some(client_message::Body::Data(_))));
     }
     assert_eq!(arrived, handed_over);
+    let sent = in_a_moment(carrier.sink.send(record)).await;
+    sent.expect("the window has room").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phones_connection_to_the_mailbox_ends_with_its_carrier() {
+    for is_welcome in [true, false] {
+        let (carrier, mut mailbox) = dialled();
+        if is_welcome {
+            mailbox.sink.send(welcome()).await.unwrap();
+        }
+        drop(carrier);
+        let ended = in_a_moment(async { while let Ok(Some(_)) = mailbox.stream.recv().await {} });
+        ended.await.expect("nothing is left to do");
+    }
+}
+
+/// The carrier is the phone's only one: without it nothing is left to keep a connection to the mailbox alive for.
+#[tokio::test(start_paused = true)]
+async fn a_phone_that_hangs_up_closes_its_connection_in_the_stream_before() {
+    let (mut carrier, mut mailbox) = dialled();
+    mailbox.sink.send(welcome()).await.unwrap();
+    carrier.sink.send(vec![1]).await.unwrap();
+    drop(carrier);
+    let mut last = None;
+    while let Ok(Some(message)) = in_a_moment(mailbox.stream.recv()).await.unwrap() {
+        last = ClientMessage::decode(&*message).unwrap().body;
+    }
+    let Some(client_message::Body::Data(data)) = last else {
+        panic!("{last:?}");
+    };
+    let packet = Packet::decode(&data.payload).unwrap();
+    assert_eq!(packet.body, Body::Close);
+}
+
+#[test]
+fn who_opens_connections_without_end_is_refused_and_may_open_some_later() {
+    let (mut host, handle) = attached(End::Host);
+    let mut open = |from: u8, to: u8| {
+        for connection in from..to {
+            let (packet, _) = opening(handle, [connection; 8]);
+            deliver(&mut host, handle, &packet);
+        }
+        let opened = events(&mut host);
+        opened
+            .iter()
+            .filter(|it| matches!(it, Event::Opened(_)))
+            .count()
+    };
+    assert_eq!(open(0, 100), 8);
+    assert_eq!(open(100, 120), 0);
+    let ping = server(server_message::Body::Ping(Ping {}));
+    host.receive(&ping, 3_000).unwrap();
+    let mut later = 0;
+    for connection in 120..140 {
+        let (packet, _) = opening(handle, [connection; 8]);
+        deliver(&mut host, handle, &packet);
+    }
+    for event in events(&mut host) {
+        later += u32::from(matches!(event, Event::Opened(_)));
+    }
+    assert_eq!(later, 3);
 }
 
 /// Less than the time after which a mailbox that does not answer is left.

@@ -24,6 +24,10 @@ const CONNECTIONS: usize = 2;
 const PING_AFTER_MS: u64 = 10_000;
 const DEAD_AFTER_MS: u64 = 25_000;
 
+/// Connections that a phone may open in a stream at once, and the time after which it may open one more.
+const OPENINGS: u64 = 8;
+const OPENING_EVERY_MS: u64 = 1_000;
+
 /// One connection in one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Line {
@@ -90,6 +94,8 @@ struct Stream {
     key: StreamKey,
     /// It is deleted when its last connection ends.
     is_leaving: bool,
+    /// When the connections that may be opened at once could all be opened again: a bucket of tokens as a time (GCRA).
+    openings_full_ms: u64,
     /// Those that are open, oldest first.
     connections: Vec<Connection>,
 }
@@ -153,15 +159,11 @@ impl Trunk {
         let stream = Stream {
             key,
             is_leaving: false,
+            openings_full_ms: 0,
             connections: Vec::new(),
         };
         self.streams.insert(handle, stream);
         handle
-    }
-
-    /// Whether the mailbox has answered: before, records cannot be sent, since their stream is not attached.
-    pub fn is_ready(&self) -> bool {
-        self.nonce.is_some()
     }
 
     /// Leaves a stream for good: at once, or when its last connection ends, and takes in no new one until then. What waits in it is
@@ -303,14 +305,14 @@ impl Trunk {
             .is_none_or(|it| it.is_answered)
     }
 
-    /// The number of messages that wait for [`Trunk::poll_message`].
+    /// The number of messages that wait for [`Trunk::poll_message`]: none before the mailbox has answered.
     pub fn waiting(&self) -> usize {
-        self.messages.len()
+        self.nonce.map_or(0, |_| self.messages.len())
     }
 
-    /// The next message for the mailbox.
+    /// The next message for the mailbox. Nothing is sent before it has answered, since its streams are not attached.
     pub fn poll_message(&mut self) -> Option<Vec<u8>> {
-        self.messages.pop_front()
+        self.nonce.and_then(|_| self.messages.pop_front())
     }
 
     /// The next event.
@@ -333,7 +335,9 @@ impl Trunk {
             .into_iter()
             .map(|(handle, stream)| attach(*handle, &stream.key, self.end, &nonce))
             .collect();
+        let held = std::mem::take(&mut self.messages);
         attaches.into_iter().for_each(|attach| self.send(attach));
+        self.messages.extend(held);
         Ok(())
     }
 
@@ -424,13 +428,26 @@ impl Trunk {
         }
     }
 
-    /// Whether a phone may open this connection.
-    fn takes_in(&self, line: Line) -> bool {
-        let is_left = self
-            .streams
-            .get(&line.handle)
-            .is_some_and(|it| it.is_leaving);
-        self.end == End::Host && !is_left && !self.is_open(line)
+    /// Whether a phone may open this connection; it then counts as opened. Who has a stream's key may open as many as he likes, and
+    /// each costs a handshake.
+    fn takes_in(&mut self, line: Line) -> bool {
+        let now_ms = self.last_received_ms;
+        if self.end != End::Host || self.is_open(line) {
+            return false;
+        }
+        let Some(stream) = self.streams.get_mut(&line.handle) else {
+            return false;
+        };
+        let full_ms = stream
+            .openings_full_ms
+            .max(now_ms)
+            .saturating_add(OPENING_EVERY_MS);
+        let is_too_many = full_ms > now_ms.saturating_add(OPENINGS * OPENING_EVERY_MS);
+        if stream.is_leaving || is_too_many {
+            return false;
+        }
+        stream.openings_full_ms = full_ms;
+        true
     }
 
     fn is_open(&self, line: Line) -> bool {

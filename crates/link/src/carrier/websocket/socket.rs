@@ -38,11 +38,17 @@ const BUFFER: usize = 2 << 10;
 /// Payload of a frame that is sent, in bytes: with its head it fits into the buffer of the other side.
 const FRAME: usize = BUFFER - 16;
 
+/// For frames that the socket does not take, in bytes. Pongs to pings of another side that reads nothing are not kept beyond it.
+const MAX_UNSENT: usize = 16 << 10;
+/// For a frame to leave this process while a message waits: the other side, or the network, is gone.
+const STUCK_TIMEOUT: Duration = Duration::from_secs(45);
+
 /// For both ends of a connection.
 pub(super) fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(BUFFER)
         .write_buffer_size(0)
+        .max_write_buffer_size(MAX_UNSENT)
         .max_frame_size(Some(MAX_MESSAGE))
         .max_message_size(Some(MAX_MESSAGE))
 }
@@ -56,6 +62,7 @@ where
     let connection = Connection {
         socket: Some(socket),
         outgoing: None,
+        moved: now,
         sender: None,
         quiet: Quiet::since(now),
         state: State::Open,
@@ -82,6 +89,8 @@ where
     socket: Option<WebSocketStream<S>>,
     /// The message that is being sent. It stays here when its sender is cancelled: half a message would spoil the next.
     outgoing: Option<Outgoing>,
+    /// When a frame of it was last handed over.
+    moved: Instant,
     /// Of a sender that waits for room.
     sender: Option<Waker>,
     quiet: Quiet,
@@ -103,6 +112,11 @@ where
     fn socket(&mut self) -> Result<Pin<&mut WebSocketStream<S>>, CarrierError> {
         let socket = self.socket.as_mut().map(Pin::new);
         socket.ok_or_else(|| CarrierError("the connection is closed".into()))
+    }
+
+    fn begin(&mut self, record: Vec<u8>) {
+        self.outgoing = Some(Outgoing::new(record));
+        self.moved = Instant::now();
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>> {
@@ -135,6 +149,7 @@ where
             ready!(self.socket()?.poll_ready(cx)).map_err(broken)?;
             let next = self.outgoing.as_mut().and_then(Outgoing::next_frame);
             let Some(frame) = next else { break };
+            self.moved = Instant::now();
             let sent = self.socket()?.start_send(Message::Frame(frame));
             sent.map_err(broken)?;
         }
@@ -219,10 +234,13 @@ where
     /// Called when nothing was received: sends a ping when one is due. The time at which the next may be.
     fn keep_alive(&mut self) -> Result<Instant, CarrierError> {
         let now = Instant::now();
-        if self.outgoing.is_some() {
-            self.quiet.was_sent(now);
-        }
-        match self.quiet.next(now) {
+        let stuck = self.outgoing.as_ref().map(|_| self.moved + STUCK_TIMEOUT);
+        let next = match stuck {
+            Some(stuck) if stuck <= now => Next::Dead,
+            Some(stuck) => Next::Wait(stuck),
+            None => self.quiet.next(now),
+        };
+        match next {
             Next::Wait(until) => Ok(until),
             Next::Ping(until) => {
                 if matches!(self.state, State::Open) {
@@ -397,7 +415,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> RecordSink for WebSocke
         if lock(&self.0).outgoing.is_some() {
             std::future::poll_fn(|cx| lock(&self.0).poll_send(cx)).await?;
         }
-        lock(&self.0).outgoing = Some(Outgoing::new(record));
+        lock(&self.0).begin(record);
         std::future::poll_fn(|cx| lock(&self.0).poll_send(cx)).await
     }
 }

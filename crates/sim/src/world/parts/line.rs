@@ -8,20 +8,24 @@ use longhand_link::{Carrier, CarrierError, RecordSink, RecordStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Life, News, lock};
+use super::{Client, Life, News, lock};
 use crate::world::plan::{How, Interruption, Kind, Plan};
 
 /// A record, and when it arrives.
 type Sent = (Instant, Vec<u8>);
 
-/// One connection between a phone and the host. It ends with either process, or when it is cut.
+/// Whether a message in this direction is a step.
+pub type IsStep = fn(usize, &[u8]) -> bool;
+
+/// One connection of a phone to the host, or of either to the relay. It ends with either process, or when it is cut.
 pub struct Line {
-    phone: usize,
+    client: Client,
     lives: [Arc<Life>; 2],
-    /// From the phone, and to it.
+    /// From the client, and to it.
     ways: [Mutex<Way>; 2],
     distance: Duration,
     plan: Plan,
+    is_step: IsStep,
     news: mpsc::UnboundedSender<News>,
     /// Counts the connection, as long as one of its ends is held.
     _connected: Arc<()>,
@@ -41,31 +45,33 @@ struct Way {
 }
 
 impl Line {
-    /// The phone's end and the host's.
+    /// The client's end and the other. `lives` are the client's and the other's.
     pub fn lay(
-        phone: usize,
+        client: Client,
         lives: [Arc<Life>; 2],
         distance: Duration,
         plan: &Plan,
+        is_step: IsStep,
         news: &mpsc::UnboundedSender<News>,
         connected: &Arc<()>,
-    ) -> (Carrier, Carrier) {
-        let (up, at_host) = Way::open(distance);
-        let (down, at_phone) = Way::open(distance);
+    ) -> [LineEnd; 2] {
+        let (up, beyond) = Way::open(distance);
+        let (down, at_client) = Way::open(distance);
         let line = Arc::new(Line {
-            phone,
+            client,
             lives,
             ways: [up, down].map(Mutex::new),
             distance,
             plan: plan.clone(),
+            is_step,
             news: news.clone(),
             _connected: connected.clone(),
         });
-        (line.end(0, at_phone), line.end(1, at_host))
+        [line.end(0, at_client), line.end(1, beyond)]
     }
 
     /// The end that sends on `way`.
-    fn end(self: &Arc<Line>, way: usize, arriving: mpsc::UnboundedReceiver<Sent>) -> Carrier {
+    fn end(self: &Arc<Line>, way: usize, arriving: mpsc::UnboundedReceiver<Sent>) -> LineEnd {
         let sink = LineSink {
             line: self.clone(),
             way,
@@ -78,16 +84,16 @@ impl Line {
             breaks: self.lives.each_ref().map(|life| life.breaks.subscribe()),
             ends: self.lives.each_ref().map(|life| life.ended.subscribe()),
         };
-        Carrier::new(sink, stream)
+        LineEnd { sink, stream }
     }
 
-    /// Drops the connection; the phone cannot reconnect for a while.
+    /// Drops the connection; the client cannot reconnect for a while.
     fn cut(&self, interruption: Interruption) -> CarrierError {
         for way in &self.ways {
             lock(way).sender = None;
         }
-        let (phone, away) = (self.phone, interruption.length.time());
-        let _ = self.news.send(News::LinkDropped { phone, away });
+        let (client, away) = (self.client, interruption.length.time());
+        let _ = self.news.send(News::LinkDropped { client, away });
         broken()
     }
 
@@ -96,8 +102,9 @@ impl Line {
         if is_dead || lock(&self.ways[way]).sender.is_none() {
             return Err(broken());
         }
-        self.plan.trace(Kind::Frame, (self.phone, way, &record));
-        let interruption = self.plan.step(Kind::Frame);
+        self.plan.trace(Kind::Frame, (self.client, way, &record));
+        let is_step = (self.is_step)(way, &record);
+        let interruption = is_step.then(|| self.plan.step(Kind::Frame)).flatten();
         let mut to = lock(&self.ways[way]);
         let Some(interruption) = interruption else {
             to.send(record);
@@ -163,13 +170,33 @@ impl Way {
     }
 }
 
-fn broken() -> CarrierError {
+pub fn broken() -> CarrierError {
     CarrierError("the line is dead".into())
 }
 
-struct LineSink {
+/// One end of a line.
+pub struct LineEnd {
+    pub sink: LineSink,
+    pub stream: LineStream,
+}
+
+impl LineEnd {
+    pub fn into_carrier(self) -> Carrier {
+        Carrier::new(self.sink, self.stream)
+    }
+}
+
+pub struct LineSink {
     line: Arc<Line>,
     way: usize,
+}
+
+impl LineSink {
+    /// Nothing that is sent from now on arrives before.
+    pub fn hold_back(&self, until: Instant) {
+        let mut way = lock(&self.line.ways[self.way]);
+        way.not_before = way.not_before.max(until);
+    }
 }
 
 #[async_trait]
@@ -189,7 +216,7 @@ impl Drop for LineSink {
     }
 }
 
-struct LineStream {
+pub struct LineStream {
     line: Arc<Line>,
     way: usize,
     arriving: mpsc::UnboundedReceiver<Sent>,

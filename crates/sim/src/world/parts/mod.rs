@@ -1,12 +1,14 @@
 //! Simulated transports, disks and chain source of a host and its phones. Each part belongs to the life of one process;
 //! when that ends, the part does not answer any more.
 //!
-//! - `line`: a link's carrier. `pipe`: the connection between two nodes, and wake calls.
+//! - `line`: a link's carrier, or a connection to the relay. `relay`: the mailbox at which hosts and phones meet.
+//! - `pipe`: the connection between two nodes, and wake calls.
 //! - `store`: the host's. `disk`: a phone's. `source`: the host's chain source.
 
 mod disk;
 mod line;
 mod pipe;
+mod relay;
 mod source;
 mod store;
 
@@ -19,11 +21,21 @@ use tokio::sync::{mpsc, watch};
 pub use disk::SimDisk;
 pub use line::Line;
 pub use pipe::SimNetwork;
+pub use relay::SimRelay;
 pub use source::SimSource;
 pub use store::SimStore;
 
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The process that makes a connection: a phone to the host, and either to the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Client {
+    /// An owner's phone.
+    Phone(usize),
+    /// The host.
+    Host,
 }
 
 /// Event for the simulator.
@@ -33,8 +45,10 @@ pub enum News {
     HostDied,
     /// A phone's process has ended.
     PhoneDied(usize),
-    /// A phone's link was dropped; it cannot reconnect for so long.
-    LinkDropped { phone: usize, away: Duration },
+    /// A connection was dropped; its client cannot reconnect for so long.
+    LinkDropped { client: Client, away: Duration },
+    /// The relay's process has ended.
+    RelayDied,
     /// A wake call was sent to an owner's phone.
     Woken(String),
 }

@@ -4,7 +4,7 @@
 use std::pin::pin;
 
 use futures::{FutureExt, poll};
-use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
@@ -151,4 +151,43 @@ async fn a_peer_that_answers_no_ping_is_gone() {
     assert!(line.contains("no longer answers"), "{line}");
     assert_eq!(begun.elapsed(), PING_EVERY + PONG_TIMEOUT);
     assert!(client.sink.send(vec![1]).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_of_a_side_that_reads_nothing_take_little_memory() {
+    const PIPE: usize = 1_000;
+    const PINGS: usize = 10_000;
+    let (near, mut far) = duplex(PIPE);
+    let mut carrier = carrier(socket(near, Role::Server).await, None);
+    let receiving = tokio::spawn(async move { carrier.stream.recv().await });
+    // Masked with zeros, as a client sends it.
+    let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[7; 125]].concat();
+    for _ in 0..PINGS {
+        far.write_all(&ping).await.unwrap();
+    }
+    let mut answered = 0;
+    let mut buffer = [0; 4_096];
+    while let Ok(read) = timeout(Duration::from_millis(1), far.read(&mut buffer)).await {
+        answered += read.unwrap();
+    }
+    assert!(answered > 0, "pings are answered");
+    // Those that were in the pipe are answered while this side reads.
+    let most = 4 * PIPE + MAX_UNSENT;
+    assert!(answered <= most, "{answered} bytes waited, not {most}");
+    receiving.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_takes_nothing_of_a_record_is_left() {
+    let (client, _server) = connected(1_000).await;
+    let Carrier {
+        mut sink,
+        mut stream,
+        ..
+    } = client;
+    let begun = Instant::now();
+    let (sent, received) = tokio::join!(sink.send(vec![1; 60_000]), stream.recv());
+    assert!(sent.is_err() && received.is_err());
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(80), "{took:?}");
 }
