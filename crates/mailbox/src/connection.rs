@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhand_link::Carrier;
 use longhand_link::carrier::admission::{Place, SourceNetwork};
 use longhand_link::carrier::{RecordSink, RecordStream};
+use longhand_link::{Carrier, CarrierError};
 use tokio::sync::Notify;
 use tokio::time::{sleep_until, timeout};
 
@@ -115,7 +115,7 @@ async fn write(
     let mut next = Some(welcome);
     loop {
         while let Some(message) = next {
-            match timeout(SEND_TIMEOUT, sink.send(message)).await {
+            match timeout(SEND_TIMEOUT, hand_over(&mut *sink, message)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return,
                 Err(_) => {
@@ -131,6 +131,12 @@ async fn write(
         let reply = shared.with(|relay, _| relay.take(id));
         next = reply.map(longhand::write);
     }
+}
+
+/// Returns once the transport has taken the message, so that none waits outside the relay's limits.
+async fn hand_over(sink: &mut dyn RecordSink, message: Vec<u8>) -> Result<(), CarrierError> {
+    sink.send(message).await?;
+    sink.flush().await
 }
 
 #[cfg(test)]

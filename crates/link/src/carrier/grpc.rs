@@ -31,7 +31,7 @@ const WINDOW: u32 = 1 << 20;
 const MESSAGE: usize = MAX_MESSAGE + 16;
 /// The metadata with the route of an address, see [`http::route_of`].
 const ROUTE: &str = "longhand-route";
-/// Records between the link's writer and HTTP/2 at a phone.
+/// Records between the link's writer and HTTP/2.
 const QUEUE: usize = 16;
 /// The scheme with TLS.
 const WITH_TLS: &str = "grpcs";
@@ -109,7 +109,8 @@ impl carrier_server::Carrier for Service {
         let mut guest = visit
             .and_then(Visit::attach)
             .ok_or_else(|| Status::resource_exhausted("one stream for each connection"))?;
-        let (sink, leaving) = HandOver::channel();
+        let (sink, leaving) = mpsc::channel(QUEUE);
+        let sink = GrpcSink(sink);
         let place = guest.place.take();
         let stream = GuestStream {
             records: request.into_inner(),
@@ -123,23 +124,18 @@ impl carrier_server::Carrier for Service {
     }
 }
 
-/// The sink of a server. It has no queue: a record has been sent once HTTP/2 has taken it, which takes no other before the
-/// client has made room for one. So a server's limits and timeouts hold for what clients do not read.
-struct HandOver(mpsc::Sender<Vec<u8>>);
-
-impl HandOver {
-    fn channel() -> (HandOver, mpsc::Receiver<Vec<u8>>) {
-        let (sink, leaving) = mpsc::channel(1);
-        (HandOver(sink), leaving)
-    }
-}
+/// The sink of a server: a queue before HTTP/2, which takes a record when the client has made room for it.
+struct GrpcSink(mpsc::Sender<Vec<u8>>);
 
 #[async_trait]
-impl RecordSink for HandOver {
+impl RecordSink for GrpcSink {
     async fn send(&mut self, record: Vec<u8>) -> Result<(), CarrierError> {
-        RecordSink::send(&mut self.0, record).await?;
-        // There is room for one record: when it is free, the record is taken.
-        let taken = self.0.reserve().await;
+        RecordSink::send(&mut self.0, record).await
+    }
+
+    async fn flush(&mut self) -> Result<(), CarrierError> {
+        // When the whole queue is free, all of it was taken.
+        let taken = self.0.reserve_many(self.0.max_capacity()).await;
         taken
             .map(drop)
             .map_err(|_| CarrierError("the other end is gone".into()))
@@ -205,13 +201,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_of_a_server_is_sent_once_it_is_taken_and_waits_nowhere_else() {
-        let (mut sink, mut leaving) = HandOver::channel();
-        let mut sending = sink.send(vec![1]);
-        assert_eq!((&mut sending).now_or_never(), None);
-        assert_eq!(leaving.try_recv(), Ok(vec![1]));
-        assert_eq!(sending.now_or_never(), Some(Ok(())));
+    fn a_server_can_wait_until_http2_has_taken_all_records() {
+        let (sink, mut leaving) = mpsc::channel(QUEUE);
+        let mut sink = GrpcSink(sink);
+        for record in [1, 2] {
+            sink.send(vec![record]).now_or_never().unwrap().unwrap();
+        }
+        assert_eq!(sink.flush().now_or_never(), None);
+        leaving.try_recv().unwrap();
+        assert_eq!(sink.flush().now_or_never(), None);
+        leaving.try_recv().unwrap();
+        assert_eq!(sink.flush().now_or_never(), Some(Ok(())));
         drop(leaving);
-        assert!(sink.send(vec![2]).now_or_never().unwrap().is_err());
+        assert!(sink.flush().now_or_never().unwrap().is_err());
     }
 }

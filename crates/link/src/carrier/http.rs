@@ -350,6 +350,9 @@ fn close_after(response: &mut Response) {
     }
 }
 
+/// Of one HTTP/2 stream, in bytes: what a client that makes no room for data can leave in this process.
+const SEND_BUFFER: usize = 64 << 10;
+
 fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
@@ -364,6 +367,7 @@ fn builder() -> Builder<TokioExecutor> {
         .max_concurrent_streams(1)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(HEADERS)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);

@@ -47,6 +47,12 @@ pub struct CarrierError(pub String);
 pub trait RecordSink: Send + 'static {
     /// Hands one record to the carrier; returns when the next can be handed over. After an error every call fails.
     async fn send(&mut self, record: Vec<u8>) -> Result<(), CarrierError>;
+
+    /// Returns when the transport below has taken all that was sent, so that nothing waits in a queue of the carrier. A carrier
+    /// without a queue has done so when [`RecordSink::send`] returns.
+    async fn flush(&mut self) -> Result<(), CarrierError> {
+        Ok(())
+    }
 }
 
 /// The half of a carrier that receives.
