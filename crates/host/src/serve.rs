@@ -112,7 +112,11 @@ impl Listeners {
     /// Serves all of them until the host ends.
     pub fn serve(self, services: &Arc<Services>) {
         services.addresses.get_or_init(|| self.addresses);
-        let certificates = self.links.iter().filter_map(certificate_of).collect();
+        let certificates = self
+            .links
+            .iter()
+            .filter_map(|it| certificate_of(&**it))
+            .collect();
         services.health.certificates.get_or_init(|| certificates);
         let tasks = &services.tasks;
         for listener in self.links {
@@ -151,7 +155,7 @@ pub(crate) fn wait_at(
 }
 
 /// The certificate of a listener with TLS, by the listener's authority.
-fn certificate_of(listener: &Box<dyn Listener>) -> Option<(String, Certificate)> {
+fn certificate_of(listener: &dyn Listener) -> Option<(String, Certificate)> {
     let address = listener.addresses().into_iter().next()?;
     Some((address.authority().to_owned(), listener.certificate()?))
 }

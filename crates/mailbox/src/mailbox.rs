@@ -57,7 +57,10 @@ impl Mailbox {
             None => None,
         };
         let addresses = listeners.iter().flat_map(|it| it.addresses()).collect();
-        let certificates = listeners.iter().filter_map(certificate_of).collect();
+        let certificates = listeners
+            .iter()
+            .filter_map(|it| certificate_of(&**it))
+            .collect();
         let metrics_address = metrics_listener.as_ref().map(|(_, address)| *address);
 
         let tasks = Arc::new(Tasks::default());
@@ -209,7 +212,7 @@ fn raise_descriptors() {
 }
 
 /// The certificate of a listener with TLS, by the listener's authority.
-fn certificate_of(listener: &Box<dyn Listener>) -> Option<(String, Certificate)> {
+fn certificate_of(listener: &dyn Listener) -> Option<(String, Certificate)> {
     let address = listener.addresses().into_iter().next()?;
     Some((address.authority().to_owned(), listener.certificate()?))
 }

@@ -144,7 +144,7 @@ async fn both_ends_of_each_stream_meet_in_the_same_of_two_processes() {
             .find_map(|it| it.strip_prefix("longhand_mailbox_ends "));
         let ends: u32 = ends.unwrap().parse().unwrap();
         assert!(
-            ends >= 10 && ends % 2 == 0,
+            ends >= 10 && ends.is_multiple_of(2),
             "the host has one of its own for each route; beside them whole streams: {ends}"
         );
     }
