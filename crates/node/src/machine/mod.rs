@@ -57,6 +57,7 @@ use crate::parts::dialing::{Dialing, Unreachable};
 use crate::parts::fee_bumps::FeeBumps;
 use crate::parts::forwarding::Forwarding;
 use crate::parts::held_forwards::HeldForwards;
+use crate::parts::in_flight::{InFlight, in_flight};
 use crate::parts::onchain_sends::OnchainSends;
 use crate::parts::openings::Openings;
 use crate::parts::payments::Payments;
@@ -202,7 +203,7 @@ impl NodeMachine {
         self.settle();
         let checks_peers =
             self.timers.expire(Timer::CheckPeers, instant) || self.state == State::Waking;
-        if checks_peers && self.is_reachable() {
+        if checks_peers && self.session.is_available() && self.wants_peers() {
             self.dial();
         }
         self.fail_unreachable();
@@ -433,13 +434,13 @@ impl NodeMachine {
 
     /// Sets and pauses the timers that depend on the node's state.
     fn arm_timers(&mut self) {
-        let timers = &mut self.timers;
         let is_available = self.session.is_available();
+        let dials = is_available && self.wants_peers();
+        let timers = &mut self.timers;
         timers.pause(Timer::Announcement, !self.turn.config.is_hub);
         timers.pause(Timer::Rebroadcast, !is_available);
         timers.pause(Timer::Waking, !self.requests.has_deferred());
         timers.set_or_stop(Timer::Detach, self.session.detach_until());
-        let dials = is_available && !self.session.is_detaching();
         let next_dial = self.dialing.next(&self.connections).filter(|_| dials);
         timers.set_or_stop(Timer::Dial, next_dial);
         timers.set_or_stop(Timer::WalletScan, self.wallet_scan.retry_at());
@@ -531,19 +532,24 @@ impl NodeMachine {
     }
 
     fn finish_detach(&mut self) {
+        if !self.session.is_detaching() {
+            return;
+        }
         let turn = &self.turn;
-        if self.session.is_detaching()
-            && self
-                .session
-                .detach_is_due(turn, is_negotiating_a_close(turn))
-        {
+        let (is_closing, htlcs) = (is_negotiating_a_close(turn), in_flight(turn));
+        if self.session.detach_is_due(turn, is_closing, htlcs) {
             self.signer_lost();
         }
     }
 
     // -- Peers.
 
-    /// Whether peers are wanted: the signer is there, and stays.
+    /// Whether peers are dialled: the signer stays, or stays until an HTLC has moved.
+    fn wants_peers(&self) -> bool {
+        !self.session.is_detaching() || in_flight(&self.turn) == InFlight::Moving
+    }
+
+    /// Whether peers are taken in and commands begun: the signer is there, and stays.
     fn is_reachable(&self) -> bool {
         self.session.is_available() && !self.session.is_detaching()
     }

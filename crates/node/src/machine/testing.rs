@@ -271,6 +271,13 @@ impl World {
 
     /// Gives a node a command.
     pub fn begin(&mut self, id: Id, command: Kind) -> RequestId {
+        let request = self.push(id, command);
+        self.settle();
+        request
+    }
+
+    /// Gives a node a command, which it takes in with its next turn.
+    pub fn push(&mut self, id: Id, command: Kind) -> RequestId {
         if let Some(signer) = &mut self.nodes[id].signer {
             record_intent(signer, &command);
         }
@@ -278,7 +285,8 @@ impl World {
         let command = Command {
             command: Some(command),
         };
-        self.input(id, Input::Command(request, Box::new(command)));
+        let input = Input::Command(request, Box::new(command));
+        self.nodes[id].inputs.push(input);
         request
     }
 
@@ -431,12 +439,22 @@ impl World {
 
     /// Works turns until no node has anything to do now.
     pub fn settle(&mut self) {
+        self.settle_until(|_| false);
+    }
+
+    /// The same, until `is_there` at the latest.
+    pub fn settle_until(&mut self, is_there: impl Fn(&World) -> bool) {
         for _ in 0..MOST_ROUNDS {
             let is_busy = |node: &TestNode| {
                 let due = node.machine.next_due();
                 !node.inputs.is_empty() || due.is_some_and(|due| due <= self.now.instant)
             };
-            let Some(id) = self.nodes.iter().position(is_busy) else {
+            let Some(id) = self
+                .nodes
+                .iter()
+                .position(is_busy)
+                .filter(|_| !is_there(self))
+            else {
                 return;
             };
             self.turn_of(id);

@@ -3,7 +3,7 @@
 //!
 //! - Channels: `openings.rs`, `acceptance.rs`, `coop_closes.rs`, `closed_channels.rs`, `balances.rs`, `reserve.rs`.
 //! - Payments: `payments.rs`, `open_invoices.rs`, `invoices.rs`, `claims.rs`, `deadlines.rs`, `held_forwards.rs`,
-//!   `forwarding.rs`.
+//!   `forwarding.rs`, `in_flight.rs`.
 //! - On chain: `onchain_sends.rs`, `replacements.rs`, `fee_bumps.rs`, `feerates.rs`, `sweeps.rs`, `chain_feed.rs`,
 //!   `wallet_scan.rs`, `wallet_signing.rs`.
 //! - The world outside: `requests.rs` (the owner's commands), `signer_session.rs` (the phone), `connections.rs` and
@@ -23,6 +23,7 @@ pub(crate) mod fee_bumps;
 pub(crate) mod feerates;
 pub(crate) mod forwarding;
 pub(crate) mod held_forwards;
+pub(crate) mod in_flight;
 pub(crate) mod invoices;
 pub(crate) mod no_route;
 pub(crate) mod onchain_sends;

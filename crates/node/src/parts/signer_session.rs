@@ -10,14 +10,19 @@ use longhand_proto::signer::{SignerBatch, SignerReply};
 use crate::api::SignerAway;
 use crate::machine::output::{Answer, Batch, BatchTicket, RequestId};
 use crate::machine::turn::Turn;
+use crate::parts::in_flight::InFlight;
 
 /// How long a detach waits for the step in hand.
 const DETACH_LIMIT: Duration = Duration::from_secs(5);
+/// How long a detach waits for a peer that may remove an HTLC: one that has given its preimage is about to.
+const DETACH_CALM: Duration = Duration::from_millis(500);
 
 /// A signer that asked to leave.
 struct Detach {
     requests: Vec<RequestId>,
     until: Instant,
+    /// Since when the signer has nothing to do, and no HTLC is moving.
+    calm_since: Option<Instant>,
 }
 
 /// See the module. With local keys no signer is ever attached, and none is missed.
@@ -136,22 +141,36 @@ impl SignerSession {
         let detach = self.detach.get_or_insert_with(|| Detach {
             requests: Vec::new(),
             until,
+            calm_since: None,
         });
         detach.requests.push(request);
     }
 
-    /// When a detach waits no longer.
+    /// When a detach waits no longer, as far as nothing happens until then.
     pub fn detach_until(&self) -> Option<Instant> {
-        self.detach.as_ref().map(|detach| detach.until)
+        let detach = self.detach.as_ref()?;
+        let calm = detach.calm_since.map(|since| since + DETACH_CALM);
+        Some(calm.map_or(detach.until, |calm| calm.min(detach.until)))
     }
 
     /// Whether a detach is due: the step in hand is finished, or takes too long.
-    pub fn detach_is_due(&self, turn: &Turn, is_negotiating_a_close: bool) -> bool {
-        let Some(detach) = &self.detach else {
+    pub fn detach_is_due(
+        &mut self,
+        turn: &Turn,
+        is_negotiating_a_close: bool,
+        htlcs: InFlight,
+    ) -> bool {
+        let Some(detach) = &mut self.detach else {
             return false;
         };
+        let now = turn.now.instant;
         let is_idle = turn.remote().is_none_or(|remote| remote.is_idle());
-        (is_idle && !is_negotiating_a_close) || turn.now.instant >= detach.until
+        if !is_idle || is_negotiating_a_close || htlcs == InFlight::Moving {
+            detach.calm_since = None;
+            return now >= detach.until;
+        }
+        let since = *detach.calm_since.get_or_insert(now);
+        htlcs == InFlight::Nothing || now >= detach.until.min(since + DETACH_CALM)
     }
 
     /// The signer is gone. False with local keys, which never are.

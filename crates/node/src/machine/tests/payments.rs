@@ -11,8 +11,9 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
 use longhand_proto::command::{Balance, GetBalance};
 
+use crate::machine::input::Input;
 use crate::machine::testing::{Id, World};
-use crate::parts::testing::Pair;
+use crate::parts::testing::{Pair, pay};
 
 fn balance(world: &mut World, id: Id) -> Balance {
     match world.ask(id, Kind::GetBalance(GetBalance {})) {
@@ -43,6 +44,47 @@ fn a_hub_pays_an_owners_invoice_and_both_sides_settle() {
     assert_eq!(after_msat, before_msat - 1_000_000);
     let store = &pair.world.nodes[pair.owner].store;
     assert!(!store.keys().any(|key| key.starts_with("claim/")));
+}
+
+/// The owner pays the hub; the world stops when the phone has the proof, in the middle of the step that removes the HTLC.
+fn paid_and_not_settled() -> Pair {
+    let mut pair = Pair::new();
+    let invoice = pair.hub_invoice(1_000_000);
+    let (owner, paying) = (pair.owner, pair.world.push(pair.owner, pay(&invoice)));
+    let is_paid = |world: &World| world.has_answered(owner, paying);
+    pair.world.settle_until(is_paid);
+    assert!(pair.world.has_answered(owner, paying));
+    pair
+}
+
+fn has_htlcs(pair: &mut Pair) -> [bool; 2] {
+    [pair.hub, pair.owner].map(|id| pair.channel(id).pending_htlcs > 0)
+}
+
+#[test]
+fn a_phone_that_leaves_with_the_proof_of_its_payment_leaves_no_htlc_behind() {
+    let mut pair = paid_and_not_settled();
+    let detach = pair.world.next_id();
+    pair.world.input(pair.owner, Input::Detach(detach));
+    pair.world.pass(Duration::from_millis(500));
+    assert!(pair.world.has_answered(pair.owner, detach));
+    assert_eq!(has_htlcs(&mut pair), [false, false]);
+}
+
+#[test]
+fn a_phone_that_comes_for_a_moment_removes_an_htlc_that_was_left() {
+    let mut pair = paid_and_not_settled();
+    pair.phone_leaves();
+    assert!(has_htlcs(&mut pair).contains(&true));
+    let detach = pair.world.next_id();
+    let owner = &mut pair.world.nodes[pair.owner];
+    owner
+        .inputs
+        .extend([Input::Attach(Vec::new()), Input::Detach(detach)]);
+    pair.world.settle();
+    pair.world.pass(Duration::from_secs(1));
+    assert!(pair.world.has_answered(pair.owner, detach));
+    assert_eq!(has_htlcs(&mut pair), [false, false]);
 }
 
 #[test]

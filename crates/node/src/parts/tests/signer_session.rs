@@ -83,14 +83,20 @@ fn a_detach_waits_for_the_step_in_hand_and_five_seconds_at_most() {
     let (mut world, owner) = owner();
     let turn = world.turn(owner);
     let (mut session, _unanswered) = attached(turn);
-    assert!(!session.detach_is_due(turn, false), "nobody asked");
+    assert!(
+        !session.detach_is_due(turn, false, InFlight::Nothing),
+        "nobody asked"
+    );
     session.detach(turn, 7);
     assert!(session.is_detaching());
     let until = turn.now.instant + DETACH_LIMIT;
     assert_eq!(session.detach_until(), Some(until));
-    assert!(!session.detach_is_due(turn, false), "a batch is unanswered");
+    assert!(
+        !session.detach_is_due(turn, false, InFlight::Nothing),
+        "a batch is unanswered"
+    );
     turn.now.instant = until;
-    assert!(session.detach_is_due(turn, false));
+    assert!(session.detach_is_due(turn, false, InFlight::Nothing));
 
     assert!(session.lost(turn));
     assert_eq!(answered(turn), [7]);
@@ -103,8 +109,29 @@ fn a_detach_waits_for_a_close_that_is_negotiated() {
     let turn = world.turn(owner);
     let mut session = session();
     session.detach(turn, 7);
-    assert!(!session.detach_is_due(turn, true));
-    assert!(session.detach_is_due(turn, false));
+    assert!(!session.detach_is_due(turn, true, InFlight::Nothing));
+    assert!(session.detach_is_due(turn, false, InFlight::Nothing));
+}
+
+#[test]
+fn a_detach_waits_for_htlcs_that_move_and_a_moment_for_those_that_may() {
+    let (mut world, owner) = owner();
+    let turn = world.turn(owner);
+    let mut session = session();
+    session.detach(turn, 7);
+    let until = session.detach_until().unwrap();
+    assert!(!session.detach_is_due(turn, false, InFlight::Moving));
+    assert!(!session.detach_is_due(turn, false, InFlight::Committed));
+    assert_eq!(session.detach_until(), Some(turn.now.instant + DETACH_CALM));
+    // One moves again: the moment begins anew.
+    turn.now.instant += DETACH_CALM;
+    assert!(!session.detach_is_due(turn, false, InFlight::Moving));
+    assert_eq!(session.detach_until(), Some(until));
+    assert!(!session.detach_is_due(turn, false, InFlight::Committed));
+    turn.now.instant += DETACH_CALM;
+    assert!(session.detach_is_due(turn, false, InFlight::Committed));
+    turn.now.instant = until;
+    assert!(session.detach_is_due(turn, false, InFlight::Moving));
 }
 
 #[test]
