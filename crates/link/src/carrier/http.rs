@@ -368,6 +368,9 @@ fn builder() -> Builder<TokioExecutor> {
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_send_buf_size(SEND_BUFFER)
+        // A stranger who opens streams without end is read as far as its allowance goes, and keeps its place until its time is
+        // over. If such a connection were ended at once, the next would take its place, and the handshakes of both cost more.
+        .max_local_error_reset_streams(None)
         .max_header_list_size(HEADERS)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
