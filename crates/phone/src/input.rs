@@ -77,6 +77,7 @@ pub fn check_payment(
             now_unix_s,
         });
     }
+    check_uri(text.amount_sat, &invoice)?;
     let of_uri = text.amount_sat.and_then(|sat| sat.checked_mul(1_000));
     let amount_msat = match (of_uri, amount_msat) {
         (Some(stated), Some(given)) if stated != given => {
@@ -104,6 +105,19 @@ pub fn check_payment(
         max_fee_msat: max_fee_msat.unwrap_or_else(|| default_max_fee_msat(amount_msat)),
         expires_unix_s,
     })
+}
+
+/// A URI may have an amount for its address and another one in its invoice (BIP 21).
+fn check_uri(amount_sat: Option<u64>, invoice: &Bolt11Invoice) -> Result<(), InputError> {
+    match (amount_sat, invoice.amount_milli_satoshis()) {
+        (Some(uri_sat), Some(invoice_msat)) if uri_sat.checked_mul(1_000) != Some(invoice_msat) => {
+            Err(InputError::UriAmountsDiffer {
+                uri_sat,
+                invoice_msat,
+            })
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn malformed_invoice(error: ParseOrSemanticError) -> InputError {
@@ -195,6 +209,10 @@ pub fn check_onchain(
             return Err(InputError::UriAmountNotAll { stated_sat });
         }
         _ => {}
+    }
+    // An invoice that cannot be read says nothing about the amount.
+    if let Some(invoice) = text.bolt11.and_then(|it| it.parse().ok()) {
+        check_uri(text.amount_sat, &invoice)?;
     }
     let address = text
         .address
@@ -454,6 +472,16 @@ pub enum InputError {
     /// A URI without an address.
     #[error("the URI has no on-chain address: pay its invoice with `pay`")]
     UriWithoutAddress,
+    /// A URI whose amount is not that of its invoice.
+    #[error(
+        "the URI asks for {uri_sat} sat, and its invoice for {invoice_msat} msat: ask the payee for another one"
+    )]
+    UriAmountsDiffer {
+        /// For its address.
+        uri_sat: u64,
+        /// In its invoice.
+        invoice_msat: u64,
+    },
     /// The owner's amount is not that of the URI.
     #[error("the URI asks for {stated_sat} sat, not {given_sat}: give its amount")]
     UriAmountDiffers {
@@ -536,7 +564,9 @@ impl InputError {
             InputError::UriWithoutInvoice => "URI_WITHOUT_INVOICE",
             InputError::UriWithoutAddress => "URI_WITHOUT_ADDRESS",
             InputError::UriAmountDiffers { .. } => "AMOUNT_DIFFERS",
-            InputError::UriAmountNotAll { .. } => "AMOUNT_DIFFERS",
+            InputError::UriAmountNotAll { .. } | InputError::UriAmountsDiffer { .. } => {
+                "AMOUNT_DIFFERS"
+            }
             InputError::OnchainAmountMissing => "AMOUNT_MISSING",
             InputError::PaymentHashMalformed => "PAYMENT_HASH_MALFORMED",
             InputError::CursorMalformed => "CURSOR_MALFORMED",

@@ -103,7 +103,9 @@ impl Sockets {
         };
         addresses.retain(|address| self.reach.allows(address.ip()));
         if addresses.is_empty() {
-            let reason = format!("{address} has no public address, and this host dials no other");
+            let reason = format!(
+                "{address} has no address, or no public address, and this host dials no other for owners"
+            );
             return Err(Error::new(ErrorKind::PermissionDenied, reason));
         }
         let stream = self.connect(&addresses).await?;

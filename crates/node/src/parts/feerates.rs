@@ -12,18 +12,29 @@ use crate::machine::turn::Turn;
 /// The fee rate for a new transaction, in satoshis per 1,000 weight units; `given` is the owner's, 0 for none.
 ///
 /// # Errors
-/// `BAD_FEE_RATE`, or `NO_FEE_ESTIMATE` when none is given and there is no estimate.
+/// `BAD_FEE_RATE`, `NO_FEE_ESTIMATE` when none is given and there is no estimate, or `BELOW_MINIMUM_FEE` when the chain source
+/// would not relay the transaction.
 pub(crate) fn chosen(turn: &Turn, given: u32) -> Result<u32, Error> {
     let rates = turn.ldk.fees.rates();
-    match checked(given)? {
-        Some(given) => Ok(given),
-        None if rates.is_estimate => Ok(rates.normal),
-        None => Err(bad_input(
-            "NO_FEE_ESTIMATE",
-            "the host's chain source has no fee estimate now: give --feerate, in satoshis per 1,000 weight units \
-             (250 = 1 sat/vB)",
-        )),
+    let feerate = match checked(given)? {
+        Some(given) => given,
+        None if rates.is_estimate => rates.normal,
+        None => {
+            return Err(bad_input(
+                "NO_FEE_ESTIMATE",
+                "the host's chain source has no fee estimate now: give --feerate, in satoshis per 1,000 weight units \
+                 (250 = 1 sat/vB)",
+            ));
+        }
+    };
+    let least = rates.minimum;
+    if feerate < least {
+        let message = format!(
+            "the chain source relays nothing below {least} satoshis per 1,000 weight units now: give a higher fee rate"
+        );
+        return Err(bad_input("BELOW_MINIMUM_FEE", message));
     }
+    Ok(feerate)
 }
 
 /// The owner's fee rate; `None` for 0, when it is not given.

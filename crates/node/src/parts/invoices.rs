@@ -130,7 +130,9 @@ fn receiving(turn: &Turn) -> Vec<ChannelDetails> {
 /// Routes to unannounced channels (BOLT 11 `r`), the best first.
 fn hop_hints(turn: &Turn) -> Vec<RouteHint> {
     let channels = receiving(turn).into_iter();
-    let hidden = channels.filter(|channel| !channel.is_announced);
+    // A payer would try one that has no room in vain.
+    let hidden =
+        channels.filter(|channel| !channel.is_announced && channel.inbound_capacity_msat > 0);
     let hints = hidden.filter_map(|channel| {
         let forwarding = channel.counterparty.forwarding_info.as_ref()?;
         Some(RouteHint(vec![RouteHintHop {

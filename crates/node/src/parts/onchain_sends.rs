@@ -308,13 +308,6 @@ fn build(turn: &Turn, request: &SendOnchain) -> Result<Psbt, Error> {
         (false, amount_sat) => SendAmount::Exact(amount_sat),
     };
     let feerate = feerates::chosen(turn, request.feerate_sat_per_kw)?;
-    let least = turn.ldk.fees.rates().minimum;
-    if feerate < least {
-        let message = format!(
-            "the chain source relays nothing below {least} satoshis per 1,000 weight units now: give a higher fee rate"
-        );
-        return Err(bad_input("BELOW_MINIMUM_FEE", message));
-    }
     let keep = reserve::wanted_sat(turn, 0);
     let psbt = turn
         .wallet()

@@ -172,6 +172,30 @@ fn the_amount_of_a_uri_is_sent_and_no_other() {
 }
 
 #[test]
+fn a_uri_whose_address_and_invoice_ask_for_different_amounts_is_paid_by_neither() {
+    let address = "bcrt1q6rhpng9evdsfnn833a4f4vej0asu6dk5srld6x";
+    let spec = InvoiceSpec {
+        amount_msat: Some(1_000_000),
+        ..InvoiceSpec::default()
+    };
+    let invoice = spec.text();
+    let own = NodeId::from_slice(&[2; 33]).unwrap();
+    let codes = |sat: u64| {
+        let uri = format!("bitcoin:{address}?amount=0.0000{sat}&lightning={invoice}");
+        let amount = onchain_amount(&uri, None).unwrap();
+        let sent = check_onchain(&uri, amount, Network::Regtest);
+        let paid = check_payment(&uri, None, None, Network::Regtest, &own, now_unix_s());
+        (
+            sent.map_err(|it| it.code()).err(),
+            paid.map_err(|it| it.code()).err(),
+        )
+    };
+    assert_eq!(codes(1_000), (None, None));
+    let differs = Some("AMOUNT_DIFFERS");
+    assert_eq!(codes(2_000), (differs, differs));
+}
+
+#[test]
 fn on_chain_amounts_and_addresses_are_checked() {
     let regtest = "bcrt1q6rhpng9evdsfnn833a4f4vej0asu6dk5srld6x";
     let mainnet = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";

@@ -106,6 +106,24 @@ fn a_channel_below_the_least_is_refused() {
 }
 
 #[test]
+fn a_channel_below_the_minimum_fee_of_the_chain_source_is_refused() {
+    let (mut world, hub, owner) = world();
+    let peer = world.nodes[owner].machine.node_id();
+    let turn = world.turn(hub);
+    turn.ldk.fees.set(FeeRates {
+        minimum: 2_500,
+        ..FeeRates::FLOOR
+    });
+    let open = |feerate_sat_per_kw| OpenChannel {
+        feerate_sat_per_kw,
+        ..request(1)
+    };
+    assert_eq!(refused(turn, peer, open(2_499)), "BELOW_MINIMUM_FEE");
+    let begun = Openings::default().request(turn, peer, open(2_500), SIGNER);
+    assert_eq!(begun, Ok(user_id(1)));
+}
+
+#[test]
 fn without_a_fee_estimate_a_channel_needs_a_fee_rate_of_its_owner() {
     let (mut world, hub, owner) = world();
     let peer = world.nodes[owner].machine.node_id();
