@@ -66,7 +66,11 @@ pub async fn run(args: CarriersArgs) -> Result<Report, KitError> {
 
 fn report(args: &CarriersArgs, grpc: &Kind, websocket: &Kind, mailbox: &Kind) -> Report {
     let ratio = |kind: &Kind| kind.payment_ms / grpc.payment_ms;
-    let more = |kind: &Kind| kind.attach_round_trips - grpc.attach_round_trips;
+    // Adding zero makes a rounded -0 a 0.
+    let more = |kind: &Kind| {
+        let more = kind.attach_round_trips - grpc.attach_round_trips;
+        (more * 10.0).round() / 10.0 + 0.0
+    };
     let figure = |key, what, unit, measured, target| Measured {
         what,
         key,
