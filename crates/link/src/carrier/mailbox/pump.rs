@@ -90,11 +90,6 @@ impl Pump {
                         Err(_) => gone(),
                     },
                 },
-                () = tokio::time::sleep_until(tick) => {
-                    if let Err(error) = self.trunk.tick(self.now_ms()) {
-                        break CarrierError(error.to_string());
-                    }
-                }
                 received = stream.recv(), if waiting < MOST_WAITING => match received {
                     Ok(Some(message)) => {
                         let now_ms = self.now_ms();
@@ -105,6 +100,12 @@ impl Pump {
                     Ok(None) => break gone(),
                     Err(error) => break error,
                 },
+                // After what has arrived: a process that was stopped for long may have messages that show that the mailbox is there.
+                () = tokio::time::sleep_until(tick) => {
+                    if let Err(error) = self.trunk.tick(self.now_ms()) {
+                        break CarrierError(error.to_string());
+                    }
+                }
                 // While messages wait for room, nothing is added to them.
                 Some(ask) = self.asks.recv(), if is_idle => self.ask(ask),
                 changed = user.change(&mut self.trunk), if is_idle => if let Err(error) = changed {

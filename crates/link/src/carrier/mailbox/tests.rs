@@ -402,6 +402,20 @@ async fn a_phones_connection_to_the_mailbox_ends_with_its_carrier() {
     }
 }
 
+/// As after SIGSTOP and SIGCONT.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_was_stopped_reads_what_has_arrived_before_it_leaves_the_mailbox() {
+    let (_carrier, mut mailbox) = dialled();
+    mailbox.sink.send(welcome()).await.unwrap();
+    mailbox.stream.recv().await.unwrap();
+    let ping = server(server_message::Body::Ping(Ping {}));
+    mailbox.sink.send(ping).await.unwrap();
+    tokio::time::advance(Duration::from_secs(3_600)).await;
+    let answer = mailbox.stream.recv().await.unwrap();
+    let answer = ClientMessage::decode(&*answer.expect("it is still there")).unwrap();
+    assert!(matches!(answer.body, Some(client_message::Body::Pong(_))));
+}
+
 /// The carrier is the phone's only one: without it nothing is left to keep a connection to the mailbox alive for.
 #[tokio::test(start_paused = true)]
 async fn a_phone_that_hangs_up_closes_its_connection_in_the_stream_before() {
