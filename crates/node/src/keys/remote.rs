@@ -310,6 +310,11 @@ impl Remote {
         state.pool.clear_refusal();
     }
 
+    /// Another phone has come: it has another ledger, and accepts no keys that are not in it.
+    pub fn remove_free_keys(&self) {
+        lock(&self.state).pool.remove_free(&self.journal);
+    }
+
     /// Operations that were refused with `retry` may be asked again.
     pub fn clear_retries(&self) {
         let mut state = lock(&self.state);

@@ -126,6 +126,9 @@ impl SignerSession {
         self.identity = identity;
         self.is_stalled = false;
         remote.forget();
+        if self.is_another {
+            remote.remove_free_keys();
+        }
         self.answer_detach(turn);
         fill_pool(turn);
         true

@@ -47,6 +47,31 @@ fn a_phone_that_comes_is_asked_for_channel_keys_and_nothing_is_sent_without_one(
     assert_eq!(session.stats().ops, batch.ops.ops.len() as u64);
 }
 
+/// The keys that the next batch asks for.
+fn keys_asked(session: &mut SignerSession, turn: &Turn) -> usize {
+    let batch = session.next_batch(turn);
+    let ops = batch.iter().flat_map(|it| &it.ops.ops);
+    ops.filter(|op| matches!(op.op, Some(Op::NewChannelKeys(_))))
+        .count()
+}
+
+#[test]
+fn keys_that_a_phone_gave_are_not_used_with_the_next_one() {
+    let (mut world, owner) = owner();
+    let mut session = session();
+    session.attach(world.turn(owner), b"first".to_vec());
+    let batch = session.next_batch(world.turn(owner)).unwrap();
+    let signer = world.nodes[owner].signer.as_mut().unwrap();
+    let reply = signer.handle(&batch.ops, 0).reply;
+    let turn = world.turn(owner);
+    session.replied(turn, batch.ticket, Ok(reply));
+    session.attach(turn, b"first".to_vec());
+    assert_eq!(keys_asked(&mut session, turn), 0, "they are in stock");
+    session.attach(turn, b"second".to_vec());
+    let asked = keys_asked(&mut session, turn);
+    assert!(asked > 0, "the next phone's ledger does not have them");
+}
+
 #[test]
 fn a_reply_to_an_earlier_attachment_is_dropped() {
     let (mut world, owner) = owner();
