@@ -18,6 +18,8 @@ pub(crate) fn bad_input(code: &str, message: impl Into<String>) -> Error {
     command_error(code, Action::FixInput, message)
 }
 
+/// The code of a payment or a funding whose transaction the chain source does not take.
+pub(crate) const REFUSED_BY_SOURCE: &str = "REFUSED_BY_NETWORK";
 /// The code of a command that another phone of the owner has asked for, and that was not signed.
 pub(crate) const OTHER_PHONE: &str = "PAIRING_RENEWED";
 /// Its line for a person.

@@ -33,8 +33,6 @@ const ID_BYTES: usize = 32;
 const SIGN_WITHIN_BLOCKS: u32 = 144;
 /// Payments on record; those that are over are forgotten above it, the oldest first.
 const KEPT: usize = 1_000;
-/// Code of a payment whose transaction the chain source does not take.
-pub(crate) const REFUSED_BY_SOURCE: &str = "REFUSED_BY_NETWORK";
 /// Code of a payment that the phone does not sign.
 const SIGNER_REFUSED: &str = "SIGNER_REFUSED";
 

@@ -20,13 +20,12 @@ use longhand_proto::signer::sign_psbt::Purpose;
 use prost::Message;
 
 use crate::api::NodeError;
-use crate::errors::{OTHER_PHONE, OTHER_PHONE_REASON, bad_input, command_error};
+use crate::errors::{OTHER_PHONE, OTHER_PHONE_REASON, REFUSED_BY_SOURCE, bad_input, command_error};
 use crate::ldk::adapters::user_config;
 use crate::machine::turn::Turn;
 use crate::parts::balances::describe;
-use crate::parts::onchain_sends::REFUSED_BY_SOURCE;
 use crate::parts::wallet_signing::{Signed, sign};
-use crate::parts::{feerates, replacements, reserve};
+use crate::parts::{feerates, reserve};
 use crate::store::journal::Journal;
 use crate::store::schema::{Open, is_of, key, user_channel_id};
 
@@ -159,8 +158,8 @@ impl Openings {
                 message,
             )));
         }
-        let is_confirmed =
-            open.ready || replacements::is_confirmed(&**wallet, &open.funding_text());
+        let is_in_a_block = |txid: Txid| wallet.is_confirmed(txid);
+        let is_confirmed = open.ready || open.funding_txid().is_some_and(is_in_a_block);
         if !is_confirmed && !open.refusal.is_empty() {
             let message = format!(
                 "the chain source refuses the funding {} ({}): it is sent again with each block; `bump` its transaction",

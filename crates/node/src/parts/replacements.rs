@@ -8,10 +8,10 @@ use longhand_proto::command::send::State;
 use longhand_proto::command::{self, Error, SentOnchain};
 use prost::Message;
 
-use crate::errors::{bad_input, command_error};
+use crate::errors::{REFUSED_BY_SOURCE, bad_input, command_error};
 use crate::machine::turn::Turn;
 use crate::parts::feerates;
-use crate::parts::onchain_sends::{OnchainSends, REFUSED_BY_SOURCE, address};
+use crate::parts::onchain_sends::{OnchainSends, address};
 use crate::parts::openings::Openings;
 use crate::store::schema::Send;
 use crate::wallet::{OnchainWallet, Replacement, SendAmount, WalletError};
@@ -283,12 +283,8 @@ pub(super) fn describe(wallet: &dyn OnchainWallet, send: &Send) -> command::Send
     }
 }
 
-pub(crate) fn is_confirmed(wallet: &dyn OnchainWallet, txid: &str) -> bool {
-    let Ok(txid) = txid.parse() else {
-        return false;
-    };
-    let is_known = wallet.transaction(txid).is_some();
-    is_known && !wallet.is_pending(txid) && !wallet.is_displaced(txid)
+fn is_confirmed(wallet: &dyn OnchainWallet, txid: &str) -> bool {
+    txid.parse().is_ok_and(|txid| wallet.is_confirmed(txid))
 }
 
 fn same_payment(turn: &Turn, send: &Send) -> Result<Replacement, Error> {

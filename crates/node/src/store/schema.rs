@@ -217,13 +217,8 @@ pub(crate) struct Open {
 impl Open {
     /// Of the funding, once LDK has reported it.
     pub fn funding_txid(&self) -> Option<Txid> {
-        self.funding_text().parse().ok()
-    }
-
-    /// The same in hex; empty before.
-    pub fn funding_text(&self) -> String {
-        let parts = self.funding_outpoint.split_once(':');
-        parts.map_or_else(String::new, |(txid, _)| txid.to_owned())
+        let (txid, _) = self.funding_outpoint.split_once(':')?;
+        txid.parse().ok()
     }
 
     pub fn user_channel_id(&self) -> Option<u128> {

@@ -158,6 +158,12 @@ pub trait WalletTransactions {
     /// Whether a transaction is known and does not count, since another one spends the same output.
     fn is_displaced(&self, txid: Txid) -> bool;
 
+    /// Whether a transaction that the wallet has kept is in a block.
+    fn is_confirmed(&self, txid: Txid) -> bool {
+        let is_known = self.transaction(txid).is_some();
+        is_known && !self.is_pending(txid) && !self.is_displaced(txid)
+    }
+
     /// Whether a transaction that counts spends `outpoint`, confirmed or not.
     fn is_spent(&self, outpoint: OutPoint) -> bool;
 
