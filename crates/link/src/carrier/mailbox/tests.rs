@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use longhand_proto::mailbox::{
-    ClientMessage, Data, Ended, Ping, ServerMessage, Welcome, client_message, server_message,
+    ClientMessage, Data, Ended, Ping, Pong, ServerMessage, Welcome, client_message, server_message,
 };
 use prost::Message;
 
@@ -265,7 +265,31 @@ fn a_mailbox_that_breaks_the_protocol_or_falls_silent_is_left() {
     ));
     trunk.tick(trunk.next_tick_ms() - 1).unwrap();
     assert_eq!(sent(&mut trunk), []);
-    assert_eq!(trunk.tick(60_000), Err(TrunkError::Dead));
+    trunk.tick(trunk.next_tick_ms()).unwrap();
+    assert_eq!(trunk.next_tick_ms(), 25_000);
+    assert_eq!(trunk.tick(25_000), Err(TrunkError::Dead));
+}
+
+/// As after SIGSTOP and SIGCONT: what has arrived meanwhile is read after the tick that is late.
+#[test]
+fn a_process_that_was_stopped_gives_the_mailbox_two_seconds_to_show_that_it_is_there() {
+    const HOUR_MS: u64 = 3_600_000;
+    for is_there in [true, false] {
+        let (mut trunk, _) = attached(End::Host);
+        sent(&mut trunk);
+        trunk.tick(HOUR_MS).unwrap();
+        assert!(matches!(
+            sent(&mut trunk)[..],
+            [client_message::Body::Ping(_)]
+        ));
+        let next_ms = HOUR_MS + 2_000;
+        assert_eq!(trunk.next_tick_ms(), next_ms);
+        if is_there {
+            let pong = server(server_message::Body::Pong(Pong {}));
+            trunk.receive(&pong, next_ms - 1).unwrap();
+        }
+        assert_eq!(trunk.tick(next_ms).is_ok(), is_there);
+    }
 }
 
 #[test]

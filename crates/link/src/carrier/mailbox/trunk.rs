@@ -23,6 +23,9 @@ const CONNECTIONS: usize = 2;
 /// The time without a message after which a side pings, and that after which the mailbox counts as gone.
 const PING_AFTER_MS: u64 = 10_000;
 const DEAD_AFTER_MS: u64 = 25_000;
+/// A tick that is so late shows that this process was stopped, such as by SIGSTOP; the mailbox then has the second time to answer.
+const STOPPED_MS: u64 = 5_000;
+const GRACE_MS: u64 = 2_000;
 
 /// Connections that a phone may open in a stream at once, and the time after which it may open one more.
 const OPENINGS: u64 = 8;
@@ -274,6 +277,15 @@ impl Trunk {
     /// # Errors
     /// [`TrunkError::Dead`] when a ping was of no use.
     pub fn tick(&mut self, now_ms: u64) -> Result<(), TrunkError> {
+        let late_ms = now_ms.saturating_sub(self.next_tick_ms());
+        if late_ms >= STOPPED_MS && self.nonce.is_some() {
+            // This process was stopped, and has not read for as long: the mailbox may be there, with messages that wait.
+            let dead_soon_ms = now_ms.saturating_sub(DEAD_AFTER_MS - GRACE_MS);
+            self.last_received_ms = self.last_received_ms.max(dead_soon_ms);
+            self.last_sent_ms = now_ms;
+            self.send(client_message::Body::Ping(Ping {}));
+            return Ok(());
+        }
         let silence_ms = now_ms.saturating_sub(self.last_received_ms);
         if silence_ms >= DEAD_AFTER_MS {
             return Err(TrunkError::Dead);
