@@ -84,6 +84,7 @@ fn good_host() -> PairedHost {
         registered: true,
         hub_node_id: node::hub_id().serialize().to_vec(),
         was_registered: false,
+        discovery: None,
     }
 }
 

@@ -8,18 +8,16 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
+use crate::carrier::HEAD_START;
 use crate::core::handshake::{Established, Initiator};
 use crate::key::{LinkKey, LinkKeypair};
 use crate::pairing::PairingCode;
-use crate::{Address, Carrier, Conversation, DialOptions, Link, LinkError, Rendezvous};
+use crate::{
+    Address, Carrier, Conversation, DialOptions, DiscoverySeed, Link, LinkError, Rendezvous,
+};
 
 /// The time for the handshake and the two `Hello`s.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time for an attempt at one address.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time that a way has for itself before the next one is tried beside it, as in RFC 8305, 5: enough for two round trips to the
-/// other end of the world.
-pub const HEAD_START: Duration = Duration::from_millis(300);
 
 /// The credentials by which a phone authenticates itself.
 #[derive(Clone, Debug)]
@@ -37,6 +35,8 @@ pub enum Credentials {
         phone: LinkKeypair,
         /// The host's, from the code.
         host: LinkKey,
+        /// Kept of the pairing; `None` of a phone that was paired by an earlier version.
+        discovery: Option<DiscoverySeed>,
     },
 }
 
@@ -45,7 +45,11 @@ impl Credentials {
     pub fn rendezvous(&self) -> Rendezvous {
         match self {
             Credentials::Pair { code, .. } => Rendezvous::of_pairing(&code.secret),
-            Credentials::Attach { phone, host } => Rendezvous::of_keys(phone, host),
+            Credentials::Attach {
+                phone,
+                host,
+                discovery,
+            } => Rendezvous::of_keys(phone, host).with_discovery(discovery.clone()),
         }
     }
 }
@@ -58,6 +62,12 @@ pub trait Dial: Send + Sync {
     /// # Errors
     /// [`LinkError::Unreachable`]; [`LinkError::UnknownCarrier`] when the address is not one that can be dialled.
     async fn dial(&self, address: &str, meeting: &Rendezvous) -> Result<Carrier, LinkError>;
+
+    /// The time that the addresses before this one have for themselves.
+    fn head_start(&self, address: &str) -> Duration {
+        let _ = address;
+        HEAD_START
+    }
 }
 
 #[async_trait]
@@ -73,7 +83,8 @@ impl Dial for DialOptions {
             });
         }
         let dialled = self.carriers.dial(&parsed, self, meeting);
-        let Ok(dialled) = tokio::time::timeout(DIAL_TIMEOUT, dialled).await else {
+        let patience = self.carriers.patience(&parsed);
+        let Ok(dialled) = tokio::time::timeout(patience, dialled).await else {
             return Err(LinkError::Unreachable {
                 address: address.into(),
                 reason: "it does not answer".into(),
@@ -85,10 +96,15 @@ impl Dial for DialOptions {
             None => carrier,
         })
     }
+
+    fn head_start(&self, address: &str) -> Duration {
+        let address = address.parse();
+        address.map_or(HEAD_START, |address| self.carriers.head_start(&address))
+    }
 }
 
 /// Makes a link over the first of `addresses` over which the host answers: they are tried in their order, each beside those before
-/// it when they have not answered within [`HEAD_START`]. Returns the link, and the index of its address. One attempt: the caller
+/// it when they have not answered within its [`Dial::head_start`]. Returns the link, and the index of its address. One attempt: the caller
 /// decides when to try again.
 ///
 /// # Errors
@@ -124,10 +140,12 @@ pub async fn connect(
             None if running.is_empty() => return Err(failures.into_error()),
             None => {}
         }
+        let next = waiting.front().and_then(|way| addresses.get(*way));
+        let head_start = next.map_or(HEAD_START, |address| dialer.head_start(address));
         let (way, answered) = tokio::select! {
             biased;
             Some(answered) = running.next() => answered,
-            () = tokio::time::sleep(HEAD_START), if !waiting.is_empty() => continue,
+            () = tokio::time::sleep(head_start), if !waiting.is_empty() => continue,
         };
         tried.retain(|it| *it != way);
         let answered = match answered {
@@ -198,7 +216,7 @@ async fn shake_hands(
         Credentials::Pair { phone, code } => {
             Initiator::pair(phone, &code.host, &code.secret, conversation.instance())?
         }
-        Credentials::Attach { phone, host } => {
+        Credentials::Attach { phone, host, .. } => {
             Initiator::attach(phone, host, conversation.instance())?
         }
     };

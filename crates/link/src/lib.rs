@@ -33,10 +33,10 @@ mod rendezvous;
 pub use accept::{Accepted, HostIdentity, Pairing, accept};
 pub use address::{Address, AddressError, MAX_ADDRESS};
 pub use carrier::{
-    Carrier, CarrierError, Carriers, DialOptions, Dialer, Listen, Listener, RecordSink,
-    RecordStream,
+    Carrier, CarrierError, Carriers, Connect, DialOptions, Dialer, HEAD_START, Listen, Listener,
+    RecordSink, RecordStream,
 };
-pub use connect::{Credentials, Dial, HEAD_START, connect, connect_over};
+pub use connect::{Credentials, Dial, connect, connect_over};
 pub use conversation::Conversation;
 pub use core::{Config, Side};
 pub use error::{CloseCode, CloseReason, LinkError};
@@ -44,7 +44,7 @@ pub use incoming::{Incoming, IncomingRequests, Responder};
 pub use key::{HexError, Instance, LinkKey, LinkKeypair, OwnerId, PairingId};
 pub use link::Link;
 pub use pairing::{PairingCode, PairingCodeError, PairingSecret};
-pub use rendezvous::Rendezvous;
+pub use rendezvous::{DiscoverySeed, Rendezvous};
 
 /// The version of the link that this crate speaks.
 pub const VERSION: u8 = 1;

@@ -11,15 +11,20 @@ use crate::pairing::PairingSecret;
 
 /// A secret that a host shares with one phone, or with the holder of one pairing code. Zeroized when dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Rendezvous(Zeroizing<[u8; 32]>);
+pub struct Rendezvous {
+    secret: Zeroizing<[u8; 32]>,
+    discovery: Option<DiscoverySeed>,
+    is_pairing: bool,
+}
 
 impl Rendezvous {
     /// For the first connection, with a pairing code.
     pub fn of_pairing(secret: &PairingSecret) -> Rendezvous {
-        Rendezvous(hash(
-            "longhand rendezvous pairing",
-            secret.to_bytes().as_ref(),
-        ))
+        Rendezvous {
+            secret: hash("longhand rendezvous pairing", secret.to_bytes().as_ref()),
+            discovery: Some(DiscoverySeed::of(secret)),
+            is_pairing: true,
+        }
     }
 
     /// For every later connection: it follows from the static keys of both ends (X25519), so that nobody else can relate it to
@@ -31,23 +36,88 @@ impl Rendezvous {
             // Fails for no 32 bytes.
             let _ = dh.dh(&other.0, shared.as_mut());
         }
-        Rendezvous(hash("longhand rendezvous keys", shared.as_ref()))
+        Rendezvous {
+            secret: hash("longhand rendezvous keys", shared.as_ref()),
+            discovery: None,
+            is_pairing: false,
+        }
+    }
+
+    /// The same, of a phone that has kept this of its pairing.
+    pub fn with_discovery(self, discovery: Option<DiscoverySeed>) -> Rendezvous {
+        Rendezvous { discovery, ..self }
+    }
+
+    /// Whether it is that of a pairing code, which may have been made just now.
+    pub fn is_pairing(&self) -> bool {
+        self.is_pairing
+    }
+
+    /// By which the host's onion service is found, if it has restricted discovery.
+    pub fn discovery(&self) -> Option<&DiscoverySeed> {
+        self.discovery.as_ref()
     }
 
     /// For dialling where nobody is met.
     #[cfg(feature = "mailbox")]
     pub(crate) fn nobody() -> Rendezvous {
-        Rendezvous(Zeroizing::new([0; 32]))
+        Rendezvous {
+            secret: Zeroizing::new([0; 32]),
+            discovery: None,
+            is_pairing: false,
+        }
     }
 
     /// A secret for one use of it.
     #[cfg(feature = "mailbox")]
     pub(crate) fn derive(&self, domain: &str, data: &[u8]) -> Zeroizing<[u8; 32]> {
-        let mut input = Zeroizing::new(Vec::with_capacity(32 + data.len()));
-        input.extend_from_slice(self.0.as_ref());
-        input.extend_from_slice(data);
-        hash(domain, &input)
+        derive(domain, &self.secret, data)
     }
+}
+
+/// What a phone keeps of its pairing: for as long as the pairing is the owner's last one, the phone finds the host's onion service by
+/// it (restricted discovery). The key for links is another one. Zeroized when dropped.
+///
+/// It is of the pairing, and not of the static keys, because a service announces its clients beforehand, and the host does not know the
+/// phone's key before.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DiscoverySeed(Zeroizing<[u8; 32]>);
+
+impl DiscoverySeed {
+    /// Of the last pairing.
+    pub fn of(secret: &PairingSecret) -> DiscoverySeed {
+        DiscoverySeed(hash("longhand discovery", secret.to_bytes().as_ref()))
+    }
+
+    /// From [`DiscoverySeed::to_bytes`].
+    pub fn from_bytes(bytes: [u8; 32]) -> DiscoverySeed {
+        DiscoverySeed(Zeroizing::new(bytes))
+    }
+
+    /// For the phone's files.
+    pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
+        self.0.clone()
+    }
+
+    /// A secret for one use of it.
+    #[cfg(feature = "tor")]
+    pub(crate) fn derive(&self, domain: &str, data: &[u8]) -> Zeroizing<[u8; 32]> {
+        derive(domain, &self.0, data)
+    }
+}
+
+impl fmt::Debug for DiscoverySeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DiscoverySeed(secret)")
+    }
+}
+
+#[cfg(any(feature = "mailbox", feature = "tor"))]
+fn derive(domain: &str, secret: &[u8; 32], data: &[u8]) -> Zeroizing<[u8; 32]> {
+    let mut input = Zeroizing::new(Vec::with_capacity(32 + data.len()));
+    input.extend_from_slice(secret);
+    input.extend_from_slice(data);
+    hash(domain, &input)
 }
 
 impl fmt::Debug for Rendezvous {

@@ -117,6 +117,7 @@ async fn dial_all(addresses: &[&str]) -> LinkError {
     let credentials = Credentials::Attach {
         phone: LinkKeypair::generate().unwrap(),
         host: longhand_link::LinkKey([9; 32]),
+        discovery: None,
     };
     let addresses: Vec<String> = addresses.iter().map(|it| (*it).to_owned()).collect();
     let options = DialOptions::default();

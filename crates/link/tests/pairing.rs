@@ -43,6 +43,7 @@ async fn a_phone_with_a_code_is_paired_and_attaches_without_one_afterwards() {
     let again = Credentials::Attach {
         phone: key(&credentials).clone(),
         host: host.public(),
+        discovery: None,
     };
     let (accepted, connected) = link(&host, &again, &conversation).await;
     connected.unwrap();
@@ -160,6 +161,7 @@ async fn an_unknown_phone_and_a_wrong_host_are_refused() {
     let stranger = Credentials::Attach {
         phone: LinkKeypair::generate().unwrap(),
         host: host.public(),
+        discovery: None,
     };
     let (accepted, connected) = link(&host, &stranger, &conversation).await;
     assert_eq!(closed(accepted), (CloseCode::UnknownOwner, false));
@@ -168,6 +170,7 @@ async fn an_unknown_phone_and_a_wrong_host_are_refused() {
     let astray = Credentials::Attach {
         phone: LinkKeypair::generate().unwrap(),
         host: LinkKey([9; 32]),
+        discovery: None,
     };
     let (accepted, connected) = link(&host, &astray, &conversation).await;
     assert!(matches!(accepted, Err(LinkError::Handshake)));
@@ -198,6 +201,7 @@ async fn a_phone_that_is_no_longer_admitted_is_out_at_once_and_cannot_come_back(
     let credentials = Credentials::Attach {
         phone: new.clone(),
         host: host.public(),
+        discovery: None,
     };
     let (new_phone, _new_signing) = phone();
     let (accepted, connected) = link(&host, &credentials, &new_phone).await;

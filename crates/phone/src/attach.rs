@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use longhand_link::{CloseCode, Credentials, LinkError, LinkKey, PairingCode, connect};
+use longhand_link::{
+    CloseCode, Credentials, DiscoverySeed, LinkError, LinkKey, PairingCode, connect,
+};
 use longhand_proto::command::Register;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
@@ -46,6 +48,7 @@ impl Phone {
             registered: false,
             hub_node_id: Vec::new(),
             was_registered: home.is_some(),
+            discovery: Some(DiscoverySeed::of(&code.secret)),
         };
         vault.set_host(&host)?;
         let credentials = Credentials::Pair {
@@ -136,6 +139,7 @@ impl Phone {
         let credentials = Credentials::Attach {
             phone: self.inner.link_key.clone(),
             host: LinkKey(host.key),
+            discovery: host.discovery.clone(),
         };
         let mut network = self.inner.network.subscribe();
         loop {

@@ -66,6 +66,7 @@ impl LinkPhone {
         let credentials = Credentials::Attach {
             phone: self.key.clone(),
             host: self.code.host,
+            discovery: None,
         };
         self.begin(carrier, credentials).await
     }

@@ -54,6 +54,7 @@ impl World {
             registered: is_registered,
             hub_node_id: Vec::new(),
             was_registered: false,
+            discovery: None,
         };
         vault.set_host(&paired).expect("there is room");
         let phone = Phone::new(vault, ToHost(host)).expect("a good vault");

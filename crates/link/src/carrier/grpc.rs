@@ -1,26 +1,31 @@
 //! The gRPC carrier: `Carrier.Attach`, a bidirectional stream of records, over HTTP/2 (`grpc://host:port`) or over HTTP/2 with TLS
 //! (`grpcs://host:port`). The dialer is here, and the service at [`super::http`].
 
+use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, Uri};
+use hyper_util::rt::TokioIo;
 use longhand_proto::link::Record;
 use longhand_proto::link::carrier_client::CarrierClient;
 use longhand_proto::link::carrier_server::{self, CarrierServer};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
+use tower::service_fn;
 
 use super::guest::{Attached, Visit};
 use super::http::{self, HttpServer};
 use super::reason::cause;
 use super::{
-    Carrier, CarrierError, DialOptions, Dialer, Listen, Listener, MAX_MESSAGE, RecordSink,
+    Carrier, CarrierError, Connect, DialOptions, Dialer, Listen, Listener, MAX_MESSAGE, RecordSink,
     RecordStream,
 };
 use crate::{Address, LinkError, Rendezvous};
@@ -52,10 +57,10 @@ impl Dialer for Grpc {
             address: address.to_string(),
             reason,
         };
-        let channel = endpoint(address, options.ca_pem.as_deref())?
-            .connect()
-            .await
-            .map_err(|e| unreachable(cause(&e)))?;
+        let endpoint = endpoint(address, options.ca_pem.as_deref())?;
+        let connector = connector(options.connect());
+        let connected = endpoint.connect_with_connector(connector).await;
+        let channel = connected.map_err(|e| unreachable(cause(&e)))?;
         let (sink, leaving) = mpsc::channel::<Vec<u8>>(QUEUE);
         let records = ReceiverStream::new(leaving).map(|data| Record { data });
         let mut request = Request::new(records);
@@ -163,6 +168,27 @@ impl RecordStream for Streaming<Record> {
             Err(status) => Err(CarrierError(cause(&status))),
         }
     }
+}
+
+/// Opens the connection of an [`Endpoint`], which adds TLS itself.
+fn connector(
+    connect: Arc<dyn Connect>,
+) -> impl tower::Service<Uri, Response = TokioIo<TcpStream>, Error = io::Error, Future: Send> + use<>
+{
+    service_fn(move |uri: Uri| {
+        let connect = Arc::clone(&connect);
+        async move {
+            let no_host = || io::Error::from(io::ErrorKind::InvalidInput);
+            let host = uri.host().ok_or_else(no_host)?;
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            let port = match uri.scheme_str() {
+                Some("https") => 443,
+                _ => 80,
+            };
+            let port = uri.port_u16().unwrap_or(port);
+            connect.connect(host, port).await.map(TokioIo::new)
+        }
+    })
 }
 
 /// For fuzz targets: the URI that an address is dialled as.

@@ -61,7 +61,7 @@ pub async fn accept_behind(
             }
         };
         // `set_nodelay` fails on a connection that is closed already.
-        if let Some(guest) = admit(stream, from.ip(), &admission, &proxies)
+        if let Some(guest) = admit_behind(&proxies, stream, from.ip(), &admission)
             && guests.send(Ok(guest)).await.is_err()
         {
             return;
@@ -69,11 +69,20 @@ pub async fn accept_behind(
     }
 }
 
-fn admit(
+/// A guest of a connection that was accepted elsewhere; `None` without a place for it.
+pub fn admit(
     stream: TcpStream,
     from: IpAddr,
     admission: &Admission<SourceNetwork>,
+) -> Option<Guest> {
+    admit_behind(&Proxies::default(), stream, from, admission)
+}
+
+fn admit_behind(
     proxies: &Proxies,
+    stream: TcpStream,
+    from: IpAddr,
+    admission: &Admission<SourceNetwork>,
 ) -> Option<Guest> {
     let proxy = proxies.contains(from).then_some(from);
     let entered = match proxy {

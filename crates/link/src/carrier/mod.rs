@@ -23,13 +23,18 @@ pub mod proxies;
 #[cfg(feature = "http")]
 mod reason;
 mod registry;
+pub mod stream;
+mod tcp;
 #[cfg(feature = "http")]
 pub mod tls;
+#[cfg(feature = "tor")]
+pub mod tor;
 #[cfg(feature = "websocket")]
 pub mod websocket;
 
 use admission::{Place, SourceNetwork};
-pub use registry::{Carriers, DialOptions, Dialer, Listen, Listener};
+pub use registry::{Carriers, DialOptions, Dialer, HEAD_START, Listen, Listener};
+pub use tcp::Connect;
 
 /// The largest record: a Noise message, or a handshake record with its head.
 pub const MAX_RECORD: usize = 65_535;

@@ -5,12 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::net::TcpStream;
 
 use super::Carrier;
+use super::tcp::{Connect, System};
 use crate::{Address, LinkError, Rendezvous};
 
+/// The time for an attempt at one address.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time that a way has for itself before the next one is tried beside it, as in RFC 8305, 5: enough for two round trips to the
+/// other end of the world.
+pub const HEAD_START: Duration = Duration::from_millis(300);
+
 /// Settings of a phone's dialling.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct DialOptions {
     /// The kinds of carriers that it can dial.
     pub carriers: Carriers,
@@ -20,12 +28,39 @@ pub struct DialOptions {
     pub schemes: Option<Vec<String>>,
     /// Simulated one-way distance, for benchmarks.
     pub delay: Option<Duration>,
+    /// Opens the connections below the carriers over HTTP; `None` = the operating system.
+    pub connect: Option<Arc<dyn Connect>>,
+}
+
+impl DialOptions {
+    /// Opens a TCP connection.
+    pub(crate) async fn tcp(&self, host: &str, port: u16) -> std::io::Result<TcpStream> {
+        match &self.connect {
+            Some(connect) => connect.connect(host, port).await,
+            None => System.connect(host, port).await,
+        }
+    }
+
+    /// What opens the connections of a carrier that dials itself otherwise.
+    pub(crate) fn connect(&self) -> Arc<dyn Connect> {
+        self.connect.clone().unwrap_or_else(|| Arc::new(System))
+    }
+}
+
+impl fmt::Debug for DialOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DialOptions")
+            .field("carriers", &self.carriers)
+            .field("schemes", &self.schemes)
+            .field("delay", &self.delay)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Opens connections to hosts, at addresses of the schemes that it is registered for.
 #[async_trait]
 pub trait Dialer: Send + Sync + 'static {
-    /// One attempt; the caller limits its time. Parameters that this version does not know are ignored: the host may be newer.
+    /// One attempt; the caller limits its time to [`Dialer::patience`]. Parameters that this version does not know are ignored: the host may be newer.
     /// `meeting` is what the host knows of this phone, for carriers by which the two meet at a third place.
     ///
     /// # Errors
@@ -37,6 +72,16 @@ pub trait Dialer: Send + Sync + 'static {
         options: &DialOptions,
         meeting: &Rendezvous,
     ) -> Result<Carrier, LinkError>;
+
+    /// The time that one attempt may take.
+    fn patience(&self) -> Duration {
+        DIAL_TIMEOUT
+    }
+
+    /// The time that the ways before this one have for themselves, before it is tried beside them.
+    fn head_start(&self) -> Duration {
+        HEAD_START
+    }
 }
 
 /// Opens a host's listeners, at addresses of the schemes that it is registered for.
@@ -129,6 +174,18 @@ impl Carriers {
             .dialer
             .dial(address, options, meeting)
             .await
+    }
+
+    /// The time that one attempt at `address` may take.
+    pub(crate) fn patience(&self, address: &Address) -> Duration {
+        let kind = self.kind(address);
+        kind.map_or(DIAL_TIMEOUT, |kind| kind.dialer.patience())
+    }
+
+    /// The time that other ways have for themselves before `address` is tried beside them.
+    pub(crate) fn head_start(&self, address: &Address) -> Duration {
+        let kind = self.kind(address);
+        kind.map_or(HEAD_START, |kind| kind.dialer.head_start())
     }
 
     /// Listens at `address`.

@@ -17,7 +17,6 @@ use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -55,11 +54,8 @@ impl Dialer for WebSocket {
             address: address.to_string(),
             reason,
         };
-        let connected = TcpStream::connect((target.host.as_str(), target.port)).await;
+        let connected = options.tcp(&target.host, target.port).await;
         let stream = connected.map_err(|e| unreachable(cause(&e)))?;
-        stream
-            .set_nodelay(true)
-            .map_err(|e| unreachable(cause(&e)))?;
         if address.scheme() != WITH_TLS {
             return open(target.uri, stream).await.map_err(unreachable);
         }

@@ -122,6 +122,7 @@ pub fn paired() -> (Host, IncomingRequests, Credentials) {
     let credentials = Credentials::Attach {
         phone,
         host: host.public(),
+        discovery: None,
     };
     (host, incoming, credentials)
 }
@@ -243,6 +244,7 @@ pub async fn meet(listener: &mut dyn Listener, scheme: &str, options: &DialOptio
     let attach = Credentials::Attach {
         phone: key,
         host: host.public(),
+        discovery: None,
     };
 
     for credentials in [pair, attach] {

@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use longhand_base::files::{create_private_directory, sync_directory};
+use longhand_link::DiscoverySeed;
 use longhand_signer::{Seed, SeedError};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -68,6 +69,29 @@ pub struct PairedHost {
     /// host may take its place. Files of earlier versions do not have it.
     #[serde(default)]
     pub was_registered: bool,
+    /// Kept of the pairing, to find the host's onion service. Files of earlier versions do not have it.
+    #[serde(default, with = "discovery")]
+    pub discovery: Option<DiscoverySeed>,
+}
+
+/// A seed as 32 numbers, as [`PairedHost::key`].
+mod discovery {
+    use longhand_link::DiscoverySeed;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(
+        seed: &Option<DiscoverySeed>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        seed.as_ref().map(|seed| *seed.to_bytes()).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<DiscoverySeed>, D::Error> {
+        let bytes = Option::<[u8; 32]>::deserialize(from)?;
+        Ok(bytes.map(DiscoverySeed::from_bytes))
+    }
 }
 
 /// An opened vault; no other process can open it as long as this lives.
