@@ -2,6 +2,7 @@
 //! [`longhand_base::settings`]. `docs/host.example.toml` has the meaning of each key.
 
 mod chain;
+mod tor;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,11 +11,13 @@ use bitcoin::Network;
 use longhand_base::settings::Settings;
 pub use longhand_base::settings::{ConfigError, LogConfig};
 use longhand_link::{Address, AddressError, PairingCode};
+use longhand_tor::{LINK_PORT, SCHEME};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
 pub use self::chain::{BitcoindConfig, ChainConfig, ChainKind};
+pub use self::tor::TorSettings;
 
 /// Prefix of the host's environment variables.
 pub const ENV_PREFIX: &str = "LONGHAND_HOST_";
@@ -35,6 +38,8 @@ pub struct HostConfig {
     pub hub: HubConfig,
     /// Where peers of the hub connect.
     pub peer: PeerConfig,
+    /// Tor: onion services, and connections through it.
+    pub tor: TorSettings,
     /// Where the operator's API listens.
     pub operator: OperatorConfig,
     /// Where metrics are read.
@@ -54,6 +59,7 @@ impl Default for HostConfig {
             link: LinkConfig::default(),
             hub: HubConfig::default(),
             peer: PeerConfig::default(),
+            tor: TorSettings::default(),
             operator: OperatorConfig::default(),
             metrics: MetricsConfig::default(),
             wake: WakeConfig::default(),
@@ -275,7 +281,13 @@ impl Settings for HostConfig {
         self.link_listen()?;
         let link = &self.link;
         self.link_mailboxes()?;
-        let addresses = [&link.addresses[..], &link.mailboxes[..]].concat();
+        let tor = self.tor.takes_links().then(longest_tor_address);
+        let addresses = [&link.addresses[..], &link.mailboxes[..], tor.as_slice()].concat();
+        if let Some(setting) = self.tor.without_effect() {
+            let text =
+                format!("{setting} is set and has no effect: set tor.enabled too, or leave it out");
+            return Err(ConfigError::Invalid(text));
+        }
         if !PairingCode::has_room_for(&addresses) {
             return invalid(
                 "link.addresses and link.mailboxes do not fit into a pairing code: give fewer, or shorter ones",
@@ -295,6 +307,7 @@ impl Settings for HostConfig {
             ("link.heartbeat_ms", link.heartbeat_ms.into()),
             ("link.pairing_expires_s", link.pairing_expires_s.into()),
             ("peer.connect_timeout_ms", self.peer.connect_timeout_ms),
+            ("tor.connect_timeout_ms", self.tor.connect_timeout_ms),
             ("wake.first_pause_ms", self.wake.first_pause_ms),
             ("wake.max_pause_ms", self.wake.max_pause_ms),
             ("wake.timeout_ms", self.wake.timeout_ms),
@@ -322,13 +335,13 @@ impl HostConfig {
         Settings::load(file, env, flags)
     }
 
-    /// Where carriers take in phones; at least one address, or a mailbox. Which schemes there are is known to the host's
+    /// Where carriers take in phones; at least one address, a mailbox, or Tor. Which schemes there are is known to the host's
     /// [`longhand_link::Carriers`].
     pub fn link_listen(&self) -> Result<Vec<Address>, ConfigError> {
         let listen = &self.link.listen;
-        if listen.is_empty() && self.link.mailboxes.is_empty() {
-            let text = "link.listen is empty: give at least one address, such as grpc://127.0.0.1:9750, or a mailbox in \
-                        link.mailboxes";
+        if listen.is_empty() && self.link.mailboxes.is_empty() && !self.tor.takes_links() {
+            let text = "link.listen is empty: give at least one address, such as grpc://127.0.0.1:9750, a mailbox in \
+                        link.mailboxes, or tor.enabled";
             return Err(ConfigError::Invalid(text.into()));
         }
         addresses("link.listen", listen)
@@ -395,6 +408,11 @@ impl HostConfig {
         self.data_dir.join("link.key")
     }
 
+    /// The file with the key of the onion services.
+    pub fn tor_key_file(&self) -> PathBuf {
+        self.data_dir.join("tor.key")
+    }
+
     /// The database.
     pub fn database_file(&self) -> PathBuf {
         self.data_dir.join("host.db")
@@ -406,6 +424,11 @@ impl HostConfig {
             false => configured.to_owned(),
         }
     }
+}
+
+/// An address as long as that of an onion service.
+fn longest_tor_address() -> String {
+    format!("{SCHEME}://{}.onion:{LINK_PORT}", "a".repeat(56))
 }
 
 /// The addresses of a setting.

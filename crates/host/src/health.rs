@@ -17,6 +17,7 @@ use crate::clock::now_unix_s;
 use crate::hosted::overview_in_time;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
+use crate::tor::TorState;
 
 /// Satoshis per 1,000 weight units in one satoshi per virtual byte.
 const SAT_PER_KW_OF_SAT_PER_VB: u32 = 250;
@@ -47,6 +48,10 @@ pub(crate) enum Problem {
     MailboxUnreachable {
         mailboxes: Vec<String>,
     },
+    /// Where Tor is stuck.
+    TorUnreachable {
+        reason: String,
+    },
     /// Of the listener at this authority.
     CertificateExpires {
         listener: String,
@@ -56,7 +61,7 @@ pub(crate) enum Problem {
 
 impl Problem {
     /// Every name, for the metric.
-    pub const NAMES: [&'static str; 8] = [
+    pub const NAMES: [&'static str; 9] = [
         "chain_unreachable",
         "initial_download",
         "old_tip",
@@ -64,6 +69,7 @@ impl Problem {
         "no_fee_estimate",
         "low_reserve",
         "mailbox_unreachable",
+        "tor_unreachable",
         "certificate_expires",
     ];
 
@@ -77,6 +83,7 @@ impl Problem {
             Problem::NoFeeEstimate { .. } => "no_fee_estimate",
             Problem::LowReserve(_) => "low_reserve",
             Problem::MailboxUnreachable { .. } => "mailbox_unreachable",
+            Problem::TorUnreachable { .. } => "tor_unreachable",
             Problem::CertificateExpires { .. } => "certificate_expires",
         }
     }
@@ -121,6 +128,10 @@ impl fmt::Display for Problem {
                  mailbox runs and can be reached from here (link.mailboxes)",
                 mailboxes.join(", ")
             ),
+            Problem::TorUnreachable { reason } => write!(
+                f,
+                "nothing goes through Tor: {reason}; phones that have no other way are away (tor.enabled)"
+            ),
             Problem::CertificateExpires { listener, days_left } if *days_left < 0 => write!(
                 f,
                 "the TLS certificate of {listener} (link.listen) has expired: phones refuse it; renew its files, which are read \
@@ -159,6 +170,8 @@ pub(crate) struct Observed {
     pub reserve: Option<Reserve>,
     /// Mailboxes to which the host is not connected.
     pub mailboxes_away: Vec<String>,
+    /// Why nothing goes through Tor, when it is enabled.
+    pub tor_stuck: Option<String>,
     /// Days until the certificates of listeners expire, by the listeners' authorities.
     pub certificate_days_left: Vec<(String, i64)>,
 }
@@ -175,6 +188,8 @@ pub(crate) fn problems(observed: &Observed) -> Vec<Problem> {
     });
     let mut all = chain_problems(observed);
     all.extend(away);
+    let tor_stuck = observed.tor_stuck.clone();
+    all.extend(tor_stuck.map(|reason| Problem::TorUnreachable { reason }));
     all.extend(expires);
     all
 }
@@ -236,6 +251,8 @@ pub(crate) struct Health {
     pub mailboxes: Mutex<Vec<(String, watch::Receiver<bool>)>>,
     /// The certificates of listeners, by the listeners' authorities.
     pub certificates: OnceLock<Vec<(String, Certificate)>>,
+    /// The Tor process, when it is enabled.
+    pub tor: Option<watch::Receiver<TorState>>,
 }
 
 impl Health {
@@ -273,6 +290,7 @@ impl Health {
             fee_rates: self.chain.fee_rates(),
             reserve: *self.reserve(),
             mailboxes_away: self.mailboxes_away(),
+            tor_stuck: self.tor.as_ref().and_then(|tor| tor.borrow().problem()),
             certificate_days_left: self.certificate_days_left(),
         })
     }
@@ -338,6 +356,7 @@ mod tests {
             fee_rates: FeeRates::FLOOR,
             reserve: None,
             mailboxes_away: Vec::new(),
+            tor_stuck: None,
             certificate_days_left: vec![("0.0.0.0:443".into(), CERTIFICATE_DAYS)],
         }
     }
@@ -410,6 +429,7 @@ mod tests {
     fn a_mailbox_that_cannot_be_reached_is_a_problem_on_every_network() {
         let seen = Observed {
             mailboxes_away: vec!["relay.example:443".into()],
+            tor_stuck: None,
             ..well(Network::Regtest)
         };
         let found = problems(&seen);
@@ -479,6 +499,9 @@ mod tests {
             Problem::Unreachable,
             Problem::OldTip { age_s: 1 },
             Problem::MailboxUnreachable { mailboxes },
+            Problem::TorUnreachable {
+                reason: "no relay answers".into(),
+            },
             Problem::CertificateExpires {
                 listener: "0.0.0.0:443".into(),
                 days_left: 0,

@@ -10,6 +10,7 @@
 //! - `hosted`: the owners' nodes at run time. `starter` starts them and the hub, `watcher` watches them and the chain.
 //! - `switchboard`: connections of nodes to their peers. `wake`: calls to phones, and payments held for them.
 //! - `links`, `phones`, `commands`: connections of phones; a phone at its node (`phone_signer`); an owner's commands.
+//! - `tor`: the Tor process, its onion services, and connections through it.
 //! - `network`: peers and phones beyond this process. `serve`: the listeners.
 //! - `descriptors`: the limit of file descriptors.
 //! - `chain`: the chain source of the configuration.
@@ -42,6 +43,7 @@ mod services;
 mod starter;
 mod switchboard;
 mod tasks;
+mod tor;
 mod wake;
 mod watcher;
 
@@ -89,6 +91,7 @@ pub use operator::{Operator, OperatorError};
 use crate::metrics::{CountedStore, Metrics};
 use crate::serve::Listeners;
 use crate::services::Services;
+use crate::tor::{OpenTor, Tor};
 
 /// Key in the host's own namespace: the network that the database belongs to.
 const NETWORK_KEY: &str = "network";
@@ -108,6 +111,8 @@ pub struct Addresses {
     pub link: Vec<Address>,
     /// For peers of the hub.
     pub peer: SocketAddr,
+    /// The onion service for the hub's peers, `host:port`.
+    pub peer_onion: Option<String>,
     /// For the operator.
     pub operator: OperatorListen,
     /// For Prometheus.
@@ -125,9 +130,12 @@ impl Host {
     pub async fn start(config: HostConfig) -> Result<Host, HostError> {
         files::create_directory(&config.data_dir)?;
         let database: Arc<dyn Store> = Arc::new(SqliteStore::open(config.database_file())?);
-        let source = chain::source(&config);
+        // Before the Tor process, which inherits it.
+        descriptors::raise_limit();
+        let tor = OpenTor::open(&config).await?;
+        let source = chain::source(&config, tor.as_ref().map(|it| &*it.tor)).await?;
         let carriers = Carriers::default();
-        let mut host = Host::start_with(config, database.clone(), source, &carriers).await?;
+        let mut host = Host::listen(config, database.clone(), source, &carriers, tor).await?;
         host.database = Some(database);
         Ok(host)
     }
@@ -137,18 +145,33 @@ impl Host {
     /// # Errors
     /// As [`Host::start`].
     pub async fn start_with(
-        mut config: HostConfig,
+        config: HostConfig,
         store: Arc<dyn Store>,
         source: impl Into<ChainSource>,
         carriers: &Carriers,
     ) -> Result<Host, HostError> {
-        let source = source.into();
-        descriptors::raise_limit();
         files::create_directory(&config.data_dir)?;
-        let listeners = Listeners::bind(&config, carriers).await?;
+        // Before the Tor process, which inherits it.
+        descriptors::raise_limit();
+        let tor = OpenTor::open(&config).await?;
+        Host::listen(config, store, source.into(), carriers, tor).await
+    }
+
+    async fn listen(
+        mut config: HostConfig,
+        store: Arc<dyn Store>,
+        source: ChainSource,
+        carriers: &Carriers,
+        tor: Option<OpenTor>,
+    ) -> Result<Host, HostError> {
+        let client = tor.as_ref().map(|it| it.tor.clone());
+        let listeners = Listeners::bind(&config, carriers, tor).await?;
         config.link.addresses = listeners.link_addresses(&config);
-        let network = Arc::new(Sockets::new(Reach::of(&config))?);
-        let host = Host::embed(config, store, source, network).await?;
+        if let Some(onion) = client.as_ref().and_then(|tor| tor.peer_address()) {
+            config.hub.announce.push(onion);
+        }
+        let network = Arc::new(Sockets::through(&config, client.clone())?);
+        let host = Host::assemble(config, store, source, network, client).await?;
         listeners.serve(&host.services);
         tracing::info!(addresses = ?host.addresses(), "the host listens");
         Ok(host)
@@ -166,7 +189,16 @@ impl Host {
         source: impl Into<ChainSource>,
         network: Arc<dyn Network>,
     ) -> Result<Host, HostError> {
-        let source = source.into();
+        Host::assemble(config, store, source.into(), network, None).await
+    }
+
+    async fn assemble(
+        config: HostConfig,
+        store: Arc<dyn Store>,
+        source: ChainSource,
+        network: Arc<dyn Network>,
+        tor: Option<Arc<Tor>>,
+    ) -> Result<Host, HostError> {
         config.check()?;
         files::create_directory(&config.data_dir)?;
         let metrics = Metrics::new();
@@ -174,7 +206,7 @@ impl Host {
         let epoch = store.take_lease(owners::NAMESPACE).await?;
         check_network(&config, &store, epoch).await?;
         chain::check(source.blocks.as_ref()).await?;
-        let services = Services::load(config, store, epoch, source, network, metrics).await?;
+        let services = Services::load(config, store, epoch, source, network, metrics, tor).await?;
         // From here on, a start that fails ends everything that was begun.
         let host = Host {
             services: Arc::new(services),
@@ -315,6 +347,9 @@ pub enum HostError {
     /// TLS for webhooks cannot be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
+    /// The Tor process, or its port.
+    #[error("Tor cannot be started: {0}")]
+    Tor(String),
 }
 
 impl HostError {
@@ -332,6 +367,7 @@ impl HostError {
             HostError::Listen { .. } => "CANNOT_LISTEN",
             HostError::Link(_) => "LINK",
             HostError::Tls(_) => "TLS",
+            HostError::Tor(_) => "TOR",
         }
     }
 }

@@ -1,26 +1,29 @@
-//! Whom this host expects at mailboxes, kept as the book of owners changes.
+//! Whom this host expects at mailboxes and on Tor, kept as the book of owners changes.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use longhand_link::carrier::mailbox::{Expected, Meetings};
-use longhand_link::{LinkKeypair, OwnerId, Rendezvous};
+use longhand_link::{DiscoverySeed, LinkKeypair, OwnerId, Rendezvous};
 
 use crate::owners::OwnerRecord;
+use crate::tor::clients::TorClients;
 
 /// See the module.
 pub(crate) struct OwnerMeetings {
     meetings: Meetings,
     /// The host's; without it, a host without mailboxes, nobody is expected and nothing is computed.
     key: Option<LinkKeypair>,
+    tor: Option<TorClients>,
     by_owner: Mutex<HashMap<OwnerId, Vec<Expected>>>,
 }
 
 impl OwnerMeetings {
-    pub fn new(key: Option<LinkKeypair>) -> OwnerMeetings {
+    pub fn new(key: Option<LinkKeypair>, tor: Option<TorClients>) -> OwnerMeetings {
         OwnerMeetings {
             meetings: Meetings::default(),
             key,
+            tor,
             by_owner: Mutex::default(),
         }
     }
@@ -33,6 +36,15 @@ impl OwnerMeetings {
     /// Expects the phone of this owner, and the holder of the pairing code, and nobody else who was expected for this owner. A code
     /// that has expired is still met: its holder reads so.
     pub fn set_record(&self, record: &OwnerRecord) {
+        if let Some(tor) = &self.tor {
+            let service = record.tor_service.unwrap_or_default();
+            let pairing = record.pairing.as_ref();
+            tor.set(
+                record.id,
+                service,
+                pairing.map(|it| DiscoverySeed::of(&it.secret)),
+            );
+        }
         let Some(key) = &self.key else { return };
         // A phone that has registered its node no longer comes by its pairing.
         let pairing = record.pairing.as_ref();
@@ -74,6 +86,7 @@ mod tests {
             phone: None,
             registration: None,
             registered_by: None,
+            tor_service: Some(0),
         }
     }
 
@@ -87,7 +100,7 @@ mod tests {
 
     #[test]
     fn an_owner_is_met_by_the_code_then_by_the_phone_and_a_phone_that_was_replaced_no_more() {
-        let expected = OwnerMeetings::new(Some(LinkKeypair::generate().unwrap()));
+        let expected = OwnerMeetings::new(Some(LinkKeypair::generate().unwrap()), None);
         let count = || expected.meetings().len();
         expected.set_record(&record());
         assert_eq!(count(), 0);
@@ -122,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_host_without_mailboxes_expects_nobody_there() {
-        let expected = OwnerMeetings::new(None);
+        let expected = OwnerMeetings::new(None, None);
         expected.set_record(&OwnerRecord {
             pairing: code(1),
             ..record()

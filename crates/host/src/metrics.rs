@@ -19,6 +19,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::health::Problem;
+use crate::tor::TorState;
 
 type Labels = [(&'static str, &'static str); 1];
 /// The address of a listener.
@@ -55,6 +56,8 @@ pub(crate) struct Metrics {
     pub chain_tip_age_seconds: Gauge,
     problems: Family<Labels, Gauge>,
     certificate_days_left: Family<ListenerLabel, Gauge>,
+    tor_ready: Gauge,
+    tor_ends: Gauge<i64>,
     hub_onchain_sat: Gauge,
     hub_reserve_wanted_sat: Gauge,
     /// The fee rate for confirmation within 6 blocks.
@@ -90,6 +93,8 @@ impl Metrics {
             restarts: Counter::default(),
             chain_height: Gauge::default(),
             chain_reachable: Gauge::default(),
+            tor_ready: Gauge::default(),
+            tor_ends: Gauge::default(),
             chain_tip_age_seconds: Gauge::default(),
             problems: Family::default(),
             certificate_days_left: Family::default(),
@@ -161,6 +166,12 @@ impl Metrics {
             "chain_tip_age_seconds",
             "Age of the best block by its header",
             m.chain_tip_age_seconds.clone(),
+        );
+        registry.register("tor_ready", "1 when Tor is ready", m.tor_ready.clone());
+        registry.register(
+            "tor_ends",
+            "Times that the Tor process has ended without being stopped",
+            m.tor_ends.clone(),
         );
         registry.register(
             "problems",
@@ -242,6 +253,13 @@ impl Metrics {
     pub fn set_certificate_days_left(&self, listener: &str, days: i64) {
         let label = [("listener", listener.to_owned())];
         self.certificate_days_left.get_or_create(&label).set(days);
+    }
+
+    /// Sets the state of the Tor process.
+    pub fn set_tor(&self, tor: &TorState) {
+        self.tor_ready.set(tor.progress.is_ready().into());
+        self.tor_ends
+            .set(i64::try_from(tor.ends).unwrap_or(i64::MAX));
     }
 
     /// Sets the hub's coins on chain, and those that it keeps.

@@ -7,6 +7,8 @@ mod names;
 mod reach;
 mod sockets;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
 pub use longhand_base::wake::WakeError;
@@ -14,6 +16,7 @@ use longhand_node::PeerStream;
 use serde::Serialize;
 
 pub use self::reach::Reach;
+pub(crate) use self::reach::is_public;
 pub use self::sockets::Sockets;
 
 /// Bytes in flight between two nodes of one host, each way.
@@ -26,11 +29,17 @@ pub type Joined = (Box<dyn PeerStream>, Box<dyn PeerStream>);
 #[async_trait]
 pub trait Network: Send + Sync + 'static {
     /// Opens a byte stream to a peer that is no node of this host. The host drops a call that takes longer than
-    /// `peer.connect_timeout_ms`.
+    /// [`Network::limit`].
     ///
     /// # Errors
     /// Why there is no connection; the node tries again while it wants the peer.
     async fn dial(&self, peer: PeerDial<'_>) -> std::io::Result<Box<dyn PeerStream>>;
+
+    /// The time that dialling this peer may take, when it is another than `peer.connect_timeout_ms`.
+    fn limit(&self, peer: PeerDial<'_>) -> Option<Duration> {
+        let _ = peer;
+        None
+    }
 
     /// Connects two nodes of this host: the first end is for `from`, which dials, the second for `to`. A pipe in
     /// memory, unless it is done otherwise.

@@ -21,6 +21,7 @@ use crate::hub::Hub;
 use crate::owners::{OwnerBook, OwnerError, OwnerRecord};
 use crate::phones::Phones;
 use crate::tasks::Tasks;
+use crate::tor::Tor;
 
 /// The operator of a host, in its own process: the requests of the operator's API, in the same messages
 /// (`operator.proto`). Does not keep the host running: once it has ended, every request is answered with
@@ -41,6 +42,7 @@ pub(crate) struct OperatorServices {
     pub health: Arc<Health>,
     /// Where the host listens, once it does.
     pub addresses: Arc<OnceLock<Addresses>>,
+    pub tor: Option<Arc<Tor>>,
     pub tasks: Arc<Tasks>,
 }
 
@@ -104,6 +106,9 @@ impl Operator {
             links: count(HostedNode::is_linked),
             link_addresses: services.config.link.addresses.clone(),
             peer_address: addresses.map_or_else(String::new, |it| it.peer.to_string()),
+            peer_onion_address: addresses
+                .and_then(|it| it.peer_onion.clone())
+                .unwrap_or_default(),
             problems: services
                 .health
                 .problems()
@@ -280,7 +285,7 @@ impl OperatorServices {
         expires_unix_s: u64,
     ) -> Result<PairingCode, OperatorError> {
         let code = LinkPairingCode {
-            addresses: self.config.link.addresses.clone(),
+            addresses: self.link_addresses(owner),
             host: self.link_key,
             owner: owner.id,
             secret,
@@ -294,6 +299,23 @@ impl OperatorServices {
             code: text.to_string(),
             expires_unix_s,
         })
+    }
+
+    /// The addresses at which this owner's phone reaches the host: with restricted discovery each hundred owners have an onion
+    /// service of their own.
+    fn link_addresses(&self, owner: &OwnerRecord) -> Vec<String> {
+        let mut addresses = self.config.link.addresses.clone();
+        let tor = self.tor.as_ref().filter(|tor| tor.is_restricted());
+        let number = owner.tor_service.unwrap_or_default();
+        if let Some(tor) = tor
+            && let (Some(first), Some(own)) = (tor.link_address(0), tor.link_address(number))
+        {
+            let is_first = |address: &&mut String| **address == first;
+            if let Some(address) = addresses.iter_mut().find(is_first) {
+                *address = own;
+            }
+        }
+        addresses
     }
 
     /// The node of the owner with this name.

@@ -19,6 +19,7 @@ use tokio::sync::Mutex;
 
 pub(crate) use self::record::{OwnerRecord, PairingRecord};
 use crate::registration::{self, RegistrationError};
+use crate::tor::clients::OWNERS_PER_SERVICE;
 
 /// The host's own namespace in the store.
 pub(crate) const NAMESPACE: &str = "host";
@@ -26,6 +27,9 @@ pub(crate) const NAMESPACE: &str = "host";
 const RECORD_PREFIX: &str = "owner/";
 /// Keys of owners' names, before the node's id in hexadecimal.
 const NODE_PREFIX: &str = "node-id/";
+
+/// Beyond what any host has.
+const MAX_TOR_SERVICES: usize = 1 << 16;
 
 /// Why an owner cannot be made, found or changed.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +107,29 @@ struct Entries {
     records: BTreeMap<OwnerId, OwnerRecord>,
     /// The owners' names by the ids of their nodes.
     node_ids: HashMap<NodeId, String>,
+    /// How many owners each onion service has, by its number.
+    tor_services: Vec<usize>,
+}
+
+impl Entries {
+    /// The first onion service that has room for an owner.
+    fn tor_service(&mut self) -> u32 {
+        let has_room = |owners: &usize| *owners < OWNERS_PER_SERVICE;
+        let found = self.tor_services.iter().position(has_room);
+        let number = found.unwrap_or(self.tor_services.len());
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        self.count_tor_service(number);
+        number
+    }
+
+    fn count_tor_service(&mut self, number: u32) {
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        if number < MAX_TOR_SERVICES {
+            let services = self.tor_services.len().max(number + 1);
+            self.tor_services.resize(services, 0);
+            self.tor_services[number] += 1;
+        }
+    }
 }
 
 impl OwnerBook {
@@ -139,6 +166,7 @@ impl OwnerBook {
             on_change,
         };
         book.add_node_ids(&mut entries).await?;
+        book.add_tor_services(&mut entries).await?;
         for (name, reason) in unreadable {
             let is_known = entries.node_ids.values().any(|owner| *owner == name);
             let record = Unreadable {
@@ -163,6 +191,34 @@ impl OwnerBook {
                 writes.push(node_id_of(&record.name, &node_id));
                 entries.node_ids.insert(node_id, record.name.clone());
             }
+        }
+        match writes.is_empty() {
+            true => Ok(()),
+            false => self.commit(writes).await,
+        }
+    }
+
+    /// Assigns onion services to the owners of records that an earlier version has written.
+    async fn add_tor_services(&self, entries: &mut Entries) -> Result<(), StoreError> {
+        // A number that is too large for any host is none of this program's.
+        for owner in entries.records.values_mut() {
+            let is_known = |number: &u32| (*number as usize) < MAX_TOR_SERVICES;
+            owner.tor_service = owner.tor_service.filter(is_known);
+        }
+        let assigned: Vec<_> = entries.records.values().map(|it| it.tor_service).collect();
+        for number in assigned.iter().flatten() {
+            entries.count_tor_service(*number);
+        }
+        let mut writes = Vec::new();
+        let missing = entries
+            .records
+            .values()
+            .filter(|it| it.tor_service.is_none());
+        let missing: Vec<OwnerRecord> = missing.cloned().collect();
+        for mut owner in missing {
+            owner.tor_service = Some(entries.tor_service());
+            writes.push(record_of(&owner)?);
+            entries.records.insert(owner.id, owner);
         }
         match writes.is_empty() {
             true => Ok(()),
@@ -210,6 +266,7 @@ impl OwnerBook {
             phone: None,
             registration: None,
             registered_by: None,
+            tor_service: Some(entries.tor_service()),
         };
         self.write(&mut entries, owner.clone()).await?;
         Ok((owner, secret))
@@ -422,11 +479,7 @@ impl OwnerBook {
 
     /// Durable first, then in the book, then reported.
     async fn write(&self, entries: &mut Entries, owner: OwnerRecord) -> Result<(), OwnerError> {
-        let key = format!("{RECORD_PREFIX}{}", owner.name);
-        let value = owner
-            .to_bytes()
-            .map_err(|e| StoreError::Unusable(format!("the record cannot be encoded: {e}")))?;
-        let mut writes = vec![Write::Put(key, value)];
+        let mut writes = vec![record_of(&owner)?];
         let node_id = owner.node_id();
         let new_id = node_id.filter(|node_id| !entries.node_ids.contains_key(node_id));
         writes.extend(new_id.map(|node_id| node_id_of(&owner.name, &node_id)));
@@ -453,6 +506,13 @@ impl Entries {
     fn named(&self, name: &str) -> Option<&OwnerRecord> {
         self.records.values().find(|owner| owner.name == name)
     }
+}
+
+fn record_of(owner: &OwnerRecord) -> Result<Write, StoreError> {
+    let value = owner
+        .to_bytes()
+        .map_err(|e| StoreError::Unusable(format!("the record cannot be encoded: {e}")))?;
+    Ok(Write::Put(format!("{RECORD_PREFIX}{}", owner.name), value))
 }
 
 fn node_id_of(name: &str, node_id: &NodeId) -> Write {

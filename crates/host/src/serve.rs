@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use longhand_base::system::suspensions;
 use longhand_link::carrier::admission::{Admission, Places};
-use longhand_link::carrier::guest;
+use longhand_link::carrier::guest::{self, Guest};
 use longhand_link::carrier::mailbox::{MailboxListener, Reconnect};
+use longhand_link::carrier::stream;
 use longhand_link::carrier::tls::Certificate;
-use longhand_link::{Address, Carriers, DialOptions, LinkError, Listener};
+use longhand_link::{Address, Carrier, Carriers, DialOptions, LinkError, Listener};
 use longhand_proto::operator::operator_server::OperatorServer;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
@@ -22,6 +24,7 @@ use crate::hub::Hub;
 use crate::hub::socket::StrangerSocket;
 use crate::operator::{self, Operator, OperatorApi, TokenCheck};
 use crate::services::Services;
+use crate::tor::{Arriving, OpenTor};
 use crate::{Addresses, HostError, metrics};
 
 /// Connections of peers that wait for the hub to take them.
@@ -37,6 +40,7 @@ pub(crate) struct Listeners {
     peer: TcpListener,
     operator: OperatorSocket,
     metrics: Option<TcpListener>,
+    tor: Option<OpenTor>,
 }
 
 enum OperatorSocket {
@@ -45,15 +49,21 @@ enum OperatorSocket {
 }
 
 impl Listeners {
-    pub async fn bind(config: &HostConfig, carriers: &Carriers) -> Result<Listeners, HostError> {
+    pub async fn bind(
+        config: &HostConfig,
+        carriers: &Carriers,
+        tor: Option<OpenTor>,
+    ) -> Result<Listeners, HostError> {
         let mut links = Vec::new();
         for address in config.link_listen()? {
             links.push(carriers.listen(&address).await.map_err(link_error)?);
         }
         let mailboxes = config.link_mailboxes()?;
+        let connector = tor.as_ref().map(|it| it.tor.mailbox_connector());
         let mailbox_options = DialOptions {
             carriers: carriers.clone(),
             ca_pem: read_ca(&config.link.mailbox_ca_file)?,
+            connect: connector,
             ..DialOptions::default()
         };
         for mailbox in &mailboxes {
@@ -73,8 +83,10 @@ impl Listeners {
                 .iter()
                 .flat_map(|link| link.addresses())
                 .chain(mailboxes.iter().cloned())
+                .chain(tor.as_ref().and_then(OpenTor::link_address))
                 .collect(),
             peer: peer_address,
+            peer_onion: tor.as_ref().and_then(|it| it.tor.peer_address()),
             operator: operator_address,
             metrics: metrics_address,
         };
@@ -86,6 +98,7 @@ impl Listeners {
             peer,
             operator,
             metrics,
+            tor,
         })
     }
 
@@ -93,9 +106,10 @@ impl Listeners {
     pub fn link_addresses(&self, config: &HostConfig) -> Vec<String> {
         if !config.link.addresses.is_empty() {
             let mut addresses = config.link.addresses.clone();
-            for mailbox in self.mailboxes.iter().map(Address::to_string) {
-                if !addresses.contains(&mailbox) {
-                    addresses.push(mailbox);
+            let onion = self.tor.as_ref().and_then(OpenTor::link_address);
+            for address in self.mailboxes.iter().chain(&onion).map(Address::to_string) {
+                if !addresses.contains(&address) {
+                    addresses.push(address);
                 }
             }
             return addresses;
@@ -130,6 +144,9 @@ impl Listeners {
                 // It was checked when the host was bound.
                 Err(error) => tracing::error!(%error, "a mailbox is left out"),
             }
+        }
+        if let Some(tor) = self.tor {
+            listen_on_tor(services, tor);
         }
         tasks.spawn(listen_for_peers(services.hub.clone(), self.peer));
         tasks.spawn(serve_operator(services.operator(), self.operator));
@@ -243,6 +260,45 @@ async fn reconnect_after_suspensions(reconnect: Reconnect) {
     while let Some(()) = suspensions.recv().await {
         tracing::info!("this machine was suspended: dialling a mailbox anew");
         reconnect.now();
+    }
+}
+
+/// Takes in the connections of the host's onion services.
+fn listen_on_tor(services: &Arc<Services>, tor: OpenTor) {
+    let addresses = tor.link_address().into_iter().collect();
+    let (taking, arriving) = tor.arrivals.take();
+    let Arriving { links, mut peers } = arriving;
+    let listener = TorListener { addresses, links };
+    let hub = services.hub.clone();
+    let tasks = &services.tasks;
+    tasks.spawn(taking);
+    tasks.spawn(services.links.clone().listen(Box::new(listener)));
+    tasks.spawn(async move {
+        while let Some(guest) = peers.recv().await {
+            hub.accept(Box::new(StrangerSocket::new(guest)));
+        }
+    });
+}
+
+/// Phones that come by an onion service.
+struct TorListener {
+    addresses: Vec<Address>,
+    links: mpsc::Receiver<Guest>,
+}
+
+#[async_trait]
+impl Listener for TorListener {
+    fn addresses(&self) -> Vec<Address> {
+        self.addresses.clone()
+    }
+
+    async fn accept(&mut self) -> Option<Carrier> {
+        loop {
+            let guest = self.links.recv().await?;
+            if let Some(carrier) = stream::over_guest(guest) {
+                return Some(carrier);
+            }
+        }
     }
 }
 

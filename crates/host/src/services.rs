@@ -35,6 +35,8 @@ use crate::phones::{self, Phones};
 use crate::starter::NodeStarter;
 use crate::switchboard::Switchboard;
 use crate::tasks::Tasks;
+use crate::tor::Tor;
+use crate::tor::clients::TorClients;
 use crate::wake::Wakes;
 use crate::watcher::NodeWatcher;
 use crate::{Addresses, HostError, files};
@@ -63,6 +65,7 @@ pub(crate) struct Services {
     pub meetings: Arc<OwnerMeetings>,
     pub graph: Arc<GraphKeeper>,
     pub health: Arc<Health>,
+    pub tor: Option<Arc<Tor>>,
     operator: Arc<OperatorServices>,
 }
 
@@ -76,12 +79,16 @@ impl Services {
         source: ChainSource,
         network: Arc<dyn Network>,
         metrics: Metrics,
+        tor: Option<Arc<Tor>>,
     ) -> Result<Services, HostError> {
         let nodes = Arc::new(HostedNodes::default());
         let link_key =
             LinkKeypair::from_bytes(*files::read_or_make_secret(&config.link_key_file())?);
+        let restricted = tor.clone().filter(|tor| tor.is_restricted());
+        let clients = restricted.map(TorClients::new);
         let has_mailboxes = !config.link.mailboxes.is_empty();
-        let meetings = Arc::new(OwnerMeetings::new(has_mailboxes.then(|| link_key.clone())));
+        let meetings = OwnerMeetings::new(has_mailboxes.then(|| link_key.clone()), clients);
+        let meetings = Arc::new(meetings);
         let on_change = Box::new({
             let (nodes, meetings) = (nodes.clone(), meetings.clone());
             move |record: &OwnerRecord| {
@@ -166,6 +173,7 @@ impl Services {
             reserve: Mutex::default(),
             mailboxes: Mutex::default(),
             certificates: OnceLock::new(),
+            tor: tor.as_ref().map(|tor| tor.state()),
         });
         let operator = Arc::new(OperatorServices {
             config: config.clone(),
@@ -177,6 +185,7 @@ impl Services {
             chain: chain.clone(),
             health: health.clone(),
             addresses: addresses.clone(),
+            tor: tor.clone(),
             tasks: tasks.clone(),
         });
         let links = Arc::new(LinkServer::new(
@@ -205,6 +214,7 @@ impl Services {
             meetings,
             graph,
             health,
+            tor,
             operator,
         })
     }
@@ -250,6 +260,9 @@ impl Services {
         for (listener, days) in self.health.certificate_days_left() {
             self.metrics.set_certificate_days_left(&listener, days);
         }
+        if let Some(tor) = &self.tor {
+            self.metrics.set_tor(&tor.state().borrow());
+        }
         let rates = self.chain.fee_rates();
         self.metrics.feerate_sat_per_kw.set(rates.normal.into());
         self.metrics
@@ -283,6 +296,9 @@ impl Services {
         let closed = join_all(links.iter().map(|link| link.ended()));
         let _ = timeout(LINKS_LIMIT, closed).await;
         self.tasks.shutdown().await;
+        if let Some(tor) = &self.tor {
+            tor.stop().await;
+        }
         self.graph.save().await;
     }
 

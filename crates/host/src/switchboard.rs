@@ -144,7 +144,7 @@ impl Dialer for NodeDialer {
         tokio::select! {
             biased;
             () = tasks.stopping() => Err(stopping()),
-            dialled = timeout(*limit, network.dial(peer)) => dialled.unwrap_or_else(|_| {
+            dialled = timeout(network.limit(peer).unwrap_or(*limit), network.dial(peer)) => dialled.unwrap_or_else(|_| {
                 let late = format!("{address} did not answer in time");
                 Err(Error::new(ErrorKind::TimedOut, late))
             }),

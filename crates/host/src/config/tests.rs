@@ -223,3 +223,12 @@ fn a_fallback_in_another_unit_is_refused() {
     let refused = load("[chain]\nfallback_feerate_sat_per_vb = 5000", &[], &[]);
     assert!(refused.unwrap_err().contains("look at the unit"));
 }
+
+#[test]
+fn a_setting_that_sends_connections_through_tor_is_not_ignored_without_tor() {
+    for key in ["tor.all_outgoing", "tor.peers", "tor.restricted_discovery"] {
+        let refused = load("", &[], &[(key, "true")]).unwrap_err();
+        assert!(refused.contains(key), "{refused}");
+        load("", &[], &[(key, "true"), ("tor.enabled", "true")]).unwrap();
+    }
+}

@@ -10,6 +10,8 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::LookupIpStrategy;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
+use longhand_tor::is_onion;
+
 use super::Reach;
 
 /// Addresses of one name that are tried.
@@ -83,12 +85,8 @@ impl Names {
 
     async fn look_up(&self, host: &str) -> Result<Vec<IpAddr>> {
         // A name under `.onion` is never sent to name servers (RFC 7686).
-        if host
-            .trim_end_matches('.')
-            .to_ascii_lowercase()
-            .ends_with(".onion")
-        {
-            let reason = "this host does not dial Tor addresses yet: give another one of the peer";
+        if is_onion(host) {
+            let reason = "this host dials no onion services: set tor.enabled, or give another address of the peer";
             return Err(Error::new(ErrorKind::Unsupported, reason));
         }
         let unknown = || Error::new(ErrorKind::NotFound, "the host name has no address");

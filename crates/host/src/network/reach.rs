@@ -104,7 +104,8 @@ fn is_own(address: IpAddr) -> bool {
     route.is_ok_and(|local| local.ip() == address)
 }
 
-fn is_public(address: IpAddr) -> bool {
+/// Whether an address is one of the public internet.
+pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !SPECIAL_V4.iter().any(|net| net.contains(&v4)),
         IpAddr::V6(v6) => {

@@ -5,26 +5,34 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
 use longhand_base::wake::{HttpWake, WakeHook};
 use longhand_link::carrier::admission::{Admission, Place, Places};
 use longhand_node::PeerStream;
+use reqwest::redirect::Policy;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::names::{Names, NamesWithin};
 use super::{DialFrom, Network, PeerDial, Reach, WakeCall, WakeError, WakeFrom, WakeUrl};
 use longhand_base::system::descriptors;
+use longhand_link::Connect;
 
 use crate::HostError;
+use crate::config::HostConfig;
+use crate::tor::Tor;
 
 /// Connections of one owner that are dialled or open, through [`Sockets`].
 const OWNER_SOCKETS: usize = 32;
 /// Of all owners: this part of the file descriptors, so that the others are left for phones, and no more than these.
 const OWNERS_PART: usize = 4;
 const OWNERS_SOCKETS: usize = 8_192;
+
+/// For a connection through Tor, unless it is configured.
+const TOR_LIMIT: Duration = Duration::from_secs(60);
 
 /// TCP to peers, and wake calls as HTTP POSTs with [`WakeCall`] as JSON.
 ///
@@ -38,6 +46,9 @@ pub struct Sockets {
     peers: Names,
     reach: Reach,
     owners: Admission<PublicKey>,
+    tor: Option<Arc<Tor>>,
+    /// For a connection through Tor.
+    tor_limit: Duration,
 }
 
 impl Sockets {
@@ -46,12 +57,28 @@ impl Sockets {
     /// # Errors
     /// [`HostError::Tls`] when the TLS library cannot be set up.
     pub fn new(reach: Reach) -> std::result::Result<Sockets, HostError> {
-        Sockets::with(reach, Names::of_system)
+        Sockets::with(reach, Names::of_system, None)
     }
 
-    fn with(reach: Reach, names: impl Fn() -> Names) -> std::result::Result<Sockets, HostError> {
+    /// Through Tor where it is configured so.
+    pub(crate) fn through(
+        config: &HostConfig,
+        tor: Option<Arc<Tor>>,
+    ) -> std::result::Result<Sockets, HostError> {
+        let sockets = Sockets::with(Reach::of(config), Names::of_system, tor)?;
+        Ok(Sockets {
+            tor_limit: Duration::from_millis(config.tor.connect_timeout_ms),
+            ..sockets
+        })
+    }
+
+    fn with(
+        reach: Reach,
+        names: impl Fn() -> Names,
+        tor: Option<Arc<Tor>>,
+    ) -> std::result::Result<Sockets, HostError> {
         // A resolver for each purpose: the names that owners give do not delay a wake call to the operator's push service.
-        let client = || reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let client = || reqwest::Client::builder().redirect(Policy::none());
         let operators = client().dns_resolver(Arc::new(names()));
         let phones = NamesWithin {
             names: names(),
@@ -72,6 +99,8 @@ impl Sockets {
                 all: (descriptors() / OWNERS_PART).min(OWNERS_SOCKETS),
                 each: OWNER_SOCKETS,
             }),
+            tor,
+            tor_limit: TOR_LIMIT,
         })
     }
 
@@ -90,6 +119,42 @@ impl Sockets {
         Err(failure)
     }
 
+    /// A connection through Tor; `None` when the address is dialled directly. An exit reaches public addresses alone, and an onion
+    /// service is none of this machine's network: owners need no further check. Connections of different owners, and of the hub, have
+    /// circuits of their own.
+    async fn through_tor(&self, address: &str, isolation: &str) -> Option<Result<TcpStream>> {
+        let (host, port) = address.rsplit_once(':')?;
+        let tor = self.tor.as_ref().filter(|tor| tor.carries(host))?;
+        let invalid = || Error::new(ErrorKind::InvalidInput, "it is not host:port");
+        let Ok(port) = port.parse() else {
+            return Some(Err(invalid()));
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        Some(tor.connector(isolation).connect(host, port).await)
+    }
+
+    /// A client for one wake call through Tor; `None` when its host is called directly. Each owner's calls have circuits of their own,
+    /// also to the same push service.
+    fn wake_through_tor(
+        &self,
+        url: &str,
+        call: &WakeCall,
+    ) -> std::result::Result<Option<HttpWake>, WakeError> {
+        let failed = |error: &dyn std::fmt::Display| WakeError(error.to_string());
+        let url = reqwest::Url::parse(url).map_err(|e| failed(&e))?;
+        let host = url.host_str().unwrap_or_default();
+        let Some(tor) = self.tor.as_ref().filter(|tor| tor.carries(host)) else {
+            return Ok(None);
+        };
+        let proxy = reqwest::Proxy::all(tor.proxy_url(&call.node_id.to_string()));
+        let client = reqwest::Client::builder()
+            .redirect(Policy::none())
+            .proxy(proxy.map_err(|e| failed(&e.without_url()))?)
+            .build();
+        let client = client.map_err(|e| failed(&e.without_url()))?;
+        Ok(Some(HttpWake::with(client)))
+    }
+
     /// Connects for an owner. A name without an address, and one whose addresses are out of reach, get the same answer: what
     /// only this machine can resolve is not for strangers either.
     async fn connect_for_owner(&self, owner: PublicKey, address: &str) -> Result<OwnerSocket> {
@@ -97,6 +162,12 @@ impl Sockets {
             let reason = "too many connections of this node are open: wait until some are closed";
             Error::new(ErrorKind::QuotaExceeded, reason)
         })?;
+        if let Some(stream) = self.through_tor(address, &owner.to_string()).await {
+            return Ok(OwnerSocket {
+                stream: stream?,
+                _place: place,
+            });
+        }
         let mut addresses = match self.peers.resolve(address).await {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             resolved => resolved?,
@@ -118,6 +189,12 @@ impl Sockets {
 
 #[async_trait]
 impl Network for Sockets {
+    fn limit(&self, peer: PeerDial<'_>) -> Option<Duration> {
+        let host = peer.address.rsplit_once(':').map(|(host, _)| host)?;
+        let tor = self.tor.as_ref()?;
+        tor.carries(host).then_some(self.tor_limit)
+    }
+
     async fn dial(&self, peer: PeerDial<'_>) -> Result<Box<dyn PeerStream>> {
         if peer.address.is_empty() {
             let unknown = "no address is known: give host:port";
@@ -125,6 +202,9 @@ impl Network for Sockets {
         }
         match peer.from {
             DialFrom::Hub => {
+                if let Some(stream) = self.through_tor(peer.address, "hub").await {
+                    return Ok(Box::new(stream?));
+                }
                 let addresses = self.peers.resolve(peer.address).await?;
                 Ok(Box::new(self.connect(&addresses).await?))
             }
@@ -135,9 +215,11 @@ impl Network for Sockets {
     }
 
     async fn wake(&self, url: &WakeUrl, call: &WakeCall) -> std::result::Result<(), WakeError> {
-        let hook = match url.from {
-            WakeFrom::Operator => &self.operators,
-            WakeFrom::Phone => {
+        let through_tor = self.wake_through_tor(&url.url, call)?;
+        let hook = match (&through_tor, url.from) {
+            (Some(hook), _) => hook,
+            (None, WakeFrom::Operator) => &self.operators,
+            (None, WakeFrom::Phone) => {
                 check_literal(&self.reach, &url.url)?;
                 &self.phones
             }
@@ -205,10 +287,12 @@ mod tests {
 
     use super::*;
     use crate::network::WakeReason;
+    use crate::tor::testing::{FakeProcess, World as TorWorld, asked};
+    use tokio::net::TcpListener;
 
     /// Without name servers.
     fn sockets_within(reach: Reach) -> std::result::Result<Sockets, HostError> {
-        Sockets::with(reach, Names::none)
+        Sockets::with(reach, Names::none, None)
     }
 
     fn call() -> WakeCall {
@@ -377,5 +461,80 @@ mod tests {
         sockets.dial(dial(owner(2), &address)).await.unwrap();
         open.pop();
         sockets.dial(dial(owner(1), &address)).await.unwrap();
+    }
+
+    const ONION: &str = "2gzyxa5ihm7nsggfxnu52rck2vv4rvmdlkiu3zzui5du4xyclen53wid.onion";
+
+    /// Sockets with a Tor process of the test's own, and where its SOCKS is.
+    async fn sockets_through_tor(
+        all_outgoing: bool,
+    ) -> (Sockets, TcpListener, FakeProcess, TorWorld) {
+        let mut world = TorWorld::new(|config| config.tor.all_outgoing = all_outgoing).await;
+        let mut process = world.process().await;
+        let socks = process.listen().await;
+        world.ready().await;
+        let tor = Some(world.tor.clone());
+        let sockets = Sockets::with(Reach::Public(Vec::new()), Names::none, tor).unwrap();
+        (sockets, socks, process, world)
+    }
+
+    #[tokio::test]
+    async fn onion_services_are_dialled_through_tor_by_each_node_with_circuits_of_its_own() {
+        let (sockets, socks, _process, _world) = sockets_through_tor(false).await;
+        let address = format!("{ONION}:9735");
+        let owner = DialFrom::Owner(call().node_id);
+        for (from, expected) in [
+            (DialFrom::Hub, "hub".into()),
+            (owner, call().node_id.to_string()),
+        ] {
+            assert_eq!(sockets.limit(dial(from, &address)), Some(TOR_LIMIT));
+            let (dialled, asked) =
+                tokio::join!(sockets.dial(dial(from, &address)), asked(&socks, 0));
+            dialled.unwrap();
+            let (_, [isolation, _, host], port) = asked;
+            assert_eq!((isolation, host.as_str(), port), (expected, ONION, 9735));
+        }
+        assert_eq!(sockets.limit(dial(owner, "peer.example:9735")), None);
+    }
+
+    #[tokio::test]
+    async fn with_all_outgoing_through_tor_no_name_is_looked_up_here_and_private_addresses_are_refused_to_owners()
+     {
+        let (sockets, socks, _process, _world) = sockets_through_tor(true).await;
+        let owner = DialFrom::Owner(call().node_id);
+        let (dialled, asked) = tokio::join!(
+            sockets.dial(dial(owner, "peer.example:9735")),
+            asked(&socks, 0)
+        );
+        dialled.unwrap();
+        assert_eq!(asked.1[2], "peer.example");
+        for private in ["127.0.0.1:9735", "10.1.2.3:9735", "localhost:9735"] {
+            let refused = sockets.dial(dial(owner, private)).await.err().unwrap();
+            assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{private}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wake_call_goes_through_tor_with_circuits_of_its_owner() {
+        let (sockets, socks, _process, _world) = sockets_through_tor(true).await;
+        for from in [WakeFrom::Phone, WakeFrom::Operator] {
+            let (to, call) = (url(from, "http://push.example/wake"), call());
+            let (refused, asked) = tokio::join!(sockets.wake(&to, &call), asked(&socks, 4));
+            let refused = refused.unwrap_err().to_string();
+            assert!(!refused.contains("push.example"), "{refused}");
+            let [isolation, _, host] = asked.1;
+            assert_eq!(
+                (isolation, host.as_str()),
+                (call.node_id.to_string(), "push.example")
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_tor_process_nothing_goes_past_tor() {
+        let (sockets, socks, process, _world) = sockets_through_tor(true).await;
+        drop((socks, process));
+        let dialled = sockets.dial(dial(DialFrom::Hub, "peer.example:9735")).await;
+        assert!(dialled.err().unwrap().to_string().contains("over Tor"));
     }
 }

@@ -30,6 +30,9 @@ pub(crate) struct OwnerRecord {
     pub registration: Option<Registration>,
     /// The phone that registered it. Another phone must prove first that it has the same keys.
     pub registered_by: Option<LinkKey>,
+    /// The number of the onion service that the phone finds, with restricted discovery; `None` in records of earlier versions
+    /// until they are loaded.
+    pub tor_service: Option<u32>,
 }
 
 /// The last pairing code of an owner.
@@ -92,6 +95,8 @@ struct Stored {
     registration: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     registered_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tor_service: Option<u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -120,6 +125,7 @@ impl From<&OwnerRecord> for Stored {
                 .as_ref()
                 .map(|r| to_hex(&r.encode_to_vec())),
             registered_by: record.registered_by.as_ref().map(shown),
+            tor_service: record.tor_service,
         }
     }
 }
@@ -154,6 +160,7 @@ impl OwnerRecord {
             phone: read_phone(stored.phone)?.filter(|_| !is_renewed),
             registration: registration.transpose()?,
             registered_by: read_phone(stored.registered_by)?,
+            tor_service: stored.tor_service,
         })
     }
 }

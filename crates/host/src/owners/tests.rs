@@ -487,3 +487,49 @@ async fn an_operator_changes_and_clears_wake_urls_one_by_one() {
     let refused = owners.set_wake_url("bob", None, false).await;
     assert!(matches!(refused, Err(OwnerError::Unknown(_))));
 }
+
+#[tokio::test]
+async fn each_hundred_owners_have_an_onion_service_which_they_keep() {
+    let (store, owners) = empty().await;
+    for n in 0..OWNERS_PER_SERVICE + 1 {
+        let name = format!("owner-{n}");
+        let (owner, _) = owners.create(&name, "", EXPIRES).await.unwrap();
+        let expected = u32::from(n >= OWNERS_PER_SERVICE);
+        assert_eq!(owner.tor_service, Some(expected), "{n}");
+    }
+    let reloaded = load(&store).await;
+    assert_eq!(reloaded.all().await, owners.all().await);
+    let (next, _) = reloaded.create("next", "", EXPIRES).await.unwrap();
+    assert_eq!(next.tor_service, Some(1));
+}
+
+#[tokio::test]
+async fn owners_of_earlier_versions_get_an_onion_service_when_they_are_loaded_first() {
+    let (store, owners) = empty().await;
+    for name in ["ann", "bob"] {
+        let (owner, _) = owners.create(name, "", EXPIRES).await.unwrap();
+        let earlier = OwnerRecord {
+            tor_service: None,
+            ..owner
+        };
+        overwrite(&store, name, &earlier.to_bytes().unwrap()).await;
+    }
+    let first = load(&store).await.all().await;
+    assert!(first.iter().all(|owner| owner.tor_service == Some(0)));
+    assert_eq!(load(&store).await.all().await, first);
+}
+
+#[tokio::test]
+async fn a_number_of_an_onion_service_that_no_host_has_is_replaced_and_costs_no_memory() {
+    let (store, owners) = empty().await;
+    let (owner, _) = owners.create("ann", "", EXPIRES).await.unwrap();
+    let damaged = OwnerRecord {
+        tor_service: Some(u32::MAX),
+        ..owner
+    };
+    overwrite(&store, "ann", &damaged.to_bytes().unwrap()).await;
+    let loaded = load(&store).await;
+    assert_eq!(loaded.named("ann").await.unwrap().tor_service, Some(0));
+    let (next, _) = loaded.create("bob", "", EXPIRES).await.unwrap();
+    assert_eq!(next.tor_service, Some(0));
+}

@@ -49,6 +49,7 @@ impl World {
             phone: None,
             registration: Some(registration(1)),
             registered_by: None,
+            tor_service: Some(0),
         };
         let (conversation, _) = conversation(&LinkConfig::default()).unwrap();
         let ann = Arc::new(HostedNode::new(record, conversation));
