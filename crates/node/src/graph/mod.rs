@@ -147,18 +147,13 @@ impl Graph {
         self.graph.read_only().channel(scid).is_some()
     }
 
-    /// The addresses that a node has announced (BOLT 7) and that TCP can reach, as `host:port`.
+    /// The addresses that a node has announced (BOLT 7) and that TCP or Tor can reach, as `host:port`; onion services last.
     pub(crate) fn addresses(&self, node_id: &PublicKey) -> Vec<String> {
         let graph = self.graph.read_only();
         let node = graph.node(&NodeId::from_pubkey(node_id));
         let announced = node.and_then(|node| node.announcement_info.as_ref());
         let addresses = announced.map_or(&[][..], |announced| announced.addresses());
-        let is_tcp = |address: &&SocketAddress| {
-            use SocketAddress::{Hostname, TcpIpV4, TcpIpV6};
-            matches!(address, TcpIpV4 { .. } | TcpIpV6 { .. } | Hostname { .. })
-        };
-        let tcp = addresses.iter().filter(is_tcp);
-        tcp.map(ToString::to_string).collect()
+        dialable(addresses)
     }
 
     /// Updates the scores from LDK's payment events.
@@ -223,4 +218,15 @@ fn read_graph(network: Network, bytes: &[u8], logger: &Arc<Logger>) -> Option<Ne
         );
     }
     read
+}
+
+/// The announced addresses that TCP or Tor can reach, as `host:port`; onion services last.
+fn dialable(addresses: &[SocketAddress]) -> Vec<String> {
+    use SocketAddress::{Hostname, OnionV3, TcpIpV4, TcpIpV6};
+    let is_tcp =
+        |it: &&SocketAddress| matches!(it, TcpIpV4 { .. } | TcpIpV6 { .. } | Hostname { .. });
+    let is_onion = |it: &&SocketAddress| matches!(it, OnionV3 { .. });
+    let tcp = addresses.iter().filter(is_tcp);
+    let all = tcp.chain(addresses.iter().filter(is_onion));
+    all.map(ToString::to_string).collect()
 }

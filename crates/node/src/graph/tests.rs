@@ -341,3 +341,16 @@ async fn a_channel_without_updates_for_two_weeks_is_pruned() {
     graph.prune(now_unix_s() + 15 * 24 * 3_600);
     assert_eq!(graph.size(), (0, 0));
 }
+
+#[test]
+fn of_a_nodes_announced_addresses_those_of_tcp_are_dialled_before_onion_services() {
+    let onion = "2gzyxa5ihm7nsggfxnu52rck2vv4rvmdlkiu3zzui5du4xyclen53wid.onion:9735";
+    let parsed = [onion, "1.2.3.4:9735", "peer.example:9736"];
+    let mut announced: Vec<SocketAddress> = parsed.map(|it| it.parse().unwrap()).to_vec();
+    // Version 2 is gone from the Tor network.
+    announced.push(SocketAddress::OnionV2([1; 12]));
+    assert_eq!(
+        dialable(&announced),
+        ["1.2.3.4:9735", "peer.example:9736", onion]
+    );
+}
