@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::logging;
 use crate::serving::{self, StopSignals, environment, parse_setting};
+use crate::tor;
 
 /// Run many nodes whose keys are on phones.
 ///
@@ -78,6 +79,10 @@ pub async fn run(args: HostArgs) -> ExitCode {
 
 async fn serve(args: HostArgs, json: bool) -> Result<ExitCode, HostError> {
     let config = load(args)?;
+    if config.tor.enabled && config.tor.program.as_os_str().is_empty() && !tor::IS_BUILT_IN {
+        let text = format!("tor.enabled: {}, or give tor.program", tor::NOT_BUILT_IN);
+        return Err(longhand_host::ConfigError::Invalid(text).into());
+    }
     start_log(&config.log)?;
     // Before the start, so that a signal in the middle of it is not lost.
     let mut stop = StopSignals::new().map_err(longhand_host::ConfigError::Invalid)?;
@@ -148,11 +153,17 @@ fn show(addresses: &Addresses, json: bool) {
     let metrics = addresses
         .metrics
         .map(|address| format!("http://{address}/metrics"));
+    let onion = addresses.peer_onion.as_ref();
+    let peers = onion.map_or_else(
+        || addresses.peer.to_string(),
+        |onion| format!("{}, {onion}", addresses.peer),
+    );
     let links: Vec<String> = addresses.link.iter().map(ToString::to_string).collect();
     let text = match json {
         true => json!({
             "link": links,
             "peer": addresses.peer.to_string(),
+            "peer_onion": addresses.peer_onion,
             "operator": operator,
             "metrics": metrics,
         })
@@ -160,7 +171,7 @@ fn show(addresses: &Addresses, json: bool) {
         false => format!(
             "the host runs\n  phones    {}\n  peers     {}\n  operator  {operator}\n  metrics   {}",
             links.join(", "),
-            addresses.peer,
+            peers,
             metrics.as_deref().unwrap_or("off"),
         ),
     };

@@ -13,6 +13,7 @@ mod mailbox_cli;
 mod no_dump;
 mod phone_cli;
 mod serving;
+mod tor;
 
 use std::process::ExitCode;
 
@@ -45,20 +46,28 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Measure, and compare each figure with its target
     Bench(bench::BenchArgs),
+    /// The Tor process of a host, which starts it
+    #[command(hide = true)]
+    Tor,
 }
 
 impl Command {
     /// Whether the keys of somebody's money are in this process: the phone's, or the hub's.
     fn holds_keys(&self) -> bool {
-        matches!(self, Command::Phone(_) | Command::Host(_))
+        matches!(self, Command::Phone(_) | Command::Host(_) | Command::Tor)
     }
 
     /// Log filter unless LONGHAND_LOG is set. A host and a mailbox have theirs in their configuration.
     fn default_log(&self) -> Option<&'static str> {
         match self {
             Command::Host(_) | Command::Mailbox(_) => None,
-            Command::Phone(_) | Command::Devnet(_) => Some("info"),
-            Command::Admin(_) | Command::Demo(_) | Command::Bench(_) => Some("warn"),
+            Command::Phone(_) | Command::Devnet(_) => {
+                Some("info,arti=warn,tor=warn,tor_netdir=error")
+            }
+            Command::Admin(_) | Command::Demo(_) | Command::Bench(_) => {
+                Some("warn,tor_netdir=error")
+            }
+            Command::Tor => Some("warn,longhand_tor=info,tor_netdir=error"),
         }
     }
 }
@@ -84,6 +93,7 @@ async fn main() -> ExitCode {
         Command::Devnet(args) => devnet_cli::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Bench(args) => bench::run(args).await,
+        Command::Tor => tor::run().await,
     }
 }
 

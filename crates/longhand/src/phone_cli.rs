@@ -17,6 +17,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bitcoin::Network;
 use clap::{Args, Subcommand, ValueEnum};
+use longhand_link::Carriers;
+use longhand_link::carrier::tor::Tor;
 use longhand_phone::command::CloseHow;
 use longhand_phone::control::{ControlSocket, through_running};
 use longhand_phone::input::{
@@ -29,6 +31,7 @@ use longhand_phone::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::tor;
 use show::{Attached, Created, Paired};
 
 /// How long a command waits for another one that uses the phone, and its pause between two attempts.
@@ -64,6 +67,9 @@ struct Options {
     /// Answer with one JSON object
     #[arg(long, global = true)]
     json: bool,
+    /// Another Tor network than the public one: a file of Arti's configuration (TOML)
+    #[arg(long, global = true, hide = true, env = tor::NETWORK_FILE)]
+    tor_network_file: Option<PathBuf>,
     /// scrypt's log2(N); less than the default makes the passphrase easier to guess
     #[arg(long, global = true, hide = true, value_parser = clap::value_parser!(u8).range(1..=22))]
     kdf_work_factor: Option<u8>,
@@ -81,6 +87,8 @@ enum CarrierKind {
     Websocket,
     /// A mailbox, over either
     Mailbox,
+    /// Tor, to the host's onion service
+    Tor,
 }
 
 impl CarrierKind {
@@ -89,6 +97,7 @@ impl CarrierKind {
             CarrierKind::Grpc => &["grpc", "grpcs"],
             CarrierKind::Websocket => &["ws", "wss"],
             CarrierKind::Mailbox => &["mailbox+ws", "mailbox+wss", "mailbox+grpc", "mailbox+grpcs"],
+            CarrierKind::Tor => &[longhand_tor::SCHEME],
         };
         schemes.iter().map(|&scheme| scheme.to_owned()).collect()
     }
@@ -506,7 +515,9 @@ impl Options {
             Some(path) => Some(std::fs::read(path).map_err(|error| cannot_read(path, &error))?),
             None => None,
         };
+        let dialer = tor::dialer(self.dir()?.join("tor"), self.tor_network_file.clone());
         Ok(DialOptions {
+            carriers: Tor::beside(Carriers::default(), dialer),
             ca_pem,
             schemes: self.carrier.map(CarrierKind::schemes),
             delay: self.link_delay_ms.map(Duration::from_millis),

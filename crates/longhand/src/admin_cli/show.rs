@@ -43,6 +43,7 @@ pub(super) fn status(status: &StatusReply) -> Shown {
         "links": status.links,
         "link_addresses": status.link_addresses,
         "peer_address": status.peer_address,
+        "peer_onion_address": (!status.peer_onion_address.is_empty()).then_some(&status.peer_onion_address),
         "tip_age_s": status.tip_age_s,
         "problems": status.problems,
         "hub_reserve": status.hub_reserve.map(|reserve| json!({

@@ -13,6 +13,7 @@ mod memory;
 mod resident;
 mod rtt;
 mod throughput;
+mod tor;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,8 @@ enum Figure {
     Hostile(hostile::HostileArgs),
     /// The memory of a dormant node
     Memory(memory::MemoryArgs),
+    /// Payments and attaches over Tor, and its memory
+    Tor(tor::TorArgs),
     /// Payments a second, against the same node with its keys in process
     Throughput(throughput::ThroughputArgs),
 }
@@ -63,6 +66,7 @@ pub async fn run(args: BenchArgs) -> ExitCode {
         Figure::Memory(figure) if figure.is_child() => return memory::run_child(figure).await,
         Figure::Memory(figure) => memory::run(figure).await,
         Figure::Throughput(figure) => throughput::run(figure).await,
+        Figure::Tor(figure) => tor::run(figure).await,
     };
     match made {
         Ok(report) => finish(&report, args.json),

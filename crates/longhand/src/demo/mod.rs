@@ -18,6 +18,7 @@ use longhand_testkit::KitError;
 use longhand_testkit::processes::{PASSPHRASE, PhoneProcess, World, asked_to_stop};
 use serde_json::json;
 
+use crate::tor;
 use report::Report;
 use steps::{ALICE, BOB};
 use view::View;
@@ -30,6 +31,9 @@ pub struct DemoArgs {
     /// End with one JSON object on standard output; progress goes to standard error
     #[arg(long)]
     json: bool,
+    /// Show a payment over Tor too: over the public network, or over the one of LONGHAND_TOR_NETWORK_FILE
+    #[arg(long)]
+    tor: bool,
     /// Leave all of it running at the end, until Ctrl-C
     #[arg(long)]
     stay: bool,
@@ -37,6 +41,10 @@ pub struct DemoArgs {
 
 /// Runs the demo; the exit code is 0 when everything was as it should be.
 pub async fn run(args: DemoArgs) -> ExitCode {
+    if args.tor && !tor::IS_BUILT_IN {
+        eprintln!("error[NO_TOR]: {}, or leave --tor out", tor::NOT_BUILT_IN);
+        return ExitCode::FAILURE;
+    }
     let view = Arc::new(View::new(args.json));
     let dir = match tempfile::Builder::new().prefix("longhand-demo-").tempdir() {
         Ok(dir) => dir,
@@ -45,7 +53,10 @@ pub async fn run(args: DemoArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut report = Report::default();
+    let mut report = Report {
+        has_tor: args.tor,
+        ..Report::default()
+    };
     let ended = play(&args, dir.path(), &view, &mut report).await;
     // The processes are killed when their world is dropped, which it is by now.
     tokio::time::sleep(REAPING).await;

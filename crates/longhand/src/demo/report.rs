@@ -58,7 +58,9 @@ impl RoundTrips {
 }
 
 /// The kinds of carriers, as `longhand phone --carrier` names them.
-pub(super) const CARRIERS: [&str; 3] = ["grpc", "websocket", "mailbox"];
+pub(super) const CARRIERS: [&str; 4] = ["grpc", "websocket", "mailbox", TOR];
+/// The one that is tried with `--tor` only.
+pub(super) const TOR: &str = "tor";
 
 /// A payment each way over one kind of carrier.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +112,8 @@ pub(super) struct Report {
     pub round_trips: RoundTrips,
     /// Each kind of carrier that was tried.
     pub carriers: Vec<(&'static str, CarrierTried)>,
+    /// Whether Tor was started.
+    pub has_tor: bool,
     /// From the first byte of the link to a node that can pay.
     pub attach_ms: Vec<f64>,
 }
@@ -132,12 +136,20 @@ impl Report {
             && self.force_closes_unasked == 0
             && self.accounted
             && self.round_trips.is_ok()
-            && self.carriers.len() == CARRIERS.len()
+            && self.carriers.len() == self.wanted_carriers().count()
             && self.carriers.iter().all(|(_, tried)| tried.is_ok())
             && !self.attach_ms.is_empty()
     }
 
-    /// For programs. A count that was not reached is -1.
+    /// The kinds of carriers that are tried.
+    pub fn wanted_carriers(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let has_tor = self.has_tor;
+        CARRIERS
+            .into_iter()
+            .filter(move |kind| has_tor || *kind != TOR)
+    }
+
+    /// For programs. A count that was not reached is -1; a carrier that was not tried is null.
     pub fn json(&self, ok: bool) -> Value {
         let steps = self
             .steps
@@ -194,6 +206,7 @@ mod tests {
                 close: Some(2),
             },
             carriers: CARRIERS.map(|kind| (kind, tried([2, 2]))).into(),
+            has_tor: true,
             attach_ms: vec![9.0, 1.0, 4.0, 2.0],
             ..Report::default()
         }
@@ -206,7 +219,7 @@ mod tests {
 
     #[test]
     fn anything_off_is_not_ok() {
-        let spoil: [fn(&mut Report); 9] = [
+        let spoil: [fn(&mut Report); 10] = [
             |r| {
                 r.steps.push(Step {
                     name: "pay",
@@ -221,6 +234,7 @@ mod tests {
             |r| r.round_trips.pay_to_success = Some(3),
             |r| r.round_trips.close = None,
             |r| r.carriers.truncate(2),
+            |r| r.has_tor = false,
             |r| r.carriers[1].1 = tried([2, 3]),
         ];
         assert!(good().is_ok());
@@ -252,6 +266,14 @@ mod tests {
         assert_eq!(json["carriers"]["websocket"]["ok"], true);
         assert_eq!(json["carriers"]["mailbox"]["round_trips"], json!([2, 2]));
         assert_eq!(json["carriers"]["grpc"]["ms"], 8.0);
+        assert_eq!(json["carriers"]["tor"]["ok"], true);
+        let without_tor = Report {
+            carriers: good().carriers[..3].to_vec(),
+            has_tor: false,
+            ..good()
+        };
+        assert!(without_tor.is_ok());
+        assert_eq!(without_tor.json(true)["carriers"]["tor"], Value::Null);
         assert_eq!(
             Report::default().json(false)["round_trips"]["pay_total"],
             -1

@@ -18,6 +18,7 @@ use longhand_testkit::{KitError, Patience};
 use super::board::Board;
 use super::report::Report;
 use super::view::View;
+use crate::tor;
 use away::UnderWay;
 
 const HUB_COINS_SAT: u64 = 10_000_000;
@@ -75,6 +76,12 @@ pub(super) async fn tell(
     let mut settings = HostSettings::default();
     let mailboxes = format!("link.mailboxes={}", mailbox.address);
     settings.set.push(mailboxes);
+    if report.has_tor {
+        settings.set.push("tor.enabled=true".into());
+        let network_file = std::env::var(tor::NETWORK_FILE).ok();
+        let network_file = network_file.map(|file| format!("tor.network_file={file}"));
+        settings.set.extend(network_file);
+    }
     let host = HostProcess::start(&launcher, &chain, settings).await?;
     report.steps.extend(view.end(true));
     let _board = Board::start(view, &host);

@@ -131,8 +131,19 @@ fn start<'a>(
         launcher,
         name: &client.name,
         args: args.map(|&arg| arg.to_owned()).collect(),
-        env: vec![("LONGHAND_PASSPHRASE", PASSPHRASE.to_owned())],
+        env: tor_network()
+            .chain([("LONGHAND_PASSPHRASE", PASSPHRASE.to_owned())])
+            .collect(),
     }
+}
+
+/// The Tor network on which this program and its hosts are, for the phone.
+fn tor_network() -> impl Iterator<Item = (&'static str, String)> {
+    const FILE: &str = "LONGHAND_TOR_NETWORK_FILE";
+    std::env::var(FILE)
+        .ok()
+        .map(|file| (FILE, file))
+        .into_iter()
 }
 
 impl PhoneClient {

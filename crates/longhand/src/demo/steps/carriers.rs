@@ -8,14 +8,14 @@ use longhand_testkit::rounds::Counter;
 use super::ALICE;
 use super::Story;
 use super::Who::{Alice, Hub};
-use crate::demo::report::{CARRIERS, CarrierTried};
+use crate::demo::report::CarrierTried;
 
 const AMOUNT_MSAT: u64 = 1_000_001;
 
 impl Story<'_> {
     /// Alice's phone attaches over one kind of carrier after the other, pays the hub and is paid.
     pub(super) async fn try_carriers(&mut self) -> Result<(), KitError> {
-        for kind in CARRIERS {
+        for kind in self.report.wanted_carriers() {
             self.attach_over(Some(kind)).await?;
             let tried = self.try_carrier().await?;
             self.view.say(&format!("{kind}: {tried}"));
