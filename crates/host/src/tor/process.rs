@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::process::{Child, Command};
 
 use crate::HostError;
-use crate::config::{ENV_PREFIX, HostConfig};
+use crate::config::HostConfig;
 
 /// Starts a process that speaks `longhand_tor::control`.
 pub(crate) trait Launch: Send + Sync {
@@ -43,10 +43,12 @@ impl Program {
 impl Launch for Program {
     fn launch(&self) -> Result<Launched> {
         let mut command = Command::new(&self.0);
-        // The host's settings may have passwords, which are nothing for it.
-        let settings = std::env::vars_os().map(|(name, _)| name);
-        for name in settings.filter(|it| it.to_string_lossy().starts_with(ENV_PREFIX)) {
-            command.env_remove(name);
+        // The host's settings may have passwords, and what a program that starts hosts gives them is not for it either.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("LONGHAND_") && !text.starts_with("LONGHAND_LOG") {
+                command.env_remove(&name);
+            }
         }
         let mut child = command
             .arg("tor")
