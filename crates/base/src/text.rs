@@ -25,6 +25,18 @@ fn plain_chars(text: &str) -> impl Iterator<Item = char> {
     kept.map(move |c| if breaks(c) { ' ' } else { c })
 }
 
+/// The end of names that only Tor resolves.
+const ONION: &str = ".onion";
+
+/// Whether a host name is below `.onion`, which name servers are never asked for (RFC 7686).
+pub fn is_onion(host: &str) -> bool {
+    let host = host.trim_end_matches('.');
+    host.len() > ONION.len()
+        && host
+            .get(host.len() - ONION.len()..)
+            .is_some_and(|end| end.eq_ignore_ascii_case(ONION))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +57,15 @@ mod tests {
     fn an_excerpt_is_cut_between_characters() {
         let long = "é".repeat(EXCERPT_CHARS + 1);
         assert_eq!(excerpt(&long), "é".repeat(EXCERPT_CHARS));
+    }
+
+    #[test]
+    fn names_below_onion_are_recognised_in_any_spelling() {
+        for name in ["a.onion", "A.ONION", "a.onion.", "a.onion..", "x.a.Onion"] {
+            assert!(is_onion(name), "{name}");
+        }
+        for name in ["onion", ".onion", "a.onion.example", "aonion", "ä", ""] {
+            assert!(!is_onion(name), "{name}");
+        }
     }
 }

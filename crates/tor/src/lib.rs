@@ -27,9 +27,7 @@ pub use arti::{
     Arrived, LazyTor, OnionService, ServiceState, Tor, TorConfig, TorError, TorStream, Use,
 };
 pub use dial::{DialError, OnionDialer, OnionStream};
-pub use onion::{
-    DiscoveryKey, DiscoverySecret, OnionAddress, OnionAddressError, OnionSeed, is_onion,
-};
+pub use onion::{DiscoveryKey, DiscoverySecret, OnionAddress, OnionAddressError, OnionSeed};
 pub use progress::{Progress, Step};
 
 /// The scheme of addresses in pairing codes: `tor://<56 characters>.onion:<port>`.

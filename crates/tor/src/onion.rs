@@ -77,15 +77,6 @@ impl FromStr for OnionAddress {
 )]
 pub struct OnionAddressError;
 
-/// Whether a host name is below `.onion`, which name servers are never asked for (RFC 7686).
-pub fn is_onion(host: &str) -> bool {
-    let host = host.trim_end_matches('.');
-    host.len() > SUFFIX.len()
-        && host
-            .get(host.len() - SUFFIX.len()..)
-            .is_some_and(|end| end.eq_ignore_ascii_case(SUFFIX))
-}
-
 /// The secret of an onion service: an Ed25519 seed (RFC 8032). Zeroized when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct OnionSeed(Zeroizing<[u8; 32]>);
@@ -239,16 +230,6 @@ mod tests {
                 Err(OnionAddressError),
                 "{text}"
             );
-        }
-    }
-
-    #[test]
-    fn names_below_onion_are_recognised_in_any_spelling() {
-        for name in ["a.onion", "A.ONION", "a.onion.", "a.onion..", "x.a.Onion"] {
-            assert!(is_onion(name), "{name}");
-        }
-        for name in ["onion", ".onion", "a.onion.example", "aonion", "ä", ""] {
-            assert!(!is_onion(name), "{name}");
         }
     }
 

@@ -10,7 +10,7 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::LookupIpStrategy;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use longhand_tor::is_onion;
+use longhand_base::text::is_onion;
 
 use super::Reach;
 

@@ -31,9 +31,6 @@ const OWNER_SOCKETS: usize = 32;
 const OWNERS_PART: usize = 4;
 const OWNERS_SOCKETS: usize = 8_192;
 
-/// For a connection through Tor, unless it is configured.
-const TOR_LIMIT: Duration = Duration::from_secs(60);
-
 /// TCP to peers, and wake calls as HTTP POSTs with [`WakeCall`] as JSON.
 ///
 /// For owners it dials within its [`Reach`] only, peers as well as the wake URLs that their phones gave, and an owner has no more
@@ -47,8 +44,6 @@ pub struct Sockets {
     reach: Reach,
     owners: Admission<PublicKey>,
     tor: Option<Arc<Tor>>,
-    /// For a connection through Tor.
-    tor_limit: Duration,
 }
 
 impl Sockets {
@@ -65,11 +60,7 @@ impl Sockets {
         config: &HostConfig,
         tor: Option<Arc<Tor>>,
     ) -> std::result::Result<Sockets, HostError> {
-        let sockets = Sockets::with(Reach::of(config), Names::of_system, tor)?;
-        Ok(Sockets {
-            tor_limit: Duration::from_millis(config.tor.connect_timeout_ms),
-            ..sockets
-        })
+        Sockets::with(Reach::of(config), Names::of_system, tor)
     }
 
     fn with(
@@ -100,7 +91,6 @@ impl Sockets {
                 each: OWNER_SOCKETS,
             }),
             tor,
-            tor_limit: TOR_LIMIT,
         })
     }
 
@@ -192,7 +182,7 @@ impl Network for Sockets {
     fn limit(&self, peer: PeerDial<'_>) -> Option<Duration> {
         let host = peer.address.rsplit_once(':').map(|(host, _)| host)?;
         let tor = self.tor.as_ref()?;
-        tor.carries(host).then_some(self.tor_limit)
+        tor.carries(host).then(|| tor.limit())
     }
 
     async fn dial(&self, peer: PeerDial<'_>) -> Result<Box<dyn PeerStream>> {
@@ -487,7 +477,10 @@ mod tests {
             (DialFrom::Hub, "hub".into()),
             (owner, call().node_id.to_string()),
         ] {
-            assert_eq!(sockets.limit(dial(from, &address)), Some(TOR_LIMIT));
+            assert_eq!(
+                sockets.limit(dial(from, &address)),
+                Some(sockets.tor.as_ref().unwrap().limit())
+            );
             let (dialled, asked) =
                 tokio::join!(sockets.dial(dial(from, &address)), asked(&socks, 0));
             dialled.unwrap();

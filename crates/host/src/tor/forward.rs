@@ -46,23 +46,10 @@ pub(super) async fn listen(
     Ok((address, tokio::spawn(serving)))
 }
 
-/// Returns when the other end has closed a connection, of which nothing is read.
-async fn closed(near: &TcpStream) {
-    let mut byte = [0];
-    // A request that waits shows no end behind it: the time of the dial is limited besides.
-    if !matches!(near.peek(&mut byte).await, Ok(0) | Err(_)) {
-        std::future::pending().await
-    }
-}
-
 async fn join(mut near: TcpStream, tor: TorConnector, host: String, port: u16) {
     let joined = async {
         near.set_nodelay(true)?;
-        let mut far = tokio::select! {
-            far = tor.connect(&host, port) => far?,
-            // The library has given up.
-            () = closed(&near) => return Ok((0, 0)),
-        };
+        let mut far = tor.connect(&host, port).await?;
         copy_bidirectional(&mut near, &mut far).await
     };
     if let Err(error) = joined.await {

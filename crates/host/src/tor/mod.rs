@@ -23,11 +23,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use longhand_base::text::is_onion;
+use longhand_link::carrier::System;
 use longhand_link::{Address, Connect};
 use longhand_tor::control::{Secret, Service};
-use longhand_tor::{
-    DiscoveryKey, LINK_PORT, OnionAddress, OnionSeed, PEER_PORT, Progress, SCHEME, is_onion,
-};
+use longhand_tor::{DiscoveryKey, LINK_PORT, OnionAddress, OnionSeed, PEER_PORT, Progress, SCHEME};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -75,8 +75,6 @@ pub(crate) struct TorState {
     pub socks: Option<SocketAddr>,
     /// How far it has come.
     pub progress: Progress,
-    /// The onion services of which Tor believes that clients find them.
-    pub published: Vec<u32>,
     /// Why it ended the last time.
     pub failure: Option<String>,
     /// Times that it ended without being stopped.
@@ -90,7 +88,6 @@ impl TorState {
         TorState {
             socks: None,
             progress: Progress::none(),
-            published: Vec::new(),
             failure: None,
             ends: 0,
             has_stopped: false,
@@ -158,9 +155,7 @@ impl OpenTor {
             arrivals,
         })
     }
-}
 
-impl OpenTor {
     /// The address of the first onion service for phones.
     pub fn link_address(&self) -> Option<Address> {
         self.tor.link_address(0)?.parse().ok()
@@ -217,6 +212,11 @@ impl Tor {
     pub fn peer_address(&self) -> Option<String> {
         let onion = self.shared.key.derive("peers").address();
         self.has_peers.then(|| format!("{onion}:{PEER_PORT}"))
+    }
+
+    /// How long a connection through Tor may take.
+    pub fn limit(&self) -> Duration {
+        self.shared.limit
     }
 
     /// The state of the process, now and from now on.
@@ -300,6 +300,17 @@ pub(crate) struct TorConnector {
     isolation: String,
 }
 
+impl TorConnector {
+    fn failed(&self, error: &str) -> Error {
+        let state = self.shared.state.borrow();
+        let reason = state.problem().unwrap_or_else(|| error.to_owned());
+        Error::new(
+            ErrorKind::HostUnreachable,
+            format!("not reached over Tor: {reason}"),
+        )
+    }
+}
+
 #[async_trait]
 impl Connect for TorConnector {
     async fn connect(&self, host: &str, port: u16) -> Result<TcpStream> {
@@ -337,20 +348,7 @@ impl Connect for Outgoing {
         if self.0.carries(host) {
             return self.0.connector("mailbox").connect(host, port).await;
         }
-        let stream = TcpStream::connect((host, port)).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    }
-}
-
-impl TorConnector {
-    fn failed(&self, error: &str) -> Error {
-        let state = self.shared.state.borrow();
-        let reason = state.problem().unwrap_or_else(|| error.to_owned());
-        Error::new(
-            ErrorKind::HostUnreachable,
-            format!("not reached over Tor: {reason}"),
-        )
+        System.connect(host, port).await
     }
 }
 

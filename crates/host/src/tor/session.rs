@@ -1,6 +1,6 @@
 //! The supervisor of the Tor process: starts it, tells it what to serve, keeps its reports, and starts it again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -82,7 +82,6 @@ async fn run_once(launch: &dyn Launch, setup: &Setup, shared: &Shared) -> Result
     shared.state.send_modify(|state| {
         state.socks = None;
         state.progress = Progress::none();
-        state.published.clear();
     });
     let Launched { orders, child, .. } = launched;
     // The end of its input ends it.
@@ -106,7 +105,7 @@ async fn talk(launched: &mut Launched, setup: &Setup, shared: &Shared) -> Result
     let mut services = shared.services.subscribe();
     services.mark_changed();
     let mut stopping = shared.is_stopping.subscribe();
-    let mut served = HashMap::new();
+    let (mut served, mut published) = (HashMap::new(), HashSet::new());
     let mut line = Vec::new();
     loop {
         tokio::select! {
@@ -116,7 +115,7 @@ async fn talk(launched: &mut Launched, setup: &Setup, shared: &Shared) -> Result
                 }
                 let report = from_line(&line).map_err(|error| error.to_string())?;
                 line.clear();
-                take(report, shared)?;
+                take(report, shared, &mut published)?;
             }
             Ok(()) = services.changed() => {
                 let wanted = services.borrow_and_update().clone();
@@ -163,7 +162,8 @@ async fn read_line(
     }
 }
 
-fn take(report: Report, shared: &Shared) -> Result<(), String> {
+/// `published` are the services that were reported as such.
+fn take(report: Report, shared: &Shared, published: &mut HashSet<u32>) -> Result<(), String> {
     match report {
         Report::Listening { socks } if !socks.ip().is_loopback() => {
             return Err("it listens elsewhere than on loopback".into());
@@ -182,31 +182,21 @@ fn take(report: Report, shared: &Shared) -> Result<(), String> {
             id,
             is_published,
             problem,
-        } => take_service(id, is_published, problem, shared),
+        } if shared.services.borrow().contains_key(&id) => {
+            if let Some(problem) = problem {
+                let problem = excerpt(&problem);
+                tracing::warn!(service = id, "an onion service has a problem: {problem}");
+            }
+            match is_published {
+                true if published.insert(id) => {
+                    tracing::info!(service = id, "an onion service is published");
+                }
+                true => {}
+                false => drop(published.remove(&id)),
+            }
+        }
+        // None that was ordered.
+        Report::Service { .. } => {}
     }
     Ok(())
-}
-
-fn take_service(id: u32, is_published: bool, problem: Option<String>, shared: &Shared) {
-    if !shared.services.borrow().contains_key(&id) {
-        return;
-    }
-    if let Some(problem) = problem {
-        tracing::warn!(
-            service = id,
-            "an onion service has a problem: {}",
-            excerpt(&problem)
-        );
-    }
-    shared.state.send_if_modified(|state| {
-        let was_published = state.published.contains(&id);
-        state.published.retain(|it| *it != id);
-        if is_published {
-            state.published.push(id);
-        }
-        if is_published && !was_published {
-            tracing::info!(service = id, "an onion service is published");
-        }
-        was_published != is_published
-    });
 }

@@ -24,6 +24,7 @@ use tower::service_fn;
 use super::guest::{Attached, Visit};
 use super::http::{self, HttpServer};
 use super::reason::cause;
+use super::tcp;
 use super::{
     Carrier, CarrierError, Connect, DialOptions, Dialer, Listen, Listener, MAX_MESSAGE, RecordSink,
     RecordStream,
@@ -58,8 +59,18 @@ impl Dialer for Grpc {
             reason,
         };
         let endpoint = endpoint(address, options.ca_pem.as_deref())?;
-        let connector = connector(options.connect());
-        let connected = endpoint.connect_with_connector(connector).await;
+        let connected = match &options.connect {
+            // With a head start for one of IPv4 and IPv6 before the other (RFC 8305).
+            None => {
+                let host = endpoint.uri().host().unwrap_or_default();
+                tcp::check(host).map_err(|e| unreachable(cause(&e)))?;
+                endpoint.connect().await
+            }
+            Some(connect) => {
+                let connector = connector(Arc::clone(connect));
+                endpoint.connect_with_connector(connector).await
+            }
+        };
         let channel = connected.map_err(|e| unreachable(cause(&e)))?;
         let (sink, leaving) = mpsc::channel::<Vec<u8>>(QUEUE);
         let records = ReceiverStream::new(leaving).map(|data| Record { data });

@@ -34,7 +34,7 @@ pub mod websocket;
 
 use admission::{Place, SourceNetwork};
 pub use registry::{Carriers, DialOptions, Dialer, HEAD_START, Listen, Listener};
-pub use tcp::Connect;
+pub use tcp::{Connect, System};
 
 /// The largest record: a Noise message, or a handshake record with its head.
 pub const MAX_RECORD: usize = 65_535;

@@ -40,11 +40,6 @@ impl DialOptions {
             None => System.connect(host, port).await,
         }
     }
-
-    /// What opens the connections of a carrier that dials itself otherwise.
-    pub(crate) fn connect(&self) -> Arc<dyn Connect> {
-        self.connect.clone().unwrap_or_else(|| Arc::new(System))
-    }
 }
 
 impl fmt::Debug for DialOptions {
@@ -60,8 +55,8 @@ impl fmt::Debug for DialOptions {
 /// Opens connections to hosts, at addresses of the schemes that it is registered for.
 #[async_trait]
 pub trait Dialer: Send + Sync + 'static {
-    /// One attempt; the caller limits its time to [`Dialer::patience`]. Parameters that this version does not know are ignored: the host may be newer.
-    /// `meeting` is what the host knows of this phone, for carriers by which the two meet at a third place.
+    /// One attempt; the caller limits its time to [`Dialer::patience`]. Parameters that this version does not know are ignored: the
+    /// host may be newer. `meeting` is what the host knows of this phone, for carriers by which the two meet at a third place.
     ///
     /// # Errors
     /// [`LinkError::Unreachable`]; [`LinkError::UnknownCarrier`] when the address cannot be read; [`LinkError::Tls`] when the

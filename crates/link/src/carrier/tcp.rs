@@ -3,6 +3,7 @@
 use std::io::{Error, ErrorKind, Result};
 
 use async_trait::async_trait;
+use longhand_base::text::is_onion;
 use tokio::net::TcpStream;
 
 /// Opens TCP connections in place of the operating system: through a proxy, say.
@@ -15,24 +16,48 @@ pub trait Connect: Send + Sync + 'static {
     async fn connect(&self, host: &str, port: u16) -> Result<TcpStream>;
 }
 
-fn is_onion(host: &str) -> bool {
-    let host = host.trim_end_matches('.').to_ascii_lowercase();
-    host.ends_with(".onion")
-}
-
 /// The operating system, and its names.
-pub(crate) struct System;
+pub struct System;
 
 #[async_trait]
 impl Connect for System {
     async fn connect(&self, host: &str, port: u16) -> Result<TcpStream> {
-        // No name server is asked for it (RFC 7686).
-        if is_onion(host) {
-            let reason = "an onion service is dialled through Tor alone";
-            return Err(Error::new(ErrorKind::Unsupported, reason));
-        }
+        check(host)?;
         let stream = TcpStream::connect((host, port)).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
+    }
+}
+
+/// Refuses a host that the operating system must not look up: no name server is asked for an onion service (RFC 7686).
+pub(crate) fn check(host: &str) -> Result<()> {
+    match is_onion(host) {
+        true => {
+            let reason = "an onion service is dialled through Tor alone";
+            Err(Error::new(ErrorKind::Unsupported, reason))
+        }
+        false => Ok(()),
+    }
+}
+
+#[cfg(all(test, feature = "grpc", feature = "websocket"))]
+mod tests {
+    use crate::{DialOptions, PairingSecret, Rendezvous};
+
+    #[tokio::test]
+    async fn no_carrier_over_tcp_has_an_onion_service_looked_up() {
+        let meeting = Rendezvous::of_pairing(&PairingSecret::from_bytes([1; 16]));
+        let options = DialOptions::default();
+        for address in [
+            "grpc://a.onion:1",
+            "grpcs://a.onion:1",
+            "ws://a.onion.:1",
+            "wss://a.ONION:1",
+        ] {
+            let dialled = crate::Dial::dial(&options, address, &meeting).await;
+            let error = dialled.err().map(|error| error.to_string());
+            let error = error.unwrap_or_default();
+            assert!(error.contains("through Tor alone"), "{address}: {error}");
+        }
     }
 }

@@ -80,7 +80,7 @@ impl Tor {
             }
             tracing::debug!(?failure, "an attempt over Tor failed");
             tokio::time::sleep(pause).await;
-            pause = LONGEST_PAUSE.min(pause * 2).max(FIRST_PAUSE);
+            pause = LONGEST_PAUSE.min(pause * 2);
         }
     }
 
@@ -96,9 +96,7 @@ impl Tor {
 }
 
 fn refused(error: &DialError) -> String {
-    format!(
-        "over Tor, {error}: wait a minute if the pairing code is new, else ask the operator for another one"
-    )
+    format!("over Tor, {error}: the pairing may have been renewed; ask the operator for a new code")
 }
 
 /// The service and port that an address names.
