@@ -12,6 +12,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         "mailbox.proto",
     ];
     let descriptors = protox::compile(files, ["proto"])?;
+    #[cfg(feature = "grpc")]
     tonic_prost_build::configure().compile_fds(descriptors)?;
+    #[cfg(not(feature = "grpc"))]
+    prost_build::Config::new().compile_fds(descriptors)?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
@@ -53,15 +54,18 @@ async fn invoices_that_cannot_be_paid_are_refused_by_name_and_nothing_changes() 
     let own = alice.invoice(1_000).await;
 
     let refused = async |bolt11: &str| refusal(&alice.node, pay(bolt11, 0)).await;
-    assert_eq!(refused("lnbcrt1notaninvoice").await, "BAD_INVOICE");
-    assert_eq!(refused("").await, "BAD_INVOICE");
-    assert_eq!(refused(&huge[..huge.len() - 1]).await, "BAD_INVOICE");
-    assert_eq!(refused(MAINNET).await, "WRONG_NETWORK");
-    assert_eq!(refused(&huge).await, "INSUFFICIENT_FUNDS");
-    assert_eq!(refused(&open).await, "AMOUNT_NEEDED");
-    assert_eq!(refused(&own).await, "OWN_INVOICE");
+    assert_eq!(refused("lnbcrt1notaninvoice").await, Code::InvoiceMalformed);
+    assert_eq!(refused("").await, Code::InvoiceMalformed);
+    assert_eq!(
+        refused(&huge[..huge.len() - 1]).await,
+        Code::InvoiceMalformed
+    );
+    assert_eq!(refused(MAINNET).await, Code::WrongNetwork);
+    assert_eq!(refused(&huge).await, Code::InsufficientFunds);
+    assert_eq!(refused(&open).await, Code::AmountMissing);
+    assert_eq!(refused(&own).await, Code::InvoiceOwn);
     longhand_testkit::until("the invoice expires", async || {
-        refused(&expired).await == "INVOICE_EXPIRED"
+        refused(&expired).await == Code::InvoiceExpired
     })
     .await;
 
@@ -101,32 +105,41 @@ async fn channels_that_cannot_be_are_refused_by_name() {
     let refused = async |command| refusal(&alice.node, command).await;
     assert_eq!(
         refused(open(vec![1, 2, 3], 100_000, vec![], 0)).await,
-        "BAD_ID"
+        Code::BadId
     );
-    assert_eq!(refused(open(id(), 0, vec![], 0)).await, "AMOUNT_TOO_SMALL");
+    assert_eq!(
+        refused(open(id(), 0, vec![], 0)).await,
+        Code::ChannelTooSmall
+    );
     assert_eq!(
         refused(open(id(), 100_000, vec![], 0)).await,
-        "INSUFFICIENT_FUNDS"
+        Code::InsufficientFunds
     );
     assert_eq!(
         refused(open(id(), u64::MAX, vec![], 0)).await,
-        "INSUFFICIENT_FUNDS"
+        Code::InsufficientFunds
     );
     assert_eq!(
         refused(open(id(), 100_000, vec![1; 33], 0)).await,
-        "BAD_NODE_ID"
+        Code::PeerMalformed
     );
-    assert_eq!(refused(open(id(), 100_000, own, 0)).await, "BAD_NODE_ID");
+    assert_eq!(
+        refused(open(id(), 100_000, own, 0)).await,
+        Code::PeerMalformed
+    );
     assert_eq!(
         refused(open(id(), 100_000, vec![], 1)).await,
-        "PUSH_REFUSED"
+        Code::PushRefused
     );
     let close = CloseChannel {
         channel_id: vec![3; 32],
         force: false,
         ..CloseChannel::default()
     };
-    assert_eq!(refused(Kind::CloseChannel(close)).await, "NO_SUCH_CHANNEL");
+    assert_eq!(
+        refused(Kind::CloseChannel(close)).await,
+        Code::NoSuchChannel
+    );
     let no_point = ConnectPeer {
         node_id: world
             .hub
@@ -138,7 +151,10 @@ async fn channels_that_cannot_be_are_refused_by_name() {
             .collect(),
         address: String::new(),
     };
-    assert_eq!(refused(Kind::ConnectPeer(no_point)).await, "BAD_NODE_ID");
+    assert_eq!(
+        refused(Kind::ConnectPeer(no_point)).await,
+        Code::PeerMalformed
+    );
     assert_eq!(alice.overview().await.channels, 1);
 }
 
@@ -159,15 +175,21 @@ async fn on_chain_payments_that_cannot_be_are_refused_by_name() {
     let regtest = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
     let mainnet = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
     let refused = async |command| refusal(&alice.node, command).await;
-    assert_eq!(refused(send("nonsense", 1_000)).await, "BAD_ADDRESS");
-    assert_eq!(refused(send(mainnet, 1_000)).await, "WRONG_NETWORK");
-    assert_eq!(refused(send(regtest, 0)).await, "BAD_AMOUNT");
-    assert_eq!(refused(send(regtest, 100)).await, "BELOW_DUST");
+    assert_eq!(
+        refused(send("nonsense", 1_000)).await,
+        Code::AddressMalformed
+    );
+    assert_eq!(refused(send(mainnet, 1_000)).await, Code::WrongNetwork);
+    assert_eq!(refused(send(regtest, 0)).await, Code::AmountZero);
+    assert_eq!(refused(send(regtest, 100)).await, Code::AmountDust);
     assert_eq!(
         refused(send(regtest, 1_000_000)).await,
-        "INSUFFICIENT_FUNDS"
+        Code::InsufficientFunds
     );
-    assert_eq!(refused(send(regtest, u64::MAX)).await, "INSUFFICIENT_FUNDS");
+    assert_eq!(
+        refused(send(regtest, u64::MAX)).await,
+        Code::InsufficientFunds
+    );
     assert_eq!(balance(&alice).await, before);
 }
 
@@ -186,14 +208,14 @@ async fn invoices_that_cannot_be_made_are_refused_by_name() {
     let refused = async |command| refusal(&alice.node, command).await;
     assert_eq!(
         refused(create(vec![1], 1, String::new())).await,
-        "BAD_PAYMENT_HASH"
+        Code::PaymentHashMalformed
     );
     assert_eq!(
         refused(create(vec![1; 32], u64::MAX, String::new())).await,
-        "BAD_AMOUNT"
+        Code::AmountTooLarge
     );
     assert_eq!(
         refused(create(vec![1; 32], 1, "x".repeat(640))).await,
-        "BAD_DESCRIPTION"
+        Code::DescriptionTooLong
     );
 }

@@ -9,6 +9,7 @@ use bitcoin::absolute::LockTime;
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use longhand_chain::FeeRates;
 use longhand_node::{Node, Services};
+use longhand_proto::Code;
 use longhand_proto::command::CloseChannel;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
@@ -161,7 +162,7 @@ async fn close_in_the_end(node: &Node, channel: &[u8]) {
         ..CloseChannel::default()
     };
     while let Reply::Error(error) = try_ask(node, Kind::CloseChannel(close.clone())).await {
-        let is_again = ["STORE_FAILED", "NODE_RESTARTED"].contains(&error.code.as_str());
+        let is_again = error.is_one_of(&[Code::StoreFailed, Code::NodeRestarted]);
         assert!(is_again, "{}: {}", error.code, error.message);
     }
 }

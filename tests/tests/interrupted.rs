@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
@@ -62,14 +63,13 @@ async fn pay_in_the_end(node: &longhand_node::Node, bolt11: &str) -> State {
         match try_ask(node, Kind::Pay(pay)).await {
             Reply::Payment(payment) => return payment.state(),
             Reply::Error(error) => assert!(
-                [
-                    "DISK_FULL",
-                    "STORE_FAILED",
-                    "NO_ROUTE",
-                    "PEER_AWAY",
-                    "INSUFFICIENT_FUNDS"
-                ]
-                .contains(&error.code.as_str()),
+                error.is_one_of(&[
+                    Code::DiskFull,
+                    Code::StoreFailed,
+                    Code::NoRoute,
+                    Code::PeerAway,
+                    Code::InsufficientFunds
+                ]),
                 "{}: {}",
                 error.code,
                 error.message
@@ -222,7 +222,7 @@ async fn a_phone_that_leaves_while_the_disk_is_full_is_not_attached_again() {
     let Reply::Error(error) = reply else {
         panic!("the turn was not committed: {reply:?}");
     };
-    assert_eq!(error.code, "DISK_FULL");
+    assert_eq!(error.code, Code::DiskFull);
     let overview = alice.overview().await;
     assert_eq!(overview.state, longhand_node::State::Dormant);
     assert_eq!(overview.peers, 0);

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use longhand_node::{NodeEvent, State as Life};
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
@@ -54,9 +55,9 @@ async fn without_its_phone_a_node_has_no_peers_refuses_at_once_what_needs_it_and
         bolt11: invoice.clone(),
         ..Pay::default()
     };
-    assert_eq!(refusal(&alice.node, Kind::Pay(pay)).await, "SIGNER_AWAY");
+    assert_eq!(refusal(&alice.node, Kind::Pay(pay)).await, Code::SignerAway);
     let open = Kind::OpenChannel(OpenChannel::default());
-    assert_eq!(refusal(&alice.node, open).await, "SIGNER_AWAY");
+    assert_eq!(refusal(&alice.node, open).await, Code::SignerAway);
     let Reply::Balance(balance) = ask(&alice.node, Kind::GetBalance(GetBalance {})).await else {
         panic!("no balance")
     };

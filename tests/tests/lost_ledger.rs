@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use longhand_proto::Code;
 use longhand_proto::command::OpenChannel;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::signer::signer_op::Op;
@@ -31,7 +32,7 @@ async fn the_node_of_a_phone_that_lost_its_ledger_opens_channels_with_new_keys()
     // The phone cannot know that these keys are of no old channel, and refuses them. So the node gets others.
     assert_eq!(
         refusal(&alice.node, Kind::OpenChannel(open)).await,
-        "SIGNER_REFUSED"
+        Code::SignerRefused
     );
     world.open(&alice.node, &world.hub, 500_000, 0).await;
 }

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{NewAddress, OpenChannel, SendOnchain};
@@ -67,10 +68,10 @@ async fn open_in_the_end(world: &World, alice: &Owner, id: u8) -> bool {
         match try_ask(&alice.node, Kind::OpenChannel(open)).await {
             Reply::OpenedChannel(_) => return true,
             Reply::Error(error)
-                if ["DISK_FULL", "STORE_FAILED", "SIGNER_AWAY"].contains(&error.code.as_str()) => {}
+                if error.is_one_of(&[Code::DiskFull, Code::StoreFailed, Code::SignerAway]) => {}
             Reply::Error(error) => {
-                let ended = ["INTERRUPTED", "CHANNEL_CLOSED", "CHANNEL_REFUSED"];
-                assert!(ended.contains(&error.code.as_str()), "{error:?}");
+                let ended = [Code::Interrupted, Code::ChannelClosed, Code::ChannelRefused];
+                assert!(error.is_one_of(&ended), "{error:?}");
                 return false;
             }
             reply => panic!("{reply:?}"),
@@ -211,7 +212,7 @@ async fn a_funding_for_which_the_phone_comes_after_a_week_is_not_signed_and_its_
     let Reply::Error(error) = reply else {
         panic!("{reply:?}")
     };
-    assert_eq!(error.code, "EXPIRED", "{error:?}");
+    assert_eq!(error.code, Code::Expired, "{error:?}");
     assert!(!alice.phone.was_asked(is_for_the_funding));
     until("neither has the channel", async || {
         alice.overview().await.channels == 0 && world.hub.overview().await.unwrap().channels == 0

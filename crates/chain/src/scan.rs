@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bitcoin::block::Header;
 use bitcoin::{Block, BlockHash, Transaction};
+use longhand_proto::Code;
 use tokio::time::Instant;
 
 use crate::follower::Index;
@@ -117,10 +118,10 @@ impl ScanError {
     }
 
     /// A stable code, for programs.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            ScanError::Pruned { .. } => "BLOCK_PRUNED",
-            ScanError::Source { .. } => "BLOCK_UNAVAILABLE",
+            ScanError::Pruned { .. } => Code::BlockPruned,
+            ScanError::Source { .. } => Code::BlockUnavailable,
         }
     }
 

@@ -4,6 +4,7 @@
 
 use longhand_link::core::handshake::{Established, Initiator, Responder};
 use longhand_link::{CloseCode, Instance, LinkError, LinkKeypair, PairingSecret};
+use longhand_proto::Code;
 use prost::{Message, Oneof};
 
 #[derive(Clone, PartialEq, Message)]
@@ -257,7 +258,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         whats.push(What::Reply(Reply { pairing, record }));
         whats.push(What::Refuse(Refuse {
             pairing,
-            code: "UNKNOWN_OWNER".into(),
+            code: Code::UnknownOwner.into(),
             message: "this phone is not paired".into(),
         }));
     }

@@ -8,6 +8,7 @@ use longhand_link::core::record::Transport;
 use longhand_link::core::requests::Requests;
 use longhand_link::core::session::{Event, Session};
 use longhand_link::{CloseCode, Config, Instance, LinkKeypair, Side};
+use longhand_proto::Code;
 use longhand_proto::link::link_frame::Body;
 use longhand_proto::link::{Hello, LinkFrame, Ping, Request, Response, response};
 use prost::{Message, Oneof};
@@ -467,7 +468,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             frame(Body::Detached(longhand_proto::link::Detached {})),
             What::Reconnect(0),
             frame(Body::Close(longhand_proto::link::Close {
-                code: "REPLACED".into(),
+                code: Code::Replaced.into(),
                 message: "another link".into(),
             })),
             What::Reconnect(0),

@@ -6,9 +6,9 @@ use bitcoin::secp256k1::PublicKey as NodeId;
 use longhand_chain::{Chain, Follower};
 use longhand_link::{Incoming, LinkKey};
 use longhand_node::{Node, SignerAway, SignerTransport};
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
-use longhand_proto::command::error::Action;
 use longhand_proto::command::{Command, CommandReply, Error, Registered, WakeUrls};
 use prost::Message;
 
@@ -45,13 +45,13 @@ impl Commands {
             responder,
         } = incoming;
         if kind != COMMAND {
-            return responder.refuse("UNKNOWN_KIND", "the host takes commands only");
+            return responder.refuse(Code::UnknownKind, "the host takes commands only");
         }
         if payload.len() > MOST_COMMAND_BYTES {
-            return responder.refuse("BAD_REQUEST", "the command is too long");
+            return responder.refuse(Code::BadRequest, "the command is too long");
         }
         let Ok(command) = Command::decode(&*payload) else {
-            return responder.refuse("BAD_REQUEST", "the command cannot be read");
+            return responder.refuse(Code::BadRequest, "the command cannot be read");
         };
         // A command may wait long.
         drop(payload);
@@ -77,10 +77,9 @@ impl Commands {
         command: Command,
     ) -> CommandReply {
         let own = match command.command {
-            None => Err(error(
-                "UNKNOWN_COMMAND",
+            None => Err(Error::new(
+                Code::UnknownCommand,
                 "the host does not know this command: update it",
-                Action::GiveUp,
             )),
             Some(Body::Register(registration)) => {
                 let registered = self.register(hosted, phone, registration).await;
@@ -151,7 +150,7 @@ async fn ready(hosted: &HostedNode, phone: &LinkKey) -> Result<Node, Error> {
     pinned(hosted, phone)?;
     if !hosted.record().is_confirmed() {
         let message = "the phone has not registered its keys: send Register first";
-        return Err(error("NOT_REGISTERED", message, Action::FixInput));
+        return Err(Error::new(Code::NotRegistered, message));
     }
     let node = running(&hosted.phase.borrow())?;
     // The command may be here before the owner's task has seen that the link is live.
@@ -187,7 +186,7 @@ fn running(phase: &Phase) -> Result<Node, Error> {
         Phase::Failed(reason) => {
             let message =
                 format!("the node does not run ({reason}): tell the operator of the host");
-            Err(error("NODE_FAILED", message, Action::GiveUp))
+            Err(Error::new(Code::NodeFailed, message))
         }
         Phase::Waiting | Phase::Unregistered => Err(chain_unavailable()),
     }
@@ -196,45 +195,26 @@ fn running(phase: &Phase) -> Result<Node, Error> {
 /// Asks the phone to prove that it has the secret key of the node id: the id alone is public, and may be a peer's.
 async fn prove_keys(phone: PhoneSigner, node_id: &[u8]) -> Result<(), Error> {
     let challenge =
-        Challenge::new(node_id).map_err(|e| error("INTERNAL", e.to_string(), Action::Retry))?;
+        Challenge::new(node_id).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
     let reply = phone.sign(challenge.batch()).await;
     let reply = reply.map_err(|SignerAway| {
         let message = "the phone left before it had shown its keys: register again";
-        error("SIGNER_AWAY", message, Action::Retry)
+        Error::new(Code::SignerAway, message)
     })?;
     match challenge.is_met_by(&reply) {
         true => Ok(()),
         false => {
             let message = "the phone has not shown that it has the node's key: use the phone, or the seed, of this node";
-            Err(error("KEYS_NOT_SHOWN", message, Action::GiveUp))
+            Err(Error::new(Code::KeysNotShown, message))
         }
     }
 }
 
 fn owner_error(failed: &OwnerError) -> Error {
-    let (code, action) = match failed {
-        OwnerError::KeysDiffer => ("OWNER_KEYS_DIFFER", Action::GiveUp),
-        OwnerError::NodeTaken => ("NODE_TAKEN", Action::GiveUp),
-        OwnerError::NodeUnclear => ("NODE_UNCLEAR", Action::Retry),
-        OwnerError::ShutOut => ("UNKNOWN_OWNER", Action::GiveUp),
-        OwnerError::Registration(_) => ("BAD_REGISTRATION", Action::FixInput),
-        OwnerError::BadWakeUrl(_) => ("BAD_WAKE_URL", Action::FixInput),
-        OwnerError::LongWakeUrl => ("WAKE_URL_TOO_LONG", Action::FixInput),
-        OwnerError::ManyWakeUrls => ("TOO_MANY_WAKE_URLS", Action::FixInput),
-        _ => ("STORE_FAILED", Action::Retry),
-    };
-    error(code, failed.to_string(), action)
+    Error::new(failed.code(), failed.to_string())
 }
 
 fn chain_unavailable() -> Error {
     let message = "the host has not reached its chain source yet: try again in a while";
-    error("CHAIN_UNAVAILABLE", message, Action::Retry)
-}
-
-fn error(code: &str, message: impl Into<String>, action: Action) -> Error {
-    Error {
-        code: code.into(),
-        message: message.into(),
-        action: action.into(),
-    }
+    Error::new(Code::ChainUnavailable, message)
 }

@@ -55,6 +55,7 @@ use longhand_base::settings::Settings as _;
 use longhand_chain::{ChainError, ChainSource};
 use longhand_link::{Address, Carrier, Carriers, DialOptions, LinkError};
 use longhand_node::PeerStream;
+use longhand_proto::Code;
 use longhand_store::{Batch, SqliteStore, Store, StoreError, Write};
 
 #[cfg(feature = "fuzzing")]
@@ -354,20 +355,20 @@ pub enum HostError {
 
 impl HostError {
     /// A stable code for programs.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            HostError::Config(_) => "CONFIG",
+            HostError::Config(_) => Code::Config,
             HostError::Store(error) => error.code(),
-            HostError::File(_) => "FILE",
-            HostError::WrongNetwork { .. } => "WRONG_NETWORK",
-            HostError::SeedMissing(_) | HostError::SeedDiffers(_) => "HUB_SEED",
-            HostError::Chain(ChainError::WrongNetwork { .. }) => "WRONG_NETWORK",
-            HostError::Chain(ChainError::Unauthorized) => "CHAIN_UNAUTHORIZED",
-            HostError::Chain(_) => "CHAIN_UNAVAILABLE",
-            HostError::Listen { .. } => "CANNOT_LISTEN",
-            HostError::Link(_) => "LINK",
-            HostError::Tls(_) => "TLS",
-            HostError::Tor(_) => "TOR",
+            HostError::File(_) => Code::File,
+            HostError::WrongNetwork { .. } => Code::WrongNetwork,
+            HostError::SeedMissing(_) | HostError::SeedDiffers(_) => Code::HubSeed,
+            HostError::Chain(ChainError::WrongNetwork { .. }) => Code::WrongNetwork,
+            HostError::Chain(ChainError::Unauthorized) => Code::ChainUnauthorized,
+            HostError::Chain(_) => Code::ChainUnavailable,
+            HostError::Listen { .. } => Code::CannotListen,
+            HostError::Link(_) => Code::LinkFailed,
+            HostError::Tls(_) => Code::Tls,
+            HostError::Tor(_) => Code::Tor,
         }
     }
 }

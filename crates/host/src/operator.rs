@@ -7,9 +7,8 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use longhand_chain::{Chain, Follower};
 use longhand_link::{LinkKey, PairingCode as LinkPairingCode, PairingSecret};
-use longhand_proto::command;
-use longhand_proto::command::error::Action;
 use longhand_proto::operator::*;
+use longhand_proto::{Code, command};
 
 pub(crate) use self::grpc::{OperatorApi, TokenCheck, bind_socket};
 use crate::Addresses;
@@ -25,7 +24,7 @@ use crate::tor::Tor;
 
 /// The operator of a host, in its own process: the requests of the operator's API, in the same messages
 /// (`operator.proto`). Does not keep the host running: once it has ended, every request is answered with
-/// [`OperatorError::Unavailable`].
+/// [`Code::HostStopped`].
 #[derive(Clone)]
 pub struct Operator(Weak<OperatorServices>);
 
@@ -49,31 +48,15 @@ pub(crate) struct OperatorServices {
 /// The state of a node that cannot run.
 const FAILED: &str = "failed";
 
-/// Why the operator's request was not carried out. One line for a person; where a command of the hub failed, the
-/// command's stable code stands before it.
+/// Why the operator's request was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OperatorError {
-    /// The request is wrong: nothing was changed.
-    #[error("{0}")]
-    Invalid(String),
-    /// There is no such owner.
-    #[error("{0}")]
-    NotFound(String),
-    /// There is one already.
-    #[error("{0}")]
-    Exists(String),
-    /// Something else has to happen first: a phone that pairs, or comes back.
-    #[error("{0}")]
-    NotNow(String),
-    /// The same request may succeed later.
-    #[error("{0}")]
-    Unavailable(String),
-    /// It was tried, and failed for good.
-    #[error("{0}")]
-    Failed(String),
-    /// The host itself failed.
-    #[error("{0}")]
-    Internal(String),
+#[error("{code}: {message}")]
+#[non_exhaustive]
+pub struct OperatorError {
+    /// Stable; it has an action, see [`Code::action`].
+    pub code: Code,
+    /// One line for a person: what failed, why, what to do.
+    pub message: String,
 }
 
 impl Operator {
@@ -84,7 +67,7 @@ impl Operator {
     /// The host's version, network and addresses, and how much of it runs.
     ///
     /// # Errors
-    /// [`OperatorError::Unavailable`].
+    /// [`Code::HostStopped`].
     pub async fn status(&self) -> Result<StatusReply, OperatorError> {
         let services = self.services()?;
         let reserve = services.health.look_at_hub().await;
@@ -176,7 +159,7 @@ impl Operator {
     /// All owners, by name.
     ///
     /// # Errors
-    /// [`OperatorError::Unavailable`].
+    /// [`Code::HostStopped`].
     pub async fn list_owners(&self) -> Result<ListOwnersReply, OperatorError> {
         let services = self.services()?;
         let readable = services.book.all().await;
@@ -218,7 +201,7 @@ impl Operator {
     /// Every node that runs, or cannot run, by the owner's name; with or without its phone.
     ///
     /// # Errors
-    /// [`OperatorError::Unavailable`].
+    /// [`Code::HostStopped`].
     pub async fn list_nodes(&self) -> Result<ListNodesReply, OperatorError> {
         let services = self.services()?;
         let mut nodes = Vec::new();
@@ -235,7 +218,7 @@ impl Operator {
     /// An owner's node, with or without its phone.
     ///
     /// # Errors
-    /// [`OperatorError`]; [`OperatorError::NotNow`] when the node does not run, with the reason.
+    /// [`OperatorError`]; [`Code::NodeFailed`] with the reason when the node does not run.
     pub async fn get_node(&self, request: GetNodeRequest) -> Result<NodeView, OperatorError> {
         let hosted = self.services()?.node(&request.owner).await?;
         let not_running = || not_running(&hosted);
@@ -260,7 +243,7 @@ impl Operator {
     }
 
     fn services(&self) -> Result<Arc<OperatorServices>, OperatorError> {
-        let ended = || OperatorError::Unavailable("the host has stopped, or stops now".into());
+        let ended = || OperatorError::new(Code::HostStopped, "the host has stopped, or stops now");
         let services = self.0.upgrade();
         services
             .filter(|services| !services.tasks.is_stopping())
@@ -293,7 +276,7 @@ impl OperatorServices {
         };
         let text = code
             .to_text()
-            .map_err(|e| OperatorError::NotNow(e.to_string()))?;
+            .map_err(|e| OperatorError::new(Code::Config, e.to_string()))?;
         Ok(PairingCode {
             owner: owner.name.clone(),
             code: text.to_string(),
@@ -322,7 +305,7 @@ impl OperatorServices {
     async fn node(&self, name: &str) -> Result<Arc<HostedNode>, OperatorError> {
         let record = self.book.named(name).await?;
         let missing =
-            || OperatorError::Internal("the owner is not set up: restart the host".into());
+            || OperatorError::new(Code::Internal, "the owner is not set up: restart the host");
         self.nodes.get(&record.id).ok_or_else(missing)
     }
 
@@ -346,7 +329,7 @@ async fn uninterrupted<T: Send + 'static>(
     work: impl Future<Output = Result<T, OperatorError>> + Send + 'static,
 ) -> Result<T, OperatorError> {
     let ended = tokio::spawn(work).await;
-    ended.unwrap_or_else(|error| Err(OperatorError::Internal(error.to_string())))
+    ended.unwrap_or_else(|error| Err(OperatorError::new(Code::Internal, error.to_string())))
 }
 
 /// A node that runs, or cannot; `None` when it has not started yet, or is being loaded again.
@@ -402,35 +385,36 @@ fn failed_view(owner: &str, node_id: Vec<u8>, problem: String) -> NodeView {
 }
 
 fn not_running(hosted: &HostedNode) -> OperatorError {
-    OperatorError::NotNow(match hosted.failure() {
-        Some(reason) => format!("this owner's node does not run: {reason}"),
-        None => "this owner's node does not run yet".into(),
-    })
+    match hosted.failure() {
+        Some(reason) => OperatorError::new(
+            Code::NodeFailed,
+            format!("this owner's node does not run: {reason}"),
+        ),
+        None => OperatorError::new(
+            Code::NodeNotRunning,
+            "this owner's node does not run yet: try again in a while",
+        ),
+    }
 }
 
 impl OperatorError {
-    /// A command's error for the operator: its code stands before its message.
-    pub(crate) fn of_command(error: command::Error) -> OperatorError {
-        let text = format!("{}: {}", error.code, error.message);
-        match error.action() {
-            Action::FixInput => OperatorError::Invalid(text),
-            Action::Retry => OperatorError::Unavailable(text),
-            Action::WaitForPhone => OperatorError::NotNow(text),
-            Action::GiveUp | Action::Unspecified => OperatorError::Failed(text),
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> OperatorError {
+        OperatorError {
+            code,
+            message: message.into(),
         }
+    }
+}
+
+impl From<command::Error> for OperatorError {
+    fn from(error: command::Error) -> OperatorError {
+        let code = Code::from_name(&error.code).unwrap_or(Code::Unnamed);
+        OperatorError::new(code, error.message)
     }
 }
 
 impl From<OwnerError> for OperatorError {
     fn from(error: OwnerError) -> OperatorError {
-        let text = error.to_string();
-        match error {
-            OwnerError::NameTaken(_) => OperatorError::Exists(text),
-            OwnerError::BadName(_) | OwnerError::BadWakeUrl(_) => OperatorError::Invalid(text),
-            OwnerError::Unknown(_) => OperatorError::NotFound(text),
-            OwnerError::Unreadable(_) => OperatorError::NotNow(text),
-            OwnerError::Store(error) if error.is_transient() => OperatorError::Unavailable(text),
-            _ => OperatorError::Internal(text),
-        }
+        OperatorError::new(error.code(), error.to_string())
     }
 }

@@ -13,7 +13,7 @@ use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey as NodeId;
 use longhand_link::{LinkKey, OwnerId, Pairing, PairingId, PairingSecret};
 use longhand_node::Registration;
-use longhand_proto::{MAX_WAKE_URL_BYTES, MAX_WAKE_URLS};
+use longhand_proto::{Code, MAX_WAKE_URL_BYTES, MAX_WAKE_URLS};
 use longhand_store::{Batch, Store, StoreError, Write};
 use tokio::sync::Mutex;
 
@@ -72,6 +72,28 @@ pub(crate) enum OwnerError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Link(#[from] longhand_link::LinkError),
+}
+
+impl OwnerError {
+    /// Stable, for programs.
+    pub fn code(&self) -> Code {
+        match self {
+            OwnerError::NameTaken(_) => Code::OwnerExists,
+            OwnerError::BadName(_) => Code::OwnerName,
+            OwnerError::Unknown(_) => Code::OwnerNotFound,
+            OwnerError::BadWakeUrl(_) => Code::BadWakeUrl,
+            OwnerError::LongWakeUrl => Code::WakeUrlTooLong,
+            OwnerError::ManyWakeUrls => Code::TooManyWakeUrls,
+            OwnerError::Unreadable(_) => Code::OwnerUnreadable,
+            OwnerError::Registration(_) => Code::BadRegistration,
+            OwnerError::KeysDiffer => Code::OwnerKeysDiffer,
+            OwnerError::NodeTaken => Code::NodeTaken,
+            OwnerError::NodeUnclear => Code::NodeUnclear,
+            OwnerError::ShutOut | OwnerError::PhoneTaken => Code::UnknownOwner,
+            OwnerError::Store(error) => error.code(),
+            OwnerError::Link(_) => Code::LinkFailed,
+        }
+    }
 }
 
 /// An owner whose record cannot be read, and is left as it is.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use longhand_link::{CloseCode, LinkError, LinkKey};
 use longhand_node::{SignerAway, SignerTransport};
+use longhand_proto::Code;
 use longhand_proto::signer::{SignerBatch, SignerReply};
 use longhand_proto::{BadReply, read_reply};
 use prost::Message;
@@ -72,7 +73,7 @@ impl PhoneSigner {
             {
                 Ok(answer) => return Ok(answer),
                 Err(LinkError::Restarted) => {}
-                Err(LinkError::Refused { code, .. }) if code == "BUSY" => {
+                Err(LinkError::Refused { code, .. }) if code == Code::Busy => {
                     tokio::time::sleep(BUSY_PAUSE).await;
                 }
                 Err(LinkError::Down(_)) => return Err(SignerAway),

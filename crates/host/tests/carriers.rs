@@ -14,6 +14,7 @@ use longhand_link::{
     Address, Carrier, Carriers, Credentials, DialOptions, Dialer, LinkError, Listen, Listener,
     Rendezvous, connect,
 };
+use longhand_proto::Code;
 use longhand_testkit::failing_source::FailingSource;
 use longhand_testkit::host::operator;
 use longhand_testkit::link_phone::LinkPhone;
@@ -126,12 +127,12 @@ async fn a_phone_attaches_through_each_listener_of_a_host() {
     let paired = phone.pair_over(over_memory).await.unwrap();
     let over_grpc = phone.dial_at(grpc, &options).await.unwrap();
     phone.attach_over(over_grpc).await.unwrap();
-    assert_eq!(paired.closed().await.code.to_string(), "REPLACED");
+    assert_eq!(paired.closed().await.code.to_string(), Code::Replaced);
     let over_memory = phone.dial_at(memory, &options).await.unwrap();
     let attached = phone.attach_over(over_memory).await.unwrap();
 
     host.stop().await;
-    assert_eq!(attached.closed().await.code.to_string(), "SHUTDOWN");
+    assert_eq!(attached.closed().await.code.to_string(), Code::Shutdown);
 }
 
 #[tokio::test]
@@ -173,7 +174,7 @@ async fn an_address_that_no_carrier_takes_stops_the_start() {
         let mut config = config(&dir);
         config.link.listen = vec!["grpc://127.0.0.1:0".into(), address.into()];
         let refused = host(config, &Carriers::default()).await.err().unwrap();
-        assert_eq!(refused.code(), "CONFIG");
+        assert_eq!(refused.code(), Code::Config);
         let line = refused.to_string();
         assert!(
             line.contains("link.listen") && line.contains(expected),
@@ -188,6 +189,6 @@ async fn a_certificate_that_cannot_be_read_is_named() {
     let mut config = config(&dir);
     config.link.listen = vec!["grpcs://127.0.0.1:0?certificate=/no/such.pem&key=/no/key".into()];
     let refused = host(config, &Carriers::default()).await.err().unwrap();
-    assert_eq!(refused.code(), "FILE");
+    assert_eq!(refused.code(), Code::File);
     assert!(refused.to_string().contains("/no/such.pem"), "{refused}");
 }

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use longhand_host::OperatorError;
+use longhand_proto::Code;
 use longhand_proto::operator::*;
 use longhand_testkit::embedded::{Door, World, phone_with_channel, until};
 
@@ -74,7 +74,7 @@ async fn a_request_for_an_amount_and_for_all_is_refused() {
     let world = World::new();
     let (host, _calls) = world.host(None).await;
     let refused = host.operator().hub_send(send(1, true)).await.unwrap_err();
-    assert!(matches!(refused, OperatorError::Invalid(_)), "{refused}");
+    assert_eq!(refused.code, Code::OperatorInput, "{refused}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ mod common;
 
 use common::{config, create_owner, host_without_chain, listening};
 use longhand_link::{LinkKeypair, PairingSecret};
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
@@ -12,7 +13,6 @@ use longhand_proto::command::{Command, GetInfo, ListWakeUrls, Register, SetWakeU
 use longhand_proto::operator::*;
 use longhand_testkit::link_phone::{LinkPhone, close_code};
 use prost::Message;
-use tonic::Code;
 
 #[tokio::test]
 async fn a_phone_pairs_once_and_attaches_ever_after() {
@@ -38,7 +38,7 @@ async fn a_phone_pairs_once_and_attaches_ever_after() {
     link.detach().await.unwrap();
     let again = phone.attach().await.unwrap();
     host.stop().await;
-    assert_eq!(again.closed().await.code.to_string(), "SHUTDOWN");
+    assert_eq!(again.closed().await.code.to_string(), Code::Shutdown);
 }
 
 #[tokio::test]
@@ -65,21 +65,21 @@ async fn codes_that_are_wrong_or_used_are_refused_by_name() {
     let mut wrong = code.clone();
     wrong.secret = PairingSecret::generate().unwrap();
     let refused = LinkPhone::new(wrong).pair().await.unwrap_err();
-    assert_eq!(close_code(&refused), "PAIRING_UNKNOWN");
+    assert_eq!(close_code(&refused), Code::PairingUnknown);
 
     let phone = LinkPhone::new(code.clone());
     let link = phone.pair().await.unwrap();
     let refused = LinkPhone::new(code.clone()).pair().await.unwrap_err();
-    assert_eq!(close_code(&refused), "PAIRING_USED");
+    assert_eq!(close_code(&refused), Code::PairingUsed);
 
     // A pairing that broke off is finished by the same phone, which may have been restarted.
     let restarted = LinkPhone::with_key(code.clone(), phone.key.clone());
     restarted.pair().await.unwrap();
-    assert_eq!(link.closed().await.code.to_string(), "REPLACED");
+    assert_eq!(link.closed().await.code.to_string(), Code::Replaced);
 
     let stranger = LinkPhone::with_key(code, LinkKeypair::generate().unwrap());
     let refused = stranger.attach().await.unwrap_err();
-    assert_eq!(close_code(&refused), "UNKNOWN_OWNER");
+    assert_eq!(close_code(&refused), Code::UnknownOwner);
     host.stop().await;
 }
 
@@ -98,16 +98,16 @@ async fn a_renewed_code_moves_the_owner_to_another_phone() {
     let renewed = operator.renew_pairing(renew).await.unwrap().into_inner();
     assert_eq!(renewed.owner, "ann");
     // Out at once: it may be in other hands.
-    assert_eq!(old_link.closed().await.code.to_string(), "UNKNOWN_OWNER");
+    assert_eq!(old_link.closed().await.code.to_string(), Code::UnknownOwner);
     let refused = old.attach().await.unwrap_err();
-    assert_eq!(close_code(&refused), "UNKNOWN_OWNER");
+    assert_eq!(close_code(&refused), Code::UnknownOwner);
     let refused = LinkPhone::new(code).pair().await.unwrap_err();
-    assert_eq!(close_code(&refused), "PAIRING_UNKNOWN");
+    assert_eq!(close_code(&refused), Code::PairingUnknown);
 
     let new = LinkPhone::new(renewed.code.parse().unwrap());
     let link = new.pair().await.unwrap();
     let refused = old.attach().await.unwrap_err();
-    assert_eq!(close_code(&refused), "UNKNOWN_OWNER");
+    assert_eq!(close_code(&refused), Code::UnknownOwner);
     assert!(new.conversation.link().is_some(), "{link:?}");
     host.stop().await;
 }
@@ -120,7 +120,7 @@ async fn the_newest_link_wins() {
     let phone = LinkPhone::new(code.clone());
     let first = phone.pair().await.unwrap();
     let second = phone.attach().await.unwrap();
-    assert_eq!(first.closed().await.code.to_string(), "REPLACED");
+    assert_eq!(first.closed().await.code.to_string(), Code::Replaced);
     let status = operator
         .status(StatusRequest {})
         .await
@@ -140,13 +140,13 @@ async fn without_a_chain_commands_are_answered_with_what_to_do() {
 
     let error = phone.refused(Body::GetInfo(GetInfo {})).await;
     assert_eq!(
-        (error.code.as_str(), error.action()),
-        ("NOT_REGISTERED", Action::FixInput)
+        (error.code.parse(), error.action()),
+        (Ok(Code::NotRegistered), Action::FixInput)
     );
     let error = phone.refused(Body::Register(Register::default())).await;
     assert_eq!(
-        (error.code.as_str(), error.action()),
-        ("CHAIN_UNAVAILABLE", Action::Retry)
+        (error.code.parse(), error.action()),
+        (Ok(Code::ChainUnavailable), Action::Retry)
     );
 
     let refused = phone
@@ -154,18 +154,24 @@ async fn without_a_chain_commands_are_answered_with_what_to_do() {
         .request("command", vec![0xff])
         .await
         .unwrap_err();
-    assert!(refused.to_string().contains("BAD_REQUEST"), "{refused}");
+    assert!(
+        refused.to_string().contains(Code::BadRequest.as_str()),
+        "{refused}"
+    );
     let refused = phone
         .conversation
         .request("signer", Vec::new())
         .await
         .unwrap_err();
-    assert!(refused.to_string().contains("UNKNOWN_KIND"), "{refused}");
+    assert!(
+        refused.to_string().contains(Code::UnknownKind.as_str()),
+        "{refused}"
+    );
     let error = operator
         .hub_address(HubAddressRequest {})
         .await
         .unwrap_err();
-    assert_eq!(error.code(), Code::Unavailable);
+    assert_eq!(error.code(), tonic::Code::Unavailable);
     assert!(
         error.message().starts_with("CHAIN_UNAVAILABLE: "),
         "{}",
@@ -185,9 +191,9 @@ async fn what_the_operator_asks_wrongly_is_refused_by_kind() {
         pairing_expires_s: 0,
     };
     let cases = [
-        (create("ann", ""), Code::AlreadyExists),
-        (create("", ""), Code::InvalidArgument),
-        (create("bob", "nowhere"), Code::InvalidArgument),
+        (create("ann", ""), tonic::Code::AlreadyExists),
+        (create("", ""), tonic::Code::InvalidArgument),
+        (create("bob", "nowhere"), tonic::Code::InvalidArgument),
     ];
     for (request, code) in cases {
         assert_eq!(
@@ -201,21 +207,21 @@ async fn what_the_operator_asks_wrongly_is_refused_by_kind() {
     };
     assert_eq!(
         operator.renew_pairing(unknown).await.unwrap_err().code(),
-        Code::NotFound
+        tonic::Code::NotFound
     );
     let unknown = GetNodeRequest {
         owner: "bob".into(),
     };
     assert_eq!(
         operator.get_node(unknown).await.unwrap_err().code(),
-        Code::NotFound
+        tonic::Code::NotFound
     );
     let early = GetNodeRequest {
         owner: "ann".into(),
     };
     assert_eq!(
         operator.get_node(early).await.unwrap_err().code(),
-        Code::FailedPrecondition
+        tonic::Code::FailedPrecondition
     );
 
     let open = |owner: &str, node_id: Vec<u8>| HubOpenChannelRequest {
@@ -225,10 +231,10 @@ async fn what_the_operator_asks_wrongly_is_refused_by_kind() {
         ..HubOpenChannelRequest::default()
     };
     let cases = [
-        (open("", Vec::new()), Code::InvalidArgument),
-        (open("ann", vec![2; 33]), Code::InvalidArgument),
-        (open("bob", Vec::new()), Code::NotFound),
-        (open("ann", Vec::new()), Code::FailedPrecondition),
+        (open("", Vec::new()), tonic::Code::InvalidArgument),
+        (open("ann", vec![2; 33]), tonic::Code::InvalidArgument),
+        (open("bob", Vec::new()), tonic::Code::NotFound),
+        (open("ann", Vec::new()), tonic::Code::FailedPrecondition),
     ];
     for (request, code) in cases {
         assert_eq!(
@@ -273,17 +279,17 @@ async fn a_phone_and_the_operator_set_their_wake_urls_while_no_node_runs() {
     };
     assert_eq!(phone.command(set(&[url])).await, known(&[url], false));
     for (urls, code) in [
-        (&["nowhere"][..], "BAD_WAKE_URL"),
-        (&[url, url, url, url, url], "TOO_MANY_WAKE_URLS"),
+        (&["nowhere"][..], Code::BadWakeUrl),
+        (&[url, url, url, url, url], Code::TooManyWakeUrls),
         (
             &[format!("https://{}", "x".repeat(512)).as_str()],
-            "WAKE_URL_TOO_LONG",
+            Code::WakeUrlTooLong,
         ),
     ] {
         let error = phone.refused(set(urls)).await;
         assert_eq!(
-            (error.code.as_str(), error.action()),
-            (code, Action::FixInput)
+            (error.code.parse(), error.action()),
+            (Ok(code), Action::FixInput)
         );
     }
     let changed = operator.set_wake_url(of_operator(Some("https://op.example/"), false));
@@ -308,7 +314,7 @@ async fn a_phone_and_the_operator_set_their_wake_urls_while_no_node_runs() {
     let refused = operator
         .set_wake_url(of_operator(Some("nowhere"), false))
         .await;
-    assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(refused.unwrap_err().code(), tonic::Code::InvalidArgument);
     host.stop().await;
 }
 

@@ -9,6 +9,7 @@ use longhand_host::client::Client;
 use longhand_host::config::Password;
 use longhand_host::{Host, HostConfig};
 use longhand_link::CloseCode;
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::error::Action;
 use longhand_proto::command::{GetInfo, Register};
@@ -109,20 +110,20 @@ async fn other_keys_and_bad_ones_are_refused_and_change_nothing() {
         .into_inner();
 
     let cases = [
-        (&ann, registration(2), "OWNER_KEYS_DIFFER", Action::GiveUp),
-        (&bob, registration(1), "NODE_TAKEN", Action::GiveUp),
+        (&ann, registration(2), Code::OwnerKeysDiffer, Action::GiveUp),
+        (&bob, registration(1), Code::NodeTaken, Action::GiveUp),
         (
             &bob,
             Register::default(),
-            "BAD_REGISTRATION",
+            Code::BadRegistration,
             Action::FixInput,
         ),
     ];
     for (phone, registration, code, action) in cases {
         let error = phone.refused(Body::Register(registration)).await;
         assert_eq!(
-            (error.code.as_str(), error.action()),
-            (code, action),
+            (error.code.parse(), error.action()),
+            (Ok(code), action),
             "{}",
             error.message
         );
@@ -146,8 +147,8 @@ async fn a_node_id_is_registered_by_who_has_its_key_alone() {
     thief.pair().await.unwrap();
     let error = thief.refused(Body::Register(registration(1))).await;
     assert_eq!(
-        (error.code.as_str(), error.action()),
-        ("KEYS_NOT_SHOWN", Action::GiveUp),
+        (error.code.parse(), error.action()),
+        (Ok(Code::KeysNotShown), Action::GiveUp),
         "{}",
         error.message
     );
@@ -209,11 +210,11 @@ async fn another_phone_of_the_owner_signs_only_once_it_has_shown_its_keys() {
     new.pair().await.unwrap();
     assert_eq!(
         new.refused(Body::GetInfo(GetInfo {})).await.code,
-        "NOT_REGISTERED"
+        Code::NotRegistered
     );
     assert_eq!(
         new.refused(Body::Register(registration(2))).await.code,
-        "OWNER_KEYS_DIFFER"
+        Code::OwnerKeysDiffer
     );
     new.register(1).await;
     assert_ne!(state(&mut operator, "ann").await, "dormant");

@@ -7,6 +7,7 @@ use bitcoin::Network;
 use common::{config, host_without_chain, listening};
 use longhand_chain::ChainError;
 use longhand_host::{Host, HostConfig, HostError};
+use longhand_proto::Code;
 use longhand_proto::operator::StatusRequest;
 use longhand_testkit::failing_source::FailingSource;
 use longhand_testkit::host::operator;
@@ -46,7 +47,7 @@ async fn a_second_host_on_the_same_data_is_refused_until_the_first_has_stopped()
     let dir = tempfile::tempdir().unwrap();
     let (first, _operator) = host_without_chain(config(&dir)).await;
     let error = refused(config(&dir)).await;
-    assert_eq!(error.code(), "DATABASE_LOCKED", "{error}");
+    assert_eq!(error.code(), Code::DatabaseLocked, "{error}");
     first.stop().await;
     host_without_chain(config(&dir)).await.0.stop().await;
 }
@@ -96,7 +97,7 @@ async fn a_port_in_use_is_named_with_its_setting() {
         let mut config = config(&dir);
         set(&mut config, address);
         let error = refused(config).await;
-        assert_eq!(error.code(), "CANNOT_LISTEN");
+        assert_eq!(error.code(), Code::CannotListen);
         let line = error.to_string();
         assert!(
             line.contains(key) && line.contains(&address.to_string()),
@@ -114,7 +115,7 @@ async fn a_database_of_another_network_is_refused() {
         ..config(&dir)
     })
     .await;
-    assert_eq!(error.code(), "WRONG_NETWORK");
+    assert_eq!(error.code(), Code::WrongNetwork);
     assert!(error.to_string().contains("belongs to regtest"), "{error}");
 }
 
@@ -125,7 +126,7 @@ async fn a_file_that_is_no_database_is_refused_as_it_is() {
     std::fs::create_dir(&config.data_dir).unwrap();
     std::fs::write(config.database_file(), "somebody's notes").unwrap();
     let path = config.database_file();
-    assert_eq!(refused(config).await.code(), "DATABASE_FOREIGN");
+    assert_eq!(refused(config).await.code(), Code::DatabaseForeign);
     assert_eq!(std::fs::read(path).unwrap(), b"somebody's notes");
 }
 
@@ -134,7 +135,7 @@ async fn a_lost_hub_seed_stops_the_start() {
     let dir = tempfile::tempdir().unwrap();
     host_without_chain(config(&dir)).await.0.stop().await;
     std::fs::remove_file(config(&dir).hub_seed_file()).unwrap();
-    assert_eq!(refused(config(&dir)).await.code(), "HUB_SEED");
+    assert_eq!(refused(config(&dir)).await.code(), Code::HubSeed);
 }
 
 #[tokio::test]
@@ -144,9 +145,9 @@ async fn a_chain_source_that_is_the_wrong_one_stops_the_start() {
         found: "main".into(),
     };
     type Fails = fn() -> ChainError;
-    let cases: [(Fails, &str); 2] = [
-        (wrong_network, "WRONG_NETWORK"),
-        (|| ChainError::Unauthorized, "CHAIN_UNAUTHORIZED"),
+    let cases: [(Fails, Code); 2] = [
+        (wrong_network, Code::WrongNetwork),
+        (|| ChainError::Unauthorized, Code::ChainUnauthorized),
     ];
     for (error, code) in cases {
         let dir = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use longhand_proto::Code;
 use longhand_proto::link::Request;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
@@ -463,7 +464,7 @@ impl Shared {
             // The receiver of requests is gone. The responder must not answer when it is dropped: the lock is held here.
             undelivered.0.responder.disarm();
             state.executing.remove(&(remote, id));
-            let nobody = refusal("UNANSWERED", "nobody answers requests here");
+            let nobody = refusal(Code::Unanswered, "nobody answers requests here");
             let to_send = state.requests.answer(remote, id, Err(nobody));
             if let (Some(answer), Some(live)) = (to_send, &mut state.live) {
                 live.session.answer(id, answer, self.now_ms());

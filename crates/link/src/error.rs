@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use longhand_proto::Code;
+
 /// The reason for which a session ended, as a stable code.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CloseCode {
@@ -38,18 +40,18 @@ impl CloseCode {
     /// The code as it is sent.
     pub fn as_str(&self) -> &str {
         match self {
-            CloseCode::Replaced => "REPLACED",
-            CloseCode::Version => "VERSION",
-            CloseCode::Shutdown => "SHUTDOWN",
-            CloseCode::Protocol => "PROTOCOL",
-            CloseCode::Dead => "DEAD",
-            CloseCode::UnknownOwner => "UNKNOWN_OWNER",
-            CloseCode::PairingUnknown => "PAIRING_UNKNOWN",
-            CloseCode::PairingExpired => "PAIRING_EXPIRED",
-            CloseCode::PairingUsed => "PAIRING_USED",
-            CloseCode::Detached => "DETACHED",
-            CloseCode::Lost => "LOST",
-            CloseCode::Unavailable => "UNAVAILABLE",
+            CloseCode::Replaced => Code::Replaced.as_str(),
+            CloseCode::Version => Code::Version.as_str(),
+            CloseCode::Shutdown => Code::Shutdown.as_str(),
+            CloseCode::Protocol => Code::Protocol.as_str(),
+            CloseCode::Dead => Code::Dead.as_str(),
+            CloseCode::UnknownOwner => Code::UnknownOwner.as_str(),
+            CloseCode::PairingUnknown => Code::PairingUnknown.as_str(),
+            CloseCode::PairingExpired => Code::PairingExpired.as_str(),
+            CloseCode::PairingUsed => Code::PairingUsed.as_str(),
+            CloseCode::Detached => Code::Detached.as_str(),
+            CloseCode::Lost => Code::Lost.as_str(),
+            CloseCode::Unavailable => Code::Unavailable.as_str(),
             CloseCode::Other(code) => code,
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use longhand_proto::Code;
 use tokio::sync::{mpsc, watch};
 
 use crate::conversation::Shared;
@@ -69,7 +70,7 @@ impl Responder {
     }
 
     /// Refuses, with a stable code and one line for a person.
-    pub fn refuse(mut self, code: &str, message: &str) {
+    pub fn refuse(mut self, code: impl Into<String>, message: &str) {
         self.answer(Err(refusal(code, message)));
     }
 
@@ -96,7 +97,7 @@ impl Responder {
 impl Drop for Responder {
     fn drop(&mut self) {
         self.answer(Err(refusal(
-            "UNANSWERED",
+            Code::Unanswered,
             "the request was given up without an answer: ask again",
         )));
     }

@@ -10,6 +10,7 @@ use longhand_link::{
     Carrier, CloseCode, Config, Conversation, Credentials, Link, LinkError, RecordSink,
     RecordStream, Side, accept, connect_over,
 };
+use longhand_proto::Code;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -316,13 +317,12 @@ async fn a_request_that_is_dropped_or_not_served_is_answered_all_the_same() {
     let asked = phone.clone();
     let asked = tokio::spawn(async move { asked.request("command", vec![1]).await });
     drop(commands.next().await.unwrap());
-    let unanswered =
-        |result| matches!(result, Err(LinkError::Refused { code, .. }) if code == "UNANSWERED");
+    let unanswered = |result| matches!(result, Err(LinkError::Refused { code, .. }) if *code == Code::Unanswered);
     assert!(unanswered(asked.await.unwrap()));
     drop(signing);
     assert!(unanswered(node.request("signer", vec![1]).await));
     let unknown = phone.request("poem", vec![]).await;
-    assert!(matches!(unknown, Err(LinkError::Refused { code, .. }) if code == "UNKNOWN_KIND"));
+    assert!(matches!(unknown, Err(LinkError::Refused { code, .. }) if code == Code::UnknownKind));
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ mod common;
 
 use common::{paired, phone};
 use longhand_link::{Carrier, Carriers, DialOptions, LinkError, connect};
+use longhand_proto::Code;
 use longhand_proto::mailbox::server_message::Body;
 use longhand_proto::mailbox::{Attached, Data, Ended, ServerMessage, Welcome};
 use prost::Message;
@@ -22,7 +23,7 @@ fn message(body: Body) -> Vec<u8> {
     ServerMessage { body: Some(body) }.encode_to_vec()
 }
 
-fn ended(code: &str, message_: &str) -> Vec<u8> {
+fn ended(code: Code, message_: &str) -> Vec<u8> {
     message(Body::Ended(Ended {
         handle: 1,
         code: code.into(),
@@ -75,9 +76,9 @@ async fn a_mailbox_that_breaks_its_protocol_is_named_in_one_line() {
         (&[welcome(9)], false, "version 9"),
         (&[welcome(1), attached], true, "closed the connection"),
         (
-            &[welcome(1), ended("TAKEN_OVER", "another reader\ncame")],
+            &[welcome(1), ended(Code::TakenOver, "another reader\ncame")],
             false,
-            "TAKEN_OVER",
+            Code::TakenOver.as_str(),
         ),
     ];
     for (messages, closes, expected) in cases {

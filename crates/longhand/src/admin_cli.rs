@@ -13,8 +13,9 @@ use clap::{ArgGroup, Args, Subcommand};
 use longhand_host::HostConfig;
 use longhand_host::client::{self, Client};
 use longhand_phone::input::OnchainAmount;
+use longhand_proto::Code;
 use longhand_proto::operator::*;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::serving::environment;
 use show::Shown;
@@ -300,12 +301,12 @@ async fn reach(options: Options) -> Result<Client, String> {
     let flags = named
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), value?)));
-    let config_error = |e| format!("error[CONFIG]: {e}");
+    let config_error = |e| Code::Config.line(e);
     let config =
         HostConfig::load(options.config.as_deref(), environment(), flags).map_err(config_error)?;
     let listen = config.operator_listen().map_err(config_error)?;
     let client = client::connect(&listen, &config.operator_token_file()).await;
-    client.map_err(|e| format!("error[HOST_UNREACHABLE]: {e}"))
+    client.map_err(|e| Code::OperatorUnreachable.line(e))
 }
 
 async fn ask(mut host: Client, command: AdminCommand) -> Result<Shown, Status> {
@@ -503,26 +504,23 @@ async fn ask_hub(mut host: Client, command: HubCommand) -> Result<Shown, Status>
     }
 }
 
-/// One line of a refusal. A code of the host's own stands before its message, else gRPC's is shown.
+/// One line of a refusal. A code of the host's stands before its message; what gRPC itself refuses has none.
 fn refused(status: &Status) -> String {
-    let is_code =
-        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-    match status.message().split_once(": ") {
-        Some((code, message)) if is_code(code) => format!("error[{code}]: {message}"),
-        _ => format!("error[{}]: {}", grpc_code(status.code()), status.message()),
-    }
+    let message = status.message();
+    let of_host = message
+        .split_once(": ")
+        .and_then(|(code, line)| Some((Code::from_name(code)?, line)));
+    let (code, line) = of_host.unwrap_or((code_of(status.code()), message));
+    code.line(line)
 }
 
-fn grpc_code(code: Code) -> &'static str {
-    match code {
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-        _ => "FAILED",
+fn code_of(kind: tonic::Code) -> Code {
+    match kind {
+        tonic::Code::InvalidArgument => Code::OperatorInput,
+        tonic::Code::Unauthenticated => Code::Unauthenticated,
+        tonic::Code::Unimplemented => Code::UnknownCommand,
+        tonic::Code::Unavailable => Code::OperatorUnreachable,
+        _ => Code::Internal,
     }
 }
 
@@ -584,7 +582,7 @@ mod tests {
         let grpc = Status::not_found("there is no owner bob: see the list");
         assert_eq!(
             refused(&grpc),
-            "error[NOT_FOUND]: there is no owner bob: see the list"
+            "error[INTERNAL]: there is no owner bob: see the list"
         );
     }
 }

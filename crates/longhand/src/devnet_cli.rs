@@ -11,6 +11,7 @@ use std::time::Duration;
 use bitcoin::Amount;
 use clap::{Args, Subcommand};
 use longhand_chain::{ChainError, Devnet, DevnetConfig, DevnetError};
+use longhand_proto::Code;
 use longhand_testkit::rpc::Rpc;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
@@ -101,8 +102,7 @@ async fn serve(options: Options) -> Result<(), String> {
     };
     let (user, password) = (config.user.clone(), config.password.clone());
     // Before the start, so that a signal in the middle of it is not lost.
-    let mut terminate =
-        signal(SignalKind::terminate()).map_err(|e| format!("error[SIGNAL]: {e}"))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| Code::Environment.line(e))?;
     let devnet = Devnet::start(config).await.map_err(|e| failed(&e))?;
     let at = devnet.rpc_addr();
     let height = devnet.tip().height;
@@ -154,27 +154,25 @@ async fn ask(options: Options, command: DevnetCommand) -> Result<(), String> {
 
 fn failed(error: &DevnetError) -> String {
     let code = match error {
-        DevnetError::Bind { .. } => "CANNOT_LISTEN",
-        DevnetError::Data(_) => "DATA",
-        _ => "DEVNET",
+        DevnetError::Bind { .. } => Code::CannotListen,
+        DevnetError::Data(_) => Code::DevnetData,
+        _ => Code::Devnet,
     };
-    format!("error[{code}]: {error}")
+    code.line(error)
 }
 
 /// One line of a refusal, in devnet's own words.
 fn refused(error: &ChainError) -> String {
     match error {
-        ChainError::Unreachable { url, reason } => format!(
-            "error[DEVNET_UNREACHABLE]: no devnet at {url} ({reason}): start one, or give its --rpc-bind"
-        ),
-        ChainError::Unauthorized => {
-            "error[UNAUTHORIZED]: devnet refused the credentials: give its --user and --password"
-                .into()
-        }
+        ChainError::Unreachable { url, reason } => Code::DevnetUnreachable.line(format_args!(
+            "no devnet at {url} ({reason}): start one, or give its --rpc-bind"
+        )),
+        ChainError::Unauthorized => Code::ChainUnauthorized
+            .line("devnet refused the credentials: give its --user and --password"),
         ChainError::NotFound(reason) | ChainError::Rejected { reason, .. } => {
-            format!("error[REFUSED]: {reason}")
+            Code::DevnetRefused.line(reason)
         }
-        other => format!("error[DEVNET]: {other}"),
+        other => Code::Devnet.line(other),
     }
 }
 

@@ -71,7 +71,7 @@ pub async fn run(args: HostArgs) -> ExitCode {
     match serve(args, json).await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error[{}]: {error}", error.code());
+            eprintln!("{}", error.code().line(error));
             ExitCode::FAILURE
         }
     }

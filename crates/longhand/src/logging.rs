@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use longhand_proto::Code;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
@@ -34,5 +35,5 @@ pub fn start(filter: &str, json: bool) -> Result<(), ParseError> {
 pub fn start_from_environment(default: &str) -> Result<(), String> {
     let filter = std::env::var(FILTER).unwrap_or_else(|_| default.to_owned());
     let json = std::env::var(FORMAT).is_ok_and(|format| format == "json");
-    start(&filter, json).map_err(|e| format!("error[CONFIG]: {FILTER} is {filter:?}: {e}"))
+    start(&filter, json).map_err(|e| Code::Config.line(format_args!("{FILTER} is {filter:?}: {e}")))
 }

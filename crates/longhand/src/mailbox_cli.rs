@@ -45,7 +45,7 @@ pub async fn run(args: MailboxArgs) -> ExitCode {
     match serve(args, json).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error[{}]: {error}", error.code());
+            eprintln!("{}", error.code().line(error));
             ExitCode::FAILURE
         }
     }

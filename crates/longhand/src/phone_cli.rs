@@ -29,6 +29,7 @@ use longhand_phone::{
     Birthday, DialOptions, ErrorReport, OwnerCommand, Phone, PhoneError, Secrets, Vault,
     VaultError, Words, vault,
 };
+use longhand_proto::Code;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::tor;
@@ -451,7 +452,7 @@ async fn owner(options: &Options, command: OwnerCommand) -> Result<(), ErrorRepo
         }
         match open(options).await {
             // Another command, or a `run` that is about to listen.
-            Err(error) if error.code == "PHONE_IN_USE" && since.elapsed() < IN_USE_PATIENCE => {
+            Err(error) if error.code == Code::PhoneInUse && since.elapsed() < IN_USE_PATIENCE => {
                 tokio::time::sleep(IN_USE_PAUSE).await;
             }
             opened => break opened?,
@@ -486,7 +487,7 @@ async fn open(options: &Options) -> Result<Phone, ErrorReport> {
     let found = vault.secrets().network;
     match options.network {
         Some(asked) if asked != found => Err(report(
-            "NETWORK_MISMATCH",
+            Code::WrongNetwork,
             format!(
                 "this phone is on {found}, not {asked}: leave --network out, or use another --dir"
             ),
@@ -502,7 +503,7 @@ impl Options {
         }
         let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
         let home =
-            home.ok_or_else(|| report("NO_HOME", "there is no home directory: give --dir"))?;
+            home.ok_or_else(|| report(Code::NoHome, "there is no home directory: give --dir"))?;
         Ok(home.join(".longhand").join("phone"))
     }
 
@@ -555,14 +556,14 @@ async fn stop_signal() {
 
 fn interrupted() -> ErrorReport {
     report(
-        "INTERRUPTED",
+        Code::Interrupted,
         "stopped before the answer: what was sent goes on; ask again to see its end",
     )
 }
 
 fn cannot_read(path: &Path, error: &std::io::Error) -> ErrorReport {
     report(
-        "FILE_UNREADABLE",
+        Code::FileUnreadable,
         format!(
             "{} cannot be read ({error}): check the path",
             path.display()
@@ -570,7 +571,7 @@ fn cannot_read(path: &Path, error: &std::io::Error) -> ErrorReport {
     )
 }
 
-fn report(code: &str, message: impl Into<String>) -> ErrorReport {
+fn report(code: Code, message: impl Into<String>) -> ErrorReport {
     ErrorReport {
         code: code.into(),
         message: message.into(),

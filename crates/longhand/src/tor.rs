@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use longhand_proto::Code;
 use longhand_tor::OnionDialer;
 
 /// The environment variable with a phone's file of another Tor network than the public one.
@@ -23,16 +24,27 @@ pub async fn run() -> ExitCode {
     match process::run(tokio::io::stdin(), tokio::io::stdout()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error[{}]: {error}", error.code());
+            eprintln!("{}", code_of(&error).line(error));
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(feature = "tor")]
+fn code_of(error: &longhand_tor::process::ProcessError) -> Code {
+    use longhand_tor::process::ProcessError;
+    match error {
+        ProcessError::Line(_) => Code::TorProtocol,
+        ProcessError::Tor(_) => Code::Tor,
+        ProcessError::Io(_) => Code::TorHostLost,
+        ProcessError::NoSetup => Code::TorByHand,
     }
 }
 
 /// Explains itself.
 #[cfg(not(feature = "tor"))]
 pub async fn run() -> ExitCode {
-    eprintln!("error[NO_TOR]: {NOT_BUILT_IN}");
+    eprintln!("{}", Code::NoTor.line(NOT_BUILT_IN));
     ExitCode::FAILURE
 }
 

@@ -30,6 +30,7 @@ mod shared;
 mod wake;
 
 pub use config::{ConfigError, MailboxConfig, Settings};
+use longhand_proto::Code;
 pub use mailbox::Mailbox;
 
 /// Why a mailbox does not start.
@@ -58,12 +59,12 @@ pub enum MailboxError {
 
 impl MailboxError {
     /// A stable code.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            MailboxError::Config(_) => "CONFIG",
-            MailboxError::Listen { .. } => "CANNOT_LISTEN",
-            MailboxError::Link(_) => "LINK",
-            MailboxError::Tls(_) => "TLS",
+            MailboxError::Config(_) => Code::Config,
+            MailboxError::Listen { .. } => Code::CannotListen,
+            MailboxError::Link(_) => Code::LinkFailed,
+            MailboxError::Tls(_) => Code::Tls,
         }
     }
 }

@@ -13,6 +13,7 @@ use longhand_link::carrier::{CarrierError, RecordSink};
 use longhand_link::{Carrier, Carriers};
 use longhand_mailbox::Mailbox;
 use longhand_mailbox::core::Limits;
+use longhand_proto::Code;
 use longhand_proto::mailbox::client_message::Body as Asked;
 use longhand_proto::mailbox::server_message::Body;
 use longhand_proto::mailbox::{ClientMessage, Ping, Pong};
@@ -79,7 +80,7 @@ async fn a_newer_connection_takes_over_and_an_older_one_is_told_so() {
     older.attach(1, &key(1), End::Host).await;
     let mut newer = Client::connect(&mailbox).await;
     newer.attach(2, &key(1), End::Host).await;
-    assert_eq!(older.ended().await, (1, "TAKEN_OVER".into()));
+    assert_eq!(older.ended().await, (1, Code::TakenOver.into()));
     let mut phone = Client::connect(&mailbox).await;
     assert!(phone.attach(3, &key(1), End::Phone).await);
     phone.send(3, b"to the newer").await;
@@ -94,7 +95,7 @@ async fn a_signature_of_another_connection_is_refused() {
     assert_ne!(owner.nonce, thief.nonce);
     for _ in 0..2 {
         thief.ask_attach(1, &key(1), End::Host, owner.nonce).await;
-        assert_eq!(thief.ended().await, (1, "BAD_SIGNATURE".into()));
+        assert_eq!(thief.ended().await, (1, Code::BadSignature.into()));
     }
     thief.ask_attach(1, &key(1), End::Host, owner.nonce).await;
     // The third reply may be sent before the connection is closed.
@@ -117,8 +118,8 @@ async fn a_deleted_stream_ends() {
     let mut phone = Client::connect(&mailbox).await;
     phone.attach(2, &key(1), End::Phone).await;
     phone.delete(&key(1)).await;
-    assert_eq!(host.ended().await, (1, "DELETED".into()));
-    assert_eq!(phone.ended().await, (2, "DELETED".into()));
+    assert_eq!(host.ended().await, (1, Code::Deleted.into()));
+    assert_eq!(phone.ended().await, (2, Code::Deleted.into()));
 }
 
 #[tokio::test]
@@ -130,8 +131,8 @@ async fn both_ends_learn_that_their_stream_was_dropped_and_meet_again() {
     phone.attach(2, &key(1), End::Phone).await;
     mailbox.drop_stream(key(1).id());
     mailbox.drop_stream(key(2).id());
-    assert_eq!(host.ended().await, (1, "OVERFLOW".into()));
-    assert_eq!(phone.ended().await, (2, "OVERFLOW".into()));
+    assert_eq!(host.ended().await, (1, Code::Overflow.into()));
+    assert_eq!(phone.ended().await, (2, Code::Overflow.into()));
     meet(host, phone).await;
 }
 
@@ -149,7 +150,7 @@ async fn a_phone_that_reads_nothing_does_not_hold_up_another_of_the_same_host() 
     for _ in 0..80 {
         host.send(1, &[0; 60_000]).await;
     }
-    assert_eq!(host.ended().await, (1, "OVERFLOW".into()));
+    assert_eq!(host.ended().await, (1, Code::Overflow.into()));
     host.send(2, b"and you").await;
     assert_eq!(other.data().await, (1, b"and you".to_vec()));
 }
@@ -360,7 +361,7 @@ async fn a_port_that_is_in_use_stops_the_start_with_its_setting() {
     second.link.listen = vec![mailbox.addresses()[0].to_string()];
     let refused = Mailbox::start(second, Carriers::default()).await;
     let refused = refused.err().unwrap();
-    assert_eq!(refused.code(), "CANNOT_LISTEN");
+    assert_eq!(refused.code(), Code::CannotListen);
     assert!(refused.to_string().contains("link.listen"), "{refused}");
 }
 

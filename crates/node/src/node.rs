@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bitcoin::secp256k1::PublicKey;
+use longhand_proto::Code;
 use longhand_proto::command::command_reply::Reply;
-use longhand_proto::command::error::Action;
 use longhand_proto::command::{Command, CommandReply, Error};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -15,7 +15,7 @@ use crate::api::{
 };
 use crate::driver::Driver;
 use crate::driver::message::Message;
-use crate::errors::{command_error, error_reply};
+use crate::errors::error_reply;
 use crate::machine::input::{HubRequest, InvoiceRequest};
 use crate::machine::output::HubAnswer;
 
@@ -148,11 +148,7 @@ impl Node {
         match answer.await.unwrap_or_else(|_| self.not_answered()).reply {
             Some(Reply::UnsignedInvoice(invoice)) => Ok(invoice.hrp),
             Some(Reply::Error(error)) => Err(error),
-            _ => Err(command_error(
-                "INTERNAL",
-                Action::Retry,
-                "the node gave no invoice",
-            )),
+            _ => Err(Error::new(Code::Internal, "the node gave no invoice")),
         }
     }
 
@@ -218,15 +214,13 @@ impl Node {
 
     fn no_answer(&self) -> Error {
         if self.inbox.is_closed() {
-            command_error(
-                "NODE_STOPPED",
-                Action::Retry,
+            Error::new(
+                Code::NodeStopped,
                 "the node has stopped: try again when the host is back",
             )
         } else {
-            command_error(
-                "NODE_RESTARTED",
-                Action::Retry,
+            Error::new(
+                Code::NodeRestarted,
                 "the node met an internal error and was loaded again: try again",
             )
         }
@@ -247,5 +241,5 @@ impl Node {
 
 fn other_answer() -> Error {
     let message = "the node gave an answer of another kind: report this";
-    command_error("INTERNAL", Action::Retry, message)
+    Error::new(Code::Internal, message)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use longhand_link::{
     CloseCode, Credentials, DiscoverySeed, LinkError, LinkKey, PairingCode, connect,
 };
+use longhand_proto::Code;
 use longhand_proto::command::Register;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
@@ -107,7 +108,7 @@ impl Phone {
             let _ = task.await;
         }
         let left = ErrorReport {
-            code: "DETACHED".into(),
+            code: Code::Detached.into(),
             message: DETACHED.into(),
         };
         self.publish(Attachment::Ended(left));

@@ -81,6 +81,8 @@ const DAYS_BEFORE_1970: u64 = 719_162;
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use longhand_proto::Code;
+
     use super::*;
 
     const NOW: u64 = 1_800_000_000;
@@ -122,7 +124,7 @@ mod tests {
     fn a_date_before_bitcoin_or_in_the_future_is_refused() {
         for date in ["1969-12-31", "2009-01-02", "2027-01-16", "9999-12-31"] {
             let refused = of_date(date).unwrap_err();
-            let codes = ["DATE_OUT_OF_RANGE", "DATE_MALFORMED"];
+            let codes = [Code::DateOutOfRange, Code::DateMalformed];
             assert!(codes.contains(&refused.code()), "{date}: {refused}");
         }
         assert_eq!(of_date("2009-01-02"), Err(InputError::DateOutOfRange));

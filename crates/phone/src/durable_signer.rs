@@ -339,6 +339,8 @@ mod tests {
     use std::sync::mpsc;
     use std::thread;
 
+    use longhand_proto::Code;
+
     use super::*;
     use crate::testing::{DiskFate, DiskFaults, DiskWrite};
     use crate::tests::{WORDS, new_vault};
@@ -423,7 +425,7 @@ mod tests {
         let full = |outcome: &Result<_, PhoneError>| {
             outcome
                 .as_ref()
-                .is_err_and(|error| error.report().code == "DISK_FULL")
+                .is_err_and(|error| error.report().code == Code::DiskFull)
         };
         assert!(outcomes.iter().all(full), "{outcomes:?}");
         assert_eq!((appends, known), (2, 1));

@@ -2,6 +2,7 @@
 
 use longhand_base::text::plain;
 use longhand_link::{CloseCode, CloseReason, LinkError, PairingCodeError};
+use longhand_proto::Code;
 use longhand_proto::{command as proto, utc};
 use longhand_signer::rules::Refused;
 use longhand_signer::{SeedError, SignerError};
@@ -104,7 +105,6 @@ pub enum PhoneError {
 }
 
 /// The code of an error to which the host gave none.
-const UNNAMED: &str = "UNNAMED";
 
 /// An error as the control socket carries it and `--json` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,38 +118,39 @@ pub struct ErrorReport {
 impl PhoneError {
     /// Stable, upper case, for programs.
     pub fn code(&self) -> &str {
-        match self {
+        let code = match self {
+            PhoneError::Host(error) => return &error.code,
+            PhoneError::Reported(report) => return &report.code,
+            PhoneError::Ended(reason) => return reason.code.as_str(),
+            PhoneError::Link(error) => return link_code(error),
             PhoneError::Input(error) => error.code(),
             PhoneError::Vault(error) => vault_code(error),
-            PhoneError::Seed(_) => "SEED_INVALID",
-            PhoneError::Signer(_) => "LEDGER_UNUSABLE",
-            PhoneError::Refused(_) => "SIGNER_REFUSED",
-            PhoneError::PairingCode(PairingCodeError::Version { .. }) => "PAIRING_VERSION",
-            PhoneError::PairingCode(_) => "PAIRING_MALFORMED",
+            PhoneError::Seed(_) => Code::SeedInvalid,
+            PhoneError::Signer(_) => Code::LedgerUnusable,
+            PhoneError::Refused(_) => Code::SignerRefused,
+            PhoneError::PairingCode(PairingCodeError::Version { .. }) => Code::PairingVersion,
+            PhoneError::PairingCode(_) => Code::PairingMalformed,
             PhoneError::PairingExpired { .. } | PhoneError::PairingExpiredAtHost { .. } => {
-                "PAIRING_EXPIRED"
+                Code::PairingExpired
             }
-            PhoneError::PairedElsewhere => "PAIRED_ELSEWHERE",
-            PhoneError::NotPaired => "NOT_PAIRED",
-            PhoneError::Link(error) => link_code(error),
-            PhoneError::Ended(reason) => reason.code.as_str(),
-            PhoneError::HostAway { .. } => "HOST_AWAY",
-            PhoneError::Host(error) => &error.code,
-            PhoneError::Answer(_) => "ANSWER_MALFORMED",
-            PhoneError::Foreign(_) => "NOT_OURS",
-            PhoneError::PaymentFailed(_) => "PAYMENT_FAILED",
-            PhoneError::ProofInvalid => "PROOF_INVALID",
-            PhoneError::Control(_) => "CONTROL_FAILED",
-            PhoneError::Reported(report) => &report.code,
-            PhoneError::Stopped(_) => "STOPPED",
-        }
+            PhoneError::PairedElsewhere => Code::PairedElsewhere,
+            PhoneError::NotPaired => Code::NotPaired,
+            PhoneError::HostAway { .. } => Code::HostAway,
+            PhoneError::Answer(_) => Code::AnswerMalformed,
+            PhoneError::Foreign(_) => Code::NotOurs,
+            PhoneError::PaymentFailed(_) => Code::PaymentFailed,
+            PhoneError::ProofInvalid => Code::ProofInvalid,
+            PhoneError::Control(_) => Code::ControlFailed,
+            PhoneError::Stopped(_) => Code::Stopped,
+        };
+        code.as_str()
     }
 
     /// Code and line, without the source errors. Some of it may be the host's text.
     pub fn report(&self) -> ErrorReport {
         let message = self.to_string().replace(['\n', '\r'], " ");
         let code = match plain(self.code()) {
-            code if code.is_empty() => UNNAMED.into(),
+            code if code.is_empty() => Code::Unnamed.into(),
             code => code,
         };
         ErrorReport {
@@ -165,38 +166,39 @@ impl From<PhoneError> for ErrorReport {
     }
 }
 
-fn vault_code(error: &VaultError) -> &'static str {
+fn vault_code(error: &VaultError) -> Code {
     match error {
-        VaultError::Missing(_) => "PHONE_MISSING",
-        VaultError::Exists(_) => "PHONE_EXISTS",
-        VaultError::InUse(_) => "PHONE_IN_USE",
-        VaultError::WrongPassphrase => "PASSPHRASE_WRONG",
-        VaultError::EmptyPassphrase => "PASSPHRASE_EMPTY",
-        VaultError::DamagedSeed(_) | VaultError::DamagedHost => "PHONE_DAMAGED",
-        VaultError::NoLedger | VaultError::NoHead => "LEDGER_MISSING",
-        VaultError::Damaged { .. } => "LEDGER_DAMAGED",
-        VaultError::Older { .. } => "LEDGER_OLD",
-        VaultError::NewerFormat { .. } => "PHONE_NEWER",
-        VaultError::Full => "DISK_FULL",
-        VaultError::NeedsReopening | VaultError::Io(_) => "PHONE_IO",
+        VaultError::Missing(_) => Code::PhoneMissing,
+        VaultError::Exists(_) => Code::PhoneExists,
+        VaultError::InUse(_) => Code::PhoneInUse,
+        VaultError::WrongPassphrase => Code::PassphraseWrong,
+        VaultError::EmptyPassphrase => Code::PassphraseEmpty,
+        VaultError::DamagedSeed(_) | VaultError::DamagedHost => Code::PhoneDamaged,
+        VaultError::NoLedger | VaultError::NoHead => Code::LedgerMissing,
+        VaultError::Damaged { .. } => Code::LedgerDamaged,
+        VaultError::Older { .. } => Code::LedgerOld,
+        VaultError::NewerFormat { .. } => Code::PhoneNewer,
+        VaultError::Full => Code::DiskFull,
+        VaultError::NeedsReopening | VaultError::Io(_) => Code::PhoneIo,
     }
 }
 
 fn link_code(error: &LinkError) -> &str {
-    match error {
-        LinkError::Down(reason) | LinkError::Closed(reason) => reason.code.as_str(),
-        LinkError::Restarted => "HOST_RESTARTED",
-        LinkError::Refused { code, .. } => code,
-        LinkError::TooLarge { .. } => "TOO_LARGE",
-        LinkError::Unreachable { .. } => "HOST_UNREACHABLE",
-        LinkError::UnknownCarrier(_) => "CARRIER_UNKNOWN",
-        LinkError::Carrier(_) | LinkError::HandshakeTimeout => "HANDSHAKE_BROKEN",
-        LinkError::Handshake => "HANDSHAKE_FAILED",
-        LinkError::WrongHost => "WRONG_HOST",
-        LinkError::Version { .. } => "VERSION",
-        LinkError::Protocol(_) => "PROTOCOL",
-        _ => "LINK_FAILED",
-    }
+    let code = match error {
+        LinkError::Down(reason) | LinkError::Closed(reason) => return reason.code.as_str(),
+        LinkError::Restarted => Code::HostRestarted,
+        LinkError::Refused { code, .. } => return code,
+        LinkError::TooLarge { .. } => Code::TooLarge,
+        LinkError::Unreachable { .. } => Code::HostUnreachable,
+        LinkError::UnknownCarrier(_) => Code::CarrierUnknown,
+        LinkError::Carrier(_) | LinkError::HandshakeTimeout => Code::HandshakeBroken,
+        LinkError::Handshake => Code::HandshakeFailed,
+        LinkError::WrongHost => Code::WrongHost,
+        LinkError::Version { .. } => Code::Version,
+        LinkError::Protocol(_) => Code::Protocol,
+        _ => Code::LinkFailed,
+    };
+    code.as_str()
 }
 
 fn ended(reason: &CloseReason) -> String {

@@ -4,25 +4,12 @@
 //! final result is delivered to the owner, the same command is sent with the same id: a node that knows it returns its result, one
 //! that does not carries it out. After that the same command is a new one, with a new id.
 
-use longhand_proto::command::error::Action;
 use longhand_signer::{ChannelIntent, Recorded};
 
 use crate::clock::now_unix_s;
 use crate::error::PhoneError;
 use crate::phone::Phone;
 use crate::vault::{VaultError, fill_random};
-
-/// Error codes of a node for an opening that has failed for good: nothing was spent, and nothing will be. Other errors that may be
-/// retried are about the host, the node or the phone, and leave the result of the command open.
-const OPEN_FAILED: [&str; 7] = [
-    "CHANNEL_CLOSED",
-    "CHANNEL_REFUSED",
-    "EXPIRED",
-    "INTERRUPTED",
-    "PAIRING_RENEWED",
-    "PEER_UNREACHABLE",
-    "SIGNER_REFUSED",
-];
 
 /// The result of an owner's command.
 pub(crate) struct Outcome<T> {
@@ -122,9 +109,7 @@ impl Phone {
 fn is_final(error: &PhoneError) -> bool {
     match error {
         // A node returns these only for a command that it has not begun, or has given up.
-        PhoneError::Host(error) => {
-            error.action() == Action::FixInput || OPEN_FAILED.contains(&error.code.as_str())
-        }
+        PhoneError::Host(error) => error.is_final,
         _ => false,
     }
 }

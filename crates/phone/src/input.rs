@@ -9,6 +9,7 @@ use bitcoin::address::NetworkUnchecked;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Address, Amount, Network};
 use lightning_invoice::{Bolt11Invoice, Bolt11SemanticError, Currency, ParseOrSemanticError};
+use longhand_proto::Code;
 pub use longhand_proto::default_max_fee_msat;
 use longhand_proto::{
     MAX_FEERATE_SAT_PER_KW, MAX_WAKE_URL_BYTES, MAX_WAKE_URLS, MIN_CHANNEL_SAT,
@@ -539,46 +540,46 @@ pub enum InputError {
 
 impl InputError {
     /// Stable, for programs.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            InputError::InvoiceMalformed(_) => "INVOICE_MALFORMED",
-            InputError::InvoiceNetwork { .. } => "INVOICE_NETWORK",
-            InputError::InvoiceExpired { .. } => "INVOICE_EXPIRED",
-            InputError::DateMalformed => "DATE_MALFORMED",
-            InputError::DateOutOfRange => "DATE_OUT_OF_RANGE",
-            InputError::OwnInvoice => "INVOICE_OWN",
-            InputError::AlreadyPaid => "ALREADY_PAID",
-            InputError::AmountMissing => "AMOUNT_MISSING",
-            InputError::AmountZero => "AMOUNT_ZERO",
-            InputError::AmountDiffers { .. } => "AMOUNT_DIFFERS",
-            InputError::AmountTooLarge => "AMOUNT_TOO_LARGE",
-            InputError::AmountDust { .. } => "AMOUNT_DUST",
-            InputError::ChannelTooSmall => "CHANNEL_TOO_SMALL",
-            InputError::FeerateOutOfRange => "FEERATE_OUT_OF_RANGE",
-            InputError::DescriptionTooLong { .. } => "DESCRIPTION_TOO_LONG",
-            InputError::ExpiryZero => "EXPIRY_ZERO",
-            InputError::AddressMalformed => "ADDRESS_MALFORMED",
-            InputError::AddressNetwork { .. } => "ADDRESS_NETWORK",
-            InputError::UriMalformed(_) => "URI_MALFORMED",
-            InputError::UriUnknown => "URI_UNKNOWN",
-            InputError::UriWithoutInvoice => "URI_WITHOUT_INVOICE",
-            InputError::UriWithoutAddress => "URI_WITHOUT_ADDRESS",
-            InputError::UriAmountDiffers { .. } => "AMOUNT_DIFFERS",
+            InputError::InvoiceMalformed(_) => Code::InvoiceMalformed,
+            InputError::InvoiceNetwork { .. } => Code::WrongNetwork,
+            InputError::InvoiceExpired { .. } => Code::InvoiceExpired,
+            InputError::DateMalformed => Code::DateMalformed,
+            InputError::DateOutOfRange => Code::DateOutOfRange,
+            InputError::OwnInvoice => Code::InvoiceOwn,
+            InputError::AlreadyPaid => Code::AlreadyPaid,
+            InputError::AmountMissing => Code::AmountMissing,
+            InputError::AmountZero => Code::AmountZero,
+            InputError::AmountDiffers { .. } => Code::AmountDiffers,
+            InputError::AmountTooLarge => Code::AmountTooLarge,
+            InputError::AmountDust { .. } => Code::AmountDust,
+            InputError::ChannelTooSmall => Code::ChannelTooSmall,
+            InputError::FeerateOutOfRange => Code::FeerateOutOfRange,
+            InputError::DescriptionTooLong { .. } => Code::DescriptionTooLong,
+            InputError::ExpiryZero => Code::ExpiryZero,
+            InputError::AddressMalformed => Code::AddressMalformed,
+            InputError::AddressNetwork { .. } => Code::WrongNetwork,
+            InputError::UriMalformed(_) => Code::UriMalformed,
+            InputError::UriUnknown => Code::UriUnknown,
+            InputError::UriWithoutInvoice => Code::UriWithoutInvoice,
+            InputError::UriWithoutAddress => Code::UriWithoutAddress,
+            InputError::UriAmountDiffers { .. } => Code::AmountDiffers,
             InputError::UriAmountNotAll { .. } | InputError::UriAmountsDiffer { .. } => {
-                "AMOUNT_DIFFERS"
+                Code::AmountDiffers
             }
-            InputError::OnchainAmountMissing => "AMOUNT_MISSING",
-            InputError::PaymentHashMalformed => "PAYMENT_HASH_MALFORMED",
-            InputError::CursorMalformed => "CURSOR_MALFORMED",
-            InputError::PaymentUnknown => "PAYMENT_UNKNOWN",
-            InputError::PeerMalformed => "PEER_MALFORMED",
-            InputError::NoHub => "NO_HUB",
-            InputError::ForcedClose => "FORCED_CLOSE",
-            InputError::TxidMalformed => "TXID_MALFORMED",
-            InputError::WakeUrlMalformed => "BAD_WAKE_URL",
-            InputError::WakeUrlTooLong => "WAKE_URL_TOO_LONG",
-            InputError::WakeUrlsTooMany => "TOO_MANY_WAKE_URLS",
-            InputError::ChannelIdMalformed => "CHANNEL_ID_MALFORMED",
+            InputError::OnchainAmountMissing => Code::AmountMissing,
+            InputError::PaymentHashMalformed => Code::PaymentHashMalformed,
+            InputError::CursorMalformed => Code::CursorMalformed,
+            InputError::PaymentUnknown => Code::PaymentUnknown,
+            InputError::PeerMalformed => Code::PeerMalformed,
+            InputError::NoHub => Code::NoHub,
+            InputError::ForcedClose => Code::ForcedClose,
+            InputError::TxidMalformed => Code::TxidMalformed,
+            InputError::WakeUrlMalformed => Code::BadWakeUrl,
+            InputError::WakeUrlTooLong => Code::WakeUrlTooLong,
+            InputError::WakeUrlsTooMany => Code::TooManyWakeUrls,
+            InputError::ChannelIdMalformed => Code::ChannelIdMalformed,
         }
     }
 }

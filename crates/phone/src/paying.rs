@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bitcoin::hashes::{Hash, sha256};
 use bitcoin::hex::DisplayHex;
+use longhand_proto::Code;
 use longhand_proto::command as proto;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
@@ -18,8 +19,6 @@ use crate::phone::{Phone, expect_reply};
 
 /// The interval of asking a host that answers that a payment has not ended.
 const PENDING_PAUSE: Duration = Duration::from_secs(1);
-/// A host's code for a command that it does not know.
-const UNKNOWN_COMMAND: &str = "UNKNOWN_COMMAND";
 
 /// The state of a payment in the ledger when the owner asks for it.
 enum OnRecord {
@@ -169,7 +168,7 @@ impl Phone {
     async fn outbound_payment(&self, hash: &[u8; 32]) -> Result<Option<Payment>, PhoneError> {
         let found = match self.find_payment(hash).await {
             // A host that is older than this command lists all of its payments at once.
-            Err(PhoneError::Host(error)) if error.code == UNKNOWN_COMMAND => {
+            Err(PhoneError::Host(error)) if error.code == Code::UnknownCommand => {
                 let hash = hash.to_lower_hex_string();
                 let mut payments = self.payments().await?.payments.into_iter();
                 payments.find(|payment| payment.payment_hash == hash)

@@ -8,6 +8,7 @@ use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey;
 use longhand_base::text::plain;
 use longhand_link::{Config, Conversation, Dial, LinkError, LinkKeypair, Side};
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{self as proto, Command, CommandReply};
@@ -31,7 +32,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const COMMAND: &str = "command";
 
 /// The link's code for a request whose response was given and is no longer kept.
-const FORGOTTEN: &str = "FORGOTTEN";
 
 /// Takes a reply of one kind; any other does not fit the command.
 macro_rules! expect_reply {
@@ -182,7 +182,7 @@ impl Phone {
                 // The response was sent, and a link broke before it arrived. It is sent anew once only: a host that answers
                 // `FORGOTTEN` to a new request would do so for ever.
                 Err(PhoneError::Link(LinkError::Refused { code, .. }))
-                    if code == FORGOTTEN && !is_asked_anew =>
+                    if code == Code::Forgotten && !is_asked_anew =>
                 {
                     is_asked_anew = true;
                     continue;
@@ -256,7 +256,7 @@ async fn wait_for_link(
 fn never_attached() -> ErrorReport {
     let message = "the phone is not attached: attach it first";
     ErrorReport {
-        code: "NOT_ATTACHED".into(),
+        code: Code::NotAttached.into(),
         message: message.into(),
     }
 }

@@ -311,7 +311,9 @@ fn is_passing(error: &PhoneError) -> bool {
         PhoneError::Link(LinkError::UnknownCarrier(_)) => false,
         // Errors from before the host was authenticated: anybody on the network can send "another version".
         PhoneError::Link(_) => true,
-        PhoneError::Host(error) => error.action() == Action::Retry,
+        PhoneError::Host(error) => {
+            matches!(error.action(), Action::Retry | Action::WaitForPhone)
+        }
         // A disk that is full, or fails, may recover.
         PhoneError::Vault(VaultError::Full | VaultError::Io(_) | VaultError::NeedsReopening) => {
             true

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use longhand_link::{CloseCode, Conversation, Incoming, IncomingRequests, Responder};
+use longhand_proto::Code;
 use longhand_proto::signer::SignerBatch;
 use prost::Message;
 
@@ -14,9 +15,6 @@ use crate::durable_signer::{DurableSigner, blocking};
 
 /// The kind of request that a phone answers.
 pub(crate) const SIGNER: &str = "signer";
-
-/// The close code of a phone that cannot make its ledger durable, and so cannot sign.
-pub(crate) const LEDGER_UNWRITABLE: &str = "LEDGER_UNWRITABLE";
 
 /// Answers batches until the conversation is dropped.
 pub(crate) async fn serve(
@@ -42,7 +40,8 @@ pub(crate) async fn serve(
             Err(error) => {
                 tracing::error!(%error, "cannot sign; leaving the node until the next attach");
                 conversation.give_up(
-                    CloseCode::Other(LEDGER_UNWRITABLE.into()),
+                    // It cannot make its ledger durable, and so cannot sign.
+                    CloseCode::Other(Code::LedgerUnwritable.into()),
                     &error.report().message,
                 );
             }
@@ -69,12 +68,12 @@ fn understand(waiting: Vec<Incoming>) -> (Vec<SignerBatch>, Vec<Responder>) {
     } in waiting
     {
         if kind != SIGNER {
-            responder.refuse("UNKNOWN_KIND", "a phone answers `signer` requests only");
+            responder.refuse(Code::UnknownKind, "a phone answers `signer` requests only");
             continue;
         }
         match SignerBatch::decode(payload.as_slice()) {
             Ok(batch) => understood.push((batch, responder)),
-            Err(_) => responder.refuse("MALFORMED", "the request is no SignerBatch"),
+            Err(_) => responder.refuse(Code::BadRequest, "the request is no SignerBatch"),
         }
     }
     understood.into_iter().unzip()

@@ -102,6 +102,8 @@ fn bip21(rest: &str) -> Result<PaymentText, InputError> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use longhand_proto::Code;
+
     use super::*;
 
     fn both(bolt11: &str, address: &str, amount_sat: u64) -> PaymentText {
@@ -145,12 +147,12 @@ mod tests {
     #[test]
     fn a_uri_that_cannot_be_obeyed_is_refused() {
         let cases = [
-            ("bitcoin:bcrt1q?req-token=1", "URI_UNKNOWN"),
-            ("bitcoin:bcrt1q?amount=1,5", "URI_MALFORMED"),
-            ("bitcoin:bcrt1q?amount=-1", "URI_MALFORMED"),
-            ("bitcoin:bcrt1q?amount=1&amount=2", "URI_MALFORMED"),
-            ("bitcoin:bcrt1q?label=%ff", "URI_MALFORMED"),
-            ("https://example.com", "URI_MALFORMED"),
+            ("bitcoin:bcrt1q?req-token=1", Code::UriUnknown),
+            ("bitcoin:bcrt1q?amount=1,5", Code::UriMalformed),
+            ("bitcoin:bcrt1q?amount=-1", Code::UriMalformed),
+            ("bitcoin:bcrt1q?amount=1&amount=2", Code::UriMalformed),
+            ("bitcoin:bcrt1q?label=%ff", Code::UriMalformed),
+            ("https://example.com", Code::UriMalformed),
         ];
         for (text, code) in cases {
             let refused = PaymentText::of_address(text).unwrap_err();

@@ -8,12 +8,15 @@
 //! - [`command`]: commands that a phone sends to its node.
 //! - [`operator`]: the host's operator API.
 //! - [`mailbox`]: between a mailbox and its clients.
+//! - [`Code`]: the table of error codes.
 //! - [`read_reply`]: reads a phone's answer to a batch, with bounds.
 //! - [`utc`]: a time as text.
 
+mod code;
 mod reply;
 mod time;
 
+pub use code::{Code, UnknownCode};
 pub use reply::{BadReply, read_reply};
 pub use time::utc;
 
@@ -43,29 +46,29 @@ pub fn default_max_fee_msat(amount_msat: u64) -> u64 {
 /// Frames of a link, and the gRPC service that carries them.
 #[allow(missing_docs, clippy::all)]
 pub mod link {
-    tonic::include_proto!("longhand.link.v1");
+    include!(concat!(env!("OUT_DIR"), "/longhand.link.v1.rs"));
 }
 
 /// Operations of the signer.
 #[allow(missing_docs, clippy::all)]
 pub mod signer {
-    tonic::include_proto!("longhand.signer.v1");
+    include!(concat!(env!("OUT_DIR"), "/longhand.signer.v1.rs"));
 }
 
 /// Commands of an owner.
 #[allow(missing_docs, clippy::all)]
 pub mod command {
-    tonic::include_proto!("longhand.command.v1");
+    include!(concat!(env!("OUT_DIR"), "/longhand.command.v1.rs"));
 }
 
 /// The host's operator API.
 #[allow(missing_docs, clippy::all)]
 pub mod operator {
-    tonic::include_proto!("longhand.operator.v1");
+    include!(concat!(env!("OUT_DIR"), "/longhand.operator.v1.rs"));
 }
 
 /// Between a mailbox and its clients.
 #[allow(missing_docs, clippy::all)]
 pub mod mailbox {
-    tonic::include_proto!("longhand.mailbox.v1");
+    include!(concat!(env!("OUT_DIR"), "/longhand.mailbox.v1.rs"));
 }

@@ -1,5 +1,7 @@
 //! Errors of a store, with messages for the operator, and whether another attempt can help.
 
+use longhand_proto::Code;
+
 /// Why a call of a store failed. The variants are those of any store: a file, or a server.
 ///
 /// Callers ask [`StoreError::is_transient`] and do not list variants, so that a store may add one.
@@ -71,17 +73,17 @@ impl StoreError {
     }
 
     /// A stable code for programs.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            StoreError::Unavailable(_) => "DATABASE_UNAVAILABLE",
-            StoreError::Full => "DISK_FULL",
-            StoreError::Corrupt(_) => "DATABASE_CORRUPT",
-            StoreError::Fenced { .. } => "DATABASE_FENCED",
-            StoreError::InUse(_) => "DATABASE_LOCKED",
-            StoreError::Foreign(_) => "DATABASE_FOREIGN",
-            StoreError::Newer { .. } => "DATABASE_NEWER",
+            StoreError::Unavailable(_) => Code::DatabaseUnavailable,
+            StoreError::Full => Code::DiskFull,
+            StoreError::Corrupt(_) => Code::DatabaseCorrupt,
+            StoreError::Fenced { .. } => Code::DatabaseFenced,
+            StoreError::InUse(_) => Code::DatabaseLocked,
+            StoreError::Foreign(_) => Code::DatabaseForeign,
+            StoreError::Newer { .. } => Code::DatabaseNewer,
             StoreError::Halted(_) | StoreError::Unusable(_) | StoreError::Closed => {
-                "DATABASE_FAILED"
+                Code::DatabaseFailed
             }
         }
     }

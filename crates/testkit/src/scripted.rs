@@ -201,7 +201,7 @@ impl ScriptedHost {
                     request.responder.respond(reply.encode_to_vec());
                 }
                 Act::Bytes(bytes) => request.responder.respond(bytes),
-                Act::Refuse(text) => request.responder.refuse(&text, &text),
+                Act::Refuse(text) => request.responder.refuse(text.as_str(), &text),
                 Act::HangUp => self.hang_up(CloseCode::Unavailable),
             }
         }

@@ -54,18 +54,6 @@ pub enum ProcessError {
     NoSetup,
 }
 
-impl ProcessError {
-    /// Stable, for programs.
-    pub fn code(&self) -> &'static str {
-        match self {
-            ProcessError::Line(_) => "TOR_PROTOCOL",
-            ProcessError::Tor(_) => "TOR",
-            ProcessError::Io(_) => "TOR_HOST_LOST",
-            ProcessError::NoSetup => "TOR_BY_HAND",
-        }
-    }
-}
-
 /// Serves a host until the end of `orders`.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use bitcoin::constants::genesis_block;
 use bitcoin::{Amount, Network, ScriptBuf, TxOut};
+use longhand_proto::Code;
 
 use super::*;
 
@@ -168,7 +169,7 @@ async fn a_pruned_block_is_named_by_its_height() {
         ..Hours::new(250)
     };
     let refused = chain.try_find(149, None, 200).await.unwrap_err();
-    assert_eq!(refused.code(), "BLOCK_PRUNED");
+    assert_eq!(refused.code(), Code::BlockPruned);
     assert!(refused.to_string().contains("block 149"), "{refused}");
     assert_eq!(
         searched(chain.find(150, None, 200).await),

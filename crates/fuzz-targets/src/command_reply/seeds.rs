@@ -180,6 +180,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             code: steering.into(),
             message: steering.into(),
             action: action.into(),
+            is_final: true,
         }))
     };
     let refusal = Lie {

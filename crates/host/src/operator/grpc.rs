@@ -4,6 +4,8 @@ use std::path::Path;
 
 use bitcoin::hashes::cmp::fixed_time_eq;
 use bitcoin::hashes::{Hash, sha256};
+use longhand_proto::Code;
+use longhand_proto::command::error::Action;
 use longhand_proto::operator::operator_server::Operator as Service;
 use longhand_proto::operator::*;
 use tokio::net::UnixListener;
@@ -126,18 +128,31 @@ impl Service for OperatorApi {
     }
 }
 
+/// The text is the error's: its code, a colon, and the line for a person.
 impl From<OperatorError> for Status {
     fn from(error: OperatorError) -> Status {
-        let text = error.to_string();
-        match error {
-            OperatorError::Invalid(_) => Status::invalid_argument(text),
-            OperatorError::NotFound(_) => Status::not_found(text),
-            OperatorError::Exists(_) => Status::already_exists(text),
-            OperatorError::NotNow(_) => Status::failed_precondition(text),
-            OperatorError::Unavailable(_) => Status::unavailable(text),
-            OperatorError::Failed(_) => Status::aborted(text),
-            OperatorError::Internal(_) => Status::internal(text),
+        Status::new(kind_of(error.code), error.to_string())
+    }
+}
+
+/// gRPC's own kind of error, which is all that some clients look at.
+fn kind_of(code: Code) -> tonic::Code {
+    use tonic::Code as Kind;
+    match code {
+        Code::OwnerNotFound => Kind::NotFound,
+        Code::OwnerExists => Kind::AlreadyExists,
+        Code::Internal => Kind::Internal,
+        Code::NodeFailed | Code::NodeNotRunning | Code::OwnerNotPaired | Code::OwnerUnreadable => {
+            Kind::FailedPrecondition
         }
+        // Tried, and over.
+        Code::PaymentFailed => Kind::Aborted,
+        _ => match code.action() {
+            Action::FixInput => Kind::InvalidArgument,
+            Action::Retry => Kind::Unavailable,
+            Action::WaitForPhone => Kind::FailedPrecondition,
+            Action::GiveUp | Action::Unspecified => Kind::Aborted,
+        },
     }
 }
 
@@ -169,9 +184,13 @@ impl Interceptor for TokenCheck {
         let given = sha256::Hash::hash(token.as_bytes()).to_byte_array();
         match fixed_time_eq(&given, &self.expected) {
             true => Ok(request),
-            false => Err(Status::unauthenticated(
-                "the token is missing or wrong: see operator.token",
-            )),
+            false => {
+                let message = "the token is missing or wrong: see operator.token";
+                Err(Status::unauthenticated(format!(
+                    "{}: {message}",
+                    Code::Unauthenticated
+                )))
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The operator's requests to the hub.
 
 use longhand_node::{Forward, Node};
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State as PaymentState;
@@ -57,7 +58,7 @@ impl Operator {
         &self,
         request: HubOpenChannelRequest,
     ) -> Result<HubOpenChannelReply, OperatorError> {
-        let invalid = |text: &str| Err(OperatorError::Invalid(text.into()));
+        let invalid = |text| Err(OperatorError::new(Code::OperatorInput, text));
         let counterparty_node_id = match (request.owner.as_str(), request.node_id.as_slice()) {
             ("", []) => return invalid("give an owner or a node id"),
             ("", node_id) => node_id.to_vec(),
@@ -116,14 +117,14 @@ impl Operator {
         let hub = self.hub()?;
         let invoice = hub.invoice(amount_msat, &description, expiry_s).await;
         Ok(HubInvoiceReply {
-            bolt11: invoice.map_err(OperatorError::of_command)?,
+            bolt11: invoice.map_err(OperatorError::from)?,
         })
     }
 
     /// Pays from the hub, and waits for the payment's end.
     ///
     /// # Errors
-    /// [`OperatorError`]; [`OperatorError::Failed`] when the payment failed.
+    /// [`OperatorError`]; [`Code::PaymentFailed`] when the payment failed.
     pub async fn hub_pay(&self, request: HubPayRequest) -> Result<HubPayReply, OperatorError> {
         let HubPayRequest {
             bolt11,
@@ -173,7 +174,7 @@ impl Operator {
         } = request;
         if all && amount_sat > 0 {
             let text = "give an amount or ask for all, not both";
-            return Err(OperatorError::Invalid(text.into()));
+            return Err(OperatorError::new(Code::OperatorInput, text));
         }
         let send = SendOnchain {
             id: if id.is_empty() { random_id()? } else { id },
@@ -244,17 +245,14 @@ impl Operator {
     /// [`OperatorError`].
     pub async fn hub_fees(&self, request: HubFeesRequest) -> Result<HubFeesReply, OperatorError> {
         let hub = self.hub()?;
-        let mut fees = hub
-            .forwarding_fees()
-            .await
-            .map_err(OperatorError::of_command)?;
+        let mut fees = hub.forwarding_fees().await.map_err(OperatorError::from)?;
         if request.base_msat.is_some() || request.proportional_millionths.is_some() {
             fees.base_msat = request.base_msat.unwrap_or(fees.base_msat);
             fees.proportional_millionths = request
                 .proportional_millionths
                 .unwrap_or(fees.proportional_millionths);
             let set = hub.set_forwarding_fees(fees).await;
-            set.map_err(OperatorError::of_command)?;
+            set.map_err(OperatorError::from)?;
             tracing::info!(
                 base_msat = fees.base_msat,
                 proportional_millionths = fees.proportional_millionths,
@@ -297,7 +295,7 @@ impl Operator {
         request: HubForwardsRequest,
     ) -> Result<HubForwardsReply, OperatorError> {
         let forwards = self.hub()?.forwards(limit(request.limit)).await;
-        let forwards = forwards.map_err(OperatorError::of_command)?;
+        let forwards = forwards.map_err(OperatorError::from)?;
         Ok(HubForwardsReply {
             count: forwards.count,
             amount_msat: forwards.amount_msat,
@@ -383,12 +381,13 @@ fn view_forward(forward: Forward) -> HubForward {
 fn running(hub: &Hub) -> Result<Node, OperatorError> {
     match hub.phase() {
         Phase::Running(node) => Ok(node),
-        Phase::Failed(reason) => Err(OperatorError::NotNow(format!(
-            "the hub does not run: {reason}"
-        ))),
-        Phase::Waiting | Phase::Unregistered => Err(OperatorError::Unavailable(
-            "CHAIN_UNAVAILABLE: the host has not reached its chain source yet: try again in a while"
-                .into(),
+        Phase::Failed(reason) => Err(OperatorError::new(
+            Code::NodeFailed,
+            format!("the hub does not run: {reason}"),
+        )),
+        Phase::Waiting | Phase::Unregistered => Err(OperatorError::new(
+            Code::ChainUnavailable,
+            "the host has not reached its chain source yet: try again in a while",
         )),
     }
 }
@@ -399,7 +398,7 @@ async fn ask(hub: &Node, body: Body) -> Result<Reply, OperatorError> {
         command: Some(body),
     };
     match hub.command(command).await.reply {
-        Some(Reply::Error(error)) => Err(OperatorError::of_command(error)),
+        Some(Reply::Error(error)) => Err(error.into()),
         Some(reply) => Ok(reply),
         None => Err(unexpected()),
     }
@@ -415,10 +414,8 @@ async fn pay_and_wait(hub: &Node, pay: command::Pay) -> Result<Payment, Operator
         match payment.state() {
             PaymentState::Succeeded => return Ok(payment),
             PaymentState::Failed => {
-                return Err(OperatorError::Failed(format!(
-                    "the payment failed: {}",
-                    payment.failure
-                )));
+                let message = format!("the payment failed: {}", payment.failure);
+                return Err(OperatorError::new(Code::PaymentFailed, message));
             }
             PaymentState::Pending | PaymentState::Unknown => {
                 let wait = AwaitPayment {
@@ -435,18 +432,21 @@ async fn owner_to_open_with(
     services: &OperatorServices,
     name: &str,
 ) -> Result<Vec<u8>, OperatorError> {
-    let not_now = |text: &str| OperatorError::NotNow(text.into());
     let node = services.node(name).await?;
     let record = node.record();
     let node_id = record
         .registration
         .filter(|_| record.phone.is_some())
         .map(|r| r.node_id)
-        .ok_or_else(|| not_now("this owner has no phone that is paired: give out a code"))?;
+        .ok_or_else(|| {
+            let message = "this owner has no phone that is paired: give out a code";
+            OperatorError::new(Code::OwnerNotPaired, message)
+        })?;
     match *node.attached.borrow() {
         true => Ok(node_id),
-        false => Err(not_now(
-            "SIGNER_AWAY: the owner's phone is away: try again when it is attached",
+        false => Err(OperatorError::new(
+            Code::SignerAway,
+            "the owner's phone is away: try again when it is attached",
         )),
     }
 }
@@ -456,12 +456,15 @@ fn random_id() -> Result<Vec<u8>, OperatorError> {
     let random = getrandom::fill(&mut id);
     random
         .map(|()| id)
-        .map_err(|e| OperatorError::Internal(format!("no randomness: {e}")))
+        .map_err(|e| OperatorError::new(Code::Internal, format!("no randomness: {e}")))
 }
 
 /// The reply was of another kind than the command asks for.
 fn unexpected() -> OperatorError {
-    OperatorError::Internal("the hub gave an answer of another kind: report this".into())
+    OperatorError::new(
+        Code::Internal,
+        "the hub gave an answer of another kind: report this",
+    )
 }
 
 fn view_send(send: command::Send) -> HubOnchainSend {

@@ -3,6 +3,7 @@
 
 use longhand_link::carrier::tor::Tor as TorCarrier;
 use longhand_link::{Carriers, DialOptions, DiscoverySeed, OwnerId, PairingCode, PairingSecret};
+use longhand_proto::Code;
 use longhand_proto::operator::CreateOwnerRequest;
 use longhand_store::MemoryStore;
 use longhand_testkit::link_phone::LinkPhone;
@@ -360,7 +361,7 @@ async fn a_phone_pairs_and_attaches_at_the_onion_service_of_its_code_as_one_clie
     let paired = phone.pair_over(over_tor).await.unwrap();
     let over_tor = phone.dial_at(&address, &options).await.unwrap();
     let attached = phone.attach_over(over_tor).await.unwrap();
-    assert_eq!(paired.closed().await.code.to_string(), "REPLACED");
+    assert_eq!(paired.closed().await.code.to_string(), Code::Replaced);
     host.stop().await;
-    assert_eq!(attached.closed().await.code.to_string(), "SHUTDOWN");
+    assert_eq!(attached.closed().await.code.to_string(), Code::Shutdown);
 }

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use longhand_proto::Code;
 use longhand_proto::link::{Request, RequestError};
 
 use super::{Config, Side};
@@ -25,7 +26,7 @@ const FRAME_HEAD: usize = 64;
 pub type Answer = Result<Vec<u8>, RequestError>;
 
 /// A refusal with a stable code and one line for a person.
-pub fn refusal(code: &str, message: impl Into<String>) -> RequestError {
+pub fn refusal(code: impl Into<String>, message: impl Into<String>) -> RequestError {
     RequestError {
         code: code.into(),
         message: message.into(),
@@ -174,7 +175,7 @@ impl Requests {
         }
         let answer = match answer {
             Ok(payload) if payload.len() > max_payload => Err(refusal(
-                "TOO_LARGE",
+                Code::TooLarge,
                 "the answer is too large for the link: ask for less",
             )),
             answer => answer,
@@ -255,7 +256,7 @@ impl Requests {
         let is_busy = self.is_busy(size);
         let known = self.config.serves.iter().any(|served| served == kind);
         let Some((_, served)) = self.remotes.front_mut() else {
-            return Arrival::Done(Err(refusal("UNANSWERED", "there is no session")));
+            return Arrival::Done(Err(refusal(Code::Unanswered, "there is no session")));
         };
         if served.running.contains_key(&id) {
             return Arrival::Running;
@@ -268,10 +269,13 @@ impl Requests {
         }
         served.highest = id;
         let refused = if !known {
-            refusal("UNKNOWN_KIND", "requests of this kind are not served here")
+            refusal(
+                Code::UnknownKind,
+                "requests of this kind are not served here",
+            )
         } else if is_busy {
             refusal(
-                "BUSY",
+                Code::Busy,
                 "too many requests are in execution: ask again when some are answered",
             )
         } else {
@@ -330,7 +334,7 @@ impl Served {
 
 fn forgotten() -> RequestError {
     refusal(
-        "FORGOTTEN",
+        Code::Forgotten,
         "the answer was given and is no longer kept: ask anew",
     )
 }
@@ -344,7 +348,7 @@ mod tests {
     use super::*;
 
     fn is_busy(arrival: &Arrival) -> bool {
-        matches!(arrival, Arrival::Done(Err(refused)) if refused.code == "BUSY")
+        matches!(arrival, Arrival::Done(Err(refused)) if refused.code == Code::Busy)
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use longhand_proto::Code;
 use longhand_testkit::KitError;
 use longhand_testkit::processes::{PASSPHRASE, PhoneProcess, World, asked_to_stop};
 use serde_json::json;
@@ -42,14 +43,16 @@ pub struct DemoArgs {
 /// Runs the demo; the exit code is 0 when everything was as it should be.
 pub async fn run(args: DemoArgs) -> ExitCode {
     if args.tor && !tor::IS_BUILT_IN {
-        eprintln!("error[NO_TOR]: {}, or leave --tor out", tor::NOT_BUILT_IN);
+        let message = format_args!("{}, or leave --tor out", tor::NOT_BUILT_IN);
+        eprintln!("{}", Code::NoTor.line(message));
         return ExitCode::FAILURE;
     }
     let view = Arc::new(View::new(args.json));
     let dir = match tempfile::Builder::new().prefix("longhand-demo-").tempdir() {
         Ok(dir) => dir,
         Err(error) => {
-            eprintln!("error[TEMP_DIR]: there is no place for the demo's files: {error}");
+            let message = format_args!("there is no place for the demo's files: {error}");
+            eprintln!("{}", Code::Environment.line(message));
             return ExitCode::FAILURE;
         }
     };

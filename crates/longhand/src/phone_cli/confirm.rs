@@ -4,6 +4,7 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use longhand_phone::ErrorReport;
 use longhand_phone::preview::PaymentPreview;
+use longhand_proto::Code;
 
 use super::report;
 use super::show::payment_preview;
@@ -26,7 +27,7 @@ pub(super) fn payment(preview: &PaymentPreview, yes: bool, json: bool) -> Result
     match read.is_ok() && is_yes(&answer) {
         true => Ok(()),
         false => Err(report(
-            "NOT_CONFIRMED",
+            Code::NotConfirmed,
             "nothing was paid: answer y to pay, or give --yes",
         )),
     }

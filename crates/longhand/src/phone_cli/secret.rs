@@ -4,6 +4,7 @@ use std::io::{BufRead, IsTerminal, Read};
 use std::path::Path;
 
 use longhand_phone::{ErrorReport, Passphrase};
+use longhand_proto::Code;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{cannot_read, report};
@@ -27,7 +28,7 @@ pub(super) fn new_passphrase(file: Option<&Path>) -> Result<Passphrase, ErrorRep
     let second = Zeroizing::new(prompt("the same again: ")?);
     if first != *second {
         return Err(report(
-            "PASSPHRASE_DIFFERS",
+            Code::PassphraseDiffers,
             "the two passphrases differ: try again",
         ));
     }
@@ -47,7 +48,7 @@ fn given(file: Option<&Path>) -> Result<Option<Passphrase>, ErrorReport> {
 fn prompt(question: &str) -> Result<String, ErrorReport> {
     rpassword::prompt_password(question).map_err(|_| {
         report(
-            "PASSPHRASE_MISSING",
+            Code::PassphraseMissing,
             format!("there is no terminal to ask for the passphrase: set {VARIABLE} or give --passphrase-file"),
         )
     })
@@ -88,11 +89,11 @@ pub(super) fn line() -> Result<Zeroizing<String>, ErrorReport> {
     match std::io::stdin().lock().read_line(&mut line) {
         Ok(1..) => Ok(line),
         Ok(0) => Err(report(
-            "INPUT_MISSING",
+            Code::InputMissing,
             "standard input is empty: give one line",
         )),
         Err(error) => Err(report(
-            "INPUT_MISSING",
+            Code::InputMissing,
             format!("standard input cannot be read ({error})"),
         )),
     }
@@ -111,6 +112,6 @@ mod tests {
         assert_eq!(*code(None, Some(&file)).unwrap(), "longhand1code\n");
         assert_eq!(*code(Some("longhand1".into()), None).unwrap(), "longhand1");
         let missing = code(None, Some(&dir.path().join("none"))).unwrap_err();
-        assert_eq!(missing.code, "FILE_UNREADABLE");
+        assert_eq!(missing.code, Code::FileUnreadable);
     }
 }

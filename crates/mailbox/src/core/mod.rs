@@ -142,15 +142,17 @@ impl Code {
 
     /// As it is sent.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Code::TakenOver => "TAKEN_OVER",
-            Code::Deleted => "DELETED",
-            Code::Overflow => "OVERFLOW",
-            Code::BadSignature => "BAD_SIGNATURE",
-            Code::BadRequest => "BAD_REQUEST",
-            Code::Full => "FULL",
-            Code::TooFast => "TOO_FAST",
-        }
+        use longhand_proto::Code as Name;
+        let name = match self {
+            Code::TakenOver => Name::TakenOver,
+            Code::Deleted => Name::Deleted,
+            Code::Overflow => Name::Overflow,
+            Code::BadSignature => Name::BadSignature,
+            Code::BadRequest => Name::BadRequest,
+            Code::Full => Name::Full,
+            Code::TooFast => Name::TooFast,
+        };
+        name.as_str()
     }
 
     /// One line for a person.

@@ -241,7 +241,10 @@ mod tests {
         let Body::Ended(ended) = read else {
             panic!("not an Ended: {read:?}");
         };
-        assert_eq!((ended.handle, &ended.code[..]), (9, "TAKEN_OVER"));
+        assert_eq!(
+            (ended.handle, &ended.code[..]),
+            (9, Code::TakenOver.as_str())
+        );
         assert!(!ended.message.contains('\n'));
         let asked = Session::new([1; 32]).read(&message(Asked::Detach(Detach { handle: 9 })));
         assert_eq!(asked, Ok(Request::Detach { handle: 9 }));

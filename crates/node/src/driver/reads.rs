@@ -1,11 +1,10 @@
 //! Reads from the store for the machine: records that a turn needs, and replies that are in the history.
 
-use longhand_proto::command::CommandReply;
-use longhand_proto::command::error::Action;
+use longhand_proto::command::{CommandReply, Error};
 use longhand_store::StoreError;
 
 use super::Driver;
-use crate::errors::{command_error, error_reply};
+use crate::errors::error_reply;
 use crate::machine::input::Input;
 use crate::machine::output::Answer;
 use crate::store::history;
@@ -39,14 +38,7 @@ impl Driver {
             let answer = history::answer(&*self.services.store, namespace, read).await;
             let reply = match answer {
                 Ok(reply) => CommandReply { reply: Some(reply) },
-                Err(failure) => error_reply(command_error(
-                    "STORE_FAILED",
-                    match failure.is_transient() {
-                        true => Action::Retry,
-                        false => Action::GiveUp,
-                    },
-                    failure.to_string(),
-                )),
+                Err(failure) => error_reply(Error::new(failure.code(), failure.to_string())),
             };
             self.pending.answer(id, Answer::Command(reply));
         }

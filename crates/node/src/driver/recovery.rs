@@ -1,16 +1,17 @@
 //! Loading the node again after a turn that panicked or could not be committed: it never happened.
 
+use longhand_proto::Code;
+use longhand_proto::command::Error;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures::FutureExt;
-use longhand_proto::command::error::Action;
 use longhand_store::{Batch, StoreError, Write};
 use tokio::time::Instant;
 
 use super::{Driver, gossip_sync, load};
 use crate::api::{NodeError, NodeEvent, State};
-use crate::errors::{command_error, error_reply};
+use crate::errors::error_reply;
 use crate::store::schema::key;
 
 /// Panics within this time of each other have one cause: each makes the node wait longer before it is loaded again.
@@ -61,7 +62,7 @@ impl Driver {
         tracing::error!(node = %self.config.namespace, "a panic was caught: loading the node again");
         self.recovery.panicked();
         let reason = "the node met an internal error and was loaded again";
-        let goes_on = Box::pin(self.reload("NODE_RESTARTED", reason)).await;
+        let goes_on = Box::pin(self.reload(Code::NodeRestarted, reason)).await;
         if goes_on {
             let _ = self.events.send(NodeEvent::Restarted);
         }
@@ -76,16 +77,16 @@ impl Driver {
         }
         tracing::error!(node = %self.config.namespace, "{failure}");
         let code = match failure {
-            StoreError::Full => "DISK_FULL",
-            _ => "STORE_FAILED",
+            StoreError::Full => Code::DiskFull,
+            _ => Code::StoreFailed,
         };
         Box::pin(self.reload(code, &failure.to_string())).await
     }
 
     /// Peers are gone, requests fail, and the node is what the store has. False when the node is to end. Its future is large
     /// and rare: callers put it in a box, so that it takes no room in the task of every node.
-    async fn reload(&mut self, code: &str, reason: &str) -> bool {
-        let failure = error_reply(command_error(code, Action::Retry, reason));
+    async fn reload(&mut self, code: Code, reason: &str) -> bool {
+        let failure = error_reply(Error::new(code, reason));
         self.pending.fail_all(&failure);
         if self.stopping.is_some() {
             return false;

@@ -3,6 +3,7 @@
 //! Each is checked before anything is changed. `parts/requests.rs` says which of them need the signer or channels.
 
 use bitcoin::secp256k1::PublicKey;
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{
@@ -10,7 +11,6 @@ use longhand_proto::command::{
 };
 
 use crate::api::State;
-use crate::errors::bad_input;
 use crate::machine::turn::Turn;
 use crate::parts::closed_channels::ClosedChannels;
 use crate::parts::dialing::Dialing;
@@ -133,16 +133,16 @@ impl Commands<'_> {
                 later(Wait::Payment(payment_hash(&wait.payment_hash)?))
             }
             Some(Kind::AwaitChannel(wait)) => later(Wait::Usable(self.openings.find(&wait.id)?)),
-            Some(Kind::Register(_)) => Err(bad_input(
-                "ALREADY_REGISTERED",
+            Some(Kind::Register(_)) => Err(Error::new(
+                Code::AlreadyRegistered,
                 "this node runs already: nothing is to be done",
             )),
-            Some(Kind::SetWakeUrls(_) | Kind::ListWakeUrls(_)) => Err(bad_input(
-                "HOST_COMMAND",
+            Some(Kind::SetWakeUrls(_) | Kind::ListWakeUrls(_)) => Err(Error::new(
+                Code::HostCommand,
                 "the host answers this command, and not its node: ask the host",
             )),
-            None => Err(bad_input(
-                "UNKNOWN_COMMAND",
+            None => Err(Error::new(
+                Code::UnknownCommand,
                 "this host does not know the command: use a host of the phone's version or newer",
             )),
         }
@@ -166,7 +166,7 @@ impl Commands<'_> {
 
 /// The peer of a command: the hub when none is named.
 fn peer_id(turn: &Turn, bytes: &[u8]) -> Result<PublicKey, Error> {
-    let bad = |message| bad_input("BAD_NODE_ID", message);
+    let bad = |message| Error::new(Code::PeerMalformed, message);
     if bytes.is_empty() {
         let no_hub = "a peer's node id is needed: this node has no hub";
         return turn.config.hub.ok_or_else(|| bad(no_hub));

@@ -2,6 +2,7 @@
 //! event was handled.
 
 use lightning::events::Event;
+use longhand_proto::Code;
 
 use crate::machine::turn::Turn;
 use crate::parts::acceptance::Acceptance;
@@ -47,7 +48,7 @@ impl LdkEvents<'_> {
                 let reason = reason.to_string();
                 self.closed_channels.closed(turn, event);
                 self.openings
-                    .fail(turn, user_channel_id, "CHANNEL_CLOSED", &reason);
+                    .fail(turn, user_channel_id, Code::ChannelClosed, &reason);
             }
             Event::OpenChannelRequest {
                 temporary_channel_id,

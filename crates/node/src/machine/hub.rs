@@ -1,8 +1,8 @@
 //! Requests of a hub's operator, other than the commands that every owner has.
 
+use longhand_proto::Code;
 use longhand_proto::command::Error;
 
-use crate::errors::bad_input;
 use crate::machine::input::HubRequest;
 use crate::machine::output::HubAnswer;
 use crate::machine::turn::Turn;
@@ -19,7 +19,7 @@ pub(super) fn carry_out(
 ) -> Result<HubAnswer, Error> {
     if !turn.config.is_hub {
         let message = "this node forwards no payments: ask the hub";
-        return Err(bad_input("NOT_A_HUB", message));
+        return Err(Error::new(Code::NotAHub, message));
     }
     match request {
         HubRequest::Fees => {}

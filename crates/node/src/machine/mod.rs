@@ -32,11 +32,12 @@ use bitcoin::secp256k1::PublicKey;
 use lightning::events::Event;
 use lightning::types::payment::PaymentHash;
 use longhand_chain::{BlockRef, FeeRates, ScanRequest, Watch, WatchList};
-use longhand_proto::command::{Command, error::Action};
+use longhand_proto::Code;
+use longhand_proto::command::{Command, Error};
 use longhand_store::Write;
 
 use crate::api::{NodeError, NodeEvent, State};
-use crate::errors::{command_error, signer_away};
+use crate::errors::signer_away;
 use crate::ldk::socket::ConnectionId;
 use crate::machine::chain::ChainEvents;
 use crate::machine::commands::Commands;
@@ -567,7 +568,7 @@ impl NodeMachine {
         for Unreachable { node_id, message } in self.dialing.take_unreachable() {
             let turn = &mut self.turn;
             self.openings.peer_unreachable(turn, node_id, &message);
-            let error = command_error("PEER_UNREACHABLE", Action::Retry, message);
+            let error = Error::new(Code::PeerUnreachable, message);
             let is_for_peer = |wait: &Wait| (*wait == Wait::Peer(node_id)).then(|| error.clone());
             for (id, error) in self.requests.take_results(is_for_peer) {
                 turn.output.reply(id, Err(error));

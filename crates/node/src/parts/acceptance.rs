@@ -121,6 +121,8 @@ mod tests {
     use longhand_proto::command::command::Command as Kind;
     use longhand_proto::command::command_reply::Reply;
 
+    use longhand_proto::Code;
+
     use super::*;
     use crate::machine::testing::World;
 
@@ -181,7 +183,7 @@ mod tests {
             })
         };
         let refused = world.ask(owner, open(1)).unwrap_err();
-        assert_eq!(refused.code, "CHANNEL_CLOSED");
+        assert_eq!(refused.code, Code::ChannelClosed);
         assert!(refused.message.contains("too few coins"), "{refused:?}");
         assert!(world.turn(hub).channels().is_empty());
 

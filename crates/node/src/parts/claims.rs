@@ -12,6 +12,7 @@ use lightning::ln::chan_utils::HTLCClaim;
 use lightning::ln::channel_state::{ChannelDetails, InboundHTLCDetails, InboundHTLCStateDetails};
 use lightning::ln::types::ChannelId;
 use lightning::types::payment::{PaymentHash, PaymentPreimage};
+use longhand_proto::Code;
 use longhand_proto::command::payment::State;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
@@ -27,7 +28,7 @@ use crate::store::journal::Journal;
 use crate::store::schema::{Claim, Lost, key};
 
 /// A payment's failure begins with this when one of its HTLCs was lost.
-const DEADLINE_MISSED: &str = "DEADLINE_MISSED";
+const DEADLINE_MISSED: &str = Code::DeadlineMissed.as_str();
 
 /// The failure of a payment that was not claimed.
 const NOT_IN_TIME: &str = "the phone did not give its preimage in time";

@@ -7,12 +7,11 @@ use lightning::events::Event;
 use lightning::ln::channel_state::{ChannelDetails, ChannelShutdownState};
 use lightning::ln::script::ShutdownScript;
 use lightning::ln::types::ChannelId;
-use longhand_proto::command::error::Action;
+use longhand_proto::Code;
 use longhand_proto::command::{CloseChannel, ClosedChannel, ClosingChannel, Error};
 use prost::Message;
 
 use crate::api::NodeError;
-use crate::errors::{bad_input, command_error};
 use crate::machine::turn::Turn;
 use crate::parts::feerates;
 use crate::parts::onchain_sends::address;
@@ -47,12 +46,12 @@ impl ClosedChannels {
     /// answers that the channel is closed or closing.
     ///
     /// # Errors
-    /// `NO_SUCH_CHANNEL`, `BAD_ADDRESS`, `WRONG_NETWORK`, `BAD_FEE_RATE`, `FORCED_CLOSE`, or `CLOSE_REFUSED` when LDK cannot
+    /// `NO_SUCH_CHANNEL`, `ADDRESS_MALFORMED`, `WRONG_NETWORK`, `FEERATE_OUT_OF_RANGE`, `FORCED_CLOSE`, or `CLOSE_REFUSED` when LDK cannot
     /// close it now.
     pub fn close(&self, turn: &Turn, request: &CloseChannel) -> Result<ClosingChannel, Error> {
         let unknown = || {
-            bad_input(
-                "NO_SUCH_CHANNEL",
+            Error::new(
+                Code::NoSuchChannel,
                 "there is no open channel with this id: list them",
             )
         };
@@ -83,7 +82,7 @@ impl ClosedChannels {
         };
         closed.map_err(|error| {
             let message = format!("the channel cannot be closed now ({error:?}): try again later");
-            command_error("CLOSE_REFUSED", Action::Retry, message)
+            Error::new(Code::CloseRefused, message)
         })?;
         Ok(ClosingChannel::default())
     }
@@ -198,7 +197,7 @@ fn closing_script(turn: &Turn, request: &CloseChannel) -> Result<Option<Shutdown
     let rate = request.feerate_sat_per_kw;
     if request.force && (rate > 0 || !request.address.is_empty()) {
         let message = "a forced close pays to the node's own wallet at the fee rate that was agreed: leave address and fee rate out";
-        return Err(bad_input("FORCED_CLOSE", message));
+        return Err(Error::new(Code::ForcedClose, message));
     }
     if request.address.is_empty() {
         return Ok(None);
@@ -207,7 +206,7 @@ fn closing_script(turn: &Turn, request: &CloseChannel) -> Result<Option<Shutdown
     let script = ShutdownScript::try_from(script).map_err(|_| {
         let message =
             "a channel cannot be closed to this kind of address (BOLT 2): give a segwit one";
-        bad_input("BAD_ADDRESS", message)
+        Error::new(Code::AddressMalformed, message)
     })?;
     Ok(Some(script))
 }

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use bitcoin::secp256k1::PublicKey;
 use longhand_base::text::excerpt;
+use longhand_proto::Code;
 use longhand_proto::command::Error;
-use longhand_proto::command::error::Action;
 
-use crate::errors::{bad_input, command_error};
 use crate::ldk::socket::ConnectionId;
 use crate::machine::output::DialRequest;
 use crate::machine::turn::Turn;
@@ -108,7 +107,7 @@ impl Dialing {
     /// Whether a peer can be wanted with this address; nothing is kept.
     ///
     /// # Errors
-    /// `BAD_PEER_ADDRESS` for one that is not `host:port`, `NO_PEER_ADDRESS` when none is given and none is known,
+    /// `PEER_MALFORMED` for one that is not `host:port`, `NO_PEER_ADDRESS` when none is given and none is known,
     /// `TOO_MANY_PEERS`.
     pub fn check(&self, turn: &Turn, node_id: &PublicKey, address: &str) -> Result<(), Error> {
         if !address.is_empty() {
@@ -120,12 +119,12 @@ impl Dialing {
         // Owners' nodes dial the hub.
         if address.is_empty() && !turn.config.is_hub && self.addresses(turn, node_id).is_empty() {
             let message = "no address of this peer is known: give its node id with its address, NODE_ID@HOST:PORT";
-            return Err(bad_input("NO_PEER_ADDRESS", message));
+            return Err(Error::new(Code::NoPeerAddress, message));
         }
         let is_new = !self.given.contains_key(node_id);
         if !address.is_empty() && is_new && self.given.len() >= GIVEN {
             let message = "too many peers are being connected: wait until some are, or cannot be";
-            return Err(command_error("TOO_MANY_PEERS", Action::Retry, message));
+            return Err(Error::new(Code::TooManyPeers, message));
         }
         Ok(())
     }
@@ -329,7 +328,7 @@ fn check_address(address: &str) -> Result<(), Error> {
     let message = "this is not the address of a peer: give HOST:PORT, 255 characters at most";
     is_address
         .then_some(())
-        .ok_or_else(|| bad_input("BAD_PEER_ADDRESS", message))
+        .ok_or_else(|| Error::new(Code::PeerMalformed, message))
 }
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use std::collections::VecDeque;
 use lightning::events::Event;
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::util::config::{ChannelConfig, ChannelConfigUpdate};
+use longhand_proto::Code;
 use longhand_proto::command::Error;
 use prost::Message;
 
 use crate::api::{Forward, ForwardingFees, Forwards};
-use crate::errors::bad_input;
 use crate::machine::turn::Turn;
 use crate::store::journal::Journal;
 use crate::store::schema::{Fees, ForwardTotals, Forwarded, forwarded_key, key};
@@ -72,8 +72,8 @@ impl Forwarding {
         if fees.base_msat > MAX_BASE_MSAT
             || fees.proportional_millionths > MAX_PROPORTIONAL_MILLIONTHS
         {
-            return Err(bad_input(
-                "BAD_FEES",
+            return Err(Error::new(
+                Code::BadFees,
                 format!(
                     "a fee may be up to {MAX_BASE_MSAT} msat and {MAX_PROPORTIONAL_MILLIONTHS} millionths of the \
                      amount: look at the units"

@@ -9,10 +9,10 @@ use lightning_invoice::{
     Bolt11InvoiceDescription, Currency, Description, InvoiceBuilder, RawBolt11Invoice, RouteHint,
     RouteHintHop, RoutingFees,
 };
+use longhand_proto::Code;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{CreateInvoice, Error, UnsignedInvoice};
 
-use crate::errors::bad_input;
 use crate::machine::input::InvoiceRequest;
 use crate::machine::turn::Turn;
 use crate::parts::closed_channels::is_closing;
@@ -28,7 +28,7 @@ const MOST_HINTS: usize = 4;
 /// An invoice for the phone to sign.
 ///
 /// # Errors
-/// `BAD_PAYMENT_HASH`, `BAD_AMOUNT`, `BAD_DESCRIPTION` or `BAD_INVOICE`; `NO_INBOUND` when the channels cannot receive it.
+/// `PAYMENT_HASH_MALFORMED`, `AMOUNT_TOO_LARGE`, `DESCRIPTION_TOO_LONG` or `INVOICE_MALFORMED`; `NO_INBOUND` when the channels cannot receive it.
 pub(crate) fn unsigned(turn: &Turn, request: &CreateInvoice) -> Result<UnsignedInvoice, Error> {
     let hash = payment_hash(&request.payment_hash)?;
     let amount_msat = (request.amount_msat > 0).then_some(request.amount_msat);
@@ -41,8 +41,8 @@ pub(crate) fn unsigned(turn: &Turn, request: &CreateInvoice) -> Result<UnsignedI
         None,
     );
     let (secret, _) = secret.map_err(|()| {
-        bad_input(
-            "BAD_AMOUNT",
+        Error::new(
+            Code::AmountTooLarge,
             "the amount is above all bitcoin there will ever be: give less",
         )
     })?;
@@ -69,7 +69,7 @@ pub(crate) fn unsigned(turn: &Turn, request: &CreateInvoice) -> Result<UnsignedI
 /// An invoice signed with local keys, in the reply's `hrp`.
 ///
 /// # Errors
-/// `BAD_DESCRIPTION` or `BAD_INVOICE`; `NO_INBOUND` when the channels cannot receive it.
+/// `DESCRIPTION_TOO_LONG` or `INVOICE_MALFORMED`; `NO_INBOUND` when the channels cannot receive it.
 pub(crate) fn signed_locally(turn: &Turn, request: InvoiceRequest) -> Result<Reply, Error> {
     let parameters = Bolt11InvoiceParameters {
         amount_msats: (request.amount_msat > 0).then_some(request.amount_msat),
@@ -88,13 +88,13 @@ pub(crate) fn signed_locally(turn: &Turn, request: InvoiceRequest) -> Result<Rep
 
 fn bad_invoice(error: impl std::fmt::Display) -> Error {
     let message = format!("the invoice cannot be made: {error}");
-    bad_input("BAD_INVOICE", message)
+    Error::new(Code::InvoiceMalformed, message)
 }
 
 fn description(text: &str) -> Result<Bolt11InvoiceDescription, Error> {
     let description = Description::new(text.to_owned()).map_err(|_| {
         let message = "the description is longer than 639 bytes";
-        bad_input("BAD_DESCRIPTION", message)
+        Error::new(Code::DescriptionTooLong, message)
     })?;
     Ok(Bolt11InvoiceDescription::Direct(description))
 }
@@ -115,7 +115,7 @@ fn check_inbound(turn: &Turn, amount_msat: u64) -> Result<(), Error> {
              these channels first, or have another one opened"
         ),
     };
-    Err(bad_input("NO_INBOUND", message))
+    Err(Error::new(Code::NoInbound, message))
 }
 
 /// Channels that payments come in over, those with the most room first. Whether the peer is connected makes no difference:

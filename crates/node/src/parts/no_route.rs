@@ -7,10 +7,9 @@ use lightning::events::PaymentFailureReason;
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::routing::router::{PaymentParameters, RouteParameters};
 use lightning_invoice::Bolt11Invoice;
+use longhand_proto::Code;
 use longhand_proto::command::Error;
-use longhand_proto::command::error::Action;
 
-use crate::errors::{bad_input, command_error};
 use crate::machine::turn::Turn;
 
 /// An amount that any channel carries, to find out whether the payee can be reached at all.
@@ -33,7 +32,7 @@ pub(crate) fn refusal(
                 "the cheapest route that was found costs {fee_msat} msat, and the fee limit is {fee_limit_msat} msat: \
                  allow more, or try later"
             );
-            return bad_input("FEE_LIMIT", message);
+            return Error::new(Code::FeeLimit, message);
         }
         Some(_) => return no_route("a route was found only just now: try again"),
         None => {}
@@ -69,16 +68,16 @@ pub(crate) fn failure(
                 ),
             }
         }
-        Some(Reason::RecipientRejected) => bad_input(
-            "PAYEE_REFUSED",
+        Some(Reason::RecipientRejected) => Error::new(
+            Code::PayeeRefused,
             "the payee refused the payment: ask for a new invoice",
         ),
-        Some(Reason::PaymentExpired | Reason::InvoiceRequestExpired) => bad_input(
-            "INVOICE_EXPIRED",
+        Some(Reason::PaymentExpired | Reason::InvoiceRequestExpired) => Error::new(
+            Code::InvoiceExpired,
             "the invoice expired before the payment found a way: ask for a new one",
         ),
-        Some(Reason::UnknownRequiredFeatures) => bad_input(
-            "UNKNOWN_FEATURES",
+        Some(Reason::UnknownRequiredFeatures) => Error::new(
+            Code::UnknownFeatures,
             "the invoice requires features that this node does not have: ask for another one",
         ),
         Some(
@@ -86,9 +85,8 @@ pub(crate) fn failure(
             | Reason::UnexpectedError
             | Reason::InvoiceRequestRejected
             | Reason::BlindedPathCreationFailed,
-        ) => command_error(
-            "PAYMENT_FAILED",
-            Action::Retry,
+        ) => Error::new(
+            Code::PaymentFailed,
             "the node gave the payment up: try again",
         ),
     };
@@ -96,13 +94,12 @@ pub(crate) fn failure(
 }
 
 fn no_route(message: impl Into<String>) -> Error {
-    command_error("NO_ROUTE", Action::Retry, message)
+    Error::new(Code::NoRoute, message)
 }
 
 fn peer_away() -> Error {
-    command_error(
-        "PEER_AWAY",
-        Action::Retry,
+    Error::new(
+        Code::PeerAway,
         "the payment needs a channel of this node whose peer is away: try again when the peer is back",
     )
 }

@@ -11,14 +11,14 @@ use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, Network, Psbt, Txid};
 use longhand_base::text::excerpt;
 use longhand_chain::BroadcastAnswer;
+use longhand_proto::Code;
 use longhand_proto::command::command_reply::Reply;
-use longhand_proto::command::error::Action;
 use longhand_proto::command::{self, Error, SendOnchain};
 use longhand_proto::signer::sign_psbt::Purpose;
 use prost::Message;
 
 use crate::api::NodeError;
-use crate::errors::{OTHER_PHONE, OTHER_PHONE_REASON, bad_input, command_error};
+use crate::errors::{OTHER_PHONE_REASON, recorded};
 use crate::machine::turn::Turn;
 use crate::parts::replacements::{describe, outcome, package, take_back};
 use crate::parts::wallet_signing::{Signed, sign};
@@ -33,8 +33,6 @@ const ID_BYTES: usize = 32;
 const SIGN_WITHIN_BLOCKS: u32 = 144;
 /// Payments on record; those that are over are forgotten above it, the oldest first.
 const KEPT: usize = 1_000;
-/// Code of a payment that the phone does not sign.
-const SIGNER_REFUSED: &str = "SIGNER_REFUSED";
 
 /// See the module.
 #[derive(Default)]
@@ -59,7 +57,7 @@ impl OnchainSends {
     /// payment. Returns its id.
     ///
     /// # Errors
-    /// `BAD_ID`, `BAD_ADDRESS`, `WRONG_NETWORK`, `BAD_AMOUNT`, `BAD_FEE_RATE`, `NO_FEE_ESTIMATE`, or the wallet's; nothing is changed then.
+    /// `BAD_ID`, `ADDRESS_MALFORMED`, `WRONG_NETWORK`, `AMOUNT_ZERO`, `FEERATE_OUT_OF_RANGE`, `NO_FEE_ESTIMATE`, or the wallet's; nothing is changed then.
     pub fn request(
         &mut self,
         turn: &Turn,
@@ -67,8 +65,8 @@ impl OnchainSends {
         signer: &[u8],
     ) -> Result<Vec<u8>, Error> {
         if !(1..=ID_BYTES).contains(&request.id.len()) {
-            return Err(bad_input(
-                "BAD_ID",
+            return Err(Error::new(
+                Code::BadId,
                 "the payment needs an id of up to 32 bytes",
             ));
         }
@@ -105,30 +103,24 @@ impl OnchainSends {
     pub fn sent(&self, turn: &Turn, id: &[u8]) -> Option<Result<Reply, Error>> {
         let send = self.sends.get(id)?;
         if !send.failure.is_empty() {
-            let code = match &*send.failure_code {
-                "" => SIGNER_REFUSED,
-                code => code,
-            };
-            return Some(Err(bad_input(code, send.failure.clone())));
+            return Some(Err(recorded(&send.failure_code, send.failure.clone())));
         }
         if !send.is_abandoned {
             return outcome(turn, send);
         }
         // Whichever transaction confirms decides: until then the payment may still be made.
-        let (code, action, message) = match describe(&**turn.wallet(), send).state() {
+        let (code, message) = match describe(&**turn.wallet(), send).state() {
             command::send::State::Confirmed => return outcome(turn, send),
             command::send::State::Abandoned => (
-                "ABANDONED",
-                Action::FixInput,
+                Code::Abandoned,
                 "this payment was given up, and its coins are back in the wallet: ask again if you want it",
             ),
             _ => (
-                "ABANDONING",
-                Action::Retry,
+                Code::Abandoning,
                 "this payment is being given up: `sends` shows what becomes of it; wait for a block",
             ),
         };
-        Some(Err(command_error(code, action, message)))
+        Some(Err(Error::new(code, message)))
     }
 
     /// Whether the chain source's answer to this transaction is of interest: of those that are in no block.
@@ -232,12 +224,12 @@ impl OnchainSends {
                     "the phone did not sign it within {SIGN_WITHIN_BLOCKS} blocks: nothing was spent; ask again if you \
                      want it"
                 );
-                self.fail(turn, send, "EXPIRED", reason);
+                self.fail(turn, send, Code::Expired, reason);
                 continue;
             }
             match sign(turn, &psbt, purpose(&send), None) {
                 Signed::Waiting => {}
-                Signed::Failed(reason) => self.fail(turn, send, SIGNER_REFUSED, reason),
+                Signed::Failed(reason) => self.fail(turn, send, Code::SignerRefused, reason),
                 Signed::Transaction(tx) => {
                     send.txid = tx.compute_txid().to_string();
                     turn.ldk.broadcaster.push(package(turn, &send, *tx));
@@ -253,12 +245,12 @@ impl OnchainSends {
         let of_others = sends.filter(|send| !is_of(&send.asked_by, signer));
         let of_others: Vec<Send> = of_others.cloned().collect();
         for send in of_others {
-            self.fail(turn, send, OTHER_PHONE, OTHER_PHONE_REASON.into());
+            self.fail(turn, send, Code::PairingRenewed, OTHER_PHONE_REASON.into());
         }
     }
 
     /// Gives the coins back to the wallet.
-    fn fail(&mut self, turn: &Turn, mut send: Send, code: &str, reason: String) {
+    fn fail(&mut self, turn: &Turn, mut send: Send, code: Code, reason: String) {
         if let Ok(psbt) = Psbt::deserialize(&send.psbt) {
             turn.wallet().release(&psbt.unsigned_tx);
         }
@@ -279,14 +271,17 @@ impl OnchainSends {
 /// Reads an address of this network.
 ///
 /// # Errors
-/// `BAD_ADDRESS` or `WRONG_NETWORK`.
+/// `ADDRESS_MALFORMED` or `WRONG_NETWORK`.
 pub(crate) fn address(network: Network, text: &str) -> Result<Address, Error> {
-    let address = text
-        .parse::<Address<NetworkUnchecked>>()
-        .map_err(|_| bad_input("BAD_ADDRESS", "this is not a bitcoin address: check it"))?;
+    let address = text.parse::<Address<NetworkUnchecked>>().map_err(|_| {
+        Error::new(
+            Code::AddressMalformed,
+            "this is not a bitcoin address: check it",
+        )
+    })?;
     address.require_network(network).map_err(|_| {
         let message = format!("the address is not one of {network}");
-        bad_input("WRONG_NETWORK", message)
+        Error::new(Code::WrongNetwork, message)
     })
 }
 
@@ -302,7 +297,12 @@ fn build(turn: &Turn, request: &SendOnchain) -> Result<Psbt, Error> {
     let address = address(turn.config.network, &request.address)?;
     let amount = match (request.all, request.amount_sat) {
         (true, _) => SendAmount::All,
-        (false, 0) => return Err(bad_input("BAD_AMOUNT", "an amount above zero is needed")),
+        (false, 0) => {
+            return Err(Error::new(
+                Code::AmountZero,
+                "an amount above zero is needed",
+            ));
+        }
         (false, amount_sat) => SendAmount::Exact(amount_sat),
     };
     let feerate = feerates::chosen(turn, request.feerate_sat_per_kw)?;
@@ -310,7 +310,7 @@ fn build(turn: &Turn, request: &SendOnchain) -> Result<Psbt, Error> {
     let psbt = turn
         .wallet()
         .send(address.script_pubkey(), amount, feerate, keep);
-    psbt.map_err(|error| bad_input(error.code(), error.to_string()))
+    psbt.map_err(|error| Error::new(error.code(), error.to_string()))
 }
 
 #[cfg(test)]

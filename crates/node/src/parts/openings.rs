@@ -12,15 +12,15 @@ use lightning::events::Event;
 use lightning::ln::types::ChannelId;
 use longhand_base::text::excerpt;
 use longhand_chain::BroadcastAnswer;
+use longhand_proto::Code;
 use longhand_proto::MIN_CHANNEL_SAT;
 use longhand_proto::command::command_reply::Reply;
-use longhand_proto::command::error::Action;
 use longhand_proto::command::{Channel, Error, OpenChannel, OpenedChannel};
 use longhand_proto::signer::sign_psbt::Purpose;
 use prost::Message;
 
 use crate::api::NodeError;
-use crate::errors::{OTHER_PHONE, OTHER_PHONE_REASON, REFUSED_BY_SOURCE, bad_input, command_error};
+use crate::errors::{OTHER_PHONE_REASON, recorded};
 use crate::ldk::adapters::user_config;
 use crate::machine::turn::Turn;
 use crate::parts::balances::describe;
@@ -68,7 +68,7 @@ impl Openings {
     /// same opening. Returns its id.
     ///
     /// # Errors
-    /// `BAD_ID`, `AMOUNT_TOO_SMALL`, `PUSH_REFUSED`, `BAD_FEE_RATE`, `NO_FEE_ESTIMATE`, `INSUFFICIENT_FUNDS` or
+    /// `BAD_ID`, `CHANNEL_TOO_SMALL`, `PUSH_REFUSED`, `FEERATE_OUT_OF_RANGE`, `NO_FEE_ESTIMATE`, `INSUFFICIENT_FUNDS` or
     /// `TOO_MANY_OPENINGS`; nothing is changed then.
     pub fn request(
         &mut self,
@@ -78,7 +78,7 @@ impl Openings {
         signer: &[u8],
     ) -> Result<u128, Error> {
         let id = user_channel_id(&request.id)
-            .ok_or_else(|| bad_input("BAD_ID", "the channel's id must be 16 bytes"))?;
+            .ok_or_else(|| Error::new(Code::BadId, "the channel's id must be 16 bytes"))?;
         if self.opens.contains_key(&id) {
             return Ok(id);
         }
@@ -86,7 +86,7 @@ impl Openings {
         if self.peers().count() >= MOST_UNDER_WAY {
             let message =
                 "too many channels are being opened: wait until some are open or have failed";
-            return Err(command_error("TOO_MANY_OPENINGS", Action::Retry, message));
+            return Err(Error::new(Code::TooManyOpenings, message));
         }
         request.counterparty_node_id = peer.serialize().to_vec();
         let open = Open {
@@ -106,7 +106,7 @@ impl Openings {
     pub fn find(&self, id: &[u8]) -> Result<u128, Error> {
         user_channel_id(id)
             .filter(|id| self.opens.contains_key(id))
-            .ok_or_else(|| bad_input("NO_SUCH_CHANNEL", "no channel was opened with this id"))
+            .ok_or_else(|| Error::new(Code::NoSuchChannel, "no channel was opened with this id"))
     }
 
     /// Whether the chain source's answer to this transaction is of interest: to a funding that is in no block.
@@ -152,11 +152,7 @@ impl Openings {
         let is_displaced = |txid: Txid| wallet.is_displaced(txid);
         if open.funding_txid().is_some_and(is_displaced) {
             let message = "another transaction has spent the coins of the funding: the channel cannot open any more; open another";
-            return Some(Err(command_error(
-                "FUNDING_CONFLICTED",
-                Action::GiveUp,
-                message,
-            )));
+            return Some(Err(Error::new(Code::FundingConflicted, message)));
         }
         let is_in_a_block = |txid: Txid| wallet.is_confirmed(txid);
         let is_confirmed = open.ready || open.funding_txid().is_some_and(is_in_a_block);
@@ -165,11 +161,7 @@ impl Openings {
                 "the chain source refuses the funding {} ({}): it is sent again with each block; `bump` its transaction",
                 open.funding_outpoint, open.refusal
             );
-            return Some(Err(command_error(
-                REFUSED_BY_SOURCE,
-                Action::Retry,
-                message,
-            )));
+            return Some(Err(Error::new(Code::RefusedByNetwork, message)));
         }
         let opened = || OpenedChannel {
             id: open
@@ -192,7 +184,7 @@ impl Openings {
         let channel = channels.iter().find(|it| it.user_channel_id == id);
         let Some(channel) = channel else {
             let closed = "the channel was closed before it could be used";
-            let closed = command_error("CHANNEL_CLOSED", Action::GiveUp, closed);
+            let closed = Error::new(Code::ChannelGone, closed);
             return open.broadcast.then_some(Err(closed));
         };
         if !turn.is_usable(channel) {
@@ -249,7 +241,7 @@ impl Openings {
         let keys_id = turn.remote().and_then(|remote| remote.keys_id_of(id));
         let refusal = keys_id.and_then(|keys_id| turn.remote()?.setup_refusal(&keys_id));
         if let Some(reason) = refusal {
-            return self.abandon(turn, id, "SIGNER_REFUSED", &reason);
+            return self.abandon(turn, id, Code::SignerRefused, &reason);
         }
         if !open.safe {
             return;
@@ -259,12 +251,12 @@ impl Openings {
                 "the phone did not sign the funding within {FUNDING_BLOCKS} blocks, and the peer may have forgotten the \
                  channel: nothing was spent; open another"
             );
-            return self.abandon(turn, id, "EXPIRED", &reason);
+            return self.abandon(turn, id, Code::Expired, &reason);
         }
         let Some(psbt) = open.psbt() else { return };
         match sign(turn, &psbt, Purpose::Funding, keys_id) {
             Signed::Waiting => {}
-            Signed::Failed(reason) => self.abandon(turn, id, "SIGNER_REFUSED", &reason),
+            Signed::Failed(reason) => self.abandon(turn, id, Code::SignerRefused, &reason),
             Signed::Transaction(tx) => {
                 turn.ldk.broadcaster.push(vec![*tx]);
                 self.update(turn, id, |open| {
@@ -308,7 +300,7 @@ impl Openings {
         match created {
             Ok(_) => self.update(turn, id, |open| open.created = true),
             Err(error) => {
-                self.fail(turn, id, "CHANNEL_REFUSED", &format!("{error:?}"));
+                self.fail(turn, id, Code::ChannelRefused, &format!("{error:?}"));
                 if let Some(remote) = turn.remote() {
                     remote.forget_channel(id);
                 }
@@ -398,7 +390,7 @@ impl Openings {
                 outpoint,
             );
         if let Err(error) = given {
-            self.fail(turn, id, "CHANNEL_CLOSED", &format!("{error:?}"));
+            self.fail(turn, id, Code::ChannelClosed, &format!("{error:?}"));
         }
     }
 
@@ -416,20 +408,20 @@ impl Openings {
     // -- Failing.
 
     /// Fails an opening whose funding is not broadcast, and gives its coins back to the wallet.
-    pub fn fail(&mut self, turn: &Turn, id: u128, code: &str, reason: &str) {
+    pub fn fail(&mut self, turn: &Turn, id: u128, code: Code, reason: &str) {
         let open = self.opens.get(&id).filter(|open| open.is_under_way());
         let Some(open) = open else { return };
         if let Some(psbt) = open.psbt() {
             turn.wallet().release(&psbt.unsigned_tx);
         }
         self.update(turn, id, |open| {
-            open.failure_code = code.to_owned();
+            open.failure_code = code.into();
             open.failure = reason.to_owned();
         });
     }
 
     /// Fails an opening, and has LDK give its channel up.
-    fn abandon(&mut self, turn: &Turn, id: u128, code: &str, reason: &str) {
+    fn abandon(&mut self, turn: &Turn, id: u128, code: Code, reason: &str) {
         self.fail(turn, id, code, reason);
         for channel in turn.channels() {
             if channel.user_channel_id == id {
@@ -449,7 +441,7 @@ impl Openings {
             opens.filter(|(_, open)| open.is_under_way() && !is_of(&open.asked_by, signer));
         let of_others: Vec<u128> = of_others.map(|(id, _)| *id).collect();
         for id in of_others {
-            self.abandon(turn, id, OTHER_PHONE, OTHER_PHONE_REASON);
+            self.abandon(turn, id, Code::PairingRenewed, OTHER_PHONE_REASON);
         }
     }
 
@@ -463,7 +455,7 @@ impl Openings {
         let interrupted: Vec<u128> = interrupted.map(|(id, _)| *id).collect();
         for id in interrupted {
             let reason = "the host stopped before the channel was funded";
-            self.fail(turn, id, "INTERRUPTED", reason);
+            self.fail(turn, id, Code::Interrupted, reason);
         }
     }
 
@@ -473,7 +465,7 @@ impl Openings {
         let waiting = opens.filter(|(_, open)| !open.created && open.peer() == Some(peer));
         let waiting: Vec<u128> = waiting.map(|(id, _)| *id).collect();
         for id in waiting {
-            self.fail(turn, id, "PEER_UNREACHABLE", reason);
+            self.fail(turn, id, Code::PeerUnreachable, reason);
         }
     }
 }
@@ -481,14 +473,14 @@ impl Openings {
 /// Refuses an opening that cannot succeed.
 fn check(turn: &Turn, request: &OpenChannel) -> Result<(), Error> {
     if request.amount_sat < MIN_CHANNEL_SAT {
-        return Err(bad_input(
-            "AMOUNT_TOO_SMALL",
+        return Err(Error::new(
+            Code::ChannelTooSmall,
             format!("a channel needs at least {MIN_CHANNEL_SAT} sat: give more"),
         ));
     }
     if request.push_msat > 0 && !turn.config.is_hub {
-        return Err(bad_input(
-            "PUSH_REFUSED",
+        return Err(Error::new(
+            Code::PushRefused,
             "only a hub may give funds away with a new channel",
         ));
     }
@@ -497,8 +489,8 @@ fn check(turn: &Turn, request: &OpenChannel) -> Result<(), Error> {
     let reserve_sat = reserve::wanted_sat(turn, 1);
     let needed = request.amount_sat.saturating_add(reserve_sat);
     if needed > confirmed {
-        return Err(bad_input(
-            "INSUFFICIENT_FUNDS",
+        return Err(Error::new(
+            Code::InsufficientFunds,
             format!(
                 "the channel needs {needed} sat on chain (with {reserve_sat} kept for fees), \
                  there are {confirmed} sat confirmed: add funds"
@@ -509,16 +501,10 @@ fn check(turn: &Turn, request: &OpenChannel) -> Result<(), Error> {
 }
 
 /// The failure of an opening. It is final: the same command again is answered with it, until the owner has got it and
-/// asks for a new opening. With the action `FixInput` the phone takes it for final; of the other codes it knows that they are.
+/// asks for a new opening.
 fn failure(open: &Open) -> Option<Error> {
-    let action = match &open.failure_code[..] {
-        "CHANNEL_CLOSED" | "CHANNEL_REFUSED" | "EXPIRED" | "INTERRUPTED" | "PEER_UNREACHABLE"
-        | "SIGNER_REFUSED" | OTHER_PHONE => Action::Retry,
-        // The wallet's: with other coins or another amount it can succeed.
-        _ => Action::FixInput,
-    };
-    let error = || command_error(&open.failure_code, action, open.failure.clone());
-    open.has_failed().then(error)
+    open.has_failed()
+        .then(|| recorded(&open.failure_code, open.failure.clone()))
 }
 
 /// An opening as its owner sees it before LDK lists the channel.

@@ -13,9 +13,9 @@ use lightning::routing::router::RouteParametersConfig;
 use lightning::routing::scoring::ScoreUpdate;
 use lightning::types::payment::PaymentHash;
 use lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescriptionRef, Currency};
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
-use longhand_proto::command::error::Action;
 use longhand_proto::command::payment::State;
 use longhand_proto::command::{
     Command, CreateInvoice, Error, ListPayments, OpenInvoice, Pay, Payment,
@@ -24,7 +24,6 @@ use longhand_proto::{default_max_fee_msat, utc};
 use prost::Message;
 
 use crate::api::NodeError;
-use crate::errors::{bad_input, command_error};
 use crate::machine::turn::Turn;
 use crate::parts::no_route;
 use crate::parts::open_invoices::OpenInvoices;
@@ -79,11 +78,11 @@ impl Payments {
     /// The page that an owner asks for.
     ///
     /// # Errors
-    /// `BAD_CURSOR`.
+    /// `CURSOR_MALFORMED`.
     pub fn page(&self, request: &ListPayments) -> Result<Page, Error> {
         let bad = || {
             let message = "this is not the place of a page: take the one that the page before gave";
-            bad_input("BAD_CURSOR", message)
+            Error::new(Code::CursorMalformed, message)
         };
         let before = match request.before.is_empty() {
             true => None,
@@ -230,7 +229,7 @@ impl Payments {
     pub fn pay(&mut self, turn: &Turn, request: &Pay) -> Result<PaymentHash, Error> {
         let invoice: Bolt11Invoice = request.bolt11.parse().map_err(|_| {
             let message = "this is not a BOLT 11 invoice: check it";
-            bad_input("BAD_INVOICE", message)
+            Error::new(Code::InvoiceMalformed, message)
         })?;
         let hash = invoice.payment_hash();
         match self.get(&hash) {
@@ -345,9 +344,14 @@ pub(crate) fn hash_of_command(command: &Command) -> Option<PaymentHash> {
 /// A payment hash from its bytes.
 ///
 /// # Errors
-/// `BAD_PAYMENT_HASH`.
+/// `PAYMENT_HASH_MALFORMED`.
 pub(crate) fn payment_hash(bytes: &[u8]) -> Result<PaymentHash, Error> {
-    let bad = |_| bad_input("BAD_PAYMENT_HASH", "a payment hash has 32 bytes: check it");
+    let bad = |_| {
+        Error::new(
+            Code::PaymentHashMalformed,
+            "a payment hash has 32 bytes: check it",
+        )
+    };
     <[u8; 32]>::try_from(bytes).map(PaymentHash).map_err(bad)
 }
 
@@ -358,8 +362,8 @@ pub(crate) fn amount_msat(pay: &Pay) -> Option<u64> {
 }
 
 fn own_invoice() -> Error {
-    bad_input(
-        "OWN_INVOICE",
+    Error::new(
+        Code::InvoiceOwn,
         "this invoice is this node's own: nothing to pay",
     )
 }
@@ -372,7 +376,7 @@ fn check(turn: &Turn, invoice: &Bolt11Invoice, request: &Pay) -> Result<(), Erro
             "the invoice is for {}, this node is on {network}",
             invoice.network()
         );
-        return Err(bad_input("WRONG_NETWORK", message));
+        return Err(Error::new(Code::WrongNetwork, message));
     }
     if invoice.get_payee_pub_key() == turn.node_id() {
         return Err(own_invoice());
@@ -385,7 +389,7 @@ fn check(turn: &Turn, invoice: &Bolt11Invoice, request: &Pay) -> Result<(), Erro
         None if request.amount_msat > 0 => request.amount_msat,
         None => {
             let message = "the invoice has no amount: give one";
-            return Err(bad_input("AMOUNT_NEEDED", message));
+            return Err(Error::new(Code::AmountMissing, message));
         }
     };
     let channels = turn.channels();
@@ -395,7 +399,7 @@ fn check(turn: &Turn, invoice: &Bolt11Invoice, request: &Pay) -> Result<(), Erro
         let message = format!(
             "the channels of this node can send {spendable} msat, and the payment needs {amount_msat} msat: pay less, or open a channel with more"
         );
-        return Err(bad_input("INSUFFICIENT_FUNDS", message));
+        return Err(Error::new(Code::InsufficientFunds, message));
     }
     Ok(())
 }
@@ -422,7 +426,7 @@ fn send(turn: &Turn, invoice: &Bolt11Invoice, request: &Pay) -> Result<(), Error
     sent.map_err(|error| match error {
         Bolt11PaymentError::InvalidAmount => {
             let message = "the amount is below the invoice's: give more";
-            bad_input("BAD_AMOUNT", message)
+            Error::new(Code::AmountDiffers, message)
         }
         Bolt11PaymentError::SendingFailed(RetryableSendFailure::PaymentExpired) => {
             expired(turn, invoice)
@@ -440,24 +444,24 @@ fn expired(turn: &Turn, invoice: &Bolt11Invoice) -> Error {
     let message = format!(
         "the invoice expired at {expiry}, and the host's clock shows {now}: ask for a new one"
     );
-    bad_input("INVOICE_EXPIRED", message)
+    Error::new(Code::InvoiceExpired, message)
 }
 
 fn send_failure(failure: &RetryableSendFailure) -> Error {
     match failure {
-        RetryableSendFailure::PaymentExpired => bad_input(
-            "INVOICE_EXPIRED",
+        RetryableSendFailure::PaymentExpired => Error::new(
+            Code::InvoiceExpired,
             "the invoice has expired: ask for a new one",
         ),
         RetryableSendFailure::RouteNotFound => {
-            command_error("NO_ROUTE", Action::Retry, "no route was found: try later")
+            Error::new(Code::NoRoute, "no route was found: try later")
         }
-        RetryableSendFailure::DuplicatePayment => bad_input(
-            "ALREADY_PAID",
+        RetryableSendFailure::DuplicatePayment => Error::new(
+            Code::AlreadyPaid,
             "this invoice is being paid or was paid already",
         ),
-        RetryableSendFailure::OnionPacketSizeExceeded => bad_input(
-            "BAD_INVOICE",
+        RetryableSendFailure::OnionPacketSizeExceeded => Error::new(
+            Code::InvoiceMalformed,
             "the invoice asks for more than fits into a payment",
         ),
     }

@@ -2,13 +2,13 @@
 
 use bitcoin::{Transaction, Txid};
 use longhand_chain::BroadcastAnswer;
+use longhand_proto::Code;
 use longhand_proto::command::command_reply::Reply;
-use longhand_proto::command::error::Action;
 use longhand_proto::command::send::State;
 use longhand_proto::command::{self, Error, SentOnchain};
 use prost::Message;
 
-use crate::errors::{REFUSED_BY_SOURCE, bad_input, command_error};
+use crate::errors::recorded;
 use crate::machine::turn::Turn;
 use crate::parts::feerates;
 use crate::parts::onchain_sends::{OnchainSends, address};
@@ -40,7 +40,7 @@ impl OnchainSends {
     /// funding of a channel, whose txid the peer knows. Asked again, it is the same replacement.
     ///
     /// # Errors
-    /// `BAD_TXID`, `BAD_FEE_RATE`, `NOT_SIGNED_YET`, or the wallet's; nothing is changed then.
+    /// `TXID_MALFORMED`, `FEERATE_OUT_OF_RANGE`, `NOT_SIGNED_YET`, or the wallet's; nothing is changed then.
     pub fn bump(
         &mut self,
         turn: &Turn,
@@ -81,7 +81,7 @@ impl OnchainSends {
         let send = self.with_transaction(txid);
         let Some(send) = send.filter(|send| send.accelerates.is_empty()).cloned() else {
             let message = "only a payment can be abandoned: list them with `sends`; a channel's funding is bound to the channel";
-            return Err(bad_input("NOT_A_PAYMENT", message));
+            return Err(Error::new(Code::NotAPayment, message));
         };
         if send.is_abandoned {
             return Ok(Attempt::last_of(&send));
@@ -103,8 +103,7 @@ impl OnchainSends {
                 "{}: the transaction {} is as it was",
                 send.replacement_failure, send.txid
             );
-            let code = &send.replacement_failure_code;
-            return Some(Err(bad_input(code, message)));
+            return Some(Err(recorded(&send.replacement_failure_code, message)));
         }
         outcome(turn, send)
     }
@@ -119,7 +118,7 @@ impl OnchainSends {
     ) -> Result<Send, Error> {
         let txid = send.txid.parse().map_err(|_| {
             let message = "the phone has not signed this payment yet: it can be replaced once it is broadcast";
-            bad_input("NOT_SIGNED_YET", message)
+            Error::new(Code::NotSignedYet, message)
         })?;
         let rate = higher(turn, txid, feerate_sat_per_kw)?;
         let psbt = turn.wallet().replace(txid, by, rate).map_err(refusal)?;
@@ -199,12 +198,12 @@ pub(crate) fn answered(
 }
 
 /// The payment as it was before a replacement that was not signed, for this reason.
-pub(super) fn take_back(send: &Send, code: &str, reason: &str) -> Option<Send> {
+pub(super) fn take_back(send: &Send, code: Code, reason: &str) -> Option<Send> {
     match &send.before[..] {
         [] => None,
         before => Some(Send {
             attempts: send.attempts,
-            replacement_failure_code: code.to_owned(),
+            replacement_failure_code: code.into(),
             replacement_failure: reason.to_owned(),
             ..Send::decode(before).ok()?
         }),
@@ -232,8 +231,7 @@ pub(super) fn outcome(turn: &Turn, send: &Send) -> Option<Result<Reply, Error>> 
                  `abandon` it",
                 send.txid, send.refusal
             );
-            let refused = command_error(REFUSED_BY_SOURCE, Action::Retry, message);
-            Some(Err(refused))
+            Some(Err(Error::new(Code::RefusedByNetwork, message)))
         }
         None if send.is_accepted => sent(&send.txid),
         None => None,
@@ -291,7 +289,7 @@ fn same_payment(turn: &Turn, send: &Send) -> Result<Replacement, Error> {
     if send.address.is_empty() {
         let message =
             "this payment is of an earlier version, which did not keep its address: wait for it";
-        return Err(bad_input("NOT_REPLACEABLE", message));
+        return Err(Error::new(Code::NotReplaceable, message));
     }
     let script = address(turn.config.network, &send.address)?.script_pubkey();
     let amount = match send.amount_sat {
@@ -314,8 +312,8 @@ fn higher(turn: &Turn, txid: Txid, given: u32) -> Result<u32, Error> {
 
 fn read_txid(text: &str) -> Result<Txid, Error> {
     let bad = |_| {
-        bad_input(
-            "BAD_TXID",
+        Error::new(
+            Code::TxidMalformed,
             "a txid has 64 hexadecimal digits: copy it from `sends`",
         )
     };
@@ -323,7 +321,7 @@ fn read_txid(text: &str) -> Result<Txid, Error> {
 }
 
 fn refusal(error: WalletError) -> Error {
-    bad_input(error.code(), error.to_string())
+    Error::new(error.code(), error.to_string())
 }
 
 #[cfg(test)]

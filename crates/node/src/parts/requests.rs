@@ -8,12 +8,13 @@
 use bitcoin::secp256k1::PublicKey;
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::types::payment::PaymentHash;
+use longhand_proto::Code;
 use longhand_proto::command::Command;
+use longhand_proto::command::Error;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
-use longhand_proto::command::error::Action;
 
-use crate::errors::{OTHER_PHONE, OTHER_PHONE_REASON, command_error};
+use crate::errors::OTHER_PHONE_REASON;
 use crate::machine::output::RequestId;
 use crate::machine::turn::Turn;
 use crate::parts::payments;
@@ -96,7 +97,7 @@ impl Requests {
     /// Another signer is attached: it carries out nothing that it was not asked for.
     pub fn fail_deferred(&mut self, turn: &mut Turn) {
         for (id, _) in self.take_deferred() {
-            let failure = command_error(OTHER_PHONE, Action::Retry, OTHER_PHONE_REASON);
+            let failure = Error::new(Code::PairingRenewed, OTHER_PHONE_REASON);
             turn.output.reply(id, Err(failure));
         }
     }

@@ -1,5 +1,7 @@
 //! The wallet's errors.
 
+use longhand_proto::Code;
+
 /// Why the wallet refused a call. Nothing has changed when one is returned.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WalletError {
@@ -126,24 +128,24 @@ pub enum WalletError {
 
 impl WalletError {
     /// A stable code, for programs.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            WalletError::InsufficientFunds { .. } => "INSUFFICIENT_FUNDS",
-            WalletError::Held { .. } => "WALLET_SEARCHING",
-            WalletError::BelowDust { .. } => "BELOW_DUST",
-            WalletError::TooManyInputs { .. } => "TOO_MANY_INPUTS",
-            WalletError::FeeRate { .. } => "BAD_FEE_RATE",
-            WalletError::FeeTooLow { .. } => "FEE_TOO_LOW",
-            WalletError::NotReplaceable => "NOT_REPLACEABLE",
-            WalletError::HasChild => "CHANGE_SPENT",
-            WalletError::Descriptor(_) => "BAD_DESCRIPTOR",
-            WalletError::Stored(_) => "WALLET_UNREADABLE",
-            WalletError::OutOfOrder { .. } => "BLOCK_OUT_OF_ORDER",
-            WalletError::Build(_) => "TRANSACTION_NOT_BUILT",
-            WalletError::Changed => "SIGNER_CHANGED_TRANSACTION",
-            WalletError::Unsigned { .. } => "SIGNER_DID_NOT_SIGN",
-            WalletError::BadSignature { .. } => "BAD_SIGNATURE",
-            WalletError::NoKeys => "NO_KEYS",
+            WalletError::InsufficientFunds { .. } => Code::InsufficientFunds,
+            WalletError::Held { .. } => Code::WalletSearching,
+            WalletError::BelowDust { .. } => Code::AmountDust,
+            WalletError::TooManyInputs { .. } => Code::TooManyInputs,
+            WalletError::FeeRate { .. } => Code::FeerateOutOfRange,
+            WalletError::FeeTooLow { .. } => Code::FeeTooLow,
+            WalletError::NotReplaceable => Code::NotReplaceable,
+            WalletError::HasChild => Code::ChangeSpent,
+            WalletError::Descriptor(_) => Code::BadDescriptor,
+            WalletError::Stored(_) => Code::WalletUnreadable,
+            WalletError::OutOfOrder { .. } => Code::BlockOutOfOrder,
+            WalletError::Build(_) => Code::TransactionNotBuilt,
+            WalletError::Changed => Code::SignerChangedTransaction,
+            WalletError::Unsigned { .. } => Code::SignerDidNotSign,
+            WalletError::BadSignature { .. } => Code::SignerBadSignature,
+            WalletError::NoKeys => Code::NoKeys,
         }
     }
 }

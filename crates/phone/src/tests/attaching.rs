@@ -1,6 +1,7 @@
 //! Pairing, registering, attaching again, detaching.
 
 use longhand_link::PairingCode;
+use longhand_proto::Code;
 use longhand_proto::command::error::Action;
 
 use super::*;
@@ -32,8 +33,8 @@ async fn a_paired_phone_attaches_again_and_registers_once() {
 async fn an_unpaired_phone_says_so() {
     let host = scripted_host();
     let (_dir, phone) = phone_with(WORDS, &host);
-    assert_eq!(code_of(phone.balance().await), "NOT_ATTACHED");
-    assert_eq!(code_of(phone.attach().await), "NOT_PAIRED");
+    assert_eq!(code_of(phone.balance().await), Code::NotAttached);
+    assert_eq!(code_of(phone.attach().await), Code::NotPaired);
     assert_eq!(host.dials.load(Ordering::SeqCst), 0);
 }
 
@@ -44,11 +45,11 @@ async fn bad_pairing_codes_change_nothing() {
     let text = code_text(&host);
     assert_eq!(
         code_of(phone.pair("longhand1nonsense").await),
-        "PAIRING_MALFORMED"
+        Code::PairingMalformed
     );
     assert_eq!(
         code_of(phone.pair(&text[..text.len() - 3]).await),
-        "PAIRING_MALFORMED"
+        Code::PairingMalformed
     );
 
     let expired = PairingCode {
@@ -57,7 +58,7 @@ async fn bad_pairing_codes_change_nothing() {
     };
     let refused = phone.pair(&expired.to_text().unwrap()).await;
     let refused = refused.unwrap_err().report();
-    assert_eq!(refused.code, "PAIRING_EXPIRED");
+    assert_eq!(refused.code, Code::PairingExpired);
     for part in [
         "the pairing code expired at 20",
         "this phone's clock shows 20",
@@ -72,11 +73,11 @@ async fn bad_pairing_codes_change_nothing() {
     };
     assert_eq!(
         code_of(phone.pair(&unknown.to_text().unwrap()).await),
-        "PAIRING_UNKNOWN"
+        Code::PairingUnknown
     );
 
     host.is_down.store(true, Ordering::SeqCst);
-    assert_eq!(code_of(phone.pair(&text).await), "HOST_UNREACHABLE");
+    assert_eq!(code_of(phone.pair(&text).await), Code::HostUnreachable);
     assert_eq!(phone.vault().host().unwrap(), None);
 
     host.is_down.store(false, Ordering::SeqCst);
@@ -87,7 +88,10 @@ async fn bad_pairing_codes_change_nothing() {
 async fn a_code_that_another_phone_used_is_refused() {
     let (_dir, _phone, host) = attached().await;
     let (_other_dir, other) = phone_with(OTHER_WORDS, &host);
-    assert_eq!(code_of(other.pair(&code_text(&host)).await), "PAIRING_USED");
+    assert_eq!(
+        code_of(other.pair(&code_text(&host)).await),
+        Code::PairingUsed
+    );
     assert_eq!(other.vault().host().unwrap(), None);
 }
 
@@ -97,7 +101,7 @@ async fn a_code_that_has_expired_by_the_hosts_clock_alone_is_refused_with_both_t
     let (_dir, phone) = phone_with(WORDS, &host);
     host.has_expired_code.store(true, Ordering::SeqCst);
     let refused = phone.pair(&code_text(&host)).await.unwrap_err().report();
-    assert_eq!(refused.code, "PAIRING_EXPIRED");
+    assert_eq!(refused.code, Code::PairingExpired);
     for part in ["the host's clock shows 20", "this phone's clock shows 20"] {
         assert!(refused.message.contains(part), "{refused:?}");
     }
@@ -110,7 +114,7 @@ async fn a_paired_phone_stays_with_its_host() {
     let another = scripted_host();
     assert_eq!(
         code_of(phone.pair(&code_text(&another)).await),
-        "PAIRED_ELSEWHERE"
+        Code::PairedElsewhere
     );
     phone.balance().await.unwrap();
 }
@@ -129,7 +133,7 @@ async fn a_renewal_that_broke_off_does_not_let_another_host_take_over() {
     let another = scripted_host();
     assert_eq!(
         code_of(phone.pair(&code_text(&another)).await),
-        "PAIRED_ELSEWHERE"
+        Code::PairedElsewhere
     );
     let kept = phone.vault().host().unwrap().unwrap();
     assert_eq!(kept.key, host.code().host.0);
@@ -213,7 +217,7 @@ async fn nobody_on_the_line_can_make_the_phone_give_up() {
     phone.pair(&code_text(&host)).await.unwrap();
     phone.detach().await.unwrap();
     host.is_down.store(true, Ordering::SeqCst);
-    assert_eq!(code_of(phone.attach().await), "VERSION");
+    assert_eq!(code_of(phone.attach().await), Code::Version);
 
     let before = host.dials.load(Ordering::SeqCst);
     let running = tokio::spawn({
@@ -234,7 +238,7 @@ async fn a_command_gives_up_when_the_host_stays_away() {
     let (_dir, phone, host) = attached().await;
     host.is_down.store(true, Ordering::SeqCst);
     host.hang_up(CloseCode::Shutdown);
-    assert_eq!(code_of(phone.balance().await), "HOST_AWAY");
+    assert_eq!(code_of(phone.balance().await), Code::HostAway);
 }
 
 /// The link broke before the answer arrived, and the host has given so many others since that it no longer keeps it.
@@ -244,14 +248,14 @@ async fn an_answer_that_the_host_no_longer_keeps_is_asked_for_anew() {
     let mut asked = 0;
     host.script(move |_| {
         asked += 1;
-        (asked == 1).then_some(Act::Refuse("FORGOTTEN".into()))
+        (asked == 1).then_some(Act::Refuse(Code::Forgotten.into()))
     });
     assert_eq!(phone.balance().await.unwrap().lightning_msat, 42_000);
     assert_eq!(host.asked().len(), 2);
 
     // A new request cannot be forgotten.
-    host.script(|_| Some(Act::Refuse("FORGOTTEN".into())));
-    assert_eq!(code_of(phone.balance().await), "FORGOTTEN");
+    host.script(|_| Some(Act::Refuse(Code::Forgotten.into())));
+    assert_eq!(code_of(phone.balance().await), Code::Forgotten);
     assert_eq!(host.asked().len(), 4);
 }
 
@@ -275,9 +279,9 @@ async fn the_newest_process_wins_and_the_older_one_ends() {
     let newer = Phone::new(vault, ToHost(Arc::clone(&host))).unwrap();
     newer.attach().await.unwrap();
 
-    assert_eq!(code_of(older.await.unwrap()), "REPLACED");
+    assert_eq!(code_of(older.await.unwrap()), Code::Replaced);
     newer.balance().await.unwrap();
-    assert_eq!(code_of(phone.balance().await), "REPLACED");
+    assert_eq!(code_of(phone.balance().await), Code::Replaced);
 }
 
 #[tokio::test]
@@ -344,7 +348,7 @@ async fn a_host_that_forgot_the_phone_is_not_dialled_for_ever() {
     host.forget_phone();
     assert_eq!(
         code_of(phone.run(std::future::pending()).await),
-        "UNKNOWN_OWNER"
+        Code::UnknownOwner
     );
 }
 

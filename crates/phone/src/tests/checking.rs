@@ -2,6 +2,7 @@
 
 use bitcoin::secp256k1::PublicKey as NodeId;
 use lightning_invoice::Currency;
+use longhand_proto::Code;
 
 use super::*;
 use crate::clock::now_unix_s;
@@ -20,7 +21,7 @@ fn check(text: &str, amount_msat: Option<u64>) -> Result<CheckedPayment, InputEr
     )
 }
 
-fn refused(text: &str, amount_msat: Option<u64>) -> &'static str {
+fn refused(text: &str, amount_msat: Option<u64>) -> Code {
     check(text, amount_msat).unwrap_err().code()
 }
 
@@ -54,21 +55,21 @@ fn an_open_amount_is_the_owners() {
     };
     let payment = check(&spec.text(), Some(7)).unwrap();
     assert_eq!((payment.amount_msat, payment.amount_is_open), (7, true));
-    assert_eq!(refused(&spec.text(), None), "AMOUNT_MISSING");
-    assert_eq!(refused(&spec.text(), Some(0)), "AMOUNT_ZERO");
-    assert_eq!(refused(&spec.text(), Some(u64::MAX)), "AMOUNT_TOO_LARGE");
+    assert_eq!(refused(&spec.text(), None), Code::AmountMissing);
+    assert_eq!(refused(&spec.text(), Some(0)), Code::AmountZero);
+    assert_eq!(refused(&spec.text(), Some(u64::MAX)), Code::AmountTooLarge);
 }
 
 #[test]
 fn another_amount_than_the_invoices_is_refused() {
     let text = InvoiceSpec::default().text();
-    assert_eq!(refused(&text, Some(5_000_001)), "AMOUNT_DIFFERS");
-    assert_eq!(refused(&text, Some(0)), "AMOUNT_ZERO");
+    assert_eq!(refused(&text, Some(5_000_001)), Code::AmountDiffers);
+    assert_eq!(refused(&text, Some(0)), Code::AmountZero);
     let zero = InvoiceSpec {
         amount_msat: Some(0),
         ..Default::default()
     };
-    assert_eq!(refused(&zero.text(), None), "AMOUNT_ZERO");
+    assert_eq!(refused(&zero.text(), None), Code::AmountZero);
 }
 
 #[test]
@@ -85,7 +86,7 @@ fn what_is_no_invoice_is_refused() {
         &damaged,
         &text[..text.len() - 1],
     ] {
-        assert_eq!(refused(bad, None), "INVOICE_MALFORMED", "{bad}");
+        assert_eq!(refused(bad, None), Code::InvoiceMalformed, "{bad}");
     }
 }
 
@@ -100,7 +101,7 @@ fn invoices_of_other_networks_are_refused() {
             currency,
             ..Default::default()
         };
-        assert_eq!(refused(&spec.text(), None), "INVOICE_NETWORK");
+        assert_eq!(refused(&spec.text(), None), Code::WrongNetwork);
     }
 }
 
@@ -115,7 +116,7 @@ fn an_invoice_can_be_paid_until_it_expires() {
         age_s: 3_600,
         ..Default::default()
     };
-    assert_eq!(refused(&expired.text(), None), "INVOICE_EXPIRED");
+    assert_eq!(refused(&expired.text(), None), Code::InvoiceExpired);
 }
 
 #[test]
@@ -163,12 +164,12 @@ fn the_amount_of_a_uri_is_sent_and_no_other() {
     assert_eq!(onchain_amount(&uri, Some(All)), Ok(All));
     assert_eq!(onchain_amount(address, Some(Sat(7))), Ok(Sat(7)));
     let missing = onchain_amount(address, None).unwrap_err();
-    assert_eq!(missing.code(), "AMOUNT_MISSING");
+    assert_eq!(missing.code(), Code::AmountMissing);
 
     let check = |amount| check_onchain(&uri, amount, Network::Regtest).map_err(|it| it.code());
     assert!(check(Sat(100_000)).is_ok());
-    assert_eq!(check(Sat(100_001)), Err("AMOUNT_DIFFERS"));
-    assert_eq!(check(All), Err("AMOUNT_DIFFERS"));
+    assert_eq!(check(Sat(100_001)), Err(Code::AmountDiffers));
+    assert_eq!(check(All), Err(Code::AmountDiffers));
 }
 
 #[test]
@@ -191,7 +192,7 @@ fn a_uri_whose_address_and_invoice_ask_for_different_amounts_is_paid_by_neither(
         )
     };
     assert_eq!(codes(1_000), (None, None));
-    let differs = Some("AMOUNT_DIFFERS");
+    let differs = Some(Code::AmountDiffers);
     assert_eq!(codes(2_000), (differs, differs));
 }
 
@@ -205,16 +206,16 @@ fn on_chain_amounts_and_addresses_are_checked() {
     use OnchainAmount::{All, Sat};
     assert!(code(regtest, Sat(294)).is_ok());
     assert!(code(regtest, All).is_ok());
-    assert_eq!(code(regtest, Sat(293)), Err("AMOUNT_DUST"));
-    assert_eq!(code(regtest, Sat(0)), Err("AMOUNT_ZERO"));
+    assert_eq!(code(regtest, Sat(293)), Err(Code::AmountDust));
+    assert_eq!(code(regtest, Sat(0)), Err(Code::AmountZero));
     assert_eq!(
         code(regtest, Sat(2_100_000_000_000_001)),
-        Err("AMOUNT_TOO_LARGE")
+        Err(Code::AmountTooLarge)
     );
-    assert_eq!(code(mainnet, All), Err("ADDRESS_NETWORK"));
+    assert_eq!(code(mainnet, All), Err(Code::WrongNetwork));
     assert_eq!(
         code("bcrt1q6rhpng9evdsfnn833a4f4vej0asu6dk5srld6y", All),
-        Err("ADDRESS_MALFORMED")
+        Err(Code::AddressMalformed)
     );
     assert_eq!("all".parse(), Ok(All));
     assert_eq!("12".parse(), Ok(Sat(12)));
@@ -223,14 +224,14 @@ fn on_chain_amounts_and_addresses_are_checked() {
 
 #[test]
 fn channels_and_invoices_of_no_use_are_refused() {
-    assert_eq!(check_channel(0).unwrap_err().code(), "AMOUNT_ZERO");
+    assert_eq!(check_channel(0).unwrap_err().code(), Code::AmountZero);
     assert_eq!(
         check_channel(19_999).unwrap_err().code(),
-        "CHANNEL_TOO_SMALL"
+        Code::ChannelTooSmall
     );
     assert_eq!(
         check_channel(u64::MAX).unwrap_err().code(),
-        "AMOUNT_TOO_LARGE"
+        Code::AmountTooLarge
     );
     assert_eq!(check_channel(20_000), Ok(()));
 
@@ -238,13 +239,13 @@ fn channels_and_invoices_of_no_use_are_refused() {
         check_invoice_request(amount, description, expiry).map_err(|error| error.code())
     };
     assert_eq!(invoice(None, "", 1), Ok(()));
-    assert_eq!(invoice(Some(0), "", 1), Err("AMOUNT_ZERO"));
-    assert_eq!(invoice(Some(u64::MAX), "", 1), Err("AMOUNT_TOO_LARGE"));
-    assert_eq!(invoice(None, "", 0), Err("EXPIRY_ZERO"));
+    assert_eq!(invoice(Some(0), "", 1), Err(Code::AmountZero));
+    assert_eq!(invoice(Some(u64::MAX), "", 1), Err(Code::AmountTooLarge));
+    assert_eq!(invoice(None, "", 0), Err(Code::ExpiryZero));
     assert_eq!(invoice(None, &"x".repeat(639), 1), Ok(()));
     assert_eq!(
         invoice(None, &"x".repeat(640), 1),
-        Err("DESCRIPTION_TOO_LONG")
+        Err(Code::DescriptionTooLong)
     );
 }
 
@@ -334,16 +335,16 @@ async fn nothing_is_sent_to_the_host_for_bad_input() {
         ..CloseHow::default()
     };
     let bad = [
-        (pay("no invoice"), "INVOICE_MALFORMED"),
-        (pay(&expired), "INVOICE_EXPIRED"),
-        (pay(&open), "AMOUNT_MISSING"),
-        (send(OnchainAmount::Sat(0)), "AMOUNT_ZERO"),
-        (send(OnchainAmount::Sat(1)), "AMOUNT_DUST"),
-        (open_channel(0), "AMOUNT_ZERO"),
-        (open_channel(1), "CHANNEL_TOO_SMALL"),
-        (close("ff", CloseHow::default()), "CHANNEL_ID_MALFORMED"),
-        (open_at(1), "FEERATE_OUT_OF_RANGE"),
-        (send_at(625_001), "FEERATE_OUT_OF_RANGE"),
+        (pay("no invoice"), Code::InvoiceMalformed),
+        (pay(&expired), Code::InvoiceExpired),
+        (pay(&open), Code::AmountMissing),
+        (send(OnchainAmount::Sat(0)), Code::AmountZero),
+        (send(OnchainAmount::Sat(1)), Code::AmountDust),
+        (open_channel(0), Code::AmountZero),
+        (open_channel(1), Code::ChannelTooSmall),
+        (close("ff", CloseHow::default()), Code::ChannelIdMalformed),
+        (open_at(1), Code::FeerateOutOfRange),
+        (send_at(625_001), Code::FeerateOutOfRange),
         (
             close(
                 &"ff".repeat(32),
@@ -352,7 +353,7 @@ async fn nothing_is_sent_to_the_host_for_bad_input() {
                     ..to("bcrt1q")
                 },
             ),
-            "FORCED_CLOSE",
+            Code::ForcedClose,
         ),
         (
             close(
@@ -362,36 +363,39 @@ async fn nothing_is_sent_to_the_host_for_bad_input() {
                     ..CloseHow::default()
                 },
             ),
-            "FEERATE_OUT_OF_RANGE",
+            Code::FeerateOutOfRange,
         ),
-        (close(&"ff".repeat(32), to("bcrt1q")), "ADDRESS_MALFORMED"),
+        (
+            close(&"ff".repeat(32), to("bcrt1q")),
+            Code::AddressMalformed,
+        ),
         (
             close(
                 &"ff".repeat(32),
                 to("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"),
             ),
-            "ADDRESS_NETWORK",
+            Code::WrongNetwork,
         ),
         (
             OwnerCommand::Payment {
                 payment_hash: "ff".into(),
             },
-            "PAYMENT_HASH_MALFORMED",
+            Code::PaymentHashMalformed,
         ),
         (
             OwnerCommand::Payments {
                 limit: None,
                 before: Some("ff".into()),
             },
-            "CURSOR_MALFORMED",
+            Code::CursorMalformed,
         ),
-        (wake("nowhere", 1), "BAD_WAKE_URL"),
-        (wake("ftp://push.example/", 1), "BAD_WAKE_URL"),
-        (wake("https://push.example/\u{1b}[2J", 1), "BAD_WAKE_URL"),
-        (wake("https://push.example/", 5), "TOO_MANY_WAKE_URLS"),
+        (wake("nowhere", 1), Code::BadWakeUrl),
+        (wake("ftp://push.example/", 1), Code::BadWakeUrl),
+        (wake("https://push.example/\u{1b}[2J", 1), Code::BadWakeUrl),
+        (wake("https://push.example/", 5), Code::TooManyWakeUrls),
         (
             wake(&format!("https://{}", "x".repeat(505)), 1),
-            "WAKE_URL_TOO_LONG",
+            Code::WakeUrlTooLong,
         ),
     ];
     for (command, code) in bad {
@@ -409,7 +413,7 @@ async fn a_channel_below_the_nodes_minimum_is_refused_before_the_host_is_asked()
     let (_dir, phone, host) = attached().await;
     let refused = phone.open(19_999, None, false, false, None).await;
     let refused = refused.unwrap_err().report();
-    assert_eq!(refused.code, "CHANNEL_TOO_SMALL");
+    assert_eq!(refused.code, Code::ChannelTooSmall);
     assert!(
         refused.message.contains("at least 20000 sat"),
         "{refused:?}"
@@ -428,9 +432,9 @@ async fn a_host_that_gives_no_reason_is_reported_all_the_same() {
     let (_dir, phone) = phone_with(WORDS, &host);
     phone.pair(&code_text(&host)).await.unwrap();
     let refused = phone.balance().await.unwrap_err().report();
-    assert_eq!(refused.code, "UNNAMED");
+    assert_eq!(refused.code, Code::Unnamed);
     assert!(refused.message.contains("does not say why"), "{refused:?}");
-    assert_eq!(code_of(phone.channels().await), "UNNAMED");
+    assert_eq!(code_of(phone.channels().await), Code::Unnamed);
 }
 
 #[tokio::test]
@@ -443,6 +447,7 @@ async fn what_the_host_says_steers_no_terminal() {
             code: steering.into(),
             message: steering.into(),
             action: proto::error::Action::GiveUp.into(),
+            is_final: false,
         }))),
         Ask::ListPayments(_) => Some(Act::Reply(Reply::Payments(proto::Payments {
             payments: vec![proto::Payment {

@@ -1,5 +1,6 @@
 //! Commands of other processes, through the one that runs the phone.
 
+use longhand_proto::Code;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -32,7 +33,7 @@ async fn errors_come_through_with_their_codes() {
         max_fee_msat: None,
     };
     let answer = through_running(dir.path(), &pay).await.unwrap();
-    assert_eq!(code_of(answer), "INVOICE_MALFORMED");
+    assert_eq!(code_of(answer), Code::InvoiceMalformed);
     let info = through_running(dir.path(), &OwnerCommand::Info)
         .await
         .unwrap();
@@ -97,7 +98,7 @@ async fn garbage_is_answered_with_an_error_and_harms_nobody() {
         let _ = stream.read_to_end(&mut answer).await;
         let answer = String::from_utf8(answer).unwrap();
         assert!(
-            answer.is_empty() || answer.contains("CONTROL_FAILED"),
+            answer.is_empty() || answer.contains(Code::ControlFailed.as_str()),
             "{answer}"
         );
     }

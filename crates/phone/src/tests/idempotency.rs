@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use longhand_proto::Code;
 use longhand_proto::command::error::Action;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -123,7 +124,7 @@ async fn a_payment_whose_answer_was_lost_is_not_sent_again() {
     for amount in [SAT, OnchainAmount::All] {
         let before = node.done();
         node.loses(Some(Lost::Link));
-        assert_eq!(code_of(send(&phone, amount).await), "HOST_AWAY");
+        assert_eq!(code_of(send(&phone, amount).await), Code::HostAway);
 
         node.loses(None);
         comes_back(&phone, &host).await;
@@ -149,8 +150,11 @@ async fn a_payment_whose_result_was_delivered_may_be_sent_a_second_time() {
 async fn another_payment_than_the_one_without_an_answer_is_a_new_one() {
     let (_dir, phone, host) = attached().await;
     let node = FakeNode::behind(&host);
-    node.loses(Some(Lost::Says(error("SIGNER_AWAY", Action::WaitForPhone))));
-    assert_eq!(code_of(send(&phone, SAT).await), "SIGNER_AWAY");
+    node.loses(Some(Lost::Says(error(
+        Code::SignerAway,
+        Action::WaitForPhone,
+    ))));
+    assert_eq!(code_of(send(&phone, SAT).await), Code::SignerAway);
     node.loses(None);
     send(&phone, OnchainAmount::Sat(100_001)).await.unwrap();
     send(&phone, OnchainAmount::All).await.unwrap();
@@ -163,7 +167,7 @@ async fn a_channel_whose_answer_was_lost_is_not_opened_again() {
     let (_dir, phone, host) = attached().await;
     let node = FakeNode::behind(&host);
     node.loses(Some(Lost::Link));
-    assert_eq!(code_of(open(&phone).await), "HOST_AWAY");
+    assert_eq!(code_of(open(&phone).await), Code::HostAway);
 
     node.loses(None);
     comes_back(&phone, &host).await;
@@ -199,9 +203,9 @@ async fn an_undelivered_command_is_the_same_for_the_next_process_and_after_compa
         let node = FakeNode::behind(&host);
         send(&phone, SAT).await.unwrap();
         // It is done, and the host does not report it.
-        node.loses(Some(Lost::Says(error("NODE_RESTARTED", Action::Retry))));
-        assert_eq!(code_of(send(&phone, SAT).await), "NODE_RESTARTED");
-        assert_eq!(code_of(open(&phone).await), "NODE_RESTARTED");
+        node.loses(Some(Lost::Says(error(Code::NodeRestarted, Action::Retry))));
+        assert_eq!(code_of(send(&phone, SAT).await), Code::NodeRestarted);
+        assert_eq!(code_of(open(&phone).await), Code::NodeRestarted);
         if compacts {
             phone.inner.signer.compact();
         }
@@ -227,10 +231,10 @@ async fn what_failed_for_good_is_tried_anew() {
     let (_dir, phone, host) = attached().await;
     let node = FakeNode::behind(&host);
     let failures = [
-        ("INSUFFICIENT_FUNDS", Action::FixInput),
-        ("PEER_UNREACHABLE", Action::Retry),
-        ("INTERRUPTED", Action::Retry),
-        ("CHANNEL_CLOSED", Action::GiveUp),
+        (Code::InsufficientFunds, Action::FixInput),
+        (Code::PeerUnreachable, Action::Retry),
+        (Code::Interrupted, Action::Retry),
+        (Code::ChannelClosed, Action::GiveUp),
     ];
     for (count, (code, action)) in failures.into_iter().enumerate() {
         node.loses(Some(Lost::Says(error(code, action))));
@@ -239,10 +243,10 @@ async fn what_failed_for_good_is_tried_anew() {
     }
     // Errors of the host or the phone are not final.
     let troubles = [
-        ("SIGNER_AWAY", Action::WaitForPhone),
-        ("NODE_RESTARTED", Action::Retry),
-        ("CHAIN_UNAVAILABLE", Action::Retry),
-        ("NODE_FAILED", Action::GiveUp),
+        (Code::SignerAway.as_str(), Action::WaitForPhone),
+        (Code::NodeRestarted.as_str(), Action::Retry),
+        (Code::ChainUnavailable.as_str(), Action::Retry),
+        (Code::NodeFailed.as_str(), Action::GiveUp),
         ("SOMETHING_NEW", Action::Retry),
     ];
     for (code, action) in troubles {
@@ -257,8 +261,8 @@ async fn a_host_that_lost_the_command_is_given_it_again_with_its_id() {
     let (_dir, phone, host) = attached().await;
     let node = FakeNode::behind(&host);
     for _ in 0..3 {
-        node.loses(Some(Lost::Says(error("NODE_RESTARTED", Action::Retry))));
-        assert_eq!(code_of(send(&phone, SAT).await), "NODE_RESTARTED");
+        node.loses(Some(Lost::Says(error(Code::NodeRestarted, Action::Retry))));
+        assert_eq!(code_of(send(&phone, SAT).await), Code::NodeRestarted);
         node.forgets();
     }
     node.loses(None);

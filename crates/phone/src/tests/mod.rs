@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use bitcoin::Network;
 use lightning_invoice::Bolt11Invoice;
 use longhand_link::{Carrier, CloseCode, Dial, LinkError, PairingSecret, Rendezvous};
+use longhand_proto::Code;
 use longhand_proto::command as proto;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
@@ -62,11 +63,12 @@ fn good_reply(ask: &Ask) -> Reply {
     }
 }
 
-pub(crate) fn error(code: &str, action: proto::error::Action) -> Reply {
-    let message = "the host says no".into();
+pub(crate) fn error(code: impl Into<String>, action: proto::error::Action) -> Reply {
+    let code = code.into();
     Reply::Error(proto::Error {
-        code: code.into(),
-        message,
+        is_final: Code::from_name(&code).is_some_and(Code::is_final),
+        code,
+        message: "the host says no".into(),
         action: action.into(),
     })
 }

@@ -1,5 +1,6 @@
 //! Invoices and payments.
 
+use longhand_proto::Code;
 use longhand_proto::command::payment::State;
 
 use super::*;
@@ -78,7 +79,7 @@ async fn an_invoice_that_is_not_what_was_asked_is_not_signed() {
     });
     assert_eq!(
         code_of(phone.invoice(Some(1_000), "tea", 600).await),
-        "SIGNER_REFUSED"
+        Code::SignerRefused
     );
 }
 
@@ -114,7 +115,7 @@ async fn a_proof_that_does_not_fit_is_no_proof() {
     });
     assert_eq!(
         code_of(phone.pay(&spec.text(), None, None).await),
-        "PROOF_INVALID"
+        Code::ProofInvalid
     );
 }
 
@@ -140,7 +141,7 @@ async fn a_failed_payment_says_why_and_may_be_tried_again() {
     });
     let error = phone.pay(&spec.text(), None, None).await.unwrap_err();
     assert!(error.to_string().contains("no route"), "{error}");
-    assert_eq!(error.code(), "PAYMENT_FAILED");
+    assert_eq!(error.code(), Code::PaymentFailed);
     phone.pay(&spec.text(), None, None).await.unwrap();
 }
 
@@ -157,7 +158,7 @@ async fn what_is_paid_is_not_paid_again() {
     phone.pay(&spec.text(), None, None).await.unwrap();
     assert_eq!(
         code_of(phone.pay(&spec.text(), None, None).await),
-        "ALREADY_PAID"
+        Code::AlreadyPaid
     );
     let pays = host
         .asked()
@@ -176,7 +177,7 @@ async fn what_is_paid_is_not_paid_again_at_a_host_that_cannot_find_one_payment()
         Ask::Pay(_) => Some(Act::Reply(Reply::Payment(paid.clone()))),
         Ask::GetPayment(_) => {
             let action = proto::error::Action::FixInput;
-            Some(Act::Reply(error("UNKNOWN_COMMAND", action)))
+            Some(Act::Reply(error(Code::UnknownCommand, action)))
         }
         Ask::ListPayments(_) => Some(Act::Reply(Reply::Payments(proto::Payments {
             payments: vec![paid.clone()],
@@ -186,7 +187,7 @@ async fn what_is_paid_is_not_paid_again_at_a_host_that_cannot_find_one_payment()
     });
     phone.pay(&spec.text(), None, None).await.unwrap();
     let again = phone.pay(&spec.text(), None, None).await;
-    assert_eq!(code_of(again), "ALREADY_PAID");
+    assert_eq!(code_of(again), Code::AlreadyPaid);
 }
 
 #[tokio::test]
@@ -195,7 +196,7 @@ async fn our_own_invoice_is_not_paid() {
     let own = phone.invoice(Some(1_000), "", 600).await.unwrap();
     assert_eq!(
         code_of(phone.pay(&own.bolt11, None, None).await),
-        "INVOICE_OWN"
+        Code::InvoiceOwn
     );
     assert!(!host.asked().iter().any(|ask| matches!(ask, Ask::Pay(_))));
 }
@@ -277,7 +278,7 @@ async fn only_an_address_of_our_own_is_shown() {
         },
     ] {
         say(&host, foreign);
-        assert_eq!(code_of(phone.address().await), "NOT_OURS");
+        assert_eq!(code_of(phone.address().await), Code::NotOurs);
     }
 }
 
@@ -295,7 +296,7 @@ async fn an_address_for_change_is_not_shown() {
         index: 3,
     };
     host.script(move |_| Some(Act::Reply(Reply::Address(given.clone()))));
-    assert_eq!(code_of(phone.address().await), "NOT_OURS");
+    assert_eq!(code_of(phone.address().await), Code::NotOurs);
 }
 
 #[tokio::test]
@@ -363,7 +364,7 @@ async fn a_payment_that_the_host_gives_for_another_hash_is_not_taken() {
         _ => None,
     });
     let asked = phone.payment(&"ab".repeat(32)).await;
-    assert_eq!(code_of(asked), "ANSWER_MALFORMED");
+    assert_eq!(code_of(asked), Code::AnswerMalformed);
 }
 
 #[tokio::test]
@@ -374,8 +375,11 @@ async fn a_payment_that_the_host_does_not_know_is_unknown() {
         _ => None,
     });
     let asked = phone.payment(&"ab".repeat(32)).await;
-    assert_eq!(code_of(asked), "PAYMENT_UNKNOWN");
-    assert_eq!(code_of(phone.payment("ab").await), "PAYMENT_HASH_MALFORMED");
+    assert_eq!(code_of(asked), Code::PaymentUnknown);
+    assert_eq!(
+        code_of(phone.payment("ab").await),
+        Code::PaymentHashMalformed
+    );
 }
 
 #[tokio::test]
@@ -403,7 +407,7 @@ async fn all_payments_are_read_page_by_page() {
     };
     assert_eq!((asked.limit, asked.before), (7, Vec::new()));
     let malformed = phone.payments_page(None, Some("01")).await;
-    assert_eq!(code_of(malformed), "CURSOR_MALFORMED");
+    assert_eq!(code_of(malformed), Code::CursorMalformed);
 }
 
 #[tokio::test]
@@ -416,7 +420,7 @@ async fn a_host_that_names_the_same_page_for_ever_is_not_asked_for_ever() {
         }))),
         _ => None,
     });
-    assert_eq!(code_of(phone.payments().await), "ANSWER_MALFORMED");
+    assert_eq!(code_of(phone.payments().await), Code::AnswerMalformed);
 }
 
 #[tokio::test]

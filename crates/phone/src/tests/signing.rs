@@ -9,6 +9,7 @@ use lightning::ln::chan_utils::{
 use lightning::sign::{ChannelSigner, KeysManager};
 use lightning::util::ser::{Readable, Writeable};
 use lightning_types::features::ChannelTypeFeatures;
+use longhand_proto::Code;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{
@@ -207,7 +208,7 @@ async fn what_is_no_batch_is_refused_by_name() {
     );
     assert_eq!(
         refusal(host.conversation.request("command", Vec::new()).await),
-        "UNKNOWN_KIND"
+        Code::UnknownKind
     );
 }
 
@@ -246,7 +247,7 @@ async fn a_batch_that_cannot_be_recorded_gets_no_answer_until_it_can() {
     let LinkError::Down(reason) = error else {
         panic!("{error:?}")
     };
-    assert_eq!(reason.code.as_str(), "LEDGER_UNWRITABLE");
+    assert_eq!(reason.code.as_str(), Code::LedgerUnwritable);
     assert!(reason.message.contains("the disk is full"), "{reason}");
 
     // The phone is back by itself, with the signer as the disk has it, and now there is space.
@@ -263,10 +264,10 @@ async fn a_full_disk_stops_a_command_before_it_is_sent() {
     let (_dir, phone, host) = attached_on(Some(disk.clone())).await;
     let pay = InvoiceSpec::default().text();
     disk.fill();
-    assert_eq!(code_of(phone.pay(&pay, None, None).await), "DISK_FULL");
+    assert_eq!(code_of(phone.pay(&pay, None, None).await), Code::DiskFull);
     phone.inner.signer.look(|_| ()).unwrap();
     disk.fill();
-    assert_eq!(code_of(phone.invoice(None, "", 600).await), "DISK_FULL");
+    assert_eq!(code_of(phone.invoice(None, "", 600).await), Code::DiskFull);
     assert_eq!(host.asked(), []);
     assert_eq!(version(&phone).await, 0);
 }

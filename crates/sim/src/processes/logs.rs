@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use longhand_proto::Code;
+
 /// Lines found in the logs since the last search.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
@@ -63,7 +65,7 @@ impl Found {
 }
 
 fn is_about_a_full_disk(line: &str) -> bool {
-    line.contains("disk") && line.contains("full") || line.contains("DISK_FULL")
+    line.contains("disk") && line.contains("full") || line.contains(Code::DiskFull.as_str())
 }
 
 #[cfg(test)]

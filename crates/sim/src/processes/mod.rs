@@ -23,6 +23,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use longhand_proto::Code;
 use plan::Targets;
 
 /// Kill real processes under payments, again and again.
@@ -70,7 +71,7 @@ pub fn run(args: ProcessesArgs) -> ExitCode {
         .build();
     match runtime {
         Ok(runtime) => runtime.block_on(run::run(&args, targets, binary)),
-        Err(error) => failed(&format!("error[RUNTIME]: nothing can be run: {error}")),
+        Err(error) => failed(&Code::Environment.line(format_args!("nothing can be run: {error}"))),
     }
 }
 
@@ -86,14 +87,13 @@ fn targets(args: &ProcessesArgs) -> Result<Targets, String> {
         (Ok(()), _) => {
             // Returns only when it fails.
             let error = disk::enter();
-            Err(format!(
-                "error[NAMESPACE]: the program cannot be run again by unshare: {error}"
-            ))
+            let message = format_args!("the program cannot be run again by unshare: {error}");
+            Err(Code::Environment.line(message))
         }
-        (Err(why), true) => Err(format!(
-            "error[NO_SMALL_DISK]: a small disk takes a mount in a user namespace, which this system does not allow \
+        (Err(why), true) => Err(Code::Environment.line(format_args!(
+            "a small disk takes a mount in a user namespace, which this system does not allow \
              ({why}): allow unprivileged user namespaces, or run it without --full-disk"
-        )),
+        ))),
         (Err(why), false) => {
             eprintln!(
                 "the disk is left out, because a small one cannot be mounted in a user namespace here ({why})"
@@ -107,16 +107,16 @@ fn binary(args: &ProcessesArgs) -> Result<PathBuf, String> {
     let path = match &args.longhand {
         Some(path) => path.clone(),
         None => {
-            let own = std::env::current_exe().map_err(|e| format!("error[BINARY]: {e}"))?;
+            let own = std::env::current_exe().map_err(|e| Code::Environment.line(e))?;
             own.with_file_name("longhand")
         }
     };
     match std::path::absolute(&path) {
         Ok(path) if path.is_file() => Ok(path),
-        _ => Err(format!(
-            "error[NO_BINARY]: there is no {}: build it (cargo build -p longhand), or give --longhand PATH",
+        _ => Err(Code::Environment.line(format_args!(
+            "there is no {}: build it (cargo build -p longhand), or give --longhand PATH",
             path.display()
-        )),
+        ))),
     }
 }
 

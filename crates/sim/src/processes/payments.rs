@@ -6,10 +6,10 @@ use bitcoin::hex::DisplayHex;
 use lightning_invoice::Bolt11Invoice;
 use longhand_phone::PhoneError;
 use longhand_phone::command::{Payment, PaymentState};
+use longhand_proto::Code;
 use longhand_testkit::KitError;
 use longhand_testkit::operator::OperatorClient;
 use longhand_testkit::processes::PhoneClient;
-use tonic::Code;
 
 use super::plan::Order;
 
@@ -119,7 +119,9 @@ fn phone_answer(answer: Result<Payment, KitError>) -> Option<Answer> {
         Ok(_) => Answer::Paid,
         Err(KitError::Away(_)) => return None,
         Err(late @ KitError::Late(_)) => Answer::Late(late.to_string()),
-        Err(KitError::Phone(PhoneError::Reported(report))) if report.code == "PAYMENT_FAILED" => {
+        Err(KitError::Phone(PhoneError::Reported(report)))
+            if report.code == Code::PaymentFailed =>
+        {
             Answer::Failed(report.message)
         }
         Err(error) => Answer::Lost(error.to_string()),
@@ -138,7 +140,9 @@ pub(super) async fn hub_pays(operator: &OperatorClient, bolt11: &str) -> Answer 
             KitError::Status(status)
                 if matches!(
                     status.code(),
-                    Code::Aborted | Code::InvalidArgument | Code::FailedPrecondition
+                    tonic::Code::Aborted
+                        | tonic::Code::InvalidArgument
+                        | tonic::Code::FailedPrecondition
                 ) =>
             {
                 return Answer::Failed(status.message().to_owned());

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use longhand_proto::Code;
 use longhand_testkit::KitError;
 use longhand_testkit::processes::{Launcher, asked_to_stop};
 use tokio::task::JoinSet;
@@ -30,7 +31,8 @@ pub(super) async fn run(args: &ProcessesArgs, targets: Targets, binary: PathBuf)
     let dir = match tempfile::Builder::new().prefix("longhand-sim-").tempdir() {
         Ok(dir) => dir,
         Err(error) => {
-            eprintln!("error[TEMP_DIR]: there is no place for the files: {error}");
+            let message = format_args!("there is no place for the files: {error}");
+            eprintln!("{}", Code::Environment.line(message));
             return ExitCode::FAILURE;
         }
     };

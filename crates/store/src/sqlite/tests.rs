@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use longhand_proto::Code;
 use rusqlite::Connection;
 
 use super::*;
@@ -143,7 +144,7 @@ async fn a_damaged_database_is_not_opened() {
     let path = dir.path().join("host.db");
     with_damage(&path).await;
     let refused = SqliteStore::open(&path).map(drop).unwrap_err();
-    assert_eq!(refused.code(), "DATABASE_CORRUPT", "{refused}");
+    assert_eq!(refused.code(), Code::DatabaseCorrupt, "{refused}");
 }
 
 /// A database in which all pages but the first are damaged: that has the application id in its header.

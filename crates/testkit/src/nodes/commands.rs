@@ -1,6 +1,7 @@
 //! Commands to a node and events of a node.
 
 use longhand_node::{Node, NodeEvent};
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{AwaitPayment, Command, Pay, Payment};
@@ -34,7 +35,7 @@ pub async fn ask(node: &Node, command: Kind) -> Reply {
 pub async fn ask_in_the_end(node: &Node, command: Kind) -> Reply {
     loop {
         match try_ask(node, command.clone()).await {
-            Reply::Error(error) if ["DISK_FULL", "STORE_FAILED"].contains(&&*error.code) => {}
+            Reply::Error(error) if error.is_one_of(&[Code::DiskFull, Code::StoreFailed]) => {}
             Reply::Error(error) => panic!("{}: {}", error.code, error.message),
             reply => return reply,
         }

@@ -1,6 +1,7 @@
 //! Trunks of a host and of a phone, with a mailbox between them that is played here.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use longhand_proto::Code;
 use longhand_proto::mailbox::{
     ClientMessage, Data, Ended, Ping, Pong, ServerMessage, Welcome, client_message, server_message,
 };
@@ -219,7 +220,7 @@ fn a_stream_that_the_mailbox_ends_takes_its_connections_with_it() {
     events(&mut host);
     let ended = Ended {
         handle,
-        code: "TAKEN_OVER".into(),
+        code: Code::TakenOver.into(),
         message: "a line\nand more".into(),
     };
     let ended = server(server_message::Body::Ended(ended));
@@ -228,7 +229,7 @@ fn a_stream_that_the_mailbox_ends_takes_its_connections_with_it() {
     let [Event::Ended { code, message, .. }, Event::Closed(closed)] = &events(&mut host)[..] else {
         panic!("the reason comes first, then the connection is closed");
     };
-    assert_eq!((*closed, code.as_str()), (line, "TAKEN_OVER"));
+    assert_eq!((*closed, code.parse()), (line, Ok(Code::TakenOver)));
     assert!(!message.contains('\n'));
     // It is not known any more.
     host.receive(&ended, 0).unwrap();

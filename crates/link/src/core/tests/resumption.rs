@@ -1,5 +1,7 @@
 //! Requests across connections that break, at every record.
 
+use longhand_proto::Code;
+
 use super::*;
 
 /// The time at which the executing side answers.
@@ -241,7 +243,7 @@ fn answers_that_both_sides_have_settled_are_let_go_and_never_computed_again() {
     world.host.requests.forget_answers();
     world.connect();
     world.run();
-    let forgotten = |code: &str| code == "FORGOTTEN";
+    let forgotten = |code: &str| code == Code::Forgotten;
     assert!(
         matches!(&world.phone.answers[&id], Err(LinkError::Refused { code, .. }) if forgotten(code))
     );
@@ -261,7 +263,7 @@ fn an_answer_that_was_promised_and_is_no_longer_kept_is_told_to_be_forgotten() {
     world.run();
     let answer = &world.phone.answers[&id];
     assert!(
-        matches!(answer, Err(LinkError::Refused { code, .. }) if code == "FORGOTTEN"),
+        matches!(answer, Err(LinkError::Refused { code, .. }) if *code == Code::Forgotten),
         "{answer:?}"
     );
     assert_eq!(world.host.executed[&id], 1);

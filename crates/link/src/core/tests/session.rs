@@ -1,5 +1,6 @@
 //! One connection: requests, heartbeats, endings, and an other side that misbehaves.
 
+use longhand_proto::Code;
 use longhand_proto::link::{Hello, LinkFrame, Ping, Request, Response, link_frame::Body, response};
 use prost::Message;
 
@@ -129,10 +130,10 @@ fn a_refusal_reaches_who_asked() {
     world.run();
     world
         .host
-        .answer(PHONE, id, Err(refusal("SIGNER_AWAY", "not now")));
+        .answer(PHONE, id, Err(refusal(Code::SignerAway, "not now")));
     world.run();
     let expected = LinkError::Refused {
-        code: "SIGNER_AWAY".into(),
+        code: Code::SignerAway.into(),
         message: "not now".into(),
     };
     assert_eq!(world.phone.answers[&id], Err(expected));
@@ -144,7 +145,7 @@ fn requests_of_an_unknown_kind_are_refused_by_name() {
     let id = world.phone.ask("poem", b"x");
     world.run();
     assert!(
-        matches!(&world.phone.answers[&id], Err(LinkError::Refused { code, .. }) if code == "UNKNOWN_KIND")
+        matches!(&world.phone.answers[&id], Err(LinkError::Refused { code, .. }) if *code == Code::UnknownKind)
     );
     assert!(world.host.executed.is_empty());
 }
@@ -166,7 +167,7 @@ fn too_many_requests_at_once_are_refused_and_the_others_go_on() {
     }
     world.run();
     assert!(
-        matches!(&world.phone.answers[&5], Err(LinkError::Refused { code, .. }) if code == "BUSY")
+        matches!(&world.phone.answers[&5], Err(LinkError::Refused { code, .. }) if *code == Code::Busy)
     );
     world.host.answer_all();
     world.run();
@@ -190,7 +191,7 @@ fn requests_in_execution_take_only_so_much_memory() {
     let [large, next] = [[1; 12], [2; 12]].map(|bytes| world.phone.ask("command", &bytes));
     world.run();
     assert!(
-        matches!(&world.phone.answers[&next], Err(LinkError::Refused { code, .. }) if code == "BUSY")
+        matches!(&world.phone.answers[&next], Err(LinkError::Refused { code, .. }) if *code == Code::Busy)
     );
     world.host.answer_all();
     world.run();
@@ -250,7 +251,7 @@ fn an_answer_that_is_no_longer_kept_is_not_computed_again() {
     let Some(longhand_proto::link::response::Result::Error(error)) = &response.result else {
         panic!()
     };
-    assert_eq!(error.code, "FORGOTTEN");
+    assert_eq!(error.code, Code::Forgotten);
     assert_eq!(puppet.host.executed[&1], 1);
 }
 
@@ -561,7 +562,7 @@ fn messages_above_the_limit_are_refused_where_they_are_made() {
     world.host.answer(PHONE, id, Ok(vec![0; 4 << 20]));
     world.run();
     assert!(
-        matches!(&world.phone.answers[&id], Err(LinkError::Refused { code, .. }) if code == "TOO_LARGE")
+        matches!(&world.phone.answers[&id], Err(LinkError::Refused { code, .. }) if *code == Code::TooLarge)
     );
 }
 

@@ -68,11 +68,11 @@ mod tests {
         let clone = tally.clone();
         clone.made(3);
         for (more, open) in [(1, 5), (0, 9), (2, 4)] {
-            clone.count("BUSY", more);
+            clone.count("busy", more);
             clone.at_once("open at most", open);
         }
         let counts = tally.counts();
         assert_eq!(counts.made, 3);
-        assert_eq!(counts.others_text(), "BUSY: 3, open at most: 9");
+        assert_eq!(counts.others_text(), "busy: 3, open at most: 9");
     }
 }

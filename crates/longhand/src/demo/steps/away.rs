@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use longhand_phone::command::Payment;
 use longhand_phone::{DialOptions, Vault};
+use longhand_proto::Code;
 use longhand_proto::operator::HubOpenChannelRequest;
 use longhand_testkit::KitError;
 use longhand_testkit::processes::PASSPHRASE;
@@ -91,11 +92,11 @@ impl Story<'_> {
             ..HubOpenChannelRequest::default()
         };
         match self.world.host.client()?.hub_open_channel(request).await {
-            Err(status) if status.message().starts_with("SIGNER_AWAY") => {
+            Err(status) if status.message().starts_with(Code::SignerAway.as_str()) => {
                 self.view.say("a channel to bob? SIGNER_AWAY, at once");
                 Ok(())
             }
-            other => Err(off("SIGNER_AWAY", &other)),
+            other => Err(off(Code::SignerAway.as_str(), &other)),
         }
     }
 

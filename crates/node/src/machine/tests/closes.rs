@@ -1,6 +1,7 @@
 //! A cooperative close, whatever comes between.
 
 use bitcoin::Network;
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{CloseChannel, ClosedChannel, ListChannels};
@@ -95,14 +96,14 @@ fn a_close_pays_the_owner_at_the_address_that_was_given() {
 fn a_close_with_an_address_or_a_fee_that_cannot_be_is_refused() {
     let mut pair = Pair::new();
     for (address, feerate, code) in [
-        ("elsewhere", 0, "BAD_ADDRESS"),
+        ("elsewhere", 0, Code::AddressMalformed),
         (
             "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
             0,
-            "WRONG_NETWORK",
+            Code::WrongNetwork,
         ),
-        ("", 249, "BAD_FEE_RATE"),
-        ("", 625_001, "BAD_FEE_RATE"),
+        ("", 249, Code::FeerateOutOfRange),
+        ("", 625_001, Code::FeerateOutOfRange),
     ] {
         let close = close_to(&mut pair, address, feerate);
         let refused = pair.world.ask(pair.owner, close).unwrap_err();
@@ -117,7 +118,7 @@ fn a_close_with_an_address_or_a_fee_that_cannot_be_is_refused() {
     });
     assert_eq!(
         pair.world.ask(pair.owner, forced).unwrap_err().code,
-        "FORCED_CLOSE"
+        Code::ForcedClose
     );
     assert_eq!(
         pair.world.turn(pair.owner).channels().len(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bitcoin::secp256k1::{Secp256k1, SecretKey};
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
@@ -70,7 +71,7 @@ fn a_peers_node_id_is_a_public_key_and_not_the_nodes_own() {
     for node_id in [vec![], vec![2; 32], vec![0; 33], own] {
         assert_eq!(
             refused(&mut world, hub, connect_to(node_id.clone())),
-            "BAD_NODE_ID"
+            Code::PeerMalformed
         );
         let open = Kind::OpenChannel(OpenChannel {
             id: vec![1; 16],
@@ -78,7 +79,7 @@ fn a_peers_node_id_is_a_public_key_and_not_the_nodes_own() {
             amount_sat: 100_000,
             ..OpenChannel::default()
         });
-        assert_eq!(refused(&mut world, hub, open), "BAD_NODE_ID");
+        assert_eq!(refused(&mut world, hub, open), Code::PeerMalformed);
     }
 }
 
@@ -86,7 +87,10 @@ fn a_peers_node_id_is_a_public_key_and_not_the_nodes_own() {
 fn a_node_that_runs_cannot_be_registered_again() {
     let (mut world, _, owner) = world_with_channel();
     let register = Kind::Register(Register::default());
-    assert_eq!(refused(&mut world, owner, register), "ALREADY_REGISTERED");
+    assert_eq!(
+        refused(&mut world, owner, register),
+        Code::AlreadyRegistered
+    );
 }
 
 #[test]
@@ -96,7 +100,7 @@ fn a_command_that_is_the_hosts_is_refused_by_its_node() {
         Kind::SetWakeUrls(SetWakeUrls::default()),
         Kind::ListWakeUrls(ListWakeUrls {}),
     ] {
-        assert_eq!(refused(&mut world, owner, command), "HOST_COMMAND");
+        assert_eq!(refused(&mut world, owner, command), Code::HostCommand);
     }
 }
 
@@ -108,7 +112,7 @@ fn a_command_of_a_newer_phone_is_refused() {
     let unknown = Box::default();
     world.input(hub, Input::Command(request, unknown));
     let refusal = world.answer(hub, request).unwrap().unwrap_err();
-    assert_eq!(refusal.code, "UNKNOWN_COMMAND");
+    assert_eq!(refusal.code, Code::UnknownCommand);
     assert_eq!(refusal.action, i32::from(Action::FixInput));
 }
 
@@ -117,15 +121,21 @@ fn nobody_waits_for_a_channel_or_a_payment_that_has_no_such_id() {
     let mut world = World::new();
     let hub = world.add_hub(1);
     let channel = Kind::AwaitChannel(AwaitChannel { id: vec![9; 16] });
-    assert_eq!(refused(&mut world, hub, channel), "NO_SUCH_CHANNEL");
+    assert_eq!(refused(&mut world, hub, channel), Code::NoSuchChannel);
     let payment = Kind::AwaitPayment(AwaitPayment {
         payment_hash: vec![9; 31],
     });
-    assert_eq!(refused(&mut world, hub, payment), "BAD_PAYMENT_HASH");
+    assert_eq!(
+        refused(&mut world, hub, payment),
+        Code::PaymentHashMalformed
+    );
     let payment = Kind::GetPayment(GetPayment {
         payment_hash: vec![9; 31],
     });
-    assert_eq!(refused(&mut world, hub, payment), "BAD_PAYMENT_HASH");
+    assert_eq!(
+        refused(&mut world, hub, payment),
+        Code::PaymentHashMalformed
+    );
 }
 
 #[test]
@@ -135,7 +145,7 @@ fn while_the_phone_is_away_all_that_needs_it_is_refused_at_once() {
     for command in need_the_phone() {
         let refusal = world.ask(owner, command.clone());
         let refusal = refusal.expect_err("a refusal");
-        assert_eq!(refusal.code, "SIGNER_AWAY", "{command:?}");
+        assert_eq!(refusal.code, Code::SignerAway, "{command:?}");
         assert_eq!(refusal.action, i32::from(Action::WaitForPhone));
     }
 }
@@ -184,7 +194,7 @@ fn a_phone_that_leaves_is_refused_what_needs_it() {
     world.input(owner, Input::Detach(detach));
     assert!(!world.has_answered(owner, detach), "the close goes on");
     let refusal = world.ask(owner, invoice()).unwrap_err();
-    assert_eq!(refusal.code, "SIGNER_AWAY");
+    assert_eq!(refusal.code, Code::SignerAway);
 
     world.pass(Duration::from_secs(5));
     assert!(world.has_answered(owner, detach));
@@ -218,7 +228,7 @@ fn a_payment_of_a_phone_that_was_shut_out_is_not_signed_by_the_next() {
         ..SendOnchain::default()
     });
     let failed = world.ask(owner, again).unwrap_err();
-    assert_eq!(failed.code, "PAIRING_RENEWED", "{failed:?}");
+    assert_eq!(failed.code, Code::PairingRenewed, "{failed:?}");
 }
 
 #[test]
@@ -238,7 +248,7 @@ fn a_command_that_waits_for_a_channel_is_not_carried_out_for_the_next_phone() {
     world.nodes[owner].inputs.push(Input::SignerLost);
     world.input(owner, Input::Attach(b"owner".to_vec()));
     let failed = world.answer(owner, request).unwrap().unwrap_err();
-    assert_eq!(failed.code, "PAIRING_RENEWED");
+    assert_eq!(failed.code, Code::PairingRenewed);
 }
 
 #[test]
@@ -252,7 +262,7 @@ fn a_thousand_peers_that_a_phone_names_are_no_records() {
         let secret = SecretKey::from_slice(&secret).unwrap();
         let node_id = secret.public_key(&Secp256k1::new()).serialize().to_vec();
         let refused = world.ask(owner, connect_to(node_id)).unwrap_err();
-        assert_eq!(refused.code, "PEER_UNREACHABLE");
+        assert_eq!(refused.code, Code::PeerUnreachable);
     }
     assert_eq!(records(&world, owner), before);
 }
@@ -308,7 +318,7 @@ fn a_command_that_waits_for_a_channel_is_refused_when_the_phone_goes() {
         .answer(owner, request)
         .expect("an answer")
         .unwrap_err();
-    assert_eq!(refusal.code, "SIGNER_AWAY");
+    assert_eq!(refusal.code, Code::SignerAway);
 }
 
 #[test]
@@ -343,7 +353,7 @@ fn a_peer_is_connected_on_command_and_one_that_is_not_there_is_unreachable() {
     world.is_offline = true;
     let nobody = world.nodes[nobody].machine.node_id().serialize().to_vec();
     let unreachable = world.ask(hub, connect_to(nobody)).unwrap_err();
-    assert_eq!(unreachable.code, "PEER_UNREACHABLE");
+    assert_eq!(unreachable.code, Code::PeerUnreachable);
     assert_eq!(unreachable.action, i32::from(Action::Retry));
 }
 

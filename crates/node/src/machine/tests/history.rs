@@ -5,6 +5,7 @@ use std::time::Duration;
 use lightning::events::Event;
 use lightning::ln::channelmanager::PaymentId;
 use lightning::types::payment::PaymentPreimage;
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
@@ -221,7 +222,7 @@ fn a_hundred_payments_come_in_pages_newest_first() {
         ..ListPayments::default()
     };
     let refused = pair.world.ask(owner, Kind::ListPayments(malformed));
-    assert_eq!(refused.unwrap_err().code, "BAD_CURSOR");
+    assert_eq!(refused.unwrap_err().code, Code::CursorMalformed);
 }
 
 fn open_invoices(world: &mut World, id: Id) -> Invoices {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
@@ -60,7 +61,7 @@ fn an_opening_whose_funding_the_mempool_refuses_is_no_success_and_can_be_bumped(
     let (mut world, _, owner) = world_of(1_000_000);
     world.refusal = Some("mempool min fee not met".into());
     let refused = world.ask(owner, open(1)).unwrap_err();
-    assert_eq!(refused.code, "REFUSED_BY_NETWORK");
+    assert_eq!(refused.code, Code::RefusedByNetwork);
     world.refusal = None;
     let channels = channels_of(&mut world, owner);
     let (txid, _) = channels[0].funding_outpoint.split_once(':').unwrap();
@@ -108,8 +109,8 @@ fn open_in_spite_of(world: &mut World, hub: Id, owner: Id) {
     let mut id = 1;
     if let Err(failure) = result(world, owner, id) {
         // LDK keeps no channel that is not funded, over a restart or a lost connection.
-        let codes = ["INTERRUPTED", "CHANNEL_CLOSED"];
-        assert!(codes.contains(&&failure.code[..]), "{failure:?}");
+        let codes = [Code::Interrupted, Code::ChannelClosed];
+        assert!(failure.is_one_of(&codes), "{failure:?}");
         let balance = balance_of(world, owner);
         assert_eq!(balance.onchain_confirmed_sat, 1_000_000, "{failure:?}");
         id = 2;
@@ -177,7 +178,7 @@ fn an_opening_loses_nothing_though_the_phone_goes_away_instead_of_signing_each_o
 fn an_opening_without_coins_for_its_fee_fails_and_a_new_one_succeeds_once_coins_have_come() {
     let (mut world, _, owner) = world_of(510_000);
     let failure = world.ask(owner, open(1)).unwrap_err();
-    assert_eq!(failure.code, "INSUFFICIENT_FUNDS");
+    assert_eq!(failure.code, Code::InsufficientFunds);
     assert_eq!(failure.action, i32::from(Action::FixInput));
     let balance = balance_of(&mut world, owner);
     assert_eq!(balance.onchain_confirmed_sat, 510_000);
@@ -210,7 +211,7 @@ fn an_opening_whose_peer_goes_before_the_funding_fails_and_gives_its_coins_back(
     assert!(!world.has_answered(hub, opening));
     world.input(owner, Input::SignerLost);
     let failure = world.answer(hub, opening).expect("an answer").unwrap_err();
-    assert_eq!(failure.code, "CHANNEL_CLOSED");
+    assert_eq!(failure.code, Code::ChannelClosed);
     assert_eq!(failure.action, i32::from(Action::Retry));
 
     world.attach(owner);

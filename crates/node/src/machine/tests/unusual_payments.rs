@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescriptionRef};
+use longhand_proto::Code;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
 use longhand_proto::command::payment::State;
@@ -55,7 +56,7 @@ fn a_payment_while_the_only_peer_is_away_is_refused_and_can_be_made_when_it_is_b
     let request = pair.pay(owner, &invoice);
     pair.world.pass(WAKING_LIMIT);
     let refused = paid(&mut pair, owner, request).unwrap_err();
-    assert_eq!(refused.code, "PEER_AWAY", "{}", refused.message);
+    assert_eq!(refused.code, Code::PeerAway, "{}", refused.message);
     assert_eq!(refused.action(), Action::Retry);
     assert_eq!(pair.payment(owner, &invoice), None);
 

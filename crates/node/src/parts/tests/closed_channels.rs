@@ -3,9 +3,11 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::{TxIn, transaction};
+use longhand_proto::Code;
 use longhand_proto::command::ListChannels;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::error::Action;
 
 use super::*;
 use crate::machine::input::Input;
@@ -111,7 +113,7 @@ fn a_cooperative_close_is_refused_while_the_peer_is_away_and_a_forced_one_is_not
     turn.journal.take();
     let part = ClosedChannels::default();
     let refused = part.close(turn, &close(id, false)).unwrap_err();
-    assert_eq!(refused.code, "CLOSE_REFUSED");
+    assert_eq!(refused.code, Code::CloseRefused);
     assert_eq!(refused.action, i32::from(Action::Retry));
     assert!(turn.journal.is_empty());
 
@@ -136,7 +138,7 @@ fn an_unknown_channel_cannot_be_closed() {
                 ..CloseChannel::default()
             };
             let refused = part.close(turn, &request).unwrap_err();
-            assert_eq!(refused.code, "NO_SUCH_CHANNEL");
+            assert_eq!(refused.code, Code::NoSuchChannel);
             assert_eq!(refused.action, i32::from(Action::FixInput));
         }
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use bitcoin::secp256k1::{Secp256k1, SecretKey};
+use longhand_proto::Code;
 use longhand_store::Write;
 
 use super::*;
@@ -132,9 +133,9 @@ fn an_address_that_is_none_or_is_missing_is_refused() {
         &long,
     ] {
         let refused = dialing.check(turn, &peer, address);
-        assert_eq!(code(refused), "BAD_PEER_ADDRESS", "{address}");
+        assert_eq!(code(refused), Code::PeerMalformed, "{address}");
     }
-    assert_eq!(code(dialing.check(turn, &peer, "")), "NO_PEER_ADDRESS");
+    assert_eq!(code(dialing.check(turn, &peer, "")), Code::NoPeerAddress);
     let longest = format!("{}:9735", "a".repeat(250));
     for address in ["host:9735", "[::1]:9735", &longest] {
         dialing.check(turn, &peer, address).unwrap();
@@ -153,7 +154,7 @@ fn only_so_many_addresses_are_kept_for_commands() {
         dialing.give(turn, other, "host:9735");
     }
     let refused = dialing.check(turn, &peer, "host:9735");
-    assert_eq!(code(refused), "TOO_MANY_PEERS");
+    assert_eq!(code(refused), Code::TooManyPeers);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use bitcoin::secp256k1::PublicKey;
 use lightning::events::{InboundHTLCLocator, OutboundHTLCLocator};
 use lightning::ln::types::ChannelId;
+use longhand_proto::Code;
 
 use super::*;
 use crate::machine::testing::{Id, World, world_with_channel};
@@ -95,7 +96,7 @@ fn fees_in_another_unit_are_refused_and_nothing_is_changed() {
         },
     ] {
         let refused = forwarding.set_fees(turn, fees).unwrap_err();
-        assert_eq!(refused.code, "BAD_FEES");
+        assert_eq!(refused.code, Code::BadFees);
     }
     assert!(turn.journal.is_empty());
     assert_eq!(forwarding.fees(), Forwarding::default().fees());

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use lightning_invoice::Bolt11Invoice;
+use longhand_proto::Code;
 
 use super::*;
 use crate::machine::testing::World;
@@ -18,7 +19,7 @@ fn asked() -> CreateInvoice {
     }
 }
 
-fn refuses(request: &CreateInvoice, code: &str) {
+fn refuses(request: &CreateInvoice, code: Code) {
     let mut world = World::new();
     let owner = world.add_owner(2, None);
     let turn = world.turn(owner);
@@ -28,7 +29,7 @@ fn refuses(request: &CreateInvoice, code: &str) {
     assert!(turn.journal.is_empty());
 }
 
-fn refuses_locally(amount_msat: u64, description: String, code: &str) {
+fn refuses_locally(amount_msat: u64, description: String, code: Code) {
     let mut world = World::new();
     let hub = world.add_hub(1);
     let turn = world.turn(hub);
@@ -49,7 +50,7 @@ fn a_payment_hash_that_has_not_32_bytes_is_refused() {
         payment_hash: vec![1; 33],
         ..asked()
     };
-    refuses(&request, "BAD_PAYMENT_HASH");
+    refuses(&request, Code::PaymentHashMalformed);
 }
 
 #[test]
@@ -58,7 +59,7 @@ fn an_amount_above_all_bitcoin_is_refused() {
         amount_msat: TOO_MUCH_MSAT,
         ..asked()
     };
-    refuses(&request, "BAD_AMOUNT");
+    refuses(&request, Code::AmountTooLarge);
 }
 
 #[test]
@@ -67,17 +68,17 @@ fn a_description_of_640_bytes_is_refused() {
         description: "x".repeat(640),
         ..asked()
     };
-    refuses(&request, "BAD_DESCRIPTION");
+    refuses(&request, Code::DescriptionTooLong);
 }
 
 #[test]
 fn a_description_of_640_bytes_is_refused_with_local_keys_too() {
-    refuses_locally(1_000, "x".repeat(640), "BAD_DESCRIPTION");
+    refuses_locally(1_000, "x".repeat(640), Code::DescriptionTooLong);
 }
 
 #[test]
 fn ldk_refuses_an_amount_above_all_bitcoin_with_local_keys() {
-    refuses_locally(TOO_MUCH_MSAT, "tea".into(), "BAD_INVOICE");
+    refuses_locally(TOO_MUCH_MSAT, "tea".into(), Code::InvoiceMalformed);
 }
 
 #[test]
@@ -107,13 +108,13 @@ fn an_invoice_may_leave_the_amount_open() {
 
 #[test]
 fn an_invoice_that_no_channel_can_receive_is_refused() {
-    refuses(&asked(), "NO_INBOUND");
+    refuses(&asked(), Code::NoInbound);
     let any = CreateInvoice {
         amount_msat: 0,
         ..asked()
     };
-    refuses(&any, "NO_INBOUND");
-    refuses_locally(1_000, "tea".into(), "NO_INBOUND");
+    refuses(&any, Code::NoInbound);
+    refuses_locally(1_000, "tea".into(), Code::NoInbound);
 }
 
 #[test]
@@ -127,7 +128,7 @@ fn an_invoice_above_what_the_channels_can_receive_is_refused_with_the_number() {
         ..asked()
     };
     let refused = unsigned(turn, &request(inbound_msat + 1)).unwrap_err();
-    assert_eq!(refused.code, "NO_INBOUND");
+    assert_eq!(refused.code, Code::NoInbound);
     assert!(
         refused.message.contains(&inbound_msat.to_string()),
         "{}",

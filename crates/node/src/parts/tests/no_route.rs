@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
+use longhand_proto::command::error::Action;
 use longhand_proto::command::payment::State;
 use longhand_proto::command::{Pay, Payment};
 
@@ -36,8 +38,8 @@ fn a_fee_limit_below_the_cheapest_route_is_named_with_its_fee() {
     };
     let error = refused(&mut pair.world, payer, pay(0));
     assert_eq!(
-        (error.code.as_str(), error.action()),
-        ("FEE_LIMIT", Action::FixInput)
+        (error.code.parse(), error.action()),
+        (Ok(Code::FeeLimit), Action::FixInput)
     );
     assert!(
         error.message.contains("the fee limit is 0 msat"),
@@ -68,8 +70,8 @@ fn a_payee_whom_no_route_can_pay_that_much_is_told_from_one_whom_none_reaches() 
     };
     let error = refused(&mut pair.world, payer, little);
     assert_eq!(
-        (error.code.as_str(), error.action()),
-        ("NO_ROUTE", Action::Retry)
+        (error.code.parse(), error.action()),
+        (Ok(Code::NoRoute), Action::Retry)
     );
     assert!(
         error.message.contains("can be reached"),
@@ -82,7 +84,7 @@ fn a_payee_whom_no_route_can_pay_that_much_is_told_from_one_whom_none_reaches() 
         ..Pay::default()
     };
     let error = refused(&mut pair.world, payer, unknown);
-    assert_eq!(error.code, "NO_ROUTE");
+    assert_eq!(error.code, Code::NoRoute);
     assert!(
         error.message.contains("no route to the payee is known"),
         "{}",
@@ -146,8 +148,8 @@ fn a_payment_whose_route_begins_at_a_peer_that_is_away_is_refused_as_such() {
     pair.world.pass(Duration::from_secs(10));
     let error = pair.world.answer(payer, paying).unwrap().unwrap_err();
     assert_eq!(
-        (error.code.as_str(), error.action()),
-        ("PEER_AWAY", Action::Retry)
+        (error.code.parse(), error.action()),
+        (Ok(Code::PeerAway), Action::Retry)
     );
 }
 

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use longhand_chain::FeeRates;
+use longhand_proto::Code;
 use longhand_proto::command::SentOnchain;
 use longhand_proto::command::command::Command as Kind;
 use longhand_store::Write;
@@ -33,7 +34,7 @@ fn hub() -> (World, Id) {
 }
 
 /// Fails unless the payment is refused with `code`, and nothing is changed.
-fn refuses(request: SendOnchain, code: &str) {
+fn refuses(request: SendOnchain, code: Code) {
     let (mut world, hub) = hub();
     let turn = world.turn(hub);
     turn.journal.take();
@@ -50,7 +51,7 @@ fn a_payment_needs_an_id() {
         id: Vec::new(),
         ..asked()
     };
-    refuses(request, "BAD_ID");
+    refuses(request, Code::BadId);
 }
 
 #[test]
@@ -59,7 +60,7 @@ fn an_id_of_more_than_32_bytes_is_refused() {
         id: vec![1; 33],
         ..asked()
     };
-    refuses(request, "BAD_ID");
+    refuses(request, Code::BadId);
 }
 
 #[test]
@@ -72,7 +73,7 @@ fn without_a_fee_estimate_a_payment_needs_a_fee_rate_of_its_owner() {
     });
     let mut sends = OnchainSends::default();
     let refused = sends.request(turn, asked(), SIGNER).unwrap_err();
-    assert_eq!(refused.code, "NO_FEE_ESTIMATE");
+    assert_eq!(refused.code, Code::NoFeeEstimate);
     assert!(sends.sends.is_empty());
     let given = SendOnchain {
         feerate_sat_per_kw: 1_000,
@@ -87,7 +88,7 @@ fn a_text_that_is_no_address_is_refused() {
         address: "tea".into(),
         ..asked()
     };
-    refuses(request, "BAD_ADDRESS");
+    refuses(request, Code::AddressMalformed);
 }
 
 #[test]
@@ -96,7 +97,7 @@ fn an_address_of_another_network_is_refused() {
         address: MAINNET_ADDRESS.into(),
         ..asked()
     };
-    refuses(request, "WRONG_NETWORK");
+    refuses(request, Code::WrongNetwork);
 }
 
 #[test]
@@ -105,7 +106,7 @@ fn a_payment_of_nothing_is_refused() {
         amount_sat: 0,
         ..asked()
     };
-    refuses(request, "BAD_AMOUNT");
+    refuses(request, Code::AmountZero);
 }
 
 #[test]
@@ -114,7 +115,7 @@ fn more_than_there_is_in_the_wallet_is_refused() {
         amount_sat: 1_000_001,
         ..asked()
     };
-    refuses(request, "INSUFFICIENT_FUNDS");
+    refuses(request, Code::InsufficientFunds);
 }
 
 #[test]
@@ -123,7 +124,7 @@ fn an_amount_below_dust_is_refused() {
         amount_sat: 100,
         ..asked()
     };
-    refuses(request, "BELOW_DUST");
+    refuses(request, Code::AmountDust);
 }
 
 #[test]
@@ -132,7 +133,7 @@ fn a_fee_rate_that_nobody_would_pay_is_refused() {
         feerate_sat_per_kw: u32::MAX,
         ..asked()
     };
-    refuses(request, "BAD_FEE_RATE");
+    refuses(request, Code::FeerateOutOfRange);
 }
 
 fn send(world: &mut World, id: Id, request: SendOnchain) -> Result<SentOnchain, Error> {
@@ -176,7 +177,7 @@ fn a_payment_that_the_phone_refuses_gives_its_coins_back() {
     world.nodes[owner].signer = world.nodes[other].signer.take();
     world.attach(owner);
     let refused = send(&mut world, owner, asked()).unwrap_err();
-    assert_eq!(refused.code, "SIGNER_REFUSED", "{}", refused.message);
+    assert_eq!(refused.code, Code::SignerRefused, "{}", refused.message);
     assert!(world.mempool.is_empty());
     let free = world.turn(owner).wallet().confirmed_utxos();
     assert_eq!(free.len(), 1);
@@ -235,10 +236,10 @@ fn a_payment_of_another_phone_is_not_signed_and_its_coins_are_free_again() {
     };
     sends.request(turn, second.clone(), b"another").unwrap_err();
     sends.fail_of_others(turn, b"another");
-    assert_eq!(failure(turn, &sends), "PAIRING_RENEWED");
+    assert_eq!(failure(turn, &sends), Code::PairingRenewed);
     sends.request(turn, second, b"another").unwrap();
     sends.advance(turn);
-    assert_eq!(failure(turn, &sends), "PAIRING_RENEWED", "it stays so");
+    assert_eq!(failure(turn, &sends), Code::PairingRenewed, "it stays so");
 }
 
 #[test]
@@ -249,12 +250,16 @@ fn a_payment_that_is_not_signed_for_a_day_expires() {
     sends.request(turn, asked(), SIGNER).unwrap();
     turn.height += SIGN_WITHIN_BLOCKS + 1;
     sends.advance(turn);
-    assert_eq!(failure(turn, &sends), "EXPIRED");
+    assert_eq!(failure(turn, &sends), Code::Expired);
     let writes = turn.journal.take().into_iter();
     let records = writes.filter_map(|write| match write {
         Write::Put(key, value) => Some((key, value)),
         Write::Delete(_) => None,
     });
     let loaded = OnchainSends::load(&Journal::loading(records.collect())).unwrap();
-    assert_eq!(failure(turn, &loaded), "EXPIRED", "also after a restart");
+    assert_eq!(
+        failure(turn, &loaded),
+        Code::Expired,
+        "also after a restart"
+    );
 }

@@ -4,6 +4,8 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::{Psbt, Transaction, TxIn, transaction};
 use longhand_chain::FeeRates;
+use longhand_proto::Code;
+use longhand_proto::command::error::Action;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{Refusal, SetupChannel, SignerAnswer, SignerReply};
@@ -66,8 +68,8 @@ fn failed(turn: &Turn, openings: &Openings, id: u8) -> (String, i32) {
     }
 }
 
-fn failure_of(code: &str, action: Action) -> (String, i32) {
-    (code.to_owned(), action.into())
+fn failure_of(code: Code, action: Action) -> (String, i32) {
+    (code.into(), action.into())
 }
 
 /// The code of a refusal that changes nothing.
@@ -86,7 +88,7 @@ fn an_id_that_is_not_16_bytes_is_refused() {
     let peer = world.nodes[owner].machine.node_id();
     for id in [vec![], vec![1; 15], vec![1; 17]] {
         let request = OpenChannel { id, ..request(1) };
-        assert_eq!(refused(world.turn(hub), peer, request), "BAD_ID");
+        assert_eq!(refused(world.turn(hub), peer, request), Code::BadId);
     }
 }
 
@@ -100,7 +102,7 @@ fn a_channel_below_the_least_is_refused() {
     };
     let turn = world.turn(hub);
     let code = refused(turn, peer, open(MIN_CHANNEL_SAT - 1));
-    assert_eq!(code, "AMOUNT_TOO_SMALL");
+    assert_eq!(code, Code::ChannelTooSmall);
     let least = Openings::default().request(turn, peer, open(MIN_CHANNEL_SAT), SIGNER);
     assert_eq!(least, Ok(user_id(1)));
 }
@@ -118,7 +120,7 @@ fn a_channel_below_the_minimum_fee_of_the_chain_source_is_refused() {
         feerate_sat_per_kw,
         ..request(1)
     };
-    assert_eq!(refused(turn, peer, open(2_499)), "BELOW_MINIMUM_FEE");
+    assert_eq!(refused(turn, peer, open(2_499)), Code::BelowMinimumFee);
     let begun = Openings::default().request(turn, peer, open(2_500), SIGNER);
     assert_eq!(begun, Ok(user_id(1)));
 }
@@ -132,7 +134,7 @@ fn without_a_fee_estimate_a_channel_needs_a_fee_rate_of_its_owner() {
         is_estimate: false,
         ..FeeRates::FLOOR
     });
-    assert_eq!(refused(turn, peer, request(1)), "NO_FEE_ESTIMATE");
+    assert_eq!(refused(turn, peer, request(1)), Code::NoFeeEstimate);
     let given = OpenChannel {
         feerate_sat_per_kw: 1_000,
         ..request(1)
@@ -150,7 +152,10 @@ fn a_fee_rate_in_another_unit_is_refused() {
             feerate_sat_per_kw,
             ..request(1)
         };
-        assert_eq!(refused(world.turn(hub), peer, open), "BAD_FEE_RATE");
+        assert_eq!(
+            refused(world.turn(hub), peer, open),
+            Code::FeerateOutOfRange
+        );
     }
 }
 
@@ -163,7 +168,7 @@ fn an_owner_cannot_give_funds_away_with_a_channel_and_a_hub_can() {
         ..request(1)
     };
     let code = refused(world.turn(owner), peers[1], open.clone());
-    assert_eq!(code, "PUSH_REFUSED");
+    assert_eq!(code, Code::PushRefused);
     let given = Openings::default().request(world.turn(hub), peers[0], open, SIGNER);
     assert_eq!(given, Ok(user_id(1)));
 }
@@ -178,8 +183,8 @@ fn a_channel_needs_its_amount_and_the_reserve_confirmed() {
         ..request(1)
     };
     let code = refused(turn, peer, more(AMOUNT_SAT + 1));
-    assert_eq!(code, "INSUFFICIENT_FUNDS");
-    assert_eq!(refused(turn, peer, more(u64::MAX)), "INSUFFICIENT_FUNDS");
+    assert_eq!(code, Code::InsufficientFunds);
+    assert_eq!(refused(turn, peer, more(u64::MAX)), Code::InsufficientFunds);
     let exact = Openings::default().request(turn, peer, request(1), SIGNER);
     assert_eq!(exact, Ok(user_id(1)));
 }
@@ -221,7 +226,7 @@ fn an_opening_is_found_by_its_id_and_no_other() {
     assert_eq!(openings.find(&[1; 16]), Ok(user_id(1)));
     for id in [&[2; 16][..], &[1; 15], &[]] {
         let unknown = openings.find(id).unwrap_err();
-        assert_eq!(unknown.code, "NO_SUCH_CHANNEL");
+        assert_eq!(unknown.code, Code::NoSuchChannel);
     }
 }
 
@@ -237,7 +242,7 @@ fn an_opening_waits_for_its_peer_and_fails_when_that_cannot_be_reached() {
     assert_eq!(openings.peers().collect::<Vec<_>>(), [peer]);
 
     openings.peer_unreachable(turn, peer, "away");
-    let unreachable = failure_of("PEER_UNREACHABLE", Action::Retry);
+    let unreachable = failure_of(Code::PeerUnreachable, Action::Retry);
     assert_eq!(failed(turn, &openings, 1), unreachable);
     assert_eq!(openings.peers().count(), 0);
 }
@@ -267,7 +272,7 @@ fn ldk_refuses_to_give_away_more_than_the_channel_has() {
     };
     openings.request(turn, peer, open, SIGNER).unwrap();
     openings.advance(turn);
-    let refused = failure_of("CHANNEL_REFUSED", Action::Retry);
+    let refused = failure_of(Code::ChannelRefused, Action::Retry);
     assert_eq!(failed(turn, &openings, 1), refused);
 }
 
@@ -289,7 +294,7 @@ fn a_funding_that_is_not_signed_within_1008_blocks_expires() {
     openings.advance(turn);
     assert_eq!(
         failed(turn, &openings, 1),
-        failure_of("EXPIRED", Action::Retry)
+        failure_of(Code::Expired, Action::Retry)
     );
 }
 
@@ -311,7 +316,7 @@ fn an_opening_fails_when_its_funding_cannot_be_signed() {
     };
     let mut openings = openings([open]);
     openings.advance(turn);
-    let refused = failure_of("SIGNER_REFUSED", Action::Retry);
+    let refused = failure_of(Code::SignerRefused, Action::Retry);
     assert_eq!(failed(turn, &openings, 1), refused);
     assert!(turn.ldk.broadcaster.take().is_empty());
 }
@@ -332,7 +337,7 @@ fn an_opening_that_ldk_lost_with_the_process_is_interrupted_and_one_that_waits_o
     let mut openings = openings([created(1), waiting, funded]);
     let turn = world.turn(hub);
     openings.fail_interrupted(turn);
-    let interrupted = failure_of("INTERRUPTED", Action::Retry);
+    let interrupted = failure_of(Code::Interrupted, Action::Retry);
     assert_eq!(failed(turn, &openings, 1), interrupted);
     assert_eq!(openings.opened(turn, user_id(2)), None);
     assert!(matches!(openings.opened(turn, user_id(3)), Some(Ok(_))));
@@ -343,18 +348,18 @@ fn a_failure_is_final_and_its_action_says_whether_the_input_has_to_change() {
     let (mut world, hub, _) = world();
     let turn = world.turn(hub);
     for (code, action) in [
-        ("CHANNEL_CLOSED", Action::Retry),
-        ("CHANNEL_REFUSED", Action::Retry),
-        ("EXPIRED", Action::Retry),
-        ("INTERRUPTED", Action::Retry),
-        ("PEER_UNREACHABLE", Action::Retry),
-        ("SIGNER_REFUSED", Action::Retry),
-        ("INSUFFICIENT_FUNDS", Action::FixInput),
-        ("TOO_MANY_INPUTS", Action::FixInput),
+        (Code::ChannelClosed, Action::Retry),
+        (Code::ChannelRefused, Action::Retry),
+        (Code::Expired, Action::Retry),
+        (Code::Interrupted, Action::Retry),
+        (Code::PeerUnreachable, Action::Retry),
+        (Code::SignerRefused, Action::Retry),
+        (Code::InsufficientFunds, Action::FixInput),
+        (Code::TooManyInputs, Action::FixInput),
     ] {
         let mut openings = openings([created(1)]);
         openings.fail(turn, user_id(1), code, "first");
-        openings.fail(turn, user_id(1), "CHANNEL_CLOSED", "second");
+        openings.fail(turn, user_id(1), Code::ChannelClosed, "second");
         assert_eq!(failed(turn, &openings, 1), failure_of(code, action));
         assert_eq!(openings.under_way().count(), 0, "{code}");
         let Some(Err(waiting)) = openings.usable(turn, user_id(1)) else {
@@ -376,7 +381,7 @@ fn a_funded_channel_that_ldk_no_longer_has_is_reported_as_closed() {
     let Some(Err(closed)) = openings.usable(turn, user_id(1)) else {
         panic!("no failure");
     };
-    assert_eq!(closed.code, "CHANNEL_CLOSED");
+    assert_eq!(closed.code, Code::ChannelGone);
     assert_eq!(closed.action, i32::from(Action::GiveUp));
     assert_eq!(openings.usable(turn, user_id(2)), None);
 }
@@ -388,7 +393,7 @@ fn only_a_channel_that_failed_before_its_funding_was_never_funded() {
         ..open
     };
     let failed = Open {
-        failure_code: "EXPIRED".into(),
+        failure_code: Code::Expired.into(),
         ..created(1)
     };
     let funded = Open {
@@ -428,7 +433,7 @@ fn an_opening_fails_when_the_phone_refuses_the_channel() {
 
     let mut openings = openings([created(1)]);
     openings.advance(turn);
-    let refused = failure_of("SIGNER_REFUSED", Action::Retry);
+    let refused = failure_of(Code::SignerRefused, Action::Retry);
     assert_eq!(failed(turn, &openings, 1), refused);
 }
 
@@ -446,7 +451,7 @@ fn an_opening_of_another_phone_fails_and_gives_its_coins_back() {
     );
     turn.journal.take();
     openings.fail_of_others(turn, b"another");
-    let expected = failure_of("PAIRING_RENEWED", Action::Retry);
+    let expected = failure_of(Code::PairingRenewed, Action::Retry);
     assert_eq!(failed(turn, &openings, 1), expected);
     assert_eq!(turn.journal.take().len(), 1, "it is stored");
 }
@@ -474,8 +479,8 @@ fn only_so_many_channels_are_opened_at_a_time() {
     };
     let mut openings = openings((1..=64).map(waiting));
     let refused = openings.request(turn, peer, request(65), SIGNER);
-    assert_eq!(refused.unwrap_err().code, "TOO_MANY_OPENINGS");
+    assert_eq!(refused.unwrap_err().code, Code::TooManyOpenings);
     assert!(turn.journal.is_empty());
-    openings.fail(turn, user_id(1), "CHANNEL_CLOSED", "no");
+    openings.fail(turn, user_id(1), Code::ChannelClosed, "no");
     openings.request(turn, peer, request(65), SIGNER).unwrap();
 }

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use lightning_invoice::Currency;
+use longhand_proto::Code;
 
 use super::*;
 use crate::machine::testing::{START_UNIX_S, World};
@@ -22,7 +23,7 @@ fn hub() -> World {
 }
 
 /// Fails unless the payment is refused with `code`, and nothing is changed.
-fn refuses(payments: &mut Payments, turn: &Turn, request: &Pay, code: &str) {
+fn refuses(payments: &mut Payments, turn: &Turn, request: &Pay, code: Code) {
     turn.journal.take();
     let before = payments.list();
     let refused = payments.pay(turn, request).unwrap_err();
@@ -39,7 +40,7 @@ fn a_text_that_is_no_invoice_is_refused() {
         &mut Payments::default(),
         world.turn(0),
         &request,
-        "BAD_INVOICE",
+        Code::InvoiceMalformed,
     );
 }
 
@@ -51,7 +52,7 @@ fn an_invoice_of_another_network_is_refused() {
         &mut Payments::default(),
         world.turn(0),
         &request,
-        "WRONG_NETWORK",
+        Code::WrongNetwork,
     );
 }
 
@@ -60,7 +61,12 @@ fn an_invoice_of_the_node_itself_is_refused() {
     let mut pair = Pair::new();
     let own = pair.hub_invoice(1_000);
     let turn = pair.world.turn(pair.hub);
-    refuses(&mut Payments::default(), turn, &request(own), "OWN_INVOICE");
+    refuses(
+        &mut Payments::default(),
+        turn,
+        &request(own),
+        Code::InvoiceOwn,
+    );
 }
 
 #[test]
@@ -72,7 +78,7 @@ fn a_hash_for_which_the_node_is_paid_is_not_paid_by_it() {
         &mut payments,
         world.turn(0),
         &request(payable()),
-        "OWN_INVOICE",
+        Code::InvoiceOwn,
     );
 }
 
@@ -85,7 +91,12 @@ fn an_expired_invoice_is_refused() {
         START_UNIX_S - 7200,
     ));
     let turn = world.turn(0);
-    refuses(&mut Payments::default(), turn, &request, "INVOICE_EXPIRED");
+    refuses(
+        &mut Payments::default(),
+        turn,
+        &request,
+        Code::InvoiceExpired,
+    );
     let refused = Payments::default().pay(turn, &request).unwrap_err();
     let expiry = longhand_proto::utc(START_UNIX_S - 3600);
     let clock = format!(
@@ -105,7 +116,7 @@ fn an_invoice_without_an_amount_needs_one() {
         &mut Payments::default(),
         world.turn(0),
         &request,
-        "AMOUNT_NEEDED",
+        Code::AmountMissing,
     );
 }
 
@@ -116,7 +127,7 @@ fn more_than_the_channels_can_send_is_refused() {
         &mut Payments::default(),
         world.turn(0),
         &request(payable()),
-        "INSUFFICIENT_FUNDS",
+        Code::InsufficientFunds,
     );
 }
 
@@ -128,7 +139,7 @@ fn a_payee_to_whom_there_is_no_route_is_refused() {
         &mut Payments::default(),
         turn,
         &request(payable()),
-        "NO_ROUTE",
+        Code::NoRoute,
     );
 }
 
@@ -141,13 +152,13 @@ fn a_payment_that_ldk_still_makes_is_not_made_again_though_its_record_is_missing
     assert!(!pair.world.has_answered(pair.hub, paying));
     let turn = pair.world.turn(pair.hub);
     let mut payments = Payments::default();
-    refuses(&mut payments, turn, &request(invoice), "ALREADY_PAID");
+    refuses(&mut payments, turn, &request(invoice), Code::AlreadyPaid);
 }
 
 #[test]
 fn a_payment_hash_of_31_bytes_is_refused() {
     let refused = payment_hash(&[1; 31]).unwrap_err();
-    assert_eq!(refused.code, "BAD_PAYMENT_HASH");
+    assert_eq!(refused.code, Code::PaymentHashMalformed);
 }
 
 #[test]
@@ -296,13 +307,17 @@ fn an_invoice_of_every_network_is_made_signed_and_passes_the_check_of_its_payer(
         let turn = world.turn(0);
         on(turn, *network);
         let refused = Payments::default().pay(turn, &request(bolt11.as_str()));
-        assert_eq!(refused.unwrap_err().code, "INSUFFICIENT_FUNDS", "{network}");
+        assert_eq!(
+            refused.unwrap_err().code,
+            Code::InsufficientFunds,
+            "{network}"
+        );
         let (_, other) = invoices
             .iter()
             .find(|(other, _)| Currency::from(*other) != Currency::from(*network))
             .unwrap();
         let refused = Payments::default().pay(turn, &request(other.as_str()));
-        assert_eq!(refused.unwrap_err().code, "WRONG_NETWORK", "{network}");
+        assert_eq!(refused.unwrap_err().code, Code::WrongNetwork, "{network}");
     }
 }
 

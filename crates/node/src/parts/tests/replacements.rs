@@ -1,7 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
 use bitcoin::Network;
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Kind;
+use longhand_proto::command::error::Action;
 use longhand_proto::command::{
     AbandonTransaction, BumpTransaction, ListSends, SendOnchain, SentOnchain,
 };
@@ -128,8 +130,8 @@ fn a_payment_that_was_given_up_comes_back_to_the_wallet() {
     // The same command again is not taken for one that was carried out.
     let again = send(&mut world, owner, 300_000).unwrap_err();
     assert_eq!(
-        (again.code.as_str(), again.action()),
-        ("ABANDONED", Action::FixInput)
+        (again.code.parse(), again.action()),
+        (Ok(Code::Abandoned), Action::FixInput)
     );
 }
 
@@ -145,7 +147,7 @@ fn a_payment_that_was_bumped_is_given_up_by_whichever_of_its_transactions_it_is_
     assert_eq!(tx.compute_txid().to_string(), back.txid);
     assert_eq!(paid_sat(tx), None, "nothing is paid any more");
     let again = send(&mut world, owner, 300_000).unwrap_err();
-    assert_eq!(again.code, "ABANDONING");
+    assert_eq!(again.code, Code::Abandoning);
 }
 
 #[test]
@@ -157,7 +159,7 @@ fn a_payment_is_not_given_up_when_the_phone_does_not_sign_that() {
         feerate_sat_per_kw: 0,
     });
     let refused = world.ask(owner, abandon).unwrap_err();
-    assert_eq!(refused.code, "SIGNER_REFUSED");
+    assert_eq!(refused.code, Code::SignerRefused);
     assert_eq!(only_send(&mut world, owner).state(), State::Pending);
     assert_eq!(send(&mut world, owner, 300_000).unwrap(), first);
 }
@@ -189,7 +191,7 @@ fn a_payment_whose_change_was_spent_is_not_replaced() {
     });
     world.ask(owner, second).unwrap();
     let refused = abandon(&mut world, owner, &first.txid).unwrap_err();
-    assert_eq!(refused.code, "CHANGE_SPENT");
+    assert_eq!(refused.code, Code::ChangeSpent);
     assert_eq!(world.mempool.len(), 2, "both stand");
 }
 
@@ -220,7 +222,7 @@ fn a_replacement_that_the_phone_refuses_leaves_the_payment_as_it_was() {
     let first = send(&mut world, owner, 300_000).unwrap();
     // Above the limit of the owner's intent.
     let refused = bump(&mut world, owner, &first.txid, 600_000).unwrap_err();
-    assert_eq!(refused.code, "SIGNER_REFUSED");
+    assert_eq!(refused.code, Code::SignerRefused);
     let listed = only_send(&mut world, owner);
     assert_eq!((listed.state(), listed.txid), (State::Pending, first.txid));
 }
@@ -230,7 +232,7 @@ fn a_payment_that_the_mempool_refuses_is_no_success_and_can_be_bumped() {
     let (mut world, owner) = owner();
     world.refusal = Some("mempool min fee not met".into());
     let refused = send(&mut world, owner, 300_000).unwrap_err();
-    assert_eq!(refused.code, "REFUSED_BY_NETWORK");
+    assert_eq!(refused.code, Code::RefusedByNetwork);
     assert!(
         refused.message.contains("mempool min fee"),
         "{}",
@@ -279,25 +281,28 @@ fn the_funding_of_a_channel_gets_a_child_with_a_higher_fee() {
 fn what_is_no_unconfirmed_payment_is_neither_replaced_nor_given_up() {
     let (mut world, owner) = owner();
     let code = |answer: Result<SentOnchain, Error>| answer.unwrap_err().code;
-    assert_eq!(code(bump(&mut world, owner, "ff", 0)), "BAD_TXID");
+    assert_eq!(code(bump(&mut world, owner, "ff", 0)), Code::TxidMalformed);
     let unknown = "ab".repeat(32);
     assert_eq!(
         code(bump(&mut world, owner, &unknown, 0)),
-        "NOT_REPLACEABLE"
+        Code::NotReplaceable
     );
     let first = send(&mut world, owner, 300_000).unwrap();
     assert_eq!(
         code(bump(&mut world, owner, &first.txid, 249)),
-        "BAD_FEE_RATE"
+        Code::FeerateOutOfRange
     );
     assert_eq!(
         code(bump(&mut world, owner, &first.txid, 254)),
-        "FEE_TOO_LOW"
+        Code::FeeTooLow
     );
-    assert_eq!(code(abandon(&mut world, owner, &unknown)), "NOT_A_PAYMENT");
+    assert_eq!(
+        code(abandon(&mut world, owner, &unknown)),
+        Code::NotAPayment
+    );
     world.mine(1);
     assert_eq!(
         code(bump(&mut world, owner, &first.txid, 2_000)),
-        "NOT_REPLACEABLE"
+        Code::NotReplaceable
     );
 }

@@ -4,6 +4,7 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxIn, TxOut, Txid, transaction};
 use longhand_chain::BLOCKS_PER_SCAN;
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{GetBalance, GetInfo, NewAddress, SendOnchain};
@@ -360,7 +361,7 @@ fn coins_are_not_spent_before_the_search_is_complete() {
         })
     };
     let refused = world.ask(owner, send(1)).unwrap_err();
-    assert_eq!(refused.code, "WALLET_SEARCHING");
+    assert_eq!(refused.code, Code::WalletSearching);
 
     world.scans.is_held = false;
     let answer = world.scans.held.take().expect("a request");

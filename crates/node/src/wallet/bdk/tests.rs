@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bitcoin::Network;
+use longhand_proto::Code;
 
 use super::*;
 use crate::wallet::tests::{Account, FEERATE, World, account, foreign, payment};
@@ -91,7 +92,7 @@ fn only_ranged_single_key_descriptors_make_a_wallet() {
         };
         BdkWallet::create(&setup).map(|_| ()).map_err(|e| e.code())
     };
-    let bad = Err("BAD_DESCRIPTOR");
+    let bad = Err(Code::BadDescriptor);
     assert_eq!(code(external.clone()), Ok(()));
     assert_eq!(code(external.replace("/*", "/5")), bad);
     assert_eq!(code(external.replace("wpkh(", "pkh(")), bad);

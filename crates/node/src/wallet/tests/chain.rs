@@ -1,5 +1,7 @@
 //! Blocks, reorganisations, broadcasts, and outpoints to watch.
 
+use longhand_proto::Code;
+
 use super::*;
 
 #[test]
@@ -265,7 +267,7 @@ fn a_bump_s_input_is_offered_again_until_it_confirms_or_its_parent_cannot() {
         .wallet
         .fund(foreign(), 50_000, FEERATE, 0)
         .unwrap_err();
-    assert_eq!(refused.code(), "INSUFFICIENT_FUNDS", "nothing else may");
+    assert_eq!(refused.code(), Code::InsufficientFunds, "nothing else may");
 
     let theirs = transaction(
         &[funding],
@@ -388,7 +390,7 @@ fn held_coins_count_and_are_spent_only_when_they_are_no_longer_held() {
         .wallet
         .fund(foreign(), 30_000, FEERATE, 0)
         .unwrap_err();
-    assert_eq!(refused.code(), "WALLET_SEARCHING");
+    assert_eq!(refused.code(), Code::WalletSearching);
     world.wallet.fund(foreign(), 15_000, FEERATE, 0).unwrap();
 
     world.wallet.hold_coins(None);

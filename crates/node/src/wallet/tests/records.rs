@@ -1,5 +1,7 @@
 //! Records in the store, and descriptors.
 
+use longhand_proto::Code;
+
 use super::*;
 
 #[test]
@@ -88,7 +90,7 @@ fn two_equal_or_unreadable_descriptors_are_refused() {
             .map(|_| ())
             .map_err(|e| e.code())
     };
-    let bad = Err("BAD_DESCRIPTOR");
+    let bad = Err(Code::BadDescriptor);
     assert_eq!(code(&external, &internal, Network::Regtest), Ok(()));
     assert_eq!(code(&external, &internal, Network::Bitcoin), bad);
     assert_eq!(code(&external, &external, Network::Regtest), bad);

@@ -1,5 +1,7 @@
 //! Signatures of local keys and of a phone, and LDK's coin selection.
 
+use longhand_proto::Code;
+
 use super::*;
 
 #[test]
@@ -102,7 +104,7 @@ fn missing_wrong_and_partial_signatures_are_refused() {
         let mut wrong = world.sign(&other);
         wrong.unsigned_tx = psbt.unsigned_tx.clone();
         let refused = world.wallet.finalize(&wrong, &psbt).unwrap_err();
-        assert_eq!(refused.code(), "BAD_SIGNATURE", "{kind}");
+        assert_eq!(refused.code(), Code::BadSignature, "{kind}");
 
         // Valid, but it leaves the outputs open.
         let mut open = psbt.clone();
@@ -114,13 +116,13 @@ fn missing_wrong_and_partial_signatures_are_refused() {
             .wallet
             .finalize(&world.sign(&open), &psbt)
             .unwrap_err();
-        assert_eq!(refused.code(), "BAD_SIGNATURE", "{kind}");
+        assert_eq!(refused.code(), Code::BadSignature, "{kind}");
 
         // Not a signature.
         let mut garbage = psbt.clone();
         garbage.inputs[0].final_script_witness = Some(Witness::from_slice(&[[1u8; 5]]));
         let refused = world.wallet.finalize(&garbage, &psbt).unwrap_err();
-        assert_eq!(refused.code(), "BAD_SIGNATURE", "{kind}");
+        assert_eq!(refused.code(), Code::BadSignature, "{kind}");
     }
 }
 

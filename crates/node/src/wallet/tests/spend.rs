@@ -1,5 +1,7 @@
 //! Building transactions and reserving inputs.
 
+use longhand_proto::Code;
+
 use super::*;
 
 #[test]
@@ -80,7 +82,7 @@ fn the_amount_to_keep_stays_in_the_wallet() {
         .wallet
         .fund(foreign(), 80_000, FEERATE, 20_000)
         .unwrap_err();
-    assert_eq!(refused.code(), "INSUFFICIENT_FUNDS");
+    assert_eq!(refused.code(), Code::InsufficientFunds);
     let refused = world
         .wallet
         .fund(foreign(), 80_000, FEERATE, 19_990)
@@ -144,19 +146,19 @@ fn amounts_and_fee_rates_that_cannot_be_are_refused_and_nothing_is_reserved() {
             .code()
     };
     use SendAmount::{All, Exact};
-    assert_eq!(code(Exact(0), FEERATE, 0), "BELOW_DUST");
-    assert_eq!(code(Exact(329), FEERATE, 0), "BELOW_DUST");
-    assert_eq!(code(Exact(100_000), FEERATE, 0), "INSUFFICIENT_FUNDS");
-    assert_eq!(code(Exact(99_990), FEERATE, 0), "INSUFFICIENT_FUNDS");
+    assert_eq!(code(Exact(0), FEERATE, 0), Code::AmountDust);
+    assert_eq!(code(Exact(329), FEERATE, 0), Code::AmountDust);
+    assert_eq!(code(Exact(100_000), FEERATE, 0), Code::InsufficientFunds);
+    assert_eq!(code(Exact(99_990), FEERATE, 0), Code::InsufficientFunds);
     assert_eq!(
         code(Exact(u64::MAX), FEERATE, u64::MAX),
-        "INSUFFICIENT_FUNDS"
+        Code::InsufficientFunds
     );
-    assert_eq!(code(All, FEERATE, u64::MAX), "INSUFFICIENT_FUNDS");
-    assert_eq!(code(All, FEERATE, 99_900), "INSUFFICIENT_FUNDS");
-    assert_eq!(code(All, 600_000, 0), "INSUFFICIENT_FUNDS");
-    assert_eq!(code(Exact(1_000), 0, 0), "BAD_FEE_RATE");
-    assert_eq!(code(Exact(1_000), u32::MAX, 0), "BAD_FEE_RATE");
+    assert_eq!(code(All, FEERATE, u64::MAX), Code::InsufficientFunds);
+    assert_eq!(code(All, FEERATE, 99_900), Code::InsufficientFunds);
+    assert_eq!(code(All, 600_000, 0), Code::InsufficientFunds);
+    assert_eq!(code(Exact(1_000), 0, 0), Code::FeerateOutOfRange);
+    assert_eq!(code(Exact(1_000), u32::MAX, 0), Code::FeerateOutOfRange);
     assert_eq!(world.wallet.confirmed_utxos().len(), 1);
     let mut empty = World::new("wpkh");
     let refused = empty.wallet.send(foreign(), All, FEERATE, 0).unwrap_err();
@@ -227,7 +229,7 @@ fn own_change_can_be_spent_at_once_but_not_what_others_may_take_back() {
         .wallet
         .fund(foreign(), 95_000, FEERATE, 0)
         .unwrap_err();
-    assert_eq!(refused.code(), "INSUFFICIENT_FUNDS");
+    assert_eq!(refused.code(), Code::InsufficientFunds);
     world.wallet.fund(foreign(), 80_000, FEERATE, 0).unwrap();
 }
 

@@ -10,6 +10,7 @@ use longhand_chain::OutputLookup;
 use longhand_host::Operator;
 use longhand_phone::command::PaymentState;
 use longhand_phone::{Phone, PhoneError};
+use longhand_proto::Code;
 use longhand_proto::operator::{HubCloseChannelRequest, NodeView};
 use longhand_testkit::accounts::ANCHOR_SAT;
 
@@ -250,7 +251,7 @@ async fn pay_if_possible(
         Ok(payment) => Ok(Some(payment)),
         Err(PhoneError::PaymentFailed(_)) => Ok(None),
         // A retry after the channel was closed: the list of payments has the result, if it was ever sent.
-        Err(error) if error.code() == "INSUFFICIENT_FUNDS" => {
+        Err(error) if error.code() == Code::InsufficientFunds => {
             let hash = payment_hash(bolt11).map_err(|_| PhoneError::Answer("with an invoice"))?;
             let mut payments = phone.payments().await?.payments.into_iter();
             let sent = payments.find(|payment| payment.outbound && payment.payment_hash == hash);

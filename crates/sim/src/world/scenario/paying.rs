@@ -4,8 +4,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhand_host::OperatorError;
 use longhand_phone::{Phone, PhoneError};
+use longhand_proto::Code;
+use longhand_proto::command::error::Action;
 use longhand_proto::operator::HubPayRequest;
 
 use super::Outcome;
@@ -93,7 +94,7 @@ pub type Payment = longhand_phone::command::Payment;
 /// A payment that succeeded before its answer was lost counts as paid.
 pub async fn pay_once(phone: &Phone, bolt11: &str) -> Result<Payment, PhoneError> {
     match phone.pay(bolt11, None, None).await {
-        Err(error) if error.code() == "ALREADY_PAID" => {
+        Err(error) if error.code() == Code::AlreadyPaid => {
             let hash = payment_hash(bolt11).map_err(|_| PhoneError::Answer("with an invoice"))?;
             let mut payments = phone.payments().await?.payments.into_iter();
             let paid = payments.find(|payment| payment.outbound && payment.payment_hash == hash);
@@ -157,18 +158,18 @@ pub async fn hub_has_paid(sim: &Arc<Simulator>, bolt11: &str) -> bool {
         if let Some(operator) = sim.operator() {
             match operator.hub_pay(pay).await {
                 Ok(_) => return true,
-                Err(OperatorError::Failed(_) | OperatorError::Invalid(_)) => return false,
-                Err(OperatorError::Unavailable(why))
-                    if why.starts_with("NO_ROUTE") || why.starts_with("PEER_AWAY") =>
-                {
-                    return false;
-                }
+                Err(error) if is_over(error.code) => return false,
                 // The host stops, or starts.
                 Err(_) => {}
             }
         }
         tokio::time::sleep(HUB_TRIES_AGAIN).await;
     }
+}
+
+fn is_over(code: Code) -> bool {
+    let has_failed = [Code::PaymentFailed, Code::NoRoute, Code::PeerAway];
+    has_failed.contains(&code) || matches!(code.action(), Action::FixInput | Action::GiveUp)
 }
 
 /// Payment hash of an invoice, in hex.
