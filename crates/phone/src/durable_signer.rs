@@ -413,6 +413,27 @@ mod tests {
     }
 
     #[test]
+    fn a_ledger_with_records_that_the_signer_cannot_read_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = Arc::new(new_vault(dir.path(), WORDS));
+        let (mut ledger, _) = vault.ledger().unwrap();
+        let no_record = Zeroizing::new(b"no record".to_vec());
+        ledger.append(&vec![no_record]).unwrap();
+        drop(ledger);
+        let refused = DurableSigner::open(vault).map(drop).unwrap_err();
+        assert_eq!(refused.report().code, Code::LedgerUnusable);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn work_that_panics_is_reported_as_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let signer = DurableSigner::open(Arc::new(new_vault(dir.path(), WORDS))).unwrap();
+        let work = |_: &DurableSigner| -> Result<(), PhoneError> { panic!("as the test wants it") };
+        let stopped = blocking(&Arc::new(signer), work).await.unwrap_err();
+        assert_eq!(stopped.report().code, Code::Stopped);
+    }
+
+    #[test]
     fn calls_that_come_while_the_disk_is_busy_share_the_next_write() {
         let (outcomes, appends, known) = four_behind_one(false);
         assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");

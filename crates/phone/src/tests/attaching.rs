@@ -1,6 +1,10 @@
 //! Pairing, registering, attaching again, detaching.
 
-use longhand_link::PairingCode;
+use bitcoin::bech32::{self, Bech32m};
+use longhand_link::{
+    Config, Conversation, DialOptions, HostIdentity, LinkKey, LinkKeypair, OwnerId, Pairing,
+    PairingCode, PairingId, Side, accept,
+};
 use longhand_proto::Code;
 use longhand_proto::command::error::Action;
 
@@ -82,6 +86,143 @@ async fn bad_pairing_codes_change_nothing() {
 
     host.is_down.store(false, Ordering::SeqCst);
     phone.pair(&text).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pairing_code_of_a_newer_version_is_named() {
+    let host = scripted_host();
+    let (_dir, phone) = phone_with(WORDS, &host);
+    let (prefix, mut data) = bech32::decode(&code_text(&host)).unwrap();
+    data[0] += 1;
+    let newer = bech32::encode::<Bech32m>(prefix, &data).unwrap();
+    assert_eq!(code_of(phone.pair(&newer).await), Code::PairingVersion);
+    assert_eq!(host.dials.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_code_whose_addresses_no_carrier_takes_is_refused() {
+    let host = scripted_host();
+    let dir = tempfile::tempdir().unwrap();
+    let vault = new_vault(dir.path(), WORDS);
+    let phone = Phone::new(vault, DialOptions::default()).unwrap();
+    // Its address is in the memory of this process.
+    let refused = phone.pair(&code_text(&host)).await;
+    assert_eq!(code_of(refused), Code::CarrierUnknown);
+    assert_eq!(phone.vault().host().unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_phone_does_not_pair_with_another_host_than_the_codes() {
+    let host = scripted_host();
+    let (_dir, phone) = phone_with(WORDS, &host);
+    let elsewhere = PairingCode {
+        host: scripted_host().key(),
+        ..host.code()
+    };
+    let refused = phone.pair(&elsewhere.to_text().unwrap()).await;
+    assert_eq!(code_of(refused), Code::WrongHost);
+    assert_eq!(phone.vault().host().unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_phone_does_not_attach_to_a_host_with_another_key() {
+    let (_dir, phone, host) = attached().await;
+    phone.detach().await.unwrap();
+    let mut paired = phone.vault().host().unwrap().unwrap();
+    paired.key = scripted_host().key().0;
+    phone.vault().set_host(&paired).unwrap();
+    assert_eq!(code_of(phone.attach().await), Code::HandshakeFailed);
+    assert!(host.conversation.link().is_none());
+}
+
+/// The line breaks as soon as it stands.
+struct BrokenLine;
+
+#[async_trait]
+impl Dial for BrokenLine {
+    async fn dial(&self, _: &str, _: &Rendezvous) -> Result<Carrier, LinkError> {
+        Ok(Carrier::pair().0)
+    }
+}
+
+#[tokio::test]
+async fn a_line_that_breaks_during_the_handshake_is_named() {
+    let host = scripted_host();
+    let dir = tempfile::tempdir().unwrap();
+    let phone = Phone::new(new_vault(dir.path(), WORDS), BrokenLine).unwrap();
+    let broken = phone.pair(&code_text(&host)).await;
+    assert_eq!(code_of(broken), Code::HandshakeBroken);
+}
+
+/// One process of a host, whose commands the test reads.
+struct HostProcess {
+    host: Arc<ScriptedHost>,
+    conversation: Conversation,
+}
+
+#[async_trait]
+impl HostIdentity for HostProcess {
+    fn keypair(&self) -> LinkKeypair {
+        self.host.keypair()
+    }
+
+    async fn pairing(&self, id: &PairingId) -> Result<Pairing, LinkError> {
+        self.host.pairing(id).await
+    }
+
+    async fn pin(&self, id: &PairingId, phone: &LinkKey) -> Result<Option<OwnerId>, LinkError> {
+        self.host.pin(id, phone).await
+    }
+
+    async fn owner_of(&self, phone: &LinkKey) -> Result<Option<OwnerId>, LinkError> {
+        self.host.owner_of(phone).await
+    }
+
+    fn conversation_of(&self, _: &OwnerId) -> Conversation {
+        self.conversation.clone()
+    }
+}
+
+/// Each attempt reaches the next process.
+struct ToProcesses(Mutex<Vec<HostProcess>>);
+
+#[async_trait]
+impl Dial for ToProcesses {
+    async fn dial(&self, _: &str, _: &Rendezvous) -> Result<Carrier, LinkError> {
+        let process = self.0.lock().unwrap().remove(0);
+        let (phone_end, host_end) = Carrier::pair();
+        tokio::spawn(async move {
+            let accepted = accept(host_end, &process).await.unwrap();
+            accepted.link.closed().await
+        });
+        Ok(phone_end)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registration_that_the_host_has_lost_in_a_restart_is_reported() {
+    let host = scripted_host();
+    let process = || {
+        let config = Config::new("host", &["command"]);
+        let (conversation, requests) = Conversation::new(Side::Host, config).unwrap();
+        let host = Arc::clone(&host);
+        (HostProcess { host, conversation }, requests)
+    };
+    let ((before, mut commands), (after, _commands)) = (process(), process());
+    let dir = tempfile::tempdir().unwrap();
+    let dialer = ToProcesses(Mutex::new(vec![before, after]));
+    let phone = Phone::new(new_vault(dir.path(), WORDS), dialer).unwrap();
+    let pairing = tokio::spawn({
+        let (phone, code) = (phone.clone(), code_text(&host));
+        async move { phone.pair(&code).await }
+    });
+    let _lost_with_the_process = commands.next().await.unwrap();
+    let attaching = tokio::spawn({
+        let phone = phone.clone();
+        async move { phone.attach().await }
+    });
+    assert_eq!(code_of(pairing.await.unwrap()), Code::HostRestarted);
+    attaching.abort();
 }
 
 #[tokio::test]

@@ -197,6 +197,24 @@ fn a_uri_whose_address_and_invoice_ask_for_different_amounts_is_paid_by_neither(
 }
 
 #[test]
+fn a_uri_without_what_is_paid_to_is_refused() {
+    let address = "bitcoin:bcrt1q6rhpng9evdsfnn833a4f4vej0asu6dk5srld6x";
+    assert_eq!(refused(address, None), Code::UriWithoutInvoice);
+    let invoice = format!("lightning:{}", InvoiceSpec::default().text());
+    let sent = check_onchain(&invoice, OnchainAmount::All, Network::Regtest);
+    assert_eq!(sent.unwrap_err().code(), Code::UriWithoutAddress);
+}
+
+#[test]
+fn words_that_are_no_mnemonic_are_refused() {
+    for words in ["", "zoo", &WORDS.replace("yellow", "zoo")] {
+        let restored = Secrets::restore(Network::Regtest, words, Birthday::New);
+        let refused = restored.map(drop).unwrap_err().report();
+        assert_eq!(refused.code, Code::SeedInvalid, "{words}");
+    }
+}
+
+#[test]
 fn on_chain_amounts_and_addresses_are_checked() {
     let regtest = "bcrt1q6rhpng9evdsfnn833a4f4vej0asu6dk5srld6x";
     let mainnet = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";

@@ -324,6 +324,24 @@ async fn a_channel_to_the_hub_names_the_hub() {
     assert_eq!(intents, 1);
 }
 
+#[tokio::test]
+async fn a_channel_without_a_peer_is_refused_where_the_host_has_no_hub() {
+    let host = scripted_host();
+    host.script(|ask| match ask {
+        Ask::Register(register) => Some(Act::Reply(Reply::Registered(proto::Registered {
+            node_id: register.node_id.clone(),
+            hub_node_id: Vec::new(),
+        }))),
+        Ask::GetInfo(_) => Some(Act::Reply(Reply::Info(proto::Info::default()))),
+        _ => None,
+    });
+    let (_dir, phone) = phone_with(WORDS, &host);
+    phone.pair(&code_text(&host)).await.unwrap();
+    let opened = phone.open(100_000, None, false, false, None).await;
+    assert_eq!(code_of(opened), Code::NoHub);
+    assert_eq!(host.asked(), []);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_close_stays_until_the_two_nodes_agree() {
     let (_dir, phone, host) = attached().await;

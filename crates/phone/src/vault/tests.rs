@@ -2,8 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use longhand_proto::Code;
+
 use super::*;
 use crate::birthday::Birthday;
+use crate::error::PhoneError;
 use crate::testing::{DiskFate, DiskFaults};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -58,6 +61,11 @@ fn expect_error(dir: &tempfile::TempDir) -> VaultError {
     reopen(dir).err().expect("the vault must not open")
 }
 
+/// The code under which an owner sees it.
+fn code(error: VaultError) -> String {
+    PhoneError::from(error).report().code
+}
+
 #[test]
 fn what_was_written_is_read_back_in_order() {
     let dir = written_vault();
@@ -92,6 +100,7 @@ fn a_wrong_passphrase_is_named() {
     drop(vault);
     let error = Vault::open(dir.path(), &passphrase("wrong")).err().unwrap();
     assert!(matches!(error, VaultError::WrongPassphrase), "{error}");
+    assert_eq!(code(error), Code::PassphraseWrong);
 }
 
 #[test]
@@ -101,6 +110,7 @@ fn an_empty_passphrase_makes_no_vault() {
         .err()
         .unwrap();
     assert!(matches!(error, VaultError::EmptyPassphrase), "{error}");
+    assert_eq!(code(error), Code::PassphraseEmpty);
     assert!(!exists(dir.path()));
 }
 
@@ -109,7 +119,7 @@ fn a_vault_is_not_made_over_another() {
     let (dir, vault) = new_vault();
     drop(vault);
     let again = Vault::create(dir.path(), secrets(), &passphrase("right"), Some(1));
-    assert!(matches!(again.err().unwrap(), VaultError::Exists(_)));
+    assert_eq!(code(again.err().unwrap()), Code::PhoneExists);
 }
 
 #[test]
@@ -123,7 +133,7 @@ fn a_lost_seed_file_does_not_make_room_for_a_new_vault() {
 #[test]
 fn a_directory_without_a_vault_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(expect_error(&dir), VaultError::Missing(_)));
+    assert_eq!(code(expect_error(&dir)), Code::PhoneMissing);
 }
 
 #[test]
@@ -152,7 +162,7 @@ fn changes_all_over_the_seed_file_are_noticed() {
 #[test]
 fn one_vault_is_open_once() {
     let (dir, vault) = new_vault();
-    assert!(matches!(expect_error(&dir), VaultError::InUse(_)));
+    assert_eq!(code(expect_error(&dir)), Code::PhoneInUse);
     drop(vault);
     reopen(&dir).unwrap();
 }
@@ -243,13 +253,15 @@ fn an_older_ledger_is_refused() {
     let new = std::fs::read(&path).unwrap();
 
     std::fs::write(&path, old).unwrap();
+    let error = expect_error(&dir);
     assert!(matches!(
-        expect_error(&dir),
+        error,
         VaultError::Older {
             found: 2,
             expected: 3
         }
     ));
+    assert_eq!(code(error), Code::LedgerOld);
     std::fs::write(&path, new).unwrap();
     assert_eq!(reopen(&dir).unwrap().2.len(), 4);
 }
@@ -265,6 +277,7 @@ fn a_header_alone_does_not_stand_for_the_entries_before_it() {
             matches!(error, VaultError::Damaged { entry } if entry == claimed),
             "{error}"
         );
+        assert_eq!(code(error), Code::LedgerDamaged);
     }
 }
 
@@ -285,7 +298,9 @@ fn entries_cut_off_at_their_border_are_missed() {
 fn without_its_head_a_ledger_is_not_trusted() {
     let dir = written_vault();
     std::fs::remove_file(dir.path().join("ledger.head")).unwrap();
-    assert!(matches!(expect_error(&dir), VaultError::NoHead));
+    let error = expect_error(&dir);
+    assert!(matches!(error, VaultError::NoHead), "{error}");
+    assert_eq!(code(error), Code::LedgerMissing);
 }
 
 #[test]
@@ -308,10 +323,12 @@ fn a_ledger_of_a_newer_format_is_named() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[7] = 9;
     std::fs::write(&path, bytes).unwrap();
+    let error = expect_error(&dir);
     assert!(matches!(
-        expect_error(&dir),
+        error,
         VaultError::NewerFormat { found: 9, known: 1 }
     ));
+    assert_eq!(code(error), Code::PhoneNewer);
 }
 
 #[test]
@@ -444,7 +461,7 @@ fn the_paired_host_is_remembered_and_protected() {
     std::fs::write(&path, bytes).unwrap();
     drop(vault);
     let vault = Vault::open(dir.path(), &passphrase("right")).unwrap();
-    assert!(matches!(vault.host(), Err(VaultError::DamagedHost)));
+    assert_eq!(code(vault.host().unwrap_err()), Code::PhoneDamaged);
     vault.forget_host().unwrap();
     assert_eq!(vault.host().unwrap(), None);
 }
@@ -561,7 +578,7 @@ fn what_a_killed_process_left_is_on_the_disk_before_the_head_counts_it() {
     };
     // The disk fails, and then the power does.
     let (failed, writes) = open_with(Some(LedgerSync));
-    assert!(matches!(failed, Err(VaultError::Io(_))), "{failed:?}");
+    assert_eq!(code(failed.unwrap_err()), Code::PhoneIo);
     assert_eq!(writes, [LedgerSync]);
     let whole = std::fs::read(&ledger).unwrap();
     std::fs::write(&ledger, durable).unwrap();
