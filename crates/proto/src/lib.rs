@@ -8,10 +8,12 @@
 //! - [`command`]: commands that a phone sends to its node.
 //! - [`operator`]: the host's operator API.
 //! - [`mailbox`]: between a mailbox and its clients.
+//! - [`rule`]: the names of the rules by which a signer refuses.
 //! - [`read_reply`]: reads a phone's answer to a batch, with bounds.
 //! - [`utc`]: a time as text.
 
 mod reply;
+pub mod rule;
 mod time;
 
 pub use reply::{BadReply, read_reply};

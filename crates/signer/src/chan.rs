@@ -27,7 +27,7 @@ use crate::commitment::{
 use crate::engine::{Answer, Change, Signer, channel_keys_id};
 use crate::ledger::{Channel, entry};
 use crate::node_ops::read_gossip;
-use crate::rules::{self, Refused};
+use crate::rules::{Refused, Rule};
 
 /// The most points in one answer.
 const MAX_POINTS: u32 = 1000;
@@ -61,7 +61,7 @@ impl Signer {
                 && channel.counterparty_node_id == counterparty_node_id;
             let changed = || {
                 Refused::new(
-                    rules::SETUP_CHANGED,
+                    Rule::SetupChanged,
                     "the channel was set up with other parameters before",
                 )
             };
@@ -71,7 +71,7 @@ impl Signer {
         // ledger's key, a phone that lost its ledger would begin an old channel again, and sign revoked states.
         if !fixed_time_eq(&self.given_keys_id(&keys_id), &keys_id) {
             return Err(Refused::new(
-                rules::SETUP_LEDGER,
+                Rule::SetupLedger,
                 "the channel's keys were not given with this ledger: the channel may be an older one",
             ));
         }
@@ -108,7 +108,7 @@ impl Signer {
         let again = channel.holder_index() == Some(index);
         if !again && Some(index) != next_index(channel.holder_index()) {
             return Err(Refused::new(
-                rules::HOLDER_NUMBER,
+                Rule::HolderNumber,
                 "the holder commitment is not the next one",
             ));
         }
@@ -119,7 +119,7 @@ impl Signer {
                 .is_some_and(|latest| !same(&latest.commitment, &commitment))
         {
             return Err(Refused::new(
-                rules::HOLDER_NUMBER,
+                Rule::HolderNumber,
                 "another holder commitment with this number is on record",
             ));
         }
@@ -131,7 +131,7 @@ impl Signer {
         )?;
         if commitment.per_commitment_point() != self.point(&self.keys.channel(&keys_id), index)? {
             return Err(Refused::new(
-                rules::COMMITMENT_MISMATCH,
+                Rule::CommitmentMismatch,
                 "the per-commitment point is not the owner's",
             ));
         }
@@ -153,12 +153,12 @@ impl Signer {
         let index = in_range(op.index)?;
         if channel.holder_index().is_none_or(|latest| latest >= index) {
             let message = "no newer holder commitment with the peer's signatures is on record yet";
-            return Err(Refused::for_now(rules::REVOKE_BEFORE_VALIDATE, message));
+            return Err(Refused::new(Rule::RevokeBeforeValidate, message));
         }
         // A secret reveals those of some higher indices too (BOLT 3), so that all at or below the signed index stay here.
         if channel.broadcast.is_some_and(|signed| index <= signed) {
             return Err(Refused::new(
-                rules::REVOKE_SIGNED,
+                Rule::RevokeSigned,
                 "this holder commitment was signed for broadcast",
             ));
         }
@@ -221,7 +221,7 @@ impl Signer {
         let index = in_range(op.index)?;
         let bad = || {
             Refused::new(
-                rules::REVOCATION_SECRET,
+                Rule::RevocationSecret,
                 "the secret does not revoke that commitment of the peer",
             )
         };
@@ -235,7 +235,7 @@ impl Signer {
                 Err(bad())
             };
         }
-        let order = |message: &str| Refused::new(rules::REVOCATION_ORDER, message);
+        let order = |message: &str| Refused::new(Rule::RevocationOrder, message);
         if channel.peer_revoked() - 1 != index {
             return Err(order(
                 "an earlier commitment of the peer is to be revoked first",
@@ -303,7 +303,7 @@ impl Signer {
         let channel = self.state.channels.get(keys_id);
         channel.ok_or_else(|| {
             Refused::new(
-                rules::UNKNOWN_CHANNEL,
+                Rule::UnknownChannel,
                 "this channel was not set up with this phone",
             )
         })
@@ -322,7 +322,7 @@ impl Signer {
         let features = &parameters.channel_type_features;
         if parameters.splice_parent_funding_txid.is_some() {
             return Err(Refused::new(
-                rules::SETUP_TYPE,
+                Rule::SetupType,
                 "spliced channels are not supported",
             ));
         }
@@ -332,13 +332,13 @@ impl Signer {
                 && !features.supports_anchor_zero_fee_commitments()
         {
             return Err(Refused::new(
-                rules::SETUP_TYPE,
+                Rule::SetupType,
                 "this channel type is not supported",
             ));
         }
         if parameters.holder_pubkeys != self.keys.channel(keys_id).pubkeys(&self.keys.secp) {
             return Err(Refused::new(
-                rules::SETUP_KEYS,
+                Rule::SetupKeys,
                 "the owner's keys in the parameters are not this phone's",
             ));
         }
@@ -348,7 +348,7 @@ impl Signer {
             .any(|key| theirs.contains(key))
         {
             return Err(Refused::new(
-                rules::SETUP_KEYS,
+                Rule::SetupKeys,
                 "a key of the peer's in the parameters is this phone's",
             ));
         }
@@ -405,7 +405,7 @@ fn check_peer_number(
     commitment: &CommitmentTransaction,
 ) -> Result<bool, Refused> {
     let index = commitment.commitment_number();
-    let other = |message: &str| Refused::new(rules::COUNTERPARTY_NUMBER, message);
+    let other = |message: &str| Refused::new(Rule::CounterpartyNumber, message);
     if let Some(signed) = channel.peer.iter().find(|peer| peer.index == index) {
         let same = same(&signed.commitment, commitment);
         let refused = || other("another commitment with this number was signed for the peer");
@@ -417,7 +417,7 @@ fn check_peer_number(
     // The peer holds index + 1; index + 2 must be revoked before it may hold a third.
     if index + 2 <= FIRST_INDEX && channel.peer_revoked() > index + 2 {
         let message = "the peer has not revoked its commitment before the last yet";
-        return Err(Refused::for_now(rules::COUNTERPARTY_UNREVOKED, message));
+        return Err(Refused::new(Rule::CounterpartyUnrevoked, message));
     }
     Ok(false)
 }

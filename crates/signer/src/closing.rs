@@ -19,7 +19,7 @@ use longhand_proto::signer as proto;
 use crate::commitment::{holder_htlc_transaction, p2wsh_sighash, read, same};
 use crate::engine::{Answer, Change, Signer};
 use crate::ledger::{Channel, PeerCommitment, entry};
-use crate::rules::{self, Refused};
+use crate::rules::{Refused, Rule};
 
 /// The value of a keyed anchor output (BOLT 3).
 const ANCHOR_SAT: u64 = 330;
@@ -61,7 +61,7 @@ impl Signer {
         };
         if op.to_holder_sat > 0 && !is_owners() {
             let message = "the owner's part of the close would go to a script that is neither the owner's nor asked for";
-            return Err(Refused::new(rules::NOT_OUR_SCRIPT, message));
+            return Err(Refused::new(Rule::NotOurScript, message));
         }
         let closing = ClosingTransaction::new(
             op.to_holder_sat,
@@ -111,7 +111,7 @@ impl Signer {
             && asked.channel_derivation_parameters.transaction_parameters == channel.parameters;
         if !of_channel {
             return Err(Refused::new(
-                rules::NOT_OUR_OUTPUT,
+                Rule::NotOurOutput,
                 "the HTLC is not of this channel",
             ));
         }
@@ -142,7 +142,7 @@ impl Signer {
         });
         if !pays_owner {
             let message = "the transaction does not pay the HTLC to the owner's delayed key at the same position";
-            return Err(Refused::new(rules::NOT_OUR_OUTPUT, message));
+            return Err(Refused::new(Rule::NotOurOutput, message));
         }
         let script = get_htlc_redeemscript(
             htlc,
@@ -202,7 +202,7 @@ impl Signer {
         let in_force = |peer: &PeerCommitment| peer.commitment.per_commitment_point() == point;
         if channel.peer.iter().any(in_force) {
             let message = "the peer has not revoked this commitment";
-            return Err(Refused::for_now(rules::JUSTICE_UNREVOKED, message));
+            return Err(Refused::new(Rule::JusticeUnrevoked, message));
         }
         let keys = self.peer_keys(parameters, &point)?;
         let script = if op.htlc.is_empty() {
@@ -292,7 +292,7 @@ fn transaction(bytes: &[u8], input: u32) -> Result<(Transaction, usize), Refused
 
 fn not_on_record() -> Refused {
     Refused::new(
-        rules::SIGN_REVOKED,
+        Rule::SignRevoked,
         "the holder commitment is revoked, or was never validated here",
     )
 }

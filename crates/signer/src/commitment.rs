@@ -18,7 +18,7 @@ use lightning::util::ser::{Readable, ReadableArgs, Writeable};
 
 use rayon::prelude::*;
 
-use crate::rules::{self, Refused};
+use crate::rules::{Refused, Rule};
 
 /// The index of the first commitment of a channel; they count down from it (BOLT 3).
 pub(crate) const FIRST_INDEX: u64 = (1 << 48) - 1;
@@ -159,7 +159,7 @@ pub(crate) fn check_peer_signatures(
 ) -> Result<(), Refused> {
     let bad = |what: &str| {
         Refused::new(
-            rules::HOLDER_SIGNATURE,
+            Rule::HolderSignature,
             format!("the peer's signature on {what} is not valid"),
         )
     };
@@ -315,7 +315,7 @@ pub(crate) fn p2wsh_sighash(
 
 fn mismatch(what: &str) -> Refused {
     Refused::new(
-        rules::COMMITMENT_MISMATCH,
+        Rule::CommitmentMismatch,
         format!("the commitment is not the channel's: {what}"),
     )
 }

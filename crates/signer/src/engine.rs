@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::keys::{ADDRESSES, Account, Keychain, Keys, Seed, SeedError};
 use crate::ledger::{Entry, LedgerError, LedgerRecord, State, entry};
-use crate::rules::{self, Refusals, Refused};
+use crate::rules::{Refusals, Refused, Rule};
 
 pub(crate) type Answer = signer_answer::Answer;
 pub(crate) type Change = entry::Change;
@@ -240,7 +240,7 @@ impl Signer {
     ) -> Result<(Answer, Vec<Change>), Refused> {
         let full = || {
             let message = "the batch has more answers than one reply can hold: ask for less";
-            Refused::for_now(rules::MALFORMED, message)
+            Refused::for_now(Rule::Malformed, message)
         };
         if *room == 0 {
             return Err(full());

@@ -13,7 +13,7 @@ use bitcoin::{Address, OutPoint, ScriptBuf};
 
 use crate::engine::{Change, Recorded, Signer};
 use crate::ledger::{KnownChannelIntent, entry};
-use crate::rules::{self, Refused};
+use crate::rules::{Refused, Rule};
 
 /// Addresses for the close of one channel.
 const CLOSE_ADDRESSES: usize = 8;
@@ -157,7 +157,7 @@ impl Signer {
     ) -> Result<Recorded<()>, Refused> {
         let old = self.state.onchain_intents.get(id).ok_or_else(|| {
             let message = "this phone was not asked for this payment";
-            Refused::new(rules::SEND_UNASKED, message)
+            Refused::new(Rule::SendUnasked, message)
         })?;
         let intent = OnchainIntent {
             max_fee_sat: max_fee_sat.max(old.max_fee_sat),
@@ -365,7 +365,7 @@ fn with_earlier_addresses(
     }
     if all.len() > CLOSE_ADDRESSES {
         let message = "too many addresses were given for the close of this channel: close it to one of them, or by force";
-        return Err(Refused::new(rules::DUPLICATE, message));
+        return Err(Refused::new(Rule::Duplicate, message));
     }
     Ok(ChannelIntent::Close {
         channel_id: channel_id.clone(),
@@ -383,7 +383,7 @@ fn nothing_new() -> Recorded<()> {
 
 fn used_id() -> Refused {
     Refused::new(
-        rules::DUPLICATE,
+        Rule::Duplicate,
         "this id was used for something else: take a new one",
     )
 }

@@ -12,7 +12,7 @@ use longhand_proto::utc;
 
 use crate::engine::{Change, Recorded, Signer};
 use crate::ledger::entry;
-use crate::rules::{self, Refused};
+use crate::rules::{Refused, Rule};
 
 /// The largest difference between an invoice's timestamp and the phone's clock, in seconds.
 const CLOCK_SKEW_S: u64 = 3600;
@@ -33,7 +33,7 @@ pub struct InvoiceRequest {
 impl Signer {
     /// Checks the host's unsigned invoice against the owner's request `asked`, signs it with the node key and assembles it (BOLT 11).
     ///
-    /// Refused ([`rules::INVOICE_MISMATCH`]) when anything in it differs from the request: network, amount, payment hash,
+    /// Refused ([`Rule::InvoiceMismatch`]) when anything in it differs from the request: network, amount, payment hash,
     /// description, expiry, a timestamp more than an hour from `now_unix_s`, another payee, or an on-chain fallback
     /// address (which would let the host have the money).
     pub fn finish_invoice(
@@ -43,15 +43,14 @@ impl Signer {
         now_unix_s: u64,
     ) -> Result<Recorded<Bolt11Invoice>, Refused> {
         let payment = self.state.payments.get(&asked.payment_hash);
-        let payment = payment.ok_or_else(|| {
-            Refused::new(rules::PREIMAGE_UNKNOWN, "no such payment was made here")
-        })?;
+        let payment = payment
+            .ok_or_else(|| Refused::new(Rule::PreimageUnknown, "no such payment was made here"))?;
         if payment.public.amount_msat != asked.amount_msat {
             return Err(mismatch("its amount is not that of the payment"));
         }
         if !payment.public.bolt11.is_empty() {
             return Err(Refused::new(
-                rules::DUPLICATE,
+                Rule::Duplicate,
                 "this payment has its invoice already: make a new payment",
             ));
         }
@@ -171,7 +170,7 @@ fn whole_bytes(groups: &[Fe32]) -> Vec<u8> {
 
 fn mismatch(what: &str) -> Refused {
     Refused::new(
-        rules::INVOICE_MISMATCH,
+        Rule::InvoiceMismatch,
         format!("the host's invoice is not what was asked for: {what}"),
     )
 }

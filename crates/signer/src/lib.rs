@@ -36,4 +36,4 @@ pub use invoices::InvoiceRequest;
 pub use keys::{Account, Keychain, Seed, SeedError};
 pub use ledger::{LedgerError, LedgerRecord};
 pub use payments::{Payment, Released};
-pub use rules::Refused;
+pub use rules::{Refused, Rule};

@@ -20,7 +20,7 @@ use crate::engine::{Answer, Change, Signer, channel_keys_id};
 use crate::intents::OnchainIntent;
 use crate::keys::{ADDRESSES, Account, Keychain, WalletKey};
 use crate::ledger::Channel;
-use crate::rules::{self, Refused};
+use crate::rules::{Refused, Rule};
 
 /// The number of addresses of each keychain that are tried when the index of a script is not given.
 const SEARCH: u32 = 1000;
@@ -71,11 +71,11 @@ impl Signer {
         if funds && (signed < psbt.inputs.len() || !psbt.inputs.iter().all(takes_no_script_sig)) {
             let message =
                 "the channel's funding has an input that is not the phone's, or not proved to be";
-            return Err(Refused::new(rules::NOT_OUR_INPUT, message));
+            return Err(Refused::new(Rule::NotOurInput, message));
         }
         if signed == 0 {
             return Err(Refused::new(
-                rules::NOT_OUR_INPUT,
+                Rule::NotOurInput,
                 "no input of the PSBT is this phone's to sign",
             ));
         }
@@ -91,9 +91,9 @@ impl Signer {
     fn check_send(&self, psbt: &Psbt, signed: usize) -> Result<Option<Change>, Refused> {
         if signed < psbt.inputs.len() || !psbt.inputs.iter().all(takes_no_script_sig) {
             let message = "the payment has an input that is not the phone's, or not proved to be";
-            return Err(Refused::new(rules::NOT_OUR_INPUT, message));
+            return Err(Refused::new(Rule::NotOurInput, message));
         }
-        let unasked = |message: &str| Refused::new(rules::SEND_UNASKED, message);
+        let unasked = |message: &str| Refused::new(Rule::SendUnasked, message);
         let fee_sat = fee_sat(psbt);
         // Those of an exact amount first: a send of all that there is takes any.
         let (exact, all): (Vec<_>, Vec<_>) = self
@@ -175,7 +175,7 @@ impl Signer {
             .is_none_or(|scripts| !scripts.contains(&change_script))
         {
             return Err(Refused::new(
-                rules::NOT_OUR_SCRIPT,
+                Rule::NotOurScript,
                 "the sweep would go to a script that is not the owner's",
             ));
         }
@@ -196,7 +196,7 @@ impl Signer {
         }
         let refused = || {
             Refused::new(
-                rules::NOT_OUR_OUTPUT,
+                Rule::NotOurOutput,
                 "an output is not the owner's, or does not pay its fee",
             )
         };
@@ -255,7 +255,7 @@ impl Signer {
         let parameters = &channel.parameters;
         let wrong = || {
             Refused::new(
-                rules::FUNDING_OUTPUT,
+                Rule::FundingOutput,
                 "the transaction has not the channel's funding output",
             )
         };
@@ -279,7 +279,7 @@ impl Signer {
         if channel.holder_index().is_none() {
             let message =
                 "the peer's signatures on the channel's first commitment are not on record yet";
-            return Err(Refused::for_now(rules::FUNDING_BEFORE_VALIDATE, message));
+            return Err(Refused::new(Rule::FundingBeforeValidate, message));
         }
         Ok(())
     }
@@ -293,7 +293,7 @@ impl Signer {
             if let Some((key, prevout)) = self.input_key(input).zip(prevouts[index].as_ref()) {
                 if prevout.script_pubkey != key.script {
                     let message = "an input is said to be the phone's and is not";
-                    return Err(Refused::new(rules::NOT_OUR_INPUT, message));
+                    return Err(Refused::new(Rule::NotOurInput, message));
                 }
                 witnesses.push((index, self.witness(psbt, index, &key, &prevouts)?));
             }
@@ -325,7 +325,7 @@ impl Signer {
     ) -> Result<Witness, Refused> {
         let odd = || {
             Refused::new(
-                rules::NOT_OUR_INPUT,
+                Rule::NotOurInput,
                 "an input asks for a signature that does not cover everything",
             )
         };
@@ -405,7 +405,7 @@ fn fee_sat(psbt: &Psbt) -> Option<u64> {
 fn prevout(psbt: &Psbt, index: usize) -> Result<Option<TxOut>, Refused> {
     let lie = || {
         Refused::new(
-            rules::NOT_OUR_INPUT,
+            Rule::NotOurInput,
             "the PSBT contradicts itself about what an input spends",
         )
     };

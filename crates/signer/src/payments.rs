@@ -13,7 +13,7 @@ use longhand_proto::utc;
 use crate::commitment::Side;
 use crate::engine::{Answer, Change, Recorded, Signer};
 use crate::ledger::entry;
-use crate::rules::{self, Refused};
+use crate::rules::{Refused, Rule};
 
 /// The highest dust limit in use (P2PKH's): an HTLC below it may be too small for an output in a commitment. Also the most of an
 /// invoice for which the host's claim is accepted without proof.
@@ -80,7 +80,7 @@ impl Signer {
         let value = payment_hash(&entropy);
         if self.state.payments.contains_key(&value) {
             return Err(Refused::new(
-                rules::DUPLICATE,
+                Rule::Duplicate,
                 "this preimage was made before: give fresh entropy",
             ));
         }
@@ -104,7 +104,7 @@ impl Signer {
     ) -> Result<(Answer, Vec<Change>), Refused> {
         let unknown = || {
             Refused::new(
-                rules::PREIMAGE_UNKNOWN,
+                Rule::PreimageUnknown,
                 "no invoice with this payment hash was signed here",
             )
         };
@@ -123,7 +123,7 @@ impl Signer {
         if came_late(payment, now_unix_s) {
             let (expiry, now) = (utc(payment.expires_unix_s), utc(now_unix_s));
             return Err(Refused::new(
-                rules::PREIMAGE_EXPIRED,
+                Rule::PreimageExpired,
                 format!(
                     "the payment came after its invoice had expired at {expiry}, and this phone's clock shows {now}"
                 ),
@@ -152,11 +152,11 @@ impl Signer {
         }
         let (rule, why) = match committed.msat {
             0 => (
-                rules::PREIMAGE_NOT_COMMITTED,
+                Rule::PreimageNotCommitted,
                 "the payment is not irrevocably committed on both sides",
             ),
             _ => (
-                rules::PREIMAGE_UNDERPAID,
+                Rule::PreimageUnderpaid,
                 "what is irrevocably committed is less than the invoice asks",
             ),
         };
