@@ -1,15 +1,14 @@
 //! Intents: commands of the owner, recorded on the phone. They justify operations that reduce the owner's balance.
 //!
-//! A host cannot add an intent. An on-chain payment is signed only for an intent to send (`onchain.rs`). The others are recorded and
+//! A host cannot add an intent. An on-chain payment is signed only for an intent to send (`rules/sends.rs`). The others are recorded and
 //! listed, and no operation is refused for lack of one yet.
 //!
 //! An on-chain send and an opening have an id, which a node carries out once. The intent keeps it until the final result of the command
 //! was delivered to the owner: when the same command comes before, the shell sends it with the same id.
 
-use bitcoin::address::NetworkUnchecked;
+use bitcoin::OutPoint;
 use bitcoin::consensus::serialize;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Address, OutPoint, ScriptBuf};
 
 use crate::engine::{Change, Recorded, Signer};
 use crate::ledger::{KnownChannelIntent, entry};
@@ -182,18 +181,6 @@ impl Signer {
         };
         let intent = self.onchain_intents().find(is_it)?;
         Some(&intent.id)
-    }
-
-    /// Whether the owner asked to close this channel to this script.
-    pub(crate) fn closes_to(&self, channel_id: &[u8], script: &ScriptBuf) -> bool {
-        let known = self.state.channel_intents.get(channel_id);
-        let Some(ChannelIntent::Close { address, .. }) = known.map(|known| &known.intent) else {
-            return false;
-        };
-        address.split(' ').any(|address| {
-            let address = address.parse::<Address<NetworkUnchecked>>();
-            address.is_ok_and(|address| address.assume_checked().script_pubkey() == *script)
-        })
     }
 
     /// Records that the owner asked to open or close a channel, and that the result of an opening is to be delivered. The same id again
