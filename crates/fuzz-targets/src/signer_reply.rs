@@ -174,7 +174,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         points: vec![vec![2; 33]; 16],
     });
     let refusal = Answer::Refusal(longhand_proto::signer::Refusal {
-        rule: "malformed".into(),
+        rule: longhand_proto::rule::Rule::Malformed.name().into(),
         message: "no".into(),
         retry: true,
     });

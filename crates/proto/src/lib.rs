@@ -9,11 +9,13 @@
 //! - [`operator`]: the host's operator API.
 //! - [`mailbox`]: between a mailbox and its clients.
 //! - [`Code`]: the table of error codes.
+//! - [`rule`]: the names of the rules by which a signer refuses.
 //! - [`read_reply`]: reads a phone's answer to a batch, with bounds.
 //! - [`utc`]: a time as text.
 
 mod code;
 mod reply;
+pub mod rule;
 mod time;
 
 pub use code::{Code, UnknownCode};

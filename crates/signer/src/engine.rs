@@ -1,17 +1,15 @@
 //! The signer engine: one batch in, one reply and at most one record out.
 
-use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use bitcoin::{Network, ScriptBuf};
 use longhand_proto::command::Register;
-use longhand_proto::signer::{
-    SignerAnswer, SignerBatch, SignerOp, SignerReply, signer_answer, signer_op,
-};
+use longhand_proto::signer::{SignerAnswer, SignerBatch, SignerOp, SignerReply, signer_answer};
 
 use zeroize::Zeroizing;
 
 use crate::keys::{ADDRESSES, Account, Keychain, Keys, Seed, SeedError};
 use crate::ledger::{Entry, LedgerError, LedgerRecord, State, entry};
-use crate::rules::{self, Refusals, Refused};
+use crate::rules::{Refusals, Refused, Rule, judge};
+use crate::view::{Headers, Own, Policy, View};
 
 pub(crate) type Answer = signer_answer::Answer;
 pub(crate) type Change = entry::Change;
@@ -24,6 +22,8 @@ const MAX_REPLY_BYTES: usize = 3 << 20;
 pub struct Signer {
     pub(crate) keys: Keys,
     pub(crate) state: State,
+    pub(crate) policy: Policy,
+    headers: Headers,
     refusals: Refusals,
     account: Account,
     ledger_key: Zeroizing<[u8; 32]>,
@@ -77,6 +77,8 @@ impl Signer {
         Ok(Signer {
             keys,
             state,
+            policy: Policy::default(),
+            headers: Headers,
             refusals: Refusals::default(),
             account: Account::Bip84,
             ledger_key: Zeroizing::new(*ledger_key),
@@ -177,16 +179,19 @@ impl Signer {
         self.withhold_revocation_key = withhold;
     }
 
-    /// The channel keys id that is given for the id `asked` by a node: the first half of it, and a MAC of that with the ledger's key. For
-    /// an id that was given with this ledger, the same id.
-    pub(crate) fn given_keys_id(&self, asked: &[u8; 32]) -> [u8; 32] {
-        let mut mac = HmacEngine::<sha256::Hash>::new(&*self.ledger_key);
-        mac.input(b"longhand channel keys id");
-        mac.input(&asked[..16]);
-        let mac = Hmac::from_engine(mac).to_byte_array();
-        let mut given = *asked;
-        given[16..].copy_from_slice(&mac[..16]);
-        given
+    pub(crate) fn own(&self) -> Own<'_> {
+        Own::new(&self.keys, &self.ledger_key)
+    }
+
+    /// All that a rule may look at.
+    pub(crate) fn view(&self, now_unix_s: u64) -> View<'_> {
+        View {
+            state: &self.state,
+            own: self.own(),
+            policy: &self.policy,
+            headers: &self.headers,
+            now_unix_s,
+        }
     }
 
     pub(crate) fn withholds_revocation_key(&self) -> bool {
@@ -240,7 +245,7 @@ impl Signer {
     ) -> Result<(Answer, Vec<Change>), Refused> {
         let full = || {
             let message = "the batch has more answers than one reply can hold: ask for less";
-            Refused::for_now(rules::MALFORMED, message)
+            Refused::for_now(Rule::Malformed, message)
         };
         if *room == 0 {
             return Err(full());
@@ -251,51 +256,18 @@ impl Signer {
         left.map(|_| done).ok_or_else(full)
     }
 
+    /// Reads, judges and carries out one operation.
     fn answer(&self, op: &SignerOp, now_unix_s: u64) -> Result<(Answer, Vec<Change>), Refused> {
-        use signer_op::Op;
-        let operation = op
-            .op
-            .as_ref()
-            .ok_or_else(|| Refused::malformed("an operation this version does not know"))?;
-        let keys_id = || channel_keys_id(&op.channel_keys_id);
-        let pure = |answer: Result<Answer, Refused>| answer.map(|answer| (answer, Vec::new()));
-        match operation {
-            Op::Ecdh(o) => pure(self.ecdh(o)),
-            Op::PeelOnion(o) => pure(self.peel_onion(o)),
-            Op::SignGossip(o) => pure(self.sign_gossip(o)),
-            Op::SignPsbt(o) => self.sign_psbt(&op.channel_keys_id, o),
-            Op::SpendOutputs(o) => pure(self.spend_outputs(o)),
-            Op::GetPreimage(o) => self.get_preimage(o, now_unix_s),
-            Op::NewChannelKeys(o) => pure(self.new_channel_keys(o)),
-            Op::SetupChannel(o) => self.setup_channel(keys_id()?, o),
-            Op::GetPoints(o) => pure(self.get_points(keys_id()?, o)),
-            Op::ValidateHolderCommitment(o) => {
-                self.validate_holder_commitment(keys_id()?, o, now_unix_s)
-            }
-            Op::ReleaseSecret(o) => self.release_secret(keys_id()?, o),
-            Op::SignCounterpartyCommitment(o) => self.sign_counterparty_commitment(keys_id()?, o),
-            Op::CounterpartyRevocation(o) => self.counterparty_revocation(keys_id()?, o),
-            Op::SignClosing(o) => pure(self.sign_closing(keys_id()?, o)),
-            Op::SignHolderCommitment(o) => self.sign_holder_commitment(keys_id()?, o),
-            Op::SignHolderHtlc(o) => self.sign_holder_htlc(keys_id()?, o),
-            Op::SignCounterpartyHtlc(o) => pure(self.sign_counterparty_htlc(keys_id()?, o)),
-            Op::SignJustice(o) => pure(self.sign_justice(keys_id()?, o)),
-            Op::SignAnchor(o) => pure(self.sign_anchor(keys_id()?, o)),
-            Op::SignChannelAnnouncement(o) => pure(self.sign_channel_announcement(keys_id()?, o)),
-        }
+        let proposal = self.read(op)?;
+        let judged = judge(&self.view(now_unix_s), proposal)?;
+        Ok(self.sign(judged, now_unix_s)?)
     }
-}
-
-pub(crate) fn channel_keys_id(bytes: &[u8]) -> Result<[u8; 32], Refused> {
-    bytes
-        .try_into()
-        .map_err(|_| Refused::malformed("channel_keys_id is not 32 bytes"))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use longhand_proto::signer::GetPoints;
+    use longhand_proto::signer::{GetPoints, signer_op};
 
     use super::*;
 

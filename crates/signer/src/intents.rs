@@ -1,19 +1,18 @@
 //! Intents: commands of the owner, recorded on the phone. They justify operations that reduce the owner's balance.
 //!
-//! A host cannot add an intent. An on-chain payment is signed only for an intent to send (`onchain.rs`). The others are recorded and
+//! A host cannot add an intent. An on-chain payment is signed only for an intent to send (`rules/sends.rs`). The others are recorded and
 //! listed, and no operation is refused for lack of one yet.
 //!
 //! An on-chain send and an opening have an id, which a node carries out once. The intent keeps it until the final result of the command
 //! was delivered to the owner: when the same command comes before, the shell sends it with the same id.
 
-use bitcoin::address::NetworkUnchecked;
+use bitcoin::OutPoint;
 use bitcoin::consensus::serialize;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Address, OutPoint, ScriptBuf};
 
 use crate::engine::{Change, Recorded, Signer};
 use crate::ledger::{KnownChannelIntent, entry};
-use crate::rules::{self, Refused};
+use crate::rules::{Refused, Rule};
 
 /// Addresses for the close of one channel.
 const CLOSE_ADDRESSES: usize = 8;
@@ -157,7 +156,7 @@ impl Signer {
     ) -> Result<Recorded<()>, Refused> {
         let old = self.state.onchain_intents.get(id).ok_or_else(|| {
             let message = "this phone was not asked for this payment";
-            Refused::new(rules::SEND_UNASKED, message)
+            Refused::new(Rule::SendUnasked, message)
         })?;
         let intent = OnchainIntent {
             max_fee_sat: max_fee_sat.max(old.max_fee_sat),
@@ -182,18 +181,6 @@ impl Signer {
         };
         let intent = self.onchain_intents().find(is_it)?;
         Some(&intent.id)
-    }
-
-    /// Whether the owner asked to close this channel to this script.
-    pub(crate) fn closes_to(&self, channel_id: &[u8], script: &ScriptBuf) -> bool {
-        let known = self.state.channel_intents.get(channel_id);
-        let Some(ChannelIntent::Close { address, .. }) = known.map(|known| &known.intent) else {
-            return false;
-        };
-        address.split(' ').any(|address| {
-            let address = address.parse::<Address<NetworkUnchecked>>();
-            address.is_ok_and(|address| address.assume_checked().script_pubkey() == *script)
-        })
     }
 
     /// Records that the owner asked to open or close a channel, and that the result of an opening is to be delivered. The same id again
@@ -365,7 +352,7 @@ fn with_earlier_addresses(
     }
     if all.len() > CLOSE_ADDRESSES {
         let message = "too many addresses were given for the close of this channel: close it to one of them, or by force";
-        return Err(Refused::new(rules::DUPLICATE, message));
+        return Err(Refused::new(Rule::Duplicate, message));
     }
     Ok(ChannelIntent::Close {
         channel_id: channel_id.clone(),
@@ -383,7 +370,7 @@ fn nothing_new() -> Recorded<()> {
 
 fn used_id() -> Refused {
     Refused::new(
-        rules::DUPLICATE,
+        Rule::Duplicate,
         "this id was used for something else: take a new one",
     )
 }

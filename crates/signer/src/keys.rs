@@ -292,33 +292,43 @@ impl Keys {
         ldk_keys(&self.ldk_seed)
     }
 
-    /// The private key at `path` from the master with `fingerprint`, when that is an address of one of the accounts.
-    pub(crate) fn wallet_key(
+    /// The address at `path` from the master with `fingerprint`, when it is one of the accounts'.
+    pub(crate) fn wallet_address(
         &self,
         fingerprint: Fingerprint,
         path: &DerivationPath,
-    ) -> Option<WalletKey> {
+    ) -> Option<WalletAddress> {
         if fingerprint != self.fingerprint {
             return None;
         }
         let account = Account::ALL
             .into_iter()
             .find(|a| starts_with(path, &self.account(*a).path))?;
-        let keys = self.account(account);
-        let [keychain, index]: [ChildNumber; 2] = path[keys.path.len()..].try_into().ok()?;
+        let own = &self.account(account).path;
+        let [keychain, index]: [ChildNumber; 2] = path[own.len()..].try_into().ok()?;
         if !keychain.is_normal() || !index.is_normal() {
             return None;
         }
         let keychain = Keychain::try_from(u32::from(keychain)).ok()?;
-        let script = self.script(account, keychain, u32::from(index))?;
-        let key = keys
-            .xpriv
-            .derive_priv(&self.secp, &[ChildNumber::from(keychain as u32), index])
-            .ok()?;
-        Some(WalletKey {
+        let index = u32::from(index);
+        Some(WalletAddress {
             account,
+            keychain,
+            index,
+            script: self.script(account, keychain, index)?,
+        })
+    }
+
+    /// The private key of an address.
+    pub(crate) fn wallet_key(&self, address: &WalletAddress) -> Option<WalletKey> {
+        let path = [
+            ChildNumber::from_normal_idx(address.keychain as u32).ok()?,
+            ChildNumber::from_normal_idx(address.index).ok()?,
+        ];
+        let account = self.account(address.account);
+        let key = account.xpriv.derive_priv(&self.secp, &path).ok()?;
+        Some(WalletKey {
             secret: key.private_key,
-            script,
         })
     }
 
@@ -336,11 +346,17 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// One private key of the on-chain wallet, and the script it spends.
-pub(crate) struct WalletKey {
+/// An address of the on-chain wallet.
+pub(crate) struct WalletAddress {
     pub account: Account,
-    pub secret: bitcoin::secp256k1::SecretKey,
+    pub keychain: Keychain,
+    pub index: u32,
     pub script: ScriptBuf,
+}
+
+/// One private key of the on-chain wallet.
+pub(crate) struct WalletKey {
+    pub secret: bitcoin::secp256k1::SecretKey,
 }
 
 impl WalletKey {

@@ -6,7 +6,9 @@
 //! drops the engine and restores it from the disk ([`Signer::restore`]).
 //!
 //! - [`keys`]: the derivation of every key of the phone from a mnemonic.
-//! - [`rules`]: the names of the rules by which the signer refuses.
+//! - `proposal`: operations of the host, read.
+//! - [`rules`]: the rules by which a proposal is refused; each is a pure function of the proposal and a `view`.
+//! - `sign`: carries out what was judged, and refuses nothing.
 //! - [`ledger`]: the records, and the state that they define.
 //! - `audit` (a feature of its name): an observer of operations and answers, for tests, that finds answers a phone must never give.
 //! - [`Signer`]: the operations of a node, and the calls of an owner.
@@ -17,18 +19,17 @@
 
 #[cfg(feature = "audit")]
 pub mod audit;
-mod chan;
-mod closing;
 mod commitment;
 mod engine;
 mod intents;
 mod invoices;
 pub mod keys;
 pub mod ledger;
-mod node_ops;
-mod onchain;
 mod payments;
+mod proposal;
 pub mod rules;
+mod sign;
+mod view;
 
 pub use engine::{Outcome, Recorded, Signer, SignerError};
 pub use intents::{ChannelIntent, OnchainIntent, PaymentIntent};
@@ -36,4 +37,4 @@ pub use invoices::InvoiceRequest;
 pub use keys::{Account, Keychain, Seed, SeedError};
 pub use ledger::{LedgerError, LedgerRecord};
 pub use payments::{Payment, Released};
-pub use rules::Refused;
+pub use rules::{Refused, Rule};

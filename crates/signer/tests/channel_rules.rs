@@ -17,7 +17,7 @@ use lightning::util::ser::Writeable;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::*;
-use longhand_signer::{Signer, rules};
+use longhand_signer::{Rule, Signer};
 
 fn secret(answer: Answer) -> SecretKey {
     let Answer::Secret(secret) = answer else {
@@ -182,16 +182,16 @@ fn a_secret_waits_for_a_newer_commitment() {
     let channel = Channel::open(&mut phone);
     let refusal = phone.ask(release(0)).unwrap_err();
     assert_eq!(
-        (refusal.rule.as_str(), refusal.retry),
-        (rules::REVOKE_BEFORE_VALIDATE, true)
+        (rule(&refusal), refusal.retry),
+        (Rule::RevokeBeforeValidate, true)
     );
-    assert_eq!(phone.refused(release(1)), rules::REVOKE_BEFORE_VALIDATE);
+    assert_eq!(phone.refused(release(1)), Rule::RevokeBeforeValidate);
     phone
         .ask(validate(&channel.holder(1, 400_000, &[])))
         .unwrap();
     phone.ask(release(0)).unwrap();
-    assert_eq!(phone.refused(release(1)), rules::REVOKE_BEFORE_VALIDATE);
-    assert_eq!(phone.signer.refusals().of(rules::REVOKE_BEFORE_VALIDATE), 3);
+    assert_eq!(phone.refused(release(1)), Rule::RevokeBeforeValidate);
+    assert_eq!(phone.signer.refusals().of(Rule::RevokeBeforeValidate), 3);
 }
 
 #[test]
@@ -216,17 +216,17 @@ fn a_secret_waits_for_valid_signatures() {
     let (signature, htlc_signatures) = (good.counterparty_sig, good.counterparty_htlc_sigs.clone());
     assert_eq!(
         phone.refused(with(htlc_signatures[0], htlc_signatures.clone())),
-        rules::HOLDER_SIGNATURE
+        Rule::HolderSignature
     );
     assert_eq!(
         phone.refused(with(signature, vec![signature])),
-        rules::HOLDER_SIGNATURE
+        Rule::HolderSignature
     );
     assert_eq!(
         phone.refused(with(signature, vec![])),
-        rules::HOLDER_SIGNATURE
+        Rule::HolderSignature
     );
-    assert_eq!(phone.refused(release(0)), rules::REVOKE_BEFORE_VALIDATE);
+    assert_eq!(phone.refused(release(0)), Rule::RevokeBeforeValidate);
     phone.ask(with(signature, htlc_signatures)).unwrap();
     phone.ask(release(0)).unwrap();
 }
@@ -237,11 +237,11 @@ fn holder_commitments_come_in_order_and_only_once() {
     let channel = Channel::open(&mut phone);
     assert_eq!(
         phone.refused(validate(&channel.holder(2, 400_000, &[]))),
-        rules::HOLDER_NUMBER
+        Rule::HolderNumber
     );
     assert_eq!(
         phone.refused(validate(&channel.holder(0, 399_999, &[]))),
-        rules::HOLDER_NUMBER
+        Rule::HolderNumber
     );
     phone
         .ask(validate(&channel.holder(1, 400_000, &[])))
@@ -249,7 +249,7 @@ fn holder_commitments_come_in_order_and_only_once() {
     phone.ask(release(0)).unwrap();
     assert_eq!(
         phone.refused(validate(&channel.holder(0, 400_000, &[]))),
-        rules::HOLDER_NUMBER
+        Rule::HolderNumber
     );
 }
 
@@ -281,7 +281,7 @@ fn a_commitment_must_be_what_the_parameters_make_of_it() {
         };
     assert_eq!(
         phone.refused(validate(&build(&other, point, 5000))),
-        rules::COMMITMENT_MISMATCH
+        Rule::CommitmentMismatch
     );
     // With another point the owner could not spend.
     let foreign = channel
@@ -290,12 +290,12 @@ fn a_commitment_must_be_what_the_parameters_make_of_it() {
         .unwrap();
     assert_eq!(
         phone.refused(validate(&build(&channel.parameters, foreign, 5000))),
-        rules::COMMITMENT_MISMATCH
+        Rule::CommitmentMismatch
     );
     // More than the channel holds.
     assert_eq!(
         phone.refused(validate(&build(&channel.parameters, point, VALUE_SAT))),
-        rules::COMMITMENT_MISMATCH
+        Rule::CommitmentMismatch
     );
     // The amount in a field is not the one in the transaction.
     let good = channel.holder(1, 400_000, &[]).encode();
@@ -309,7 +309,7 @@ fn a_commitment_must_be_what_the_parameters_make_of_it() {
     };
     assert_eq!(
         phone.refused(Op::ValidateHolderCommitment(forged)),
-        rules::COMMITMENT_MISMATCH
+        Rule::CommitmentMismatch
     );
 }
 
@@ -333,7 +333,7 @@ fn an_htlc_cannot_name_an_output_that_is_not_its_own() {
     };
     assert_eq!(
         phone.refused(Op::SignCounterpartyCommitment(op)),
-        rules::COMMITMENT_MISMATCH
+        Rule::CommitmentMismatch
     );
 }
 
@@ -344,12 +344,12 @@ fn a_number_is_signed_for_the_peer_only_once() {
     phone.ask(sign(&channel.theirs(1, 400_000, &[]))).unwrap();
     assert_eq!(
         phone.refused(sign(&channel.theirs(1, 399_999, &[]))),
-        rules::COUNTERPARTY_NUMBER
+        Rule::CounterpartyNumber
     );
     phone.restart();
     assert_eq!(
         phone.refused(sign(&channel.theirs(1, 399_999, &[]))),
-        rules::COUNTERPARTY_NUMBER
+        Rule::CounterpartyNumber
     );
     phone.ask(sign(&channel.theirs(1, 400_000, &[]))).unwrap();
 }
@@ -363,18 +363,18 @@ fn the_peer_gets_no_third_commitment_and_no_skipped_one() {
         .ask(sign(&channel.theirs(2, 400_000, &[])))
         .unwrap_err();
     assert_eq!(
-        (refusal.rule.as_str(), refusal.retry),
-        (rules::COUNTERPARTY_UNREVOKED, true)
+        (rule(&refusal), refusal.retry),
+        (Rule::CounterpartyUnrevoked, true)
     );
     phone.ask(channel.revocation(0)).unwrap();
     assert_eq!(
         phone.refused(sign(&channel.theirs(3, 400_000, &[]))),
-        rules::COUNTERPARTY_NUMBER
+        Rule::CounterpartyNumber
     );
     phone.ask(sign(&channel.theirs(2, 400_000, &[]))).unwrap();
     assert_eq!(
         phone.refused(sign(&channel.theirs(0, 400_000, &[]))),
-        rules::COUNTERPARTY_NUMBER
+        Rule::CounterpartyNumber
     );
 }
 
@@ -382,26 +382,20 @@ fn the_peer_gets_no_third_commitment_and_no_skipped_one() {
 fn revocations_come_in_order_with_the_right_secret() {
     let mut phone = Phone::new();
     let channel = Channel::open(&mut phone);
-    assert_eq!(
-        phone.refused(channel.revocation(0)),
-        rules::REVOCATION_ORDER
-    );
+    assert_eq!(phone.refused(channel.revocation(0)), Rule::RevocationOrder);
     phone.ask(sign(&channel.theirs(1, 400_000, &[]))).unwrap();
-    assert_eq!(
-        phone.refused(channel.revocation(1)),
-        rules::REVOCATION_ORDER
-    );
+    assert_eq!(phone.refused(channel.revocation(1)), Rule::RevocationOrder);
     let wrong = |secret: Vec<u8>| {
         Op::CounterpartyRevocation(CounterpartyRevocation {
             index: FIRST,
             secret,
         })
     };
-    assert_eq!(phone.refused(wrong(vec![1; 32])), rules::REVOCATION_SECRET);
-    assert_eq!(phone.refused(wrong(vec![0; 32])), rules::REVOCATION_SECRET);
-    assert_eq!(phone.refused(wrong(vec![])), rules::REVOCATION_SECRET);
+    assert_eq!(phone.refused(wrong(vec![1; 32])), Rule::RevocationSecret);
+    assert_eq!(phone.refused(wrong(vec![0; 32])), Rule::RevocationSecret);
+    assert_eq!(phone.refused(wrong(vec![])), Rule::RevocationSecret);
     phone.ask(channel.revocation(0)).unwrap();
-    assert_eq!(phone.refused(wrong(vec![1; 32])), rules::REVOCATION_SECRET);
+    assert_eq!(phone.refused(wrong(vec![1; 32])), Rule::RevocationSecret);
 }
 
 #[test]
@@ -414,12 +408,12 @@ fn a_revoked_commitment_is_never_signed() {
     );
     phone.ask(validate(&new)).unwrap();
     phone.ask(release(0)).unwrap();
-    assert_eq!(phone.refused(sign_holder(&old)), rules::SIGN_REVOKED);
+    assert_eq!(phone.refused(sign_holder(&old)), Rule::SignRevoked);
     phone.restart();
-    assert_eq!(phone.refused(sign_holder(&old)), rules::SIGN_REVOKED);
+    assert_eq!(phone.refused(sign_holder(&old)), Rule::SignRevoked);
     assert_eq!(
         phone.refused(sign_holder(&channel.holder(1, 380_000, &[]))),
-        rules::SIGN_REVOKED
+        Rule::SignRevoked
     );
     phone.ask(sign_holder(&new)).unwrap();
 }
@@ -434,9 +428,9 @@ fn what_was_signed_for_broadcast_is_never_revoked() {
     phone
         .ask(validate(&channel.holder(1, 400_000, &[])))
         .unwrap();
-    assert_eq!(phone.refused(release(0)), rules::REVOKE_SIGNED);
+    assert_eq!(phone.refused(release(0)), Rule::RevokeSigned);
     phone.restart();
-    assert_eq!(phone.refused(release(0)), rules::REVOKE_SIGNED);
+    assert_eq!(phone.refused(release(0)), Rule::RevokeSigned);
 }
 
 #[test]
@@ -454,32 +448,32 @@ fn a_channel_is_set_up_once_with_the_phones_own_keys() {
     };
     assert_eq!(
         phone.refused(sign(&channel.theirs(0, 1, &[]))),
-        rules::UNKNOWN_CHANNEL
+        Rule::UnknownChannel
     );
 
     let mut foreign = channel.parameters.clone();
     foreign.holder_pubkeys.htlc_basepoint = channel.peer_parameters.holder_pubkeys.htlc_basepoint;
-    assert_eq!(phone.refused(with(&foreign)), rules::SETUP_KEYS);
+    assert_eq!(phone.refused(with(&foreign)), Rule::SetupKeys);
     // A peer with a key of the phone's: the peer's commitments would be the phone's own, and one be signed as the other.
     let mut mirrored = channel.parameters.clone();
     let peer = mirrored.counterparty_parameters.as_mut().unwrap();
     peer.pubkeys.funding_pubkey = channel.parameters.holder_pubkeys.funding_pubkey;
-    assert_eq!(phone.refused(with(&mirrored)), rules::SETUP_KEYS);
+    assert_eq!(phone.refused(with(&mirrored)), Rule::SetupKeys);
     let mut crossed = channel.parameters.clone();
     let peer = crossed.counterparty_parameters.as_mut().unwrap();
     peer.pubkeys.payment_point = channel.parameters.holder_pubkeys.htlc_basepoint.0;
-    assert_eq!(phone.refused(with(&crossed)), rules::SETUP_KEYS);
+    assert_eq!(phone.refused(with(&crossed)), Rule::SetupKeys);
     let mut unfunded = channel.parameters.clone();
     unfunded.funding_outpoint = None;
-    assert_eq!(phone.refused(with(&unfunded)), rules::MALFORMED);
+    assert_eq!(phone.refused(with(&unfunded)), Rule::Malformed);
     let mut spliced = channel.parameters.clone();
     spliced.splice_parent_funding_txid = Some(channel.parameters.funding_outpoint.unwrap().txid);
-    assert_eq!(phone.refused(with(&spliced)), rules::SETUP_TYPE);
+    assert_eq!(phone.refused(with(&spliced)), Rule::SetupType);
 
     phone.ask(channel.setup()).unwrap();
     let mut shorter = channel.parameters.clone();
     shorter.holder_selected_contest_delay = 6;
-    assert_eq!(phone.refused(with(&shorter)), rules::SETUP_CHANGED);
+    assert_eq!(phone.refused(with(&shorter)), Rule::SetupChanged);
     phone.ask(channel.setup()).unwrap();
 }
 
@@ -498,9 +492,9 @@ fn points_are_those_of_the_secrets_and_bounded() {
         panic!()
     };
     assert_eq!(end.points.len(), 1);
-    assert_eq!(phone.refused(points(0, 2)), rules::MALFORMED);
-    assert_eq!(phone.refused(points(FIRST + 1, 1)), rules::MALFORMED);
-    assert_eq!(phone.refused(points(FIRST, u32::MAX)), rules::MALFORMED);
+    assert_eq!(phone.refused(points(0, 2)), Rule::Malformed);
+    assert_eq!(phone.refused(points(FIRST + 1, 1)), Rule::Malformed);
+    assert_eq!(phone.refused(points(FIRST, u32::MAX)), Rule::Malformed);
 }
 
 #[test]
@@ -530,7 +524,7 @@ fn a_phone_that_lost_its_ledger_begins_no_old_channel_again() {
         .ask(validate(&channel.holder(1, 400_000, &[])))
         .unwrap();
     phone.ask(release(0)).unwrap();
-    assert_eq!(phone.refused(sign_holder(&first)), rules::SIGN_REVOKED);
+    assert_eq!(phone.refused(sign_holder(&first)), Rule::SignRevoked);
 
     // The words are all that is left. The host asks for the channel's keys once more, as it likes, and sets it up.
     let mut restored = Phone::new();
@@ -547,10 +541,7 @@ fn a_phone_that_lost_its_ledger_begins_no_old_channel_again() {
     };
     assert_eq!(asked(&mut phone), KEYS_ID, "the same again");
     assert_ne!(asked(&mut restored), KEYS_ID);
-    assert_eq!(restored.refused(channel.setup()), rules::SETUP_LEDGER);
-    assert_eq!(restored.refused(validate(&first)), rules::UNKNOWN_CHANNEL);
-    assert_eq!(
-        restored.refused(sign_holder(&first)),
-        rules::UNKNOWN_CHANNEL
-    );
+    assert_eq!(restored.refused(channel.setup()), Rule::SetupLedger);
+    assert_eq!(restored.refused(validate(&first)), Rule::UnknownChannel);
+    assert_eq!(restored.refused(sign_holder(&first)), Rule::UnknownChannel);
 }

@@ -20,7 +20,7 @@ use longhand_proto::signer::sign_gossip::Message as Gossip;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::*;
-use longhand_signer::rules;
+use longhand_signer::Rule;
 
 fn key(byte: u8) -> (SecretKey, Vec<u8>) {
     let secret = SecretKey::from_slice(&[byte; 32]).unwrap();
@@ -75,7 +75,7 @@ fn a_handshake_gets_its_shared_secret() {
         phone.refused(Op::Ecdh(Ecdh {
             public_key: vec![2; 33][..32].to_vec()
         })),
-        rules::MALFORMED
+        Rule::Malformed
     );
 }
 
@@ -170,12 +170,12 @@ fn the_nodes_gossip_is_signed() {
     let foreign = PublicKey::from_slice(&key(9).1).unwrap();
     assert_eq!(
         phone.refused(gossip(Gossip::NodeAnnouncement(node(&foreign).encode()))),
-        rules::MALFORMED
+        Rule::Malformed
     );
     let bytes = announcement(&foreign, &foreign).encode();
     assert_eq!(
         phone.refused(gossip(Gossip::ChannelAnnouncement(bytes))),
-        rules::MALFORMED
+        Rule::Malformed
     );
 }
 
@@ -195,16 +195,13 @@ fn a_funding_key_announces_its_channel_and_signs_nothing_else() {
 
     assert_eq!(
         phone.refused(announce(announcement(&node_id, &node_id).encode())),
-        rules::MALFORMED
+        Rule::Malformed
     );
     let elsewhere = UnsignedChannelAnnouncement {
         chain_hash: ChainHash::using_genesis_block(Network::Bitcoin),
         ..good.clone()
     };
-    assert_eq!(
-        phone.refused(announce(elsewhere.encode())),
-        rules::MALFORMED
-    );
+    assert_eq!(phone.refused(announce(elsewhere.encode())), Rule::Malformed);
     // The preimage of a commitment's sighash (BIP 143), given out for an announcement.
     let commitment = channel.holder(0, 400_000, &[]);
     let mut preimage = Vec::new();
@@ -219,5 +216,5 @@ fn a_funding_key_announces_its_channel_and_signs_nothing_else() {
             bitcoin::EcdsaSighashType::All,
         )
         .unwrap();
-    assert_eq!(phone.refused(announce(preimage)), rules::MALFORMED);
+    assert_eq!(phone.refused(announce(preimage)), Rule::Malformed);
 }

@@ -33,7 +33,7 @@ use longhand_proto::signer::sign_psbt::Purpose;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::*;
-use longhand_signer::{Account, Keychain, rules};
+use longhand_signer::{Account, Keychain, Rule};
 
 /// The fingerprint of the test seed's master key.
 const MASTER: [u8; 4] = [0x73, 0xc5, 0xda, 0x0a];
@@ -236,14 +236,14 @@ fn inputs_that_are_not_the_phones_are_not_signed() {
         .bip32_derivation
         .values_mut()
         .for_each(|source| source.0 = Fingerprint::from([1; 4]));
-    assert_eq!(refused(&mut phone, &foreign), rules::NOT_OUR_INPUT);
+    assert_eq!(refused(&mut phone, &foreign), Rule::NotOurInput);
     // A path of the master that is no address: LDK's keys are derived there.
     let mut deeper = good.clone();
     deeper.inputs[0]
         .bip32_derivation
         .values_mut()
         .for_each(|source| source.1 = "m/0'".parse().unwrap());
-    assert_eq!(refused(&mut phone, &deeper), rules::NOT_OUR_INPUT);
+    assert_eq!(refused(&mut phone, &deeper), Rule::NotOurInput);
     let mut other_script = good.clone();
     other_script.inputs[0].non_witness_utxo = None;
     other_script.inputs[0]
@@ -251,16 +251,16 @@ fn inputs_that_are_not_the_phones_are_not_signed() {
         .as_mut()
         .unwrap()
         .script_pubkey = somewhere()[0].script_pubkey.clone();
-    assert_eq!(refused(&mut phone, &other_script), rules::NOT_OUR_INPUT);
+    assert_eq!(refused(&mut phone, &other_script), Rule::NotOurInput);
     let mut open_ended = good.clone();
     open_ended.inputs[0].sighash_type = Some(EcdsaSighashType::NonePlusAnyoneCanPay.into());
-    assert_eq!(refused(&mut phone, &open_ended), rules::NOT_OUR_INPUT);
+    assert_eq!(refused(&mut phone, &open_ended), Rule::NotOurInput);
     let mut contradicts = good.clone();
     contradicts.inputs[0].non_witness_utxo = Some(spending(&[outpoint(9)], somewhere()));
-    assert_eq!(refused(&mut phone, &contradicts), rules::NOT_OUR_INPUT);
+    assert_eq!(refused(&mut phone, &contradicts), Rule::NotOurInput);
     assert_eq!(
         phone.refused(sign_psbt(&good, Purpose::Unknown)),
-        rules::MALFORMED
+        Rule::Malformed
     );
 }
 
@@ -286,7 +286,7 @@ fn add_change(phone: &Phone, psbt: &mut Psbt, sat: u64, index: u32) {
     psbt.outputs.push(known);
 }
 
-fn refused_send(phone: &mut Phone, psbt: &Psbt) -> String {
+fn refused_send(phone: &mut Phone, psbt: &Psbt) -> Rule {
     phone.refused(sign_psbt(psbt, Purpose::Send))
 }
 
@@ -294,9 +294,9 @@ fn refused_send(phone: &mut Phone, psbt: &Psbt) -> String {
 fn a_payment_that_the_owner_did_not_ask_for_is_not_signed() {
     let mut phone = Phone::new();
     let psbt = spend_own(&phone, Account::Bip84, 0, somewhere());
-    assert_eq!(refused_send(&mut phone, &psbt), rules::SEND_UNASKED);
+    assert_eq!(refused_send(&mut phone, &psbt), Rule::SendUnasked);
     ask_to_send(&mut phone, 1, 1_899_999, 200_000);
-    assert_eq!(refused_send(&mut phone, &psbt), rules::SEND_UNASKED);
+    assert_eq!(refused_send(&mut phone, &psbt), Rule::SendUnasked);
     ask_to_send(&mut phone, 2, 1_900_000, 100_000);
     phone.ask_on(&[], sign_psbt(&psbt, Purpose::Send)).unwrap();
 }
@@ -310,10 +310,10 @@ fn a_payment_may_have_change_of_the_owners_and_no_other_output() {
     add_change(&phone, &mut with_change, 90_000, 7);
     let mut stolen = with_change.clone();
     stolen.unsigned_tx.output[1].script_pubkey = ScriptBuf::new_p2wsh(&Hash::all_zeros());
-    assert_eq!(refused_send(&mut phone, &stolen), rules::SEND_UNASKED);
+    assert_eq!(refused_send(&mut phone, &stolen), Rule::SendUnasked);
     let mut lost = psbt.clone();
     add_change(&phone, &mut lost, 90_000, 1 << 20);
-    assert_eq!(refused_send(&mut phone, &lost), rules::SEND_UNASKED);
+    assert_eq!(refused_send(&mut phone, &lost), Rule::SendUnasked);
     phone
         .ask_on(&[], sign_psbt(&with_change, Purpose::Send))
         .unwrap();
@@ -325,7 +325,7 @@ fn a_payment_costs_no_more_than_its_limit() {
     // Five percent of the amount are 95,000 sat.
     ask_to_send(&mut phone, 1, 1_900_000, 20_000);
     let psbt = spend_own(&phone, Account::Bip84, 0, somewhere());
-    assert_eq!(refused_send(&mut phone, &psbt), rules::SEND_UNASKED);
+    assert_eq!(refused_send(&mut phone, &psbt), Rule::SendUnasked);
     ask_to_send(&mut phone, 1, 1_900_000, 100_000);
     phone.ask_on(&[], sign_psbt(&psbt, Purpose::Send)).unwrap();
 }
@@ -350,7 +350,7 @@ fn a_payment_of_many_coins_may_cost_more_in_proportion() {
     output.value = Amount::from_sat(200_000_000 / 100 * 94);
     assert_eq!(
         refused_send(&mut phone, &many),
-        rules::SEND_UNASKED,
+        Rule::SendUnasked,
         "6 % are too much"
     );
     let weight = many.unsigned_tx.weight().to_wu() + 100 * 112;
@@ -379,7 +379,7 @@ fn all_transactions_for_one_payment_spend_a_common_output() {
     phone.ask_on(&[], sign_psbt(&psbt, Purpose::Send)).unwrap();
     // From another address of the owner's: it would pay a second time.
     let second = spend_own(&phone, Account::Bip84, 1, somewhere());
-    assert_eq!(refused_send(&mut phone, &second), rules::SEND_UNASKED);
+    assert_eq!(refused_send(&mut phone, &second), Rule::SendUnasked);
     let mut replacement = psbt.clone();
     replacement.unsigned_tx.output[0].value = Amount::from_sat(1_850_000);
     phone
@@ -388,7 +388,7 @@ fn all_transactions_for_one_payment_spend_a_common_output() {
     // Also once the owner has the result.
     delivered(&mut phone, 1);
     phone.ask_on(&[], sign_psbt(&psbt, Purpose::Send)).unwrap();
-    assert_eq!(refused_send(&mut phone, &second), rules::SEND_UNASKED);
+    assert_eq!(refused_send(&mut phone, &second), Rule::SendUnasked);
 }
 
 #[test]
@@ -401,15 +401,15 @@ fn a_payment_that_was_given_up_may_go_back_to_the_owner() {
     back.unsigned_tx.output.clear();
     back.outputs.clear();
     add_change(&phone, &mut back, 1_950_000, 3);
-    assert_eq!(refused_send(&mut phone, &back), rules::SEND_UNASKED);
+    assert_eq!(refused_send(&mut phone, &back), Rule::SendUnasked);
     let allowed = phone.signer.allow_replacement(&[1], 0, true).unwrap();
     phone.keep(&allowed.records);
     phone.ask_on(&[], sign_psbt(&back, Purpose::Send)).unwrap();
     let mut stolen = back.clone();
     stolen.unsigned_tx.output[0].script_pubkey = ScriptBuf::new_p2wsh(&Hash::all_zeros());
-    assert_eq!(refused_send(&mut phone, &stolen), rules::SEND_UNASKED);
+    assert_eq!(refused_send(&mut phone, &stolen), Rule::SendUnasked);
     let unknown = phone.signer.allow_replacement(&[2], 0, true).unwrap_err();
-    assert_eq!(unknown.rule, rules::SEND_UNASKED);
+    assert_eq!(unknown.rule, Rule::SendUnasked);
 }
 
 #[test]
@@ -418,7 +418,7 @@ fn a_payment_whose_result_was_delivered_unsigned_is_over() {
     ask_to_send(&mut phone, 1, 1_900_000, 100_000);
     delivered(&mut phone, 1);
     let psbt = spend_own(&phone, Account::Bip84, 0, somewhere());
-    assert_eq!(refused_send(&mut phone, &psbt), rules::SEND_UNASKED);
+    assert_eq!(refused_send(&mut phone, &psbt), Rule::SendUnasked);
 }
 
 /// A channel whose funding transaction spends the phone's own output.
@@ -446,19 +446,19 @@ fn a_channel_is_funded_only_after_its_first_commitment() {
     let (channel, psbt) = funded(&mut phone);
     assert_eq!(
         phone.refused(sign_psbt(&psbt, Purpose::Funding)),
-        rules::UNKNOWN_CHANNEL
+        Rule::UnknownChannel
     );
     phone.ask(channel.setup()).unwrap();
     phone.ask(sign(&channel.theirs(0, 400_000, &[]))).unwrap();
     let refusal = phone.ask(sign_psbt(&psbt, Purpose::Funding)).unwrap_err();
     assert_eq!(
-        (refusal.rule.as_str(), refusal.retry),
-        (rules::FUNDING_BEFORE_VALIDATE, true)
+        (rule(&refusal), refusal.retry),
+        (Rule::FundingBeforeValidate, true)
     );
     // Nor for another purpose.
     assert_eq!(
         phone.refused(sign_psbt(&psbt, Purpose::Send)),
-        rules::FUNDING_BEFORE_VALIDATE
+        Rule::FundingBeforeValidate
     );
     phone
         .ask(validate(&channel.holder(0, 400_000, &[])))
@@ -477,7 +477,7 @@ fn a_funding_transaction_must_fund_that_channel() {
     let elsewhere = spend_own(&phone, Account::Bip84, 0, somewhere());
     assert_eq!(
         phone.refused(sign_psbt(&elsewhere, Purpose::Funding)),
-        rules::FUNDING_OUTPUT
+        Rule::FundingOutput
     );
 }
 
@@ -495,9 +495,9 @@ fn a_funding_transaction_keeps_its_txid() {
             .ask(validate(&channel.holder(0, 400_000, &[])))
             .unwrap();
         [Purpose::Funding, Purpose::Send]
-            .map(|purpose| phone.ask(sign_psbt(psbt, purpose)).map_err(|no| no.rule))
+            .map(|purpose| phone.ask(sign_psbt(psbt, purpose)).map_err(|no| rule(&no)))
     };
-    let refused = [(); 2].map(|()| Err(rules::NOT_OUR_INPUT.to_string()));
+    let refused = [(); 2].map(|()| Err(Rule::NotOurInput));
 
     let (_, good) = funded(&mut phone);
     let mut with_foreign = good.clone();
@@ -564,21 +564,21 @@ fn a_close_pays_the_owner() {
     let ours = own_script(&phone, 0);
     assert_eq!(
         phone.refused(Op::SignClosing(close(490_000, &theirs, 0))),
-        rules::NOT_OUR_SCRIPT
+        Rule::NotOurScript
     );
     assert_eq!(
         phone.refused(Op::SignClosing(close(u64::MAX, &ours, 0))),
-        rules::MALFORMED
+        Rule::Malformed
     );
     assert_eq!(
         phone.refused(Op::SignClosing(close(500_001, &ours, 0))),
-        rules::MALFORMED
+        Rule::Malformed
     );
     let other = SignClosing {
         funding_outpoint: serialize(&outpoint(6)),
         ..close(490_000, &ours, 0)
     };
-    assert_eq!(phone.refused(Op::SignClosing(other)), rules::MALFORMED);
+    assert_eq!(phone.refused(Op::SignClosing(other)), Rule::Malformed);
 }
 
 #[test]
@@ -608,18 +608,18 @@ fn a_close_pays_another_address_only_when_the_owner_asked_for_it() {
         let recorded = phone.signer.add_channel_intent(intent, 1).unwrap();
         phone.keep(&recorded.records);
     };
-    assert_eq!(phone.refused(close(to)), rules::NOT_OUR_SCRIPT);
+    assert_eq!(phone.refused(close(to)), Rule::NotOurScript);
     intend(&mut phone, &[9; 32]);
     assert_eq!(
         phone.refused(close(to)),
-        rules::NOT_OUR_SCRIPT,
+        Rule::NotOurScript,
         "it is of another channel"
     );
     let channel_id = lightning::ln::types::ChannelId::v1_from_funding_outpoint(funding);
     intend(&mut phone, &channel_id.0);
     phone.ask(close(to)).unwrap();
     let other = ScriptBuf::new_p2wsh(&Hash::all_zeros());
-    assert_eq!(phone.refused(close(&other)), rules::NOT_OUR_SCRIPT);
+    assert_eq!(phone.refused(close(&other)), Rule::NotOurScript);
     // The owner repeats the command without an address while the close to that one is under way.
     let again = longhand_signer::ChannelIntent::Close {
         channel_id: channel_id.0.to_vec(),
@@ -736,12 +736,9 @@ fn money_goes_to_no_address_that_the_owner_would_never_find_again() {
             change_index: index,
             ..sweep(std::slice::from_ref(&paid), &script(phone, index))
         };
-        phone.ask(Op::SpendOutputs(far)).map_err(|no| no.rule)
+        phone.ask(Op::SpendOutputs(far)).map_err(|no| rule(&no))
     };
-    assert_eq!(
-        sweep_to(&mut phone, FAR),
-        Err(rules::NOT_OUR_SCRIPT.to_string())
-    );
+    assert_eq!(sweep_to(&mut phone, FAR), Err(Rule::NotOurScript));
     sweep_to(&mut phone, FAR - 1).unwrap();
     let closing = SignClosing {
         to_holder_sat: 400_000,
@@ -752,10 +749,7 @@ fn money_goes_to_no_address_that_the_owner_would_never_find_again() {
         to_holder_keychain: 0,
         to_holder_index: FAR,
     };
-    assert_eq!(
-        phone.refused(Op::SignClosing(closing)),
-        rules::NOT_OUR_SCRIPT
-    );
+    assert_eq!(phone.refused(Op::SignClosing(closing)), Rule::NotOurScript);
 }
 
 #[test]
@@ -769,34 +763,34 @@ fn a_sweep_elsewhere_or_of_other_outputs_is_refused() {
             &mut phone,
             sweep(&descriptors, &ScriptBuf::new_p2wpkh(&Hash::all_zeros()))
         ),
-        rules::NOT_OUR_SCRIPT
+        Rule::NotOurScript
     );
     // An address of the owner's, but at another index than the sweep names.
     let other = own_script(&phone, 8);
     assert_eq!(
         ask(&mut phone, sweep(&descriptors, &other)),
-        rules::NOT_OUR_SCRIPT
+        Rule::NotOurScript
     );
-    assert_eq!(ask(&mut phone, sweep(&[], &ours)), rules::MALFORMED);
+    assert_eq!(ask(&mut phone, sweep(&[], &ours)), Rule::Malformed);
 
     let [mut paid, delayed] = descriptors;
     assert_eq!(
         ask(&mut phone, sweep(&[delayed.clone(), delayed], &ours)),
-        rules::NOT_OUR_OUTPUT
+        Rule::NotOurOutput
     );
     if let SpendableOutputDescriptor::StaticPaymentOutput(descriptor) = &mut paid {
         descriptor.channel_keys_id = [4; 32];
     }
     assert_eq!(
         ask(&mut phone, sweep(&[paid.clone()], &ours)),
-        rules::NOT_OUR_OUTPUT
+        Rule::NotOurOutput
     );
     if let SpendableOutputDescriptor::StaticPaymentOutput(descriptor) = &mut paid {
         descriptor.output.value = Amount::from_sat(u64::MAX);
     }
     assert_eq!(
         ask(&mut phone, sweep(&[paid.clone(), paid], &ours)),
-        rules::MALFORMED
+        Rule::Malformed
     );
 }
 
@@ -846,17 +840,17 @@ fn an_htlc_is_claimed_from_a_commitment_that_is_not_revoked() {
     elsewhere.output[0].script_pubkey = somewhere()[0].script_pubkey.clone();
     assert_eq!(
         phone.refused(op(&elsewhere, 0, &descriptor)),
-        rules::NOT_OUR_OUTPUT
+        Rule::NotOurOutput
     );
     assert_eq!(
         phone.refused(op(&claim, 1, &descriptor)),
-        rules::NOT_OUR_OUTPUT
+        Rule::NotOurOutput
     );
     let older = HTLCDescriptor {
         per_commitment_number: FIRST,
         ..descriptor.clone()
     };
-    assert_eq!(phone.refused(op(&claim, 0, &older)), rules::SIGN_REVOKED);
+    assert_eq!(phone.refused(op(&claim, 0, &older)), Rule::SignRevoked);
 
     let signature = signature(phone.ask(op(&claim, 0, &descriptor)).unwrap());
     let script = get_htlc_redeemscript(&htlc, features, keys);
@@ -872,7 +866,7 @@ fn an_htlc_is_claimed_from_a_commitment_that_is_not_revoked() {
     phone
         .ask(validate(&channel.holder(2, 400_000, &[])))
         .unwrap();
-    assert_eq!(phone.refused(release(1)), rules::REVOKE_SIGNED);
+    assert_eq!(phone.refused(release(1)), Rule::RevokeSigned);
 }
 
 #[test]
@@ -915,7 +909,7 @@ fn the_peers_commitments_are_claimed_and_punished() {
     let beyond = SignCounterpartyHtlc { input: 2, ..claim };
     assert_eq!(
         phone.refused(Op::SignCounterpartyHtlc(beyond)),
-        rules::MALFORMED
+        Rule::Malformed
     );
 
     let punish = |htlc: Vec<u8>| {
@@ -929,12 +923,9 @@ fn the_peers_commitments_are_claimed_and_punished() {
         })
     };
     // With a secret that the peer has not given by revoking, it and the host would share what is in flight.
-    assert_eq!(phone.refused(punish(vec![])), rules::JUSTICE_UNREVOKED);
+    assert_eq!(phone.refused(punish(vec![])), Rule::JusticeUnrevoked);
     phone.ask(sign(&channel.theirs(1, 400_000, &[]))).unwrap();
-    assert_eq!(
-        phone.refused(punish(htlc.encode())),
-        rules::JUSTICE_UNREVOKED
-    );
+    assert_eq!(phone.refused(punish(htlc.encode())), Rule::JusticeUnrevoked);
     phone.ask(channel.revocation(0)).unwrap();
     let got = signature(phone.ask(punish(vec![])).unwrap());
     let script = get_revokeable_redeemscript(

@@ -14,7 +14,7 @@ use longhand_proto::command::UnsignedInvoice;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::*;
-use longhand_signer::{ChannelIntent, InvoiceRequest, rules};
+use longhand_signer::{ChannelIntent, InvoiceRequest, Refused, Rule};
 
 const EXPIRY_S: u32 = 3600;
 
@@ -112,7 +112,7 @@ fn finish(
     phone: &mut Phone,
     draft: &Draft,
     asked: &InvoiceRequest,
-) -> Result<Bolt11Invoice, rules::Refused> {
+) -> Result<Bolt11Invoice, Refused> {
     let finished = phone.signer.finish_invoice(&draft.unsigned(), asked, NOW)?;
     phone.keep(&finished.records);
     Ok(finished.value)
@@ -216,7 +216,7 @@ fn an_invoice_that_is_not_as_asked_is_refused() {
     for draft in wrong {
         assert_eq!(
             finish(&mut phone, &draft, &asked).unwrap_err().rule,
-            rules::INVOICE_MISMATCH
+            Rule::InvoiceMismatch
         );
     }
     let unreadable = UnsignedInvoice {
@@ -227,7 +227,7 @@ fn an_invoice_that_is_not_as_asked_is_refused() {
         .signer
         .finish_invoice(&unreadable, &asked, NOW)
         .unwrap_err();
-    assert_eq!(refused.rule, rules::INVOICE_MISMATCH);
+    assert_eq!(refused.rule, Rule::InvoiceMismatch);
     finish(&mut phone, &good, &asked).unwrap();
 }
 
@@ -241,14 +241,14 @@ fn a_payment_has_one_preimage_and_one_invoice() {
             .new_payment(1, [50_000u64 as u8; 32], NOW)
             .unwrap_err()
             .rule,
-        rules::DUPLICATE
+        Rule::Duplicate
     );
     finish(&mut phone, &Draft::of(&asked), &asked).unwrap();
     assert_eq!(
         finish(&mut phone, &Draft::of(&asked), &asked)
             .unwrap_err()
             .rule,
-        rules::DUPLICATE
+        Rule::Duplicate
     );
     let other = InvoiceRequest {
         payment_hash: [1; 32],
@@ -258,7 +258,7 @@ fn a_payment_has_one_preimage_and_one_invoice() {
         finish(&mut phone, &Draft::of(&other), &other)
             .unwrap_err()
             .rule,
-        rules::PREIMAGE_UNKNOWN
+        Rule::PreimageUnknown
     );
 }
 
@@ -271,8 +271,8 @@ fn a_preimage_leaves_only_when_the_payment_cannot_be_taken_back() {
     let waits = |phone: &mut Phone| {
         let refusal = phone.ask(preimage_of(hash)).unwrap_err();
         assert_eq!(
-            (refusal.rule.as_str(), refusal.retry),
-            (rules::PREIMAGE_NOT_COMMITTED, true)
+            (rule(&refusal), refusal.retry),
+            (Rule::PreimageNotCommitted, true)
         );
         phone.restart();
     };
@@ -335,14 +335,14 @@ fn commit(phone: &mut Phone, channel: &Channel, ours: &[Htlc], theirs: &[Htlc]) 
 fn too_little_is_not_enough() {
     let mut phone = Phone::new();
     let hash = received(&mut phone, 50_000_000, 49_453_999);
-    assert_eq!(phone.refused(preimage_of(hash)), rules::PREIMAGE_UNDERPAID);
+    assert_eq!(phone.refused(preimage_of(hash)), Rule::PreimageUnderpaid);
     // The host's claim of dust does not count for more than 546 sat either.
     for said in [
         vec![part(50_000_000)],
         vec![part(545_999)],
         vec![part(545_999), part(545_999)],
     ] {
-        assert_eq!(phone.refused(claim(hash, said)), rules::PREIMAGE_UNDERPAID);
+        assert_eq!(phone.refused(claim(hash, said)), Rule::PreimageUnderpaid);
     }
 }
 
@@ -353,10 +353,10 @@ fn an_invoice_for_any_amount_takes_any_that_stands_in_a_commitment() {
     phone.ask(preimage_of(hash)).unwrap();
 }
 
-/// Whether the refusal by `rule` is for now only.
-fn waits(phone: &mut Phone, op: Op, rule: &str) -> bool {
+/// Whether the refusal `by` this rule is for now only.
+fn waits(phone: &mut Phone, op: Op, by: Rule) -> bool {
     let refusal = phone.ask(op).unwrap_err();
-    assert_eq!(refusal.rule, rule);
+    assert_eq!(rule(&refusal), by);
     refusal.retry
 }
 
@@ -368,7 +368,7 @@ fn dust_for_an_invoice_for_any_amount_is_refused_for_good() {
     let hash = invoiced(&mut phone, 0);
     for dust in [vec![part(1_000)], vec![part(545_999), part(545_999)]] {
         let refused = claim(hash, dust);
-        assert!(!waits(&mut phone, refused, rules::PREIMAGE_NOT_COMMITTED));
+        assert!(!waits(&mut phone, refused, Rule::PreimageNotCommitted));
     }
 }
 
@@ -377,7 +377,7 @@ fn more_dust_than_counts_is_refused_for_good() {
     let mut phone = Phone::new();
     let hash = received(&mut phone, 3_000_000, 2_400_000);
     let parts = claim(hash, vec![part(2_400_000), part(300_000), part(300_000)]);
-    assert!(!waits(&mut phone, parts, rules::PREIMAGE_UNDERPAID));
+    assert!(!waits(&mut phone, parts, Rule::PreimageUnderpaid));
 }
 
 /// The host may list it before the phone has seen it.
@@ -387,7 +387,7 @@ fn an_htlc_that_is_no_dust_is_waited_for_also_when_there_is_dust_beside_it() {
     let channel = Channel::open(&mut phone);
     let hash = invoiced(&mut phone, 0);
     let parts = || claim(hash, vec![part(1_000), part(20_000_000)]);
-    assert!(waits(&mut phone, parts(), rules::PREIMAGE_NOT_COMMITTED));
+    assert!(waits(&mut phone, parts(), Rule::PreimageNotCommitted));
     let larger = [Htlc::incoming(hash, 20_000_000)];
     commit(&mut phone, &channel, &larger, &larger);
     phone.ask(parts()).unwrap();
@@ -406,7 +406,7 @@ fn a_small_htlc_that_only_waits_for_the_peers_revocation_is_waited_for() {
     phone.ask(release(0)).unwrap();
     phone.ask(sign(&channel.theirs(1, 400_000, &paid))).unwrap();
     let asked = || claim(hash, vec![part(400_000)]);
-    assert!(waits(&mut phone, asked(), rules::PREIMAGE_NOT_COMMITTED));
+    assert!(waits(&mut phone, asked(), Rule::PreimageNotCommitted));
     phone.ask(channel.revocation(0)).unwrap();
     phone.ask(asked()).unwrap();
 }
@@ -425,7 +425,7 @@ fn a_small_htlc_that_stands_on_one_side_only_is_refused_for_good() {
         };
         commit(&mut phone, &channel, ours, theirs);
         let asked = claim(hash, vec![part(400_000)]);
-        assert!(!waits(&mut phone, asked, rules::PREIMAGE_NOT_COMMITTED));
+        assert!(!waits(&mut phone, asked, Rule::PreimageNotCommitted));
     }
 }
 
@@ -459,7 +459,7 @@ fn only_the_same_htlc_on_both_sides_counts() {
         },
     ];
     commit(&mut phone, &channel, &twice, &other);
-    assert_eq!(phone.refused(preimage_of(hash)), rules::PREIMAGE_UNDERPAID);
+    assert_eq!(phone.refused(preimage_of(hash)), Rule::PreimageUnderpaid);
 }
 
 #[test]
@@ -472,10 +472,7 @@ fn an_outgoing_htlc_with_the_hash_is_no_payment() {
         ..Htlc::incoming(hash, 50_000_000)
     }];
     commit(&mut phone, &channel, &outgoing, &outgoing);
-    assert_eq!(
-        phone.refused(preimage_of(hash)),
-        rules::PREIMAGE_NOT_COMMITTED
-    );
+    assert_eq!(phone.refused(preimage_of(hash)), Rule::PreimageNotCommitted);
 }
 
 /// An invoice over `amount_msat` that can be paid for `expiry_s`, by a host whose clock says `date` while the phone's says
@@ -508,8 +505,8 @@ fn an_htlc_that_comes_after_the_expiry_does_not_get_the_preimage() {
     commit(&mut phone, &channel, &paid, &paid);
     let refusal = phone.ask(preimage_of(hash)).unwrap_err();
     assert_eq!(
-        (refusal.rule.as_str(), refusal.retry),
-        (rules::PREIMAGE_EXPIRED, false)
+        (rule(&refusal), refusal.retry),
+        (Rule::PreimageExpired, false)
     );
     let clock = longhand_proto::utc(phone.now_unix_s);
     assert!(refusal.message.contains(&clock), "{}", refusal.message);
@@ -580,7 +577,7 @@ fn a_phone_whose_clock_is_ahead_is_not_paid_after_its_invoice() {
     phone.now_unix_s = NOW + 301;
     let paid = [Htlc::incoming(hash, 50_000_000)];
     commit(&mut phone, &channel, &paid, &paid);
-    assert_eq!(phone.refused(preimage_of(hash)), rules::PREIMAGE_EXPIRED);
+    assert_eq!(phone.refused(preimage_of(hash)), Rule::PreimageExpired);
 }
 
 #[test]
@@ -623,7 +620,7 @@ fn a_small_htlc_that_is_seen_to_come_after_the_expiry_does_not_get_the_preimage(
     let paid = [Htlc::incoming(hash, 400_000)];
     commit(&mut phone, &channel, &paid, &paid);
     let asked = claim(hash, vec![part(400_000)]);
-    assert_eq!(phone.refused(asked), rules::PREIMAGE_EXPIRED);
+    assert_eq!(phone.refused(asked), Rule::PreimageExpired);
 }
 
 #[test]
@@ -632,9 +629,9 @@ fn a_preimage_without_a_signed_invoice_stays() {
     let asked = ask_for(&mut phone, 1_000);
     assert_eq!(
         phone.refused(preimage_of(asked.payment_hash)),
-        rules::PREIMAGE_UNKNOWN
+        Rule::PreimageUnknown
     );
-    assert_eq!(phone.refused(preimage_of([4; 32])), rules::PREIMAGE_UNKNOWN);
+    assert_eq!(phone.refused(preimage_of([4; 32])), Rule::PreimageUnknown);
 }
 
 #[test]
@@ -643,13 +640,13 @@ fn dust_counts_in_channels_that_are_open() {
     let hash = invoiced(&mut phone, 400_000);
     assert_eq!(
         phone.refused(claim(hash, vec![part(400_000)])),
-        rules::PREIMAGE_NOT_COMMITTED,
+        Rule::PreimageNotCommitted,
         "no channel yet"
     );
     Channel::open(&mut phone);
     assert_eq!(
         phone.refused(claim(hash, vec![part(399_999)])),
-        rules::PREIMAGE_NOT_COMMITTED
+        Rule::PreimageNotCommitted
     );
     phone
         .ask(claim(hash, vec![part(200_000), part(200_000)]))
@@ -677,7 +674,7 @@ fn no_more_than_546_sat_of_an_invoice_rest_on_the_hosts_word() {
     let more = invoiced(&mut phone, 546_001);
     assert_eq!(
         phone.refused(claim(more, dust())),
-        rules::PREIMAGE_NOT_COMMITTED
+        Rule::PreimageNotCommitted
     );
     let as_much = invoiced(&mut phone, 546_000);
     phone.ask(claim(as_much, dust())).unwrap();
@@ -759,7 +756,7 @@ fn a_small_htlc_that_stands_in_the_commitments_is_not_counted_twice() {
     for too_little in [vec![part(400_000)], vec![part(400_000), part(99_999)]] {
         assert_eq!(
             phone.refused(claim(hash, too_little)),
-            rules::PREIMAGE_UNDERPAID
+            Rule::PreimageUnderpaid
         );
     }
     phone
@@ -804,7 +801,7 @@ fn intents_are_kept_and_their_ids_mean_one_thing() {
             .add_onchain_intent(b"id", "bcrt1q", 8, 1, NOW)
             .unwrap_err()
             .rule,
-        rules::DUPLICATE
+        Rule::Duplicate
     );
     let close = |force| ChannelIntent::Close {
         address: String::new(),
@@ -895,7 +892,7 @@ fn an_intent_awaits_delivery_across_restarts_and_compaction() {
     let refused = phone
         .signer
         .add_onchain_intent(b"ended send", "bcrt1q", 7, 5, NOW);
-    assert_eq!(refused.unwrap_err().rule, rules::DUPLICATE);
+    assert_eq!(refused.unwrap_err().rule, Rule::Duplicate);
 
     for id in [b"open send".as_slice(), b"open "] {
         drop(phone.signer.result_delivered(id).unwrap());

@@ -15,6 +15,7 @@ use lightning::ln::chan_utils::{
 use lightning::ln::channel_keys::{DelayedPaymentBasepoint, HtlcBasepoint, RevocationBasepoint};
 use lightning::types::payment::PaymentHash;
 use lightning::util::ser::Readable;
+use longhand_proto::rule::Rule;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{SignerBatch, SignerOp, SignerReply};
@@ -29,9 +30,6 @@ use super::pool::KeyPool;
 use super::setups::Setups;
 use crate::store::journal::{Journal, lock};
 use crate::wallet::SharedWallet;
-
-/// The rule by which a phone refuses channel keys that it did not give with the ledger it has.
-const SETUP_LEDGER: &str = "setup-ledger";
 
 /// See the module.
 pub(crate) struct Remote {
@@ -351,7 +349,8 @@ impl State {
             }
             (Op::SetupChannel(_), Answer::Refusal(refusal)) => {
                 self.setups.refused(keys_id, refusal.message.clone());
-                if refusal.rule == SETUP_LEDGER {
+                // The phone did not give these keys with the ledger that it has.
+                if refusal.is_by(Rule::SetupLedger) {
                     self.durable_ops.answered(journal, &answered.key);
                     self.pool.remove_free(journal);
                 }

@@ -10,6 +10,7 @@ use lightning::sign::{ChannelSigner, KeysManager};
 use lightning::util::ser::{Readable, Writeable};
 use lightning_types::features::ChannelTypeFeatures;
 use longhand_proto::Code;
+use longhand_proto::rule::Rule;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{
@@ -171,7 +172,7 @@ async fn a_phone_made_again_from_its_words_takes_up_no_channel_of_the_old_one() 
     restored.pair(&code_text(&host)).await.unwrap();
     let answers = ask(&host, &setup).await.unwrap();
     assert!(
-        matches!(&answers[..], [Answer::Refusal(no)] if no.rule == "setup-ledger"),
+        matches!(&answers[..], [Answer::Refusal(no)] if no.is_by(Rule::SetupLedger)),
         "{answers:?}"
     );
 }

@@ -12,4 +12,4 @@ mod state;
 
 pub(crate) use record::{Entry, entry};
 pub use record::{LedgerError, LedgerRecord};
-pub(crate) use state::{Channel, KnownChannelIntent, PeerCommitment, State};
+pub(crate) use state::{Channel, KnownChannelIntent, OwnPayment, State};

@@ -91,6 +91,13 @@ impl Channel {
         self.holder.first().map(|latest| latest.index)
     }
 
+    /// The holder commitment with this index, if it is validated and not revoked.
+    pub fn holder_at(&self, index: u64) -> Option<&HolderCommitmentTransaction> {
+        let mut holder = self.holder.iter();
+        let found = holder.find(|holder| holder.index == index);
+        found.map(|found| &found.commitment)
+    }
+
     /// The index of the latest commitment signed for the peer.
     pub fn peer_index(&self) -> Option<u64> {
         self.peer.first().map(|latest| latest.index)

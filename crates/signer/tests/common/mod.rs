@@ -18,7 +18,7 @@ use lightning::util::ser::{Readable, Writeable};
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::*;
-use longhand_signer::{Seed, Signer};
+use longhand_signer::{Rule, Seed, Signer};
 
 pub const FIRST: u64 = (1 << 48) - 1;
 pub const LEDGER_KEY: [u8; 32] = [4; 32];
@@ -82,9 +82,9 @@ impl Phone {
         self.ask_on(&KEYS_ID, op)
     }
 
-    /// Asks, and returns the name of the rule that refused.
-    pub fn refused(&mut self, op: Op) -> String {
-        self.ask(op).expect_err("should have been refused").rule
+    /// Asks, and returns the rule that refused.
+    pub fn refused(&mut self, op: Op) -> Rule {
+        rule(&self.ask(op).expect_err("should have been refused"))
     }
 
     pub fn keep(&mut self, records: &[longhand_signer::LedgerRecord]) {
@@ -96,6 +96,11 @@ impl Phone {
     pub fn restart(&mut self) {
         self.signer = Signer::restore(&seed(), Network::Regtest, &LEDGER_KEY, &self.disk).unwrap();
     }
+}
+
+/// The rule that refused.
+pub fn rule(refusal: &Refusal) -> Rule {
+    refusal.rule.parse().unwrap()
 }
 
 /// Both sides of one channel.

@@ -1,0 +1,250 @@
+//! Names of the rules by which a phone's signer refuses an operation. A refusal carries the name as text, so that a program of an
+//! earlier version can receive one that it does not know.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::signer::Refusal;
+
+/// The subject of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// The operation itself, whatever it is about.
+    Form,
+    /// The setup of a channel.
+    Setup,
+    /// A commitment of either side (BOLT 3).
+    Commitment,
+    /// The revocation of a commitment by either side (BOLT 2, `revoke_and_ack`).
+    Revocation,
+    /// A close of a channel, and the transactions that follow on chain (BOLT 5).
+    Close,
+    /// The on-chain wallet.
+    Onchain,
+    /// An incoming payment: its invoice and its preimage.
+    Payment,
+}
+
+/// Whether an operation that a rule refused may be answered later, unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Retry {
+    /// The refusal is final.
+    Never,
+    /// Each refusal says so.
+    Sometimes,
+    /// It may be answered later.
+    Always,
+}
+
+/// The properties of a rule, for its accessors.
+struct Row {
+    name: &'static str,
+    kind: Kind,
+    retry: Retry,
+    tags: &'static [&'static str],
+    summary: &'static str,
+}
+
+/// Makes the enum and its table. A row: the variant, its stable name, its kind, its retry, its tags in the policy list of VLS, and
+/// what it refuses, as a part of a sentence.
+macro_rules! rules {
+    ($($rule:ident: $name:literal, $kind:ident, $retry:ident, [$($tag:literal),* $(,)?], $summary:literal;)*) => {
+        /// A rule by which the signer refuses an operation.
+        ///
+        /// Its name is an interface: it never changes. Rules may be added.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Rule {
+            $(#[doc = concat!("`", $name, "` refuses ", $summary, ".")] $rule,)*
+        }
+
+        impl Rule {
+            /// All rules, those of one kind together.
+            pub const ALL: &'static [Rule] = &[$(Rule::$rule),*];
+
+            const fn row(self) -> &'static Row {
+                match self {
+                    $(Rule::$rule => &Row {
+                        name: $name,
+                        kind: Kind::$kind,
+                        retry: Retry::$retry,
+                        tags: &[$($tag),*],
+                        summary: $summary,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+rules! {
+    Malformed: "malformed", Form, Sometimes, [],
+        "an operation that cannot be read, or whose parts contradict each other; for now, one whose answer does not fit into the \
+         reply to its batch";
+    UnknownChannel: "unknown-channel", Form, Never, [],
+        "an operation on a channel that was never set up with this ledger";
+    Duplicate: "duplicate", Form, Never, [],
+        "a preimage, an invoice or a command's id that was used before for something else";
+
+    SetupLedger: "setup-ledger", Setup, Never, [],
+        "the setup of a channel that this ledger does not know and whose keys were not given with it: the channel may be an old one, \
+         such as after a loss of the ledger";
+    SetupChanged: "setup-changed", Setup, Never, [],
+        "another setup of a channel with other parameters";
+    SetupKeys: "setup-keys", Setup, Never, [],
+        "the setup of a channel with holder keys that are not the phone's, or with counterparty keys that are";
+    SetupType: "setup-type", Setup, Never, ["policy-channel-safe-type"],
+        "the setup of a channel of a type that the signer does not know how to keep safe, or of a splice";
+
+    CommitmentMismatch: "commitment-mismatch", Commitment, Never, [
+            "policy-commitment-version",
+            "policy-commitment-locktime",
+            "policy-commitment-sequence",
+            "policy-commitment-input-single",
+            "policy-commitment-input-match-funding",
+            "policy-commitment-singular-to-holder",
+            "policy-commitment-singular-to-counterparty",
+            "policy-commitment-no-unrecognized-outputs",
+            "policy-commitment-revocation-pubkey",
+            "policy-commitment-broadcaster-pubkey",
+            "policy-commitment-countersignatory-pubkey",
+            "policy-commitment-htlc-revocation-pubkey",
+            "policy-commitment-htlc-counterparty-htlc-pubkey",
+            "policy-commitment-htlc-holder-htlc-pubkey",
+            "policy-commitment-anchors-not-when-off",
+            "policy-commitment-anchor-to-holder",
+            "policy-commitment-anchor-to-counterparty",
+            "policy-commitment-anchor-amount",
+            "policy-commitment-anchor-match-fundingkey",
+        ],
+        "a commitment with outputs or keys that do not follow from the channel's parameters, or above its capacity";
+    HolderNumber: "holder-number", Commitment, Never, ["policy-commitment-retry-same"],
+        "a holder commitment that is neither the next, nor the latest one again, unchanged";
+    HolderSignature: "holder-signature", Commitment, Never, ["policy-revoke-new-commitment-signed"],
+        "a holder commitment without the peer's valid signatures on it and on its HTLC transactions";
+    CounterpartyNumber: "counterparty-number", Commitment, Never, ["policy-commitment-retry-same"],
+        "a counterparty commitment that is neither the next, nor one that was signed before, unchanged";
+    CounterpartyUnrevoked: "counterparty-unrevoked", Commitment, Always, ["policy-commitment-previous-revoked"],
+        "a third commitment for the peer while it could still broadcast two";
+
+    RevokeBeforeValidate: "revoke-before-validate", Revocation, Always, [
+            "policy-revoke-new-commitment-signed",
+            "policy-revoke-new-commitment-valid",
+        ],
+        "a per-commitment secret of the owner before the next commitment is validated with the peer's signatures";
+    RevokeSigned: "revoke-signed", Revocation, Never, ["policy-revoke-not-closed"],
+        "the secret of a holder commitment that was signed for broadcast";
+    RevocationOrder: "revocation-order", Revocation, Never, ["policy-commitment-previous-revoked"],
+        "a peer's revocation of a commitment that is not the next to be revoked";
+    RevocationSecret: "revocation-secret", Revocation, Never, ["policy-commitment-previous-revoked"],
+        "a peer's revocation by a secret that is not that commitment's";
+
+    SignRevoked: "sign-revoked", Close, Never, ["policy-commitment-holder-not-revoked"],
+        "a signature on a holder commitment that is revoked or was never validated, or on an HTLC of it";
+    NotOurScript: "not-our-script", Close, Never, [
+            "policy-mutual-destination-allowlisted",
+            "policy-sweep-destination-allowlisted",
+        ],
+        "the owner's output of a cooperative close, or a sweep of a closed channel, to a script that is not the owner's, or to one of \
+         the owner's with an index so high (2^20 and above) that no restored wallet finds it";
+    NotOurOutput: "not-our-output", Close, Never, [
+            "policy-htlc-revocation-pubkey",
+            "policy-htlc-to-self-delay",
+            "policy-htlc-delayed-pubkey",
+        ],
+        "an HTLC of the owner's own commitment to somebody else, or a sweep of an output that is not the owner's";
+    JusticeUnrevoked: "justice-unrevoked", Close, Always, [],
+        "a justice transaction for a commitment that the peer has not revoked";
+
+    FundingOutput: "funding-output", Onchain, Never, [
+            "policy-onchain-output-scriptpubkey",
+            "policy-onchain-output-match-commitment",
+        ],
+        "a funding transaction without the channel's funding output";
+    FundingBeforeValidate: "funding-before-validate", Onchain, Always, ["policy-onchain-initial-commitment-countersigned"],
+        "the funding of a channel before its first holder commitment is validated with the peer's signatures";
+    NotOurInput: "not-our-input", Onchain, Never, ["policy-onchain-funding-non-malleable"],
+        "a PSBT with false data about its inputs, or with none that is the phone's to sign; for a funding or a payment, one with an \
+         input of somebody else, or whose txid can still change";
+    SendUnasked: "send-unasked", Onchain, Never, ["policy-onchain-no-unknown-outputs", "policy-onchain-fee-range"],
+        "a payment on chain as such (purpose `SEND`) to an address, of an amount or with a fee that the owner did not ask for, or a \
+         second one for one request";
+
+    PreimageUnknown: "preimage-unknown", Payment, Never, [],
+        "a preimage that the phone did not make, or whose invoice it did not sign";
+    PreimageNotCommitted: "preimage-not-committed", Payment, Sometimes, [],
+        "a preimage before its HTLCs are irrevocably committed on both sides; for good when they are dust";
+    PreimageUnderpaid: "preimage-underpaid", Payment, Sometimes, [],
+        "a preimage for less than its invoice asks; for good when the rest is dust";
+    PreimageExpired: "preimage-expired", Payment, Never, [],
+        "a preimage for a payment that came after its invoice had expired";
+    InvoiceMismatch: "invoice-mismatch", Payment, Never, [],
+        "an invoice with another network, amount, payment hash, payee, description, expiry or date than the owner asked for, or with an \
+         on-chain address";
+}
+
+impl Rule {
+    /// The stable name, as it stands in a refusal.
+    pub const fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// The subject.
+    pub const fn kind(self) -> Kind {
+        self.row().kind
+    }
+
+    /// Whether a refused operation may be answered later.
+    pub const fn retry(self) -> Retry {
+        self.row().retry
+    }
+
+    /// The tags of [VLS](https://vls.tech)'s policy list that the rule corresponds to, so that the two can be compared. Empty when
+    /// there is none.
+    pub const fn tags(self) -> &'static [&'static str] {
+        self.row().tags
+    }
+
+    /// What it refuses, as a part of a sentence.
+    pub const fn summary(self) -> &'static str {
+        self.row().summary
+    }
+
+    /// The rule with this name.
+    pub fn from_name(name: &str) -> Option<Rule> {
+        Rule::ALL.iter().copied().find(|rule| rule.name() == name)
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Rule {
+    type Err = UnknownRule;
+
+    fn from_str(name: &str) -> Result<Rule, UnknownRule> {
+        Rule::from_name(name).ok_or(UnknownRule)
+    }
+}
+
+/// No rule of this version has the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownRule;
+
+impl fmt::Display for UnknownRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no rule of this version has this name: update this program")
+    }
+}
+
+impl std::error::Error for UnknownRule {}
+
+impl Refusal {
+    /// Whether `rule` refused.
+    pub fn is_by(&self, rule: Rule) -> bool {
+        self.rule == rule.name()
+    }
+}

@@ -1,0 +1,77 @@
+//! Operations of the node key: onions (BOLT 4), gossip (BOLT 7), handshakes (BOLT 8).
+
+use bitcoin::secp256k1::PublicKey;
+use lightning::ln::msgs::{
+    UnsignedChannelAnnouncement, UnsignedChannelUpdate, UnsignedNodeAnnouncement,
+};
+use lightning::routing::gossip::NodeId;
+use lightning::util::ser::{LengthReadable, Writeable};
+use longhand_proto::signer as proto;
+
+use crate::engine::Signer;
+use crate::rules::Refused;
+
+/// The keys of one incoming onion.
+pub(crate) struct Onion {
+    pub onion_key: PublicKey,
+    /// `path_key` of `update_add_htlc`, for an HTLC that travels a blinded path.
+    pub path_key: Option<PublicKey>,
+}
+
+/// A gossip message of this node, without its signatures.
+pub(crate) enum Gossip {
+    ChannelUpdate(UnsignedChannelUpdate),
+    NodeAnnouncement(UnsignedNodeAnnouncement),
+    ChannelAnnouncement(UnsignedChannelAnnouncement),
+}
+
+pub(super) fn onion(op: &proto::PeelOnion) -> Result<Onion, Refused> {
+    let has_path_key = !op.path_key.is_empty();
+    Ok(Onion {
+        path_key: has_path_key.then(|| point(&op.path_key)).transpose()?,
+        onion_key: point(&op.onion_public_key)?,
+    })
+}
+
+pub(super) fn point(public_key: &[u8]) -> Result<PublicKey, Refused> {
+    PublicKey::from_slice(public_key)
+        .map_err(|_| Refused::malformed("the point to multiply is not a public key"))
+}
+
+impl Signer {
+    pub(super) fn read_gossip(&self, op: &proto::SignGossip) -> Result<Gossip, Refused> {
+        use proto::sign_gossip::Message;
+        let ours = NodeId::from_pubkey(&self.keys.node_id());
+        let of_node = |is_ours: bool, gossip: Gossip| match is_ours {
+            true => Ok(gossip),
+            false => Err(Refused::malformed("the gossip message is not of this node")),
+        };
+        let message = op
+            .message
+            .as_ref()
+            .ok_or_else(|| Refused::malformed("there is no gossip message"))?;
+        match message {
+            Message::ChannelUpdate(bytes) => Ok(Gossip::ChannelUpdate(gossip(bytes)?)),
+            Message::NodeAnnouncement(bytes) => {
+                let message: UnsignedNodeAnnouncement = gossip(bytes)?;
+                of_node(message.node_id == ours, Gossip::NodeAnnouncement(message))
+            }
+            Message::ChannelAnnouncement(bytes) => {
+                let message: UnsignedChannelAnnouncement = gossip(bytes)?;
+                let is_ours = message.node_id_1 == ours || message.node_id_2 == ours;
+                of_node(is_ours, Gossip::ChannelAnnouncement(message))
+            }
+        }
+    }
+}
+
+/// Parses a gossip message whose encoding is exactly `bytes`, so that nothing is signed that was not parsed.
+pub(super) fn gossip<T: LengthReadable + Writeable>(bytes: &[u8]) -> Result<T, Refused> {
+    let message = T::read_from_fixed_length_buffer(&mut &bytes[..]);
+    let message = message.map_err(|_| Refused::malformed("the gossip message cannot be read"))?;
+    if message.encode() == bytes {
+        Ok(message)
+    } else {
+        Err(Refused::malformed("the gossip message is not canonical"))
+    }
+}

@@ -1,0 +1,224 @@
+//! Incoming payments: their invoices (BOLT 11), and the amounts that are committed to them (BOLT 2).
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use bech32::primitives::iter::{ByteIterExt, Fe32IterExt};
+use bech32::{Fe32, Hrp};
+use bitcoin::hashes::{Hash, HashEngine, sha256};
+use bitcoin::secp256k1::Message;
+use lightning::ln::chan_utils::CommitmentTransaction;
+use lightning_invoice::{Bolt11Bech32, Bolt11Invoice};
+use longhand_proto::command::UnsignedInvoice;
+use longhand_proto::signer::{ClaimableHtlc, GetPreimage};
+
+use super::KeysId;
+use crate::commitment::Side;
+use crate::engine::Signer;
+use crate::invoices::InvoiceRequest;
+use crate::ledger::{OwnPayment, State};
+use crate::rules::{Refused, Rule, invoices, preimages};
+
+/// The preimage of an incoming payment.
+pub(crate) struct Preimage<'a> {
+    pub payment: &'a OwnPayment,
+    /// The HTLCs that the host says it holds for the payment.
+    pub said: &'a [ClaimableHtlc],
+    /// The amount that is irrevocably committed on both sides: in the owner's latest validated commitment, so that the owner can claim it
+    /// alone, and in *every* commitment that the peer could still broadcast, so that the peer cannot take it back.
+    pub committed: Committed,
+    /// See [`Committed::dust_msat`].
+    pub dust_msat: u64,
+}
+
+/// An invoice that the host wrote.
+///
+/// Signed, because the parser of BOLT 11 takes no other. It leaves the phone when it is judged.
+pub(crate) struct Invoice<'a> {
+    pub payment: &'a OwnPayment,
+    pub asked: &'a InvoiceRequest,
+    pub invoice: Bolt11Invoice,
+}
+
+/// The amount that is committed to a payment.
+#[derive(Default)]
+pub(crate) struct Committed {
+    /// Sum of the HTLCs, in millisatoshis.
+    pub msat: u64,
+    /// Sum of those among them that may be dust in another channel.
+    pub small_msat: u64,
+}
+
+impl Preimage<'_> {
+    /// The amount that was received, if it is enough for the invoice.
+    pub fn received_msat(&self) -> Option<u64> {
+        let (committed_msat, asked_msat) = (self.committed.msat, self.payment.public.amount_msat);
+        if committed_msat > 0 && committed_msat >= asked_msat {
+            return Some(committed_msat);
+        }
+        let with_dust_msat = committed_msat.saturating_add(self.dust_msat);
+        (asked_msat > 0 && with_dust_msat >= asked_msat).then_some(with_dust_msat)
+    }
+}
+
+impl Committed {
+    /// The HTLCs with this hash that are in the owner's latest commitment and in the `latest` ones of the peer.
+    pub fn standing(
+        state: &State,
+        payment_hash: &[u8; 32],
+        latest: usize,
+        small_below_msat: u64,
+    ) -> Committed {
+        let mut committed = Committed::default();
+        for channel in state.channels.values() {
+            let Some(holder) = channel.holder.first().filter(|_| !channel.peer.is_empty()) else {
+                continue;
+            };
+            let mut htlcs = htlcs(&holder.commitment, payment_hash, Side::Holder);
+            for peer in channel.peer.iter().take(latest) {
+                let theirs = self::htlcs(&peer.commitment, payment_hash, Side::Counterparty);
+                htlcs.retain(|htlc, count| {
+                    *count = (*count).min(theirs.get(htlc).copied().unwrap_or(0));
+                    *count > 0
+                });
+            }
+            for ((amount_msat, _), count) in htlcs {
+                committed.add(
+                    amount_msat.saturating_mul(count),
+                    amount_msat < small_below_msat,
+                );
+            }
+        }
+        committed
+    }
+
+    fn add(&mut self, sum_msat: u64, is_small: bool) {
+        self.msat = self.msat.saturating_add(sum_msat);
+        if is_small {
+            self.small_msat = self.small_msat.saturating_add(sum_msat);
+        }
+    }
+
+    /// Sum of the HTLCs that the host claims and that are too small for an output in a commitment. Dust limits are lower in most channels,
+    /// so that some of them may be among the committed ones: those are not counted again.
+    ///
+    /// These HTLCs cannot be proved. So they count for invoices with an amount only, and for no more than can ever be dust (546 sat, the
+    /// highest dust limit in use): a host can steal that much of an invoice.
+    fn dust_msat(&self, state: &State, said: &[ClaimableHtlc], limit_msat: u64) -> u64 {
+        let is_open = |keys_id: &[u8]| {
+            let channel = KeysId::try_from(keys_id)
+                .ok()
+                .and_then(|id| state.channels.get(&id));
+            channel.is_some_and(|channel| !channel.holder.is_empty() && !channel.peer.is_empty())
+        };
+        let dust = said
+            .iter()
+            .filter(|htlc| htlc.amount_msat < limit_msat && is_open(&htlc.channel_keys_id));
+        let said_msat = dust.fold(0u64, |sum, htlc| sum.saturating_add(htlc.amount_msat));
+        let more_msat = said_msat.saturating_sub(self.small_msat);
+        more_msat.min(limit_msat)
+    }
+}
+
+impl Signer {
+    pub(super) fn read_preimage<'a>(
+        &'a self,
+        op: &'a GetPreimage,
+    ) -> Result<Preimage<'a>, Refused> {
+        let payment_hash = <[u8; 32]>::try_from(op.payment_hash.as_slice()).ok();
+        let payment = payment_hash
+            .and_then(|hash| self.state.payments.get(&hash))
+            .ok_or_else(preimages::no_invoice)?;
+        let dust_msat = self.policy.dust_msat;
+        let payment_hash = &payment.public.payment_hash;
+        let committed = Committed::standing(&self.state, payment_hash, usize::MAX, dust_msat);
+        Ok(Preimage {
+            payment,
+            said: &op.htlcs,
+            dust_msat: committed.dust_msat(&self.state, &op.htlcs, dust_msat),
+            committed,
+        })
+    }
+
+    /// Reads the host's unsigned invoice for the payment of `asked`.
+    pub(crate) fn read_invoice<'a>(
+        &'a self,
+        unsigned: &UnsignedInvoice,
+        asked: &'a InvoiceRequest,
+    ) -> Result<Invoice<'a>, Refused> {
+        let payment = self.state.payments.get(&asked.payment_hash);
+        let payment = payment
+            .ok_or_else(|| Refused::new(Rule::PreimageUnknown, "no such payment was made here"))?;
+        Ok(Invoice {
+            payment,
+            asked,
+            invoice: self.assemble_invoice(unsigned)?,
+        })
+    }
+
+    /// Signs and assembles the invoice of these parts, unchecked.
+    fn assemble_invoice(&self, unsigned: &UnsignedInvoice) -> Result<Bolt11Invoice, Refused> {
+        let unreadable = || invoices::mismatch("it cannot be read");
+        let hrp = Hrp::parse(&unsigned.hrp).map_err(|_| unreadable())?;
+        let groups: Result<Vec<Fe32>, _> = unsigned
+            .data
+            .iter()
+            .map(|group| Fe32::try_from(*group))
+            .collect();
+        let mut groups = groups.map_err(|_| unreadable())?;
+
+        // BOLT 11: the human-readable part and the data, its bits padded with zeros to whole bytes.
+        let mut signed = sha256::Hash::engine();
+        signed.input(unsigned.hrp.as_bytes());
+        signed.input(&whole_bytes(&groups));
+        let digest = Message::from_digest(sha256::Hash::from_engine(signed).to_byte_array());
+        let key = self.keys.ldk.get_node_secret_key();
+        let (recovery, signature) = self
+            .keys
+            .secp
+            .sign_ecdsa_recoverable(&digest, &key)
+            .serialize_compact();
+        let recovery = u8::try_from(recovery.to_i32()).map_err(|_| unreadable())?;
+        groups.extend(signature.into_iter().chain([recovery]).bytes_to_fes());
+
+        let text: String = groups
+            .into_iter()
+            .with_checksum::<Bolt11Bech32>(&hrp)
+            .chars()
+            .collect();
+        Bolt11Invoice::from_str(&text).map_err(|_| unreadable())
+    }
+}
+
+/// The incoming HTLCs with this hash in a commitment, by (amount_msat, cltv_expiry), and how many there are of each.
+fn htlcs(
+    commitment: &CommitmentTransaction,
+    payment_hash: &[u8; 32],
+    side: Side,
+) -> BTreeMap<(u64, u32), u64> {
+    let mut found = BTreeMap::new();
+    for htlc in commitment.nondust_htlcs() {
+        // `offered` is from the view of the commitment's owner.
+        if htlc.payment_hash.0 == *payment_hash && htlc.offered == (side == Side::Counterparty) {
+            *found
+                .entry((htlc.amount_msat, htlc.cltv_expiry))
+                .or_insert(0) += 1;
+        }
+    }
+    found
+}
+
+/// `groups` of five bits as bytes, padded with zero bits.
+fn whole_bytes(groups: &[Fe32]) -> Vec<u8> {
+    let missing = match groups.len() * 5 % 8 {
+        0 => 0,
+        1 | 2 => 2,
+        _ => 1,
+    };
+    groups
+        .iter()
+        .copied()
+        .chain(std::iter::repeat_n(Fe32::Q, missing))
+        .fes_to_bytes()
+        .collect()
+}

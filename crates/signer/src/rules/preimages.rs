@@ -1,0 +1,92 @@
+//! Preimages of incoming payments. One that was released is given again.
+//!
+//! The chain is not visible here: an HTLC that expires too soon to be claimed counts like any other until the phone follows headers.
+//! LDK on an honest host fails such HTLCs back.
+
+use longhand_proto::utc;
+
+use super::{Refused, Rule};
+use crate::payments::Payment;
+use crate::proposal::{Committed, Preimage};
+use crate::view::View;
+
+pub(super) fn has_an_invoice(_: &View<'_>, it: &Preimage<'_>) -> Result<(), Refused> {
+    match it.payment.public.bolt11.is_empty() {
+        true => Err(no_invoice()),
+        false => Ok(()),
+    }
+}
+
+/// An HTLC that is in no commitment has no date here, and the phone may have been away since it came. So for invoices whose HTLCs are
+/// not proved ([`Preimage::dust_msat`]) their date is not either: LDK on an honest host fails late ones back, and a dishonest host could
+/// claim that money in any case.
+pub(super) fn came_in_time(view: &View<'_>, it: &Preimage<'_>) -> Result<(), Refused> {
+    let payment = &it.payment.public;
+    let is_late = match payment.seen_unix_s {
+        Some(seen_unix_s) => seen_unix_s > payment.expires_unix_s,
+        None => !may_be_dust(view, payment) && view.now_unix_s > payment.expires_unix_s,
+    };
+    if !is_late {
+        return Ok(());
+    }
+    let (expiry, now) = (utc(payment.expires_unix_s), utc(view.now_unix_s));
+    Err(Refused::new(
+        Rule::PreimageExpired,
+        format!(
+            "the payment came after its invoice had expired at {expiry}, and this phone's clock shows {now}"
+        ),
+    ))
+}
+
+/// The amount that is irrevocably committed must be enough for the invoice.
+pub(super) fn is_paid(view: &View<'_>, it: &Preimage<'_>) -> Result<(), Refused> {
+    if it.received_msat().is_some() {
+        return Ok(());
+    }
+    let (rule, why) = match it.committed.msat {
+        0 => (
+            Rule::PreimageNotCommitted,
+            "the payment is not irrevocably committed on both sides",
+        ),
+        _ => (
+            Rule::PreimageUnderpaid,
+            "what is irrevocably committed is less than the invoice asks",
+        ),
+    };
+    Err(match may_become_more(view, it) {
+        true => Refused::for_now(rule, format!("{why} so far")),
+        false => Refused::new(
+            rule,
+            format!("{why}, and nothing is on its way that could stand in a commitment"),
+        ),
+    })
+}
+
+pub(crate) fn no_invoice() -> Refused {
+    Refused::new(
+        Rule::PreimageUnknown,
+        "no invoice with this payment hash was signed here",
+    )
+}
+
+/// Whether more of the amount that the host claims may yet be committed. If not, the rest is dust, and waiting would only let the
+/// deadline of its HTLCs pass.
+///
+/// A host asks when the phone has seen the HTLCs in the latest commitments of both sides. So a small HTLC that is not in both is dust;
+/// one that is may lack the peer's revocation. A larger one is awaited in any case.
+fn may_become_more(view: &View<'_>, it: &Preimage<'_>) -> bool {
+    let dust_msat = view.policy.dust_msat;
+    let amounts = it.said.iter().map(|htlc| htlc.amount_msat);
+    let larger = amounts.filter(|amount_msat| *amount_msat >= dust_msat);
+    let larger_msat = larger.fold(0, u64::saturating_add);
+    let payment_hash = &it.payment.public.payment_hash;
+    let latest = Committed::standing(view.state, payment_hash, 1, dust_msat);
+    it.said.is_empty()
+        || larger_msat > it.committed.msat.saturating_sub(it.committed.small_msat)
+        || latest.msat > it.committed.msat
+}
+
+/// Whether all of the payment may be in HTLCs that are too small for an output in a commitment.
+fn may_be_dust(view: &View<'_>, payment: &Payment) -> bool {
+    payment.amount_msat > 0 && payment.amount_msat <= view.policy.dust_msat
+}

@@ -1,0 +1,100 @@
+//! Setups of channels.
+
+use bitcoin::Amount;
+use bitcoin::hashes::cmp::fixed_time_eq;
+use bitcoin::secp256k1::PublicKey;
+use lightning::ln::chan_utils::ChannelPublicKeys;
+
+use super::{Refused, Rule, refuse_unless};
+use crate::proposal::Setup;
+use crate::view::View;
+
+pub(super) fn is_the_same(_: &View<'_>, it: &Setup<'_>) -> Result<(), Refused> {
+    let is_same = it.on_record.is_none_or(|channel| {
+        channel.parameters == it.parameters
+            && channel.counterparty_node_id == it.counterparty_node_id
+    });
+    refuse_unless(
+        is_same,
+        Rule::SetupChanged,
+        "the channel was set up with other parameters before",
+    )
+}
+
+/// A channel that is not in this ledger must be new. The node proposes the ids: without a part that is derived from the
+/// ledger's key, a phone that lost its ledger would begin an old channel again, and sign revoked states.
+pub(super) fn is_of_this_ledger(view: &View<'_>, it: &Setup<'_>) -> Result<(), Refused> {
+    refuse_unless(
+        fixed_time_eq(&view.own.given_keys_id(&it.keys_id), &it.keys_id),
+        Rule::SetupLedger,
+        "the channel's keys were not given with this ledger: the channel may be an older one",
+    )
+}
+
+pub(super) fn is_whole(_: &View<'_>, it: &Setup<'_>) -> Result<(), Refused> {
+    refuse_unless(
+        it.parameters.is_populated(),
+        Rule::Malformed,
+        "the channel parameters lack the peer's part or the funding outpoint",
+    )
+}
+
+pub(super) fn has_a_known_type(_: &View<'_>, it: &Setup<'_>) -> Result<(), Refused> {
+    refuse_unless(
+        it.parameters.splice_parent_funding_txid.is_none(),
+        Rule::SetupType,
+        "spliced channels are not supported",
+    )?;
+    let features = &it.parameters.channel_type_features;
+    let has_static_keys =
+        features.supports_static_remote_key() || features.supports_anchor_zero_fee_commitments();
+    refuse_unless(
+        has_static_keys
+            && !features.supports_any_optional_bits()
+            && !features.supports_anchors_nonzero_fee_htlc_tx(),
+        Rule::SetupType,
+        "this channel type is not supported",
+    )
+}
+
+pub(super) fn has_our_keys(view: &View<'_>, it: &Setup<'_>) -> Result<(), Refused> {
+    refuse_unless(
+        it.parameters.holder_pubkeys == view.own.channel_keys(&it.keys_id),
+        Rule::SetupKeys,
+        "the owner's keys in the parameters are not this phone's",
+    )
+}
+
+pub(super) fn has_foreign_counterparty_keys(_: &View<'_>, it: &Setup<'_>) -> Result<(), Refused> {
+    let theirs = it
+        .parameters
+        .counterparty_pubkeys()
+        .map_or([None; 5], every_key);
+    let ours = every_key(&it.parameters.holder_pubkeys);
+    refuse_unless(
+        !ours.iter().any(|key| theirs.contains(key)),
+        Rule::SetupKeys,
+        "a key of the peer's in the parameters is this phone's",
+    )
+}
+
+pub(super) fn has_a_value(_: &View<'_>, it: &Setup<'_>) -> Result<(), Refused> {
+    let value = Amount::from_sat(it.parameters.channel_value_satoshis);
+    refuse_unless(
+        value > Amount::ZERO && value <= Amount::MAX_MONEY,
+        Rule::Malformed,
+        "the channel's value is out of range",
+    )
+}
+
+/// Every key of one side of a channel.
+fn every_key(keys: &ChannelPublicKeys) -> [Option<PublicKey>; 5] {
+    [
+        keys.funding_pubkey,
+        keys.revocation_basepoint.0,
+        keys.payment_point,
+        keys.delayed_payment_basepoint.0,
+        keys.htlc_basepoint.0,
+    ]
+    .map(Some)
+}

@@ -1,0 +1,135 @@
+//! The view: all that a rule may look at beside the proposal that it judges. It is read and never changed; there is no I/O and no
+//! clock in it, so that a judgement depends on nothing else.
+
+use bitcoin::Network;
+use bitcoin::ScriptBuf;
+use bitcoin::bip32::KeySource;
+use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
+use bitcoin::secp256k1::{All, PublicKey, Secp256k1};
+use lightning::ln::chan_utils::ChannelPublicKeys;
+use lightning::sign::ChannelSigner;
+
+use crate::keys::{ADDRESSES, Account, Keychain, Keys, WalletAddress};
+use crate::ledger::State;
+
+/// The number of addresses of each keychain that are tried when the index of a script is not given.
+const SEARCH: u32 = 1000;
+
+/// See the module.
+pub(crate) struct View<'a> {
+    /// The state that the ledger defines: channels, payments, intents.
+    pub state: &'a State,
+    /// The public side of the phone's keys.
+    pub own: Own<'a>,
+    pub policy: &'a Policy,
+    #[expect(dead_code, reason = "no rule depends on the chain yet")]
+    pub headers: &'a Headers,
+    /// The time of the phone's clock when the proposal came, in seconds since 1970.
+    pub now_unix_s: u64,
+}
+
+/// Limits of the rules.
+pub(crate) struct Policy {
+    /// The highest dust limit in use (P2PKH's): an HTLC below it may be too small for an output in a commitment. Also the most of an
+    /// invoice for which the host's claim is accepted without proof.
+    pub dust_msat: u64,
+    /// The largest difference between an invoice's timestamp and the phone's clock.
+    pub invoice_skew_s: u64,
+    /// The fee of an on-chain send may be this part of its amount, when that is more than the intent's limit: the amount of one that
+    /// sends all is not known before.
+    pub send_fee_percent: u64,
+    /// The weight for which an intent's fee limit is meant, in weight units.
+    pub send_limit_weight: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            dust_msat: 546_000,
+            invoice_skew_s: 3600,
+            send_fee_percent: 5,
+            send_limit_weight: 10_000,
+        }
+    }
+}
+
+/// Block headers that the phone has verified. Empty: the phone does not follow the chain yet.
+#[derive(Default)]
+pub(crate) struct Headers;
+
+/// The public side of the phone's keys: with it a rule can recognise them, and not sign.
+#[derive(Clone, Copy)]
+pub(crate) struct Own<'a> {
+    keys: &'a Keys,
+    ledger_key: &'a [u8; 32],
+}
+
+impl<'a> Own<'a> {
+    pub fn new(keys: &'a Keys, ledger_key: &'a [u8; 32]) -> Own<'a> {
+        Own { keys, ledger_key }
+    }
+
+    pub fn secp(&self) -> &'a Secp256k1<All> {
+        &self.keys.secp
+    }
+
+    pub fn node_id(&self) -> PublicKey {
+        self.keys.node_id()
+    }
+
+    pub fn network(&self) -> Network {
+        self.keys.network()
+    }
+
+    /// The owner's public keys of a channel.
+    pub fn channel_keys(&self, keys_id: &[u8; 32]) -> ChannelPublicKeys {
+        self.keys.channel(keys_id).pubkeys(self.secp())
+    }
+
+    /// The owner's per-commitment point.
+    pub fn point(&self, keys_id: &[u8; 32], index: u64) -> Option<PublicKey> {
+        let signer = self.keys.channel(keys_id);
+        signer.get_per_commitment_point(index, self.secp()).ok()
+    }
+
+    /// The channel keys id that is given for the id `asked` by a node: the first half of it, and a MAC of that with the ledger's key. For
+    /// an id that was given with this ledger, the same id.
+    pub fn given_keys_id(&self, asked: &[u8; 32]) -> [u8; 32] {
+        let mut mac = HmacEngine::<sha256::Hash>::new(self.ledger_key);
+        mac.input(b"longhand channel keys id");
+        mac.input(&asked[..16]);
+        let mac = Hmac::from_engine(mac).to_byte_array();
+        let mut given = *asked;
+        given[16..].copy_from_slice(&mac[..16]);
+        given
+    }
+
+    /// The address of the on-chain wallet with this key source (BIP 32), as a PSBT names it.
+    pub fn wallet_address(&self, (fingerprint, path): &KeySource) -> Option<WalletAddress> {
+        self.keys.wallet_address(*fingerprint, path)
+    }
+
+    /// Whether `script` is an address of the owner's: the one at the given index, or one of the first of each keychain.
+    pub fn is_script(&self, script: &ScriptBuf, keychain: u32, index: u32) -> bool {
+        self.is_script_at(script, keychain, index)
+            || (0..SEARCH).any(|index| {
+                Keychain::ALL.iter().any(|keychain| {
+                    Account::ALL.iter().any(|account| {
+                        self.keys.script(*account, *keychain, index).as_ref() == Some(script)
+                    })
+                })
+            })
+    }
+
+    /// Whether `script` is the address of one of the accounts at (keychain, index), and money may be sent there.
+    pub fn is_script_at(&self, script: &ScriptBuf, keychain: u32, index: u32) -> bool {
+        if index >= ADDRESSES {
+            return false;
+        }
+        let Ok(keychain) = Keychain::try_from(keychain) else {
+            return false;
+        };
+        let is_of = |account| self.keys.script(account, keychain, index).as_ref() == Some(script);
+        Account::ALL.into_iter().any(is_of)
+    }
+}
