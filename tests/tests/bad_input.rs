@@ -219,3 +219,12 @@ async fn invoices_that_cannot_be_made_are_refused_by_name() {
         Code::DescriptionTooLong
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_has_stopped_carries_out_nothing() {
+    let world = World::new().await;
+    let alice = world.owner("alice", 1).await;
+    alice.node.stop().await;
+    let balance = Kind::GetBalance(GetBalance {});
+    assert_eq!(refusal(&alice.node, balance).await, Code::NodeStopped);
+}

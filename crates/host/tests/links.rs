@@ -180,6 +180,11 @@ async fn without_a_chain_commands_are_answered_with_what_to_do() {
     host.stop().await;
 }
 
+/// The code that stands before the line for a person.
+fn code_before(message: &str) -> &str {
+    message.split(':').next().unwrap()
+}
+
 #[tokio::test]
 async fn what_the_operator_asks_wrongly_is_refused_by_kind() {
     let dir = tempfile::tempdir().unwrap();
@@ -219,10 +224,9 @@ async fn what_the_operator_asks_wrongly_is_refused_by_kind() {
     let early = GetNodeRequest {
         owner: "ann".into(),
     };
-    assert_eq!(
-        operator.get_node(early).await.unwrap_err().code(),
-        tonic::Code::FailedPrecondition
-    );
+    let early = operator.get_node(early).await.unwrap_err();
+    assert_eq!(early.code(), tonic::Code::FailedPrecondition);
+    assert_eq!(code_before(early.message()), Code::NodeNotRunning);
 
     let open = |owner: &str, node_id: Vec<u8>| HubOpenChannelRequest {
         owner: owner.into(),
@@ -234,7 +238,6 @@ async fn what_the_operator_asks_wrongly_is_refused_by_kind() {
         (open("", Vec::new()), tonic::Code::InvalidArgument),
         (open("ann", vec![2; 33]), tonic::Code::InvalidArgument),
         (open("bob", Vec::new()), tonic::Code::NotFound),
-        (open("ann", Vec::new()), tonic::Code::FailedPrecondition),
     ];
     for (request, code) in cases {
         assert_eq!(
@@ -242,6 +245,10 @@ async fn what_the_operator_asks_wrongly_is_refused_by_kind() {
             code
         );
     }
+    let unpaired = operator.hub_open_channel(open("ann", Vec::new())).await;
+    let unpaired = unpaired.unwrap_err();
+    assert_eq!(unpaired.code(), tonic::Code::FailedPrecondition);
+    assert_eq!(code_before(unpaired.message()), Code::OwnerNotPaired);
     let owners = operator
         .list_owners(ListOwnersRequest {})
         .await

@@ -186,3 +186,71 @@ fn print(as_json: bool, object: &Value, text: String) {
     }
     .and_then(|()| out.flush());
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn at(rpc_bind: SocketAddr) -> Options {
+        let config = DevnetConfig::default();
+        Options {
+            data_dir: None,
+            rpc_bind,
+            user: config.user,
+            password: config.password,
+            block_interval: None,
+            json: false,
+        }
+    }
+
+    async fn refused_at(rpc_bind: SocketAddr) -> String {
+        let nowhere = DevnetCommand::Faucet {
+            address: "nowhere".into(),
+            amount_sat: 1,
+        };
+        ask(at(rpc_bind), nowhere).await.unwrap_err()
+    }
+
+    fn assert_code(line: &str, code: Code) {
+        assert!(line.starts_with(&code.line("")), "not {code}: {line}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_devnet_that_refuses_is_told_from_one_that_is_not_there() {
+        let devnet = Devnet::start(DevnetConfig::default()).await.unwrap();
+        let address = devnet.rpc_addr();
+        assert_code(&refused_at(address).await, Code::DevnetRefused);
+        devnet.shutdown().await;
+        assert_code(&refused_at(address).await, Code::DevnetUnreachable);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_devnet_gives_an_answer_that_cannot_be_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read(&mut [0; 4096]).await.unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nnothing";
+            stream.write_all(answer).await.unwrap();
+            // Open until the answer was read.
+            while stream.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {}
+        });
+        assert_code(&refused_at(address).await, Code::Devnet);
+    }
+
+    #[tokio::test]
+    async fn a_file_is_no_directory_for_a_chain() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let options = Options {
+            data_dir: Some(file.path().into()),
+            ..at(([127, 0, 0, 1], 0).into())
+        };
+        let failed = serve(options).await.unwrap_err();
+        assert_code(&failed, Code::DevnetData);
+    }
+}

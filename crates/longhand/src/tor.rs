@@ -90,3 +90,31 @@ mod without {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[cfg(feature = "tor")]
+    #[tokio::test]
+    async fn a_tor_process_that_ends_names_why_by_a_code() {
+        use longhand_tor::control::{Secret, Setup, to_line};
+        use longhand_tor::process::run;
+
+        use super::*;
+
+        let setup = to_line(&Setup {
+            directory: "/no/such/directory".into(),
+            network_file: Some("/no/such/file".into()),
+            secret: Secret::from_bytes([1; 32]),
+            arrivals: ([127, 0, 0, 1], 1).into(),
+        });
+        for (orders, code) in [
+            (&b""[..], Code::TorByHand),
+            (b"no order\n", Code::TorProtocol),
+            (b"the host was killed in the middle", Code::TorHostLost),
+            (&setup, Code::Tor),
+        ] {
+            let ended = run(orders, tokio::io::sink()).await.unwrap_err();
+            assert_eq!(code_of(&ended), code, "{ended}");
+        }
+    }
+}

@@ -25,6 +25,7 @@ mod intents;
 mod invoices;
 pub mod keys;
 pub mod ledger;
+mod parallel;
 mod payments;
 mod proposal;
 pub mod rules;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use longhand_proto::Code;
 use longhand_store::testing::conformance;
 use longhand_store::{Batch, MemoryStore, SqliteStore, Store, StoreError, Write};
 use proptest::prelude::*;
@@ -43,8 +44,10 @@ async fn entries_and_leases_outlive_the_process() {
         store.get("n", "key").await.unwrap(),
         Some(b"value".to_vec())
     );
-    store.commit(written).await.unwrap();
+    store.commit(written.clone()).await.unwrap();
     assert_eq!(store.take_lease("n").await.unwrap(), epoch + 1);
+    let fenced = store.commit(written).await.unwrap_err();
+    assert_eq!(fenced.code(), Code::DatabaseFenced, "{fenced}");
 }
 
 #[tokio::test]
@@ -128,11 +131,9 @@ fn a_newer_database_is_refused() {
     let file = rusqlite::Connection::open(&path).unwrap();
     file.pragma_update(None, "user_version", 2).unwrap();
     drop(file);
-    let refused = SqliteStore::open(&path);
-    assert!(
-        matches!(refused, Err(StoreError::Newer { found: 2, known: 1 })),
-        "{refused:?}"
-    );
+    let refused = SqliteStore::open(&path).unwrap_err();
+    assert_eq!(refused, StoreError::Newer { found: 2, known: 1 });
+    assert_eq!(refused.code(), Code::DatabaseNewer);
 }
 
 #[test]

@@ -14,6 +14,8 @@ const DAY: u32 = 86_400;
 struct Hours {
     blocks: Vec<Block>,
     pruned_below: u32,
+    /// From here on the source says that it has no such blocks.
+    lost_from: u32,
 }
 
 impl Hours {
@@ -33,6 +35,7 @@ impl Hours {
         Hours {
             blocks: all,
             pruned_below: 0,
+            lost_from: u32::MAX,
         }
     }
 
@@ -125,6 +128,7 @@ impl BlockReader for Hours {
         let (_, height) = self.header(hash).await?;
         match height < self.pruned_below {
             true => Err(ChainError::Pruned),
+            false if height >= self.lost_from => Err(ChainError::NotFound(hash.to_string())),
             false => Ok(self.blocks[height as usize].clone()),
         }
     }
@@ -160,6 +164,17 @@ async fn blocks_of_another_chain_are_not_searched() {
     };
     let reply = scan(&chain, &request).await.unwrap();
     assert!(matches!(reply, ScanReply::OtherTip), "{reply:?}");
+}
+
+#[tokio::test]
+async fn a_block_that_the_source_does_not_give_is_named_by_its_height() {
+    let chain = Hours {
+        lost_from: 150,
+        ..Hours::new(250)
+    };
+    let refused = chain.try_find(149, None, 200).await.unwrap_err();
+    assert_eq!(refused.code(), Code::BlockUnavailable);
+    assert!(refused.to_string().contains("block 150"), "{refused}");
 }
 
 #[tokio::test]

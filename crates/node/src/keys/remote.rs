@@ -492,7 +492,7 @@ mod tests {
         remote.fill_pool(|| [2; 32]);
         answer(&remote, |_| Answer::NewChannelKeys(new_keys([2; 32], 8)));
         remote.must_reach_phone(KEYS, Op::SetupChannel(SetupChannel::default()));
-        answer(&remote, |_| refusal(SETUP_LEDGER, false));
+        answer(&remote, |_| refusal(Rule::SetupLedger.name(), false));
 
         assert_eq!(remote.setup_refusal(&KEYS), Some("no".into()));
         assert_eq!(remote.reserve(CHANNEL + 1, key(2)), None);

@@ -112,6 +112,24 @@ async fn a_code_whose_addresses_no_carrier_takes_is_refused() {
 }
 
 #[tokio::test]
+async fn certificates_that_cannot_be_read_make_no_link() {
+    let host = scripted_host();
+    let dir = tempfile::tempdir().unwrap();
+    let dialer = DialOptions {
+        ca_pem: Some(b"no certificate".to_vec()),
+        ..DialOptions::default()
+    };
+    let phone = Phone::new(new_vault(dir.path(), WORDS), dialer).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let encrypted = PairingCode {
+        addresses: vec![format!("wss://{}", listener.local_addr().unwrap())],
+        ..host.code()
+    };
+    let failed = phone.pair(&encrypted.to_text().unwrap()).await;
+    assert_eq!(code_of(failed), Code::LinkFailed);
+}
+
+#[tokio::test]
 async fn a_phone_does_not_pair_with_another_host_than_the_codes() {
     let host = scripted_host();
     let (_dir, phone) = phone_with(WORDS, &host);

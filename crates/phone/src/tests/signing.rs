@@ -205,7 +205,7 @@ async fn what_is_no_batch_is_refused_by_name() {
     };
     assert_eq!(
         refusal(host.conversation.request("signer", vec![0xff; 9]).await),
-        "MALFORMED"
+        Code::BadRequest
     );
     assert_eq!(
         refusal(host.conversation.request("command", Vec::new()).await),

@@ -10,12 +10,12 @@ use lightning::ln::chan_utils::{
     HolderCommitmentTransaction, get_htlc_redeemscript, htlc_success_tx_weight,
     htlc_timeout_tx_weight,
 };
-use rayon::prelude::*;
 
 use super::{Refused, Rule, refuse_unless};
 use crate::commitment::{
     FIRST_INDEX, Side, funding_script, holder_htlc_transaction, htlc_sighash, same, zero_fee_htlcs,
 };
+use crate::parallel;
 use crate::proposal::{CounterpartyCommitment, HolderCommitment};
 use crate::view::View;
 
@@ -77,15 +77,15 @@ pub(super) fn is_signed_by_the_peer(
             "an HTLC transaction (there must be one for each HTLC)",
         ));
     }
-    // The longest computation of a payment on a phone, so that all cores share it.
-    let htlcs = commitment.nondust_htlcs().par_iter();
-    let pairs = htlcs.zip(&commitment.counterparty_htlc_sigs);
-    pairs.try_for_each(|(htlc, signature)| {
+    let htlcs = commitment.nondust_htlcs().iter();
+    let pairs: Vec<_> = htlcs.zip(&commitment.counterparty_htlc_sigs).collect();
+    let checked = parallel::try_map(&pairs, |(htlc, signature)| {
         let is_valid = is_htlc_signature(secp, parameters, commitment, htlc, signature);
         is_valid
             .then_some(())
             .ok_or_else(|| bad_signature("an HTLC transaction"))
-    })
+    });
+    checked.map(|_| ())
 }
 
 pub(super) fn is_of_channel_for_counterparty(

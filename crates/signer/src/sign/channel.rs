@@ -8,18 +8,18 @@
 use bitcoin::secp256k1::ecdsa::Signature;
 use bitcoin::secp256k1::{All, Secp256k1};
 use lightning::ln::chan_utils::{
-    ChannelTransactionParameters, CommitmentTransaction, derive_private_key,
+    ChannelTransactionParameters, CommitmentTransaction, HTLCOutputInCommitment, derive_private_key,
 };
 use lightning::sign::ecdsa::EcdsaChannelSigner;
 use lightning::sign::{ChannelSigner, InMemorySigner};
 use lightning::util::ser::Writeable;
 use longhand_proto::signer as proto;
-use rayon::prelude::*;
 
 use super::{Fault, Signed, done, unrecorded};
 use crate::commitment::{FIRST_INDEX, funding_script, htlc_sighash, peer_htlc_transaction};
 use crate::engine::{Answer, Change, Signer};
 use crate::ledger::entry;
+use crate::parallel;
 use crate::proposal::{
     Announcement, CounterpartyCommitment, HolderCommitment, NewKeys, Points, Release, Revocation,
     Setup,
@@ -173,13 +173,13 @@ fn sign_commitment(
     funding_key.non_secure_erase();
     let point = commitment.per_commitment_point();
     let mut htlc_key = derive_private_key(secp, &point, &keys.htlc_base_key);
-    let sign = |htlc| -> Result<Signature, Fault> {
+    let sign = |htlc: &HTLCOutputInCommitment| {
         let transaction = peer_htlc_transaction(parameters, commitment, htlc);
         let sighash = htlc_sighash(commitment, htlc, &transaction);
         let sighash = sighash.ok_or(Fault("the transaction has no such input"))?;
         Ok(secp.sign_ecdsa_low_r(&sighash, &htlc_key))
     };
-    let htlcs: Result<_, _> = commitment.nondust_htlcs().par_iter().map(sign).collect();
+    let htlcs = parallel::try_map(commitment.nondust_htlcs(), sign);
     htlc_key.non_secure_erase();
     Ok((signature, htlcs?))
 }

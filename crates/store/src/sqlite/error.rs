@@ -71,6 +71,8 @@ fn error_of_value(error: &Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use longhand_proto::Code;
+
     use super::*;
 
     fn of(code: i32) -> StoreError {
@@ -98,6 +100,7 @@ mod tests {
                 matches!(error, StoreError::Unavailable(_)),
                 "{code}: {error:?}"
             );
+            assert_eq!(error.code(), Code::DatabaseUnavailable, "{code}");
             assert!(error.is_transient(), "{code}");
         }
         assert_eq!(of(ffi::SQLITE_FULL), StoreError::Full);

@@ -119,7 +119,9 @@ async fn after_a_failed_disk_nothing_is_written_until_a_restart() {
     let io_error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
     let failed = worker.transaction(|_| Err(rusqlite::Error::SqliteFailure(io_error, None)));
     assert!(matches!(failed, Err(StoreError::Halted(_))), "{failed:?}");
-    let message = worker.transaction(|_| Ok(())).unwrap_err().to_string();
+    let refused = worker.transaction(|_| Ok(())).unwrap_err();
+    assert_eq!(refused.code(), Code::DatabaseFailed);
+    let message = refused.to_string();
     assert!(message.contains("restart the host"), "{message}");
 }
 

@@ -15,7 +15,7 @@ use longhand_proto::command::{
 };
 
 use crate::machine::WAKING_LIMIT;
-use crate::machine::input::Input;
+use crate::machine::input::{HubRequest, Input};
 use crate::machine::testing::{Id, World, world_with_channel};
 use crate::parts::testing::{Pair, pay};
 
@@ -102,6 +102,14 @@ fn a_command_that_is_the_hosts_is_refused_by_its_node() {
     ] {
         assert_eq!(refused(&mut world, owner, command), Code::HostCommand);
     }
+}
+
+#[test]
+fn a_node_that_is_no_hub_takes_no_requests_of_a_hubs_operator() {
+    let (mut world, hub, owner) = world_with_channel();
+    let refused = world.ask_hub(owner, HubRequest::Fees).err();
+    assert_eq!(refused.unwrap().code, Code::NotAHub);
+    assert!(world.ask_hub(hub, HubRequest::Fees).is_ok());
 }
 
 #[test]

@@ -76,6 +76,22 @@ fn an_opening_whose_funding_the_mempool_refuses_is_no_success_and_can_be_bumped(
     assert!(matches!(again, Reply::OpenedChannel(_)), "{again:?}");
 }
 
+#[test]
+fn an_opening_whose_coins_another_transaction_spends_does_not_succeed_any_more() {
+    let (mut world, _, owner) = world_of(1_000_000);
+    let opened = world.ask(owner, open(1));
+    assert!(matches!(opened, Ok(Reply::OpenedChannel(_))), "{opened:?}");
+    // As by another wallet of the same words.
+    let [funding] = &mut world.mempool[..] else {
+        panic!("not one transaction: {:?}", world.mempool);
+    };
+    funding.output.truncate(1);
+    world.mine(1);
+    let conflicted = world.ask(owner, open(1)).unwrap_err();
+    assert_eq!(conflicted.code, Code::FundingConflicted);
+    assert_eq!(conflicted.action, i32::from(Action::GiveUp));
+}
+
 fn balance_of(world: &mut World, id: Id) -> Balance {
     match world.ask(id, Kind::GetBalance(GetBalance {})) {
         Ok(Reply::Balance(balance)) => balance,

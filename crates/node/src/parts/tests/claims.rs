@@ -7,6 +7,7 @@ use lightning::ln::channelmanager::PaymentId;
 use lightning::ln::outbound_payment::{RecipientOnionFields, Retry};
 use lightning::routing::router::{PaymentParameters, RouteParameters};
 use lightning::types::payment::PaymentSecret;
+use longhand_proto::Code;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{ListPayments, Payment};
@@ -155,7 +156,8 @@ fn an_htlc_that_the_peer_took_back_is_lost_until_a_reorganisation_gives_it_to_th
     assert_eq!(amount_msat, 1_000_000);
     let failed = payments.list().remove(0);
     assert_eq!(failed.state(), State::Failed);
-    assert!(failed.failure.starts_with(DEADLINE_MISSED));
+    let code = failed.failure.split(':').next().unwrap();
+    assert_eq!(code, Code::DeadlineMissed);
 
     claims.htlc_spent(turn, &mut payments, hash(), "outpoint", false);
     let found = payments.list().remove(0);

@@ -165,6 +165,21 @@ fn a_payment_is_not_given_up_when_the_phone_does_not_sign_that() {
 }
 
 #[test]
+fn a_payment_is_not_given_up_while_the_phone_has_yet_to_sign_its_higher_fee() {
+    let (mut world, owner) = owner();
+    let first = send(&mut world, owner, 300_000).unwrap();
+    world.nodes[owner].signer_hangs = true;
+    let bump = Kind::BumpTransaction(BumpTransaction {
+        txid: first.txid.clone(),
+        feerate_sat_per_kw: 1_000,
+    });
+    let bumping = world.begin(owner, bump);
+    assert!(!world.has_answered(owner, bumping));
+    let refused = abandon(&mut world, owner, &first.txid).unwrap_err();
+    assert_eq!(refused.code, Code::NotSignedYet);
+}
+
+#[test]
 fn a_replacement_pays_the_fee_of_the_old_transaction_and_its_own_relay() {
     let (mut world, owner) = owner();
     let first = send(&mut world, owner, 300_000).unwrap();

@@ -76,6 +76,7 @@ fn a_missing_block_is_refused_and_a_known_one_ignored() {
     let gap = header(BlockHash::all_zeros(), 3, 0);
     let refused = world.wallet.connect_block(3, &gap, &[]).unwrap_err();
     assert_eq!(refused, WalletError::OutOfOrder { height: 3, tip: 1 });
+    assert_eq!(refused.code(), Code::BlockOutOfOrder);
     let stranger = header(BlockHash::all_zeros(), 2, 0);
     assert!(world.wallet.connect_block(2, &stranger, &[]).is_err());
     assert_eq!(world.wallet.best_block(), world.at(1));

@@ -47,10 +47,8 @@ fn a_wallet_with_keys_signs_for_itself_and_one_without_does_not() {
 
         world.reload();
         assert!(!world.wallet.holds_keys());
-        assert_eq!(
-            world.wallet.sign_locally(&mut signed),
-            Err(WalletError::NoKeys)
-        );
+        let refused = world.wallet.sign_locally(&mut signed).unwrap_err();
+        assert_eq!(refused.code(), Code::NoKeys);
     }
 }
 
@@ -81,10 +79,8 @@ fn a_changed_transaction_is_refused() {
     let mut changed = psbt.clone();
     changed.unsigned_tx.output[0].value += Amount::from_sat(1);
     let signed = world.sign(&changed);
-    assert_eq!(
-        world.wallet.finalize(&signed, &psbt),
-        Err(WalletError::Changed)
-    );
+    let refused = world.wallet.finalize(&signed, &psbt).unwrap_err();
+    assert_eq!(refused.code(), Code::SignerChangedTransaction);
 }
 
 #[test]
@@ -93,10 +89,9 @@ fn missing_wrong_and_partial_signatures_are_refused() {
         let mut world = World::new(kind);
         world.receive(50_000);
         let psbt = world.wallet.fund(foreign(), 40_000, FEERATE, 0).unwrap();
-        assert_eq!(
-            world.wallet.finalize(&psbt, &psbt),
-            Err(WalletError::Unsigned { input: 0 })
-        );
+        let refused = world.wallet.finalize(&psbt, &psbt).unwrap_err();
+        assert_eq!(refused, WalletError::Unsigned { input: 0 });
+        assert_eq!(refused.code(), Code::SignerDidNotSign, "{kind}");
 
         // Valid, but of another transaction.
         let mut other = psbt.clone();
@@ -104,7 +99,7 @@ fn missing_wrong_and_partial_signatures_are_refused() {
         let mut wrong = world.sign(&other);
         wrong.unsigned_tx = psbt.unsigned_tx.clone();
         let refused = world.wallet.finalize(&wrong, &psbt).unwrap_err();
-        assert_eq!(refused.code(), Code::BadSignature, "{kind}");
+        assert_eq!(refused.code(), Code::SignerBadSignature, "{kind}");
 
         // Valid, but it leaves the outputs open.
         let mut open = psbt.clone();
@@ -116,13 +111,13 @@ fn missing_wrong_and_partial_signatures_are_refused() {
             .wallet
             .finalize(&world.sign(&open), &psbt)
             .unwrap_err();
-        assert_eq!(refused.code(), Code::BadSignature, "{kind}");
+        assert_eq!(refused.code(), Code::SignerBadSignature, "{kind}");
 
         // Not a signature.
         let mut garbage = psbt.clone();
         garbage.inputs[0].final_script_witness = Some(Witness::from_slice(&[[1u8; 5]]));
         let refused = world.wallet.finalize(&garbage, &psbt).unwrap_err();
-        assert_eq!(refused.code(), Code::BadSignature, "{kind}");
+        assert_eq!(refused.code(), Code::SignerBadSignature, "{kind}");
     }
 }
 
