@@ -12,6 +12,7 @@ use longhand_proto::command::error::Action;
 use longhand_proto::operator::*;
 
 pub(crate) use self::grpc::{OperatorApi, TokenCheck, bind_socket};
+pub(crate) use self::hub::started;
 use crate::Addresses;
 use crate::clock::now_unix_s;
 use crate::config::HostConfig;
@@ -52,6 +53,7 @@ const FAILED: &str = "failed";
 /// Why the operator's request was not carried out. One line for a person; where a command of the hub failed, the
 /// command's stable code stands before it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum OperatorError {
     /// The request is wrong: nothing was changed.
     #[error("{0}")]
@@ -409,6 +411,19 @@ fn not_running(hosted: &HostedNode) -> OperatorError {
 }
 
 impl OperatorError {
+    /// Stable, upper case, for programs: the code of gRPC that the operator's API has for it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            OperatorError::Invalid(_) => "INVALID_ARGUMENT",
+            OperatorError::NotFound(_) => "NOT_FOUND",
+            OperatorError::Exists(_) => "ALREADY_EXISTS",
+            OperatorError::NotNow(_) => "FAILED_PRECONDITION",
+            OperatorError::Unavailable(_) => "UNAVAILABLE",
+            OperatorError::Failed(_) => "ABORTED",
+            OperatorError::Internal(_) => "INTERNAL",
+        }
+    }
+
     /// A command's error for the operator: its code stands before its message.
     pub(crate) fn of_command(error: command::Error) -> OperatorError {
         let text = format!("{}: {}", error.code, error.message);

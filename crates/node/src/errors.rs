@@ -34,6 +34,15 @@ pub(crate) fn signer_away() -> Error {
     )
 }
 
+/// The node's task has ended.
+pub(crate) fn node_stopped() -> Error {
+    command_error(
+        "NODE_STOPPED",
+        Action::Retry,
+        "the node has stopped: try again when the host is back",
+    )
+}
+
 /// A reply that is an error.
 pub(crate) fn error_reply(error: Error) -> CommandReply {
     CommandReply {

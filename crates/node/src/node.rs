@@ -15,7 +15,7 @@ use crate::api::{
 };
 use crate::driver::Driver;
 use crate::driver::message::Message;
-use crate::errors::{command_error, error_reply};
+use crate::errors::{command_error, error_reply, node_stopped};
 use crate::machine::input::{HubRequest, InvoiceRequest};
 use crate::machine::output::HubAnswer;
 
@@ -218,11 +218,7 @@ impl Node {
 
     fn no_answer(&self) -> Error {
         if self.inbox.is_closed() {
-            command_error(
-                "NODE_STOPPED",
-                Action::Retry,
-                "the node has stopped: try again when the host is back",
-            )
+            node_stopped()
         } else {
             command_error(
                 "NODE_RESTARTED",
