@@ -3,10 +3,11 @@
 //! `cargo run -p longhand --example host`
 use std::{error::Error, sync::Arc, time::Duration};
 
+use futures::StreamExt;
 use longhand::bitcoin::{Amount, Network};
 use longhand::chain::Devnet;
 use longhand::store::MemoryStore;
-use longhand::{DialOptions, Host, OpenChannel, Phone, Secrets, Vault, Words};
+use longhand::{DialOptions, Host, OpenChannel, Phone, PhoneEvent, Secrets, Vault, Words};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -32,14 +33,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // An owner shows the pairing code to the phone, whose node then runs on this host.
     let code = host.create_owner("alice").await?.code;
     let phone = phone(&dir.path().join("alice"))?;
+    let mut events = phone.events();
     phone.pair(&code).await?;
-    let opened = hub
-        .open_channel(OpenChannel::to(phone.node_id(), 500_000))
+    hub.open_channel(OpenChannel::to(phone.node_id(), 500_000))
         .await?;
-    hub.usable(&opened).await?;
-    phone
-        .wait_until(|now| now.inbound_capacity_msat > 0)
-        .await?;
+    while !matches!(events.next().await, Some(PhoneEvent::ChannelReady(_))) {}
 
     // The invoice is signed on the phone, and the preimage stays there until the payment has come.
     let invoice = phone.invoice(Some(42_000_000), "for alice", 3_600).await?;

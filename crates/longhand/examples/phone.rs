@@ -3,6 +3,7 @@
 //! `cargo run -p longhand --example phone`
 use std::{error::Error, time::Duration};
 
+use futures::StreamExt;
 use longhand::bitcoin::Network;
 use longhand::{DialOptions, Phone, Secrets, Vault, Words};
 use longhand_testkit::host::{World, faucet};
@@ -22,6 +23,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("words: {}", secrets.mnemonic.as_str());
     let vault = Vault::create(dir.path(), secrets, &passphrase, None)?;
     let phone = Phone::new(vault, DialOptions::default())?;
+
+    // What happens is printed.
+    let events = phone.events();
+    tokio::spawn(events.for_each(async |event| println!("{event:?}")));
 
     // From now on it is attached, and dials again whenever the network fails.
     phone.pair(&code).await?;

@@ -7,7 +7,7 @@
 //! | a signer of your own, for one node in your process | [`node::Node`] | `signer` | `examples/signer.rs` |
 //!
 //! **Who commands a node?** Its owner, from the phone: [`Phone`] has the commands (`balance`, `channels`, `pay`, `invoice`, `open`,
-//! `close`, `address`), records what the owner wants before it asks for it, and checks the host's answers. A host cannot command an
+//! `close`, `address`) and a stream of [`PhoneEvent`]s, records what the owner wants before it asks for it, and checks the host's answers. A host cannot command an
 //! owner's node. Its own node, the hub, is a [`Node`] with the same commands ([`Host::hub`]), and so is a node that your program
 //! runs with a signer of its own. [`Operator`] has the requests of a host's operator: owners, their nodes, the host's state.
 //!
@@ -40,7 +40,8 @@ pub use longhand_node::typed::{
 };
 #[cfg(feature = "phone")]
 pub use longhand_phone::{
-    Birthday, DialOptions, Passphrase, Phone, PhoneError, Secrets, Vault, VaultError, Words,
+    Birthday, DialOptions, Passphrase, Phone, PhoneError, PhoneEvent, Secrets, Vault, VaultError,
+    Words,
 };
 
 /// The examples of the project's README.
