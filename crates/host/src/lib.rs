@@ -16,10 +16,12 @@
 //! - `chain`: the chain source of the configuration.
 //! - `hub`, `graph`: the hub's seed and node id; the network graph.
 //! - `health`: the problems that the operator should know.
+//! - `changes`: what has happened, for the operator.
 //! - `operator` and its [`client`], `metrics`, [`config`], `files`: the operator's side.
 
 mod builder;
 mod chain;
+mod changes;
 pub mod client;
 mod clock;
 mod commands;

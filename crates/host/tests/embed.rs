@@ -18,7 +18,7 @@ use longhand_testkit::embedded::{
     ADDRESS, Door, NetworkCall, NetworkCalls, PUSH, World, create_owner, hub_id, node,
     phone_with_channel, registered, until,
 };
-use longhand_testkit::link_phone::hand_in;
+use longhand_testkit::link_phone::{LinkPhone, hand_in};
 use longhand_testkit::phone::registration;
 use longhand_testkit::vault;
 use tokio::time::Instant;
@@ -469,4 +469,29 @@ async fn a_phone_reports_its_link_its_channels_and_its_payments_as_events() {
         _ => None,
     };
     assert_eq!(event_of(&mut events, detached).await, "DETACHED");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_operator_reads_changes_as_they_happen_and_the_stream_ends_with_the_host() {
+    let world = World::new();
+    let (host, _calls) = world.host(None).await;
+    let mut changes = Box::pin(host.operator().watch().unwrap());
+    let mut next = async || {
+        let change = changes.next().await?;
+        Some((change.kind, change.owner, change.detail))
+    };
+    let of = |kind: &str, detail: &str| Some((kind.into(), "ann".to_owned(), detail.into()));
+    assert_eq!(next().await.unwrap().0, "present");
+    let mut phone = LinkPhone::new(create_owner(&host.operator(), "ann", "").await);
+    assert_eq!(next().await, of("owner_created", ""));
+    phone.sign_with(1);
+    let link = phone.pair_inside(&host).await.unwrap();
+    phone.register(1).await;
+    assert_eq!(next().await, of("phone_registered", ""));
+    assert_eq!(next().await, of("node_started", ""));
+    assert_eq!(next().await, of("phone_attached", ""));
+    link.detach().await.unwrap();
+    assert_eq!(next().await, of("phone_detached", "the phone has detached"));
+    host.stop().await;
+    assert_eq!(next().await, None);
 }

@@ -6,11 +6,13 @@
 //! - [`link`]: the frames inside a link's Noise session, and the gRPC carrier.
 //! - [`signer`]: operations that a node requests from its owner's phone.
 //! - [`command`]: commands that a phone sends to its node.
-//! - [`operator`]: the host's operator API.
+//! - [`operator`]: the host's operator API. With the feature `serde` its messages can be written as JSON, with bytes as hex.
 //! - [`mailbox`]: between a mailbox and its clients.
 //! - [`read_reply`]: reads a phone's answer to a batch, with bounds.
 //! - [`utc`]: a time as text.
 
+#[cfg(feature = "serde")]
+mod hex;
 mod reply;
 mod time;
 
