@@ -12,6 +12,7 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{Command, CommandReply, Error, Registered, WakeUrls};
 use prost::Message;
 
+use crate::changes::{Changes, Kind};
 use crate::hosted::{HostedNode, Phase};
 use crate::metrics::Metrics;
 use crate::owners::{OwnerBook, OwnerError, OwnerRecord};
@@ -33,6 +34,7 @@ pub(crate) struct Commands {
     pub starter: Arc<NodeStarter>,
     pub chain: Arc<Follower>,
     pub metrics: Metrics,
+    pub changes: Arc<Changes>,
 }
 
 impl Commands {
@@ -131,6 +133,7 @@ impl Commands {
         }
         let owner = book.register(&hosted.id, phone, registration, hub).await;
         owner.map_err(|e| owner_error(&e))?;
+        self.changes.report(Kind::PhoneRegistered, &hosted.name, "");
         self.starter.start(hosted);
         let mut phase = hosted.phase.subscribe();
         let started = phase.wait_for(|phase| matches!(phase, Phase::Running(_) | Phase::Failed(_)));

@@ -13,6 +13,7 @@ use longhand_link::carrier::tls::Certificate;
 
 use tokio::sync::watch;
 
+use crate::changes::{Changes, Kind};
 use crate::clock::now_unix_s;
 use crate::hosted::overview_in_time;
 use crate::hub::Hub;
@@ -245,6 +246,7 @@ pub(crate) struct Health {
     pub chain: Arc<Follower>,
     pub hub: Arc<Hub>,
     pub metrics: Metrics,
+    pub changes: Arc<Changes>,
     /// As it was when the hub was last looked at.
     pub reserve: Mutex<Option<Reserve>>,
     /// Whether the host is connected to each of its mailboxes, by their authorities.
@@ -335,10 +337,15 @@ impl Health {
             let now = self.problems();
             self.metrics.set_problems(now.iter().map(Problem::name));
             let (begun, ended) = known.update(now);
-            begun.iter().for_each(|problem| tracing::warn!("{problem}"));
-            ended
-                .iter()
-                .for_each(|name| tracing::info!("no longer a problem: {name}"));
+            for problem in begun {
+                tracing::warn!("{problem}");
+                self.changes
+                    .report(Kind::ProblemBegan, "", problem.to_string());
+            }
+            for name in ended {
+                tracing::info!("no longer a problem: {name}");
+                self.changes.report(Kind::ProblemEnded, "", name);
+            }
         }
     }
 }

@@ -2,12 +2,13 @@
 
 pub(crate) mod socket;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use bitcoin::secp256k1::PublicKey;
 use longhand_node::{Keys, Node, NodeConfig, PeerStream, local_node_id};
 use longhand_store::{Batch, Store, Write};
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::HostError;
@@ -25,7 +26,7 @@ const SEED_MARK: &str = "hub-seed-mark";
 pub(crate) struct Hub {
     node_id: PublicKey,
     seed: Zeroizing<[u8; 32]>,
-    phase: Mutex<Phase>,
+    phase: watch::Sender<Phase>,
 }
 
 impl Hub {
@@ -34,7 +35,7 @@ impl Hub {
         Hub {
             node_id: local_node_id(&seed),
             seed,
-            phase: Mutex::new(Phase::Waiting),
+            phase: watch::Sender::new(Phase::Waiting),
         }
     }
 
@@ -57,21 +58,29 @@ impl Hub {
 
     /// Sets the phase that a start has ended in; a hub that has failed since stays failed.
     pub fn started(&self, phase: Phase) {
-        self.lock().start_with(phase);
+        self.phase
+            .send_if_modified(|current| current.start_with(phase));
     }
 
     /// The hub's node has ended by itself, for this reason.
     pub fn fail(&self, reason: String) {
-        *self.lock() = Phase::Failed(reason);
+        self.phase.send_replace(Phase::Failed(reason));
     }
 
     pub fn phase(&self) -> Phase {
-        self.lock().clone()
+        self.phase.borrow().clone()
+    }
+
+    /// Returns when its start has ended.
+    pub async fn started_or_failed(&self) {
+        let is_over = |phase: &Phase| matches!(phase, Phase::Running(_) | Phase::Failed(_));
+        // Fails never: the sender is this hub's.
+        let _ = self.phase.subscribe().wait_for(is_over).await;
     }
 
     /// The hub's node, when it runs.
     pub fn node(&self) -> Option<Node> {
-        self.lock().node().cloned()
+        self.phase.borrow().node().cloned()
     }
 
     /// Takes a peer's connection. Drops it while the hub does not run: peers dial again.
@@ -79,10 +88,6 @@ impl Hub {
         if let Some(node) = self.node() {
             node.accept(stream);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Many Lightning nodes in one process, each with its keys on its owner's phone.
 //!
-//! [`Host::start`] opens the store, follows the chain, runs the hub and the owners' nodes, and
-//! listens: for phones (links), for the hub's peers, for the operator and for Prometheus.
-//! [`Host::embed`] is the same without listeners, for programs that have listeners of their own: they hand in
+//! [`Host::builder`] sets a host up. [`HostBuilder::start`] opens the store, follows the chain, runs the hub and the owners' nodes,
+//! and listens: for phones (links), for the hub's peers, for the operator and for Prometheus.
+//! [`HostBuilder::embed`] is the same without listeners, for programs that have listeners of their own: they hand in
 //! connections, and are the host's [`Operator`] and its [`Network`].
 //!
 //! - `services`: the wiring: which part uses which. `tasks`: the tasks that end with the host.
@@ -12,13 +12,16 @@
 //! - `links`, `phones`, `commands`: connections of phones; a phone at its node (`phone_signer`); an owner's commands.
 //! - `tor`: the Tor process, its onion services, and connections through it.
 //! - `network`: peers and phones beyond this process. `serve`: the listeners.
-//! - `descriptors`: the limit of file descriptors.
+//! - `builder`: how a host is set up. `descriptors`: the limit of file descriptors.
 //! - `chain`: the chain source of the configuration.
 //! - `hub`, `graph`: the hub's seed and node id; the network graph.
 //! - `health`: the problems that the operator should know.
+//! - `changes`: what has happened, for the operator.
 //! - `operator` and its [`client`], `metrics`, [`config`], `files`: the operator's side.
 
+mod builder;
 mod chain;
+mod changes;
 pub mod client;
 mod clock;
 mod commands;
@@ -55,8 +58,10 @@ use longhand_base::settings::Settings as _;
 use longhand_chain::{ChainError, ChainSource};
 use longhand_link::{Address, Carrier, Carriers, DialOptions, LinkError};
 use longhand_node::PeerStream;
+use longhand_node::typed::Node;
 use longhand_proto::Code;
-use longhand_store::{Batch, SqliteStore, Store, StoreError, Write};
+use longhand_proto::operator::{CreateOwnerRequest, PairingCode};
+use longhand_store::{Batch, Store, StoreError, Write};
 
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing {
@@ -81,6 +86,7 @@ pub mod fuzzing {
     }
 }
 
+pub use builder::HostBuilder;
 pub use config::{ConfigError, HostConfig, OperatorListen};
 pub use files::FileError;
 pub use network::{
@@ -121,41 +127,31 @@ pub struct Addresses {
 }
 
 impl Host {
+    /// Sets up a host, step by step.
+    pub fn builder() -> HostBuilder {
+        HostBuilder::new()
+    }
+
     /// Starts a host on its own database and the chain source of its configuration.
     ///
-    /// A chain source that is down is waited for: phones may attach meanwhile, and their commands answer
-    /// `CHAIN_UNAVAILABLE`.
-    ///
     /// # Errors
-    /// [`HostError`]; nothing runs then.
+    /// As [`HostBuilder::start`].
     pub async fn start(config: HostConfig) -> Result<Host, HostError> {
-        files::create_directory(&config.data_dir)?;
-        let database: Arc<dyn Store> = Arc::new(SqliteStore::open(config.database_file())?);
-        // Before the Tor process, which inherits it.
-        descriptors::raise_limit();
-        let tor = OpenTor::open(&config).await?;
-        let source = chain::source(&config, tor.as_ref().map(|it| &*it.tor)).await?;
-        let carriers = Carriers::default();
-        let mut host = Host::listen(config, database.clone(), source, &carriers, tor).await?;
-        host.database = Some(database);
-        Ok(host)
+        Host::builder().config(config).start().await
     }
 
     /// Starts a host on a store, a chain source and carriers of the caller's: `link.listen` may have the schemes of `carriers`.
     ///
     /// # Errors
-    /// As [`Host::start`].
+    /// As [`HostBuilder::start`].
     pub async fn start_with(
         config: HostConfig,
         store: Arc<dyn Store>,
         source: impl Into<ChainSource>,
         carriers: &Carriers,
     ) -> Result<Host, HostError> {
-        files::create_directory(&config.data_dir)?;
-        // Before the Tor process, which inherits it.
-        descriptors::raise_limit();
-        let tor = OpenTor::open(&config).await?;
-        Host::listen(config, store, source.into(), carriers, tor).await
+        let builder = Host::builder().config(config).store(store).chain(source);
+        builder.carriers(carriers.clone()).start().await
     }
 
     async fn listen(
@@ -178,19 +174,18 @@ impl Host {
         Ok(host)
     }
 
-    /// Starts a host without listeners: connections are handed in ([`Host::accept_link`], [`Host::accept_peer`]), and those
-    /// that the host makes go through `network`. Of the configuration, the listeners' addresses are not used; pairing
-    /// codes have `link.addresses`, at which its phones are taken. In `data_dir` are the link's key and the hub's seed.
+    /// Starts a host without listeners on a store and a chain source of the caller's, see [`HostBuilder::embed`].
     ///
     /// # Errors
-    /// As [`Host::start`].
+    /// As [`HostBuilder::start`].
     pub async fn embed(
         config: HostConfig,
         store: Arc<dyn Store>,
         source: impl Into<ChainSource>,
         network: Arc<dyn Network>,
     ) -> Result<Host, HostError> {
-        Host::assemble(config, store, source.into(), network, None).await
+        let builder = Host::builder().config(config).store(store).chain(source);
+        builder.embed(network).await
     }
 
     async fn assemble(
@@ -250,6 +245,28 @@ impl Host {
         self.services.operator()
     }
 
+    /// Makes an owner, and the pairing code for the phone: [`Operator::create_owner`] without options. The owner's node is
+    /// commanded by the phone alone.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn create_owner(&self, name: &str) -> Result<PairingCode, OperatorError> {
+        let request = CreateOwnerRequest {
+            name: name.into(),
+            ..CreateOwnerRequest::default()
+        };
+        self.operator().create_owner(request).await
+    }
+
+    /// The hub, the host's own node, for its commands. Waits until it runs, which it does as soon as the chain source is
+    /// reached.
+    ///
+    /// # Errors
+    /// [`Code::NodeFailed`] when it cannot be started.
+    pub async fn hub(&self) -> Result<Node, OperatorError> {
+        Ok(operator::started(&self.services.hub).await?.into())
+    }
+
     /// Stops: links are closed with `SHUTDOWN`, nodes write their last turn, and the database is closed if the host
     /// opened it itself. A store of the caller is closed by the caller.
     pub async fn stop(mut self) {
@@ -299,6 +316,7 @@ async fn check_network(
 
 /// Why a host does not start. Nothing of it runs then.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum HostError {
     /// The configuration is wrong.
     #[error(transparent)]

@@ -5,13 +5,16 @@ mod hub;
 
 use std::sync::{Arc, OnceLock, Weak};
 
+use futures::Stream;
 use longhand_chain::{Chain, Follower};
 use longhand_link::{LinkKey, PairingCode as LinkPairingCode, PairingSecret};
 use longhand_proto::operator::*;
 use longhand_proto::{Code, command};
 
 pub(crate) use self::grpc::{OperatorApi, TokenCheck, bind_socket};
+pub(crate) use self::hub::started;
 use crate::Addresses;
+use crate::changes::{Changes, Kind};
 use crate::clock::now_unix_s;
 use crate::config::HostConfig;
 use crate::health::Health;
@@ -39,6 +42,7 @@ pub(crate) struct OperatorServices {
     pub hub: Arc<Hub>,
     pub chain: Arc<Follower>,
     pub health: Arc<Health>,
+    pub changes: Arc<Changes>,
     /// Where the host listens, once it does.
     pub addresses: Arc<OnceLock<Addresses>>,
     pub tor: Option<Arc<Tor>>,
@@ -108,6 +112,15 @@ impl Operator {
         })
     }
 
+    /// The changes of the host from now on, as they happen. The first message, `present`, is sent at once; whoever lists after it
+    /// misses none. A reader that is more than 1,024 behind gets `missed` and should list again. The stream ends with the host.
+    ///
+    /// # Errors
+    /// [`Code::HostStopped`].
+    pub fn watch(&self) -> Result<impl Stream<Item = HostChange> + Send + use<>, OperatorError> {
+        Ok(self.services()?.changes.watch())
+    }
+
     /// Makes an owner, and the pairing code for the phone.
     ///
     /// # Errors
@@ -130,6 +143,7 @@ impl Operator {
                 .add(owner.clone())
                 .map_err(OwnerError::from)?;
             tracing::info!(owner = name, "an owner was made");
+            services.changes.report(Kind::OwnerCreated, &name, "");
             services.pairing_code(&owner, secret, expires)
         })
         .await
@@ -151,6 +165,9 @@ impl Operator {
                 owner = owner.name,
                 "a pairing code was renewed: the phone before is shut out"
             );
+            services
+                .changes
+                .report(Kind::PairingRenewed, &owner.name, "");
             services.pairing_code(&owner, secret, expires)
         })
         .await

@@ -14,6 +14,7 @@ use longhand_link::{
 use longhand_node::Node;
 use tokio::task::JoinSet;
 
+use crate::changes::{Changes, Kind};
 use crate::commands::{COMMAND, Commands};
 use crate::config::LinkConfig;
 use crate::hosted::{HostedNode, HostedNodes};
@@ -37,6 +38,7 @@ pub(crate) struct Phones {
     pub switchboard: Arc<Switchboard>,
     pub wakes: Arc<Wakes>,
     pub metrics: Metrics,
+    pub changes: Arc<Changes>,
     pub tasks: Arc<Tasks>,
 }
 
@@ -141,6 +143,7 @@ impl Attachment {
         {
             let Phones {
                 metrics,
+                changes,
                 switchboard,
                 wakes,
                 ..
@@ -152,6 +155,7 @@ impl Attachment {
             self.node = Some(node);
             self.hosted.attached.send_replace(true);
             wakes.attached(&self.hosted.id);
+            changes.report(Kind::PhoneAttached, &self.hosted.name, "");
             tracing::info!(owner = self.hosted.name, "the phone is attached");
         }
     }
@@ -165,7 +169,7 @@ impl Attachment {
         if let Some(node) = self.node.take() {
             tracing::info!(owner = self.hosted.name, reason, "the phone is gone");
             node.signer_lost();
-            self.detached(&node);
+            self.detached(&node, reason);
         }
     }
 
@@ -177,7 +181,7 @@ impl Attachment {
                 biased;
                 () = node.detach() => {
                     tracing::info!(owner = self.hosted.name, "the phone has detached");
-                    self.detached(&node);
+                    self.detached(&node, "the phone has detached");
                 }
                 reason = self.hosted.conversation.down() => {
                     self.node = Some(node);
@@ -195,8 +199,10 @@ impl Attachment {
         }
     }
 
-    fn detached(&self, node: &Node) {
+    fn detached(&self, node: &Node, reason: &str) {
         self.phones.switchboard.hang_up(node.node_id());
         self.hosted.attached.send_replace(false);
+        let changes = &self.phones.changes;
+        changes.report(Kind::PhoneDetached, &self.hosted.name, reason);
     }
 }

@@ -19,6 +19,7 @@ use longhand_link::{CloseCode, LinkKeypair};
 use longhand_store::Store;
 use tokio::time::timeout;
 
+use crate::changes::Changes;
 use crate::commands::Commands;
 use crate::config::HostConfig;
 use crate::graph::GraphKeeper;
@@ -82,6 +83,7 @@ impl Services {
         tor: Option<Arc<Tor>>,
     ) -> Result<Services, HostError> {
         let nodes = Arc::new(HostedNodes::default());
+        let changes = Arc::new(Changes::default());
         let link_key =
             LinkKeypair::from_bytes(*files::read_or_make_secret(&config.link_key_file())?);
         let restricted = tor.clone().filter(|tor| tor.is_restricted());
@@ -137,6 +139,7 @@ impl Services {
             nodes: nodes.clone(),
             wakes: wakes.clone(),
             metrics: metrics.clone(),
+            changes: changes.clone(),
             tasks: tasks.clone(),
         });
         let starter = Arc::new(NodeStarter::new(
@@ -154,6 +157,7 @@ impl Services {
             starter: starter.clone(),
             chain: chain.clone(),
             metrics: metrics.clone(),
+            changes: changes.clone(),
         });
         let phones = Arc::new(Phones {
             link: config.link.clone(),
@@ -163,6 +167,7 @@ impl Services {
             switchboard: switchboard.clone(),
             wakes: wakes.clone(),
             metrics: metrics.clone(),
+            changes: changes.clone(),
             tasks: tasks.clone(),
         });
         let health = Arc::new(Health {
@@ -170,6 +175,7 @@ impl Services {
             chain: chain.clone(),
             hub: hub.clone(),
             metrics: metrics.clone(),
+            changes: changes.clone(),
             reserve: Mutex::default(),
             mailboxes: Mutex::default(),
             certificates: OnceLock::new(),
@@ -184,6 +190,7 @@ impl Services {
             hub: hub.clone(),
             chain: chain.clone(),
             health: health.clone(),
+            changes,
             addresses: addresses.clone(),
             tor: tor.clone(),
             tasks: tasks.clone(),

@@ -8,6 +8,7 @@ use longhand_node::{Graph, Keys, Node, NodeConfig, Services};
 use longhand_store::Store;
 use tokio::sync::Semaphore;
 
+use crate::changes::Kind;
 use crate::config::HostConfig;
 use crate::hosted::{HostedNode, Phase};
 use crate::hub::Hub;
@@ -90,7 +91,8 @@ impl NodeStarter {
             Phase::Failed(reason) => tracing::error!(%reason, "the hub cannot be started"),
             Phase::Waiting | Phase::Unregistered => {}
         }
-        self.hub.started(phase);
+        self.hub.started(phase.clone());
+        self.report("", &phase);
     }
 
     async fn load(&self, hosted: &Arc<HostedNode>, node_id: PublicKey) {
@@ -122,7 +124,17 @@ impl NodeStarter {
             }
             Phase::Waiting | Phase::Unregistered => {}
         }
-        hosted.started(phase);
+        hosted.started(phase.clone());
+        self.report(&hosted.name, &phase);
+    }
+
+    /// Reports the end of a start: after the phase is set, so that whoever reads the change finds it in the lists.
+    fn report(&self, owner: &str, phase: &Phase) {
+        match phase {
+            Phase::Running(_) => self.watcher.changes.report(Kind::NodeStarted, owner, ""),
+            Phase::Failed(reason) => self.watcher.changes.report(Kind::NodeFailed, owner, reason),
+            Phase::Waiting | Phase::Unregistered => {}
+        }
     }
 
     /// Starts a node; tries again while the chain source or the database fails.

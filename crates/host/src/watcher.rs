@@ -8,6 +8,7 @@ use longhand_chain::{BlockRef, Chain, ChainEvent, Follower, WatchList};
 use longhand_node::{Node, NodeEvent};
 use tokio::sync::broadcast;
 
+use crate::changes::{Changes, Kind};
 use crate::files::to_hex;
 use crate::hosted::{HostedNode, HostedNodes, overview_in_time};
 use crate::hub::Hub;
@@ -31,6 +32,7 @@ pub(crate) struct NodeWatcher {
     pub nodes: Arc<HostedNodes>,
     pub wakes: Arc<Wakes>,
     pub metrics: Metrics,
+    pub changes: Arc<Changes>,
     pub tasks: Arc<Tasks>,
 }
 
@@ -109,10 +111,14 @@ impl NodeWatcher {
 
     fn on_hub_event(&self, event: NodeEvent) {
         match event {
-            NodeEvent::Restarted => self.on_restart("hub"),
+            NodeEvent::Restarted => {
+                self.on_restart("hub");
+                self.changes.report(Kind::NodeRestarted, "", "");
+            }
             NodeEvent::Failed(reason) => {
                 self.switchboard.hang_up(self.hub.node_id());
-                self.hub.fail(reason);
+                self.hub.fail(reason.clone());
+                self.changes.report(Kind::NodeFailed, "", reason);
             }
             NodeEvent::PaymentsHeld(peers) => self.wakes.payments_held(&peers),
             NodeEvent::HeldForwarded(node_ids) => self.wakes.forwarded(&node_ids),
@@ -137,8 +143,14 @@ impl NodeWatcher {
 
     fn on_owner_event(&self, node: &HostedNode, event: NodeEvent) {
         match event {
-            NodeEvent::Restarted => self.on_restart(&node.name),
-            NodeEvent::Failed(reason) => node.fail(reason),
+            NodeEvent::Restarted => {
+                self.on_restart(&node.name);
+                self.changes.report(Kind::NodeRestarted, &node.name, "");
+            }
+            NodeEvent::Failed(reason) => {
+                node.fail(reason.clone());
+                self.changes.report(Kind::NodeFailed, &node.name, reason);
+            }
             NodeEvent::State(state) => {
                 tracing::debug!(owner = node.name, ?state, "state");
                 node.set_state(state);

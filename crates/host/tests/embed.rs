@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bitcoin::secp256k1::PublicKey;
+use futures::{Stream, StreamExt};
 use longhand_host::{WakeFrom, WakeReason};
 use longhand_link::CloseCode;
-use longhand_phone::PhoneError;
+use longhand_node::typed::OpenChannel;
+use longhand_phone::{PhoneError, PhoneEvent};
 use longhand_proto::Code;
 use longhand_proto::command::GetInfo;
 use longhand_proto::command::command::Command as Body;
@@ -17,8 +19,9 @@ use longhand_testkit::embedded::{
     ADDRESS, Door, NetworkCall, NetworkCalls, PUSH, World, create_owner, hub_id, node,
     phone_with_channel, registered, until,
 };
-use longhand_testkit::link_phone::hand_in;
+use longhand_testkit::link_phone::{LinkPhone, hand_in};
 use longhand_testkit::phone::registration;
+use longhand_testkit::vault;
 use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
@@ -383,4 +386,108 @@ async fn starts_after(failure: StoreError) {
     // Returns when its hub runs.
     drop(world.host(None).await);
     assert!(disk.commits() > commits);
+}
+
+/// The next event of this kind; those of other kinds before it are left out.
+async fn event_of<T>(
+    events: &mut (impl Stream<Item = PhoneEvent> + Unpin),
+    kind: impl Fn(PhoneEvent) -> Option<T>,
+) -> T {
+    loop {
+        let event = events.next().await.expect("the phone lives");
+        if let Some(wanted) = kind(event) {
+            return wanted;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phone_reports_its_link_its_channels_and_its_payments_as_events() {
+    use PhoneEvent::{Attached, ChannelClosed, ChannelReady, Detached};
+    use PhoneEvent::{PaymentFailed, PaymentReceived, PaymentSent};
+    let world = World::new();
+    let (host, _calls) = world.host(None).await;
+    let (operator, hub) = (host.operator(), host.hub().await.unwrap());
+    world.fund_hub(&operator).await;
+    let door = Door(Arc::new(Mutex::new(Some(host))));
+    let vault = vault::create(&world.dir.path().join("ann")).unwrap();
+    let ann = longhand_phone::Phone::new(vault, door).unwrap();
+    let mut events = ann.events();
+    let code = create_owner(&operator, "ann", "").await;
+    ann.pair(&code.to_text().unwrap()).await.unwrap();
+    assert_eq!(events.next().await, Some(Attached));
+
+    let open = OpenChannel::to(ann.node_id(), 1_000_000).push(500_000_000);
+    let opened = hub.open_channel(open).await.unwrap();
+    world.mine(&operator, 6).await;
+    let ready = |event| match event {
+        ChannelReady(channel) => Some(channel.channel_id),
+        _ => None,
+    };
+    assert_eq!(
+        event_of(&mut events, ready).await,
+        opened.channel_id.to_string()
+    );
+
+    let invoice = ann.invoice(Some(20_000_000), "tea", 3_600).await.unwrap();
+    hub.pay(&invoice.bolt11, None, None).await.unwrap();
+    let received = |event| match event {
+        PaymentReceived(payment) => Some(payment.payment_hash),
+        _ => None,
+    };
+    assert_eq!(event_of(&mut events, received).await, invoice.payment_hash);
+
+    let invoice = hub.invoice(Some(5_000_000), "coffee", 3_600).await.unwrap();
+    ann.pay(&invoice.bolt11, None, None).await.unwrap();
+    let sent = |event| match event {
+        PaymentSent(payment) => Some(payment.payment_hash),
+        PaymentFailed(payment) => panic!("{payment:?}"),
+        _ => None,
+    };
+    assert_eq!(
+        event_of(&mut events, sent).await,
+        invoice.payment_hash.to_string()
+    );
+
+    hub.close_channel(&opened.channel_id, false).await.unwrap();
+    let closed = |event| match event {
+        ChannelClosed(channel) => Some(channel.channel_id),
+        _ => None,
+    };
+    assert_eq!(
+        event_of(&mut events, closed).await,
+        opened.channel_id.to_string()
+    );
+
+    ann.detach().await.unwrap();
+    let detached = |event| match event {
+        Detached(report) => Some(report.code),
+        _ => None,
+    };
+    assert_eq!(event_of(&mut events, detached).await, Code::Detached);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_operator_reads_changes_as_they_happen_and_the_stream_ends_with_the_host() {
+    let world = World::new();
+    let (host, _calls) = world.host(None).await;
+    let mut changes = Box::pin(host.operator().watch().unwrap());
+    let mut next = async || {
+        let change = changes.next().await?;
+        Some((change.kind, change.owner, change.detail))
+    };
+    let of = |kind: &str, detail: &str| Some((kind.into(), "ann".to_owned(), detail.into()));
+    assert_eq!(next().await.unwrap().0, "present");
+    let mut phone = LinkPhone::new(create_owner(&host.operator(), "ann", "").await);
+    assert_eq!(next().await, of("owner_created", ""));
+    phone.sign_with(1);
+    let link = phone.pair_inside(&host).await.unwrap();
+    phone.register(1).await;
+    assert_eq!(next().await, of("phone_registered", ""));
+    assert_eq!(next().await, of("node_started", ""));
+    assert_eq!(next().await, of("phone_attached", ""));
+    link.detach().await.unwrap();
+    assert_eq!(next().await, of("phone_detached", "the phone has detached"));
+    host.stop().await;
+    assert_eq!(next().await, None);
 }

@@ -3,9 +3,12 @@
 
 use std::sync::{Arc, Mutex};
 
+use longhand_node::Overview;
+use longhand_node::typed::CommandError;
 use longhand_proto::Code;
 use longhand_proto::operator::*;
 use longhand_testkit::embedded::{Door, World, phone_with_channel, until};
+use longhand_testkit::host::faucet;
 
 const ADDRESS: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
 /// The default of `hub.reserve_sat_per_channel`.
@@ -165,4 +168,49 @@ async fn the_status_of_a_hub_without_coins_has_the_reserve_that_it_wants() {
     let reserve = host.operator().status().await.unwrap().hub_reserve.unwrap();
     assert_eq!((reserve.onchain_sat, reserve.wanted_sat), (0, 0));
     assert_eq!(reserve.wanted_for_next_sat, RESERVE_SAT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_commands_the_hub_of_its_own_host_with_types() {
+    let world = World::new();
+    let (host, _calls) = world.host(None).await;
+    let (operator, hub) = (host.operator(), host.hub().await.unwrap());
+    assert_eq!(
+        operator.status().await.unwrap().hub_node_id,
+        hub.id().serialize()
+    );
+    world.fund_hub(&operator).await;
+    let address = hub.new_address().await.unwrap().to_string();
+    faucet(&world.devnet, &address, 1_000_000).unwrap();
+    world.mine(&operator, 1).await;
+    let is_funded = |now: &Overview| now.onchain_sat == 21_000_000;
+    hub.wait_until(is_funded).await.unwrap();
+
+    let door = Door(Arc::new(Mutex::new(Some(host))));
+    let ann = phone_with_channel(&world, &operator, &door, "ann", "").await;
+    let invoice = ann.invoice(Some(20_000_000), "tea", 3_600).await.unwrap();
+    let paid = hub.pay(&invoice.bolt11, None, None).await.unwrap();
+    assert_eq!(paid.payment_hash.to_string(), invoice.payment_hash);
+    let again = hub.pay(&invoice.bolt11, None, None).await.unwrap();
+    assert_eq!(again, paid);
+
+    let own = hub.invoice(Some(5_000_000), "coffee", 3_600).await.unwrap();
+    ann.pay(&own.bolt11, None, None).await.unwrap();
+    let [channel] = &hub.channels().await.unwrap()[..] else {
+        panic!("the hub has one channel");
+    };
+    assert_eq!(
+        (channel.peer, channel.capacity_sat),
+        (ann.node_id(), 1_000_000)
+    );
+    assert_eq!(
+        ann.channels().await.unwrap().channels[0].inbound_msat,
+        channel.outbound_msat
+    );
+    let refused = hub.pay("lnbc1", None, None).await.unwrap_err();
+    assert!(matches!(refused, CommandError::FixInput(_)), "{refused:?}");
+    let closing = hub.close_channel(&channel.id, false).await.unwrap();
+    let is_closed = |now: &Overview| now.channels == 0;
+    hub.wait_until(is_closed).await.unwrap();
+    assert_eq!(closing, None);
 }

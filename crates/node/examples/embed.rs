@@ -6,10 +6,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use bitcoin::Network::Regtest;
-use longhand_chain::{Follower, FollowerConfig, devnet::Devnet};
-use longhand_node::{
-    Graph, Keys, Node, NodeConfig, Services, SignerAway, SignerTransport, TcpDialer,
-};
+use longhand_chain::devnet::Devnet;
+use longhand_node::{Keys, Node, NodeConfig, Services, SignerAway, SignerTransport};
 use longhand_proto::command::{Command, GetInfo, command::Command::GetInfo as Info};
 use longhand_proto::signer::{SignerBatch, SignerReply};
 use longhand_signer::{Seed, Signer as Engine};
@@ -70,16 +68,9 @@ impl SignerTransport for MySigner {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let devnet = Devnet::start_default().await?;
     let source = Arc::new(devnet.source());
-    let chain = Arc::new(Follower::start(source, FollowerConfig::default()));
-    chain.tips().wait_for(Option::is_some).await?;
     let engine = Engine::new(&Seed::from_entropy(&[1; 16])?, Regtest, &[2; 32])?;
     let keys = Keys::Remote(Box::new(engine.register(0)));
-    let services = Services {
-        store: Arc::new(MyStore::default()),
-        chain,
-        graph: Arc::new(Graph::new(Regtest)),
-        dialer: Arc::new(TcpDialer),
-    };
+    let services = Services::alone(Arc::new(MyStore::default()), source, Regtest).await;
     let node = Node::start(NodeConfig::new("mine", Regtest, keys), services).await?;
     node.attach(Arc::new(MySigner(Mutex::new(engine))));
     let command = Some(Info(GetInfo {}));

@@ -25,6 +25,14 @@ pub(crate) fn recorded(code: &str, message: impl Into<String>) -> Error {
     }
 }
 
+/// The node's task has ended.
+pub(crate) fn node_stopped() -> Error {
+    Error::new(
+        Code::NodeStopped,
+        "the node has stopped: try again when the host is back",
+    )
+}
+
 /// A reply that is an error.
 pub(crate) fn error_reply(error: Error) -> CommandReply {
     CommandReply {

@@ -5,7 +5,7 @@
 //! attached whenever the phone is there, and taken away when it is not.
 //!
 //! From the outside in:
-//! - `node.rs`: the handle. `api/`: the types around it.
+//! - [`typed`]: a node's commands with types. `node.rs`: the handle. `api/`: the types around it.
 //! - `driver/`: the task around one node, with clock, store, chain, signer and sockets.
 //! - `machine/`: the node as a deterministic value, without I/O. Start reading here.
 //! - `parts/`: the parts of the machine, one file each: openings, claims, payments, ...
@@ -25,6 +25,7 @@ mod node;
 mod onchain;
 mod parts;
 mod store;
+pub mod typed;
 mod wallet;
 
 pub use api::{

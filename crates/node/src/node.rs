@@ -15,7 +15,7 @@ use crate::api::{
 };
 use crate::driver::Driver;
 use crate::driver::message::Message;
-use crate::errors::error_reply;
+use crate::errors::{error_reply, node_stopped};
 use crate::machine::input::{HubRequest, InvoiceRequest};
 use crate::machine::output::HubAnswer;
 
@@ -214,10 +214,7 @@ impl Node {
 
     fn no_answer(&self) -> Error {
         if self.inbox.is_closed() {
-            Error::new(
-                Code::NodeStopped,
-                "the node has stopped: try again when the host is back",
-            )
+            node_stopped()
         } else {
             Error::new(
                 Code::NodeRestarted,

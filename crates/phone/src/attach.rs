@@ -210,7 +210,8 @@ impl Phone {
     }
 
     pub(crate) fn publish(&self, attachment: Attachment) {
-        self.inner.attachment.send_replace(attachment);
+        let before = self.inner.attachment.send_replace(attachment.clone());
+        self.inner.events.link_changed(&before, &attachment);
     }
 
     pub(crate) fn lock_supervisor(

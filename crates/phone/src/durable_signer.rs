@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bitcoin::Network;
 use lightning_invoice::Bolt11Invoice;
 use longhand_proto::command::UnsignedInvoice;
-use longhand_proto::signer::SignerBatch;
-#[cfg(any(test, feature = "testing"))]
-use longhand_proto::signer::SignerReply;
+use longhand_proto::signer::signer_answer::Answer;
+use longhand_proto::signer::{Refusal, SignerBatch, SignerReply};
 use longhand_signer::rules::Refused;
 use longhand_signer::{InvoiceRequest, LedgerRecord, Recorded, Seed, Signer};
 use prost::Message;
@@ -51,6 +50,14 @@ struct Disk {
     written: u64,
     /// The end of the life before.
     last: Option<Failed>,
+}
+
+/// The signer's answer to batches.
+pub(crate) struct Answered {
+    /// Encoded, one for each batch.
+    pub replies: Vec<Vec<u8>>,
+    /// All that are in the replies.
+    pub refusals: Vec<Refusal>,
 }
 
 /// The end of an engine's life.
@@ -195,19 +202,20 @@ impl DurableSigner {
         Ok(recorded?)
     }
 
-    /// The encoded replies to `batches`, once all records that they depend on are durable.
-    pub(crate) fn answer(&self, batches: &[SignerBatch]) -> Result<Vec<Vec<u8>>, PhoneError> {
+    /// The replies to `batches`, once all records that they depend on are durable.
+    pub(crate) fn answer(&self, batches: &[SignerBatch]) -> Result<Answered, PhoneError> {
         self.record(|signer| {
-            let mut records = Vec::new();
+            let (mut records, mut refusals) = (Vec::new(), Vec::new());
             let replies = batches.iter().map(|batch| {
                 let outcome = signer.handle(batch, now_unix_s());
                 #[cfg(any(test, feature = "testing"))]
                 self.report_answers(batch, &outcome.reply, signer.version());
                 records.extend(outcome.records);
+                refusals.extend(refusals_in(&outcome.reply));
                 outcome.reply.encode_to_vec()
             });
             let replies = replies.collect();
-            (replies, records)
+            (Answered { replies, refusals }, records)
         })
     }
 
@@ -260,6 +268,14 @@ impl DurableSigner {
     pub(crate) fn compact(&self) {
         self.compact_now(&mut lock(&self.disk));
     }
+}
+
+fn refusals_in(reply: &SignerReply) -> impl Iterator<Item = Refusal> {
+    let answers = reply.answers.iter();
+    answers.filter_map(|answer| match &answer.answer {
+        Some(Answer::Refusal(refusal)) => Some(refusal.clone()),
+        _ => None,
+    })
 }
 
 /// Runs `work`, which writes to the disk, on a thread where that does not delay the link.

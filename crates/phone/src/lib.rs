@@ -13,7 +13,7 @@
 //! ```
 //! Start reading at [`Phone`]. Batches of the node go through `serve`, `durable_signer` and [`vault`], in this order: no answer of the
 //! signer is sent before the ledger is durable. Commands of the owner go through `owner`, after [`input`] has checked them; those that
-//! must not be done twice have their ids from `idempotency`. [`control`] gives other processes of the owner access to a running phone.
+//! must not be done twice have their ids from `idempotency`. [`Phone::events`] is a stream of what happens (`events`). [`control`] gives other processes of the owner access to a running phone.
 //!
 //! The feature `testing` is for simulations (`testing`): a disk with faults, a phone that can be killed.
 
@@ -25,6 +25,7 @@ pub mod command;
 pub mod control;
 mod durable_signer;
 mod error;
+mod events;
 mod idempotency;
 pub mod input;
 mod owner;
@@ -46,6 +47,7 @@ mod ways;
 pub use birthday::Birthday;
 pub use command::{OwnerCommand, OwnerReply};
 pub use error::{ErrorReport, PhoneError};
+pub use events::PhoneEvent;
 pub use longhand_link::{Dial, DialOptions};
 pub use longhand_signer::{Seed, SeedError};
 pub use phone::Phone;

@@ -32,6 +32,9 @@ use crate::vault::fill_random;
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 const CLOSE_PAUSE: Duration = Duration::from_millis(50);
 
+/// The interval at which [`Phone::wait_until`] asks.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
+
 /// The most payments that are read in one call.
 const MOST_PAYMENTS: usize = 1_000_000;
 
@@ -219,6 +222,20 @@ impl Phone {
     pub async fn balance(&self) -> Result<Balance, PhoneError> {
         let reply = self.command(Ask::GetBalance(proto::GetBalance {})).await?;
         Ok(expect_reply!(reply, Balance)?.into())
+    }
+
+    /// Returns the first balance that `is_met` accepts, such as one with coins or with inbound capacity. Asks again and again.
+    pub async fn wait_until(
+        &self,
+        is_met: impl Fn(&Balance) -> bool,
+    ) -> Result<Balance, PhoneError> {
+        loop {
+            let balance = self.balance().await?;
+            if is_met(&balance) {
+                return Ok(balance);
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
     }
 
     /// A new address, which the phone has derived itself. Fails with [`PhoneError::Foreign`] when the host's is another,

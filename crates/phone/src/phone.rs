@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::durable_signer::{DurableSigner, blocking};
 use crate::error::{ErrorReport, PhoneError};
+use crate::events::Events;
 use crate::roaming::NetworkNow;
 use crate::serve::{SIGNER, serve};
 use crate::vault::Vault;
@@ -69,6 +70,7 @@ pub(crate) struct Inner {
     /// As the platform last reported it.
     pub(crate) network: watch::Sender<NetworkNow>,
     pub(crate) attachment: watch::Sender<Attachment>,
+    pub(crate) events: Arc<Events>,
     /// Dials again when a link breaks.
     pub(crate) supervisor: Mutex<Option<JoinHandle<()>>>,
     server: JoinHandle<()>,
@@ -96,7 +98,14 @@ impl Phone {
         let agent = concat!("longhand-phone/", env!("CARGO_PKG_VERSION"));
         let (conversation, requests) =
             Conversation::new(Side::Phone, Config::new(agent, &[SIGNER]))?;
-        let server = tokio::spawn(serve(requests, Arc::clone(&signer), conversation.clone()));
+        let events = Arc::new(Events::new());
+        let serving = serve(
+            requests,
+            Arc::clone(&signer),
+            conversation.clone(),
+            events.clone(),
+        );
+        let server = tokio::spawn(serving);
         let link_key = LinkKeypair::from_bytes(*vault.secrets().link_key);
         let ways = Mutex::new(Ways::from_bytes(&vault.ways()));
         let inner = Inner {
@@ -109,6 +118,7 @@ impl Phone {
             conversation,
             dialer: Box::new(dialer),
             attachment: watch::Sender::new(Attachment::Ended(never_attached())),
+            events,
             supervisor: Mutex::new(None),
             server,
             #[cfg(any(test, feature = "testing"))]

@@ -12,6 +12,7 @@ use longhand_proto::signer::SignerBatch;
 use prost::Message;
 
 use crate::durable_signer::{DurableSigner, blocking};
+use crate::events::Events;
 
 /// The kind of request that a phone answers.
 pub(crate) const SIGNER: &str = "signer";
@@ -21,6 +22,7 @@ pub(crate) async fn serve(
     mut requests: IncomingRequests,
     signer: Arc<DurableSigner>,
     conversation: Conversation,
+    events: Arc<Events>,
 ) {
     while let Some(first) = requests.next().await {
         let mut waiting = vec![first];
@@ -32,10 +34,11 @@ pub(crate) async fn serve(
             continue;
         }
         match blocking(&signer, move |signer| signer.answer(&batches)).await {
-            Ok(replies) => {
-                for (responder, reply) in responders.into_iter().zip(replies) {
+            Ok(answered) => {
+                for (responder, reply) in responders.into_iter().zip(answered.replies) {
                     responder.respond(reply);
                 }
+                events.answered(answered.refusals);
             }
             Err(error) => {
                 tracing::error!(%error, "cannot sign; leaving the node until the next attach");

@@ -6,7 +6,7 @@
 //! - [`link`]: the frames inside a link's Noise session, and the gRPC carrier.
 //! - [`signer`]: operations that a node requests from its owner's phone.
 //! - [`command`]: commands that a phone sends to its node.
-//! - [`operator`]: the host's operator API.
+//! - [`operator`]: the host's operator API. With the feature `serde` its messages can be written as JSON, with bytes as hex.
 //! - [`mailbox`]: between a mailbox and its clients.
 //! - [`Code`]: the table of error codes.
 //! - [`rule`]: the names of the rules by which a signer refuses.
@@ -14,6 +14,8 @@
 //! - [`utc`]: a time as text.
 
 mod code;
+#[cfg(feature = "serde")]
+mod hex;
 mod reply;
 pub mod rule;
 mod time;

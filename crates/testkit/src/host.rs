@@ -81,7 +81,8 @@ pub struct World {
     pub store: Arc<dyn Store>,
     /// The hub's public key, 33 bytes.
     pub hub_node_id: Vec<u8>,
-    host: Host,
+    /// Stopped by [`World::stop`].
+    pub host: Host,
     dir: TempDir,
 }
 

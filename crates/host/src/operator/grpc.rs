@@ -4,6 +4,8 @@ use std::path::Path;
 
 use bitcoin::hashes::cmp::fixed_time_eq;
 use bitcoin::hashes::{Hash, sha256};
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use longhand_proto::Code;
 use longhand_proto::command::error::Action;
 use longhand_proto::operator::operator_server::Operator as Service;
@@ -28,6 +30,12 @@ fn answer<T>(result: Result<T, OperatorError>) -> Answer<T> {
 impl Service for OperatorApi {
     async fn status(&self, _: Request<StatusRequest>) -> Answer<StatusReply> {
         answer(self.0.status().await)
+    }
+
+    type WatchStream = BoxStream<'static, Result<HostChange, Status>>;
+
+    async fn watch(&self, _: Request<WatchRequest>) -> Answer<Self::WatchStream> {
+        answer(self.0.watch().map(|changes| changes.map(Ok).boxed()))
     }
 
     async fn create_owner(&self, request: Request<CreateOwnerRequest>) -> Answer<PairingCode> {

@@ -1,14 +1,14 @@
 //! The operator's requests to the hub.
 
+use longhand_node::typed::{self, CommandError};
 use longhand_node::{Forward, Node};
 use longhand_proto::Code;
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State as PaymentState;
 use longhand_proto::command::{
-    self, AbandonTransaction, AwaitPayment, BumpTransaction, CloseChannel, Command, ConnectPeer,
-    GetBalance, ListChannels, ListPayments, ListSends, NewAddress, OpenChannel, Pay, Payment,
-    SendOnchain,
+    self, AbandonTransaction, BumpTransaction, CloseChannel, Command, ConnectPeer, GetBalance,
+    ListChannels, ListPayments, ListSends, NewAddress, OpenChannel, Payment, SendOnchain,
 };
 use longhand_proto::operator::*;
 
@@ -131,16 +131,12 @@ impl Operator {
             amount_msat,
             max_fee_msat,
         } = request;
-        let pay = Pay {
-            bolt11,
-            amount_msat,
-            max_fee_msat,
-        };
-        let hub = self.hub()?;
-        let payment = pay_and_wait(&hub, pay).await?;
+        let hub = typed::Node::from(self.hub()?);
+        let amount_msat = (amount_msat > 0).then_some(amount_msat);
+        let payment = hub.pay(&bolt11, amount_msat, max_fee_msat).await?;
         Ok(HubPayReply {
-            payment_hash: payment.payment_hash,
-            preimage: payment.preimage,
+            payment_hash: payment.payment_hash.0.to_vec(),
+            preimage: payment.preimage.0.to_vec(),
             fee_msat: payment.fee_msat,
         })
     }
@@ -392,6 +388,12 @@ fn running(hub: &Hub) -> Result<Node, OperatorError> {
     }
 }
 
+/// The hub, once its start has ended.
+pub(crate) async fn started(hub: &Hub) -> Result<Node, OperatorError> {
+    hub.started_or_failed().await;
+    running(hub)
+}
+
 /// Gives the hub a command for the operator.
 async fn ask(hub: &Node, body: Body) -> Result<Reply, OperatorError> {
     let command = Command {
@@ -401,29 +403,6 @@ async fn ask(hub: &Node, body: Body) -> Result<Reply, OperatorError> {
         Some(Reply::Error(error)) => Err(error.into()),
         Some(reply) => Ok(reply),
         None => Err(unexpected()),
-    }
-}
-
-/// Pays, and waits for the payment's end.
-async fn pay_and_wait(hub: &Node, pay: command::Pay) -> Result<Payment, OperatorError> {
-    let mut reply = ask(hub, Body::Pay(pay)).await?;
-    loop {
-        let Reply::Payment(payment) = reply else {
-            return Err(unexpected());
-        };
-        match payment.state() {
-            PaymentState::Succeeded => return Ok(payment),
-            PaymentState::Failed => {
-                let message = format!("the payment failed: {}", payment.failure);
-                return Err(OperatorError::new(Code::PaymentFailed, message));
-            }
-            PaymentState::Pending | PaymentState::Unknown => {
-                let wait = AwaitPayment {
-                    payment_hash: payment.payment_hash,
-                };
-                reply = ask(hub, Body::AwaitPayment(wait)).await?;
-            }
-        }
     }
 }
 
@@ -488,5 +467,17 @@ fn view_send(send: command::Send) -> HubOnchainSend {
         created_unix_s: send.created_unix_s,
         replaced_txids: send.replaced_txids,
         problem: send.problem,
+    }
+}
+
+impl From<CommandError> for OperatorError {
+    fn from(error: CommandError) -> OperatorError {
+        match error {
+            CommandError::WaitForSigner(error)
+            | CommandError::FixInput(error)
+            | CommandError::Retry(error)
+            | CommandError::GiveUp(error) => error.into(),
+            failed => OperatorError::new(Code::PaymentFailed, failed.to_string()),
+        }
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey;
-use longhand_chain::Chain;
+use longhand_chain::{Chain, ChainSource, Follower, FollowerConfig};
 use longhand_store::Store;
 
-use super::dialer::Dialer;
+use super::dialer::{Dialer, TcpDialer};
 use crate::graph::Graph;
 use crate::wallet::{BdkWallets, WalletFactory};
 
@@ -76,4 +76,24 @@ pub struct Services {
     pub graph: Arc<Graph>,
     /// Reaches peers.
     pub dialer: Arc<dyn Dialer>,
+}
+
+impl Services {
+    /// Services of a node that is alone in its program: a follower of this chain source, an empty graph, and peers over TCP.
+    /// Returns as soon as the source has answered.
+    pub async fn alone(
+        store: Arc<dyn Store>,
+        source: impl Into<ChainSource>,
+        network: Network,
+    ) -> Services {
+        let chain = Follower::start(source, FollowerConfig::default());
+        // Fails never: the follower lives as long as this.
+        let _ = chain.tips().wait_for(Option::is_some).await;
+        Services {
+            store,
+            chain: Arc::new(chain),
+            graph: Arc::new(Graph::new(network)),
+            dialer: Arc::new(TcpDialer),
+        }
+    }
 }

@@ -114,7 +114,7 @@ fn binary(args: &ProcessesArgs) -> Result<PathBuf, String> {
     match std::path::absolute(&path) {
         Ok(path) if path.is_file() => Ok(path),
         _ => Err(Code::Environment.line(format_args!(
-            "there is no {}: build it (cargo build -p longhand), or give --longhand PATH",
+            "there is no {}: build it (cargo build -p longhand-cli), or give --longhand PATH",
             path.display()
         ))),
     }

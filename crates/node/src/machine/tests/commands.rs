@@ -121,7 +121,7 @@ fn a_command_of_a_newer_phone_is_refused() {
     world.input(hub, Input::Command(request, unknown));
     let refusal = world.answer(hub, request).unwrap().unwrap_err();
     assert_eq!(refusal.code, Code::UnknownCommand);
-    assert_eq!(refusal.action, i32::from(Action::FixInput));
+    assert_eq!(refusal.action, i32::from(Action::GiveUp));
 }
 
 #[test]

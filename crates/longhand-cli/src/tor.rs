@@ -15,7 +15,7 @@ pub const NETWORK_FILE: &str = "LONGHAND_TOR_NETWORK_FILE";
 pub const IS_BUILT_IN: bool = cfg!(feature = "tor");
 
 /// For people whose program has none.
-pub const NOT_BUILT_IN: &str = "this program was built without Tor: build it with `cargo build --release -p longhand --features tor`";
+pub const NOT_BUILT_IN: &str = "this program was built without Tor: build it with `cargo build --release -p longhand-cli --features tor`";
 
 /// Runs the Tor process of a host until its input ends.
 #[cfg(feature = "tor")]

@@ -3,6 +3,7 @@
 use bitcoin::hex::DisplayHex;
 use longhand_link::PairingCode as LinkPairingCode;
 use longhand_proto::operator::*;
+use longhand_proto::utc;
 use serde_json::{Value, json};
 
 /// An answer in both forms.
@@ -28,6 +29,22 @@ pub(super) fn done(word: &str) -> Shown {
     Shown {
         json: json!({ "ok": true }),
         text: word.to_owned(),
+    }
+}
+
+pub(super) fn change(change: &HostChange) -> Shown {
+    let HostChange {
+        unix_s,
+        kind,
+        owner,
+        detail,
+        ..
+    } = change;
+    let parts = [&utc(*unix_s), kind, owner, detail];
+    let parts = parts.into_iter().filter(|part| !part.is_empty());
+    Shown {
+        json: json!(change),
+        text: parts.map(String::as_str).collect::<Vec<_>>().join("  "),
     }
 }
 

@@ -57,6 +57,8 @@ enum AdminCommand {
     Owner(OwnerCommand),
     /// List the owners' nodes
     Nodes,
+    /// Show what happens at the host, a line for each change, until the host stops
+    Watch,
     /// Use the host's own node
     #[command(subcommand)]
     Hub(HubCommand),
@@ -275,7 +277,7 @@ fn parse_peer(text: &str) -> Result<Peer, String> {
 pub async fn run(args: AdminArgs) -> ExitCode {
     let json = args.options.json;
     let answer = match reach(args.options).await {
-        Ok(client) => ask(client, args.command)
+        Ok(client) => ask(client, args.command, json)
             .await
             .map_err(|status| refused(&status)),
         Err(error) => Err(error),
@@ -309,8 +311,9 @@ async fn reach(options: Options) -> Result<Client, String> {
     client.map_err(|e| Code::OperatorUnreachable.line(e))
 }
 
-async fn ask(mut host: Client, command: AdminCommand) -> Result<Shown, Status> {
+async fn ask(mut host: Client, command: AdminCommand, json: bool) -> Result<Shown, Status> {
     match command {
+        AdminCommand::Watch => Err(watch(host, json).await),
         AdminCommand::Status => Ok(show::status(
             &host.status(StatusRequest {}).await?.into_inner(),
         )),
@@ -319,6 +322,21 @@ async fn ask(mut host: Client, command: AdminCommand) -> Result<Shown, Status> {
         )),
         AdminCommand::Owner(command) => ask_owner(host, command).await,
         AdminCommand::Hub(command) => ask_hub(host, command).await,
+    }
+}
+
+/// Shows changes as they come. Returns the end of the stream.
+async fn watch(mut host: Client, json: bool) -> Status {
+    let mut changes = match host.watch(WatchRequest {}).await {
+        Ok(changes) => changes.into_inner(),
+        Err(status) => return status,
+    };
+    loop {
+        match changes.message().await {
+            Ok(Some(change)) => show::change(&change).print(json),
+            Ok(None) => return Status::unavailable("the host has stopped"),
+            Err(status) => return status,
+        }
     }
 }
 
