@@ -384,6 +384,7 @@ impl HostError {
             HostError::Chain(ChainError::Unauthorized) => Code::ChainUnauthorized,
             HostError::Chain(_) => Code::ChainUnavailable,
             HostError::Listen { .. } => Code::CannotListen,
+            HostError::Link(LinkError::Tls(_)) => Code::Tls,
             HostError::Link(_) => Code::LinkFailed,
             HostError::Tls(_) => Code::Tls,
             HostError::Tor(_) => Code::Tor,

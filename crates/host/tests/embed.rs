@@ -223,7 +223,7 @@ async fn a_host_that_is_dropped_sends_nothing_and_leaves_no_task() {
     let dropped_at = Instant::now();
     drop(host);
     let refused = connecting.await.unwrap().unwrap_err();
-    assert_eq!(refused.code, Code::HostStopped, "{refused}");
+    assert_eq!(refused.code, Code::NodeStopped, "{refused}");
     // As when a process dies: nothing but the end of the connection.
     assert_eq!(link.closed().await.code, CloseCode::Lost);
     phone.conversation.abandon();

@@ -525,11 +525,12 @@ async fn ask_hub(mut host: Client, command: HubCommand) -> Result<Shown, Status>
 /// One line of a refusal. A code of the host's stands before its message; what gRPC itself refuses has none.
 fn refused(status: &Status) -> String {
     let message = status.message();
-    let of_host = message
-        .split_once(": ")
-        .and_then(|(code, line)| Some((Code::from_name(code)?, line)));
-    let (code, line) = of_host.unwrap_or((code_of(status.code()), message));
-    code.line(line)
+    // Also one of a newer host.
+    let is_code = |text: &str| text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    match message.split_once(": ") {
+        Some((code, line)) if !code.is_empty() && is_code(code) => format!("error[{code}]: {line}"),
+        _ => code_of(status.code()).line(message),
+    }
 }
 
 fn code_of(kind: tonic::Code) -> Code {

@@ -501,10 +501,7 @@ impl Options {
         if let Some(dir) = &self.dir {
             return Ok(dir.clone());
         }
-        let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
-        let home =
-            home.ok_or_else(|| report(Code::NoHome, "there is no home directory: give --dir"))?;
-        Ok(home.join(".longhand").join("phone"))
+        default_dir(std::env::home_dir())
     }
 
     fn network_of_new(&self) -> Network {
@@ -525,6 +522,13 @@ impl Options {
             ..DialOptions::default()
         })
     }
+}
+
+fn default_dir(home: Option<PathBuf>) -> Result<PathBuf, ErrorReport> {
+    let home = home.filter(|home| !home.as_os_str().is_empty());
+    let home =
+        home.ok_or_else(|| report(Code::NoHome, "there is no home directory: give --dir"))?;
+    Ok(home.join(".longhand").join("phone"))
 }
 
 /// By this machine's clock.
@@ -590,5 +594,20 @@ fn parse_words(text: &str) -> Result<Words, String> {
         "12" => Ok(Words::Twelve),
         "24" => Ok(Words::TwentyFour),
         _ => Err("12 or 24".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn without_a_home_a_directory_has_to_be_given() {
+        for home in [None, Some(PathBuf::new())] {
+            assert_eq!(default_dir(home).unwrap_err().code, Code::NoHome);
+        }
+        let in_home = default_dir(Some("/home/ann".into())).unwrap();
+        assert_eq!(in_home, Path::new("/home/ann/.longhand/phone"));
     }
 }

@@ -30,6 +30,7 @@ mod shared;
 mod wake;
 
 pub use config::{ConfigError, MailboxConfig, Settings};
+use longhand_link::LinkError;
 use longhand_proto::Code;
 pub use mailbox::Mailbox;
 
@@ -51,7 +52,7 @@ pub enum MailboxError {
     },
     /// A carrier cannot be set up.
     #[error(transparent)]
-    Link(#[from] longhand_link::LinkError),
+    Link(#[from] LinkError),
     /// The TLS library cannot be set up.
     #[error("TLS cannot be set up ({0}): look at the system's libraries")]
     Tls(String),
@@ -63,6 +64,7 @@ impl MailboxError {
         match self {
             MailboxError::Config(_) => Code::Config,
             MailboxError::Listen { .. } => Code::CannotListen,
+            MailboxError::Link(LinkError::Tls(_)) => Code::Tls,
             MailboxError::Link(_) => Code::LinkFailed,
             MailboxError::Tls(_) => Code::Tls,
         }

@@ -104,8 +104,6 @@ pub enum PhoneError {
     Stopped(String),
 }
 
-/// The code of an error to which the host gave none.
-
 /// An error as the control socket carries it and `--json` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorReport {
@@ -196,6 +194,7 @@ fn link_code(error: &LinkError) -> &str {
         LinkError::WrongHost => Code::WrongHost,
         LinkError::Version { .. } => Code::Version,
         LinkError::Protocol(_) => Code::Protocol,
+        LinkError::Tls(_) => Code::Tls,
         _ => Code::LinkFailed,
     };
     code.as_str()

@@ -32,8 +32,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The kind of request that a host answers.
 const COMMAND: &str = "command";
 
-/// The link's code for a request whose response was given and is no longer kept.
-
 /// Takes a reply of one kind; any other does not fit the command.
 macro_rules! expect_reply {
     ($reply:expr, $kind:ident) => {

@@ -156,7 +156,7 @@ codes! {
         Internal = "INTERNAL", Retry, "Something that should not happen did: report it.";
     }
     "The host" {
-        BadRequest = "BAD_REQUEST", GiveUp, "The request cannot be read, or has a field that cannot be.";
+        BadRequest = "BAD_REQUEST", GiveUp is_final, "The request cannot be read, or has a field that cannot be.";
         ChainUnauthorized = "CHAIN_UNAUTHORIZED", FixInput, "The chain source refuses the host's password.";
         ChainUnavailable = "CHAIN_UNAVAILABLE", Retry, "The chain source is not reached.";
         KeysNotShown = "KEYS_NOT_SHOWN", GiveUp, "The phone did not prove that it has the node's key.";
@@ -166,8 +166,8 @@ codes! {
         NotRegistered = "NOT_REGISTERED", FixInput, "The phone has not registered its keys.";
         OwnerKeysDiffer = "OWNER_KEYS_DIFFER", GiveUp, "The owner's node has other keys.";
         StoreFailed = "STORE_FAILED", Retry, "The host could not write it down; nothing was done.";
-        UnknownCommand = "UNKNOWN_COMMAND", GiveUp, "The host is older than the command.";
-        UnknownKind = "UNKNOWN_KIND", GiveUp, "Requests of this kind are not served there.";
+        UnknownCommand = "UNKNOWN_COMMAND", GiveUp is_final, "The host is older than the command.";
+        UnknownKind = "UNKNOWN_KIND", GiveUp is_final, "Requests of this kind are not served there.";
     }
     "The operator's requests" {
         OwnerExists = "OWNER_EXISTS", FixInput, "The host has an owner of this name.";

@@ -1,6 +1,6 @@
 //! The table of error codes against the documentation, the sources and the tests.
 //!
-//! `LONGHAND_WRITE_DOCS=1 cargo test -p longhand-proto --test errors` writes `docs/ERRORS.md` anew.
+//! `UPDATE_DOCS=1 cargo test -p longhand-proto --test errors` writes `docs/ERRORS.md` anew.
 
 #![allow(clippy::unwrap_used)]
 
@@ -19,6 +19,7 @@ const NO_CODES: &[&str] = &[
     "OUT_DIR",
     "RUST_",
     "BAKERY_",
+    "UPDATE_DOCS",
     "SOMETHING_NEW",
     "OTHER_SEED",
 ];
@@ -27,7 +28,7 @@ const NO_CODES: &[&str] = &[
 fn the_documentation_has_every_code_with_what_to_do() {
     let path = root().join("docs/ERRORS.md");
     let expected = documentation();
-    if std::env::var_os("LONGHAND_WRITE_DOCS").is_some() {
+    if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, &expected).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
@@ -43,7 +44,7 @@ fn documentation() -> String {
         "# Error codes\n\n\
          Made from the table in `crates/proto/src/code.rs`: change that, and see `crates/proto/tests/errors.rs`.\n\n\
          Every error has a stable code for programs, and one line for a person, which may change. Commands print \
-         `error[CODE]: what failed, why; what to do` on standard error, with `--json` an object with `code` and `message`. \
+         `error[CODE]: what failed, why; what to do` on standard error. \
          The operator's gRPC calls have `CODE: message` for their status' message. Replies to a phone's commands carry the code, what \
          to do, and whether it is final.\n\n\
          Final: the command was not carried out and will not be, so the same command again is a new one. After a code that is not \

@@ -149,3 +149,15 @@ impl WalletError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_wallet_library_alone_can_explain_has_a_code_of_its_own() {
+        let error = WalletError::Build("no reason is known to cause this".into());
+        assert_eq!(error.code(), Code::TransactionNotBuilt);
+        assert!(error.code().is_final());
+    }
+}

@@ -126,7 +126,7 @@ async fn certificates_that_cannot_be_read_make_no_link() {
         ..host.code()
     };
     let failed = phone.pair(&encrypted.to_text().unwrap()).await;
-    assert_eq!(code_of(failed), Code::LinkFailed);
+    assert_eq!(code_of(failed), Code::Tls);
 }
 
 #[tokio::test]
@@ -151,6 +151,25 @@ async fn a_phone_does_not_attach_to_a_host_with_another_key() {
     phone.vault().set_host(&paired).unwrap();
     assert_eq!(code_of(phone.attach().await), Code::HandshakeFailed);
     assert!(host.conversation.link().is_none());
+}
+
+/// A system that gives no random bytes.
+struct NoRandomness;
+
+#[async_trait]
+impl Dial for NoRandomness {
+    async fn dial(&self, _: &str, _: &Rendezvous) -> Result<Carrier, LinkError> {
+        Err(LinkError::Randomness("none".into()))
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_cannot_be_set_up_here_is_named() {
+    let host = scripted_host();
+    let dir = tempfile::tempdir().unwrap();
+    let phone = Phone::new(new_vault(dir.path(), WORDS), NoRandomness).unwrap();
+    let failed = phone.pair(&code_text(&host)).await;
+    assert_eq!(code_of(failed), Code::LinkFailed);
 }
 
 /// The line breaks as soon as it stands.
