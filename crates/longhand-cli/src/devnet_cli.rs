@@ -234,7 +234,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read(&mut [0; 4096]).await.unwrap();
+            assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
             let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nnothing";
             stream.write_all(answer).await.unwrap();
             // Open until the answer was read.

@@ -434,7 +434,7 @@ mod tests {
         let vault = Arc::new(new_vault(dir.path(), WORDS));
         let (mut ledger, _) = vault.ledger().unwrap();
         let no_record = Zeroizing::new(b"no record".to_vec());
-        ledger.append(&vec![no_record]).unwrap();
+        ledger.append(&[no_record]).unwrap();
         drop(ledger);
         let refused = DurableSigner::open(vault).map(drop).unwrap_err();
         assert_eq!(refused.report().code, Code::LedgerUnusable);
