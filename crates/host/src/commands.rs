@@ -128,12 +128,15 @@ impl Commands {
         let (book, hub) = (&self.book, &self.hub);
         let node_id = registration.node_id.clone();
         let known = book.may_register(&hosted.id, &registration, hub).await;
-        if !known.map_err(|e| owner_error(&e))?.is_confirmed() {
+        let is_new = !known.map_err(|e| owner_error(&e))?.is_confirmed();
+        if is_new {
             prove_keys(PhoneSigner::new(hosted, *phone, &self.metrics), &node_id).await?;
         }
         let owner = book.register(&hosted.id, phone, registration, hub).await;
         owner.map_err(|e| owner_error(&e))?;
-        self.changes.report(Kind::PhoneRegistered, &hosted.name, "");
+        if is_new {
+            self.changes.report(Kind::PhoneRegistered, &hosted.name, "");
+        }
         self.starter.start(hosted);
         let mut phase = hosted.phase.subscribe();
         let started = phase.wait_for(|phase| matches!(phase, Phase::Running(_) | Phase::Failed(_)));
@@ -214,7 +217,12 @@ async fn prove_keys(phone: PhoneSigner, node_id: &[u8]) -> Result<(), Error> {
 }
 
 fn owner_error(failed: &OwnerError) -> Error {
-    Error::new(failed.code(), failed.to_string())
+    let code = match failed {
+        // Which database, and what is wrong with it, is the operator's business: to a phone it may pass.
+        OwnerError::Store(_) => Code::StoreFailed,
+        failed => failed.code(),
+    };
+    Error::new(code, failed.to_string())
 }
 
 fn chain_unavailable() -> Error {

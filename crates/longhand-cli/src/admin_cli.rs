@@ -334,10 +334,17 @@ async fn watch(mut host: Client, json: bool) -> Status {
     loop {
         match changes.message().await {
             Ok(Some(change)) => show::change(&change).print(json),
-            Ok(None) => return Status::unavailable("the host has stopped"),
-            Err(status) => return status,
+            Err(status) if status.code() == tonic::Code::Unauthenticated => return status,
+            // A host that stops ends its connections as they are, and gRPC reports that in words of its own.
+            Ok(None) | Err(_) => return ended(),
         }
     }
+}
+
+fn ended() -> Status {
+    let message =
+        "the host has stopped, or the connection broke: run it again when the host is back";
+    Status::unavailable(format!("{}: {message}", Code::HostStopped))
 }
 
 async fn ask_owner(mut host: Client, command: OwnerCommand) -> Result<Shown, Status> {

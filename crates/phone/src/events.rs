@@ -44,9 +44,9 @@ pub enum PhoneEvent {
         /// One line for a person.
         message: String,
     },
-    /// A payment was received.
+    /// The host reports that a payment was received: its word, which nothing here checks.
     PaymentReceived(Payment),
-    /// A payment was sent.
+    /// The host reports that a payment was sent. [`Phone::pay`] has checked the proof of one that it has waited for.
     PaymentSent(Payment),
     /// A payment that was to be sent has failed: nothing was paid.
     PaymentFailed(Payment),

@@ -4,6 +4,8 @@
 //! final result is delivered to the owner, the same command is sent with the same id: a node that knows it returns its result, one
 //! that does not carries it out. After that the same command is a new one, with a new id.
 
+use longhand_proto::Code;
+use longhand_proto::command::error::Action;
 use longhand_signer::{ChannelIntent, Recorded};
 
 use crate::clock::now_unix_s;
@@ -105,11 +107,15 @@ impl Phone {
     }
 }
 
-/// Whether a command with an id was not done, and will not be until it is sent again as a new one.
+/// Whether a command with an id has ended with this, so that it is a new one when it is sent again.
 fn is_final(error: &PhoneError) -> bool {
     match error {
-        // A node returns these only for a command that it has not begun, or has given up.
-        PhoneError::Host(error) => error.is_final,
+        // A node returns these only for a command that it has not begun, or that is over.
+        PhoneError::Host(error) => {
+            // A host of an earlier version does not say whether it is final.
+            let by_code = Code::from_name(&error.code).is_some_and(Code::is_final);
+            error.is_final || by_code || error.action() == Action::FixInput
+        }
         _ => false,
     }
 }

@@ -125,11 +125,11 @@ codes! {
         Abandoning = "ABANDONING", Retry, "The on-chain payment is being given up; a block decides.";
         ChannelClosed = "CHANNEL_CLOSED", Retry is_final, "The channel closed before it was open.";
         ChannelRefused = "CHANNEL_REFUSED", Retry is_final, "LDK or the peer refused the channel.";
-        ChannelGone = "CHANNEL_GONE", GiveUp, "The channel was open, and has closed.";
+        ChannelGone = "CHANNEL_GONE", GiveUp is_final, "The channel was open, and has closed.";
         CloseRefused = "CLOSE_REFUSED", Retry, "LDK does not close the channel now.";
         DeadlineMissed = "DEADLINE_MISSED", GiveUp, "An incoming payment was lost: the phone came back too late for its preimage.";
         Expired = "EXPIRED", Retry is_final, "The phone did not sign it in time; nothing was spent.";
-        FundingConflicted = "FUNDING_CONFLICTED", GiveUp, "Another transaction spent the coins of the funding.";
+        FundingConflicted = "FUNDING_CONFLICTED", GiveUp is_final, "Another transaction spent the coins of the funding.";
         Interrupted = "INTERRUPTED", Retry is_final, "The host or the phone stopped before it was done; nothing was spent.";
         NodeRestarted = "NODE_RESTARTED", Retry, "The node met an internal error and was loaded again.";
         NodeStopped = "NODE_STOPPED", Retry, "The node has stopped.";
@@ -274,8 +274,8 @@ codes! {
 }
 
 impl Code {
-    /// Whether the command was not carried out, and will not be: the same command again is a new one. After any other code the first
-    /// one may still be carried out.
+    /// Whether the command has ended with this: the same command again is a new one. After any other code the first one may still be
+    /// carried out.
     pub const fn is_final(self) -> bool {
         matches!(self.action(), Action::FixInput) || self.is_marked_final()
     }

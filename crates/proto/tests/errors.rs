@@ -47,7 +47,7 @@ fn documentation() -> String {
          `error[CODE]: what failed, why; what to do` on standard error. \
          The operator's gRPC calls have `CODE: message` for their status' message. Replies to a phone's commands carry the code, what \
          to do, and whether it is final.\n\n\
-         Final: the command was not carried out and will not be, so the same command again is a new one. After a code that is not \
+         Final: the command has ended with this, so the same command again is a new one. After a code that is not \
          final the first command may still be carried out: repeat it as it is, and it is done once.\n",
     );
     let mut group = "";

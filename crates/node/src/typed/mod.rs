@@ -32,7 +32,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// A node of this process, for its commands; clones are handles on the same one. It does not start or stop the node:
 /// whoever runs it does.
 ///
-/// Every command may be given again after an error: [`CommandError`] says whether that can help.
+/// Every command but [`Node::open_channel`], which begins another opening each time, may be given again after an error: [`CommandError`]
+/// says whether that can help.
 ///
 /// ```no_run
 /// # async fn example(node: longhand_node::Node) -> Result<(), longhand_node::typed::CommandError> {

@@ -235,6 +235,8 @@ async fn what_failed_for_good_is_tried_anew() {
         (Code::PeerUnreachable, Action::Retry),
         (Code::Interrupted, Action::Retry),
         (Code::ChannelClosed, Action::GiveUp),
+        (Code::ChannelGone, Action::GiveUp),
+        (Code::FundingConflicted, Action::GiveUp),
     ];
     for (count, (code, action)) in failures.into_iter().enumerate() {
         node.loses(Some(Lost::Says(error(code, action))));

@@ -24,13 +24,15 @@ impl Signer {
     pub(super) fn sign_broadcast(&self, it: &Broadcast<'_>) -> Signed {
         let parameters = &it.channel.parameters;
         let funding = funding_script(parameters).ok_or(Fault("the peer's keys are missing"))?;
-        let sighash = it
-            .commitment
+        let index = it.commitment.commitment_number();
+        // The one on record, which was checked when it was validated.
+        let commitment = it.channel.holder_at(index);
+        let commitment = commitment.ok_or(Fault("the holder commitment is not on record"))?;
+        let sighash = commitment
             .trust()
             .built_transaction()
             .get_sighash_all(&funding, parameters.channel_value_satoshis);
         let answer = self.sign_with_funding_key(&it.keys_id, &sighash);
-        let index = it.commitment.commitment_number();
         Ok((answer, signed_for_broadcast(it.keys_id, it.channel, index)))
     }
 
