@@ -10,10 +10,11 @@ use longhand_proto::command::Register;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
 
+use crate::attachment::Attachment;
 use crate::birthday::Birthday;
 use crate::clock::now_unix_s;
 use crate::error::{ErrorReport, PhoneError};
-use crate::phone::{Attachment, Phone};
+use crate::phone::Phone;
 use crate::roaming::{Live, Reach};
 use crate::vault::PairedHost;
 

@@ -13,11 +13,12 @@
 //! ```
 //! Start reading at [`Phone`]. Batches of the node go through `serve`, `durable_signer` and [`vault`], in this order: no answer of the
 //! signer is sent before the ledger is durable. Commands of the owner go through `owner`, after [`input`] has checked them; those that
-//! must not be done twice have their ids from `idempotency`. [`Phone::events`] is a stream of what happens (`events`). [`control`] gives other processes of the owner access to a running phone.
+//! must not be done twice have their ids from `idempotency`. [`Phone::events`] is a stream of what happens (`events`, `watching`). [`control`] gives other processes of the owner access to a running phone.
 //!
 //! The feature `testing` is for simulations (`testing`): a disk with faults, a phone that can be killed.
 
 mod attach;
+mod attachment;
 mod backoff;
 pub mod birthday;
 mod clock;
@@ -42,6 +43,7 @@ mod tests;
 pub mod uri;
 pub mod vault;
 mod wake_urls;
+mod watching;
 mod ways;
 
 pub use birthday::Birthday;

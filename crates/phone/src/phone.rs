@@ -18,6 +18,7 @@ use prost::Message;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::attachment::Attachment;
 use crate::durable_signer::{DurableSigner, blocking};
 use crate::error::{ErrorReport, PhoneError};
 use crate::events::Events;
@@ -74,17 +75,6 @@ pub(crate) struct Inner {
     server: JoinHandle<()>,
     #[cfg(any(test, feature = "testing"))]
     pub(crate) lifeline: crate::testing::Lifeline,
-}
-
-/// The state of the phone's link to its host.
-#[derive(Clone)]
-pub(crate) enum Attachment {
-    /// No link now, with the reason for a person.
-    Down(String),
-    /// Attached.
-    Up,
-    /// No link any more, and none will be dialled.
-    Ended(ErrorReport),
 }
 
 impl Phone {

@@ -12,10 +12,11 @@ use longhand_proto::command::error::Action;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::attachment::Attachment;
 use crate::backoff::{Backoff, GOOD_AFTER};
 use crate::clock::now_unix_s;
 use crate::error::PhoneError;
-use crate::phone::{Attachment, Phone};
+use crate::phone::Phone;
 use crate::vault::{PairedHost, VaultError, fill_random};
 use crate::ways::Ways;
 
