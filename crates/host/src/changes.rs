@@ -1,6 +1,6 @@
 //! Changes of the host, for its operator: what has happened to owners, their phones and nodes, the hub, and problems.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::{Stream, StreamExt, stream};
 use longhand_proto::operator::HostChange;
@@ -51,15 +51,15 @@ impl Kind {
 /// Where a host's changes come together.
 pub(crate) struct Changes {
     sender: broadcast::Sender<HostChange>,
-    /// Of the last change.
-    number: AtomicU64,
+    /// Of the last change; held while a change is sent, so that changes are sent in the order of their numbers.
+    number: Mutex<u64>,
 }
 
 impl Default for Changes {
     fn default() -> Changes {
         Changes {
             sender: broadcast::Sender::new(KEPT),
-            number: AtomicU64::new(0),
+            number: Mutex::new(0),
         }
     }
 }
@@ -67,16 +67,24 @@ impl Default for Changes {
 impl Changes {
     /// Reports a change; `owner` is empty for one of the host or its hub. Nobody may listen.
     pub fn report(&self, kind: Kind, owner: &str, detail: impl Into<String>) {
-        let number = self.number.fetch_add(1, Ordering::SeqCst) + 1;
-        let _ = self.sender.send(change(kind, number, owner, detail.into()));
+        let mut number = self.number();
+        *number += 1;
+        let _ = self
+            .sender
+            .send(change(kind, *number, owner, detail.into()));
+    }
+
+    fn number(&self) -> MutexGuard<'_, u64> {
+        self.number.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The changes from now on. The first one stands for the present state; a reader that is too slow gets one for those that it
     /// missed, and goes on with those that are kept.
     pub fn watch(&self) -> impl Stream<Item = HostChange> + Send + use<> {
-        // In this order, so that a change in between is read, and not only counted.
-        let reader = self.sender.subscribe();
-        let number = self.number.load(Ordering::SeqCst);
+        let (reader, number) = {
+            let number = self.number();
+            (self.sender.subscribe(), *number)
+        };
         let present = change(Kind::Present, number, "", String::new());
         let later = stream::unfold((reader, number), |(mut reader, last)| async move {
             let change = match reader.recv().await {

@@ -56,10 +56,10 @@ impl Hub {
         }
     }
 
-    /// Sets the phase that a start has ended in; a hub that has failed since stays failed.
-    pub fn started(&self, phase: Phase) {
+    /// Sets the phase that a start has ended in; a hub that has failed since stays failed, and false is returned.
+    pub fn started(&self, phase: Phase) -> bool {
         self.phase
-            .send_if_modified(|current| current.start_with(phase));
+            .send_if_modified(|current| current.start_with(phase))
     }
 
     /// The hub's node has ended by itself, for this reason.

@@ -91,8 +91,9 @@ impl NodeStarter {
             Phase::Failed(reason) => tracing::error!(%reason, "the hub cannot be started"),
             Phase::Waiting | Phase::Unregistered => {}
         }
-        self.hub.started(phase.clone());
-        self.report("", &phase);
+        if self.hub.started(phase.clone()) {
+            self.report("", &phase);
+        }
     }
 
     async fn load(&self, hosted: &Arc<HostedNode>, node_id: PublicKey) {
@@ -124,8 +125,9 @@ impl NodeStarter {
             }
             Phase::Waiting | Phase::Unregistered => {}
         }
-        hosted.started(phase.clone());
-        self.report(&hosted.name, &phase);
+        if hosted.started(phase.clone()) {
+            self.report(&hosted.name, &phase);
+        }
     }
 
     /// Reports the end of a start: after the phase is set, so that whoever reads the change finds it in the lists.
