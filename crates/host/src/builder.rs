@@ -152,6 +152,9 @@ impl HostBuilder {
         let (store, database) = self.open_store()?;
         let source = match self.source {
             Some(source) => source,
+            None if self.config.tor.all_outgoing => return Err(HostError::Tor(
+                "an embedded host has no Tor process, and its own chain source would not go through Tor: give it one".into(),
+            )),
             None => chain::source(&self.config, None).await?,
         };
         let mut host = Host::assemble(self.config, store, source, network, None).await?;

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use longhand_host::{Host, Operator};
+use longhand_host::{Host, Joined, Network, Operator, PeerDial, WakeCall, WakeError, WakeUrl};
+use longhand_node::PeerStream;
 use longhand_proto::Code;
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::operator::*;
@@ -329,4 +330,37 @@ async fn a_node_that_cannot_be_loaded_is_listed_with_the_reason() {
     assert!(nodes[0].problem.contains("restore it from a backup"));
     assert_eq!(owner(&operator, "ann").await.problem, nodes[0].problem);
     host.stop().await;
+}
+
+/// One that must not be asked.
+struct NoNetwork;
+
+#[async_trait]
+impl Network for NoNetwork {
+    async fn dial(&self, _: PeerDial<'_>) -> std::io::Result<Box<dyn PeerStream>> {
+        panic!("a host that does not start dials nobody");
+    }
+
+    fn join(
+        &self,
+        _: bitcoin::secp256k1::PublicKey,
+        _: bitcoin::secp256k1::PublicKey,
+    ) -> std::io::Result<Joined> {
+        panic!("a host that does not start joins nobody");
+    }
+
+    async fn wake(&self, _: &WakeUrl, _: &WakeCall) -> Result<(), WakeError> {
+        panic!("a host that does not start wakes nobody");
+    }
+}
+
+#[tokio::test]
+async fn an_embedded_host_that_is_to_dial_through_tor_alone_needs_a_chain_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::builder()
+        .directory(dir.path())
+        .store(Arc::new(MemoryStore::new()))
+        .configure(|config| config.tor.all_outgoing = true);
+    let refused = host.embed(Arc::new(NoNetwork)).await.err().unwrap();
+    assert_eq!(refused.code(), Code::Tor);
 }
