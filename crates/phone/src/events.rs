@@ -33,7 +33,7 @@ pub enum PhoneEvent {
     },
     /// The host reports that a payment was received: its word, which nothing here checks.
     PaymentReceived(Payment),
-    /// The host reports that a payment was sent. [`Phone::pay`] has checked the proof of one that it has waited for.
+    /// The host reports that a payment was sent. [`Phone::pay`](crate::Phone::pay) has checked the proof of one that it has waited for.
     PaymentSent(Payment),
     /// A payment that was to be sent has failed: nothing was paid.
     PaymentFailed(Payment),
