@@ -64,6 +64,7 @@ pub trait Settings: Default + Serialize + DeserializeOwned {
 
 /// Why settings are refused.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("the configuration {path} cannot be read ({reason}): check the path")]

@@ -89,6 +89,7 @@ pub struct Found {
 
 /// Why a block could not be searched.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ScanError {
     /// The source has deleted the block's content.
     #[error(

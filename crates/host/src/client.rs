@@ -73,6 +73,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 
 /// Why the operator's API cannot be reached.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ClientError {
     /// No host answers.
     #[error(

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 /// Why a file of the host cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FileError {
     /// The file system refused it.
     #[error("{path} cannot be used ({reason}): check the path and its permissions")]

@@ -121,6 +121,7 @@ impl fmt::Display for CloseReason {
 
 /// An error of a link.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LinkError {
     /// There is no link, and none came back within the grace.
     #[error("the link is down: {0}; it is tried again when there is a link")]

@@ -205,6 +205,7 @@ impl<'a> Reader<'a> {
 
 /// The reason for which text is not a pairing code that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PairingCodeError {
     /// The text does not begin like a pairing code.
     #[error("this is not a pairing code: it begins with \"longhand1\"; copy all of it")]

@@ -36,6 +36,7 @@ pub use mailbox::Mailbox;
 
 /// Why a mailbox does not start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MailboxError {
     /// The configuration is refused.
     #[error(transparent)]

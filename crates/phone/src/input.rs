@@ -371,6 +371,7 @@ pub fn check_channel_id(text: &str) -> Result<[u8; 32], InputError> {
 
 /// Input of the owner that cannot be used. Nothing was sent and nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InputError {
     /// The text is no BOLT 11 invoice.
     #[error("this is not an invoice that can be read ({0}): copy it again, all of it")]

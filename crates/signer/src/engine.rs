@@ -52,6 +52,7 @@ pub struct Recorded<T> {
 
 /// The reason for which a signer cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SignerError {
     /// No keys can be derived from the seed.
     #[error(transparent)]

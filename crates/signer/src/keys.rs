@@ -103,6 +103,7 @@ impl fmt::Debug for Seed {
 
 /// The reason for which words or entropy are no seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SeedError {
     /// Neither 12 nor 24 words (16 or 32 bytes).
     #[error("a seed has 12 or 24 words: count them again")]

@@ -31,6 +31,7 @@ pub trait OnionDialer: Send + Sync + 'static {
 
 /// Why there is no stream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DialError {
     /// The service has restricted discovery, and the secret is none of its clients'. Another attempt helps only after the service
     /// has got this client.

@@ -37,6 +37,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// Why the process has ended.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProcessError {
     /// The input is none of the protocol.
     #[error(transparent)]

@@ -6,6 +6,7 @@ use bitcoin::Amount;
 
 /// Why a devnet could not start, or a call failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DevnetError {
     /// The data directory cannot be used.
     #[error("devnet's data cannot be used: {0}")]

@@ -72,7 +72,7 @@ impl Tor {
                 }
                 Ok(Err(error @ DialError::NotAClient)) => return Err(refused(&error)),
                 Ok(Err(DialError::Never(reason))) => return Err(reason),
-                Ok(Err(DialError::Failed(reason))) => Some(reason),
+                Ok(Err(error)) => Some(error.to_string()),
                 Err(_) => None,
             };
             if Instant::now() + pause >= until {

@@ -64,6 +64,7 @@ pub enum Event {
 
 /// A breach of the protocol by the other side. Ends the session.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProtocolError {
     /// The record was changed, cut, repeated, left out or sealed with other keys.
     #[error("a record cannot be decrypted: it was changed, cut off, repeated or lost on the way")]

@@ -2,6 +2,7 @@
 
 /// Why a node could not be started, or has ended.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum NodeError {
     /// A stored record cannot be read back.
     #[error(

@@ -4,6 +4,7 @@ use longhand_proto::Code;
 
 /// Why the wallet refused a call. Nothing has changed when one is returned.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WalletError {
     /// Not enough that can be spent now.
     #[error(

@@ -55,6 +55,7 @@ impl fmt::Debug for LedgerRecord {
 
 /// The reason for which a ledger cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LedgerError {
     /// The bytes are no record.
     #[error(

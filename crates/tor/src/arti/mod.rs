@@ -60,6 +60,7 @@ pub struct TorConfig {
 
 /// Why a client cannot be started.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TorError {
     /// The configuration or the network file.
     #[error("Tor cannot be set up: {0}")]
