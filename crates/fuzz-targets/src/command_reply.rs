@@ -159,7 +159,7 @@ pub fn run(data: &[u8]) {
                 Ok(Ok(reply)) => check(phone, &command, &reply, &mut hashes),
             }
         }
-        phone.kill();
+        phone.stop_now();
     });
 }
 

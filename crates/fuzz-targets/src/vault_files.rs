@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use async_trait::async_trait;
 use longhand_link::{Carrier, LinkError, Rendezvous};
+use longhand_phone::testing::OneThread;
 use longhand_phone::vault::PairedHost;
 use longhand_phone::vault::fuzzing::{seal_host, seal_seed};
 use longhand_phone::{Dial, Passphrase, Phone, Seed, Vault, VaultError};
@@ -208,7 +209,7 @@ fn check_error(error: &VaultError) {
 fn live(dir: &Path) {
     let vault = Vault::open(dir, &passphrase()).expect("it was opened before");
     node::run(|| async {
-        let Ok(phone) = Phone::new(vault, NoHost) else {
+        let Ok(phone) = Phone::on(OneThread::new(), vault, NoHost) else {
             return;
         };
         phone.attach().await.expect_err("there is no host");

@@ -62,7 +62,7 @@ pub(crate) fn conversation(
     let mut link = Config::new(agent, &[COMMAND]);
     link.heartbeat = Duration::from_millis(config.heartbeat_ms.into());
     link.grace = Duration::from_millis(config.grace_ms);
-    Conversation::new(Side::Host, link)
+    Conversation::new(Side::Host, link, longhand_link::runtime::tokio())
 }
 
 /// Serves one owner's phone until the host ends.

@@ -108,7 +108,7 @@ async fn an_owners_node_punishes_though_the_hub_cannot_be_loaded() {
     };
     operator.hub_pay(pay).await.unwrap();
     ann.detach().await.unwrap();
-    ann.kill();
+    ann.stop_now();
     let host = door.0.lock().unwrap().take().unwrap();
     host.stop().await;
 

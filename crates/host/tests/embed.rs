@@ -173,8 +173,8 @@ async fn a_host_that_is_dropped_while_a_payment_is_held_leaves_no_task() {
     let dropped_at = Instant::now();
     let host = door.0.lock().unwrap().take();
     drop(host);
-    ann.kill();
-    bob.kill();
+    ann.stop_now();
+    bob.stop_now();
     paying.await.unwrap().unwrap_err();
     for _ in 0..20 {
         tokio::task::yield_now().await;

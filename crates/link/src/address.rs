@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use crate::LinkError;
+
 /// The longest address, in bytes: a pairing code has one byte for the length.
 pub const MAX_ADDRESS: usize = 255;
 
@@ -87,6 +89,34 @@ impl Address {
         pairs.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
+    /// The route at a balancer before several mailboxes: the parameter `route`, one hexadecimal digit.
+    ///
+    /// # Errors
+    /// [`LinkError::UnknownCarrier`] when it is something else.
+    pub fn route(&self) -> Result<Option<char>, LinkError> {
+        let Some(text) = self.parameter("route") else {
+            return Ok(None);
+        };
+        let digit = text.parse::<char>().ok().filter(char::is_ascii_hexdigit);
+        let unknown = || LinkError::UnknownCarrier(self.to_string());
+        digit.map(Some).ok_or_else(unknown)
+    }
+
+    /// The URL of a WebSocket at this address, whose scheme is `ws` or `wss`: with a path, and without parameters but the route.
+    ///
+    /// # Errors
+    /// As [`Address::route`].
+    pub fn websocket_url(&self) -> Result<String, LinkError> {
+        let mut url = format!("{}://{}", self.scheme, self.authority);
+        if !self.authority.contains('/') {
+            url.push('/');
+        }
+        if let Some(route) = self.route()? {
+            url.push_str(&format!("?route={route}"));
+        }
+        Ok(url)
+    }
+
     fn bounded(self) -> Result<Address, AddressError> {
         match self.to_string().len() {
             0..=MAX_ADDRESS => Ok(self),
@@ -142,6 +172,7 @@ fn decode(text: &str) -> Result<String, AddressError> {
 
 /// Why text is no address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AddressError {
     /// There is no `://`.
     #[error("an address begins with its scheme: write it as grpc://127.0.0.1:9750")]

@@ -8,13 +8,14 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-use crate::carrier::HEAD_START;
 use crate::core::handshake::{Established, Initiator};
 use crate::key::{LinkKey, LinkKeypair};
 use crate::pairing::PairingCode;
-use crate::{
-    Address, Carrier, Conversation, DialOptions, DiscoverySeed, Link, LinkError, Rendezvous,
-};
+use crate::{Carrier, Conversation, DiscoverySeed, Link, LinkError, Rendezvous};
+
+/// The time that a way has for itself before the next one is tried beside it, as in RFC 8305, 5: enough for two round trips to the
+/// other end of the world.
+pub const HEAD_START: Duration = Duration::from_millis(300);
 
 /// The time for the handshake and the two `Hello`s.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,7 +55,8 @@ impl Credentials {
     }
 }
 
-/// Dials hosts. Programs use [`DialOptions`], which has the carriers of addresses; simulations have their own.
+/// Dials hosts. Programs of an operating system use `DialOptions`, which has the carriers of addresses; browsers and simulations have
+/// their own.
 #[async_trait]
 pub trait Dial: Send + Sync {
     /// One attempt at one address, as it stands in the pairing code. `meeting` is what the host knows of this phone.
@@ -67,39 +69,6 @@ pub trait Dial: Send + Sync {
     fn head_start(&self, address: &str) -> Duration {
         let _ = address;
         HEAD_START
-    }
-}
-
-#[async_trait]
-impl Dial for DialOptions {
-    async fn dial(&self, address: &str, meeting: &Rendezvous) -> Result<Carrier, LinkError> {
-        let unknown = |_| LinkError::UnknownCarrier(address.into());
-        let parsed: Address = address.parse().map_err(unknown)?;
-        let is_chosen = |schemes: &Vec<String>| schemes.iter().any(|it| it == parsed.scheme());
-        if !self.schemes.as_ref().is_none_or(is_chosen) {
-            return Err(LinkError::Unreachable {
-                address: address.into(),
-                reason: "another kind of carrier was chosen".into(),
-            });
-        }
-        let dialled = self.carriers.dial(&parsed, self, meeting);
-        let patience = self.carriers.patience(&parsed);
-        let Ok(dialled) = tokio::time::timeout(patience, dialled).await else {
-            return Err(LinkError::Unreachable {
-                address: address.into(),
-                reason: "it does not answer".into(),
-            });
-        };
-        let carrier = dialled?;
-        Ok(match self.delay {
-            Some(delay) => carrier.delayed(delay),
-            None => carrier,
-        })
-    }
-
-    fn head_start(&self, address: &str) -> Duration {
-        let address = address.parse();
-        address.map_or(HEAD_START, |address| self.carriers.head_start(&address))
     }
 }
 
@@ -116,13 +85,18 @@ pub async fn connect(
     conversation: &Conversation,
 ) -> Result<(Link, usize), LinkError> {
     let meeting = credentials.rendezvous();
+    let runtime = &conversation.shared.runtime;
     let attempt = |way: usize| {
         let (address, meeting) = (addresses.get(way), &meeting);
         async move {
             let address = address.ok_or_else(|| LinkError::UnknownCarrier(way.to_string()));
             let answered = async {
                 let carrier = dialer.dial(address?, meeting).await?;
-                in_time(shake_hands(carrier, credentials, conversation)).await
+                in_time(
+                    conversation,
+                    shake_hands(carrier, credentials, conversation),
+                )
+                .await
             };
             (way, answered.await)
         }
@@ -145,14 +119,14 @@ pub async fn connect(
         let (way, answered) = tokio::select! {
             biased;
             Some(answered) = running.next() => answered,
-            () = tokio::time::sleep(head_start), if !waiting.is_empty() => continue,
+            () = runtime.sleep(head_start), if !waiting.is_empty() => continue,
         };
         tried.retain(|it| *it != way);
         let answered = match answered {
             Ok(answered) => {
                 // Before the phone shows over which way it comes, the others are closed.
                 running.clear();
-                in_time(answered.finish(conversation)).await
+                in_time(conversation, answered.finish(conversation)).await
             }
             Err(error) => Err(error),
         };
@@ -182,7 +156,7 @@ pub async fn connect_over(
     credentials: &Credentials,
     conversation: &Conversation,
 ) -> Result<Link, LinkError> {
-    in_time(async {
+    in_time(conversation, async {
         let answered = shake_hands(carrier, credentials, conversation).await?;
         answered.finish(conversation).await
     })
@@ -230,8 +204,12 @@ async fn shake_hands(
     })
 }
 
-async fn in_time<T>(begin: impl Future<Output = Result<T, LinkError>>) -> Result<T, LinkError> {
-    let begun = tokio::time::timeout(HANDSHAKE_TIMEOUT, begin).await;
+async fn in_time<T>(
+    conversation: &Conversation,
+    begin: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, LinkError> {
+    let runtime = &conversation.shared.runtime;
+    let begun = runtime.timeout(HANDSHAKE_TIMEOUT, begin).await;
     begun.unwrap_or(Err(LinkError::HandshakeTimeout))
 }
 

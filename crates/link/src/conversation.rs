@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use longhand_base::runtime::{Runtime, Task};
 use longhand_proto::Code;
 use longhand_proto::link::Request;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::AbortHandle;
-use tokio::time::{Duration, Instant};
 
 use crate::carrier::Carrier;
 use crate::core::handshake::Established;
@@ -37,7 +37,7 @@ pub struct Conversation {
 
 /// A conversation's state, held by its handles, its live link's tasks and the requests in execution.
 pub(crate) struct Shared {
-    started: Instant,
+    pub(crate) runtime: Arc<dyn Runtime>,
     config: Config,
     instance: Instance,
     /// The reason why there is no link and none is awaited; `None` while there is one or the grace runs.
@@ -58,7 +58,7 @@ struct State {
     /// The number of times that the conversation went down.
     outages: u64,
     /// Tasks of the live link, and of earlier ones that have not ended yet.
-    tasks: Vec<AbortHandle>,
+    tasks: Vec<Task>,
     /// Counts links, so that tasks and handles of an old link recognise it.
     generation: u64,
 }
@@ -87,11 +87,15 @@ impl Admitted {
 }
 
 impl Conversation {
-    /// A conversation, and the requests of the other side.
+    /// A conversation whose tasks and timers are on `runtime`, and the requests of the other side.
     ///
     /// # Errors
     /// [`LinkError::Randomness`].
-    pub fn new(side: Side, config: Config) -> Result<(Conversation, IncomingRequests), LinkError> {
+    pub fn new(
+        side: Side,
+        config: Config,
+        runtime: Arc<dyn Runtime>,
+    ) -> Result<(Conversation, IncomingRequests), LinkError> {
         let instance = Instance(random()?);
         let (incoming, requests) = mpsc::unbounded_channel();
         let never = CloseReason::local(CloseCode::Lost, "there has been no link yet");
@@ -107,7 +111,7 @@ impl Conversation {
             generation: 0,
         };
         let shared = Shared {
-            started: Instant::now(),
+            runtime,
             config,
             instance,
             down: watch::Sender::new(Some(never)),
@@ -280,7 +284,7 @@ impl Shared {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.runtime.uptime().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn ask(self: &Arc<Self>, kind: &str, payload: Vec<u8>) -> Result<(u64, Waiting), LinkError> {
@@ -314,15 +318,15 @@ impl Shared {
         }
     }
 
-    /// The time of the next tick of this generation's session; `None` once it is no longer the live one.
-    pub(crate) fn deadline(&self, generation: u64) -> Option<Instant> {
+    /// The uptime at the next tick of this generation's session; `None` once it is no longer the live one.
+    pub(crate) fn deadline(&self, generation: u64) -> Option<Duration> {
         let state = self.lock();
         let live = state
             .live
             .as_ref()
             .filter(|live| live.end.generation == generation)?;
         let timeout_ms = live.session.next_timeout_ms()?;
-        Some(self.started + Duration::from_millis(timeout_ms))
+        Some(Duration::from_millis(timeout_ms))
     }
 
     /// Waits out the grace of the link with this generation, which ended for `reason`.
@@ -330,7 +334,7 @@ impl Shared {
         if !reason.code.is_resumable() {
             return;
         }
-        tokio::time::sleep(self.config.grace).await;
+        self.runtime.sleep(self.config.grace).await;
         let mut state = self.lock();
         if state.generation == generation && self.down.borrow().is_none() {
             self.go_down(&mut state, reason);
@@ -373,7 +377,7 @@ impl Shared {
             shared: self.clone(),
             end,
         };
-        state.tasks.retain(|task| !task.is_finished());
+        state.tasks.retain(|task| !task.is_ended());
         state.tasks.extend(link.start(carrier, leaving));
         link
     }

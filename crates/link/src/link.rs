@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use longhand_base::runtime::Task;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinHandle};
-use tokio::time::Duration;
 
 use crate::carrier::{Carrier, RecordSink, RecordStream};
 use crate::conversation::{Conversation, Shared};
@@ -90,12 +90,12 @@ impl Link {
     }
 
     /// Starts the two tasks that serve this link.
-    pub(crate) fn start(&self, carrier: Carrier, leaving: Leaving) -> [AbortHandle; 2] {
-        let writer = tokio::spawn(write(self.clone(), carrier.sink, leaving));
-        let writes = writer.abort_handle();
+    pub(crate) fn start(&self, carrier: Carrier, leaving: Leaving) -> [Task; 2] {
+        let runtime = &self.shared.runtime;
+        let writer = runtime.start(write(self.clone(), carrier.sink, leaving));
         let ends = Ends(self.end.clone());
-        let driver = tokio::spawn(drive(self.clone(), carrier.stream, writer, ends));
-        [writes, driver.abort_handle()]
+        let driver = drive(self.clone(), carrier.stream, writer.clone(), ends);
+        [writer, runtime.start(driver)]
     }
 }
 
@@ -193,7 +193,7 @@ async fn write(link: Link, mut sink: Box<dyn RecordSink>, mut leaving: Leaving) 
     };
     let too_long = async {
         link.closed().await;
-        tokio::time::sleep(LINGER).await;
+        link.shared.runtime.sleep(LINGER).await;
     };
     tokio::select! {
         // The limit comes first: a carrier that always takes one more record would put it off.
@@ -204,14 +204,14 @@ async fn write(link: Link, mut sink: Box<dyn RecordSink>, mut leaving: Leaving) 
 }
 
 /// Gives records and the time to the link's session; after its end waits for the connection to close and for the grace.
-async fn drive(link: Link, mut stream: Box<dyn RecordStream>, writer: JoinHandle<()>, ends: Ends) {
+async fn drive(link: Link, mut stream: Box<dyn RecordStream>, writer: Task, ends: Ends) {
     while let Some(deadline) = link.shared.deadline(link.end.generation) {
         tokio::select! {
             // The clock comes before the records: a stream of them must not delay the heartbeat for which the other side
             // waits. Each tick moves the deadline, so records are not delayed either.
             biased;
             _ = link.closed() => {}
-            () = tokio::time::sleep_until(deadline) => {
+            () = link.shared.runtime.sleep_until(deadline) => {
                 link.with_session(|session, _, now_ms| session.tick(now_ms));
             }
             received = stream.recv() => link.with_session(|session, requests, now_ms| match &received {
@@ -223,9 +223,9 @@ async fn drive(link: Link, mut stream: Box<dyn RecordStream>, writer: JoinHandle
     }
     let drained = async {
         // Some carriers lose what was sent when the receiving half goes first.
-        let _ = writer.await;
+        writer.ended().await;
         let rest = async { while let Ok(Some(_)) = stream.recv().await {} };
-        let _ = tokio::time::timeout(LINGER, rest).await;
+        let _ = link.shared.runtime.timeout(LINGER, rest).await;
         drop(ends);
     };
     let reason = link.closed().await;

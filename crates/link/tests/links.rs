@@ -6,6 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Host, link, paired, phone, serve};
+use longhand_link::runtime::tokio;
 use longhand_link::{
     Carrier, CloseCode, Config, Conversation, Credentials, Link, LinkError, RecordSink,
     RecordStream, Side, accept, connect_over,
@@ -334,7 +335,7 @@ async fn a_host_that_restarted_gives_back_what_was_sent_to_it() {
     let _lost_with_the_process = commands.next().await.unwrap();
     cut.send(true).unwrap();
     let (restarted, _commands) =
-        Conversation::new(Side::Host, Config::new("host", &["command"])).unwrap();
+        Conversation::new(Side::Host, Config::new("host", &["command"]), tokio()).unwrap();
     let host = host.restarted(restarted);
     link(&host, &credentials, &conversation).await.1.unwrap();
     assert_eq!(asked.await.unwrap(), Err(LinkError::Restarted));
@@ -347,7 +348,7 @@ async fn a_side_that_does_not_read_is_given_up() {
         max_frame: 100_000,
         ..Config::new("phone", &["signer"])
     };
-    let (conversation, _signing) = Conversation::new(Side::Phone, config).unwrap();
+    let (conversation, _signing) = Conversation::new(Side::Phone, config, tokio()).unwrap();
     let (phone_end, mut middle) = Carrier::pair();
     let (mut relay, host_end) = Carrier::pair();
     let relaying = tokio::spawn(async move {

@@ -375,17 +375,18 @@ async fn carry_out(PhoneArgs { options, command }: PhoneArgs) -> Result<(), Erro
 async fn create(options: &Options, secrets: Secrets, is_new: bool) -> Result<(), ErrorReport> {
     let dir = options.dir()?;
     if vault::exists(&dir) {
-        return Err(PhoneError::from(VaultError::Exists(dir)).into());
+        return Err(PhoneError::from(VaultError::Exists(dir.display().to_string())).into());
     }
     let mnemonic = is_new.then(|| secrets.mnemonic.clone());
     let passphrase = secret::new_passphrase(options.passphrase_file.as_deref())?;
     let work_factor = options.kdf_work_factor;
-    let vault = move || Vault::create(&dir, secrets, &passphrase, work_factor);
+    let vault_dir = dir.clone();
+    let vault = move || Vault::create(&vault_dir, secrets, &passphrase, work_factor);
     let phone = Phone::new(blocking(vault).await?, options.dial_options()?)?;
     let created = Created {
         node_id: phone.node_id().to_string(),
         network: phone.network().to_string(),
-        dir: phone.vault().dir().to_owned(),
+        dir,
         mnemonic,
     };
     show::print(&created, options.json);
@@ -422,7 +423,7 @@ async fn pair(
 
 async fn stay(options: &Options) -> Result<(), ErrorReport> {
     let phone = open(options).await?;
-    let _control = ControlSocket::listen(phone.clone())?;
+    let _control = ControlSocket::listen(phone.clone(), &options.dir()?)?;
     let _reports = network::report(&phone).await;
     let run = phone.run(stop_signal());
     let show_attached = async {
@@ -477,7 +478,7 @@ async fn owner(options: &Options, command: OwnerCommand) -> Result<(), ErrorRepo
 async fn open(options: &Options) -> Result<Phone, ErrorReport> {
     let dir = options.dir()?;
     if !vault::exists(&dir) {
-        return Err(PhoneError::from(VaultError::Missing(dir)).into());
+        return Err(PhoneError::from(VaultError::Missing(dir.display().to_string())).into());
     }
     let file = options.passphrase_file.clone();
     // Locked first, so that no passphrase is asked for a phone that is in use.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use longhand_base::runtime::Task;
 use longhand_link::{
     CloseCode, Credentials, DiscoverySeed, LinkError, LinkKey, PairingCode, connect,
 };
@@ -12,7 +13,6 @@ use longhand_proto::command::command_reply::Reply;
 
 use crate::attachment::Attachment;
 use crate::birthday::Birthday;
-use crate::clock::now_unix_s;
 use crate::error::{ErrorReport, PhoneError};
 use crate::phone::Phone;
 use crate::roaming::{Live, Reach};
@@ -29,7 +29,7 @@ impl Phone {
     /// [`PhoneError::PairedElsewhere`].
     pub async fn pair(&self, code: &str) -> Result<(), PhoneError> {
         let code: PairingCode = code.parse()?;
-        let (expires_unix_s, now_unix_s) = (code.expires_unix_s, now_unix_s());
+        let (expires_unix_s, now_unix_s) = (code.expires_unix_s, self.now_unix_s());
         if expires_unix_s <= now_unix_s {
             return Err(PhoneError::PairingExpired {
                 expires_unix_s,
@@ -69,7 +69,7 @@ impl Phone {
                         None => vault.forget_host()?,
                     }
                 }
-                Err(with_clock(error))
+                Err(self.with_clock(error))
             }
         }
     }
@@ -106,7 +106,7 @@ impl Phone {
         if let Some(task) = supervisor {
             task.abort();
             // The task is cancelled; no new link is dialled from here on.
-            let _ = task.await;
+            task.ended().await;
         }
         let left = ErrorReport {
             code: Code::Detached.into(),
@@ -122,7 +122,7 @@ impl Phone {
             link.ended().await;
             left
         };
-        match tokio::time::timeout(DETACH_TIMEOUT, leave).await {
+        match self.inner.runtime.timeout(DETACH_TIMEOUT, leave).await {
             Ok(Ok(())) | Ok(Err(LinkError::Down(_))) => Ok(()),
             Ok(Err(error)) => Err(error.into()),
             Err(_) => {
@@ -168,7 +168,6 @@ impl Phone {
             .map(|way| host.addresses[*way].clone())
             .collect();
         let dialer = self.inner.dialer.as_ref();
-        #[cfg(any(test, feature = "testing"))]
         let dialer = &self.inner.lifeline.hold_all(dialer);
         let conversation = &self.inner.conversation;
         let (link, place) = connect(&addresses, credentials, dialer, conversation).await?;
@@ -176,7 +175,11 @@ impl Phone {
             && let Err(error) = self.register(host).await
         {
             // Best effort: the error of the registration is returned.
-            let _ = tokio::time::timeout(DETACH_TIMEOUT, link.detach()).await;
+            let _ = self
+                .inner
+                .runtime
+                .timeout(DETACH_TIMEOUT, link.detach())
+                .await;
             return Err(error);
         }
         self.learn(&network, &addresses, place);
@@ -215,30 +218,30 @@ impl Phone {
         self.inner.events.link_changed(&before, &attachment);
     }
 
-    pub(crate) fn lock_supervisor(
-        &self,
-    ) -> std::sync::MutexGuard<'_, Option<tokio::task::JoinHandle<()>>> {
+    pub(crate) fn lock_supervisor(&self) -> std::sync::MutexGuard<'_, Option<Task>> {
         self.inner
             .supervisor
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+
+    /// A code that has expired at the host only: one of the two clocks is wrong.
+    fn with_clock(&self, error: PhoneError) -> PhoneError {
+        match error {
+            PhoneError::Link(LinkError::Closed(reason))
+                if reason.code == CloseCode::PairingExpired =>
+            {
+                PhoneError::PairingExpiredAtHost {
+                    reason: reason.message,
+                    now_unix_s: self.now_unix_s(),
+                }
+            }
+            error => error,
+        }
+    }
 }
 
 const DETACHED: &str = "the phone has detached: start it again";
-
-/// A code that has expired at the host only: one of the two clocks is wrong.
-fn with_clock(error: PhoneError) -> PhoneError {
-    match error {
-        PhoneError::Link(LinkError::Closed(reason)) if reason.code == CloseCode::PairingExpired => {
-            PhoneError::PairingExpiredAtHost {
-                reason: reason.message,
-                now_unix_s: now_unix_s(),
-            }
-        }
-        error => error,
-    }
-}
 
 /// Whether it is certain that a pairing failed: the host has not pinned the phone.
 fn is_no_pairing(error: &PhoneError) -> bool {

@@ -37,9 +37,9 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Listens in the phone's directory. The vault's lock ensures that only one process does.
-    pub fn listen(phone: Phone) -> Result<ControlSocket, PhoneError> {
-        let path = phone.vault().dir().join(NAME);
+    /// Listens in `dir`, the directory of the phone's vault, whose lock ensures that only one process does.
+    pub fn listen(phone: Phone, dir: &Path) -> Result<ControlSocket, PhoneError> {
+        let path = dir.join(NAME);
         let listener = bind(&path).map_err(|error| PhoneError::Control(error.to_string()))?;
         let task = tokio::spawn(async move {
             loop {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitcoin::Network;
 use lightning_invoice::Bolt11Invoice;
+use longhand_base::runtime::{Panicked, Runtime};
 use longhand_proto::command::UnsignedInvoice;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::{Refusal, SignerBatch, SignerReply};
@@ -15,17 +16,16 @@ use longhand_signer::{InvoiceRequest, LedgerRecord, Recorded, Seed, Signer};
 use prost::Message;
 use zeroize::Zeroizing;
 
-use crate::clock::now_unix_s;
 use crate::error::PhoneError;
-#[cfg(any(test, feature = "testing"))]
-use crate::testing::Said;
 use crate::vault::ledger::{Ledger, Records};
 use crate::vault::{Vault, VaultError};
+use crate::witness::Said;
 
 /// A signer engine and the ledger file from which it is restored. Its methods write to the disk, so that they may block; see
 /// [`blocking`].
 pub(crate) struct DurableSigner {
     vault: Arc<Vault>,
+    runtime: Arc<dyn Runtime>,
     seed: Seed,
     disk: Mutex<Disk>,
     /// `None` after a panic or a failed write: its state may be ahead of the ledger then.
@@ -69,7 +69,10 @@ struct Failed {
 
 impl DurableSigner {
     /// Restores the signer from the vault's ledger.
-    pub(crate) fn open(vault: Arc<Vault>) -> Result<DurableSigner, PhoneError> {
+    pub(crate) fn open(
+        vault: Arc<Vault>,
+        runtime: Arc<dyn Runtime>,
+    ) -> Result<DurableSigner, PhoneError> {
         let seed = vault.seed()?;
         let disk = Disk {
             ledger: None,
@@ -79,6 +82,7 @@ impl DurableSigner {
         };
         let signer = DurableSigner {
             vault,
+            runtime,
             seed,
             disk: Mutex::new(disk),
             engine: Mutex::new(None),
@@ -113,12 +117,10 @@ impl DurableSigner {
         engine.made += records.len() as u64;
         engine.unwritten.extend(records.iter().map(to_bytes));
         let (life, made) = (engine.life, engine.made);
-        #[cfg(any(test, feature = "testing"))]
         let version = engine.signer.version();
         *place = Some(engine);
         drop(place);
         self.make_durable(life, made)?;
-        #[cfg(any(test, feature = "testing"))]
         if let Some(witness) = self.vault.witness() {
             witness.durable(version);
         }
@@ -137,7 +139,6 @@ impl DurableSigner {
         let (ledger, records) = self.vault.ledger()?;
         let network = self.network();
         let signer = Signer::restore(&self.seed, network, &self.vault.ledger_key(), records)?;
-        #[cfg(any(test, feature = "testing"))]
         if let Some(witness) = self.vault.witness() {
             witness.restored(signer.version());
         }
@@ -206,9 +207,9 @@ impl DurableSigner {
     pub(crate) fn answer(&self, batches: &[SignerBatch]) -> Result<Answered, PhoneError> {
         self.record(|signer| {
             let (mut records, mut refusals) = (Vec::new(), Vec::new());
+            let now_unix_s = self.runtime.now_unix_s();
             let replies = batches.iter().map(|batch| {
-                let outcome = signer.handle(batch, now_unix_s());
-                #[cfg(any(test, feature = "testing"))]
+                let outcome = signer.handle(batch, now_unix_s);
                 self.report_answers(batch, &outcome.reply, signer.version());
                 records.extend(outcome.records);
                 refusals.extend(refusals_in(&outcome.reply));
@@ -226,8 +227,7 @@ impl DurableSigner {
         asked: &InvoiceRequest,
     ) -> Result<Bolt11Invoice, PhoneError> {
         self.call(|signer| {
-            let signed = signer.finish_invoice(unsigned, asked, now_unix_s())?;
-            #[cfg(any(test, feature = "testing"))]
+            let signed = signer.finish_invoice(unsigned, asked, self.runtime.now_unix_s())?;
             if let Some(witness) = self.vault.witness() {
                 let said = Said::Invoice {
                     payment_hash: asked.payment_hash,
@@ -239,7 +239,6 @@ impl DurableSigner {
         })
     }
 
-    #[cfg(any(test, feature = "testing"))]
     fn report_answers(&self, batch: &SignerBatch, reply: &SignerReply, version: u64) {
         let Some(witness) = self.vault.witness() else {
             return;
@@ -254,14 +253,6 @@ impl DurableSigner {
     /// Calls `look` with the signer.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&Signer) -> T) -> Result<T, PhoneError> {
         self.record(|signer| (look(signer), Vec::new()))
-    }
-
-    /// Returns when a write that a test has made slow is done.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) async fn disk_is_free(&self) {
-        while let Some(until) = self.vault.disk_is_busy_until() {
-            tokio::time::sleep_until(until).await;
-        }
     }
 
     #[cfg(test)]
@@ -283,15 +274,9 @@ pub(crate) async fn blocking<T: Send + 'static>(
     signer: &Arc<DurableSigner>,
     work: impl FnOnce(&DurableSigner) -> Result<T, PhoneError> + Send + 'static,
 ) -> Result<T, PhoneError> {
-    #[cfg(any(test, feature = "testing"))]
-    if crate::testing::is_on_one_thread() {
-        let done = work(signer);
-        signer.disk_is_free().await;
-        return done;
-    }
-    let signer = Arc::clone(signer);
-    let done = tokio::task::spawn_blocking(move || work(&signer)).await;
-    done.map_err(|error| PhoneError::Stopped(error.to_string()))?
+    let engine = Arc::clone(signer);
+    let done = signer.runtime.blocking(move || work(&engine)).await;
+    done.map_err(|Panicked| PhoneError::Stopped("a fault of the program ended its work".into()))?
 }
 
 impl Disk {
@@ -358,8 +343,10 @@ mod tests {
     use longhand_proto::Code;
 
     use super::*;
-    use crate::testing::{DiskFate, DiskFaults, DiskWrite};
-    use crate::tests::{WORDS, new_vault};
+    use longhand_base::runtime::tokio;
+
+    use crate::testing::{DiskFate, DiskFaults, DiskWrite, OneThread};
+    use crate::tests::{WORDS, new_vault, open_on};
 
     /// Delays the first write to the ledger until the calls behind it have been through the signer, and fails the second one if
     /// `fails_second` is set.
@@ -401,8 +388,9 @@ mod tests {
             appends: Mutex::default(),
             fails_second,
         });
-        let vault = Arc::new(new_vault(dir.path(), WORDS).with_disk_faults(disk.clone()));
-        let signer = DurableSigner::open(vault).unwrap();
+        drop(new_vault(dir.path(), WORDS));
+        let vault = Arc::new(open_on(disk.clone(), dir.path()));
+        let signer = DurableSigner::open(vault, OneThread::new()).unwrap();
         let pay = |byte: u8, through: Option<mpsc::Sender<()>>| {
             signer.call(move |signer| {
                 let recorded = signer.add_intent([byte; 32], 1, 1, u64::MAX, 1);
@@ -436,14 +424,16 @@ mod tests {
         let no_record = Zeroizing::new(b"no record".to_vec());
         ledger.append(&[no_record]).unwrap();
         drop(ledger);
-        let refused = DurableSigner::open(vault).map(drop).unwrap_err();
+        let refused = DurableSigner::open(vault, OneThread::new())
+            .map(drop)
+            .unwrap_err();
         assert_eq!(refused.report().code, Code::LedgerUnusable);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn work_that_panics_is_reported_as_stopped() {
         let dir = tempfile::tempdir().unwrap();
-        let signer = DurableSigner::open(Arc::new(new_vault(dir.path(), WORDS))).unwrap();
+        let signer = DurableSigner::open(Arc::new(new_vault(dir.path(), WORDS)), tokio()).unwrap();
         let work = |_: &DurableSigner| -> Result<(), PhoneError> { panic!("as the test wants it") };
         let stopped = blocking(&Arc::new(signer), work).await.unwrap_err();
         assert_eq!(stopped.report().code, Code::Stopped);

@@ -13,6 +13,7 @@ use crate::vault::VaultError;
 
 /// The reason for which a phone could not carry out a command of its owner.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PhoneError {
     /// The owner's input cannot be used. Nothing was sent and nothing changed.
     #[error(transparent)]

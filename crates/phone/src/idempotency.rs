@@ -8,7 +8,6 @@ use longhand_proto::Code;
 use longhand_proto::command::error::Action;
 use longhand_signer::{ChannelIntent, Recorded};
 
-use crate::clock::now_unix_s;
 use crate::error::PhoneError;
 use crate::phone::Phone;
 use crate::vault::{VaultError, fill_random};
@@ -56,11 +55,10 @@ impl Phone {
         amount_sat: u64,
         max_fee_sat: u64,
     ) -> Result<Vec<u8>, PhoneError> {
-        let (address, new) = (address.to_owned(), random_id()?);
+        let (address, new, now) = (address.to_owned(), random_id()?, self.now_unix_s());
         self.call(move |signer| {
             let known = signer.undelivered_send(&address, amount_sat);
             let id = known.map_or(new, <[u8]>::to_vec);
-            let now = now_unix_s();
             let Recorded { records, .. } =
                 signer.add_onchain_intent(&id, &address, amount_sat, max_fee_sat, now)?;
             Ok(Recorded { value: id, records })
@@ -75,7 +73,7 @@ impl Phone {
         amount_sat: u64,
         announced: bool,
     ) -> Result<Vec<u8>, PhoneError> {
-        let new = random_id()?;
+        let (new, now) = (random_id()?, self.now_unix_s());
         self.call(move |signer| {
             let known = signer.undelivered_open(&counterparty_node_id, amount_sat, announced);
             let id = known.map_or(new, <[u8]>::to_vec);
@@ -85,7 +83,7 @@ impl Phone {
                 amount_sat,
                 announced,
             };
-            let Recorded { records, .. } = signer.add_channel_intent(intent, now_unix_s())?;
+            let Recorded { records, .. } = signer.add_channel_intent(intent, now)?;
             Ok(Recorded { value: id, records })
         })
         .await

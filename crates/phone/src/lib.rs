@@ -15,20 +15,24 @@
 //! signer is sent before the ledger is durable. Commands of the owner go through `owner`, after [`input`] has checked them; those that
 //! must not be done twice have their ids from `idempotency`. [`Phone::events`] is a stream of what happens (`events`, `watching`). [`control`] gives other processes of the owner access to a running phone.
 //!
-//! The feature `testing` is for simulations (`testing`): a disk with faults, a phone that can be killed.
+//! Storage, clocks, timers and tasks are handed in ([`Storage`], [`runtime::Runtime`]), so that a phone also runs in a browser. There it has
+//! no directory, no control socket and no carriers of its own.
+//!
+//! The feature `testing` is for simulations (`testing`): a disk with faults, and a runtime of one thread.
 
 mod attach;
 mod attachment;
 mod backoff;
 pub mod birthday;
-mod clock;
 pub mod command;
+#[cfg(not(target_family = "wasm"))]
 pub mod control;
 mod durable_signer;
 mod error;
 mod events;
 mod idempotency;
 pub mod input;
+mod lifeline;
 mod owner;
 mod paying;
 mod phone;
@@ -45,12 +49,21 @@ pub mod vault;
 mod wake_urls;
 mod watching;
 mod ways;
+mod witness;
 
 pub use birthday::Birthday;
 pub use command::{OwnerCommand, OwnerReply};
 pub use error::{ErrorReport, PhoneError};
 pub use events::PhoneEvent;
-pub use longhand_link::{Dial, DialOptions};
+pub use longhand_base::runtime;
+pub use longhand_link::Dial;
+#[cfg(not(target_family = "wasm"))]
+pub use longhand_link::DialOptions;
 pub use longhand_signer::{Seed, SeedError};
 pub use phone::Phone;
-pub use vault::{Passphrase, Secrets, Vault, VaultError, Words};
+pub use vault::{Passphrase, Secrets, Storage, Vault, VaultError, Words};
+pub use witness::{Said, Witness};
+
+/// Whether this is a build for tests. A program for use refuses to be compiled with it.
+pub const IS_FOR_TESTS: bool =
+    cfg!(any(feature = "fuzzing", feature = "testing")) || longhand_signer::IS_FOR_TESTS;

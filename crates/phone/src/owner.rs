@@ -12,10 +12,8 @@ use longhand_proto::command as proto;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
 use longhand_signer::{ChannelIntent, InvoiceRequest, Keychain};
-use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::clock::now_unix_s;
 use crate::command::*;
 use crate::durable_signer::{DurableSigner, blocking};
 use crate::error::PhoneError;
@@ -234,7 +232,7 @@ impl Phone {
             if is_met(&balance) {
                 return Ok(balance);
             }
-            tokio::time::sleep(LOOK_PAUSE).await;
+            self.inner.runtime.sleep(LOOK_PAUSE).await;
         }
     }
 
@@ -344,8 +342,9 @@ impl Phone {
         let amount_msat = amount_msat.unwrap_or(0);
         let mut entropy = Zeroizing::new([0; 32]);
         fill_random(entropy.as_mut_slice()).map_err(crate::vault::VaultError::from)?;
+        let now = self.now_unix_s();
         let payment_hash = self
-            .call(move |signer| signer.new_payment(amount_msat, *entropy, now_unix_s()))
+            .call(move |signer| signer.new_payment(amount_msat, *entropy, now))
             .await?;
         let asked = InvoiceRequest {
             payment_hash,
@@ -562,7 +561,8 @@ impl Phone {
             force,
             address: address.clone(),
         };
-        self.call(move |signer| signer.add_channel_intent(intent, now_unix_s()))
+        let now = self.now_unix_s();
+        self.call(move |signer| signer.add_channel_intent(intent, now))
             .await?;
         let close = proto::CloseChannel {
             channel_id: channel_id.clone(),
@@ -584,13 +584,14 @@ impl Phone {
     /// Waits while the two nodes agree on the closing transaction, which needs this phone. HTLCs in flight may delay it for long:
     /// false after a few seconds.
     async fn wait_for_close(&self, channel_id: &str) -> Result<bool, PhoneError> {
-        let until = Instant::now() + CLOSE_LIMIT;
-        while Instant::now() < until {
+        let runtime = &self.inner.runtime;
+        let until = runtime.uptime() + CLOSE_LIMIT;
+        while runtime.uptime() < until {
             let open = self.channels().await?.channels;
             if !open.iter().any(|channel| channel.channel_id == channel_id) {
                 return Ok(true);
             }
-            tokio::time::sleep(CLOSE_PAUSE).await;
+            self.inner.runtime.sleep(CLOSE_PAUSE).await;
         }
         Ok(false)
     }

@@ -11,7 +11,6 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_signer::rules::Refused;
 use longhand_signer::{Recorded, Signer};
 
-use crate::clock::now_unix_s;
 use crate::command::{Payment, PaymentState};
 use crate::error::PhoneError;
 use crate::input::{CheckedPayment, InputError, check_payment};
@@ -48,13 +47,13 @@ impl Intent {
         }
     }
 
-    fn add(&self, signer: &mut Signer) -> Result<Recorded<()>, Refused> {
+    fn add(&self, signer: &mut Signer, now_unix_s: u64) -> Result<Recorded<()>, Refused> {
         signer.add_intent(
             self.payment_hash,
             self.amount_msat,
             self.max_fee_msat,
             self.expires_unix_s,
-            now_unix_s(),
+            now_unix_s,
         )
     }
 }
@@ -94,7 +93,7 @@ impl Phone {
 
     /// Records the payment, unless it is known.
     async fn put_on_record(&self, payment: &CheckedPayment) -> Result<OnRecord, PhoneError> {
-        let intent = Intent::of(payment);
+        let (intent, now_unix_s) = (Intent::of(payment), self.now_unix_s());
         self.call(move |signer| {
             let hash = intent.payment_hash;
             let is_known = |value| {
@@ -107,7 +106,7 @@ impl Phone {
             if signer.intents().any(|other| other.payment_hash == hash) {
                 return is_known(OnRecord::Before);
             }
-            let Recorded { records, .. } = intent.add(signer)?;
+            let Recorded { records, .. } = intent.add(signer, now_unix_s)?;
             let value = OnRecord::New;
             Ok(Recorded { value, records })
         })
@@ -116,8 +115,9 @@ impl Phone {
 
     /// Records it again, with the amount and the fee limit of now.
     async fn intend(&self, payment: &CheckedPayment) -> Result<(), PhoneError> {
-        let intent = Intent::of(payment);
-        self.call(move |signer| intent.add(signer)).await
+        let (intent, now_unix_s) = (Intent::of(payment), self.now_unix_s());
+        self.call(move |signer| intent.add(signer, now_unix_s))
+            .await
     }
 
     async fn send_payment(&self, payment: CheckedPayment) -> Result<Payment, PhoneError> {
@@ -153,7 +153,7 @@ impl Phone {
                 PaymentState::Pending => payment = self.await_payment(hash).await?,
             }
             if payment.state == PaymentState::Pending {
-                tokio::time::sleep(PENDING_PAUSE).await;
+                self.inner.runtime.sleep(PENDING_PAUSE).await;
             }
         }
     }
@@ -191,7 +191,7 @@ impl Phone {
             max_fee_msat,
             network,
             &node_id,
-            now_unix_s(),
+            self.now_unix_s(),
         )
     }
 }

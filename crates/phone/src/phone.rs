@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey;
+use longhand_base::runtime::{Runtime, Task};
 use longhand_base::text::plain;
 use longhand_link::{Config, Conversation, Dial, LinkError, LinkKeypair, Side};
 use longhand_proto::Code;
@@ -16,12 +17,12 @@ use longhand_signer::rules::Refused;
 use longhand_signer::{Recorded, Signer};
 use prost::Message;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use crate::attachment::Attachment;
 use crate::durable_signer::{DurableSigner, blocking};
 use crate::error::{ErrorReport, PhoneError};
 use crate::events::Events;
+use crate::lifeline::Lifeline;
 use crate::roaming::NetworkNow;
 use crate::serve::{SIGNER, serve};
 use crate::vault::Vault;
@@ -57,6 +58,7 @@ pub struct Phone {
 }
 
 pub(crate) struct Inner {
+    pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) signer: Arc<DurableSigner>,
     pub(crate) node_id: PublicKey,
@@ -71,21 +73,31 @@ pub(crate) struct Inner {
     pub(crate) attachment: watch::Sender<Attachment>,
     pub(crate) events: Arc<Events>,
     /// Dials again when a link breaks.
-    pub(crate) supervisor: Mutex<Option<JoinHandle<()>>>,
-    server: JoinHandle<()>,
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) lifeline: crate::testing::Lifeline,
+    pub(crate) supervisor: Mutex<Option<Task>>,
+    server: Task,
+    pub(crate) lifeline: Lifeline,
 }
 
 impl Phone {
     /// The phone of an opened vault. Reads the ledger; sends nothing. Must be called inside a tokio runtime.
+    #[cfg(not(target_family = "wasm"))]
     pub fn new(vault: Vault, dialer: impl Dial + 'static) -> Result<Phone, PhoneError> {
+        Phone::on(longhand_base::runtime::tokio(), vault, dialer)
+    }
+
+    /// The same, with clocks, timers and tasks of `runtime`.
+    pub fn on(
+        runtime: Arc<dyn Runtime>,
+        vault: Vault,
+        dialer: impl Dial + 'static,
+    ) -> Result<Phone, PhoneError> {
         let vault = Arc::new(vault);
-        let signer = Arc::new(DurableSigner::open(Arc::clone(&vault))?);
+        let signer = DurableSigner::open(Arc::clone(&vault), runtime.clone())?;
+        let signer = Arc::new(signer);
         let node_id = signer.look(|signer| signer.keys().node_id())?;
         let agent = concat!("longhand-phone/", env!("CARGO_PKG_VERSION"));
         let (conversation, requests) =
-            Conversation::new(Side::Phone, Config::new(agent, &[SIGNER]))?;
+            Conversation::new(Side::Phone, Config::new(agent, &[SIGNER]), runtime.clone())?;
         let events = Arc::new(Events::new());
         let serving = serve(
             requests,
@@ -93,10 +105,11 @@ impl Phone {
             conversation.clone(),
             events.clone(),
         );
-        let server = tokio::spawn(serving);
+        let server = runtime.start(serving);
         let link_key = LinkKeypair::from_bytes(*vault.secrets().link_key);
         let ways = Mutex::new(Ways::from_bytes(&vault.ways()));
         let inner = Inner {
+            runtime,
             vault,
             ways,
             network: watch::Sender::new(NetworkNow::unknown()),
@@ -109,8 +122,7 @@ impl Phone {
             events,
             supervisor: Mutex::new(None),
             server,
-            #[cfg(any(test, feature = "testing"))]
-            lifeline: crate::testing::Lifeline::new(),
+            lifeline: Lifeline::new(),
         };
         Ok(Phone {
             inner: Arc::new(inner),
@@ -129,22 +141,25 @@ impl Phone {
 
     /// Returns when the phone is attached; fails when it will not be.
     pub async fn attached(&self) -> Result<(), PhoneError> {
-        wait_for_link(&mut self.inner.attachment.subscribe(), None).await
+        self.wait_for_link(&mut self.inner.attachment.subscribe(), None)
+            .await
     }
 
-    /// Ends the phone as SIGKILL ends a process: from this moment on it writes, sends and receives nothing, and its vault may be opened
-    /// again. Its tasks end as soon as the runtime polls them; calls on its handles fail.
-    #[cfg(any(test, feature = "testing"))]
-    pub fn kill(&self) {
-        self.inner.vault.kill();
+    /// Stops the phone at once, as SIGKILL ends a process: from this moment on it writes, sends and receives nothing, and its vault may be
+    /// opened again, here or elsewhere. Its tasks end as soon as the runtime polls them; calls on its handles fail.
+    ///
+    /// For a program that must not use the vault any longer, such as a web page whose lock another page has taken.
+    /// [`Phone::detach`] leaves in order.
+    pub fn stop_now(&self) {
+        self.inner.vault.release();
         self.inner.lifeline.cut();
         self.inner.server.abort();
         if let Some(supervisor) = self.lock_supervisor().take() {
             supervisor.abort();
         }
-        let message = "the phone was killed";
+        let message = "the phone was stopped: start it again";
         self.publish(Attachment::Ended(ErrorReport {
-            code: "KILLED".into(),
+            code: Code::Stopped.into(),
             message: message.into(),
         }));
         // Ends the link's tasks. Its `Close` is not sent.
@@ -152,7 +167,7 @@ impl Phone {
         self.inner.conversation.give_up(code, message);
     }
 
-    /// The phone's directory and what is in it.
+    /// The phone's files.
     pub fn vault(&self) -> &Vault {
         &self.inner.vault
     }
@@ -169,7 +184,7 @@ impl Phone {
         let mut attachment = self.inner.attachment.subscribe();
         let mut is_asked_anew = false;
         loop {
-            wait_for_link(&mut attachment, patience).await?;
+            self.wait_for_link(&mut attachment, patience).await?;
             match self.ask_now(command.clone()).await {
                 Err(PhoneError::Link(LinkError::Down(reason))) => {
                     tracing::info!(%reason, "the link broke before the answer");
@@ -227,27 +242,32 @@ impl Phone {
     ) -> Result<T, PhoneError> {
         blocking(&self.inner.signer, |signer| signer.look(look)).await
     }
-}
 
-async fn wait_for_link(
-    attachment: &mut watch::Receiver<Attachment>,
-    patience: Option<Duration>,
-) -> Result<(), PhoneError> {
-    let settled = attachment.wait_for(|now| !matches!(now, Attachment::Down(_)));
-    let settled = async { settled.await.map(|now| now.clone()) };
-    let settled = match patience {
-        Some(patience) => tokio::time::timeout(patience, settled).await.ok(),
-        None => Some(settled.await),
-    };
-    match settled {
-        Some(Ok(Attachment::Up)) => Ok(()),
-        Some(Ok(Attachment::Ended(report))) => Err(PhoneError::Reported(report)),
-        _ => match &*attachment.borrow() {
-            Attachment::Down(last) => Err(PhoneError::HostAway { last: last.clone() }),
-            _ => Err(PhoneError::HostAway {
-                last: "the link broke".into(),
-            }),
-        },
+    pub(crate) fn now_unix_s(&self) -> u64 {
+        self.inner.runtime.now_unix_s()
+    }
+
+    async fn wait_for_link(
+        &self,
+        attachment: &mut watch::Receiver<Attachment>,
+        patience: Option<Duration>,
+    ) -> Result<(), PhoneError> {
+        let settled = attachment.wait_for(|now| !matches!(now, Attachment::Down(_)));
+        let settled = async { settled.await.map(|now| now.clone()) };
+        let settled = match patience {
+            Some(patience) => self.inner.runtime.timeout(patience, settled).await.ok(),
+            None => Some(settled.await),
+        };
+        match settled {
+            Some(Ok(Attachment::Up)) => Ok(()),
+            Some(Ok(Attachment::Ended(report))) => Err(PhoneError::Reported(report)),
+            _ => match &*attachment.borrow() {
+                Attachment::Down(last) => Err(PhoneError::HostAway { last: last.clone() }),
+                _ => Err(PhoneError::HostAway {
+                    last: "the link broke".into(),
+                }),
+            },
+        }
     }
 }
 

@@ -10,11 +10,9 @@ use std::time::Duration;
 use longhand_link::{CloseCode, CloseReason, Link, LinkError};
 use longhand_proto::command::error::Action;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use crate::attachment::Attachment;
 use crate::backoff::{Backoff, GOOD_AFTER};
-use crate::clock::now_unix_s;
 use crate::error::PhoneError;
 use crate::phone::Phone;
 use crate::vault::{PairedHost, VaultError, fill_random};
@@ -92,7 +90,7 @@ impl Phone {
     pub(crate) fn stay(&self, live: Live) {
         self.publish(Attachment::Up);
         let phone = self.clone();
-        let task = tokio::spawn(async move {
+        let task = self.inner.runtime.start(async move {
             phone.keep_attached(Some(live)).await;
         });
         if let Some(old) = self.lock_supervisor().replace(task) {
@@ -135,7 +133,7 @@ impl Phone {
         tokio::select! {
             biased;
             reported = network.wait_for(|now| now.is_newer_than(seen)) => reported.is_ok(),
-            () = tokio::time::sleep(wait), if !has_none => false,
+            () = self.inner.runtime.sleep(wait), if !has_none => false,
         }
     }
 
@@ -147,12 +145,12 @@ impl Phone {
         };
         self.publish(Attachment::Up);
         tracing::info!(node_id = %self.inner.node_id, way = live.way, "attached");
-        let mut since = Instant::now();
+        let mut since = self.inner.runtime.uptime();
         loop {
             live = match self.renewed_or_closed(&live).await {
                 Ok(renewed) => renewed,
                 Err(reason) => {
-                    let lasted = since.elapsed();
+                    let lasted = self.inner.runtime.uptime() - since;
                     let is_lost = matches!(reason.code, CloseCode::Lost | CloseCode::Dead);
                     if lasted < PROVED_AFTER && is_lost {
                         self.distrust(&live);
@@ -160,7 +158,7 @@ impl Phone {
                     return Ok(Ended { reason, lasted });
                 }
             };
-            since = Instant::now();
+            since = self.inner.runtime.uptime();
             tracing::info!(way = live.way, "the link goes on over another connection");
         }
     }
@@ -180,7 +178,7 @@ impl Phone {
         tokio::select! {
             biased;
             renewed = &mut renewed => Ok(renewed),
-            () = finished(attempt) => Err(reason),
+            () = self.finished(attempt) => Err(reason),
         }
     }
 
@@ -194,7 +192,7 @@ impl Phone {
                 biased;
                 // Fails when the phone is gone, and this with it.
                 Ok(()) = network.changed() => continue,
-                () = tokio::time::sleep(pause), if can_be_better => {}
+                () = self.inner.runtime.sleep(pause), if can_be_better => {}
             }
             let better = tokio::select! {
                 biased;
@@ -250,7 +248,7 @@ impl Phone {
         let network = network.name.as_deref().unwrap_or_default();
         let mut order = self
             .lock_ways()
-            .order(network, &host.addresses, now_unix_s());
+            .order(network, &host.addresses, self.now_unix_s());
         if let Reach::BetterThan(way) = reach {
             order.retain(|other| *other < way);
         }
@@ -263,7 +261,7 @@ impl Phone {
         let (failed, rest) = tried.split_at(worked);
         let Some(worked) = rest.first() else { return };
         let mut ways = self.lock_ways();
-        if ways.learn(name, worked, failed.iter(), now_unix_s())
+        if ways.learn(name, worked, failed.iter(), self.now_unix_s())
             && let Err(error) = self.inner.vault.save_ways(&ways.to_bytes())
         {
             tracing::debug!(%error, "which way worked is not remembered");
@@ -278,26 +276,26 @@ impl Phone {
         };
         let name = live.network.name.as_deref().unwrap_or_default();
         let mut ways = self.lock_ways();
-        ways.distrust(name, &address, now_unix_s());
+        ways.distrust(name, &address, self.now_unix_s());
         if let Err(error) = self.inner.vault.save_ways(&ways.to_bytes()) {
             tracing::debug!(%error, "which way failed is not remembered");
+        }
+    }
+
+    /// Returns when the attempt in progress, if any, need not be waited for any more: one over all ways, when it is finished; one over
+    /// better ways after [`ALMOST`], since the link that has ended has to be dialled over all of them.
+    async fn finished(&self, mut attempt: watch::Receiver<Option<Reach>>) {
+        // Fails never: the sender outlives this.
+        let now = attempt.wait_for(|reach| *reach != Some(Reach::All)).await;
+        let is_going_on = now.is_ok_and(|reach| reach.is_some());
+        if is_going_on {
+            self.inner.runtime.sleep(ALMOST).await;
         }
     }
 
     fn lock_ways(&self) -> MutexGuard<'_, Ways> {
         let ways = &self.inner.ways;
         ways.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Returns when the attempt in progress, if any, need not be waited for any more: one over all ways, when it is finished; one over
-/// better ways after [`ALMOST`], since the link that has ended has to be dialled over all of them.
-async fn finished(mut attempt: watch::Receiver<Option<Reach>>) {
-    // Fails never: the sender outlives this.
-    let now = attempt.wait_for(|reach| *reach != Some(Reach::All)).await;
-    let is_going_on = now.is_ok_and(|reach| reach.is_some());
-    if is_going_on {
-        tokio::time::sleep(ALMOST).await;
     }
 }
 

@@ -1,30 +1,50 @@
-//! Faults for tests and simulations: a phone on one thread that can be killed at any write, and at any moment.
+//! Faults for tests and simulations: a phone on one thread whose disk fails as told, and whose power goes at any write.
 //!
-//! With the feature `testing`:
-//! - on a runtime of one thread (tokio's `current_thread`) work for the disk is done in the task that needs it, instead of
-//!   by `spawn_blocking`, so that the order of events depends on the runtime alone; and a vault's seed that was opened before in the
-//!   process does not go through the key derivation again;
-//! - [`Vault::with_disk_faults`](crate::Vault::with_disk_faults) calls a [`DiskFaults`] before each durable write;
-//! - [`Vault::with_witness`](crate::Vault::with_witness) reports all answers of the signer to a [`Witness`];
-//! - [`Phone::kill`](crate::Phone::kill) ends a phone as SIGKILL does.
+//! - [`FaultyDirectory`] is a vault's directory that calls a [`DiskFaults`] before each durable write;
+//! - [`OneThread`] is a runtime that does work for the disk in the task that needs it, so that the order of events depends on tokio's runtime
+//!   alone;
+//! - [`FaultyDirectory::witness`] hands a phone's answers to a [`Witness`] for as long as its power is on.
+//!
+//! [`Phone::stop_now`](crate::Phone::stop_now) ends a phone as SIGKILL does.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use age::secrecy::ExposeSecret;
-use async_trait::async_trait;
 use bitcoin::hashes::{Hash, sha256};
-use longhand_link::{Carrier, CarrierError, Dial, LinkError, RecordSink, RecordStream, Rendezvous};
-use longhand_proto::signer::SignerOp;
-use longhand_proto::signer::signer_answer::Answer;
-use tokio::sync::watch;
+use longhand_base::runtime::{BoxFuture, Runtime, Tokio};
 use tokio::time::Instant;
 
-use crate::vault::disk::COMPACT_FROM_BYTES;
-pub use crate::vault::disk::DiskWrite;
-use crate::vault::{Opened, Passphrase, VaultError};
+use crate::vault::head::NAME as HEAD;
+use crate::vault::ledger::NAME as LEDGER;
+use crate::vault::{
+    Directory, HOST_NAME as HOST, LockedVault, Passphrase, ReplaceError, Storage, Unlocked, Vault,
+    VaultError,
+};
+use crate::witness::{Said, Witness};
+
+/// The kinds of durable writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DiskWrite {
+    /// An entry at the end of the ledger: the records of one reply.
+    LedgerAppend,
+    /// The removal of an entry that was not written whole, after a failed append or when the ledger is opened.
+    LedgerCut,
+    /// A sync of the ledger when it is opened: a process that was killed may have written it without one.
+    LedgerSync,
+    /// The count of entries, after an append or a compaction, or behind them when the ledger is opened.
+    HeadRaise,
+    /// A snapshot in place of the ledger's history.
+    LedgerCompact,
+    /// The host that the phone is paired with.
+    Host,
+    /// The removal of that host.
+    HostForget,
+}
 
 /// Decides the result of the durable writes of one vault.
 pub trait DiskFaults: Send + Sync + 'static {
@@ -38,45 +58,14 @@ pub trait DiskFaults: Send + Sync + 'static {
 
     /// The size in bytes from which the ledger is compacted.
     fn compact_from_bytes(&self) -> u64 {
-        COMPACT_FROM_BYTES
+        1 << 20
     }
 
     /// The time until which the last write, and all that come meanwhile, take: no call returns before it. They are
-    /// durable already. Called on a runtime of one thread only.
+    /// durable already. Asked by [`OneThread`].
     fn busy_until(&self) -> Option<Instant> {
         None
     }
-}
-
-/// Observes all answers of one phone's signer that could cost money, through all its restarts, such as an audit of what a signer must
-/// never sign, which does not rely on the signer's own ledger.
-///
-/// An answer waits for the ledger. A phone that dies during the write does not know whether it is durable; the next one that is made
-/// of the same files does. So a witness keeps an answer until it is reported to be durable, or not to be.
-pub trait Witness: Send + Sync + 'static {
-    /// The signer has made this answer. It may be sent when the ledger is durable up to record number `version`.
-    fn made(&self, said: Said<'_>, version: u64);
-
-    /// The ledger is durable up to record `version`, and the answers that depend on it are sent next.
-    fn durable(&self, version: u64);
-
-    /// The signer was restored from the disk, where the ledger ends at record `version`. Answers that depend on it count as sent, since
-    /// the signer acts as if they were. Answers that depend on more were never sent, and never will be.
-    fn restored(&self, version: u64);
-}
-
-/// See [`Witness::made`].
-#[derive(Clone, Copy, Debug)]
-pub enum Said<'a> {
-    /// An answer to the node.
-    Answer(&'a SignerOp, &'a Answer),
-    /// A signed invoice, for its payer.
-    Invoice {
-        /// SHA-256 of the preimage.
-        payment_hash: [u8; 32],
-        /// 0 = any amount.
-        amount_msat: u64,
-    },
 }
 
 /// The result of a write.
@@ -103,197 +92,270 @@ pub enum DiskFate {
     PowerGoneAfter,
 }
 
-/// One vault's faults, and whether its power is gone.
-#[derive(Default)]
-pub(crate) struct Faults {
-    decide: Option<Arc<dyn DiskFaults>>,
+/// A vault's directory with faults. Clones are the same one.
+#[derive(Clone)]
+pub struct FaultyDirectory(Arc<Faulty>);
+
+struct Faulty {
+    directory: Directory,
+    decide: Arc<dyn DiskFaults>,
     is_gone: AtomicBool,
 }
 
-impl Faults {
-    pub(crate) fn new(decide: Arc<dyn DiskFaults>) -> Faults {
-        Faults {
-            decide: Some(decide),
+impl FaultyDirectory {
+    /// Locks a directory. `decide` is called before each durable write, but not while a vault is created.
+    ///
+    /// # Errors
+    /// As [`Directory::lock`].
+    pub fn lock(path: &Path, decide: Arc<dyn DiskFaults>) -> Result<FaultyDirectory, VaultError> {
+        Ok(FaultyDirectory(Arc::new(Faulty {
+            directory: Directory::lock(path)?,
+            decide,
             is_gone: AtomicBool::new(false),
-        }
+        })))
     }
 
-    /// Does one write, as far as its fault allows.
-    pub(crate) fn write<T, U>(
+    /// The vault in it.
+    ///
+    /// # Errors
+    /// As [`LockedVault::new`].
+    pub fn vault(&self) -> Result<LockedVault, VaultError> {
+        LockedVault::new(self.clone())
+    }
+
+    /// The same witness, which learns nothing once the power is gone: a process that is dead says nothing.
+    pub fn witness(&self, witness: Arc<dyn Witness>) -> Arc<dyn Witness> {
+        Arc::new(WhileAlive {
+            witness,
+            directory: self.clone(),
+        })
+    }
+
+    /// Does one write, as far as its fault allows: `put` takes the bytes, `settle` makes them durable.
+    fn write<T>(
         &self,
         what: DiskWrite,
         bytes: &[u8],
-        put: impl FnOnce(&[u8]) -> io::Result<T>,
-        settle: impl FnOnce(T) -> io::Result<U>,
-    ) -> io::Result<U> {
+        put: impl FnOnce(&Directory, &[u8]) -> io::Result<T>,
+        settle: impl FnOnce(&Directory, T) -> io::Result<()>,
+    ) -> io::Result<()> {
         self.check()?;
-        let fate = match &self.decide {
-            Some(decide) => decide.before(what, bytes.len()),
-            None => DiskFate::GoOn,
-        };
+        let directory = &self.0.directory;
         let first = |count: usize| &bytes[..count.min(bytes.len())];
-        match fate {
-            DiskFate::GoOn => settle(put(bytes)?),
+        match self.0.decide.before(what, bytes.len()) {
+            DiskFate::GoOn => settle(directory, put(directory, bytes)?),
             DiskFate::Fail { error, written } => {
-                put(first(written))?;
+                put(directory, first(written))?;
                 Err(error)
             }
             DiskFate::PowerGoneBefore => Err(self.cut_power()),
             DiskFate::PowerGoneTorn { written } => {
-                put(first(written))?;
+                put(directory, first(written))?;
                 Err(self.cut_power())
             }
             DiskFate::PowerGoneAfter => {
-                settle(put(bytes)?)?;
+                settle(directory, put(directory, bytes)?)?;
                 Err(self.cut_power())
             }
         }
     }
 
-    pub(crate) fn compact_from_bytes(&self) -> u64 {
-        let decide = self.decide.as_ref();
-        decide.map_or(COMPACT_FROM_BYTES, |decide| decide.compact_from_bytes())
-    }
-
-    pub(crate) fn busy_until(&self) -> Option<Instant> {
-        self.decide.as_ref()?.busy_until()
-    }
-
     /// Fails when the power is gone.
-    pub(crate) fn check(&self) -> io::Result<()> {
-        if self.is_gone.load(Ordering::SeqCst) {
-            return Err(power_gone());
+    fn check(&self) -> io::Result<()> {
+        match self.0.is_gone.load(Ordering::SeqCst) {
+            true => Err(power_gone()),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     fn cut_power(&self) -> io::Error {
-        self.is_gone.store(true, Ordering::SeqCst);
-        if let Some(decide) = &self.decide {
-            decide.power_gone();
-        }
+        self.0.is_gone.store(true, Ordering::SeqCst);
+        self.0.decide.power_gone();
         power_gone()
     }
+}
 
-    /// Behaves as if the power were gone, without a call of [`DiskFaults::power_gone`].
-    pub(crate) fn kill(&self) {
-        self.is_gone.store(true, Ordering::SeqCst);
+impl Storage for FaultyDirectory {
+    fn place(&self) -> String {
+        self.0.directory.place()
+    }
+
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        self.check()?;
+        self.0.directory.read(name)
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), ReplaceError> {
+        let mut may_be_replaced = false;
+        let put = |directory: &Directory, bytes: &[u8]| directory.stage(name, bytes);
+        let replaced = match kind_of_replacement(name) {
+            Some(kind) => self.write(kind, bytes, put, |directory, file| {
+                may_be_replaced = true;
+                directory.put_in_place(name, file)
+            }),
+            None => self.check().and_then(|()| {
+                let file = self.0.directory.stage(name, bytes)?;
+                self.0.directory.put_in_place(name, file)
+            }),
+        };
+        replaced.map_err(|error| ReplaceError {
+            error,
+            may_be_replaced,
+        })
+    }
+
+    fn append(&self, name: &str, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write(
+            DiskWrite::LedgerAppend,
+            bytes,
+            |directory, bytes| directory.write(name, at, bytes),
+            |directory, ()| directory.sync_content(name),
+        )
+    }
+
+    fn cut(&self, name: &str, length: u64) -> io::Result<()> {
+        let settle = |directory: &Directory, ()| directory.cut(name, length);
+        self.write(DiskWrite::LedgerCut, &[], |_, _| Ok(()), settle)
+    }
+
+    fn overwrite(&self, name: &str, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let put = |directory: &Directory, bytes: &[u8]| directory.write(name, at, bytes);
+        self.write(DiskWrite::HeadRaise, bytes, put, |_, ()| Ok(()))
+    }
+
+    fn sync(&self, name: &str) -> io::Result<()> {
+        if name == HEAD {
+            self.check()?;
+            return self.0.directory.sync(name);
+        }
+        let settle = |directory: &Directory, ()| directory.sync(name);
+        self.write(DiskWrite::LedgerSync, &[], |_, _| Ok(()), settle)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let settle = |directory: &Directory, ()| directory.remove(name);
+        self.write(DiskWrite::HostForget, &[], |_, _| Ok(()), settle)
+    }
+
+    fn compact_from_bytes(&self) -> u64 {
+        self.0.decide.compact_from_bytes()
+    }
+
+    fn release(&self) {
+        self.0.is_gone.store(true, Ordering::SeqCst);
+        self.0.directory.release();
     }
 }
 
-/// Whether this is a runtime of one thread, on which no work may be done elsewhere.
-pub(crate) fn is_on_one_thread() -> bool {
-    use tokio::runtime::{Handle, RuntimeFlavor};
-    Handle::try_current()
-        .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread)
+/// A file that is no part of a step has no faults.
+fn kind_of_replacement(name: &str) -> Option<DiskWrite> {
+    match name {
+        LEDGER => Some(DiskWrite::LedgerCompact),
+        HOST => Some(DiskWrite::Host),
+        _ => None,
+    }
 }
 
-/// Opens a vault's seed; on a runtime of one thread once in this process, since a simulated phone is started thousands of times and key
-/// derivation takes long on purpose.
-pub(crate) fn open_once(
-    sealed: &[u8],
-    passphrase: &Passphrase,
-    open: impl FnOnce() -> Result<Opened, VaultError>,
-) -> Result<Opened, VaultError> {
-    static OPENED: Mutex<BTreeMap<[u8; 32], Opened>> = Mutex::new(BTreeMap::new());
-    if !is_on_one_thread() {
-        return open();
-    }
-    let key = [sealed, passphrase.expose_secret().as_bytes()].concat();
+/// Opens a vault; the same one without the derivation of keys when this process has done so before, since a simulated phone is started
+/// thousands of times and key derivation takes long on purpose.
+///
+/// # Errors
+/// As [`LockedVault::open`].
+pub fn open_once(locked: LockedVault, passphrase: &Passphrase) -> Result<Vault, VaultError> {
+    static UNLOCKED: Mutex<BTreeMap<[u8; 32], Unlocked>> = Mutex::new(BTreeMap::new());
+    let key = [&locked.sealed, passphrase.expose_secret().as_bytes()].concat();
     let key = sha256::Hash::hash(&key).to_byte_array();
-    let known = || OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(opened) = known().get(&key) {
-        return Ok(opened.clone());
-    }
-    let opened = open()?;
-    known().insert(key, opened.clone());
-    Ok(opened)
+    let known = || UNLOCKED.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = known().get(&key).cloned();
+    let unlocked = match before {
+        Some(unlocked) => unlocked,
+        None => locked.unlock(passphrase)?,
+    };
+    known().insert(key, unlocked.clone());
+    Ok(locked.open_unlocked(unlocked))
 }
 
 fn power_gone() -> io::Error {
     io::Error::other("the power is gone")
 }
 
-/// The carriers of a phone, which end when it is killed: from that moment on they send and receive nothing.
-pub(crate) struct Lifeline(watch::Sender<bool>);
+/// See [`FaultyDirectory::witness`].
+struct WhileAlive {
+    witness: Arc<dyn Witness>,
+    directory: FaultyDirectory,
+}
 
-impl Lifeline {
-    pub(crate) fn new() -> Lifeline {
-        Lifeline(watch::Sender::new(false))
-    }
-
-    pub(crate) fn cut(&self) {
-        self.0.send_replace(true);
-    }
-
-    /// Dials as `dialer` does; its connections break when the phone is killed.
-    pub(crate) fn hold_all<'a>(&'a self, dialer: &'a dyn Dial) -> HeldDial<'a> {
-        HeldDial {
-            dialer,
-            lifeline: self,
-        }
-    }
-
-    /// The same connection, until the phone is killed.
-    fn hold(&self, carrier: Carrier) -> Carrier {
-        let half = || self.0.subscribe();
-        Carrier::new(
-            Held {
-                half: carrier.sink,
-                is_cut: half(),
-            },
-            Held {
-                half: carrier.stream,
-                is_cut: half(),
-            },
-        )
+impl WhileAlive {
+    fn alive(&self) -> Option<&dyn Witness> {
+        let witness = self.witness.as_ref();
+        self.directory.check().is_ok().then_some(witness)
     }
 }
 
-/// See [`Lifeline::hold_all`].
-pub(crate) struct HeldDial<'a> {
-    dialer: &'a dyn Dial,
-    lifeline: &'a Lifeline,
-}
+impl Witness for WhileAlive {
+    fn made(&self, said: Said<'_>, version: u64) {
+        self.alive()
+            .into_iter()
+            .for_each(|it| it.made(said, version));
+    }
 
-#[async_trait]
-impl Dial for HeldDial<'_> {
-    async fn dial(&self, address: &str, meeting: &Rendezvous) -> Result<Carrier, LinkError> {
-        let dialled = self.dialer.dial(address, meeting).await;
-        dialled.map(|carrier| self.lifeline.hold(carrier))
+    fn durable(&self, version: u64) {
+        self.alive().into_iter().for_each(|it| it.durable(version));
+    }
+
+    fn restored(&self, version: u64) {
+        self.alive().into_iter().for_each(|it| it.restored(version));
     }
 }
 
-/// A half of a carrier, and whether it is cut.
-struct Held<T> {
-    half: T,
-    is_cut: watch::Receiver<bool>,
+/// Tokio's runtime, but for work that blocks: it is done in the task that needs it, which waits for as long as the disk is said to be
+/// busy.
+#[derive(Default)]
+pub struct OneThread {
+    tokio: Tokio,
+    disk: Option<Arc<dyn DiskFaults>>,
 }
 
-#[async_trait]
-impl RecordSink for Held<Box<dyn RecordSink>> {
-    async fn send(&mut self, record: Vec<u8>) -> Result<(), CarrierError> {
-        let Held { half, is_cut } = self;
-        tokio::select! {
-            biased;
-            _ = is_cut.wait_for(|is_cut| *is_cut) => Err(killed()),
-            sent = half.send(record) => sent,
-        }
+impl OneThread {
+    /// With a disk that never takes any time.
+    pub fn new() -> Arc<OneThread> {
+        Arc::default()
+    }
+
+    /// With this disk.
+    pub fn with_disk(disk: Arc<dyn DiskFaults>) -> Arc<OneThread> {
+        Arc::new(OneThread {
+            tokio: Tokio::default(),
+            disk: Some(disk),
+        })
     }
 }
 
-#[async_trait]
-impl RecordStream for Held<Box<dyn RecordStream>> {
-    async fn recv(&mut self) -> Result<Option<Vec<u8>>, CarrierError> {
-        let Held { half, is_cut } = self;
-        tokio::select! {
-            biased;
-            _ = is_cut.wait_for(|is_cut| *is_cut) => Err(killed()),
-            received = half.recv() => received,
-        }
+impl Runtime for OneThread {
+    fn unix_time(&self) -> Duration {
+        self.tokio.unix_time()
     }
-}
 
-fn killed() -> CarrierError {
-    CarrierError("the phone was killed".into())
+    fn uptime(&self) -> Duration {
+        self.tokio.uptime()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<()> {
+        self.tokio.sleep(duration)
+    }
+
+    fn spawn(&self, task: BoxFuture<()>) {
+        self.tokio.spawn(task);
+    }
+
+    fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<()> {
+        let disk = self.disk.clone();
+        Box::pin(async move {
+            work();
+            let Some(disk) = disk else { return };
+            while let Some(until) = disk.busy_until() {
+                tokio::time::sleep_until(until).await;
+            }
+        })
+    }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::{Stream, stream};
+use longhand_base::runtime::Runtime;
 use tokio::sync::broadcast;
 
 use crate::attachment::Attachment;
@@ -30,12 +31,17 @@ impl Phone {
     /// phone is first attached while somebody listens: what changed before is no event, what changes later is one, also while the
     /// phone is away. A reader that is more than 256 events behind gets [`PhoneEvent::Lagged`], and goes on with those that are kept.
     ///
-    /// The stream ends with the last handle on the phone. Must be called inside a tokio runtime.
+    /// The stream ends with the last handle on the phone.
     pub fn events(&self) -> impl Stream<Item = PhoneEvent> + Send + Unpin + use<> {
         let events = &self.inner.events;
         let reader = events.sender.subscribe();
         if !events.is_watched.swap(true, Ordering::SeqCst) {
-            tokio::spawn(watch(Arc::downgrade(&self.inner), events.clone()));
+            let runtime = &self.inner.runtime;
+            runtime.start(watch(
+                Arc::downgrade(&self.inner),
+                events.clone(),
+                runtime.clone(),
+            ));
         }
         Box::pin(stream::unfold(reader, |mut reader| async move {
             let event = match reader.recv().await {
@@ -88,7 +94,7 @@ impl Phone {
 }
 
 /// Reads payments and channels for as long as the phone lives, and somebody listens.
-async fn watch(phone: Weak<Inner>, events: Arc<Events>) {
+async fn watch(phone: Weak<Inner>, events: Arc<Events>, runtime: Arc<dyn Runtime>) {
     let mut known = None;
     while let Some(inner) = phone.upgrade() {
         let phone = Phone { inner };
@@ -99,8 +105,10 @@ async fn watch(phone: Weak<Inner>, events: Arc<Events>) {
             tracing::debug!(%error, "payments and channels were not read");
         }
         drop(phone);
-        let _ = tokio::time::timeout(AT_LEAST_EACH, events.asked.notified()).await;
-        tokio::time::sleep(SETTLES_IN).await;
+        let _ = runtime
+            .timeout(AT_LEAST_EACH, events.asked.notified())
+            .await;
+        runtime.sleep(SETTLES_IN).await;
     }
 }
 
@@ -170,7 +178,7 @@ mod tests {
 
     use super::*;
     use crate::events::KEPT;
-    use crate::tests::{WORDS, new_vault};
+    use crate::tests::{WORDS, new_vault, start};
 
     fn refusal(rule: &str, retry: bool) -> Refusal {
         Refusal {
@@ -183,7 +191,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_is_too_slow_reads_how_many_events_are_gone() {
         let dir = tempfile::tempdir().unwrap();
-        let phone = Phone::new(new_vault(dir.path(), WORDS), DialOptions::default()).unwrap();
+        let phone = start(new_vault(dir.path(), WORDS), DialOptions::default()).unwrap();
         let mut events = phone.events();
         for _ in 0..KEPT + 4 {
             phone.inner.events.report(PhoneEvent::Attached);
@@ -197,7 +205,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_for_good_is_an_event_and_one_for_now_is_none() {
         let dir = tempfile::tempdir().unwrap();
-        let phone = Phone::new(new_vault(dir.path(), WORDS), DialOptions::default()).unwrap();
+        let phone = start(new_vault(dir.path(), WORDS), DialOptions::default()).unwrap();
         let mut events = phone.events();
         let refusals = vec![refusal("for-now", true), refusal("for-good", false)];
         phone.inner.events.answered(refusals);

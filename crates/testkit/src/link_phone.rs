@@ -1,6 +1,7 @@
 //! A phone in its barest form: a key and a link, and a signer when a test gives it one. For tests of a host.
 
 use longhand_host::Host;
+use longhand_link::runtime::tokio;
 use longhand_link::{
     Carrier, Config, Conversation, Credentials, Dial, DialOptions, IncomingRequests, Link,
     LinkError, LinkKeypair, PairingCode, Rendezvous, Side, connect_over,
@@ -33,7 +34,7 @@ impl LinkPhone {
     /// Another process of the phone with this key.
     pub fn with_key(code: PairingCode, key: LinkKeypair) -> LinkPhone {
         let config = Config::new("test-phone", &["signer"]);
-        let (conversation, requests) = Conversation::new(Side::Phone, config).unwrap();
+        let (conversation, requests) = Conversation::new(Side::Phone, config, tokio()).unwrap();
         LinkPhone {
             key,
             conversation,
@@ -128,7 +129,7 @@ impl LinkPhone {
 impl LinkPhone {
     /// Answers signer batches with the keys of the phone with this number. Its ledger is in memory.
     pub fn sign_with(&mut self, number: u8) {
-        let (_, none) = Conversation::new(Side::Phone, Config::new("none", &[])).unwrap();
+        let (_, none) = Conversation::new(Side::Phone, Config::new("none", &[]), tokio()).unwrap();
         let mut requests = std::mem::replace(&mut self.requests, none);
         let signer = Phone::at(number, 0);
         tokio::spawn(async move {

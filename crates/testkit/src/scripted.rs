@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use longhand_link::runtime::tokio;
 use longhand_link::{
     Carrier, CloseCode, Config, Conversation, HostIdentity, IncomingRequests, Link, LinkError,
     LinkKey, LinkKeypair, OwnerId, Pairing, PairingCode, PairingId, PairingSecret, Side, accept,
@@ -80,7 +81,7 @@ impl ScriptedHost {
         answers: impl FnMut(&Ask) -> Act + Send + 'static,
     ) -> Arc<ScriptedHost> {
         let (conversation, requests) =
-            Conversation::new(Side::Host, Config::new("scripted", &["command"])).unwrap();
+            Conversation::new(Side::Host, Config::new("scripted", &["command"]), tokio()).unwrap();
         let host = Arc::new(ScriptedHost {
             key: LinkKeypair::generate().unwrap(),
             secret: PairingSecret::generate().unwrap(),

@@ -318,7 +318,7 @@ mod tests {
                 check(&world.phone, &command, &reply, &mut hashes);
             }
             assert_eq!(hashes.len(), 1);
-            world.phone.kill();
+            world.phone.stop_now();
         });
     }
 }

@@ -10,6 +10,7 @@ use lightning_invoice::{
     Currency, Description, Fallback, InvoiceBuilder, PaymentHash, PaymentSecret,
 };
 use longhand_link::{Carrier, LinkError, LinkKeypair, Rendezvous};
+use longhand_phone::testing::{OneThread, open_once};
 use longhand_phone::vault::PairedHost;
 use longhand_phone::{Birthday, Dial, Passphrase, Phone, Secrets, Vault};
 use longhand_proto::command::command::Command as Ask;
@@ -42,7 +43,8 @@ impl World {
         for (name, file) in FILES.iter().zip(new_vault()) {
             fs::write(dir.path().join(name), file).expect("there is room");
         }
-        let vault = Vault::open(dir.path(), &passphrase()).expect("a good vault");
+        let locked = Vault::lock(dir.path()).expect("a good vault");
+        let vault = open_once(locked, &passphrase()).expect("a good vault");
         let link_key = LinkKeypair::from_bytes(*vault.secrets().link_key);
         let mut lies = lies.into_iter();
         let host = ScriptedHost::paired(link_key.public(), move |ask| {
@@ -57,7 +59,7 @@ impl World {
             discovery: None,
         };
         vault.set_host(&paired).expect("there is room");
-        let phone = Phone::new(vault, ToHost(host)).expect("a good vault");
+        let phone = Phone::on(OneThread::new(), vault, ToHost(host)).expect("a good vault");
         World { phone, _dir: dir }
     }
 }

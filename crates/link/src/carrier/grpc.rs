@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tower::service_fn;
 
 use super::guest::{Attached, Visit};
-use super::http::{self, HttpServer};
+use super::http::HttpServer;
 use super::reason::cause;
 use super::tcp;
 use super::{
@@ -35,7 +35,7 @@ use crate::{Address, LinkError, Rendezvous};
 const WINDOW: u32 = 1 << 20;
 /// The largest gRPC message: one of a carrier with its protobuf head.
 const MESSAGE: usize = MAX_MESSAGE + 16;
-/// The metadata with the route of an address, see [`http::route_of`].
+/// The metadata with the route of an address, see [`Address::route`].
 const ROUTE: &str = "longhand-route";
 /// Records between the link's writer and HTTP/2.
 const QUEUE: usize = 16;
@@ -75,7 +75,7 @@ impl Dialer for Grpc {
         let (sink, leaving) = mpsc::channel::<Vec<u8>>(QUEUE);
         let records = ReceiverStream::new(leaving).map(|data| Record { data });
         let mut request = Request::new(records);
-        if let Some(route) = http::route_of(address)? {
+        if let Some(route) = address.route()? {
             let value = MetadataValue::try_from(route.to_string());
             let value = value.map_err(|e| unreachable(cause(&e)))?;
             request.metadata_mut().insert(ROUTE, value);

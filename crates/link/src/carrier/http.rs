@@ -143,20 +143,6 @@ impl Listener for HttpListener {
     }
 }
 
-/// The route of an address, by which a load balancer in front of a mailbox chooses one of its processes: the parameter `route`, one
-/// hexadecimal digit.
-///
-/// # Errors
-/// [`LinkError::UnknownCarrier`] when it is something else.
-pub(super) fn route_of(address: &Address) -> Result<Option<char>, LinkError> {
-    let Some(text) = address.parameter("route") else {
-        return Ok(None);
-    };
-    let digit = text.parse::<char>().ok().filter(char::is_ascii_hexdigit);
-    let unknown = || LinkError::UnknownCarrier(address.to_string());
-    digit.map(Some).ok_or_else(unknown)
-}
-
 /// The parameters of a listener's address.
 struct Settings {
     /// Certificate and key.

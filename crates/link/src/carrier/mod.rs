@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 pub mod admission;
+#[cfg(not(target_family = "wasm"))]
 mod delayed;
 #[cfg(feature = "grpc")]
 pub mod grpc;
@@ -22,8 +23,11 @@ pub mod mailbox;
 pub mod proxies;
 #[cfg(feature = "http")]
 mod reason;
+#[cfg(not(target_family = "wasm"))]
 mod registry;
+#[cfg(not(target_family = "wasm"))]
 pub mod stream;
+#[cfg(not(target_family = "wasm"))]
 mod tcp;
 #[cfg(feature = "http")]
 pub mod tls;
@@ -33,7 +37,9 @@ pub mod tor;
 pub mod websocket;
 
 use admission::{Place, SourceNetwork};
-pub use registry::{Carriers, DialOptions, Dialer, HEAD_START, Listen, Listener};
+#[cfg(not(target_family = "wasm"))]
+pub use registry::{Carriers, DialOptions, Dialer, Listen, Listener};
+#[cfg(not(target_family = "wasm"))]
 pub use tcp::{Connect, System};
 
 /// The largest record: a Noise message, or a handshake record with its head.

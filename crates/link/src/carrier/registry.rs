@@ -9,13 +9,11 @@ use tokio::net::TcpStream;
 
 use super::Carrier;
 use super::tcp::{Connect, System};
+use crate::connect::{Dial, HEAD_START};
 use crate::{Address, LinkError, Rendezvous};
 
 /// The time for an attempt at one address.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time that a way has for itself before the next one is tried beside it, as in RFC 8305, 5: enough for two round trips to the
-/// other end of the world.
-pub const HEAD_START: Duration = Duration::from_millis(300);
 
 /// Settings of a phone's dialling.
 #[derive(Clone, Default)]
@@ -49,6 +47,39 @@ impl fmt::Debug for DialOptions {
             .field("schemes", &self.schemes)
             .field("delay", &self.delay)
             .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Dial for DialOptions {
+    async fn dial(&self, address: &str, meeting: &Rendezvous) -> Result<Carrier, LinkError> {
+        let unknown = |_| LinkError::UnknownCarrier(address.into());
+        let parsed: Address = address.parse().map_err(unknown)?;
+        let is_chosen = |schemes: &Vec<String>| schemes.iter().any(|it| it == parsed.scheme());
+        if !self.schemes.as_ref().is_none_or(is_chosen) {
+            return Err(LinkError::Unreachable {
+                address: address.into(),
+                reason: "another kind of carrier was chosen".into(),
+            });
+        }
+        let dialled = self.carriers.dial(&parsed, self, meeting);
+        let patience = self.carriers.patience(&parsed);
+        let Ok(dialled) = tokio::time::timeout(patience, dialled).await else {
+            return Err(LinkError::Unreachable {
+                address: address.into(),
+                reason: "it does not answer".into(),
+            });
+        };
+        let carrier = dialled?;
+        Ok(match self.delay {
+            Some(delay) => carrier.delayed(delay),
+            None => carrier,
+        })
+    }
+
+    fn head_start(&self, address: &str) -> Duration {
+        let address = address.parse();
+        address.map_or(HEAD_START, |address| self.carriers.head_start(&address))
     }
 }
 

@@ -106,14 +106,7 @@ struct Target {
 impl Target {
     fn of(address: &Address) -> Result<Target, LinkError> {
         let unknown = || LinkError::UnknownCarrier(address.to_string());
-        let mut text = format!("{}://{}", address.scheme(), address.authority());
-        if !address.authority().contains('/') {
-            text.push('/');
-        }
-        if let Some(route) = http::route_of(address)? {
-            text.push_str(&format!("?route={route}"));
-        }
-        let uri: Uri = text.parse().map_err(|_| unknown())?;
+        let uri: Uri = address.websocket_url()?.parse().map_err(|_| unknown())?;
         let host = uri.host().filter(|host| !host.is_empty());
         let host = host.ok_or_else(unknown)?;
         // An IPv6 address is in brackets (RFC 3986, 3.2.2).

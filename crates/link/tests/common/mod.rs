@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use longhand_link::runtime::tokio;
 use longhand_link::{
     Accepted, Address, Carrier, Carriers, CloseCode, Config, Conversation, Credentials, Dial,
     DialOptions, HostIdentity, IncomingRequests, Link, LinkError, LinkKey, LinkKeypair, Listener,
@@ -28,7 +29,7 @@ pub struct Host {
 impl Host {
     pub fn new() -> (Host, IncomingRequests) {
         let (conversation, incoming) =
-            Conversation::new(Side::Host, Config::new("host", &["command"])).unwrap();
+            Conversation::new(Side::Host, Config::new("host", &["command"]), tokio()).unwrap();
         let host = Host {
             key: LinkKeypair::generate().unwrap(),
             conversation,
@@ -111,7 +112,7 @@ impl HostIdentity for Host {
 
 /// A phone's process.
 pub fn phone() -> (Conversation, IncomingRequests) {
-    Conversation::new(Side::Phone, Config::new("phone", &["signer"])).unwrap()
+    Conversation::new(Side::Phone, Config::new("phone", &["signer"]), tokio()).unwrap()
 }
 
 /// A host that knows the phone with the returned credentials.

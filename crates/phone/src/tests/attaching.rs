@@ -9,7 +9,6 @@ use longhand_proto::Code;
 use longhand_proto::command::error::Action;
 
 use super::*;
-use crate::clock::now_unix_s;
 use crate::testing::{DiskFate, DiskWrite};
 
 #[tokio::test]
@@ -104,7 +103,7 @@ async fn a_code_whose_addresses_no_carrier_takes_is_refused() {
     let host = scripted_host();
     let dir = tempfile::tempdir().unwrap();
     let vault = new_vault(dir.path(), WORDS);
-    let phone = Phone::new(vault, DialOptions::default()).unwrap();
+    let phone = start(vault, DialOptions::default()).unwrap();
     // Its address is in the memory of this process.
     let refused = phone.pair(&code_text(&host)).await;
     assert_eq!(code_of(refused), Code::CarrierUnknown);
@@ -119,7 +118,7 @@ async fn certificates_that_cannot_be_read_make_no_link() {
         ca_pem: Some(b"no certificate".to_vec()),
         ..DialOptions::default()
     };
-    let phone = Phone::new(new_vault(dir.path(), WORDS), dialer).unwrap();
+    let phone = start(new_vault(dir.path(), WORDS), dialer).unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let encrypted = PairingCode {
         addresses: vec![format!("wss://{}", listener.local_addr().unwrap())],
@@ -167,7 +166,7 @@ impl Dial for NoRandomness {
 async fn a_link_that_cannot_be_set_up_here_is_named() {
     let host = scripted_host();
     let dir = tempfile::tempdir().unwrap();
-    let phone = Phone::new(new_vault(dir.path(), WORDS), NoRandomness).unwrap();
+    let phone = start(new_vault(dir.path(), WORDS), NoRandomness).unwrap();
     let failed = phone.pair(&code_text(&host)).await;
     assert_eq!(code_of(failed), Code::LinkFailed);
 }
@@ -186,7 +185,7 @@ impl Dial for BrokenLine {
 async fn a_line_that_breaks_during_the_handshake_is_named() {
     let host = scripted_host();
     let dir = tempfile::tempdir().unwrap();
-    let phone = Phone::new(new_vault(dir.path(), WORDS), BrokenLine).unwrap();
+    let phone = start(new_vault(dir.path(), WORDS), BrokenLine).unwrap();
     let broken = phone.pair(&code_text(&host)).await;
     assert_eq!(code_of(broken), Code::HandshakeBroken);
 }
@@ -241,14 +240,15 @@ async fn a_registration_that_the_host_has_lost_in_a_restart_is_reported() {
     let host = scripted_host();
     let process = || {
         let config = Config::new("host", &["command"]);
-        let (conversation, requests) = Conversation::new(Side::Host, config).unwrap();
+        let (conversation, requests) =
+            Conversation::new(Side::Host, config, longhand_link::runtime::tokio()).unwrap();
         let host = Arc::clone(&host);
         (HostProcess { host, conversation }, requests)
     };
     let ((before, mut commands), (after, _commands)) = (process(), process());
     let dir = tempfile::tempdir().unwrap();
     let dialer = ToProcesses(Mutex::new(vec![before, after]));
-    let phone = Phone::new(new_vault(dir.path(), WORDS), dialer).unwrap();
+    let phone = start(new_vault(dir.path(), WORDS), dialer).unwrap();
     let pairing = tokio::spawn({
         let (phone, code) = (phone.clone(), code_text(&host));
         async move { phone.pair(&code).await }
@@ -391,7 +391,7 @@ async fn nobody_on_the_line_can_make_the_phone_give_up() {
         &"passphrase".to_owned().into(),
         Some(1),
     );
-    let phone = Phone::new(vault.unwrap(), Intercepted(Arc::clone(&host))).unwrap();
+    let phone = start(vault.unwrap(), Intercepted(Arc::clone(&host))).unwrap();
     phone.pair(&code_text(&host)).await.unwrap();
     phone.detach().await.unwrap();
     host.is_down.store(true, Ordering::SeqCst);
@@ -454,7 +454,7 @@ async fn the_newest_process_wins_and_the_older_one_ends() {
         std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
     }
     let vault = Vault::open(copy.path(), &"passphrase".to_owned().into()).unwrap();
-    let newer = Phone::new(vault, ToHost(Arc::clone(&host))).unwrap();
+    let newer = start(vault, ToHost(Arc::clone(&host))).unwrap();
     newer.attach().await.unwrap();
 
     assert_eq!(code_of(older.await.unwrap()), Code::Replaced);
@@ -498,7 +498,7 @@ async fn a_disk_that_is_full_for_a_moment_does_not_end_a_phone() {
     let (dir, phone) = phone_with(WORDS, &host);
     phone.pair(&code_text(&host)).await.unwrap();
     phone.detach().await.unwrap();
-    phone.kill();
+    phone.stop_now();
     // Its pairing broke off before the host had registered it.
     let vault = Vault::open(dir.path(), &passphrase()).unwrap();
     let mut paired = vault.host().unwrap().unwrap();
@@ -506,8 +506,9 @@ async fn a_disk_that_is_full_for_a_moment_does_not_end_a_phone() {
     vault.set_host(&paired).unwrap();
 
     let faults = Arc::new(FailsOnce(AtomicBool::new(false)));
-    let vault = vault.with_disk_faults(faults.clone());
-    let phone = Phone::new(vault, ToHost(Arc::clone(&host))).unwrap();
+    drop(vault);
+    let vault = open_on(faults.clone(), dir.path());
+    let phone = start(vault, ToHost(Arc::clone(&host))).unwrap();
     let running = tokio::spawn({
         let phone = phone.clone();
         async move { phone.run(std::future::pending()).await }
@@ -541,7 +542,7 @@ async fn the_host_gets_the_birthday_of_restored_words() {
         let dir = tempfile::tempdir().unwrap();
         let secrets = Secrets::restore(Network::Regtest, WORDS, birthday).unwrap();
         let vault = Vault::create(dir.path(), secrets, &passphrase(), Some(1)).unwrap();
-        let phone = Phone::new(vault, ToHost(Arc::clone(&host))).unwrap();
+        let phone = start(vault, ToHost(Arc::clone(&host))).unwrap();
         phone.pair(&code_text(&host)).await.unwrap();
         phone.detach().await.unwrap();
         let registrations = host.registrations();

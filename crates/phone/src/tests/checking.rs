@@ -5,7 +5,6 @@ use lightning_invoice::Currency;
 use longhand_proto::Code;
 
 use super::*;
-use crate::clock::now_unix_s;
 use crate::command::{CloseHow, OwnerCommand};
 use crate::input::*;
 

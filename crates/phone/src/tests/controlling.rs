@@ -11,7 +11,7 @@ use crate::control::{ControlSocket, through_running};
 #[tokio::test]
 async fn a_command_goes_through_the_running_phone() {
     let (dir, phone, host) = attached().await;
-    let _control = ControlSocket::listen(phone).unwrap();
+    let _control = ControlSocket::listen(phone, dir.path()).unwrap();
     let answer = through_running(dir.path(), &OwnerCommand::Balance)
         .await
         .unwrap()
@@ -26,7 +26,7 @@ async fn a_command_goes_through_the_running_phone() {
 #[tokio::test]
 async fn errors_come_through_with_their_codes() {
     let (dir, phone, _host) = attached().await;
-    let _control = ControlSocket::listen(phone).unwrap();
+    let _control = ControlSocket::listen(phone, dir.path()).unwrap();
     let pay = OwnerCommand::Pay {
         bolt11: "nonsense".into(),
         amount_msat: None,
@@ -48,7 +48,7 @@ async fn without_a_running_phone_there_is_nothing_to_go_through() {
             .await
             .is_none()
     );
-    drop(ControlSocket::listen(phone.clone()).unwrap());
+    drop(ControlSocket::listen(phone.clone(), dir.path()).unwrap());
     assert!(
         through_running(dir.path(), &OwnerCommand::Info)
             .await
@@ -63,7 +63,7 @@ async fn without_a_running_phone_there_is_nothing_to_go_through() {
             .await
             .is_none()
     );
-    let _control = ControlSocket::listen(phone).unwrap();
+    let _control = ControlSocket::listen(phone, dir.path()).unwrap();
     assert!(
         through_running(dir.path(), &OwnerCommand::Balance)
             .await
@@ -76,7 +76,7 @@ async fn without_a_running_phone_there_is_nothing_to_go_through() {
 async fn garbage_is_answered_with_an_error_and_harms_nobody() {
     use std::os::unix::fs::PermissionsExt;
     let (dir, phone, _host) = attached().await;
-    let _control = ControlSocket::listen(phone).unwrap();
+    let _control = ControlSocket::listen(phone, dir.path()).unwrap();
     let path = dir.path().join("control.sock");
     assert_eq!(
         std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,

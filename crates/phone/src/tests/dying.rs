@@ -1,5 +1,6 @@
 //! A phone that is killed, and one whose power goes in the middle of a write.
 
+use longhand_proto::Code;
 use longhand_proto::signer::signer_answer::Answer;
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -29,7 +30,7 @@ pub(super) async fn paired_vault(host: &Arc<ScriptedHost>) -> TempDir {
     phone.pair(&code_text(host)).await.unwrap();
     phone.detach().await.unwrap();
     // Its tasks are on another thread and may hold the vault for a while yet.
-    phone.kill();
+    phone.stop_now();
     dir
 }
 
@@ -58,11 +59,11 @@ fn nothing_of_a_killed_phone_goes_on() {
         let alive = || Handle::current().metrics().num_alive_tasks();
         let before = alive();
         let dialer = Elsewhere(there.handle().clone(), ToHost(host));
-        let phone = Phone::new(open(&dir), dialer).unwrap();
+        let phone = start(open(&dir), dialer).unwrap();
         phone.attach().await.unwrap();
         assert!(alive() > before);
 
-        phone.kill();
+        phone.stop_now();
         // Nothing is waited for: a few turns, in which each task sees that it is over.
         for _ in 0..10 {
             tokio::task::yield_now().await;
@@ -76,18 +77,18 @@ async fn a_killed_phone_sends_and_writes_nothing_more() {
     let (dir, phone, host) = attached().await;
     let link = host.link(1).await;
     let ledger = std::fs::read(dir.path().join("ledger")).unwrap();
-    phone.kill();
+    phone.stop_now();
 
     // The host only sees that the connection broke.
     assert_eq!(link.closed().await.code, CloseCode::Lost);
-    assert_eq!(code_of(phone.balance().await), "KILLED");
+    assert_eq!(code_of(phone.balance().await), Code::Stopped.as_str());
     assert!(phone.invoice(None, "late", 600).await.is_err());
     assert!(phone.attach().await.is_err());
     assert_eq!(host.asked(), []);
     assert_eq!(std::fs::read(dir.path().join("ledger")).unwrap(), ledger);
 
     // As for a process that is gone, though a handle on it is still there.
-    let again = Phone::new(open(&dir), ToHost(Arc::clone(&host))).unwrap();
+    let again = start(open(&dir), ToHost(Arc::clone(&host))).unwrap();
     again.attach().await.unwrap();
     assert_eq!(again.balance().await.unwrap().lightning_msat, 42_000);
 }
@@ -102,8 +103,8 @@ async fn what_waits_for_an_answer_ends_with_the_phone() {
         async move { phone.balance().await }
     });
     tokio::task::yield_now().await;
-    phone.kill();
-    assert_eq!(code_of(waiting.await.unwrap()), "KILLED");
+    phone.stop_now();
+    assert_eq!(code_of(waiting.await.unwrap()), Code::Stopped.as_str());
 }
 
 /// The power goes at the next write of one kind, and takes the phone with it.
@@ -136,7 +137,7 @@ impl DiskFaults for Trap {
     }
     fn power_gone(&self) {
         let phone = self.phone.lock().unwrap().take();
-        phone.expect("the power goes once").kill();
+        phone.expect("the power goes once").stop_now();
     }
 }
 
@@ -167,7 +168,7 @@ async fn a_phone_that_dies_at_any_write_of_a_batch_answers_it_when_it_is_back() 
             "{story}: {error}"
         );
 
-        let phone = Phone::new(open(&dir), ToHost(Arc::clone(&host))).unwrap();
+        let phone = start(open(&dir), ToHost(Arc::clone(&host))).unwrap();
         assert_eq!(version(&phone).await, on_record, "{story}");
         phone.attach().await.unwrap();
         host.link(2).await;
@@ -197,7 +198,7 @@ async fn a_phone_that_dies_while_it_pairs_can_pair_again() {
         );
         assert_eq!(host.dials.load(Ordering::SeqCst), 0, "{story}");
 
-        let phone = Phone::new(open(&dir), ToHost(Arc::clone(&host))).unwrap();
+        let phone = start(open(&dir), ToHost(Arc::clone(&host))).unwrap();
         phone.pair(&code_text(&host)).await.unwrap();
         phone.detach().await.unwrap();
         assert_eq!(host.registered(), 1, "{story}");

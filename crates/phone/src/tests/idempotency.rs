@@ -210,10 +210,10 @@ async fn an_undelivered_command_is_the_same_for_the_next_process_and_after_compa
             phone.inner.signer.compact();
         }
         phone.detach().await.unwrap();
-        phone.kill();
+        phone.stop_now();
 
         node.loses(None);
-        let phone = Phone::new(open_vault(&dir), ToHost(Arc::clone(&host))).unwrap();
+        let phone = start(open_vault(&dir), ToHost(Arc::clone(&host))).unwrap();
         phone.attach().await.unwrap();
         assert_eq!(send(&phone, SAT).await.unwrap(), format!("{:064}", 1));
         assert_eq!(open(&phone).await.unwrap(), "02".repeat(32));
@@ -284,7 +284,7 @@ async fn a_host_that_lost_the_command_is_given_it_again_with_its_id() {
 async fn an_answer_to_a_process_that_has_gone_was_not_delivered() {
     let (dir, phone, host) = attached().await;
     let node = FakeNode::behind(&host);
-    let _control = ControlSocket::listen(phone).unwrap();
+    let _control = ControlSocket::listen(phone, dir.path()).unwrap();
     let send = OwnerCommand::SendOnchain {
         address: ADDRESS.into(),
         amount: SAT,

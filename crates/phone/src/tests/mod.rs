@@ -31,7 +31,7 @@ use tempfile::TempDir;
 use crate::birthday::Birthday;
 use crate::error::PhoneError;
 use crate::phone::Phone;
-use crate::testing::DiskFaults;
+use crate::testing::{DiskFaults, FaultyDirectory, OneThread};
 use crate::vault::{Passphrase, Secrets, Vault};
 
 pub(crate) const WORDS: &str =
@@ -88,6 +88,21 @@ pub(crate) fn phone_with(words: &str, host: &Arc<ScriptedHost>) -> (TempDir, Pho
     phone_on(None, words, host)
 }
 
+pub(crate) fn now_unix_s() -> u64 {
+    longhand_base::runtime::tokio().now_unix_s()
+}
+
+/// A phone whose work for the disk is done in order with everything else.
+pub(crate) fn start(vault: Vault, dialer: impl Dial + 'static) -> Result<Phone, PhoneError> {
+    Phone::on(OneThread::new(), vault, dialer)
+}
+
+/// The vault in `dir`, on a disk with faults.
+pub(crate) fn open_on(disk: Arc<dyn DiskFaults>, dir: &Path) -> Vault {
+    let directory = FaultyDirectory::lock(dir, disk).unwrap();
+    directory.vault().unwrap().open(&passphrase()).unwrap()
+}
+
 pub(crate) fn new_vault(dir: &Path, words: &str) -> Vault {
     let secrets = Secrets::restore(Network::Regtest, words, Birthday::New).unwrap();
     Vault::create(dir, secrets, &passphrase(), Some(1)).unwrap()
@@ -99,11 +114,15 @@ fn phone_on(
     host: &Arc<ScriptedHost>,
 ) -> (TempDir, Phone) {
     let dir = tempfile::tempdir().unwrap();
-    let mut vault = new_vault(dir.path(), words);
-    if let Some(disk) = disk {
-        vault = vault.with_disk_faults(disk);
-    }
-    let phone = Phone::new(vault, ToHost(Arc::clone(host))).unwrap();
+    let vault = new_vault(dir.path(), words);
+    let vault = match disk {
+        Some(disk) => {
+            drop(vault);
+            open_on(disk, dir.path())
+        }
+        None => vault,
+    };
+    let phone = start(vault, ToHost(Arc::clone(host))).unwrap();
     (dir, phone)
 }
 

@@ -40,7 +40,7 @@ async fn an_invoice_is_made_by_both_and_signed_by_the_phone() {
     phone.detach().await.unwrap();
     drop(phone);
     let vault = open_when_free(&dir).await;
-    let phone = Phone::new(vault, ToHost(host)).unwrap();
+    let phone = start(vault, ToHost(host)).unwrap();
     let known = phone
         .look(|signer| {
             signer

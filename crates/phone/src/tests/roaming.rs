@@ -53,7 +53,7 @@ impl Network {
     fn phone(&self) -> (TempDir, Phone) {
         let dir = tempfile::tempdir().unwrap();
         let vault = new_vault(dir.path(), WORDS);
-        let phone = Phone::new(vault, self.clone()).unwrap();
+        let phone = start(vault, self.clone()).unwrap();
         (dir, phone)
     }
 
@@ -99,10 +99,10 @@ async fn a_phone_takes_the_first_way_that_answers_and_remembers_it_on_its_networ
     phone.detach().await.unwrap();
 
     // Also in the next process.
-    phone.kill();
+    phone.stop_now();
     drop(phone);
     let vault = Vault::open(dir.path(), &passphrase()).unwrap();
-    let phone = Phone::new(vault, network.clone()).unwrap();
+    let phone = start(vault, network.clone()).unwrap();
     phone.network_changed(Some("work"));
     phone.attach().await.unwrap();
     assert_eq!(network.dialled(), [WAYS[2]]);

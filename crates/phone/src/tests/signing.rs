@@ -128,7 +128,7 @@ async fn what_a_batch_changes_is_durable_when_the_answer_is_there() {
         std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
     }
     let vault = Vault::open(copy.path(), &"passphrase".to_owned().into()).unwrap();
-    let restored = Phone::new(vault, ToHost(host)).unwrap();
+    let restored = start(vault, ToHost(host)).unwrap();
     assert_eq!(version(&restored).await, 1);
 }
 

@@ -3,7 +3,8 @@
 use super::dying::{Trap, open, paired_vault};
 use super::signing::{ask, setup};
 use super::*;
-use crate::testing::{DiskFate, DiskWrite, Said, Witness};
+use crate::testing::{DiskFate, DiskWrite};
+use crate::witness::{Said, Witness};
 
 #[derive(Default)]
 struct Notes(Mutex<Answers>);
@@ -57,9 +58,9 @@ async fn what_a_phone_said_before_it_died_is_known_by_what_it_comes_back_with() 
         let dir = paired_vault(&host).await;
         let notes = Arc::new(Notes::default());
         let trap = Trap::new(at, fate);
-        let vault = open(&dir).with_disk_faults(trap.clone());
+        let vault = open_on(trap.clone(), dir.path());
         let vault = vault.with_witness(notes.clone());
-        let phone = Phone::new(vault, ToHost(Arc::clone(&host))).unwrap();
+        let phone = start(vault, ToHost(Arc::clone(&host))).unwrap();
         phone.attach().await.unwrap();
         host.link(2).await;
         let setup = setup(&host).await;
@@ -70,7 +71,7 @@ async fn what_a_phone_said_before_it_died_is_known_by_what_it_comes_back_with() 
         assert_eq!(notes.said(), before, "{story}");
 
         let vault = open(&dir).with_witness(notes.clone());
-        let phone = Phone::new(vault, ToHost(Arc::clone(&host))).unwrap();
+        let phone = start(vault, ToHost(Arc::clone(&host))).unwrap();
         assert_eq!(
             notes.said().len() - before.len(),
             usize::from(counts),
@@ -91,7 +92,7 @@ async fn an_invoice_is_reported_when_it_is_on_record() {
     let dir = paired_vault(&host).await;
     let notes = Arc::new(Notes::default());
     let vault = open(&dir).with_witness(notes.clone());
-    let phone = Phone::new(vault, ToHost(Arc::clone(&host))).unwrap();
+    let phone = start(vault, ToHost(Arc::clone(&host))).unwrap();
     phone.attach().await.unwrap();
     phone.invoice(Some(7_000), "coffee", 600).await.unwrap();
     assert_eq!(notes.said(), ["an invoice over 7000"]);

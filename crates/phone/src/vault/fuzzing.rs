@@ -2,18 +2,18 @@
 //! attacker could write them.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use super::ledger::{Ledger, Records, seal_inside};
 use super::seal::Sealer;
-use super::{HOST_PLACE, Passphrase, VaultError};
+use super::{Directory, HOST_PLACE, Passphrase, VaultError};
 
 /// A directory with `ledger` and `ledger.head`.
 pub struct LedgerFiles {
-    dir: PathBuf,
+    directory: Arc<Directory>,
     sealer: Sealer,
 }
 
@@ -28,19 +28,19 @@ impl LedgerFiles {
     /// The files in `dir`, under `data_key`; they need not exist.
     pub fn new(dir: &Path, data_key: &[u8; 32]) -> LedgerFiles {
         LedgerFiles {
-            dir: dir.to_owned(),
+            directory: Arc::new(Directory::new(dir, None)),
             sealer: Sealer::new(data_key),
         }
     }
 
     /// Creates them, empty.
     pub fn create(&self) -> Result<(), VaultError> {
-        Ledger::create(&self.dir, &self.sealer)
+        Ledger::create(self.directory.as_ref(), &self.sealer)
     }
 
     /// Opens them as a phone does.
     pub fn open(&self) -> Result<OpenLedger, VaultError> {
-        let (ledger, records) = Ledger::open(&self.dir, Arc::default(), self.sealer.clone())?;
+        let (ledger, records) = Ledger::open(self.directory.clone(), self.sealer.clone())?;
         let records = records.iter().map(|record| record.to_vec()).collect();
         Ok(OpenLedger { ledger, records })
     }

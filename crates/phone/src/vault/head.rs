@@ -9,57 +9,34 @@
 //! so that a torn write leaves the other. It is synced only when opened: a power cut can leave it
 //! behind the ledger, which then raises it again, but never ahead.
 
-use std::fs::{File, OpenOptions};
-use std::io::Read;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
-
-use longhand_base::files::sync_directory;
+use std::io;
 
 use super::VaultError;
-use super::disk::{Disk, DiskWrite};
 use super::seal::{OVERHEAD, Sealer};
+use super::storage::Storage;
 
-const NAME: &str = "ledger.head";
+/// The name of its file.
+pub(crate) const NAME: &str = "ledger.head";
 const PLACE: &[u8] = b"longhand ledger head 1";
 const SLOT_BYTES: usize = 64;
 const SEALED_BYTES: usize = OVERHEAD + 8;
 
-/// The open file and the count in it.
+/// The count in the file.
 pub(crate) struct Head {
-    file: File,
     entries: u64,
 }
 
 impl Head {
     /// Writes 0, in a new vault, also over a file that an interrupted creation left.
-    pub(crate) fn create(dir: &Path, sealer: &Sealer) -> Result<(), VaultError> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(dir.join(NAME))?;
-        file.set_len(2 * SLOT_BYTES as u64)?;
-        let (sealed, at) = slot(sealer, 0)?;
-        file.write_all_at(&sealed, at)?;
-        file.sync_all()?;
-        sync_directory(dir)?;
-        Ok(())
+    pub(crate) fn create(storage: &dyn Storage, sealer: &Sealer) -> Result<(), VaultError> {
+        let (mut slots, _) = slot(sealer, 0)?;
+        slots.resize(2 * SLOT_BYTES, 0);
+        Ok(storage.replace(NAME, &slots).map_err(io::Error::from)?)
     }
 
     /// Reads the higher of the two slots.
-    pub(crate) fn open(dir: &Path, sealer: &Sealer) -> Result<Head, VaultError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(dir.join(NAME));
-        let mut file = file.map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => VaultError::NoHead,
-            _ => error.into(),
-        })?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
+    pub(crate) fn open(storage: &dyn Storage, sealer: &Sealer) -> Result<Head, VaultError> {
+        let bytes = storage.read(NAME)?.ok_or(VaultError::NoHead)?;
         let entries = bytes
             .chunks_exact(SLOT_BYTES)
             .filter_map(|slot| {
@@ -68,7 +45,7 @@ impl Head {
             })
             .max()
             .ok_or(VaultError::NoHead)?;
-        Ok(Head { file, entries })
+        Ok(Head { entries })
     }
 
     pub(crate) fn entries(&self) -> u64 {
@@ -78,27 +55,26 @@ impl Head {
     /// Writes the count `entries`.
     pub(crate) fn raise(
         &mut self,
-        disk: &Disk,
+        storage: &dyn Storage,
         sealer: &Sealer,
         entries: u64,
     ) -> Result<(), VaultError> {
         if entries > self.entries {
             let (sealed, at) = slot(sealer, entries)?;
-            let put = |bytes: &[u8]| self.file.write_all_at(bytes, at);
-            disk.write(DiskWrite::HeadRaise, &sealed, put, Ok)?;
+            storage.overwrite(NAME, at, &sealed)?;
             self.entries = entries;
         }
         Ok(())
     }
 
     /// Returns when the count is durable.
-    pub(crate) fn sync(&self) -> Result<(), VaultError> {
-        Ok(self.file.sync_data()?)
+    pub(crate) fn sync(&self, storage: &dyn Storage) -> Result<(), VaultError> {
+        Ok(storage.sync(NAME)?)
     }
 }
 
 /// The bytes of a slot with the count `entries`, and its offset.
-fn slot(sealer: &Sealer, entries: u64) -> std::io::Result<(Vec<u8>, u64)> {
+fn slot(sealer: &Sealer, entries: u64) -> io::Result<(Vec<u8>, u64)> {
     let sealed = sealer.seal(PLACE, &entries.to_be_bytes())?;
     Ok((sealed, (entries % 2) * SLOT_BYTES as u64))
 }

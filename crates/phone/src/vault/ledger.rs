@@ -15,35 +15,30 @@
 //! when the file is opened. The length is written twice, so that damage in the middle of the
 //! file is not taken for such an end. Everything else that cannot be read back is an error.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io;
 use std::sync::Arc;
 
-use longhand_base::files::sync_directory;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::VaultError;
-use super::disk::{Disk, DiskWrite, put_in_place, write_new};
 use super::head::Head;
 use super::seal::{OVERHEAD, Sealer};
+use super::storage::Storage;
 
 const MAGIC: &[u8; 8] = b"LHLEDG\0\x01";
 const HEADER_BYTES: u64 = 16;
 const LENGTH_BYTES: usize = 8;
 
-const NAME: &str = "ledger";
-const NEW_NAME: &str = "ledger.new";
+/// The name of its file.
+pub(crate) const NAME: &str = "ledger";
 
 /// Records of one phone, as the signer gave them. They are secret, and wiped after use.
 pub(crate) type Records = Vec<Zeroizing<Vec<u8>>>;
 
 /// The open ledger. The vault's lock ensures that there is only one.
 pub(crate) struct Ledger {
-    dir: PathBuf,
-    disk: Arc<Disk>,
+    storage: Arc<dyn Storage>,
     sealer: Sealer,
-    file: File,
     head: Head,
     /// Number of the file's first entry.
     first: u64,
@@ -59,27 +54,18 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// An empty ledger and its head, in a new vault.
-    pub(crate) fn create(dir: &Path, sealer: &Sealer) -> Result<(), VaultError> {
-        write_new(dir, NAME, &header(0))?;
-        put_in_place(dir, NAME)?;
-        Head::create(dir, sealer)
+    pub(crate) fn create(storage: &dyn Storage, sealer: &Sealer) -> Result<(), VaultError> {
+        storage.replace(NAME, &header(0)).map_err(io::Error::from)?;
+        Head::create(storage, sealer)
     }
 
     /// Reads and checks the whole ledger; cuts off an entry that a crash left unfinished.
     pub(crate) fn open(
-        dir: &Path,
-        disk: Arc<Disk>,
+        storage: Arc<dyn Storage>,
         sealer: Sealer,
     ) -> Result<(Ledger, Records), VaultError> {
-        disk.check()?;
-        remove_if_there(&dir.join(NEW_NAME))?;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(dir.join(NAME))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        let mut head = Head::open(dir, &sealer)?;
+        let bytes = storage.read(NAME)?.ok_or(VaultError::NoLedger)?;
+        let mut head = Head::open(storage.as_ref(), &sealer)?;
 
         let first = read_header(&bytes)?;
         let found = read_entries(&bytes, first, &sealer)?;
@@ -99,21 +85,17 @@ impl Ledger {
                 entry = found.next,
                 "cut off an unfinished entry of the ledger"
             );
-            cut(&disk, &file, found.length)?;
+            storage.cut(NAME, found.length)?;
         }
-        file.seek(SeekFrom::Start(found.length))?;
         // Entries that the head does not count yet may be in the page cache only, and the head must not outlive them.
         if found.next > head.entries() {
-            let sync = |()| file.sync_data().and_then(|()| sync_directory(dir));
-            disk.write(DiskWrite::LedgerSync, &[], |_| Ok(()), sync)?;
+            storage.sync(NAME)?;
         }
-        head.raise(&disk, &sealer, found.next)?;
-        head.sync()?;
+        head.raise(storage.as_ref(), &sealer, found.next)?;
+        head.sync(storage.as_ref())?;
         let ledger = Ledger {
-            dir: dir.to_owned(),
-            disk,
+            storage,
             sealer,
-            file,
             head,
             first,
             next: found.next,
@@ -133,16 +115,10 @@ impl Ledger {
             return Err(VaultError::NeedsReopening);
         }
         let entry = seal_entry(&self.sealer, self.first, self.next, records)?;
-        let written = self.disk.write(
-            DiskWrite::LedgerAppend,
-            &entry,
-            |bytes| (&self.file).write_all(bytes),
-            |()| self.file.sync_data(),
-        );
-        if let Err(error) = written {
+        if let Err(error) = self.storage.append(NAME, self.length, &entry) {
             self.failed = true;
             // The reply is not sent, so that nobody has seen the entry and it can be removed.
-            if let Err(cut) = cut(&self.disk, &self.file, self.length) {
+            if let Err(cut) = self.storage.cut(NAME, self.length) {
                 tracing::warn!(%cut, "a failed write could not be taken back; the next start will");
             }
             return Err(error.into());
@@ -154,7 +130,7 @@ impl Ledger {
 
     /// True when a snapshot would take much less room than the history.
     pub(crate) fn wants_compaction(&self) -> bool {
-        let from = self.disk.compact_from_bytes();
+        let from = self.storage.compact_from_bytes();
         self.length > from.max(4 * self.compacted_length)
     }
 
@@ -166,15 +142,11 @@ impl Ledger {
         }
         let mut bytes = header(self.next);
         bytes.extend(seal_entry(&self.sealer, self.next, self.next, snapshot)?);
-        let placed = self
-            .disk
-            .replace(DiskWrite::LedgerCompact, &self.dir, NAME, &bytes);
-        let file = placed.map_err(|(error, is_placed)| {
-            // After the rename, the open file is no longer the ledger.
-            self.failed |= is_placed;
-            error
-        })?;
-        self.file = file;
+        if let Err(failed) = self.storage.replace(NAME, &bytes) {
+            // Nothing may be added to a file of which nobody knows whether it is the new one.
+            self.failed |= failed.may_be_replaced;
+            return Err(failed.error.into());
+        }
         self.first = self.next;
         self.next += 1;
         self.length = bytes.len() as u64;
@@ -188,7 +160,9 @@ impl Ledger {
     }
 
     fn raise_head(&mut self) -> Result<(), VaultError> {
-        let raised = self.head.raise(&self.disk, &self.sealer, self.next);
+        let raised = self
+            .head
+            .raise(self.storage.as_ref(), &self.sealer, self.next);
         self.failed |= raised.is_err();
         raised
     }
@@ -318,28 +292,8 @@ fn read_header(bytes: &[u8]) -> Result<u64, VaultError> {
     Ok(u64::from_be_bytes(*first))
 }
 
-/// Cuts the file to `length` bytes; the next write appends there.
-fn cut(disk: &Disk, mut file: &File, length: u64) -> io::Result<()> {
-    disk.write(
-        DiskWrite::LedgerCut,
-        &[],
-        |_| Ok(()),
-        |()| {
-            file.set_len(length)?;
-            file.seek(SeekFrom::Start(length))?;
-            file.sync_data()
-        },
-    )
-}
-
-/// Whether the directory has a ledger that is not empty.
-pub(super) fn has_entries(dir: &Path) -> bool {
-    std::fs::metadata(dir.join(NAME)).is_ok_and(|file| file.len() > HEADER_BYTES)
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+/// Whether the storage has a ledger that is not empty.
+pub(super) fn has_entries(storage: &dyn Storage) -> io::Result<bool> {
+    let ledger = storage.read(NAME)?;
+    Ok(ledger.is_some_and(|bytes| bytes.len() as u64 > HEADER_BYTES))
 }

@@ -1,4 +1,5 @@
-//! The vault: the phone's directory, whose files outlive the process and may be read by nobody else.
+//! The vault: the phone's files, which outlive the process and may be read by nobody else. They are in a [`Storage`] that is handed in,
+//! such as a [`Directory`].
 //!
 //! | file | content |
 //! |---|---|
@@ -6,50 +7,54 @@
 //! | `ledger` | the signer's records, under the data key (`ledger.rs`) |
 //! | `ledger.head` | the count of its entries (`head.rs`) |
 //! | `host` | the host the phone is paired with, under the data key |
-//! | `lock` | locked by the one process that may use the rest |
-//! | `control.sock` | the control socket of a running phone (not this module's) |
+//! | `ways.json` | which ways to the host worked |
+//! | `lock` | in a directory: locked by the one process that may use the rest |
+//! | `control.sock` | in a directory: the control socket of a running phone (not this module's) |
 //!
-//! All are readable by their owner only. The meaning of a record is the signer's.
+//! The meaning of a record is the signer's.
 
-pub(crate) mod disk;
+#[cfg(not(target_family = "wasm"))]
+mod directory;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
-mod head;
+pub(crate) mod head;
 pub(crate) mod ledger;
 mod seal;
 mod secrets;
+mod storage;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
-use longhand_base::files::{create_private_directory, sync_directory};
 use longhand_link::DiscoverySeed;
 use longhand_signer::{Seed, SeedError};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use disk::{Disk, DiskWrite, put_in_place, write_new};
+use crate::witness::Witness;
 use ledger::{Ledger, Records};
 use seal::Sealer;
 pub(crate) use seal::fill_random;
 
+#[cfg(not(target_family = "wasm"))]
+pub use directory::{Directory, exists};
 pub use secrets::{Secrets, Words};
+pub use storage::{ReplaceError, Storage};
 
 const SEED_NAME: &str = "seed.age";
-const HOST_NAME: &str = "host";
+pub(crate) const HOST_NAME: &str = "host";
 /// Which ways to the host worked.
 const WAYS_NAME: &str = "ways.json";
-/// Bytes that are read of it.
-const MAX_WAYS: u64 = 64 << 10;
+/// Bytes of it that are taken.
+const MAX_WAYS: usize = 64 << 10;
+/// All of them, as files of a directory.
+#[cfg(not(target_family = "wasm"))]
+const FILES: [&str; 5] = [SEED_NAME, ledger::NAME, head::NAME, HOST_NAME, WAYS_NAME];
 const HOST_PLACE: &[u8] = b"longhand paired host 1";
 const LEDGER_KEY: &[u8] = b"longhand ledger key 1";
-const LOCK_NAME: &str = "lock";
 
 /// A passphrase in memory; wiped when dropped.
 pub type Passphrase = age::secrecy::SecretString;
@@ -96,28 +101,24 @@ mod discovery {
 
 /// An opened vault; no other process can open it as long as this lives.
 pub struct Vault {
-    dir: PathBuf,
-    disk: Arc<Disk>,
-    #[cfg(any(test, feature = "testing"))]
-    witness: Option<Arc<dyn crate::testing::Witness>>,
-    opened: Opened,
+    storage: Arc<dyn Storage>,
+    unlocked: Unlocked,
     sealer: Sealer,
+    witness: Option<Arc<dyn Witness>>,
     /// The content of `host`, kept in memory: a phone without a network would read it with each attempt to dial.
     host: Mutex<Option<PairedHost>>,
-    /// Held as long as this lives.
-    _lock: File,
 }
 
-/// The content of `seed.age`, and the seed that is derived from it with much work.
+/// The content of `seed.age`, and the seed that is derived from it with much work. Clones share it; wiped with the last one.
 #[derive(Clone)]
-pub(crate) struct Opened {
+pub struct Unlocked {
     secrets: Arc<Secrets>,
     seed: Arc<OnceLock<Seed>>,
 }
 
-impl Opened {
-    fn new(secrets: Secrets) -> Opened {
-        Opened {
+impl Unlocked {
+    fn new(secrets: Secrets) -> Unlocked {
+        Unlocked {
             secrets: Arc::new(secrets),
             seed: Arc::default(),
         }
@@ -125,88 +126,85 @@ impl Opened {
 }
 
 impl Vault {
-    /// Makes `dir` a vault with `secrets`, under `passphrase`.
+    /// Makes an empty storage a vault with `secrets`, under `passphrase`.
     ///
     /// `work_factor` is scrypt's log2(N); `None` takes about a second on this machine.
     /// Fails when there is a vault already.
-    pub fn create(
-        dir: &Path,
+    pub fn create_in(
+        storage: impl Storage,
         secrets: Secrets,
         passphrase: &Passphrase,
         work_factor: Option<u8>,
     ) -> Result<Vault, VaultError> {
-        create_private_directory(dir)?;
-        let lock = lock(dir)?;
-        if dir.join(SEED_NAME).exists() || ledger::has_entries(dir) {
-            return Err(VaultError::Exists(dir.to_owned()));
+        if storage.read(SEED_NAME)?.is_some() || ledger::has_entries(&storage)? {
+            return Err(VaultError::Exists(storage.place()));
         }
         let sealed = secrets.encrypt(passphrase, work_factor)?;
-        let sealer = Sealer::new(&secrets.data_key);
-        Ledger::create(dir, &sealer)?;
+        Ledger::create(&storage, &Sealer::new(&secrets.data_key))?;
         // The seed is written last: without it there is no vault, and creation can begin anew.
-        write_new(dir, SEED_NAME, &sealed)?;
-        put_in_place(dir, SEED_NAME)?;
-        Ok(Vault {
-            dir: dir.to_owned(),
-            disk: Arc::default(),
-            #[cfg(any(test, feature = "testing"))]
+        storage
+            .replace(SEED_NAME, &sealed)
+            .map_err(io::Error::from)?;
+        Ok(Vault::of(Arc::new(storage), Unlocked::new(secrets)))
+    }
+
+    fn of(storage: Arc<dyn Storage>, unlocked: Unlocked) -> Vault {
+        Vault {
+            storage,
+            sealer: Sealer::new(&unlocked.secrets.data_key),
+            unlocked,
             witness: None,
-            opened: Opened::new(secrets),
-            sealer,
             host: Mutex::default(),
-            _lock: lock,
-        })
+        }
     }
 
-    /// Locks and opens the vault in `dir`.
-    pub fn open(dir: &Path, passphrase: &Passphrase) -> Result<Vault, VaultError> {
-        Vault::lock(dir)?.open(passphrase)
-    }
-
-    /// Locks the vault in `dir`, before its owner is asked for the passphrase.
-    pub fn lock(dir: &Path) -> Result<LockedVault, VaultError> {
-        match std::fs::read(dir.join(SEED_NAME)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(VaultError::Missing(dir.to_owned()))
-            }
-            sealed => Ok(LockedVault {
-                dir: dir.to_owned(),
-                sealed: sealed?,
-                lock: lock(dir)?,
-            }),
+    /// Reports all answers of the signer to `witness` from now on.
+    pub fn with_witness(self, witness: Arc<dyn Witness>) -> Vault {
+        Vault {
+            witness: Some(witness),
+            ..self
         }
     }
 
     /// Reads the ledger and opens it for writing.
     pub(crate) fn ledger(&self) -> Result<(Ledger, Records), VaultError> {
-        Ledger::open(&self.dir, Arc::clone(&self.disk), self.sealer.clone())
+        Ledger::open(self.storage.clone(), self.sealer.clone())
     }
 
     /// The key by which the signer recognises this ledger. The data key is as old as the ledger: a vault made of the same words has
     /// a new one.
     pub(crate) fn ledger_key(&self) -> Zeroizing<[u8; 32]> {
-        let mut mac = HmacEngine::<sha256::Hash>::new(self.opened.secrets.data_key.as_slice());
+        let mut mac = HmacEngine::<sha256::Hash>::new(self.unlocked.secrets.data_key.as_slice());
         mac.input(LEDGER_KEY);
         Zeroizing::new(Hmac::from_engine(mac).to_byte_array())
     }
 
     /// The secrets in `seed.age`.
     pub fn secrets(&self) -> &Secrets {
-        &self.opened.secrets
+        &self.unlocked.secrets
     }
 
     /// The seed of the words.
     pub(crate) fn seed(&self) -> Result<Seed, SeedError> {
-        if let Some(seed) = self.opened.seed.get() {
+        if let Some(seed) = self.unlocked.seed.get() {
             return Ok(seed.clone());
         }
-        let seed = Seed::from_words(&self.opened.secrets.mnemonic)?;
-        Ok(self.opened.seed.get_or_init(|| seed).clone())
+        let seed = Seed::from_words(&self.unlocked.secrets.mnemonic)?;
+        Ok(self.unlocked.seed.get_or_init(|| seed).clone())
     }
 
-    /// The vault's directory.
-    pub fn dir(&self) -> &Path {
-        &self.dir
+    /// Where the vault is, for messages.
+    pub fn place(&self) -> String {
+        self.storage.place()
+    }
+
+    pub(crate) fn witness(&self) -> Option<&dyn Witness> {
+        self.witness.as_deref()
+    }
+
+    /// Lets another process open the vault. Every later write fails.
+    pub(crate) fn release(&self) {
+        self.storage.release();
     }
 
     /// The host the phone is paired with, if it is.
@@ -223,9 +221,8 @@ impl Vault {
     }
 
     fn read_host(&self) -> Result<Option<PairedHost>, VaultError> {
-        let sealed = match std::fs::read(self.dir.join(HOST_NAME)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read?,
+        let Some(sealed) = self.storage.read(HOST_NAME)? else {
+            return Ok(None);
         };
         let plain = self
             .sealer
@@ -241,13 +238,7 @@ impl Vault {
         // Read from the file next time, whether it was removed or not.
         let mut known = self.known_host();
         *known = None;
-        let forget = |()| {
-            std::fs::remove_file(self.dir.join(HOST_NAME))?;
-            sync_directory(&self.dir)
-        };
-        Ok(self
-            .disk
-            .write(DiskWrite::HostForget, &[], |_| Ok(()), forget)?)
+        Ok(self.storage.remove(HOST_NAME)?)
     }
 
     /// Remembers the host the phone is paired with.
@@ -256,114 +247,69 @@ impl Vault {
         let sealed = self.sealer.seal(HOST_PLACE, &plain)?;
         let mut known = self.known_host();
         *known = None;
-        let replaced = self
-            .disk
-            .replace(DiskWrite::Host, &self.dir, HOST_NAME, &sealed);
-        Ok(replaced.map(drop).map_err(|(error, _)| error)?)
+        let replaced = self.storage.replace(HOST_NAME, &sealed);
+        Ok(replaced.map_err(io::Error::from)?)
     }
 
     /// What [`Vault::save_ways`] saved last; empty when there is nothing.
     pub(crate) fn ways(&self) -> Vec<u8> {
-        let file = File::open(self.dir.join(WAYS_NAME));
-        let mut bytes = Vec::new();
-        let read = file.and_then(|file| file.take(MAX_WAYS).read_to_end(&mut bytes));
-        read.map_or_else(|_| Vec::new(), |_| bytes)
+        let saved = self.storage.read(WAYS_NAME).ok().flatten();
+        saved
+            .filter(|bytes| bytes.len() <= MAX_WAYS)
+            .unwrap_or_default()
     }
 
     /// Keeps which ways to the host worked: a cache without a secret, whose loss costs some time.
     pub(crate) fn save_ways(&self, bytes: &[u8]) -> io::Result<()> {
-        self.disk.check()?;
-        disk::write_new(&self.dir, WAYS_NAME, bytes)?;
-        disk::put_in_place(&self.dir, WAYS_NAME)
-    }
-
-    /// Calls `faults` before each durable write from now on, but not while a vault is created.
-    #[cfg(any(test, feature = "testing"))]
-    pub fn with_disk_faults(mut self, faults: Arc<dyn crate::testing::DiskFaults>) -> Vault {
-        self.disk = Arc::new(Disk {
-            faults: crate::testing::Faults::new(faults),
-        });
-        self
-    }
-
-    /// See [`DiskFaults::busy_until`](crate::testing::DiskFaults::busy_until).
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn disk_is_busy_until(&self) -> Option<tokio::time::Instant> {
-        self.disk.faults.busy_until()
-    }
-
-    /// Reports all answers of the signer to `witness` from now on.
-    #[cfg(any(test, feature = "testing"))]
-    pub fn with_witness(mut self, witness: Arc<dyn crate::testing::Witness>) -> Vault {
-        self.witness = Some(witness);
-        self
-    }
-
-    /// The witness, unless the power is gone.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn witness(&self) -> Option<&dyn crate::testing::Witness> {
-        let witness = self.witness.as_deref();
-        witness.filter(|_| self.disk.check().is_ok())
-    }
-
-    /// Stops all writes and lets another process open the vault, as when this one was killed.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn kill(&self) {
-        self.disk.faults.kill();
-        if let Err(error) = self._lock.unlock() {
-            tracing::warn!(%error, "a killed phone's vault stays locked until it is dropped");
-        }
+        Ok(self.storage.replace(WAYS_NAME, bytes)?)
     }
 }
 
 /// A vault that no other process can open, and this one has not yet.
-#[derive(Debug)]
 pub struct LockedVault {
-    dir: PathBuf,
-    sealed: Vec<u8>,
-    lock: File,
+    storage: Arc<dyn Storage>,
+    pub(crate) sealed: Vec<u8>,
 }
 
 impl LockedVault {
-    /// Opens it. Takes about a second of work.
-    pub fn open(self, passphrase: &Passphrase) -> Result<Vault, VaultError> {
-        let LockedVault { dir, sealed, lock } = self;
-        let open = || Secrets::decrypt(&sealed, passphrase).map(Opened::new);
-        #[cfg(any(test, feature = "testing"))]
-        let opened = crate::testing::open_once(&sealed, passphrase, open)?;
-        #[cfg(not(any(test, feature = "testing")))]
-        let opened = open()?;
-        let sealer = Sealer::new(&opened.secrets.data_key);
-        Ok(Vault {
-            dir,
-            disk: Arc::default(),
-            #[cfg(any(test, feature = "testing"))]
-            witness: None,
-            opened,
-            sealer,
-            host: Mutex::default(),
-            _lock: lock,
+    /// The vault in a storage.
+    ///
+    /// # Errors
+    /// [`VaultError::Missing`]; those of the storage.
+    pub fn new(storage: impl Storage) -> Result<LockedVault, VaultError> {
+        let sealed = storage.read(SEED_NAME)?;
+        Ok(LockedVault {
+            sealed: sealed.ok_or_else(|| VaultError::Missing(storage.place()))?,
+            storage: Arc::new(storage),
         })
+    }
+
+    /// Opens it. Takes about a second of work.
+    ///
+    /// # Errors
+    /// [`VaultError::WrongPassphrase`], [`VaultError::DamagedSeed`].
+    pub fn open(self, passphrase: &Passphrase) -> Result<Vault, VaultError> {
+        let unlocked = self.unlock(passphrase)?;
+        Ok(self.open_unlocked(unlocked))
+    }
+
+    /// The secrets, for [`LockedVault::open_unlocked`]. Takes about a second of work.
+    ///
+    /// # Errors
+    /// As [`LockedVault::open`].
+    pub fn unlock(&self, passphrase: &Passphrase) -> Result<Unlocked, VaultError> {
+        Secrets::decrypt(&self.sealed, passphrase).map(Unlocked::new)
+    }
+
+    /// Opens it with the secrets that were unlocked before, in a program that has kept them.
+    pub fn open_unlocked(self, unlocked: Unlocked) -> Vault {
+        Vault::of(self.storage, unlocked)
     }
 }
 
-/// True when `dir` holds a vault.
-pub fn exists(dir: &Path) -> bool {
-    dir.join(SEED_NAME).exists()
-}
-
-fn lock(dir: &Path) -> Result<File, VaultError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(dir.join(LOCK_NAME))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(VaultError::InUse(dir.to_owned())),
-        Err(TryLockError::Error(error)) => Err(error.into()),
+impl std::fmt::Debug for LockedVault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LockedVault({})", self.storage.place())
     }
 }
 
@@ -376,16 +322,17 @@ pub(crate) fn random_key() -> Result<Zeroizing<[u8; 32]>, VaultError> {
 
 /// The reason for which the phone's directory cannot be used. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum VaultError {
     /// There is no vault.
     #[error("there is no phone in {0}: make one with `longhand phone new` or `restore`")]
-    Missing(PathBuf),
+    Missing(String),
     /// There is one already.
     #[error("there is a phone in {0} already: choose another directory with --dir")]
-    Exists(PathBuf),
+    Exists(String),
     /// Another process has it open.
     #[error("the phone in {0} is in use by another process: stop that one first")]
-    InUse(PathBuf),
+    InUse(String),
     /// The passphrase does not open it.
     #[error("the passphrase is wrong: try again")]
     WrongPassphrase,

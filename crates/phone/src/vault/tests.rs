@@ -7,7 +7,7 @@ use longhand_proto::Code;
 use super::*;
 use crate::birthday::Birthday;
 use crate::error::PhoneError;
-use crate::testing::{DiskFate, DiskFaults};
+use crate::testing::{DiskFate, DiskFaults, DiskWrite, FaultyDirectory};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const WORDS: &str = "abandon abandon abandon abandon abandon abandon abandon abandon abandon \
@@ -31,6 +31,12 @@ fn new_vault() -> (tempfile::TempDir, Vault) {
     let dir = tempfile::tempdir().unwrap();
     let vault = Vault::create(dir.path(), secrets(), &passphrase("right"), Some(1)).unwrap();
     (dir, vault)
+}
+
+fn open_on(disk: Arc<dyn DiskFaults>, dir: &tempfile::TempDir) -> Vault {
+    let directory = FaultyDirectory::lock(dir.path(), disk).unwrap();
+    let locked = directory.vault().unwrap();
+    locked.open(&passphrase("right")).unwrap()
 }
 
 fn reopen(dir: &tempfile::TempDir) -> Result<(Vault, Ledger, Vec<Vec<u8>>), VaultError> {
@@ -359,7 +365,7 @@ fn a_large_snapshot_is_not_written_anew_after_each_start() {
     let (dir, vault) = new_vault();
     let (mut ledger, _) = vault.ledger().unwrap();
     ledger.append(&records(&["a"])).unwrap();
-    let large = "s".repeat(disk::COMPACT_FROM_BYTES as usize);
+    let large = "s".repeat(1 << 20);
     ledger.compact(&records(&[&large])).unwrap();
     ledger.append(&records(&["b"])).unwrap();
     drop((vault, ledger));
@@ -414,8 +420,7 @@ fn a_full_disk_leaves_the_ledger_as_it_was() {
         room: 11,
         asked: Mutex::default(),
     });
-    let vault = Vault::open(dir.path(), &passphrase("right")).unwrap();
-    let vault = vault.with_disk_faults(disk.clone());
+    let vault = open_on(disk.clone(), &dir);
     let (mut ledger, _) = vault.ledger().unwrap();
 
     let error = ledger.append(&records(&["does not fit"])).unwrap_err();
@@ -509,20 +514,20 @@ fn new_host() -> PairedHost {
 }
 
 /// One write of each kind, on a vault with three records and a host.
-fn do_write(write: DiskWrite, vault: &Vault) -> Result<(), VaultError> {
+fn do_write(write: DiskWrite, vault: &Vault, dir: &tempfile::TempDir) -> Result<(), VaultError> {
     match write {
         DiskWrite::LedgerAppend | DiskWrite::HeadRaise => {
             vault.ledger()?.0.append(&records(&["d"]))
         }
         DiskWrite::LedgerCompact => vault.ledger()?.0.compact(&records(&["abc"])),
         DiskWrite::LedgerCut => {
-            let path = vault.dir().join("ledger");
+            let path = dir.path().join("ledger");
             let half = [std::fs::read(&path).unwrap(), vec![0; 20]].concat();
             std::fs::write(&path, half).unwrap();
             vault.ledger().map(drop)
         }
         DiskWrite::LedgerSync => {
-            let head = vault.dir().join("ledger.head");
+            let head = dir.path().join("ledger.head");
             let before = std::fs::read(&head).unwrap();
             vault.ledger()?.0.append(&records(&["d"]))?;
             std::fs::write(&head, before).unwrap();
@@ -571,8 +576,7 @@ fn what_a_killed_process_left_is_on_the_disk_before_the_head_counts_it() {
             writes: Mutex::default(),
             fails_at,
         });
-        let vault = Vault::open(dir.path(), &passphrase("right")).unwrap();
-        let vault = vault.with_disk_faults(listed.clone());
+        let vault = open_on(listed.clone(), &dir);
         let opened = vault.ledger().map(drop);
         (opened, listed.writes.lock().unwrap().clone())
     };
@@ -625,8 +629,9 @@ fn power_that_goes_at_a_write_leaves_the_old_or_the_new_and_writes_nothing_more(
                 asked: AtomicUsize::new(0),
                 cuts: AtomicUsize::new(0),
             });
-            let vault = vault.with_disk_faults(cut.clone());
-            let error = do_write(at, &vault).unwrap_err();
+            drop(vault);
+            let vault = open_on(cut.clone(), &dir);
+            let error = do_write(at, &vault, &dir).unwrap_err();
             assert!(matches!(error, VaultError::Io(_)), "{story}: {error}");
             assert_eq!(cut.cuts.load(Ordering::SeqCst), 1, "{story}");
 
@@ -638,7 +643,7 @@ fn power_that_goes_at_a_write_leaves_the_old_or_the_new_and_writes_nothing_more(
             };
             let left = files();
             for write in [LedgerAppend, LedgerCompact, Host, HostForget] {
-                do_write(write, &vault).unwrap_err();
+                do_write(write, &vault, &dir).unwrap_err();
             }
             assert_eq!(files(), left, "{story}");
             assert_eq!(cut.asked.load(Ordering::SeqCst), asked, "{story}");

@@ -16,7 +16,8 @@ use longhand_link::carrier::mailbox::Mailbox;
 use longhand_link::{
     Address, Carrier, Carriers, DialOptions, Dialer, LinkError, Listen, Listener, Rendezvous,
 };
-use longhand_phone::{Dial, Phone, PhoneError, Vault};
+use longhand_phone::testing::{FaultyDirectory, OneThread, open_once};
+use longhand_phone::{Dial, Phone, PhoneError};
 use longhand_proto::command::error::Action;
 use longhand_signer::audit::Audit;
 use longhand_store::{Batch, MemoryStore, Store, Write};
@@ -248,14 +249,15 @@ impl Simulator {
 
     fn open(self: &Arc<Self>, owner: usize, life: &Arc<Life>) -> Result<Phone, PhoneError> {
         let disk = Arc::new(SimDisk::new(owner, life.clone(), self.plan.clone()));
-        let vault = Vault::open(&self.phone_dir(owner), &passphrase())?.with_disk_faults(disk);
-        let vault = vault.with_witness(self.observers[owner].clone());
+        let directory = FaultyDirectory::lock(&self.phone_dir(owner), disk.clone())?;
+        let vault = open_once(directory.vault()?, &passphrase())?;
+        let vault = vault.with_witness(directory.witness(self.observers[owner].clone()));
         let dialer = SimDial {
             sim: Arc::downgrade(self),
             owner,
             life: life.clone(),
         };
-        let phone = Phone::new(vault, dialer)?;
+        let phone = Phone::on(OneThread::with_disk(disk), vault, dialer)?;
         *lock(&self.phones[owner].running) = Some((phone.clone(), life.clone()));
         Ok(phone)
     }
@@ -517,7 +519,7 @@ impl Simulator {
             let running = lock(&slot.running).take();
             if let Some((phone, life)) = running {
                 let _ = phone.detach().await;
-                phone.kill();
+                phone.stop_now();
                 life.retire();
             }
         }
@@ -560,7 +562,7 @@ async fn supervise(sim: Arc<Simulator>, mut news: mpsc::UnboundedReceiver<News>)
             News::PhoneDied(owner) => {
                 let running = lock(&sim.phones[owner].running).take();
                 if let Some((phone, _)) = running {
-                    phone.kill();
+                    phone.stop_now();
                 }
                 starting.spawn(sim.clone().restart(Some(owner)));
             }

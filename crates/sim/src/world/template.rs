@@ -169,7 +169,7 @@ async fn pair(sim: &Arc<Simulator>, owner: usize) -> Result<(), String> {
     let phone = sim.open_phone(owner).map_err(text)?;
     phone.pair(&code).await.map_err(text)?;
     phone.detach().await.map_err(text)?;
-    phone.kill();
+    phone.stop_now();
     Ok(())
 }
 

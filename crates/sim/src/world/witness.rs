@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 
 use bitcoin::hashes::{Hash, sha256};
-use longhand_phone::testing::{Said, Witness};
+use longhand_phone::{Said, Witness};
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{GetPreimage, SignerOp};
