@@ -202,3 +202,6 @@ pub struct WatchList {
     /// See [`Watch::txid`].
     pub txids: Vec<Txid>,
 }
+
+/// Whether this is a build for tests. A program for use refuses to be compiled with it.
+pub const IS_FOR_TESTS: bool = cfg!(feature = "fuzzing");

@@ -391,3 +391,6 @@ impl HostError {
         }
     }
 }
+
+/// Whether this is a build for tests. A program for use refuses to be compiled with it.
+pub const IS_FOR_TESTS: bool = cfg!(feature = "fuzzing");

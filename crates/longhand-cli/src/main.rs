@@ -19,6 +19,18 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// The features of tests have no place in a program for use: they cut the power of a phone's disk, say, and open entries that check nothing.
+/// A build of the whole workspace would switch them on for every crate in it.
+#[cfg(not(debug_assertions))]
+const _: () = assert!(
+    !(longhand_chain::IS_FOR_TESTS
+        || longhand_host::IS_FOR_TESTS
+        || longhand_link::IS_FOR_TESTS
+        || longhand_node::IS_FOR_TESTS
+        || longhand_phone::IS_FOR_TESTS),
+    "features of tests are on: build the program by itself, with `cargo build --release -p longhand-cli`"
+);
+
 #[derive(Debug, Parser)]
 #[command(
     name = "longhand",

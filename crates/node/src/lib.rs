@@ -39,3 +39,6 @@ pub use wallet::{
     BdkWallets, OnchainWallet, Replacement, SendAmount, WalletChain, WalletCoins, WalletError,
     WalletFactory, WalletSetup, WalletSigning, WalletSpends, WalletTransactions,
 };
+
+/// Whether this is a build for tests. A program for use refuses to be compiled with it.
+pub const IS_FOR_TESTS: bool = cfg!(feature = "testing");

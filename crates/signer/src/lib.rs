@@ -39,3 +39,6 @@ pub use keys::{Account, Keychain, Seed, SeedError};
 pub use ledger::{LedgerError, LedgerRecord};
 pub use payments::{Payment, Released};
 pub use rules::{Refused, Rule};
+
+/// Whether this is a build for tests. A program for use refuses to be compiled with it.
+pub const IS_FOR_TESTS: bool = cfg!(any(feature = "audit", feature = "fuzzing"));
