@@ -23,6 +23,8 @@ pub enum Kind {
     Onchain,
     /// An incoming payment: its invoice and its preimage.
     Payment,
+    /// The node's gossip (BOLT 7).
+    Gossip,
 }
 
 /// Whether an operation that a rule refused may be answered later, unchanged.
@@ -181,6 +183,10 @@ rules! {
     InvoiceMismatch: "invoice-mismatch", Payment, Never, [],
         "an invoice with another network, amount, payment hash, payee, description, expiry or date than the owner asked for, or with an \
          on-chain address";
+
+    GossipNetwork: "gossip-network", Gossip, Never, [],
+        "gossip of another network, or with features of more than 255 bytes: such a message could be read as a statement that the node \
+         has signed";
 }
 
 impl Rule {

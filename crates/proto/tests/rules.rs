@@ -75,6 +75,7 @@ fn subject(kind: Kind) -> &'static str {
         Kind::Close => "close",
         Kind::Onchain => "on chain",
         Kind::Payment => "incoming payment",
+        Kind::Gossip => "gossip",
     }
 }
 

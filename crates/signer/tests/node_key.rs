@@ -179,6 +179,58 @@ fn the_nodes_gossip_is_signed() {
     );
 }
 
+/// What `signmessage` of Lightning nodes puts before a text that it signs.
+const STATEMENT: &[u8; 32] = b"Lightning Signed Message:I owe 1";
+
+#[test]
+fn gossip_that_reads_as_a_statement_of_the_nodes_is_refused() {
+    let mut phone = Phone::new();
+    let node_id = phone.signer.keys().node_id();
+    let mut statement = announcement(&node_id, &node_id);
+    for chain_hash in [
+        ChainHash::from(*STATEMENT),
+        ChainHash::using_genesis_block(Network::Bitcoin),
+    ] {
+        let update = UnsignedChannelUpdate {
+            chain_hash,
+            short_channel_id: 42,
+            timestamp: 1,
+            message_flags: 1,
+            channel_flags: 0,
+            cltv_expiry_delta: 40,
+            htlc_minimum_msat: 1,
+            htlc_maximum_msat: 2,
+            fee_base_msat: 3,
+            fee_proportional_millionths: 4,
+            excess_data: b"ecause of a bet".to_vec(),
+        };
+        let update = gossip(Gossip::ChannelUpdate(update.encode()));
+        assert_eq!(phone.refused(update), Rule::GossipNetwork);
+        statement.chain_hash = chain_hash;
+        let announced = gossip(Gossip::ChannelAnnouncement(statement.encode()));
+        assert_eq!(phone.refused(announced), Rule::GossipNetwork);
+    }
+
+    // The first two letters are the length of the features.
+    let length = usize::from(u16::from_be_bytes([STATEMENT[0], STATEMENT[1]]));
+    let mut features = STATEMENT[2..].to_vec();
+    features.resize(length, b' ');
+    let message = UnsignedNodeAnnouncement {
+        features: NodeFeatures::from_be_bytes(features),
+        timestamp: 1,
+        node_id: NodeId::from_pubkey(&node_id),
+        rgb: [0; 3],
+        alias: NodeAlias([0; 32]),
+        addresses: vec![],
+        excess_address_data: vec![],
+        excess_data: vec![],
+    };
+    let bytes = message.encode();
+    assert_eq!(bytes[..STATEMENT.len()], *STATEMENT);
+    let announced = gossip(Gossip::NodeAnnouncement(bytes));
+    assert_eq!(phone.refused(announced), Rule::GossipNetwork);
+}
+
 #[test]
 fn a_funding_key_announces_its_channel_and_signs_nothing_else() {
     let mut phone = Phone::new();

@@ -6,6 +6,7 @@
 mod closes;
 mod commitments;
 mod fundings;
+mod gossip;
 mod inputs;
 pub(crate) mod invoices;
 pub(crate) mod preimages;
@@ -110,14 +111,18 @@ pub(crate) fn judge<'a>(
             preimages::came_in_time(view, it)?;
             preimages::is_paid(view, it)?;
         }
+        Proposal::Gossip(it) => {
+            gossip::is_of_the_network(view, it)?;
+        }
+        Proposal::Announcement(it) => {
+            gossip::announces_on_the_network(view, it)?;
+        }
         Proposal::Ecdh(_)
         | Proposal::Onion(_)
-        | Proposal::Gossip(_)
         | Proposal::NewKeys(_)
         | Proposal::Points(_)
         | Proposal::CounterpartyHtlc(_)
-        | Proposal::Anchor(_)
-        | Proposal::Announcement(_) => {}
+        | Proposal::Anchor(_) => {}
     }
     Ok(Judged(proposal))
 }
