@@ -97,6 +97,14 @@ rules! {
         "the setup of a channel with holder keys that are not the phone's, or with counterparty keys that are";
     SetupType: "setup-type", Setup, Never, ["policy-channel-safe-type"],
         "the setup of a channel of a type that the signer does not know how to keep safe, or of a splice";
+    SetupDelay: "setup-delay", Setup, Never, [
+            "policy-channel-contest-delay-range-holder",
+            "policy-channel-contest-delay-range-counterparty",
+        ],
+        "the setup of a channel in which the owner would wait more than 2,016 blocks for its own outputs, or the peer fewer than 144 for \
+         its";
+    SetupOutpoint: "setup-outpoint", Setup, Never, [],
+        "the setup of a channel in a funding output that another one has";
 
     CommitmentMismatch: "commitment-mismatch", Commitment, Never, [
             "policy-commitment-version",

@@ -33,6 +33,10 @@ pub(crate) struct Policy {
     /// The highest dust limit in use (P2PKH's): an HTLC below it may be too small for an output in a commitment. Also the most of an
     /// invoice for which the host's claim is accepted without proof.
     pub dust_msat: u64,
+    /// The most blocks for which the owner's outputs of its own commitment may be delayed (`to_self_delay` of the peer's, BOLT 2).
+    pub longest_own_delay_blocks: u16,
+    /// The fewest blocks for which the peer's outputs of its commitment are to be delayed: so long the phone may sleep.
+    pub shortest_peer_delay_blocks: u16,
     /// The largest difference between an invoice's timestamp and the phone's clock.
     pub invoice_skew_s: u64,
     /// The fee of an on-chain send may be this part of its amount, when that is more than the intent's limit: the amount of one that
@@ -46,6 +50,8 @@ impl Default for Policy {
     fn default() -> Policy {
         Policy {
             dust_msat: 546_000,
+            longest_own_delay_blocks: 2_016,
+            shortest_peer_delay_blocks: 144,
             invoice_skew_s: 3600,
             send_fee_percent: 5,
             send_limit_weight: 10_000,

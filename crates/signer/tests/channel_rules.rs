@@ -13,7 +13,7 @@ use lightning::ln::chan_utils::{
 };
 use lightning::sign::ChannelSigner;
 use lightning::types::features::ChannelTypeFeatures;
-use lightning::util::ser::Writeable;
+use lightning::util::ser::{Readable, Writeable};
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::*;
@@ -437,15 +437,7 @@ fn what_was_signed_for_broadcast_is_never_revoked() {
 fn a_channel_is_set_up_once_with_the_phones_own_keys() {
     let mut phone = Phone::new();
     let channel = Channel::new(&mut phone);
-    let with = |parameters: &lightning::ln::chan_utils::ChannelTransactionParameters| {
-        let Op::SetupChannel(setup) = channel.setup() else {
-            unreachable!()
-        };
-        Op::SetupChannel(SetupChannel {
-            parameters: parameters.encode(),
-            ..setup
-        })
-    };
+    let with = |parameters: &_| channel.setup_with(parameters);
     assert_eq!(
         phone.refused(sign(&channel.theirs(0, 1, &[]))),
         Rule::UnknownChannel
@@ -475,6 +467,51 @@ fn a_channel_is_set_up_once_with_the_phones_own_keys() {
     shorter.holder_selected_contest_delay = 6;
     assert_eq!(phone.refused(with(&shorter)), Rule::SetupChanged);
     phone.ask(channel.setup()).unwrap();
+}
+
+#[test]
+fn delays_leave_the_owner_its_money_in_time_and_the_phone_time_to_sleep() {
+    let mut phone = Phone::new();
+    let channel = Channel::new(&mut phone);
+    for (own, peers, is_safe) in [
+        (2_017, 144, false),
+        (65_535, 144, false),
+        (2_016, 143, false),
+        (2_016, 0, false),
+        (2_016, 144, true),
+    ] {
+        let mut parameters = channel.parameters.clone();
+        parameters.holder_selected_contest_delay = peers;
+        let theirs = parameters.counterparty_parameters.as_mut().unwrap();
+        theirs.selected_contest_delay = own;
+        let answer = phone.ask(channel.setup_with(&parameters));
+        let refused = answer.as_ref().err().map(rule);
+        let expected = (!is_safe).then_some(Rule::SetupDelay);
+        assert_eq!(refused, expected, "{own}, {peers}");
+    }
+}
+
+#[test]
+fn two_channels_never_share_a_funding_output() {
+    let mut phone = Phone::new();
+    let first = Channel::open(&mut phone);
+    let new = NewChannelKeys {
+        channel_keys_id: vec![7; 32],
+        points: 2,
+    };
+    let Ok(Answer::NewChannelKeys(keys)) = phone.ask_on(&[], Op::NewChannelKeys(new)) else {
+        panic!()
+    };
+    let mut second = first.parameters.clone();
+    second.holder_pubkeys = Readable::read(&mut &keys.public_keys[..]).unwrap();
+    let id = keys.channel_keys_id;
+    let refused = phone.ask_on(&id, first.setup_with(&second)).unwrap_err();
+    assert_eq!(rule(&refused), Rule::SetupOutpoint);
+    second.funding_outpoint.as_mut().unwrap().index += 1;
+    phone.ask_on(&id, first.setup_with(&second)).unwrap();
+    // Again, as after a restart of the node.
+    phone.ask_on(&id, first.setup_with(&second)).unwrap();
+    phone.ask(first.setup()).unwrap();
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub(crate) fn judge<'a>(
             setups::has_our_keys(view, it)?;
             setups::has_foreign_counterparty_keys(view, it)?;
             setups::has_a_value(view, it)?;
+            setups::has_safe_delays(view, it)?;
+            setups::has_its_own_funding(view, it)?;
         }
         Proposal::HolderCommitment(it) => {
             commitments::is_next_of_holder(view, it)?;

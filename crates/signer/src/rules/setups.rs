@@ -87,6 +87,36 @@ pub(super) fn has_a_value(_: &View<'_>, it: &Setup<'_>) -> Result<(), Refused> {
     )
 }
 
+/// The owner's own outputs are delayed by the peer's choice, and the peer's by the owner's.
+pub(super) fn has_safe_delays(view: &View<'_>, it: &Setup<'_>) -> Result<(), Refused> {
+    let peers_choice = it
+        .parameters
+        .counterparty_parameters
+        .as_ref()
+        .map_or(0, |theirs| theirs.selected_contest_delay);
+    refuse_unless(
+        peers_choice <= view.policy.longest_own_delay_blocks,
+        Rule::SetupDelay,
+        "the owner would wait too long for the outputs of its own close",
+    )?;
+    refuse_unless(
+        it.parameters.holder_selected_contest_delay >= view.policy.shortest_peer_delay_blocks,
+        Rule::SetupDelay,
+        "the time to punish the peer for an old commitment would be too short",
+    )
+}
+
+/// Two channels in one output would be signed by two sets of rules, of which each sees a half.
+pub(super) fn has_its_own_funding(view: &View<'_>, it: &Setup<'_>) -> Result<(), Refused> {
+    let outpoint = &it.parameters.funding_outpoint;
+    let mut others = view.state.channels.values();
+    refuse_unless(
+        !others.any(|other| other.parameters.funding_outpoint == *outpoint),
+        Rule::SetupOutpoint,
+        "another channel has the same funding output",
+    )
+}
+
 /// Every key of one side of a channel.
 fn every_key(keys: &ChannelPublicKeys) -> [Option<PublicKey>; 5] {
     [

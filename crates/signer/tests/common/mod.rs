@@ -181,8 +181,13 @@ impl Channel {
     }
 
     pub fn setup(&self) -> Op {
+        self.setup_with(&self.parameters)
+    }
+
+    /// Of a channel with the same peer.
+    pub fn setup_with(&self, parameters: &ChannelTransactionParameters) -> Op {
         Op::SetupChannel(SetupChannel {
-            parameters: self.parameters.encode(),
+            parameters: parameters.encode(),
             counterparty_node_id: self
                 .peer
                 .pubkeys(&self.secp)
