@@ -29,8 +29,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// Begins a task that goes on by itself. A panic ends it alone.
     fn spawn(&self, task: BoxFuture<()>);
 
-    /// Does work that takes long, or waits for a disk, where it delays no task if there is such a place. The work is finished also when
-    /// the future is dropped; it begins at the first poll at the latest.
+    /// Does work that takes long, or waits for a disk, where it delays no task if there is such a place. Work that
+    /// has begun, at the first poll at the latest, is finished also when the future is dropped.
     fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<()>;
 }
 
@@ -63,7 +63,9 @@ impl dyn Runtime {
         future: F,
     ) -> Result<F::Output, Elapsed> {
         let future = std::pin::pin!(future);
-        match select(future, self.sleep(limit)).await {
+        // Polled also by a task that has used its turn up, as one whose future is always ready.
+        let limit = tokio::task::coop::unconstrained(self.sleep(limit));
+        match select(future, limit).await {
             Either::Left((output, _)) => Ok(output),
             Either::Right(_) => Err(Elapsed),
         }
@@ -130,11 +132,13 @@ impl Task {
     }
 }
 
-/// That of tokio: tasks on the runtime that is entered, work that blocks on its other threads. Must be used inside a tokio runtime.
+/// That of tokio: tasks on the runtime in which this was made, work that blocks on its other threads.
 #[cfg(not(target_family = "wasm"))]
 #[derive(Clone, Debug)]
 pub struct Tokio {
     started: tokio::time::Instant,
+    /// The runtime in which this was made, so that tasks can be begun from any thread. `None` outside of all: the caller enters one.
+    handle: Option<tokio::runtime::Handle>,
 }
 
 /// [`Tokio`], to be handed to others.
@@ -148,6 +152,7 @@ impl Default for Tokio {
     fn default() -> Tokio {
         Tokio {
             started: tokio::time::Instant::now(),
+            handle: tokio::runtime::Handle::try_current().ok(),
         }
     }
 }
@@ -165,14 +170,17 @@ impl Runtime for Tokio {
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<()> {
+        let _entered = self.handle.as_ref().map(tokio::runtime::Handle::enter);
         Box::pin(tokio::time::sleep(duration))
     }
 
     fn spawn(&self, task: BoxFuture<()>) {
+        let _entered = self.handle.as_ref().map(tokio::runtime::Handle::enter);
         tokio::spawn(task);
     }
 
     fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<()> {
+        let _entered = self.handle.as_ref().map(tokio::runtime::Handle::enter);
         let work = tokio::task::spawn_blocking(work);
         Box::pin(async {
             // A panic shows by what the work has not done.

@@ -124,7 +124,13 @@ async fn a_phone_in_webassembly_pays_is_paid_and_comes_back_with_its_ledger() {
     let again = node.command(pay).await.unwrap_err();
     assert!(again.contains(Code::AlreadyPaid.as_str()), "{again}");
 
-    // The process is killed: what is on record is in its files alone.
+    // The host is killed. The phone dials until it is back.
+    world.host.kill().await.unwrap();
+    world.host.start_again().await.unwrap();
+    world.host.usable("ann", 1).await.unwrap();
+    node.command(json!({ "command": "balance" })).await.unwrap();
+
+    // The phone's process is killed: what is on record is in its files alone.
     drop(node);
     let mut node = NodeProcess::start(&module, &files);
     let wrong = node.ask("open", json!(["wrong"])).await.unwrap_err();

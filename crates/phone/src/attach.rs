@@ -214,6 +214,9 @@ impl Phone {
     }
 
     pub(crate) fn publish(&self, attachment: Attachment) {
+        if self.inner.lifeline.is_cut() {
+            return;
+        }
         let before = self.inner.attachment.send_replace(attachment.clone());
         self.inner.events.link_changed(&before, &attachment);
     }

@@ -276,7 +276,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T, PhoneError> {
     let engine = Arc::clone(signer);
     let done = signer.runtime.blocking(move || work(&engine)).await;
-    done.map_err(|Panicked| PhoneError::Stopped("a fault of the program ended its work".into()))?
+    done.map_err(|Panicked| PhoneError::Stopped("its work was not finished".into()))?
 }
 
 impl Disk {

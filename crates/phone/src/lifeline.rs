@@ -18,6 +18,15 @@ impl Lifeline {
         self.0.send_replace(true);
     }
 
+    pub(crate) fn is_cut(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Returns when it is cut.
+    pub(crate) async fn is_over(&self) {
+        cut(&mut self.0.subscribe()).await;
+    }
+
     /// Dials as `dialer` does; its connections break when the phone is stopped.
     pub(crate) fn hold_all<'a>(&'a self, dialer: &'a dyn Dial) -> HeldDial<'a> {
         HeldDial {
@@ -51,8 +60,16 @@ pub(crate) struct HeldDial<'a> {
 #[async_trait]
 impl Dial for HeldDial<'_> {
     async fn dial(&self, address: &str, meeting: &Rendezvous) -> Result<Carrier, LinkError> {
-        let dialled = self.dialer.dial(address, meeting).await;
-        dialled.map(|carrier| self.lifeline.hold(carrier))
+        tokio::select! {
+            biased;
+            () = self.lifeline.is_over() => Err(LinkError::Unreachable {
+                address: address.into(),
+                reason: stopped().to_string(),
+            }),
+            dialled = self.dialer.dial(address, meeting) => {
+                dialled.map(|carrier| self.lifeline.hold(carrier))
+            }
+        }
     }
 
     fn head_start(&self, address: &str) -> Duration {
@@ -72,8 +89,17 @@ impl RecordSink for Held<Box<dyn RecordSink>> {
         let Held { half, is_cut } = self;
         tokio::select! {
             biased;
-            _ = is_cut.wait_for(|is_cut| *is_cut) => Err(stopped()),
+            () = cut(is_cut) => Err(stopped()),
             sent = half.send(record) => sent,
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), CarrierError> {
+        let Held { half, is_cut } = self;
+        tokio::select! {
+            biased;
+            () = cut(is_cut) => Err(stopped()),
+            flushed = half.flush() => flushed,
         }
     }
 }
@@ -84,9 +110,16 @@ impl RecordStream for Held<Box<dyn RecordStream>> {
         let Held { half, is_cut } = self;
         tokio::select! {
             biased;
-            _ = is_cut.wait_for(|is_cut| *is_cut) => Err(stopped()),
+            () = cut(is_cut) => Err(stopped()),
             received = half.recv() => received,
         }
+    }
+}
+
+/// Returns when the line is cut: not when the phone is dropped, whose last records are on their way.
+async fn cut(is_cut: &mut watch::Receiver<bool>) {
+    if is_cut.wait_for(|is_cut| *is_cut).await.is_err() {
+        std::future::pending().await
     }
 }
 

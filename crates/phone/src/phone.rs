@@ -151,20 +151,18 @@ impl Phone {
     /// For a program that must not use the vault any longer, such as a web page whose lock another page has taken.
     /// [`Phone::detach`] leaves in order.
     pub fn stop_now(&self) {
-        self.inner.vault.release();
+        let stopped = stopped();
+        self.publish(Attachment::Ended(stopped.clone()));
         self.inner.lifeline.cut();
         self.inner.server.abort();
         if let Some(supervisor) = self.lock_supervisor().take() {
             supervisor.abort();
         }
-        let message = "the phone was stopped: start it again";
-        self.publish(Attachment::Ended(ErrorReport {
-            code: Code::Stopped.into(),
-            message: message.into(),
-        }));
         // Ends the link's tasks. Its `Close` is not sent.
         let code = longhand_link::CloseCode::Shutdown;
-        self.inner.conversation.give_up(code, message);
+        self.inner.conversation.give_up(code, &stopped.message);
+        // Last, when nothing can be sent any more: another process may write from here on.
+        self.inner.vault.release();
     }
 
     /// The phone's files.
@@ -268,6 +266,14 @@ impl Phone {
                 }),
             },
         }
+    }
+}
+
+/// The error of a phone after [`Phone::stop_now`].
+pub(crate) fn stopped() -> ErrorReport {
+    ErrorReport {
+        code: Code::PhoneStopped.into(),
+        message: "this phone was stopped: open it again to go on".into(),
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::attachment::Attachment;
 use crate::backoff::{Backoff, GOOD_AFTER};
 use crate::error::PhoneError;
-use crate::phone::Phone;
+use crate::phone::{Phone, stopped};
 use crate::vault::{PairedHost, VaultError, fill_random};
 use crate::ways::Ways;
 
@@ -103,7 +103,11 @@ impl Phone {
         let mut backoff = Backoff::new();
         loop {
             let seen = self.inner.network.borrow().clone();
-            let error = match self.live(live.take()).await {
+            let ended = self.live(live.take()).await;
+            if self.inner.lifeline.is_cut() {
+                return PhoneError::Reported(stopped());
+            }
+            let error = match ended {
                 Ok(ended) => {
                     if ended.lasted >= GOOD_AFTER {
                         backoff = Backoff::new();
@@ -133,6 +137,7 @@ impl Phone {
         tokio::select! {
             biased;
             reported = network.wait_for(|now| now.is_newer_than(seen)) => reported.is_ok(),
+            () = self.inner.lifeline.is_over() => false,
             () = self.inner.runtime.sleep(wait), if !has_none => false,
         }
     }
@@ -150,7 +155,7 @@ impl Phone {
             live = match self.renewed_or_closed(&live).await {
                 Ok(renewed) => renewed,
                 Err(reason) => {
-                    let lasted = self.inner.runtime.uptime() - since;
+                    let lasted = self.inner.runtime.uptime().saturating_sub(since);
                     let is_lost = matches!(reason.code, CloseCode::Lost | CloseCode::Dead);
                     if lasted < PROVED_AFTER && is_lost {
                         self.distrust(&live);

@@ -103,7 +103,7 @@ struct Faulty {
 }
 
 impl FaultyDirectory {
-    /// Locks a directory. `decide` is called before each durable write, but not while a vault is created.
+    /// Locks a directory. `decide` is called before each durable write of a vault that has been made before.
     ///
     /// # Errors
     /// As [`Directory::lock`].

@@ -98,6 +98,9 @@ async fn watch(phone: Weak<Inner>, events: Arc<Events>, runtime: Arc<dyn Runtime
     let mut known = None;
     while let Some(inner) = phone.upgrade() {
         let phone = Phone { inner };
+        if phone.inner.lifeline.is_cut() {
+            return;
+        }
         let is_attached = matches!(*phone.inner.attachment.borrow(), Attachment::Up);
         if events.sender.receiver_count() == 0 {
             known = None;

@@ -232,6 +232,7 @@ codes! {
         PhoneIo = "PHONE_IO", Retry, "A file of the phone's directory cannot be read or written.";
         PhoneMissing = "PHONE_MISSING", FixInput, "The directory has no phone.";
         PhoneNewer = "PHONE_NEWER", GiveUp, "The phone was written by a newer version of this program.";
+        PhoneStopped = "PHONE_STOPPED", Retry, "The phone was stopped in this program, and may have been opened by another.";
         ProofInvalid = "PROOF_INVALID", GiveUp, "The host says that it is paid, but its proof is wrong.";
         Stopped = "STOPPED", Retry, "A task of this process ended early.";
         Unnamed = "UNNAMED", GiveUp, "The host refused without a code.";

@@ -11,17 +11,19 @@ mod storage;
 
 use std::sync::Arc;
 
+use longhand_phone::runtime::Runtime;
 use longhand_phone::vault::LockedVault;
 use longhand_phone::{Birthday, OwnerCommand, Phone, PhoneError, Secrets, Vault, Words};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
+use zeroize::Zeroizing;
 
 use dial::WebSockets;
 use error::to_js;
 use runtime::JsRuntime;
 use storage::{JsFiles, JsStorage};
 
-/// A phone. Methods that fail throw an `Error` with a `code`, which is stable, and a message for a person.
+/// A phone. A page or worker has ensured that no other uses its storage, by a Web Lock say, before it makes one. Methods that fail throw an `Error` with a `code`, which is stable, and a message for a person.
 #[wasm_bindgen]
 pub struct WebPhone {
     phone: Phone,
@@ -30,7 +32,7 @@ pub struct WebPhone {
 #[wasm_bindgen]
 impl WebPhone {
     /// Makes a new phone in an empty storage: with these words (BIP 39), whose coins are searched in the whole chain, or with new ones.
-    /// `work_factor` is scrypt's log2(N); without it opening takes about a second.
+    /// `work_factor` is scrypt's log2(N), 16 without it (64 MiB).
     pub fn create(
         storage: JsStorage,
         network: &str,
@@ -41,7 +43,7 @@ impl WebPhone {
         let network = network
             .parse()
             .map_err(|_| error::unknown_network(network))?;
-        let secrets = match words {
+        let secrets = match words.map(Zeroizing::new) {
             Some(words) => Secrets::restore(network, &words, Birthday::Height(1)),
             None => Secrets::generate(network, Words::Twelve),
         };
@@ -59,7 +61,11 @@ impl WebPhone {
     }
 
     fn start(vault: Vault) -> Result<WebPhone, JsValue> {
-        let phone = Phone::on(Arc::new(JsRuntime::new()), vault, WebSockets);
+        let runtime: Arc<dyn Runtime> = Arc::new(JsRuntime::new());
+        let dialer = WebSockets {
+            runtime: runtime.clone(),
+        };
+        let phone = Phone::on(runtime, vault, dialer);
         let phone = phone.map_err(to_js)?;
         Ok(WebPhone { phone })
     }
@@ -70,8 +76,8 @@ impl WebPhone {
     }
 
     /// The words, for their owner to write down.
-    pub fn words(&self) -> String {
-        self.phone.vault().secrets().mnemonic.to_string()
+    pub fn words(&self) -> JsValue {
+        JsValue::from_str(&self.phone.vault().secrets().mnemonic)
     }
 
     /// Pairs the phone with the host of a pairing code, and attaches it.

@@ -48,6 +48,7 @@ impl Runtime for JsRuntime {
         }))
     }
 
+    /// A panic is a trap of the whole module here: the page opens the phone anew, in a new module.
     fn spawn(&self, task: BoxFuture<()>) {
         spawn_local(task);
     }

@@ -2,6 +2,7 @@
 //! origin in a worker (File System Standard, 2.6), or around the files of Node.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use longhand_phone::Storage;
 use longhand_phone::vault::ReplaceError;
@@ -23,13 +24,13 @@ export interface Storage {
     append(name: string, at: number, bytes: Uint8Array): void;
     /** Cuts the file to `length`; durable when it returns. */
     cut(name: string, length: number): void;
-    /** Writes over a part of the file; durable after the next sync. */
+    /** Writes over a part of the file: later reads have it, and it is durable after the next sync. */
     overwrite(name: string, at: number, bytes: Uint8Array): void;
     /** Makes the file durable. */
     sync(name: string): void;
     /** Removes the file; durable when it returns. */
     remove(name: string): void;
-    /** Gives the storage up: another phone may use it. */
+    /** Called when the phone was stopped: another one may use the files. The page gives up those of a phone that it has freed. */
     release(): void;
 }
 "#;
@@ -64,7 +65,7 @@ extern "C" {
 pub struct JsFiles {
     object: SendWrapper<JsStorage>,
     /// Whether it was given up, whatever the object does.
-    is_released: std::sync::atomic::AtomicBool,
+    is_released: AtomicBool,
 }
 
 impl JsFiles {
@@ -76,7 +77,7 @@ impl JsFiles {
     }
 
     fn call<T>(&self, call: impl FnOnce(&JsStorage) -> Result<T, JsValue>) -> io::Result<T> {
-        if self.is_released.load(std::sync::atomic::Ordering::SeqCst) {
+        if self.is_released.load(Ordering::SeqCst) {
             return Err(io::Error::other("this phone has given its storage up"));
         }
         call(&self.object).map_err(|error| to_io(&error))
@@ -125,22 +126,14 @@ impl Storage for JsFiles {
     }
 
     fn release(&self) {
-        let is_first = !self
-            .is_released
-            .swap(true, std::sync::atomic::Ordering::SeqCst);
-        if is_first && self.object.release().is_err() {
-            // Nothing is written any more, whoever may use it.
+        if !self.is_released.swap(true, Ordering::SeqCst) {
+            // Nothing is written any more, whether it fails or not.
+            let _ = self.object.release();
         }
     }
 }
 
-impl Drop for JsFiles {
-    fn drop(&mut self) {
-        self.release();
-    }
-}
-
-/// Every integer below 2⁵³ is a number of JavaScript.
+/// A position in a file: a number of JavaScript has no more than 53 bits.
 fn to_number(integer: u64) -> io::Result<f64> {
     match u32::try_from(integer) {
         Ok(small) => Ok(f64::from(small)),

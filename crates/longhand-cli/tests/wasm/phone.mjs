@@ -8,6 +8,13 @@ import { createRequire } from "node:module";
 const [moduleDir, dir] = process.argv.slice(2);
 const { WebPhone } = createRequire(import.meta.url)(path.resolve(moduleDir, "longhand_web.js"));
 
+/** One call may write less than all. */
+function writeAll(file, bytes, at) {
+    for (let done = 0; done < bytes.length; ) {
+        done += fs.writeSync(file, bytes, done, bytes.length - done, at + done);
+    }
+}
+
 /** A phone's files in a directory of the operating system. */
 class Files {
     place() {
@@ -25,13 +32,13 @@ class Files {
 
     replace(name, bytes) {
         const staged = path.join(dir, `${name}.new`);
-        this.#with(staged, "w", (file) => fs.writeSync(file, bytes));
+        this.#with(staged, "w", (file) => writeAll(file, bytes, 0));
         fs.renameSync(staged, path.join(dir, name));
         this.#syncDirectory();
     }
 
     append(name, at, bytes) {
-        this.#with(path.join(dir, name), "r+", (file) => fs.writeSync(file, bytes, 0, bytes.length, at));
+        this.#with(path.join(dir, name), "r+", (file) => writeAll(file, bytes, at));
     }
 
     cut(name, length) {

@@ -81,7 +81,7 @@ async fn a_killed_phone_sends_and_writes_nothing_more() {
 
     // The host only sees that the connection broke.
     assert_eq!(link.closed().await.code, CloseCode::Lost);
-    assert_eq!(code_of(phone.balance().await), Code::Stopped.as_str());
+    assert_eq!(code_of(phone.balance().await), Code::PhoneStopped.as_str());
     assert!(phone.invoice(None, "late", 600).await.is_err());
     assert!(phone.attach().await.is_err());
     assert_eq!(host.asked(), []);
@@ -91,6 +91,25 @@ async fn a_killed_phone_sends_and_writes_nothing_more() {
     let again = start(open(&dir), ToHost(Arc::clone(&host))).unwrap();
     again.attach().await.unwrap();
     assert_eq!(again.balance().await.unwrap().lightning_msat, 42_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_phone_dials_nobody_and_says_that_it_was_stopped() {
+    let (_dir, phone, host) = attached().await;
+    phone.detach().await.unwrap();
+    let running = tokio::spawn({
+        let phone = phone.clone();
+        async move { phone.run(std::future::pending()).await }
+    });
+    phone.attached().await.unwrap();
+    let dials = host.dials.load(Ordering::SeqCst);
+    phone.stop_now();
+    let stopped = Code::PhoneStopped.as_str();
+    assert_eq!(code_of(running.await.unwrap()), stopped);
+    assert_eq!(code_of(phone.attached().await), stopped);
+    phone.attach().await.unwrap_err();
+    assert_eq!(code_of(phone.balance().await), stopped);
+    assert_eq!(host.dials.load(Ordering::SeqCst), dials);
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,7 +123,7 @@ async fn what_waits_for_an_answer_ends_with_the_phone() {
     });
     tokio::task::yield_now().await;
     phone.stop_now();
-    assert_eq!(code_of(waiting.await.unwrap()), Code::Stopped.as_str());
+    assert_eq!(code_of(waiting.await.unwrap()), Code::PhoneStopped.as_str());
 }
 
 /// The power goes at the next write of one kind, and takes the phone with it.

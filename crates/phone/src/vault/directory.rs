@@ -1,11 +1,12 @@
 //! A vault's storage in a directory of an operating system, for its user alone.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use longhand_base::files::{create_private_directory, sync_directory};
 
@@ -24,8 +25,8 @@ pub struct Directory {
 
 #[derive(Debug, Default)]
 struct Open {
-    /// Those that were read or written before.
-    files: HashMap<String, Arc<File>>,
+    /// Those that were written before.
+    files: HashMap<String, File>,
     /// Locked until it is closed.
     _lock: Option<File>,
 }
@@ -75,66 +76,68 @@ impl Directory {
 
     /// Writes a whole file beside the one in use, durably. The first half of [`Storage::replace`].
     pub fn stage(&self, name: &str, bytes: &[u8]) -> io::Result<File> {
-        self.with_open(|_| Ok(()))?;
-        let new = self.staged(name);
-        let written = (|| {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&new)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            Ok(file)
-        })();
-        written.inspect_err(|_| {
-            // Best effort: the next one overwrites it.
-            let _ = std::fs::remove_file(&new);
+        self.while_open(|_| {
+            let new = self.staged(name);
+            let written = (|| {
+                let mut file = OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .truncate(true)
+                    .mode(0o600)
+                    .open(&new)?;
+                file.write_all(bytes)?;
+                file.sync_all()?;
+                Ok(file)
+            })();
+            written.inspect_err(|_| {
+                // Best effort: the next one overwrites it.
+                let _ = std::fs::remove_file(&new);
+            })
         })
     }
 
     /// Puts the file that [`Directory::stage`] wrote in place of the one in use. The second half of [`Storage::replace`].
     pub fn put_in_place(&self, name: &str, file: File) -> io::Result<()> {
-        self.with_open(|open| {
+        self.while_open(|open| {
             open.files.remove(name);
-            Ok(())
-        })?;
-        std::fs::rename(self.staged(name), self.path.join(name))?;
-        sync_directory(&self.path)?;
-        self.with_open(|open| {
-            open.files.insert(name.to_owned(), Arc::new(file));
+            std::fs::rename(self.staged(name), self.path.join(name))?;
+            sync_directory(&self.path)?;
+            open.files.insert(name.to_owned(), file);
             Ok(())
         })
     }
 
     /// Writes into a file, without making that durable. The first half of [`Storage::append`].
     pub fn write(&self, name: &str, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file(name)?.write_all_at(bytes, at)
+        self.with_file(name, |file| file.write_all_at(bytes, at))
     }
 
     /// Makes the content of a file durable, but not its name. The second half of [`Storage::append`].
     pub fn sync_content(&self, name: &str) -> io::Result<()> {
-        self.file(name)?.sync_data()
+        self.with_file(name, |file| file.sync_data())
     }
 
-    /// The file, opened now or before.
-    fn file(&self, name: &str) -> io::Result<Arc<File>> {
-        self.with_open(|open| match open.files.get(name) {
-            Some(file) => Ok(file.clone()),
-            None => self.open_anew(name, open),
+    /// Calls `act` with the file, opened now or before.
+    fn with_file<T>(
+        &self,
+        name: &str,
+        act: impl FnOnce(&mut File) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.while_open(|open| {
+            let file = match open.files.entry(name.to_owned()) {
+                Entry::Occupied(file) => file.into_mut(),
+                Entry::Vacant(place) => {
+                    let path = self.path.join(name);
+                    place.insert(OpenOptions::new().read(true).write(true).open(path)?)
+                }
+            };
+            act(file)
         })
     }
 
-    fn open_anew(&self, name: &str, open: &mut Open) -> io::Result<Arc<File>> {
-        let path = self.path.join(name);
-        let file = Arc::new(OpenOptions::new().read(true).write(true).open(path)?);
-        open.files.insert(name.to_owned(), file.clone());
-        Ok(file)
-    }
-
-    fn with_open<T>(&self, act: impl FnOnce(&mut Open) -> io::Result<T>) -> io::Result<T> {
+    /// Calls `act`, unless the directory is released; [`Storage::release`] waits until it is done.
+    fn while_open<T>(&self, act: impl FnOnce(&mut Open) -> io::Result<T>) -> io::Result<T> {
         let mut open = self.lock_open();
         let open = open.as_mut();
         act(open.ok_or_else(|| io::Error::other("this phone has given its directory up"))?)
@@ -155,14 +158,14 @@ impl Storage for Directory {
     }
 
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        // Opened anew: its owner may have put another file there.
-        let file = match self.with_open(|open| self.open_anew(name, open)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file?,
-        };
-        let mut bytes = Vec::new();
-        (&*file).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
+        self.while_open(|open| {
+            // Its owner may have put another file there: the next write opens it anew.
+            open.files.remove(name);
+            match std::fs::read(self.path.join(name)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                bytes => bytes.map(Some),
+            }
+        })
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), ReplaceError> {
@@ -182,9 +185,10 @@ impl Storage for Directory {
     }
 
     fn cut(&self, name: &str, length: u64) -> io::Result<()> {
-        let file = self.file(name)?;
-        file.set_len(length)?;
-        file.sync_data()
+        self.with_file(name, |file| {
+            file.set_len(length)?;
+            file.sync_data()
+        })
     }
 
     fn overwrite(&self, name: &str, at: u64, bytes: &[u8]) -> io::Result<()> {
@@ -197,12 +201,11 @@ impl Storage for Directory {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.with_open(|open| {
+        self.while_open(|open| {
             open.files.remove(name);
-            Ok(())
-        })?;
-        std::fs::remove_file(self.path.join(name))?;
-        sync_directory(&self.path)
+            std::fs::remove_file(self.path.join(name))?;
+            sync_directory(&self.path)
+        })
     }
 
     fn release(&self) {
@@ -228,7 +231,7 @@ impl Vault {
 
     /// Locks the vault in `dir`, before its owner is asked for the passphrase.
     pub fn lock(dir: &Path) -> Result<LockedVault, VaultError> {
-        match exists(dir) {
+        match dir.join(SEED_NAME).try_exists()? {
             true => LockedVault::new(Directory::lock(dir)?),
             false => Err(VaultError::Missing(dir.display().to_string())),
         }
@@ -238,4 +241,50 @@ impl Vault {
 /// True when `dir` holds a vault.
 pub fn exists(dir: &Path) -> bool {
     dir.join(SEED_NAME).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn another_process_may_write_only_when_this_one_has_written_its_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Directory::lock(dir.path()).unwrap();
+        let (is_writing, writing) = mpsc::channel();
+        thread::scope(|scope| {
+            let write = || {
+                directory.while_open(|_| {
+                    is_writing.send(()).unwrap();
+                    // For as long as it is not done, nobody else has the directory.
+                    let refused = (0..100).all(|_| Directory::lock(dir.path()).is_err());
+                    Ok(refused)
+                })
+            };
+            let writer = scope.spawn(write);
+            writing.recv().unwrap();
+            directory.release();
+            Directory::lock(dir.path()).unwrap();
+            assert!(writer.join().unwrap().unwrap());
+        });
+        assert!(directory.write("ledger", 0, b"late").is_err());
+        assert!(directory.read("ledger").is_err());
+    }
+
+    #[test]
+    fn a_file_that_its_owner_has_replaced_is_read_and_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Directory::lock(dir.path()).unwrap();
+        directory.replace("ledger", b"one").unwrap();
+        directory.append("ledger", 3, b"!").unwrap();
+        std::fs::write(dir.path().join("copy"), b"two").unwrap();
+        std::fs::rename(dir.path().join("copy"), dir.path().join("ledger")).unwrap();
+        assert_eq!(directory.read("ledger").unwrap().unwrap(), b"two");
+        directory.append("ledger", 3, b"?").unwrap();
+        assert_eq!(directory.read("ledger").unwrap().unwrap(), b"two?");
+    }
 }

@@ -144,7 +144,7 @@ impl Ledger {
         bytes.extend(seal_entry(&self.sealer, self.next, self.next, snapshot)?);
         if let Err(failed) = self.storage.replace(NAME, &bytes) {
             // Nothing may be added to a file of which nobody knows whether it is the new one.
-            self.failed |= failed.may_be_replaced;
+            self.failed |= failed.may_be_replaced && !self.is_in_use();
             return Err(failed.error.into());
         }
         self.first = self.next;
@@ -152,6 +152,14 @@ impl Ledger {
         self.length = bytes.len() as u64;
         self.compacted_length = self.length;
         self.raise_head()
+    }
+
+    /// Whether the file is the one that this value describes.
+    fn is_in_use(&self) -> bool {
+        let bytes = self.storage.read(NAME).ok().flatten();
+        bytes.is_some_and(|bytes| {
+            bytes.len() as u64 == self.length && bytes.starts_with(&header(self.first))
+        })
     }
 
     /// The number of entries ever written, with those of earlier files.

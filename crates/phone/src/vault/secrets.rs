@@ -15,8 +15,12 @@ use age::secrecy::ExposeSecret;
 
 const FIRST_LINE: &str = "longhand phone 1";
 
-/// The highest work factor of scrypt, log2(N); files with more are refused (2^22: some ten seconds and 4 GiB).
-const MAX_WORK_FACTOR: u8 = 22;
+/// The highest work factor of scrypt, log2(N); files with more are refused (2^22: some ten seconds and 4 GiB, which is all of a
+/// WebAssembly module's memory).
+const MAX_WORK_FACTOR: u8 = if cfg!(target_family = "wasm") { 19 } else { 22 };
+
+/// The work factor where the time of a trial cannot be measured: 64 MiB, a second of an average phone.
+const WORK_FACTOR_UNMEASURED: u8 = 16;
 
 /// The number of words of a new mnemonic (BIP 39).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +98,8 @@ impl Secrets {
             return Err(VaultError::EmptyPassphrase);
         }
         let mut recipient = age::scrypt::Recipient::new(passphrase.clone());
-        if let Some(factor) = work_factor {
+        let unmeasured = cfg!(target_family = "wasm").then_some(WORK_FACTOR_UNMEASURED);
+        if let Some(factor) = work_factor.or(unmeasured) {
             recipient.set_work_factor(factor.clamp(1, MAX_WORK_FACTOR));
         }
         age::encrypt(&recipient, self.to_text().as_bytes())
