@@ -9,6 +9,7 @@ use std::process::Stdio;
 use longhand_proto::Code;
 use longhand_proto::operator::CreateOwnerRequest;
 use longhand_testkit::processes::{ChainProcess, HostProcess, HostSettings, Launcher, World};
+use longhand_testkit::{KitError, Patience};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -127,7 +128,12 @@ async fn a_phone_in_webassembly_pays_is_paid_and_comes_back_with_its_ledger() {
     // The host is killed. The phone dials until it is back.
     world.host.kill().await.unwrap();
     world.host.start_again().await.unwrap();
-    world.host.usable("ann", 1).await.unwrap();
+    let host = &world.host;
+    let back = Patience::REAL.until("ann's node runs again", async || {
+        // An error until it does.
+        Ok::<_, KitError>(host.usable("ann", 1).await.ok())
+    });
+    back.await.unwrap();
     node.command(json!({ "command": "balance" })).await.unwrap();
 
     // The phone's process is killed: what is on record is in its files alone.
