@@ -101,6 +101,7 @@ async fn a_stopped_phone_dials_nobody_and_says_that_it_was_stopped() {
         let phone = phone.clone();
         async move { phone.run(std::future::pending()).await }
     });
+    host.link(2).await;
     phone.attached().await.unwrap();
     let dials = host.dials.load(Ordering::SeqCst);
     phone.stop_now();
