@@ -1,7 +1,7 @@
 //! A phone as a WebAssembly module: for a page or a worker of a browser, and for Node.
 //!
 //! The phone itself is `longhand-phone`. Here are the parts that it is handed on this target: clocks, timers and tasks of JavaScript
-//! (`runtime`), WebSockets (`dial`), and a storage that the page provides (`storage`). [`WebPhone`] is what JavaScript sees.
+//! (`runtime`), WebSockets (`dial`), and a storage that the page provides (`storage`). `WebPhone` is what JavaScript sees.
 #![cfg(target_family = "wasm")]
 
 mod dial;
