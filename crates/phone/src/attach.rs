@@ -214,11 +214,17 @@ impl Phone {
     }
 
     pub(crate) fn publish(&self, attachment: Attachment) {
-        if self.inner.lifeline.is_cut() {
-            return;
+        let mut before = None;
+        // Under the channel's lock: a phone that is stopped meanwhile stays stopped.
+        self.inner.attachment.send_if_modified(|current| {
+            if !self.inner.lifeline.is_cut() {
+                before = Some(std::mem::replace(current, attachment.clone()));
+            }
+            before.is_some()
+        });
+        if let Some(before) = before {
+            self.inner.events.link_changed(&before, &attachment);
         }
-        let before = self.inner.attachment.send_replace(attachment.clone());
-        self.inner.events.link_changed(&before, &attachment);
     }
 
     pub(crate) fn lock_supervisor(&self) -> std::sync::MutexGuard<'_, Option<Task>> {

@@ -152,8 +152,11 @@ impl Phone {
     /// [`Phone::detach`] leaves in order.
     pub fn stop_now(&self) {
         let stopped = stopped();
-        self.publish(Attachment::Ended(stopped.clone()));
+        // First: nothing else is published from here on.
         self.inner.lifeline.cut();
+        let ended = Attachment::Ended(stopped.clone());
+        let before = self.inner.attachment.send_replace(ended.clone());
+        self.inner.events.link_changed(&before, &ended);
         self.inner.server.abort();
         if let Some(supervisor) = self.lock_supervisor().take() {
             supervisor.abort();
