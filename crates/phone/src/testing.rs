@@ -193,10 +193,13 @@ impl Storage for FaultyDirectory {
                 may_be_replaced = true;
                 directory.put_in_place(name, file)
             }),
-            None => self.check().and_then(|()| {
-                let file = self.0.directory.stage(name, bytes)?;
-                self.0.directory.put_in_place(name, file)
-            }),
+            None => {
+                self.check().map_err(|error| ReplaceError {
+                    error,
+                    may_be_replaced: false,
+                })?;
+                return self.0.directory.replace(name, bytes);
+            }
         };
         replaced.map_err(|error| ReplaceError {
             error,

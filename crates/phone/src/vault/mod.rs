@@ -193,11 +193,6 @@ impl Vault {
         Ok(self.unlocked.seed.get_or_init(|| seed).clone())
     }
 
-    /// Where the vault is, for messages.
-    pub fn place(&self) -> String {
-        self.storage.place()
-    }
-
     pub(crate) fn witness(&self) -> Option<&dyn Witness> {
         self.witness.as_deref()
     }
