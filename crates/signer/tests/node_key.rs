@@ -61,6 +61,35 @@ fn announcement(node: &PublicKey, funding: &PublicKey) -> UnsignedChannelAnnounc
     }
 }
 
+fn channel_update() -> UnsignedChannelUpdate {
+    UnsignedChannelUpdate {
+        chain_hash: ChainHash::using_genesis_block(Network::Regtest),
+        short_channel_id: 42,
+        timestamp: 1,
+        message_flags: 1,
+        channel_flags: 0,
+        cltv_expiry_delta: 40,
+        htlc_minimum_msat: 1,
+        htlc_maximum_msat: 2,
+        fee_base_msat: 3,
+        fee_proportional_millionths: 4,
+        excess_data: vec![],
+    }
+}
+
+fn node_announcement(id: &PublicKey) -> UnsignedNodeAnnouncement {
+    UnsignedNodeAnnouncement {
+        features: NodeFeatures::empty(),
+        timestamp: 1,
+        node_id: NodeId::from_pubkey(id),
+        rgb: [0; 3],
+        alias: NodeAlias([0; 32]),
+        addresses: vec![],
+        excess_address_data: vec![],
+        excess_data: vec![],
+    }
+}
+
 #[test]
 fn a_handshake_gets_its_shared_secret() {
     let mut phone = Phone::new();
@@ -119,20 +148,7 @@ fn an_onion_is_peeled_with_and_without_a_blinded_path() {
 fn the_nodes_gossip_is_signed() {
     let mut phone = Phone::new();
     let node_id = phone.signer.keys().node_id();
-    let update = UnsignedChannelUpdate {
-        chain_hash: ChainHash::using_genesis_block(Network::Regtest),
-        short_channel_id: 42,
-        timestamp: 1,
-        message_flags: 1,
-        channel_flags: 0,
-        cltv_expiry_delta: 40,
-        htlc_minimum_msat: 1,
-        htlc_maximum_msat: 2,
-        fee_base_msat: 3,
-        fee_proportional_millionths: 4,
-        excess_data: vec![],
-    };
-    let bytes = update.encode();
+    let bytes = channel_update().encode();
     check(
         &bytes,
         phone
@@ -148,17 +164,7 @@ fn the_nodes_gossip_is_signed() {
             .unwrap(),
         &node_id,
     );
-    let node = |id: &PublicKey| UnsignedNodeAnnouncement {
-        features: NodeFeatures::empty(),
-        timestamp: 1,
-        node_id: NodeId::from_pubkey(id),
-        rgb: [0; 3],
-        alias: NodeAlias([0; 32]),
-        addresses: vec![],
-        excess_address_data: vec![],
-        excess_data: vec![],
-    };
-    let bytes = node(&node_id).encode();
+    let bytes = node_announcement(&node_id).encode();
     check(
         &bytes,
         phone
@@ -169,7 +175,9 @@ fn the_nodes_gossip_is_signed() {
 
     let foreign = PublicKey::from_slice(&key(9).1).unwrap();
     assert_eq!(
-        phone.refused(gossip(Gossip::NodeAnnouncement(node(&foreign).encode()))),
+        phone.refused(gossip(Gossip::NodeAnnouncement(
+            node_announcement(&foreign).encode()
+        ))),
         Rule::Malformed
     );
     let bytes = announcement(&foreign, &foreign).encode();
@@ -193,16 +201,8 @@ fn gossip_that_reads_as_a_statement_of_the_nodes_is_refused() {
     ] {
         let update = UnsignedChannelUpdate {
             chain_hash,
-            short_channel_id: 42,
-            timestamp: 1,
-            message_flags: 1,
-            channel_flags: 0,
-            cltv_expiry_delta: 40,
-            htlc_minimum_msat: 1,
-            htlc_maximum_msat: 2,
-            fee_base_msat: 3,
-            fee_proportional_millionths: 4,
             excess_data: b"ecause of a bet".to_vec(),
+            ..channel_update()
         };
         let update = gossip(Gossip::ChannelUpdate(update.encode()));
         assert_eq!(phone.refused(update), Rule::GossipNetwork);
@@ -217,13 +217,7 @@ fn gossip_that_reads_as_a_statement_of_the_nodes_is_refused() {
     features.resize(length, b' ');
     let message = UnsignedNodeAnnouncement {
         features: NodeFeatures::from_be_bytes(features),
-        timestamp: 1,
-        node_id: NodeId::from_pubkey(&node_id),
-        rgb: [0; 3],
-        alias: NodeAlias([0; 32]),
-        addresses: vec![],
-        excess_address_data: vec![],
-        excess_data: vec![],
+        ..node_announcement(&node_id)
     };
     let bytes = message.encode();
     assert_eq!(bytes[..STATEMENT.len()], *STATEMENT);
