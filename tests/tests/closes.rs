@@ -25,7 +25,7 @@ async fn owner_with_own_channel(world: &World) -> (Owner, Vec<u8>) {
     let alice = world.owner("alice", 1).await;
     alice.attach();
     world.fund(&alice.node, 1_000_000).await;
-    let channel = world.open(&alice.node, &world.hub, 500_000, 0).await;
+    let channel = world.owner_opens(&alice, &world.hub, 500_000).await;
     let invoice = world.hub.invoice(100_000_000, "bread", 3600).await.unwrap();
     assert_eq!(alice.pay(&invoice).await.state(), State::Succeeded);
     (alice, channel)
@@ -181,7 +181,7 @@ async fn open(world: &World, owner: &Owner, opened_by: OpenedBy) -> Vec<u8> {
                 .open(&world.hub, &owner.node, 100_000, half_msat)
                 .await
         }
-        OpenedBy::Owner => world.open(&owner.node, &world.hub, 100_000, 0).await,
+        OpenedBy::Owner => world.owner_opens(owner, &world.hub, 100_000).await,
     }
 }
 

@@ -451,6 +451,7 @@ async fn an_htlc_that_the_peer_has_claimed_is_not_claimed_again_with_the_preimag
     // One HTLC each way in Ann's channel: Bob's phone is away, and Ann's goes after it gave the preimage.
     let (to_ann, to_bob) = (ann.invoice(50_000_000).await, bob.invoice(60_000_000).await);
     goes_away(&bob).await;
+    ann.phone.intend_pay(&to_bob);
     begin_to_pay(&ann.node, &to_bob);
     until("Ann's HTLC is in the channel", async || {
         ann.channels().await.channels[0].pending_htlcs == 1

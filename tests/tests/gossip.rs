@@ -18,6 +18,7 @@ async fn an_owners_announced_channel_reaches_the_shared_graph_through_the_hub() 
         announced: true,
         ..OpenChannel::default()
     };
+    alice.phone.intend_open(&open, world.hub.node_id());
     ask(&alice.node, Kind::OpenChannel(open)).await;
     assert_eq!(world.graph.size().0, 0);
     world

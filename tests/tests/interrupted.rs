@@ -91,6 +91,7 @@ async fn every_write_while_paying(fault: Fault) {
             .invoice(1_000_000 + write, "tea", 3600)
             .await
             .unwrap();
+        alice.phone.intend_pay(&invoice);
         arm(&store, write, fault);
         assert_eq!(
             pay_in_the_end(&alice.node, &invoice).await,
@@ -173,10 +174,9 @@ async fn every_batch(loss: Loss, incoming: bool) {
         let (payer, invoice) = if incoming {
             (&world.hub, alice.invoice(amount_msat).await)
         } else {
-            (
-                &alice.node,
-                world.hub.invoice(amount_msat, "tea", 3600).await.unwrap(),
-            )
+            let invoice = world.hub.invoice(amount_msat, "tea", 3600).await.unwrap();
+            alice.phone.intend_pay(&invoice);
+            (&alice.node, invoice)
         };
         alice.phone.lose(batch, loss);
         assert_eq!(

@@ -101,6 +101,7 @@ async fn a_payment_whose_payee_goes_away_in_the_middle_ends_when_it_comes_back()
     let hash = hash.payment_hash().0.to_vec();
 
     bob.phone.leave();
+    alice.phone.intend_pay(&invoice);
     let paying = tokio::spawn({
         let (node, invoice) = (alice.node.clone(), invoice.clone());
         async move { pay(&node, &invoice).await }
@@ -131,6 +132,7 @@ async fn a_payment_whose_payer_goes_away_in_the_middle_ends_when_it_comes_back()
     let (_world, alice, bob) = world_with_channels().await;
     let invoice = bob.invoice(5_000_000).await;
     alice.phone.leave();
+    alice.phone.intend_pay(&invoice);
     let paying = tokio::spawn({
         let (node, invoice) = (alice.node.clone(), invoice.clone());
         async move { pay(&node, &invoice).await }
@@ -204,6 +206,7 @@ async fn a_payment_for_a_phone_that_is_away_is_held_until_it_comes() {
     })
     .await;
     let mut events = world.hub.events();
+    alice.phone.intend_pay(&invoice);
     let paying = tokio::spawn({
         let node = alice.node.clone();
         async move { pay(&node, &invoice).await }
@@ -223,6 +226,7 @@ async fn a_hub_that_starts_again_reports_the_payments_that_it_holds() {
     })
     .await;
     let mut events = world.hub.events();
+    alice.phone.intend_pay(&invoice);
     let paying = tokio::spawn({
         let node = alice.node.clone();
         async move { pay(&node, &invoice).await }
@@ -265,6 +269,7 @@ async fn all_for_whom_payments_wait_are_told_of_however_many_they_are() {
             sleeper.overview().await.peers == 0
         })
         .await;
+        payer.phone.intend_pay(&invoice);
         let node = payer.node.clone();
         paying.spawn(async move { pay(&node, &invoice).await });
         sleepers.push(sleeper);

@@ -34,5 +34,5 @@ async fn the_node_of_a_phone_that_lost_its_ledger_opens_channels_with_new_keys()
         refusal(&alice.node, Kind::OpenChannel(open)).await,
         Code::SignerRefused
     );
-    world.open(&alice.node, &world.hub, 500_000, 0).await;
+    world.owner_opens(&alice, &world.hub, 500_000).await;
 }

@@ -65,6 +65,7 @@ async fn open_in_the_end(world: &World, alice: &Owner, id: u8) -> bool {
             amount_sat: 50_000,
             ..OpenChannel::default()
         };
+        alice.phone.intend_open(&open, world.hub.node_id());
         match try_ask(&alice.node, Kind::OpenChannel(open)).await {
             Reply::OpenedChannel(_) => return true,
             Reply::Error(error)
@@ -187,12 +188,14 @@ async fn a_funding_that_is_signed_after(blocks: u32) -> (World, Owner, Reply) {
         alice.overview().await.peers == 1
     })
     .await;
-    let open = Kind::OpenChannel(OpenChannel {
+    let open = OpenChannel {
         id: vec![1; 16],
         counterparty_node_id: world.hub.node_id().serialize().to_vec(),
         amount_sat: 500_000,
         ..OpenChannel::default()
-    });
+    };
+    alice.phone.intend_open(&open, world.hub.node_id());
+    let open = Kind::OpenChannel(open);
     alice.phone.leave_before(is_for_the_funding);
     let (node, first) = (alice.node.clone(), open.clone());
     tokio::spawn(async move { try_ask(&node, first).await });

@@ -49,7 +49,7 @@ async fn main() {
     });
     owner.node.attach(recorder.clone());
     world.fund(&owner.node, 2_000_000).await;
-    let channel = world.open(&owner.node, &world.hub, 1_000_000, 0).await;
+    let channel = world.owner_opens(&owner, &world.hub, 1_000_000).await;
     let invoice = world
         .hub
         .invoice(SENT_MSAT * 10, "tea", 3600)
@@ -76,7 +76,7 @@ async fn main() {
         })
         .await;
     // A second channel is left without the hub: its outputs are swept.
-    let channel = world.open(&owner.node, &world.hub, 300_000, 0).await;
+    let channel = world.owner_opens(&owner, &world.hub, 300_000).await;
     owner.close(&channel, true).await;
     world
         .mine_until("the money is back", async || {

@@ -84,6 +84,13 @@ impl AuditedSigner {
         self.ask(&SignerBatch { ops: vec![op] }).swap_remove(0)
     }
 
+    /// The owner sets a limit.
+    pub fn limit(&mut self, name: &str, value: &str) {
+        let limits = self.signer.limits().with(name, value);
+        let set = self.signer.set_limits(&limits.expect("a limit"));
+        self.keep(&set.expect("a limit").records);
+    }
+
     pub fn keep(&mut self, records: &[LedgerRecord]) {
         let bytes = records.iter().map(|record| record.as_bytes().to_vec());
         self.disk.extend(bytes);

@@ -61,7 +61,7 @@ impl Channel {
         let parameters = ChannelTransactionParameters {
             holder_pubkeys: Readable::read(&mut &keys.public_keys[..]).unwrap(),
             holder_selected_contest_delay: 144,
-            is_outbound_from_holder: true,
+            is_outbound_from_holder: false,
             counterparty_parameters: Some(CounterpartyChannelTransactionParameters {
                 pubkeys: peer.pubkeys(secp()),
                 selected_contest_delay: 288,
@@ -77,7 +77,7 @@ impl Channel {
         let peer_parameters = ChannelTransactionParameters {
             holder_pubkeys: peer.pubkeys(secp()),
             holder_selected_contest_delay: 288,
-            is_outbound_from_holder: false,
+            is_outbound_from_holder: true,
             counterparty_parameters: Some(CounterpartyChannelTransactionParameters {
                 pubkeys: parameters.holder_pubkeys.clone(),
                 selected_contest_delay: 144,
@@ -101,6 +101,7 @@ impl Channel {
         Op::SetupChannel(SetupChannel {
             parameters: self.parameters.encode(),
             counterparty_node_id: peer.serialize().to_vec(),
+            opening_id: Vec::new(),
         })
     }
 

@@ -7,7 +7,7 @@ use longhand_link::core::handshake::{Initiator, Responder};
 use longhand_link::core::record::Transport;
 use longhand_link::core::requests::Requests;
 use longhand_link::core::session::{Event, Session};
-use longhand_link::{CloseCode, Config, Instance, LinkKeypair, Side};
+use longhand_link::{CloseCode, Config, Instance, LinkKeypair, Side, VERSION};
 use longhand_proto::Code;
 use longhand_proto::link::link_frame::Body;
 use longhand_proto::link::{Hello, LinkFrame, Ping, Request, Response, response};
@@ -313,7 +313,10 @@ impl World {
     fn frame(&mut self, bytes: &[u8]) {
         assert!(bytes.len() <= MAX_FRAME + 100, "a frame is too large");
         let frame = LinkFrame::decode(bytes).expect("a sent record has a frame");
-        assert_eq!((frame.version, frame.sequence), (1, self.seen.frames));
+        assert_eq!(
+            (frame.version, frame.sequence),
+            (VERSION.into(), self.seen.frames)
+        );
         self.seen.frames += 1;
         let body = frame.body.expect("a frame has a body");
         let is_first = frame.sequence == 0;

@@ -28,9 +28,9 @@ pub fn run(data: &[u8]) {
     };
     let (records, audit) = at(script.after as usize);
     let mut phone = AuditedSigner::new(records.to_vec(), audit, tape().unix_s);
-    phone
-        .signer
-        .withhold_revocation_key(script.withholds_revocation_key);
+    if script.withholds_revocation_key {
+        phone.limit("withhold", "all");
+    }
     let mut closes = 0;
     for batch in script.batches.into_iter().take(BATCHES) {
         let mut ops = batch.ops;
@@ -71,7 +71,6 @@ mod tests {
         for (number, asked) in tape().asked.iter().enumerate() {
             let (records, audit) = at(number);
             let mut phone = AuditedSigner::new(records.to_vec(), audit, tape().unix_s);
-            phone.signer.withhold_revocation_key(false);
             let answers = phone.ask(asked.batch.as_ref().unwrap());
             let before = asked.reply.as_ref().unwrap().answers.iter();
             let before: Vec<Answer> = before.map(|a| a.answer.clone().unwrap()).collect();

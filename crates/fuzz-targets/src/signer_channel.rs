@@ -15,6 +15,7 @@ use lightning_invoice::{Bolt11InvoiceDescription, Currency, Description, Invoice
 use longhand_proto::command::UnsignedInvoice;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::*;
+use longhand_signer::Rule;
 use longhand_signer::audit::{Audit, FIRST};
 use longhand_signer::{InvoiceRequest, Keychain};
 use prost::Message;
@@ -92,6 +93,10 @@ fn beginning() -> &'static Beginning {
     static BEGINNING: OnceLock<Beginning> = OnceLock::new();
     BEGINNING.get_or_init(|| {
         let mut phone = AuditedSigner::new(Vec::new(), Audit::default(), NOW);
+        // Scripts are not made to keep the balance: what these rules refuse is carried out, so that the others are reached.
+        for rule in Rule::ALL.iter().filter(|rule| rule.may_warn()) {
+            phone.limit(rule.name(), "warn");
+        }
         let channel = Channel::new(&mut phone);
         let hashes: Vec<[u8; 32]> = (0u8..)
             .zip(INVOICES_MSAT)
@@ -286,6 +291,7 @@ impl Play<'_> {
                     amount_sat: 50_000,
                     per_commitment_point: point.serialize().to_vec(),
                     htlc: commitment.nondust_htlcs().first()?.encode(),
+                    ..SignCounterpartyHtlc::default()
                 })
             }
             Kind::Justice => {
@@ -298,6 +304,7 @@ impl Play<'_> {
                     amount_sat: 50_000,
                     per_commitment_secret: self.channel.peer_secret(state),
                     htlc: htlc.map(Writeable::encode).unwrap_or_default(),
+                    ..SignJustice::default()
                 })
             }
             Kind::Anchor => Op::SignAnchor(SignAnchor {
@@ -416,10 +423,15 @@ mod tests {
     fn an_honest_channel_is_not_refused() {
         let script = Script::decode(&seeds()[0][..]).unwrap();
         let mut play = played(&[]);
-        // All tests share the engine, and its count goes on.
-        let before = play.phone.signer.refusals().clone();
+        // All tests share the engine, and its count goes on. A rule that warns is counted too.
+        let refusals = |play: &Play<'_>| {
+            let all = play.phone.signer.refusals().clone();
+            let refused = all.iter().filter(|(rule, _)| !rule.may_warn());
+            refused.collect::<Vec<_>>()
+        };
+        let before = refusals(&play);
         script.steps.iter().for_each(|step| play.step(step));
-        assert_eq!(*play.phone.signer.refusals(), before);
+        assert_eq!(refusals(&play), before);
     }
 
     impl Play<'_> {

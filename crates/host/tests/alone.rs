@@ -8,12 +8,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use longhand_host::{Host, Joined, Network, Operator, PeerDial, WakeCall, WakeError, WakeUrl};
 use longhand_node::PeerStream;
+use longhand_phone::Phone;
 use longhand_proto::Code;
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::operator::*;
 use longhand_store::{Batch, KeyRange, MemoryStore, Store, StoreError, Write};
 use longhand_testkit::embedded::{
-    Door, World, create_owner, hub_id, node, phone_with_channel, registered, until,
+    Door, World, create_owner, hub_id, hub_opens, node, paired_phone, registered, until,
 };
 use longhand_testkit::link_phone::{LinkPhone, close_code};
 use longhand_testkit::phone::registration;
@@ -92,14 +93,17 @@ async fn an_owners_node_runs_and_follows_the_chain_though_the_hub_cannot_be_load
     host.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_owners_node_punishes_though_the_hub_cannot_be_loaded() {
-    let world = World::new();
+/// An owner's node whose hub has published a commitment that it has revoked, while the owner's phone is away. `withhold`: whose
+/// channels keep their revocation key on the phone.
+async fn cheated(world: &World, withhold: &str) -> (Host, Operator, Phone, Door) {
     let (host, _) = world.host(None).await;
     let operator = host.operator();
     let door = Door(Arc::new(Mutex::new(Some(host))));
     world.fund_hub(&operator).await;
-    let ann = phone_with_channel(&world, &operator, &door, "ann", "").await;
+    let ann = paired_phone(world, &operator, &door, "ann", "").await;
+    let withhold = ann.set_limit("withhold".into(), withhold.into());
+    withhold.await.unwrap();
+    hub_opens(world, &operator, "ann").await;
     let old = copy(&world.store).await;
     let invoice = ann.invoice(Some(200_000_000), "tea", 3_600).await.unwrap();
     let pay = HubPayRequest {
@@ -108,7 +112,6 @@ async fn an_owners_node_punishes_though_the_hub_cannot_be_loaded() {
     };
     operator.hub_pay(pay).await.unwrap();
     ann.detach().await.unwrap();
-    ann.stop_now();
     let host = door.0.lock().unwrap().take().unwrap();
     host.stop().await;
 
@@ -129,15 +132,48 @@ async fn an_owners_node_punishes_though_the_hub_cannot_be_loaded() {
     until("the commitment is in the mempool", is_sent).await;
     drop(cheat);
 
-    let host = host_without_hub(&world).await;
+    let host = host_without_hub(world).await;
     let operator = host.operator();
     until_listed(&operator, "ann").await;
-    // The hub's side of that commitment, less fees: ann's own waits for her phone.
+    (host, operator, ann, door)
+}
+
+/// The hub's side of that commitment, less fees.
+const SPOILS_SAT: u64 = 450_000;
+
+#[tokio::test(start_paused = true)]
+async fn an_owners_node_punishes_though_the_hub_cannot_be_loaded() {
+    let world = World::new();
+    let (host, operator, _, _) = cheated(&world, "none").await;
+    // Ann's own output waits for her phone.
     let is_swept = async || {
         world.mine(&operator, 1).await;
-        node(&operator, "ann").await.onchain_sat > 450_000
+        node(&operator, "ann").await.onchain_sat > SPOILS_SAT
     };
     until("the penalty transaction is confirmed", is_swept).await;
+    host.stop().await;
+}
+
+/// By default the key of channels with the hub stays on the phone: together with the hub, a malicious host could take HTLCs with it. So
+/// nobody punishes the hub while the phone sleeps, and the phone has 1,008 blocks.
+#[tokio::test(start_paused = true)]
+async fn nobody_punishes_the_hub_while_the_phone_sleeps_and_the_phone_does_when_it_comes() {
+    let world = World::new();
+    let (host, operator, ann, door) = cheated(&world, "hub").await;
+    for _ in 0..100 {
+        world.mine(&operator, 10).await;
+    }
+    assert_eq!(node(&operator, "ann").await.onchain_sat, 0);
+
+    *door.0.lock().unwrap() = Some(host);
+    ann.attach().await.unwrap();
+    let is_swept = async || {
+        world.mine(&operator, 1).await;
+        node(&operator, "ann").await.onchain_sat > SPOILS_SAT
+    };
+    until("the penalty transaction is confirmed", is_swept).await;
+    ann.detach().await.unwrap();
+    let host = door.0.lock().unwrap().take().unwrap();
     host.stop().await;
 }
 

@@ -237,6 +237,16 @@ enum PhoneCommand {
         #[arg(long, value_name = "SAT_PER_KW")]
         feerate: Option<u32>,
     },
+    /// Show the limits of what the phone signs, or set one. Needs no host
+    Limits {
+        /// The limit's name, or a rule's
+        #[arg(requires = "value")]
+        name: Option<String>,
+        /// Its new value; for a rule: refuse, or warn
+        value: Option<String>,
+    },
+    /// List what the phone has refused to sign, the latest first. Needs no host
+    Refusals,
     /// Connect the node to a peer, or to the host's hub
     Connect {
         #[arg(value_name = "NODE_ID@HOST:PORT")]
@@ -365,6 +375,12 @@ async fn carry_out(PhoneArgs { options, command }: PhoneArgs) -> Result<(), Erro
                 feerate_sat_per_kw: feerate,
             },
         },
+        C::Limits {
+            name: Some(name),
+            value: Some(value),
+        } => OwnerCommand::SetLimit { name, value },
+        C::Limits { .. } => OwnerCommand::Limits,
+        C::Refusals => OwnerCommand::Refusals,
         C::Connect { to } => OwnerCommand::Connect { to },
         C::WakeUrl { urls, clear } if urls.is_empty() && !clear => OwnerCommand::WakeUrls,
         C::WakeUrl { urls, .. } => OwnerCommand::SetWakeUrls { urls },
@@ -460,6 +476,10 @@ async fn owner(options: &Options, command: OwnerCommand) -> Result<(), ErrorRepo
         }
     };
     phone.check(&command)?;
+    if command.needs_no_host() {
+        show::print(&phone.execute(command).await?, options.json);
+        return Ok(());
+    }
     let _reports = network::report(&phone).await;
     phone.attach().await?;
     let answer = tokio::select! {

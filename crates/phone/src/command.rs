@@ -115,6 +115,25 @@ pub enum OwnerCommand {
         /// At most [`longhand_proto::MAX_WAKE_URLS`]; without any the host calls none of this phone.
         urls: Vec<String>,
     },
+    /// The limits of the phone's rules. Needs no host.
+    Limits,
+    /// Sets one of them. Needs no host.
+    SetLimit {
+        /// Its name, or a rule's.
+        name: String,
+        /// Its value; for a rule `refuse` or `warn`.
+        value: String,
+    },
+    /// What the phone has refused. Needs no host.
+    Refusals,
+}
+
+impl OwnerCommand {
+    /// Whether the phone carries it out alone.
+    pub fn needs_no_host(&self) -> bool {
+        use OwnerCommand::{Limits, Refusals, SetLimit};
+        matches!(self, Limits | SetLimit { .. } | Refusals)
+    }
 }
 
 /// How a channel is closed.
@@ -164,6 +183,10 @@ pub enum OwnerReply {
     Connected {},
     /// For [`OwnerCommand::WakeUrls`] and [`OwnerCommand::SetWakeUrls`].
     WakeUrls(WakeUrls),
+    /// For [`OwnerCommand::Limits`] and [`OwnerCommand::SetLimit`].
+    Limits(LimitList),
+    /// For [`OwnerCommand::Refusals`].
+    Refusals(RefusalList),
 }
 
 /// The node's state.
@@ -629,4 +652,46 @@ impl From<proto::Payment> for Payment {
             expires_unix_s: payment.expires_unix_s,
         }
     }
+}
+
+/// The limits of the phone's rules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitList {
+    /// Each limit, then each rule that can be set to warn.
+    pub limits: Vec<Limit>,
+}
+
+/// One limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Its name, with its unit at the end.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// The value of a new phone.
+    pub default: String,
+    /// What it limits.
+    pub about: String,
+}
+
+/// What the phone has refused, the latest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusalList {
+    /// At most [`crate::refusals::KEPT`].
+    pub refusals: Vec<Refusal>,
+}
+
+/// An operation of the host that a rule has refused, or would have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The rule's stable name.
+    pub rule: String,
+    /// The reason.
+    pub message: String,
+    /// It was carried out: the rule is set to warn.
+    pub is_warning: bool,
+    /// When it was refused last, in seconds since 1970.
+    pub last_unix_s: u64,
+    /// How often, for the same reason.
+    pub count: u64,
 }

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitcoin::Network;
+use bitcoin::secp256k1::PublicKey;
 use lightning_invoice::Bolt11Invoice;
 use longhand_base::runtime::{Panicked, Runtime};
 use longhand_proto::command::UnsignedInvoice;
@@ -16,7 +17,9 @@ use longhand_signer::{InvoiceRequest, LedgerRecord, Recorded, Seed, Signer};
 use prost::Message;
 use zeroize::Zeroizing;
 
+use crate::command::RefusalList;
 use crate::error::PhoneError;
+use crate::refusals::Refusals;
 use crate::vault::ledger::{Ledger, Records};
 use crate::vault::{Vault, VaultError};
 use crate::witness::Said;
@@ -30,6 +33,7 @@ pub(crate) struct DurableSigner {
     disk: Mutex<Disk>,
     /// `None` after a panic or a failed write: its state may be ahead of the ledger then.
     engine: Mutex<Option<Engine>>,
+    refusals: Refusals,
 }
 
 /// The signer, and the records by which it is ahead of the disk.
@@ -86,6 +90,7 @@ impl DurableSigner {
             seed,
             disk: Mutex::new(disk),
             engine: Mutex::new(None),
+            refusals: Refusals::default(),
         };
         signer.restore()?;
         Ok(signer)
@@ -102,6 +107,30 @@ impl DurableSigner {
         &self,
         work: impl FnOnce(&mut Signer) -> (T, Vec<LedgerRecord>),
     ) -> Result<T, PhoneError> {
+        let made = self.make(work)?;
+        self.make_durable(made.life, made.records)?;
+        if let Some(witness) = self.vault.witness() {
+            witness.durable(made.version);
+        }
+        Ok(made.value)
+    }
+
+    /// Calls `work` with the signer. Its records are written with those of the next call that waits for them: for what may be lost.
+    pub(crate) fn note(
+        &self,
+        work: impl FnOnce(&mut Signer) -> Result<Recorded<()>, Refused>,
+    ) -> Result<(), PhoneError> {
+        let made = self.make(|signer| match work(signer) {
+            Ok(Recorded { records, .. }) => (Ok(()), records),
+            Err(refused) => (Err(refused), Vec::new()),
+        })?;
+        Ok(made.value?)
+    }
+
+    fn make<T>(
+        &self,
+        work: impl FnOnce(&mut Signer) -> (T, Vec<LedgerRecord>),
+    ) -> Result<Made<T>, PhoneError> {
         let mut place = loop {
             let place = lock(&self.engine);
             if place.is_some() {
@@ -116,15 +145,14 @@ impl DurableSigner {
         let (value, records) = work(&mut engine.signer);
         engine.made += records.len() as u64;
         engine.unwritten.extend(records.iter().map(to_bytes));
-        let (life, made) = (engine.life, engine.made);
-        let version = engine.signer.version();
+        let made = Made {
+            value,
+            life: engine.life,
+            records: engine.made,
+            version: engine.signer.version(),
+        };
         *place = Some(engine);
-        drop(place);
-        self.make_durable(life, made)?;
-        if let Some(witness) = self.vault.witness() {
-            witness.durable(version);
-        }
-        Ok(value)
+        Ok(made)
     }
 
     /// Restores the signer from the disk, unless another call has done so.
@@ -205,19 +233,39 @@ impl DurableSigner {
 
     /// The replies to `batches`, once all records that they depend on are durable.
     pub(crate) fn answer(&self, batches: &[SignerBatch]) -> Result<Answered, PhoneError> {
+        let hub = self.hub()?;
         self.record(|signer| {
+            signer.set_hub(hub);
             let (mut records, mut refusals) = (Vec::new(), Vec::new());
+            let mut notices = Vec::new();
             let now_unix_s = self.runtime.now_unix_s();
             let replies = batches.iter().map(|batch| {
                 let outcome = signer.handle(batch, now_unix_s);
                 self.report_answers(batch, &outcome.reply, signer.version());
                 records.extend(outcome.records);
+                notices.extend(outcome.notices);
                 refusals.extend(refusals_in(&outcome.reply));
                 outcome.reply.encode_to_vec()
             });
             let replies = replies.collect();
-            (Answered { replies, refusals }, records)
+            let answered = Answered { replies, refusals };
+            ((answered, notices, now_unix_s), records)
         })
+        .map(|(answered, notices, now_unix_s)| {
+            self.refusals.add(&self.vault, &notices, now_unix_s);
+            answered
+        })
+    }
+
+    /// What was refused, the latest first.
+    pub(crate) fn refusals(&self) -> RefusalList {
+        self.refusals.list(&self.vault)
+    }
+
+    /// The host's own hub, as the host said when it registered the phone.
+    fn hub(&self) -> Result<Option<PublicKey>, PhoneError> {
+        let host = self.vault.host()?;
+        Ok(host.and_then(|host| PublicKey::from_slice(&host.hub_node_id).ok()))
     }
 
     /// Signs the invoice that the host wrote, if it is the one that was requested.
@@ -277,6 +325,15 @@ pub(crate) async fn blocking<T: Send + 'static>(
     let engine = Arc::clone(signer);
     let done = signer.runtime.blocking(move || work(&engine)).await;
     done.map_err(|Panicked| PhoneError::Stopped("its work was not finished".into()))?
+}
+
+/// The result of a call, and what has to be durable before it is used.
+struct Made<T> {
+    value: T,
+    life: u64,
+    /// Records of this life so far.
+    records: u64,
+    version: u64,
 }
 
 impl Disk {

@@ -4,7 +4,8 @@ use longhand_base::text::plain;
 use longhand_link::{CloseCode, CloseReason, LinkError, PairingCodeError};
 use longhand_proto::Code;
 use longhand_proto::{command as proto, utc};
-use longhand_signer::rules::Refused;
+use longhand_signer::LimitError;
+use longhand_signer::rules::{Refused, Rule};
 use longhand_signer::{SeedError, SignerError};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,9 @@ pub enum PhoneError {
         "the phone refuses ({0}): nothing was signed; if it happens again, ask who runs the host"
     )]
     Refused(#[from] Refused),
+    /// A limit cannot be set so. Nothing was changed.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The text is no pairing code.
     #[error(transparent)]
     PairingCode(#[from] PairingCodeError),
@@ -126,7 +130,9 @@ impl PhoneError {
             PhoneError::Vault(error) => vault_code(error),
             PhoneError::Seed(_) => Code::SeedInvalid,
             PhoneError::Signer(_) => Code::LedgerUnusable,
+            PhoneError::Refused(refused) if refused.rule == Rule::SpendLimit => Code::LimitReached,
             PhoneError::Refused(_) => Code::SignerRefused,
+            PhoneError::Limit(_) => Code::LimitMalformed,
             PhoneError::PairingCode(PairingCodeError::Version { .. }) => Code::PairingVersion,
             PhoneError::PairingCode(_) => Code::PairingMalformed,
             PhoneError::PairingExpired { .. } | PhoneError::PairingExpiredAtHost { .. } => {

@@ -72,6 +72,7 @@ impl Phone {
         counterparty_node_id: bitcoin::secp256k1::PublicKey,
         amount_sat: u64,
         announced: bool,
+        max_fee_sat: u64,
     ) -> Result<Vec<u8>, PhoneError> {
         let (new, now) = (random_id()?, self.now_unix_s());
         self.call(move |signer| {
@@ -82,6 +83,7 @@ impl Phone {
                 counterparty_node_id,
                 amount_sat,
                 announced,
+                max_fee_sat,
             };
             let Recorded { records, .. } = signer.add_channel_intent(intent, now)?;
             Ok(Recorded { value: id, records })

@@ -42,6 +42,13 @@ pub(crate) const ONCHAIN_FEE_PERCENT: u64 = 5;
 /// Or the fee of a transaction of this weight, in units of 1,000, at the fee rate that the owner gave.
 pub(crate) const ONCHAIN_FEE_KW: u64 = 10;
 
+/// The fee limit of a transaction that pays `amount_sat` at the owner's fee rate, or the node's.
+fn max_onchain_fee_sat(amount_sat: u64, feerate_sat_per_kw: Option<u32>) -> u64 {
+    ONCHAIN_FEE_SAT
+        .max(amount_sat / 100 * ONCHAIN_FEE_PERCENT)
+        .max(ONCHAIN_FEE_KW * u64::from(feerate_sat_per_kw.unwrap_or(0)))
+}
+
 /// Adds the invoice of an incoming payment, which the phone has.
 fn complete(payment: &mut Payment, own: &HashMap<String, String>) {
     if let Some(bolt11) = own.get(&payment.payment_hash).filter(|_| !payment.outbound) {
@@ -131,6 +138,12 @@ impl Phone {
                 let connected = self.connect_peer(to).await;
                 connected.map(|()| OwnerReply::Connected {}).into()
             }
+            C::Limits => self.limits().await.map(OwnerReply::Limits).into(),
+            C::SetLimit { name, value } => {
+                let set = self.set_limit(name, value).await;
+                set.map(OwnerReply::Limits).into()
+            }
+            C::Refusals => self.refusals().await.map(OwnerReply::Refusals).into(),
             C::WakeUrls => self.wake_urls().await.map(OwnerReply::WakeUrls).into(),
             C::SetWakeUrls { urls } => {
                 let set = self.set_wake_urls(urls).await;
@@ -201,6 +214,9 @@ impl Phone {
             | C::Channels
             | C::Invoices
             | C::Sends
+            | C::Limits
+            | C::SetLimit { .. }
+            | C::Refusals
             | C::WakeUrls
             | C::Connect { .. } => {}
         }
@@ -290,7 +306,8 @@ impl Phone {
                 Some(peer) => (peer.node_id, peer.address),
                 None => (self.hub().await?, String::new()),
             };
-            let id = self.intend_open(counterparty, amount_sat, announced);
+            let max_fee_sat = max_onchain_fee_sat(amount_sat, feerate_sat_per_kw);
+            let id = self.intend_open(counterparty, amount_sat, announced, max_fee_sat);
             Ok(proto::OpenChannel {
                 id: id.await?,
                 counterparty_node_id: counterparty.serialize().to_vec(),
@@ -401,10 +418,8 @@ impl Phone {
                 OnchainAmount::All => (0, true),
             };
             check_feerate(feerate_sat_per_kw)?;
+            let max_fee_sat = max_onchain_fee_sat(amount_sat, feerate_sat_per_kw);
             let feerate_sat_per_kw = feerate_sat_per_kw.unwrap_or(0);
-            let max_fee_sat = ONCHAIN_FEE_SAT
-                .max(amount_sat / 100 * ONCHAIN_FEE_PERCENT)
-                .max(ONCHAIN_FEE_KW * u64::from(feerate_sat_per_kw));
             let id = self.intend_send(&address, amount_sat, max_fee_sat).await?;
             Ok(proto::SendOnchain {
                 id,

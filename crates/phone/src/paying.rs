@@ -12,6 +12,7 @@ use longhand_signer::rules::Refused;
 use longhand_signer::{Recorded, Signer};
 
 use crate::command::{Payment, PaymentState};
+use crate::durable_signer::blocking;
 use crate::error::PhoneError;
 use crate::input::{CheckedPayment, InputError, check_payment};
 use crate::phone::{Phone, expect_reply};
@@ -144,9 +145,19 @@ impl Phone {
                 return Err(PhoneError::Answer("it is about another payment"));
             }
             match payment.state {
-                PaymentState::Succeeded if proves(&payment.preimage, hash) => return Ok(payment),
+                PaymentState::Succeeded if proves(&payment.preimage, hash) => {
+                    // What was paid may be lost: no more than the limit of the payment could leave for it.
+                    let hash = *hash;
+                    let end = move |signer: &mut Signer| signer.payment_ended(&hash);
+                    blocking(&self.inner.signer, move |signer| signer.note(end)).await?;
+                    return Ok(payment);
+                }
                 PaymentState::Succeeded => return Err(PhoneError::ProofInvalid),
-                PaymentState::Failed => return Err(PhoneError::PaymentFailed(payment.failure)),
+                PaymentState::Failed => {
+                    let hash = *hash;
+                    self.call(move |signer| signer.payment_ended(&hash)).await?;
+                    return Err(PhoneError::PaymentFailed(payment.failure));
+                }
                 PaymentState::Unknown => {
                     return Err(PhoneError::Answer("a payment in no known state"));
                 }

@@ -92,6 +92,8 @@ codes! {
         InvoiceExpired = "INVOICE_EXPIRED", FixInput, "The invoice has expired.";
         InvoiceMalformed = "INVOICE_MALFORMED", FixInput, "The text is no BOLT 11 invoice, or one that cannot be used.";
         InvoiceOwn = "INVOICE_OWN", FixInput, "The invoice is the node's own.";
+        LimitMalformed = "LIMIT_MALFORMED", FixInput, "There is no such limit of the phone's, or it cannot have that value.";
+        LimitReached = "LIMIT_REACHED", FixInput, "A limit that the owner has set on the phone does not allow it.";
         NotAHub = "NOT_A_HUB", FixInput, "Only a hub does that.";
         NotAPayment = "NOT_A_PAYMENT", FixInput, "No on-chain payment of this wallet has that transaction id.";
         NotConfirmed = "NOT_CONFIRMED", FixInput, "A person answered no, or nobody was there to ask.";

@@ -97,6 +97,10 @@ rules! {
         "the setup of a channel with holder keys that are not the phone's, or with counterparty keys that are";
     SetupType: "setup-type", Setup, Never, ["policy-channel-safe-type"],
         "the setup of a channel of a type that the signer does not know how to keep safe, or of a splice";
+    SetupUnasked: "setup-unasked", Setup, Never, [],
+        "the setup of a channel that the owner did not ask to open, or of a peer that may not open one";
+    SetupSize: "setup-size", Setup, Never, ["policy-funding-max"],
+        "the setup of a channel above the owner's limit";
     SetupDelay: "setup-delay", Setup, Never, [
             "policy-channel-contest-delay-range-holder",
             "policy-channel-contest-delay-range-counterparty",
@@ -134,6 +138,14 @@ rules! {
         "a holder commitment without the peer's valid signatures on it and on its HTLC transactions";
     CounterpartyNumber: "counterparty-number", Commitment, Never, ["policy-commitment-retry-same"],
         "a counterparty commitment that is neither the next, nor one that was signed before, unchanged";
+    CommitmentFee: "commitment-fee", Commitment, Never, ["policy-commitment-fee-range"],
+        "a commitment with a fee rate that is too high for its funder, or too low to be relayed";
+    Balance: "balance", Commitment, Never, [
+            "policy-commitment-initial-funding-value",
+            "policy-commitment-first-no-htlcs",
+            "policy-commitment-payment-settled-preimage",
+        ],
+        "a commitment in which the owner's balance has changed by more than the HTLCs that were added, failed and fulfilled, and the fee; a          first one with HTLCs, or with less than the owner funds";
     CounterpartyUnrevoked: "counterparty-unrevoked", Commitment, Always, ["policy-commitment-previous-revoked"],
         "a third commitment for the peer while it could still broadcast two";
 
@@ -149,6 +161,12 @@ rules! {
     RevocationSecret: "revocation-secret", Revocation, Never, ["policy-commitment-previous-revoked"],
         "a peer's revocation by a secret that is not that commitment's";
 
+    ChannelClosing: "channel-closing", Close, Never, ["policy-revoke-not-closed"],
+        "a further commitment of a channel for which a cooperative close was signed";
+    CloseBalance: "close-balance", Close, Never, ["policy-mutual-value-matches-commitment", "policy-mutual-no-pending-htlcs"],
+        "a cooperative close that pays less to the owner than its balance, or with HTLCs in the channel";
+    CloseFee: "close-fee", Close, Never, ["policy-mutual-fee-range", "policy-sweep-fee-range"],
+        "a transaction on a closed channel that costs more than the limit";
     SignRevoked: "sign-revoked", Close, Never, ["policy-commitment-holder-not-revoked"],
         "a signature on a holder commitment that is revoked or was never validated, or on an HTLC of it";
     NotOurScript: "not-our-script", Close, Never, [
@@ -171,6 +189,10 @@ rules! {
             "policy-onchain-output-match-commitment",
         ],
         "a funding transaction without the channel's funding output";
+    FundingUnasked: "funding-unasked", Onchain, Never, ["policy-onchain-no-unknown-outputs", "policy-onchain-fee-range"],
+        "a funding that pays somebody else too, costs more than the owner allowed, or is the second one for one opening";
+    BumpOutput: "bump-output", Onchain, Never, ["policy-onchain-no-unknown-outputs"],
+        "a transaction that is to pay the fee of a close (purpose `BUMP`) and pays anybody but the owner";
     FundingBeforeValidate: "funding-before-validate", Onchain, Always, ["policy-onchain-initial-commitment-countersigned"],
         "the funding of a channel before its first holder commitment is validated with the peer's signatures";
     NotOurInput: "not-our-input", Onchain, Never, ["policy-onchain-funding-non-malleable"],
@@ -179,6 +201,14 @@ rules! {
     SendUnasked: "send-unasked", Onchain, Never, ["policy-onchain-no-unknown-outputs", "policy-onchain-fee-range"],
         "a payment on chain as such (purpose `SEND`) to an address, of an amount or with a fee that the owner did not ask for, or a \
          second one for one request";
+
+    PaymentUnasked: "payment-unasked", Payment, Never, ["policy-commitment-payment-approved", "policy-commitment-htlc-offered-hash-matches"],
+        "an outgoing HTLC of a payment that the owner did not ask for on this phone, or that has ended";
+    PaymentLimit: "payment-limit", Payment, Never, ["policy-commitment-payment-allocated"],
+        "outgoing HTLCs of a payment that are together above its amount and fee limit";
+
+    SpendLimit: "spend-limit", Payment, Never, ["policy-generic-velocity"],
+        "a payment by the owner, or by a program in the owner's name, that is above what may be spent in an hour, a day or at once";
 
     PreimageUnknown: "preimage-unknown", Payment, Never, [],
         "a preimage that the phone did not make, or whose invoice it did not sign";
@@ -190,7 +220,9 @@ rules! {
         "a preimage for a payment that came after its invoice had expired";
     InvoiceMismatch: "invoice-mismatch", Payment, Never, [],
         "an invoice with another network, amount, payment hash, payee, description, expiry or date than the owner asked for, or with an \
-         on-chain address";
+         on-chain address, payment metadata or an unusual final expiry delta";
+    InvoiceHint: "invoice-hint", Payment, Never, [],
+        "an invoice with a route hint from a node with which the owner has no channel";
 
     GossipNetwork: "gossip-network", Gossip, Never, [],
         "gossip of another network, or with features of more than 255 bytes: such a message could be read as a statement that the node \
@@ -211,6 +243,27 @@ impl Rule {
     /// Whether a refused operation may be answered later.
     pub const fn retry(self) -> Retry {
         self.row().retry
+    }
+
+    /// Whether the owner may set it to warn in place of refusing. Without the others a signature could not be made, or would give the
+    /// channel away.
+    pub const fn may_warn(self) -> bool {
+        matches!(
+            self,
+            Rule::SetupDelay
+                | Rule::SetupUnasked
+                | Rule::SetupSize
+                | Rule::FundingUnasked
+                | Rule::BumpOutput
+                | Rule::CommitmentFee
+                | Rule::Balance
+                | Rule::PaymentUnasked
+                | Rule::PaymentLimit
+                | Rule::SpendLimit
+                | Rule::InvoiceHint
+                | Rule::CloseBalance
+                | Rule::CloseFee
+        )
     }
 
     /// The tags of [VLS](https://vls.tech)'s policy list that the rule corresponds to, so that the two can be compared. Empty when

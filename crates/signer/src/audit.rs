@@ -66,6 +66,8 @@ struct Channel {
     signed: BTreeMap<u64, CommitmentTransaction>,
     /// The lowest index that the peer has revoked.
     revoked: u64,
+    /// The points of commitments for which justice was signed.
+    punished: BTreeSet<PublicKey>,
 }
 
 impl Audit {
@@ -79,7 +81,7 @@ impl Audit {
         }
         match (&op.op, answer) {
             (None, _) => Err(violation("an unknown operation was answered")),
-            (Some(Op::SetupChannel(o)), Answer::Done(_)) => {
+            (Some(Op::SetupChannel(o)), Answer::Setup(_)) => {
                 self.set_up(&op.channel_keys_id, &o.parameters)
             }
             (Some(Op::GetPreimage(o)), Answer::Preimage(preimage)) => self.paid(o, preimage),
@@ -119,6 +121,7 @@ impl Audit {
             broadcast: None,
             signed: BTreeMap::new(),
             revoked: FIRST + 1,
+            punished: BTreeSet::new(),
         };
         self.channels.insert(keys_id.to_vec(), channel);
         Ok(())
@@ -204,6 +207,7 @@ impl Channel {
                     let same = commitment.per_commitment_point() == point;
                     ensure!(!same, "justice for {index}, which is not revoked");
                 }
+                self.punished.insert(point);
                 self.is_no_old_state(signature)
             }
             (_, Answer::Signature(signature)) => self.is_no_old_state(signature),
@@ -286,6 +290,11 @@ impl Channel {
             let same = known.encode() == commitment.encode();
             ensure!(same, "two states {index} were signed for the peer");
         }
+        let punished = self.punished.contains(&commitment.per_commitment_point());
+        ensure!(
+            !punished,
+            "state {index} was signed for the peer after justice for its point"
+        );
         let whole = commitment.nondust_htlcs().len() == htlc_signatures;
         ensure!(whole, "not every HTLC of state {index} was signed");
         let mine = self.parameters.holder_pubkeys.funding_pubkey;

@@ -1,5 +1,6 @@
 //! The signer engine: one batch in, one reply and at most one record out.
 
+use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Network, ScriptBuf};
 use longhand_proto::command::Register;
 use longhand_proto::signer::{SignerAnswer, SignerBatch, SignerOp, SignerReply, signer_answer};
@@ -8,8 +9,9 @@ use zeroize::Zeroizing;
 
 use crate::keys::{ADDRESSES, Account, Keychain, Keys, Seed, SeedError};
 use crate::ledger::{Entry, LedgerError, LedgerRecord, State, entry};
+use crate::limits::Limits;
 use crate::rules::{Refusals, Refused, Rule, judge};
-use crate::view::{Headers, Own, Policy, View};
+use crate::view::{Headers, Own, View};
 
 pub(crate) type Answer = signer_answer::Answer;
 pub(crate) type Change = entry::Change;
@@ -22,12 +24,11 @@ const MAX_REPLY_BYTES: usize = 3 << 20;
 pub struct Signer {
     pub(crate) keys: Keys,
     pub(crate) state: State,
-    pub(crate) policy: Policy,
+    hub: Option<PublicKey>,
     headers: Headers,
     refusals: Refusals,
     account: Account,
     ledger_key: Zeroizing<[u8; 32]>,
-    withhold_revocation_key: bool,
 }
 
 /// The result of a batch.
@@ -38,6 +39,17 @@ pub struct Outcome {
     pub reply: SignerReply,
     /// Records to write and sync before `reply` is sent. Empty when nothing changed.
     pub records: Vec<LedgerRecord>,
+    /// What a rule refused, and what one that only warns would have refused, in order.
+    pub notices: Vec<Notice>,
+}
+
+/// A refusal, or a warning in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The rule and the reason.
+    pub refused: Refused,
+    /// The operation was carried out: the owner has set the rule to warn.
+    pub is_warning: bool,
 }
 
 /// A value, and the records to write and sync before it is used.
@@ -78,12 +90,11 @@ impl Signer {
         Ok(Signer {
             keys,
             state,
-            policy: Policy::default(),
+            hub: None,
             headers: Headers,
             refusals: Refusals::default(),
             account: Account::Bip84,
             ledger_key: Zeroizing::new(*ledger_key),
-            withhold_revocation_key: false,
         })
     }
 
@@ -121,17 +132,26 @@ impl Signer {
 
     fn handle_within(&mut self, batch: &SignerBatch, now_unix_s: u64, mut room: usize) -> Outcome {
         let mut changes = Vec::new();
+        let mut notices = Vec::new();
         let mut answers = Vec::with_capacity(batch.ops.len());
         for op in &batch.ops {
-            let answer = self.operate(op, now_unix_s, &mut room);
+            let mut warned = Vec::new();
+            let answer = self.operate(op, now_unix_s, &mut room, &mut warned);
             let answer = match answer {
                 Ok((answer, new)) => self.change(new, &mut changes).map(|()| answer),
                 Err(refused) => Err(refused),
             };
-            let answer = answer.unwrap_or_else(|refused| {
+            let is_warning = answer.is_ok();
+            let refused = answer.as_ref().err().cloned();
+            let warned = warned.into_iter().filter(|_| is_warning);
+            for refused in warned.chain(refused) {
                 self.refusals.count(&refused);
-                Answer::Refusal(refused.into())
-            });
+                notices.push(Notice {
+                    refused,
+                    is_warning,
+                });
+            }
+            let answer = answer.unwrap_or_else(|refused| Answer::Refusal(refused.into()));
             answers.push(SignerAnswer {
                 answer: Some(answer),
             });
@@ -139,6 +159,7 @@ impl Signer {
         Outcome {
             reply: SignerReply { answers },
             records: self.record(changes),
+            notices,
         }
     }
 
@@ -174,10 +195,34 @@ impl Signer {
         (index < ADDRESSES).then(script).flatten()
     }
 
-    /// Sets whether channels made from now on keep their revocation basepoint secret on the phone. Then the host can punish a breach
-    /// only while the phone is attached. A setting of the shell, not kept in the ledger; off by default.
-    pub fn withhold_revocation_key(&mut self, withhold: bool) {
-        self.withhold_revocation_key = withhold;
+    /// The limits of the rules.
+    pub fn limits(&self) -> &Limits {
+        &self.state.limits
+    }
+
+    /// Sets the limits of the rules.
+    pub fn set_limits(&mut self, limits: &Limits) -> Result<Recorded<()>, Refused> {
+        let values = limits.changed().into_iter();
+        let values = values.map(|(name, value)| entry::Limit { name, value });
+        let limits = entry::LimitsSet {
+            changed: values.collect(),
+        };
+        self.owner_call((), Change::LimitsSet(limits))
+    }
+
+    /// Switches a rule off, whichever it is, to show that nothing else refuses what it does.
+    #[cfg(feature = "audit")]
+    pub fn switch_off(&mut self, rule: Rule) {
+        self.state.limits.warnings.insert(rule);
+    }
+
+    /// Sets the host's own hub. Its channels have rules of their own, see [`Limits`]. Not kept in the ledger.
+    pub fn set_hub(&mut self, hub: Option<PublicKey>) {
+        self.hub = hub;
+    }
+
+    pub(crate) fn hub(&self) -> Option<PublicKey> {
+        self.hub
     }
 
     pub(crate) fn own(&self) -> Own<'_> {
@@ -189,14 +234,10 @@ impl Signer {
         View {
             state: &self.state,
             own: self.own(),
-            policy: &self.policy,
+            hub: self.hub,
             headers: &self.headers,
             now_unix_s,
         }
-    }
-
-    pub(crate) fn withholds_revocation_key(&self) -> bool {
-        self.withhold_revocation_key
     }
 
     /// Applies `new` to the state and adds it to `changes`, for the record.
@@ -243,6 +284,7 @@ impl Signer {
         op: &SignerOp,
         now_unix_s: u64,
         room: &mut usize,
+        warned: &mut Vec<Refused>,
     ) -> Result<(Answer, Vec<Change>), Refused> {
         let full = || {
             let message = "the batch has more answers than one reply can hold: ask for less";
@@ -251,16 +293,21 @@ impl Signer {
         if *room == 0 {
             return Err(full());
         }
-        let done = self.answer(op, now_unix_s)?;
+        let done = self.answer(op, now_unix_s, warned)?;
         let left = room.checked_sub(done.0.encoded_len());
         *room = left.unwrap_or(0);
         left.map(|_| done).ok_or_else(full)
     }
 
     /// Reads, judges and carries out one operation.
-    fn answer(&self, op: &SignerOp, now_unix_s: u64) -> Result<(Answer, Vec<Change>), Refused> {
+    fn answer(
+        &self,
+        op: &SignerOp,
+        now_unix_s: u64,
+        warned: &mut Vec<Refused>,
+    ) -> Result<(Answer, Vec<Change>), Refused> {
         let proposal = self.read(op)?;
-        let judged = judge(&self.view(now_unix_s), proposal)?;
+        let judged = judge(&self.view(now_unix_s), proposal, warned)?;
         Ok(self.sign(judged, now_unix_s)?)
     }
 }

@@ -12,7 +12,7 @@ use bitcoin::secp256k1::PublicKey;
 
 use crate::engine::{Change, Recorded, Signer};
 use crate::ledger::{KnownChannelIntent, entry};
-use crate::rules::{Refused, Rule};
+use crate::rules::{Refused, Rule, spending};
 
 /// Addresses for the close of one channel.
 const CLOSE_ADDRESSES: usize = 8;
@@ -30,6 +30,21 @@ pub struct PaymentIntent {
     pub expires_unix_s: u64,
     /// The time when it was added, in seconds since 1970.
     pub created_unix_s: u64,
+    /// The amount of its HTLCs that were fulfilled.
+    pub spent_msat: u64,
+    /// The amount of its HTLCs that have no output in commitments (BOLT 3, "Trimmed Outputs") and were not failed.
+    pub trimmed_msat: u64,
+    /// The payee's proof that it was paid.
+    pub preimage: Option<[u8; 32]>,
+    /// True when its final result was delivered to the owner: from then on it justifies nothing.
+    pub is_over: bool,
+}
+
+impl PaymentIntent {
+    /// The most that may leave the channels for it.
+    pub fn limit_msat(&self) -> u64 {
+        self.amount_msat.saturating_add(self.max_fee_msat)
+    }
 }
 
 /// An on-chain send that the owner asked for.
@@ -67,6 +82,8 @@ pub enum ChannelIntent {
         amount_sat: u64,
         /// Whether it is announced (BOLT 7). False in ledgers that did not keep this.
         announced: bool,
+        /// The most that its funding may cost, for a transaction of 10,000 weight units, as for [`OnchainIntent::max_fee_sat`].
+        max_fee_sat: u64,
     },
     /// The close of a channel.
     Close {
@@ -90,14 +107,40 @@ impl Signer {
         expires_unix_s: u64,
         now_unix_s: u64,
     ) -> Result<Recorded<()>, Refused> {
+        if self.state.payments.contains_key(&payment_hash) {
+            let message =
+                "this is the payment hash of an invoice of this phone's: it cannot pay itself";
+            return Err(Refused::new(Rule::PaymentUnasked, message));
+        }
+        let old = self.state.payment_intents.get(&payment_hash);
         let intent = PaymentIntent {
             payment_hash,
             amount_msat,
             max_fee_msat,
             expires_unix_s,
             created_unix_s: now_unix_s,
+            spent_msat: old.map_or(0, |old| old.spent_msat),
+            trimmed_msat: old.map_or(0, |old| old.trimmed_msat),
+            preimage: old.and_then(|old| old.preimage),
+            is_over: false,
         };
+        if !self.limits().warnings.contains(&Rule::SpendLimit) {
+            spending::check(&self.state, &intent, now_unix_s)?;
+        }
         self.owner_call((), Change::PaymentIntent((&intent).into()))
+    }
+
+    /// Records that the final result of a payment was delivered to the owner. Nothing more leaves for it, until the owner asks again.
+    pub fn payment_ended(&mut self, payment_hash: &[u8; 32]) -> Result<Recorded<()>, Refused> {
+        let intent = self.state.payment_intents.get(payment_hash);
+        let Some(intent) = intent.filter(|intent| !intent.is_over) else {
+            return Ok(nothing_new());
+        };
+        let ended = PaymentIntent {
+            is_over: true,
+            ..intent.clone()
+        };
+        self.owner_call((), Change::PaymentIntent((&ended).into()))
     }
 
     /// The outgoing payments that the owner asked for.
@@ -190,21 +233,24 @@ impl Signer {
         intent: ChannelIntent,
         now_unix_s: u64,
     ) -> Result<Recorded<()>, Refused> {
-        let old = self.state.channel_intents.get(intent.id());
-        let old = old.map(|known| &known.intent);
+        let known = self.state.channel_intents.get(intent.id());
+        let old = known.map(|known| &known.intent);
         let intent = match old {
-            Some(old) => with_earlier_addresses(intent, old)?,
+            Some(old) => with_higher_fee(with_earlier_addresses(intent, old)?, old),
             None => intent,
         };
         match old {
             Some(old) if *old == intent => return Ok(nothing_new()),
-            Some(ChannelIntent::Open { .. }) => return Err(used_id()),
+            Some(old @ ChannelIntent::Open { .. }) if !old.is_same_opening(&intent) => {
+                return Err(used_id());
+            }
             _ => {}
         }
         let known = KnownChannelIntent {
             awaits_delivery: matches!(intent, ChannelIntent::Open { .. }),
             intent,
             created_unix_s: now_unix_s,
+            spends: known.and_then(|known| known.spends),
         };
         self.owner_call((), Change::ChannelIntent((&known).into()))
     }
@@ -229,6 +275,7 @@ impl Signer {
                 counterparty_node_id,
                 amount_sat,
                 announced,
+                ..
             } if known.awaits_delivery
                 && counterparty_node_id == peer
                 && *amount_sat == sat
@@ -273,12 +320,35 @@ impl ChannelIntent {
     }
 }
 
+impl ChannelIntent {
+    /// Whether both are the same opening, whatever its fee limit.
+    fn is_same_opening(&self, other: &ChannelIntent) -> bool {
+        with_higher_fee(other.clone(), self) == with_higher_fee(self.clone(), other)
+    }
+}
+
+/// The same opening, with the higher of both fee limits.
+fn with_higher_fee(mut intent: ChannelIntent, old: &ChannelIntent) -> ChannelIntent {
+    if let (
+        ChannelIntent::Open { max_fee_sat, .. },
+        ChannelIntent::Open {
+            max_fee_sat: old_sat,
+            ..
+        },
+    ) = (&mut intent, old)
+    {
+        *max_fee_sat = (*max_fee_sat).max(*old_sat);
+    }
+    intent
+}
+
 impl From<&KnownChannelIntent> for entry::ChannelIntentAdded {
     fn from(known: &KnownChannelIntent) -> Self {
         let added = entry::ChannelIntentAdded {
             id: known.intent.id().to_vec(),
             created_unix_s: known.created_unix_s,
             awaits_delivery: known.awaits_delivery,
+            spends: known.spends.as_ref().map_or_else(Vec::new, serialize),
             ..Default::default()
         };
         match &known.intent {
@@ -286,8 +356,10 @@ impl From<&KnownChannelIntent> for entry::ChannelIntentAdded {
                 counterparty_node_id,
                 amount_sat,
                 announced,
+                max_fee_sat,
                 ..
             } => entry::ChannelIntentAdded {
+                max_fee_sat: *max_fee_sat,
                 counterparty_node_id: counterparty_node_id.serialize().to_vec(),
                 amount_sat: *amount_sat,
                 announced: *announced,
@@ -311,6 +383,10 @@ impl From<&PaymentIntent> for entry::PaymentIntentAdded {
             max_fee_msat: intent.max_fee_msat,
             expires_unix_s: intent.expires_unix_s,
             created_unix_s: intent.created_unix_s,
+            spent_msat: intent.spent_msat,
+            trimmed_msat: intent.trimmed_msat,
+            preimage: intent.preimage.map_or_else(Vec::new, |it| it.to_vec()),
+            is_over: intent.is_over,
         }
     }
 }

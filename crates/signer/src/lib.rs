@@ -19,12 +19,15 @@
 
 #[cfg(feature = "audit")]
 pub mod audit;
+mod balance;
 mod commitment;
 mod engine;
+mod htlcs;
 mod intents;
 mod invoices;
 pub mod keys;
 pub mod ledger;
+pub mod limits;
 mod parallel;
 mod payments;
 mod proposal;
@@ -32,11 +35,12 @@ pub mod rules;
 mod sign;
 mod view;
 
-pub use engine::{Outcome, Recorded, Signer, SignerError};
+pub use engine::{Notice, Outcome, Recorded, Signer, SignerError};
 pub use intents::{ChannelIntent, OnchainIntent, PaymentIntent};
 pub use invoices::InvoiceRequest;
 pub use keys::{Account, Keychain, Seed, SeedError};
 pub use ledger::{LedgerError, LedgerRecord};
+pub use limits::{LimitError, Limits};
 pub use payments::{Payment, Released};
 pub use rules::{Refused, Rule};
 

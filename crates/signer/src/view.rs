@@ -11,6 +11,7 @@ use lightning::sign::ChannelSigner;
 
 use crate::keys::{ADDRESSES, Account, Keychain, Keys, WalletAddress};
 use crate::ledger::State;
+use crate::limits::Limits;
 
 /// The number of addresses of each keychain that are tried when the index of a script is not given.
 const SEARCH: u32 = 1000;
@@ -21,41 +22,18 @@ pub(crate) struct View<'a> {
     pub state: &'a State,
     /// The public side of the phone's keys.
     pub own: Own<'a>,
-    pub policy: &'a Policy,
+    /// The host's own hub, as the host said when it registered the phone.
+    pub hub: Option<PublicKey>,
     #[expect(dead_code, reason = "no rule depends on the chain yet")]
     pub headers: &'a Headers,
     /// The time of the phone's clock when the proposal came, in seconds since 1970.
     pub now_unix_s: u64,
 }
 
-/// Limits of the rules.
-pub(crate) struct Policy {
-    /// The highest dust limit in use (P2PKH's): an HTLC below it may be too small for an output in a commitment. Also the most of an
-    /// invoice for which the host's claim is accepted without proof.
-    pub dust_msat: u64,
-    /// The most blocks for which the owner's outputs of its own commitment may be delayed (`to_self_delay` of the peer's, BOLT 2).
-    pub longest_own_delay_blocks: u16,
-    /// The fewest blocks for which the peer's outputs of its commitment are to be delayed: so long the phone may sleep.
-    pub shortest_peer_delay_blocks: u16,
-    /// The largest difference between an invoice's timestamp and the phone's clock.
-    pub invoice_skew_s: u64,
-    /// The fee of an on-chain send may be this part of its amount, when that is more than the intent's limit: the amount of one that
-    /// sends all is not known before.
-    pub send_fee_percent: u64,
-    /// The weight for which an intent's fee limit is meant, in weight units.
-    pub send_limit_weight: u64,
-}
-
-impl Default for Policy {
-    fn default() -> Policy {
-        Policy {
-            dust_msat: 546_000,
-            longest_own_delay_blocks: 2_016,
-            shortest_peer_delay_blocks: 144,
-            invoice_skew_s: 3600,
-            send_fee_percent: 5,
-            send_limit_weight: 10_000,
-        }
+impl View<'_> {
+    /// The owner's limits.
+    pub fn limits(&self) -> &Limits {
+        &self.state.limits
     }
 }
 

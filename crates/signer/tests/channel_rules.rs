@@ -50,18 +50,24 @@ fn htlc(amount_msat: u64, incoming: bool) -> Htlc {
 fn a_channel_lives_through_updates_on_both_sides() {
     let mut phone = Phone::new();
     let channel = Channel::open(&mut phone);
+    let mut htlcs = Vec::new();
+    let mut to_phone_sat = 400_000;
     for step in 1..6 {
-        let htlcs = [htlc(5_000_000 + step, true), htlc(7_000_000 + step, false)];
+        // One comes and one goes in each step, and those of the step before stay.
+        let paid = htlc(7_000_000 + 10 * step, false);
+        phone.intend(paid.payment_hash, paid.amount_msat);
+        htlcs.extend([htlc(5_000_000 + 10 * step, true), paid]);
+        to_phone_sat -= 7_001;
         phone
-            .ask(validate(&channel.holder(step, 300_000, &htlcs)))
+            .ask(sign(&channel.theirs(step, to_phone_sat, &htlcs)))
+            .unwrap();
+        phone.ask(channel.revocation(step - 1)).unwrap();
+        phone
+            .ask(validate(&channel.holder(step, to_phone_sat, &htlcs)))
             .unwrap();
         let released = secret(phone.ask(release(step - 1)).unwrap());
         let point = PublicKey::from_secret_key(&channel.secp, &released);
         assert_eq!(point, channel.phone_points[step as usize - 1]);
-        phone
-            .ask(sign(&channel.theirs(step, 300_000, &htlcs)))
-            .unwrap();
-        phone.ask(channel.revocation(step - 1)).unwrap();
         phone.restart();
     }
 }
@@ -70,7 +76,9 @@ fn a_channel_lives_through_updates_on_both_sides() {
 fn what_is_signed_for_the_peer_is_what_the_peer_verifies() {
     let mut phone = Phone::new();
     let channel = Channel::open(&mut phone);
-    let theirs = channel.theirs(1, 300_000, &[htlc(5_000_000, true), htlc(7_000_000, false)]);
+    let paid = htlc(7_000_000, false);
+    phone.intend(paid.payment_hash, paid.amount_msat);
+    let theirs = channel.theirs(1, 393_000, &[htlc(5_000_000, true), paid]);
     let (signature, htlc_signatures) = signatures(phone.ask(sign(&theirs)).unwrap());
 
     let ours = channel.parameters.holder_pubkeys.funding_pubkey;
@@ -120,21 +128,10 @@ fn what_is_signed_for_the_peer_is_what_the_peer_verifies() {
 }
 
 #[test]
-fn legacy_channels_work_too() {
+fn a_channel_whose_htlcs_pay_their_own_fees_is_not_set_up() {
     let mut phone = Phone::new();
     let channel = Channel::of_type(&mut phone, ChannelTypeFeatures::only_static_remote_key());
-    phone.ask(channel.setup()).unwrap();
-    phone
-        .ask(validate(&channel.holder(0, 400_000, &[])))
-        .unwrap();
-    phone.ask(sign(&channel.theirs(0, 400_000, &[]))).unwrap();
-    phone
-        .ask(validate(&channel.holder(
-            1,
-            400_000,
-            &[htlc(9_000_000, true)],
-        )))
-        .unwrap();
+    assert_eq!(phone.refused(channel.setup()), Rule::SetupType);
 }
 
 #[test]
@@ -142,8 +139,8 @@ fn asked_again_everything_is_answered_the_same_and_nothing_is_written() {
     let mut phone = Phone::new();
     let channel = Channel::open(&mut phone);
     let (ours, theirs) = (
-        channel.holder(1, 350_000, &[]),
-        channel.theirs(1, 350_000, &[]),
+        channel.holder(1, 450_000, &[]),
+        channel.theirs(1, 450_000, &[]),
     );
     let ops = [
         validate(&ours),
@@ -404,7 +401,7 @@ fn a_revoked_commitment_is_never_signed() {
     let channel = Channel::open(&mut phone);
     let (old, new) = (
         channel.holder(0, 400_000, &[]),
-        channel.holder(1, 390_000, &[]),
+        channel.holder(1, 410_000, &[]),
     );
     phone.ask(validate(&new)).unwrap();
     phone.ask(release(0)).unwrap();
@@ -535,21 +532,41 @@ fn points_are_those_of_the_secrets_and_bounded() {
 }
 
 #[test]
-fn the_revocation_key_is_given_unless_withheld() {
-    let mut phone = Phone::new();
-    let mut ask = |withhold| {
-        phone.signer.withhold_revocation_key(withhold);
-        let new = NewChannelKeys {
-            channel_keys_id: KEYS_ID.to_vec(),
-            points: 1,
+fn the_revocation_key_is_given_with_the_setup_or_never() {
+    for (withhold, hub, is_given) in [
+        ("hub", None, true),
+        ("hub", Some(()), false),
+        ("none", Some(()), true),
+        ("all", None, false),
+    ] {
+        let mut phone = Phone::new();
+        let channel = Channel::new(&mut phone);
+        let limits = phone.signer.limits().with("withhold", withhold).unwrap();
+        let limits = limits.with("shortest_hub_delay_blocks", "144").unwrap();
+        let set = phone.signer.set_limits(&limits).unwrap();
+        phone.keep(&set.records);
+        phone.restart();
+        phone.signer.set_hub(hub.map(|()| channel.peer_node_id()));
+        let mut secret = || {
+            let Ok(Answer::Setup(setup)) = phone.ask(channel.setup()) else {
+                panic!()
+            };
+            setup.revocation_basepoint_secret
         };
-        let Ok(Answer::NewChannelKeys(keys)) = phone.ask_on(&[], Op::NewChannelKeys(new)) else {
+        let given = secret();
+        assert_eq!(given.len(), if is_given { 32 } else { 0 }, "{withhold}");
+        assert_eq!(secret(), given);
+
+        // Whatever the owner changes later: a key that was withheld stays on the phone, and so does another answer.
+        let limits = phone.signer.limits().with("withhold", "none").unwrap();
+        let set = phone.signer.set_limits(&limits).unwrap();
+        phone.keep(&set.records);
+        phone.restart();
+        let Ok(Answer::Setup(setup)) = phone.ask(channel.setup()) else {
             panic!()
         };
-        keys.revocation_basepoint_secret
-    };
-    assert_eq!(ask(false).len(), 32);
-    assert!(ask(true).is_empty());
+        assert_eq!(setup.revocation_basepoint_secret, given);
+    }
 }
 
 #[test]

@@ -71,6 +71,7 @@ fn operations(bytes: &[u8], number: u64) -> Vec<Op> {
         Op::SetupChannel(SetupChannel {
             parameters: b(),
             counterparty_node_id: b(),
+            ..Default::default()
         }),
         Op::GetPoints(GetPoints {
             first_index: number,
@@ -211,6 +212,7 @@ fn living(phone: &Phone, channel: &Channel) -> Vec<Carried> {
             amount_sat,
             per_commitment_point,
             htlc,
+            ..Default::default()
         })
     }
     fn justice(htlc: Vec<u8>) -> Op {
@@ -221,6 +223,7 @@ fn living(phone: &Phone, channel: &Channel) -> Vec<Carried> {
             amount_sat: 5,
             per_commitment_secret,
             htlc,
+            ..Default::default()
         })
     }
     let ours_htlc = ours.nondust_htlcs()[0].encode();
@@ -258,6 +261,7 @@ fn living(phone: &Phone, channel: &Channel) -> Vec<Carried> {
             Op::SetupChannel(SetupChannel {
                 parameters,
                 counterparty_node_id,
+                ..Default::default()
             })
         }),
         (

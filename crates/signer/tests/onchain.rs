@@ -19,9 +19,9 @@ use bitcoin::{
 use common::*;
 use lightning::chain::transaction::OutPoint as LdkOutPoint;
 use lightning::ln::chan_utils::{
-    ClosingTransaction, TxCreationKeys, build_htlc_transaction, get_countersigner_payment_script,
-    get_htlc_redeemscript, get_keyed_anchor_redeemscript, get_revokeable_redeemscript,
-    make_funding_redeemscript,
+    ClosingTransaction, CommitmentTransaction, TxCreationKeys, build_htlc_transaction,
+    get_countersigner_payment_script, get_htlc_redeemscript, get_keyed_anchor_redeemscript,
+    get_revokeable_redeemscript, make_funding_redeemscript,
 };
 use lightning::sign::{
     ChannelDerivationParameters, ChannelSigner, DelayedPaymentOutputDescriptor, HTLCDescriptor,
@@ -431,13 +431,22 @@ fn funded(phone: &mut Phone) -> (Channel, Psbt) {
         value: Amount::from_sat(VALUE_SAT),
         script_pubkey,
     };
-    let psbt = spend_own(phone, Account::Bip84, 0, vec![output]);
+    let mut psbt = spend_own(phone, Account::Bip84, 0, vec![output]);
+    add_change(phone, &mut psbt, 980_000, 7);
     let funding = LdkOutPoint {
         txid: psbt.unsigned_tx.compute_txid(),
         index: 0,
     };
+    (funded_by(phone, funding), psbt)
+}
+
+/// A channel that the owner has asked for, with this funding.
+fn funded_by(phone: &mut Phone, funding: LdkOutPoint) -> Channel {
     let features = ChannelTypeFeatures::anchors_zero_htlc_fee_and_dependencies();
-    (Channel::funded_by(phone, features, funding), psbt)
+    let mut channel = Channel::funded_by(phone, features, funding);
+    channel.fund();
+    phone.intend_opening(&channel);
+    channel
 }
 
 #[test]
@@ -449,7 +458,9 @@ fn a_channel_is_funded_only_after_its_first_commitment() {
         Rule::UnknownChannel
     );
     phone.ask(channel.setup()).unwrap();
-    phone.ask(sign(&channel.theirs(0, 400_000, &[]))).unwrap();
+    phone
+        .ask(sign(&channel.theirs_at(0, 1000, FUNDER_SAT, 0)))
+        .unwrap();
     let refusal = phone.ask(sign_psbt(&psbt, Purpose::Funding)).unwrap_err();
     assert_eq!(
         (rule(&refusal), refusal.retry),
@@ -460,10 +471,137 @@ fn a_channel_is_funded_only_after_its_first_commitment() {
         phone.refused(sign_psbt(&psbt, Purpose::Send)),
         Rule::FundingBeforeValidate
     );
-    phone
-        .ask(validate(&channel.holder(0, 400_000, &[])))
-        .unwrap();
+    phone.ask(first(&channel)).unwrap();
     phone.ask(sign_psbt(&psbt, Purpose::Funding)).unwrap();
+}
+
+/// The first commitment of a channel that the owner funds.
+fn first(channel: &Channel) -> Op {
+    validate(&channel.holder_at(0, 1000, FUNDER_SAT, 0))
+}
+
+#[test]
+fn a_channel_that_the_owner_did_not_ask_for_is_not_set_up() {
+    let mut phone = Phone::new();
+    let (channel, _) = funded(&mut phone);
+    let mut other = channel.parameters.clone();
+    other.channel_value_satoshis += 1;
+    assert_eq!(
+        phone.refused(channel.setup_with(&other)),
+        Rule::SetupUnasked
+    );
+    let Op::SetupChannel(good) = channel.setup() else {
+        panic!("another operation")
+    };
+    for setup in [
+        SetupChannel {
+            opening_id: vec![9; 16],
+            ..good.clone()
+        },
+        SetupChannel {
+            opening_id: Vec::new(),
+            ..good.clone()
+        },
+        SetupChannel {
+            counterparty_node_id: outpoint_key().serialize().to_vec(),
+            ..good.clone()
+        },
+    ] {
+        assert_eq!(phone.refused(Op::SetupChannel(setup)), Rule::SetupUnasked);
+    }
+    let ended = phone.signer.result_delivered(&OPENING).unwrap();
+    phone.keep(&ended.records);
+    assert_eq!(phone.refused(channel.setup()), Rule::SetupUnasked);
+}
+
+fn outpoint_key() -> PublicKey {
+    PublicKey::from_secret_key_global(&[1; 32])
+}
+
+#[test]
+fn peers_open_channels_as_the_owner_allows() {
+    let mut phone = Phone::new();
+    let channel = Channel::new(&mut phone);
+    let allow = |inbound: &str, phone: &mut Phone| {
+        let limits = phone.signer.limits().with("inbound", inbound).unwrap();
+        let set = phone.signer.set_limits(&limits).unwrap();
+        phone.keep(&set.records);
+        phone.restart();
+    };
+    let id = |key: PublicKey| key.to_string();
+    for refused in ["hub".to_owned(), id(outpoint_key())] {
+        allow(&refused, &mut phone);
+        assert_eq!(phone.refused(channel.setup()), Rule::SetupUnasked);
+    }
+    allow(&id(channel.peer_node_id()), &mut phone);
+    phone.ask(channel.setup()).unwrap();
+}
+
+#[test]
+fn a_channel_has_a_largest_size() {
+    let mut phone = Phone::new();
+    let channel = Channel::new(&mut phone);
+    let limits = phone.signer.limits().with("channel_sat", "999999").unwrap();
+    let set = phone.signer.set_limits(&limits).unwrap();
+    phone.keep(&set.records);
+    assert_eq!(phone.refused(channel.setup()), Rule::SetupSize);
+}
+
+#[test]
+fn a_funding_pays_nobody_else_and_is_signed_for_one_set_of_inputs() {
+    let mut phone = Phone::new();
+    let (channel, psbt) = funded(&mut phone);
+    let fund = |phone: &mut Phone, psbt: &Psbt| {
+        let txid = psbt.unsigned_tx.compute_txid();
+        let channel = funded_by(phone, LdkOutPoint { txid, index: 0 });
+        phone.ask(channel.setup()).unwrap();
+        phone.ask(first(&channel)).unwrap();
+        let op = sign_psbt(psbt, Purpose::Funding);
+        phone.ask(op).map_err(|no| rule(&no))
+    };
+    drop(channel);
+
+    let mut stolen = psbt.clone();
+    stolen.unsigned_tx.output[1].script_pubkey = somewhere()[0].script_pubkey.clone();
+    let mut thief = Phone::new();
+    assert_eq!(fund(&mut thief, &stolen), Err(Rule::FundingUnasked));
+
+    // A half of the coin would be the miner's; the owner's limit is the usual one.
+    let mut dear = psbt.clone();
+    dear.unsigned_tx.output.truncate(1);
+    dear.outputs.truncate(1);
+    let mut payer = Phone::new();
+    assert_eq!(fund(&mut payer, &dear), Err(Rule::FundingUnasked));
+
+    assert!(fund(&mut phone, &psbt).is_ok());
+    // The same coin again is the same channel; another coin would make a second one.
+    phone.restart();
+    let outputs = psbt.unsigned_tx.output[..1].to_vec();
+    let mut other = spend_own(&phone, Account::Bip84, 1, outputs);
+    add_change(&phone, &mut other, 980_000, 8);
+    assert_eq!(fund_again(&mut phone, &other), Err(Rule::SetupChanged));
+}
+
+/// Tries to set the same channel up with another funding.
+fn fund_again(phone: &mut Phone, psbt: &Psbt) -> Result<Answer, Rule> {
+    let txid = psbt.unsigned_tx.compute_txid();
+    let channel = funded_by(phone, LdkOutPoint { txid, index: 0 });
+    phone.ask(channel.setup()).map_err(|no| rule(&no))
+}
+
+#[test]
+fn paying_the_fee_of_a_close_pays_nobody_else() {
+    let mut phone = Phone::new();
+    let psbt = spend_own(&phone, Account::Bip84, 0, somewhere());
+    let refused = phone.refused(sign_psbt(&psbt, Purpose::Bump));
+    assert_eq!(refused, Rule::BumpOutput);
+    let mut dear = spend_own(&phone, Account::Bip84, 0, vec![]);
+    add_change(&phone, &mut dear, 1_949_999, 7);
+    let refused = phone.refused(sign_psbt(&dear, Purpose::Bump));
+    assert_eq!(refused, Rule::CloseFee);
+    let mut good = spend_own(&phone, Account::Bip84, 0, vec![]);
+    add_change(&phone, &mut good, 1_950_000, 7);
+    phone.ask(sign_psbt(&good, Purpose::Bump)).unwrap();
 }
 
 #[test]
@@ -471,9 +609,7 @@ fn a_funding_transaction_must_fund_that_channel() {
     let mut phone = Phone::new();
     let (channel, _) = funded(&mut phone);
     phone.ask(channel.setup()).unwrap();
-    phone
-        .ask(validate(&channel.holder(0, 400_000, &[])))
-        .unwrap();
+    phone.ask(first(&channel)).unwrap();
     let elsewhere = spend_own(&phone, Account::Bip84, 0, somewhere());
     assert_eq!(
         phone.refused(sign_psbt(&elsewhere, Purpose::Funding)),
@@ -488,12 +624,9 @@ fn a_funding_transaction_keeps_its_txid() {
     let mut phone = Phone::new();
     let fund = |phone: &mut Phone, psbt: &Psbt| {
         let txid = psbt.unsigned_tx.compute_txid();
-        let features = ChannelTypeFeatures::anchors_zero_htlc_fee_and_dependencies();
-        let channel = Channel::funded_by(phone, features, LdkOutPoint { txid, index: 0 });
+        let channel = funded_by(phone, LdkOutPoint { txid, index: 0 });
         phone.ask(channel.setup()).unwrap();
-        phone
-            .ask(validate(&channel.holder(0, 400_000, &[])))
-            .unwrap();
+        phone.ask(first(&channel)).unwrap();
         [Purpose::Funding, Purpose::Send]
             .map(|purpose| phone.ask(sign_psbt(psbt, purpose)).map_err(|no| rule(&no)))
     };
@@ -869,12 +1002,163 @@ fn an_htlc_is_claimed_from_a_commitment_that_is_not_revoked() {
     assert_eq!(phone.refused(release(1)), Rule::RevokeSigned);
 }
 
+/// Pays the owner at index 9, with a lock time.
+fn claiming(phone: &Phone, inputs: &[OutPoint], locktime: u32, sat: u64) -> Transaction {
+    let output = TxOut {
+        value: Amount::from_sat(sat),
+        script_pubkey: own_script(phone, 9),
+    };
+    Transaction {
+        lock_time: LockTime::from_height(locktime).unwrap(),
+        ..spending(inputs, vec![output])
+    }
+}
+
 #[test]
-fn the_peers_commitments_are_claimed_and_punished() {
+fn an_htlc_of_the_peers_commitment_is_taken_to_the_owner_and_not_before_it_expires() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let (received, paid) = (
+        Htlc::incoming([1; 32], 50_000_000),
+        Htlc::outgoing([2; 32], 40_000_000),
+    );
+    phone.intend([2; 32], 40_000_000);
+    let theirs = channel.theirs(1, 360_000, &[received, paid]);
+    let unsigned = channel.theirs(
+        1,
+        360_000,
+        &[received, paid, Htlc::incoming([3; 32], 60_000_000)],
+    );
+    phone.ask(sign(&theirs)).unwrap();
+
+    let claim = |from: &CommitmentTransaction,
+                 payment_hash: [u8; 32],
+                 change: &dyn Fn(&mut Transaction)| {
+        let mut htlcs = from.nondust_htlcs().iter();
+        let htlc = htlcs
+            .find(|htlc| htlc.payment_hash.0 == payment_hash)
+            .unwrap();
+        let vout = htlc.transaction_output_index.unwrap();
+        let spent = OutPoint::new(from.trust().txid(), vout);
+        let mut tx = claiming(&phone, &[outpoint(1), spent], htlc.cltv_expiry, 39_000);
+        change(&mut tx);
+        let op = SignCounterpartyHtlc {
+            transaction: serialize(&tx),
+            input: 1,
+            amount_sat: htlc.amount_msat / 1000,
+            per_commitment_point: from.per_commitment_point().serialize().to_vec(),
+            htlc: htlc.encode(),
+            keychain: 0,
+            index: 9,
+        };
+        (tx, op)
+    };
+    let nothing = |_: &mut Transaction| ();
+    let early = |tx: &mut Transaction| tx.lock_time = LockTime::from_height(499).unwrap();
+    let never = |tx: &mut Transaction| {
+        tx.input
+            .iter_mut()
+            .for_each(|it| it.sequence = Sequence::MAX)
+    };
+    let stolen = |tx: &mut Transaction| tx.output.extend(somewhere());
+    let elsewhere = |tx: &mut Transaction| tx.output = somewhere();
+    let other = |tx: &mut Transaction| tx.input[1].previous_output = outpoint(2);
+    let ask = |op: SignCounterpartyHtlc| Op::SignCounterpartyHtlc(op);
+    let claims = [
+        (claim(&theirs, [2; 32], &early), Rule::NotOurOutput),
+        (claim(&theirs, [2; 32], &never), Rule::NotOurOutput),
+        (claim(&theirs, [1; 32], &stolen), Rule::NotOurScript),
+        (claim(&theirs, [1; 32], &elsewhere), Rule::NotOurScript),
+        (claim(&theirs, [1; 32], &other), Rule::NotOurOutput),
+        // A commitment that the phone has not signed.
+        (claim(&unsigned, [3; 32], &nothing), Rule::NotOurOutput),
+    ];
+    let good = [[1; 32], [2; 32]].map(|hash| claim(&theirs, hash, &nothing));
+    // What the peer offered may be taken at any time.
+    let soon = claim(&theirs, [1; 32], &early);
+    for ((_, op), why) in claims {
+        assert_eq!(phone.refused(ask(op)), why);
+    }
+    for (_, op) in &good {
+        let amount = SignCounterpartyHtlc {
+            amount_sat: op.amount_sat + 1,
+            ..op.clone()
+        };
+        assert_eq!(phone.refused(ask(amount)), Rule::NotOurOutput);
+        let beyond = SignCounterpartyHtlc {
+            input: 2,
+            ..op.clone()
+        };
+        assert_eq!(phone.refused(ask(beyond)), Rule::Malformed);
+    }
+    for (tx, op) in good.into_iter().chain([soon]) {
+        let htlc = lightning::util::ser::Readable::read(&mut &op.htlc[..]).unwrap();
+        let keys = theirs.trust().keys().clone();
+        let features = &channel.parameters.channel_type_features;
+        let script = get_htlc_redeemscript(&htlc, features, &keys);
+        let key = keys.countersignatory_htlc_key.to_public_key();
+        let sat = op.amount_sat;
+        check(
+            &tx,
+            1,
+            &script,
+            sat,
+            signature(phone.ask(ask(op)).unwrap()),
+            &key,
+        );
+    }
+
+    // When the peer has revoked the commitment, its HTLCs are a matter of justice.
+    let (_, op) = claim_again(&phone, &theirs);
+    phone.ask(channel.revocation(0)).unwrap();
+    phone
+        .ask(sign(&channel.theirs(2, 360_000, &[received, paid])))
+        .unwrap();
+    phone.ask(channel.revocation(1)).unwrap();
+    assert_eq!(phone.refused(ask(op)), Rule::NotOurOutput);
+}
+
+/// A claim of the first HTLC of a commitment.
+fn claim_again(phone: &Phone, from: &CommitmentTransaction) -> (Transaction, SignCounterpartyHtlc) {
+    let htlc = &from.nondust_htlcs()[0];
+    let spent = OutPoint::new(from.trust().txid(), htlc.transaction_output_index.unwrap());
+    let tx = claiming(phone, &[spent], htlc.cltv_expiry, 39_000);
+    let op = SignCounterpartyHtlc {
+        transaction: serialize(&tx),
+        input: 0,
+        amount_sat: htlc.amount_msat / 1000,
+        per_commitment_point: from.per_commitment_point().serialize().to_vec(),
+        htlc: htlc.encode(),
+        keychain: 0,
+        index: 9,
+    };
+    (tx, op)
+}
+
+/// A justice transaction for an output of the commitment with this secret.
+fn justice(tx: &Transaction, secret: [u8; 32], sat: u64, htlc: Vec<u8>) -> Op {
+    Op::SignJustice(SignJustice {
+        transaction: serialize(tx),
+        input: 0,
+        amount_sat: sat,
+        per_commitment_secret: secret.to_vec(),
+        htlc,
+        keychain: 0,
+        index: 9,
+    })
+}
+
+#[test]
+fn the_peers_revoked_commitments_are_punished_and_no_other() {
     let mut phone = Phone::new();
     let channel = Channel::open(&mut phone);
     let secp = &channel.secp;
-    let secret = channel.peer.release_commitment_secret(FIRST).unwrap();
+    let secret = |step| {
+        channel
+            .peer
+            .release_commitment_secret(FIRST - step)
+            .unwrap()
+    };
     let point = channel.peer.get_per_commitment_point(FIRST, secp).unwrap();
     let (theirs, ours) = (
         &channel.peer_parameters.holder_pubkeys,
@@ -882,89 +1166,153 @@ fn the_peers_commitments_are_claimed_and_punished() {
     );
     let keys = TxCreationKeys::from_channel_static_keys(&point, theirs, ours, secp);
     let features = &channel.parameters.channel_type_features;
-    let tx = spending(&[outpoint(1), outpoint(2)], somewhere());
-    let transaction = serialize(&tx);
+    let tx = claiming(&phone, &[outpoint(1)], 0, 8_000);
     let htlc = channel
         .theirs(0, 1, &[Htlc::incoming([1; 32], 50_000_000)])
         .nondust_htlcs()[0]
         .clone();
     let htlc_script = get_htlc_redeemscript(&htlc, features, &keys);
 
-    let claim = SignCounterpartyHtlc {
-        transaction: transaction.clone(),
-        input: 1,
-        amount_sat: 50_000,
-        per_commitment_point: point.serialize().to_vec(),
-        htlc: htlc.encode(),
-    };
-    let got = signature(phone.ask(Op::SignCounterpartyHtlc(claim.clone())).unwrap());
-    check(
-        &tx,
-        1,
-        &htlc_script,
-        50_000,
-        got,
-        &keys.countersignatory_htlc_key.to_public_key(),
-    );
-    let beyond = SignCounterpartyHtlc { input: 2, ..claim };
-    assert_eq!(
-        phone.refused(Op::SignCounterpartyHtlc(beyond)),
-        Rule::Malformed
-    );
-
-    let punish = |htlc: Vec<u8>| {
-        let (transaction, per_commitment_secret) = (transaction.clone(), secret.to_vec());
-        Op::SignJustice(SignJustice {
-            transaction,
-            input: 0,
-            amount_sat: 9_000,
-            per_commitment_secret,
-            htlc,
-        })
-    };
-    // With a secret that the peer has not given by revoking, it and the host would share what is in flight.
-    assert_eq!(phone.refused(punish(vec![])), Rule::JusticeUnrevoked);
+    // With a secret that the peer has not given by revoking, it and the host would share what is in flight: that of the commitment
+    // that it has, of the next one, and of one far ahead.
+    let refused =
+        |phone: &mut Phone, step| phone.refused(justice(&tx, secret(step), 9_000, vec![]));
+    assert_eq!(refused(&mut phone, 0), Rule::JusticeUnrevoked);
     phone.ask(sign(&channel.theirs(1, 400_000, &[]))).unwrap();
-    assert_eq!(phone.refused(punish(htlc.encode())), Rule::JusticeUnrevoked);
+    for step in [0, 1, 2, 9] {
+        assert_eq!(refused(&mut phone, step), Rule::JusticeUnrevoked);
+    }
     phone.ask(channel.revocation(0)).unwrap();
-    let got = signature(phone.ask(punish(vec![])).unwrap());
+    let got = signature(phone.ask(justice(&tx, secret(0), 9_000, vec![])).unwrap());
     let script = get_revokeable_redeemscript(
         &keys.revocation_key,
         144,
         &keys.broadcaster_delayed_payment_key,
     );
-    check(
-        &tx,
-        0,
-        &script,
-        9_000,
-        got,
-        &keys.revocation_key.to_public_key(),
-    );
-    let got = signature(phone.ask(punish(htlc.encode())).unwrap());
-    check(
-        &tx,
-        0,
-        &htlc_script,
-        9_000,
-        got,
-        &keys.revocation_key.to_public_key(),
-    );
-
+    let key = keys.revocation_key.to_public_key();
+    check(&tx, 0, &script, 9_000, got, &key);
     let got = signature(
         phone
-            .ask(Op::SignAnchor(SignAnchor {
-                transaction,
-                input: 0,
-            }))
+            .ask(justice(&tx, secret(0), 9_000, htlc.encode()))
             .unwrap(),
     );
-    check(
-        &tx,
-        0,
-        &get_keyed_anchor_redeemscript(&ours.funding_pubkey),
-        330,
-        got,
-        &ours.funding_pubkey,
+    check(&tx, 0, &htlc_script, 9_000, got, &key);
+    for step in [1, 2, 9] {
+        assert_eq!(refused(&mut phone, step), Rule::JusticeUnrevoked);
+    }
+
+    let stolen = spending(&[outpoint(1)], somewhere());
+    let stolen = justice(&stolen, secret(0), 9_000, vec![]);
+    assert_eq!(phone.refused(stolen), Rule::NotOurScript);
+    let dear = claiming(&phone, &[outpoint(1)], 0, 100_000);
+    let dear = justice(&dear, secret(0), 200_000, vec![]);
+    assert_eq!(phone.refused(dear), Rule::CloseFee);
+
+    // A later commitment with the same point would be punished by the signatures that exist.
+    let same_point = CommitmentTransaction::new(
+        FIRST - 2,
+        &point,
+        590_000,
+        400_000,
+        1000,
+        Vec::new(),
+        &channel.parameters.as_counterparty_broadcastable(),
+        secp,
     );
+    phone.restart();
+    assert_eq!(phone.refused(sign(&same_point)), Rule::CounterpartyNumber);
+}
+
+#[test]
+fn an_anchor_is_spent() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let ours = &channel.parameters.holder_pubkeys;
+    let tx = claiming(&phone, &[outpoint(1)], 0, 300);
+    let anchor = SignAnchor {
+        transaction: serialize(&tx),
+        input: 0,
+    };
+    let got = signature(phone.ask(Op::SignAnchor(anchor)).unwrap());
+    let script = get_keyed_anchor_redeemscript(&ours.funding_pubkey);
+    check(&tx, 0, &script, 330, got, &ours.funding_pubkey);
+}
+
+#[test]
+fn a_close_pays_the_balance() {
+    let mut phone = Phone::new();
+    let channel = Channel::outbound(&mut phone);
+    phone.ask(channel.setup()).unwrap();
+    phone.ask(first(&channel)).unwrap();
+    phone
+        .ask(sign(&channel.theirs_at(0, 1000, FUNDER_SAT, 0)))
+        .unwrap();
+    let funding = channel.parameters.funding_outpoint.unwrap();
+    let close = |to_holder_sat, to_counterparty_sat| {
+        Op::SignClosing(SignClosing {
+            to_holder_sat,
+            to_counterparty_sat,
+            to_holder_script: own_script(&phone, 3).to_bytes(),
+            to_counterparty_script: somewhere()[0].script_pubkey.to_bytes(),
+            funding_outpoint: serialize(&funding.into_bitcoin_outpoint()),
+            ..SignClosing::default()
+        })
+    };
+    // A tenth of it is the limit of the fee.
+    let closes = [close(899_999, 0), close(890_000, 110_000), close(0, 0)];
+    let good = close(900_000, 0);
+    for op in closes {
+        assert_eq!(phone.refused(op), Rule::CloseBalance);
+    }
+    phone.ask(good).unwrap();
+}
+
+#[test]
+fn nothing_follows_in_a_channel_after_its_close_was_signed() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let funding = channel.parameters.funding_outpoint.unwrap();
+    let close = Op::SignClosing(SignClosing {
+        to_holder_sat: 400_000,
+        to_counterparty_sat: 500_000,
+        to_holder_script: own_script(&phone, 3).to_bytes(),
+        to_counterparty_script: somewhere()[0].script_pubkey.to_bytes(),
+        funding_outpoint: serialize(&funding.into_bitcoin_outpoint()),
+        ..SignClosing::default()
+    });
+    let (ours, theirs) = (
+        channel.holder(0, 400_000, &[]),
+        channel.theirs(0, 400_000, &[]),
+    );
+    phone.ask(close.clone()).unwrap();
+    phone.restart();
+    phone.ask(close).unwrap();
+    let next = validate(&channel.holder(1, 400_000, &[]));
+    assert_eq!(phone.refused(next), Rule::ChannelClosing);
+    let next = sign(&channel.theirs(1, 400_000, &[]));
+    assert_eq!(phone.refused(next), Rule::ChannelClosing);
+    // What was signed is signed again, and the owner may still close by force.
+    phone.ask(validate(&ours)).unwrap();
+    phone.ask(sign(&theirs)).unwrap();
+    phone.ask(sign_holder(&ours)).unwrap();
+}
+
+#[test]
+fn a_channel_with_an_htlc_is_not_closed() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let received = [Htlc::incoming([1; 32], 50_000_000)];
+    phone
+        .ask(validate(&channel.holder(1, 400_000, &received)))
+        .unwrap();
+    let funding = channel.parameters.funding_outpoint.unwrap();
+    let close = Op::SignClosing(SignClosing {
+        to_holder_sat: 400_000,
+        to_counterparty_sat: 500_000,
+        to_holder_script: own_script(&phone, 3).to_bytes(),
+        to_counterparty_script: somewhere()[0].script_pubkey.to_bytes(),
+        funding_outpoint: serialize(&funding.into_bitcoin_outpoint()),
+        ..SignClosing::default()
+    });
+    assert_eq!(phone.refused(close), Rule::CloseBalance);
 }

@@ -3,120 +3,16 @@
 
 mod common;
 
-use std::time::Duration;
-
-use bech32::Fe32;
 use bitcoin::hashes::{Hash, sha256};
 use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use common::*;
-use lightning_invoice::{Bolt11Invoice, Currency, Fallback, InvoiceBuilder, PaymentSecret};
+use lightning_invoice::Currency;
+use longhand_lying_host::invoice::{Draft, EXPIRY_S, ask_for, finish};
 use longhand_proto::command::UnsignedInvoice;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::*;
-use longhand_signer::{ChannelIntent, InvoiceRequest, Refused, Rule};
-
-const EXPIRY_S: u32 = 3600;
-
-/// The fields that a host may put into an invoice.
-#[derive(Clone)]
-struct Draft {
-    currency: Currency,
-    payment_hash: [u8; 32],
-    amount_msat: u64,
-    description: String,
-    expiry_s: u32,
-    date: u64,
-    payee: Option<SecretKey>,
-    fallback: bool,
-}
-
-impl Draft {
-    fn of(asked: &InvoiceRequest) -> Draft {
-        Draft {
-            currency: Currency::Regtest,
-            payment_hash: asked.payment_hash,
-            amount_msat: asked.amount_msat,
-            description: asked.description.clone(),
-            expiry_s: asked.expiry_s,
-            date: NOW,
-            payee: None,
-            fallback: false,
-        }
-    }
-
-    /// The parts of the invoice as a host sends them: written by LDK, signature cut off.
-    fn unsigned(&self) -> UnsignedInvoice {
-        let mut builder = InvoiceBuilder::new(self.currency.clone())
-            .description(self.description.clone())
-            .payment_hash(sha256::Hash::from_byte_array(self.payment_hash).into_inner())
-            .payment_secret(PaymentSecret([7; 32]))
-            .duration_since_epoch(Duration::from_secs(self.date))
-            .expiry_time(Duration::from_secs(u64::from(self.expiry_s)))
-            .min_final_cltv_expiry_delta(24)
-            .basic_mpp();
-        if self.amount_msat > 0 {
-            builder = builder.amount_milli_satoshis(self.amount_msat);
-        }
-        if let Some(key) = self.payee {
-            builder = builder.payee_pub_key(key.public_key(&Secp256k1::new()));
-        }
-        if self.fallback {
-            builder = builder.fallback(Fallback::PubKeyHash(bitcoin::PubkeyHash::all_zeros()));
-        }
-        let key = self
-            .payee
-            .unwrap_or(SecretKey::from_slice(&[1; 32]).unwrap());
-        let signed = builder.build_raw().unwrap().sign::<_, ()>(|hash| {
-            let digest = bitcoin::secp256k1::Message::from_digest(*hash.as_ref());
-            Ok(Secp256k1::new().sign_ecdsa_recoverable(&digest, &key))
-        });
-        let text = signed.unwrap().to_string();
-        let (hrp, data) = text.rsplit_once('1').unwrap();
-        let data: Vec<u8> = data
-            .chars()
-            .map(|c| Fe32::from_char(c).unwrap().to_u8())
-            .collect();
-        UnsignedInvoice {
-            hrp: hrp.to_string(),
-            data: data[..data.len() - 104 - 6].to_vec(),
-        }
-    }
-}
-
-trait IntoInner {
-    fn into_inner(self) -> lightning_invoice::PaymentHash;
-}
-impl IntoInner for sha256::Hash {
-    fn into_inner(self) -> lightning_invoice::PaymentHash {
-        lightning_invoice::PaymentHash(self.to_byte_array())
-    }
-}
-
-/// Makes a payment at the phone, and what to ask the host for.
-fn ask_for(phone: &mut Phone, amount_msat: u64) -> InvoiceRequest {
-    let made = phone
-        .signer
-        .new_payment(amount_msat, [amount_msat as u8; 32], NOW)
-        .unwrap();
-    phone.keep(&made.records);
-    InvoiceRequest {
-        payment_hash: made.value,
-        amount_msat,
-        description: "coffee".into(),
-        expiry_s: EXPIRY_S,
-    }
-}
-
-fn finish(
-    phone: &mut Phone,
-    draft: &Draft,
-    asked: &InvoiceRequest,
-) -> Result<Bolt11Invoice, Refused> {
-    let finished = phone.signer.finish_invoice(&draft.unsigned(), asked, NOW)?;
-    phone.keep(&finished.records);
-    Ok(finished.value)
-}
+use longhand_signer::{ChannelIntent, InvoiceRequest, Rule};
 
 /// A signed invoice over `amount_msat`, as its payment hash.
 fn invoiced(phone: &mut Phone, amount_msat: u64) -> [u8; 32] {
@@ -307,6 +203,43 @@ fn a_preimage_that_has_left_is_given_again() {
     assert_eq!(payment.released.unwrap().received_msat, 50_000_000);
 }
 
+#[test]
+fn an_invoice_has_nothing_of_the_hosts_choice_but_a_hint_from_a_peer() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let asked = ask_for(&mut phone, 1_000);
+    let stranger = SecretKey::from_slice(&[1; 32]).unwrap();
+    let stranger = stranger.public_key(&Secp256k1::new());
+    let good = Draft {
+        hint: Some(channel.peer_node_id()),
+        ..Draft::of(&asked)
+    };
+    let strange = Draft {
+        hint: Some(stranger),
+        ..good.clone()
+    };
+    let refused = finish(&mut phone, &strange, &asked).unwrap_err();
+    assert_eq!(refused.rule, Rule::InvoiceHint);
+    for draft in [
+        Draft {
+            metadata: Some(vec![1]),
+            ..good.clone()
+        },
+        Draft {
+            final_delta_blocks: 17,
+            ..good.clone()
+        },
+        Draft {
+            final_delta_blocks: 145,
+            ..good.clone()
+        },
+    ] {
+        let refused = finish(&mut phone, &draft, &asked).unwrap_err();
+        assert_eq!(refused.rule, Rule::InvoiceMismatch);
+    }
+    finish(&mut phone, &good, &asked).unwrap();
+}
+
 /// An invoice over `asked_msat`, and an HTLC of `paid_msat` irrevocably committed for it.
 fn received(phone: &mut Phone, asked_msat: u64, paid_msat: u64) -> [u8; 32] {
     let channel = Channel::open(phone);
@@ -467,12 +400,34 @@ fn an_outgoing_htlc_with_the_hash_is_no_payment() {
     let mut phone = Phone::new();
     let channel = Channel::open(&mut phone);
     let hash = invoiced(&mut phone, 50_000_000);
-    let outgoing = [Htlc {
-        incoming: false,
-        ..Htlc::incoming(hash, 50_000_000)
-    }];
-    commit(&mut phone, &channel, &outgoing, &outgoing);
+    let outgoing = [Htlc::outgoing(hash, 50_000_000)];
+    let ours = validate(&channel.holder(1, 350_000, &outgoing));
+    assert_eq!(phone.refused(ours), Rule::PaymentUnasked);
+    let theirs = sign(&channel.theirs(1, 350_000, &outgoing));
+    assert_eq!(phone.refused(theirs), Rule::PaymentUnasked);
     assert_eq!(phone.refused(preimage_of(hash)), Rule::PreimageNotCommitted);
+}
+
+#[test]
+fn an_htlc_whose_preimage_was_released_is_the_owners() {
+    let mut phone = Phone::new();
+    let hash = received(&mut phone, 50_000_000, 50_000_000);
+    let channel = Channel::new(&mut phone);
+    phone.ask(preimage_of(hash)).unwrap();
+    let snapshot = phone.signer.snapshot();
+    phone.disk = vec![snapshot.as_bytes().to_vec()];
+    phone.restart();
+
+    let theirs = |to_phone_sat| sign(&channel.theirs(2, to_phone_sat, &[]));
+    assert_eq!(phone.refused(theirs(449_999)), Rule::Balance);
+    phone.ask(theirs(450_000)).unwrap();
+    phone.ask(channel.revocation(1)).unwrap();
+    let ours = |to_phone_sat| validate(&channel.holder(2, to_phone_sat, &[]));
+    assert_eq!(phone.refused(ours(449_999)), Rule::Balance);
+    phone.ask(ours(450_000)).unwrap();
+    phone.ask(release(1)).unwrap();
+    // It is counted once.
+    phone.ask(sign(&channel.theirs(3, 450_000, &[]))).unwrap();
 }
 
 /// An invoice over `amount_msat` that can be paid for `expiry_s`, by a host whose clock says `date` while the phone's says
@@ -838,6 +793,7 @@ fn an_intent_awaits_delivery_across_restarts_and_compaction() {
         counterparty_node_id: peer,
         amount_sat: 20_000,
         announced: true,
+        max_fee_sat: 0,
     };
     for id in [b"ended send".as_slice(), b"open send"] {
         let added = phone.signer.add_onchain_intent(id, "bcrt1q", 7, 1, NOW);

@@ -227,10 +227,28 @@ pub async fn phone_with_channel(
     name: &str,
     wake_url: &str,
 ) -> longhand_phone::Phone {
+    let phone = paired_phone(world, operator, door, name, wake_url).await;
+    hub_opens(world, operator, name).await;
+    phone
+}
+
+/// A phone with its files, without a channel.
+pub async fn paired_phone(
+    world: &World,
+    operator: &Operator,
+    door: &Door,
+    name: &str,
+    wake_url: &str,
+) -> longhand_phone::Phone {
     let vault = vault::create(&world.dir.path().join(name)).unwrap();
     let phone = longhand_phone::Phone::new(vault, door.clone()).unwrap();
     let code = create_owner(operator, name, wake_url).await;
     phone.pair(&code.to_text().unwrap()).await.unwrap();
+    phone
+}
+
+/// The hub opens a channel of 1,000,000 sat to this owner, half of them the owner's.
+pub async fn hub_opens(world: &World, operator: &Operator, name: &str) {
     let open = HubOpenChannelRequest {
         owner: name.into(),
         amount_sat: 1_000_000,
@@ -243,5 +261,4 @@ pub async fn phone_with_channel(
     world.mine(operator, 6).await;
     let is_usable = async || node(operator, name).await.usable_channels == 1;
     until("the channel is usable", is_usable).await;
-    phone
 }

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bitcoin::Network;
+use bitcoin::secp256k1::PublicKey;
+use lightning_invoice::Bolt11Invoice;
 use longhand_node::{SignerAway, SignerTransport};
-use longhand_proto::command::{Register, SendOnchain};
+use longhand_proto::command::{OpenChannel, Register, SendOnchain};
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{SignerBatch, SignerOp, SignerReply};
-use longhand_signer::{LedgerRecord, Recorded, Refused, Seed, Signer};
+use longhand_signer::{ChannelIntent, LedgerRecord, Recorded, Refused, Seed, Signer};
 use tokio::sync::Notify;
 
 use crate::clock::unix_s;
@@ -179,6 +181,30 @@ impl Phone {
             ..
         } = send;
         self.own(|engine| engine.add_onchain_intent(id, address, *amount_sat, MAX_FEE_SAT, now))
+            .unwrap();
+    }
+
+    /// The owner asks for this opening with `peer`.
+    pub fn intend_open(&self, open: &OpenChannel, peer: PublicKey) {
+        let intent = ChannelIntent::Open {
+            id: open.id.clone(),
+            counterparty_node_id: peer,
+            amount_sat: open.amount_sat,
+            announced: open.announced,
+            max_fee_sat: MAX_FEE_SAT,
+        };
+        let now = self.now_unix_s();
+        self.own(|engine| engine.add_channel_intent(intent, now))
+            .unwrap();
+    }
+
+    /// The owner asks to pay this invoice, at any fee up to its amount: the intent is on record before the command is sent.
+    pub fn intend_pay(&self, bolt11: &str) {
+        let invoice: Bolt11Invoice = bolt11.parse().unwrap();
+        let hash = invoice.payment_hash().0;
+        let amount_msat = invoice.amount_milli_satoshis().unwrap();
+        let now = self.now_unix_s();
+        self.own(|engine| engine.add_intent(hash, amount_msat, amount_msat, u64::MAX, now))
             .unwrap();
     }
 

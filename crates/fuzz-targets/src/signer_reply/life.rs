@@ -111,6 +111,7 @@ impl Life {
             return;
         };
         if let Ok(bolt11) = self.hub.invoice(TO_HUB_MSAT, "tea", 3600).await {
+            self.liar.phone.intend_pay(&bolt11);
             self.ask(Kind::Pay(pay(bolt11))).await;
         }
         self.be_paid().await;
@@ -134,6 +135,8 @@ impl Life {
             amount_sat: CHANNEL_SAT,
             ..OpenChannel::default()
         };
+        let phone = &self.liar.phone;
+        phone.intend_open(&open, self.hub.node_id());
         let opened = match self.ask(Kind::OpenChannel(open)).await? {
             Reply::OpenedChannel(opened) => opened,
             _ => return None,

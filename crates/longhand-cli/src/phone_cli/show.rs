@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use longhand_phone::OwnerReply;
 use longhand_phone::command::{
-    Balance, Channel, ClosedChannel, Info, OnchainSend, OpenInvoice, Payment, WakeUrls,
+    Balance, Channel, ClosedChannel, Info, Limit, LimitList, OnchainSend, OpenInvoice, Payment,
+    Refusal, RefusalList, WakeUrls,
 };
 use longhand_phone::preview::PaymentPreview;
 use longhand_proto::utc;
@@ -187,8 +188,44 @@ impl Show for OwnerReply {
             OwnerReply::Closing(closing) => format!("closing by {}\n", closing.txid),
             OwnerReply::Connected {} => "connected\n".into(),
             OwnerReply::WakeUrls(known) => wake_urls_text(known),
+            OwnerReply::Limits(list) => limits_text(list),
+            OwnerReply::Refusals(list) => refusals_text(list),
         }
     }
+}
+
+fn limits_text(list: &LimitList) -> String {
+    let row = |limit: &Limit| {
+        let changed = match limit.value == limit.default {
+            true => String::new(),
+            false => format!("(default: {}) ", limit.default),
+        };
+        let about = format!("{changed}{}", limit.about);
+        vec![limit.name.clone(), limit.value.clone(), about]
+    };
+    let rows: Vec<Vec<String>> = list.limits.iter().map(row).collect();
+    table(&["limit", ">value", "meaning"], &rows)
+}
+
+fn refusals_text(list: &RefusalList) -> String {
+    if list.refusals.is_empty() {
+        return "nothing was refused\n".into();
+    }
+    let row = |refusal: &Refusal| {
+        let done = match refusal.is_warning {
+            true => "signed, with a warning",
+            false => "refused",
+        };
+        vec![
+            utc(refusal.last_unix_s),
+            refusal.count.to_string(),
+            refusal.rule.clone(),
+            done.to_owned(),
+            refusal.message.clone(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = list.refusals.iter().map(row).collect();
+    table(&["last", ">times", "rule", "result", "reason"], &rows)
 }
 
 fn wake_urls_text(known: &WakeUrls) -> String {

@@ -24,18 +24,10 @@ pub(crate) struct ChannelKeys {
 }
 
 impl ChannelKeys {
-    /// New keys from the phone, of no channel yet. `None` when they cannot be read, or the revocation secret is not that of
-    /// its basepoint.
+    /// New keys from the phone, of no channel yet. `None` when they cannot be read.
     pub fn from_answer(answer: &NewChannelKeysAnswer) -> Option<(KeysId, ChannelKeys)> {
         let keys_id = KeysId::try_from(&answer.channel_keys_id[..]).ok()?;
         let public_keys = ChannelPublicKeys::read(&mut &answer.public_keys[..]).ok()?;
-        let revocation_basepoint_secret = read_secret(&answer.revocation_basepoint_secret)?;
-        if let Some(secret) = &revocation_basepoint_secret {
-            let point = PublicKey::from_secret_key(&Secp256k1::signing_only(), secret);
-            if point != public_keys.revocation_basepoint.0 {
-                return None;
-            }
-        }
         let points = answer.points.iter().take(POINTS_AT_ONCE as usize);
         let points = points.map(|point| PublicKey::from_slice(point).ok());
         let mut window = Points::default();
@@ -43,11 +35,23 @@ impl ChannelKeys {
         let keys = ChannelKeys {
             public_keys,
             points: window,
-            revocation_basepoint_secret,
+            revocation_basepoint_secret: None,
             user_channel_id: None,
             set_up: false,
         };
         Some((keys_id, keys))
+    }
+
+    /// The phone has the channel's parameters, and gives its revocation basepoint secret, or nothing. Another secret is not kept.
+    pub fn set_up(&mut self, secret: &[u8]) {
+        let is_of_basepoint = |secret: &SecretKey| {
+            let point = PublicKey::from_secret_key(&Secp256k1::signing_only(), secret);
+            point == self.public_keys.revocation_basepoint.0
+        };
+        let secret = SecretKey::from_slice(secret).ok().filter(is_of_basepoint);
+        // A phone of an earlier version gave it with the keys.
+        self.revocation_basepoint_secret = secret.or(self.revocation_basepoint_secret);
+        self.set_up = true;
     }
 
     pub fn encode(&self) -> Vec<u8> {
@@ -108,7 +112,7 @@ struct StoredChannelKeys {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::testing::new_keys;
+    use super::super::testing::{new_keys, revocation_secret};
     use super::*;
 
     #[test]
@@ -116,6 +120,7 @@ mod tests {
         let (keys_id, mut keys) = ChannelKeys::from_answer(&new_keys([1; 32], 7)).unwrap();
         assert_eq!(keys_id, [1; 32]);
         keys.user_channel_id = Some(5);
+        keys.set_up(&revocation_secret(7));
         let read = ChannelKeys::decode(&keys.encode()).unwrap();
         assert_eq!(read.public_keys, keys.public_keys);
         assert_eq!(read.points, keys.points);
@@ -124,28 +129,32 @@ mod tests {
             read.revocation_basepoint_secret,
             keys.revocation_basepoint_secret
         );
-        assert_eq!((read.user_channel_id, read.set_up), (Some(5), false));
+        assert_eq!((read.user_channel_id, read.set_up), (Some(5), true));
     }
 
     #[test]
-    fn keys_that_cannot_be_read_and_a_secret_of_other_keys_are_refused() {
+    fn keys_that_cannot_be_read_are_refused() {
         let good = new_keys([1; 32], 7);
         let is_refused = |change: fn(&mut NewChannelKeysAnswer)| {
             let mut answer = good.clone();
             change(&mut answer);
             ChannelKeys::from_answer(&answer).is_none()
         };
-        assert!(!is_refused(|answer| answer
-            .revocation_basepoint_secret
-            .clear()));
+        assert!(!is_refused(|_| ()));
         assert!(is_refused(|answer| answer.channel_keys_id.truncate(31)));
         assert!(is_refused(|answer| answer.public_keys.truncate(100)));
         assert!(is_refused(|answer| answer.points[5][0] = 9));
-        assert!(is_refused(
-            |answer| answer.revocation_basepoint_secret = vec![9; 32]
-        ));
-        assert!(is_refused(
-            |answer| answer.revocation_basepoint_secret = vec![9; 7]
-        ));
+    }
+
+    #[test]
+    fn a_secret_that_is_not_that_of_the_basepoint_is_not_kept() {
+        for secret in [vec![], vec![9; 7], vec![9; 32], vec![0; 32]] {
+            let (_, mut keys) = ChannelKeys::from_answer(&new_keys([1; 32], 7)).unwrap();
+            keys.set_up(&secret);
+            assert_eq!(
+                (keys.revocation_basepoint_secret, keys.set_up),
+                (None, true)
+            );
+        }
     }
 }

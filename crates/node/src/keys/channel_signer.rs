@@ -76,13 +76,23 @@ impl RemoteSigner {
         if let Some(secret) = self.remote.revocation_basepoint_secret(&self.keys_id) {
             return justice::sign(output, &secret, secp).ok_or(());
         }
+        let (keychain, index) = self.destination(output.justice_tx);
         signature(self.ask(Op::SignJustice(SignJustice {
             transaction: consensus::serialize(output.justice_tx),
             input: output.input as u32,
             amount_sat: output.amount_sat,
             per_commitment_secret: output.per_commitment_key.secret_bytes().to_vec(),
             htlc: output.htlc.map(|htlc| htlc.encode()).unwrap_or_default(),
+            keychain,
+            index,
         })))
+    }
+
+    /// The position in the owner's wallet of the script that a claim pays.
+    fn destination(&self, claim: &Transaction) -> (u32, u32) {
+        let output = claim.output.first();
+        let path = output.and_then(|output| self.remote.path_of(&output.script_pubkey));
+        path.unwrap_or_default()
     }
 }
 
@@ -156,6 +166,8 @@ impl EcdsaChannelSigner for RemoteSigner {
             commitment: commitment_tx.encode(),
             inbound_preimages: preimages(inbound_htlc_preimages),
             outbound_preimages: preimages(outbound_htlc_preimages),
+            // Added when it is sent, see `trimmed.rs`.
+            trimmed: Vec::new(),
         }));
         let Some(Answer::CommitmentSignatures(answer)) = answer else {
             return Err(());
@@ -242,12 +254,15 @@ impl EcdsaChannelSigner for RemoteSigner {
         htlc: &HTLCOutputInCommitment,
         _: &Secp256k1<All>,
     ) -> Result<Signature, ()> {
+        let (keychain, index) = self.destination(htlc_tx);
         signature(self.ask(Op::SignCounterpartyHtlc(SignCounterpartyHtlc {
             transaction: consensus::serialize(htlc_tx),
             input: input as u32,
             amount_sat: amount,
             per_commitment_point: per_commitment_point.serialize().to_vec(),
             htlc: htlc.encode(),
+            keychain,
+            index,
         })))
     }
 

@@ -262,6 +262,12 @@ impl Desk {
             .filter(move |op| op.channel_keys_id == keys_id)
     }
 
+    /// Whether the signature of a cooperative close is wanted.
+    pub fn is_signing_close(&self) -> bool {
+        let mut wanted = self.wanted_ops();
+        wanted.any(|op| matches!(op.op, Some(Op::SignClosing(_))))
+    }
+
     /// Whether an operation of this channel must reach the phone.
     pub fn has_durable_op(&self, keys_id: &[u8]) -> bool {
         self.wanted_for(keys_id).any(must_reach_phone)

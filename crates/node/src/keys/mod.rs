@@ -9,6 +9,7 @@
 //! - `incoming.rs`: the incoming HTLCs of commitments.
 //! - `onions.rs`, `handshakes.rs`: shared secrets that LDK cannot wait for.
 //! - `justice.rs`: punishes a breach with the delegated secret.
+//! - `trimmed.rs`: HTLCs that commitments have no outputs for.
 //! - `verify.rs`: verifies the phone's signatures.
 
 mod channel_keys;
@@ -26,6 +27,7 @@ pub(crate) mod remote;
 mod setups;
 #[cfg(test)]
 mod testing;
+pub(crate) mod trimmed;
 pub(crate) mod verify;
 
 use std::collections::HashSet;

@@ -127,9 +127,9 @@ impl KeyPool {
         journal.delete(path(keys_id));
     }
 
-    /// The phone has the channel's parameters.
-    pub fn set_up(&mut self, journal: &Journal, keys_id: &KeysId) {
-        self.change(journal, keys_id, |keys| keys.set_up = true);
+    /// See [`ChannelKeys::set_up`].
+    pub fn set_up(&mut self, journal: &Journal, keys_id: &KeysId, secret: &[u8]) {
+        self.change(journal, keys_id, |keys| keys.set_up(secret));
     }
 
     /// A per-commitment point of a channel. Requests the next ones when few are left, or this one when it is missing.
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(unused(&pool), [] as [KeysId; 0], "free");
         pool.reserve(&journal, CHANNEL);
         assert_eq!(unused(&pool), [KEYS]);
-        pool.set_up(&journal, &KEYS);
+        pool.set_up(&journal, &KEYS, &[]);
         assert_eq!(unused(&pool), [] as [KeysId; 0], "the phone has it");
     }
 

@@ -186,10 +186,11 @@ impl Remote {
     /// Gives the phone a channel's parameters, once, before anything else of that channel.
     pub fn set_up(&self, keys_id: KeysId, parameters: &ChannelTransactionParameters) {
         let mut state = lock(&self.state);
-        if state.pool.get(&keys_id).is_none_or(|keys| keys.set_up) {
+        let Some(keys) = state.pool.get(&keys_id).filter(|keys| !keys.set_up) else {
             return;
-        }
-        if let Some(setup) = state.setups.request(keys_id, parameters) {
+        };
+        let id = keys.user_channel_id;
+        if let Some(setup) = state.setups.request(keys_id, id, parameters) {
             state.want_durable(&self.journal, channel_op(keys_id, Op::SetupChannel(setup)));
         }
     }
@@ -291,6 +292,11 @@ impl Remote {
         lock(&self.state).desk.next_batch()
     }
 
+    /// Whether the phone is asked to sign a cooperative close.
+    pub fn is_signing_close(&self) -> bool {
+        lock(&self.state).desk.is_signing_close()
+    }
+
     /// The signer went away before it answered the batch of these operations.
     pub fn lost(&self, keys: &[OpKey]) {
         lock(&self.state).desk.lost(keys);
@@ -355,9 +361,10 @@ impl State {
                     self.pool.remove_free(journal);
                 }
             }
-            (Op::SetupChannel(_), Answer::Done(_)) => {
+            (Op::SetupChannel(_), Answer::Setup(setup)) => {
+                let secret = &setup.revocation_basepoint_secret;
                 self.setups.done(&keys_id);
-                self.pool.set_up(journal, &keys_id);
+                self.pool.set_up(journal, &keys_id, secret);
                 self.durable_ops.answered(journal, &answered.key);
             }
             (Op::ValidateHolderCommitment(_) | Op::CounterpartyRevocation(_), Answer::Done(_)) => {

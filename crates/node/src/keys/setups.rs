@@ -31,6 +31,7 @@ impl Setups {
     pub fn request(
         &mut self,
         keys_id: KeysId,
+        user_channel_id: Option<u128>,
         parameters: &ChannelTransactionParameters,
     ) -> Option<SetupChannel> {
         let encoded = parameters.encode();
@@ -38,7 +39,10 @@ impl Setups {
             return None;
         }
         let counterparty = self.counterparties.get(&keys_id);
+        // The owner's command gives its id to the channel; a peer's opening has another one.
+        let opening_id = user_channel_id.filter(|_| parameters.is_outbound_from_holder);
         let setup = SetupChannel {
+            opening_id: opening_id.map_or_else(Vec::new, |id| id.to_be_bytes().to_vec()),
             parameters: encoded.clone(),
             counterparty_node_id: counterparty
                 .map(|node_id| node_id.serialize().to_vec())
@@ -101,11 +105,18 @@ mod tests {
     fn parameters_are_sent_once_with_the_peer_and_again_when_they_change() {
         let mut setups = Setups::default();
         setups.begin(KEYS, key(2));
-        let first = setups.request(KEYS, &parameters(1_000_000)).unwrap();
+        let first = setups
+            .request(KEYS, Some(5), &parameters(1_000_000))
+            .unwrap();
         assert_eq!(first.parameters, parameters(1_000_000).encode());
         assert_eq!(first.counterparty_node_id, key(2).serialize());
-        assert_eq!(setups.request(KEYS, &parameters(1_000_000)), None);
-        assert!(setups.request(KEYS, &parameters(2_000_000)).is_some());
+        assert_eq!(first.opening_id, 5u128.to_be_bytes());
+        assert_eq!(setups.request(KEYS, Some(5), &parameters(1_000_000)), None);
+        assert!(
+            setups
+                .request(KEYS, Some(5), &parameters(2_000_000))
+                .is_some()
+        );
     }
 
     #[test]

@@ -37,6 +37,11 @@ pub(super) fn new_keys(keys_id: KeysId, seed: u8) -> NewChannelKeysAnswer {
         points: (0..16)
             .map(|n| point(n).unwrap().serialize().to_vec())
             .collect(),
-        revocation_basepoint_secret: signer.revocation_base_key.secret_bytes().to_vec(),
     }
+}
+
+/// The revocation basepoint secret of keys made of `seed`.
+pub(super) fn revocation_secret(seed: u8) -> Vec<u8> {
+    let signer = KeysManager::new(&[seed; 32], 0, 0, true).derive_channel_keys(&[seed; 32]);
+    signer.revocation_base_key.secret_bytes().to_vec()
 }

@@ -186,6 +186,10 @@ pub(crate) fn user_config(is_hub: bool) -> UserConfig {
     let handshake = &mut config.channel_handshake_config;
     handshake.negotiate_anchors_zero_fee_htlc_tx = true;
     handshake.minimum_depth = 3;
+    if !is_hub {
+        // So long a phone may sleep while its peer, with or without the host, publishes an old commitment.
+        handshake.our_to_self_delay = 1_008;
+    }
     handshake.announce_for_forwarding = false;
     // An owner may have a close paid to another address; the phone signs for no other than the one it was asked for.
     handshake.commit_upfront_shutdown_pubkey = false;

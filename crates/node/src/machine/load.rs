@@ -105,6 +105,7 @@ pub(super) fn load(loading: Loading) -> Result<NodeMachine, NodeError> {
         state: State::Dormant,
         restarts: 0,
         is_restless: false,
+        close_ticks: 0,
         dials: Vec::new(),
         acceptance: Acceptance::default(),
         announcements: Announcements::default(),

@@ -73,6 +73,8 @@ pub(crate) use load::Loading;
 
 /// Rounds of LDK in one turn; more go on in the next.
 const ROUNDS_PER_TURN: usize = 32;
+/// Peer ticks for which a cooperative close may wait for the phone's signature on one connection.
+const CLOSE_TICKS: u32 = 3;
 
 /// See the module.
 pub(crate) struct NodeMachine {
@@ -83,6 +85,8 @@ pub(crate) struct NodeMachine {
     restarts: u32,
     /// The last turn ended before LDK had come to rest.
     is_restless: bool,
+    /// Peer ticks since the phone was asked to sign a cooperative close.
+    close_ticks: u32,
     dials: Vec<DialRequest>,
     acceptance: Acceptance,
     announcements: Announcements,
@@ -129,6 +133,11 @@ impl NodeMachine {
         {
             self.panics_when_attached = earlier.panics_when_attached;
         }
+    }
+
+    #[cfg(test)]
+    pub fn is_hub(&self) -> bool {
+        self.turn.config.is_hub
     }
 
     pub fn node_id(&self) -> PublicKey {
@@ -464,6 +473,7 @@ impl NodeMachine {
         }
         if self.timers.expire(Timer::PeerTick, now) {
             self.turn.ldk.peer_manager.timer_tick_occurred();
+            self.give_closes_time();
         }
         if !self.connections.is_empty() {
             self.timers.activity(now);
@@ -486,6 +496,20 @@ impl NodeMachine {
                 remote.clear_retries();
                 self.unblock();
             }
+        }
+    }
+
+    /// LDK closes by force when the two sides of a cooperative close do not agree within a minute or two. While the phone takes its time
+    /// to sign one, its node meets its peers again and again: they begin anew then.
+    fn give_closes_time(&mut self) {
+        let is_awaited = self.turn.remote().is_some_and(|it| it.is_signing_close());
+        self.close_ticks = match is_awaited {
+            true => self.close_ticks + 1,
+            false => 0,
+        };
+        if self.close_ticks >= CLOSE_TICKS {
+            self.close_ticks = 0;
+            self.turn.ldk.peer_manager.disconnect_all_peers();
         }
     }
 

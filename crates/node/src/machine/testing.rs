@@ -19,6 +19,7 @@ use bitcoin::{
 };
 use futures::executor::block_on;
 use lightning::types::payment::PaymentHash;
+use lightning_invoice::Bolt11Invoice;
 use longhand_chain::{BlockRef, BroadcastAnswer, ChainEvent, FeeRates, Watch};
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
@@ -278,8 +279,10 @@ impl World {
 
     /// Gives a node a command, which it takes in with its next turn.
     pub fn push(&mut self, id: Id, command: Kind) -> RequestId {
+        let hub = self.nodes.iter().find(|node| node.machine.is_hub());
+        let hub = hub.map(|hub| hub.machine.node_id());
         if let Some(signer) = &mut self.nodes[id].signer {
-            record_intent(signer, &command);
+            record_intent(signer, &command, hub);
         }
         let request = self.next_id();
         let command = Command {
@@ -645,7 +648,7 @@ impl TestNode {
 }
 
 /// The owner's intent, as a phone records it before it sends the command. A command that is refused needs none.
-fn record_intent(signer: &mut longhand_signer::Signer, command: &Kind) {
+fn record_intent(signer: &mut longhand_signer::Signer, command: &Kind, hub: Option<PublicKey>) {
     let _ = match command {
         Kind::SendOnchain(send) => {
             signer.add_onchain_intent(&send.id, &send.address, send.amount_sat, 100_000, 1)
@@ -657,6 +660,34 @@ fn record_intent(signer: &mut longhand_signer::Signer, command: &Kind) {
                 address: close.address.clone(),
             };
             signer.add_channel_intent(intent, 1)
+        }
+        Kind::OpenChannel(open) => {
+            let named = PublicKey::from_slice(&open.counterparty_node_id).ok();
+            let Some(counterparty_node_id) = named.or(hub) else {
+                return;
+            };
+            let intent = longhand_signer::ChannelIntent::Open {
+                id: open.id.clone(),
+                counterparty_node_id,
+                amount_sat: open.amount_sat,
+                announced: open.announced,
+                max_fee_sat: 100_000,
+            };
+            signer.add_channel_intent(intent, 1)
+        }
+        Kind::Pay(pay) => {
+            let Ok(invoice) = pay.bolt11.parse::<Bolt11Invoice>() else {
+                return;
+            };
+            let amount_msat = invoice.amount_milli_satoshis().unwrap_or(pay.amount_msat);
+            let max_fee_msat = pay.max_fee_msat.unwrap_or(amount_msat);
+            signer.add_intent(
+                invoice.payment_hash().0,
+                amount_msat,
+                max_fee_msat,
+                u64::MAX,
+                1,
+            )
         }
         _ => return,
     };

@@ -8,6 +8,7 @@ use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{SignerBatch, SignerReply};
 
 use crate::api::SignerAway;
+use crate::keys::trimmed;
 use crate::machine::output::{Answer, Batch, BatchTicket, RequestId};
 use crate::machine::turn::Turn;
 use crate::parts::in_flight::InFlight;
@@ -210,7 +211,8 @@ impl SignerSession {
         if !self.is_attached || self.is_stalled {
             return None;
         }
-        let (keys, ops) = turn.remote()?.next_batch()?;
+        let (keys, mut ops) = turn.remote()?.next_batch()?;
+        trimmed::add(&mut ops, turn);
         // The run grows by this batch if it belongs to a channel's step.
         let depth = match is_step(&ops) {
             true => self.longest_chain.saturating_add(1),

@@ -193,7 +193,7 @@ async fn a_phone_that_dies_at_any_write_of_a_batch_answers_it_when_it_is_back() 
         phone.attach().await.unwrap();
         host.link(2).await;
         let answers = ask(&host, &setup).await.unwrap();
-        assert!(matches!(answers[..], [Answer::Done(_)]), "{story}");
+        assert!(matches!(answers[..], [Answer::Setup(_)]), "{story}");
         assert_eq!(version(&phone).await, 1, "{story}");
         phone.detach().await.unwrap();
     }
@@ -231,7 +231,7 @@ async fn on_more_threads_a_phone_does_the_same() {
     let (_dir, phone, host) = attached().await;
     let setup = setup(&host).await;
     let answers = ask(&host, &setup).await.unwrap();
-    assert!(matches!(answers[..], [Answer::Done(_)]), "{answers:?}");
+    assert!(matches!(answers[..], [Answer::Setup(_)]), "{answers:?}");
     assert_eq!(version(&phone).await, 1);
     phone.detach().await.unwrap();
 }

@@ -6,6 +6,7 @@ mod checking;
 mod controlling;
 mod dying;
 mod idempotency;
+mod limiting;
 mod paying;
 mod roaming;
 mod signing;

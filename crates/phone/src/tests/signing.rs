@@ -23,11 +23,11 @@ use crate::testing::{DiskFate, DiskFaults, DiskWrite};
 
 const KEYS_ID: [u8; 32] = [6; 32];
 
-fn batch(ops: impl IntoIterator<Item = Op>) -> SignerBatch {
+pub(super) fn batch(ops: impl IntoIterator<Item = Op>) -> SignerBatch {
     batch_on(&KEYS_ID, ops)
 }
 
-fn batch_on(keys_id: &[u8], ops: impl IntoIterator<Item = Op>) -> SignerBatch {
+pub(super) fn batch_on(keys_id: &[u8], ops: impl IntoIterator<Item = Op>) -> SignerBatch {
     let channel_keys_id = keys_id.to_vec();
     let op = |op| SignerOp {
         channel_keys_id: channel_keys_id.clone(),
@@ -67,8 +67,9 @@ pub(super) async fn setup(host: &ScriptedHost) -> SignerBatch {
     let peer = KeysManager::new(&[8; 32], 1, 1, true).derive_channel_keys(&[9; 32]);
     let parameters = ChannelTransactionParameters {
         holder_pubkeys: Readable::read(&mut &keys.public_keys[..]).unwrap(),
-        holder_selected_contest_delay: 144,
-        is_outbound_from_holder: true,
+        // Long enough for a channel with the hub.
+        holder_selected_contest_delay: 1_008,
+        is_outbound_from_holder: false,
         counterparty_parameters: Some(CounterpartyChannelTransactionParameters {
             pubkeys: peer.pubkeys(&secp),
             selected_contest_delay: 144,
@@ -84,6 +85,7 @@ pub(super) async fn setup(host: &ScriptedHost) -> SignerBatch {
     let setup = Op::SetupChannel(SetupChannel {
         parameters: parameters.encode(),
         counterparty_node_id: payee_id().serialize().to_vec(),
+        opening_id: Vec::new(),
     });
     batch_on(&keys.channel_keys_id, [setup])
 }
@@ -119,7 +121,7 @@ async fn what_a_batch_changes_is_durable_when_the_answer_is_there() {
     let setup = setup(&host).await;
     assert_eq!(version(&phone).await, 0);
     let answers = ask(&host, &setup).await.unwrap();
-    assert!(matches!(answers[..], [Answer::Done(_)]), "{answers:?}");
+    assert!(matches!(answers[..], [Answer::Setup(_)]), "{answers:?}");
     assert_eq!(version(&phone).await, 1);
 
     // A phone that loses its power now is restored from the files as they are at this moment.
@@ -152,7 +154,7 @@ async fn a_compacted_ledger_makes_the_same_signer() {
     assert_eq!(restored.payments().count(), 1);
     let answers = ask(&host, &setup).await.unwrap();
     assert!(
-        matches!(answers[..], [Answer::Done(_)]),
+        matches!(answers[..], [Answer::Setup(_)]),
         "the channel is known: {answers:?}"
     );
 }
@@ -164,7 +166,7 @@ async fn a_phone_made_again_from_its_words_takes_up_no_channel_of_the_old_one() 
     phone.pair(&code_text(&host)).await.unwrap();
     let setup = setup(&host).await;
     let answers = ask(&host, &setup).await.unwrap();
-    assert!(matches!(answers[..], [Answer::Done(_)]), "{answers:?}");
+    assert!(matches!(answers[..], [Answer::Setup(_)]), "{answers:?}");
     phone.detach().await.unwrap();
 
     host.forget_phone();
@@ -255,7 +257,7 @@ async fn a_batch_that_cannot_be_recorded_gets_no_answer_until_it_can() {
     host.link(2).await;
     assert_eq!(version(&phone).await, 0);
     let answers = ask(&host, &setup).await.unwrap();
-    assert!(matches!(answers[..], [Answer::Done(_)]), "{answers:?}");
+    assert!(matches!(answers[..], [Answer::Setup(_)]), "{answers:?}");
     assert_eq!(version(&phone).await, 1);
 }
 

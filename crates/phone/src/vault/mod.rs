@@ -8,6 +8,7 @@
 //! | `ledger.head` | the count of its entries (`head.rs`) |
 //! | `host` | the host the phone is paired with, under the data key |
 //! | `ways.json` | which ways to the host worked |
+//! | `refusals.sealed` | what the phone has refused, sealed |
 //! | `lock` | in a directory: locked by the one process that may use the rest |
 //! | `control.sock` | in a directory: the control socket of a running phone (not this module's) |
 //!
@@ -46,13 +47,25 @@ pub use storage::{ReplaceError, Storage};
 
 const SEED_NAME: &str = "seed.age";
 pub(crate) const HOST_NAME: &str = "host";
+/// What the phone has refused.
+const REFUSALS_NAME: &str = "refusals.sealed";
+const REFUSALS_PLACE: &[u8] = b"longhand refusals 1";
+/// The longest file of refusals that is read.
+const MAX_REFUSALS: usize = 256 << 10;
 /// Which ways to the host worked.
 const WAYS_NAME: &str = "ways.json";
 /// Bytes of it that are taken.
 const MAX_WAYS: usize = 64 << 10;
 /// All of them, as files of a directory.
 #[cfg(not(target_family = "wasm"))]
-const FILES: [&str; 5] = [SEED_NAME, ledger::NAME, head::NAME, HOST_NAME, WAYS_NAME];
+const FILES: [&str; 6] = [
+    SEED_NAME,
+    ledger::NAME,
+    head::NAME,
+    HOST_NAME,
+    WAYS_NAME,
+    REFUSALS_NAME,
+];
 const HOST_PLACE: &[u8] = b"longhand paired host 1";
 const LEDGER_KEY: &[u8] = b"longhand ledger key 1";
 
@@ -252,6 +265,21 @@ impl Vault {
         saved
             .filter(|bytes| bytes.len() <= MAX_WAYS)
             .unwrap_or_default()
+    }
+
+    /// What [`Vault::save_refusals`] saved last; empty when there is nothing that can be read.
+    pub(crate) fn refusals(&self) -> Vec<u8> {
+        let sealed = self.storage.read(REFUSALS_NAME).ok().flatten();
+        let sealed = sealed.filter(|bytes| bytes.len() <= MAX_REFUSALS);
+        let plain = sealed.and_then(|sealed| self.sealer.open(REFUSALS_PLACE, &sealed).ok());
+        plain.map_or_else(Vec::new, |plain| plain.to_vec())
+    }
+
+    /// Keeps what was refused. No rule depends on it.
+    pub(crate) fn save_refusals(&self, plain: &[u8]) -> io::Result<()> {
+        let sealed = self.sealer.seal(REFUSALS_PLACE, plain);
+        let sealed = sealed.map_err(io::Error::other)?;
+        Ok(self.storage.replace(REFUSALS_NAME, &sealed)?)
     }
 
     /// Keeps which ways to the host worked: a cache without a secret, whose loss costs some time.

@@ -151,7 +151,7 @@ struct Body {
 pub(crate) struct Entry {
     #[prost(
         oneof = "entry::Change",
-        tags = "1, 10, 11, 12, 13, 14, 15, 16, 30, 31, 32, 33, 40, 41, 42"
+        tags = "1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 30, 31, 32, 33, 40, 41, 42, 50"
     )]
     pub change: Option<entry::Change>,
 }
@@ -190,6 +190,17 @@ pub(crate) mod entry {
         #[prost(message, tag = "16")]
         PeerSecrets(PeerSecrets),
 
+        #[prost(message, tag = "17")]
+        TrimmedUnseen(TrimmedUnseen),
+        #[prost(message, tag = "18")]
+        HtlcOwed(HtlcOwed),
+
+        /// A cooperative close was signed: nothing else follows in the channel.
+        #[prost(message, tag = "19")]
+        ClosingSigned(ClosingSigned),
+        #[prost(message, tag = "20")]
+        JusticeSigned(JusticeSigned),
+
         #[prost(message, tag = "30")]
         PaymentMade(PaymentMade),
         #[prost(message, tag = "31")]
@@ -206,6 +217,24 @@ pub(crate) mod entry {
         OnchainIntent(OnchainIntentAdded),
         #[prost(message, tag = "42")]
         ChannelIntent(ChannelIntentAdded),
+
+        #[prost(message, tag = "50")]
+        LimitsSet(LimitsSet),
+    }
+
+    /// The limits that differ from the defaults, in place of those set before.
+    #[derive(Clone, PartialEq, Message)]
+    pub struct LimitsSet {
+        #[prost(message, repeated, tag = "1")]
+        pub changed: Vec<Limit>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub struct Limit {
+        #[prost(string, tag = "1")]
+        pub name: String,
+        #[prost(string, tag = "2")]
+        pub value: String,
     }
 
     /// The node and network of the ledger; in the first record and in every snapshot.
@@ -226,6 +255,27 @@ pub(crate) mod entry {
         pub parameters: Vec<u8>,
         #[prost(bytes = "vec", tag = "3")]
         pub counterparty_node_id: Vec<u8>,
+        /// The host was given the revocation basepoint secret with the setup. Earlier versions gave it before, and do not say so.
+        #[prost(bool, tag = "4")]
+        pub delegated: bool,
+        /// The owner's opening; empty for a peer's, and in records of earlier versions.
+        #[prost(bytes = "vec", tag = "5")]
+        pub opening_id: Vec<u8>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub struct ClosingSigned {
+        #[prost(bytes = "vec", tag = "1")]
+        pub keys_id: Vec<u8>,
+    }
+
+    /// A justice signature for a commitment with this per-commitment point.
+    #[derive(Clone, PartialEq, Message)]
+    pub struct JusticeSigned {
+        #[prost(bytes = "vec", tag = "1")]
+        pub keys_id: Vec<u8>,
+        #[prost(bytes = "vec", tag = "2")]
+        pub point: Vec<u8>,
     }
 
     #[derive(Clone, PartialEq, Message)]
@@ -271,6 +321,30 @@ pub(crate) mod entry {
         /// LDK encoding of `CounterpartyCommitmentSecrets`.
         #[prost(bytes = "vec", tag = "2")]
         pub secrets: Vec<u8>,
+    }
+
+    /// The sum of the owner's outgoing HTLCs without outputs that are in a commitment of the peer, and not in the owner's yet.
+    #[derive(Clone, PartialEq, Message)]
+    pub struct TrimmedUnseen {
+        #[prost(bytes = "vec", tag = "1")]
+        pub keys_id: Vec<u8>,
+        #[prost(uint64, tag = "2")]
+        pub amount_msat: u64,
+    }
+
+    /// Incoming HTLCs that stood in the channel's commitments when their preimage was released.
+    #[derive(Clone, PartialEq, Message)]
+    pub struct HtlcOwed {
+        #[prost(bytes = "vec", tag = "1")]
+        pub keys_id: Vec<u8>,
+        #[prost(bytes = "vec", tag = "2")]
+        pub payment_hash: Vec<u8>,
+        #[prost(uint64, tag = "3")]
+        pub amount_msat: u64,
+        #[prost(uint32, tag = "4")]
+        pub cltv_expiry: u32,
+        #[prost(uint64, tag = "5")]
+        pub count: u64,
     }
 
     #[derive(Clone, PartialEq, Message)]
@@ -331,6 +405,18 @@ pub(crate) mod entry {
         pub expires_unix_s: u64,
         #[prost(uint64, tag = "5")]
         pub created_unix_s: u64,
+        /// In HTLCs that were fulfilled.
+        #[prost(uint64, tag = "6")]
+        pub spent_msat: u64,
+        /// In HTLCs without outputs that were not failed.
+        #[prost(uint64, tag = "7")]
+        pub trimmed_msat: u64,
+        /// The payee's proof; empty = not there yet.
+        #[prost(bytes = "vec", tag = "8")]
+        pub preimage: Vec<u8>,
+        /// The final result was delivered to the owner.
+        #[prost(bool, tag = "9")]
+        pub is_over: bool,
     }
 
     #[derive(Clone, PartialEq, Message)]
@@ -378,5 +464,11 @@ pub(crate) mod entry {
         /// For a close: where the owner's part goes; empty = the owner's wallet.
         #[prost(string, tag = "9")]
         pub address: String,
+        /// For an opening: the most that its funding may cost.
+        #[prost(uint64, tag = "10")]
+        pub max_fee_sat: u64,
+        /// For an opening: an outpoint (BIP 144 encoding) that the signed funding spends; empty before it is signed.
+        #[prost(bytes = "vec", tag = "11")]
+        pub spends: Vec<u8>,
     }
 }

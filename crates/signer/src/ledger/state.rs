@@ -1,9 +1,9 @@
 //! The state that the records define.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bitcoin::Network;
-use bitcoin::secp256k1::PublicKey;
+use bitcoin::secp256k1::{PublicKey, SecretKey};
+use bitcoin::{Network, OutPoint};
 use lightning::ln::chan_utils::{
     ChannelTransactionParameters, CommitmentTransaction, CounterpartyCommitmentSecrets,
     HolderCommitmentTransaction,
@@ -14,8 +14,10 @@ use zeroize::Zeroizing;
 use super::entry::{self, Change};
 use super::record::{self, Entry, LedgerError, LedgerRecord};
 use super::secrets;
-use crate::commitment::{read, read_parameters};
+use crate::commitment::{FIRST_INDEX, Side, read, read_parameters};
+use crate::htlcs::{Htlc, Htlcs};
 use crate::intents::{ChannelIntent, OnchainIntent, PaymentIntent};
+use crate::limits::Limits;
 use crate::payments::{Payment, Released, payment_hash};
 
 /// The state of a phone's signer.
@@ -29,6 +31,7 @@ pub(crate) struct State {
     pub payment_intents: BTreeMap<[u8; 32], PaymentIntent>,
     pub onchain_intents: BTreeMap<Vec<u8>, OnchainIntent>,
     pub channel_intents: BTreeMap<Vec<u8>, KnownChannelIntent>,
+    pub limits: Limits,
 }
 
 /// A channel intent, and when it was added.
@@ -38,6 +41,35 @@ pub(crate) struct KnownChannelIntent {
     pub created_unix_s: u64,
     /// See [`OnchainIntent::awaits_delivery`]; false for a close.
     pub awaits_delivery: bool,
+    /// See [`OnchainIntent::spends`]; for the funding of an opening.
+    pub spends: Option<OutPoint>,
+}
+
+impl KnownChannelIntent {
+    /// Whether it is the owner's opening of this channel.
+    pub fn is_of(&self, channel: &Channel) -> bool {
+        let ChannelIntent::Open {
+            id,
+            counterparty_node_id,
+            amount_sat,
+            ..
+        } = &self.intent
+        else {
+            return false;
+        };
+        *counterparty_node_id == channel.counterparty_node_id
+            && *amount_sat == channel.parameters.channel_value_satoshis
+            // A ledger of an earlier version has not kept the id.
+            && (channel.opening_id.is_empty() || channel.opening_id == *id)
+    }
+
+    /// The most that the funding of an opening may cost; 0 = the usual.
+    pub fn max_fee_sat(&self) -> u64 {
+        match &self.intent {
+            ChannelIntent::Open { max_fee_sat, .. } => *max_fee_sat,
+            ChannelIntent::Close { .. } => 0,
+        }
+    }
 }
 
 /// An incoming payment and its preimage.
@@ -62,6 +94,18 @@ pub(crate) struct Channel {
     pub peer: Vec<PeerCommitment>,
     /// The revocation secrets of the peer.
     pub peer_secrets: CounterpartyCommitmentSecrets,
+    /// Sum of the outgoing HTLCs without outputs that are in a commitment of the peer, and not in the owner's yet.
+    pub trimmed_unseen_msat: u64,
+    /// Incoming HTLCs that stood in the commitments when their preimage was released: the owner's money.
+    pub owed: Htlcs,
+    /// The host was given the revocation basepoint secret with the setup.
+    pub delegated: bool,
+    /// The owner's opening; empty for a peer's, or one of an earlier version.
+    pub opening_id: Vec<u8>,
+    /// A cooperative close was signed.
+    pub is_closing: bool,
+    /// The points of commitments for which justice was signed. No later commitment may have one of them.
+    pub punished: BTreeSet<PublicKey>,
 }
 
 /// A holder commitment on record, with all of the peer's signatures.
@@ -98,6 +142,40 @@ impl Channel {
         found.map(|found| &found.commitment)
     }
 
+    /// The HTLCs of all commitments that the peer may still broadcast.
+    pub fn peer_htlcs(&self) -> Htlcs {
+        let peer = self.peer.iter();
+        peer.map(|peer| Htlcs::of(&peer.commitment, Side::Counterparty))
+            .fold(Htlcs::default(), |all, htlcs| all.union(&htlcs))
+    }
+
+    /// The HTLCs of the commitment that was signed for the peer last.
+    pub fn latest_peer_htlcs(&self) -> Htlcs {
+        let latest = self.peer.first();
+        latest.map_or_else(Htlcs::default, |it| {
+            Htlcs::of(&it.commitment, Side::Counterparty)
+        })
+    }
+
+    /// Forgets what is owed in HTLCs that no commitment has any more.
+    fn forget_settled(&mut self) {
+        if self.owed.is_empty() {
+            return;
+        }
+        let holder = self.holder.iter();
+        let here = holder
+            .map(|holder| Htlcs::of(&holder.commitment, Side::Holder))
+            .fold(self.peer_htlcs(), |all, htlcs| all.union(&htlcs));
+        self.owed = self.owed.common(&here);
+    }
+
+    /// The commitment with this index that was signed for the peer and is not revoked.
+    pub fn peer_at(&self, index: u64) -> Option<&CommitmentTransaction> {
+        let mut signed = self.peer.iter();
+        let signed = signed.find(|peer| peer.index == index);
+        signed.map(|peer| &peer.commitment)
+    }
+
     /// The index of the latest commitment signed for the peer.
     pub fn peer_index(&self) -> Option<u64> {
         self.peer.first().map(|latest| latest.index)
@@ -112,6 +190,13 @@ impl Channel {
         } else {
             Err(Bad::Unreadable("a commitment of another channel type"))
         }
+    }
+
+    /// Whether the peer has revoked one of its commitments by this secret.
+    pub fn has_revoked_by(&self, secret: &SecretKey) -> bool {
+        let secret = Some(secret.secret_bytes());
+        let mut revoked = self.peer_revoked()..=FIRST_INDEX;
+        revoked.any(|index| self.peer_secrets.get_secret(index) == secret)
     }
 
     /// The lowest index that the peer has revoked; 2^48 when it has revoked none.
@@ -131,6 +216,7 @@ impl State {
             payment_intents: BTreeMap::new(),
             onchain_intents: BTreeMap::new(),
             channel_intents: BTreeMap::new(),
+            limits: Limits::default(),
         }
     }
 
@@ -175,6 +261,7 @@ impl State {
                         .map_or(c.index, |lowest| lowest.min(c.index)),
                 );
                 channel.holder.retain(|holder| holder.index < c.index);
+                channel.forget_settled();
             }
             Change::HolderSigned(c) => {
                 let channel = self.channel_mut(&c.keys_id)?;
@@ -196,11 +283,30 @@ impl State {
                     .provide_secret(c.index, secret)
                     .map_err(|()| Bad::Unreadable("a peer's secret"))?;
                 channel.peer.retain(|peer| peer.index < c.index);
+                channel.forget_settled();
             }
             Change::PeerSecrets(c) => {
                 let secrets = read(&c.secrets).ok().filter(secrets::are_whole);
                 let secrets = secrets.ok_or(Bad::Unreadable("a peer's secrets"))?;
                 self.channel_mut(&c.keys_id)?.peer_secrets = secrets;
+            }
+            Change::TrimmedUnseen(c) => {
+                self.channel_mut(&c.keys_id)?.trimmed_unseen_msat = c.amount_msat;
+            }
+            Change::HtlcOwed(c) => {
+                let htlc = Htlc {
+                    is_outgoing: false,
+                    payment_hash: array(&c.payment_hash)?,
+                    amount_msat: c.amount_msat,
+                    cltv_expiry: c.cltv_expiry,
+                };
+                self.channel_mut(&c.keys_id)?.owed.add(htlc, c.count);
+            }
+            Change::ClosingSigned(c) => self.channel_mut(&c.keys_id)?.is_closing = true,
+            Change::JusticeSigned(c) => {
+                let point = PublicKey::from_slice(&c.point)
+                    .map_err(|_| Bad::Unreadable("a per-commitment point"))?;
+                self.channel_mut(&c.keys_id)?.punished.insert(point);
             }
             Change::PaymentMade(c) => self.payment_made(c)?,
             Change::InvoiceSigned(c) => {
@@ -221,6 +327,10 @@ impl State {
             Change::PaymentIntent(c) => self.payment_intent(c)?,
             Change::OnchainIntent(c) => self.onchain_intent(c)?,
             Change::ChannelIntent(c) => self.channel_intent(c)?,
+            Change::LimitsSet(c) => {
+                let changed = c.changed.iter().map(|it| (&it.name, &it.value));
+                self.limits = Limits::from_changed(changed);
+            }
         }
         Ok(())
     }
@@ -249,6 +359,13 @@ impl State {
                 .values()
                 .map(|known| Change::ChannelIntent(known.into())),
         );
+        let limits = self.limits.changed().into_iter();
+        let changed: Vec<entry::Limit> = limits
+            .map(|(name, value)| entry::Limit { name, value })
+            .collect();
+        if !changed.is_empty() {
+            changes.push(Change::LimitsSet(entry::LimitsSet { changed }));
+        }
         LedgerRecord::new(
             self.version,
             true,
@@ -281,6 +398,12 @@ impl State {
             broadcast: None,
             peer: Vec::new(),
             peer_secrets: CounterpartyCommitmentSecrets::new(),
+            trimmed_unseen_msat: 0,
+            owed: Htlcs::default(),
+            delegated: c.delegated,
+            opening_id: c.opening_id,
+            is_closing: false,
+            punished: BTreeSet::new(),
         };
         self.channels.insert(array(&c.keys_id)?, channel);
         Ok(())
@@ -339,6 +462,13 @@ impl State {
             max_fee_msat: c.max_fee_msat,
             expires_unix_s: c.expires_unix_s,
             created_unix_s: c.created_unix_s,
+            spent_msat: c.spent_msat,
+            trimmed_msat: c.trimmed_msat,
+            preimage: match &c.preimage[..] {
+                [] => None,
+                bytes => Some(array(bytes)?),
+            },
+            is_over: c.is_over,
         };
         self.payment_intents.insert(intent.payment_hash, intent);
         Ok(())
@@ -353,13 +483,7 @@ impl State {
             created_unix_s: c.created_unix_s,
             awaits_delivery: c.awaits_delivery,
             is_abandoned: c.is_abandoned,
-            spends: match &c.spends[..] {
-                [] => None,
-                bytes => Some(
-                    bitcoin::consensus::deserialize(bytes)
-                        .map_err(|_| Bad::Unreadable("an output that a payment spends"))?,
-                ),
-            },
+            spends: outpoint(&c.spends)?,
         };
         self.onchain_intents.insert(c.id, intent);
         Ok(())
@@ -380,12 +504,14 @@ impl State {
                 counterparty_node_id,
                 amount_sat: c.amount_sat,
                 announced: c.announced,
+                max_fee_sat: c.max_fee_sat,
             }
         };
         let known = KnownChannelIntent {
             intent,
             created_unix_s: c.created_unix_s,
             awaits_delivery: c.awaits_delivery && !c.close,
+            spends: outpoint(&c.spends)?,
         };
         self.channel_intents.insert(c.id, known);
         Ok(())
@@ -413,6 +539,8 @@ impl Channel {
             keys_id: keys_id.clone(),
             parameters: self.parameters.encode(),
             counterparty_node_id: self.counterparty_node_id.serialize().to_vec(),
+            delegated: self.delegated,
+            opening_id: self.opening_id.clone(),
         }));
         if let Some(index) = self.released {
             changes.push(Change::SecretReleased(entry::ChannelIndex {
@@ -442,7 +570,30 @@ impl Channel {
             changes.push(Change::PeerCommitmentSigned(signed));
         }
         let secrets = self.peer_secrets.encode();
-        changes.push(Change::PeerSecrets(entry::PeerSecrets { keys_id, secrets }));
+        changes.push(Change::PeerSecrets(entry::PeerSecrets {
+            keys_id: keys_id.clone(),
+            secrets,
+        }));
+        if self.trimmed_unseen_msat > 0 {
+            changes.push(Change::TrimmedUnseen(entry::TrimmedUnseen {
+                keys_id: keys_id.clone(),
+                amount_msat: self.trimmed_unseen_msat,
+            }));
+        }
+        for point in &self.punished {
+            changes.push(Change::JusticeSigned(entry::JusticeSigned {
+                keys_id: keys_id.clone(),
+                point: point.serialize().to_vec(),
+            }));
+        }
+        if self.is_closing {
+            changes.push(Change::ClosingSigned(entry::ClosingSigned {
+                keys_id: keys_id.clone(),
+            }));
+        }
+        for (htlc, count) in self.owed.iter() {
+            changes.push(Change::HtlcOwed(htlc_owed(&keys_id, htlc, count)));
+        }
     }
 }
 
@@ -481,6 +632,27 @@ impl OwnPayment {
             };
             changes.push(Change::PreimageReleased(released));
         }
+    }
+}
+
+/// That `count` HTLCs like this are the owner's money.
+pub(crate) fn htlc_owed(keys_id: &[u8], htlc: &Htlc, count: u64) -> entry::HtlcOwed {
+    entry::HtlcOwed {
+        keys_id: keys_id.to_vec(),
+        payment_hash: htlc.payment_hash.to_vec(),
+        amount_msat: htlc.amount_msat,
+        cltv_expiry: htlc.cltv_expiry,
+        count,
+    }
+}
+
+/// An outpoint, or empty bytes for none.
+fn outpoint(bytes: &[u8]) -> Result<Option<OutPoint>, Bad> {
+    match bytes {
+        [] => Ok(None),
+        bytes => bitcoin::consensus::deserialize(bytes)
+            .map(Some)
+            .map_err(|_| Bad::Unreadable("an output that a payment spends")),
     }
 }
 

@@ -10,8 +10,9 @@ use lightning::routing::gossip::NodeId;
 use longhand_proto::signer as proto;
 
 use super::node::gossip;
+use super::step::{Said, Step};
 use super::{KeysId, keys_id};
-use crate::commitment::{FIRST_INDEX, read, read_parameters};
+use crate::commitment::{FIRST_INDEX, Side, read, read_parameters};
 use crate::engine::Signer;
 use crate::ledger::Channel;
 use crate::rules::{Refused, revocations};
@@ -40,6 +41,8 @@ pub(crate) struct Setup<'a> {
     pub keys_id: KeysId,
     pub parameters: ChannelTransactionParameters,
     pub counterparty_node_id: PublicKey,
+    /// The id of the owner's opening that it is said to carry out; empty when the peer opens.
+    pub opening_id: Vec<u8>,
     /// The channel, when it was set up before.
     pub on_record: Option<&'a Channel>,
 }
@@ -49,6 +52,8 @@ pub(crate) struct HolderCommitment<'a> {
     pub keys_id: KeysId,
     pub channel: &'a Channel,
     pub commitment: HolderCommitmentTransaction,
+    /// `None` for one that is repeated.
+    pub step: Option<Step>,
 }
 
 /// The release of the secret of one of the owner's commitments.
@@ -63,6 +68,8 @@ pub(crate) struct CounterpartyCommitment<'a> {
     pub keys_id: KeysId,
     pub channel: &'a Channel,
     pub commitment: CommitmentTransaction,
+    /// `None` for one that is repeated.
+    pub step: Option<Step>,
 }
 
 /// The peer's revocation of one of its commitments.
@@ -87,7 +94,7 @@ impl HolderCommitment<'_> {
 
     /// Whether a commitment with this number is the latest on record.
     pub fn is_repeated(&self) -> bool {
-        self.channel.holder_index() == Some(self.index())
+        self.step.is_none()
     }
 }
 
@@ -98,9 +105,7 @@ impl CounterpartyCommitment<'_> {
 
     /// The commitment with this number that was signed before and is not revoked.
     pub fn on_record(&self) -> Option<&CommitmentTransaction> {
-        let mut signed = self.channel.peer.iter();
-        let signed = signed.find(|peer| peer.index == self.index());
-        signed.map(|peer| &peer.commitment)
+        self.channel.peer_at(self.index())
     }
 }
 
@@ -137,6 +142,7 @@ impl Signer {
             parameters: read_parameters(&op.parameters)?,
             counterparty_node_id: PublicKey::from_slice(&op.counterparty_node_id)
                 .map_err(|_| Refused::malformed("the peer's node id is not a public key"))?,
+            opening_id: op.opening_id.clone(),
             on_record: self.state.channels.get(&keys_id),
         })
     }
@@ -146,10 +152,19 @@ impl Signer {
         keys_id: KeysId,
         op: &proto::ValidateHolderCommitment,
     ) -> Result<HolderCommitment<'_>, Refused> {
+        let channel = self.channel(&keys_id)?;
+        let commitment: HolderCommitmentTransaction = read(&op.commitment)?;
+        let said = Said {
+            preimages: &op.outbound_preimages,
+            trimmed: &[],
+        };
+        let is_repeated = channel.holder_index() == Some(commitment.commitment_number());
+        let step = (!is_repeated).then(|| self.step(channel, Side::Holder, &commitment, &said));
         Ok(HolderCommitment {
             keys_id,
-            channel: self.channel(&keys_id)?,
-            commitment: read(&op.commitment)?,
+            channel,
+            step: step.transpose()?,
+            commitment,
         })
     }
 
@@ -170,10 +185,20 @@ impl Signer {
         keys_id: KeysId,
         op: &proto::SignCounterpartyCommitment,
     ) -> Result<CounterpartyCommitment<'_>, Refused> {
+        let channel = self.channel(&keys_id)?;
+        let commitment: CommitmentTransaction = read(&op.commitment)?;
+        let said = Said {
+            preimages: &op.outbound_preimages,
+            trimmed: &op.trimmed,
+        };
+        let is_repeated = channel.peer_at(commitment.commitment_number()).is_some();
+        let step =
+            (!is_repeated).then(|| self.step(channel, Side::Counterparty, &commitment, &said));
         Ok(CounterpartyCommitment {
             keys_id,
-            channel: self.channel(&keys_id)?,
-            commitment: read(&op.commitment)?,
+            channel,
+            step: step.transpose()?,
+            commitment,
         })
     }
 

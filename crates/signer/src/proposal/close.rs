@@ -24,8 +24,9 @@ use crate::rules::Refused;
 const ANCHOR: Amount = Amount::from_sat(330);
 
 /// A cooperative close of one of the channel's balances, within its capacity.
-pub(crate) struct Closing {
+pub(crate) struct Closing<'a> {
     pub keys_id: KeysId,
+    pub channel: &'a Channel,
     pub channel_id: ChannelId,
     pub to_holder_sat: u64,
     pub to_holder_script: ScriptBuf,
@@ -52,11 +53,13 @@ pub(crate) struct HolderHtlc<'a> {
 }
 
 /// A spend of an HTLC on a commitment of the peer's.
-pub(crate) struct CounterpartyHtlc {
+pub(crate) struct CounterpartyHtlc<'a> {
     pub keys_id: KeysId,
+    pub channel: &'a Channel,
     /// The commitment's.
     pub point: PublicKey,
-    pub sighash: Message,
+    pub htlc: HTLCOutputInCommitment,
+    pub claim: Claim,
 }
 
 /// A spend of an output of a revoked commitment.
@@ -66,6 +69,17 @@ pub(crate) struct Justice<'a> {
     /// The commitment's per-commitment secret and point.
     pub secret: SecretKey,
     pub point: PublicKey,
+    pub claim: Claim,
+}
+
+/// A transaction that takes outputs of a peer's commitment to the owner's wallet.
+pub(crate) struct Claim {
+    pub transaction: Transaction,
+    pub input: usize,
+    /// Of the output that the input spends.
+    pub value: Amount,
+    /// The position of the script that is paid in the owner's wallet, as the host says.
+    pub position: (u32, u32),
     pub sighash: Message,
 }
 
@@ -84,6 +98,8 @@ pub(crate) struct Sweep {
     ///
     /// Signed, because LDK compares an output with the owner's keys only while it signs. It leaves the phone when it is judged.
     pub transaction: Option<Transaction>,
+    /// Sum of the outputs that are swept.
+    pub value: Amount,
 }
 
 impl Signer {
@@ -91,8 +107,9 @@ impl Signer {
         &self,
         keys_id: KeysId,
         op: &proto::SignClosing,
-    ) -> Result<Closing, Refused> {
-        let parameters = &self.channel(&keys_id)?.parameters;
+    ) -> Result<Closing<'_>, Refused> {
+        let channel = self.channel(&keys_id)?;
+        let parameters = &channel.parameters;
         let outpoint = funding_outpoint(parameters, &op.funding_outpoint)?;
         let total = op.to_holder_sat.checked_add(op.to_counterparty_sat);
         if total.is_none_or(|total| total > parameters.channel_value_satoshis) {
@@ -115,6 +132,7 @@ impl Signer {
         let funding = funding_script(parameters).ok_or_else(no_peer)?;
         Ok(Closing {
             keys_id,
+            channel,
             channel_id,
             to_holder_sat: op.to_holder_sat,
             to_holder_script,
@@ -157,8 +175,9 @@ impl Signer {
         &self,
         keys_id: KeysId,
         op: &proto::SignCounterpartyHtlc,
-    ) -> Result<CounterpartyHtlc, Refused> {
-        let parameters = &self.channel(&keys_id)?.parameters;
+    ) -> Result<CounterpartyHtlc<'_>, Refused> {
+        let channel = self.channel(&keys_id)?;
+        let parameters = &channel.parameters;
         let (transaction, input) = transaction(&op.transaction, op.input)?;
         let point = PublicKey::from_slice(&op.per_commitment_point)
             .map_err(|_| Refused::malformed("the per-commitment point is not a public key"))?;
@@ -168,8 +187,16 @@ impl Signer {
         let value = Amount::from_sat(op.amount_sat);
         Ok(CounterpartyHtlc {
             keys_id,
+            channel,
             point,
-            sighash: sighash(&transaction, input, &script, value)?,
+            htlc,
+            claim: Claim {
+                sighash: sighash(&transaction, input, &script, value)?,
+                transaction,
+                input,
+                value,
+                position: (op.keychain, op.index),
+            },
         })
     }
 
@@ -199,7 +226,13 @@ impl Signer {
             channel,
             secret,
             point,
-            sighash: sighash(&transaction, input, &script, value)?,
+            claim: Claim {
+                sighash: sighash(&transaction, input, &script, value)?,
+                transaction,
+                input,
+                value,
+                position: (op.keychain, op.index),
+            },
         })
     }
 
@@ -228,7 +261,12 @@ impl Signer {
             ));
         }
         let script = ScriptBuf::from_bytes(op.change_script.clone());
+        let values = descriptors.iter().map(|it| output(it).value);
+        let value = values.fold(Amount::ZERO, |sum, value| {
+            sum.checked_add(value).unwrap_or(Amount::MAX_MONEY)
+        });
         Ok(Sweep {
+            value,
             position: (op.change_keychain, op.change_index),
             transaction: self.sweep(&descriptors, script.clone(), op),
             script,

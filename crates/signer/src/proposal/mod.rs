@@ -9,6 +9,7 @@ mod close;
 mod node;
 mod payment;
 mod psbt;
+mod step;
 
 use bitcoin::secp256k1::PublicKey;
 use longhand_proto::signer::{SignerOp, signer_op};
@@ -17,10 +18,13 @@ pub(crate) use channel::{
     Announcement, CounterpartyCommitment, HolderCommitment, NewKeys, Points, Release, Revocation,
     Setup,
 };
-pub(crate) use close::{Anchor, Broadcast, Closing, CounterpartyHtlc, HolderHtlc, Justice, Sweep};
+pub(crate) use close::{
+    Anchor, Broadcast, Claim, Closing, CounterpartyHtlc, HolderHtlc, Justice, Sweep,
+};
 pub(crate) use node::{Gossip, Onion};
 pub(crate) use payment::{Committed, Invoice, Preimage};
 pub(crate) use psbt::{OnChain, OwnInput, Send, Spent};
+pub(crate) use step::Step;
 
 use crate::engine::Signer;
 use crate::ledger::Channel;
@@ -45,10 +49,10 @@ pub(crate) enum Proposal<'a> {
     Release(Release<'a>),
     CounterpartyCommitment(CounterpartyCommitment<'a>),
     Revocation(Revocation<'a>),
-    Closing(Closing),
+    Closing(Closing<'a>),
     Broadcast(Broadcast<'a>),
     HolderHtlc(HolderHtlc<'a>),
-    CounterpartyHtlc(CounterpartyHtlc),
+    CounterpartyHtlc(CounterpartyHtlc<'a>),
     Justice(Justice<'a>),
     Anchor(Anchor),
     Announcement(Announcement<'a>),

@@ -1,13 +1,11 @@
 //! Incoming payments: their invoices (BOLT 11), and the amounts that are committed to them (BOLT 2).
 
-use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use bech32::primitives::iter::{ByteIterExt, Fe32IterExt};
 use bech32::{Fe32, Hrp};
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use bitcoin::secp256k1::Message;
-use lightning::ln::chan_utils::CommitmentTransaction;
 use lightning_invoice::{Bolt11Bech32, Bolt11Invoice};
 use longhand_proto::command::UnsignedInvoice;
 use longhand_proto::signer::{ClaimableHtlc, GetPreimage};
@@ -15,6 +13,7 @@ use longhand_proto::signer::{ClaimableHtlc, GetPreimage};
 use super::KeysId;
 use crate::commitment::Side;
 use crate::engine::Signer;
+use crate::htlcs::Htlcs;
 use crate::invoices::InvoiceRequest;
 use crate::ledger::{OwnPayment, State};
 use crate::rules::{Refused, Rule, invoices, preimages};
@@ -47,6 +46,8 @@ pub(crate) struct Committed {
     pub msat: u64,
     /// Sum of those among them that may be dust in another channel.
     pub small_msat: u64,
+    /// Themselves, by channel.
+    pub htlcs: Vec<(KeysId, Htlcs)>,
 }
 
 impl Preimage<'_> {
@@ -70,24 +71,23 @@ impl Committed {
         small_below_msat: u64,
     ) -> Committed {
         let mut committed = Committed::default();
-        for channel in state.channels.values() {
-            let Some(holder) = channel.holder.first().filter(|_| !channel.peer.is_empty()) else {
+        for (keys_id, channel) in &state.channels {
+            let counts = !channel.peer.is_empty() && !channel.is_closing;
+            let Some(holder) = channel.holder.first().filter(|_| counts) else {
                 continue;
             };
-            let mut htlcs = htlcs(&holder.commitment, payment_hash, Side::Holder);
+            let mut htlcs = Htlcs::of(&holder.commitment, Side::Holder)
+                .filter(|htlc| !htlc.is_outgoing && htlc.payment_hash == *payment_hash);
             for peer in channel.peer.iter().take(latest) {
-                let theirs = self::htlcs(&peer.commitment, payment_hash, Side::Counterparty);
-                htlcs.retain(|htlc, count| {
-                    *count = (*count).min(theirs.get(htlc).copied().unwrap_or(0));
-                    *count > 0
-                });
+                htlcs = htlcs.common(&Htlcs::of(&peer.commitment, Side::Counterparty));
             }
-            for ((amount_msat, _), count) in htlcs {
+            for (htlc, count) in htlcs.iter() {
                 committed.add(
-                    amount_msat.saturating_mul(count),
-                    amount_msat < small_below_msat,
+                    htlc.amount_msat.saturating_mul(count),
+                    htlc.amount_msat < small_below_msat,
                 );
             }
+            committed.htlcs.push((*keys_id, htlcs));
         }
         committed
     }
@@ -109,7 +109,9 @@ impl Committed {
             let channel = KeysId::try_from(keys_id)
                 .ok()
                 .and_then(|id| state.channels.get(&id));
-            channel.is_some_and(|channel| !channel.holder.is_empty() && !channel.peer.is_empty())
+            channel.is_some_and(|channel| {
+                !channel.holder.is_empty() && !channel.peer.is_empty() && !channel.is_closing
+            })
         };
         let dust = said
             .iter()
@@ -129,7 +131,7 @@ impl Signer {
         let payment = payment_hash
             .and_then(|hash| self.state.payments.get(&hash))
             .ok_or_else(preimages::no_invoice)?;
-        let dust_msat = self.policy.dust_msat;
+        let dust_msat = preimages::DUST_MSAT;
         let payment_hash = &payment.public.payment_hash;
         let committed = Committed::standing(&self.state, payment_hash, usize::MAX, dust_msat);
         Ok(Preimage {
@@ -188,24 +190,6 @@ impl Signer {
             .collect();
         Bolt11Invoice::from_str(&text).map_err(|_| unreadable())
     }
-}
-
-/// The incoming HTLCs with this hash in a commitment, by (amount_msat, cltv_expiry), and how many there are of each.
-fn htlcs(
-    commitment: &CommitmentTransaction,
-    payment_hash: &[u8; 32],
-    side: Side,
-) -> BTreeMap<(u64, u32), u64> {
-    let mut found = BTreeMap::new();
-    for htlc in commitment.nondust_htlcs() {
-        // `offered` is from the view of the commitment's owner.
-        if htlc.payment_hash.0 == *payment_hash && htlc.offered == (side == Side::Counterparty) {
-            *found
-                .entry((htlc.amount_msat, htlc.cltv_expiry))
-                .or_insert(0) += 1;
-        }
-    }
-    found
 }
 
 /// `groups` of five bits as bytes, padded with zero bits.

@@ -10,7 +10,7 @@ use super::keys_id;
 use crate::engine::Signer;
 use crate::intents::OnchainIntent;
 use crate::keys::{ADDRESSES, WalletAddress};
-use crate::ledger::Channel;
+use crate::ledger::{Channel, KnownChannelIntent};
 use crate::rules::Refused;
 
 /// A transaction of the on-chain wallet.
@@ -19,10 +19,16 @@ pub(crate) struct OnChain<'a> {
     /// The channels that it funds: the one that the host names, and every one on record with its txid, whatever the host says that
     /// it is for.
     pub funds: Vec<&'a Channel>,
+    /// The owner's openings.
+    pub openings: Vec<&'a KnownChannelIntent>,
     /// For each input, the output that it spends.
     pub spent: Vec<Spent>,
     /// The inputs that the phone has a key for.
     pub own: Vec<OwnInput>,
+    /// The outputs that are not the owner's, by the derivations that the PSBT names.
+    pub foreign: Vec<usize>,
+    /// It pays the fee of a close (purpose `BUMP`).
+    pub is_bump: bool,
     /// For a payment as such (purpose `SEND`): the owner's intents that it carries out. Those of an exact amount come first: a send of
     /// all that there is takes any.
     pub sends: Option<Vec<Send<'a>>>,
@@ -111,14 +117,30 @@ impl Signer {
             Purpose::Send | Purpose::Bump => None,
             Purpose::Unknown => return Err(Refused::malformed("the PSBT's purpose is not said")),
         };
-        let funds: Vec<&Channel> = named.into_iter().chain(self.funded_by(&psbt)).collect();
+        let mut funds: Vec<&Channel> = self.funded_by(&psbt).collect();
+        let is_new = |named: &&Channel| !funds.iter().any(|known| std::ptr::eq(*known, *named));
+        if let Some(named) = named.filter(is_new) {
+            funds.push(named);
+        }
         let spent: Vec<Spent> = (0..psbt.inputs.len())
             .map(|index| Spent::of(&psbt, index))
             .collect();
         let is_send = op.purpose() == Purpose::Send && funds.is_empty();
+        let outputs = psbt
+            .outputs
+            .iter()
+            .zip(&psbt.unsigned_tx.output)
+            .enumerate();
+        let foreign = outputs
+            .filter(|(_, (known, output))| !self.is_own_output(known, &output.script_pubkey))
+            .map(|(index, _)| index)
+            .collect();
         Ok(OnChain {
             own: self.own_inputs(&psbt, &spent),
+            foreign,
+            is_bump: op.purpose() == Purpose::Bump && funds.is_empty(),
             sends: is_send.then(|| self.sends(&psbt)),
+            openings: self.state.channel_intents.values().collect(),
             psbt,
             funds,
             spent,

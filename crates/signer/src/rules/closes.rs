@@ -1,16 +1,21 @@
 //! Closes of channels, and the transactions that follow on chain (BOLT 5).
 
 use bitcoin::address::NetworkUnchecked;
-use bitcoin::{Address, ScriptBuf};
+use bitcoin::{Address, Amount, ScriptBuf};
+use lightning::ln::chan_utils::CommitmentTransaction;
 
 use super::{Refused, Rule, refuse_unless};
-use crate::commitment::{holder_htlc_transaction, same};
+use crate::balance::Balance;
+use crate::commitment::{Side, holder_htlc_transaction, same};
 use crate::intents::ChannelIntent;
-use crate::proposal::{Broadcast, Closing, HolderHtlc, Justice, Sweep};
+use crate::proposal::{Broadcast, Claim, Closing, CounterpartyHtlc, HolderHtlc, Justice, Sweep};
 use crate::view::View;
 
+/// The highest dust limit for a script: an output below it is left out of a cooperative close (BOLT 2, `closing_signed`).
+const CLOSING_DUST_SAT: u64 = 546;
+
 /// The owner's part of a cooperative close goes to the wallet, or where the owner asked.
-pub(super) fn pays_the_owner(view: &View<'_>, it: &Closing) -> Result<(), Refused> {
+pub(super) fn pays_the_owner(view: &View<'_>, it: &Closing<'_>) -> Result<(), Refused> {
     let (keychain, index) = it.to_holder_position;
     let script = &it.to_holder_script;
     refuse_unless(
@@ -66,14 +71,131 @@ pub(super) fn htlc_pays_the_owner(_: &View<'_>, it: &HolderHtlc<'_>) -> Result<(
     )
 }
 
-/// A peer that colludes with the host can reveal the secret of a commitment that it has not revoked, and broadcast
-/// it: its HTLCs would be theirs.
+/// A peer that works with the host can reveal the secret of a commitment that it has not revoked, or is yet to get, and broadcast it: its
+/// HTLCs would be theirs. So the secret must be one by which it has revoked, and no commitment may have its point a second time.
 pub(super) fn is_revoked(_: &View<'_>, it: &Justice<'_>) -> Result<(), Refused> {
     let mut in_force = it.channel.peer.iter();
     refuse_unless(
-        !in_force.any(|peer| peer.commitment.per_commitment_point() == it.point),
+        it.channel.has_revoked_by(&it.secret)
+            && !in_force.any(|peer| peer.commitment.per_commitment_point() == it.point),
         Rule::JusticeUnrevoked,
         "the peer has not revoked this commitment",
+    )
+}
+
+pub(super) fn justice_pays_the_owner(view: &View<'_>, it: &Justice<'_>) -> Result<(), Refused> {
+    claim_pays_the_owner(view, &it.claim)
+}
+
+/// With the peer's signature, the owner's signature for an HTLC spends it by the branch of both keys too.
+pub(super) fn htlc_is_in_force(_: &View<'_>, it: &CounterpartyHtlc<'_>) -> Result<(), Refused> {
+    let spent = it.claim.transaction.input.get(it.claim.input);
+    let spent = spent.map(|input| input.previous_output);
+    let mut in_force = it.channel.peer.iter().map(|peer| &peer.commitment);
+    let is_in = |commitment: &CommitmentTransaction| {
+        let trusted = commitment.trust();
+        let mut htlcs = commitment.nondust_htlcs().iter();
+        commitment.per_commitment_point() == it.point
+            && htlcs.any(|htlc| {
+                *htlc == it.htlc
+                    && it.claim.value == htlc.to_bitcoin_amount()
+                    && spent.is_some_and(|spent| {
+                        spent.txid == trusted.txid()
+                            && Some(spent.vout) == htlc.transaction_output_index
+                    })
+            })
+    };
+    refuse_unless(
+        in_force.any(is_in),
+        Rule::NotOurOutput,
+        "the HTLC is in no commitment of the peer that is signed and not revoked",
+    )
+}
+
+/// The owner takes its own HTLC back when it has expired, and not before: the payment may still succeed.
+pub(super) fn htlc_has_expired(_: &View<'_>, it: &CounterpartyHtlc<'_>) -> Result<(), Refused> {
+    let locktime = it.claim.transaction.lock_time;
+    let is_late = locktime.is_block_height()
+        && locktime.to_consensus_u32() >= it.htlc.cltv_expiry
+        && it.claim.transaction.is_lock_time_enabled();
+    // Offered by the peer: the owner claims it by its preimage.
+    refuse_unless(
+        it.htlc.offered || is_late,
+        Rule::NotOurOutput,
+        "the transaction would take an HTLC back before it has expired",
+    )
+}
+
+pub(super) fn htlc_claim_pays_the_owner(
+    view: &View<'_>,
+    it: &CounterpartyHtlc<'_>,
+) -> Result<(), Refused> {
+    claim_pays_the_owner(view, &it.claim)
+}
+
+/// Every output is the owner's, and the fee is bearable.
+fn claim_pays_the_owner(view: &View<'_>, it: &Claim) -> Result<(), Refused> {
+    let (keychain, index) = it.position;
+    let outputs = &it.transaction.output;
+    refuse_unless(
+        !outputs.is_empty()
+            && outputs
+                .iter()
+                .all(|output| view.own.is_script(&output.script_pubkey, keychain, index)),
+        Rule::NotOurScript,
+        "an output of a closed channel would go to a script that is not the owner's",
+    )?;
+    let paid = outputs
+        .iter()
+        .try_fold(Amount::ZERO, |sum, output| sum.checked_add(output.value));
+    let fee = paid.map_or(Amount::ZERO, |paid| {
+        it.value.checked_sub(paid).unwrap_or(Amount::ZERO)
+    });
+    refuse_unless(
+        paid.is_some() && fee.to_sat() <= close_fee_limit_sat(view, it.value.to_sat()),
+        Rule::CloseFee,
+        "the transaction would cost more than the limit for closes",
+    )
+}
+
+/// The most that a transaction may cost which brings `value_sat` to the owner.
+pub(super) fn close_fee_limit_sat(view: &View<'_>, value_sat: u64) -> u64 {
+    let numbers = &view.limits().numbers;
+    let share_sat = u128::from(value_sat) * u128::from(numbers.close_fee_percent) / 100;
+    let share_sat = u64::try_from(share_sat).unwrap_or(u64::MAX);
+    numbers.close_fee_sat.max(share_sat)
+}
+
+/// What the owner has in the channel comes back, less the fee if the owner is the one who pays it (BOLT 2, `closing_signed`).
+pub(super) fn pays_the_balance(view: &View<'_>, it: &Closing<'_>) -> Result<(), Refused> {
+    let parameters = &it.channel.parameters;
+    let Some(latest) = it.channel.holder.first() else {
+        return Ok(());
+    };
+    let balance = Balance::of(parameters, &latest.commitment, Side::Holder);
+    let balance_sat = balance.before_cost_msat() / 1000;
+    let fee_sat = match parameters.is_outbound_from_holder {
+        true => close_fee_limit_sat(view, balance_sat),
+        false => 0,
+    };
+    let least_sat = balance_sat.saturating_sub(fee_sat);
+    let is_dust = it.to_holder_sat == 0 && least_sat < CLOSING_DUST_SAT;
+    refuse_unless(
+        it.to_holder_sat >= least_sat || is_dust,
+        Rule::CloseBalance,
+        "the close would pay less to the owner than its balance and the fee limit",
+    )
+}
+
+/// An HTLC in the channel would be nobody's.
+pub(super) fn leaves_no_htlcs(_: &View<'_>, it: &Closing<'_>) -> Result<(), Refused> {
+    let holder = it.channel.holder.first();
+    let has_none = holder.is_none_or(|it| it.commitment.nondust_htlcs().is_empty())
+        && it.channel.latest_peer_htlcs().is_empty();
+    refuse_unless(
+        has_none,
+        Rule::CloseBalance,
+        "HTLCs are still in the channel that would be closed",
     )
 }
 
@@ -91,6 +213,19 @@ pub(super) fn sweep_is_of_the_owner(_: &View<'_>, it: &Sweep) -> Result<(), Refu
         it.transaction.is_some(),
         Rule::NotOurOutput,
         "an output is not the owner's, or does not pay its fee",
+    )
+}
+
+pub(super) fn sweep_costs_no_more_than_allowed(view: &View<'_>, it: &Sweep) -> Result<(), Refused> {
+    let outputs = it.transaction.iter().flat_map(|tx| &tx.output);
+    let paid = outputs.fold(0, |sum: u64, output| {
+        sum.saturating_add(output.value.to_sat())
+    });
+    let fee_sat = it.value.to_sat().saturating_sub(paid);
+    refuse_unless(
+        fee_sat <= close_fee_limit_sat(view, it.value.to_sat()),
+        Rule::CloseFee,
+        "the sweep would cost more than the limit for closes",
     )
 }
 

@@ -15,9 +15,13 @@ use super::{Refused, Rule, refuse_unless};
 use crate::commitment::{
     FIRST_INDEX, Side, funding_script, holder_htlc_transaction, htlc_sighash, same, zero_fee_htlcs,
 };
+use crate::ledger::Channel;
 use crate::parallel;
 use crate::proposal::{CounterpartyCommitment, HolderCommitment};
 use crate::view::View;
+
+/// The lowest fee rate that nodes relay (one satoshi per vbyte), rounded down.
+const LEAST_FEERATE_SAT_PER_KW: u64 = 250;
 
 pub(super) fn is_next_of_holder(_: &View<'_>, it: &HolderCommitment<'_>) -> Result<(), Refused> {
     refuse_unless(
@@ -134,6 +138,81 @@ pub(super) fn is_no_third(_: &View<'_>, it: &CounterpartyCommitment<'_>) -> Resu
             || it.channel.peer_revoked() <= before_last,
         Rule::CounterpartyUnrevoked,
         "the peer has not revoked its commitment before the last yet",
+    )
+}
+
+pub(super) fn is_open_for_holder(_: &View<'_>, it: &HolderCommitment<'_>) -> Result<(), Refused> {
+    is_open(it.channel, it.step.is_some())
+}
+
+pub(super) fn is_open_for_counterparty(
+    _: &View<'_>,
+    it: &CounterpartyCommitment<'_>,
+) -> Result<(), Refused> {
+    is_open(it.channel, it.step.is_some())
+}
+
+/// After a cooperative close was signed the funding output may be spent at any time, and a commitment is worth nothing.
+fn is_open(channel: &Channel, is_new: bool) -> Result<(), Refused> {
+    refuse_unless(
+        !is_new || !channel.is_closing,
+        Rule::ChannelClosing,
+        "a cooperative close of this channel was signed: nothing else follows in it",
+    )
+}
+
+/// With its secret, and the owner's signature for justice, the HTLCs of such a commitment would be the peer's and the host's.
+pub(super) fn has_a_new_point(
+    _: &View<'_>,
+    it: &CounterpartyCommitment<'_>,
+) -> Result<(), Refused> {
+    let point = it.commitment.per_commitment_point();
+    refuse_unless(
+        it.step.is_none() || !it.channel.punished.contains(&point),
+        Rule::CounterpartyNumber,
+        "justice was signed for another commitment with the same per-commitment point",
+    )
+}
+
+pub(super) fn has_a_bearable_fee_for_holder(
+    view: &View<'_>,
+    it: &HolderCommitment<'_>,
+) -> Result<(), Refused> {
+    let is_new = it.step.is_some();
+    has_a_bearable_fee(view, is_new, &it.channel.parameters, &it.commitment)
+}
+
+pub(super) fn has_a_bearable_fee_for_counterparty(
+    view: &View<'_>,
+    it: &CounterpartyCommitment<'_>,
+) -> Result<(), Refused> {
+    let is_new = it.step.is_some();
+    has_a_bearable_fee(view, is_new, &it.channel.parameters, &it.commitment)
+}
+
+/// The funder pays the fee of every commitment. A fee rate that nobody relays would keep the owner from closing.
+fn has_a_bearable_fee(
+    view: &View<'_>,
+    is_new: bool,
+    parameters: &ChannelTransactionParameters,
+    commitment: &CommitmentTransaction,
+) -> Result<(), Refused> {
+    let most = match parameters.is_outbound_from_holder {
+        true => view.limits().numbers.own_commitment_feerate_sat_per_kw,
+        false => view.limits().numbers.peer_commitment_feerate_sat_per_kw,
+    };
+    let features = &parameters.channel_type_features;
+    let least = match features.supports_anchor_zero_fee_commitments() {
+        true => 0,
+        false => LEAST_FEERATE_SAT_PER_KW,
+    };
+    let feerate = u64::from(commitment.negotiated_feerate_per_kw());
+    refuse_unless(
+        !is_new || (least..=most).contains(&feerate),
+        Rule::CommitmentFee,
+        &format!(
+            "the fee rate of the commitment, {feerate} sat per 1,000 weight units, is not between {least} and {most}"
+        ),
     )
 }
 

@@ -1,11 +1,17 @@
 //! Invoices that the host wrote (BOLT 11): nothing in one may differ from the owner's request.
 
+use lightning::routing::router::RouteHint;
 use lightning_invoice::{Bolt11InvoiceDescriptionRef, Currency};
 use longhand_proto::utc;
 
 use super::{Refused, Rule, refuse_unless};
 use crate::proposal::Invoice;
 use crate::view::View;
+
+/// Of nodes in use; LDK's is 39, lnd's up to 80 and more after a rise of its own.
+const FINAL_DELTA_BLOCKS: std::ops::RangeInclusive<u64> = 18..=144;
+/// More than any node writes.
+const MOST_HINTS: usize = 20;
 
 pub(super) fn is_for_the_payment(_: &View<'_>, it: &Invoice<'_>) -> Result<(), Refused> {
     let is_same = it.payment.public.amount_msat == it.asked.amount_msat;
@@ -63,13 +69,45 @@ pub(super) fn has_our_date(view: &View<'_>, it: &Invoice<'_>) -> Result<(), Refu
         utc(view.now_unix_s)
     );
     let skew_s = date_unix_s.abs_diff(view.now_unix_s);
-    mismatch_unless(skew_s <= view.policy.invoice_skew_s, &message)
+    mismatch_unless(skew_s <= view.limits().numbers.invoice_skew_s, &message)
 }
 
 /// An on-chain address would let the host have the money.
 pub(super) fn has_no_fallback(_: &View<'_>, it: &Invoice<'_>) -> Result<(), Refused> {
     let has_none = it.invoice.fallbacks().is_empty();
     mismatch_unless(has_none, "it has an on-chain address")
+}
+
+/// The payee's last HTLC must be claimable in time, and must not lock the payer's money for longer than nodes ask for.
+pub(super) fn has_a_usual_final_delta(_: &View<'_>, it: &Invoice<'_>) -> Result<(), Refused> {
+    let delta_blocks = it.invoice.min_final_cltv_expiry_delta();
+    let is_usual = FINAL_DELTA_BLOCKS.contains(&delta_blocks);
+    mismatch_unless(is_usual, "its final expiry delta is none that nodes use")
+}
+
+/// Data that the payer sends back: the host could mark its payers with it.
+pub(super) fn has_no_metadata(_: &View<'_>, it: &Invoice<'_>) -> Result<(), Refused> {
+    let has_none = it.invoice.payment_metadata().is_none();
+    mismatch_unless(has_none, "it has payment metadata")
+}
+
+/// A route hint leads to the owner from a peer of one of the owner's channels: from another node the payment would never come, or to the
+/// host's account.
+pub(super) fn has_hints_of_peers(view: &View<'_>, it: &Invoice<'_>) -> Result<(), Refused> {
+    let routes = it.invoice.route_hints();
+    let is_of_peer = |route: &RouteHint| {
+        let last = route.0.last();
+        last.is_some_and(|hop| {
+            let mut channels = view.state.channels.values();
+            channels.any(|channel| channel.counterparty_node_id == hop.src_node_id)
+        })
+    };
+    let are_few = routes.len() <= MOST_HINTS;
+    refuse_unless(
+        are_few && routes.iter().all(is_of_peer),
+        Rule::InvoiceHint,
+        "the host's invoice has a route hint from a node with which the owner has no channel",
+    )
 }
 
 pub(crate) fn mismatch(what: &str) -> Refused {

@@ -3,16 +3,20 @@
 //! A rule is a pure function of a `View` and a `Proposal`. `judge` has the list of the rules of each kind of proposal, in the order
 //! in which they are asked; the first that refuses gives the answer. Only `judge` makes a `Judged`, and only that is signed.
 
+mod balances;
+mod bumps;
 mod closes;
 mod commitments;
 mod fundings;
 mod gossip;
 mod inputs;
 pub(crate) mod invoices;
+mod outgoing;
 pub(crate) mod preimages;
 pub(crate) mod revocations;
 mod sends;
 mod setups;
+pub(crate) mod spending;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +24,7 @@ use longhand_proto::rule::Retry;
 pub use longhand_proto::rule::Rule;
 use longhand_proto::signer::Refusal;
 
+pub(crate) use balances::missing_msat;
 pub(crate) use sends::within_limit;
 
 use crate::proposal::{Invoice, Proposal};
@@ -34,96 +39,124 @@ impl<P> Judged<P> {
     }
 }
 
-/// Judges an operation of the host.
+/// Judges an operation of the host. `warned`: what rules would have refused that the owner has set to warn.
 pub(crate) fn judge<'a>(
     view: &View<'_>,
     proposal: Proposal<'a>,
+    warned: &mut Vec<Refused>,
 ) -> Result<Judged<Proposal<'a>>, Refused> {
+    let mut ask = |judged| unless_it_warns(view, judged, warned);
     match &proposal {
         Proposal::Setup(it) if it.on_record.is_some() => {
-            setups::is_the_same(view, it)?;
+            ask(setups::is_the_same(view, it))?;
         }
         Proposal::Setup(it) => {
-            setups::is_of_this_ledger(view, it)?;
-            setups::is_whole(view, it)?;
-            setups::has_a_known_type(view, it)?;
-            setups::has_our_keys(view, it)?;
-            setups::has_foreign_counterparty_keys(view, it)?;
-            setups::has_a_value(view, it)?;
-            setups::has_safe_delays(view, it)?;
-            setups::has_its_own_funding(view, it)?;
+            ask(setups::is_of_this_ledger(view, it))?;
+            ask(setups::is_whole(view, it))?;
+            ask(setups::has_a_known_type(view, it))?;
+            ask(setups::has_our_keys(view, it))?;
+            ask(setups::has_foreign_counterparty_keys(view, it))?;
+            ask(setups::has_a_value(view, it))?;
+            ask(setups::is_asked_for(view, it))?;
+            ask(setups::has_a_bearable_size(view, it))?;
+            ask(setups::has_safe_delays(view, it))?;
+            ask(setups::has_its_own_funding(view, it))?;
         }
         Proposal::HolderCommitment(it) => {
-            commitments::is_next_of_holder(view, it)?;
-            commitments::is_the_same_of_holder(view, it)?;
-            commitments::is_of_channel_for_holder(view, it)?;
-            commitments::has_our_point(view, it)?;
-            commitments::is_signed_by_the_peer(view, it)?;
+            ask(commitments::is_open_for_holder(view, it))?;
+            ask(commitments::is_next_of_holder(view, it))?;
+            ask(commitments::is_the_same_of_holder(view, it))?;
+            ask(commitments::is_of_channel_for_holder(view, it))?;
+            ask(commitments::has_our_point(view, it))?;
+            ask(commitments::is_signed_by_the_peer(view, it))?;
+            ask(commitments::has_a_bearable_fee_for_holder(view, it))?;
+            ask(balances::begins_empty(it.step.as_ref()))?;
+            ask(outgoing::are_offered_to_the_peer(view, it))?;
+            ask(balances::is_kept_by_holder(view, it))?;
         }
         Proposal::Release(it) => {
-            revocations::has_a_successor(view, it)?;
-            revocations::is_not_signed_for_broadcast(view, it)?;
+            ask(revocations::has_a_successor(view, it))?;
+            ask(revocations::is_not_signed_for_broadcast(view, it))?;
         }
         Proposal::CounterpartyCommitment(it) => {
-            commitments::is_of_channel_for_counterparty(view, it)?;
-            commitments::is_the_same_of_counterparty(view, it)?;
-            commitments::is_next_of_counterparty(view, it)?;
-            commitments::is_no_third(view, it)?;
+            ask(commitments::is_of_channel_for_counterparty(view, it))?;
+            ask(commitments::is_the_same_of_counterparty(view, it))?;
+            ask(commitments::is_next_of_counterparty(view, it))?;
+            ask(commitments::is_no_third(view, it))?;
+            ask(commitments::is_open_for_counterparty(view, it))?;
+            ask(commitments::has_a_new_point(view, it))?;
+            ask(commitments::has_a_bearable_fee_for_counterparty(view, it))?;
+            ask(balances::begins_empty(it.step.as_ref()))?;
+            ask(outgoing::are_asked_for(view, it))?;
+            ask(balances::is_kept_by_counterparty(view, it))?;
         }
         Proposal::Revocation(it) if it.is_repeated() => {
-            revocations::is_the_same(view, it)?;
+            ask(revocations::is_the_same(view, it))?;
         }
         Proposal::Revocation(it) => {
-            revocations::is_next(view, it)?;
-            revocations::leaves_the_peer_a_newer_one(view, it)?;
-            revocations::has_the_secret(view, it)?;
+            ask(revocations::is_next(view, it))?;
+            ask(revocations::leaves_the_peer_a_newer_one(view, it))?;
+            ask(revocations::has_the_secret(view, it))?;
         }
         Proposal::Closing(it) => {
-            closes::pays_the_owner(view, it)?;
+            ask(closes::pays_the_owner(view, it))?;
+            ask(closes::leaves_no_htlcs(view, it))?;
+            ask(closes::pays_the_balance(view, it))?;
         }
         Proposal::Broadcast(it) => {
-            closes::is_on_record(view, it)?;
+            ask(closes::is_on_record(view, it))?;
         }
         Proposal::HolderHtlc(it) => {
-            closes::htlc_is_of_channel(view, it)?;
-            closes::htlc_is_on_record(view, it)?;
-            closes::htlc_pays_the_owner(view, it)?;
+            ask(closes::htlc_is_of_channel(view, it))?;
+            ask(closes::htlc_is_on_record(view, it))?;
+            ask(closes::htlc_pays_the_owner(view, it))?;
+        }
+        Proposal::CounterpartyHtlc(it) => {
+            ask(closes::htlc_is_in_force(view, it))?;
+            ask(closes::htlc_has_expired(view, it))?;
+            ask(closes::htlc_claim_pays_the_owner(view, it))?;
         }
         Proposal::Justice(it) => {
-            closes::is_revoked(view, it)?;
+            ask(closes::is_revoked(view, it))?;
+            ask(closes::justice_pays_the_owner(view, it))?;
         }
         Proposal::Sweep(it) => {
-            closes::sweep_pays_the_owner(view, it)?;
-            closes::sweep_is_of_the_owner(view, it)?;
+            ask(closes::sweep_pays_the_owner(view, it))?;
+            ask(closes::sweep_is_of_the_owner(view, it))?;
+            ask(closes::sweep_costs_no_more_than_allowed(view, it))?;
         }
         Proposal::OnChain(it) => {
-            fundings::have_their_outputs(view, it)?;
-            fundings::are_validated(view, it)?;
-            inputs::are_consistent(view, it)?;
-            inputs::are_signable(view, it)?;
-            fundings::have_fixed_txids(view, it)?;
-            inputs::are_any(view, it)?;
-            sends::have_own_inputs(view, it)?;
-            sends::are_asked_for(view, it)?;
-            sends::cost_no_more_than_allowed(view, it)?;
+            ask(fundings::have_their_outputs(view, it))?;
+            ask(fundings::are_validated(view, it))?;
+            ask(inputs::are_consistent(view, it))?;
+            ask(inputs::are_signable(view, it))?;
+            ask(fundings::have_fixed_txids(view, it))?;
+            ask(inputs::are_any(view, it))?;
+            ask(fundings::are_asked_for(view, it))?;
+            ask(fundings::pay_nobody_else(view, it))?;
+            ask(fundings::cost_no_more_than_allowed(view, it))?;
+            ask(bumps::pay_the_owner(view, it))?;
+            ask(bumps::cost_no_more_than_allowed(view, it))?;
+            ask(sends::have_own_inputs(view, it))?;
+            ask(sends::are_asked_for(view, it))?;
+            ask(sends::cost_no_more_than_allowed(view, it))?;
         }
         Proposal::Preimage(it) if it.payment.public.released.is_some() => {}
         Proposal::Preimage(it) => {
-            preimages::has_an_invoice(view, it)?;
-            preimages::came_in_time(view, it)?;
-            preimages::is_paid(view, it)?;
+            ask(preimages::has_an_invoice(view, it))?;
+            ask(preimages::came_in_time(view, it))?;
+            ask(preimages::is_paid(view, it))?;
         }
         Proposal::Gossip(it) => {
-            gossip::is_of_the_network(view, it)?;
+            ask(gossip::is_of_the_network(view, it))?;
         }
         Proposal::Announcement(it) => {
-            gossip::announces_on_the_network(view, it)?;
+            ask(gossip::announces_on_the_network(view, it))?;
         }
         Proposal::Ecdh(_)
         | Proposal::Onion(_)
         | Proposal::NewKeys(_)
         | Proposal::Points(_)
-        | Proposal::CounterpartyHtlc(_)
         | Proposal::Anchor(_) => {}
     }
     Ok(Judged(proposal))
@@ -134,17 +167,37 @@ pub(crate) fn judge_invoice<'a>(
     view: &View<'_>,
     invoice: Invoice<'a>,
 ) -> Result<Judged<Invoice<'a>>, Refused> {
-    invoices::is_for_the_payment(view, &invoice)?;
-    invoices::is_the_first(view, &invoice)?;
-    invoices::has_the_network(view, &invoice)?;
-    invoices::has_the_amount(view, &invoice)?;
-    invoices::has_the_payment_hash(view, &invoice)?;
-    invoices::has_the_payee(view, &invoice)?;
-    invoices::has_the_description(view, &invoice)?;
-    invoices::has_the_expiry(view, &invoice)?;
-    invoices::has_our_date(view, &invoice)?;
-    invoices::has_no_fallback(view, &invoice)?;
+    let mut warned = Vec::new();
+    let mut ask = |judged| unless_it_warns(view, judged, &mut warned);
+    ask(invoices::is_for_the_payment(view, &invoice))?;
+    ask(invoices::is_the_first(view, &invoice))?;
+    ask(invoices::has_the_network(view, &invoice))?;
+    ask(invoices::has_the_amount(view, &invoice))?;
+    ask(invoices::has_the_payment_hash(view, &invoice))?;
+    ask(invoices::has_the_payee(view, &invoice))?;
+    ask(invoices::has_the_description(view, &invoice))?;
+    ask(invoices::has_the_expiry(view, &invoice))?;
+    ask(invoices::has_our_date(view, &invoice))?;
+    ask(invoices::has_no_fallback(view, &invoice))?;
+    ask(invoices::has_a_usual_final_delta(view, &invoice))?;
+    ask(invoices::has_no_metadata(view, &invoice))?;
+    ask(invoices::has_hints_of_peers(view, &invoice))?;
     Ok(Judged(invoice))
+}
+
+/// What a rule says, unless its owner has set it to warn.
+fn unless_it_warns(
+    view: &View<'_>,
+    judged: Result<(), Refused>,
+    warned: &mut Vec<Refused>,
+) -> Result<(), Refused> {
+    match judged {
+        Err(refused) if view.limits().warnings.contains(&refused.rule) => {
+            warned.push(refused);
+            Ok(())
+        }
+        judged => judged,
+    }
 }
 
 fn refuse_unless(holds: bool, rule: Rule, message: &str) -> Result<(), Refused> {

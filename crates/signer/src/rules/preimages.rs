@@ -10,6 +10,10 @@ use crate::payments::Payment;
 use crate::proposal::{Committed, Preimage};
 use crate::view::View;
 
+/// The highest dust limit in use (P2PKH's): an HTLC below it may be too small for an output in a commitment. Also the most of an
+/// invoice for which the host's claim is accepted without proof.
+pub(crate) const DUST_MSAT: u64 = 546_000;
+
 pub(super) fn has_an_invoice(_: &View<'_>, it: &Preimage<'_>) -> Result<(), Refused> {
     match it.payment.public.bolt11.is_empty() {
         true => Err(no_invoice()),
@@ -24,7 +28,7 @@ pub(super) fn came_in_time(view: &View<'_>, it: &Preimage<'_>) -> Result<(), Ref
     let payment = &it.payment.public;
     let is_late = match payment.seen_unix_s {
         Some(seen_unix_s) => seen_unix_s > payment.expires_unix_s,
-        None => !may_be_dust(view, payment) && view.now_unix_s > payment.expires_unix_s,
+        None => !may_be_dust(payment) && view.now_unix_s > payment.expires_unix_s,
     };
     if !is_late {
         return Ok(());
@@ -75,7 +79,7 @@ pub(crate) fn no_invoice() -> Refused {
 /// A host asks when the phone has seen the HTLCs in the latest commitments of both sides. So a small HTLC that is not in both is dust;
 /// one that is may lack the peer's revocation. A larger one is awaited in any case.
 fn may_become_more(view: &View<'_>, it: &Preimage<'_>) -> bool {
-    let dust_msat = view.policy.dust_msat;
+    let dust_msat = DUST_MSAT;
     let amounts = it.said.iter().map(|htlc| htlc.amount_msat);
     let larger = amounts.filter(|amount_msat| *amount_msat >= dust_msat);
     let larger_msat = larger.fold(0, u64::saturating_add);
@@ -87,6 +91,6 @@ fn may_become_more(view: &View<'_>, it: &Preimage<'_>) -> bool {
 }
 
 /// Whether all of the payment may be in HTLCs that are too small for an output in a commitment.
-fn may_be_dust(view: &View<'_>, payment: &Payment) -> bool {
-    payment.amount_msat > 0 && payment.amount_msat <= view.policy.dust_msat
+fn may_be_dust(payment: &Payment) -> bool {
+    payment.amount_msat > 0 && payment.amount_msat <= DUST_MSAT
 }

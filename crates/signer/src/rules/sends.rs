@@ -4,11 +4,14 @@ use bitcoin::Amount;
 
 use super::{Refused, Rule, inputs, refuse_unless};
 use crate::intents::OnchainIntent;
+use crate::limits::Limits;
 use crate::proposal::{OnChain, Send};
-use crate::view::{Policy, View};
+use crate::view::View;
 
 /// Of an input's witness: a signature and a key, with their lengths.
 const WITNESS_WEIGHT: u64 = 112;
+/// The weight for which an intent's fee limit is meant, in weight units.
+const LIMIT_WEIGHT: u64 = 10_000;
 
 pub(super) fn have_own_inputs(_: &View<'_>, it: &OnChain<'_>) -> Result<(), Refused> {
     refuse_unless(
@@ -28,27 +31,33 @@ pub(super) fn are_asked_for(_: &View<'_>, it: &OnChain<'_>) -> Result<(), Refuse
 
 pub(super) fn cost_no_more_than_allowed(view: &View<'_>, it: &OnChain<'_>) -> Result<(), Refused> {
     refuse_unless(
-        it.sends.is_none() || within_limit(view.policy, it).is_some(),
+        it.sends.is_none() || within_limit(view.limits(), it).is_some(),
         Rule::SendUnasked,
         "the fee is above the limit for this payment: give a fee rate to allow more",
     )
 }
 
 /// The first intent whose limit allows the fee.
-pub(crate) fn within_limit<'a>(policy: &Policy, it: &'a OnChain<'_>) -> Option<&'a OnchainIntent> {
+pub(crate) fn within_limit<'a>(limits: &Limits, it: &'a OnChain<'_>) -> Option<&'a OnchainIntent> {
     let fee_sat = it.fee_sat()?;
-    let is_within =
-        |send: &&Send<'_>| fee_sat <= fee_limit_sat(policy, send.intent, send.amount, it);
+    let is_within = |send: &&Send<'_>| {
+        fee_sat <= fee_limit_sat(limits, send.intent.max_fee_sat, send.amount, it)
+    };
     let send = it.sends.as_ref()?.iter().find(is_within)?;
     Some(send.intent)
 }
 
-/// The most that a payment may cost. The intent's limit is for a transaction of [`Policy::send_limit_weight`], and more in proportion
+/// The most that a payment may cost. The intent's limit is for a transaction of [`LIMIT_WEIGHT`], and more in proportion
 /// for a heavier one: how many coins it spends is the wallet's choice.
-fn fee_limit_sat(policy: &Policy, intent: &OnchainIntent, amount: Amount, it: &OnChain<'_>) -> u64 {
+pub(super) fn fee_limit_sat(
+    limits: &Limits,
+    max_fee_sat: u64,
+    amount: Amount,
+    it: &OnChain<'_>,
+) -> u64 {
     let inputs = it.psbt.inputs.len() as u64;
     let weight = it.psbt.unsigned_tx.weight().to_wu() + WITNESS_WEIGHT * inputs;
-    let heavier = intent.max_fee_sat.saturating_mul(weight) / policy.send_limit_weight;
-    let percent = amount.to_sat() / 100 * policy.send_fee_percent;
-    intent.max_fee_sat.max(heavier).max(percent)
+    let heavier = max_fee_sat.saturating_mul(weight) / LIMIT_WEIGHT;
+    let percent = amount.to_sat() / 100 * limits.numbers.send_fee_percent;
+    max_fee_sat.max(heavier).max(percent)
 }

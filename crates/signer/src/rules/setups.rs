@@ -6,6 +6,8 @@ use bitcoin::secp256k1::PublicKey;
 use lightning::ln::chan_utils::ChannelPublicKeys;
 
 use super::{Refused, Rule, refuse_unless};
+use crate::intents::ChannelIntent;
+use crate::limits::Inbound;
 use crate::proposal::Setup;
 use crate::view::View;
 
@@ -46,10 +48,11 @@ pub(super) fn has_a_known_type(_: &View<'_>, it: &Setup<'_>) -> Result<(), Refus
         "spliced channels are not supported",
     )?;
     let features = &it.parameters.channel_type_features;
-    let has_static_keys =
-        features.supports_static_remote_key() || features.supports_anchor_zero_fee_commitments();
+    // In other types a higher fee rate makes outputs of HTLCs disappear.
+    let has_anchors = features.supports_anchors_zero_fee_htlc_tx()
+        || features.supports_anchor_zero_fee_commitments();
     refuse_unless(
-        has_static_keys
+        has_anchors
             && !features.supports_any_optional_bits()
             && !features.supports_anchors_nonzero_fee_htlc_tx(),
         Rule::SetupType,
@@ -87,6 +90,55 @@ pub(super) fn has_a_value(_: &View<'_>, it: &Setup<'_>) -> Result<(), Refused> {
     )
 }
 
+/// An opening by the owner carries out a command of the owner's; one by a peer is allowed by the limits.
+pub(super) fn is_asked_for(view: &View<'_>, it: &Setup<'_>) -> Result<(), Refused> {
+    match it.parameters.is_outbound_from_holder {
+        true => refuse_unless(
+            is_opening(view, it),
+            Rule::SetupUnasked,
+            "this phone was not asked to open this channel",
+        ),
+        false => refuse_unless(
+            may_open(view, &it.counterparty_node_id),
+            Rule::SetupUnasked,
+            "the owner's limits do not allow this peer to open a channel (`inbound`)",
+        ),
+    }
+}
+
+fn is_opening(view: &View<'_>, it: &Setup<'_>) -> bool {
+    let known = view.state.channel_intents.get(&it.opening_id);
+    let Some(known) = known.filter(|known| known.awaits_delivery) else {
+        return false;
+    };
+    let ChannelIntent::Open {
+        counterparty_node_id,
+        amount_sat,
+        ..
+    } = &known.intent
+    else {
+        return false;
+    };
+    *counterparty_node_id == it.counterparty_node_id
+        && *amount_sat == it.parameters.channel_value_satoshis
+}
+
+fn may_open(view: &View<'_>, peer: &PublicKey) -> bool {
+    match &view.limits().inbound {
+        Inbound::Anybody => true,
+        Inbound::Hub => view.hub == Some(*peer),
+        Inbound::Listed(peers) => peers.contains(&peer.serialize()),
+    }
+}
+
+pub(super) fn has_a_bearable_size(view: &View<'_>, it: &Setup<'_>) -> Result<(), Refused> {
+    refuse_unless(
+        it.parameters.channel_value_satoshis <= view.limits().numbers.channel_sat,
+        Rule::SetupSize,
+        "the channel is larger than the owner's limit (`channel_sat`)",
+    )
+}
+
 /// The owner's own outputs are delayed by the peer's choice, and the peer's by the owner's.
 pub(super) fn has_safe_delays(view: &View<'_>, it: &Setup<'_>) -> Result<(), Refused> {
     let peers_choice = it
@@ -95,12 +147,17 @@ pub(super) fn has_safe_delays(view: &View<'_>, it: &Setup<'_>) -> Result<(), Ref
         .as_ref()
         .map_or(0, |theirs| theirs.selected_contest_delay);
     refuse_unless(
-        peers_choice <= view.policy.longest_own_delay_blocks,
+        u64::from(peers_choice) <= view.limits().numbers.longest_own_delay_blocks,
         Rule::SetupDelay,
         "the owner would wait too long for the outputs of its own close",
     )?;
+    let numbers = &view.limits().numbers;
+    let shortest_blocks = match view.hub == Some(it.counterparty_node_id) {
+        true => numbers.shortest_hub_delay_blocks,
+        false => numbers.shortest_peer_delay_blocks,
+    };
     refuse_unless(
-        it.parameters.holder_selected_contest_delay >= view.policy.shortest_peer_delay_blocks,
+        u64::from(it.parameters.holder_selected_contest_delay) >= shortest_blocks,
         Rule::SetupDelay,
         "the time to punish the peer for an old commitment would be too short",
     )

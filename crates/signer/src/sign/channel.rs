@@ -6,7 +6,7 @@
 //! ```
 
 use bitcoin::secp256k1::ecdsa::Signature;
-use bitcoin::secp256k1::{All, Secp256k1};
+use bitcoin::secp256k1::{All, PublicKey, Secp256k1};
 use lightning::ln::chan_utils::{
     ChannelTransactionParameters, CommitmentTransaction, HTLCOutputInCommitment, derive_private_key,
 };
@@ -19,49 +19,72 @@ use super::{Fault, Signed, done, unrecorded};
 use crate::commitment::{FIRST_INDEX, funding_script, htlc_sighash, peer_htlc_transaction};
 use crate::engine::{Answer, Change, Signer};
 use crate::ledger::entry;
+use crate::limits::Withhold;
 use crate::parallel;
 use crate::proposal::{
     Announcement, CounterpartyCommitment, HolderCommitment, NewKeys, Points, Release, Revocation,
     Setup,
 };
 
-pub(super) fn set_up(it: &Setup<'_>) -> (Answer, Vec<Change>) {
-    if it.on_record.is_some() {
-        return (done(), Vec::new());
-    }
-    let set_up = entry::ChannelSetUp {
-        keys_id: it.keys_id.to_vec(),
-        parameters: it.parameters.encode(),
-        counterparty_node_id: it.counterparty_node_id.serialize().to_vec(),
-    };
-    (done(), vec![Change::ChannelSetUp(set_up)])
-}
-
-pub(super) fn revoke(it: &Revocation<'_>) -> (Answer, Vec<Change>) {
-    if it.is_repeated() {
-        return (done(), Vec::new());
-    }
-    let revoked = entry::PeerRevoked {
-        keys_id: it.keys_id.to_vec(),
-        index: it.index,
-        secret: it.secret.secret_bytes().to_vec(),
-    };
-    (done(), vec![Change::PeerRevoked(revoked)])
-}
-
 impl Signer {
     pub(super) fn new_channel_keys(&self, it: &NewKeys) -> Result<Answer, Fault> {
         let signer = self.keys.channel(&it.keys_id);
-        let revocation_basepoint_secret = match self.withholds_revocation_key() {
-            true => Vec::new(),
-            false => signer.revocation_base_key.secret_bytes().to_vec(),
-        };
         Ok(Answer::NewChannelKeys(proto::NewChannelKeysAnswer {
             public_keys: signer.pubkeys(&self.keys.secp).encode(),
             points: self.points(&signer, FIRST_INDEX, it.points)?,
-            revocation_basepoint_secret,
             channel_keys_id: it.keys_id.to_vec(),
         }))
+    }
+
+    /// A setup that is repeated has the same answer, so that the secret is given for a channel once or never.
+    pub(super) fn set_up(&self, it: &Setup<'_>) -> (Answer, Vec<Change>) {
+        let delegated = match it.on_record {
+            Some(channel) => channel.delegated,
+            None => self.delegates(&it.counterparty_node_id),
+        };
+        let revocation_basepoint_secret = match delegated {
+            true => {
+                let signer = self.keys.channel(&it.keys_id);
+                signer.revocation_base_key.secret_bytes().to_vec()
+            }
+            false => Vec::new(),
+        };
+        let answer = Answer::Setup(proto::SetupAnswer {
+            revocation_basepoint_secret,
+        });
+        let set_up = entry::ChannelSetUp {
+            keys_id: it.keys_id.to_vec(),
+            parameters: it.parameters.encode(),
+            counterparty_node_id: it.counterparty_node_id.serialize().to_vec(),
+            delegated,
+            opening_id: it.opening_id.clone(),
+        };
+        let is_new = it.on_record.is_none();
+        let changes = is_new.then_some(Change::ChannelSetUp(set_up));
+        (answer, changes.into_iter().collect())
+    }
+
+    /// Whether the host gets the revocation basepoint secret of a channel with this peer.
+    fn delegates(&self, peer: &PublicKey) -> bool {
+        match self.limits().withhold {
+            Withhold::Hub => self.hub() != Some(*peer),
+            Withhold::All => false,
+            Withhold::None => true,
+        }
+    }
+
+    pub(super) fn revoke(&self, it: &Revocation<'_>) -> (Answer, Vec<Change>) {
+        if it.is_repeated() {
+            return (done(), Vec::new());
+        }
+        let revoked = entry::PeerRevoked {
+            keys_id: it.keys_id.to_vec(),
+            index: it.index,
+            secret: it.secret.secret_bytes().to_vec(),
+        };
+        let mut changes = vec![Change::PeerRevoked(revoked)];
+        changes.extend(self.fulfilled(it));
+        (done(), changes)
     }
 
     pub(super) fn points_answer(&self, it: &Points) -> Result<Answer, Fault> {
@@ -83,6 +106,7 @@ impl Signer {
         };
         let mut changes = vec![Change::HolderValidated(validated)];
         changes.extend(self.payments_seen(&it.commitment, now_unix_s));
+        changes.extend(it.step.iter().flat_map(|step| self.holder_step(it, step)));
         (done(), changes)
     }
 
@@ -118,7 +142,9 @@ impl Signer {
             keys_id: it.keys_id.to_vec(),
             commitment: it.commitment.encode(),
         };
-        Ok((answer, vec![Change::PeerCommitmentSigned(signed)]))
+        let step = it.step.iter().flat_map(|step| self.peer_step(it, step));
+        let changes = std::iter::once(Change::PeerCommitmentSigned(signed)).chain(step);
+        Ok((answer, changes.collect()))
     }
 
     pub(super) fn sign_announcement(&self, it: &Announcement<'_>) -> Result<Answer, Fault> {

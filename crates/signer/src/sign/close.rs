@@ -10,7 +10,7 @@ use super::{Fault, Signed};
 use crate::commitment::{funding_script, p2wsh_sighash};
 use crate::engine::{Answer, Change, Signer};
 use crate::ledger::{Channel, entry};
-use crate::proposal::{Broadcast, CounterpartyHtlc, HolderHtlc, Justice, KeysId, Sweep};
+use crate::proposal::{Broadcast, Closing, CounterpartyHtlc, HolderHtlc, Justice, KeysId, Sweep};
 
 pub(super) fn sweep(sweep: &Sweep) -> Result<Answer, Fault> {
     let transaction = sweep.transaction.as_ref();
@@ -61,16 +61,34 @@ impl Signer {
         ))
     }
 
-    pub(super) fn sign_counterparty_htlc(&self, it: &CounterpartyHtlc) -> Answer {
+    pub(super) fn sign_counterparty_htlc(&self, it: &CounterpartyHtlc<'_>) -> Answer {
         let base = self.keys.channel(&it.keys_id).htlc_base_key;
         let key = derive_private_key(&self.keys.secp, &it.point, &base);
-        self.sign_ecdsa(&it.sighash, &key)
+        self.sign_ecdsa(&it.claim.sighash, &key)
     }
 
-    pub(super) fn sign_justice(&self, it: &Justice<'_>) -> Answer {
+    /// The point is recorded: no later commitment may have it.
+    pub(super) fn sign_justice(&self, it: &Justice<'_>) -> (Answer, Vec<Change>) {
         let base = self.keys.channel(&it.keys_id).revocation_base_key;
         let key = derive_private_revocation_key(&self.keys.secp, &it.secret, &base);
-        self.sign_ecdsa(&it.sighash, &key)
+        let answer = self.sign_ecdsa(&it.claim.sighash, &key);
+        let signed = entry::JusticeSigned {
+            keys_id: it.keys_id.to_vec(),
+            point: it.point.serialize().to_vec(),
+        };
+        let is_new = !it.channel.punished.contains(&it.point);
+        let changes = is_new.then_some(Change::JusticeSigned(signed));
+        (answer, changes.into_iter().collect())
+    }
+
+    /// The channel ends with it: no commitment and no preimage follows.
+    pub(super) fn sign_closing(&self, it: &Closing<'_>) -> (Answer, Vec<Change>) {
+        let answer = self.sign_with_funding_key(&it.keys_id, &it.sighash);
+        let signed = entry::ClosingSigned {
+            keys_id: it.keys_id.to_vec(),
+        };
+        let changes = (!it.channel.is_closing).then_some(Change::ClosingSigned(signed));
+        (answer, changes.into_iter().collect())
     }
 
     pub(super) fn sign_with_funding_key(&self, keys_id: &KeysId, sighash: &Message) -> Answer {

@@ -6,6 +6,7 @@
 mod channel;
 mod close;
 mod node;
+mod outgoing;
 mod payment;
 mod psbt;
 
@@ -40,19 +41,17 @@ impl Signer {
             Proposal::Sweep(sweep) => unrecorded(close::sweep(&sweep)?),
             Proposal::Preimage(preimage) => payment::release(&preimage, now_unix_s),
             Proposal::NewKeys(keys) => unrecorded(self.new_channel_keys(&keys)?),
-            Proposal::Setup(setup) => Ok(channel::set_up(&setup)),
+            Proposal::Setup(setup) => Ok(self.set_up(&setup)),
             Proposal::Points(points) => unrecorded(self.points_answer(&points)?),
             Proposal::HolderCommitment(it) => Ok(self.validate(&it, now_unix_s)),
             Proposal::Release(release) => self.release(&release),
             Proposal::CounterpartyCommitment(it) => self.sign_counterparty_commitment(&it),
-            Proposal::Revocation(revocation) => Ok(channel::revoke(&revocation)),
-            Proposal::Closing(it) => {
-                unrecorded(self.sign_with_funding_key(&it.keys_id, &it.sighash))
-            }
+            Proposal::Revocation(revocation) => Ok(self.revoke(&revocation)),
+            Proposal::Closing(closing) => Ok(self.sign_closing(&closing)),
             Proposal::Broadcast(broadcast) => self.sign_broadcast(&broadcast),
             Proposal::HolderHtlc(htlc) => self.sign_holder_htlc(&htlc),
             Proposal::CounterpartyHtlc(htlc) => unrecorded(self.sign_counterparty_htlc(&htlc)),
-            Proposal::Justice(justice) => unrecorded(self.sign_justice(&justice)),
+            Proposal::Justice(justice) => Ok(self.sign_justice(&justice)),
             Proposal::Anchor(it) => {
                 unrecorded(self.sign_with_funding_key(&it.keys_id, &it.sighash))
             }

@@ -7,7 +7,7 @@ use lightning_invoice::Bolt11Invoice;
 
 use super::{Fault, Signed, unrecorded};
 use crate::engine::{Answer, Change, Signer};
-use crate::ledger::entry;
+use crate::ledger::{entry, htlc_owed};
 use crate::proposal::{Invoice, Preimage};
 use crate::rules::Judged;
 
@@ -23,7 +23,16 @@ pub(super) fn release(preimage: &Preimage<'_>, now_unix_s: u64) -> Signed {
         received_msat: received_msat.ok_or(Fault("nothing was received"))?,
         at_unix_s: now_unix_s,
     };
-    Ok((answer, vec![Change::PreimageReleased(released)]))
+    let owed = preimage
+        .committed
+        .htlcs
+        .iter()
+        .flat_map(|(keys_id, htlcs)| {
+            let owed = htlcs.iter();
+            owed.map(|(htlc, count)| Change::HtlcOwed(htlc_owed(keys_id, htlc, count)))
+        });
+    let changes = std::iter::once(Change::PreimageReleased(released)).chain(owed);
+    Ok((answer, changes.collect()))
 }
 
 /// Hands the invoice out.

@@ -8,6 +8,7 @@ use super::{Fault, Signed};
 use crate::engine::{Answer, Change, Signer};
 use crate::intents::OnchainIntent;
 use crate::keys::{Account, WalletKey};
+use crate::ledger::KnownChannelIntent;
 use crate::proposal::{OnChain, OwnInput, Spent};
 use crate::rules::within_limit;
 
@@ -18,7 +19,8 @@ impl Signer {
     pub(super) fn sign_psbt(&self, it: OnChain<'_>) -> Signed {
         let witnesses = it.own.iter().map(|input| self.witness(&it, input));
         let witnesses = witnesses.collect::<Result<Vec<_>, Fault>>()?;
-        let changes = self.signed_for(&it).into_iter().collect();
+        let sent = self.signed_for(&it).into_iter();
+        let changes = sent.chain(self.funded(&it)).collect();
         let OnChain { mut psbt, own, .. } = it;
         for (input, witness) in own.iter().zip(witnesses) {
             let input = psbt.inputs.get_mut(input.index).ok_or(LACKS)?;
@@ -31,13 +33,29 @@ impl Signer {
 
     /// Records the intent that a payment is signed for, when it was not signed for before.
     fn signed_for(&self, it: &OnChain<'_>) -> Option<Change> {
-        let intent = within_limit(&self.policy, it).filter(|intent| intent.spends.is_none())?;
+        let intent = within_limit(self.limits(), it).filter(|intent| intent.spends.is_none())?;
         let inputs = &it.psbt.unsigned_tx.input;
         let signed_for = OnchainIntent {
             spends: inputs.first().map(|input| input.previous_output),
             ..intent.clone()
         };
         Some(Change::OnchainIntent((&signed_for).into()))
+    }
+
+    /// Records the openings that a funding is signed for, when they were not signed for before.
+    fn funded(&self, it: &OnChain<'_>) -> Vec<Change> {
+        let new = it.funds.iter().filter_map(|channel| {
+            let mut openings = it.openings.iter();
+            let opening = openings.find(|opening| opening.is_of(channel))?;
+            opening.spends.is_none().then_some(*opening)
+        });
+        let inputs = &it.psbt.unsigned_tx.input;
+        let funded = |opening: &KnownChannelIntent| KnownChannelIntent {
+            spends: inputs.first().map(|input| input.previous_output),
+            ..opening.clone()
+        };
+        let funded = new.map(|opening| Change::ChannelIntent((&funded(opening)).into()));
+        funded.collect()
     }
 
     fn witness(&self, it: &OnChain<'_>, input: &OwnInput) -> Result<Witness, Fault> {

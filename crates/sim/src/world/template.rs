@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use longhand_chain::Devnet;
 use longhand_chain::devnet::PreparedChain;
+use longhand_phone::Phone;
 use longhand_proto::operator::{CreateOwnerRequest, HubOpenChannelRequest};
 use longhand_signer::audit::Audit;
 use longhand_store::{Batch, MemoryStore, Store, Write};
@@ -18,7 +19,7 @@ use crate::world::coins::Coins;
 use crate::world::plan::Plan;
 use crate::world::route::Route;
 use crate::world::scenario::{Pace, Scenario};
-use crate::world::simulator::{Alive, OWNERS, Simulator, text};
+use crate::world::simulator::{ANN, Alive, OWNERS, Simulator, text};
 
 pub const CHANNEL_SAT: u64 = 2_000_000;
 /// Less than half, so that the hub can forward as much as an owner can send.
@@ -73,6 +74,14 @@ impl Template {
             let address = sim.owner(owner, async |phone| phone.address().await).await;
             sim.fund(&address.map_err(text)?.address, WALLET_SAT)
                 .await?;
+            if owner == ANN {
+                // Her host punishes alone; Bob keeps the key of his channels with the hub.
+                let delegate = async |phone: Phone| {
+                    let (name, value) = ("withhold".to_owned(), "none".to_owned());
+                    phone.set_limit(name, value).await
+                };
+                sim.owner(owner, delegate).await.map_err(text)?;
+            }
             for _ in 0..channels {
                 open(&sim, owner).await?;
             }

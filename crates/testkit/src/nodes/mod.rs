@@ -251,14 +251,12 @@ impl World {
         amount_sat: u64,
         push_msat: u64,
     ) -> (Vec<u8>, Vec<u8>) {
-        let id = unique_id();
-        let open = OpenChannel {
-            id: id.clone(),
-            counterparty_node_id: to.node_id().serialize().to_vec(),
-            amount_sat,
-            push_msat,
-            ..OpenChannel::default()
-        };
+        self.begin(from, new_opening(to, amount_sat, push_msat))
+            .await
+    }
+
+    async fn begin(&self, from: &Node, open: OpenChannel) -> (Vec<u8>, Vec<u8>) {
+        let id = open.id.clone();
         let Reply::OpenedChannel(opened) = ask(from, Kind::OpenChannel(open)).await else {
             panic!("not opened")
         };
@@ -271,7 +269,19 @@ impl World {
 
     /// Opens a channel from `from` to `to` and waits until both can use it. Returns the channel's id.
     pub async fn open(&self, from: &Node, to: &Node, amount_sat: u64, push_msat: u64) -> Vec<u8> {
-        let (id, channel_id) = self.begin_to_open(from, to, amount_sat, push_msat).await;
+        let open = new_opening(to, amount_sat, push_msat);
+        self.open_as(from, to, open).await
+    }
+
+    /// The same for an owner, who asks for it on the phone.
+    pub async fn owner_opens(&self, owner: &Owner, to: &Node, amount_sat: u64) -> Vec<u8> {
+        let open = new_opening(to, amount_sat, 0);
+        owner.phone.intend_open(&open, to.node_id());
+        self.open_as(&owner.node, to, open).await
+    }
+
+    async fn open_as(&self, from: &Node, to: &Node, open: OpenChannel) -> Vec<u8> {
+        let (id, channel_id) = self.begin(from, open).await;
         let (from_usable, to_usable) = (usable(from).await, usable(to).await);
         self.mine_until("the channel is usable", async || {
             settle().await;
@@ -297,6 +307,16 @@ impl World {
             !self.devnet.mempool().is_empty()
         })
         .await;
+    }
+}
+
+fn new_opening(to: &Node, amount_sat: u64, push_msat: u64) -> OpenChannel {
+    OpenChannel {
+        id: unique_id(),
+        counterparty_node_id: to.node_id().serialize().to_vec(),
+        amount_sat,
+        push_msat,
+        ..OpenChannel::default()
     }
 }
 

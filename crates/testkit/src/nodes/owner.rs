@@ -98,6 +98,7 @@ impl Owner {
 
     /// Pays, and waits until the payment has succeeded or failed.
     pub async fn pay(&self, bolt11: &str) -> Payment {
+        self.phone.intend_pay(bolt11);
         pay(&self.node, bolt11).await
     }
 

@@ -57,7 +57,7 @@ fn a_phone_with_another_secret_is_rejected_by_a_hint() {
     let (_, last) = initiator.receive(&answer).unwrap();
     let rejected = awaiting.receive(&last.unwrap()).unwrap_err();
     assert_eq!(rejected.error, LinkError::Handshake);
-    assert_eq!(rejected.reply, [1, 4, 2]);
+    assert_eq!(rejected.reply, [VERSION, 4, 2]);
 }
 
 #[test]
@@ -124,11 +124,23 @@ fn another_version_is_named_on_both_sides() {
     let Err(rejected) = Responder::receive(&host, &first) else {
         panic!()
     };
-    assert_eq!(rejected.error, LinkError::Version { ours: 1, theirs: 9 });
+    assert_eq!(
+        rejected.error,
+        LinkError::Version {
+            ours: VERSION,
+            theirs: 9
+        }
+    );
     let mut reply = rejected.reply;
-    reply[0] = 2;
+    reply[0] = 8;
     let error = initiator.receive(&reply).unwrap_err();
-    assert_eq!(error, LinkError::Version { ours: 1, theirs: 2 });
+    assert_eq!(
+        error,
+        LinkError::Version {
+            ours: VERSION,
+            theirs: 8
+        }
+    );
 }
 
 #[test]

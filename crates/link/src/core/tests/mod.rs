@@ -14,6 +14,7 @@ use super::handshake::{Established, Initiator, Responder};
 use super::requests::{Answer, Requests};
 use super::session::{Event, Session};
 use super::{Config, Side};
+use crate::VERSION;
 use crate::error::{CloseCode, CloseReason, LinkError};
 use crate::key::{Instance, LinkKey, LinkKeypair};
 

@@ -37,7 +37,7 @@ impl Puppet {
     fn say(&mut self, body: Body) {
         let sequence = self.sequence;
         self.say_frame(LinkFrame {
-            version: 1,
+            version: VERSION.into(),
             sequence,
             body: Some(body),
         });
@@ -457,7 +457,7 @@ fn records_out_of_order_end_the_session() {
 fn a_frame_out_of_sequence_ends_the_session() {
     let mut puppet = Puppet::greeted();
     puppet.say_frame(LinkFrame {
-        version: 1,
+        version: VERSION.into(),
         sequence: 5,
         body: None,
     });
@@ -473,7 +473,7 @@ fn a_frame_out_of_sequence_ends_the_session() {
 fn a_frame_of_another_version_is_answered_with_version() {
     let mut puppet = Puppet::greeted();
     puppet.say_frame(LinkFrame {
-        version: 2,
+        version: 9,
         sequence: 1,
         body: Some(request(1, "command")),
     });
@@ -484,7 +484,7 @@ fn a_frame_of_another_version_is_answered_with_version() {
 fn a_kind_of_frame_from_the_future_is_left_out() {
     let mut puppet = Puppet::greeted();
     puppet.say_frame(LinkFrame {
-        version: 1,
+        version: VERSION.into(),
         sequence: 1,
         body: None,
     });

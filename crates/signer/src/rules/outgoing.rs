@@ -1,0 +1,97 @@
+//! Outgoing payments: an HTLC is offered only for a payment that the owner asked for on this phone.
+
+use super::{Refused, Rule, refuse_unless};
+use crate::htlcs::{Htlc, Htlcs};
+use crate::ledger::State;
+use crate::proposal::{CounterpartyCommitment, HolderCommitment, KeysId, Step};
+use crate::view::View;
+
+/// Every HTLC that the peer may take money from, summed by payment, is within what the owner allowed.
+pub(super) fn are_asked_for(
+    view: &View<'_>,
+    it: &CounterpartyCommitment<'_>,
+) -> Result<(), Refused> {
+    let Some(step) = &it.step else { return Ok(()) };
+    let mut hashes = step.paid_hashes().into_iter();
+    hashes.try_for_each(|hash| is_asked_for(view, &it.keys_id, step, &hash))
+}
+
+/// An outgoing HTLC is in a commitment of the peer first (BOLT 2), where it is compared with what the owner asked for.
+pub(super) fn are_offered_to_the_peer(
+    _: &View<'_>,
+    it: &HolderCommitment<'_>,
+) -> Result<(), Refused> {
+    let Some(step) = &it.step else { return Ok(()) };
+    let added = step.added.clone().filter(|htlc| htlc.is_outgoing);
+    refuse_unless(
+        added.is_empty() || added.without(&it.channel.peer_htlcs()).is_empty(),
+        Rule::PaymentUnasked,
+        "an outgoing HTLC is in the owner's commitment that is in none of the peer's",
+    )
+}
+
+fn is_asked_for(
+    view: &View<'_>,
+    keys_id: &KeysId,
+    step: &Step,
+    hash: &[u8; 32],
+) -> Result<(), Refused> {
+    if view.state.payments.contains_key(hash) {
+        return Err(unasked(
+            "an invoice of the owner's would be paid by the owner",
+        ));
+    }
+    let intent = view.state.payment_intents.get(hash);
+    let intent = intent.ok_or_else(|| unasked("this phone was not asked for a payment"))?;
+    if intent.is_over {
+        return Err(unasked("the payment has ended, and the owner knows"));
+    }
+    let last_unix_s = intent
+        .expires_unix_s
+        .saturating_add(view.limits().numbers.late_payment_s);
+    if view.now_unix_s > last_unix_s {
+        return Err(unasked("the invoice of the payment expired long ago"));
+    }
+    let trimmed = step
+        .trimmed
+        .iter()
+        .filter(|htlc| htlc.payment_hash == *hash);
+    let trimmed_msat = trimmed.fold(0, |sum: u64, htlc| sum.saturating_add(htlc.amount_msat));
+    let out_msat = in_flight_msat(view.state, hash, (keys_id, step))
+        .saturating_add(intent.spent_msat)
+        .saturating_add(intent.trimmed_msat)
+        .saturating_add(trimmed_msat);
+    refuse_unless(
+        out_msat <= intent.limit_msat(),
+        Rule::PaymentLimit,
+        "more would leave for a payment than its amount and fee limit",
+    )
+}
+
+/// Sum of the HTLCs of a payment that peers may still claim, in all channels, with the commitment that `next` leads to.
+fn in_flight_msat(state: &State, hash: &[u8; 32], next: (&KeysId, &Step)) -> u64 {
+    let is_of_payment = |htlc: &Htlc| htlc.is_outgoing && htlc.payment_hash == *hash;
+    let mut sum_msat: u64 = 0;
+    for (keys_id, channel) in &state.channels {
+        let mut here = channel.peer_htlcs().filter(is_of_payment);
+        if next.0 == keys_id {
+            let latest = channel.latest_peer_htlcs();
+            here = here.union(&after(latest, next.1).filter(is_of_payment));
+        }
+        sum_msat = sum_msat.saturating_add(here.sum_msat());
+    }
+    sum_msat
+}
+
+/// The HTLCs after a step.
+fn after(before: Htlcs, step: &Step) -> Htlcs {
+    let mut after = before.without(&step.removed);
+    step.added
+        .iter()
+        .for_each(|(htlc, count)| after.add(*htlc, count));
+    after
+}
+
+fn unasked(why: &str) -> Refused {
+    Refused::new(Rule::PaymentUnasked, why)
+}

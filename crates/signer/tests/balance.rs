@@ -1,0 +1,286 @@
+//! The owner's balance in channels: what may leave it, and what must come back.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use bitcoin::hashes::{Hash, sha256};
+use common::*;
+use longhand_proto::signer::signer_op::Op;
+use longhand_proto::signer::*;
+use longhand_signer::Rule;
+
+const PREIMAGE: [u8; 32] = [6; 32];
+const AMOUNT_MSAT: u64 = 50_000_000;
+/// Of the fixture, before anything is paid.
+const BEFORE_SAT: u64 = 400_000;
+const AFTER_SAT: u64 = 350_000;
+
+fn hash() -> [u8; 32] {
+    sha256::Hash::hash(&PREIMAGE).to_byte_array()
+}
+
+fn paid() -> Htlc {
+    Htlc::outgoing(hash(), AMOUNT_MSAT)
+}
+
+/// A step of the peer's commitments, with preimages and HTLCs that have no output.
+fn sign_with(op: Op, preimages: &[[u8; 32]], trimmed: &[([u8; 32], u64)]) -> Op {
+    let Op::SignCounterpartyCommitment(sign) = op else {
+        panic!("another operation")
+    };
+    let htlc = |(payment_hash, amount_msat): &([u8; 32], u64)| TrimmedHtlc {
+        payment_hash: payment_hash.to_vec(),
+        amount_msat: *amount_msat,
+    };
+    Op::SignCounterpartyCommitment(SignCounterpartyCommitment {
+        outbound_preimages: preimages.iter().map(|it| it.to_vec()).collect(),
+        trimmed: trimmed.iter().map(htlc).collect(),
+        ..sign
+    })
+}
+
+fn validate_with(op: Op, preimages: &[[u8; 32]]) -> Op {
+    let Op::ValidateHolderCommitment(validate) = op else {
+        panic!("another operation")
+    };
+    Op::ValidateHolderCommitment(ValidateHolderCommitment {
+        outbound_preimages: preimages.iter().map(|it| it.to_vec()).collect(),
+        ..validate
+    })
+}
+
+/// A phone whose owner asked for a payment, which is in flight: in the first commitments of both sides after the opening.
+fn paying() -> (Phone, Channel) {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    phone.intend(hash(), AMOUNT_MSAT);
+    phone
+        .ask(sign(&channel.theirs(1, AFTER_SAT, &[paid()])))
+        .unwrap();
+    phone.ask(channel.revocation(0)).unwrap();
+    phone
+        .ask(validate(&channel.holder(1, AFTER_SAT, &[paid()])))
+        .unwrap();
+    phone.ask(release(0)).unwrap();
+    (phone, channel)
+}
+
+#[test]
+fn an_htlc_is_offered_only_for_a_payment_that_the_owner_asked_for() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let step = sign(&channel.theirs(1, AFTER_SAT, &[paid()]));
+    assert_eq!(phone.refused(step.clone()), Rule::PaymentUnasked);
+    phone.intend([9; 32], AMOUNT_MSAT);
+    assert_eq!(phone.refused(step.clone()), Rule::PaymentUnasked);
+    phone.intend(hash(), AMOUNT_MSAT);
+    phone.ask(step).unwrap();
+}
+
+#[test]
+fn a_payment_that_has_ended_or_expired_long_ago_is_not_made_any_more() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let step = sign(&channel.theirs(1, AFTER_SAT, &[paid()]));
+    phone.intend(hash(), AMOUNT_MSAT);
+    let ended = phone.signer.payment_ended(&hash()).unwrap();
+    phone.keep(&ended.records);
+    phone.restart();
+    assert_eq!(phone.refused(step.clone()), Rule::PaymentUnasked);
+
+    phone.intend(hash(), AMOUNT_MSAT);
+    phone.now_unix_s += 15 * 24 * 3600;
+    assert_eq!(phone.refused(step.clone()), Rule::PaymentUnasked);
+    // The phone was away for a week while the node was about to offer the HTLC.
+    phone.now_unix_s -= 8 * 24 * 3600;
+    phone.ask(step).unwrap();
+}
+
+#[test]
+fn the_htlcs_of_a_payment_are_limited_together() {
+    let (mut phone, channel) = paying();
+    let half = Htlc::outgoing(hash(), AMOUNT_MSAT / 2);
+    let more = channel.theirs(2, AFTER_SAT - 25_000, &[paid(), half]);
+    assert_eq!(phone.refused(sign(&more)), Rule::PaymentLimit);
+    // Its fee limit is a tenth of it.
+    let fee = Htlc::outgoing(hash(), AMOUNT_MSAT / 10);
+    let fee = channel.theirs(2, AFTER_SAT - 5_000, &[paid(), fee]);
+    phone.ask(sign(&fee)).unwrap();
+}
+
+#[test]
+fn an_invoice_of_the_phones_is_not_paid_by_the_phone() {
+    let mut phone = Phone::new();
+    let made = phone
+        .signer
+        .new_payment(AMOUNT_MSAT, PREIMAGE, NOW)
+        .unwrap();
+    phone.keep(&made.records);
+    let (now, limit) = (NOW, AMOUNT_MSAT);
+    let intent = phone.signer.add_intent(hash(), limit, 0, now + 60, now);
+    assert_eq!(intent.unwrap_err().rule, Rule::PaymentUnasked);
+    let channel = Channel::open(&mut phone);
+    let step = sign(&channel.theirs(1, AFTER_SAT, &[paid()]));
+    assert_eq!(phone.refused(step), Rule::PaymentUnasked);
+}
+
+#[test]
+fn an_outgoing_htlc_is_in_the_peers_commitment_before_the_owners() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    phone.intend(hash(), AMOUNT_MSAT);
+    let ours = validate(&channel.holder(1, AFTER_SAT, &[paid()]));
+    assert_eq!(phone.refused(ours.clone()), Rule::PaymentUnasked);
+    phone
+        .ask(sign(&channel.theirs(1, AFTER_SAT, &[paid()])))
+        .unwrap();
+    phone.ask(ours).unwrap();
+}
+
+#[test]
+fn the_balance_does_not_fall_without_an_htlc() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let less = BEFORE_SAT - 1;
+    assert_eq!(
+        phone.refused(sign(&channel.theirs(1, less, &[]))),
+        Rule::Balance
+    );
+    assert_eq!(
+        phone.refused(validate(&channel.holder(1, less, &[]))),
+        Rule::Balance
+    );
+    phone.intend(hash(), AMOUNT_MSAT);
+    let paid = sign(&channel.theirs(1, AFTER_SAT - 1, &[paid()]));
+    assert_eq!(phone.refused(paid), Rule::Balance);
+    // What a peer gives is welcome.
+    phone
+        .ask(sign(&channel.theirs(1, BEFORE_SAT + 1, &[])))
+        .unwrap();
+}
+
+#[test]
+fn the_first_commitment_leaves_a_funder_everything_but_the_fee() {
+    let mut phone = Phone::new();
+    let channel = Channel::outbound(&mut phone);
+    phone.ask(channel.setup()).unwrap();
+    phone.intend(hash(), AMOUNT_MSAT);
+    let with_htlc = channel.theirs(0, 900_000, &[paid()]);
+    assert_eq!(phone.refused(sign(&with_htlc)), Rule::Balance);
+    let pays = |to_phone_sat| channel.theirs_at(0, 1000, to_phone_sat, 0);
+    assert_eq!(phone.refused(sign(&pays(FUNDER_SAT - 1))), Rule::Balance);
+    phone.ask(sign(&pays(FUNDER_SAT))).unwrap();
+}
+
+#[test]
+fn a_failed_htlc_comes_back() {
+    let (mut phone, channel) = paying();
+    assert_eq!(
+        phone.refused(validate(&channel.holder(2, AFTER_SAT, &[]))),
+        Rule::Balance
+    );
+    assert_eq!(
+        phone.refused(sign(&channel.theirs(2, BEFORE_SAT - 1, &[]))),
+        Rule::Balance
+    );
+    phone
+        .ask(validate(&channel.holder(2, BEFORE_SAT, &[])))
+        .unwrap();
+    phone.ask(release(1)).unwrap();
+    phone
+        .ask(sign(&channel.theirs(2, BEFORE_SAT, &[])))
+        .unwrap();
+
+    // Until the peer has revoked the commitment with it, the HTLC is in flight, and so no other is offered.
+    let again = channel.theirs(3, AFTER_SAT, &[paid()]);
+    let batch = [sign(&again)];
+    assert_eq!(phone.refused(batch[0].clone()), Rule::CounterpartyUnrevoked);
+    phone.ask(channel.revocation(1)).unwrap();
+    phone.ask(sign(&again)).unwrap();
+}
+
+#[test]
+fn a_fulfilled_htlc_shows_its_preimage_and_is_counted() {
+    let (mut phone, channel) = paying();
+    let ours = validate(&channel.holder(2, AFTER_SAT, &[]));
+    let wrong = validate_with(ours.clone(), &[[7; 32]]);
+    assert_eq!(phone.refused(wrong), Rule::Balance);
+    phone.ask(validate_with(ours, &[PREIMAGE])).unwrap();
+    phone.ask(release(1)).unwrap();
+    phone.restart();
+    // The phone knows it now.
+    phone.ask(sign(&channel.theirs(2, AFTER_SAT, &[]))).unwrap();
+    phone.ask(channel.revocation(1)).unwrap();
+    let intent = phone.signer.intents().next().unwrap();
+    assert_eq!(
+        (intent.preimage, intent.spent_msat),
+        (Some(PREIMAGE), AMOUNT_MSAT)
+    );
+    let again = channel.theirs(3, AFTER_SAT - 50_000, &[paid()]);
+    assert_eq!(phone.refused(sign(&again)), Rule::PaymentLimit);
+    phone.restart();
+    assert_eq!(phone.refused(sign(&again)), Rule::PaymentLimit);
+}
+
+#[test]
+fn small_htlcs_are_compared_with_what_the_owner_asked_for_too() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let small = (hash(), 300_000);
+    let step = |number, to_phone_sat| sign(&channel.theirs(number, to_phone_sat, &[]));
+    let sent = sign_with(step(1, BEFORE_SAT - 300), &[], &[small]);
+    assert_eq!(phone.refused(step(1, BEFORE_SAT - 300)), Rule::Balance);
+    assert_eq!(phone.refused(sent.clone()), Rule::PaymentUnasked);
+    phone.intend(hash(), 300_000);
+    let more = sign_with(step(1, BEFORE_SAT - 301), &[], &[small]);
+    assert_eq!(phone.refused(more), Rule::Balance);
+    let limit = sign_with(step(1, BEFORE_SAT - 331), &[], &[(hash(), 331_000)]);
+    assert_eq!(phone.refused(limit), Rule::PaymentLimit);
+    phone.ask(sent).unwrap();
+    phone.ask(channel.revocation(0)).unwrap();
+
+    // The owner's commitments follow, once.
+    let ours = |number, to_phone_sat| validate(&channel.holder(number, to_phone_sat, &[]));
+    assert_eq!(phone.refused(ours(1, BEFORE_SAT - 301)), Rule::Balance);
+    phone.ask(ours(1, BEFORE_SAT - 300)).unwrap();
+    phone.ask(release(0)).unwrap();
+    phone.restart();
+    assert_eq!(phone.refused(ours(2, BEFORE_SAT - 600)), Rule::Balance);
+
+    // It fails, comes back, and is tried again: many times over.
+    for round in 1..=4 {
+        let again = sign_with(step(2 * round, BEFORE_SAT - 600), &[], &[small]);
+        assert_eq!(phone.refused(again), Rule::PaymentLimit);
+        phone.ask(step(2 * round, BEFORE_SAT)).unwrap();
+        phone.ask(channel.revocation(2 * round - 1)).unwrap();
+        let again = sign_with(step(2 * round + 1, BEFORE_SAT - 300), &[], &[small]);
+        phone.ask(again).unwrap();
+        phone.ask(channel.revocation(2 * round)).unwrap();
+    }
+}
+
+#[test]
+fn a_fee_rate_that_is_not_paid_is_no_reason_for_less() {
+    let mut phone = Phone::new();
+    let channel = Channel::outbound(&mut phone);
+    phone.ask(channel.setup()).unwrap();
+    let pays =
+        |step, to_phone_sat, to_peer_sat| channel.theirs_at(step, 1000, to_phone_sat, to_peer_sat);
+    phone.ask(sign(&pays(0, FUNDER_SAT, 0))).unwrap();
+    // Ten times the fee rate, and the peer gets the difference.
+    let feerate = |to_peer_sat| channel.theirs_at(1, 10_000, VALUE_SAT - 660 - 11_240, to_peer_sat);
+    assert_eq!(phone.refused(sign(&feerate(10_000))), Rule::Balance);
+    phone.ask(sign(&feerate(0))).unwrap();
+}
+
+#[test]
+fn fee_rates_have_limits() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    for feerate in [249, 250_001] {
+        let step = channel.theirs_at(1, feerate, BEFORE_SAT, 100_000);
+        assert_eq!(phone.refused(sign(&step)), Rule::CommitmentFee);
+    }
+    let spike = channel.theirs_at(1, 250_000, BEFORE_SAT, 100_000);
+    phone.ask(sign(&spike)).unwrap();
+}
