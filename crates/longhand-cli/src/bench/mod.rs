@@ -10,6 +10,7 @@ mod figure;
 mod hostile;
 mod latency;
 mod memory;
+mod refusals;
 mod resident;
 mod rtt;
 mod throughput;
@@ -48,6 +49,8 @@ enum Figure {
     Hostile(hostile::HostileArgs),
     /// The memory of a dormant node
     Memory(memory::MemoryArgs),
+    /// Attacks of a lying host that the phone refuses, rule by rule
+    Refusals,
     /// Payments and attaches over Tor, and its memory
     Tor(tor::TorArgs),
     /// Payments a second, against the same node with its keys in process
@@ -65,6 +68,7 @@ pub async fn run(args: BenchArgs) -> ExitCode {
         Figure::Hostile(figure) => hostile::run(figure).await,
         Figure::Memory(figure) if figure.is_child() => return memory::run_child(figure).await,
         Figure::Memory(figure) => memory::run(figure).await,
+        Figure::Refusals => return refusals::run(args.json),
         Figure::Throughput(figure) => throughput::run(figure).await,
         Figure::Tor(figure) => tor::run(figure).await,
     };

@@ -191,6 +191,14 @@ async fn open_both(world: &World, phone: &Phone, local: &Node) -> Result<(), Kit
         Ok::<_, KitError>(has.then_some(()))
     });
     funded.await?;
+    // More in a minute than an owner spends in a day.
+    for limit in [
+        "spend_per_day_sat",
+        "spend_per_hour_sat",
+        "fees_per_day_sat",
+    ] {
+        phone.set_limit(limit.into(), u64::MAX.to_string()).await?;
+    }
     phone.open(CHANNEL_SAT, None, false, false, None).await?;
     let open = OpenChannel {
         id: vec![1; 16],

@@ -1,0 +1,136 @@
+//! `longhand bench refusals`: every attack of the lying host against a new phone, and every honest operation beside them.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use longhand_lying_host::{Case, Verdict, cases, judge};
+use longhand_proto::rule::Rule;
+use serde::Serialize;
+
+/// The cases of one rule.
+#[derive(Serialize)]
+struct RuleRow {
+    rule: &'static str,
+    /// Honest operations that were carried out, of `honest`.
+    signed: usize,
+    honest: usize,
+    /// Attacks that this rule refused, of `tried`.
+    refused: usize,
+    tried: usize,
+    /// Its tags in the policy list of VLS.
+    tags: &'static [&'static str],
+}
+
+#[derive(Serialize)]
+struct Attacks {
+    tried: usize,
+    refused: usize,
+}
+
+/// The result as JSON.
+#[derive(Serialize)]
+struct Table {
+    attacks: Attacks,
+    rules: Vec<RuleRow>,
+    /// Distinct tags of VLS's policy list that have a rule with cases.
+    tags_covered: usize,
+    /// What did not go as it should.
+    wrong: Vec<String>,
+}
+
+/// Prints the table. The exit code is 1 when an attack was not refused by its rule, or an honest operation was refused.
+pub fn run(json: bool) -> ExitCode {
+    let table = make();
+    match json {
+        true => println!("{}", serde_json::to_string(&table).unwrap_or_default()),
+        false => print!("{}", table.text()),
+    }
+    match table.wrong.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+fn make() -> Table {
+    let judged: Vec<(Case, Verdict)> = cases()
+        .into_iter()
+        .map(|case| {
+            let verdict = judge(&case, |_| ());
+            (case, verdict)
+        })
+        .collect();
+    let rules: Vec<RuleRow> = Rule::ALL
+        .iter()
+        .filter(|rule| judged.iter().any(|(case, _)| case.rule == **rule))
+        .map(|rule| row(*rule, &judged))
+        .collect();
+    let wrong = judged
+        .iter()
+        .filter(|(case, verdict)| *verdict != case.expected())
+        .map(|(case, verdict)| format!("{case:?}: {verdict}"))
+        .collect();
+    let tags: BTreeSet<&str> = rules.iter().flat_map(|row| row.tags).copied().collect();
+    Table {
+        attacks: Attacks {
+            tried: rules.iter().map(|row| row.tried).sum(),
+            refused: rules.iter().map(|row| row.refused).sum(),
+        },
+        tags_covered: tags.len(),
+        rules,
+        wrong,
+    }
+}
+
+fn row(rule: Rule, judged: &[(Case, Verdict)]) -> RuleRow {
+    let of = |is_honest: bool| {
+        let of_rule = judged.iter().filter(move |(case, _)| case.rule == rule);
+        of_rule.filter(move |(case, _)| case.is_honest == is_honest)
+    };
+    let is_right = |(case, verdict): &&(Case, Verdict)| *verdict == case.expected();
+    RuleRow {
+        rule: rule.name(),
+        signed: of(true).filter(is_right).count(),
+        honest: of(true).count(),
+        refused: of(false).filter(is_right).count(),
+        tried: of(false).count(),
+        tags: rule.tags(),
+    }
+}
+
+impl Table {
+    fn text(&self) -> String {
+        let mut text = format!(
+            "{:<24} {:>13} {:>17}\n",
+            "rule", "honest signed", "attacks refused"
+        );
+        for row in &self.rules {
+            let (honest, attacks) = (
+                format!("{}/{}", row.signed, row.honest),
+                format!("{}/{}", row.refused, row.tried),
+            );
+            text += &format!("{:<24} {honest:>13} {attacks:>17}\n", row.rule);
+        }
+        let Attacks { tried, refused } = self.attacks;
+        text += &format!(
+            "\n{refused} of {tried} attacks refused by their rule; the rules have {} tags of VLS's policy list\n",
+            self.tags_covered
+        );
+        for wrong in &self.wrong {
+            text += &format!("wrong: {wrong}\n");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_attack_counts_once_for_its_rule() {
+        let table = make();
+        assert_eq!(table.wrong, Vec::<String>::new());
+        assert_eq!(table.attacks.tried, table.attacks.refused);
+        assert!(table.attacks.tried >= 400, "{}", table.attacks.tried);
+    }
+}
