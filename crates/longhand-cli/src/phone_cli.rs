@@ -19,6 +19,7 @@ use bitcoin::Network;
 use clap::{Args, Subcommand, ValueEnum};
 use longhand_link::Carriers;
 use longhand_link::carrier::tor::Tor;
+use longhand_phone::approval::Allowances;
 use longhand_phone::command::CloseHow;
 use longhand_phone::control::{ControlSocket, through_running};
 use longhand_phone::input::{
@@ -132,7 +133,12 @@ enum PhoneCommand {
         code_file: Option<PathBuf>,
     },
     /// Attach and stay, until Ctrl-C
-    Run,
+    Run {
+        /// Carry out no command that spends more than this file allows (TOML): pay_sat, send_onchain_sat and open_sat for one
+        /// command each, close = true or false. What it does not name is not carried out
+        #[arg(long, value_name = "PATH")]
+        allow: Option<PathBuf>,
+    },
     /// Show the node's state
     Info,
     /// Show the owner's balance
@@ -293,7 +299,7 @@ async fn carry_out(PhoneArgs { options, command }: PhoneArgs) -> Result<(), Erro
             return create(&options, secrets, false).await;
         }
         C::Pair { code, code_file } => return pair(&options, code, code_file).await,
-        C::Run => return stay(&options).await,
+        C::Run { allow } => return stay(&options, allow.as_deref()).await,
         C::Info => OwnerCommand::Info,
         C::Balance => OwnerCommand::Balance,
         C::Address => OwnerCommand::Address,
@@ -437,8 +443,13 @@ async fn pair(
     Ok(())
 }
 
-async fn stay(options: &Options) -> Result<(), ErrorReport> {
+async fn stay(options: &Options, allow: Option<&Path>) -> Result<(), ErrorReport> {
+    // Read first: a phone with rules that cannot be read would run without them.
+    let allowances = allow.map(allowances).transpose()?;
     let phone = open(options).await?;
+    if let Some(allowances) = allowances {
+        phone.set_approver(allowances);
+    }
     let _control = ControlSocket::listen(phone.clone(), &options.dir()?)?;
     let _reports = network::report(&phone).await;
     let run = phone.run(stop_signal());
@@ -457,6 +468,21 @@ async fn stay(options: &Options) -> Result<(), ErrorReport> {
         ended = run => Ok(ended?),
         () = show_attached => Ok(()),
     }
+}
+
+fn allowances(path: &Path) -> Result<Allowances, ErrorReport> {
+    let text = std::fs::read_to_string(path).map_err(|error| cannot_read(path, &error))?;
+    toml::from_str(&text).map_err(|error| {
+        // Its message is of several lines, with a picture of the place.
+        let what = error.message().to_owned();
+        report(
+            Code::LimitMalformed,
+            format!(
+                "{} is no file of allowances ({what}): it may have pay_sat, send_onchain_sat, open_sat and close",
+                path.display()
+            ),
+        )
+    })
 }
 
 async fn owner(options: &Options, command: OwnerCommand) -> Result<(), ErrorReport> {

@@ -116,3 +116,17 @@ fn a_tor_process_is_started_by_a_host_of_a_program_with_tor() {
     };
     assert_code(&failed, code);
 }
+
+#[test]
+fn a_phone_does_not_run_with_allowances_that_cannot_be_read() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("allow.toml");
+    std::fs::write(&path, "pay_sats = 7").unwrap();
+    let path = path.to_str().unwrap();
+    let printed = fails(home.path(), &["phone", "run", "--allow", path]);
+    assert_code(&printed, Code::LimitMalformed);
+    assert!(printed.contains("pay_sats"), "{printed}");
+    assert_eq!(printed.lines().count(), 1, "{printed}");
+    let printed = fails(home.path(), &["phone", "run", "--allow", "none"]);
+    assert_code(&printed, Code::FileUnreadable);
+}

@@ -9,6 +9,7 @@ use longhand_signer::rules::{Refused, Rule};
 use longhand_signer::{SeedError, SignerError};
 use serde::{Deserialize, Serialize};
 
+use crate::approval::Denied;
 use crate::input::InputError;
 use crate::vault::VaultError;
 
@@ -33,6 +34,9 @@ pub enum PhoneError {
         "the phone refuses ({0}): nothing was signed; if it happens again, ask who runs the host"
     )]
     Refused(#[from] Refused),
+    /// The approver has denied it. Nothing was recorded and nothing sent.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// A limit cannot be set so. Nothing was changed.
     #[error(transparent)]
     Limit(#[from] LimitError),
@@ -132,6 +136,7 @@ impl PhoneError {
             PhoneError::Signer(_) => Code::LedgerUnusable,
             PhoneError::Refused(refused) if refused.rule == Rule::SpendLimit => Code::LimitReached,
             PhoneError::Refused(_) => Code::SignerRefused,
+            PhoneError::Denied(_) => Code::NotConfirmed,
             PhoneError::Limit(_) => Code::LimitMalformed,
             PhoneError::PairingCode(PairingCodeError::Version { .. }) => Code::PairingVersion,
             PhoneError::PairingCode(_) => Code::PairingMalformed,

@@ -20,6 +20,7 @@
 //!
 //! The feature `testing` is for simulations (`testing`): a disk with faults, and a runtime of one thread.
 
+pub mod approval;
 mod attach;
 mod attachment;
 mod backoff;

@@ -14,6 +14,7 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_signer::{ChannelIntent, InvoiceRequest, Keychain};
 use zeroize::Zeroizing;
 
+use crate::approval::Wish;
 use crate::command::*;
 use crate::durable_signer::{DurableSigner, blocking};
 use crate::error::PhoneError;
@@ -307,6 +308,12 @@ impl Phone {
                 None => (self.hub().await?, String::new()),
             };
             let max_fee_sat = max_onchain_fee_sat(amount_sat, feerate_sat_per_kw);
+            let wish = Wish::Open {
+                peer: counterparty,
+                amount_sat,
+                announced,
+            };
+            self.approved(wish).await?;
             let id = self.intend_open(counterparty, amount_sat, announced, max_fee_sat);
             Ok(proto::OpenChannel {
                 id: id.await?,
@@ -420,6 +427,12 @@ impl Phone {
             check_feerate(feerate_sat_per_kw)?;
             let max_fee_sat = max_onchain_fee_sat(amount_sat, feerate_sat_per_kw);
             let feerate_sat_per_kw = feerate_sat_per_kw.unwrap_or(0);
+            let wish = Wish::SendOnchain {
+                address: address.clone(),
+                amount_sat,
+                max_fee_sat,
+            };
+            self.approved(wish).await?;
             let id = self.intend_send(&address, amount_sat, max_fee_sat).await?;
             Ok(proto::SendOnchain {
                 id,
@@ -571,6 +584,12 @@ impl Phone {
         let channel_id = check_channel_id(channel_id)?.to_vec();
         let how = check_close(how, self.network())?;
         let (force, address) = (how.force, how.address.unwrap_or_default());
+        let wish = Wish::Close {
+            channel_id: channel_id.clone(),
+            force,
+            address: address.clone(),
+        };
+        self.approved(wish).await?;
         let intent = ChannelIntent::Close {
             channel_id: channel_id.clone(),
             force,

@@ -11,6 +11,7 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_signer::rules::Refused;
 use longhand_signer::{Recorded, Signer};
 
+use crate::approval::Wish;
 use crate::command::{Payment, PaymentState};
 use crate::durable_signer::blocking;
 use crate::error::PhoneError;
@@ -73,6 +74,12 @@ impl Phone {
     ) -> Result<Payment, PhoneError> {
         let payment = self.check_payment(bolt11, amount_msat, max_fee_msat)?;
         let hash = payment.payment_hash;
+        let wish = Wish::Pay {
+            payment_hash: hash,
+            amount_msat: payment.amount_msat,
+            max_fee_msat: payment.max_fee_msat,
+        };
+        self.approved(wish).await?;
         let paid = match self.put_on_record(&payment).await? {
             OnRecord::Own => return Err(InputError::OwnInvoice.into()),
             OnRecord::New => self.send_payment(payment).await?,

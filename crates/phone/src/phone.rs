@@ -18,6 +18,7 @@ use longhand_signer::{Recorded, Signer};
 use prost::Message;
 use tokio::sync::watch;
 
+use crate::approval::Approver;
 use crate::attachment::Attachment;
 use crate::durable_signer::{DurableSigner, blocking};
 use crate::error::{ErrorReport, PhoneError};
@@ -76,6 +77,7 @@ pub(crate) struct Inner {
     pub(crate) supervisor: Mutex<Option<Task>>,
     server: Task,
     pub(crate) lifeline: Lifeline,
+    pub(crate) approver: Approver,
 }
 
 impl Phone {
@@ -123,6 +125,7 @@ impl Phone {
             supervisor: Mutex::new(None),
             server,
             lifeline: Lifeline::new(),
+            approver: Approver::default(),
         };
         Ok(Phone {
             inner: Arc::new(inner),

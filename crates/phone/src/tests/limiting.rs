@@ -6,7 +6,9 @@ use longhand_proto::signer::signer_op::Op;
 use super::dying::open;
 use super::signing::{ask, batch, batch_on, setup};
 use super::*;
+use crate::approval::Allowances;
 use crate::command::{OwnerCommand, OwnerReply};
+use crate::input::OnchainAmount;
 
 fn set(name: &str, value: &str) -> OwnerCommand {
     OwnerCommand::SetLimit {
@@ -91,4 +93,39 @@ async fn what_was_refused_is_listed_after_a_restart() {
         .map(|refusal| (&refusal.rule[..], refusal.count))
         .collect();
     assert_eq!(listed, [("unknown-channel", 1), ("revocation-order", 2)]);
+}
+
+#[tokio::test]
+async fn a_wish_that_is_not_granted_is_neither_recorded_nor_sent() {
+    let (_dir, phone, host) = attached().await;
+    let rules = Allowances {
+        pay_sat: 5_001,
+        open_sat: 100_000,
+        ..Allowances::default()
+    };
+    phone.set_approver(rules);
+    // The invoice is over 5,000 sat.
+    let bolt11 = InvoiceSpec::default().text();
+    let address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+    let wishes = [
+        code_of(phone.pay(&bolt11, None, Some(1_001)).await),
+        code_of(phone.open(100_001, None, false, false, None).await),
+        code_of(
+            phone
+                .send_onchain(address, OnchainAmount::Sat(1_000), None)
+                .await,
+        ),
+        code_of(phone.send_onchain(address, OnchainAmount::All, None).await),
+        code_of(phone.close(&"01".repeat(32), false).await),
+    ];
+    assert_eq!(wishes, [(); 5].map(|()| Code::NotConfirmed));
+    assert!(host.asked().is_empty());
+    let recorded = phone
+        .look(|signer| signer.intents().count() + signer.channel_intents().count())
+        .await;
+    assert_eq!(recorded.unwrap(), 0);
+
+    // What is allowed goes its way: the host of this test answers no payment.
+    let allowed = code_of(phone.pay(&bolt11, None, Some(1_000)).await);
+    assert_eq!(allowed, "UNSCRIPTED");
 }
