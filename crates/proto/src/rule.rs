@@ -134,6 +134,10 @@ rules! {
         "a commitment with outputs or keys that do not follow from the channel's parameters, or above its capacity";
     HolderNumber: "holder-number", Commitment, Never, ["policy-commitment-retry-same"],
         "a holder commitment that is neither the next, nor the latest one again, unchanged";
+    HolderUnrevoked: "holder-unrevoked", Commitment, Always, ["policy-commitment-previous-revoked"],
+        "a third commitment of the owner while two are not revoked";
+    HtlcRemovedEarly: "htlc-removed-early", Commitment, Always, [],
+        "a commitment of the peer without an outgoing HTLC that the owner's latest one has";
     HolderSignature: "holder-signature", Commitment, Never, ["policy-revoke-new-commitment-signed"],
         "a holder commitment without the peer's valid signatures on it and on its HTLC transactions";
     CounterpartyNumber: "counterparty-number", Commitment, Never, ["policy-commitment-retry-same"],

@@ -58,13 +58,22 @@ impl Balance {
         }
     }
 
-    /// Before fee and anchors: the least that it may be. An output that is not there was between nothing and its dust limit.
-    pub fn before_cost_msat(&self) -> u64 {
-        let sat = match self.shown_sat {
-            0 => 0,
-            shown => shown.saturating_add(self.cost_sat),
-        };
-        sat.saturating_mul(1000)
+    /// Before fee and anchors: the least that it may be. `carried_msat`: the balance that has no output.
+    pub fn before_cost_msat(&self, carried_msat: u64) -> u64 {
+        match self.shown_sat {
+            0 => carried_msat,
+            shown => shown.saturating_add(self.cost_sat).saturating_mul(1000),
+        }
+    }
+
+    /// Whether the balance has an output.
+    pub fn is_shown(&self) -> bool {
+        self.shown_sat > 0
+    }
+
+    /// What the owner pays of the transaction's fee and anchors.
+    pub fn cost_sat(&self) -> u64 {
+        self.cost_sat
     }
 
     /// The part of `expected_msat`, a balance before fee and anchors, that is missing here. 0 when the rest would be dust below
@@ -82,7 +91,7 @@ impl Balance {
 
     /// What it has above `expected_msat`, in whole satoshis.
     pub fn gained_msat(&self, expected_msat: u64) -> u64 {
-        let here_msat = self.before_cost_msat();
+        let here_msat = self.before_cost_msat(0);
         here_msat.saturating_sub(expected_msat) / 1000 * 1000
     }
 }

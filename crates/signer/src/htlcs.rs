@@ -81,6 +81,9 @@ impl Htlcs {
     }
 
     pub fn add(&mut self, htlc: Htlc, count: u64) {
+        if count == 0 {
+            return;
+        }
         let here = self.0.entry(htlc).or_insert(0);
         *here = here.saturating_add(count);
     }

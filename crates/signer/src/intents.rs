@@ -12,7 +12,7 @@ use bitcoin::secp256k1::PublicKey;
 
 use crate::engine::{Change, Recorded, Signer};
 use crate::ledger::{KnownChannelIntent, entry};
-use crate::rules::{Refused, Rule, spending};
+use crate::rules::{Refused, Rule, outgoing, spending};
 
 /// Addresses for the close of one channel.
 const CLOSE_ADDRESSES: usize = 8;
@@ -124,6 +124,13 @@ impl Signer {
             preimage: old.and_then(|old| old.preimage),
             is_over: false,
         };
+        let taken_msat = outgoing::taken_msat(&self.state, &intent);
+        let has_room = taken_msat.saturating_add(amount_msat) <= intent.limit_msat();
+        if taken_msat > 0 && !has_room {
+            let message = "an earlier attempt of this payment is still in a channel, or its HTLC in one that was closed: wait until it is \
+                 settled, or ask for another invoice";
+            return Err(Refused::new(Rule::PaymentLimit, message));
+        }
         if !self.limits().warnings.contains(&Rule::SpendLimit) {
             spending::check(&self.state, &intent, now_unix_s)?;
         }

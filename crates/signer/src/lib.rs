@@ -22,6 +22,7 @@ pub mod audit;
 mod balance;
 mod commitment;
 mod engine;
+mod hidden;
 mod htlcs;
 mod intents;
 mod invoices;

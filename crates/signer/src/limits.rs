@@ -56,6 +56,8 @@ numbers! {
         "The highest fee rate of commitments that the owner pays for, as the funder of the channel.";
     peer_commitment_feerate_sat_per_kw = 250_000,
         "The highest fee rate of commitments that the peer pays for.";
+    own_commitment_fee_sat = 200_000,
+        "The most that the fee of a commitment may be which the owner pays for.";
     close_fee_sat = 50_000,
         "The most that a transaction which closes a channel, or takes outputs of a closed one, may cost; more if the next limit allows more.";
     close_fee_percent = 10,

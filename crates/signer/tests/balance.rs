@@ -180,13 +180,17 @@ fn a_failed_htlc_comes_back() {
         Rule::Balance
     );
     assert_eq!(
-        phone.refused(sign(&channel.theirs(2, BEFORE_SAT - 1, &[]))),
-        Rule::Balance
+        phone.refused(sign(&channel.theirs(2, BEFORE_SAT, &[]))),
+        Rule::HtlcRemovedEarly
     );
     phone
         .ask(validate(&channel.holder(2, BEFORE_SAT, &[])))
         .unwrap();
     phone.ask(release(1)).unwrap();
+    assert_eq!(
+        phone.refused(sign(&channel.theirs(2, BEFORE_SAT - 1, &[]))),
+        Rule::Balance
+    );
     phone
         .ask(sign(&channel.theirs(2, BEFORE_SAT, &[])))
         .unwrap();
@@ -251,11 +255,15 @@ fn small_htlcs_are_compared_with_what_the_owner_asked_for_too() {
     for round in 1..=4 {
         let again = sign_with(step(2 * round, BEFORE_SAT - 600), &[], &[small]);
         assert_eq!(phone.refused(again), Rule::PaymentLimit);
+        phone.ask(ours(2 * round, BEFORE_SAT)).unwrap();
+        phone.ask(release(2 * round - 1)).unwrap();
         phone.ask(step(2 * round, BEFORE_SAT)).unwrap();
         phone.ask(channel.revocation(2 * round - 1)).unwrap();
         let again = sign_with(step(2 * round + 1, BEFORE_SAT - 300), &[], &[small]);
         phone.ask(again).unwrap();
         phone.ask(channel.revocation(2 * round)).unwrap();
+        phone.ask(ours(2 * round + 1, BEFORE_SAT - 300)).unwrap();
+        phone.ask(release(2 * round)).unwrap();
     }
 }
 
@@ -283,4 +291,113 @@ fn fee_rates_have_limits() {
     }
     let spike = channel.theirs_at(1, 250_000, BEFORE_SAT, 100_000);
     phone.ask(sign(&spike)).unwrap();
+}
+
+#[test]
+fn small_htlcs_that_are_not_missing_let_nothing_be_taken() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    phone.intend(hash(), 1_000_000);
+    // The host names an HTLC that is not there, again and again.
+    for step in 1..8 {
+        let op = sign(&channel.theirs(step, BEFORE_SAT, &[]));
+        let named = phone.ask(sign_with(op.clone(), &[], &[(hash(), 300_000)]));
+        match named {
+            Ok(_) => {}
+            Err(refusal) => {
+                assert_eq!(rule(&refusal), Rule::PaymentLimit);
+                phone.ask(op).unwrap();
+            }
+        }
+        phone.ask(channel.revocation(step - 1)).unwrap();
+    }
+    let ours = validate(&channel.holder(1, BEFORE_SAT - 2, &[]));
+    assert_eq!(phone.refused(ours), Rule::Balance);
+    // Nor one that is too large to have no output.
+    phone.intend([7; 32], 50_000_000);
+    let op = sign(&channel.theirs(8, AFTER_SAT, &[]));
+    let large = sign_with(op, &[], &[([7; 32], AMOUNT_MSAT)]);
+    assert_eq!(phone.refused(large), Rule::Balance);
+}
+
+#[test]
+fn a_small_htlc_that_has_an_output_on_one_side_only_is_paid_and_fails() {
+    // The peer's dust limit is higher than the owner's.
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    phone.intend(hash(), 400_000);
+    let small = [Htlc::outgoing(hash(), 400_000)];
+    for round in 0..4 {
+        let step = 2 * round + 1;
+        let op = sign(&channel.theirs(step, BEFORE_SAT - 400, &[]));
+        phone.ask(sign_with(op, &[], &[(hash(), 400_000)])).unwrap();
+        phone.ask(channel.revocation(step - 1)).unwrap();
+        let ours = channel.holder(step, BEFORE_SAT - 400, &small);
+        phone.ask(validate(&ours)).unwrap();
+        phone.ask(release(step - 1)).unwrap();
+        phone.restart();
+        let ours = channel.holder(step + 1, BEFORE_SAT, &[]);
+        phone.ask(validate(&ours)).unwrap();
+        phone.ask(release(step)).unwrap();
+        let theirs = channel.theirs(step + 1, BEFORE_SAT, &[]);
+        phone.ask(sign(&theirs)).unwrap();
+        phone.ask(channel.revocation(step)).unwrap();
+    }
+}
+
+#[test]
+fn a_balance_without_an_output_goes_on_from_where_it_was() {
+    let mut phone = Phone::new();
+    let channel = Channel::new(&mut phone);
+    phone.ask(channel.setup()).unwrap();
+    let theirs = |step, sat| sign(&channel.theirs(step, sat, &[]));
+    phone.ask(theirs(0, 9_000)).unwrap();
+    // Below the highest dust limit of a peer the output may be missing; what comes later does not begin at nothing.
+    phone.ask(theirs(1, 0)).unwrap();
+    phone.ask(channel.revocation(0)).unwrap();
+    phone.restart();
+    phone.ask(theirs(2, 9_000)).unwrap();
+    phone.ask(channel.revocation(1)).unwrap();
+    phone.ask(theirs(3, 0)).unwrap();
+    phone.ask(channel.revocation(2)).unwrap();
+    assert_eq!(phone.refused(theirs(4, 8_999)), Rule::Balance);
+}
+
+#[test]
+fn an_htlc_that_left_one_side_only_is_still_in_flight() {
+    let (mut phone, channel) = paying();
+    // The peer's commitment loses it while the owner's has it: it could be offered and claimed twice.
+    let early = sign(&channel.theirs(2, BEFORE_SAT, &[]));
+    let refusal = phone.ask(early).unwrap_err();
+    assert_eq!(
+        (rule(&refusal), refusal.retry),
+        (Rule::HtlcRemovedEarly, true)
+    );
+}
+
+#[test]
+fn the_owner_is_not_led_to_an_old_commitment() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let first = channel.holder(0, BEFORE_SAT, &[]);
+    let ours = |step| channel.holder(step, BEFORE_SAT + 10 * step, &[]);
+    phone.ask(validate(&ours(1))).unwrap();
+    // Two at most.
+    assert_eq!(phone.refused(validate(&ours(2))), Rule::HolderUnrevoked);
+    phone.ask(release(0)).unwrap();
+    assert_eq!(phone.refused(sign_holder(&first)), Rule::SignRevoked);
+    phone.ask(sign_holder(&ours(1))).unwrap();
+    // After that nothing is received that the signed one does not have.
+    assert_eq!(phone.refused(validate(&ours(2))), Rule::ChannelClosing);
+    let theirs = sign(&channel.theirs(1, BEFORE_SAT, &[]));
+    assert_eq!(phone.refused(theirs), Rule::ChannelClosing);
+}
+
+#[test]
+fn an_attempt_that_is_still_in_a_channel_is_not_paid_again() {
+    let (mut phone, _) = paying();
+    let again = phone
+        .signer
+        .add_intent(hash(), AMOUNT_MSAT, 1_000, NOW + 60, NOW);
+    assert_eq!(again.unwrap_err().rule, Rule::PaymentLimit);
 }

@@ -419,12 +419,12 @@ fn a_revoked_commitment_is_never_signed() {
 fn what_was_signed_for_broadcast_is_never_revoked() {
     let mut phone = Phone::new();
     let channel = Channel::open(&mut phone);
-    phone
-        .ask(sign_holder(&channel.holder(0, 400_000, &[])))
-        .unwrap();
-    phone
-        .ask(validate(&channel.holder(1, 400_000, &[])))
-        .unwrap();
+    let (first, next) = (
+        channel.holder(0, 400_000, &[]),
+        channel.holder(1, 400_000, &[]),
+    );
+    phone.ask(validate(&next)).unwrap();
+    phone.ask(sign_holder(&first)).unwrap();
     assert_eq!(phone.refused(release(0)), Rule::RevokeSigned);
     phone.restart();
     assert_eq!(phone.refused(release(0)), Rule::RevokeSigned);

@@ -996,10 +996,9 @@ fn an_htlc_is_claimed_from_a_commitment_that_is_not_revoked() {
         &keys.broadcaster_htlc_key.to_public_key(),
     );
     // It is signed for broadcast, so that it is never revoked.
-    phone
-        .ask(validate(&channel.holder(2, 400_000, &[])))
-        .unwrap();
-    assert_eq!(phone.refused(release(1)), Rule::RevokeSigned);
+    let next = channel.holder(2, 400_000, &[]);
+    assert_eq!(phone.refused(validate(&next)), Rule::ChannelClosing);
+    assert_eq!(phone.refused(release(1)), Rule::RevokeBeforeValidate);
 }
 
 /// Pays the owner at index 9, with a lock time.

@@ -15,7 +15,9 @@ use longhand_proto::command::{OpenChannel, Register, SendOnchain};
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{SignerBatch, SignerOp, SignerReply};
-use longhand_signer::{ChannelIntent, LedgerRecord, Recorded, Refused, Seed, Signer};
+use longhand_signer::{
+    ChannelIntent, LedgerRecord, PaymentIntent, Recorded, Refused, Seed, Signer,
+};
 use tokio::sync::Notify;
 
 use crate::clock::unix_s;
@@ -198,12 +200,17 @@ impl Phone {
             .unwrap();
     }
 
-    /// The owner asks to pay this invoice, at any fee up to its amount: the intent is on record before the command is sent.
+    /// The owner asks to pay this invoice, at any fee up to its amount: the intent is on record before the command is sent. What was
+    /// paid is not recorded again.
     pub fn intend_pay(&self, bolt11: &str) {
         let invoice: Bolt11Invoice = bolt11.parse().unwrap();
         let hash = invoice.payment_hash().0;
         let amount_msat = invoice.amount_milli_satoshis().unwrap();
         let now = self.now_unix_s();
+        let is_paid = |it: &PaymentIntent| it.payment_hash == hash && it.preimage.is_some();
+        if self.state().engine.intents().any(is_paid) {
+            return;
+        }
         self.own(|engine| engine.add_intent(hash, amount_msat, amount_msat, u64::MAX, now))
             .unwrap();
     }

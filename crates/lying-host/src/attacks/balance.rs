@@ -76,6 +76,18 @@ fn in_flight(phone: &mut Phone, channel: &Channel) {
     }
 }
 
+/// The payment failed: it has left the commitments that come before this one.
+fn failing(phone: &mut Phone, whose: Whose) -> Channel {
+    let channel = paying(phone);
+    if let Whose::Peers = whose {
+        let ours = validate(&channel.holder(2, BEFORE_SAT, &[]));
+        for op in [ours, release(1)] {
+            phone.ask(op).expect("an honest step");
+        }
+    }
+    channel
+}
+
 /// The owner has earned the HTLC of an invoice: its preimage was released.
 fn earned(phone: &mut Phone) -> Channel {
     let channel = Channel::open(phone);
@@ -118,7 +130,7 @@ fn steps(cases: &mut Cases, whose: Whose) {
     );
     cases.honest(
         format!("{whose:?} commitment without an HTLC that failed"),
-        move |phone| of(&paying(phone), whose, 2, BEFORE_SAT, &[]),
+        move |phone| of(&failing(phone, whose), whose, 2, BEFORE_SAT, &[]),
     );
     cases.honest(
         format!("{whose:?} commitment without an HTLC that was earned"),
@@ -149,7 +161,7 @@ fn steps(cases: &mut Cases, whose: Whose) {
         );
         cases.attack(
             format!("{whose:?} commitment without a failed HTLC, {less} sat less"),
-            move |phone| of(&paying(phone), whose, 2, BEFORE_SAT - less, &[]),
+            move |phone| of(&failing(phone, whose), whose, 2, BEFORE_SAT - less, &[]),
         );
         cases.attack(
             format!("{whose:?} commitment without an earned HTLC, {less} sat less"),
@@ -165,19 +177,19 @@ fn steps(cases: &mut Cases, whose: Whose) {
     );
     cases.attack(
         format!("{whose:?} commitment that keeps a failed HTLC's amount"),
-        move |phone| of(&paying(phone), whose, 2, AFTER_SAT, &[]),
+        move |phone| of(&failing(phone, whose), whose, 2, AFTER_SAT, &[]),
     );
     cases.attack(
         format!("{whose:?} commitment with another payment's preimage"),
         move |phone| {
-            let op = of(&paying(phone), whose, 2, AFTER_SAT, &[]);
+            let op = of(&failing(phone, whose), whose, 2, AFTER_SAT, &[]);
             with_preimages(op, &[[9; 32]])
         },
     );
     cases.attack(
         format!("{whose:?} commitment with the hash in place of the preimage"),
         move |phone| {
-            let op = of(&paying(phone), whose, 2, AFTER_SAT, &[]);
+            let op = of(&failing(phone, whose), whose, 2, AFTER_SAT, &[]);
             with_preimages(op, &[PAID])
         },
     );
@@ -270,6 +282,7 @@ fn small(cases: &mut Cases) {
                 sent,
                 channel.revocation(0),
                 of(&channel, Whose::Owners, 1, BEFORE_SAT - 300, &[]),
+                release(0),
             ] {
                 phone.ask(op).expect("an honest step");
             }

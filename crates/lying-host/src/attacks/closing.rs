@@ -469,6 +469,22 @@ fn claim(
     (transaction, op)
 }
 
+/// Adds the other outputs of the commitment: two anchors, two balances and two HTLCs.
+fn claim_every_output(transaction: &mut Transaction) {
+    let first = transaction.input[0].clone();
+    let others = (0..6).filter(|vout| *vout != first.previous_output.vout);
+    transaction.input.extend(others.map(|vout| {
+        let previous_output = OutPoint {
+            vout,
+            ..first.previous_output
+        };
+        TxIn {
+            previous_output,
+            ..first.clone()
+        }
+    }));
+}
+
 fn claims() -> Vec<Case> {
     let mut outputs = Cases::of(Rule::NotOurOutput);
     let mut scripts = Cases::of(Rule::NotOurScript);
@@ -487,6 +503,25 @@ fn claims() -> Vec<Case> {
             let channel = Channel::open(phone);
             Op::SignCounterpartyHtlc(claim(phone, &channel, is_own).1)
         });
+        let aggregated = move |phone: &mut Phone, paid_sat: u64| {
+            let channel = Channel::open(phone);
+            let (mut transaction, op) = claim(phone, &channel, is_own);
+            claim_every_output(&mut transaction);
+            transaction.output[0].value = Amount::from_sat(paid_sat);
+            Op::SignCounterpartyHtlc(SignCounterpartyHtlc {
+                transaction: encode(&transaction),
+                ..op
+            })
+        };
+        fees.honest(format!("{which}, with all else"), move |phone| {
+            aggregated(phone, 900_000)
+        });
+        for paid_sat in [0, 39_000, 350_000] {
+            fees.attack(
+                format!("{which}, with all else, for {paid_sat} sat"),
+                move |phone| aggregated(phone, paid_sat),
+            );
+        }
         type OnTransaction = fn(&mut Transaction);
         let mut tx_case = |rule: Rule, name: &str, change: OnTransaction| {
             let play = move |phone: &mut Phone| {

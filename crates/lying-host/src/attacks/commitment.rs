@@ -437,7 +437,57 @@ fn numbers() -> Vec<Case> {
             sign(&channel.theirs(2, 400_000, &htlcs))
         });
     }
+    let mut unrevoked = Cases::of(Rule::HolderUnrevoked);
+    unrevoked.honest(
+        "the owner's next commitment when the one before is revoked",
+        |phone| {
+            let channel = Channel::open(phone);
+            for op in [validate(&channel.holder(1, 400_000, &[])), release(0)] {
+                phone.ask(op).expect("an honest step");
+            }
+            validate(&channel.holder(2, 400_000, &[]))
+        },
+    );
+    for (name, htlcs) in [
+        ("a third commitment of the owner's", vec![]),
+        (
+            "a third commitment of the owner's with an HTLC",
+            vec![Htlc::incoming([7; 32], 40_000_000)],
+        ),
+    ] {
+        unrevoked.attack(name, move |phone| {
+            let channel = Channel::open(phone);
+            let next = validate(&channel.holder(1, 400_000, &[]));
+            phone.ask(next).expect("an honest step");
+            validate(&channel.holder(2, 400_000, &htlcs))
+        });
+    }
+    let mut early = Cases::of(Rule::HtlcRemovedEarly);
+    early.honest(
+        "an HTLC leaves the peer's commitment after the owner's",
+        |phone| {
+            let channel = super::balance::paying(phone);
+            for op in [validate(&channel.holder(2, 400_000, &[])), release(1)] {
+                phone.ask(op).expect("an honest step");
+            }
+            sign(&channel.theirs(2, 400_000, &[]))
+        },
+    );
+    for (name, sat) in [
+        ("and comes back", 400_000),
+        ("for more than it was", 450_000),
+    ] {
+        early.attack(
+            format!("an HTLC leaves the peer's commitment first, {name}"),
+            move |phone| {
+                let channel = super::balance::paying(phone);
+                sign(&channel.theirs(2, sat, &[]))
+            },
+        );
+    }
     let mut all = ours.all;
+    all.extend(unrevoked.all);
+    all.extend(early.all);
     all.extend(theirs.all);
     all.extend(third.all);
     all

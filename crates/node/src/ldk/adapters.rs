@@ -189,6 +189,8 @@ pub(crate) fn user_config(is_hub: bool) -> UserConfig {
     if !is_hub {
         // So long a phone may sleep while its peer, with or without the host, publishes an old commitment.
         handshake.our_to_self_delay = 1_008;
+        // An owner's node forwards nothing: its phone would not sign the HTLC. LDK fails what has not so much time.
+        config.channel_config.cltv_expiry_delta = u16::MAX;
     }
     handshake.announce_for_forwarding = false;
     // An owner may have a close paid to another address; the phone signs for no other than the one it was asked for.

@@ -191,7 +191,7 @@ pub(crate) mod entry {
         PeerSecrets(PeerSecrets),
 
         #[prost(message, tag = "17")]
-        TrimmedUnseen(TrimmedUnseen),
+        HiddenSums(HiddenSums),
         #[prost(message, tag = "18")]
         HtlcOwed(HtlcOwed),
 
@@ -323,13 +323,21 @@ pub(crate) mod entry {
         pub secrets: Vec<u8>,
     }
 
-    /// The sum of the owner's outgoing HTLCs without outputs that are in a commitment of the peer, and not in the owner's yet.
+    /// What the commitments of the two sides do not show of the owner's balance, see `Hidden` of the state.
     #[derive(Clone, PartialEq, Message)]
-    pub struct TrimmedUnseen {
+    pub struct HiddenSums {
         #[prost(bytes = "vec", tag = "1")]
         pub keys_id: Vec<u8>,
         #[prost(uint64, tag = "2")]
-        pub amount_msat: u64,
+        pub unseen_msat: u64,
+        #[prost(uint64, tag = "3")]
+        pub returned_msat: u64,
+        #[prost(uint64, tag = "4")]
+        pub gained_msat: u64,
+        #[prost(uint64, tag = "5")]
+        pub holder_carried_msat: u64,
+        #[prost(uint64, tag = "6")]
+        pub peer_carried_msat: u64,
     }
 
     /// Incoming HTLCs that stood in the channel's commitments when their preimage was released.

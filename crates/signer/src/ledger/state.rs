@@ -94,8 +94,8 @@ pub(crate) struct Channel {
     pub peer: Vec<PeerCommitment>,
     /// The revocation secrets of the peer.
     pub peer_secrets: CounterpartyCommitmentSecrets,
-    /// Sum of the outgoing HTLCs without outputs that are in a commitment of the peer, and not in the owner's yet.
-    pub trimmed_unseen_msat: u64,
+    /// What the commitments do not show of the owner's balance.
+    pub hidden: Hidden,
     /// Incoming HTLCs that stood in the commitments when their preimage was released: the owner's money.
     pub owed: Htlcs,
     /// The host was given the revocation basepoint secret with the setup.
@@ -106,6 +106,22 @@ pub(crate) struct Channel {
     pub is_closing: bool,
     /// The points of commitments for which justice was signed. No later commitment may have one of them.
     pub punished: BTreeSet<PublicKey>,
+}
+
+/// What the commitments of the two sides do not show of the owner's balance: HTLCs without outputs, which are in the commitments of one
+/// side before they are in those of the other, and balances that are too small for an output. In millisatoshis.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hidden {
+    /// Outgoing HTLCs that are in the peer's commitment, and not in the owner's yet.
+    pub unseen_msat: u64,
+    /// Outgoing HTLCs that were failed in the owner's commitment, and not in the peer's yet.
+    pub returned_msat: u64,
+    /// What the owner has gained in the peer's commitment, and not in its own yet.
+    pub gained_msat: u64,
+    /// The owner's balance in its latest commitment, before fee and anchors, when it has no output.
+    pub holder_carried_msat: u64,
+    /// The same in the peer's.
+    pub peer_carried_msat: u64,
 }
 
 /// A holder commitment on record, with all of the peer's signatures.
@@ -149,6 +165,20 @@ impl Channel {
             .fold(Htlcs::default(), |all, htlcs| all.union(&htlcs))
     }
 
+    /// The HTLCs of the owner's latest commitment.
+    pub fn latest_holder_htlcs(&self) -> Htlcs {
+        let latest = self.holder.first();
+        latest.map_or_else(Htlcs::default, |it| Htlcs::of(&it.commitment, Side::Holder))
+    }
+
+    /// The HTLCs of all commitments that either side may still broadcast.
+    pub fn standing_htlcs(&self) -> Htlcs {
+        let holder = self.holder.iter();
+        holder
+            .map(|it| Htlcs::of(&it.commitment, Side::Holder))
+            .fold(self.peer_htlcs(), |all, htlcs| all.union(&htlcs))
+    }
+
     /// The HTLCs of the commitment that was signed for the peer last.
     pub fn latest_peer_htlcs(&self) -> Htlcs {
         let latest = self.peer.first();
@@ -162,11 +192,7 @@ impl Channel {
         if self.owed.is_empty() {
             return;
         }
-        let holder = self.holder.iter();
-        let here = holder
-            .map(|holder| Htlcs::of(&holder.commitment, Side::Holder))
-            .fold(self.peer_htlcs(), |all, htlcs| all.union(&htlcs));
-        self.owed = self.owed.common(&here);
+        self.owed = self.owed.common(&self.standing_htlcs());
     }
 
     /// The commitment with this index that was signed for the peer and is not revoked.
@@ -290,8 +316,14 @@ impl State {
                 let secrets = secrets.ok_or(Bad::Unreadable("a peer's secrets"))?;
                 self.channel_mut(&c.keys_id)?.peer_secrets = secrets;
             }
-            Change::TrimmedUnseen(c) => {
-                self.channel_mut(&c.keys_id)?.trimmed_unseen_msat = c.amount_msat;
+            Change::HiddenSums(c) => {
+                self.channel_mut(&c.keys_id)?.hidden = Hidden {
+                    unseen_msat: c.unseen_msat,
+                    returned_msat: c.returned_msat,
+                    gained_msat: c.gained_msat,
+                    holder_carried_msat: c.holder_carried_msat,
+                    peer_carried_msat: c.peer_carried_msat,
+                };
             }
             Change::HtlcOwed(c) => {
                 let htlc = Htlc {
@@ -398,7 +430,7 @@ impl State {
             broadcast: None,
             peer: Vec::new(),
             peer_secrets: CounterpartyCommitmentSecrets::new(),
-            trimmed_unseen_msat: 0,
+            hidden: Hidden::default(),
             owed: Htlcs::default(),
             delegated: c.delegated,
             opening_id: c.opening_id,
@@ -574,11 +606,8 @@ impl Channel {
             keys_id: keys_id.clone(),
             secrets,
         }));
-        if self.trimmed_unseen_msat > 0 {
-            changes.push(Change::TrimmedUnseen(entry::TrimmedUnseen {
-                keys_id: keys_id.clone(),
-                amount_msat: self.trimmed_unseen_msat,
-            }));
+        if self.hidden != Hidden::default() {
+            changes.push(Change::HiddenSums(hidden_sums(&keys_id, &self.hidden)));
         }
         for point in &self.punished {
             changes.push(Change::JusticeSigned(entry::JusticeSigned {
@@ -632,6 +661,18 @@ impl OwnPayment {
             };
             changes.push(Change::PreimageReleased(released));
         }
+    }
+}
+
+/// A channel's sums.
+pub(crate) fn hidden_sums(keys_id: &[u8], hidden: &Hidden) -> entry::HiddenSums {
+    entry::HiddenSums {
+        keys_id: keys_id.to_vec(),
+        unseen_msat: hidden.unseen_msat,
+        returned_msat: hidden.returned_msat,
+        gained_msat: hidden.gained_msat,
+        holder_carried_msat: hidden.holder_carried_msat,
+        peer_carried_msat: hidden.peer_carried_msat,
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Closing<'a> {
     pub channel: &'a Channel,
     pub channel_id: ChannelId,
     pub to_holder_sat: u64,
+    /// Of the transaction.
+    pub fee_sat: u64,
     pub to_holder_script: ScriptBuf,
     /// The position of that script in the owner's wallet, as the host says.
     pub to_holder_position: (u32, u32),
@@ -135,6 +137,7 @@ impl Signer {
             channel,
             channel_id,
             to_holder_sat: op.to_holder_sat,
+            fee_sat: parameters.channel_value_satoshis - total.unwrap_or(0),
             to_holder_script,
             to_holder_position: (op.to_holder_keychain, op.to_holder_index),
             sighash: closing

@@ -13,7 +13,7 @@ use longhand_proto::signer::{ClaimableHtlc, GetPreimage};
 use super::KeysId;
 use crate::commitment::Side;
 use crate::engine::Signer;
-use crate::htlcs::Htlcs;
+use crate::htlcs::{Htlc, Htlcs};
 use crate::invoices::InvoiceRequest;
 use crate::ledger::{OwnPayment, State};
 use crate::rules::{Refused, Rule, invoices, preimages};
@@ -59,6 +59,34 @@ impl Preimage<'_> {
         }
         let with_dust_msat = committed_msat.saturating_add(self.dust_msat);
         (asked_msat > 0 && with_dust_msat >= asked_msat).then_some(with_dust_msat)
+    }
+}
+
+impl Preimage<'_> {
+    /// The HTLCs that are the owner's from now on: those that the host says it claims, if they are enough for the invoice. LDK fails
+    /// back what comes beside them.
+    pub fn owed(&self) -> Vec<(KeysId, Htlcs)> {
+        let is_of = |keys_id: &KeysId, htlc: &Htlc, said: &ClaimableHtlc| {
+            said.channel_keys_id == keys_id[..]
+                && said.amount_msat == htlc.amount_msat
+                && said.cltv_expiry == htlc.cltv_expiry
+        };
+        let claimed = self.committed.htlcs.iter().map(|(keys_id, htlcs)| {
+            let mut claimed = Htlcs::default();
+            for (htlc, count) in htlcs.iter() {
+                let said = self.said.iter().filter(|said| is_of(keys_id, htlc, said));
+                claimed.add(*htlc, count.min(said.count() as u64));
+            }
+            (*keys_id, claimed)
+        });
+        let claimed: Vec<(KeysId, Htlcs)> = claimed.collect();
+        let sums = claimed.iter().map(|(_, htlcs)| htlcs.sum_msat());
+        let sum_msat = sums.fold(self.dust_msat, u64::saturating_add);
+        let asked_msat = self.payment.public.amount_msat;
+        match asked_msat > 0 && sum_msat >= asked_msat {
+            true => claimed,
+            false => self.committed.htlcs.clone(),
+        }
     }
 }
 

@@ -23,6 +23,12 @@ pub(crate) struct Step {
     pub is_first: bool,
     pub added: Htlcs,
     pub removed: Htlcs,
+    /// Outgoing HTLCs that the peer's commitment no longer has, and the owner's latest one has.
+    pub early: Htlcs,
+    /// Outgoing HTLCs that the owner's commitment has outputs for, and no commitment of the peer: its dust limit is higher.
+    pub small: Htlcs,
+    /// Of those, what was failed.
+    pub returned_small_msat: u64,
     pub balance: Balance,
     /// The owner's balance before fee and anchors that follows from the commitment before, without HTLCs that have no output.
     pub expected_msat: u64,
@@ -85,7 +91,13 @@ impl Signer {
         let new = Htlcs::of(next, side);
         let (added, removed) = (new.without(&old), old.without(&new));
         let before_msat = match before {
-            Some(before) => Balance::of(parameters, before, side).before_cost_msat(),
+            Some(before) => {
+                let carried_msat = match side {
+                    Side::Holder => channel.hidden.holder_carried_msat,
+                    Side::Counterparty => channel.hidden.peer_carried_msat,
+                };
+                Balance::of(parameters, before, side).before_cost_msat(carried_msat)
+            }
             // The funder has the whole channel, and pushes nothing to its peer.
             None if parameters.is_outbound_from_holder => {
                 parameters.channel_value_satoshis.saturating_mul(1000)
@@ -101,16 +113,35 @@ impl Signer {
             let intent = self.state.payment_intents.get(hash);
             intent.is_some_and(|intent| intent.preimage.is_none())
         };
-        let new_preimages = preimages.into_iter().filter(|(hash, _)| is_new(hash));
+        let new_preimages = preimages.iter().filter(|(hash, _)| is_new(hash));
         Ok(Step {
             side,
             is_first: before.is_none(),
+            early: match side {
+                Side::Holder => Htlcs::default(),
+                Side::Counterparty => removed
+                    .common(&channel.latest_holder_htlcs())
+                    .filter(|htlc| htlc.is_outgoing),
+            },
+            small: match side {
+                Side::Holder => added
+                    .without(&channel.peer_htlcs())
+                    .filter(|htlc| htlc.is_outgoing),
+                Side::Counterparty => Htlcs::default(),
+            },
+            returned_small_msat: match side {
+                Side::Holder => removed
+                    .without(&channel.peer_htlcs())
+                    .filter(returns)
+                    .sum_msat(),
+                Side::Counterparty => 0,
+            },
             added,
             removed,
             balance: Balance::of(parameters, next, side),
             expected_msat: more_msat.saturating_sub(leaves),
             trimmed,
-            preimages: new_preimages.map(|(_, preimage)| preimage).collect(),
+            preimages: new_preimages.map(|(_, preimage)| *preimage).collect(),
         })
     }
 }

@@ -1,26 +1,20 @@
 //! The owner's balance across commitments: it changes by the HTLCs that come and go, and by fees, and by nothing else.
 
 use super::{Refused, Rule, refuse_unless};
-use crate::commitment::Side;
+use crate::hidden::{Missing, explain};
+use crate::ledger::Channel;
 use crate::proposal::{CounterpartyCommitment, HolderCommitment, Step};
 use crate::view::View;
 
-/// The amount below which the owner's commitments have no outputs: LDK's.
-const OWN_DUST_LIMIT_SAT: u64 = 354;
-/// The highest amount below which the peer's commitments may have no outputs: LDK refuses channels with a higher one.
-const PEER_DUST_LIMIT_SAT: u64 = 10_000;
-
 pub(super) fn is_kept_by_holder(_: &View<'_>, it: &HolderCommitment<'_>) -> Result<(), Refused> {
-    let Some(step) = &it.step else { return Ok(()) };
-    is_kept(step, it.channel.trimmed_unseen_msat)
+    is_kept(it.channel, it.step.as_ref())
 }
 
 pub(super) fn is_kept_by_counterparty(
     _: &View<'_>,
     it: &CounterpartyCommitment<'_>,
 ) -> Result<(), Refused> {
-    let Some(step) = &it.step else { return Ok(()) };
-    is_kept(step, step.trimmed_msat())
+    is_kept(it.channel, it.step.as_ref())
 }
 
 /// The first commitment of a channel has no HTLCs (BOLT 2, `funding_created`).
@@ -33,25 +27,40 @@ pub(super) fn begins_empty(step: Option<&Step>) -> Result<(), Refused> {
     )
 }
 
-/// `trimmed_msat`: what may be missing, in HTLCs without outputs.
-fn is_kept(step: &Step, trimmed_msat: u64) -> Result<(), Refused> {
-    let missing_msat = missing_msat(step);
-    if missing_msat <= trimmed_msat {
-        return Ok(());
-    }
-    let sat = (missing_msat - trimmed_msat).div_ceil(1000);
-    Err(Refused::new(
-        Rule::Balance,
-        format!("{sat} sat of the owner's balance are missing, and no HTLC or fee explains it"),
-    ))
+/// An outgoing HTLC leaves the owner's commitment before the peer's (BOLT 2): otherwise the peer could claim it in the one, and have it
+/// offered again in the other.
+pub(super) fn keeps_htlcs_of_holder(
+    _: &View<'_>,
+    it: &CounterpartyCommitment<'_>,
+) -> Result<(), Refused> {
+    refuse_unless(
+        it.step.as_ref().is_none_or(|step| step.early.is_empty()),
+        Rule::HtlcRemovedEarly,
+        "an outgoing HTLC leaves the peer's commitment while the owner's has it",
+    )
 }
 
-/// The part of the owner's balance that no visible HTLC explains.
-pub(crate) fn missing_msat(step: &Step) -> u64 {
-    let dust_limit_sat = match step.side {
-        Side::Holder => OWN_DUST_LIMIT_SAT,
-        Side::Counterparty => PEER_DUST_LIMIT_SAT,
+/// The funder pays the fee of every HTLC that the peer adds.
+pub(super) fn costs_no_more_than_allowed(
+    view: &View<'_>,
+    step: Option<&Step>,
+) -> Result<(), Refused> {
+    let most_sat = view.limits().numbers.own_commitment_fee_sat;
+    refuse_unless(
+        step.is_none_or(|step| step.balance.cost_sat() <= most_sat),
+        Rule::CommitmentFee,
+        "the owner would pay more for the commitment than its limit (`own_commitment_fee_sat`)",
+    )
+}
+
+fn is_kept(channel: &Channel, step: Option<&Step>) -> Result<(), Refused> {
+    let Some(step) = step else { return Ok(()) };
+    let missing = match explain(&channel.hidden, step) {
+        Ok(_) => return Ok(()),
+        Err(Missing(msat)) => msat.div_ceil(1000),
     };
-    step.balance
-        .missing_msat(step.expected_msat, dust_limit_sat)
+    Err(Refused::new(
+        Rule::Balance,
+        format!("{missing} sat of the owner's balance are missing, and no HTLC or fee explains it"),
+    ))
 }

@@ -4,7 +4,7 @@ use bitcoin::TxOut;
 use lightning::ln::chan_utils::{HTLCOutputInCommitment, HolderCommitmentTransaction};
 
 use super::closes::close_fee_limit_sat;
-use super::{Refused, Rule, refuse_unless};
+use super::{Refused, Rule, inputs, refuse_unless};
 use crate::commitment::holder_htlc_transaction;
 use crate::ledger::Channel;
 use crate::proposal::OnChain;
@@ -17,6 +17,16 @@ pub(super) fn pay_the_owner(view: &View<'_>, it: &OnChain<'_>) -> Result<(), Ref
         !it.is_bump || it.foreign.iter().all(is_good),
         Rule::BumpOutput,
         "a transaction that is to pay the fee of a close pays somebody else",
+    )
+}
+
+/// A signature of segwit version 0 commits to the value of its own input alone (BIP 143): two with different values said for the others,
+/// combined, would make a fee of what the owner did not see.
+pub(super) fn prove_their_inputs(_: &View<'_>, it: &OnChain<'_>) -> Result<(), Refused> {
+    refuse_unless(
+        !it.is_bump || inputs::are_proved(it),
+        Rule::NotOurInput,
+        "an input of the transaction that is to pay a fee is not proved by its previous transaction",
     )
 }
 

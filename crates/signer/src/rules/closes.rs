@@ -1,7 +1,7 @@
 //! Closes of channels, and the transactions that follow on chain (BOLT 5).
 
 use bitcoin::address::NetworkUnchecked;
-use bitcoin::{Address, Amount, ScriptBuf};
+use bitcoin::{Address, Amount, OutPoint, ScriptBuf};
 use lightning::ln::chan_utils::CommitmentTransaction;
 
 use super::{Refused, Rule, refuse_unless};
@@ -28,6 +28,7 @@ pub(super) fn pays_the_owner(view: &View<'_>, it: &Closing<'_>) -> Result<(), Re
 }
 
 pub(super) fn is_on_record(_: &View<'_>, it: &Broadcast<'_>) -> Result<(), Refused> {
+    // One of two: a host that lost the answer to the latest one has the other.
     let mut holder = it.channel.holder.iter();
     let is_known = holder.any(|known| same(&known.commitment, &it.commitment));
     is_known.then_some(()).ok_or_else(not_on_record)
@@ -148,14 +149,37 @@ fn claim_pays_the_owner(view: &View<'_>, it: &Claim) -> Result<(), Refused> {
     let paid = outputs
         .iter()
         .try_fold(Amount::ZERO, |sum, output| sum.checked_add(output.value));
+    let claimed = claimed_value(view, it);
     let fee = paid.map_or(Amount::ZERO, |paid| {
-        it.value.checked_sub(paid).unwrap_or(Amount::ZERO)
+        claimed.checked_sub(paid).unwrap_or(Amount::ZERO)
     });
     refuse_unless(
-        paid.is_some() && fee.to_sat() <= close_fee_limit_sat(view, it.value.to_sat()),
+        paid.is_some() && fee.to_sat() <= close_fee_limit_sat(view, claimed.to_sat()),
         Rule::CloseFee,
         "the transaction would cost more than the limit for closes",
     )
+}
+
+/// What the transaction claims, as far as the phone knows: each input is signed on its own, and all pay one fee.
+fn claimed_value(view: &View<'_>, it: &Claim) -> Amount {
+    let others = it.transaction.input.iter().enumerate();
+    let others = others.filter(|(index, _)| *index != it.input);
+    others
+        .filter_map(|(_, input)| value_in_force(view, &input.previous_output))
+        .fold(it.value, |sum, value| {
+            sum.checked_add(value).unwrap_or(Amount::MAX)
+        })
+}
+
+/// The value of an output of a commitment that a peer has not revoked.
+fn value_in_force(view: &View<'_>, outpoint: &OutPoint) -> Option<Amount> {
+    let mut in_force = view.state.channels.values().flat_map(|it| &it.peer);
+    let spent = in_force.find_map(|peer| {
+        let trusted = peer.commitment.trust();
+        (trusted.txid() == outpoint.txid).then(|| trusted.built_transaction())
+    })?;
+    let vout = usize::try_from(outpoint.vout).ok()?;
+    spent.transaction.output.get(vout).map(|it| it.value)
 }
 
 /// The most that a transaction may cost which brings `value_sat` to the owner.
@@ -169,21 +193,32 @@ pub(super) fn close_fee_limit_sat(view: &View<'_>, value_sat: u64) -> u64 {
 /// What the owner has in the channel comes back, less the fee if the owner is the one who pays it (BOLT 2, `closing_signed`).
 pub(super) fn pays_the_balance(view: &View<'_>, it: &Closing<'_>) -> Result<(), Refused> {
     let parameters = &it.channel.parameters;
-    let Some(latest) = it.channel.holder.first() else {
-        return Ok(());
-    };
-    let balance = Balance::of(parameters, &latest.commitment, Side::Holder);
-    let balance_sat = balance.before_cost_msat() / 1000;
+    let (holder, peer) = (it.channel.holder.first(), it.channel.peer.first());
+    let hidden = &it.channel.hidden;
+    let of_holder = holder.map_or(0, |latest| {
+        let balance = Balance::of(parameters, &latest.commitment, Side::Holder);
+        balance.before_cost_msat(hidden.holder_carried_msat)
+    });
+    let of_peer = peer.map_or(0, |latest| {
+        let balance = Balance::of(parameters, &latest.commitment, Side::Counterparty);
+        balance.before_cost_msat(hidden.peer_carried_msat)
+    });
+    let balance_sat = of_holder.max(of_peer) / 1000;
     let fee_sat = match parameters.is_outbound_from_holder {
-        true => close_fee_limit_sat(view, balance_sat),
+        true => it.fee_sat,
         false => 0,
     };
+    refuse_unless(
+        fee_sat <= close_fee_limit_sat(view, balance_sat),
+        Rule::CloseBalance,
+        "the close would cost more than the limit for closes",
+    )?;
     let least_sat = balance_sat.saturating_sub(fee_sat);
     let is_dust = it.to_holder_sat == 0 && least_sat < CLOSING_DUST_SAT;
     refuse_unless(
         it.to_holder_sat >= least_sat || is_dust,
         Rule::CloseBalance,
-        "the close would pay less to the owner than its balance and the fee limit",
+        "the close would pay less to the owner than its balance and the fee",
     )
 }
 

@@ -152,12 +152,21 @@ pub(super) fn is_open_for_counterparty(
     is_open(it.channel, it.step.is_some())
 }
 
-/// After a cooperative close was signed the funding output may be spent at any time, and a commitment is worth nothing.
+/// After a close was signed the funding output may be spent at any time, and a further commitment is worth nothing.
 fn is_open(channel: &Channel, is_new: bool) -> Result<(), Refused> {
     refuse_unless(
-        !is_new || !channel.is_closing,
+        !is_new || (!channel.is_closing && channel.broadcast.is_none()),
         Rule::ChannelClosing,
-        "a cooperative close of this channel was signed: nothing else follows in it",
+        "a close of this channel was signed: nothing else follows in it",
+    )
+}
+
+/// The owner has one commitment, or two while a revocation is due: an older one could be signed for broadcast.
+pub(super) fn leaves_two(_: &View<'_>, it: &HolderCommitment<'_>) -> Result<(), Refused> {
+    refuse_unless(
+        it.step.is_none() || it.channel.holder.len() < 2,
+        Rule::HolderUnrevoked,
+        "the owner's commitment before the last is not revoked yet",
     )
 }
 

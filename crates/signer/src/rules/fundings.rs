@@ -39,8 +39,10 @@ pub(super) fn have_fixed_txids(_: &View<'_>, it: &OnChain<'_>) -> Result<(), Ref
 /// Each channel is one that the owner asked for, and its transactions are such that at most one of them confirms.
 pub(super) fn are_asked_for(_: &View<'_>, it: &OnChain<'_>) -> Result<(), Refused> {
     let mut funds = it.funds.iter();
+    let ids: Vec<&Vec<u8>> = it.funds.iter().map(|channel| &channel.opening_id).collect();
+    let are_distinct = (1..ids.len()).all(|index| !ids[..index].contains(&ids[index]));
     refuse_unless(
-        funds.all(|channel| opening(it, channel).is_some()),
+        are_distinct && funds.all(|channel| opening(it, channel).is_some()),
         Rule::FundingUnasked,
         "this phone was not asked for this channel, or has signed another funding for it",
     )

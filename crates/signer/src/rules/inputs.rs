@@ -39,6 +39,12 @@ pub(super) fn fix_the_txid(it: &OnChain<'_>) -> bool {
     it.own.len() == it.psbt.inputs.len() && it.psbt.inputs.iter().all(takes_no_script_sig)
 }
 
+/// Whether what the phone's inputs spend is proved.
+pub(super) fn are_proved(it: &OnChain<'_>) -> bool {
+    let mut inputs = it.own.iter().map(|input| it.psbt.inputs.get(input.index));
+    inputs.all(|input| input.is_some_and(takes_no_script_sig))
+}
+
 fn has_our_script(it: &OnChain<'_>, input: &OwnInput) -> Result<(), Refused> {
     let spent = it.spent.get(input.index).and_then(Spent::known);
     refuse_unless(

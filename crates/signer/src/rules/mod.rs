@@ -11,7 +11,7 @@ mod fundings;
 mod gossip;
 mod inputs;
 pub(crate) mod invoices;
-mod outgoing;
+pub(crate) mod outgoing;
 pub(crate) mod preimages;
 pub(crate) mod revocations;
 mod sends;
@@ -24,7 +24,6 @@ use longhand_proto::rule::Retry;
 pub use longhand_proto::rule::Rule;
 use longhand_proto::signer::Refusal;
 
-pub(crate) use balances::missing_msat;
 pub(crate) use sends::within_limit;
 
 use crate::proposal::{Invoice, Proposal};
@@ -65,6 +64,7 @@ pub(crate) fn judge<'a>(
         Proposal::HolderCommitment(it) => {
             ask(commitments::is_open_for_holder(view, it))?;
             ask(commitments::is_next_of_holder(view, it))?;
+            ask(commitments::leaves_two(view, it))?;
             ask(commitments::is_the_same_of_holder(view, it))?;
             ask(commitments::is_of_channel_for_holder(view, it))?;
             ask(commitments::has_our_point(view, it))?;
@@ -72,6 +72,7 @@ pub(crate) fn judge<'a>(
             ask(commitments::has_a_bearable_fee_for_holder(view, it))?;
             ask(balances::begins_empty(it.step.as_ref()))?;
             ask(outgoing::are_offered_to_the_peer(view, it))?;
+            ask(balances::costs_no_more_than_allowed(view, it.step.as_ref()))?;
             ask(balances::is_kept_by_holder(view, it))?;
         }
         Proposal::Release(it) => {
@@ -87,7 +88,10 @@ pub(crate) fn judge<'a>(
             ask(commitments::has_a_new_point(view, it))?;
             ask(commitments::has_a_bearable_fee_for_counterparty(view, it))?;
             ask(balances::begins_empty(it.step.as_ref()))?;
+            ask(outgoing::named_are_small(view, it))?;
             ask(outgoing::are_asked_for(view, it))?;
+            ask(balances::keeps_htlcs_of_holder(view, it))?;
+            ask(balances::costs_no_more_than_allowed(view, it.step.as_ref()))?;
             ask(balances::is_kept_by_counterparty(view, it))?;
         }
         Proposal::Revocation(it) if it.is_repeated() => {
@@ -135,6 +139,7 @@ pub(crate) fn judge<'a>(
             ask(fundings::are_asked_for(view, it))?;
             ask(fundings::pay_nobody_else(view, it))?;
             ask(fundings::cost_no_more_than_allowed(view, it))?;
+            ask(bumps::prove_their_inputs(view, it))?;
             ask(bumps::pay_the_owner(view, it))?;
             ask(bumps::cost_no_more_than_allowed(view, it))?;
             ask(sends::have_own_inputs(view, it))?;

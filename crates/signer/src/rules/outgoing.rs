@@ -1,7 +1,9 @@
 //! Outgoing payments: an HTLC is offered only for a payment that the owner asked for on this phone.
 
 use super::{Refused, Rule, refuse_unless};
+use crate::hidden::PEER_DUST_LIMIT_SAT;
 use crate::htlcs::{Htlc, Htlcs};
+use crate::intents::PaymentIntent;
 use crate::ledger::State;
 use crate::proposal::{CounterpartyCommitment, HolderCommitment, KeysId, Step};
 use crate::view::View;
@@ -16,17 +18,37 @@ pub(super) fn are_asked_for(
     hashes.try_for_each(|hash| is_asked_for(view, &it.keys_id, step, &hash))
 }
 
-/// An outgoing HTLC is in a commitment of the peer first (BOLT 2), where it is compared with what the owner asked for.
+/// An outgoing HTLC is in a commitment of the peer first (BOLT 2), where it is compared with what the owner asked for: with an output, or
+/// named without one, where the peer's dust limit is higher than the owner's.
 pub(super) fn are_offered_to_the_peer(
-    _: &View<'_>,
+    view: &View<'_>,
     it: &HolderCommitment<'_>,
 ) -> Result<(), Refused> {
     let Some(step) = &it.step else { return Ok(()) };
-    let added = step.added.clone().filter(|htlc| htlc.is_outgoing);
+    let was_named = |(htlc, count): (&Htlc, u64)| {
+        let intent = view.state.payment_intents.get(&htlc.payment_hash);
+        let sum_msat = htlc.amount_msat.saturating_mul(count);
+        htlc.amount_msat < PEER_DUST_LIMIT_SAT * 1000
+            && intent.is_some_and(|intent| sum_msat <= intent.trimmed_msat)
+    };
     refuse_unless(
-        added.is_empty() || added.without(&it.channel.peer_htlcs()).is_empty(),
+        step.small.iter().all(was_named),
         Rule::PaymentUnasked,
         "an outgoing HTLC is in the owner's commitment that is in none of the peer's",
+    )
+}
+
+/// An HTLC without an output is smaller than any dust limit.
+pub(super) fn named_are_small(
+    _: &View<'_>,
+    it: &CounterpartyCommitment<'_>,
+) -> Result<(), Refused> {
+    let Some(step) = &it.step else { return Ok(()) };
+    let mut named = step.trimmed.iter();
+    refuse_unless(
+        named.all(|htlc| htlc.amount_msat < PEER_DUST_LIMIT_SAT * 1000),
+        Rule::Balance,
+        "an HTLC is named as one without an output that is too large for it",
     )
 }
 
@@ -68,12 +90,22 @@ fn is_asked_for(
     )
 }
 
-/// Sum of the HTLCs of a payment that peers may still claim, in all channels, with the commitment that `next` leads to.
+/// What a payment has taken so far, or may take yet.
+pub(crate) fn taken_msat(state: &State, intent: &PaymentIntent) -> u64 {
+    let is_of_payment = |htlc: &Htlc| htlc.is_outgoing && htlc.payment_hash == intent.payment_hash;
+    let channels = state.channels.values();
+    let in_flight = channels.map(|it| it.standing_htlcs().filter(is_of_payment).sum_msat());
+    in_flight
+        .fold(intent.spent_msat, u64::saturating_add)
+        .saturating_add(intent.trimmed_msat)
+}
+
+/// Sum of the HTLCs of a payment that peers may still claim, in all commitments of all channels, with the commitment that `next` leads to.
 fn in_flight_msat(state: &State, hash: &[u8; 32], next: (&KeysId, &Step)) -> u64 {
     let is_of_payment = |htlc: &Htlc| htlc.is_outgoing && htlc.payment_hash == *hash;
     let mut sum_msat: u64 = 0;
     for (keys_id, channel) in &state.channels {
-        let mut here = channel.peer_htlcs().filter(is_of_payment);
+        let mut here = channel.standing_htlcs().filter(is_of_payment);
         if next.0 == keys_id {
             let latest = channel.latest_peer_htlcs();
             here = here.union(&after(latest, next.1).filter(is_of_payment));

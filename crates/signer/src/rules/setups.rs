@@ -7,6 +7,7 @@ use lightning::ln::chan_utils::ChannelPublicKeys;
 
 use super::{Refused, Rule, refuse_unless};
 use crate::intents::ChannelIntent;
+use crate::ledger::KnownChannelIntent;
 use crate::limits::Inbound;
 use crate::proposal::Setup;
 use crate::view::View;
@@ -108,7 +109,9 @@ pub(super) fn is_asked_for(view: &View<'_>, it: &Setup<'_>) -> Result<(), Refuse
 
 fn is_opening(view: &View<'_>, it: &Setup<'_>) -> bool {
     let known = view.state.channel_intents.get(&it.opening_id);
-    let Some(known) = known.filter(|known| known.awaits_delivery) else {
+    // One whose funding was signed has its channel.
+    let is_open = |known: &&KnownChannelIntent| known.awaits_delivery && known.spends.is_none();
+    let Some(known) = known.filter(is_open) else {
         return false;
     };
     let ChannelIntent::Open {

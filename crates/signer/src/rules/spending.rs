@@ -9,6 +9,8 @@ use crate::ledger::State;
 
 const HOUR_S: u64 = 3_600;
 const DAY_S: u64 = 24 * HOUR_S;
+/// Of an invoice that expired so long ago nothing is paid any more.
+const LATE_S: u64 = 14 * DAY_S;
 /// LDK's dust limit: a smaller payment has no output in the owner's commitments.
 const SMALL_MSAT: u64 = 354_000;
 
@@ -26,7 +28,8 @@ impl Sums {
     fn add(&mut self, it: &PaymentIntent, now_unix_s: u64) {
         let add = |sum: &mut u64, msat: u64| *sum = sum.saturating_add(msat);
         let is_since = |age_s| it.created_unix_s >= now_unix_s.saturating_sub(age_s);
-        if !it.is_over {
+        let may_leave = now_unix_s <= it.expires_unix_s.saturating_add(LATE_S);
+        if !it.is_over && may_leave {
             add(&mut self.in_flight, taken(it));
         }
         if !is_since(DAY_S) {

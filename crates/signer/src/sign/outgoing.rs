@@ -6,26 +6,22 @@ use bitcoin::hashes::{Hash, sha256};
 
 use crate::commitment::Side;
 use crate::engine::{Change, Signer};
+use crate::hidden::explain;
 use crate::htlcs::Htlcs;
 use crate::intents::PaymentIntent;
-use crate::ledger::entry;
+use crate::ledger::{Channel, hidden_sums};
 use crate::proposal::{CounterpartyCommitment, HolderCommitment, KeysId, Revocation, Step};
-use crate::rules::missing_msat;
 
 /// Intents that one operation changes.
 type Intents = BTreeMap<[u8; 32], PaymentIntent>;
 
 impl Signer {
-    /// A step of the owner's commitments: HTLCs without outputs that the peer's commitments had before.
+    /// A step of the owner's commitments.
     pub(super) fn holder_step(&self, it: &HolderCommitment<'_>, step: &Step) -> Vec<Change> {
         let mut intents = Intents::new();
         self.add_preimages(step, &mut intents);
         let mut changes = changes(intents);
-        let missing_msat = missing_msat(step);
-        if missing_msat > 0 {
-            let left_msat = it.channel.trimmed_unseen_msat.saturating_sub(missing_msat);
-            changes.push(trimmed_unseen(&it.keys_id, left_msat));
-        }
+        changes.extend(hidden(&it.keys_id, it.channel, step).map(|(change, _)| change));
         changes
     }
 
@@ -33,19 +29,16 @@ impl Signer {
     pub(super) fn peer_step(&self, it: &CounterpartyCommitment<'_>, step: &Step) -> Vec<Change> {
         let mut intents = Intents::new();
         self.add_preimages(step, &mut intents);
-        let trimmed_msat = step.trimmed_msat();
-        let expected_msat = step.expected_msat.saturating_sub(trimmed_msat);
-        self.give_back(step.balance.gained_msat(expected_msat), &mut intents);
+        let hidden = hidden(&it.keys_id, it.channel, step);
+        let given_back_msat = hidden.as_ref().map_or(0, |(_, msat)| *msat);
+        self.give_back(given_back_msat, &mut intents);
         for htlc in &step.trimmed {
             if let Some(intent) = self.intent_mut(&htlc.payment_hash, &mut intents) {
                 intent.trimmed_msat = intent.trimmed_msat.saturating_add(htlc.amount_msat);
             }
         }
         let mut changes = changes(intents);
-        if trimmed_msat > 0 {
-            let unseen_msat = it.channel.trimmed_unseen_msat.saturating_add(trimmed_msat);
-            changes.push(trimmed_unseen(&it.keys_id, unseen_msat));
-        }
+        changes.extend(hidden.map(|(change, _)| change));
         changes
     }
 
@@ -75,8 +68,7 @@ impl Signer {
         }
     }
 
-    /// The balance has gained `gained_msat` that no visible HTLC explains: HTLCs without outputs were failed. Which ones is not visible,
-    /// and does not matter: less is out in all.
+    /// HTLCs without outputs were failed. Which ones is not visible, and does not matter: less is out in all.
     fn give_back(&self, mut gained_msat: u64, intents: &mut Intents) {
         let open = self.state.payment_intents.values();
         let open = open.filter(|intent| intent.trimmed_msat > 0 && intent.preimage.is_none());
@@ -114,9 +106,10 @@ fn changes(intents: Intents) -> Vec<Change> {
         .collect()
 }
 
-fn trimmed_unseen(keys_id: &KeysId, amount_msat: u64) -> Change {
-    Change::TrimmedUnseen(entry::TrimmedUnseen {
-        keys_id: keys_id.to_vec(),
-        amount_msat,
-    })
+/// The channel's sums after a step when they change, and what has come back. A step that a warning let pass leaves them.
+fn hidden(keys_id: &KeysId, channel: &Channel, step: &Step) -> Option<(Change, u64)> {
+    let explained = explain(&channel.hidden, step).ok()?;
+    let is_new = explained.hidden != channel.hidden || explained.given_back_msat > 0;
+    let change = Change::HiddenSums(hidden_sums(keys_id, &explained.hidden));
+    is_new.then_some((change, explained.given_back_msat))
 }

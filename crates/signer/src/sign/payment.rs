@@ -23,14 +23,11 @@ pub(super) fn release(preimage: &Preimage<'_>, now_unix_s: u64) -> Signed {
         received_msat: received_msat.ok_or(Fault("nothing was received"))?,
         at_unix_s: now_unix_s,
     };
-    let owed = preimage
-        .committed
-        .htlcs
-        .iter()
-        .flat_map(|(keys_id, htlcs)| {
-            let owed = htlcs.iter();
-            owed.map(|(htlc, count)| Change::HtlcOwed(htlc_owed(keys_id, htlc, count)))
-        });
+    let owed = preimage.owed();
+    let owed = owed.iter().flat_map(|(keys_id, htlcs)| {
+        let owed = htlcs.iter();
+        owed.map(|(htlc, count)| Change::HtlcOwed(htlc_owed(keys_id, htlc, count)))
+    });
     let changes = std::iter::once(Change::PreimageReleased(released)).chain(owed);
     Ok((answer, changes.collect()))
 }

@@ -118,7 +118,7 @@ fn a_payment_is_made_at_once_beside_a_channel_whose_peer_is_away() {
 }
 
 #[test]
-fn a_payment_that_needs_a_peer_that_is_away_waits_for_it_and_fails_as_such() {
+fn a_payment_that_needs_a_peer_that_is_away_waits_for_it_and_is_refused_as_such() {
     let mut pair = with_a_peer_that_is_away();
     let other = pair.world.away.unwrap();
     let invoice = pair.invoice_of(other, 200_000_000);
@@ -126,16 +126,11 @@ fn a_payment_that_needs_a_peer_that_is_away_waits_for_it_and_fails_as_such() {
     assert!(!pair.world.has_answered(pair.owner, paying));
     // A node that has just got its phone waits for its peers so long.
     pair.world.pass(Duration::from_secs(10));
-    let failed = pair.world.answer(pair.owner, paying);
-    let Some(Ok(Reply::Payment(failed))) = failed else {
-        panic!("not ended: {failed:?}");
+    let answer = pair.world.answer(pair.owner, paying);
+    let Some(Err(error)) = answer else {
+        panic!("not refused: {answer:?}");
     };
-    assert_eq!(failed.state(), State::Failed);
-    assert!(
-        failed.failure.starts_with("PEER_AWAY: "),
-        "{}",
-        failed.failure
-    );
+    assert_eq!(error.code, Code::PeerAway);
 }
 
 #[test]
