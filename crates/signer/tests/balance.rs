@@ -282,6 +282,27 @@ fn a_fee_rate_that_is_not_paid_is_no_reason_for_less() {
 }
 
 #[test]
+fn the_cost_of_a_commitment_has_a_limit_at_a_bearable_fee_rate_too() {
+    let mut phone = Phone::new();
+    let channel = Channel::outbound(&mut phone);
+    phone.ask(channel.setup()).unwrap();
+    let first = channel.theirs_at(0, 1000, FUNDER_SAT, 0);
+    phone.ask(sign(&first)).unwrap();
+    let cost_sat = 660 + 11_240;
+    let step = sign(&channel.theirs_at(1, 10_000, VALUE_SAT - cost_sat, 0));
+    let allow = |phone: &mut Phone, most_sat: u64| {
+        let limits = phone.signer.limits();
+        let limits = limits.with("own_commitment_fee_sat", &most_sat.to_string());
+        let set = phone.signer.set_limits(&limits.unwrap()).unwrap();
+        phone.keep(&set.records);
+    };
+    allow(&mut phone, cost_sat - 1);
+    assert_eq!(phone.refused(step.clone()), Rule::CommitmentFee);
+    allow(&mut phone, cost_sat);
+    phone.ask(step).unwrap();
+}
+
+#[test]
 fn fee_rates_have_limits() {
     let mut phone = Phone::new();
     let channel = Channel::open(&mut phone);
