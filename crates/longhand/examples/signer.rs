@@ -38,7 +38,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (store, source) = (MemoryStore::new(), world.devnet.source());
     let services = Services::alone(Arc::new(store), Arc::new(source), Regtest).await;
     let running = node::Node::start(NodeConfig::new("mine", Regtest, keys), services).await?;
-    running.attach(Arc::new(MySigner(Mutex::new(engine))));
+    let signer = Arc::new(MySigner(Mutex::new(engine)));
+    running.attach(signer.clone());
 
     let node = Node::from(running.clone());
     node.connect(hub.id(), &world.addresses.peer.to_string())
@@ -51,6 +52,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     node.wait_until(|now| now.usable_channels == 1).await?;
 
     let invoice = hub.invoice(Some(42_000_000), "tea", 3_600).await?;
+    // An HTLC is offered only for a payment that the owner asked for. One with coins makes these records durable too.
+    let hash = invoice.payment_hash.0;
+    let mut engine = signer.0.lock().await;
+    let _ = engine.add_intent(hash, 42_000_000, 0, u64::MAX, 0)?;
+    drop(engine);
     let paid = node.pay(&invoice.bolt11, None, None).await?;
     println!("paid {} msat, proof {}", paid.amount_msat, paid.preimage);
     running.stop().await;
