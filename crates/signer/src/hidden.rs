@@ -10,7 +10,7 @@ use crate::ledger::Hidden;
 use crate::proposal::Step;
 
 /// The amount below which the owner's commitments have no outputs: LDK's.
-const OWN_DUST_LIMIT_SAT: u64 = 354;
+pub(crate) const OWN_DUST_LIMIT_SAT: u64 = 354;
 /// The highest amount below which the peer's commitments may have no outputs: LDK refuses channels with a higher one.
 pub(crate) const PEER_DUST_LIMIT_SAT: u64 = 10_000;
 

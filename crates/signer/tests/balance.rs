@@ -109,6 +109,25 @@ fn the_htlcs_of_a_payment_are_limited_together() {
 }
 
 #[test]
+fn a_payment_that_may_leave_late_counts_as_one_in_flight_for_as_long() {
+    const DAY_S: u64 = 24 * 3_600;
+    for (late_s, is_in_flight) in [(14 * DAY_S, false), (30 * DAY_S, true)] {
+        let mut phone = Phone::new();
+        let limits = phone.signer.limits().with("in_flight_sat", "60000");
+        let limits = limits.unwrap().with("late_payment_s", &late_s.to_string());
+        let set = phone.signer.set_limits(&limits.unwrap()).unwrap();
+        phone.keep(&set.records);
+        phone.intend(hash(), AMOUNT_MSAT);
+        let later = NOW + 20 * DAY_S;
+        let other = phone
+            .signer
+            .add_intent([7; 32], AMOUNT_MSAT, 0, later + 60, later);
+        let refused = other.err().map(|refused| refused.rule);
+        assert_eq!(refused, is_in_flight.then_some(Rule::SpendLimit));
+    }
+}
+
+#[test]
 fn an_invoice_of_the_phones_is_not_paid_by_the_phone() {
     let mut phone = Phone::new();
     let made = phone

@@ -4,15 +4,14 @@
 //! has offered.
 
 use super::{Refused, Rule};
+use crate::hidden::OWN_DUST_LIMIT_SAT;
 use crate::intents::PaymentIntent;
 use crate::ledger::State;
 
 const HOUR_S: u64 = 3_600;
 const DAY_S: u64 = 24 * HOUR_S;
-/// Of an invoice that expired so long ago nothing is paid any more.
-const LATE_S: u64 = 14 * DAY_S;
-/// LDK's dust limit: a smaller payment has no output in the owner's commitments.
-const SMALL_MSAT: u64 = 354_000;
+/// A smaller payment has no output in the owner's commitments.
+const SMALL_MSAT: u64 = OWN_DUST_LIMIT_SAT * 1000;
 
 /// Sums over payments, in millisatoshis.
 #[derive(Default)]
@@ -25,10 +24,11 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, it: &PaymentIntent, now_unix_s: u64) {
+    /// Adds a payment, which may leave for `late_s` after its invoice has expired.
+    fn add(&mut self, it: &PaymentIntent, late_s: u64, now_unix_s: u64) {
         let add = |sum: &mut u64, msat: u64| *sum = sum.saturating_add(msat);
         let is_since = |age_s| it.created_unix_s >= now_unix_s.saturating_sub(age_s);
-        let may_leave = now_unix_s <= it.expires_unix_s.saturating_add(LATE_S);
+        let may_leave = now_unix_s <= it.expires_unix_s.saturating_add(late_s);
         if !it.is_over && may_leave {
             add(&mut self.in_flight, taken(it));
         }
@@ -48,13 +48,13 @@ impl Sums {
 
 /// Refuses `new` if a limit does not allow it beside the other payments.
 pub(crate) fn check(state: &State, new: &PaymentIntent, now_unix_s: u64) -> Result<(), Refused> {
+    let limits = &state.limits.numbers;
     let mut sums = Sums::default();
     let others = state.payment_intents.values();
     others
         .filter(|other| other.payment_hash != new.payment_hash)
         .chain([new])
-        .for_each(|it| sums.add(it, now_unix_s));
-    let limits = &state.limits.numbers;
+        .for_each(|it| sums.add(it, limits.late_payment_s, now_unix_s));
     let checks = [
         ("spend_per_hour_sat", limits.spend_per_hour_sat, sums.hour),
         ("spend_per_day_sat", limits.spend_per_day_sat, sums.day),
