@@ -124,7 +124,7 @@ impl Signer {
             preimage: old.and_then(|old| old.preimage),
             is_over: false,
         };
-        let taken_msat = outgoing::taken_msat(&self.state, &intent);
+        let taken_msat = outgoing::taken_msat(&self.state, &intent, None);
         let has_room = taken_msat.saturating_add(amount_msat) <= intent.limit_msat();
         if taken_msat > 0 && !has_room {
             let message = "an earlier attempt of this payment is still in a channel, or its HTLC in one that was closed: wait until it is \

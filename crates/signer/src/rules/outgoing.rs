@@ -79,10 +79,8 @@ fn is_asked_for(
         .iter()
         .filter(|htlc| htlc.payment_hash == *hash);
     let trimmed_msat = trimmed.fold(0, |sum: u64, htlc| sum.saturating_add(htlc.amount_msat));
-    let out_msat = in_flight_msat(view.state, hash, (keys_id, step))
-        .saturating_add(intent.spent_msat)
-        .saturating_add(intent.trimmed_msat)
-        .saturating_add(trimmed_msat);
+    let out_msat = taken_msat(view.state, intent, Some((keys_id, step)));
+    let out_msat = out_msat.saturating_add(trimmed_msat);
     refuse_unless(
         out_msat <= intent.limit_msat(),
         Rule::PaymentLimit,
@@ -90,29 +88,23 @@ fn is_asked_for(
     )
 }
 
-/// What a payment has taken so far, or may take yet.
-pub(crate) fn taken_msat(state: &State, intent: &PaymentIntent) -> u64 {
+/// What a payment has taken so far, and what peers may still claim for it in all commitments of all channels, with the commitment that
+/// `next` leads to.
+pub(crate) fn taken_msat(
+    state: &State,
+    intent: &PaymentIntent,
+    next: Option<(&KeysId, &Step)>,
+) -> u64 {
     let is_of_payment = |htlc: &Htlc| htlc.is_outgoing && htlc.payment_hash == intent.payment_hash;
-    let channels = state.channels.values();
-    let in_flight = channels.map(|it| it.standing_htlcs().filter(is_of_payment).sum_msat());
-    in_flight
-        .fold(intent.spent_msat, u64::saturating_add)
-        .saturating_add(intent.trimmed_msat)
-}
-
-/// Sum of the HTLCs of a payment that peers may still claim, in all commitments of all channels, with the commitment that `next` leads to.
-fn in_flight_msat(state: &State, hash: &[u8; 32], next: (&KeysId, &Step)) -> u64 {
-    let is_of_payment = |htlc: &Htlc| htlc.is_outgoing && htlc.payment_hash == *hash;
-    let mut sum_msat: u64 = 0;
-    for (keys_id, channel) in &state.channels {
-        let mut here = channel.standing_htlcs().filter(is_of_payment);
-        if next.0 == keys_id {
-            let latest = channel.latest_peer_htlcs();
-            here = here.union(&after(latest, next.1).filter(is_of_payment));
+    let before_msat = intent.spent_msat.saturating_add(intent.trimmed_msat);
+    let in_flight_msat = state.channels.iter().map(|(keys_id, channel)| {
+        let mut here = channel.standing_htlcs();
+        if let Some((_, step)) = next.filter(|(id, _)| *id == keys_id) {
+            here = here.union(&after(channel.latest_peer_htlcs(), step));
         }
-        sum_msat = sum_msat.saturating_add(here.sum_msat());
-    }
-    sum_msat
+        here.filter(is_of_payment).sum_msat()
+    });
+    in_flight_msat.fold(before_msat, u64::saturating_add)
 }
 
 /// The HTLCs after a step.
