@@ -13,7 +13,7 @@ use longhand_proto::command::UnsignedInvoice;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::{Refusal, SignerBatch, SignerReply};
 use longhand_signer::rules::Refused;
-use longhand_signer::{InvoiceRequest, LedgerRecord, Recorded, Seed, Signer};
+use longhand_signer::{InvoiceRequest, LedgerRecord, Notice, Recorded, Seed, Signer};
 use prost::Message;
 use zeroize::Zeroizing;
 
@@ -225,10 +225,21 @@ impl DurableSigner {
         work: impl FnOnce(&mut Signer) -> Result<Recorded<T>, Refused>,
     ) -> Result<T, PhoneError> {
         let recorded = self.record(|signer| match work(signer) {
-            Ok(Recorded { value, records }) => (Ok(value), records),
+            Ok(mut recorded) => {
+                let records = std::mem::take(&mut recorded.records);
+                (Ok(recorded), records)
+            }
             Err(refused) => (Err(refused), Vec::new()),
         })?;
-        Ok(recorded?)
+        let Recorded {
+            value, warnings, ..
+        } = recorded?;
+        let warnings = warnings.into_iter().map(|refused| Notice {
+            refused,
+            is_warning: true,
+        });
+        self.keep_refusals(&warnings.collect::<Vec<_>>());
+        Ok(value)
     }
 
     /// The replies to `batches`, once all records that they depend on are durable.
@@ -249,10 +260,10 @@ impl DurableSigner {
             });
             let replies = replies.collect();
             let answered = Answered { replies, refusals };
-            ((answered, notices, now_unix_s), records)
+            ((answered, notices), records)
         })
-        .map(|(answered, notices, now_unix_s)| {
-            self.refusals.add(&self.vault, &notices, now_unix_s);
+        .map(|(answered, notices)| {
+            self.keep_refusals(&notices);
             answered
         })
     }
@@ -274,7 +285,7 @@ impl DurableSigner {
         unsigned: &UnsignedInvoice,
         asked: &InvoiceRequest,
     ) -> Result<Bolt11Invoice, PhoneError> {
-        self.call(|signer| {
+        let signed = self.call(|signer| {
             let signed = signer.finish_invoice(unsigned, asked, self.runtime.now_unix_s())?;
             if let Some(witness) = self.vault.witness() {
                 let said = Said::Invoice {
@@ -284,7 +295,20 @@ impl DurableSigner {
                 witness.made(said, signer.version());
             }
             Ok(signed)
-        })
+        });
+        if let Err(PhoneError::Refused(refused)) = &signed {
+            self.keep_refusals(&[Notice {
+                refused: refused.clone(),
+                is_warning: false,
+            }]);
+        }
+        signed
+    }
+
+    /// For the owner to see, see `refusals.rs`.
+    fn keep_refusals(&self, notices: &[Notice]) {
+        let now_unix_s = self.runtime.now_unix_s();
+        self.refusals.add(&self.vault, notices, now_unix_s);
     }
 
     fn report_answers(&self, batch: &SignerBatch, reply: &SignerReply, version: u64) {

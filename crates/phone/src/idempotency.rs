@@ -6,7 +6,7 @@
 
 use longhand_proto::Code;
 use longhand_proto::command::error::Action;
-use longhand_signer::{ChannelIntent, Recorded};
+use longhand_signer::ChannelIntent;
 
 use crate::error::PhoneError;
 use crate::phone::Phone;
@@ -59,9 +59,8 @@ impl Phone {
         self.call(move |signer| {
             let known = signer.undelivered_send(&address, amount_sat);
             let id = known.map_or(new, <[u8]>::to_vec);
-            let Recorded { records, .. } =
-                signer.add_onchain_intent(&id, &address, amount_sat, max_fee_sat, now)?;
-            Ok(Recorded { value: id, records })
+            let added = signer.add_onchain_intent(&id, &address, amount_sat, max_fee_sat, now)?;
+            Ok(added.with(id))
         })
         .await
     }
@@ -85,8 +84,7 @@ impl Phone {
                 announced,
                 max_fee_sat,
             };
-            let Recorded { records, .. } = signer.add_channel_intent(intent, now)?;
-            Ok(Recorded { value: id, records })
+            Ok(signer.add_channel_intent(intent, now)?.with(id))
         })
         .await
     }

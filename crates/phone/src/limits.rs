@@ -21,15 +21,8 @@ impl Phone {
     pub async fn set_limit(&self, name: String, value: String) -> Result<LimitList, PhoneError> {
         // Checked inside the call, so that of two callers none undoes the other's.
         let set = self.call(move |signer| match signer.limits().with(&name, &value) {
-            Ok(limits) => {
-                let Recorded { records, .. } = signer.set_limits(&limits)?;
-                let value = Ok(limits);
-                Ok(Recorded { value, records })
-            }
-            Err(error) => Ok(Recorded {
-                value: Err(error),
-                records: Vec::new(),
-            }),
+            Ok(limits) => Ok(signer.set_limits(&limits)?.with(Ok(limits))),
+            Err(error) => Ok(Recorded::unchanged(Err(error))),
         });
         Ok(list(&set.await??))
     }

@@ -104,19 +104,13 @@ impl Phone {
         let (intent, now_unix_s) = (Intent::of(payment), self.now_unix_s());
         self.call(move |signer| {
             let hash = intent.payment_hash;
-            let is_known = |value| {
-                let records = Vec::new();
-                Ok(Recorded { value, records })
-            };
             if signer.payments().any(|own| own.payment_hash == hash) {
-                return is_known(OnRecord::Own);
+                return Ok(Recorded::unchanged(OnRecord::Own));
             }
             if signer.intents().any(|other| other.payment_hash == hash) {
-                return is_known(OnRecord::Before);
+                return Ok(Recorded::unchanged(OnRecord::Before));
             }
-            let Recorded { records, .. } = intent.add(signer, now_unix_s)?;
-            let value = OnRecord::New;
-            Ok(Recorded { value, records })
+            Ok(intent.add(signer, now_unix_s)?.with(OnRecord::New))
         })
         .await
     }

@@ -60,6 +60,28 @@ pub struct Recorded<T> {
     pub value: T,
     /// Records to write and sync first. Empty when nothing changed.
     pub records: Vec<LedgerRecord>,
+    /// What rules that only warn would have refused.
+    pub warnings: Vec<Refused>,
+}
+
+impl<T> Recorded<T> {
+    /// A call that changed nothing.
+    pub fn unchanged(value: T) -> Recorded<T> {
+        Recorded {
+            value,
+            records: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The same with another value.
+    pub fn with<U>(self, value: U) -> Recorded<U> {
+        Recorded {
+            value,
+            records: self.records,
+            warnings: self.warnings,
+        }
+    }
 }
 
 /// The reason for which a signer cannot be made.
@@ -272,10 +294,26 @@ impl Signer {
         value: T,
         change: Change,
     ) -> Result<Recorded<T>, Refused> {
+        self.warned_owner_call(value, change, Vec::new())
+    }
+
+    /// The same, with what rules that only warn would have refused.
+    pub(crate) fn warned_owner_call<T>(
+        &mut self,
+        value: T,
+        change: Change,
+        warnings: Vec<Refused>,
+    ) -> Result<Recorded<T>, Refused> {
         let mut changes = Vec::new();
         self.change(vec![change], &mut changes)?;
         let records = self.record(changes);
-        Ok(Recorded { value, records })
+        let counts = &mut self.refusals;
+        warnings.iter().for_each(|refused| counts.count(refused));
+        Ok(Recorded {
+            value,
+            records,
+            warnings,
+        })
     }
 
     /// Answers `op` if its answer fits into `room` bytes, and reduces `room` by its size.

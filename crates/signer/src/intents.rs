@@ -12,7 +12,7 @@ use bitcoin::secp256k1::PublicKey;
 
 use crate::engine::{Change, Recorded, Signer};
 use crate::ledger::{KnownChannelIntent, entry};
-use crate::rules::{Refused, Rule, outgoing, spending};
+use crate::rules::{Refused, Rule, outgoing, spending, unless_it_warns};
 
 /// Addresses for the close of one channel.
 const CLOSE_ADDRESSES: usize = 8;
@@ -131,17 +131,17 @@ impl Signer {
                  settled, or ask for another invoice";
             return Err(Refused::new(Rule::PaymentLimit, message));
         }
-        if !self.limits().warnings.contains(&Rule::SpendLimit) {
-            spending::check(&self.state, &intent, now_unix_s)?;
-        }
-        self.owner_call((), Change::PaymentIntent((&intent).into()))
+        let mut warnings = Vec::new();
+        let checked = spending::check(&self.state, &intent, now_unix_s);
+        unless_it_warns(self.limits(), checked, &mut warnings)?;
+        self.warned_owner_call((), Change::PaymentIntent((&intent).into()), warnings)
     }
 
     /// Records that the final result of a payment was delivered to the owner. Nothing more leaves for it, until the owner asks again.
     pub fn payment_ended(&mut self, payment_hash: &[u8; 32]) -> Result<Recorded<()>, Refused> {
         let intent = self.state.payment_intents.get(payment_hash);
         let Some(intent) = intent.filter(|intent| !intent.is_over) else {
-            return Ok(nothing_new());
+            return Ok(Recorded::unchanged(()));
         };
         let ended = PaymentIntent {
             is_over: true,
@@ -184,7 +184,7 @@ impl Signer {
                 intent.max_fee_sat = max_fee_sat.max(old.max_fee_sat);
             }
             if intent == *old {
-                return Ok(nothing_new());
+                return Ok(Recorded::unchanged(()));
             }
             let of_before = OnchainIntent {
                 max_fee_sat: old.max_fee_sat,
@@ -214,7 +214,7 @@ impl Signer {
             ..old.clone()
         };
         match intent == *old {
-            true => Ok(nothing_new()),
+            true => Ok(Recorded::unchanged(())),
             false => self.owner_call((), Change::OnchainIntent((&intent).into())),
         }
     }
@@ -247,7 +247,7 @@ impl Signer {
             None => intent,
         };
         match old {
-            Some(old) if *old == intent => return Ok(nothing_new()),
+            Some(old) if *old == intent => return Ok(Recorded::unchanged(())),
             Some(old @ ChannelIntent::Open { .. }) if !old.is_same_opening(&intent) => {
                 return Err(used_id());
             }
@@ -313,7 +313,7 @@ impl Signer {
             };
             return self.owner_call((), Change::ChannelIntent((&ended).into()));
         }
-        Ok(nothing_new())
+        Ok(Recorded::unchanged(()))
     }
 }
 
@@ -442,13 +442,6 @@ fn with_earlier_addresses(
         force: *force,
         address: all.join(" "),
     })
-}
-
-fn nothing_new() -> Recorded<()> {
-    Recorded {
-        value: (),
-        records: Vec::new(),
-    }
 }
 
 fn used_id() -> Refused {

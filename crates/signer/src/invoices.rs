@@ -33,8 +33,9 @@ impl Signer {
         now_unix_s: u64,
     ) -> Result<Recorded<Bolt11Invoice>, Refused> {
         let proposal = self.read_invoice(unsigned, asked)?;
-        let judged = judge_invoice(&self.view(now_unix_s), proposal)?;
+        let mut warnings = Vec::new();
+        let judged = judge_invoice(&self.view(now_unix_s), proposal, &mut warnings)?;
         let (invoice, change) = release_invoice(judged, now_unix_s);
-        self.owner_call(invoice, change)
+        self.warned_owner_call(invoice, change, warnings)
     }
 }

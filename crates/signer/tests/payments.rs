@@ -240,6 +240,27 @@ fn an_invoice_has_nothing_of_the_hosts_choice_but_a_hint_from_a_peer() {
     finish(&mut phone, &good, &asked).unwrap();
 }
 
+#[test]
+fn a_rule_that_warns_lets_an_invoice_pass_and_is_counted() {
+    let mut phone = Phone::new();
+    let limits = phone.signer.limits().with("invoice-hint", "warn").unwrap();
+    let set = phone.signer.set_limits(&limits).unwrap();
+    phone.keep(&set.records);
+    let asked = ask_for(&mut phone, 1_000);
+    let stranger = SecretKey::from_slice(&[1; 32]).unwrap();
+    let strange = Draft {
+        hint: Some(stranger.public_key(&Secp256k1::new())),
+        ..Draft::of(&asked)
+    };
+    let signed = phone
+        .signer
+        .finish_invoice(&strange.unsigned(), &asked, NOW)
+        .unwrap();
+    let warned: Vec<Rule> = signed.warnings.iter().map(|it| it.rule).collect();
+    assert_eq!(warned, [Rule::InvoiceHint]);
+    assert_eq!(phone.signer.refusals().of(Rule::InvoiceHint), 1);
+}
+
 /// An invoice over `asked_msat`, and an HTLC of `paid_msat` irrevocably committed for it.
 fn received(phone: &mut Phone, asked_msat: u64, paid_msat: u64) -> [u8; 32] {
     let channel = Channel::open(phone);

@@ -67,6 +67,25 @@ async fn a_payment_above_a_limit_is_not_sent() {
 }
 
 #[tokio::test]
+async fn a_payment_above_a_limit_that_only_warns_is_sent_and_listed() {
+    let (_dir, phone, host) = attached().await;
+    for (name, value) in [("spend_per_hour_sat", "5001"), ("spend-limit", "warn")] {
+        phone.execute(set(name, value)).await.unwrap();
+    }
+    let bolt11 = InvoiceSpec::default().text();
+    // The host of this test answers no payment.
+    let sent = phone.pay(&bolt11, None, Some(1_001)).await;
+    assert_eq!(code_of(sent), "UNSCRIPTED");
+    assert_eq!(host.asked().len(), 1);
+    let listed = phone.refusals().await.unwrap().refusals;
+    let listed: Vec<_> = listed
+        .iter()
+        .map(|it| (&it.rule[..], it.is_warning))
+        .collect();
+    assert_eq!(listed, [("spend-limit", true)]);
+}
+
+#[tokio::test]
 async fn what_was_refused_is_listed_after_a_restart() {
     let (dir, phone, host) = attached().await;
     assert!(phone.refusals().await.unwrap().refusals.is_empty());

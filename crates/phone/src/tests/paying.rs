@@ -81,6 +81,10 @@ async fn an_invoice_that_is_not_what_was_asked_is_not_signed() {
         code_of(phone.invoice(Some(1_000), "tea", 600).await),
         Code::SignerRefused
     );
+    // The host's invoice is listed with what else was refused.
+    let listed = phone.refusals().await.unwrap().refusals;
+    let listed: Vec<_> = listed.iter().map(|it| &it.rule[..]).collect();
+    assert_eq!(listed, ["invoice-mismatch"]);
 }
 
 #[tokio::test]

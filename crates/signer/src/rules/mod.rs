@@ -26,6 +26,7 @@ use longhand_proto::signer::Refusal;
 
 pub(crate) use sends::within_limit;
 
+use crate::limits::Limits;
 use crate::proposal::{Invoice, Proposal};
 use crate::view::View;
 
@@ -44,7 +45,7 @@ pub(crate) fn judge<'a>(
     proposal: Proposal<'a>,
     warned: &mut Vec<Refused>,
 ) -> Result<Judged<Proposal<'a>>, Refused> {
-    let mut ask = |judged| unless_it_warns(view, judged, warned);
+    let mut ask = |judged| unless_it_warns(view.limits(), judged, warned);
     match &proposal {
         Proposal::Setup(it) if it.on_record.is_some() => {
             ask(setups::is_the_same(view, it))?;
@@ -171,9 +172,9 @@ pub(crate) fn judge<'a>(
 pub(crate) fn judge_invoice<'a>(
     view: &View<'_>,
     invoice: Invoice<'a>,
+    warned: &mut Vec<Refused>,
 ) -> Result<Judged<Invoice<'a>>, Refused> {
-    let mut warned = Vec::new();
-    let mut ask = |judged| unless_it_warns(view, judged, &mut warned);
+    let mut ask = |judged| unless_it_warns(view.limits(), judged, warned);
     ask(invoices::is_for_the_payment(view, &invoice))?;
     ask(invoices::is_the_first(view, &invoice))?;
     ask(invoices::has_the_network(view, &invoice))?;
@@ -191,13 +192,13 @@ pub(crate) fn judge_invoice<'a>(
 }
 
 /// What a rule says, unless its owner has set it to warn.
-fn unless_it_warns(
-    view: &View<'_>,
+pub(crate) fn unless_it_warns(
+    limits: &Limits,
     judged: Result<(), Refused>,
     warned: &mut Vec<Refused>,
 ) -> Result<(), Refused> {
     match judged {
-        Err(refused) if view.limits().warnings.contains(&refused.rule) => {
+        Err(refused) if limits.warnings.contains(&refused.rule) => {
             warned.push(refused);
             Ok(())
         }
