@@ -325,9 +325,7 @@ impl ChannelIntent {
             ChannelIntent::Close { channel_id, .. } => channel_id,
         }
     }
-}
 
-impl ChannelIntent {
     /// Whether both are the same opening, whatever its fee limit.
     fn is_same_opening(&self, other: &ChannelIntent) -> bool {
         with_higher_fee(other.clone(), self) == with_higher_fee(self.clone(), other)

@@ -153,29 +153,31 @@ impl Limits {
     /// See [`LimitError`].
     pub fn with(&self, name: &str, value: &str) -> Result<Limits, LimitError> {
         let mut limits = self.clone();
-        let wrong = |expected| LimitError::Value {
-            name: name.to_owned(),
-            value: value.to_owned(),
-            expected,
-        };
+        limits.set(name, value)?;
+        limits.check()?;
+        Ok(limits)
+    }
+
+    /// Changes nothing when the name or the value is wrong.
+    fn set(&mut self, name: &str, value: &str) -> Result<(), LimitError> {
+        let wrong = |expected| wrong_value(name, value, expected);
         match name {
             "inbound" => {
-                limits.inbound = value
+                self.inbound = value
                     .parse()
                     .map_err(|()| wrong("anybody, hub, or node ids with commas between them"))?;
             }
             "withhold" => {
-                limits.withhold = value.parse().map_err(|()| wrong("hub, all or none"))?;
+                self.withhold = value.parse().map_err(|()| wrong("hub, all or none"))?;
             }
-            name => match limits.numbers.named(name) {
+            name => match self.numbers.named(name) {
                 Some(number) => {
                     *number = value.parse().map_err(|_| wrong("a number from 0 on"))?;
                 }
-                None => limits.set_mode(name, value)?,
+                None => self.set_mode(name, value)?,
             },
         }
-        limits.check()?;
-        Ok(limits)
+        Ok(())
     }
 
     fn set_mode(&mut self, name: &str, value: &str) -> Result<(), LimitError> {
@@ -192,13 +194,7 @@ impl Limits {
                 self.warnings.insert(rule);
             }
             "warn" => return Err(LimitError::MustRefuse(rule)),
-            _ => {
-                return Err(LimitError::Value {
-                    name: name.to_owned(),
-                    value: value.to_owned(),
-                    expected: "refuse or warn",
-                });
-            }
+            _ => return Err(wrong_value(name, value, "refuse or warn")),
         }
         Ok(())
     }
@@ -269,26 +265,20 @@ impl Limits {
     ) -> Limits {
         let mut limits = Limits::default();
         for (name, value) in changed {
-            let mut next = limits.clone();
-            let known = match &name[..] {
-                "inbound" => value.parse().map(|inbound| next.inbound = inbound).is_ok(),
-                "withhold" => value.parse().map(|it| next.withhold = it).is_ok(),
-                name => match (next.numbers.named(name), value.parse()) {
-                    (Some(number), Ok(value)) => {
-                        *number = value;
-                        true
-                    }
-                    _ => next.set_mode(name, value).is_ok(),
-                },
-            };
-            if known {
-                limits = next;
-            }
+            let _ = limits.set(name, value);
         }
         match limits.check() {
             Ok(()) => limits,
             Err(_) => Limits::default(),
         }
+    }
+}
+
+fn wrong_value(name: &str, value: &str, expected: &'static str) -> LimitError {
+    LimitError::Value {
+        name: name.to_owned(),
+        value: value.to_owned(),
+        expected,
     }
 }
 

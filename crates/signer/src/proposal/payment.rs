@@ -60,9 +60,7 @@ impl Preimage<'_> {
         let with_dust_msat = committed_msat.saturating_add(self.dust_msat);
         (asked_msat > 0 && with_dust_msat >= asked_msat).then_some(with_dust_msat)
     }
-}
 
-impl Preimage<'_> {
     /// The HTLCs that are the owner's from now on: those that the host says it claims, if they are enough for the invoice. LDK fails
     /// back what comes beside them.
     pub fn owed(&self) -> Vec<(KeysId, Htlcs)> {
