@@ -67,6 +67,28 @@ fn sign_psbt(psbt: &Psbt, purpose: Purpose) -> Op {
     })
 }
 
+/// What a host changes in a transaction before it asks for the signature.
+type Change = fn(&Phone, &mut Psbt);
+
+/// Of a transaction whose second output is 990,000 sat of change.
+const CHANGE_TAKEN: [(&str, Change); 4] = [
+    ("whose change is the thief's", |_, it| {
+        it.unsigned_tx.output[1].script_pubkey = thief()
+    }),
+    ("whose change is not proved", |_, it| {
+        it.outputs[1] = Output::default()
+    }),
+    ("whose change nobody finds", |phone, it| {
+        it.unsigned_tx.output.pop();
+        it.outputs.pop();
+        add_change(phone, it, 990_000, 1 << 20);
+    }),
+    ("at a fee of all that is left", |_, it| {
+        it.unsigned_tx.output.pop();
+        it.outputs.pop();
+    }),
+];
+
 pub(super) fn cases() -> Vec<Case> {
     let mut all = sends();
     all.extend(inputs());
@@ -112,28 +134,15 @@ fn sends() -> Vec<Case> {
         let psbt = spend(phone, 0, vec![(1_000_000, thief())]);
         sign_psbt(&psbt, Purpose::Send)
     });
-    type Change = fn(&Phone, &mut Psbt);
-    for (name, change) in [
-        (
-            "of one satoshi more",
-            (|_, it| it.unsigned_tx.output[0].value += Amount::ONE_SAT) as Change,
-        ),
+    let own: [(&str, Change); 5] = [
+        ("of one satoshi more", |_, it| {
+            it.unsigned_tx.output[0].value += Amount::ONE_SAT
+        }),
         ("of one satoshi less", |_, it| {
             it.unsigned_tx.output[0].value -= Amount::ONE_SAT
         }),
         ("to somebody else", |phone, it| {
             it.unsigned_tx.output[0].script_pubkey = super::closing::own_script(phone, 5);
-        }),
-        ("whose change is somebody else's", |_, it| {
-            it.unsigned_tx.output[1].script_pubkey = thief()
-        }),
-        ("whose change is not proved", |_, it| {
-            it.outputs[1] = Output::default()
-        }),
-        ("whose change nobody finds", |phone, it| {
-            it.unsigned_tx.output.pop();
-            it.outputs.pop();
-            add_change(phone, it, 990_000, 1 << 20);
         }),
         ("with a further output", |_, it| {
             it.unsigned_tx.output[1].value = Amount::from_sat(980_000);
@@ -146,11 +155,8 @@ fn sends() -> Vec<Case> {
         ("at a fee above the limit", |_, it| {
             it.unsigned_tx.output[1].value = Amount::from_sat(949_999)
         }),
-        ("at a fee of all that is left", |_, it| {
-            it.unsigned_tx.output.pop();
-            it.outputs.pop();
-        }),
-    ] {
+    ];
+    for (name, change) in own.into_iter().chain(CHANGE_TAKEN) {
         cases.attack(format!("a payment {name}"), move |phone| {
             let mut psbt = sending(phone);
             change(phone, &mut psbt);
@@ -181,7 +187,6 @@ fn inputs() -> Vec<Case> {
         let psbt = sending(phone);
         sign_psbt(&psbt, Purpose::Send)
     });
-    type Change = fn(&Phone, &mut Psbt);
     for (name, change) in [
         (
             "of another wallet",
@@ -291,7 +296,6 @@ fn fundings() -> Vec<Case> {
         phone.ask(first(&channel)).expect("an honest step");
         sign_psbt(&psbt, Purpose::Funding)
     });
-    type Change = fn(&Phone, &mut Psbt);
     for (name, change) in [
         (
             "of another transaction",
@@ -353,19 +357,7 @@ fn fundings() -> Vec<Case> {
         phone.restart();
         sign_psbt(&psbt, Purpose::Funding)
     });
-    for (name, change) in [
-        (
-            "whose change is the thief's",
-            (|_, it| it.unsigned_tx.output[1].script_pubkey = thief()) as Change,
-        ),
-        ("whose change is not proved", |_, it| {
-            it.outputs[1] = Output::default()
-        }),
-        ("whose change nobody finds", |phone, it| {
-            it.unsigned_tx.output.pop();
-            it.outputs.pop();
-            add_change(phone, it, 990_000, 1 << 20);
-        }),
+    let own: [(&str, Change); 2] = [
         ("with a further output", |_, it| {
             it.unsigned_tx.output[1].value = Amount::from_sat(500_000);
             it.unsigned_tx.output.push(TxOut {
@@ -377,11 +369,8 @@ fn fundings() -> Vec<Case> {
         ("at a fee above the limit", |_, it| {
             it.unsigned_tx.output[1].value = Amount::from_sat(900_000)
         }),
-        ("at a fee of all that is left", |_, it| {
-            it.unsigned_tx.output.pop();
-            it.outputs.pop();
-        }),
-    ] {
+    ];
+    for (name, change) in own.into_iter().chain(CHANGE_TAKEN) {
         unasked.attack(format!("a funding {name}"), move |phone| {
             let (channel, psbt) = funding(phone, change);
             phone.ask(first(&channel)).expect("an honest step");
@@ -401,7 +390,6 @@ fn bumps() -> Vec<Case> {
         add_change(phone, &mut psbt, 1_990_000, 7);
         sign_psbt(&psbt, Purpose::Bump)
     });
-    type Change = fn(&Phone, &mut Psbt);
     for (name, change) in [
         (
             "pays the thief",

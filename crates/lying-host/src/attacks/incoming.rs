@@ -53,6 +53,14 @@ fn commit(phone: &mut Phone, channel: &Channel, htlcs: &[Htlc], until: Until) {
     }
 }
 
+/// An invoice over [`AMOUNT_MSAT`] for which an HTLC of `paid_msat` has come.
+fn paid(phone: &mut Phone, paid_msat: u64, until: Until) -> [u8; 32] {
+    let channel = Channel::open(phone);
+    let hash = invoiced(phone, AMOUNT_MSAT);
+    commit(phone, &channel, &[Htlc::incoming(hash, paid_msat)], until);
+    hash
+}
+
 pub(super) fn cases() -> Vec<Case> {
     let mut all = preimages();
     all.extend(invoices());
@@ -62,14 +70,7 @@ pub(super) fn cases() -> Vec<Case> {
 fn preimages() -> Vec<Case> {
     let mut unknown = Cases::of(Rule::PreimageUnknown);
     unknown.honest("the preimage of a payment that is paid", |phone| {
-        let channel = Channel::open(phone);
-        let hash = invoiced(phone, AMOUNT_MSAT);
-        commit(
-            phone,
-            &channel,
-            &[Htlc::incoming(hash, AMOUNT_MSAT)],
-            Until::Revoked,
-        );
+        let hash = paid(phone, AMOUNT_MSAT, Until::Revoked);
         claim(hash, &[AMOUNT_MSAT])
     });
     unknown.attack("a hash that the phone did not make", |_| {
@@ -89,14 +90,7 @@ fn preimages() -> Vec<Case> {
 
     let mut early = Cases::of(Rule::PreimageNotCommitted);
     early.honest("the preimage when both sides are committed", |phone| {
-        let channel = Channel::open(phone);
-        let hash = invoiced(phone, AMOUNT_MSAT);
-        commit(
-            phone,
-            &channel,
-            &[Htlc::incoming(hash, AMOUNT_MSAT)],
-            Until::Revoked,
-        );
+        let hash = paid(phone, AMOUNT_MSAT, Until::Revoked);
         claim(hash, &[AMOUNT_MSAT])
     });
     early.attack("nothing has come", |phone| {
@@ -113,9 +107,7 @@ fn preimages() -> Vec<Case> {
         ("is in both, and the peer has not revoked", Until::Signed),
     ] {
         early.attack(format!("the HTLC {name}"), move |phone| {
-            let channel = Channel::open(phone);
-            let hash = invoiced(phone, AMOUNT_MSAT);
-            commit(phone, &channel, &[Htlc::incoming(hash, AMOUNT_MSAT)], until);
+            let hash = paid(phone, AMOUNT_MSAT, until);
             claim(hash, &[AMOUNT_MSAT])
         });
     }
@@ -152,14 +144,7 @@ fn preimages() -> Vec<Case> {
 
     let mut little = Cases::of(Rule::PreimageUnderpaid);
     little.honest("more than the invoice asks", |phone| {
-        let channel = Channel::open(phone);
-        let hash = invoiced(phone, AMOUNT_MSAT);
-        commit(
-            phone,
-            &channel,
-            &[Htlc::incoming(hash, AMOUNT_MSAT + 1_000_000)],
-            Until::Revoked,
-        );
+        let hash = paid(phone, AMOUNT_MSAT + 1_000_000, Until::Revoked);
         claim(hash, &[AMOUNT_MSAT + 1_000_000])
     });
     for paid_msat in [1_000_000, 25_000_000, 49_000_000, 49_453_999] {
@@ -167,14 +152,7 @@ fn preimages() -> Vec<Case> {
             little.attack(
                 format!("{paid_msat} msat of {AMOUNT_MSAT}, and the host says {said_msat:?}"),
                 move |phone| {
-                    let channel = Channel::open(phone);
-                    let hash = invoiced(phone, AMOUNT_MSAT);
-                    commit(
-                        phone,
-                        &channel,
-                        &[Htlc::incoming(hash, paid_msat)],
-                        Until::Revoked,
-                    );
+                    let hash = paid(phone, paid_msat, Until::Revoked);
                     claim(hash, &said_msat)
                 },
             );
@@ -188,15 +166,8 @@ fn preimages() -> Vec<Case> {
         ("a day", 86_400, false),
     ] {
         let play = move |phone: &mut Phone| {
-            let channel = Channel::open(phone);
-            let hash = invoiced(phone, AMOUNT_MSAT);
             phone.now_unix_s = NOW + u64::from(EXPIRY_S) + after_s;
-            commit(
-                phone,
-                &channel,
-                &[Htlc::incoming(hash, AMOUNT_MSAT)],
-                Until::Revoked,
-            );
+            let hash = paid(phone, AMOUNT_MSAT, Until::Revoked);
             claim(hash, &[AMOUNT_MSAT])
         };
         match is_good {
