@@ -19,9 +19,9 @@ use bitcoin::{
 use common::*;
 use lightning::chain::transaction::OutPoint as LdkOutPoint;
 use lightning::ln::chan_utils::{
-    ClosingTransaction, CommitmentTransaction, TxCreationKeys, build_htlc_transaction,
-    get_countersigner_payment_script, get_htlc_redeemscript, get_keyed_anchor_redeemscript,
-    get_revokeable_redeemscript, make_funding_redeemscript,
+    ClosingTransaction, CommitmentTransaction, HTLCOutputInCommitment, TxCreationKeys,
+    build_htlc_transaction, get_countersigner_payment_script, get_htlc_redeemscript,
+    get_keyed_anchor_redeemscript, get_revokeable_redeemscript, make_funding_redeemscript,
 };
 use lightning::sign::{
     ChannelDerivationParameters, ChannelSigner, DelayedPaymentOutputDescriptor, HTLCDescriptor,
@@ -1041,15 +1041,7 @@ fn an_htlc_of_the_peers_commitment_is_taken_to_the_owner_and_not_before_it_expir
         let spent = OutPoint::new(from.trust().txid(), vout);
         let mut tx = claiming(&phone, &[outpoint(1), spent], htlc.cltv_expiry, 39_000);
         change(&mut tx);
-        let op = SignCounterpartyHtlc {
-            transaction: serialize(&tx),
-            input: 1,
-            amount_sat: htlc.amount_msat / 1000,
-            per_commitment_point: from.per_commitment_point().serialize().to_vec(),
-            htlc: htlc.encode(),
-            keychain: 0,
-            index: 9,
-        };
+        let op = claim_op(&tx, 1, from, htlc);
         (tx, op)
     };
     let nothing = |_: &mut Transaction| ();
@@ -1122,16 +1114,25 @@ fn claim_again(phone: &Phone, from: &CommitmentTransaction) -> (Transaction, Sig
     let htlc = &from.nondust_htlcs()[0];
     let spent = OutPoint::new(from.trust().txid(), htlc.transaction_output_index.unwrap());
     let tx = claiming(phone, &[spent], htlc.cltv_expiry, 39_000);
-    let op = SignCounterpartyHtlc {
-        transaction: serialize(&tx),
-        input: 0,
+    let op = claim_op(&tx, 0, from, htlc);
+    (tx, op)
+}
+
+fn claim_op(
+    tx: &Transaction,
+    input: u32,
+    from: &CommitmentTransaction,
+    htlc: &HTLCOutputInCommitment,
+) -> SignCounterpartyHtlc {
+    SignCounterpartyHtlc {
+        transaction: serialize(tx),
+        input,
         amount_sat: htlc.amount_msat / 1000,
         per_commitment_point: from.per_commitment_point().serialize().to_vec(),
         htlc: htlc.encode(),
         keychain: 0,
         index: 9,
-    };
-    (tx, op)
+    }
 }
 
 /// A justice transaction for an output of the commitment with this secret.
