@@ -113,10 +113,8 @@ fn a_payment_that_may_leave_late_counts_as_one_in_flight_for_as_long() {
     const DAY_S: u64 = 24 * 3_600;
     for (late_s, is_in_flight) in [(14 * DAY_S, false), (30 * DAY_S, true)] {
         let mut phone = Phone::new();
-        let limits = phone.signer.limits().with("in_flight_sat", "60000");
-        let limits = limits.unwrap().with("late_payment_s", &late_s.to_string());
-        let set = phone.signer.set_limits(&limits.unwrap()).unwrap();
-        phone.keep(&set.records);
+        phone.limit("in_flight_sat", "60000");
+        phone.limit("late_payment_s", &late_s.to_string());
         phone.intend(hash(), AMOUNT_MSAT);
         let later = NOW + 20 * DAY_S;
         let other = phone
@@ -310,10 +308,7 @@ fn the_cost_of_a_commitment_has_a_limit_at_a_bearable_fee_rate_too() {
     let cost_sat = 660 + 11_240;
     let step = sign(&channel.theirs_at(1, 10_000, VALUE_SAT - cost_sat, 0));
     let allow = |phone: &mut Phone, most_sat: u64| {
-        let limits = phone.signer.limits();
-        let limits = limits.with("own_commitment_fee_sat", &most_sat.to_string());
-        let set = phone.signer.set_limits(&limits.unwrap()).unwrap();
-        phone.keep(&set.records);
+        phone.limit("own_commitment_fee_sat", &most_sat.to_string());
     };
     allow(&mut phone, cost_sat - 1);
     assert_eq!(phone.refused(step.clone()), Rule::CommitmentFee);

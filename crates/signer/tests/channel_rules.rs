@@ -541,10 +541,8 @@ fn the_revocation_key_is_given_with_the_setup_or_never() {
     ] {
         let mut phone = Phone::new();
         let channel = Channel::new(&mut phone);
-        let limits = phone.signer.limits().with("withhold", withhold).unwrap();
-        let limits = limits.with("shortest_hub_delay_blocks", "144").unwrap();
-        let set = phone.signer.set_limits(&limits).unwrap();
-        phone.keep(&set.records);
+        phone.limit("withhold", withhold);
+        phone.limit("shortest_hub_delay_blocks", "144");
         phone.restart();
         phone.signer.set_hub(hub.map(|()| channel.peer_node_id()));
         let mut secret = || {
@@ -558,9 +556,7 @@ fn the_revocation_key_is_given_with_the_setup_or_never() {
         assert_eq!(secret(), given);
 
         // Whatever the owner changes later: a key that was withheld stays on the phone, and so does another answer.
-        let limits = phone.signer.limits().with("withhold", "none").unwrap();
-        let set = phone.signer.set_limits(&limits).unwrap();
-        phone.keep(&set.records);
+        phone.limit("withhold", "none");
         phone.restart();
         let Ok(Answer::Setup(setup)) = phone.ask(channel.setup()) else {
             panic!()

@@ -523,9 +523,7 @@ fn peers_open_channels_as_the_owner_allows() {
     let mut phone = Phone::new();
     let channel = Channel::new(&mut phone);
     let allow = |inbound: &str, phone: &mut Phone| {
-        let limits = phone.signer.limits().with("inbound", inbound).unwrap();
-        let set = phone.signer.set_limits(&limits).unwrap();
-        phone.keep(&set.records);
+        phone.limit("inbound", inbound);
         phone.restart();
     };
     let id = |key: PublicKey| key.to_string();
@@ -541,9 +539,7 @@ fn peers_open_channels_as_the_owner_allows() {
 fn a_channel_has_a_largest_size() {
     let mut phone = Phone::new();
     let channel = Channel::new(&mut phone);
-    let limits = phone.signer.limits().with("channel_sat", "999999").unwrap();
-    let set = phone.signer.set_limits(&limits).unwrap();
-    phone.keep(&set.records);
+    phone.limit("channel_sat", "999999");
     assert_eq!(phone.refused(channel.setup()), Rule::SetupSize);
 }
 

@@ -243,9 +243,7 @@ fn an_invoice_has_nothing_of_the_hosts_choice_but_a_hint_from_a_peer() {
 #[test]
 fn a_rule_that_warns_lets_an_invoice_pass_and_is_counted() {
     let mut phone = Phone::new();
-    let limits = phone.signer.limits().with("invoice-hint", "warn").unwrap();
-    let set = phone.signer.set_limits(&limits).unwrap();
-    phone.keep(&set.records);
+    phone.limit("invoice-hint", "warn");
     let asked = ask_for(&mut phone, 1_000);
     let stranger = SecretKey::from_slice(&[1; 32]).unwrap();
     let strange = Draft {

@@ -245,6 +245,14 @@ fn inputs() -> Vec<Case> {
             sign_psbt(&psbt, Purpose::Send)
         });
     }
+    cases.attack(
+        "a coin for a fee without its previous transaction",
+        |phone| {
+            let mut psbt = bumping(phone, 1_990_000);
+            psbt.inputs[0].non_witness_utxo = None;
+            sign_psbt(&psbt, Purpose::Bump)
+        },
+    );
     cases.all
 }
 
@@ -377,18 +385,32 @@ fn fundings() -> Vec<Case> {
             sign_psbt(&psbt, Purpose::Funding)
         });
     }
+    let mut again = Cases::of(Rule::SetupUnasked);
+    again.attack("a second channel for an opening that is funded", |phone| {
+        let (channel, psbt) = funding(phone, |_, _| ());
+        for op in [first(&channel), sign_psbt(&psbt, Purpose::Funding)] {
+            phone.ask(op).expect("an honest step");
+        }
+        super::setup::with_other_keys(phone, &channel, 5)
+    });
     let mut all = early.all;
     all.extend(outputs.all);
     all.extend(unasked.all);
+    all.extend(again.all);
     all
+}
+
+/// A transaction that pays a fee, and `left_sat` back to the owner.
+fn bumping(phone: &Phone, left_sat: u64) -> Psbt {
+    let mut psbt = spend(phone, 0, vec![]);
+    add_change(phone, &mut psbt, left_sat, 7);
+    psbt
 }
 
 fn bumps() -> Vec<Case> {
     let mut outputs = Cases::of(Rule::BumpOutput);
     outputs.honest("a transaction for a fee, with change", |phone| {
-        let mut psbt = spend(phone, 0, vec![]);
-        add_change(phone, &mut psbt, 1_990_000, 7);
-        sign_psbt(&psbt, Purpose::Bump)
+        sign_psbt(&bumping(phone, 1_990_000), Purpose::Bump)
     });
     for (name, change) in [
         (
@@ -415,8 +437,7 @@ fn bumps() -> Vec<Case> {
         outputs.attack(
             format!("a transaction for a fee that {name}"),
             move |phone| {
-                let mut psbt = spend(phone, 0, vec![]);
-                add_change(phone, &mut psbt, 1_990_000, 7);
+                let mut psbt = bumping(phone, 1_990_000);
                 change(phone, &mut psbt);
                 sign_psbt(&psbt, Purpose::Bump)
             },
@@ -424,18 +445,12 @@ fn bumps() -> Vec<Case> {
     }
     let mut fees = Cases::of(Rule::CloseFee);
     fees.honest("a transaction for a fee at the limit", |phone| {
-        let mut psbt = spend(phone, 0, vec![]);
-        add_change(phone, &mut psbt, 1_950_000, 7);
-        sign_psbt(&psbt, Purpose::Bump)
+        sign_psbt(&bumping(phone, 1_950_000), Purpose::Bump)
     });
     for left_sat in [1_949_999, 1_000_000, 1_000] {
         fees.attack(
             format!("a transaction for a fee that leaves {left_sat} sat"),
-            move |phone| {
-                let mut psbt = spend(phone, 0, vec![]);
-                add_change(phone, &mut psbt, left_sat, 7);
-                sign_psbt(&psbt, Purpose::Bump)
-            },
+            move |phone| sign_psbt(&bumping(phone, left_sat), Purpose::Bump),
         );
     }
     let mut all = outputs.all;

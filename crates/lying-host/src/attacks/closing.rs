@@ -167,11 +167,13 @@ fn closes() -> Vec<Case> {
                 Op::SignClosing(close(phone, VALUE_SAT - fee, 0))
             },
         );
+    }
+    for given in [1, 5_000, 50_000, 100_001, 200_000, 500_000, VALUE_SAT] {
         balances.attack(
-            format!("a close by the funder, {fee} sat for the peer"),
+            format!("a close by the funder, {given} sat for the peer"),
             move |phone| {
                 funded(phone);
-                Op::SignClosing(close(phone, VALUE_SAT - fee, fee))
+                Op::SignClosing(close(phone, VALUE_SAT - given, given))
             },
         );
     }

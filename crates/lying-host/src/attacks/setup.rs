@@ -250,6 +250,11 @@ fn terms() -> Vec<Case> {
 fn second(phone: &mut Phone, index: u16) -> Op {
     let channel = Channel::new(phone);
     phone.ask(channel.setup()).expect("an honest step");
+    with_other_keys(phone, &channel, index)
+}
+
+/// The setup of a channel like this, with other keys, funded by an output of a transaction that nobody has seen.
+pub(super) fn with_other_keys(phone: &mut Phone, channel: &Channel, index: u16) -> Op {
     let mut parameters = channel.parameters.clone();
     let (keys_id, keys) = phone.more_keys([8; 32]);
     parameters.holder_pubkeys = keys;
