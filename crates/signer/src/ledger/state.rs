@@ -48,19 +48,19 @@ pub(crate) struct KnownChannelIntent {
 impl KnownChannelIntent {
     /// Whether it is the owner's opening of this channel.
     pub fn is_of(&self, channel: &Channel) -> bool {
-        let ChannelIntent::Open {
-            id,
-            counterparty_node_id,
-            amount_sat,
-            ..
-        } = &self.intent
-        else {
-            return false;
-        };
-        *counterparty_node_id == channel.counterparty_node_id
-            && *amount_sat == channel.parameters.channel_value_satoshis
+        let value_sat = channel.parameters.channel_value_satoshis;
+        self.is_opening(&channel.counterparty_node_id, value_sat)
             // A ledger of an earlier version has not kept the id.
-            && (channel.opening_id.is_empty() || channel.opening_id == *id)
+            && (channel.opening_id.is_empty() || channel.opening_id == self.intent.id())
+    }
+
+    /// Whether it is the owner's opening of a channel of this size with this peer.
+    pub fn is_opening(&self, peer: &PublicKey, value_sat: u64) -> bool {
+        matches!(
+            &self.intent,
+            ChannelIntent::Open { counterparty_node_id, amount_sat, .. }
+                if counterparty_node_id == peer && *amount_sat == value_sat
+        )
     }
 
     /// The most that the funding of an opening may cost; 0 = the usual.

@@ -6,8 +6,6 @@ use bitcoin::secp256k1::PublicKey;
 use lightning::ln::chan_utils::ChannelPublicKeys;
 
 use super::{Refused, Rule, refuse_unless};
-use crate::intents::ChannelIntent;
-use crate::ledger::KnownChannelIntent;
 use crate::limits::Inbound;
 use crate::proposal::Setup;
 use crate::view::View;
@@ -109,21 +107,12 @@ pub(super) fn is_asked_for(view: &View<'_>, it: &Setup<'_>) -> Result<(), Refuse
 
 fn is_opening(view: &View<'_>, it: &Setup<'_>) -> bool {
     let known = view.state.channel_intents.get(&it.opening_id);
-    // One whose funding was signed has its channel.
-    let is_open = |known: &&KnownChannelIntent| known.awaits_delivery && known.spends.is_none();
-    let Some(known) = known.filter(is_open) else {
-        return false;
-    };
-    let ChannelIntent::Open {
-        counterparty_node_id,
-        amount_sat,
-        ..
-    } = &known.intent
-    else {
-        return false;
-    };
-    *counterparty_node_id == it.counterparty_node_id
-        && *amount_sat == it.parameters.channel_value_satoshis
+    let value_sat = it.parameters.channel_value_satoshis;
+    known.is_some_and(|known| {
+        // One whose funding was signed has its channel.
+        let is_open = known.awaits_delivery && known.spends.is_none();
+        is_open && known.is_opening(&it.counterparty_node_id, value_sat)
+    })
 }
 
 fn may_open(view: &View<'_>, peer: &PublicKey) -> bool {
