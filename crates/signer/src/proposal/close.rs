@@ -104,6 +104,25 @@ pub(crate) struct Sweep {
     pub value: Amount,
 }
 
+impl Claim {
+    /// A claim of an output with this script and value by an input of a transaction.
+    fn new(
+        (transaction, input): (Transaction, usize),
+        script: &ScriptBuf,
+        value_sat: u64,
+        position: (u32, u32),
+    ) -> Result<Claim, Refused> {
+        let value = Amount::from_sat(value_sat);
+        Ok(Claim {
+            sighash: sighash(&transaction, input, script, value)?,
+            transaction,
+            input,
+            value,
+            position,
+        })
+    }
+}
+
 impl Signer {
     pub(super) fn read_closing(
         &self,
@@ -187,19 +206,17 @@ impl Signer {
         let htlc: HTLCOutputInCommitment = read(&op.htlc)?;
         let keys = self.counterparty_keys(parameters, &point)?;
         let script = get_htlc_redeemscript(&htlc, &parameters.channel_type_features, &keys);
-        let value = Amount::from_sat(op.amount_sat);
         Ok(CounterpartyHtlc {
             keys_id,
             channel,
             point,
             htlc,
-            claim: Claim {
-                sighash: sighash(&transaction, input, &script, value)?,
-                transaction,
-                input,
-                value,
-                position: (op.keychain, op.index),
-            },
+            claim: Claim::new(
+                (transaction, input),
+                &script,
+                op.amount_sat,
+                (op.keychain, op.index),
+            )?,
         })
     }
 
@@ -223,19 +240,17 @@ impl Signer {
             ),
             htlc => get_htlc_redeemscript(&read(htlc)?, &parameters.channel_type_features, &keys),
         };
-        let value = Amount::from_sat(op.amount_sat);
         Ok(Justice {
             keys_id,
             channel,
             secret,
             point,
-            claim: Claim {
-                sighash: sighash(&transaction, input, &script, value)?,
-                transaction,
-                input,
-                value,
-                position: (op.keychain, op.index),
-            },
+            claim: Claim::new(
+                (transaction, input),
+                &script,
+                op.amount_sat,
+                (op.keychain, op.index),
+            )?,
         })
     }
 
