@@ -1,14 +1,11 @@
 //! Approval: before the phone records what its owner wants to spend, it asks whoever is to decide: a person through an app, or the
 //! rules of a machine that nobody watches. Without an approver, whoever may give the phone commands decides.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
 use serde::Deserialize;
-
-use crate::error::PhoneError;
-use crate::phone::Phone;
 
 /// What the owner would be recorded to want.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,31 +114,16 @@ impl Approve for Allowances {
 #[derive(Default)]
 pub(crate) struct Approver(Mutex<Option<Arc<dyn Approve>>>);
 
-impl Phone {
-    /// Has `approver` decide about every wish from now on.
-    ///
-    /// ```
-    /// # use longhand_phone::approval::{Allowances, Approve, Wish};
-    /// let rules = Allowances { pay_sat: 10_000, ..Allowances::default() };
-    /// # let wish = Wish::Pay { payment_hash: [1; 32], amount_msat: 10_000_001, max_fee_msat: 0 };
-    /// # let denied = futures::executor::block_on(rules.approve(&wish)).unwrap_err();
-    /// # assert!(denied.to_string().contains("10001 sat is above"));
-    /// // phone.set_approver(rules);
-    /// ```
-    pub fn set_approver(&self, approver: impl Approve + 'static) {
-        let place = self.inner.approver.0.lock();
-        *place.unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(approver));
+impl Approver {
+    pub fn set(&self, approver: Arc<dyn Approve>) {
+        *self.lock() = Some(approver);
     }
 
-    /// Asks the approver, if there is one.
-    pub(crate) async fn approved(&self, wish: Wish) -> Result<(), PhoneError> {
-        let approver = {
-            let place = self.inner.approver.0.lock();
-            place.unwrap_or_else(PoisonError::into_inner).clone()
-        };
-        match approver {
-            Some(approver) => Ok(approver.approve(&wish).await?),
-            None => Ok(()),
-        }
+    pub fn get(&self) -> Option<Arc<dyn Approve>> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<dyn Approve>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,9 +1,9 @@
-//! The limits of the phone's rules, for its owner.
+//! The limits of the phone's rules, and what these have refused, for its owner.
 
 use longhand_signer::rules::Rule;
 use longhand_signer::{Limits, Recorded};
 
-use crate::command::{Limit, LimitList};
+use crate::command::{Limit, LimitList, RefusalList};
 use crate::error::PhoneError;
 use crate::phone::Phone;
 
@@ -25,6 +25,11 @@ impl Phone {
             Err(error) => Ok(Recorded::unchanged(Err(error))),
         });
         Ok(list(&set.await??))
+    }
+
+    /// What the phone has refused, the latest first.
+    pub async fn refusals(&self) -> Result<RefusalList, PhoneError> {
+        Ok(self.inner.signer.refusals())
     }
 }
 

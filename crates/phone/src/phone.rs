@@ -18,7 +18,7 @@ use longhand_signer::{Recorded, Signer};
 use prost::Message;
 use tokio::sync::watch;
 
-use crate::approval::Approver;
+use crate::approval::{Approve, Approver, Wish};
 use crate::attachment::Attachment;
 use crate::durable_signer::{DurableSigner, blocking};
 use crate::error::{ErrorReport, PhoneError};
@@ -146,6 +146,28 @@ impl Phone {
     pub async fn attached(&self) -> Result<(), PhoneError> {
         self.wait_for_link(&mut self.inner.attachment.subscribe(), None)
             .await
+    }
+
+    /// Has `approver` decide about every wish from now on.
+    ///
+    /// ```
+    /// # use longhand_phone::approval::{Allowances, Approve, Wish};
+    /// let rules = Allowances { pay_sat: 10_000, ..Allowances::default() };
+    /// # let wish = Wish::Pay { payment_hash: [1; 32], amount_msat: 10_000_001, max_fee_msat: 0 };
+    /// # let denied = futures::executor::block_on(rules.approve(&wish)).unwrap_err();
+    /// # assert!(denied.to_string().contains("10001 sat is above"));
+    /// // phone.set_approver(rules);
+    /// ```
+    pub fn set_approver(&self, approver: impl Approve + 'static) {
+        self.inner.approver.set(Arc::new(approver));
+    }
+
+    /// Asks the approver, if there is one.
+    pub(crate) async fn approved(&self, wish: Wish) -> Result<(), PhoneError> {
+        match self.inner.approver.get() {
+            Some(approver) => Ok(approver.approve(&wish).await?),
+            None => Ok(()),
+        }
     }
 
     /// Stops the phone at once, as SIGKILL ends a process: from this moment on it writes, sends and receives nothing, and its vault may be

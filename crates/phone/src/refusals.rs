@@ -6,8 +6,6 @@ use longhand_base::text::plain;
 use longhand_signer::Notice;
 
 use crate::command::{Refusal, RefusalList};
-use crate::error::PhoneError;
-use crate::phone::Phone;
 use crate::vault::Vault;
 
 /// The most refusals that are kept; the oldest are removed.
@@ -39,13 +37,6 @@ impl Refusals {
         if let Err(error) = written {
             tracing::warn!(%error, "what was refused is not kept");
         }
-    }
-}
-
-impl Phone {
-    /// What the phone has refused, the latest first.
-    pub async fn refusals(&self) -> Result<RefusalList, PhoneError> {
-        Ok(self.inner.signer.refusals())
     }
 }
 
