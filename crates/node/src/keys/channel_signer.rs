@@ -88,6 +88,32 @@ impl RemoteSigner {
         })))
     }
 
+    fn closing_signature(
+        &self,
+        channel_parameters: &ChannelTransactionParameters,
+        closing_tx: &ClosingTransaction,
+        secp: &Secp256k1<All>,
+    ) -> Result<Signature, ()> {
+        let script = closing_tx.to_holder_script();
+        let (to_holder_keychain, to_holder_index) = self.remote.path_of(script).unwrap_or_default();
+        let outpoint = channel_parameters
+            .funding_outpoint
+            .ok_or(())?
+            .into_bitcoin_outpoint();
+        let signature = signature(self.ask(Op::SignClosing(SignClosing {
+            to_holder_sat: closing_tx.to_holder_value_sat(),
+            to_counterparty_sat: closing_tx.to_counterparty_value_sat(),
+            to_holder_script: script.to_bytes(),
+            to_counterparty_script: closing_tx.to_counterparty_script().to_bytes(),
+            funding_outpoint: consensus::serialize(&outpoint),
+            to_holder_keychain,
+            to_holder_index,
+        })))?;
+        verify::closing(channel_parameters, closing_tx, &signature, secp)
+            .ok_or_else(|| wrong("closing"))?;
+        Ok(signature)
+    }
+
     /// The position in the owner's wallet of the script that a claim pays.
     fn destination(&self, claim: &Transaction) -> (u32, u32) {
         let output = claim.output.first();
@@ -272,24 +298,9 @@ impl EcdsaChannelSigner for RemoteSigner {
         closing_tx: &ClosingTransaction,
         secp: &Secp256k1<All>,
     ) -> Result<Signature, ()> {
-        let script = closing_tx.to_holder_script();
-        let (to_holder_keychain, to_holder_index) = self.remote.path_of(script).unwrap_or_default();
-        let outpoint = channel_parameters
-            .funding_outpoint
-            .ok_or(())?
-            .into_bitcoin_outpoint();
-        let signature = signature(self.ask(Op::SignClosing(SignClosing {
-            to_holder_sat: closing_tx.to_holder_value_sat(),
-            to_counterparty_sat: closing_tx.to_counterparty_value_sat(),
-            to_holder_script: script.to_bytes(),
-            to_counterparty_script: closing_tx.to_counterparty_script().to_bytes(),
-            funding_outpoint: consensus::serialize(&outpoint),
-            to_holder_keychain,
-            to_holder_index,
-        })))?;
-        verify::closing(channel_parameters, closing_tx, &signature, secp)
-            .ok_or_else(|| wrong("closing"))?;
-        Ok(signature)
+        let signature = self.closing_signature(channel_parameters, closing_tx, secp);
+        self.remote.close_asked(self.keys_id, signature.is_ok());
+        signature
     }
 
     fn sign_holder_keyed_anchor_input(

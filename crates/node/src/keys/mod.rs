@@ -14,6 +14,7 @@
 
 mod channel_keys;
 mod channel_signer;
+mod closes;
 pub(crate) mod desk;
 mod durable_ops;
 mod handshakes;

@@ -13,6 +13,7 @@ use lightning::ln::chan_utils::{
     HolderCommitmentTransaction,
 };
 use lightning::ln::channel_keys::{DelayedPaymentBasepoint, HtlcBasepoint, RevocationBasepoint};
+use lightning::ln::channel_state::ChannelDetails;
 use lightning::types::payment::PaymentHash;
 use lightning::util::ser::Readable;
 use longhand_proto::rule::Rule;
@@ -21,6 +22,7 @@ use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{SignerBatch, SignerOp, SignerReply};
 
 use super::channel_keys::KeysId;
+use super::closes::Closes;
 use super::desk::{Answered, Asked, Desk, OpKey, channel_op, node_op};
 use super::durable_ops::DurableOps;
 use super::handshakes::Handshakes;
@@ -43,6 +45,7 @@ pub(crate) struct Remote {
 struct State {
     desk: Desk,
     durable_ops: DurableOps,
+    closes: Closes,
     pool: KeyPool,
     setups: Setups,
     incoming: IncomingHtlcs,
@@ -59,6 +62,7 @@ impl Remote {
             incoming: IncomingHtlcs::load(&journal)?,
             onions: OnionSecrets::load(&journal, &mut desk)?,
             durable_ops: DurableOps::load(&journal, &mut desk)?,
+            closes: Closes::default(),
             setups: Setups::default(),
             handshakes: Handshakes::default(),
             desk,
@@ -228,6 +232,39 @@ impl Remote {
                 .desk
                 .wanted_for(keys_id)
                 .any(|op| signs_without(op, hash))
+    }
+}
+
+/// Cooperative closes.
+impl Remote {
+    /// LDK has asked for the signature of a close, and got it or not.
+    pub fn close_asked(&self, keys_id: KeysId, is_signed: bool) {
+        lock(&self.state).closes.asked(keys_id, is_signed);
+    }
+
+    /// The peer of these channels has disconnected.
+    pub fn interrupt_closes(&self, channels: &[ChannelDetails]) {
+        let State { closes, pool, .. } = &mut *lock(&self.state);
+        for channel in channels {
+            if let Some(keys_id) = pool.keys_id_of(channel.user_channel_id) {
+                closes.interrupt(&keys_id);
+            }
+        }
+    }
+
+    /// Whether [`Remote::without_interrupted_closes`] removes any.
+    pub fn has_interrupted_close(&self) -> bool {
+        lock(&self.state).closes.any_interrupted()
+    }
+
+    /// Those of the node's open channels that LDK may be unblocked for.
+    pub fn without_interrupted_closes(&self, mut open: Vec<ChannelDetails>) -> Vec<ChannelDetails> {
+        let State { closes, pool, .. } = &mut *lock(&self.state);
+        let keys_id = |channel: &ChannelDetails| pool.keys_id_of(channel.user_channel_id);
+        closes.retain(&open.iter().filter_map(keys_id).collect::<Vec<_>>());
+        let is_interrupted = |id: KeysId| closes.is_interrupted(&id);
+        open.retain(|channel| !keys_id(channel).is_some_and(is_interrupted));
+        open
     }
 }
 

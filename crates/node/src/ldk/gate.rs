@@ -389,6 +389,7 @@ impl BaseMessageHandler for Gate {
         if let Some(remote) = &self.remote {
             let channels = self.manager.list_channels_with_counterparty(&their_node_id);
             remote.retain_onions(&htlcs_of(&channels), true);
+            remote.interrupt_closes(&channels);
         }
     }
 

@@ -540,7 +540,15 @@ impl NodeMachine {
 
     /// LDK tries again what waits for its signer.
     fn unblock(&mut self) {
-        self.turn.ldk.manager.signer_unblocked(None);
+        let (turn, manager) = (&self.turn, &self.turn.ldk.manager);
+        match turn.remote().filter(|it| it.has_interrupted_close()) {
+            None => manager.signer_unblocked(None),
+            Some(remote) => {
+                for it in remote.without_interrupted_closes(turn.channels()) {
+                    manager.signer_unblocked(Some((it.counterparty.node_id, it.channel_id)));
+                }
+            }
+        }
         self.turn.ldk.chain_monitor.signer_unblocked(None);
         self.sweeps.sweep(&self.turn);
     }

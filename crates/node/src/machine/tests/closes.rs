@@ -1,5 +1,7 @@
 //! A cooperative close, whatever comes between.
 
+use std::time::Duration;
+
 use bitcoin::Network;
 use longhand_proto::Code;
 use longhand_proto::command::command::Command as Kind;
@@ -7,6 +9,7 @@ use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{CloseChannel, ClosedChannel, ListChannels};
 
 use super::recover;
+use crate::machine::input::Input;
 use crate::machine::testing::{Id, World, world_with_channel};
 use crate::parts::onchain_sends::address;
 use crate::parts::testing::Pair;
@@ -90,6 +93,28 @@ fn a_close_pays_the_owner_at_the_address_that_was_given() {
             .iter()
             .any(|output| output.script_pubkey == script)
     );
+}
+
+#[test]
+fn a_phone_that_takes_its_time_to_sign_a_close_does_not_make_it_a_forced_one() {
+    let mut pair = Pair::new();
+    pair.world.sent.clear();
+    let close = close_to(&mut pair, "", 0);
+    pair.world.nodes[pair.owner].signer_hangs = true;
+    pair.world.begin(pair.owner, close);
+    // LDK waits a minute or two for the peer's closing_signed.
+    for _ in 0..30 {
+        pair.world.pass(Duration::from_secs(10));
+    }
+    assert!(pair.world.mempool.is_empty(), "{:?}", pair.world.mempool);
+    pair.world.input(pair.owner, Input::SignerLost);
+    pair.world.attach(pair.owner);
+    pair.world.pass(Duration::from_secs(10));
+    let [closing] = &pair.world.mempool[..] else {
+        panic!("no close: {:?}", pair.world.mempool);
+    };
+    // A commitment would have anchors too (BOLT 3).
+    assert_eq!(closing.output.len(), 2);
 }
 
 #[test]
