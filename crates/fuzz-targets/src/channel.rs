@@ -17,7 +17,7 @@ use lightning::types::payment::PaymentHash;
 use lightning::util::ser::{Readable, Writeable};
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
-use longhand_proto::signer::{NewChannelKeys, SetupChannel};
+use longhand_proto::signer::{ChannelTerms, NewChannelKeys, SetupChannel};
 
 use longhand_signer::audit::FIRST;
 
@@ -102,6 +102,7 @@ impl Channel {
             parameters: self.parameters.encode(),
             counterparty_node_id: peer.serialize().to_vec(),
             opening_id: Vec::new(),
+            terms: Some(ChannelTerms::default()),
         })
     }
 

@@ -34,6 +34,11 @@ pub const OPENING: [u8; 16] = [2; 16];
 pub const VALUE_SAT: u64 = 1_000_000;
 /// All that a funder has in its first commitments at 1,000 sat for 1,000 weight units: 1,124 of these and two anchors are paid.
 pub const FUNDER_SAT: u64 = VALUE_SAT - 1_124 - 660;
+/// What the peer asks for in it.
+pub const TERMS: ChannelTerms = ChannelTerms {
+    peer_dust_limit_sat: 354,
+    owner_reserve_sat: VALUE_SAT / 100,
+};
 /// The time of the phone's clock, in seconds since 1970.
 pub const NOW: u64 = 1_800_000_000;
 /// The phone's words.
@@ -57,6 +62,7 @@ pub struct Phone {
     pub said: Vec<(SignerOp, Answer)>,
     /// The channel that [`Phone::ask`] is about.
     pub keys_id: [u8; 32],
+    hub: Option<PublicKey>,
 }
 
 impl Phone {
@@ -74,6 +80,7 @@ impl Phone {
             now_unix_s: NOW,
             said: Vec::new(),
             keys_id: KEYS_ID,
+            hub: None,
         }
     }
 
@@ -148,13 +155,24 @@ impl Phone {
         self.keep(&added.expect("the scene is honest").records);
     }
 
+    /// The owner wants this transaction to confirm sooner.
+    pub fn accelerate(&mut self, txid: Txid) {
+        let asked = self.signer.want_acceleration(txid, 50_000);
+        self.keep(&asked.expect("the scene is honest").records);
+    }
+
     /// The owner asks for the opening of this channel.
     pub fn intend_opening(&mut self, channel: &Channel) {
+        self.intend_opening_as(channel, false);
+    }
+
+    /// The same, for a channel that is to be announced or not.
+    pub fn intend_opening_as(&mut self, channel: &Channel, announced: bool) {
         let intent = ChannelIntent::Open {
             id: OPENING.to_vec(),
             counterparty_node_id: channel.peer_node_id(),
             amount_sat: VALUE_SAT,
-            announced: false,
+            announced,
             max_fee_sat: 0,
         };
         let added = self
@@ -174,6 +192,13 @@ impl Phone {
     pub fn restart(&mut self) {
         self.signer = Signer::restore(&seed(), Network::Regtest, &LEDGER_KEY, &self.disk)
             .expect("the scene is honest");
+        self.signer.set_hub(self.hub);
+    }
+
+    /// The host's own hub.
+    pub fn set_hub(&mut self, node_id: PublicKey) {
+        self.hub = Some(node_id);
+        self.signer.set_hub(self.hub);
     }
 }
 
@@ -287,6 +312,7 @@ impl Channel {
                 true => OPENING.to_vec(),
                 false => Vec::new(),
             },
+            terms: Some(TERMS),
         })
     }
 
@@ -418,6 +444,13 @@ impl Channel {
         channel.fund();
         phone.intend_opening(&channel);
         channel
+    }
+
+    /// Delays the peer's outputs of its commitments.
+    pub fn delay_peer(&mut self, blocks: u16) {
+        self.parameters.holder_selected_contest_delay = blocks;
+        let ours = self.peer_parameters.counterparty_parameters.as_mut();
+        ours.expect("the scene is honest").selected_contest_delay = blocks;
     }
 
     /// Makes the owner its funder.

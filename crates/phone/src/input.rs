@@ -336,9 +336,8 @@ pub fn check_cursor(text: &str) -> Result<Vec<u8>, InputError> {
 }
 
 /// Reads a transaction's id.
-pub fn check_txid(text: &str) -> Result<String, InputError> {
-    let txid: bitcoin::Txid = text.trim().parse().map_err(|_| InputError::TxidMalformed)?;
-    Ok(txid.to_string())
+pub fn check_txid(text: &str) -> Result<bitcoin::Txid, InputError> {
+    text.trim().parse().map_err(|_| InputError::TxidMalformed)
 }
 
 /// Checks the wake URLs that are given to the host, which reads all of them.

@@ -1,9 +1,11 @@
 //! The owner's on-chain payments: listed, given a higher fee, given up.
 
+use bitcoin::Txid;
 use longhand_base::text::plain;
 use longhand_proto::command as proto;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
+use longhand_signer::Signer;
 
 use crate::command::{Sends, SentOnchain};
 use crate::error::PhoneError;
@@ -29,10 +31,10 @@ impl Phone {
     ) -> Result<SentOnchain, PhoneError> {
         let txid = check_txid(txid)?;
         check_feerate(feerate_sat_per_kw)?;
-        self.allow_replacement(&txid, feerate_sat_per_kw, false)
+        self.allow_higher_fee(txid, feerate_sat_per_kw, false)
             .await?;
         let bump = proto::BumpTransaction {
-            txid,
+            txid: txid.to_string(),
             feerate_sat_per_kw: feerate_sat_per_kw.unwrap_or(0),
         };
         self.replaced(Ask::BumpTransaction(bump)).await
@@ -46,10 +48,10 @@ impl Phone {
     ) -> Result<SentOnchain, PhoneError> {
         let txid = check_txid(txid)?;
         check_feerate(feerate_sat_per_kw)?;
-        self.allow_replacement(&txid, feerate_sat_per_kw, true)
+        self.allow_higher_fee(txid, feerate_sat_per_kw, true)
             .await?;
         let abandon = proto::AbandonTransaction {
-            txid,
+            txid: txid.to_string(),
             feerate_sat_per_kw: feerate_sat_per_kw.unwrap_or(0),
         };
         self.replaced(Ask::AbandonTransaction(abandon)).await
@@ -60,23 +62,30 @@ impl Phone {
         Ok(expect_reply!(self.command(list).await?, Sends)?.sends)
     }
 
-    /// Has the signer sign a replacement of this transaction, if it is one of the owner's payments. The host says which; the
-    /// signer compares it with what the owner asked for.
-    async fn allow_replacement(
+    /// Has the signer sign a replacement of this transaction, if it is one of the owner's payments, or else a child that pays a fee for it.
+    /// The host says which; the signer compares it with what the owner asked for.
+    async fn allow_higher_fee(
         &self,
-        txid: &str,
+        txid: Txid,
         feerate_sat_per_kw: Option<u32>,
         abandon: bool,
     ) -> Result<(), PhoneError> {
+        let highest_fee_sat = ONCHAIN_FEE_KW * u64::from(feerate_sat_per_kw.unwrap_or(0));
         let sends = self.list_sends().await?;
-        let is_it = |send: &&proto::Send| {
-            send.txid == txid || send.replaced_txids.iter().any(|replaced| replaced == txid)
-        };
+        let text = txid.to_string();
+        let is_it = |send: &&proto::Send| send.txid == text || send.replaced_txids.contains(&text);
         let Some(send) = sends.iter().find(is_it) else {
-            return Ok(());
+            return match abandon {
+                true => Ok(()),
+                false => {
+                    let max_fee_sat = (2 * ONCHAIN_FEE_SAT).max(highest_fee_sat);
+                    let asked =
+                        move |signer: &mut Signer| signer.want_acceleration(txid, max_fee_sat);
+                    self.call(asked).await
+                }
+            };
         };
         let id = send.id.clone();
-        let rate = feerate_sat_per_kw.unwrap_or(0);
         self.call(move |signer| {
             let mut intents = signer.onchain_intents();
             let asked = intents.find(|intent| intent.id == id);
@@ -84,7 +93,7 @@ impl Phone {
             drop(intents);
             let max_fee_sat = (2 * ONCHAIN_FEE_SAT)
                 .max(amount_sat / 100 * ONCHAIN_FEE_PERCENT)
-                .max(ONCHAIN_FEE_KW * u64::from(rate));
+                .max(highest_fee_sat);
             signer.allow_replacement(&id, max_fee_sat, abandon)
         })
         .await

@@ -107,6 +107,8 @@ rules! {
         ],
         "the setup of a channel in which the owner would wait more than 2,016 blocks for its own outputs, or the peer fewer than 144 for \
          its";
+    SetupTerms: "setup-terms", Setup, Never, [],
+        "the setup of a channel whose peer has a higher dust limit, or has the owner keep a larger reserve, than the owner's limits allow";
     SetupOutpoint: "setup-outpoint", Setup, Never, [],
         "the setup of a channel in a funding output that another one has";
 
@@ -196,7 +198,10 @@ rules! {
     FundingUnasked: "funding-unasked", Onchain, Never, ["policy-onchain-no-unknown-outputs", "policy-onchain-fee-range"],
         "a funding that pays somebody else too, costs more than the owner allowed, or is the second one for one opening";
     BumpOutput: "bump-output", Onchain, Never, ["policy-onchain-no-unknown-outputs"],
-        "a transaction that is to pay the fee of a close (purpose `BUMP`) and pays anybody but the owner";
+        "a transaction that is to pay a fee (purpose `BUMP`) and pays anybody but the owner";
+    BumpUnasked: "bump-unasked", Onchain, Never, [],
+        "a transaction that is to pay a fee (purpose `BUMP`), and spends no output of a commitment in force, nor of a transaction that the \
+         owner wants to confirm sooner";
     FundingBeforeValidate: "funding-before-validate", Onchain, Always, ["policy-onchain-initial-commitment-countersigned"],
         "the funding of a channel before its first holder commitment is validated with the peer's signatures";
     NotOurInput: "not-our-input", Onchain, Never, ["policy-onchain-funding-non-malleable"],
@@ -231,6 +236,8 @@ rules! {
     GossipNetwork: "gossip-network", Gossip, Never, [],
         "gossip of another network, or with features of more than 255 bytes: such a message could be read as a statement that the node \
          has signed";
+    GossipUnasked: "gossip-unasked", Gossip, Never, [],
+        "the announcement of a channel that the owner opened without, of one that is not the owner's, or of the owner's node";
 }
 
 impl Rule {
@@ -257,8 +264,10 @@ impl Rule {
             Rule::SetupDelay
                 | Rule::SetupUnasked
                 | Rule::SetupSize
+                | Rule::SetupTerms
                 | Rule::FundingUnasked
                 | Rule::BumpOutput
+                | Rule::BumpUnasked
                 | Rule::CommitmentFee
                 | Rule::Balance
                 | Rule::PaymentUnasked
@@ -267,6 +276,7 @@ impl Rule {
                 | Rule::InvoiceHint
                 | Rule::CloseBalance
                 | Rule::CloseFee
+                | Rule::GossipUnasked
         )
     }
 

@@ -1,14 +1,17 @@
 //! Intents: commands of the owner, recorded on the phone. They justify operations that reduce the owner's balance.
 //!
-//! A host cannot add an intent. An on-chain payment is signed only for an intent to send (`rules/sends.rs`). The others are recorded and
-//! listed, and no operation is refused for lack of one yet.
+//! A host cannot add an intent. An outgoing HTLC (`rules/outgoing.rs`), an on-chain payment (`rules/sends.rs`), an opening
+//! (`rules/setups.rs`), a fee for a child of an incoming transaction or a funding
+//! (`rules/bumps.rs`) and an address for a close are signed only for one. A close
+//! to the owner's wallet needs none: a peer may begin one.
 //!
 //! An on-chain send and an opening have an id, which a node carries out once. The intent keeps it until the final result of the command
 //! was delivered to the owner: when the same command comes before, the shell sends it with the same id.
 
-use bitcoin::OutPoint;
 use bitcoin::consensus::serialize;
+use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::PublicKey;
+use bitcoin::{OutPoint, Txid};
 
 use crate::engine::{Change, Recorded, Signer};
 use crate::ledger::{KnownChannelIntent, entry};
@@ -16,6 +19,22 @@ use crate::rules::{Refused, Rule, outgoing, spending, unless_it_warns};
 
 /// Addresses for the close of one channel.
 const CLOSE_ADDRESSES: usize = 8;
+
+/// A transaction that the owner wants to confirm sooner, and the most that a child of it may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Acceleration {
+    pub txid: Txid,
+    pub max_fee_sat: u64,
+}
+
+impl From<Acceleration> for entry::AccelerationAsked {
+    fn from(it: Acceleration) -> entry::AccelerationAsked {
+        entry::AccelerationAsked {
+            txid: it.txid.to_byte_array().to_vec(),
+            max_fee_sat: it.max_fee_sat,
+        }
+    }
+}
 
 /// A payment that the owner asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,6 +235,19 @@ impl Signer {
         match intent == *old {
             true => Ok(Recorded::unchanged(())),
             false => self.owner_call((), Change::OnchainIntent((&intent).into())),
+        }
+    }
+
+    /// Records that the owner wants a transaction to confirm sooner that is no payment of the owner's: a child of it may cost so much (CPFP).
+    pub fn want_acceleration(
+        &mut self,
+        txid: Txid,
+        max_fee_sat: u64,
+    ) -> Result<Recorded<()>, Refused> {
+        let asked = Acceleration { txid, max_fee_sat };
+        match self.state.accelerations.back() == Some(&asked) {
+            true => Ok(Recorded::unchanged(())),
+            false => self.owner_call((), Change::Acceleration(asked.into())),
         }
     }
 

@@ -70,6 +70,10 @@ numbers! {
         "The fewest blocks for which a peer's outputs of its commitment are to be delayed: so long the phone may sleep.";
     shortest_hub_delay_blocks = 1_008,
         "The same for the host's own hub, which could publish an old commitment together with the host.";
+    peer_dust_limit_sat = 10_000,
+        "The highest dust limit of a peer: HTLCs below it have no outputs in the peer's commitments (BOLT 2, `dust_limit_satoshis`).";
+    own_reserve_percent = 1,
+        "The most that a peer may have the owner keep in a channel, in percent of its size; more up to 1,000 sat (BOLT 2, `channel_reserve_satoshis`).";
     late_payment_s = 1_209_600,
         "The time for which a payment may still leave after its invoice has expired: the phone may have been away when the node was about to offer the HTLC.";
     invoice_skew_s = 3_600,
@@ -218,6 +222,14 @@ impl Limits {
             (
                 it.longest_own_delay_blocks < 144,
                 "no peer asks for a delay of fewer than 144 blocks: longest_own_delay_blocks is below it",
+            ),
+            (
+                it.peer_dust_limit_sat < 354,
+                "no channel has a dust limit below 354 sat: peer_dust_limit_sat is below it",
+            ),
+            (
+                it.own_reserve_percent > 100,
+                "a reserve of more than 100 percent",
             ),
             (
                 it.close_fee_percent > 100 || it.send_fee_percent > 100,

@@ -261,6 +261,7 @@ fn living(phone: &Phone, channel: &Channel) -> Vec<Carried> {
             Op::SetupChannel(SetupChannel {
                 parameters,
                 counterparty_node_id,
+                terms: Some(ChannelTerms::default()),
                 ..Default::default()
             })
         }),

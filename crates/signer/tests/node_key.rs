@@ -13,9 +13,11 @@ use common::*;
 use lightning::ln::msgs::{
     UnsignedChannelAnnouncement, UnsignedChannelUpdate, UnsignedNodeAnnouncement,
 };
-use lightning::routing::gossip::{NodeAlias, NodeId};
-use lightning::types::features::{ChannelFeatures, NodeFeatures};
+use lightning::types::features::NodeFeatures;
 use lightning::util::ser::Writeable;
+use longhand_lying_host::gossip::{
+    channel_announcement, channel_update, node_announcement, sign_gossip,
+};
 use longhand_proto::signer::sign_gossip::Message as Gossip;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
@@ -39,55 +41,6 @@ fn check(bytes: &[u8], answer: Answer, signer: &PublicKey) {
     Secp256k1::new()
         .verify_ecdsa(&digest, &signature, signer)
         .unwrap();
-}
-
-fn gossip(message: Gossip) -> Op {
-    Op::SignGossip(SignGossip {
-        message: Some(message),
-    })
-}
-
-fn announcement(node: &PublicKey, funding: &PublicKey) -> UnsignedChannelAnnouncement {
-    let other = NodeId::from_pubkey(&PublicKey::from_slice(&key(9).1).unwrap());
-    UnsignedChannelAnnouncement {
-        features: ChannelFeatures::empty(),
-        chain_hash: ChainHash::using_genesis_block(Network::Regtest),
-        short_channel_id: 42,
-        node_id_1: other,
-        node_id_2: NodeId::from_pubkey(node),
-        bitcoin_key_1: other,
-        bitcoin_key_2: NodeId::from_pubkey(funding),
-        excess_data: vec![],
-    }
-}
-
-fn channel_update() -> UnsignedChannelUpdate {
-    UnsignedChannelUpdate {
-        chain_hash: ChainHash::using_genesis_block(Network::Regtest),
-        short_channel_id: 42,
-        timestamp: 1,
-        message_flags: 1,
-        channel_flags: 0,
-        cltv_expiry_delta: 40,
-        htlc_minimum_msat: 1,
-        htlc_maximum_msat: 2,
-        fee_base_msat: 3,
-        fee_proportional_millionths: 4,
-        excess_data: vec![],
-    }
-}
-
-fn node_announcement(id: &PublicKey) -> UnsignedNodeAnnouncement {
-    UnsignedNodeAnnouncement {
-        features: NodeFeatures::empty(),
-        timestamp: 1,
-        node_id: NodeId::from_pubkey(id),
-        rgb: [0; 3],
-        alias: NodeAlias([0; 32]),
-        addresses: vec![],
-        excess_address_data: vec![],
-        excess_data: vec![],
-    }
 }
 
 #[test]
@@ -152,37 +105,35 @@ fn the_nodes_gossip_is_signed() {
     check(
         &bytes,
         phone
-            .ask_on(&[], gossip(Gossip::ChannelUpdate(bytes.clone())))
+            .ask_on(&[], sign_gossip(Gossip::ChannelUpdate(bytes.clone())))
             .unwrap(),
         &node_id,
     );
-    let bytes = announcement(&node_id, &node_id).encode();
+    let channel = Channel::open(&mut phone);
+    let funding = channel.parameters.holder_pubkeys.funding_pubkey;
+    let bytes = channel_announcement(&node_id, &funding).encode();
     check(
         &bytes,
         phone
-            .ask_on(&[], gossip(Gossip::ChannelAnnouncement(bytes.clone())))
+            .ask_on(&[], sign_gossip(Gossip::ChannelAnnouncement(bytes.clone())))
             .unwrap(),
         &node_id,
     );
-    let bytes = node_announcement(&node_id).encode();
-    check(
-        &bytes,
-        phone
-            .ask_on(&[], gossip(Gossip::NodeAnnouncement(bytes.clone())))
-            .unwrap(),
-        &node_id,
-    );
+    let announced = sign_gossip(Gossip::NodeAnnouncement(
+        node_announcement(&node_id).encode(),
+    ));
+    assert_eq!(phone.refused(announced), Rule::GossipUnasked);
 
     let foreign = PublicKey::from_slice(&key(9).1).unwrap();
     assert_eq!(
-        phone.refused(gossip(Gossip::NodeAnnouncement(
+        phone.refused(sign_gossip(Gossip::NodeAnnouncement(
             node_announcement(&foreign).encode()
         ))),
         Rule::Malformed
     );
-    let bytes = announcement(&foreign, &foreign).encode();
+    let bytes = channel_announcement(&foreign, &foreign).encode();
     assert_eq!(
-        phone.refused(gossip(Gossip::ChannelAnnouncement(bytes))),
+        phone.refused(sign_gossip(Gossip::ChannelAnnouncement(bytes))),
         Rule::Malformed
     );
 }
@@ -194,7 +145,7 @@ const STATEMENT: &[u8; 32] = b"Lightning Signed Message:I owe 1";
 fn gossip_that_reads_as_a_statement_of_the_nodes_is_refused() {
     let mut phone = Phone::new();
     let node_id = phone.signer.keys().node_id();
-    let mut statement = announcement(&node_id, &node_id);
+    let mut statement = channel_announcement(&node_id, &node_id);
     for chain_hash in [
         ChainHash::from(*STATEMENT),
         ChainHash::using_genesis_block(Network::Bitcoin),
@@ -204,10 +155,10 @@ fn gossip_that_reads_as_a_statement_of_the_nodes_is_refused() {
             excess_data: b"ecause of a bet".to_vec(),
             ..channel_update()
         };
-        let update = gossip(Gossip::ChannelUpdate(update.encode()));
+        let update = sign_gossip(Gossip::ChannelUpdate(update.encode()));
         assert_eq!(phone.refused(update), Rule::GossipNetwork);
         statement.chain_hash = chain_hash;
-        let announced = gossip(Gossip::ChannelAnnouncement(statement.encode()));
+        let announced = sign_gossip(Gossip::ChannelAnnouncement(statement.encode()));
         assert_eq!(phone.refused(announced), Rule::GossipNetwork);
     }
 
@@ -221,7 +172,7 @@ fn gossip_that_reads_as_a_statement_of_the_nodes_is_refused() {
     };
     let bytes = message.encode();
     assert_eq!(bytes[..STATEMENT.len()], *STATEMENT);
-    let announced = gossip(Gossip::NodeAnnouncement(bytes));
+    let announced = sign_gossip(Gossip::NodeAnnouncement(bytes));
     assert_eq!(phone.refused(announced), Rule::GossipNetwork);
 }
 
@@ -232,7 +183,7 @@ fn a_funding_key_announces_its_channel_and_signs_nothing_else() {
     let node_id = phone.signer.keys().node_id();
     let funding = channel.parameters.holder_pubkeys.funding_pubkey;
     let announce = |message| Op::SignChannelAnnouncement(SignChannelAnnouncement { message });
-    let good = announcement(&node_id, &funding);
+    let good = channel_announcement(&node_id, &funding);
     check(
         &good.encode(),
         phone.ask(announce(good.encode())).unwrap(),
@@ -240,7 +191,7 @@ fn a_funding_key_announces_its_channel_and_signs_nothing_else() {
     );
 
     assert_eq!(
-        phone.refused(announce(announcement(&node_id, &node_id).encode())),
+        phone.refused(announce(channel_announcement(&node_id, &node_id).encode())),
         Rule::Malformed
     );
     let elsewhere = UnsignedChannelAnnouncement {
@@ -263,4 +214,26 @@ fn a_funding_key_announces_its_channel_and_signs_nothing_else() {
         )
         .unwrap();
     assert_eq!(phone.refused(announce(preimage)), Rule::Malformed);
+}
+
+#[test]
+fn what_the_owner_opened_unannounced_stays_so_when_the_phone_starts_again() {
+    let mut phone = Phone::new();
+    let channel = Channel::outbound(&mut phone);
+    phone.ask(channel.setup()).unwrap();
+    let node_id = phone.signer.keys().node_id();
+    let funding = channel.parameters.holder_pubkeys.funding_pubkey;
+    let message = channel_announcement(&node_id, &funding).encode();
+    let announce = || {
+        Op::SignChannelAnnouncement(SignChannelAnnouncement {
+            message: message.clone(),
+        })
+    };
+    assert_eq!(phone.refused(announce()), Rule::GossipUnasked);
+    phone.restart();
+    assert_eq!(phone.refused(announce()), Rule::GossipUnasked);
+    // A snapshot in place of the records.
+    phone.disk = vec![phone.signer.snapshot().as_bytes().to_vec()];
+    phone.restart();
+    assert_eq!(phone.refused(announce()), Rule::GossipUnasked);
 }

@@ -593,11 +593,30 @@ fn paying_the_fee_of_a_close_pays_nobody_else() {
     assert_eq!(refused, Rule::BumpOutput);
     let mut dear = spend_own(&phone, Account::Bip84, 0, vec![]);
     add_change(&phone, &mut dear, 1_949_999, 7);
+    phone.accelerate(dear.unsigned_tx.input[0].previous_output.txid);
     let refused = phone.refused(sign_psbt(&dear, Purpose::Bump));
     assert_eq!(refused, Rule::CloseFee);
     let mut good = spend_own(&phone, Account::Bip84, 0, vec![]);
     add_change(&phone, &mut good, 1_950_000, 7);
     phone.ask(sign_psbt(&good, Purpose::Bump)).unwrap();
+}
+
+#[test]
+fn a_fee_is_paid_for_a_transaction_that_the_owner_named_and_for_the_latest_of_these_alone() {
+    let mut phone = Phone::new();
+    let mut child = spend_own(&phone, Account::Bip84, 0, vec![]);
+    add_change(&phone, &mut child, 1_990_000, 7);
+    let bump = || sign_psbt(&child, Purpose::Bump);
+    assert_eq!(phone.refused(bump()), Rule::BumpUnasked);
+    let parent = child.unsigned_tx.input[0].previous_output.txid;
+    phone.accelerate(parent);
+    phone.restart();
+    phone.ask(bump()).unwrap();
+
+    for byte in 0..64 {
+        phone.accelerate(bitcoin::Txid::from_byte_array([byte; 32]));
+    }
+    assert_eq!(phone.refused(bump()), Rule::BumpUnasked);
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn of(channel: &Channel, whose: Whose, step: u64, to_phone_sat: u64, htlcs: &[Ht
     }
 }
 
-fn with_preimages(op: Op, preimages: &[[u8; 32]]) -> Op {
+pub(crate) fn with_preimages(op: Op, preimages: &[[u8; 32]]) -> Op {
     let outbound_preimages = preimages.iter().map(|it| it.to_vec()).collect();
     match op {
         Op::ValidateHolderCommitment(op) => {

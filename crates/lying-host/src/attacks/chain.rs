@@ -1,18 +1,16 @@
-//! Transactions of the on-chain wallet, gossip, and spending.
+//! Transactions of the on-chain wallet, and spending.
 
 use bitcoin::bip32::{DerivationPath, Fingerprint};
-use bitcoin::constants::ChainHash;
 use bitcoin::psbt::{Output, Psbt};
 use bitcoin::{Address, Amount, EcdsaSighashType, Network, OutPoint, TxOut};
-use lightning::ln::chan_utils::make_funding_redeemscript;
-use lightning::ln::msgs::{UnsignedChannelUpdate, UnsignedNodeAnnouncement};
-use lightning::routing::gossip::{NodeAlias, NodeId};
-use lightning::types::features::{ChannelTypeFeatures, NodeFeatures};
-use lightning::util::ser::Writeable;
-use longhand_proto::signer::sign_gossip::Message as Gossip;
+use lightning::ln::chan_utils::{
+    ChannelPublicKeys, CommitmentTransaction, get_keyed_anchor_redeemscript,
+    make_funding_redeemscript,
+};
+use lightning::types::features::ChannelTypeFeatures;
+use longhand_proto::signer::SignPsbt;
 use longhand_proto::signer::sign_psbt::Purpose;
 use longhand_proto::signer::signer_op::Op;
-use longhand_proto::signer::{SignGossip, SignPsbt};
 use longhand_signer::{Account, Keychain, Rule};
 
 use super::closing::{outpoint, paying, thief};
@@ -30,7 +28,7 @@ fn source(path: &str) -> (Fingerprint, DerivationPath) {
 }
 
 /// Spends a coin of the phone's wallet.
-fn spend(phone: &Phone, index: u32, outputs: Vec<(u64, bitcoin::ScriptBuf)>) -> Psbt {
+pub(crate) fn spend(phone: &Phone, index: u32, outputs: Vec<(u64, bitcoin::ScriptBuf)>) -> Psbt {
     let keys = phone.signer.keys();
     let script = keys.script(Account::Bip84, Keychain::External, index);
     let coin = paying(
@@ -60,7 +58,7 @@ fn add_change(phone: &Phone, psbt: &mut Psbt, sat: u64, index: u32) {
     psbt.outputs.push(output);
 }
 
-fn sign_psbt(psbt: &Psbt, purpose: Purpose) -> Op {
+pub(crate) fn sign_psbt(psbt: &Psbt, purpose: Purpose) -> Op {
     Op::SignPsbt(SignPsbt {
         psbt: psbt.serialize(),
         purpose: purpose.into(),
@@ -68,7 +66,7 @@ fn sign_psbt(psbt: &Psbt, purpose: Purpose) -> Op {
 }
 
 /// What a host changes in a transaction before it asks for the signature.
-type Change = fn(&Phone, &mut Psbt);
+pub(crate) type Change = fn(&Phone, &mut Psbt);
 
 /// Of a transaction whose second output is 990,000 sat of change.
 const CHANGE_TAKEN: [(&str, Change); 4] = [
@@ -94,7 +92,7 @@ pub(super) fn cases() -> Vec<Case> {
     all.extend(inputs());
     all.extend(fundings());
     all.extend(bumps());
-    all.extend(gossip());
+    all.extend(unasked_bumps());
     all.extend(spending());
     all
 }
@@ -257,7 +255,7 @@ fn inputs() -> Vec<Case> {
 }
 
 /// A funding of a channel that was asked for.
-fn funding(phone: &mut Phone, change: fn(&Phone, &mut Psbt)) -> (Channel, Psbt) {
+pub(crate) fn funding(phone: &mut Phone, change: fn(&Phone, &mut Psbt)) -> (Channel, Psbt) {
     let draft = Channel::new(phone);
     let ours = draft.parameters.holder_pubkeys.funding_pubkey;
     let theirs = draft.peer_parameters.holder_pubkeys.funding_pubkey;
@@ -277,7 +275,7 @@ fn funding(phone: &mut Phone, change: fn(&Phone, &mut Psbt)) -> (Channel, Psbt) 
     (channel, psbt)
 }
 
-fn first(channel: &Channel) -> Op {
+pub(crate) fn first(channel: &Channel) -> Op {
     validate(&channel.holder_at(0, 1_000, FUNDER_SAT, 0))
 }
 
@@ -400,11 +398,118 @@ fn fundings() -> Vec<Case> {
     all
 }
 
-/// A transaction that pays a fee, and `left_sat` back to the owner.
-fn bumping(phone: &Phone, left_sat: u64) -> Psbt {
+/// A child of a transaction that the owner wants to confirm sooner, with `left_sat` back to the owner.
+fn bumping(phone: &mut Phone, left_sat: u64) -> Psbt {
+    let psbt = unasked_bump(phone, left_sat);
+    phone.accelerate(psbt.unsigned_tx.input[0].previous_output.txid);
+    psbt
+}
+
+/// The same of a transaction that the owner said nothing about.
+fn unasked_bump(phone: &Phone, left_sat: u64) -> Psbt {
     let mut psbt = spend(phone, 0, vec![]);
     add_change(phone, &mut psbt, left_sat, 7);
     psbt
+}
+
+/// That, and an output of this commitment.
+fn bump_of(phone: &Phone, commitment: &CommitmentTransaction, vout: usize) -> Psbt {
+    let mut psbt = unasked_bump(phone, 1_990_000);
+    let parent = commitment.trust().built_transaction().transaction.clone();
+    let mut input = psbt.unsigned_tx.input[0].clone();
+    input.previous_output = OutPoint::new(parent.compute_txid(), vout as u32);
+    psbt.unsigned_tx.input.push(input);
+    psbt.inputs.push(bitcoin::psbt::Input {
+        witness_utxo: Some(parent.output[vout].clone()),
+        non_witness_utxo: Some(parent),
+        ..Default::default()
+    });
+    psbt
+}
+
+/// The place of a side's anchor in a commitment.
+fn anchor(commitment: &CommitmentTransaction, owner: &ChannelPublicKeys) -> usize {
+    let script = get_keyed_anchor_redeemscript(&owner.funding_pubkey).to_p2wsh();
+    let built = &commitment.trust().built_transaction().transaction.clone();
+    let mut outputs = built.output.iter();
+    let place = outputs.position(|output| output.script_pubkey == script);
+    place.expect("an anchor")
+}
+
+fn unasked_bumps() -> Vec<Case> {
+    let mut cases = Cases::of(Rule::BumpUnasked);
+    cases.honest("a child of a transaction that the owner named", |phone| {
+        sign_psbt(&bumping(phone, 1_990_000), Purpose::Bump)
+    });
+    cases.honest("a child of the owner's anchor", |phone| {
+        let channel = Channel::open(phone);
+        let commitment = channel.holder(0, 400_000, &[]);
+        let vout = anchor(&commitment, &channel.parameters.holder_pubkeys);
+        sign_psbt(&bump_of(phone, &commitment, vout), Purpose::Bump)
+    });
+    cases.honest("an HTLC of the owner's commitment", |phone| {
+        let channel = Channel::open(phone);
+        let commitment = channel.holder(1, 400_000, &[Htlc::incoming([7; 32], 40_000_000)]);
+        phone.ask(validate(&commitment)).expect("an honest step");
+        let htlc = commitment.nondust_htlcs()[0].transaction_output_index;
+        let vout = htlc.expect("an output") as usize;
+        sign_psbt(&bump_of(phone, &commitment, vout), Purpose::Bump)
+    });
+    cases.attack("a child of nothing that the owner named", |phone| {
+        sign_psbt(&unasked_bump(phone, 1_990_000), Purpose::Bump)
+    });
+    cases.attack("a child of another than the owner named", |phone| {
+        phone.accelerate(outpoint(9).txid);
+        sign_psbt(&unasked_bump(phone, 1_990_000), Purpose::Bump)
+    });
+    cases.attack("somebody else's output of what the owner named", |phone| {
+        let parent = paying(&[outpoint(3)], vec![(9_000, thief())]);
+        phone.accelerate(parent.compute_txid());
+        let mut psbt = unasked_bump(phone, 1_990_000);
+        let mut input = psbt.unsigned_tx.input[0].clone();
+        input.previous_output = OutPoint::new(parent.compute_txid(), 0);
+        psbt.unsigned_tx.input.push(input);
+        psbt.inputs.push(bitcoin::psbt::Input {
+            witness_utxo: Some(parent.output[0].clone()),
+            non_witness_utxo: Some(parent),
+            ..Default::default()
+        });
+        sign_psbt(&psbt, Purpose::Bump)
+    });
+    type Commitment = fn(&Channel) -> CommitmentTransaction;
+    let peers: Commitment = |it| it.theirs(0, 400_000, &[]);
+    let ours: Commitment = |it| (*it.holder(0, 400_000, &[])).clone();
+    for (name, commitment, is_owners) in [
+        ("the peer's anchor", ours, false),
+        ("the owner's anchor of the peer's commitment", peers, true),
+        ("the peer's anchor of the peer's commitment", peers, false),
+    ] {
+        cases.attack(format!("a child of {name}"), move |phone| {
+            let channel = Channel::open(phone);
+            let commitment = commitment(&channel);
+            let side = match is_owners {
+                true => &channel.parameters,
+                false => &channel.peer_parameters,
+            };
+            let vout = anchor(&commitment, &side.holder_pubkeys);
+            sign_psbt(&bump_of(phone, &commitment, vout), Purpose::Bump)
+        });
+    }
+    for (name, step) in [("is revoked", 0), ("the phone has not seen", 2)] {
+        cases.attack(
+            format!("a child of a commitment that {name}"),
+            move |phone| {
+                let channel = Channel::open(phone);
+                for op in [validate(&channel.holder(1, 400_000, &[])), release(0)] {
+                    phone.ask(op).expect("an honest step");
+                }
+                let commitment = channel.holder(step, 400_000, &[]);
+                let vout = anchor(&commitment, &channel.parameters.holder_pubkeys);
+                sign_psbt(&bump_of(phone, &commitment, vout), Purpose::Bump)
+            },
+        );
+    }
+    cases.all
 }
 
 fn bumps() -> Vec<Case> {
@@ -456,62 +561,6 @@ fn bumps() -> Vec<Case> {
     let mut all = outputs.all;
     all.extend(fees.all);
     all
-}
-
-fn gossip() -> Vec<Case> {
-    let mut cases = Cases::of(Rule::GossipNetwork);
-    let op = |message| {
-        Op::SignGossip(SignGossip {
-            message: Some(message),
-        })
-    };
-    let update = |chain_hash| UnsignedChannelUpdate {
-        chain_hash,
-        short_channel_id: 42,
-        timestamp: 1,
-        message_flags: 1,
-        channel_flags: 0,
-        cltv_expiry_delta: 40,
-        htlc_minimum_msat: 1,
-        htlc_maximum_msat: 2,
-        fee_base_msat: 3,
-        fee_proportional_millionths: 4,
-        excess_data: vec![],
-    };
-    let own = ChainHash::using_genesis_block(Network::Regtest);
-    cases.honest("a channel_update of the network", move |_| {
-        op(Gossip::ChannelUpdate(update(own).encode()))
-    });
-    for network in [Network::Bitcoin, Network::Testnet, Network::Signet] {
-        let other = ChainHash::using_genesis_block(network);
-        cases.attack(format!("a channel_update of {network}"), move |_| {
-            op(Gossip::ChannelUpdate(update(other).encode()))
-        });
-    }
-    let statement = ChainHash::from(*b"Lightning Signed Message:I owe 1");
-    cases.attack("a channel_update that reads as a statement", move |_| {
-        op(Gossip::ChannelUpdate(update(statement).encode()))
-    });
-    for bytes in [256, 1_000, 19_561] {
-        cases.attack(
-            format!("a node_announcement with {bytes} bytes of features"),
-            move |phone| {
-                let node_id = phone.signer.keys().node_id();
-                let message = UnsignedNodeAnnouncement {
-                    features: NodeFeatures::from_be_bytes(vec![1; bytes]),
-                    timestamp: 1,
-                    node_id: NodeId::from_pubkey(&node_id),
-                    rgb: [0; 3],
-                    alias: NodeAlias([0; 32]),
-                    addresses: vec![],
-                    excess_address_data: vec![],
-                    excess_data: vec![],
-                };
-                op(Gossip::NodeAnnouncement(message.encode()))
-            },
-        );
-    }
-    cases.all
 }
 
 fn spending() -> Vec<Case> {

@@ -27,20 +27,20 @@ use crate::scene::*;
 use crate::tlv::encode;
 use crate::{Case, Cases};
 
-pub(super) fn thief() -> ScriptBuf {
+pub(crate) fn thief() -> ScriptBuf {
     ScriptBuf::new_p2wsh(&Hash::all_zeros())
 }
 
-pub(super) fn own_script(phone: &Phone, index: u32) -> ScriptBuf {
+pub(crate) fn own_script(phone: &Phone, index: u32) -> ScriptBuf {
     let script = phone.signer.own_script(Keychain::External, index);
     script.expect("an address")
 }
 
-pub(super) fn outpoint(byte: u8) -> OutPoint {
+pub(crate) fn outpoint(byte: u8) -> OutPoint {
     OutPoint::new(Txid::from_byte_array([byte; 32]), 1)
 }
 
-pub(super) fn paying(inputs: &[OutPoint], outputs: Vec<(u64, ScriptBuf)>) -> Transaction {
+pub(crate) fn paying(inputs: &[OutPoint], outputs: Vec<(u64, ScriptBuf)>) -> Transaction {
     let input = |previous_output: &OutPoint| TxIn {
         previous_output: *previous_output,
         script_sig: ScriptBuf::new(),
@@ -59,7 +59,7 @@ pub(super) fn paying(inputs: &[OutPoint], outputs: Vec<(u64, ScriptBuf)>) -> Tra
     }
 }
 
-fn close(phone: &Phone, to_holder_sat: u64, to_counterparty_sat: u64) -> SignClosing {
+pub(crate) fn close(phone: &Phone, to_holder_sat: u64, to_counterparty_sat: u64) -> SignClosing {
     SignClosing {
         to_holder_sat,
         to_counterparty_sat,
@@ -437,7 +437,7 @@ fn holder_htlcs() -> Vec<Case> {
 }
 
 /// A claim of an HTLC on the peer's commitment: `paid`, the owner's own, or one that the owner received.
-fn claim(
+pub(crate) fn claim(
     phone: &mut Phone,
     channel: &Channel,
     is_own: bool,
@@ -638,14 +638,12 @@ fn claims() -> Vec<Case> {
     all
 }
 
-fn justice(
-    phone: &Phone,
+pub(crate) fn justice(
     channel: &Channel,
     step: u64,
     value_sat: u64,
     outputs: Vec<(u64, ScriptBuf)>,
 ) -> Op {
-    let _ = phone;
     let secret = channel.peer.release_commitment_secret(FIRST - step);
     Op::SignJustice(SignJustice {
         transaction: encode(&paying(&[outpoint(1)], outputs)),
@@ -677,7 +675,7 @@ fn justices() -> Vec<Case> {
     secrets.honest("justice for a revoked commitment", |phone| {
         let channel = revoked(phone);
         let to = vec![(8_000, own_script(phone, 9))];
-        justice(phone, &channel, 0, 9_000, to)
+        justice(&channel, 0, 9_000, to)
     });
     for (name, step) in [
         ("the commitment in force", 1),
@@ -688,13 +686,13 @@ fn justices() -> Vec<Case> {
         secrets.attack(format!("justice for {name}"), move |phone| {
             let channel = revoked(phone);
             let to = vec![(8_000, own_script(phone, 9))];
-            justice(phone, &channel, step, 9_000, to)
+            justice(&channel, step, 9_000, to)
         });
     }
     secrets.attack("justice before anything is revoked", |phone| {
         let channel = Channel::open(phone);
         let to = vec![(8_000, own_script(phone, 9))];
-        justice(phone, &channel, 0, 9_000, to)
+        justice(&channel, 0, 9_000, to)
     });
     secrets.attack("justice while the revocation is due", |phone| {
         let channel = Channel::open(phone);
@@ -702,7 +700,7 @@ fn justices() -> Vec<Case> {
             .ask(sign(&channel.theirs(1, 400_000, &[])))
             .expect("an honest step");
         let to = vec![(8_000, own_script(phone, 9))];
-        justice(phone, &channel, 0, 9_000, to)
+        justice(&channel, 0, 9_000, to)
     });
     type Outputs = fn(&Phone) -> Vec<(u64, ScriptBuf)>;
     for (name, outputs) in [
@@ -717,7 +715,7 @@ fn justices() -> Vec<Case> {
     ] {
         scripts.attack(format!("justice {name}"), move |phone| {
             let channel = revoked(phone);
-            justice(phone, &channel, 0, 9_000, outputs(phone))
+            justice(&channel, 0, 9_000, outputs(phone))
         });
     }
     for (value, paid) in [
@@ -731,14 +729,14 @@ fn justices() -> Vec<Case> {
             move |phone| {
                 let channel = revoked(phone);
                 let to = vec![(paid, own_script(phone, 9))];
-                justice(phone, &channel, 0, value, to)
+                justice(&channel, 0, value, to)
             },
         );
     }
     fees.honest("justice at the limit of its fee", |phone| {
         let channel = revoked(phone);
         let to = vec![(900_000, own_script(phone, 9))];
-        justice(phone, &channel, 0, 1_000_000, to)
+        justice(&channel, 0, 1_000_000, to)
     });
 
     let mut points = Cases::of(Rule::CounterpartyNumber);
@@ -747,7 +745,7 @@ fn justices() -> Vec<Case> {
         |phone| {
             let channel = revoked(phone);
             let to = vec![(8_000, own_script(phone, 9))];
-            let op = justice(phone, &channel, 0, 9_000, to);
+            let op = justice(&channel, 0, 9_000, to);
             phone.ask(op).expect("an honest step");
             let first = channel.theirs(0, 400_000, &[]);
             let again = lightning::ln::chan_utils::CommitmentTransaction::new(

@@ -96,7 +96,7 @@ fn thief() -> ScriptBuf {
     ScriptBuf::new_p2wsh(&Hash::all_zeros())
 }
 
-pub(super) fn thiefs_key() -> PublicKey {
+pub(crate) fn thiefs_key() -> PublicKey {
     let secret = SecretKey::from_slice(&[1; 32]).expect("a key");
     secret.public_key(&Secp256k1::new())
 }

@@ -14,7 +14,7 @@ use crate::{Case, Cases, Verdict};
 const AMOUNT_MSAT: u64 = 50_000_000;
 
 /// An invoice of the phone's.
-pub(super) fn invoiced(phone: &mut Phone, amount_msat: u64) -> [u8; 32] {
+pub(crate) fn invoiced(phone: &mut Phone, amount_msat: u64) -> [u8; 32] {
     let asked = ask_for(phone, amount_msat);
     finish(phone, &Draft::of(&asked), &asked).expect("an honest invoice");
     asked.payment_hash

@@ -1,13 +1,14 @@
 //! The cases, by subject.
 
-mod balance;
-mod chain;
-mod closing;
-mod commitment;
-mod incoming;
+pub(crate) mod balance;
+pub(crate) mod chain;
+pub(crate) mod closing;
+pub(crate) mod commitment;
+mod gossip;
+pub(crate) mod incoming;
 mod paying;
 mod revocation;
-mod setup;
+pub(crate) mod setup;
 
 use crate::Case;
 
@@ -20,6 +21,7 @@ pub(crate) fn all() -> Vec<Case> {
     all.extend(revocation::cases());
     all.extend(closing::cases());
     all.extend(chain::cases());
+    all.extend(gossip::cases());
     all.extend(incoming::cases());
     all
 }

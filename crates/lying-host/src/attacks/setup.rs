@@ -7,8 +7,8 @@ use lightning::chain::transaction::OutPoint;
 use lightning::ln::chan_utils::{ChannelPublicKeys, ChannelTransactionParameters};
 use lightning::ln::channel_keys::{DelayedPaymentBasepoint, HtlcBasepoint, RevocationBasepoint};
 use lightning::types::features::ChannelTypeFeatures;
-use longhand_proto::signer::SetupChannel;
 use longhand_proto::signer::signer_op::Op;
+use longhand_proto::signer::{ChannelTerms, SetupChannel};
 use longhand_signer::Rule;
 
 use super::commitment::thiefs_key;
@@ -232,6 +232,34 @@ fn terms() -> Vec<Case> {
         );
     }
 
+    let mut peers_terms = Cases::of(Rule::SetupTerms);
+    for (dust_sat, reserve_sat, is_good) in [
+        (354, 10_000, true),
+        (10_000, 0, true),
+        (10_001, 10_000, false),
+        (VALUE_SAT, 10_000, false),
+        (u64::MAX, 10_000, false),
+        (354, 10_001, false),
+        (354, VALUE_SAT, false),
+        (354, u64::MAX, false),
+    ] {
+        let name = format!("a dust limit of {dust_sat} sat and a reserve of {reserve_sat} sat");
+        let play = move |phone: &mut Phone| {
+            let Op::SetupChannel(setup) = Channel::new(phone).setup() else {
+                unreachable!("it is a setup")
+            };
+            let terms = Some(ChannelTerms {
+                peer_dust_limit_sat: dust_sat,
+                owner_reserve_sat: reserve_sat,
+            });
+            Op::SetupChannel(SetupChannel { terms, ..setup })
+        };
+        match is_good {
+            true => peers_terms.honest(name, play),
+            false => peers_terms.attack(name, play),
+        }
+    }
+
     let mut outpoints = Cases::of(Rule::SetupOutpoint);
     outpoints.honest("a second channel with an output of its own", |phone| {
         second(phone, 1)
@@ -242,6 +270,7 @@ fn terms() -> Vec<Case> {
     let mut all = types.all;
     all.extend(delays.all);
     all.extend(sizes.all);
+    all.extend(peers_terms.all);
     all.extend(outpoints.all);
     all
 }
@@ -254,7 +283,7 @@ fn second(phone: &mut Phone, index: u16) -> Op {
 }
 
 /// The setup of a channel like this, with other keys, funded by an output of a transaction that nobody has seen.
-pub(super) fn with_other_keys(phone: &mut Phone, channel: &Channel, index: u16) -> Op {
+pub(crate) fn with_other_keys(phone: &mut Phone, channel: &Channel, index: u16) -> Op {
     let mut parameters = channel.parameters.clone();
     let (keys_id, keys) = phone.more_keys([8; 32]);
     parameters.holder_pubkeys = keys;

@@ -19,7 +19,7 @@ use lightning::util::ser::Readable;
 use longhand_proto::rule::Rule;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
-use longhand_proto::signer::{SignerBatch, SignerOp, SignerReply};
+use longhand_proto::signer::{ChannelTerms, SignerBatch, SignerOp, SignerReply};
 
 use super::channel_keys::KeysId;
 use super::closes::Closes;
@@ -196,6 +196,14 @@ impl Remote {
         let id = keys.user_channel_id;
         if let Some(setup) = state.setups.request(keys_id, id, parameters) {
             state.want_durable(&self.journal, channel_op(keys_id, Op::SetupChannel(setup)));
+        }
+    }
+
+    /// LDK has accepted these terms of a peer's, for a channel for which keys were reserved.
+    pub fn set_terms(&self, user_channel_id: u128, terms: ChannelTerms) {
+        let State { pool, setups, .. } = &mut *lock(&self.state);
+        if let Some(keys_id) = pool.keys_id_of(user_channel_id) {
+            setups.set_terms(keys_id, terms);
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bitcoin::secp256k1::PublicKey;
 use lightning::ln::chan_utils::ChannelTransactionParameters;
 use lightning::util::ser::Writeable;
-use longhand_proto::signer::SetupChannel;
+use longhand_proto::signer::{ChannelTerms, SetupChannel};
 
 use super::channel_keys::KeysId;
 
@@ -15,6 +15,8 @@ use super::channel_keys::KeysId;
 pub(super) struct Setups {
     /// Peers of channels that began since the start.
     counterparties: HashMap<KeysId, PublicKey>,
+    /// What the peers ask for in these channels.
+    terms: HashMap<KeysId, ChannelTerms>,
     /// Encoded parameters that were last sent to the phone.
     requested: HashMap<KeysId, Vec<u8>>,
     /// Reasons of refusals, for people.
@@ -25,6 +27,11 @@ impl Setups {
     /// A channel with this peer begins.
     pub fn begin(&mut self, keys_id: KeysId, counterparty: PublicKey) {
         self.counterparties.insert(keys_id, counterparty);
+    }
+
+    /// LDK has accepted these terms of the peer's.
+    pub fn set_terms(&mut self, keys_id: KeysId, terms: ChannelTerms) {
+        self.terms.insert(keys_id, terms);
     }
 
     /// The operation that gives the phone these parameters; `None` when they were given already.
@@ -47,6 +54,7 @@ impl Setups {
             counterparty_node_id: counterparty
                 .map(|node_id| node_id.serialize().to_vec())
                 .unwrap_or_default(),
+            terms: self.terms.get(&keys_id).copied(),
         };
         self.requested.insert(keys_id, encoded);
         Some(setup)
@@ -55,6 +63,7 @@ impl Setups {
     /// The phone has the parameters.
     pub fn done(&mut self, keys_id: &KeysId) {
         self.requested.remove(keys_id);
+        self.terms.remove(keys_id);
     }
 
     /// The phone refuses the channel, for a reason that people can read.
@@ -70,6 +79,7 @@ impl Setups {
     /// The channel is over before it was set up.
     pub fn remove(&mut self, keys_id: &KeysId) {
         self.counterparties.remove(keys_id);
+        self.terms.remove(keys_id);
         self.requested.remove(keys_id);
         self.refusals.remove(keys_id);
     }
@@ -99,6 +109,22 @@ mod tests {
             channel_type_features: ChannelTypeFeatures::anchors_zero_htlc_fee_and_dependencies(),
             channel_value_satoshis,
         }
+    }
+
+    #[test]
+    fn what_the_peer_asks_for_is_sent_with_the_parameters_of_its_channel() {
+        let mut setups = Setups::default();
+        let terms = ChannelTerms {
+            peer_dust_limit_sat: 354,
+            owner_reserve_sat: 1_000,
+        };
+        setups.set_terms(KEYS, terms);
+        let sent = |setups: &mut Setups, keys_id| {
+            let setup = setups.request(keys_id, None, &parameters(1_000_000));
+            setup.unwrap().terms
+        };
+        assert_eq!(sent(&mut setups, KEYS), Some(terms));
+        assert_eq!(sent(&mut setups, [2; 32]), None);
     }
 
     #[test]

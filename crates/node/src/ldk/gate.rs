@@ -62,6 +62,8 @@ struct State {
     claimed: Vec<Claimed>,
     /// Fulfils that were sent ahead of LDK's, with the peer.
     ahead: HashMap<(ChannelId, u64), PublicKey>,
+    /// Dust limits of peers that have accepted a channel which is not funded.
+    dust_limits_sat: HashMap<(PublicKey, ChannelId), u64>,
     /// Channels whose cooperative close is not yet deep in the chain.
     coop_closes: HashSet<(PublicKey, ChannelId)>,
     /// Nodes of the same host that have dialled this one. No more than the host has.
@@ -277,6 +279,24 @@ impl Gate {
         }
     }
 
+    /// Keeps the dust limit of a peer that accepts a channel: LDK does not tell it. The first `accept_channel` counts, as for LDK.
+    fn saw_accept(&self, peer: PublicKey, msg: &msgs::AcceptChannel) {
+        let id = msg.common_fields.temporary_channel_id;
+        let channels = self.manager.list_channels_with_counterparty(&peer);
+        let is_opening = |it: &ChannelDetails| it.channel_id == id && it.is_outbound;
+        if channels.iter().any(is_opening) {
+            let limits = &mut lock(&self.state).dust_limits_sat;
+            let limit_sat = msg.common_fields.dust_limit_satoshis;
+            limits.entry((peer, id)).or_insert(limit_sat);
+        }
+    }
+
+    /// The dust limit of a peer that has accepted the channel with this temporary id.
+    pub fn take_dust_limit_sat(&self, peer: PublicKey, temporary: ChannelId) -> Option<u64> {
+        let limits = &mut lock(&self.state).dust_limits_sat;
+        limits.remove(&(peer, temporary))
+    }
+
     /// Removes the secrets of onions whose HTLCs are over, or have expired long before `height`.
     pub fn prune_onions(&self, height: u32) {
         if let Some(remote) = &self.remote {
@@ -288,6 +308,7 @@ impl Gate {
     fn disconnected(&self, node_id: &PublicKey) {
         let state = &mut *lock(&self.state);
         state.ahead.retain(|_, to| to != node_id);
+        state.dust_limits_sat.retain(|(peer, _), _| peer != node_id);
         // Sending ahead is an option: a claim stands here for no longer than a turn.
         state.claimed.clear();
         state.held.retain(|event| match event {
@@ -439,10 +460,14 @@ impl ChannelMessageHandler for Gate {
         self.manager.handle_update_add_htlc(their_node_id, msg);
     }
 
+    fn handle_accept_channel(&self, their_node_id: PublicKey, msg: &msgs::AcceptChannel) {
+        self.saw_accept(their_node_id, msg);
+        self.manager.handle_accept_channel(their_node_id, msg);
+    }
+
     pass! {
         handle_open_channel(&msgs::OpenChannel);
         handle_open_channel_v2(&msgs::OpenChannelV2);
-        handle_accept_channel(&msgs::AcceptChannel);
         handle_accept_channel_v2(&msgs::AcceptChannelV2);
         handle_funding_created(&msgs::FundingCreated);
         handle_funding_signed(&msgs::FundingSigned);

@@ -5,7 +5,7 @@ use lightning::events::Event;
 use longhand_proto::Code;
 
 use crate::machine::turn::Turn;
-use crate::parts::acceptance::Acceptance;
+use crate::parts::acceptance::{Acceptance, Request};
 use crate::parts::claims::Claims;
 use crate::parts::closed_channels::ClosedChannels;
 use crate::parts::fee_bumps::FeeBumps;
@@ -53,10 +53,14 @@ impl LdkEvents<'_> {
             Event::OpenChannelRequest {
                 temporary_channel_id,
                 counterparty_node_id,
+                params,
                 ..
             } => {
-                self.acceptance
-                    .request(temporary_channel_id, counterparty_node_id);
+                self.acceptance.request(Request {
+                    temporary_channel_id,
+                    counterparty: counterparty_node_id,
+                    dust_limit_sat: params.dust_limit_satoshis,
+                });
                 self.acceptance.advance(turn);
             }
             Event::PaymentClaimable { .. } => self.claims.claimable(turn, payments, event),

@@ -653,6 +653,10 @@ fn record_intent(signer: &mut longhand_signer::Signer, command: &Kind, hub: Opti
         Kind::SendOnchain(send) => {
             signer.add_onchain_intent(&send.id, &send.address, send.amount_sat, 100_000, 1)
         }
+        Kind::BumpTransaction(bump) => match bump.txid.parse() {
+            Ok(txid) => signer.want_acceleration(txid, 100_000),
+            Err(_) => return,
+        },
         Kind::CloseChannel(close) => {
             let intent = longhand_signer::ChannelIntent::Close {
                 channel_id: close.channel_id.clone(),

@@ -6,7 +6,7 @@ use bitcoin::secp256k1::PublicKey;
 use lightning::ln::types::ChannelId;
 
 use crate::machine::turn::Turn;
-use crate::parts::reserve;
+use crate::parts::{reserve, terms};
 
 /// Reasons of refusals, as the peer gets them.
 const TOO_MANY: &str = "too many channels wait for their funding here: try again later";
@@ -20,32 +20,42 @@ const STRANGERS: usize = 40;
 /// See the module. Not stored: LDK forgets such channels with the connection.
 #[derive(Default)]
 pub(crate) struct Acceptance {
-    /// With the peers.
-    requests: Vec<(ChannelId, PublicKey)>,
+    requests: Vec<Request>,
+}
+
+/// A peer's `open_channel`, which LDK has accepted so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub temporary_channel_id: ChannelId,
+    pub counterparty: PublicKey,
+    /// The peer's `dust_limit_satoshis` (BOLT 2).
+    pub dust_limit_sat: u64,
 }
 
 impl Acceptance {
     /// A peer asks for a channel.
-    pub fn request(&mut self, temporary_channel_id: ChannelId, counterparty: PublicKey) {
-        self.requests.push((temporary_channel_id, counterparty));
+    pub fn request(&mut self, request: Request) {
+        self.requests.push(request);
     }
 
     /// Refuses those that the node could not defend, and accepts as many as there are keys for. The others wait until the phone has given more; LDK drops them after a
     /// while.
     pub fn advance(&mut self, turn: &Turn) {
-        for (temporary_channel_id, counterparty) in std::mem::take(&mut self.requests) {
-            if let Some(reason) = reason_to_refuse(turn, &counterparty) {
-                refuse(turn, temporary_channel_id, counterparty, reason);
+        for request in std::mem::take(&mut self.requests) {
+            if let Some(reason) = reason_to_refuse(turn, &request.counterparty) {
+                refuse(turn, &request, reason);
                 continue;
             }
             let user_channel_id = turn.random_channel_id();
             if let Some(remote) = turn.remote()
-                && remote.reserve(user_channel_id, counterparty).is_none()
+                && remote
+                    .reserve(user_channel_id, request.counterparty)
+                    .is_none()
             {
-                self.requests.push((temporary_channel_id, counterparty));
+                self.requests.push(request);
                 continue;
             }
-            accept(turn, temporary_channel_id, counterparty, user_channel_id);
+            accept(turn, &request, user_channel_id);
         }
     }
 
@@ -81,11 +91,11 @@ fn has_room_for(turn: &Turn, counterparty: &PublicKey) -> bool {
 }
 
 /// The peer gets the reason in an `error` (BOLT 1).
-fn refuse(turn: &Turn, temporary_channel_id: ChannelId, counterparty: PublicKey, reason: &str) {
-    tracing::info!(peer = %counterparty, "a channel was refused: {reason}");
+fn refuse(turn: &Turn, request: &Request, reason: &str) {
+    tracing::info!(peer = %request.counterparty, "a channel was refused: {reason}");
     let closed = turn.ldk.manager.force_close_broadcasting_latest_txn(
-        &temporary_channel_id,
-        &counterparty,
+        &request.temporary_channel_id,
+        &request.counterparty,
         reason.into(),
     );
     if let Err(error) = closed {
@@ -94,22 +104,16 @@ fn refuse(turn: &Turn, temporary_channel_id: ChannelId, counterparty: PublicKey,
     }
 }
 
-fn accept(
-    turn: &Turn,
-    temporary_channel_id: ChannelId,
-    counterparty: PublicKey,
-    user_channel_id: u128,
-) {
-    let accepted = turn.ldk.manager.accept_inbound_channel(
-        &temporary_channel_id,
-        &counterparty,
-        user_channel_id,
-        None,
-    );
-    if let Err(error) = accepted {
-        tracing::info!("a channel was not accepted: {error:?}");
-        if let Some(remote) = turn.remote() {
-            remote.forget_channel(user_channel_id);
+fn accept(turn: &Turn, request: &Request, user_channel_id: u128) {
+    let (id, peer) = (&request.temporary_channel_id, &request.counterparty);
+    let manager = &turn.ldk.manager;
+    match manager.accept_inbound_channel(id, peer, user_channel_id, None) {
+        Ok(()) => terms::keep(turn, peer, user_channel_id, request.dust_limit_sat),
+        Err(error) => {
+            tracing::info!("a channel was not accepted: {error:?}");
+            if let Some(remote) = turn.remote() {
+                remote.forget_channel(user_channel_id);
+            }
         }
     }
 }
@@ -127,7 +131,13 @@ mod tests {
     use crate::machine::testing::World;
 
     /// A request for a channel that LDK has forgotten meanwhile.
-    const FORGOTTEN: ChannelId = ChannelId([9; 32]);
+    fn forgotten(counterparty: PublicKey) -> Request {
+        Request {
+            temporary_channel_id: ChannelId([9; 32]),
+            counterparty,
+            dust_limit_sat: 354,
+        }
+    }
 
     #[test]
     fn a_request_waits_until_the_phone_has_given_keys() {
@@ -136,9 +146,9 @@ mod tests {
         let owner = world.add_owner(2, Some(hub));
         let peer = world.nodes[hub].machine.node_id();
         let mut acceptance = Acceptance::default();
-        acceptance.request(FORGOTTEN, peer);
+        acceptance.request(forgotten(peer));
         acceptance.advance(world.turn(owner));
-        assert_eq!(acceptance.requests, [(FORGOTTEN, peer)]);
+        assert_eq!(acceptance.requests, [forgotten(peer)]);
 
         world.attach(owner);
         acceptance.advance(world.turn(owner));
@@ -151,7 +161,7 @@ mod tests {
         let hub = world.add_hub(1);
         let peer = world.nodes[hub].machine.node_id();
         let mut acceptance = Acceptance::default();
-        acceptance.request(FORGOTTEN, peer);
+        acceptance.request(forgotten(peer));
         acceptance.clear();
         assert!(acceptance.requests.is_empty());
     }
@@ -163,7 +173,7 @@ mod tests {
         let owner = world.add_owner(2, Some(hub));
         let peer = world.nodes[owner].machine.node_id();
         let mut acceptance = Acceptance::default();
-        acceptance.request(FORGOTTEN, peer);
+        acceptance.request(forgotten(peer));
         acceptance.advance(world.turn(hub));
         assert!(acceptance.requests.is_empty());
     }

@@ -35,6 +35,7 @@ pub(crate) mod requests;
 pub(crate) mod reserve;
 pub(crate) mod signer_session;
 pub(crate) mod sweeps;
+pub(crate) mod terms;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod wallet_scan;

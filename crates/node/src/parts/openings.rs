@@ -25,7 +25,7 @@ use crate::ldk::adapters::user_config;
 use crate::machine::turn::Turn;
 use crate::parts::balances::describe;
 use crate::parts::wallet_signing::{Signed, sign};
-use crate::parts::{feerates, reserve};
+use crate::parts::{feerates, reserve, terms};
 use crate::store::journal::Journal;
 use crate::store::schema::{Open, is_of, key, user_channel_id};
 
@@ -349,6 +349,10 @@ impl Openings {
     /// The peer has accepted the channel: builds the funding.
     fn fund(&mut self, turn: &Turn, funding: Funding) {
         let id = funding.user_channel_id;
+        let (peer, temporary) = (funding.counterparty, funding.temporary_channel_id);
+        if let Some(limit_sat) = turn.ldk.gate.take_dust_limit_sat(peer, temporary) {
+            terms::keep(turn, &peer, id, limit_sat);
+        }
         let given = self.opens.get(&id).and_then(|open| open.request.as_ref());
         let feerate = match given.map_or(0, |request| request.feerate_sat_per_kw) {
             // There was an estimate when the owner asked for the channel, a moment ago.

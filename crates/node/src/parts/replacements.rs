@@ -105,6 +105,10 @@ impl OnchainSends {
             );
             return Some(Err(recorded(&send.replacement_failure_code, message)));
         }
+        // A first child has nothing to go back to.
+        if !send.failure_code.is_empty() {
+            return Some(Err(recorded(&send.failure_code, send.failure.clone())));
+        }
         outcome(turn, send)
     }
 

@@ -1,6 +1,7 @@
 //! The phone against a scripted host, over real links in memory.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod accelerating;
 mod attaching;
 mod checking;
 mod controlling;

@@ -14,7 +14,8 @@ use longhand_proto::rule::Rule;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{
-    Ecdh, NewChannelKeys, ReleaseSecret, SetupChannel, SignerBatch, SignerOp, SignerReply,
+    ChannelTerms, Ecdh, NewChannelKeys, ReleaseSecret, SetupChannel, SignerBatch, SignerOp,
+    SignerReply,
 };
 use prost::Message;
 
@@ -86,6 +87,7 @@ pub(super) async fn setup(host: &ScriptedHost) -> SignerBatch {
         parameters: parameters.encode(),
         counterparty_node_id: payee_id().serialize().to_vec(),
         opening_id: Vec::new(),
+        terms: Some(ChannelTerms::default()),
     });
     batch_on(&keys.channel_keys_id, [setup])
 }

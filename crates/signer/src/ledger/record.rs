@@ -151,7 +151,7 @@ struct Body {
 pub(crate) struct Entry {
     #[prost(
         oneof = "entry::Change",
-        tags = "1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 30, 31, 32, 33, 40, 41, 42, 50"
+        tags = "1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 30, 31, 32, 33, 40, 41, 42, 43, 50"
     )]
     pub change: Option<entry::Change>,
 }
@@ -217,9 +217,20 @@ pub(crate) mod entry {
         OnchainIntent(OnchainIntentAdded),
         #[prost(message, tag = "42")]
         ChannelIntent(ChannelIntentAdded),
+        #[prost(message, tag = "43")]
+        Acceleration(AccelerationAsked),
 
         #[prost(message, tag = "50")]
         LimitsSet(LimitsSet),
+    }
+
+    /// The owner wants this transaction to confirm sooner.
+    #[derive(Clone, PartialEq, Message)]
+    pub struct AccelerationAsked {
+        #[prost(bytes = "vec", tag = "1")]
+        pub txid: Vec<u8>,
+        #[prost(uint64, tag = "2")]
+        pub max_fee_sat: u64,
     }
 
     /// The limits that differ from the defaults, in place of those set before.
@@ -261,6 +272,9 @@ pub(crate) mod entry {
         /// The owner's opening; empty for a peer's, and in records of earlier versions.
         #[prost(bytes = "vec", tag = "5")]
         pub opening_id: Vec<u8>,
+        /// The owner opened it without an announcement. False in records of earlier versions, which did not ask.
+        #[prost(bool, tag = "6")]
+        pub is_unannounced: bool,
     }
 
     #[derive(Clone, PartialEq, Message)]

@@ -1,9 +1,10 @@
 //! The state that the records define.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::{PublicKey, SecretKey};
-use bitcoin::{Network, OutPoint};
+use bitcoin::{Network, OutPoint, Txid};
 use lightning::ln::chan_utils::{
     ChannelTransactionParameters, CommitmentTransaction, CounterpartyCommitmentSecrets,
     HolderCommitmentTransaction,
@@ -16,9 +17,12 @@ use super::record::{self, Entry, LedgerError, LedgerRecord};
 use super::secrets;
 use crate::commitment::{FIRST_INDEX, Side, read, read_parameters};
 use crate::htlcs::{Htlc, Htlcs};
-use crate::intents::{ChannelIntent, OnchainIntent, PaymentIntent};
+use crate::intents::{Acceleration, ChannelIntent, OnchainIntent, PaymentIntent};
 use crate::limits::Limits;
 use crate::payments::{Payment, Released, payment_hash};
+
+/// Transactions of [`State::accelerations`].
+const MAX_ACCELERATIONS: usize = 64;
 
 /// The state of a phone's signer.
 #[derive(Clone)]
@@ -30,6 +34,8 @@ pub(crate) struct State {
     pub payments: BTreeMap<[u8; 32], OwnPayment>,
     pub payment_intents: BTreeMap<[u8; 32], PaymentIntent>,
     pub onchain_intents: BTreeMap<Vec<u8>, OnchainIntent>,
+    /// Transactions that the owner wants to confirm sooner, those named last at the end; the oldest are removed.
+    pub accelerations: VecDeque<Acceleration>,
     pub channel_intents: BTreeMap<Vec<u8>, KnownChannelIntent>,
     pub limits: Limits,
 }
@@ -102,6 +108,8 @@ pub(crate) struct Channel {
     pub delegated: bool,
     /// The owner's opening; empty for a peer's, or one of an earlier version.
     pub opening_id: Vec<u8>,
+    /// The owner opened it without an announcement (BOLT 7).
+    pub is_unannounced: bool,
     /// A cooperative close was signed.
     pub is_closing: bool,
     /// The points of commitments for which justice was signed. No later commitment may have one of them.
@@ -241,6 +249,7 @@ impl State {
             payments: BTreeMap::new(),
             payment_intents: BTreeMap::new(),
             onchain_intents: BTreeMap::new(),
+            accelerations: VecDeque::new(),
             channel_intents: BTreeMap::new(),
             limits: Limits::default(),
         }
@@ -359,6 +368,7 @@ impl State {
             Change::PaymentIntent(c) => self.payment_intent(c)?,
             Change::OnchainIntent(c) => self.onchain_intent(c)?,
             Change::ChannelIntent(c) => self.channel_intent(c)?,
+            Change::Acceleration(c) => self.acceleration(c)?,
             Change::LimitsSet(c) => {
                 let changed = c.changed.iter().map(|it| (&it.name, &it.value));
                 self.limits = Limits::from_changed(changed);
@@ -391,6 +401,8 @@ impl State {
                 .values()
                 .map(|known| Change::ChannelIntent(known.into())),
         );
+        let accelerations = self.accelerations.iter();
+        changes.extend(accelerations.map(|it| Change::Acceleration((*it).into())));
         let limits = self.limits.changed().into_iter();
         let changed: Vec<entry::Limit> = limits
             .map(|(name, value)| entry::Limit { name, value })
@@ -434,6 +446,7 @@ impl State {
             owed: Htlcs::default(),
             delegated: c.delegated,
             opening_id: c.opening_id,
+            is_unannounced: c.is_unannounced,
             is_closing: false,
             punished: BTreeSet::new(),
         };
@@ -549,6 +562,19 @@ impl State {
         Ok(())
     }
 
+    fn acceleration(&mut self, c: entry::AccelerationAsked) -> Result<(), Bad> {
+        let txid = Txid::from_byte_array(array(&c.txid)?);
+        self.accelerations.retain(|it| it.txid != txid);
+        self.accelerations.push_back(Acceleration {
+            txid,
+            max_fee_sat: c.max_fee_sat,
+        });
+        if self.accelerations.len() > MAX_ACCELERATIONS {
+            self.accelerations.pop_front();
+        }
+        Ok(())
+    }
+
     fn channel_mut(&mut self, keys_id: &[u8]) -> Result<&mut Channel, Bad> {
         self.channels
             .get_mut(&array(keys_id)?)
@@ -573,6 +599,7 @@ impl Channel {
             counterparty_node_id: self.counterparty_node_id.serialize().to_vec(),
             delegated: self.delegated,
             opening_id: self.opening_id.clone(),
+            is_unannounced: self.is_unannounced,
         }));
         if let Some(index) = self.released {
             changes.push(Change::SecretReleased(entry::ChannelIndex {

@@ -43,6 +43,8 @@ pub(crate) struct Setup<'a> {
     pub counterparty_node_id: PublicKey,
     /// The id of the owner's opening that it is said to carry out; empty when the peer opens.
     pub opening_id: Vec<u8>,
+    /// What the peer asks for.
+    pub terms: Option<proto::ChannelTerms>,
     /// The channel, when it was set up before.
     pub on_record: Option<&'a Channel>,
 }
@@ -143,6 +145,7 @@ impl Signer {
             counterparty_node_id: PublicKey::from_slice(&op.counterparty_node_id)
                 .map_err(|_| Refused::malformed("the peer's node id is not a public key"))?,
             opening_id: op.opening_id.clone(),
+            terms: op.terms,
             on_record: self.state.channels.get(&keys_id),
         })
     }

@@ -27,7 +27,7 @@ pub(crate) struct OnChain<'a> {
     pub own: Vec<OwnInput>,
     /// The outputs that are not the owner's, by the derivations that the PSBT names.
     pub foreign: Vec<usize>,
-    /// It pays the fee of a close (purpose `BUMP`).
+    /// It pays the fee of a close, or of a transaction that the owner wants to confirm sooner (purpose `BUMP`).
     pub is_bump: bool,
     /// For a payment as such (purpose `SEND`): the owner's intents that it carries out. Those of an exact amount come first: a send of
     /// all that there is takes any.

@@ -1,7 +1,11 @@
-//! Transactions that pay the fee of a close: a child of an anchor output, or HTLC transactions with inputs of the wallet (BOLT 3).
+//! Transactions that pay a fee: a child of an anchor output or HTLC transactions with inputs of the wallet (BOLT 3), and a child of a
+//! transaction that the owner wants to confirm sooner (CPFP).
 
-use bitcoin::TxOut;
-use lightning::ln::chan_utils::{HTLCOutputInCommitment, HolderCommitmentTransaction};
+use bitcoin::{TxOut, Txid};
+use lightning::ln::chan_utils::{
+    HTLCOutputInCommitment, HolderCommitmentTransaction, get_keyed_anchor_redeemscript,
+    shared_anchor_script_pubkey,
+};
 
 use super::closes::close_fee_limit_sat;
 use super::{Refused, Rule, inputs, refuse_unless};
@@ -16,7 +20,18 @@ pub(super) fn pay_the_owner(view: &View<'_>, it: &OnChain<'_>) -> Result<(), Ref
     refuse_unless(
         !it.is_bump || it.foreign.iter().all(is_good),
         Rule::BumpOutput,
-        "a transaction that is to pay the fee of a close pays somebody else",
+        "a transaction that is to pay a fee pays somebody else",
+    )
+}
+
+/// The fee is paid for an output of the owner's commitment, or for a transaction that the owner named, by an output of it that is the owner's.
+/// However often the host asks, transactions that spend the same output exclude each other.
+pub(super) fn are_asked_for(view: &View<'_>, it: &OnChain<'_>) -> Result<(), Refused> {
+    refuse_unless(
+        !it.is_bump || limit_sat(view, it).is_some(),
+        Rule::BumpUnasked,
+        "a fee would be paid for no close, and for no transaction that the owner wants to confirm sooner: to raise the fee of a child \
+         again, name its parent",
     )
 }
 
@@ -31,30 +46,65 @@ pub(super) fn prove_their_inputs(_: &View<'_>, it: &OnChain<'_>) -> Result<(), R
 }
 
 pub(super) fn cost_no_more_than_allowed(view: &View<'_>, it: &OnChain<'_>) -> Result<(), Refused> {
-    if !it.is_bump {
-        return Ok(());
-    }
-    let limit_sat = close_fee_limit_sat(view, at_stake_sat(view, it));
+    let is_bearable = |fee_sat| limit_sat(view, it).is_none_or(|limit_sat| fee_sat <= limit_sat);
     refuse_unless(
-        it.fee_sat().is_some_and(|fee_sat| fee_sat <= limit_sat),
+        !it.is_bump || it.fee_sat().is_some_and(is_bearable),
         Rule::CloseFee,
-        "paying the fee of the close would cost more than the limit for closes",
+        "paying this fee would cost more than the limit for closes, or than the owner allowed",
     )
 }
 
-/// The value of the channels whose commitments it spends outputs of.
-fn at_stake_sat(view: &View<'_>, it: &OnChain<'_>) -> u64 {
-    let spends = |channel: &&Channel| {
-        let holder = channel.holder.iter().map(|it| it.commitment.trust().txid());
-        let peer = channel.peer.iter().map(|it| it.commitment.trust().txid());
-        let txids: Vec<_> = holder.chain(peer).collect();
-        let mut inputs = it.psbt.unsigned_tx.input.iter();
-        inputs.any(|input| txids.contains(&input.previous_output.txid))
-    };
-    let channels = view.state.channels.values().filter(spends);
-    channels.fold(0, |sum: u64, channel| {
-        sum.saturating_add(channel.parameters.channel_value_satoshis)
+/// The most that it may cost; `None` when it is for nothing that there is a fee for.
+fn limit_sat(view: &View<'_>, it: &OnChain<'_>) -> Option<u64> {
+    let at_stake_sat = view
+        .state
+        .channels
+        .values()
+        .filter(|channel| spends_holder_output(channel, it))
+        .map(|channel| channel.parameters.channel_value_satoshis)
+        .reduce(u64::saturating_add);
+    let for_close = at_stake_sat.map(|sat| close_fee_limit_sat(view, sat));
+    let named = view.state.accelerations.iter();
+    let named = named.filter(|named| spends_own_output(named.txid, it));
+    for_close.max(named.map(|named| named.max_fee_sat).max())
+}
+
+/// Whether it spends an output of a transaction that is the owner's.
+fn spends_own_output(txid: Txid, it: &OnChain<'_>) -> bool {
+    it.own.iter().any(|own| {
+        let input = it.psbt.unsigned_tx.input.get(own.index);
+        input.is_some_and(|input| input.previous_output.txid == txid)
     })
+}
+
+/// Whether it spends an anchor or an HTLC of one of the owner's commitments in force, which the owner alone can.
+fn spends_holder_output(channel: &Channel, it: &OnChain<'_>) -> bool {
+    channel.holder.iter().any(|holder| {
+        let trusted = holder.commitment.trust();
+        let mut inputs = it.psbt.unsigned_tx.input.iter();
+        inputs.any(|input| {
+            input.previous_output.txid == trusted.txid()
+                && is_holders(channel, &holder.commitment, input.previous_output.vout)
+        })
+    })
+}
+
+fn is_holders(channel: &Channel, commitment: &HolderCommitmentTransaction, vout: u32) -> bool {
+    let mut htlcs = commitment.nondust_htlcs().iter();
+    if htlcs.any(|htlc| htlc.transaction_output_index == Some(vout)) {
+        return true;
+    }
+    let key = &channel.parameters.holder_pubkeys.funding_pubkey;
+    let anchors = [
+        get_keyed_anchor_redeemscript(key).to_p2wsh(),
+        shared_anchor_script_pubkey(),
+    ];
+    let trusted = commitment.trust();
+    let mut outputs = trusted.built_transaction().transaction.output.iter();
+    let output = usize::try_from(vout)
+        .ok()
+        .and_then(|vout| outputs.nth(vout));
+    output.is_some_and(|output| anchors.contains(&output.script_pubkey))
 }
 
 /// Whether the output at `index` is what LDK makes of the HTLC that the input at the same index spends.

@@ -1,9 +1,11 @@
 //! Gossip of the node (BOLT 7).
 
 use bitcoin::constants::ChainHash;
+use lightning::routing::gossip::NodeId;
 use lightning::util::ser::Writeable;
 
 use super::{Refused, Rule, refuse_unless};
+use crate::ledger::Channel;
 use crate::proposal::{Announcement, Gossip};
 use crate::view::View;
 
@@ -31,6 +33,43 @@ pub(super) fn announces_on_the_network(
 ) -> Result<(), Refused> {
     has_few_features(&it.message.features)?;
     has_our_chain(view, it.message.chain_hash)
+}
+
+/// Nothing is made public that the owner did not want to be. An update says nothing of the owner beyond the announcement of the channel
+/// that it is for.
+pub(super) fn is_asked_for(view: &View<'_>, it: &Gossip) -> Result<(), Refused> {
+    let mut channels = view.state.channels.values();
+    match it {
+        Gossip::ChannelUpdate(_) => Ok(()),
+        Gossip::ChannelAnnouncement(it) => {
+            let keys = [it.bitcoin_key_1, it.bitcoin_key_2];
+            let channel = channels.find(|channel| {
+                let ours = &channel.parameters.holder_pubkeys.funding_pubkey;
+                keys.contains(&NodeId::from_pubkey(ours))
+            });
+            let channel = channel.ok_or_else(|| {
+                unasked("the channel that would be announced is none of the owner's")
+            })?;
+            announces_what_the_owner_would(channel)
+        }
+        Gossip::NodeAnnouncement(_) => Err(unasked(
+            "the node would be announced, which no command of the owner's asks for",
+        )),
+    }
+}
+
+/// Whether a channel is announced is said by who opens it (BOLT 2, `announce_channel`).
+pub(super) fn announces_what_the_owner_would(channel: &Channel) -> Result<(), Refused> {
+    match channel.is_unannounced {
+        true => Err(unasked(
+            "the owner opened the channel, and did not ask for its announcement",
+        )),
+        false => Ok(()),
+    }
+}
+
+fn unasked(why: &str) -> Refused {
+    Refused::new(Rule::GossipUnasked, why)
 }
 
 fn has_our_chain(view: &View<'_>, chain_hash: ChainHash) -> Result<(), Refused> {

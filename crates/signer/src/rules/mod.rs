@@ -60,6 +60,7 @@ pub(crate) fn judge<'a>(
             ask(setups::is_asked_for(view, it))?;
             ask(setups::has_a_bearable_size(view, it))?;
             ask(setups::has_safe_delays(view, it))?;
+            ask(setups::has_bearable_terms(view, it))?;
             ask(setups::has_its_own_funding(view, it))?;
         }
         Proposal::HolderCommitment(it) => {
@@ -142,6 +143,7 @@ pub(crate) fn judge<'a>(
             ask(fundings::cost_no_more_than_allowed(view, it))?;
             ask(bumps::prove_their_inputs(view, it))?;
             ask(bumps::pay_the_owner(view, it))?;
+            ask(bumps::are_asked_for(view, it))?;
             ask(bumps::cost_no_more_than_allowed(view, it))?;
             ask(sends::have_own_inputs(view, it))?;
             ask(sends::are_asked_for(view, it))?;
@@ -155,9 +157,11 @@ pub(crate) fn judge<'a>(
         }
         Proposal::Gossip(it) => {
             ask(gossip::is_of_the_network(view, it))?;
+            ask(gossip::is_asked_for(view, it))?;
         }
         Proposal::Announcement(it) => {
             ask(gossip::announces_on_the_network(view, it))?;
+            ask(gossip::announces_what_the_owner_would(it.channel))?;
         }
         Proposal::Ecdh(_)
         | Proposal::Onion(_)

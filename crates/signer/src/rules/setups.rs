@@ -155,6 +155,28 @@ pub(super) fn has_safe_delays(view: &View<'_>, it: &Setup<'_>) -> Result<(), Ref
     )
 }
 
+/// What a peer may have the owner keep in any channel, in satoshis: the least that LDK asks for itself.
+const SMALL_RESERVE_SAT: u64 = 1_000;
+
+/// HTLCs below the peer's dust limit are lost to the miners when its commitment is published, and the owner's reserve cannot be spent.
+pub(super) fn has_bearable_terms(view: &View<'_>, it: &Setup<'_>) -> Result<(), Refused> {
+    let terms = it.terms.as_ref();
+    let terms = terms.ok_or_else(|| Refused::malformed("the setup lacks the peer's terms"))?;
+    let numbers = &view.limits().numbers;
+    refuse_unless(
+        terms.peer_dust_limit_sat <= numbers.peer_dust_limit_sat,
+        Rule::SetupTerms,
+        "the peer's dust limit is above the owner's limit (`peer_dust_limit_sat`)",
+    )?;
+    let value_sat = u128::from(it.parameters.channel_value_satoshis);
+    let percent_sat = value_sat * u128::from(numbers.own_reserve_percent) / 100;
+    refuse_unless(
+        u128::from(terms.owner_reserve_sat) <= percent_sat.max(SMALL_RESERVE_SAT.into()),
+        Rule::SetupTerms,
+        "the reserve that the peer asks for is above the owner's limit (`own_reserve_percent`)",
+    )
+}
+
 /// Two channels in one output would be signed by two sets of rules, of which each sees a half.
 pub(super) fn has_its_own_funding(view: &View<'_>, it: &Setup<'_>) -> Result<(), Refused> {
     let outpoint = &it.parameters.funding_outpoint;

@@ -18,6 +18,7 @@ use longhand_proto::signer as proto;
 use super::{Fault, Signed, done, unrecorded};
 use crate::commitment::{FIRST_INDEX, funding_script, htlc_sighash, peer_htlc_transaction};
 use crate::engine::{Answer, Change, Signer};
+use crate::intents::ChannelIntent;
 use crate::ledger::entry;
 use crate::limits::Withhold;
 use crate::parallel;
@@ -58,10 +59,19 @@ impl Signer {
             counterparty_node_id: it.counterparty_node_id.serialize().to_vec(),
             delegated,
             opening_id: it.opening_id.clone(),
+            is_unannounced: self.opens_unannounced(&it.opening_id),
         };
         let is_new = it.on_record.is_none();
         let changes = is_new.then_some(Change::ChannelSetUp(set_up));
         (answer, changes.into_iter().collect())
+    }
+
+    /// Whether this is an opening of the owner's without an announcement.
+    fn opens_unannounced(&self, opening_id: &[u8]) -> bool {
+        let opening = self.state.channel_intents.get(opening_id);
+        opening.is_some_and(
+            |known| matches!(known.intent, ChannelIntent::Open { announced, .. } if !announced),
+        )
     }
 
     /// Whether the host gets the revocation basepoint secret of a channel with this peer.

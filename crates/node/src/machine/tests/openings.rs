@@ -77,6 +77,30 @@ fn an_opening_whose_funding_the_mempool_refuses_is_no_success_and_can_be_bumped(
 }
 
 #[test]
+fn a_child_that_the_phone_does_not_sign_is_a_failure_and_another_may_follow() {
+    let (mut world, _, owner) = world_of(1_000_000);
+    world.refusal = Some("mempool min fee not met".into());
+    let _ = world.ask(owner, open(1));
+    world.refusal = None;
+    let channels = channels_of(&mut world, owner);
+    let (txid, _) = channels[0].funding_outpoint.split_once(':').unwrap();
+    let bump = |feerate_sat_per_kw| {
+        let txid = txid.into();
+        Kind::BumpTransaction(BumpTransaction {
+            txid,
+            feerate_sat_per_kw,
+        })
+    };
+    // The limit of the test's phone is 100,000 sat.
+    let refused = world.ask(owner, bump(200_000)).unwrap_err();
+    assert_eq!(refused.code, Code::SignerRefused);
+    assert!(refused.message.contains("cost more than"), "{refused:?}");
+    let bumped = world.ask(owner, bump(5_000)).unwrap();
+    assert!(matches!(bumped, Reply::SentOnchain(_)), "{bumped:?}");
+    assert_eq!(world.mempool.len(), 2, "the funding and its child");
+}
+
+#[test]
 fn an_opening_whose_coins_another_transaction_spends_does_not_succeed_any_more() {
     let (mut world, _, owner) = world_of(1_000_000);
     let opened = world.ask(owner, open(1));
