@@ -3,8 +3,8 @@
 
 use longhand_sim::world::{Campaign, Counts, How, Kind, Route, Scenario};
 
-/// Pairs of interruptions in each run of these tests, as many as take a minute; `longhand-sim --runs` draws as many as wanted.
-const PAIRS: usize = 250;
+/// Pairs of interruptions in each run of these tests, as many as take about a minute on two cores; `longhand-sim --runs` draws as many as wanted.
+const PAIRS: usize = 80;
 
 #[test]
 fn every_scenario_comes_to_its_end_undisturbed() {
