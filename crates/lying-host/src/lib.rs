@@ -1,7 +1,8 @@
 //! A host that lies: it speaks the protocol of the signer as a real one does, and asks for what would cost the owner money.
 //!
 //! [`cases`] are honest operations, which are to be carried out, and attacks: one change each to an operation or to the story before it,
-//! which is to be refused by the one rule that is named. [`judge`] plays a case against a new phone. For tests, simulations and `longhand bench refusals`.
+//! which is to be refused by the one rule that is named. [`judge`] plays a case against a new phone. [`stories`] are whole attempts to
+//! steal, of many operations. For tests, simulations and `longhand bench refusals`.
 //!
 //! An attack counts once for each rule and change.
 
@@ -14,6 +15,7 @@ mod attacks;
 pub mod gossip;
 pub mod invoice;
 pub mod scene;
+pub mod stories;
 mod tlv;
 
 use std::fmt;

@@ -35,7 +35,7 @@ fn receive(criterion: &mut Criterion) {
     let mut phone = Phone::new();
     let channel = Channel::open(&mut phone);
     let mut group = criterion.benchmark_group("receive_step");
-    for htlcs in [1, 16] {
+    for htlcs in [1, 5, 16] {
         let batch = step(&channel, htlcs);
         let before =
             || Signer::restore(&seed(), Network::Regtest, &LEDGER_KEY, &phone.disk).unwrap();

@@ -1,8 +1,9 @@
-//! `longhand bench refusals`: every attack of the lying host against a new phone, and every honest operation beside them.
+//! `longhand bench refusals`: every attack of the lying host against a new phone, every honest operation beside them, and whole stories.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
+use longhand_lying_host::stories::{Restarts, Step, Story, stories};
 use longhand_lying_host::{Case, Verdict, cases, judge};
 use longhand_proto::rule::Rule;
 use serde::Serialize;
@@ -21,6 +22,18 @@ struct RuleRow {
     tags: &'static [&'static str],
 }
 
+/// The operations of one story.
+#[derive(Serialize)]
+struct StoryRow {
+    story: &'static str,
+    /// Honest operations that were carried out, of `honest`.
+    signed: usize,
+    honest: usize,
+    /// Thefts that were refused by the rule that is to refuse them, of `tried`.
+    refused: usize,
+    tried: usize,
+}
+
 #[derive(Serialize)]
 struct Attacks {
     tried: usize,
@@ -32,6 +45,7 @@ struct Attacks {
 struct Table {
     attacks: Attacks,
     rules: Vec<RuleRow>,
+    stories: Vec<StoryRow>,
     /// Distinct tags of VLS's policy list that have a rule with cases.
     tags_covered: usize,
     /// What did not go as it should.
@@ -64,10 +78,15 @@ fn make() -> Table {
         .filter(|rule| judged.iter().any(|(case, _)| case.rule == **rule))
         .map(|rule| row(*rule, &judged))
         .collect();
-    let wrong = judged
+    let mut wrong: Vec<String> = judged
         .iter()
         .filter(|(case, verdict)| *verdict != case.expected())
         .map(|(case, verdict)| format!("{case:?}: {verdict}"))
+        .collect();
+    let stories = stories();
+    let stories = stories
+        .iter()
+        .map(|story| tell(story, &mut wrong))
         .collect();
     let tags: BTreeSet<&str> = rules.iter().flat_map(|row| row.tags).copied().collect();
     Table {
@@ -77,7 +96,27 @@ fn make() -> Table {
         },
         tags_covered: tags.len(),
         rules,
+        stories,
         wrong,
+    }
+}
+
+fn tell(story: &Story, wrong: &mut Vec<String>) -> StoryRow {
+    let steps = story.play(Restarts::Never).steps;
+    let is_right = |it: &&Step| it.verdict == it.expected;
+    for step in steps.iter().filter(|it| !is_right(it)) {
+        wrong.push(format!("{}: {}: {}", story.name, step.name, step.verdict));
+    }
+    let of = |is_honest: bool| {
+        let steps = steps.iter();
+        steps.filter(move |it| (it.expected == Verdict::Signed) == is_honest)
+    };
+    StoryRow {
+        story: story.name,
+        signed: of(true).filter(is_right).count(),
+        honest: of(true).count(),
+        refused: of(false).filter(is_right).count(),
+        tried: of(false).count(),
     }
 }
 
@@ -99,16 +138,16 @@ fn row(rule: Rule, judged: &[(Case, Verdict)]) -> RuleRow {
 
 impl Table {
     fn text(&self) -> String {
-        let mut text = format!(
-            "{:<24} {:>13} {:>17}\n",
-            "rule", "honest signed", "attacks refused"
-        );
-        for row in &self.rules {
-            let (honest, attacks) = (
-                format!("{}/{}", row.signed, row.honest),
-                format!("{}/{}", row.refused, row.tried),
-            );
-            text += &format!("{:<24} {honest:>13} {attacks:>17}\n", row.rule);
+        let mut text = line("rule", "honest signed", "attacks refused");
+        for it in &self.rules {
+            let (honest, attacks) = ((it.signed, it.honest), (it.refused, it.tried));
+            text += &line(it.rule, &of(honest), &of(attacks));
+        }
+        text += "\n";
+        text += &line("story", "honest signed", "thefts refused");
+        for it in &self.stories {
+            let (honest, thefts) = ((it.signed, it.honest), (it.refused, it.tried));
+            text += &line(it.story, &of(honest), &of(thefts));
         }
         let Attacks { tried, refused } = self.attacks;
         text += &format!(
@@ -120,6 +159,14 @@ impl Table {
         }
         text
     }
+}
+
+fn line(name: &str, honest: &str, attacks: &str) -> String {
+    format!("{name:<42} {honest:>13} {attacks:>17}\n")
+}
+
+fn of((some, all): (usize, usize)) -> String {
+    format!("{some}/{all}")
 }
 
 #[cfg(test)]
