@@ -8,8 +8,7 @@ use longhand_proto::Code;
 use longhand_proto::command as proto;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
-use longhand_signer::rules::Refused;
-use longhand_signer::{Recorded, Signer};
+use longhand_signer::{PaymentIntent, Recorded, Refused, Rule, Signer};
 
 use crate::approval::Wish;
 use crate::command::{Payment, PaymentState};
@@ -21,12 +20,16 @@ use crate::phone::{Phone, expect_reply};
 /// The interval of asking a host that answers that a payment has not ended.
 const PENDING_PAUSE: Duration = Duration::from_secs(1);
 
+/// For so long an attempt waits for the HTLC of the one before to leave its channel, and looks as often.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+const SETTLED_PAUSE: Duration = Duration::from_millis(100);
+
 /// The state of a payment in the ledger when the owner asks for it.
 enum OnRecord {
     /// It was unknown, and is recorded now.
     New,
-    /// The owner has asked for it before.
-    Before,
+    /// The owner has asked for it before, and may not know its result.
+    Before { is_over: bool },
     /// The invoice is the owner's own.
     Own,
 }
@@ -83,13 +86,15 @@ impl Phone {
         let paid = match self.put_on_record(&payment).await? {
             OnRecord::Own => return Err(InputError::OwnInvoice.into()),
             OnRecord::New => self.send_payment(payment).await?,
-            OnRecord::Before => match self.outbound_payment(&hash).await? {
+            OnRecord::Before { is_over } => match self.outbound_payment(&hash).await? {
                 Some(known) if known.state == PaymentState::Succeeded => {
                     return Err(InputError::AlreadyPaid.into());
                 }
                 Some(known) if known.state == PaymentState::Pending => {
                     self.await_payment(&hash).await?
                 }
+                // The owner waits for the end of the earlier attempt.
+                Some(known) if known.state == PaymentState::Failed && !is_over => known,
                 _ => {
                     self.intend(&payment).await?;
                     self.send_payment(payment).await?
@@ -107,19 +112,35 @@ impl Phone {
             if signer.payments().any(|own| own.payment_hash == hash) {
                 return Ok(Recorded::unchanged(OnRecord::Own));
             }
-            if signer.intents().any(|other| other.payment_hash == hash) {
-                return Ok(Recorded::unchanged(OnRecord::Before));
+            let mut intents = signer.intents();
+            let before = intents.find(|other| other.payment_hash == hash);
+            if let Some(PaymentIntent { is_over, .. }) = before {
+                let is_over = *is_over;
+                return Ok(Recorded::unchanged(OnRecord::Before { is_over }));
             }
+            drop(intents);
             Ok(intent.add(signer, now_unix_s)?.with(OnRecord::New))
         })
         .await
     }
 
-    /// Records it again, with the amount and the fee limit of now.
+    /// Records it again, with the amount and the fee limit of now. The HTLC of an attempt that has just failed may leave its channel a
+    /// moment later.
     async fn intend(&self, payment: &CheckedPayment) -> Result<(), PhoneError> {
-        let (intent, now_unix_s) = (Intent::of(payment), self.now_unix_s());
-        self.call(move |signer| intent.add(signer, now_unix_s))
-            .await
+        let until = self.inner.runtime.uptime() + SETTLED_WITHIN;
+        loop {
+            let (intent, now_unix_s) = (Intent::of(payment), self.now_unix_s());
+            let recorded = self.call(move |signer| intent.add(signer, now_unix_s));
+            match recorded.await {
+                Err(PhoneError::Refused(refused))
+                    if refused.rule == Rule::PaymentLimit
+                        && self.inner.runtime.uptime() < until =>
+                {
+                    self.inner.runtime.sleep(SETTLED_PAUSE).await;
+                }
+                recorded => return recorded,
+            }
+        }
     }
 
     async fn send_payment(&self, payment: CheckedPayment) -> Result<Payment, PhoneError> {

@@ -150,6 +150,37 @@ async fn a_failed_payment_says_why_and_may_be_tried_again() {
 }
 
 #[tokio::test]
+async fn a_payment_that_failed_unseen_is_reported_before_it_is_tried_again() {
+    let (_dir, phone, host) = attached().await;
+    let spec = InvoiceSpec::default();
+    let (failed, paid) = (spec.payment(State::Failed), spec.payment(State::Succeeded));
+    let mut attempts = 0;
+    host.script(move |ask| match ask {
+        Ask::Pay(_) => {
+            attempts += 1;
+            match attempts {
+                // The answer to the first attempt is lost.
+                1 => Some(Act::Refuse("".into())),
+                _ => Some(Act::Reply(Reply::Payment(paid.clone()))),
+            }
+        }
+        Ask::GetPayment(_) => Some(Act::Reply(found(failed.clone()))),
+        _ => None,
+    });
+    phone.pay(&spec.text(), None, None).await.unwrap_err();
+    let ended = phone.pay(&spec.text(), None, None).await;
+    assert_eq!(code_of(ended), Code::PaymentFailed);
+    let pays = |host: &ScriptedHost| {
+        let asked = host.asked();
+        let pays = asked.iter().filter(|ask| matches!(ask, Ask::Pay(_)));
+        pays.count()
+    };
+    assert_eq!(pays(&host), 1);
+    phone.pay(&spec.text(), None, None).await.unwrap();
+    assert_eq!(pays(&host), 2);
+}
+
+#[tokio::test]
 async fn what_is_paid_is_not_paid_again() {
     let (_dir, phone, host) = attached().await;
     let spec = InvoiceSpec::default();
