@@ -254,9 +254,14 @@ impl Handshake {
         read
     }
 
-    /// What comes of it, once all acts are done; `None` before.
+    /// Whether all acts are done: then [`Handshake::finish`] is next.
+    pub fn is_complete(&self) -> bool {
+        !self.has_failed && self.acts == self.pattern.len()
+    }
+
+    /// What comes of it, once it is complete; `None` before.
     pub fn finish(mut self) -> Option<Finished> {
-        if self.has_failed || self.acts < self.pattern.len() {
+        if !self.is_complete() {
             return None;
         }
         let [from_client, from_server] = derive(&self.chaining_key, &[]);
