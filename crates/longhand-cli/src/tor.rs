@@ -35,9 +35,10 @@ fn code_of(error: &longhand_tor::process::ProcessError) -> Code {
     use longhand_tor::process::ProcessError;
     match error {
         ProcessError::Line(_) => Code::TorProtocol,
-        ProcessError::Tor(_) => Code::Tor,
         ProcessError::Io(_) => Code::TorHostLost,
         ProcessError::NoSetup => Code::TorByHand,
+        // Arti's, and what a later version adds.
+        _ => Code::Tor,
     }
 }
 
