@@ -11,6 +11,8 @@ use crate::demo::view::grouped;
 
 /// More than the delay of a force-closed channel's own output (LDK's default: 144).
 const FORCE_CLOSE_DELAY: u32 = 150;
+/// Blocks that are mined at once while the hub waits: its commitment may be the one that confirms, and delays its outputs by a week.
+const HUB_STEP: u32 = 100;
 /// Of a cooperative close.
 const CONFIRMATIONS: u32 = 6;
 
@@ -81,7 +83,11 @@ impl Story<'_> {
                 if waiting.iter().all(|sat| *sat == 0) {
                     return Ok(Some(()));
                 }
-                self.world.mine(1).await?;
+                let blocks = match hub.closing_sat {
+                    0 => 1,
+                    _ => HUB_STEP,
+                };
+                self.world.mine(blocks).await?;
                 // A sweep waits for its signature.
                 tokio::time::sleep(DISTANCE * 3).await;
                 Ok(None)
