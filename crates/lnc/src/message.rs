@@ -16,10 +16,7 @@ pub enum FrameError {
     Version(u8),
 }
 
-/// Frames a payload.
-///
-/// # Errors
-/// `None` when it is longer than 4 GiB.
+/// Frames a payload; `None` when it is longer than 4 GiB.
 pub fn frame(payload: &[u8]) -> Option<Vec<u8>> {
     let length = u32::try_from(payload.len()).ok()?;
     let mut framed = Vec::with_capacity(HEADER_BYTES + payload.len());
