@@ -11,24 +11,27 @@ use std::time::{Duration, Instant};
 use crate::Role;
 use crate::packet::{Data, Packet};
 
-/// The bytes of messages that wait, to be sent or to be read.
+/// The bytes that wait, to be sent or to be read: of messages, and what each takes beside its own.
 const MAX_WAITING_BYTES: usize = 8 << 20;
+const BYTES_PER_MESSAGE: usize = 64;
 /// The longest message.
-const MAX_MESSAGE_BYTES: usize = 4 << 20;
-/// For how long the other end may take to answer at most, however slow it was before.
-const LONGEST_RESEND: Duration = Duration::from_secs(60);
+const MAX_JOINED_BYTES: usize = 4 << 20;
+/// What packets are sent again after is not longer than this part of the time after which a silent end is given up.
+const RESENDS_PER_PONG: u32 = 3;
+const LONGEST_RESEND: Duration = Duration::from_secs(15);
 
 /// Times and sizes. The defaults fit stock ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timing {
-    /// Packets that may be on their way; the client's counts.
+    /// Packets that may be on their way, 1 to 254; the client's counts.
     pub window: u8,
     /// The most bytes of a message in one packet.
     pub chunk_bytes: usize,
     /// After so long a `SYN` is sent again.
     pub handshake: Duration,
-    /// After so long without an answer, or five round trips if that is longer, packets are sent again.
+    /// After so long without an acknowledgement, or five round trips if that is longer, packets are sent again; after twice as long the
+    /// next time.
     pub resend: Duration,
     /// After so long without a packet a ping is sent.
     pub ping: Duration,
@@ -46,6 +49,35 @@ impl Default for Timing {
             ping: Duration::from_secs(7),
             pong: Duration::from_secs(10),
         }
+    }
+}
+
+impl Timing {
+    /// With values that can be.
+    fn bounded(self) -> Timing {
+        const SHORTEST: Duration = Duration::from_millis(10);
+        const LONGEST: Duration = Duration::from_secs(3_600);
+        let bounded = |time: Duration| time.clamp(SHORTEST, LONGEST);
+        Timing {
+            window: self.window.clamp(1, u8::MAX - 1),
+            chunk_bytes: self.chunk_bytes.max(1),
+            handshake: bounded(self.handshake),
+            resend: bounded(self.resend),
+            ping: bounded(self.ping),
+            pong: bounded(self.pong),
+        }
+    }
+}
+
+impl Data {
+    fn waiting_bytes(&self) -> usize {
+        self.payload.len() + BYTES_PER_MESSAGE
+    }
+}
+
+impl Received {
+    fn bytes(&self) -> usize {
+        self.message_bytes + self.parts.len()
     }
 }
 
@@ -72,7 +104,7 @@ pub enum Over {
     #[error("the other side wants a window that cannot be")]
     Window,
     /// Its message is too long.
-    #[error("a message of the other side is longer than {MAX_MESSAGE_BYTES} bytes")]
+    #[error("a message of the other side is longer than {MAX_JOINED_BYTES} bytes")]
     TooLong,
 }
 
@@ -87,7 +119,7 @@ pub enum SendError {
     #[error("too many bytes wait for the other side: try again when some were acknowledged")]
     Full,
     /// Longer than any message.
-    #[error("a message of {0} bytes is too long: {MAX_MESSAGE_BYTES} at most")]
+    #[error("a message of {0} bytes is too long: {MAX_JOINED_BYTES} at most")]
     TooLong(usize),
 }
 
@@ -114,10 +146,10 @@ pub struct GoBackN {
     received: Received,
     /// When the last packet came.
     heard: Instant,
-    /// When a ping was sent that nothing has answered.
+    /// When a ping was due that nothing has answered.
     pinged: Option<Instant>,
     /// When `SYN` was sent last.
-    called: Instant,
+    called: Option<Instant>,
 }
 
 /// What this end sends.
@@ -128,8 +160,12 @@ struct Sent {
     /// Those that are not acknowledged, in order, the first with the number `base`.
     under_way: VecDeque<UnderWay>,
     base: u8,
+    /// When packets were acknowledged, or sent again, last.
+    moved: Instant,
     resent: Option<Instant>,
     round_trip: Duration,
+    /// How often all were sent again since the last acknowledgement.
+    tries: u32,
 }
 
 struct UnderWay {
@@ -152,6 +188,7 @@ impl GoBackN {
     /// A client calls at once; a server waits for it.
     pub fn new(role: Role, timing: Timing, now: Instant) -> GoBackN {
         let mut output = VecDeque::new();
+        let timing = timing.bounded();
         let state = match role {
             Role::Client => {
                 let window = timing.window;
@@ -170,8 +207,10 @@ impl GoBackN {
                 waiting_bytes: 0,
                 under_way: VecDeque::new(),
                 base: 0,
+                moved: now,
                 resent: None,
                 round_trip: Duration::ZERO,
+                tries: 0,
             },
             received: Received {
                 next: 0,
@@ -182,8 +221,13 @@ impl GoBackN {
             },
             heard: now,
             pinged: None,
-            called: now,
+            called: (role == Role::Client).then_some(now),
         }
+    }
+
+    /// Whether all that was sent has come.
+    pub fn is_all_acknowledged(&self) -> bool {
+        self.sent.waiting.is_empty() && self.sent.under_way.is_empty()
     }
 
     /// Whether the two ends have found each other.
@@ -207,16 +251,12 @@ impl GoBackN {
         if let State::Over(over) = self.state {
             return Err(over.into());
         }
-        if message.len() > MAX_MESSAGE_BYTES {
+        if message.len() > MAX_JOINED_BYTES {
             return Err(SendError::TooLong(message.len()));
         }
-        if self.sent.waiting_bytes.saturating_add(message.len()) > MAX_WAITING_BYTES {
-            return Err(SendError::Full);
-        }
-        self.sent.waiting_bytes += message.len();
         let chunks: Vec<&[u8]> = match message.is_empty() {
             true => vec![message],
-            false => message.chunks(self.timing.chunk_bytes.max(1)).collect(),
+            false => message.chunks(self.timing.chunk_bytes).collect(),
         };
         let last = chunks.len() - 1;
         let parts = chunks.into_iter().enumerate().map(|(at, part)| Data {
@@ -225,17 +265,21 @@ impl GoBackN {
             is_ping: false,
             payload: part.to_vec(),
         });
+        let parts: Vec<Data> = parts.collect();
+        let bytes: usize = parts.iter().map(Data::waiting_bytes).sum();
+        if self.sent.waiting_bytes.saturating_add(bytes) > MAX_WAITING_BYTES {
+            return Err(SendError::Full);
+        }
+        self.sent.waiting_bytes += bytes;
         self.sent.waiting.extend(parts);
         self.fill_window(now);
         Ok(())
     }
 
-    /// Closes it. One packet more is to be sent.
+    /// Closes it; one packet more is to be sent. What waits, or may not have come, is lost: see [`GoBackN::is_all_acknowledged`].
     pub fn close(&mut self) {
         if self.over().is_none() {
-            self.output.clear();
-            self.output.push_back(Packet::Fin);
-            self.state = State::Over(Over::Closed);
+            self.end(Over::Closed);
         }
     }
 
@@ -247,11 +291,11 @@ impl GoBackN {
     /// The next message of the other end.
     pub fn next_message(&mut self) -> Option<Vec<u8>> {
         let message = self.received.messages.pop_front()?;
-        self.received.message_bytes -= message.len();
+        self.received.message_bytes -= message.len() + BYTES_PER_MESSAGE;
         Some(message)
     }
 
-    /// Takes a packet from the stream.
+    /// Takes a packet from the stream. One after which it is [`Over::Restarted`] belongs to the next connection.
     pub fn received(&mut self, now: Instant, bytes: &[u8]) {
         if self.over().is_some() {
             return;
@@ -261,11 +305,13 @@ impl GoBackN {
         };
         (self.heard, self.pinged) = (now, None);
         match (self.state, packet) {
-            (_, Packet::Fin) => self.end(Over::ByPeer),
             (State::Calling, Packet::Syn { window }) => self.answered(now, window),
-            (State::Listening | State::Answered, Packet::Syn { window }) => self.answer(window),
+            (State::Listening | State::Answered, Packet::Syn { window }) => {
+                self.answer(now, window)
+            }
             // Of a connection that was before.
             (State::Calling | State::Listening, _) => {}
+            (_, Packet::Fin) => self.end(Over::ByPeer),
             (State::Answered, Packet::SynAck) => self.open(now),
             // The confirmation was lost, or comes later.
             (State::Answered, packet @ Packet::Data(_)) => {
@@ -280,10 +326,10 @@ impl GoBackN {
     /// Does what is due.
     pub fn advance(&mut self, now: Instant) {
         match self.state {
-            State::Calling if now >= self.called + self.timing.handshake => {
-                self.called = now;
+            State::Calling if self.call_due().is_some_and(|due| now >= due) => {
+                self.called = Some(now);
                 let window = self.timing.window;
-                self.output.push_back(Packet::Syn { window });
+                self.put_once(Packet::Syn { window });
             }
             State::Open => self.keep_up(now),
             _ => {}
@@ -293,7 +339,7 @@ impl GoBackN {
     /// When [`GoBackN::advance`] is due.
     pub fn next_due(&self) -> Option<Instant> {
         match self.state {
-            State::Calling => Some(self.called + self.timing.handshake),
+            State::Calling => self.call_due(),
             State::Open => {
                 let alive = match self.pinged {
                     Some(at) => at + self.timing.pong,
@@ -308,6 +354,10 @@ impl GoBackN {
 
     // -- The handshake.
 
+    fn call_due(&self) -> Option<Instant> {
+        self.called.map(|at| at + self.timing.handshake)
+    }
+
     fn answered(&mut self, now: Instant, window: u8) {
         if window != self.timing.window {
             return self.end(Over::Window);
@@ -316,23 +366,44 @@ impl GoBackN {
         self.open(now);
     }
 
-    fn answer(&mut self, window: u8) {
+    /// Calls that have waited in the mailbox together have one answer: a stock client that is open ends with a second.
+    fn answer(&mut self, now: Instant, window: u8) {
         if window == 0 || window == u8::MAX {
             return self.end(Over::Window);
         }
+        let is_recent = |at: Instant| now < at + self.timing.handshake / 2;
+        let has_answered = self.state == State::Answered && self.timing.window == window;
+        if has_answered && self.called.is_some_and(is_recent) {
+            return;
+        }
         self.timing.window = window;
-        self.output.push_back(Packet::Syn { window });
+        self.called = Some(now);
+        self.put_once(Packet::Syn { window });
         self.state = State::Answered;
     }
 
+    /// The answer to the call has taken a round trip.
     fn open(&mut self, now: Instant) {
+        let called = self.called.unwrap_or(now);
+        self.sent.round_trip = now.saturating_duration_since(called);
+        self.sent.moved = now;
         self.state = State::Open;
         self.fill_window(now);
     }
 
     fn end(&mut self, over: Over) {
         self.output.clear();
+        if over != Over::ByPeer && over != Over::Restarted {
+            self.output.push_back(Packet::Fin);
+        }
         self.state = State::Over(over);
+    }
+
+    /// Puts a packet out that is not there already.
+    fn put_once(&mut self, packet: Packet) {
+        if !self.output.contains(&packet) {
+            self.output.push_back(packet);
+        }
     }
 
     // -- Packets of an open connection.
@@ -356,24 +427,25 @@ impl GoBackN {
         if data.sequence != self.received.next {
             return self.ask_again(now);
         }
-        if self.received.message_bytes + data.payload.len() > MAX_WAITING_BYTES {
-            // Not acknowledged, it comes again when the messages before it were read.
-            return;
+        if !data.is_ping && self.received.bytes() + data.waiting_bytes() > MAX_WAITING_BYTES {
+            // It comes again when the messages before it were read. The number of one that has come says that this end is there.
+            let sequence = self.before(data.sequence);
+            return self.put_once(Packet::Ack { sequence });
         }
         self.received.next = self.after(data.sequence);
         self.received.asked = None;
         let sequence = data.sequence;
-        self.output.push_back(Packet::Ack { sequence });
+        self.put_once(Packet::Ack { sequence });
         if data.is_ping {
             return;
         }
         self.received.parts.extend(data.payload);
-        if self.received.parts.len() > MAX_MESSAGE_BYTES {
+        if self.received.parts.len() > MAX_JOINED_BYTES {
             return self.end(Over::TooLong);
         }
         if data.is_final {
             let message = std::mem::take(&mut self.received.parts);
-            self.received.message_bytes += message.len();
+            self.received.message_bytes += message.len() + BYTES_PER_MESSAGE;
             self.received.messages.push_back(message);
         }
     }
@@ -385,7 +457,7 @@ impl GoBackN {
         let is_recent = |(asked, at): &(u8, Instant)| *asked == sequence && now < *at + pause;
         if !self.received.asked.as_ref().is_some_and(is_recent) {
             self.received.asked = Some((sequence, now));
-            self.output.push_back(Packet::Nack { sequence });
+            self.put_once(Packet::Nack { sequence });
         }
     }
 
@@ -403,11 +475,15 @@ impl GoBackN {
     /// The first `count` packets under way have come.
     fn acknowledged(&mut self, now: Instant, count: usize) {
         let numbers = self.numbers();
+        if count > 0 {
+            self.sent.moved = now;
+            self.sent.tries = 0;
+        }
         for it in self.sent.under_way.drain(..count) {
             if !it.is_resent {
                 self.sent.round_trip = now.saturating_duration_since(it.at);
             }
-            self.sent.waiting_bytes -= it.data.payload.len();
+            self.sent.waiting_bytes -= it.data.waiting_bytes();
             self.sent.base = (self.sent.base + 1) % numbers;
         }
         self.fill_window(now);
@@ -444,38 +520,50 @@ impl GoBackN {
         }
         if self.pinged.is_none() && now >= self.heard + self.timing.ping {
             self.pinged = Some(now);
-            if self.has_room() {
-                self.number(
-                    now,
-                    Data {
-                        sequence: 0,
-                        is_final: false,
-                        is_ping: true,
-                        payload: Vec::new(),
-                    },
-                );
+            match self.has_room() {
+                true => self.ping(now),
+                // What is under way asks for an answer as well.
+                false => self.resend(now),
             }
         }
     }
 
+    fn ping(&mut self, now: Instant) {
+        let ping = Data {
+            sequence: 0,
+            is_final: false,
+            is_ping: true,
+            payload: Vec::new(),
+        };
+        self.sent.waiting_bytes += ping.waiting_bytes();
+        self.number(now, ping);
+    }
+
     fn resend_due(&self) -> Option<Instant> {
         let first = self.sent.under_way.front()?;
-        let last = self.sent.resent.map_or(first.at, |at| at.max(first.at));
-        Some(last.max(self.heard) + self.resend_after())
+        Some(first.at.max(self.sent.moved) + self.resend_after())
     }
 
+    /// Other packets of the other end do not count: it may acknowledge nothing, and be there.
     fn resend_after(&self) -> Duration {
-        let by_round_trip = (5 * self.sent.round_trip).min(LONGEST_RESEND);
-        self.timing.resend.max(by_round_trip)
+        let longest = LONGEST_RESEND.min(self.timing.pong / RESENDS_PER_PONG);
+        let patience = self.timing.resend.max(5 * self.sent.round_trip);
+        let patience = patience.saturating_mul(1 << self.sent.tries.min(8));
+        patience.min(longest.max(self.timing.resend))
     }
 
-    /// Sends all again that is under way, unless it was done a moment ago: two ends that ask each other again and again would never end.
+    /// Sends all again that is under way, unless the answer to the last time may still come: two ends that ask each other again and again
+    /// would never end. Copies that have not left yet are not sent twice.
     fn resend(&mut self, now: Instant) {
-        let is_recent = |at: Instant| now < at + self.timing.resend;
-        if self.sent.resent.is_some_and(is_recent) {
+        let pause = self.timing.resend.max(self.sent.round_trip * 3 / 2);
+        if self.sent.resent.is_some_and(|at| now < at + pause) {
             return;
         }
         self.sent.resent = Some(now);
+        self.sent.moved = now;
+        self.sent.tries += 1;
+        self.output
+            .retain(|packet| !matches!(packet, Packet::Data(_)));
         for it in &mut self.sent.under_way {
             it.is_resent = true;
             self.output.push_back(Packet::Data(it.data.clone()));
@@ -491,6 +579,13 @@ impl GoBackN {
 
     fn after(&self, sequence: u8) -> u8 {
         (sequence + 1) % self.numbers()
+    }
+
+    fn before(&self, sequence: u8) -> u8 {
+        match sequence {
+            0 => self.timing.window,
+            number => number - 1,
+        }
     }
 
     /// The number of the next packet.

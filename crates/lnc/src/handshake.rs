@@ -15,7 +15,8 @@ use crate::cipher::{Cipher, Forged, TAG_BYTES, derive};
 use crate::transport::Transport;
 
 /// The versions that there are: with a text of at most 498 bytes in the second act, with one of any length, with `KK` after the first
-/// handshake.
+/// handshake. Acts do not authenticate them: a mailbox can make two ends believe that they use others of 1 and 2. A client that takes 2
+/// alone cannot be misled, and stock servers speak it; a server keeps to the phrase until the first handshake with known keys.
 pub const VERSIONS: RangeInclusive<u8> = 0..=2;
 /// The longest act that is read.
 pub const MAX_ACT_BYTES: usize = 64 * 1024;
@@ -56,12 +57,15 @@ pub enum HandshakeError {
     /// One in 2^128.
     #[error("this pairing phrase cannot be used: make another")]
     Unusable,
+    /// Some of [`VERSIONS`] are to be spoken, and 2 with known keys.
+    #[error("no version of the handshake is left that this end speaks")]
+    Versions,
     /// The text is too long for an act.
     #[error("the text for the other side has {0} bytes, and an act takes at most {1}")]
     TextTooLong(usize, usize),
 }
 
-/// The reason for which an act was not taken. The handshake is over.
+/// The reason for which an act was not taken. The handshake is over, unless it came out of turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ActError {
@@ -100,6 +104,7 @@ pub struct Finished {
     /// The other end's key.
     pub remote: PublicKey,
     /// The version that both use: from 2 on the next handshake has [`Keys::Known`].
+    /// Not authenticated, see [`VERSIONS`].
     pub version: u8,
     /// What the server gave the client; empty on the server.
     pub text: Zeroizing<Vec<u8>>,
@@ -178,6 +183,9 @@ impl Handshake {
             Keys::Known(_) => (KK_ACTS, KK, KK_VERSION.max(*versions.start())),
         };
         let versions = least..=*versions.end();
+        if versions.is_empty() || !VERSIONS.contains(versions.end()) {
+            return Err(HandshakeError::Versions);
+        }
         let digest = sha256::Hash::hash(name).to_byte_array();
         let mut handshake = Handshake {
             role,
@@ -220,6 +228,12 @@ impl Handshake {
         if !self.is_our_turn() {
             return None;
         }
+        let written = self.write_act();
+        self.has_failed = written.is_none();
+        written
+    }
+
+    fn write_act(&mut self) -> Option<Vec<u8>> {
         let mut act = vec![self.version];
         for token in self.pattern[self.acts] {
             self.write_token(*token, &mut act)?;
@@ -244,7 +258,7 @@ impl Handshake {
     /// Takes the other end's act, which is one message.
     ///
     /// # Errors
-    /// See [`ActError`]; nothing can follow.
+    /// See [`ActError`].
     pub fn read(&mut self, act: &[u8]) -> Result<(), ActError> {
         if self.has_failed || self.is_our_turn() || self.acts >= self.pattern.len() {
             return Err(ActError::OutOfTurn);
@@ -393,8 +407,9 @@ impl Handshake {
             (Token::Es, true) | (Token::Se, false) => (&self.local_ephemeral, self.remote?),
             _ => (&self.local, self.remote_ephemeral?),
         };
-        let shared = SharedSecret::new(&theirs, ours);
+        let mut shared = SharedSecret::new(&theirs, ours);
         let [chaining_key, key] = derive(&self.chaining_key, shared.as_ref());
+        shared.non_secure_erase();
         self.chaining_key = chaining_key;
         self.cipher = Cipher::new(key, Zeroizing::new([0; 32]));
         Some(())

@@ -25,6 +25,8 @@ pub struct Transport {
     send: Cipher,
     receive: Cipher,
     received: Vec<u8>,
+    /// The bytes of `received` that were read.
+    read: usize,
     /// The length of the message that is being received.
     length: Option<usize>,
     has_failed: bool,
@@ -36,6 +38,7 @@ impl Transport {
             send,
             receive,
             received: Vec::new(),
+            read: 0,
             length: None,
             has_failed: false,
         }
@@ -55,6 +58,14 @@ impl Transport {
 
     /// Takes bytes that were received, however they were cut.
     pub fn received(&mut self, bytes: &[u8]) {
+        if self.has_failed {
+            return;
+        }
+        // What was read is removed at times, so that each byte moves a few times at most.
+        if self.read > self.received.len() / 2 {
+            self.received.drain(..self.read);
+            self.read = 0;
+        }
         self.received.extend_from_slice(bytes);
     }
 
@@ -93,6 +104,9 @@ impl Transport {
     }
 
     fn take(&mut self, length: usize) -> Option<Vec<u8>> {
-        (self.received.len() >= length).then(|| self.received.drain(..length).collect())
+        let end = self.read.checked_add(length)?;
+        let taken = self.received.get(self.read..end)?.to_vec();
+        self.read = end;
+        Some(taken)
     }
 }

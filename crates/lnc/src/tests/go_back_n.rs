@@ -136,8 +136,11 @@ fn an_outage_that_is_shorter_loses_nothing() {
         pair.after(SECOND);
         pair.exchange(|_| false);
     }
-    pair.after(SECOND);
-    pair.exchange(|_| true);
+    // It is sent again at a third of the time after which a silent end is given up.
+    for _ in 0..4 {
+        pair.after(SECOND);
+        pair.exchange(|_| true);
+    }
     assert_eq!(all_of(&mut pair.server), [b"before"]);
 }
 
@@ -155,6 +158,67 @@ fn two_ends_that_lack_packets_do_not_resend_without_end() {
         !(packet.starts_with(&[2, 0]))
     });
     assert!(packets < 200, "{packets}");
+}
+
+#[test]
+fn what_is_lost_comes_again_though_the_other_end_goes_on_sending() {
+    let mut pair = Pair::open();
+    pair.client.send(pair.now, b"lost").unwrap();
+    pair.exchange(|packet| !packet.starts_with(&[2, 0, 1, 0]));
+    for _ in 0..4 {
+        pair.after(SECOND);
+        // Something of the server's each second.
+        pair.server.send(pair.now, b"busy").unwrap();
+        pair.exchange(|_| true);
+    }
+    assert_eq!(all_of(&mut pair.server), [b"lost"]);
+    assert!(pair.client.is_all_acknowledged());
+}
+
+#[test]
+fn copies_do_not_pile_up_while_the_stream_takes_nothing() {
+    let mut pair = Pair::open();
+    for _ in 0..20 {
+        pair.client.send(pair.now, b"x").unwrap();
+    }
+    for _ in 0..16 {
+        pair.after(SECOND);
+        assert!(
+            pair.client.output.len() <= 21,
+            "{}",
+            pair.client.output.len()
+        );
+    }
+}
+
+#[test]
+fn an_end_of_an_earlier_connection_and_calls_that_waited_do_no_harm() {
+    let now = Instant::now();
+    let mut server = GoBackN::new(Role::Server, Timing::default(), now);
+    for packet in [&[5][..], &[2, 3, 1, 0, 9], &[1, 20], &[1, 20], &[1, 20]] {
+        server.received(now, packet);
+    }
+    assert_eq!(server.over(), None);
+    assert_eq!(server.next_packet(), Some(vec![1, 20]));
+    assert_eq!(server.next_packet(), None);
+}
+
+#[test]
+fn a_full_end_answers_pings() {
+    let mut pair = Pair::open();
+    let large = vec![7; MAX_JOINED_BYTES - 16 * 1024];
+    for _ in 0..2 {
+        pair.client.send(pair.now, &large).unwrap();
+        pair.exchange(|_| true);
+    }
+    // Nobody reads at the server, and the third waits.
+    pair.client.send(pair.now, &large).unwrap();
+    for _ in 0..60 {
+        pair.exchange(|_| true);
+        pair.after(SECOND);
+    }
+    assert!(pair.client.is_open() && pair.server.is_open());
+    assert_eq!(all_of(&mut pair.server).len(), 2);
 }
 
 #[test]
@@ -195,18 +259,18 @@ fn what_is_no_packet_and_a_window_that_cannot_be_end_it() {
 #[test]
 fn what_waits_is_bounded_in_both_directions() {
     let mut pair = Pair::open();
-    let large = vec![7; MAX_MESSAGE_BYTES];
+    let large = vec![7; MAX_JOINED_BYTES - 16 * 1024];
     pair.client.send(pair.now, &large).unwrap();
     pair.client.send(pair.now, &large).unwrap();
-    assert_eq!(pair.client.send(pair.now, b"x"), Err(SendError::Full));
-    let too_long = pair.client.send(pair.now, &[0; MAX_MESSAGE_BYTES + 1]);
+    assert_eq!(pair.client.send(pair.now, &large), Err(SendError::Full));
+    let too_long = pair.client.send(pair.now, &[0; MAX_JOINED_BYTES + 1]);
     assert!(matches!(too_long, Err(SendError::TooLong(_))));
 
     // Nobody reads: nothing is acknowledged beyond the limit, and nothing is lost.
     pair.exchange(|_| true);
     pair.client.send(pair.now, &large).unwrap();
     pair.exchange(|_| true);
-    assert!(pair.server.received.message_bytes <= MAX_WAITING_BYTES);
+    assert!(pair.server.received.bytes() <= MAX_WAITING_BYTES);
     assert_eq!(all_of(&mut pair.server).len(), 2);
     pair.after(5 * SECOND);
     pair.exchange(|_| true);

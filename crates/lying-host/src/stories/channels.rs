@@ -174,7 +174,8 @@ fn changed_funding(it: &mut Telling) {
     let less = |it: &mut Psbt| it.unsigned_tx.output[0].value -= Amount::ONE_SAT;
     let later = |it: &mut Psbt| it.unsigned_tx.lock_time = LockTime::from_consensus(1);
     let sequence = |it: &mut Psbt| it.unsigned_tx.input[0].sequence = Sequence::MAX;
-    let changes: [(&str, fn(&mut Psbt)); 4] = [
+    type Change = fn(&mut Psbt);
+    let changes: [(&str, Change); 4] = [
         ("to the thief", to_thief),
         ("of a satoshi less", less),
         ("with another lock time", later),
