@@ -3,8 +3,9 @@
 
 use longhand_sim::world::{Campaign, Counts, How, Kind, Route, Scenario};
 
-/// Pairs of interruptions in each run of these tests, as many as take about a minute on two cores; `longhand-sim --runs` draws as many as wanted.
-const PAIRS: usize = 80;
+/// Pairs of interruptions in each run of these tests, as many as take some five minutes on two cores; `longhand-sim --runs` draws as many
+/// as wanted.
+const PAIRS: usize = 250;
 
 #[test]
 fn every_scenario_comes_to_its_end_undisturbed() {
