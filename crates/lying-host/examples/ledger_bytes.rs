@@ -20,12 +20,7 @@ fn main() {
     let hash = sha256::Hash::hash(&PREIMAGE).to_byte_array();
     phone.intend(hash, PAID_MSAT);
     let htlcs = [Htlc::outgoing(hash, PAID_MSAT)];
-    for op in [
-        sign(&channel.theirs(1, AFTER_SAT, &htlcs)),
-        channel.revocation(0),
-        validate(&channel.holder(1, AFTER_SAT, &htlcs)),
-        release(0),
-    ] {
+    for op in channel.owners_update(1, AFTER_SAT, &htlcs) {
         phone.ask(op).expect("an honest step");
     }
     let in_flight = snapshot(&phone) - empty;

@@ -438,6 +438,17 @@ impl Channel {
         })
     }
 
+    /// The operations of an update by the owner, an HTLC that it offers, say: commitment number `step` of the peer, then of the owner, each with
+    /// the secret of the one before.
+    pub fn owners_update(&self, step: u64, to_phone_sat: u64, htlcs: &[Htlc]) -> [Op; 4] {
+        [
+            sign(&self.theirs(step, to_phone_sat, htlcs)),
+            self.revocation(step - 1),
+            validate(&self.holder(step, to_phone_sat, htlcs)),
+            release(step - 1),
+        ]
+    }
+
     /// The owner funds it.
     pub fn outbound(phone: &mut Phone) -> Channel {
         let mut channel = Channel::new(phone);

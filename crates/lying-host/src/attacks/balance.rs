@@ -66,12 +66,7 @@ pub(super) fn paying(phone: &mut Phone) -> Channel {
 
 fn in_flight(phone: &mut Phone, channel: &Channel) {
     let htlcs = [Htlc::outgoing(PAID, PAID_MSAT)];
-    for op in [
-        sign(&channel.theirs(1, AFTER_SAT, &htlcs)),
-        channel.revocation(0),
-        validate(&channel.holder(1, AFTER_SAT, &htlcs)),
-        release(0),
-    ] {
+    for op in channel.owners_update(1, AFTER_SAT, &htlcs) {
         phone.ask(op).expect("an honest step");
     }
 }

@@ -297,14 +297,7 @@ fn replayed_batch(it: &mut Telling) {
     let channel = Channel::open(&mut it.phone);
     it.phone.intend(hash(), PAID_MSAT);
     let paid = [Htlc::outgoing(hash(), PAID_MSAT)];
-    let offered = || {
-        [
-            sign(&channel.theirs(1, AFTER_SAT, &paid)),
-            channel.revocation(0),
-            validate(&channel.holder(1, AFTER_SAT, &paid)),
-            release(0),
-        ]
-    };
+    let offered = || channel.owners_update(1, AFTER_SAT, &paid);
     let first: Vec<_> = offered().map(|op| it.goes("an HTLC", op)).into();
     let version = it.phone.signer.version();
     let again: Vec<_> = offered().map(|op| it.goes("the same again", op)).into();
