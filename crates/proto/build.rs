@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "link.proto",
         "operator.proto",
         "mailbox.proto",
+        "hashmail.proto",
     ];
     let descriptors = protox::compile(files, ["proto"])?;
     let operator = descriptors

@@ -8,6 +8,7 @@
 //! - [`command`]: commands that a phone sends to its node.
 //! - [`operator`]: the host's operator API. With the feature `serde` its messages can be written as JSON, with bytes as hex.
 //! - [`mailbox`]: between a mailbox and its clients.
+//! - [`hashmail`]: the same of Lightning Node Connect, as aperture has it.
 //! - [`Code`]: the table of error codes.
 //! - [`rule`]: the names of the rules by which a signer refuses.
 //! - [`read_reply`]: reads a phone's answer to a batch, with bounds.
@@ -75,4 +76,10 @@ pub mod operator {
 #[allow(missing_docs, clippy::all)]
 pub mod mailbox {
     include!(concat!(env!("OUT_DIR"), "/longhand.mailbox.v1.rs"));
+}
+
+/// The mailbox of Lightning Node Connect.
+#[allow(missing_docs, clippy::all)]
+pub mod hashmail {
+    include!(concat!(env!("OUT_DIR"), "/hashmailrpc.rs"));
 }
