@@ -248,12 +248,7 @@ impl GoBackN {
     /// # Errors
     /// See [`SendError`].
     pub fn send(&mut self, now: Instant, message: &[u8]) -> Result<(), SendError> {
-        if let State::Over(over) = self.state {
-            return Err(over.into());
-        }
-        if message.len() > MAX_JOINED_BYTES {
-            return Err(SendError::TooLong(message.len()));
-        }
+        self.check_room(message.len())?;
         let chunks: Vec<&[u8]> = match message.is_empty() {
             true => vec![message],
             false => message.chunks(self.timing.chunk_bytes).collect(),
@@ -266,14 +261,29 @@ impl GoBackN {
             payload: part.to_vec(),
         });
         let parts: Vec<Data> = parts.collect();
-        let bytes: usize = parts.iter().map(Data::waiting_bytes).sum();
-        if self.sent.waiting_bytes.saturating_add(bytes) > MAX_WAITING_BYTES {
-            return Err(SendError::Full);
-        }
-        self.sent.waiting_bytes += bytes;
+        self.sent.waiting_bytes += parts.iter().map(Data::waiting_bytes).sum::<usize>();
         self.sent.waiting.extend(parts);
         self.fill_window(now);
         Ok(())
+    }
+
+    /// Whether a message of this length can be sent now.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn check_room(&self, length: usize) -> Result<(), SendError> {
+        if let State::Over(over) = self.state {
+            return Err(over.into());
+        }
+        if length > MAX_JOINED_BYTES {
+            return Err(SendError::TooLong(length));
+        }
+        let parts = length.div_ceil(self.timing.chunk_bytes).max(1);
+        let bytes = length.saturating_add(parts.saturating_mul(BYTES_PER_MESSAGE));
+        match self.sent.waiting_bytes.saturating_add(bytes) > MAX_WAITING_BYTES {
+            true => Err(SendError::Full),
+            false => Ok(()),
+        }
     }
 
     /// Closes it; one packet more is to be sent. What waits, or may not have come, is lost: see [`GoBackN::is_all_acknowledged`].

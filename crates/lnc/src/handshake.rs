@@ -215,6 +215,11 @@ impl Handshake {
         Ok(handshake)
     }
 
+    /// Which end this is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
     /// Whether this end sends the next act.
     pub fn is_our_turn(&self) -> bool {
         let is_clients = self.acts.is_multiple_of(2);

@@ -3,6 +3,8 @@
 /// The version that there is.
 const VERSION: u8 = 0;
 const HEADER_BYTES: usize = 5;
+/// What a frame has beside a message: its own header, the transport's encrypted length, and a tag.
+pub(crate) const OVERHEAD_BYTES: usize = HEADER_BYTES + 18 + 16;
 
 /// A frame that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
