@@ -352,7 +352,16 @@ impl HostConfig {
         let mailboxes = addresses("link.mailboxes", &self.link.mailboxes)?;
         for (index, mailbox) in mailboxes.iter().enumerate() {
             let at = mailbox.authority();
-            if mailboxes.iter().take(index).any(|it| it.authority() == at) {
+            // `mailbox+ws` and `mailbox+wss`, but not `lnc+grpc`.
+            let place = |it: &Address| {
+                let kind = it.scheme().split('+').next().map(str::to_owned);
+                (kind, it.authority().to_owned())
+            };
+            if mailboxes
+                .iter()
+                .take(index)
+                .any(|it| place(it) == place(mailbox))
+            {
                 // Both would attach the same streams, and take them from each other.
                 let text =
                     format!("link.mailboxes has {at} twice: give one address for each mailbox");

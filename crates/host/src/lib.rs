@@ -38,6 +38,7 @@ mod metrics;
 mod network;
 mod operator;
 mod owners;
+mod pairing_codes;
 mod phone_signer;
 mod phones;
 mod registration;

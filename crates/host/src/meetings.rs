@@ -1,12 +1,13 @@
 //! Whom this host expects at mailboxes and on Tor, kept as the book of owners changes.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use longhand_link::carrier::mailbox::{Expected, Meetings};
+use longhand_link::carrier::mailbox::{Expected, Meeting, Meetings};
 use longhand_link::{DiscoverySeed, LinkKeypair, OwnerId, Rendezvous};
 
 use crate::owners::OwnerRecord;
+use crate::pairing_codes::PairingCodes;
 use crate::tor::clients::TorClients;
 
 /// See the module.
@@ -15,15 +16,22 @@ pub(crate) struct OwnerMeetings {
     /// The host's; without it, a host without mailboxes, nobody is expected and nothing is computed.
     key: Option<LinkKeypair>,
     tor: Option<TorClients>,
+    /// With a mailbox at which words pair a phone.
+    words: Option<Arc<PairingCodes>>,
     by_owner: Mutex<HashMap<OwnerId, Vec<Expected>>>,
 }
 
 impl OwnerMeetings {
-    pub fn new(key: Option<LinkKeypair>, tor: Option<TorClients>) -> OwnerMeetings {
+    pub fn new(
+        key: Option<LinkKeypair>,
+        tor: Option<TorClients>,
+        words: Option<Arc<PairingCodes>>,
+    ) -> OwnerMeetings {
         OwnerMeetings {
             meetings: Meetings::default(),
             key,
             tor,
+            words,
             by_owner: Mutex::default(),
         }
     }
@@ -51,20 +59,40 @@ impl OwnerMeetings {
         let pairing = pairing.filter(|it| it.used_by.is_none() || !record.is_confirmed());
         let phone = record.phone.map(Expected::Phone);
         let code = pairing.map(|it| Expected::Pairing(it.secret.id()));
-        let now: Vec<_> = phone.into_iter().chain(code).collect();
+        // Who repeats a pairing has the code already.
+        let words = pairing.filter(|it| self.words.is_some() && it.used_by.is_none());
+        let words = words.map(|it| Expected::Words(it.secret.id()));
+        let now: Vec<_> = phone.into_iter().chain(code).chain(words).collect();
         let mut by_owner = self.by_owner.lock().unwrap_or_else(PoisonError::into_inner);
         let before = by_owner.insert(record.id, now.clone()).unwrap_or_default();
         for gone in before.iter().filter(|it| !now.contains(it)) {
             self.meetings.remove(gone);
         }
         for new in now.into_iter().filter(|it| !before.contains(it)) {
-            let meeting = match (&new, pairing) {
-                (Expected::Phone(phone), _) => Rendezvous::of_keys(key, phone),
-                (Expected::Pairing(_), Some(pairing)) => Rendezvous::of_pairing(&pairing.secret),
-                (Expected::Pairing(_), None) => continue,
-            };
-            self.meetings.add(new, meeting);
+            if let Some(meeting) = self.meeting(key, record, &new) {
+                self.meetings.add(new, meeting);
+            }
         }
+    }
+
+    fn meeting(
+        &self,
+        key: &LinkKeypair,
+        record: &OwnerRecord,
+        expected: &Expected,
+    ) -> Option<Meeting> {
+        let pairing = record.pairing.as_ref();
+        Some(match expected {
+            Expected::Phone(phone) => Rendezvous::of_keys(key, phone).into(),
+            Expected::Pairing(_) => Rendezvous::of_pairing(&pairing?.secret).into(),
+            Expected::Words(_) => match self.words.as_ref()?.words(record, pairing?) {
+                Ok(words) => Meeting::Words(words),
+                Err(error) => {
+                    tracing::error!(%error, "no words for the pairing code of an owner");
+                    return None;
+                }
+            },
+        })
     }
 }
 
@@ -74,6 +102,7 @@ mod tests {
     use longhand_link::{LinkKey, PairingSecret};
 
     use super::*;
+    use crate::config::HostConfig;
     use crate::owners::PairingRecord;
 
     fn record() -> OwnerRecord {
@@ -100,7 +129,7 @@ mod tests {
 
     #[test]
     fn an_owner_is_met_by_the_code_then_by_the_phone_and_a_phone_that_was_replaced_no_more() {
-        let expected = OwnerMeetings::new(Some(LinkKeypair::generate().unwrap()), None);
+        let expected = OwnerMeetings::new(Some(LinkKeypair::generate().unwrap()), None, None);
         let count = || expected.meetings().len();
         expected.set_record(&record());
         assert_eq!(count(), 0);
@@ -134,8 +163,36 @@ mod tests {
     }
 
     #[test]
+    fn the_words_of_a_pairing_are_met_until_a_phone_has_used_it() {
+        let key = LinkKeypair::generate().unwrap();
+        let mut config = HostConfig::default();
+        config.link.mailboxes = vec!["lnc+grpcs://relay.example:443".into()];
+        let codes = PairingCodes {
+            link_key: key.public(),
+            config: Arc::new(config),
+            tor: None,
+        };
+        assert_eq!(codes.words_at(), ["lnc+grpcs://relay.example:443"]);
+        let expected = OwnerMeetings::new(Some(key), None, Some(Arc::new(codes)));
+        let open = OwnerRecord {
+            pairing: code(1),
+            ..record()
+        };
+        expected.set_record(&open);
+        assert_eq!(expected.meetings().len(), 2);
+        let mut used = open;
+        used.pairing.as_mut().unwrap().used_by = Some(LinkKey([7; 32]));
+        expected.set_record(&used);
+        assert_eq!(
+            expected.meetings().len(),
+            1,
+            "the code may have to be used again"
+        );
+    }
+
+    #[test]
     fn a_host_without_mailboxes_expects_nobody_there() {
-        let expected = OwnerMeetings::new(None, None);
+        let expected = OwnerMeetings::new(None, None, None);
         expected.set_record(&OwnerRecord {
             pairing: code(1),
             ..record()

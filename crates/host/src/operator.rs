@@ -7,7 +7,6 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use futures::Stream;
 use longhand_chain::{Chain, Follower};
-use longhand_link::{LinkKey, PairingCode as LinkPairingCode, PairingSecret};
 use longhand_proto::operator::*;
 use longhand_proto::{Code, command};
 
@@ -21,9 +20,9 @@ use crate::health::Health;
 use crate::hosted::{HostedNode, HostedNodes};
 use crate::hub::Hub;
 use crate::owners::{OwnerBook, OwnerError, OwnerRecord};
+use crate::pairing_codes::PairingCodes;
 use crate::phones::Phones;
 use crate::tasks::Tasks;
-use crate::tor::Tor;
 
 /// The operator of a host, in its own process: the requests of the operator's API, in the same messages
 /// (`operator.proto`). Does not keep the host running: once it has ended, every request is answered with
@@ -34,8 +33,7 @@ pub struct Operator(Weak<OperatorServices>);
 /// The parts of a host that the operator's requests use.
 pub(crate) struct OperatorServices {
     pub config: Arc<HostConfig>,
-    /// The host's key on links, for pairing codes.
-    pub link_key: LinkKey,
+    pub codes: Arc<PairingCodes>,
     pub book: Arc<OwnerBook>,
     pub nodes: Arc<HostedNodes>,
     pub phones: Arc<Phones>,
@@ -45,7 +43,6 @@ pub(crate) struct OperatorServices {
     pub changes: Arc<Changes>,
     /// Where the host listens, once it does.
     pub addresses: Arc<OnceLock<Addresses>>,
-    pub tor: Option<Arc<Tor>>,
     pub tasks: Arc<Tasks>,
 }
 
@@ -137,14 +134,14 @@ impl Operator {
         } = request;
         let expires = services.expires(pairing_expires_s);
         uninterrupted(async move {
-            let (owner, secret) = services.book.create(&name, &wake_url, expires).await?;
+            let (owner, _) = services.book.create(&name, &wake_url, expires).await?;
             services
                 .phones
                 .add(owner.clone())
                 .map_err(OwnerError::from)?;
             tracing::info!(owner = name, "an owner was made");
             services.changes.report(Kind::OwnerCreated, &name, "");
-            services.pairing_code(&owner, secret, expires)
+            services.pairing_code(&owner)
         })
         .await
     }
@@ -160,7 +157,7 @@ impl Operator {
         let services = self.services()?;
         let expires = services.expires(request.pairing_expires_s);
         uninterrupted(async move {
-            let (owner, secret) = services.book.renew(&request.owner, expires).await?;
+            let (owner, _) = services.book.renew(&request.owner, expires).await?;
             tracing::info!(
                 owner = owner.name,
                 "a pairing code was renewed: the phone before is shut out"
@@ -168,7 +165,7 @@ impl Operator {
             services
                 .changes
                 .report(Kind::PairingRenewed, &owner.name, "");
-            services.pairing_code(&owner, secret, expires)
+            services.pairing_code(&owner)
         })
         .await
     }
@@ -278,44 +275,25 @@ impl OperatorServices {
         now_unix_s().saturating_add(seconds.into())
     }
 
-    fn pairing_code(
-        &self,
-        owner: &OwnerRecord,
-        secret: PairingSecret,
-        expires_unix_s: u64,
-    ) -> Result<PairingCode, OperatorError> {
-        let code = LinkPairingCode {
-            addresses: self.link_addresses(owner),
-            host: self.link_key,
-            owner: owner.id,
-            secret,
-            expires_unix_s,
+    /// The code of a pairing that was just made.
+    fn pairing_code(&self, owner: &OwnerRecord) -> Result<PairingCode, OperatorError> {
+        let failed = |reason: String| OperatorError::new(Code::Config, reason);
+        let pairing = owner.pairing.as_ref();
+        let pairing = pairing.ok_or_else(|| failed("the owner has no pairing".into()))?;
+        let code = self.codes.code(owner, pairing).to_text();
+        let code = code.map_err(|e| failed(e.to_string()))?;
+        let words_at = self.codes.words_at();
+        let words = match words_at.is_empty() {
+            true => String::new(),
+            false => pairing.secret.words().words().to_string(),
         };
-        let text = code
-            .to_text()
-            .map_err(|e| OperatorError::new(Code::Config, e.to_string()))?;
         Ok(PairingCode {
             owner: owner.name.clone(),
-            code: text.to_string(),
-            expires_unix_s,
+            code: code.to_string(),
+            expires_unix_s: pairing.expires_unix_s,
+            words,
+            words_at,
         })
-    }
-
-    /// The addresses at which this owner's phone reaches the host: with restricted discovery each hundred owners have an onion
-    /// service of their own.
-    fn link_addresses(&self, owner: &OwnerRecord) -> Vec<String> {
-        let mut addresses = self.config.link.addresses.clone();
-        let tor = self.tor.as_ref().filter(|tor| tor.is_restricted());
-        let number = owner.tor_service.unwrap_or_default();
-        if let Some(tor) = tor
-            && let (Some(first), Some(own)) = (tor.link_address(0), tor.link_address(number))
-        {
-            let is_first = |address: &&mut String| **address == first;
-            if let Some(address) = addresses.iter_mut().find(is_first) {
-                *address = own;
-            }
-        }
-        addresses
     }
 
     /// The node of the owner with this name.

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use longhand_base::system::suspensions;
 use longhand_link::carrier::admission::{Admission, Places};
 use longhand_link::carrier::guest::{self, Guest};
+use longhand_link::carrier::hashmail::{HashmailListener, is_hashmail};
 use longhand_link::carrier::mailbox::{MailboxListener, Reconnect};
 use longhand_link::carrier::stream;
 use longhand_link::carrier::tls::Certificate;
@@ -67,7 +68,7 @@ impl Listeners {
             ..DialOptions::default()
         };
         for mailbox in &mailboxes {
-            MailboxListener::check(mailbox).map_err(mailbox_error)?;
+            check_mailbox(mailbox).map_err(mailbox_error)?;
         }
         let (peer, peer_address) = bind_tcp("peer.listen", config.peer.listen).await?;
         let (operator, operator_address) = bind_operator(config).await?;
@@ -162,13 +163,32 @@ pub(crate) fn wait_at(
     mailbox: &Address,
     options: DialOptions,
 ) -> Result<Reconnect, LinkError> {
-    let listener = MailboxListener::open(mailbox, options, services.meetings.meetings())?;
-    let at = mailbox.authority().to_owned();
-    services.health.watch_mailbox(at, listener.connected());
-    let reconnect = listener.reconnect();
-    let listening = services.links.clone().listen(Box::new(listener));
+    let meetings = services.meetings.meetings();
+    let (listener, connected, reconnect): (Box<dyn Listener>, _, _) = match is_hashmail(mailbox) {
+        true => {
+            let listener = HashmailListener::open(mailbox, options, meetings)?;
+            let (connected, reconnect) = (listener.connected(), listener.reconnect());
+            (Box::new(listener), connected, reconnect)
+        }
+        false => {
+            let listener = MailboxListener::open(mailbox, options, meetings)?;
+            let (connected, reconnect) = (listener.connected(), listener.reconnect());
+            (Box::new(listener), connected, reconnect)
+        }
+    };
+    services
+        .health
+        .watch_mailbox(mailbox.to_string(), connected);
+    let listening = services.links.clone().listen(listener);
     services.tasks.spawn(listening);
     Ok(reconnect)
+}
+
+fn check_mailbox(address: &Address) -> Result<(), LinkError> {
+    match is_hashmail(address) {
+        true => HashmailListener::check(address),
+        false => MailboxListener::check(address).map(drop),
+    }
 }
 
 /// The certificate of a listener with TLS, by the listener's authority.

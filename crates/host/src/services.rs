@@ -32,6 +32,7 @@ use crate::metrics::Metrics;
 use crate::network::Network;
 use crate::operator::{Operator, OperatorServices};
 use crate::owners::{OwnerBook, OwnerRecord};
+use crate::pairing_codes::PairingCodes;
 use crate::phones::{self, Phones};
 use crate::starter::NodeStarter;
 use crate::switchboard::Switchboard;
@@ -89,7 +90,14 @@ impl Services {
         let restricted = tor.clone().filter(|tor| tor.is_restricted());
         let clients = restricted.map(TorClients::new);
         let has_mailboxes = !config.link.mailboxes.is_empty();
-        let meetings = OwnerMeetings::new(has_mailboxes.then(|| link_key.clone()), clients);
+        let config = Arc::new(config);
+        let codes = Arc::new(PairingCodes {
+            config: config.clone(),
+            link_key: link_key.public(),
+            tor: tor.clone(),
+        });
+        let words = (!codes.words_at().is_empty()).then(|| codes.clone());
+        let meetings = OwnerMeetings::new(has_mailboxes.then(|| link_key.clone()), clients, words);
         let meetings = Arc::new(meetings);
         let on_change = Box::new({
             let (nodes, meetings) = (nodes.clone(), meetings.clone());
@@ -107,7 +115,6 @@ impl Services {
             fallback_sat_per_kw: config.chain.fallback_sat_per_kw(config.network),
         };
 
-        let config = Arc::new(config);
         let (book, hub, graph) = (Arc::new(book), Arc::new(hub), Arc::new(graph));
         let tasks = Arc::new(Tasks::new());
         let addresses = Arc::new(OnceLock::new());
@@ -183,7 +190,7 @@ impl Services {
         });
         let operator = Arc::new(OperatorServices {
             config: config.clone(),
-            link_key: link_key.public(),
+            codes,
             book: book.clone(),
             nodes: nodes.clone(),
             phones: phones.clone(),
@@ -192,7 +199,6 @@ impl Services {
             health: health.clone(),
             changes,
             addresses: addresses.clone(),
-            tor: tor.clone(),
             tasks: tasks.clone(),
         });
         let links = Arc::new(LinkServer::new(

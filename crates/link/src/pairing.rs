@@ -46,6 +46,15 @@ impl PairingSecret {
         PairingId(id)
     }
 
+    /// Ten words for which a host gives the pairing code at a mailbox with Lightning Node Connect. The secret does not follow from them.
+    #[cfg(feature = "hashmail")]
+    pub fn words(&self) -> longhand_lnc::Phrase {
+        let digest = hash("longhand pairing words", self.0.as_ref());
+        let mut bits = [0; 14];
+        bits.copy_from_slice(&digest[..14]);
+        longhand_lnc::Phrase::from_bits(bits)
+    }
+
     /// The pre-shared key of the Noise handshake.
     pub(crate) fn psk(&self) -> Zeroizing<[u8; 32]> {
         hash("longhand pairing psk", self.0.as_ref())

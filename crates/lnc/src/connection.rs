@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use crate::message::{self, FrameError};
 use crate::{
-    ActError, Finished, GoBackN, Handshake, Over, Role, SendError, Timing, Transport,
-    TransportError,
+    ActError, Finished, GoBackN, Handshake, MAX_MESSAGE_BYTES, Over, Role, SendError, Timing,
+    Transport, TransportError,
 };
 
 /// The reason for which a connection has ended.
@@ -184,6 +184,12 @@ impl Connection {
                 self.packets.send(now, &framed)
             }
         }
+    }
+
+    /// Whether the longest message can be sent now.
+    pub fn has_room(&self) -> bool {
+        let longest = MAX_MESSAGE_BYTES + message::OVERHEAD_BYTES;
+        self.is_ready() && self.packets.check_room(longest).is_ok()
     }
 
     /// Closes it; one packet more is to be sent. What waits, or may not have come, is lost: see [`Connection::is_all_acknowledged`].

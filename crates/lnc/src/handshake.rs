@@ -445,7 +445,8 @@ impl Drop for Handshake {
     }
 }
 
-fn public(secret: &SecretKey) -> PublicKey {
+/// The public key of a secret one.
+pub fn public(secret: &SecretKey) -> PublicKey {
     secret.public_key(&Secp256k1::signing_only())
 }
 

@@ -17,10 +17,11 @@ mod phrase;
 mod streams;
 mod transport;
 
+pub use bitcoin::secp256k1::{PublicKey, SecretKey};
 pub use connection::{Connection, Ended, Peer};
 pub use go_back_n::{GoBackN, Over, SendError, Timing};
 pub use handshake::{
-    ActError, Finished, Handshake, HandshakeError, Keys, MAX_ACT_BYTES, Role, VERSIONS,
+    ActError, Finished, Handshake, HandshakeError, Keys, MAX_ACT_BYTES, Role, VERSIONS, public,
 };
 pub use phrase::{Phrase, PhraseError, Stretched};
 pub use streams::Streams;

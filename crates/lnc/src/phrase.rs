@@ -46,8 +46,13 @@ impl Phrase {
     pub fn random(rng: &mut (impl RngCore + CryptoRng)) -> Phrase {
         let mut entropy = [0; ENTROPY_BYTES];
         rng.fill_bytes(&mut entropy);
-        entropy[ENTROPY_BYTES - 1] &= !0b11;
-        Phrase { entropy }
+        Phrase::from_bits(entropy)
+    }
+
+    /// The first 110 of these bits.
+    pub fn from_bits(mut bits: [u8; ENTROPY_BYTES]) -> Phrase {
+        bits[ENTROPY_BYTES - 1] &= !0b11;
+        Phrase { entropy: bits }
     }
 
     /// Reads ten words, in any case, with any white space between them.

@@ -29,7 +29,8 @@ impl Streams {
         Streams::of(Hmac::from_engine(engine).as_byte_array())
     }
 
-    fn of(secret: &[u8]) -> Streams {
+    /// Of what both ends know, and nobody else.
+    pub fn of(secret: &[u8]) -> Streams {
         let to_client = sha512::Hash::hash(secret).to_byte_array();
         let mut to_server = to_client;
         to_server[63] ^= 1;

@@ -17,8 +17,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bitcoin::Network;
 use clap::{Args, Subcommand, ValueEnum};
-use longhand_link::Carriers;
+use longhand_link::carrier::hashmail::{Phrase, pairing_code};
 use longhand_link::carrier::tor::Tor;
+use longhand_link::{Address, Carriers};
 use longhand_phone::approval::Allowances;
 use longhand_phone::command::CloseHow;
 use longhand_phone::control::{ControlSocket, through_running};
@@ -32,6 +33,7 @@ use longhand_phone::{
 };
 use longhand_proto::Code;
 use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
 
 use crate::tor;
 use show::{Attached, Created, Paired};
@@ -89,6 +91,10 @@ enum CarrierKind {
     Websocket,
     /// A mailbox, over either
     Mailbox,
+    /// A hashmail mailbox, such as aperture
+    Hashmail,
+    /// The same inside Lightning Node Connect
+    Lnc,
     /// Tor, to the host's onion service
     Tor,
 }
@@ -99,6 +105,8 @@ impl CarrierKind {
             CarrierKind::Grpc => &["grpc", "grpcs"],
             CarrierKind::Websocket => &["ws", "wss"],
             CarrierKind::Mailbox => &["mailbox+ws", "mailbox+wss", "mailbox+grpc", "mailbox+grpcs"],
+            CarrierKind::Hashmail => &["hashmail+grpc", "hashmail+grpcs"],
+            CarrierKind::Lnc => &["lnc+grpc", "lnc+grpcs"],
             CarrierKind::Tor => &[longhand_tor::SCHEME],
         };
         schemes.iter().map(|&scheme| scheme.to_owned()).collect()
@@ -124,13 +132,16 @@ enum PhoneCommand {
     },
     /// Pair with a host
     Pair {
-        /// The host's code; - reads it from standard input. Other users of this machine can see arguments, and who has the
-        /// code first has the node
+        /// The host's code, or its ten words; - reads it from standard input. Other users of this machine can see arguments, and
+        /// who has the code first has the node
         #[arg(required_unless_present = "code_file")]
         code: Option<String>,
-        /// Read the code from this file
+        /// Read the code, or the words, from this file
         #[arg(long, value_name = "PATH", conflicts_with = "code")]
         code_file: Option<PathBuf>,
+        /// The mailbox at which the host gives a code for ten words, such as lnc+grpcs://relay.example:443
+        #[arg(long, value_name = "ADDRESS")]
+        mailbox: Option<String>,
     },
     /// Attach and stay, until Ctrl-C
     Run {
@@ -298,7 +309,11 @@ async fn carry_out(PhoneArgs { options, command }: PhoneArgs) -> Result<(), Erro
             let secrets = Secrets::restore(network, &secret::words()?, birthday)?;
             return create(&options, secrets, false).await;
         }
-        C::Pair { code, code_file } => return pair(&options, code, code_file).await,
+        C::Pair {
+            code,
+            code_file,
+            mailbox,
+        } => return pair(&options, code, code_file, mailbox).await,
         C::Run { allow } => return stay(&options, allow.as_deref()).await,
         C::Info => OwnerCommand::Info,
         C::Balance => OwnerCommand::Balance,
@@ -419,8 +434,17 @@ async fn pair(
     options: &Options,
     code: Option<String>,
     file: Option<PathBuf>,
+    mailbox: Option<String>,
 ) -> Result<(), ErrorReport> {
     let code = secret::code(code, file.as_deref())?;
+    let code = match mailbox {
+        Some(mailbox) => code_for_words(&code, &mailbox, &options.dial_options()?).await?,
+        None if Phrase::parse(&code).is_ok() => {
+            let message = "words pair a phone at a mailbox: give --mailbox, with the address that the host shows beside them";
+            return Err(report(Code::PairingMalformed, message));
+        }
+        None => code,
+    };
     let phone = open(options).await?;
     let _reports = network::report(&phone).await;
     phone.pair(&code).await?;
@@ -441,6 +465,19 @@ async fn pair(
         show::print(&back, false);
     }
     Ok(())
+}
+
+/// Exchanges ten words for the code that the host has for them.
+async fn code_for_words(
+    words: &str,
+    mailbox: &str,
+    options: &DialOptions,
+) -> Result<Zeroizing<String>, ErrorReport> {
+    let phrase = Phrase::parse(words).map_err(|e| report(Code::PairingMalformed, e.to_string()))?;
+    let address = mailbox.parse::<Address>();
+    let address = address.map_err(|e| report(Code::PairingMalformed, format!("--mailbox: {e}")))?;
+    let code = pairing_code(&phrase, &address, options).await;
+    Ok(code.map_err(PhoneError::from)?)
 }
 
 async fn stay(options: &Options, allow: Option<&Path>) -> Result<(), ErrorReport> {

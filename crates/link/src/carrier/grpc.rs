@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::metadata::MetadataValue;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 use tower::service_fn;
 
@@ -58,20 +58,7 @@ impl Dialer for Grpc {
             address: address.to_string(),
             reason,
         };
-        let endpoint = endpoint(address, options.ca_pem.as_deref())?;
-        let connected = match &options.connect {
-            // With a head start for one of IPv4 and IPv6 before the other (RFC 8305).
-            None => {
-                let host = endpoint.uri().host().unwrap_or_default();
-                tcp::check(host).map_err(|e| unreachable(cause(&e)))?;
-                endpoint.connect().await
-            }
-            Some(connect) => {
-                let connector = connector(Arc::clone(connect));
-                endpoint.connect_with_connector(connector).await
-            }
-        };
-        let channel = connected.map_err(|e| unreachable(cause(&e)))?;
+        let channel = channel(address, options).await?;
         let (sink, leaving) = mpsc::channel::<Vec<u8>>(QUEUE);
         let records = ReceiverStream::new(leaving).map(|data| Record { data });
         let mut request = Request::new(records);
@@ -87,6 +74,34 @@ impl Dialer for Grpc {
             .map_err(|e| unreachable(cause(&e)))?;
         Ok(Carrier::new(sink, attached.into_inner()))
     }
+}
+
+/// Connects to a gRPC server at the place of `address`, whose scheme is `grpc` or `grpcs`.
+///
+/// # Errors
+/// As [`Dialer::dial`].
+pub(super) async fn channel(
+    address: &Address,
+    options: &DialOptions,
+) -> Result<Channel, LinkError> {
+    let unreachable = |reason| LinkError::Unreachable {
+        address: address.to_string(),
+        reason,
+    };
+    let endpoint = endpoint(address, options.ca_pem.as_deref())?;
+    let connected = match &options.connect {
+        // With a head start for one of IPv4 and IPv6 before the other (RFC 8305).
+        None => {
+            let host = endpoint.uri().host().unwrap_or_default();
+            tcp::check(host).map_err(|e| unreachable(cause(&e)))?;
+            endpoint.connect().await
+        }
+        Some(connect) => {
+            let connector = connector(Arc::clone(connect));
+            endpoint.connect_with_connector(connector).await
+        }
+    };
+    connected.map_err(|e| unreachable(cause(&e)))
 }
 
 #[async_trait]

@@ -15,6 +15,8 @@ mod delayed;
 pub mod grpc;
 #[cfg(feature = "http")]
 pub mod guest;
+#[cfg(feature = "hashmail")]
+pub mod hashmail;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "mailbox")]

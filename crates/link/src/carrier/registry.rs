@@ -164,6 +164,11 @@ impl Default for Carriers {
             &["mailbox+ws", "mailbox+wss", "mailbox+grpc", "mailbox+grpcs"],
             super::mailbox::Mailbox,
         );
+        #[cfg(feature = "hashmail")]
+        let carriers = carriers.with(
+            &["hashmail+grpc", "hashmail+grpcs", "lnc+grpc", "lnc+grpcs"],
+            super::hashmail::Hashmail,
+        );
         carriers
     }
 }

@@ -5,7 +5,7 @@ use bitcoin::secp256k1::rand::thread_rng;
 use bitcoin::secp256k1::{Secp256k1, SecretKey};
 
 use super::*;
-use crate::{Keys, MAX_MESSAGE_BYTES, Phrase, Stretched, VERSIONS};
+use crate::{Keys, Phrase, Stretched, VERSIONS};
 
 const TEXT: &[u8] = b"a pairing code";
 

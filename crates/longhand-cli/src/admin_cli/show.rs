@@ -125,14 +125,20 @@ pub(super) fn pairing_code(code: &PairingCode) -> Shown {
         "owner": code.owner,
         "code": code.code,
         "expires_unix_s": code.expires_unix_s,
+        "words": code.words,
+        "words_at": code.words_at,
     });
     let qr = code
         .code
         .parse::<LinkPairingCode>()
         .ok()
         .and_then(|code| code.to_qr().ok());
+    let words = match code.words_at.first() {
+        Some(at) => format!("Or ten words, with --mailbox {at}:\n{}\n\n", code.words),
+        None => String::new(),
+    };
     let text = format!(
-        "{}\n\n{}\n\nFor the phone of {} alone: whoever has this code first is the owner.",
+        "{}\n\n{}\n\n{words}For the phone of {} alone: whoever has this code first is the owner.",
         qr.unwrap_or_default(),
         code.code,
         code.owner

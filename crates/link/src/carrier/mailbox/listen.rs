@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Duration, Instant};
 
-use super::meetings::{Change, Expected, Meetings};
+use super::meetings::{Change, Expected, Meeting, Meetings};
 use super::pump::{Pump, User};
 use super::stream::{End, StreamKey};
 use super::trunk::{Event, Line, Trunk};
@@ -51,7 +51,7 @@ pub struct MailboxListener {
 
 /// Has a listener dial its mailbox anew. Clones are for the same listener.
 #[derive(Clone, Debug, Default)]
-pub struct Reconnect(Arc<watch::Sender<u64>>);
+pub struct Reconnect(pub(in crate::carrier) Arc<watch::Sender<u64>>);
 
 impl Reconnect {
     /// At once, though the connection may look alive: the machine was suspended, or is on another network. The links that came by
@@ -291,7 +291,10 @@ impl<'a> Host<'a> {
 
     fn take(&mut self, trunk: &mut Trunk, change: Change) {
         match change {
-            Change::Added(expected, meeting) => {
+            // Only hashmail mailboxes have those.
+            #[cfg(feature = "hashmail")]
+            Change::Added(_, Meeting::Words(_)) => {}
+            Change::Added(expected, Meeting::Shared(meeting)) => {
                 self.detach(trunk, &expected);
                 let key = StreamKey::new(&meeting, &self.waiting.authority);
                 if self.route.is_none_or(|route| route == key.id().route()) {

@@ -15,12 +15,48 @@ pub enum Expected {
     Pairing(PairingId),
     /// A phone that is pinned.
     Phone(LinkKey),
+    /// The holder of ten words, who gets a pairing code for them.
+    #[cfg(feature = "hashmail")]
+    Words(PairingId),
+}
+
+/// How one of them is met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meeting {
+    /// By what both ends know.
+    Shared(Rendezvous),
+    /// By ten words, at mailboxes with Lightning Node Connect alone.
+    #[cfg(feature = "hashmail")]
+    Words(Words),
+}
+
+impl From<Rendezvous> for Meeting {
+    fn from(shared: Rendezvous) -> Meeting {
+        Meeting::Shared(shared)
+    }
+}
+
+/// Ten words, and the pairing code that their holder gets.
+#[cfg(feature = "hashmail")]
+#[derive(Clone, PartialEq, Eq)]
+pub struct Words {
+    /// The words.
+    pub phrase: longhand_lnc::Phrase,
+    /// The code as text.
+    pub code: zeroize::Zeroizing<String>,
+}
+
+#[cfg(feature = "hashmail")]
+impl std::fmt::Debug for Words {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Words(..)")
+    }
 }
 
 /// A change of a host's meetings.
 #[derive(Debug)]
-pub(super) enum Change {
-    Added(Expected, Rendezvous),
+pub(in crate::carrier) enum Change {
+    Added(Expected, Meeting),
     Removed(Expected),
 }
 
@@ -30,7 +66,7 @@ pub struct Meetings(Arc<Mutex<Known>>);
 
 #[derive(Default)]
 struct Known {
-    all: HashMap<Expected, Rendezvous>,
+    all: HashMap<Expected, Meeting>,
     followers: Vec<mpsc::UnboundedSender<Change>>,
 }
 
@@ -43,7 +79,8 @@ impl Known {
 
 impl Meetings {
     /// From now on this one is expected.
-    pub fn add(&self, expected: Expected, meeting: Rendezvous) {
+    pub fn add(&self, expected: Expected, meeting: impl Into<Meeting>) {
+        let meeting = meeting.into();
         let mut known = self.lock();
         if known.all.get(&expected) != Some(&meeting) {
             known.all.insert(expected, meeting.clone());
@@ -71,7 +108,7 @@ impl Meetings {
 
     /// All who are expected, as changes from nobody in an order of chance, by which two mailboxes cannot tell whose streams are the
     /// same owner's; and each change from now on.
-    pub(super) fn follow(&self) -> mpsc::UnboundedReceiver<Change> {
+    pub(in crate::carrier) fn follow(&self) -> mpsc::UnboundedReceiver<Change> {
         let (follower, changes) = mpsc::unbounded_channel();
         let mut known = self.lock();
         let mut all: Vec<_> = known.all.iter().collect();

@@ -23,7 +23,11 @@ use crate::Address;
 
 pub use dial::Mailbox;
 pub use listen::{MailboxListener, Reconnect};
-pub use meetings::{Expected, Meetings};
+#[cfg(feature = "hashmail")]
+pub(super) use meetings::Change;
+#[cfg(feature = "hashmail")]
+pub use meetings::Words;
+pub use meetings::{Expected, Meeting, Meetings};
 
 /// The parameter of a mailbox's address by which a load balancer chooses among its processes: see
 /// [`stream::StreamId::route`].

@@ -1,0 +1,162 @@
+//! The calls to a mailbox (`hashmail.proto`).
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use longhand_lnc::Streams;
+use longhand_proto::hashmail::cipher_box_auth::Auth;
+use longhand_proto::hashmail::hash_mail_client::HashMailClient;
+use longhand_proto::hashmail::{CipherBox, CipherBoxAuth, CipherBoxDesc, LndAuth};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use tokio_stream::Stream;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+
+use crate::carrier::{DialOptions, grpc};
+use crate::{Address, LinkError};
+
+/// The largest message: gRPC's own default, which stock mailboxes have.
+const MAX_MESSAGE_BYTES: usize = 4 << 20;
+/// Guests that share a connection: each takes two of its streams, of which an HTTP/2 server of Go permits 250.
+const GUESTS_PER_CONNECTION: usize = 100;
+/// The time for dialling a mailbox.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// A connection to a mailbox. Clones share it. It is opened again when it has broken.
+#[derive(Clone)]
+pub struct Client(Arc<HashMailClient<Channel>>);
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// As [`crate::Dialer::dial`].
+    pub async fn connect(mailbox: &Address, options: &DialOptions) -> Result<Client, LinkError> {
+        let channel = grpc::channel(mailbox, options).await?;
+        let client = HashMailClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        Ok(Client(Arc::new(client)))
+    }
+
+    fn client(&self) -> HashMailClient<Channel> {
+        HashMailClient::clone(&self.0)
+    }
+
+    /// Creates both streams, unless they are there.
+    pub(super) async fn create(&self, streams: &Streams) -> Result<(), Status> {
+        for id in [streams.to_client, streams.to_server] {
+            let created = self.client().new_cipher_box(auth(id)).await;
+            if let Err(status) = created
+                && status.code() != Code::AlreadyExists
+            {
+                return Err(status);
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes both streams.
+    pub(super) async fn delete(&self, streams: &Streams) {
+        for id in [streams.to_client, streams.to_server] {
+            // They expire by themselves.
+            let _ = self.client().del_cipher_box(auth(id)).await;
+        }
+    }
+
+    pub(super) async fn receive(&self, id: [u8; 64]) -> Result<Streaming<CipherBox>, Status> {
+        let received = self.client().recv_stream(desc(id)).await;
+        received.map(tonic::Response::into_inner)
+    }
+
+    /// Sends until the messages end, or the mailbox ends it.
+    pub(super) async fn send(
+        &self,
+        messages: impl Stream<Item = CipherBox> + Send + 'static,
+    ) -> Result<(), Status> {
+        self.client().send_stream(messages).await.map(drop)
+    }
+}
+
+pub(super) fn desc(id: [u8; 64]) -> CipherBoxDesc {
+    CipherBoxDesc {
+        stream_id: id.to_vec(),
+    }
+}
+
+fn auth(id: [u8; 64]) -> CipherBoxAuth {
+    CipherBoxAuth {
+        desc: Some(desc(id)),
+        auth: Some(Auth::LndAuth(LndAuth {})),
+    }
+}
+
+/// Connections of a host to one mailbox, as many as its guests need.
+pub struct Pool {
+    mailbox: Address,
+    options: DialOptions,
+    connections: Mutex<Vec<Weak<Shared>>>,
+}
+
+/// A guest's share of a connection, which is closed with its last one.
+pub struct Share(Arc<Shared>);
+
+struct Shared {
+    client: Client,
+}
+
+impl Share {
+    pub(super) fn client(&self) -> &Client {
+        &self.0.client
+    }
+}
+
+impl Pool {
+    /// To the mailbox at `address`, with `hashmail+` or `lnc+` before its scheme. Nothing is dialled yet.
+    ///
+    /// # Errors
+    /// [`LinkError::Address`] when it is another carrier's.
+    pub fn new(address: &Address, options: DialOptions) -> Result<Pool, LinkError> {
+        let (_, mailbox) = super::below(address).ok_or_else(|| LinkError::Address {
+            address: address.to_string(),
+            reason: "a hashmail mailbox is written as hashmail+grpcs://host:port or lnc+grpcs://host:port".into(),
+        })?;
+        Ok(Pool {
+            mailbox,
+            options,
+            connections: Mutex::default(),
+        })
+    }
+
+    /// The mailbox's authority, for logs.
+    pub fn authority(&self) -> &str {
+        self.mailbox.authority()
+    }
+
+    /// A share of a connection that has room, or of a new one.
+    pub(super) async fn share(&self) -> Result<Share, LinkError> {
+        // One guest connects, and the others wait for its connection.
+        let mut connections = self.connections.lock().await;
+        connections.retain(|it| it.strong_count() > 0);
+        let has_room = |it: &&Weak<Shared>| it.strong_count() < GUESTS_PER_CONNECTION;
+        if let Some(shared) = connections.iter().find(has_room).and_then(Weak::upgrade) {
+            return Ok(Share(shared));
+        }
+        let connected = timeout(
+            CONNECT_WITHIN,
+            Client::connect(&self.mailbox, &self.options),
+        );
+        let connected = connected
+            .await
+            .unwrap_or_else(|_| Err(super::unreachable(&self.mailbox, "it does not answer")));
+        let shared = Arc::new(Shared { client: connected? });
+        connections.push(Arc::downgrade(&shared));
+        Ok(Share(shared))
+    }
+
+    /// Deletes streams at which nobody is expected any more.
+    pub async fn delete(&self, streams: &Streams) {
+        if let Ok(share) = self.share().await {
+            share.client().delete(streams).await;
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Waits at a mailbox for one guest, connection after connection.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use longhand_lnc::{
+    Connection, Ended, Handshake, HandshakeError, Keys, Peer, PublicKey, Role, SecretKey, Streams,
+    Stretched, Timing, VERSIONS,
+};
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+use zeroize::Zeroizing;
+
+use super::client::{Pool, Share};
+use super::plain_streams;
+use super::pump::{Pump, Stopped, carrier, now};
+use super::wire::Wire;
+use crate::key::random;
+use crate::{Carrier, LinkError, Rendezvous};
+
+/// Handshakes with a wrong secret, after which the door is closed for a while.
+const TRIES: u32 = 3;
+const CLOSED_FOR: Duration = Duration::from_secs(60);
+/// The pause before a mailbox that cannot be reached is dialled again doubles from the first to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Where a guest is met, and how it shows that it is the one.
+pub struct Door {
+    streams: Streams,
+    secret: Secret,
+}
+
+/// How a guest shows that it is the one who is expected.
+pub enum Secret {
+    /// Not at this door.
+    None,
+    /// By its key, and the host by this one.
+    Keys(SecretKey, PublicKey),
+    /// By ten words. It gets the text.
+    Phrase(SecretKey, Stretched, Zeroizing<Vec<u8>>),
+    /// By its key, as an app that was paired by words, which gets the text each time.
+    App(SecretKey, PublicKey, Zeroizing<Vec<u8>>),
+}
+
+/// A guest that has come.
+pub struct Arrival {
+    /// Its messages.
+    pub carrier: Carrier,
+    /// What its handshake has shown; `None` at a door without one.
+    pub peer: Option<Peer>,
+}
+
+impl Door {
+    /// For the link's records, which are encrypted already.
+    pub fn plain(meeting: &Rendezvous, authority: &str) -> Door {
+        Door {
+            streams: plain_streams(meeting, authority),
+            secret: Secret::None,
+        }
+    }
+
+    /// For the link's records in messages of Lightning Node Connect, with keys that follow from what host and phone share.
+    ///
+    /// # Errors
+    /// [`LinkError::Randomness`] in one of 2^128.
+    pub fn lnc(meeting: &Rendezvous, authority: &str) -> Result<Door, LinkError> {
+        let [host, phone] = lnc_keys(meeting, authority)?;
+        let phone = longhand_lnc::public(&phone);
+        Ok(Door {
+            streams: Streams::between(&host, &phone),
+            secret: Secret::Keys(host, phone),
+        })
+    }
+
+    /// For the holder of ten words, who gets the text.
+    pub fn words(
+        local: SecretKey,
+        phrase: &longhand_lnc::Phrase,
+        text: &[u8],
+    ) -> Result<Door, HandshakeError> {
+        Ok(Door {
+            streams: Streams::paired_by(phrase),
+            secret: Secret::Phrase(local, phrase.stretch()?, text.to_vec().into()),
+        })
+    }
+
+    /// For an app that was paired by words.
+    pub fn app(local: SecretKey, app: PublicKey, text: &[u8]) -> Door {
+        Door {
+            streams: Streams::between(&local, &app),
+            secret: Secret::App(local, app, text.to_vec().into()),
+        }
+    }
+
+    /// Where the guest is met.
+    pub fn streams(&self) -> Streams {
+        self.streams
+    }
+
+    /// Waits for the guest until `open` is closed, and the connection of the moment has ended. `answers` says whether the mailbox answers.
+    pub async fn wait(
+        &self,
+        pool: &Pool,
+        arrived: &mpsc::Sender<Arrival>,
+        answers: Option<Arc<watch::Sender<bool>>>,
+        mut open: watch::Receiver<()>,
+    ) {
+        let mut pause = FIRST_PAUSE;
+        while is_open(&open) {
+            match pool.share().await {
+                Ok(share) => {
+                    pause = FIRST_PAUSE;
+                    self.wait_at(&share, arrived, answers.clone(), &mut open)
+                        .await;
+                }
+                Err(error) => {
+                    if pause == FIRST_PAUSE {
+                        tracing::debug!(mailbox = pool.authority(), %error, "a mailbox is not reached");
+                    }
+                    sleep(pause).await;
+                    pause = LONGEST_PAUSE.min(pause * 2);
+                }
+            }
+        }
+    }
+
+    async fn wait_at(
+        &self,
+        share: &Share,
+        arrived: &mpsc::Sender<Arrival>,
+        answers: Option<Arc<watch::Sender<bool>>>,
+        open: &mut watch::Receiver<()>,
+    ) {
+        let mut wire = Wire::new(Role::Server, share.client(), &self.streams);
+        if let Some(answers) = answers {
+            wire.reader.report(answers);
+        }
+        let (mut call, mut wrong) = (None, 0);
+        while is_open(open) {
+            let first = match call.take() {
+                Some(packet) => Ok(packet),
+                None => tokio::select! {
+                    packet = wire.reader.next() => packet,
+                    // Fails when it is closed, and succeeds never.
+                    _ = open.changed() => continue,
+                },
+            };
+            let first = match first {
+                Ok(packet) => packet,
+                Err(status) => {
+                    tracing::debug!("a stream at the mailbox broke: {}", status.message());
+                    continue;
+                }
+            };
+            let Ok(connection) = self.connection() else {
+                return;
+            };
+            let mut pump = Pump::new(connection, wire);
+            pump.received(first);
+            let stopped = self.let_in(&mut pump, arrived, &mut wrong).await;
+            tracing::debug!("a connection through the mailbox has ended: {stopped}");
+            pump.flush().await;
+            (wire, call) = pump.into_next();
+            if matches!(stopped, Stopped::Ended(ended) if ended.is_wrong_secret()) {
+                wrong += 1;
+                if wrong >= TRIES {
+                    tracing::warn!(
+                        "a guest at a mailbox had the wrong words {TRIES} times: nobody is let in there for {} s",
+                        CLOSED_FOR.as_secs()
+                    );
+                    sleep(CLOSED_FOR).await;
+                    wrong = 0;
+                }
+            }
+        }
+    }
+
+    async fn let_in(
+        &self,
+        pump: &mut Pump,
+        arrived: &mpsc::Sender<Arrival>,
+        wrong: &mut u32,
+    ) -> Stopped {
+        if let Err(stopped) = pump.until_ready().await {
+            return stopped;
+        }
+        *wrong = 0;
+        let (carrier, ends) = carrier();
+        let peer = pump.peer().cloned();
+        // Too many come at once: this one dials again.
+        if arrived.try_send(Arrival { carrier, peer }).is_err() {
+            tracing::debug!("too many guests come by a mailbox at once: one was not let in");
+        }
+        pump.run(ends).await
+    }
+
+    fn connection(&self) -> Result<Connection, LinkError> {
+        connection(Role::Server, &self.secret)
+    }
+}
+
+/// Whether the guest is still expected.
+fn is_open(open: &watch::Receiver<()>) -> bool {
+    open.has_changed().is_ok()
+}
+
+/// A new connection of one end.
+pub(super) fn connection(role: Role, secret: &Secret) -> Result<Connection, LinkError> {
+    let timing = Timing::default();
+    let (local, keys, text, versions): (_, _, _, RangeInclusive<u8>) = match secret {
+        Secret::None => return Ok(Connection::plain(role, timing, now())),
+        // Both ends are ours: no other version is spoken.
+        Secret::Keys(local, remote) => (local, Keys::Known(*remote), Zeroizing::default(), 2..=2),
+        Secret::Phrase(local, phrase, text) => {
+            (local, Keys::Phrase(phrase.clone()), text.clone(), VERSIONS)
+        }
+        Secret::App(local, remote, text) => (local, Keys::Known(*remote), text.clone(), VERSIONS),
+    };
+    let ephemeral = secret_key(random()?)?;
+    let handshake = Handshake::new(role, keys, *local, ephemeral, text, versions);
+    let handshake = handshake.map_err(|error| LinkError::Identity(error.to_string()))?;
+    Ok(Connection::encrypted(handshake, timing, now()))
+}
+
+/// The keys of host and phone in Lightning Node Connect: both know both, and prove who they are in the link's own handshake.
+pub(super) fn lnc_keys(meeting: &Rendezvous, authority: &str) -> Result<[SecretKey; 2], LinkError> {
+    let authority = authority.to_ascii_lowercase();
+    let key = |domain| secret_key(*meeting.derive(domain, authority.as_bytes()));
+    Ok([key("longhand lnc host")?, key("longhand lnc phone")?])
+}
+
+pub(super) fn secret_key(bytes: [u8; 32]) -> Result<SecretKey, LinkError> {
+    let unusable = |_| LinkError::Randomness("a key is not below the order of secp256k1".into());
+    SecretKey::from_slice(&bytes).map_err(unusable)
+}
+
+/// Whether the other end has other words, or another key.
+pub(super) fn is_refused(stopped: &Stopped) -> bool {
+    use longhand_lnc::Over;
+    matches!(stopped, Stopped::Ended(Ended::Over(Over::ByPeer)))
+        || matches!(stopped, Stopped::Ended(ended) if ended.is_wrong_secret())
+}
