@@ -140,10 +140,13 @@ impl Guest {
         let until = Instant::now() + ATTACH_TIMEOUT;
         let allowance = Allowance::Left(STRANGER_BYTES, place.watch());
         let state = State {
+            source: place.key(),
             place: Some(place),
             proxy,
             until: Some(until),
             has_attached: false,
+            shares: 0,
+            heard: Instant::now(),
             reader: None,
         };
         Guest {
@@ -166,11 +169,16 @@ pub struct Visit(Arc<Mutex<State>>);
 
 struct State {
     place: Option<Place<SourceNetwork>>,
+    source: Option<SourceNetwork>,
     /// The reverse proxy that the connection comes from.
     proxy: Option<IpAddr>,
     /// The connection fails then.
     until: Option<Instant>,
     has_attached: bool,
+    /// Uses at once, see [`Visit::share`].
+    shares: usize,
+    /// When bytes last came.
+    heard: Instant,
     reader: Option<Waker>,
 }
 
@@ -185,7 +193,21 @@ impl Visit {
     #[must_use]
     pub fn came_from(&self, source: IpAddr) -> bool {
         let mut state = self.lock();
-        state.place.as_mut().is_none_or(|place| place.is_of(source))
+        let has_place = state.place.as_mut().is_none_or(|place| place.is_of(source));
+        if has_place && state.source.is_none() {
+            state.source = Some(source.into());
+        }
+        has_place
+    }
+
+    /// The network that the connection comes from; `None` of one through a proxy whose requests have not said it yet.
+    pub fn source(&self) -> Option<SourceNetwork> {
+        self.lock().source
+    }
+
+    /// When bytes last came from the other side.
+    pub fn heard(&self) -> Instant {
+        self.lock().heard
     }
 
     /// The handshake is done: the connection no longer times out. `None` when this was called before.
@@ -201,6 +223,18 @@ impl Visit {
             _end: End(self.clone()),
             place,
         })
+    }
+
+    /// One of several uses of a connection at once, in place of [`Visit::attach`]. Its place is free from now on, and it does not
+    /// time out before all of them have ended; then it has as long for the next as one that has just connected.
+    pub fn share(&self) -> Share {
+        let mut state = self.lock();
+        state.shares = state.shares.saturating_add(1);
+        state.until = None;
+        let place = state.place.take();
+        drop(state);
+        drop(place);
+        Share(self.clone())
     }
 
     fn close_within(&self, time: Duration) {
@@ -224,6 +258,21 @@ pub struct Attached {
     _end: End,
     /// Until the phone is known.
     pub place: Option<Place<SourceNetwork>>,
+}
+
+/// A use of a connection, see [`Visit::share`].
+pub struct Share(Visit);
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.shares = state.shares.saturating_sub(1);
+        let is_last = state.shares == 0;
+        drop(state);
+        if is_last {
+            self.0.close_within(ATTACH_TIMEOUT);
+        }
+    }
 }
 
 struct End(Visit);
@@ -283,6 +332,9 @@ impl AsyncRead for Guest {
         let before = buffer.filled().len();
         let read = Pin::new(&mut guest.stream).poll_read(cx, buffer);
         let bytes = buffer.filled().len().saturating_sub(before);
+        if bytes > 0 {
+            guest.visit.lock().heard = Instant::now();
+        }
         guest.allowance.was_read(bytes);
         read
     }
@@ -429,6 +481,27 @@ mod tests {
         let mut attached = guest.visit().attach().unwrap();
         attached.place = None;
         assert_eq!(guest.read(&mut [0]).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_shared_times_out_after_the_last_use_and_can_be_used_again() {
+        let (_stream, mut guest) = connected().await;
+        let visit = guest.visit();
+        tokio::time::pause();
+        let long = Duration::from_secs(3_600);
+        let mut buffer = [0];
+        for _ in 0..2 {
+            let (first, second) = (visit.share(), visit.share());
+            drop(first);
+            let read = tokio::time::timeout(long, guest.read(&mut buffer));
+            assert!(read.await.is_err(), "a connection in use does not time out");
+            drop(second);
+        }
+        let lasts = lasts(&mut guest).await;
+        assert!(
+            lasts <= ATTACH_TIMEOUT + Duration::from_millis(2),
+            "{lasts:?}"
+        );
     }
 
     #[tokio::test]

@@ -38,9 +38,6 @@ const HEADERS: u32 = 8 << 10;
 /// Headers of a request over HTTP/1.1, and the time for them.
 const MAX_HEADERS: usize = 64;
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
-/// HTTP/2 pings, and the time for their answers.
-const PING_EVERY: Duration = Duration::from_secs(60);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Carriers that wait for the user of the listener.
 const WAITING: usize = 64;
 /// The schemes without TLS. With an `s` they have it.
@@ -50,6 +47,29 @@ const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// For an address of which a proxy has too many connections open.
 const NO_PLACE: &str = "too many connections of your address have not finished their handshakes";
 
+/// What a connection of HTTP/2 may use, and when it is dead.
+#[derive(Clone, Copy, Debug)]
+pub struct Http2 {
+    /// Requests at once.
+    pub streams: u32,
+    /// Bytes that the other side may send in all requests together before they are read.
+    pub window: u32,
+    /// Silence after which a ping is sent.
+    pub ping_every: Duration,
+    /// For its answer.
+    pub ping_timeout: Duration,
+}
+
+impl Http2 {
+    /// For carriers: each has a connection of its own.
+    const CARRIER: Http2 = Http2 {
+        streams: 1,
+        window: WINDOW,
+        ping_every: Duration::from_secs(60),
+        ping_timeout: Duration::from_secs(20),
+    };
+}
+
 /// A port that is bound, and not served yet.
 pub struct HttpServer {
     listener: TcpListener,
@@ -57,6 +77,7 @@ pub struct HttpServer {
     tls: Option<ServerTls>,
     proxies: Proxies,
     routes: Router,
+    http2: Http2,
 }
 
 impl HttpServer {
@@ -87,6 +108,7 @@ impl HttpServer {
             tls,
             proxies: settings.proxies,
             routes: Router::new(),
+            http2: Http2::CARRIER,
         })
     }
 
@@ -99,8 +121,26 @@ impl HttpServer {
     }
 
     /// Begins to take in connections.
-    pub fn serve(self) -> HttpListener {
+    pub fn serve(mut self) -> HttpListener {
         let (attached, carriers) = mpsc::channel(WAITING);
+        self.routes = routes(self.routes, &attached);
+        self.begin(attached, carriers)
+    }
+
+    /// Begins to serve these routes alone, and no carriers: the listener takes none in, and serves for as long as it is kept. The
+    /// requests have a [`Visit`] too; those that go on for longer than the time of a stranger call [`Visit::share`].
+    pub fn serve_only(mut self, routes: Router, http2: Http2) -> HttpListener {
+        let (attached, carriers) = mpsc::channel(WAITING);
+        self.routes = routes;
+        self.http2 = http2;
+        self.begin(attached, carriers)
+    }
+
+    fn begin(
+        self,
+        attached: mpsc::Sender<Carrier>,
+        carriers: mpsc::Receiver<Carrier>,
+    ) -> HttpListener {
         let (guests, arriving) = mpsc::channel(1);
         let certificate = self.tls.as_ref().map(ServerTls::certificate);
         let admission = Admission::new(Places::STRANGERS);
@@ -110,7 +150,8 @@ impl HttpServer {
         let served = Served {
             tls: self.tls,
             proxies: self.proxies,
-            routes: routes(self.routes, &attached),
+            routes: self.routes,
+            http2: self.http2,
         };
         tokio::spawn(served.all(arriving, attached));
         HttpListener {
@@ -241,6 +282,7 @@ struct Served {
     tls: Option<ServerTls>,
     proxies: Proxies,
     routes: Router,
+    http2: Http2,
 }
 
 impl Served {
@@ -302,7 +344,7 @@ impl Served {
                 Ok::<_, Infallible>(response)
             }
         });
-        let serving = builder();
+        let serving = builder(self.http2);
         let serving = serving.serve_connection_with_upgrades(TokioIo::new(stream), service);
         if let Err(error) = serving.await {
             tracing::debug!(error, "an HTTP connection broke");
@@ -339,7 +381,7 @@ fn close_after(response: &mut Response) {
 /// Of one HTTP/2 stream, in bytes: what a client that makes no room for data can leave in this process.
 const SEND_BUFFER: usize = 64 << 10;
 
-fn builder() -> Builder<TokioExecutor> {
+fn builder(http2: Http2) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -350,16 +392,16 @@ fn builder() -> Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(1)
+        .max_concurrent_streams(http2.streams)
         .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
+        .initial_connection_window_size(http2.window)
         .max_send_buf_size(SEND_BUFFER)
         // A stranger who opens streams without end is read as far as its allowance goes, and keeps its place until its time is
         // over. If such a connection were ended at once, the next would take its place, and the handshakes of both cost more.
         .max_local_error_reset_streams(None)
         .max_header_list_size(HEADERS)
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_TIMEOUT);
+        .keep_alive_interval(http2.ping_every)
+        .keep_alive_timeout(http2.ping_timeout);
     builder
 }
 
