@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use longhand_link::Carriers;
+use longhand_link::{Address, Carriers};
 use longhand_mailbox::{ConfigError, Mailbox, MailboxConfig, MailboxError, Settings as _};
 use serde_json::json;
 
@@ -76,21 +76,25 @@ fn load(args: MailboxArgs) -> Result<MailboxConfig, ConfigError> {
 }
 
 fn show(mailbox: &Mailbox, json: bool) {
-    let links: Vec<String> = mailbox
-        .addresses()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let texts = |addresses: &[Address]| -> Vec<String> {
+        addresses.iter().map(ToString::to_string).collect()
+    };
+    let links = texts(mailbox.addresses());
+    let hashmail = texts(mailbox.hashmail_addresses());
     let metrics = mailbox.metrics_address();
     let metrics = metrics.map(|address| format!("http://{address}/metrics"));
-    let text = match json {
-        true => json!({ "link": links, "metrics": metrics }).to_string(),
-        false => format!(
-            "the mailbox runs\n  clients   {}\n  metrics   {}\nhosts and phones reach it as mailbox+ADDRESS, such as mailbox+{}",
-            links.join(", "),
-            metrics.as_deref().unwrap_or("off"),
-            links.first().map_or("", String::as_str),
-        ),
-    };
+    if json {
+        let all = json!({ "link": links, "hashmail": hashmail, "metrics": metrics });
+        return serving::show(&all.to_string());
+    }
+    let mut text = format!("the mailbox runs\n  clients   {}\n", links.join(", "));
+    if !hashmail.is_empty() {
+        text.push_str(&format!("  hashmail  {}\n", hashmail.join(", ")));
+    }
+    text.push_str(&format!(
+        "  metrics   {}\nhosts and phones reach it as mailbox+ADDRESS, such as mailbox+{}",
+        metrics.as_deref().unwrap_or("off"),
+        links.first().map_or("", String::as_str),
+    ));
     serving::show(&text);
 }

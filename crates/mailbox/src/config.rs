@@ -10,6 +10,7 @@ use longhand_link::{Address, AddressError};
 use serde::{Deserialize, Serialize};
 
 use crate::core::Limits;
+use crate::hashmail::limits::HashmailLimits;
 
 /// The most wake calls at once that can be configured: each is a connection.
 const MAX_CALLS_AT_ONCE: usize = 1_024;
@@ -24,6 +25,8 @@ pub struct MailboxConfig {
     pub link: LinkConfig,
     /// Limits of clients.
     pub limits: Limits,
+    /// The mailbox of Lightning Node Connect.
+    pub hashmail: HashmailConfig,
     /// Calls for readers that are away.
     pub wake: WakeConfig,
     /// Where metrics are read.
@@ -46,6 +49,16 @@ impl Default for LinkConfig {
             listen: vec!["grpc://127.0.0.1:9760".into()],
         }
     }
+}
+
+/// The mailbox of Lightning Node Connect.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HashmailConfig {
+    /// Where its clients and servers connect; empty = nowhere.
+    pub listen: Vec<String>,
+    /// Limits of its boxes.
+    pub limits: HashmailLimits,
 }
 
 /// The wake hook.
@@ -115,10 +128,14 @@ impl Settings for MailboxConfig {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.link_listen()?;
+        self.hashmail_listen()?;
         self.metrics_listen()?;
         if let Some((key, least)) = self.limits.too_small() {
             let text = format!("limits.{key} is too small: give it at least {least}");
             return Err(ConfigError::Invalid(text));
+        }
+        if let Some(fault) = self.hashmail.limits.fault() {
+            return Err(ConfigError::Invalid(format!("hashmail.limits.{fault}")));
         }
         let url = &self.wake.url;
         let is_url = ["http://", "https://"].iter().any(|it| url.starts_with(it));
@@ -151,12 +168,15 @@ impl MailboxConfig {
                 "link.listen is empty: give at least one address, such as grpc://127.0.0.1:9760";
             return Err(ConfigError::Invalid(text.into()));
         }
-        let parse = |text: &String| {
-            text.parse().map_err(|error: AddressError| {
-                ConfigError::Invalid(format!("link.listen has {text:?}: {error}"))
-            })
-        };
-        listen.iter().map(parse).collect()
+        parse_addresses("link.listen", listen)
+    }
+
+    /// Where the mailbox of Lightning Node Connect is reached, if anywhere.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`].
+    pub fn hashmail_listen(&self) -> Result<Vec<Address>, ConfigError> {
+        parse_addresses("hashmail.listen", &self.hashmail.listen)
     }
 
     /// Where metrics are served, if anywhere.
@@ -174,6 +194,15 @@ impl MailboxConfig {
             ))
         })
     }
+}
+
+fn parse_addresses(key: &str, texts: &[String]) -> Result<Vec<Address>, ConfigError> {
+    let parse = |text: &String| {
+        text.parse().map_err(|error: AddressError| {
+            ConfigError::Invalid(format!("{key} has {text:?}: {error}"))
+        })
+    };
+    texts.iter().map(parse).collect()
 }
 
 #[cfg(test)]
@@ -231,6 +260,22 @@ mod tests {
             ("link.listen", "", "link.listen is empty"),
             ("link.listen", "here", "link.listen has"),
             ("metrics.listen", "here", "metrics.listen"),
+            ("hashmail.listen", "here", "hashmail.listen has"),
+            (
+                "hashmail.limits.boxes",
+                "0",
+                "hashmail.limits.boxes is too small",
+            ),
+            (
+                "hashmail.limits.message_bytes",
+                "5000000",
+                "hashmail.limits.message_bytes is above 4194304",
+            ),
+            (
+                "hashmail.limits.total_bytes",
+                "5000000",
+                "hashmail.limits.total_bytes is too small: give it at least 8388608",
+            ),
             (
                 "limits.queue_bytes",
                 "1000",

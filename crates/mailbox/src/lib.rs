@@ -10,6 +10,7 @@
 //!
 //! - [`core`] is the relay as a deterministic value: connections, streams, queues, fair turns, limits. Begin there.
 //! - [`protocol`] reads and writes the messages of clients. A second protocol has its place there.
+//! - [`hashmail`] is the mailbox of Lightning Node Connect, for stock clients and servers: listeners and boxes of its own.
 //! - [`Mailbox`] is the shell: listeners, a task for each connection, the clock, metrics (`/metrics`), wake calls.
 //! - [`MailboxConfig`] has the settings (`docs/mailbox.example.toml`).
 //!
@@ -23,6 +24,7 @@
 pub mod config;
 mod connection;
 pub mod core;
+pub mod hashmail;
 mod mailbox;
 mod metrics;
 pub mod protocol;

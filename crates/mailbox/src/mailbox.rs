@@ -15,6 +15,7 @@ use crate::MailboxError;
 use crate::config::{ConfigError, MailboxConfig, Settings};
 use crate::connection;
 use crate::core::Limits;
+use crate::hashmail;
 use crate::metrics::{self, Metrics};
 use crate::shared::Shared;
 use crate::wake::Wakes;
@@ -22,6 +23,8 @@ use crate::wake::Wakes;
 /// A mailbox that runs until it is stopped or dropped.
 pub struct Mailbox {
     addresses: Vec<Address>,
+    hashmail_addresses: Vec<Address>,
+    hashmail: Option<Arc<hashmail::Shared>>,
     metrics: Option<SocketAddr>,
     shared: Arc<Shared>,
     tasks: Arc<Tasks>,
@@ -50,14 +53,20 @@ impl Mailbox {
         raise_descriptors();
         let mut listeners = Vec::new();
         for address in config.link_listen()? {
-            listeners.push(carriers.listen(&address).await.map_err(link_error)?);
+            let listening = carriers.listen(&address).await;
+            listeners.push(listening.map_err(|error| link_error("link.listen", error))?);
+        }
+        let mut bound = Vec::new();
+        for address in config.hashmail_listen()? {
+            let listening = hashmail::Bound::to(&address).await;
+            bound.push(listening.map_err(|error| link_error("hashmail.listen", error))?);
         }
         let metrics_listener = match config.metrics_listen()? {
             Some(address) => Some(bind_metrics(address).await?),
             None => None,
         };
         let addresses = listeners.iter().flat_map(|it| it.addresses()).collect();
-        let certificates = listeners
+        let mut certificates: Vec<_> = listeners
             .iter()
             .filter_map(|it| certificate_of(&**it))
             .collect();
@@ -70,6 +79,20 @@ impl Mailbox {
             let (made, calling) = Wakes::new(config.wake, hook, metrics.clone());
             tasks.spawn(calling);
             wakes = Some(made);
+        }
+        let mut hashmail = None;
+        let mut hashmail_addresses = Vec::new();
+        if !bound.is_empty() {
+            let boxes = hashmail::Shared::new(config.hashmail.limits, metrics.clone());
+            let boxes = Arc::new(boxes);
+            tasks.spawn(boxes.clone().tick());
+            for bound in bound {
+                let listener = bound.serve(&boxes);
+                hashmail_addresses.extend(listener.addresses());
+                certificates.extend(certificate_of(&listener));
+                tasks.spawn(keep(listener));
+            }
+            hashmail = Some(boxes);
         }
         let shared = Shared::new(
             config.limits,
@@ -84,10 +107,12 @@ impl Mailbox {
             tasks.spawn(accept(listener, shared.clone(), Arc::downgrade(&tasks)));
         }
         if let Some((listener, _)) = metrics_listener {
-            tasks.spawn(serve_metrics(listener, shared.clone()));
+            tasks.spawn(serve_metrics(listener, shared.clone(), hashmail.clone()));
         }
         Ok(Mailbox {
             addresses,
+            hashmail_addresses,
+            hashmail,
             metrics: metrics_address,
             shared,
             tasks,
@@ -103,6 +128,8 @@ impl Mailbox {
         tasks.spawn(shared.clone().tick());
         Mailbox {
             addresses: Vec::new(),
+            hashmail_addresses: Vec::new(),
+            hashmail: None,
             metrics: None,
             shared,
             tasks,
@@ -112,6 +139,11 @@ impl Mailbox {
     /// Where clients connect, with what the system chose.
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
+    }
+
+    /// Where clients and servers of Lightning Node Connect connect.
+    pub fn hashmail_addresses(&self) -> &[Address] {
+        &self.hashmail_addresses
     }
 
     /// Where metrics are served.
@@ -132,17 +164,26 @@ impl Mailbox {
 
     /// The metrics in the OpenMetrics text format.
     pub fn metrics(&self) -> String {
-        self.shared.metrics_text()
+        metrics_text(&self.shared, self.hashmail.as_deref())
     }
 
     /// Closes all connections and listeners. Returns when they are closed. Messages that wait are lost, as they would be soon.
     pub async fn stop(self) {
+        self.stop_hashmail();
         self.tasks.shutdown().await;
+    }
+
+    /// Its requests are no tasks of this mailbox: they end when their boxes do.
+    fn stop_hashmail(&self) {
+        if let Some(hashmail) = &self.hashmail {
+            hashmail.stop();
+        }
     }
 }
 
 impl Drop for Mailbox {
     fn drop(&mut self) {
+        self.stop_hashmail();
         drop(self.tasks.take());
     }
 }
@@ -231,23 +272,38 @@ async fn bind_metrics(address: SocketAddr) -> Result<(TcpListener, SocketAddr), 
     Ok((listener, bound))
 }
 
-async fn serve_metrics(listener: TcpListener, shared: Arc<Shared>) {
-    let router = metrics::router(Arc::new(move || shared.metrics_text()));
+/// Serves what the listener has for as long as the mailbox runs. It takes in no carriers.
+async fn keep(mut listener: impl Listener) {
+    while listener.accept().await.is_some() {}
+}
+
+fn metrics_text(shared: &Shared, hashmail: Option<&hashmail::Shared>) -> String {
+    let counts = hashmail.map(hashmail::Shared::counts);
+    shared.metrics_text(&counts.unwrap_or_default())
+}
+
+async fn serve_metrics(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    hashmail: Option<Arc<hashmail::Shared>>,
+) {
+    let read = move || metrics_text(&shared, hashmail.as_deref());
+    let router = metrics::router(Arc::new(read));
     if let Err(error) = axum::serve(listener, router).await {
         tracing::warn!(%error, "metrics are no longer served");
     }
 }
 
-/// Why a carrier cannot listen, with the setting that its address is from.
-fn link_error(error: LinkError) -> MailboxError {
+/// Why a listener cannot listen, with the setting that its address is from.
+fn link_error(key: &'static str, error: LinkError) -> MailboxError {
     match error {
         LinkError::Listen { address, reason } => MailboxError::Listen {
-            key: "link.listen",
+            key,
             address,
             reason,
         },
         error @ (LinkError::Address { .. } | LinkError::UnknownCarrier(_)) => {
-            ConfigError::Invalid(format!("link.listen: {error}")).into()
+            ConfigError::Invalid(format!("{key}: {error}")).into()
         }
         error => error.into(),
     }

@@ -13,6 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::core::{Code, Counts, Event};
+use crate::hashmail::core::Counts as HashmailCounts;
+use crate::hashmail::refusal::Refusal;
 
 type Labels = [(&'static str, &'static str); 1];
 /// The address of a listener.
@@ -43,6 +45,70 @@ pub(crate) struct Metrics {
     expired: Counter,
     wakes: Family<Labels, Counter>,
     certificate_days_left: Family<ListenerLabel, Gauge>,
+    hashmail: Hashmail,
+}
+
+/// Those of the mailbox of Lightning Node Connect.
+#[derive(Clone, Default)]
+struct Hashmail {
+    boxes: Gauge,
+    ends: Gauge,
+    bytes_held: Gauge,
+    messages: Counter,
+    bytes: Counter,
+    dropped: Counter,
+    stale: Counter,
+    taken_over: Counter,
+    refused: Family<Labels, Counter>,
+}
+
+impl Hashmail {
+    fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("hashmail");
+        let gauges = [
+            ("boxes", "Boxes of Lightning Node Connect", &self.boxes),
+            (
+                "ends",
+                "Ends of boxes in use, and waits for one",
+                &self.ends,
+            ),
+            (
+                "held_bytes",
+                "Bytes that wait, arrive or are being sent, with the memory of each message",
+                &self.bytes_held,
+            ),
+        ];
+        for (name, help, gauge) in gauges {
+            registry.register(name, help, gauge.clone());
+        }
+        let counters = [
+            ("messages", "Messages given to readers", &self.messages),
+            ("bytes", "Bytes of messages given to readers", &self.bytes),
+            (
+                "dropped_messages",
+                "Messages dropped because nobody was there to read them",
+                &self.dropped,
+            ),
+            (
+                "stale_boxes",
+                "Boxes removed because nobody used them",
+                &self.stale,
+            ),
+            (
+                "taken_over",
+                "Ends whose silent user had to give them to another",
+                &self.taken_over,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+        let help = "Requests refused and uses ended, by reason";
+        registry.register("refused", help, self.refused.clone());
+        for refusal in Refusal::ALL {
+            drop(self.refused.get_or_create(&[("reason", refusal.name())]));
+        }
+    }
 }
 
 impl Metrics {
@@ -62,6 +128,7 @@ impl Metrics {
             expired: Counter::default(),
             wakes: Family::default(),
             certificate_days_left: Family::default(),
+            hashmail: Hashmail::default(),
         };
         let m = &metrics;
         let gauges = [
@@ -111,6 +178,7 @@ impl Metrics {
             "Days until the certificate of a listener expires; negative once it has",
             m.certificate_days_left.clone(),
         );
+        m.hashmail.register(&mut registry);
         for code in Code::ALL {
             drop(m.ended.get_or_create(&[("code", code.as_str())]));
         }
@@ -120,17 +188,31 @@ impl Metrics {
 
     /// Sets the values that are read and not counted.
     pub fn set(&self, counts: &Counts) {
-        let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         self.connections.set(gauge(counts.connections));
         self.ends.set(gauge(counts.ends));
         self.streams.set(gauge(counts.streams));
         self.queued_bytes.set(gauge(counts.queued_bytes));
-        for (counter, now) in [
-            (&self.messages, counts.moved_messages),
-            (&self.bytes, counts.moved_bytes),
-        ] {
-            counter.inc_by(now.saturating_sub(counter.get()));
-        }
+        advance(&self.messages, counts.moved_messages);
+        advance(&self.bytes, counts.moved_bytes);
+    }
+
+    /// Sets those of the mailbox of Lightning Node Connect that are read and not counted.
+    pub fn set_hashmail(&self, counts: &HashmailCounts) {
+        let m = &self.hashmail;
+        m.boxes.set(gauge(counts.boxes));
+        m.ends.set(gauge(counts.ends));
+        m.bytes_held.set(gauge(counts.bytes));
+        advance(&m.messages, counts.moved_messages);
+        advance(&m.bytes, counts.moved_bytes);
+        advance(&m.dropped, counts.dropped_messages);
+        advance(&m.stale, counts.stale_boxes);
+        advance(&m.taken_over, counts.taken_over);
+    }
+
+    /// Counts a request to the mailbox of Lightning Node Connect that is refused, or a use that is ended.
+    pub fn count_hashmail_refusal(&self, refusal: Refusal) {
+        let label = [("reason", refusal.name())];
+        self.hashmail.refused.get_or_create(&label).inc();
     }
 
     /// Sets the days until the certificate of this listener expires.
@@ -179,6 +261,15 @@ impl Metrics {
     }
 }
 
+fn gauge(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Brings a counter to a value that it has elsewhere.
+fn advance(counter: &Counter, now: u64) {
+    counter.inc_by(now.saturating_sub(counter.get()));
+}
+
 /// `GET /metrics`; `read` sets what is not counted, and gives the text.
 pub(crate) fn router(read: Arc<dyn Fn() -> String + Send + Sync>) -> Router {
     let handler = move || {
@@ -205,6 +296,12 @@ mod tests {
         });
         metrics.count(&Event::Expired { messages: 3 });
         metrics.count_wake(WakeResult::LeftOut);
+        metrics.count_hashmail_refusal(Refusal::Full);
+        metrics.set_hashmail(&HashmailCounts {
+            boxes: 5,
+            dropped_messages: 7,
+            ..HashmailCounts::default()
+        });
         let counts = |moved_messages| Counts {
             ends: 2,
             moved_messages,
@@ -220,6 +317,10 @@ mod tests {
             "longhand_mailbox_wakes_total{result=\"left_out\"} 1\n",
             "longhand_mailbox_ends 2\n",
             "longhand_mailbox_messages_total 6\n",
+            "longhand_mailbox_hashmail_boxes 5\n",
+            "longhand_mailbox_hashmail_dropped_messages_total 7\n",
+            "longhand_mailbox_hashmail_refused_total{reason=\"full\"} 1\n",
+            "longhand_mailbox_hashmail_refused_total{reason=\"read_occupied\"} 0\n",
         ] {
             assert!(text.contains(line), "{line} is not in {text}");
         }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::connection::Signals;
 use crate::core::{ConnectionId, Event, Limits, Output, Relay, Time};
+use crate::hashmail::core::Counts as HashmailCounts;
 use crate::metrics::Metrics;
 use crate::wake::{Away, Wakes};
 
@@ -103,9 +104,10 @@ impl Shared {
     }
 
     /// The metrics as of now.
-    pub fn metrics_text(&self) -> String {
+    pub fn metrics_text(&self, hashmail: &HashmailCounts) -> String {
         let counts = self.lock().relay.counts();
         self.metrics.set(&counts);
+        self.metrics.set_hashmail(hashmail);
         for (listener, certificate) in &self.certificates {
             let days = certificate.days_left();
             self.metrics.set_certificate_days_left(listener, days);

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"sort"
+	"time"
+
+	"github.com/lightninglabs/lightning-node-connect/hashmailrpc"
+)
+
+// No length that, with its prefix, is a multiple of 4,096: there stock mailboxes stall.
+var sizes = []struct{ bytes, messages int }{{100, 30_000}, {1_000, 30_000}, {32_000, 6_000}}
+
+const trips = 4_000
+
+// figures measures both mailboxes in turns, and shows the medians.
+func figures(aperture, ours string, rounds int) {
+	measured := map[string][2][]float64{}
+	add := func(name string, target int, value float64) {
+		both := measured[name]
+		both[target] = append(both[target], value)
+		measured[name] = both
+	}
+	var names []string
+	for round := 0; round < rounds; round++ {
+		for target, address := range []string{aperture, ours} {
+			for _, size := range sizes {
+				name := fmt.Sprintf("%d bytes, messages/s", size.bytes)
+				add(name, target, throughput(address, size.bytes, size.messages))
+				names = append(names, name)
+			}
+			name := "round trip of 100 bytes, us"
+			add(name, target, roundTrip(address))
+			names = append(names, name)
+		}
+	}
+	fmt.Printf("%-32s %12s %12s %8s\n", "median of the rounds", "aperture", "ours", "ratio")
+	for _, name := range names[:len(sizes)+1] {
+		both := measured[name]
+		stock, our := median(both[0]), median(both[1])
+		fmt.Printf("%-32s %12.0f %12.0f %8.2f\n", name, stock, our, our/stock)
+	}
+}
+
+func median(values []float64) float64 {
+	sort.Float64s(values)
+	return values[len(values)/2]
+}
+
+func newBox(client hashmailrpc.HashMailClient) ([]byte, func()) {
+	id := make([]byte, 64)
+	_, err := rand.Read(id)
+	check(err, "random")
+	_, err = client.NewCipherBox(context.Background(), auth(id))
+	check(err, "new box")
+	return id, func() {
+		_, err := client.DelCipherBox(context.Background(), auth(id))
+		check(err, "delete box")
+	}
+}
+
+// throughput has one writer and one reader, each with a connection of its own. In messages per second.
+func throughput(address string, size, messages int) float64 {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	sender, closeSender := dial(address)
+	defer closeSender()
+	receiver, closeReceiver := dial(address)
+	defer closeReceiver()
+	id, remove := newBox(sender)
+	defer remove()
+	reading, err := receiver.RecvStream(ctx, desc(id))
+	check(err, "read")
+	writing, err := sender.SendStream(ctx)
+	check(err, "write")
+	message := &hashmailrpc.CipherBox{Desc: desc(id), Msg: make([]byte, size)}
+	// The streams are open once a message has come through.
+	check(writing.Send(message), "send")
+	_, err = reading.Recv()
+	check(err, "receive")
+	begun := time.Now()
+	go func() {
+		for i := 0; i < messages; i++ {
+			if err := writing.Send(message); err != nil {
+				return
+			}
+		}
+	}()
+	for i := 0; i < messages; i++ {
+		got, err := reading.Recv()
+		check(err, "receive")
+		if len(got.Msg) != size {
+			check(fmt.Errorf("%d bytes in place of %d", len(got.Msg), size), "receive")
+		}
+	}
+	return float64(messages) / time.Since(begun).Seconds()
+}
+
+// roundTrip has two boxes, as LNC does: one message at a time goes and comes back. In microseconds.
+func roundTrip(address string) float64 {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	near, closeNear := dial(address)
+	defer closeNear()
+	far, closeFar := dial(address)
+	defer closeFar()
+	there, removeThere := newBox(near)
+	defer removeThere()
+	back, removeBack := newBox(near)
+	defer removeBack()
+	farReading, err := far.RecvStream(ctx, desc(there))
+	check(err, "read")
+	farWriting, err := far.SendStream(ctx)
+	check(err, "write")
+	go func() {
+		for {
+			got, err := farReading.Recv()
+			if err != nil || farWriting.Send(&hashmailrpc.CipherBox{Desc: desc(back), Msg: got.Msg}) != nil {
+				return
+			}
+		}
+	}()
+	nearReading, err := near.RecvStream(ctx, desc(back))
+	check(err, "read")
+	nearWriting, err := near.SendStream(ctx)
+	check(err, "write")
+	trip := func() {
+		check(nearWriting.Send(&hashmailrpc.CipherBox{Desc: desc(there), Msg: make([]byte, 100)}), "send")
+		_, err := nearReading.Recv()
+		check(err, "receive")
+	}
+	for i := 0; i < 100; i++ {
+		trip()
+	}
+	begun := time.Now()
+	for i := 0; i < trips; i++ {
+		trip()
+	}
+	return float64(time.Since(begun).Microseconds()) / trips
+}
