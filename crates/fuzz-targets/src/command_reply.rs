@@ -9,7 +9,7 @@ use bitcoin::hashes::{Hash, sha256};
 use bitcoin::hex::{DisplayHex, FromHex};
 use bitcoin::{Address, Network};
 use lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescriptionRef};
-use longhand_phone::command::{CloseHow, Invoice, OwnAddress, Payment, PaymentState};
+use longhand_phone::command::{AppRights, CloseHow, Invoice, OwnAddress, Payment, PaymentState};
 use longhand_phone::input::OnchainAmount;
 use longhand_phone::{OwnerCommand, OwnerReply, Phone, PhoneError};
 use longhand_proto::command::CommandReply;
@@ -123,6 +123,9 @@ enum Kind {
     Abandon = 15,
     WakeUrls = 16,
     SetWakeUrls = 17,
+    ConnectApp = 18,
+    Apps = 19,
+    DisconnectApp = 20,
 }
 
 const CALLS: usize = 6;
@@ -227,6 +230,18 @@ impl Call {
             Kind::SetWakeUrls => OwnerCommand::SetWakeUrls {
                 urls: vec![format!("https://push.example/{}", self.text)],
             },
+            Kind::ConnectApp => OwnerCommand::ConnectApp {
+                name: self.text.clone(),
+                rights: AppRights {
+                    read: true,
+                    ..AppRights::default()
+                },
+                expires_unix_s: self.amount,
+            },
+            Kind::Apps => OwnerCommand::Apps,
+            Kind::DisconnectApp => OwnerCommand::DisconnectApp {
+                name: self.text.clone(),
+            },
         }
     }
 }
@@ -273,7 +288,9 @@ fn check(phone: &Phone, command: &OwnerCommand, reply: &OwnerReply, hashes: &mut
         | (OwnerCommand::Bump { .. } | OwnerCommand::Abandon { .. }, OwnerReply::Sent(_))
         | (OwnerCommand::Close { .. }, OwnerReply::Closing(_))
         | (OwnerCommand::Connect { .. }, OwnerReply::Connected {})
-        | (OwnerCommand::WakeUrls | OwnerCommand::SetWakeUrls { .. }, OwnerReply::WakeUrls(_)) => {}
+        | (OwnerCommand::WakeUrls | OwnerCommand::SetWakeUrls { .. }, OwnerReply::WakeUrls(_))
+        | (OwnerCommand::ConnectApp { .. }, OwnerReply::ConnectedApp(_))
+        | (OwnerCommand::Apps | OwnerCommand::DisconnectApp { .. }, OwnerReply::Apps(_)) => {}
         _ => panic!("{reply:?} to {command:?}"),
     }
     let printed = serde_json::to_value(reply).expect("a reply can be printed");

@@ -59,6 +59,18 @@ pub struct Denied(pub String);
 pub trait Approve: Send + Sync {
     /// Grants the wish, or says why not. The same wish may be asked again, after a command that broke off.
     async fn approve(&self, wish: &Wish) -> Result<(), Denied>;
+
+    /// The same for a wish that comes from an app of the owner's, by its name. An app is not the owner: without an approver that
+    /// decides about apps, all is denied.
+    async fn approve_for_app(&self, app: &str, wish: &Wish) -> Result<(), Denied> {
+        let _ = (app, wish);
+        Err(no_apps())
+    }
+}
+
+/// Nobody decides about the wishes of apps.
+pub(crate) fn no_apps() -> Denied {
+    Denied("nobody decides on this phone about what apps ask for: run it in a terminal, or allow app_pay_sat".into())
 }
 
 /// Limits of single wishes, for a phone that nobody watches. What is not named is denied.
@@ -73,6 +85,10 @@ pub struct Allowances {
     pub open_sat: u64,
     /// Whether channels are closed, to the on-chain wallet.
     pub close: bool,
+    /// The largest payment over Lightning that an app asks for, with its fee limit.
+    pub app_pay_sat: u64,
+    /// The largest payment on chain that an app asks for, without its fee.
+    pub app_send_onchain_sat: u64,
 }
 
 #[async_trait]
@@ -107,6 +123,15 @@ impl Approve for Allowances {
             Wish::Close { address, .. } if self.close && address.is_empty() => Ok(()),
             Wish::Close { .. } => Err(Denied("this close is not allowed without a person".into())),
         }
+    }
+
+    async fn approve_for_app(&self, _: &str, wish: &Wish) -> Result<(), Denied> {
+        let for_apps = Allowances {
+            pay_sat: self.app_pay_sat,
+            send_onchain_sat: self.app_send_onchain_sat,
+            ..Allowances::default()
+        };
+        for_apps.approve(wish).await
     }
 }
 

@@ -37,6 +37,11 @@ pub enum PhoneError {
     /// The approver has denied it. Nothing was recorded and nothing sent.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// Apps ask for too many invoices and addresses.
+    #[error(
+        "apps have asked for too many invoices and addresses in the last hour: try again later"
+    )]
+    AppsBusy,
     /// A limit cannot be set so. Nothing was changed.
     #[error(transparent)]
     Limit(#[from] LimitError),
@@ -137,6 +142,7 @@ impl PhoneError {
             PhoneError::Refused(refused) if refused.rule == Rule::SpendLimit => Code::LimitReached,
             PhoneError::Refused(_) => Code::SignerRefused,
             PhoneError::Denied(_) => Code::NotConfirmed,
+            PhoneError::AppsBusy => Code::Busy,
             PhoneError::Limit(_) => Code::LimitMalformed,
             PhoneError::PairingCode(PairingCodeError::Version { .. }) => Code::PairingVersion,
             PhoneError::PairingCode(_) => Code::PairingMalformed,

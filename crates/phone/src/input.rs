@@ -12,7 +12,7 @@ use lightning_invoice::{Bolt11Invoice, Bolt11SemanticError, Currency, ParseOrSem
 use longhand_proto::Code;
 pub use longhand_proto::default_max_fee_msat;
 use longhand_proto::{
-    MAX_FEERATE_SAT_PER_KW, MAX_WAKE_URL_BYTES, MAX_WAKE_URLS, MIN_CHANNEL_SAT,
+    MAX_APP_NAME, MAX_FEERATE_SAT_PER_KW, MAX_WAKE_URL_BYTES, MAX_WAKE_URLS, MIN_CHANNEL_SAT,
     MIN_FEERATE_SAT_PER_KW, utc,
 };
 use serde::{Deserialize, Serialize};
@@ -368,6 +368,16 @@ pub fn check_channel_id(text: &str) -> Result<[u8; 32], InputError> {
     bitcoin::hex::FromHex::from_hex(text.trim()).map_err(|_| InputError::ChannelIdMalformed)
 }
 
+/// Checks the name of an app.
+pub(crate) fn check_app_name(name: &str) -> Result<(), InputError> {
+    let count = name.chars().take(MAX_APP_NAME + 1).count();
+    let is_shown = name.trim() == name && !name.chars().any(char::is_control);
+    match is_shown && (1..=MAX_APP_NAME).contains(&count) {
+        true => Ok(()),
+        false => Err(InputError::AppNameMalformed),
+    }
+}
+
 /// Input of the owner that cannot be used. Nothing was sent and nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -533,6 +543,9 @@ pub enum InputError {
     /// There are more wake URLs than [`MAX_WAKE_URLS`].
     #[error("there are more than {MAX_WAKE_URLS} wake URLs: give fewer")]
     WakeUrlsTooMany,
+    /// The name of an app is empty, too long, or cannot be shown.
+    #[error("the name of an app has 1 to {MAX_APP_NAME} characters, without spaces around it")]
+    AppNameMalformed,
     /// The text is no channel id.
     #[error("this is not a channel id: take the 64 digits that `channels` shows")]
     ChannelIdMalformed,
@@ -579,6 +592,7 @@ impl InputError {
             InputError::WakeUrlMalformed => Code::BadWakeUrl,
             InputError::WakeUrlTooLong => Code::WakeUrlTooLong,
             InputError::WakeUrlsTooMany => Code::TooManyWakeUrls,
+            InputError::AppNameMalformed => Code::AppNameMalformed,
             InputError::ChannelIdMalformed => Code::ChannelIdMalformed,
         }
     }

@@ -21,6 +21,7 @@
 //! The feature `testing` is for simulations (`testing`): a disk with faults, and a runtime of one thread.
 
 pub mod approval;
+mod apps;
 mod attach;
 mod attachment;
 mod backoff;

@@ -20,9 +20,9 @@ use crate::durable_signer::{DurableSigner, blocking};
 use crate::error::PhoneError;
 use crate::idempotency::Outcome;
 use crate::input::{
-    InputError, OnchainAmount, PeerAddress, check_channel, check_channel_id, check_close,
-    check_cursor, check_feerate, check_invoice_request, check_onchain, check_payment_hash,
-    check_txid, check_wake_urls,
+    InputError, OnchainAmount, PeerAddress, check_app_name, check_channel, check_channel_id,
+    check_close, check_cursor, check_feerate, check_invoice_request, check_onchain,
+    check_payment_hash, check_txid, check_wake_urls,
 };
 use crate::phone::{PATIENCE, Phone, expect_reply};
 use crate::vault::fill_random;
@@ -145,6 +145,19 @@ impl Phone {
                 set.map(OwnerReply::Limits).into()
             }
             C::Refusals => self.refusals().await.map(OwnerReply::Refusals).into(),
+            C::ConnectApp {
+                name,
+                rights,
+                expires_unix_s,
+            } => {
+                let connected = self.connect_app(&name, rights, expires_unix_s).await;
+                connected.map(OwnerReply::ConnectedApp).into()
+            }
+            C::Apps => self.apps().await.map(OwnerReply::Apps).into(),
+            C::DisconnectApp { name } => {
+                let left = self.disconnect_app(&name).await;
+                left.map(OwnerReply::Apps).into()
+            }
             C::WakeUrls => self.wake_urls().await.map(OwnerReply::WakeUrls).into(),
             C::SetWakeUrls { urls } => {
                 let set = self.set_wake_urls(urls).await;
@@ -209,6 +222,7 @@ impl Phone {
                 check_payment_hash(payment_hash)?;
             }
             C::SetWakeUrls { urls } => check_wake_urls(urls)?,
+            C::ConnectApp { name, .. } | C::DisconnectApp { name } => check_app_name(name)?,
             C::Info
             | C::Balance
             | C::Address
@@ -219,6 +233,7 @@ impl Phone {
             | C::SetLimit { .. }
             | C::Refusals
             | C::WakeUrls
+            | C::Apps
             | C::Connect { .. } => {}
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The handle on a phone, and its requests to the host.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bitcoin::Network;
@@ -16,9 +16,10 @@ use longhand_proto::command::{self as proto, Command, CommandReply};
 use longhand_signer::rules::Refused;
 use longhand_signer::{Recorded, Signer};
 use prost::Message;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use crate::approval::{Approve, Approver, Wish};
+use crate::approval::{Approve, Approver, Wish, no_apps};
+use crate::apps::{self, APP, MOST_WAITING};
 use crate::attachment::Attachment;
 use crate::durable_signer::{DurableSigner, blocking};
 use crate::error::{ErrorReport, PhoneError};
@@ -56,6 +57,8 @@ pub(crate) use expect_reply;
 #[derive(Clone)]
 pub struct Phone {
     pub(crate) inner: Arc<Inner>,
+    /// The app for which this handle acts; `None` = the owner.
+    asker: Option<Arc<str>>,
 }
 
 pub(crate) struct Inner {
@@ -76,6 +79,8 @@ pub(crate) struct Inner {
     /// Dials again when a link breaks.
     pub(crate) supervisor: Mutex<Option<Task>>,
     server: Task,
+    /// Answers what apps of the owner's ask for.
+    apps: OnceLock<Task>,
     pub(crate) lifeline: Lifeline,
     pub(crate) approver: Approver,
 }
@@ -98,11 +103,16 @@ impl Phone {
         let signer = Arc::new(signer);
         let node_id = signer.look(|signer| signer.keys().node_id())?;
         let agent = concat!("longhand-phone/", env!("CARGO_PKG_VERSION"));
-        let (conversation, requests) =
-            Conversation::new(Side::Phone, Config::new(agent, &[SIGNER]), runtime.clone())?;
+        let (conversation, requests) = Conversation::new(
+            Side::Phone,
+            Config::new(agent, &[SIGNER, APP]),
+            runtime.clone(),
+        )?;
         let events = Arc::new(Events::new());
+        let (asks, asked) = mpsc::channel(MOST_WAITING);
         let serving = serve(
             requests,
+            asks,
             Arc::clone(&signer),
             conversation.clone(),
             events.clone(),
@@ -124,12 +134,14 @@ impl Phone {
             events,
             supervisor: Mutex::new(None),
             server,
+            apps: OnceLock::new(),
             lifeline: Lifeline::new(),
             approver: Approver::default(),
         };
-        Ok(Phone {
-            inner: Arc::new(inner),
-        })
+        let inner = Arc::new(inner);
+        let apps = apps::serve(asked, Arc::downgrade(&inner));
+        inner.apps.get_or_init(|| inner.runtime.start(apps));
+        Ok(Phone::of(inner))
     }
 
     /// The node's id, by the phone's own keys.
@@ -162,11 +174,26 @@ impl Phone {
         self.inner.approver.set(Arc::new(approver));
     }
 
-    /// Asks the approver, if there is one.
+    /// The owner's handle on a phone.
+    pub(crate) fn of(inner: Arc<Inner>) -> Phone {
+        Phone { inner, asker: None }
+    }
+
+    /// The same phone, acting for an app of the owner's: what it wants is the app's wish.
+    pub(crate) fn for_app(&self, name: &str) -> Phone {
+        Phone {
+            inner: Arc::clone(&self.inner),
+            asker: Some(name.into()),
+        }
+    }
+
+    /// Asks the approver. Without one, whoever may give the phone commands decides for the owner, and nobody for an app.
     pub(crate) async fn approved(&self, wish: Wish) -> Result<(), PhoneError> {
-        match self.inner.approver.get() {
-            Some(approver) => Ok(approver.approve(&wish).await?),
-            None => Ok(()),
+        match (self.inner.approver.get(), &self.asker) {
+            (Some(approver), None) => Ok(approver.approve(&wish).await?),
+            (Some(approver), Some(app)) => Ok(approver.approve_for_app(app, &wish).await?),
+            (None, None) => Ok(()),
+            (None, Some(_)) => Err(no_apps().into()),
         }
     }
 
@@ -183,6 +210,9 @@ impl Phone {
         let before = self.inner.attachment.send_replace(ended.clone());
         self.inner.events.link_changed(&before, &ended);
         self.inner.server.abort();
+        if let Some(apps) = self.inner.apps.get() {
+            apps.abort();
+        }
         if let Some(supervisor) = self.lock_supervisor().take() {
             supervisor.abort();
         }
@@ -322,5 +352,8 @@ impl fmt::Debug for Phone {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.server.abort();
+        if let Some(apps) = self.apps.get() {
+            apps.abort();
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Batches of signer operations from the node, answered in the order of their arrival.
+//! Batches of signer operations from the node, answered in the order of their arrival. What apps of the owner's ask for goes on to
+//! [`crate::apps`].
 //!
 //! All batches that wait when the disk is free again go through the engine together and share one write.
 
@@ -10,7 +11,10 @@ use longhand_link::{CloseCode, Conversation, Incoming, IncomingRequests, Respond
 use longhand_proto::Code;
 use longhand_proto::signer::SignerBatch;
 use prost::Message;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
+use crate::apps::APP;
 use crate::durable_signer::{DurableSigner, blocking};
 use crate::events::Events;
 
@@ -20,6 +24,7 @@ pub(crate) const SIGNER: &str = "signer";
 /// Answers batches until the conversation is dropped.
 pub(crate) async fn serve(
     mut requests: IncomingRequests,
+    asks: mpsc::Sender<Incoming>,
     signer: Arc<DurableSigner>,
     conversation: Conversation,
     events: Arc<Events>,
@@ -29,7 +34,7 @@ pub(crate) async fn serve(
         while let Some(more) = next_now(&mut requests) {
             waiting.push(more);
         }
-        let (batches, responders) = understand(waiting);
+        let (batches, responders) = understand(waiting, &asks);
         if batches.is_empty() {
             continue;
         }
@@ -60,24 +65,35 @@ fn next_now(requests: &mut IncomingRequests) -> Option<Incoming> {
     }
 }
 
-/// Decodes the batches; refuses requests that are none.
-fn understand(waiting: Vec<Incoming>) -> (Vec<SignerBatch>, Vec<Responder>) {
+/// Decodes the batches, and passes on what apps ask for; refuses requests that are neither.
+fn understand(
+    waiting: Vec<Incoming>,
+    asks: &mpsc::Sender<Incoming>,
+) -> (Vec<SignerBatch>, Vec<Responder>) {
     let mut understood = Vec::with_capacity(waiting.len());
-    for Incoming {
-        kind,
-        payload,
-        responder,
-        ..
-    } in waiting
-    {
-        if kind != SIGNER {
-            responder.refuse(Code::UnknownKind, "a phone answers `signer` requests only");
-            continue;
-        }
-        match SignerBatch::decode(payload.as_slice()) {
-            Ok(batch) => understood.push((batch, responder)),
-            Err(_) => responder.refuse(Code::BadRequest, "the request is no SignerBatch"),
+    for request in waiting {
+        match request.kind.as_str() {
+            SIGNER => match SignerBatch::decode(request.payload.as_slice()) {
+                Ok(batch) => understood.push((batch, request.responder)),
+                Err(_) => {
+                    let message = "the request is no SignerBatch";
+                    request.responder.refuse(Code::BadRequest, message);
+                }
+            },
+            APP => pass_on(request, asks),
+            _ => {
+                let message = "a phone answers `signer` and `app` requests only";
+                request.responder.refuse(Code::UnknownKind, message);
+            }
         }
     }
     understood.into_iter().unzip()
+}
+
+fn pass_on(request: Incoming, asks: &mpsc::Sender<Incoming>) {
+    if let Err(TrySendError::Full(request) | TrySendError::Closed(request)) = asks.try_send(request)
+    {
+        let message = "the phone has too many questions of apps: try again later";
+        request.responder.refuse(Code::Busy, message);
+    }
 }

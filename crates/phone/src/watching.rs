@@ -97,7 +97,7 @@ impl Phone {
 async fn watch(phone: Weak<Inner>, events: Arc<Events>, runtime: Arc<dyn Runtime>) {
     let mut known = None;
     while let Some(inner) = phone.upgrade() {
-        let phone = Phone { inner };
+        let phone = Phone::of(inner);
         if phone.inner.lifeline.is_cut() {
             return;
         }

@@ -69,6 +69,10 @@ codes! {
         AmountMissing = "AMOUNT_MISSING", FixInput, "The invoice or address has no amount, and none was given.";
         AmountTooLarge = "AMOUNT_TOO_LARGE", FixInput, "The amount is more than there can be.";
         AmountZero = "AMOUNT_ZERO", FixInput, "The amount must be above zero.";
+        AppNameMalformed = "APP_NAME_MALFORMED", FixInput, "An app has a name of 1 to 32 characters.";
+        AppNameTaken = "APP_NAME_TAKEN", FixInput, "The owner has an app of this name.";
+        AppUnknown = "APP_UNKNOWN", FixInput, "The owner has no app of this name.";
+        BadAppRights = "BAD_APP_RIGHTS", FixInput, "An app has at least one right, and those of an operator's app only read.";
         BadId = "BAD_ID", FixInput, "The id of a command has another length than 16 bytes.";
         BadFees = "BAD_FEES", FixInput, "The fees for forwarding are out of range.";
         BadRegistration = "BAD_REGISTRATION", FixInput, "A phone registers keys that cannot be of one wallet.";
@@ -111,6 +115,8 @@ codes! {
         PeerMalformed = "PEER_MALFORMED", FixInput, "The text is no node id, or no address of a node.";
         PushRefused = "PUSH_REFUSED", FixInput, "Only a hub gives funds away with a new channel.";
         SeedInvalid = "SEED_INVALID", FixInput, "The words are no BIP 39 mnemonic.";
+        NoAppMailbox = "NO_APP_MAILBOX", FixInput, "The host has no mailbox with Lightning Node Connect, over which apps come.";
+        TooManyApps = "TOO_MANY_APPS", FixInput, "An owner has at most sixteen apps.";
         TooManyInputs = "TOO_MANY_INPUTS", FixInput, "The payment needs more coins than one transaction can spend.";
         TooManyWakeUrls = "TOO_MANY_WAKE_URLS", FixInput, "A phone has at most four wake URLs.";
         TxidMalformed = "TXID_MALFORMED", FixInput, "The text is no transaction id.";

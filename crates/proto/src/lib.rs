@@ -42,6 +42,9 @@ pub const MAX_WAKE_URLS: usize = 4;
 /// The longest wake URL of a phone, in bytes.
 pub const MAX_WAKE_URL_BYTES: usize = 512;
 
+/// The longest name of an app, in characters.
+pub const MAX_APP_NAME: usize = 32;
+
 /// The fee limit of a payment when its payer gives none, in msat: 1 % of the amount, and 50 sat so that small amounts find
 /// a route.
 pub fn default_max_fee_msat(amount_msat: u64) -> u64 {

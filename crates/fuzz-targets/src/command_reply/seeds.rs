@@ -12,7 +12,7 @@ use super::world::{address, good_reply, payment};
 use super::{Call, InvoiceLie, Kind, Lie, Script};
 
 /// Every kind of call.
-const ALL: [Kind; 18] = [
+const ALL: [Kind; 21] = [
     Kind::Info,
     Kind::Balance,
     Kind::Address,
@@ -31,6 +31,9 @@ const ALL: [Kind; 18] = [
     Kind::Abandon,
     Kind::WakeUrls,
     Kind::SetWakeUrls,
+    Kind::ConnectApp,
+    Kind::Apps,
+    Kind::DisconnectApp,
 ];
 
 fn call(kind: Kind) -> Call {

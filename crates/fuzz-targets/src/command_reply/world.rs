@@ -206,6 +206,17 @@ pub(super) fn good_reply(ask: &Ask, lie: Option<&InvoiceLie>) -> Reply {
             operator_has_one: true,
         }),
         Ask::ListWakeUrls(_) => Reply::WakeUrls(WakeUrls::default()),
+        Ask::ConnectApp(_) => Reply::ConnectedApp(ConnectedApp {
+            words: "abandon ".repeat(10),
+            mailboxes: vec!["relay.example:443".into()],
+            ..ConnectedApp::default()
+        }),
+        Ask::ListApps(_) | Ask::DisconnectApp(_) => Reply::Apps(Apps {
+            apps: vec![App {
+                name: "Zeus".into(),
+                ..App::default()
+            }],
+        }),
     }
 }
 

@@ -59,6 +59,23 @@ pub(crate) type Router<E> = DefaultRouter<
 /// Verifies gossip messages, writes them to the graph and relays them (BOLT 7).
 pub(crate) type GossipSync = P2PGossipSync<Arc<NetGraph>, Arc<FundingLookup>, Arc<Logger>>;
 
+/// A node in the graph.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublicNode {
+    /// Text from others.
+    pub alias: String,
+    /// `#rrggbb`; empty = not announced.
+    pub color: String,
+    /// `HOST:PORT`.
+    pub addresses: Vec<String>,
+    /// When it was announced; 0 = never.
+    pub last_update_unix_s: u32,
+    /// Its public channels.
+    pub channels: u32,
+    /// Of those whose capacity is known.
+    pub capacity_sat: u64,
+}
+
 /// The shared network graph with its scores. Only the hub writes the graph.
 pub struct Graph {
     network: Network,
@@ -140,6 +157,34 @@ impl Graph {
     pub fn size(&self) -> (usize, usize) {
         let graph = self.graph.read_only();
         (graph.channels().len(), graph.nodes().len())
+    }
+
+    /// What a node has announced of itself, and its public channels; `None` when the graph does not know it.
+    pub fn node(&self, node_id: &PublicKey) -> Option<PublicNode> {
+        let graph = self.graph.read_only();
+        let node = graph.node(&NodeId::from_pubkey(node_id))?;
+        let announced = node.announcement_info.as_ref();
+        let capacities = node
+            .channels
+            .iter()
+            .filter_map(|scid| graph.channel(*scid)?.capacity_sats);
+        Some(PublicNode {
+            alias: announced
+                .map(|it| it.alias().to_string())
+                .unwrap_or_default(),
+            color: announced
+                .map(|it| {
+                    let [r, g, b] = it.rgb();
+                    format!("#{r:02x}{g:02x}{b:02x}")
+                })
+                .unwrap_or_default(),
+            addresses: announced
+                .map(|it| it.addresses().iter().map(ToString::to_string).collect())
+                .unwrap_or_default(),
+            last_update_unix_s: announced.map_or(0, |it| it.last_update()),
+            channels: u32::try_from(node.channels.len()).unwrap_or(u32::MAX),
+            capacity_sat: capacities.fold(0, u64::saturating_add),
+        })
     }
 
     /// Whether a channel with this short channel id has been announced (BOLT 7).

@@ -137,7 +137,13 @@ impl Commands<'_> {
                 Code::AlreadyRegistered,
                 "this node runs already: nothing is to be done",
             )),
-            Some(Kind::SetWakeUrls(_) | Kind::ListWakeUrls(_)) => Err(Error::new(
+            Some(
+                Kind::SetWakeUrls(_)
+                | Kind::ListWakeUrls(_)
+                | Kind::ConnectApp(_)
+                | Kind::ListApps(_)
+                | Kind::DisconnectApp(_),
+            ) => Err(Error::new(
                 Code::HostCommand,
                 "the host answers this command, and not its node: ask the host",
             )),
