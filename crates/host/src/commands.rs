@@ -1,4 +1,4 @@
-//! Commands of owners: `Register` and those of wake URLs are the host's own, all others are carried out by the owner's node.
+//! Commands of owners: `Register` and those of wake URLs and apps are the host's own, all others are carried out by the owner's node.
 
 use std::sync::Arc;
 
@@ -9,9 +9,12 @@ use longhand_node::{Node, SignerAway, SignerTransport};
 use longhand_proto::Code;
 use longhand_proto::command::command::Command as Body;
 use longhand_proto::command::command_reply::Reply;
-use longhand_proto::command::{Command, CommandReply, Error, Registered, WakeUrls};
+use longhand_proto::command::{
+    Command, CommandReply, ConnectApp, ConnectedApp, Error, Registered, WakeUrls,
+};
 use prost::Message;
 
+use crate::apps::{self, Apps, By};
 use crate::changes::{Changes, Kind};
 use crate::hosted::{HostedNode, Phase};
 use crate::metrics::Metrics;
@@ -35,6 +38,7 @@ pub(crate) struct Commands {
     pub chain: Arc<Follower>,
     pub metrics: Metrics,
     pub changes: Arc<Changes>,
+    pub apps: Arc<Apps>,
 }
 
 impl Commands {
@@ -95,6 +99,19 @@ impl Commands {
                 let is_pinned = pinned(hosted, phone);
                 is_pinned.map(|()| Reply::WakeUrls(wake_urls(hosted.record())))
             }
+            Some(Body::ConnectApp(connect)) => {
+                let connected = self.connect_app(hosted, phone, connect).await;
+                connected.map(Reply::ConnectedApp)
+            }
+            Some(Body::ListApps(_)) => {
+                let is_pinned = pinned(hosted, phone);
+                is_pinned.map(|()| Reply::Apps(apps::shown(&hosted.record())))
+            }
+            Some(Body::DisconnectApp(disconnect)) => {
+                let by = By::Phone(phone);
+                let left = self.apps.disconnect(&hosted.id, by, &disconnect.name).await;
+                left.map(Reply::Apps)
+            }
             Some(_) => match ready(hosted, phone).await {
                 Ok(node) => return node.command(command).await,
                 Err(error) => Err(error),
@@ -103,6 +120,25 @@ impl Commands {
         CommandReply {
             reply: Some(own.unwrap_or_else(Reply::Error)),
         }
+    }
+
+    async fn connect_app(
+        &self,
+        hosted: &HostedNode,
+        phone: &LinkKey,
+        connect: ConnectApp,
+    ) -> Result<ConnectedApp, Error> {
+        let ConnectApp {
+            name,
+            rights,
+            expires_unix_s,
+        } = connect;
+        let rights = rights.unwrap_or_default();
+        let by = By::Phone(phone);
+        let connected = self
+            .apps
+            .connect(&hosted.id, by, &name, rights, expires_unix_s);
+        connected.await
     }
 
     /// Stores the phone's wake URLs in place of those before.

@@ -44,6 +44,8 @@ pub struct HostConfig {
     pub operator: OperatorConfig,
     /// Where metrics are read.
     pub metrics: MetricsConfig,
+    /// Where apps call nodes beside Lightning Node Connect.
+    pub apps: AppsConfig,
     /// How phones are woken.
     pub wake: WakeConfig,
     /// Log filter and format.
@@ -62,6 +64,7 @@ impl Default for HostConfig {
             tor: TorSettings::default(),
             operator: OperatorConfig::default(),
             metrics: MetricsConfig::default(),
+            apps: AppsConfig::default(),
             wake: WakeConfig::default(),
             log: LogConfig::default(),
         }
@@ -201,6 +204,14 @@ impl Default for MetricsConfig {
     }
 }
 
+/// lnd's RPC, for tools on the operator's network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AppsConfig {
+    /// `grpc://127.0.0.1:port`, or `grpcs://ip:port?certificate=PATH&key=PATH`; empty = nowhere.
+    pub listen: String,
+}
+
 /// Waking phones by webhook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -278,6 +289,7 @@ impl Settings for HostConfig {
         let invalid = |text: &str| Err(ConfigError::Invalid(text.into()));
         self.operator_listen()?;
         self.metrics_listen()?;
+        self.apps_listen()?;
         self.link_listen()?;
         let link = &self.link;
         self.link_mailboxes()?;
@@ -399,6 +411,18 @@ impl HostConfig {
             ConfigError::Invalid(format!(
                 "metrics.listen is {text:?}: give an address and a port"
             ))
+        })
+    }
+
+    /// Where apps call nodes beside Lightning Node Connect, if anywhere.
+    pub fn apps_listen(&self) -> Result<Option<Address>, ConfigError> {
+        let text = &self.apps.listen;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let address = text.parse().map(Some);
+        address.map_err(|error: AddressError| {
+            ConfigError::Invalid(format!("apps.listen is {text:?}: {error}"))
         })
     }
 

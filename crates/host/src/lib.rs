@@ -19,6 +19,7 @@
 //! - `changes`: what has happened, for the operator.
 //! - `operator` and its [`client`], `metrics`, [`config`], `files`: the operator's side.
 
+mod apps;
 mod builder;
 mod chain;
 mod changes;
@@ -125,6 +126,8 @@ pub struct Addresses {
     pub operator: OperatorListen,
     /// For Prometheus.
     pub metrics: Option<SocketAddr>,
+    /// For apps on the operator's network.
+    pub apps: Option<SocketAddr>,
 }
 
 impl Host {

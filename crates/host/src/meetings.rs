@@ -116,6 +116,7 @@ mod tests {
             registration: None,
             registered_by: None,
             tor_service: Some(0),
+            apps: Vec::new(),
         }
     }
 

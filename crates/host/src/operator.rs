@@ -13,6 +13,7 @@ use longhand_proto::{Code, command};
 pub(crate) use self::grpc::{OperatorApi, TokenCheck, bind_socket};
 pub(crate) use self::hub::started;
 use crate::Addresses;
+use crate::apps::{self, Apps, By};
 use crate::changes::{Changes, Kind};
 use crate::clock::now_unix_s;
 use crate::config::HostConfig;
@@ -34,6 +35,7 @@ pub struct Operator(Weak<OperatorServices>);
 pub(crate) struct OperatorServices {
     pub config: Arc<HostConfig>,
     pub codes: Arc<PairingCodes>,
+    pub apps: Arc<Apps>,
     pub book: Arc<OwnerBook>,
     pub nodes: Arc<HostedNodes>,
     pub phones: Arc<Phones>,
@@ -212,6 +214,75 @@ impl Operator {
         .await
     }
 
+    /// Connects an app to an owner's node, which may only read. Whoever has the words first is the app; the macaroon is for
+    /// `apps.listen`.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn connect_app(
+        &self,
+        request: ConnectAppRequest,
+    ) -> Result<ConnectedApp, OperatorError> {
+        let services = self.services()?;
+        let owner = services.book.named(&request.owner).await?;
+        uninterrupted(async move {
+            let rights = command::AppRights {
+                read: true,
+                ..command::AppRights::default()
+            };
+            let ConnectAppRequest {
+                name,
+                expires_unix_s,
+                ..
+            } = request;
+            let (apps, by) = (&services.apps, By::Operator);
+            let connected = apps.connect(&owner.id, by, &name, rights, expires_unix_s);
+            let connected = connected.await.map_err(app_error)?;
+            Ok(ConnectedApp {
+                words: match connected.mailboxes.is_empty() {
+                    true => String::new(),
+                    false => connected.words,
+                },
+                mailboxes: connected.mailboxes,
+                words_expire_unix_s: connected.words_expire_unix_s,
+                macaroon: connected.macaroon,
+            })
+        })
+        .await
+    }
+
+    /// An owner's apps.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn list_apps(
+        &self,
+        request: ListAppsRequest,
+    ) -> Result<ListAppsReply, OperatorError> {
+        let services = self.services()?;
+        let owner = services.book.named(&request.owner).await?;
+        Ok(view_apps(apps::shown(&owner)))
+    }
+
+    /// Disconnects an app of an owner's, whoever has connected it. Returns those that are left.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn disconnect_app(
+        &self,
+        request: DisconnectAppRequest,
+    ) -> Result<ListAppsReply, OperatorError> {
+        let services = self.services()?;
+        let owner = services.book.named(&request.owner).await?;
+        uninterrupted(async move {
+            let left = services
+                .apps
+                .disconnect(&owner.id, By::Operator, &request.name);
+            left.await.map(view_apps).map_err(app_error)
+        })
+        .await
+    }
+
     /// Every node that runs, or cannot run, by the owner's name; with or without its phone.
     ///
     /// # Errors
@@ -262,6 +333,33 @@ impl Operator {
         services
             .filter(|services| !services.tasks.is_stopping())
             .ok_or_else(ended)
+    }
+}
+
+fn app_error(error: command::Error) -> OperatorError {
+    let code = error.code.parse().unwrap_or(Code::Internal);
+    OperatorError::new(code, error.message)
+}
+
+fn view_apps(apps: command::Apps) -> ListAppsReply {
+    let apps = apps.apps.into_iter().map(|app| {
+        let rights = app.rights.unwrap_or_default();
+        let rights = [
+            ("read", rights.read),
+            ("invoices", rights.invoices),
+            ("pay", rights.pay),
+        ];
+        let rights = rights.into_iter().filter(|(_, has)| *has);
+        App {
+            name: app.name,
+            rights: rights.map(|(name, _)| name.to_owned()).collect(),
+            expires_unix_s: app.expires_unix_s,
+            is_paired: app.is_paired,
+            by_operator: app.by_operator,
+        }
+    });
+    ListAppsReply {
+        apps: apps.collect(),
     }
 }
 

@@ -13,11 +13,11 @@ use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey as NodeId;
 use longhand_link::{LinkKey, OwnerId, Pairing, PairingId, PairingSecret};
 use longhand_node::Registration;
-use longhand_proto::{Code, MAX_WAKE_URL_BYTES, MAX_WAKE_URLS};
+use longhand_proto::{Code, MAX_APP_NAME, MAX_WAKE_URL_BYTES, MAX_WAKE_URLS};
 use longhand_store::{Batch, Store, StoreError, Write};
 use tokio::sync::Mutex;
 
-pub(crate) use self::record::{OwnerRecord, PairingRecord};
+pub(crate) use self::record::{AppId, AppRecord, AppSecret, OwnerRecord, PairingRecord};
 use crate::registration::{self, RegistrationError};
 use crate::tor::clients::OWNERS_PER_SERVICE;
 
@@ -27,6 +27,9 @@ pub(crate) const NAMESPACE: &str = "host";
 const RECORD_PREFIX: &str = "owner/";
 /// Keys of owners' names, before the node's id in hexadecimal.
 const NODE_PREFIX: &str = "node-id/";
+
+/// The most apps of one owner: each has streams at mailboxes.
+const MOST_APPS: usize = 16;
 
 /// Beyond what any host has.
 const MAX_TOR_SERVICES: usize = 1 << 16;
@@ -68,6 +71,14 @@ pub(crate) enum OwnerError {
     ShutOut,
     #[error("this phone belongs to another owner of this host: set up a new one")]
     PhoneTaken,
+    #[error("the owner has an app {} already: choose another name, or disconnect it", on_one_line(.0))]
+    AppNameTaken(String),
+    #[error("the name of an app has 1 to {MAX_APP_NAME} characters, without spaces around it")]
+    AppName,
+    #[error("there is no app {}: see the list of apps", on_one_line(.0))]
+    AppUnknown(String),
+    #[error("an owner has at most {MOST_APPS} apps: disconnect one first")]
+    ManyApps,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -90,6 +101,10 @@ impl OwnerError {
             OwnerError::NodeTaken => Code::NodeTaken,
             OwnerError::NodeUnclear => Code::NodeUnclear,
             OwnerError::ShutOut | OwnerError::PhoneTaken => Code::UnknownOwner,
+            OwnerError::AppNameTaken(_) => Code::AppNameTaken,
+            OwnerError::AppName => Code::AppNameMalformed,
+            OwnerError::AppUnknown(_) => Code::AppUnknown,
+            OwnerError::ManyApps => Code::TooManyApps,
             OwnerError::Store(error) => error.code(),
             OwnerError::Link(_) => Code::LinkFailed,
         }
@@ -289,13 +304,14 @@ impl OwnerBook {
             registration: None,
             registered_by: None,
             tor_service: Some(entries.tor_service()),
+            apps: Vec::new(),
         };
         self.write(&mut entries, owner.clone()).await?;
         Ok((owner, secret))
     }
 
     /// Makes a new pairing code. The previous one is no longer taken, nor is the phone that paired with it: another
-    /// person may have it, and is not called any more.
+    /// person may have it, and is not called any more. Nor are the apps that it has connected.
     pub async fn renew(
         &self,
         name: &str,
@@ -306,6 +322,7 @@ impl OwnerBook {
         let secret = PairingSecret::generate()?;
         (owner.phone, owner.registered_by) = (None, None);
         owner.phone_wake_urls.clear();
+        owner.apps.retain(|app| app.by_operator);
         owner.pairing = Some(PairingRecord {
             secret: secret.clone(),
             expires_unix_s,
@@ -333,6 +350,84 @@ impl OwnerBook {
             owner.phone_wake_urls = urls;
             self.write(&mut entries, owner.clone()).await?;
         }
+        Ok(owner)
+    }
+
+    /// Connects an app. With `phone`, for that phone.
+    pub async fn connect_app(
+        &self,
+        id: &OwnerId,
+        phone: Option<&LinkKey>,
+        app: AppRecord,
+    ) -> Result<OwnerRecord, OwnerError> {
+        let count = app.name.chars().take(MAX_APP_NAME + 1).count();
+        let is_shown = app.name.trim() == app.name && !app.name.chars().any(char::is_control);
+        if !is_shown || !(1..=MAX_APP_NAME).contains(&count) {
+            return Err(OwnerError::AppName);
+        }
+        self.change_apps(id, phone, |apps| {
+            if apps.iter().any(|it| it.name == app.name) {
+                return Err(OwnerError::AppNameTaken(app.name));
+            }
+            if apps.len() >= MOST_APPS {
+                return Err(OwnerError::ManyApps);
+            }
+            apps.push(app);
+            apps.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Disconnects an app. With `phone`, for that phone.
+    pub async fn disconnect_app(
+        &self,
+        id: &OwnerId,
+        phone: Option<&LinkKey>,
+        name: &str,
+    ) -> Result<OwnerRecord, OwnerError> {
+        self.change_apps(id, phone, |apps| {
+            let count = apps.len();
+            apps.retain(|app| app.name != name);
+            match apps.len() < count {
+                true => Ok(()),
+                false => Err(OwnerError::AppUnknown(name.to_owned())),
+            }
+        })
+        .await
+    }
+
+    /// An app has used its words: from now on it comes with this key.
+    pub async fn app_paired(
+        &self,
+        id: &OwnerId,
+        app: AppId,
+        key: NodeId,
+    ) -> Result<OwnerRecord, OwnerError> {
+        self.change_apps(id, None, |apps| {
+            // It may have been disconnected just now, or another may have used the words.
+            let free = apps.iter_mut().find(|it| it.id == app && it.key.is_none());
+            let free = free.ok_or_else(|| OwnerError::AppUnknown(String::new()))?;
+            free.key = Some(key);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn change_apps(
+        &self,
+        id: &OwnerId,
+        phone: Option<&LinkKey>,
+        change: impl FnOnce(&mut Vec<AppRecord>) -> Result<(), OwnerError>,
+    ) -> Result<OwnerRecord, OwnerError> {
+        let mut entries = self.entries.lock().await;
+        let found = entries.records.get(id).cloned();
+        let mut owner = found.ok_or_else(|| OwnerError::Unknown(id.to_string()))?;
+        if phone.is_some_and(|phone| owner.phone.as_ref() != Some(phone)) {
+            return Err(OwnerError::ShutOut);
+        }
+        change(&mut owner.apps)?;
+        self.write(&mut entries, owner.clone()).await?;
         Ok(owner)
     }
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use longhand_base::system::suspensions;
 use longhand_link::carrier::admission::{Admission, Places};
 use longhand_link::carrier::guest::{self, Guest};
-use longhand_link::carrier::hashmail::{HashmailListener, is_hashmail};
+use longhand_link::carrier::hashmail::{HashmailListener, is_hashmail, is_lnc};
 use longhand_link::carrier::mailbox::{MailboxListener, Reconnect};
 use longhand_link::carrier::stream;
 use longhand_link::carrier::tls::Certificate;
@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::Server;
 
+use crate::apps::listen::AppListener;
 use crate::config::{ConfigError, HostConfig, OperatorListen};
 use crate::files::{self, FileError};
 use crate::hub::Hub;
@@ -41,6 +42,7 @@ pub(crate) struct Listeners {
     peer: TcpListener,
     operator: OperatorSocket,
     metrics: Option<TcpListener>,
+    apps: Option<AppListener>,
     tor: Option<OpenTor>,
 }
 
@@ -79,7 +81,12 @@ impl Listeners {
             }
             None => (None, None),
         };
+        let apps = match config.apps_listen()? {
+            Some(address) => Some(AppListener::bind(&address).await?),
+            None => None,
+        };
         let addresses = Addresses {
+            apps: apps.as_ref().and_then(AppListener::address),
             link: links
                 .iter()
                 .flat_map(|link| link.addresses())
@@ -99,6 +106,7 @@ impl Listeners {
             peer,
             operator,
             metrics,
+            apps,
             tor,
         })
     }
@@ -151,6 +159,9 @@ impl Listeners {
         }
         tasks.spawn(listen_for_peers(services.hub.clone(), self.peer));
         tasks.spawn(serve_operator(services.operator(), self.operator));
+        if let Some(listener) = self.apps {
+            tasks.spawn(listener.serve(services.apps.clone()));
+        }
         if let Some(listener) = self.metrics {
             tasks.spawn(serve_metrics(services.clone(), listener));
         }
@@ -166,6 +177,9 @@ pub(crate) fn wait_at(
     let meetings = services.meetings.meetings();
     let (listener, connected, reconnect): (Box<dyn Listener>, _, _) = match is_hashmail(mailbox) {
         true => {
+            if is_lnc(mailbox) {
+                services.apps.wait_at(mailbox, options.clone())?;
+            }
             let listener = HashmailListener::open(mailbox, options, meetings)?;
             let (connected, reconnect) = (listener.connected(), listener.reconnect());
             (Box::new(listener), connected, reconnect)

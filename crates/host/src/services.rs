@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use longhand_chain::{Chain as _, ChainSource, Follower, FollowerConfig};
-use longhand_link::{CloseCode, LinkKeypair};
+use longhand_link::{Address, CloseCode, LinkKeypair};
 use longhand_store::Store;
 use tokio::time::timeout;
 
+use crate::apps::{Apps, KnownApps};
 use crate::changes::Changes;
 use crate::commands::Commands;
 use crate::config::HostConfig;
@@ -68,7 +69,14 @@ pub(crate) struct Services {
     pub graph: Arc<GraphKeeper>,
     pub health: Arc<Health>,
     pub tor: Option<Arc<Tor>>,
+    pub apps: Arc<Apps>,
     operator: Arc<OperatorServices>,
+}
+
+/// The mailboxes' authorities, as apps are given them.
+fn app_mailboxes(words_at: &[String]) -> Vec<String> {
+    let authority = |text: &String| Some(text.parse::<Address>().ok()?.authority().to_owned());
+    words_at.iter().filter_map(authority).collect()
 }
 
 impl Services {
@@ -99,11 +107,13 @@ impl Services {
         let words = (!codes.words_at().is_empty()).then(|| codes.clone());
         let meetings = OwnerMeetings::new(has_mailboxes.then(|| link_key.clone()), clients, words);
         let meetings = Arc::new(meetings);
+        let known_apps = KnownApps::default();
         let on_change = Box::new({
-            let (nodes, meetings) = (nodes.clone(), meetings.clone());
+            let (nodes, meetings, apps) = (nodes.clone(), meetings.clone(), known_apps.clone());
             move |record: &OwnerRecord| {
                 nodes.set_record(record);
                 meetings.set_record(record);
+                apps.set_record(record);
             }
         });
         let book = OwnerBook::load(store.clone(), epoch, config.network, on_change).await?;
@@ -158,6 +168,17 @@ impl Services {
             watcher.clone(),
             tasks.clone(),
         ));
+        let apps = Arc::new(Apps {
+            network: config.network,
+            known: known_apps,
+            mailboxes: app_mailboxes(&codes.words_at()),
+            book: book.clone(),
+            nodes: nodes.clone(),
+            chain: chain.clone(),
+            graph: graph.graph(),
+            tasks: tasks.clone(),
+            texts: Mutex::default(),
+        });
         let commands = Arc::new(Commands {
             hub: hub.node_id(),
             book: book.clone(),
@@ -165,6 +186,7 @@ impl Services {
             chain: chain.clone(),
             metrics: metrics.clone(),
             changes: changes.clone(),
+            apps: apps.clone(),
         });
         let phones = Arc::new(Phones {
             link: config.link.clone(),
@@ -191,6 +213,7 @@ impl Services {
         let operator = Arc::new(OperatorServices {
             config: config.clone(),
             codes,
+            apps: apps.clone(),
             book: book.clone(),
             nodes: nodes.clone(),
             phones: phones.clone(),
@@ -228,6 +251,7 @@ impl Services {
             graph,
             health,
             tor,
+            apps,
             operator,
         })
     }
@@ -237,6 +261,7 @@ impl Services {
         self.starter.start_hub();
         for record in records {
             self.meetings.set_record(&record);
+            self.apps.known.set_record(&record);
             self.phones.add(record)?;
         }
         self.tasks.spawn(self.watcher.clone().follow_chain());

@@ -17,7 +17,7 @@ use longhand_proto::Code;
 use longhand_proto::operator::*;
 use tonic::Status;
 
-use crate::serving::environment;
+use crate::serving::{days_from_now, environment};
 use show::Shown;
 
 /// Ask a running host, as its operator.
@@ -55,6 +55,9 @@ enum AdminCommand {
     /// Make owners, and pairing codes for their phones
     #[command(subcommand)]
     Owner(OwnerCommand),
+    /// Connect apps to an owner's node, which may only read
+    #[command(subcommand)]
+    App(AppCommand),
     /// List the owners' nodes
     Nodes,
     /// Show what happens at the host, a line for each change, until the host stops
@@ -62,6 +65,23 @@ enum AdminCommand {
     /// Use the host's own node
     #[command(subcommand)]
     Hub(HubCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum AppCommand {
+    /// Connect an app: shows ten words for Lightning Node Connect, and a macaroon for apps.listen
+    Connect {
+        owner: String,
+        /// What you call it
+        name: String,
+        /// Disconnect it after so many days [default: never]
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: Option<u32>,
+    },
+    /// List an owner's apps
+    List { owner: String },
+    /// Disconnect one
+    Disconnect { owner: String, name: String },
 }
 
 #[derive(Debug, Subcommand)]
@@ -321,6 +341,7 @@ async fn ask(mut host: Client, command: AdminCommand, json: bool) -> Result<Show
             &host.list_nodes(ListNodesRequest {}).await?.into_inner(),
         )),
         AdminCommand::Owner(command) => ask_owner(host, command).await,
+        AdminCommand::App(command) => ask_apps(host, command).await,
         AdminCommand::Hub(command) => ask_hub(host, command).await,
     }
 }
@@ -345,6 +366,33 @@ fn ended() -> Status {
     let message =
         "the host has stopped, or the connection broke: run it again when the host is back";
     Status::unavailable(format!("{}: {message}", Code::HostStopped))
+}
+
+async fn ask_apps(mut host: Client, command: AppCommand) -> Result<Shown, Status> {
+    match command {
+        AppCommand::Connect { owner, name, days } => {
+            let request = ConnectAppRequest {
+                owner,
+                name,
+                expires_unix_s: days.map_or(0, days_from_now),
+            };
+            Ok(show::connected_app(
+                &host.connect_app(request).await?.into_inner(),
+            ))
+        }
+        AppCommand::List { owner } => Ok(show::apps(
+            &host
+                .list_apps(ListAppsRequest { owner })
+                .await?
+                .into_inner(),
+        )),
+        AppCommand::Disconnect { owner, name } => {
+            let request = DisconnectAppRequest { owner, name };
+            Ok(show::apps(
+                &host.disconnect_app(request).await?.into_inner(),
+            ))
+        }
+    }
 }
 
 async fn ask_owner(mut host: Client, command: OwnerCommand) -> Result<Shown, Status> {

@@ -21,7 +21,7 @@ use longhand_link::carrier::hashmail::{Phrase, pairing_code};
 use longhand_link::carrier::tor::Tor;
 use longhand_link::{Address, Carriers};
 use longhand_phone::approval::Allowances;
-use longhand_phone::command::CloseHow;
+use longhand_phone::command::{AppRights, CloseHow};
 use longhand_phone::control::{ControlSocket, through_running};
 use longhand_phone::input::{
     DEFAULT_EXPIRY_S, InputError, OnchainAmount, PeerAddress, onchain_amount,
@@ -35,6 +35,7 @@ use longhand_proto::Code;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
+use crate::serving::days_from_now;
 use crate::tor;
 use show::{Attached, Created, Paired};
 
@@ -146,7 +147,8 @@ enum PhoneCommand {
     /// Attach and stay, until Ctrl-C
     Run {
         /// Carry out no command that spends more than this file allows (TOML): pay_sat, send_onchain_sat and open_sat for one
-        /// command each, close = true or false. What it does not name is not carried out
+        /// command each, close = true or false, app_pay_sat and app_send_onchain_sat for what apps ask for. What it does not
+        /// name is not carried out. Without it you are asked about what apps ask for, in a terminal
         #[arg(long, value_name = "PATH")]
         allow: Option<PathBuf>,
     },
@@ -268,6 +270,30 @@ enum PhoneCommand {
     Connect {
         #[arg(value_name = "NODE_ID@HOST:PORT")]
         to: Option<PeerAddress>,
+    },
+    /// Connect an app over Lightning Node Connect, such as Zeus: shows ten words to type into it. It sees at least the node's name
+    ConnectApp {
+        /// What you call it
+        name: String,
+        /// It may see balances, channels and payments
+        #[arg(long)]
+        read: bool,
+        /// It may make invoices and addresses
+        #[arg(long)]
+        invoices: bool,
+        /// It may ask this phone for payments: `longhand phone run` asks you about each
+        #[arg(long)]
+        pay: bool,
+        /// Disconnect it after so many days [default: never]
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: Option<u32>,
+    },
+    /// List the apps that are connected
+    Apps,
+    /// Disconnect an app
+    DisconnectApp {
+        /// Its name
+        name: String,
     },
     /// Show the URLs that the host calls when it needs this phone, or give it others in their place
     WakeUrl {
@@ -403,6 +429,23 @@ async fn carry_out(PhoneArgs { options, command }: PhoneArgs) -> Result<(), Erro
         C::Limits { .. } => OwnerCommand::Limits,
         C::Refusals => OwnerCommand::Refusals,
         C::Connect { to } => OwnerCommand::Connect { to },
+        C::ConnectApp {
+            name,
+            read,
+            invoices,
+            pay,
+            days,
+        } => OwnerCommand::ConnectApp {
+            name,
+            rights: AppRights {
+                read,
+                invoices,
+                pay,
+            },
+            expires_unix_s: days.map_or(0, days_from_now),
+        },
+        C::Apps => OwnerCommand::Apps,
+        C::DisconnectApp { name } => OwnerCommand::DisconnectApp { name },
         C::WakeUrl { urls, clear } if urls.is_empty() && !clear => OwnerCommand::WakeUrls,
         C::WakeUrl { urls, .. } => OwnerCommand::SetWakeUrls { urls },
     };
@@ -484,8 +527,10 @@ async fn stay(options: &Options, allow: Option<&Path>) -> Result<(), ErrorReport
     // Read first: a phone with rules that cannot be read would run without them.
     let allowances = allow.map(allowances).transpose()?;
     let phone = open(options).await?;
-    if let Some(allowances) = allowances {
-        phone.set_approver(allowances);
+    match allowances {
+        Some(allowances) => phone.set_approver(allowances),
+        None if std::io::stdin().is_terminal() => phone.set_approver(confirm::Terminal::new()),
+        None => {}
     }
     let _control = ControlSocket::listen(phone.clone(), &options.dir()?)?;
     let _reports = network::report(&phone).await;

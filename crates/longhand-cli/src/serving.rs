@@ -1,6 +1,7 @@
 //! The parts that all servers on the command line share: settings, signals, and the addresses that they show.
 
 use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -53,4 +54,11 @@ impl StopSignals {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+/// So many days from now, in seconds since 1970.
+pub(crate) fn days_from_now(days: u32) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or_default().as_secs();
+    now.saturating_add(u64::from(days) * 86_400)
 }

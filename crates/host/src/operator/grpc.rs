@@ -54,6 +54,21 @@ impl Service for OperatorApi {
         answer(self.0.set_wake_url(request.into_inner()).await)
     }
 
+    async fn connect_app(&self, request: Request<ConnectAppRequest>) -> Answer<ConnectedApp> {
+        answer(self.0.connect_app(request.into_inner()).await)
+    }
+
+    async fn list_apps(&self, request: Request<ListAppsRequest>) -> Answer<ListAppsReply> {
+        answer(self.0.list_apps(request.into_inner()).await)
+    }
+
+    async fn disconnect_app(
+        &self,
+        request: Request<DisconnectAppRequest>,
+    ) -> Answer<ListAppsReply> {
+        answer(self.0.disconnect_app(request.into_inner()).await)
+    }
+
     async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Answer<ListNodesReply> {
         answer(self.0.list_nodes().await)
     }

@@ -1,9 +1,11 @@
 //! One owner's record in the book, and its form in the store.
 
+use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use bitcoin::hex::FromHex;
 use bitcoin::secp256k1::PublicKey as NodeId;
 use longhand_link::{LinkKey, OwnerId, PairingSecret};
 use longhand_node::Registration;
+use longhand_proto::command::AppRights;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
@@ -33,6 +35,52 @@ pub(crate) struct OwnerRecord {
     /// The number of the onion service that the phone finds, with restricted discovery; `None` in records of earlier versions
     /// until they are loaded.
     pub tor_service: Option<u32>,
+    /// Those that are connected, by name.
+    pub apps: Vec<AppRecord>,
+}
+
+/// An app of an owner's, which calls the node by lnd's RPC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AppRecord {
+    /// Of this host.
+    pub id: AppId,
+    /// For people; unique among the owner's.
+    pub name: String,
+    pub rights: AppRights,
+    /// 0 = never.
+    pub expires_unix_s: u64,
+    /// Connected by the operator, and not by the owner.
+    pub by_operator: bool,
+    pub secret: AppSecret,
+    pub words_expire_unix_s: u64,
+    /// The app's static key, once it has used the words.
+    pub key: Option<NodeId>,
+}
+
+/// Which app of this host.
+pub(crate) type AppId = [u8; 8];
+
+/// All secrets of an app follow from this one. Zeroized when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct AppSecret(Zeroizing<[u8; 32]>);
+
+impl AppSecret {
+    pub fn from_bytes(bytes: [u8; 32]) -> AppSecret {
+        AppSecret(Zeroizing::new(bytes))
+    }
+
+    /// A secret for one use of it: HMAC-SHA256.
+    pub fn derive(&self, domain: &str) -> Zeroizing<[u8; 32]> {
+        let mut engine = HmacEngine::<sha256::Hash>::new(&self.0[..]);
+        engine.input(domain.as_bytes());
+        Zeroizing::new(Hmac::from_engine(engine).to_byte_array())
+    }
+}
+
+impl std::fmt::Debug for AppSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AppSecret(secret)")
+    }
 }
 
 /// The last pairing code of an owner.
@@ -97,6 +145,49 @@ struct Stored {
     registered_by: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tor_service: Option<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    apps: Vec<StoredApp>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredApp {
+    id: String,
+    name: String,
+    /// Of `read`, `invoices` and `pay`.
+    rights: Vec<String>,
+    #[serde(default)]
+    expires_unix_s: u64,
+    #[serde(default)]
+    by_operator: bool,
+    secret: String,
+    words_expire_unix_s: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+}
+
+impl From<&AppRecord> for StoredApp {
+    fn from(app: &AppRecord) -> StoredApp {
+        let rights = rights_by_name(&app.rights);
+        let rights = rights.into_iter().filter(|(_, has)| *has);
+        StoredApp {
+            id: to_hex(&app.id),
+            name: app.name.clone(),
+            rights: rights.map(|(name, _)| name.to_owned()).collect(),
+            expires_unix_s: app.expires_unix_s,
+            by_operator: app.by_operator,
+            secret: to_hex(&app.secret.0[..]),
+            words_expire_unix_s: app.words_expire_unix_s,
+            key: app.key.map(|key| to_hex(&key.serialize())),
+        }
+    }
+}
+
+fn rights_by_name(rights: &AppRights) -> [(&'static str, bool); 3] {
+    [
+        ("read", rights.read),
+        ("invoices", rights.invoices),
+        ("pay", rights.pay),
+    ]
 }
 
 #[derive(Serialize, Deserialize)]
@@ -126,6 +217,7 @@ impl From<&OwnerRecord> for Stored {
                 .map(|r| to_hex(&r.encode_to_vec())),
             registered_by: record.registered_by.as_ref().map(shown),
             tor_service: record.tor_service,
+            apps: record.apps.iter().map(StoredApp::from).collect(),
         }
     }
 }
@@ -161,8 +253,39 @@ impl OwnerRecord {
             registration: registration.transpose()?,
             registered_by: read_phone(stored.registered_by)?,
             tor_service: stored.tor_service,
+            apps: stored
+                .apps
+                .into_iter()
+                .map(read_app)
+                .collect::<Result<_, _>>()?,
         })
     }
+}
+
+fn read_app(stored: StoredApp) -> Result<AppRecord, &'static str> {
+    let secret = Zeroizing::new(stored.secret);
+    let secret =
+        <[u8; 32]>::from_hex(&secret).map_err(|_| "the secret of an app has not 32 bytes")?;
+    let key = |text: String| {
+        let bytes = <[u8; 33]>::from_hex(&text).ok();
+        let key = bytes.and_then(|bytes| NodeId::from_slice(&bytes).ok());
+        key.ok_or("the key of an app is no key")
+    };
+    let has = |name: &str| stored.rights.iter().any(|it| it == name);
+    Ok(AppRecord {
+        id: AppId::from_hex(&stored.id).map_err(|_| "the id of an app has not 8 bytes")?,
+        rights: AppRights {
+            read: has("read"),
+            invoices: has("invoices"),
+            pay: has("pay"),
+        },
+        name: stored.name,
+        expires_unix_s: stored.expires_unix_s,
+        by_operator: stored.by_operator,
+        secret: AppSecret::from_bytes(secret),
+        words_expire_unix_s: stored.words_expire_unix_s,
+        key: stored.key.map(key).transpose()?,
+    })
 }
 
 fn read_pairing(stored: StoredPairing) -> Result<PairingRecord, &'static str> {

@@ -511,6 +511,7 @@ async fn owners_of_earlier_versions_get_an_onion_service_when_they_are_loaded_fi
         let (owner, _) = owners.create(name, "", EXPIRES).await.unwrap();
         let earlier = OwnerRecord {
             tor_service: None,
+            apps: Vec::new(),
             ..owner
         };
         overwrite(&store, name, &earlier.to_bytes().unwrap()).await;
@@ -526,6 +527,7 @@ async fn a_number_of_an_onion_service_that_no_host_has_is_replaced_and_costs_no_
     let (owner, _) = owners.create("ann", "", EXPIRES).await.unwrap();
     let damaged = OwnerRecord {
         tor_service: Some(u32::MAX),
+        apps: Vec::new(),
         ..owner
     };
     overwrite(&store, "ann", &damaged.to_bytes().unwrap()).await;

@@ -50,6 +50,7 @@ impl World {
             registration: Some(registration(1)),
             registered_by: None,
             tor_service: Some(0),
+            apps: Vec::new(),
         };
         let (conversation, _) = conversation(&LinkConfig::default()).unwrap();
         let ann = Arc::new(HostedNode::new(record, conversation));

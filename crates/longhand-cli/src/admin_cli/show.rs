@@ -146,6 +146,65 @@ pub(super) fn pairing_code(code: &PairingCode) -> Shown {
     Shown { json, text }
 }
 
+/// The words and the macaroon of an app.
+pub(super) fn connected_app(app: &ConnectedApp) -> Shown {
+    let json = json!({
+        "words": app.words,
+        "mailboxes": app.mailboxes,
+        "words_expire_unix_s": app.words_expire_unix_s,
+        "macaroon": app.macaroon,
+    });
+    let words = match app.words.is_empty() {
+        true => String::new(),
+        false => format!(
+            "words for the app, at the mailbox {}, before {}:\n{}\n\n",
+            app.mailboxes.join(", "),
+            utc(app.words_expire_unix_s),
+            app.words
+        ),
+    };
+    let macaroon = &app.macaroon;
+    let text = format!(
+        "{words}macaroon for apps.listen:\n{macaroon}\n\nWhoever has either sees what the app may see."
+    );
+    Shown { json, text }
+}
+
+/// An owner's apps.
+pub(super) fn apps(reply: &ListAppsReply) -> Shown {
+    let apps = reply.apps.iter().map(|app| {
+        json!({
+            "name": app.name,
+            "rights": app.rights,
+            "expires_unix_s": app.expires_unix_s,
+            "is_paired": app.is_paired,
+            "by_operator": app.by_operator,
+        })
+    });
+    let json = json!({ "apps": apps.collect::<Vec<_>>() });
+    let shown = reply.apps.iter().map(|app| {
+        let state = if app.is_paired {
+            ""
+        } else {
+            ", not paired yet"
+        };
+        let by = match app.by_operator {
+            true => "the operator",
+            false => "the owner",
+        };
+        format!(
+            "{:<32}  {}, by {by}{state}",
+            app.name,
+            app.rights.join(", ")
+        )
+    });
+    let text = match reply.apps.is_empty() {
+        true => "no app is connected".into(),
+        false => shown.collect::<Vec<_>>().join("\n"),
+    };
+    Shown { json, text }
+}
+
 pub(super) fn wake_urls(reply: &SetWakeUrlReply) -> Shown {
     let json = json!({ "wake_url": reply.wake_url, "phone_wake_urls": reply.phone_wake_urls });
     let none = |url: String| match url.is_empty() {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use longhand_phone::OwnerReply;
 use longhand_phone::command::{
-    Balance, Channel, ClosedChannel, Info, Limit, LimitList, OnchainSend, OpenInvoice, Payment,
-    Refusal, RefusalList, WakeUrls,
+    AppRights, Apps, Balance, Channel, ClosedChannel, ConnectedApp, Info, Limit, LimitList,
+    OnchainSend, OpenInvoice, Payment, Refusal, RefusalList, WakeUrls,
 };
 use longhand_phone::preview::PaymentPreview;
 use longhand_proto::utc;
@@ -188,6 +188,8 @@ impl Show for OwnerReply {
             OwnerReply::Closing(closing) => format!("closing by {}\n", closing.txid),
             OwnerReply::Connected {} => "connected\n".into(),
             OwnerReply::WakeUrls(known) => wake_urls_text(known),
+            OwnerReply::ConnectedApp(app) => connected_app_text(app),
+            OwnerReply::Apps(known) => apps_text(known),
             OwnerReply::Limits(list) => limits_text(list),
             OwnerReply::Refusals(list) => refusals_text(list),
         }
@@ -226,6 +228,47 @@ fn refusals_text(list: &RefusalList) -> String {
     };
     let rows: Vec<Vec<String>> = list.refusals.iter().map(row).collect();
     table(&["last", ">times", "rule", "result", "reason"], &rows)
+}
+
+fn connected_app_text(app: &ConnectedApp) -> String {
+    let mailboxes = app.mailboxes.join(", ");
+    let until = utc(app.words_expire_unix_s);
+    format!(
+        "{}\n\nType these words into the app, with the mailbox {mailboxes}, before {until}.\nWhoever has them first has the app's rights.",
+        app.words
+    )
+}
+
+fn apps_text(known: &Apps) -> String {
+    if known.apps.is_empty() {
+        return "no app is connected".into();
+    }
+    let lines = known.apps.iter().map(|app| {
+        let AppRights {
+            read,
+            invoices,
+            pay,
+        } = app.rights;
+        let rights = [(read, "read"), (invoices, "invoices"), (pay, "pay")];
+        let rights = rights.into_iter().filter(|(has, _)| *has);
+        let rights: Vec<_> = rights.map(|(_, name)| name).collect();
+        let until = match app.expires_unix_s {
+            0 => String::new(),
+            expires => format!(", until {}", utc(expires)),
+        };
+        let state = if app.is_paired {
+            ""
+        } else {
+            ", not paired yet"
+        };
+        let by = if app.by_operator {
+            ", by the operator"
+        } else {
+            ""
+        };
+        format!("{:<32}  {}{until}{state}{by}", app.name, rights.join(", "))
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn wake_urls_text(known: &WakeUrls) -> String {

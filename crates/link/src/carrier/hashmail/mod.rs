@@ -9,6 +9,7 @@
 //! - [`Door`] waits at a mailbox for one guest: a phone, or an app of Lightning Node Connect.
 //! - `pump` is the shell around [`longhand_lnc::Connection`]; `client` has the calls to a mailbox, and `wire` a connection's two streams.
 
+mod bytes;
 mod client;
 mod dial;
 mod door;
@@ -17,10 +18,11 @@ mod pump;
 mod wire;
 
 use longhand_lnc::Streams;
-pub use longhand_lnc::{Phrase, PhraseError};
+pub use longhand_lnc::{Phrase, PhraseError, PublicKey, SecretKey};
 
 use crate::{Address, LinkError, Rendezvous};
 
+pub use bytes::into_bytes;
 pub use client::{Client, Pool};
 pub use dial::{Hashmail, pairing_code};
 pub use door::{Arrival, Door, Secret};
