@@ -12,6 +12,8 @@
 //! request is executed once, answered once; bounds hold |
 //! | `mailbox` | clients' requests, at a mailbox | a stream needs its key; messages keep their order; bounds hold;
 //! nothing is left when all are gone |
+//! | `hashmail` | requests to a mailbox of Lightning Node Connect, as protobuf and JSON | messages keep their order; bounds hold;
+//! nothing is left when all are gone |
 //! | `websocket` | frames after the handshake, at either side | a record is no larger than it may be, and none comes after the end |
 //! | `pairing_code` | a code as text, and the addresses in it | reading, printing and reading is the identity |
 //! | `owner_input` | invoices, addresses and peers that an owner is given | an accepted input is parsed as BOLT 11 and
@@ -45,6 +47,7 @@ mod command;
 mod command_reply;
 #[cfg(feature = "devnet")]
 mod devnet_rpc;
+mod hashmail;
 #[cfg(feature = "host")]
 mod host_config;
 mod link_handshake;
@@ -98,6 +101,11 @@ pub const TARGETS: &[Target] = &[
         name: "mailbox",
         run: mailbox::run,
         seeds: mailbox::seeds,
+    },
+    Target {
+        name: "hashmail",
+        run: hashmail::run,
+        seeds: hashmail::seeds,
     },
     Target {
         name: "websocket",
@@ -197,6 +205,7 @@ pub mod run {
     pub use crate::command_reply::run as command_reply;
     #[cfg(feature = "devnet")]
     pub use crate::devnet_rpc::run as devnet_rpc;
+    pub use crate::hashmail::run as hashmail;
     #[cfg(feature = "host")]
     pub use crate::host_config::run as host_config;
     pub use crate::link_handshake::run as link_handshake;

@@ -48,6 +48,7 @@ targets! {
     link_handshake
     link_session
     mailbox
+    hashmail
     websocket
     owner_input
     pairing_code
