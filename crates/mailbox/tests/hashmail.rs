@@ -267,6 +267,20 @@ async fn an_end_that_becomes_free_meanwhile_goes_to_the_one_who_waits() {
 }
 
 #[tokio::test]
+async fn a_box_that_is_created_meanwhile_has_the_ends_that_wait_for_it() {
+    let mailbox = started().await;
+    let mut client = Client::connect(&mailbox).await;
+    let mut server = Client::connect(&mailbox).await;
+    let writer = client.write(b"a", cipher_box(b"a", b"hello")).await;
+    let (reading, ()) = tokio::join!(client.read(b"a"), async {
+        until(&mailbox, "ends", 2).await;
+        server.create(b"a").await.unwrap();
+    });
+    assert_eq!(next(&mut reading.unwrap()).await, b"hello");
+    drop(writer);
+}
+
+#[tokio::test]
 async fn a_client_whose_connection_breaks_frees_its_ends_at_once() {
     let mailbox = started().await;
     let mut server = Client::connect(&mailbox).await;

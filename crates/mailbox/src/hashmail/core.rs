@@ -1,7 +1,8 @@
 //! The boxes without I/O: requests and the time go in; answers, and the ends that have to be woken, come out.
 //!
 //! A box is simplex: one writer and one reader, each an *end*, and a queue between them. An end that is taken can be waited for; the
-//! shell decides for how long. The first of those who wait has it as soon as it is free.
+//! shell decides for how long. The first of those who wait has it as soon as it is free. So can a box that is not there yet: the client
+//! of a stock server asks for the box of the answers just before the server creates it, and would ask again after two seconds only.
 //!
 //! Messages are whole in the queue, so that a writer that breaks off leaves no part of one. What waits belongs to those who are
 //! there now:
@@ -30,6 +31,8 @@ use queue::Queue;
 
 /// Those who wait for one end at the most. More are refused at once.
 const MAX_WAITING: usize = 8;
+/// Those who wait for boxes that are not there. Others are refused at once.
+const MAX_EXPECTING: usize = 4_096;
 
 /// The id of a box. Who knows it can use the box: it is not for logs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -140,6 +143,9 @@ pub struct Core {
     limits: HashmailLimits,
     boxes: HashMap<BoxId, CipherBox>,
     ends: HashMap<EndId, End>,
+    /// Who waits for boxes that are not there.
+    expected: HashMap<BoxId, VecDeque<EndId>>,
+    expecting: usize,
     networks: HashMap<SourceNetwork, NetworkUse>,
     /// Boxes by the time at which they have to be looked at.
     looks: BTreeSet<(Time, BoxId)>,
@@ -196,6 +202,8 @@ impl Core {
             limits,
             boxes: HashMap::new(),
             ends: HashMap::new(),
+            expected: HashMap::new(),
+            expecting: 0,
             networks: HashMap::new(),
             looks: BTreeSet::new(),
             last_end: 0,
@@ -242,6 +250,7 @@ impl Core {
         };
         self.boxes.insert(id, new);
         self.schedule(id);
+        self.seat_expecting(id, now);
         Ok(())
     }
 
@@ -271,7 +280,7 @@ impl Core {
     /// Begins to use an end of a box, or to wait for it: see [`Core::standing`].
     ///
     /// # Errors
-    /// [`Refusal::NotFound`], and the end is occupied when too many wait already.
+    /// The end is in use, or there is no such box, and too many wait already.
     pub fn attach(
         &mut self,
         id: BoxId,
@@ -279,15 +288,20 @@ impl Core {
         by: Option<SourceNetwork>,
         now: Time,
     ) -> Result<EndId, Refusal> {
-        let found = self.boxes.get_mut(&id).ok_or(Refusal::NotFound)?;
-        let seat = found.seat_mut(role);
-        let is_free = seat.holder.is_none();
-        if !is_free && seat.waiting.len() >= MAX_WAITING {
-            return Err(role.occupied());
-        }
         self.last_end = self.last_end.saturating_add(1);
         let end = EndId(self.last_end);
-        seat.waiting.push_back(end);
+        let mut is_free = false;
+        match self.boxes.get_mut(&id) {
+            Some(found) => {
+                let seat = found.seat_mut(role);
+                is_free = seat.holder.is_none();
+                if !is_free && seat.waiting.len() >= MAX_WAITING {
+                    return Err(role.occupied());
+                }
+                seat.waiting.push_back(end);
+            }
+            None => self.expect(id, end)?,
+        }
         let new = End {
             id,
             role,
@@ -308,6 +322,13 @@ impl Core {
     pub fn standing(&self, end: EndId) -> Standing {
         let found = self.ends.get(&end).map(|end| end.standing);
         found.unwrap_or(Standing::Ended(Refusal::NotFound))
+    }
+
+    /// Why one who waits does not get the end now.
+    pub fn refusal(&self, waiting: EndId) -> Refusal {
+        let end = self.ends.get(&waiting);
+        let there = end.filter(|end| self.boxes.contains_key(&end.id));
+        there.map_or(Refusal::NotFound, |end| end.role.occupied())
     }
 
     /// The one that has the end which this one waits for.
@@ -335,7 +356,7 @@ impl Core {
         };
         self.uncharge(left.by, left.sending);
         let Some(found) = self.boxes.get_mut(&left.id) else {
-            return;
+            return self.expect_no_longer(left.id, end);
         };
         let seat = found.seat_mut(left.role);
         seat.waiting.retain(|waiting| *waiting != end);
@@ -346,6 +367,8 @@ impl Core {
 
     /// Ends all use, and removes all boxes.
     pub fn stop(&mut self) {
+        self.expected.clear();
+        self.expecting = 0;
         let ends: Vec<EndId> = self.ends.keys().copied().collect();
         for end in ends {
             self.end(end, Refusal::Stopping);
@@ -375,6 +398,45 @@ impl Core {
             bytes: self.bytes,
             ..self.counts
         }
+    }
+
+    /// Waits for a box that is not there.
+    fn expect(&mut self, id: BoxId, end: EndId) -> Result<(), Refusal> {
+        let here = self.expected.get(&id).map_or(0, VecDeque::len);
+        if self.expecting >= MAX_EXPECTING || here >= MAX_WAITING {
+            return Err(Refusal::NotFound);
+        }
+        self.expecting = self.expecting.saturating_add(1);
+        self.expected.entry(id).or_default().push_back(end);
+        Ok(())
+    }
+
+    fn expect_no_longer(&mut self, id: BoxId, end: EndId) {
+        let Some(waiting) = self.expected.get_mut(&id) else {
+            return;
+        };
+        let before = waiting.len();
+        waiting.retain(|other| *other != end);
+        let left = before.saturating_sub(waiting.len());
+        self.expecting = self.expecting.saturating_sub(left);
+        if waiting.is_empty() {
+            self.expected.remove(&id);
+        }
+    }
+
+    /// A box is there for which some have waited.
+    fn seat_expecting(&mut self, id: BoxId, now: Time) {
+        let waiting = self.expected.remove(&id).unwrap_or_default();
+        self.expecting = self.expecting.saturating_sub(waiting.len());
+        for end in waiting {
+            let role = self.ends.get(&end).map(|end| end.role);
+            let found = self.boxes.get_mut(&id);
+            if let Some((role, found)) = role.zip(found) {
+                found.seat_mut(role).waiting.push_back(end);
+            }
+        }
+        self.seat_next(id, Role::Reader, now);
+        self.seat_next(id, Role::Writer, now);
     }
 
     /// The holder of an end is gone: the next has it, and messages are dropped that nobody is there for.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use longhand_link::carrier::admission::SourceNetwork;
 use longhand_link::carrier::guest::{Share, Visit};
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use super::core::{BoxId, Core, Counts, EndId, Pace, Role, Standing, Taken};
 use super::limits::HashmailLimits;
@@ -23,6 +23,8 @@ use crate::metrics::Metrics;
 
 /// For an end that is in use to become free. Stock clients know this time.
 const OCCUPIED_WAIT: Duration = Duration::from_millis(250);
+/// For a box that is not there yet to be created: by a server that has just been told to, from the other side of the world.
+const ABSENT_WAIT: Duration = Duration::from_millis(500);
 /// For a large message to arrive: its memory is reserved.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Between two looks for what is due, at the most.
@@ -117,8 +119,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Begins to use an end of a box, for a request of this connection. An end that is in use has a little time to become free; a
-    /// user of whom nothing was heard for long has to give it up.
+    /// Begins to use an end of a box, for a request of this connection. A box that is not there has a little time to be created, and
+    /// an end that is in use to become free; a user of whom nothing was heard for long has to give it up.
     pub async fn attach(
         self: &Arc<Self>,
         id: BoxId,
@@ -131,14 +133,15 @@ impl Shared {
             signal: signal.clone(),
             visit: visit.clone(),
         };
-        let end = self.locked_with(|locked, now| {
+        let (end, is_absent) = self.locked_with(|locked, now| {
             if locked.is_stopped {
                 return Err(Refusal::Stopping);
             }
             let end = locked.core.attach(id, role, source, now)?;
             locked.users.insert(end, user);
             locked.take_over_if_silent(end, now);
-            Ok(end)
+            let is_absent = locked.core.refusal(end) == Refusal::NotFound;
+            Ok((end, is_absent))
         })?;
         let mut attached = Attached {
             shared: self.clone(),
@@ -146,17 +149,16 @@ impl Shared {
             signal,
             _share: None,
         };
+        let wait = if is_absent {
+            ABSENT_WAIT
+        } else {
+            OCCUPIED_WAIT
+        };
         // Ends with an error when the time is over: the standing tells.
-        let _ = timeout_at(Instant::now() + OCCUPIED_WAIT, attached.seated()).await;
-        match self.with(|core, _| core.standing(end)) {
-            Standing::Holds => {}
-            Standing::Ended(refusal) => return Err(refusal),
-            Standing::Waits => {
-                return Err(match role {
-                    Role::Reader => Refusal::ReadOccupied,
-                    Role::Writer => Refusal::WriteOccupied,
-                });
-            }
+        let _ = timeout(wait, attached.seated()).await;
+        match self.with(|core, _| (core.standing(end), core.refusal(end))) {
+            (Standing::Holds, _) => {}
+            (Standing::Ended(refusal), _) | (Standing::Waits, refusal) => return Err(refusal),
         }
         attached._share = visit.as_ref().map(Visit::share);
         tracing::debug!(stream = %self.name(&id), ?role, "an end of a hashmail box is used");

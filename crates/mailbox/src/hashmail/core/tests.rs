@@ -129,13 +129,16 @@ impl World {
         for end in core.ends.values() {
             add(end.by, end.sending, 0);
         }
+        let expecting: usize = core.expected.values().map(VecDeque::len).sum();
+        assert_eq!(core.expecting, expecting);
+        assert!(core.expected.keys().all(|id| !core.boxes.contains_key(id)));
         used.retain(|_, used| *used != NetworkUse::default());
         assert_eq!(core.networks, used);
         assert_eq!(core.bytes, bytes);
         assert!(core.looks.len() <= core.boxes.len());
         let over = core.ends.values();
         let over = over.filter(|end| matches!(end.standing, Standing::Ended(_)));
-        assert_eq!(core.ends.len() - over.count(), seated);
+        assert_eq!(core.ends.len() - over.count(), seated + expecting);
     }
 }
 
@@ -268,6 +271,44 @@ fn no_more_than_a_few_wait_for_an_end() {
     }
     let refused = world.core.attach(id(1), Role::Writer, None, world.now);
     assert_eq!(refused, Err(Refusal::WriteOccupied));
+}
+
+#[test]
+fn a_box_that_is_not_there_yet_can_be_waited_for() {
+    let mut world = World::new();
+    let (reader, writer) = (world.reader(), world.writer());
+    let second = world.reader();
+    assert_eq!(world.core.standing(reader), Standing::Waits);
+    assert_eq!(world.core.refusal(reader), Refusal::NotFound);
+    world.create(1).unwrap();
+    for end in [reader, writer] {
+        assert!(world.was_woken(end));
+        assert_eq!(world.core.standing(end), Standing::Holds);
+    }
+    assert_eq!(world.core.standing(second), Standing::Waits);
+    assert_eq!(world.core.refusal(second), Refusal::ReadOccupied);
+    world.put(writer, b"a");
+    assert_eq!(world.take(reader), message(b"a"));
+}
+
+#[test]
+fn no_more_than_a_bound_wait_for_boxes_that_are_not_there() {
+    let mut world = World::new();
+    let attach = |world: &mut World, number: usize| {
+        let id = BoxId::new(&number.to_be_bytes());
+        world.core.attach(id, Role::Reader, None, world.now)
+    };
+    for _ in 0..MAX_WAITING {
+        attach(&mut world, 0).unwrap();
+    }
+    assert_eq!(attach(&mut world, 0), Err(Refusal::NotFound));
+    let ends: Vec<_> = (MAX_WAITING..MAX_EXPECTING)
+        .map(|number| attach(&mut world, number).unwrap())
+        .collect();
+    assert_eq!(attach(&mut world, 1), Err(Refusal::NotFound));
+    world.leave(ends[0]);
+    attach(&mut world, 1).unwrap();
+    world.check();
 }
 
 #[test]
