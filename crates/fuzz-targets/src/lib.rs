@@ -31,6 +31,8 @@
 //! | `peer_socket` | a peer's bytes before and after the handshake | no byte but Act Two, or Act One where the node dials, before it is over; the node is not reloaded |
 //! | `registration` | a phone's registration, and the node built on it | an accepted registration makes a node |
 //! | `operator` | an operator's requests, at a host | a refused request changes nothing; a pairing code can be read; no node is reloaded |
+//! | `lnd_rpc` | apps' macaroons, messages and paths, at lnd's RPC | nobody is let in without a macaroon of the node's key; only an
+//! app with the right, and the phone there, changes anything; an error is one line |
 //! | `chain_answer` | a broken Bitcoin Core's answers | an answer belongs to its question; a node's events are a valid
 //! chain, and at last the source's |
 //! | `devnet_rpc` | JSON-RPC bodies | every answer is JSON-RPC |
@@ -52,6 +54,8 @@ mod hashmail;
 mod host_config;
 mod link_handshake;
 mod link_session;
+#[cfg(feature = "host")]
+mod lnd_rpc;
 mod mailbox;
 mod node;
 #[cfg(feature = "host")]
@@ -186,6 +190,12 @@ pub const TARGETS: &[Target] = &[
     },
     #[cfg(feature = "host")]
     Target {
+        name: "lnd_rpc",
+        run: lnd_rpc::run,
+        seeds: lnd_rpc::seeds,
+    },
+    #[cfg(feature = "host")]
+    Target {
         name: "host_config",
         run: host_config::run,
         seeds: host_config::seeds,
@@ -210,6 +220,8 @@ pub mod run {
     pub use crate::host_config::run as host_config;
     pub use crate::link_handshake::run as link_handshake;
     pub use crate::link_session::run as link_session;
+    #[cfg(feature = "host")]
+    pub use crate::lnd_rpc::run as lnd_rpc;
     pub use crate::mailbox::run as mailbox;
     #[cfg(feature = "host")]
     pub use crate::operator::run as operator;

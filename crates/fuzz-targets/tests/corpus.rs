@@ -64,6 +64,7 @@ targets! {
     chain_answer
     registration
     operator
+    lnd_rpc
     host_config
     devnet_rpc
 }
