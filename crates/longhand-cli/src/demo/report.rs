@@ -58,7 +58,7 @@ impl RoundTrips {
 }
 
 /// The kinds of carriers, as `longhand phone --carrier` names them.
-pub(super) const CARRIERS: [&str; 4] = ["grpc", "websocket", "mailbox", TOR];
+pub(super) const CARRIERS: [&str; 6] = ["grpc", "websocket", "mailbox", "hashmail", "lnc", TOR];
 /// The one that is tried with `--tor` only.
 pub(super) const TOR: &str = "tor";
 
@@ -266,9 +266,10 @@ mod tests {
         assert_eq!(json["carriers"]["websocket"]["ok"], true);
         assert_eq!(json["carriers"]["mailbox"]["round_trips"], json!([2, 2]));
         assert_eq!(json["carriers"]["grpc"]["ms"], 8.0);
+        assert_eq!(json["carriers"]["lnc"]["round_trips"], json!([2, 2]));
         assert_eq!(json["carriers"]["tor"]["ok"], true);
         let without_tor = Report {
-            carriers: good().carriers[..3].to_vec(),
+            carriers: good().carriers[..5].to_vec(),
             has_tor: false,
             ..good()
         };

@@ -74,7 +74,9 @@ pub(super) async fn tell(
     view.begin("a mailbox and a host with a hub start");
     let mailbox = MailboxProcess::start(&launcher, "ws://127.0.0.1:0").await?;
     let mut settings = HostSettings::default();
-    let mailboxes = format!("link.mailboxes={}", mailbox.address);
+    let [hashmail, lnc] = &mailbox.hashmail;
+    let mailboxes = [&mailbox.address, hashmail, lnc].map(String::as_str);
+    let mailboxes = format!("link.mailboxes={}", mailboxes.join(","));
     settings.set.push(mailboxes);
     if report.has_tor {
         settings.set.push("tor.enabled=true".into());
@@ -109,8 +111,11 @@ impl Story<'_> {
     async fn play(&mut self) -> Result<(), KitError> {
         self.step("the faucet gives coins to the hub", Self::fund_hub)
             .await?;
-        self.step("two phones are made and paired", Self::pair_phones)
-            .await?;
+        self.step(
+            "two phones are made and paired, one of them by ten words",
+            Self::pair_phones,
+        )
+        .await?;
         self.step("the hub opens a channel to each", Self::open_from_hub)
             .await?;
         self.step("alice opens one from her own wallet", Self::open_from_alice)
@@ -181,10 +186,8 @@ impl Story<'_> {
     }
 
     async fn pair_phones(&mut self) -> Result<(), KitError> {
-        for name in ["alice", "bob"] {
-            self.world.add_phone(name, DISTANCE).await?;
-        }
-        Ok(())
+        self.world.add_phone("alice", DISTANCE).await?;
+        self.world.add_phone_by_words("bob", DISTANCE).await
     }
 
     async fn open_from_hub(&mut self) -> Result<(), KitError> {

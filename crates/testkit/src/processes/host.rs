@@ -170,18 +170,26 @@ impl HostProcess {
         self.dir().join("operator.sock")
     }
 
-    /// Creates an owner for a phone, pairs the phone, and has it attach and stay.
+    /// Creates an owner for a phone, pairs the phone, and has it attach and stay. It is paired by words at `words_at`, the address of a
+    /// mailbox with Lightning Node Connect, or by a code without one.
     ///
     /// # Errors
     /// When any of it fails.
-    pub async fn take_in(&self, phone: &mut PhoneProcess) -> Result<(), KitError> {
+    pub async fn take_in(
+        &self,
+        phone: &mut PhoneProcess,
+        words_at: Option<&str>,
+    ) -> Result<(), KitError> {
         phone.make().await?;
         let request = CreateOwnerRequest {
             name: phone.name.clone(),
             ..CreateOwnerRequest::default()
         };
-        let made = self.client()?.create_owner(request).await?;
-        phone.pair(&made.into_inner().code).await?;
+        let made = self.client()?.create_owner(request).await?.into_inner();
+        match words_at {
+            Some(mailbox) => phone.pair_by_words(&made.words, mailbox).await?,
+            None => phone.pair(&made.code).await?,
+        }
         phone.start().await?;
         self.usable(&phone.name, 0).await
     }

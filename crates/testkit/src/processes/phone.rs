@@ -77,6 +77,21 @@ impl PhoneProcess {
         run(self.starting(&["pair", code])).await.map(drop)
     }
 
+    /// Pairs it with the host by ten words, at a mailbox with Lightning Node Connect.
+    ///
+    /// # Errors
+    /// When `longhand phone pair` fails, or the words cannot be given to it.
+    pub async fn pair_by_words(&self, words: &str, mailbox: &str) -> Result<(), KitError> {
+        // Other users of the machine can see arguments.
+        let file = self.client.dir.with_extension("words");
+        std::fs::write(&file, words)?;
+        let path = file.display().to_string();
+        let paired =
+            run(self.starting(&["pair", "--code-file", &path, "--mailbox", mailbox])).await;
+        std::fs::remove_file(&file)?;
+        paired.map(drop)
+    }
+
     /// Has it attach and stay.
     ///
     /// # Errors

@@ -80,8 +80,32 @@ impl World {
     /// # Errors
     /// When any of it fails.
     pub async fn add_phone(&mut self, name: &str, distance: Duration) -> Result<(), KitError> {
+        self.add_phone_by(name, distance, None).await
+    }
+
+    /// As [`World::add_phone`], paired by ten words at the world's mailbox.
+    ///
+    /// # Errors
+    /// When any of it fails.
+    pub async fn add_phone_by_words(
+        &mut self,
+        name: &str,
+        distance: Duration,
+    ) -> Result<(), KitError> {
+        let none = || KitError::Unexpected("the host waits at no mailbox".into());
+        let mailbox = self.mailbox.as_ref().ok_or_else(none)?;
+        let [_, lnc] = mailbox.hashmail.clone();
+        self.add_phone_by(name, distance, Some(&lnc)).await
+    }
+
+    async fn add_phone_by(
+        &mut self,
+        name: &str,
+        distance: Duration,
+        words_at: Option<&str>,
+    ) -> Result<(), KitError> {
         let mut phone = PhoneProcess::new(&self.host.launcher, name, distance);
-        self.host.take_in(&mut phone).await?;
+        self.host.take_in(&mut phone, words_at).await?;
         // The keys for its first channel arrive in the first batches.
         let host = &self.host;
         let asked = Patience::REAL.until("the node has channel keys", async || {
