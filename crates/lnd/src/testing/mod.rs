@@ -106,6 +106,16 @@ impl FakeNode {
         self.phone.send_replace(phone);
     }
 
+    /// Questions that the phone has not answered.
+    pub fn questions(&self) -> usize {
+        self.phone.receiver_count()
+    }
+
+    /// Readers of changes.
+    pub fn subscriptions(&self) -> usize {
+        self.changes.receiver_count()
+    }
+
     /// Somebody pays this invoice.
     pub fn receive(&self, payment_hash: [u8; 32]) {
         let mut list = self.list.lock().unwrap();

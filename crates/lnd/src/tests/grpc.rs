@@ -534,3 +534,52 @@ async fn an_app_that_is_disconnected_is_out_at_once() {
     );
     assert!(told.next().await.is_none());
 }
+
+/// Returns when the phone has so many questions open.
+async fn questions(world: &World, count: usize) {
+    while world.node.questions() != count {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_question_is_withdrawn_when_its_app_goes() {
+    let world = World::new().await;
+    world.node.set_phone(Phone::Silent);
+    let asked = pay(1_000);
+    tokio::select! {
+        _ = world.many::<_, Payment>(SEND, asked.clone()) => panic!("nobody has answered"),
+        () = questions(&world, 1) => {}
+    }
+    questions(&world, 0).await;
+    world.node.set_phone(Phone::Here);
+    let list = ListPaymentsRequest {
+        include_incomplete: true,
+        ..ListPaymentsRequest::default()
+    };
+    let payments: ListPaymentsResponse = world
+        .one("lnrpc.Lightning/ListPayments", list)
+        .await
+        .unwrap();
+    assert!(payments.payments.is_empty());
+    let paid = world.many::<_, Payment>(SEND, asked).await.unwrap();
+    assert_eq!(all(paid).await.0.len(), 2);
+}
+
+#[tokio::test]
+async fn one_that_waits_for_the_phone_does_not_keep_others_from_reading() {
+    let world = World::new().await;
+    world.node.set_phone(Phone::Silent);
+    let invoice =
+        world.one::<_, AddInvoiceResponse>("lnrpc.Lightning/AddInvoice", Invoice::default());
+    let reading = async {
+        questions(&world, 1).await;
+        world
+            .one::<_, GetInfoResponse>("lnrpc.Lightning/GetInfo", GetInfoRequest {})
+            .await
+            .unwrap();
+        world.node.set_phone(Phone::Here);
+    };
+    let (made, ()) = tokio::join!(invoice, reading);
+    made.unwrap();
+}

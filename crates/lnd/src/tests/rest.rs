@@ -253,3 +253,26 @@ async fn nobody_is_let_in_without_a_macaroon() {
         .unwrap();
     assert_eq!(answer.status(), 403);
 }
+
+#[tokio::test]
+async fn a_subscription_is_a_line_for_each_change() {
+    let world = World::new().await;
+    let subscribed = world.rest(Method::GET, "/v1/invoices/subscribe", None);
+    // The reply begins with the first change.
+    let making = async {
+        while world.node.subscriptions() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let new = crate::node::NewInvoice::default();
+        crate::Node::add_invoice(&*world.node, new).await.unwrap()
+    };
+    let (mut subscribed, made) = tokio::join!(subscribed, making);
+    let line = subscribed.chunk().await.unwrap().unwrap();
+    let line: Value = serde_json::from_slice(&line).unwrap();
+    let hash = data_encoding::BASE64.encode(&made.payment_hash);
+    assert_eq!(line["result"]["r_hash"], json!(hash));
+    drop(subscribed);
+    while world.node.subscriptions() != 0 {
+        tokio::task::yield_now().await;
+    }
+}
