@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::{HeaderMap, HeaderName};
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use tonic::{Code, Status};
 
 use crate::macaroon::{Macaroon, MacaroonError, RootKey};
@@ -108,24 +108,21 @@ impl Drop for Place {
 }
 
 impl Caller {
-    /// The stream keeps the call's place, and ends when the app is not connected any more.
-    pub fn keep<T: Send>(
+    /// The stream keeps the call's place, and ends when the app is not connected any more. An error is its last message.
+    pub fn keep<T: Send + 'static>(
         self,
         messages: impl Stream<Item = Result<T, Status>> + Send + 'static,
     ) -> impl Stream<Item = Result<T, Status>> + Send + 'static {
-        let place = self.place;
-        let mut is_over = false;
-        let messages = messages.map(move |message| {
-            let is_connected = place.door.apps.app(&place.app).is_some();
-            is_connected
-                .then_some(message)
-                .ok_or_else(|| Status::from(MacaroonError::Foreign))?
-        });
-        // An error is the last message.
-        messages.take_while(move |message| {
-            let goes_on = !is_over;
-            is_over |= message.is_err();
-            std::future::ready(goes_on)
+        let left = Some((messages.boxed(), self.place));
+        stream::unfold(left, async |left| {
+            let (mut messages, place) = left?;
+            let message = messages.next().await?;
+            let message = match place.door.apps.app(&place.app) {
+                Some(_) => message,
+                None => Err(MacaroonError::Foreign.into()),
+            };
+            let left = message.is_ok().then_some((messages, place));
+            Some((message, left))
         })
     }
 }
