@@ -50,9 +50,6 @@ pub trait Node: Send + Sync {
     /// A page of outgoing payments.
     async fn payments(&self, page: Page, succeeded_only: bool) -> Result<Vec<Payment>, NodeError>;
 
-    /// One outgoing payment.
-    async fn payment(&self, payment_hash: [u8; 32]) -> Result<Option<Payment>, NodeError>;
-
     /// Asks the phone for a payment. Returns when the payment has begun, with its states from then on; the last one is
     /// [`PaymentState::Succeeded`] or [`PaymentState::Failed`], and the stream ends after it. Dropping the stream does not end the
     /// payment.
