@@ -4,6 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::http::header::CONTENT_TYPE;
@@ -58,7 +59,7 @@ impl Dialer for Grpc {
             address: address.to_string(),
             reason,
         };
-        let channel = channel(address, options).await?;
+        let channel = channel(address, options, None).await?;
         let (sink, leaving) = mpsc::channel::<Vec<u8>>(QUEUE);
         let records = ReceiverStream::new(leaving).map(|data| Record { data });
         let mut request = Request::new(records);
@@ -76,6 +77,15 @@ impl Dialer for Grpc {
     }
 }
 
+/// Pings of a client, for a connection whose users have none of their own.
+#[cfg_attr(not(feature = "hashmail"), expect(dead_code))]
+pub(super) struct Pings {
+    /// The silence after which one is sent.
+    pub after: Duration,
+    /// The time for an answer, and for the connection to be opened.
+    pub within: Duration,
+}
+
 /// Connects to a gRPC server at the place of `address`, whose scheme is `grpc` or `grpcs`.
 ///
 /// # Errors
@@ -83,12 +93,20 @@ impl Dialer for Grpc {
 pub(super) async fn channel(
     address: &Address,
     options: &DialOptions,
+    pings: Option<Pings>,
 ) -> Result<Channel, LinkError> {
     let unreachable = |reason| LinkError::Unreachable {
         address: address.to_string(),
         reason,
     };
-    let endpoint = endpoint(address, options.ca_pem.as_deref())?;
+    let mut endpoint = endpoint(address, options.ca_pem.as_deref())?;
+    if let Some(pings) = pings {
+        endpoint = endpoint
+            .connect_timeout(pings.within)
+            .http2_keep_alive_interval(pings.after)
+            .keep_alive_timeout(pings.within)
+            .keep_alive_while_idle(true);
+    }
     let connected = match &options.connect {
         // With a head start for one of IPv4 and IPv6 before the other (RFC 8305).
         None => {

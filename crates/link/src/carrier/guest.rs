@@ -183,6 +183,25 @@ struct State {
 }
 
 impl Visit {
+    /// Of a connection in this process, of no network: its owner says when something has come ([`Visit::hears`]).
+    pub fn embedded() -> Visit {
+        Visit(Arc::new(Mutex::new(State {
+            place: None,
+            source: None,
+            proxy: None,
+            until: None,
+            has_attached: false,
+            shares: 0,
+            heard: Instant::now(),
+            reader: None,
+        })))
+    }
+
+    /// Bytes have come from the other side.
+    pub fn hears(&self) {
+        self.lock().heard = Instant::now();
+    }
+
     /// The reverse proxy that the connection comes from; `None` when it comes from no proxy.
     pub fn proxy(&self) -> Option<IpAddr> {
         self.lock().proxy
@@ -333,7 +352,7 @@ impl AsyncRead for Guest {
         let read = Pin::new(&mut guest.stream).poll_read(cx, buffer);
         let bytes = buffer.filled().len().saturating_sub(before);
         if bytes > 0 {
-            guest.visit.lock().heard = Instant::now();
+            guest.visit.hears();
         }
         guest.allowance.was_read(bytes);
         read

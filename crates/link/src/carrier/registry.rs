@@ -28,6 +28,9 @@ pub struct DialOptions {
     pub delay: Option<Duration>,
     /// Opens the connections below the carriers over HTTP; `None` = the operating system.
     pub connect: Option<Arc<dyn Connect>>,
+    /// Connects to hashmail mailboxes; `None` = gRPC. For simulations.
+    #[cfg(feature = "hashmail")]
+    pub hashmail: Option<Arc<dyn super::hashmail::ConnectMailbox>>,
 }
 
 impl DialOptions {

@@ -3,29 +3,79 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use longhand_lnc::Streams;
 use longhand_proto::hashmail::cipher_box_auth::Auth;
 use longhand_proto::hashmail::hash_mail_client::HashMailClient;
 use longhand_proto::hashmail::{CipherBox, CipherBoxAuth, CipherBoxDesc, LndAuth};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 
 use crate::carrier::{DialOptions, grpc};
 use crate::{Address, LinkError};
 
 /// The largest message: gRPC's own default, which stock mailboxes have.
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
-/// Guests that share a connection: each takes two of its streams, of which an HTTP/2 server of Go permits 250.
-const GUESTS_PER_CONNECTION: usize = 100;
+/// Guests that share a connection: each takes two of its streams, of which Longhand's mailbox permits 64, and one of Go's 250.
+const GUESTS_PER_CONNECTION: usize = 30;
 /// The time for dialling a mailbox.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
-/// A connection to a mailbox. Clones share it. It is opened again when it has broken.
+/// The silence of a mailbox after which it is sent a ping (HTTP/2). Streams at which nobody is expected soon carry nothing, and
+/// a network may forget a connection without a word.
+pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(20);
+/// The time for its answer. After that the connection is opened again.
+pub const KEEP_ALIVE_WITHIN: Duration = Duration::from_secs(10);
+
+/// The messages of a stream, until the mailbox ends it.
+pub type Messages = BoxStream<'static, Result<CipherBox, Status>>;
+
+/// The calls of one connection to a mailbox, which is opened again when it has broken. A stream is named by its id.
+#[async_trait]
+pub trait Calls: Send + Sync + 'static {
+    /// Creates a stream.
+    ///
+    /// # Errors
+    /// The mailbox's, with [`Code::AlreadyExists`] when it is there; or the connection's.
+    async fn create(&self, id: [u8; 64]) -> Result<(), Status>;
+
+    /// Deletes a stream.
+    ///
+    /// # Errors
+    /// The mailbox's, or the connection's.
+    async fn delete(&self, id: [u8; 64]) -> Result<(), Status>;
+
+    /// Reads a stream.
+    ///
+    /// # Errors
+    /// The mailbox's, or the connection's.
+    async fn receive(&self, id: [u8; 64]) -> Result<Messages, Status>;
+
+    /// Writes a stream until the messages end, or the mailbox ends it. Each message has its id.
+    ///
+    /// # Errors
+    /// The mailbox's, or the connection's.
+    async fn send(&self, messages: ReceiverStream<CipherBox>) -> Result<(), Status>;
+}
+
+/// Connects to mailboxes otherwise than over gRPC, see [`DialOptions::hashmail`].
+#[async_trait]
+pub trait ConnectMailbox: Send + Sync + 'static {
+    /// Connects to the mailbox at this address, which has no `hashmail+` or `lnc+`. The caller limits the time.
+    ///
+    /// # Errors
+    /// As [`crate::Dialer::dial`].
+    async fn connect(&self, mailbox: &Address) -> Result<Arc<dyn Calls>, LinkError>;
+}
+
+/// A connection to a mailbox. Clones share it.
 #[derive(Clone)]
-pub struct Client(Arc<HashMailClient<Channel>>);
+pub struct Client(Arc<dyn Calls>);
 
 impl Client {
     /// Connects.
@@ -33,20 +83,22 @@ impl Client {
     /// # Errors
     /// As [`crate::Dialer::dial`].
     pub async fn connect(mailbox: &Address, options: &DialOptions) -> Result<Client, LinkError> {
-        let channel = grpc::channel(mailbox, options).await?;
+        if let Some(connect) = &options.hashmail {
+            return connect.connect(mailbox).await.map(Client);
+        }
+        let pings = grpc::Pings {
+            after: KEEP_ALIVE_AFTER,
+            within: KEEP_ALIVE_WITHIN,
+        };
+        let channel = grpc::channel(mailbox, options, Some(pings)).await?;
         let client = HashMailClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        Ok(Client(Arc::new(client)))
-    }
-
-    fn client(&self) -> HashMailClient<Channel> {
-        HashMailClient::clone(&self.0)
+        Ok(Client(Arc::new(Grpc(client))))
     }
 
     /// Creates both streams, unless they are there.
     pub(super) async fn create(&self, streams: &Streams) -> Result<(), Status> {
         for id in [streams.to_client, streams.to_server] {
-            let created = self.client().new_cipher_box(auth(id)).await;
-            if let Err(status) = created
+            if let Err(status) = self.0.create(id).await
                 && status.code() != Code::AlreadyExists
             {
                 return Err(status);
@@ -59,21 +111,42 @@ impl Client {
     pub(super) async fn delete(&self, streams: &Streams) {
         for id in [streams.to_client, streams.to_server] {
             // They expire by themselves.
-            let _ = self.client().del_cipher_box(auth(id)).await;
+            let _ = self.0.delete(id).await;
         }
     }
 
-    pub(super) async fn receive(&self, id: [u8; 64]) -> Result<Streaming<CipherBox>, Status> {
-        let received = self.client().recv_stream(desc(id)).await;
-        received.map(tonic::Response::into_inner)
+    pub(super) async fn receive(&self, id: [u8; 64]) -> Result<Messages, Status> {
+        self.0.receive(id).await
     }
 
     /// Sends until the messages end, or the mailbox ends it.
-    pub(super) async fn send(
-        &self,
-        messages: impl Stream<Item = CipherBox> + Send + 'static,
-    ) -> Result<(), Status> {
-        self.client().send_stream(messages).await.map(drop)
+    pub(super) async fn send(&self, messages: ReceiverStream<CipherBox>) -> Result<(), Status> {
+        self.0.send(messages).await
+    }
+}
+
+/// The calls over gRPC.
+struct Grpc(HashMailClient<Channel>);
+
+#[async_trait]
+impl Calls for Grpc {
+    async fn create(&self, id: [u8; 64]) -> Result<(), Status> {
+        let created = self.0.clone().new_cipher_box(auth(id)).await;
+        created.map(drop)
+    }
+
+    async fn delete(&self, id: [u8; 64]) -> Result<(), Status> {
+        let deleted = self.0.clone().del_cipher_box(auth(id)).await;
+        deleted.map(drop)
+    }
+
+    async fn receive(&self, id: [u8; 64]) -> Result<Messages, Status> {
+        let received = self.0.clone().recv_stream(desc(id)).await?;
+        Ok(received.into_inner().boxed())
+    }
+
+    async fn send(&self, messages: ReceiverStream<CipherBox>) -> Result<(), Status> {
+        self.0.clone().send_stream(messages).await.map(drop)
     }
 }
 

@@ -137,7 +137,7 @@ impl Door {
         if let Some(answers) = answers {
             wire.reader.report(answers);
         }
-        let (mut call, mut wrong) = (None, 0);
+        let (mut call, mut tries) = (None, Tries::default());
         while is_open(open) {
             let first = match call.take() {
                 Some(packet) => Ok(packet),
@@ -159,20 +159,16 @@ impl Door {
             };
             let mut pump = Pump::new(connection, wire);
             pump.received(first);
-            let stopped = self.let_in(&mut pump, arrived, &mut wrong).await;
+            let stopped = self.let_in(&mut pump, arrived, &mut tries).await;
             tracing::debug!("a connection through the mailbox has ended: {stopped}");
             pump.flush().await;
             (wire, call) = pump.into_next();
-            if matches!(stopped, Stopped::Ended(ended) if ended.is_wrong_secret()) {
-                wrong += 1;
-                if wrong >= TRIES {
-                    tracing::warn!(
-                        "a guest at a mailbox had the wrong words {TRIES} times: nobody is let in there for {} s",
-                        CLOSED_FOR.as_secs()
-                    );
-                    sleep(CLOSED_FOR).await;
-                    wrong = 0;
-                }
+            if let Some(pause) = tries.count(&stopped) {
+                tracing::warn!(
+                    "a guest at a mailbox had the wrong words or keys {TRIES} times: nobody is let in there for {} s",
+                    pause.as_secs()
+                );
+                sleep(pause).await;
             }
         }
     }
@@ -181,12 +177,12 @@ impl Door {
         &self,
         pump: &mut Pump,
         arrived: &mpsc::Sender<Arrival>,
-        wrong: &mut u32,
+        tries: &mut Tries,
     ) -> Stopped {
         if let Err(stopped) = pump.until_ready().await {
             return stopped;
         }
-        *wrong = 0;
+        *tries = Tries::default();
         let (carrier, ends) = carrier();
         let peer = pump.peer().cloned();
         // Too many come at once: this one dials again.
@@ -198,6 +194,24 @@ impl Door {
 
     fn connection(&self) -> Result<Connection, LinkError> {
         connection(Role::Server, &self.secret)
+    }
+}
+
+/// Handshakes with a wrong secret since the last good one.
+#[derive(Default)]
+struct Tries(u32);
+
+impl Tries {
+    /// A connection has ended. Returns for how long nobody is let in now.
+    fn count(&mut self, stopped: &Stopped) -> Option<Duration> {
+        if !matches!(stopped, Stopped::Ended(ended) if ended.is_wrong_secret()) {
+            return None;
+        }
+        self.0 += 1;
+        (self.0 >= TRIES).then(|| {
+            self.0 = 0;
+            CLOSED_FOR
+        })
     }
 }
 
@@ -241,4 +255,23 @@ pub(super) fn is_refused(stopped: &Stopped) -> bool {
     use longhand_lnc::Over;
     matches!(stopped, Stopped::Ended(Ended::Over(Over::ByPeer)))
         || matches!(stopped, Stopped::Ended(ended) if ended.is_wrong_secret())
+}
+
+#[cfg(test)]
+mod tests {
+    use longhand_lnc::{ActError, Over};
+
+    use super::*;
+
+    #[test]
+    fn after_three_wrong_handshakes_nobody_is_let_in_for_a_minute() {
+        let wrong = Stopped::Ended(ActError::Forged.into());
+        let other = Stopped::Ended(Over::Silent.into());
+        let mut tries = Tries::default();
+        assert_eq!(tries.count(&wrong), None);
+        assert_eq!(tries.count(&other), None);
+        assert_eq!(tries.count(&wrong), None);
+        assert_eq!(tries.count(&wrong), Some(CLOSED_FOR));
+        assert_eq!(tries.count(&wrong), None);
+    }
 }

@@ -23,8 +23,10 @@ pub use longhand_lnc::{Phrase, PhraseError, PublicKey, SecretKey};
 use crate::{Address, LinkError, Rendezvous};
 
 pub use bytes::into_bytes;
-pub use client::{Client, Pool};
-pub use dial::{Hashmail, pairing_code};
+pub use client::{
+    Calls, Client, ConnectMailbox, KEEP_ALIVE_AFTER, KEEP_ALIVE_WITHIN, Messages, Pool,
+};
+pub use dial::{Connected, Hashmail, connect_by_key, connect_by_words, pairing_code};
 pub use door::{Arrival, Door, Secret};
 pub use listen::HashmailListener;
 

@@ -138,10 +138,6 @@ impl Pump {
         }
     }
 
-    pub fn close(&mut self) {
-        self.connection.close();
-    }
-
     /// Writes the last packets.
     pub async fn flush(&mut self) {
         let flushed = timeout(FLUSH_WITHIN, async {

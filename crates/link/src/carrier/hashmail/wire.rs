@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::BoxFuture;
 use longhand_lnc::{Role, Streams};
 use longhand_proto::hashmail::CipherBox;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 
-use super::client::{Client, desc};
+use super::client::{Client, Messages, desc};
 
 /// Packets between the pump and HTTP/2.
 const QUEUE: usize = 16;
@@ -78,8 +79,8 @@ pub(super) struct Reader {
 
 enum Reading {
     Paused(Instant),
-    Opening(BoxFuture<'static, Result<Streaming<CipherBox>, Status>>),
-    Open(Box<Streaming<CipherBox>>),
+    Opening(BoxFuture<'static, Result<Messages, Status>>),
+    Open(Messages),
 }
 
 impl Reader {
@@ -99,18 +100,18 @@ impl Reader {
                 }
                 Reading::Opening(opening) => match opening.await {
                     Ok(stream) => {
-                        self.state = Reading::Open(Box::new(stream));
+                        self.state = Reading::Open(stream);
                         continue;
                     }
                     Err(status) => status,
                 },
-                Reading::Open(stream) => match stream.message().await {
-                    Ok(Some(message)) => {
+                Reading::Open(stream) => match stream.next().await {
+                    Some(Ok(message)) => {
                         self.pause = FIRST_PAUSE;
                         return Ok(message.msg);
                     }
-                    Ok(None) => Status::unavailable("the mailbox has closed the stream"),
-                    Err(status) => status,
+                    None => Status::unavailable("the mailbox has closed the stream"),
+                    Some(Err(status)) => status,
                 },
             };
             if let Some(answers) = &self.answers {
@@ -122,7 +123,7 @@ impl Reader {
         }
     }
 
-    fn open(&self) -> BoxFuture<'static, Result<Streaming<CipherBox>, Status>> {
+    fn open(&self) -> BoxFuture<'static, Result<Messages, Status>> {
         let (client, id, makes) = (self.client.clone(), self.id, self.makes);
         let answers = self.answers.clone();
         Box::pin(async move {
