@@ -275,19 +275,12 @@ impl Node for AppNode {
             .collect())
     }
 
-    async fn payment(&self, payment_hash: [u8; 32]) -> Result<Option<Payment>, NodeError> {
-        let found = self.found(payment_hash).await?;
-        Ok(found
-            .filter(|it| it.outbound)
-            .and_then(super::payments::sent))
-    }
-
     async fn pay(&self, pay: Pay) -> Result<Updates<Payment>, NodeError> {
         self.asked_to_pay(pay).await
     }
 
     async fn track(&self, payment_hash: [u8; 32]) -> Result<Option<Updates<Payment>>, NodeError> {
-        let found = self.payment(payment_hash).await?;
+        let found = self.payment_of(payment_hash).await?;
         Ok(found.map(|payment| self.updates(payment)))
     }
 

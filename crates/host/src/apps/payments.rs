@@ -75,7 +75,8 @@ impl AppNode {
         Ok(payment.filter(|payment| payment.state == PaymentState::InFlight))
     }
 
-    async fn payment_of(&self, hash: [u8; 32]) -> Result<Option<Payment>, NodeError> {
+    /// An outgoing payment.
+    pub(super) async fn payment_of(&self, hash: [u8; 32]) -> Result<Option<Payment>, NodeError> {
         let found = self.found(hash).await?;
         Ok(found.filter(|it| it.outbound).and_then(sent))
     }

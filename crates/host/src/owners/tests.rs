@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use longhand_proto::Code;
+use longhand_proto::command::AppRights;
 use longhand_store::MemoryStore;
 use longhand_store::testing::FailingStore;
 use prost::Message;
@@ -511,7 +512,6 @@ async fn owners_of_earlier_versions_get_an_onion_service_when_they_are_loaded_fi
         let (owner, _) = owners.create(name, "", EXPIRES).await.unwrap();
         let earlier = OwnerRecord {
             tor_service: None,
-            apps: Vec::new(),
             ..owner
         };
         overwrite(&store, name, &earlier.to_bytes().unwrap()).await;
@@ -527,7 +527,6 @@ async fn a_number_of_an_onion_service_that_no_host_has_is_replaced_and_costs_no_
     let (owner, _) = owners.create("ann", "", EXPIRES).await.unwrap();
     let damaged = OwnerRecord {
         tor_service: Some(u32::MAX),
-        apps: Vec::new(),
         ..owner
     };
     overwrite(&store, "ann", &damaged.to_bytes().unwrap()).await;
@@ -535,4 +534,73 @@ async fn a_number_of_an_onion_service_that_no_host_has_is_replaced_and_costs_no_
     assert_eq!(loaded.named("ann").await.unwrap().tor_service, Some(0));
     let (next, _) = loaded.create("bob", "", EXPIRES).await.unwrap();
     assert_eq!(next.tor_service, Some(0));
+}
+
+fn app(number: u8, by_operator: bool) -> AppRecord {
+    AppRecord {
+        id: [number; 8],
+        name: format!("app {number:02}"),
+        rights: AppRights {
+            read: true,
+            ..AppRights::default()
+        },
+        expires_unix_s: 0,
+        by_operator,
+        secret: AppSecret::from_bytes([number; 32]),
+        words_expire_unix_s: EXPIRES,
+        key: None,
+    }
+}
+
+#[tokio::test]
+async fn apps_survive_the_store_and_each_comes_with_one_key() {
+    let (store, owners) = empty().await;
+    let owner = paired(&owners, "ann", PHONE).await;
+    let connected = owners
+        .connect_app(&owner.id, Some(&PHONE), app(1, false))
+        .await;
+    assert_eq!(connected.unwrap().apps, [app(1, false)]);
+    owners.app_paired(&owner.id, [1; 8], hub()).await.unwrap();
+    let second = owners.app_paired(&owner.id, [1; 8], hub()).await;
+    assert_eq!(second.unwrap_err().code(), Code::AppUnknown);
+    let reloaded = load(&store).await.all().await;
+    assert_eq!(reloaded, owners.all().await);
+    assert_eq!(reloaded[0].apps[0].key, Some(hub()));
+    let left = owners
+        .disconnect_app(&owner.id, Some(&PHONE), "app 01")
+        .await;
+    assert_eq!(left.unwrap().apps, []);
+    let again = owners.disconnect_app(&owner.id, None, "app 01").await;
+    assert_eq!(again.unwrap_err().code(), Code::AppUnknown);
+}
+
+#[tokio::test]
+async fn an_owner_has_sixteen_apps_with_names_of_their_own() {
+    let (_, owners) = empty().await;
+    let owner = paired(&owners, "ann", PHONE).await;
+    let connect = |app| owners.connect_app(&owner.id, Some(&PHONE), app);
+    for number in 0..16 {
+        connect(app(number, false)).await.unwrap();
+    }
+    let code = async |app| connect(app).await.unwrap_err().code();
+    assert_eq!(code(app(0, false)).await, Code::AppNameTaken);
+    assert_eq!(code(app(16, false)).await, Code::TooManyApps);
+    let bad = AppRecord {
+        name: "a\nb".into(),
+        ..app(17, false)
+    };
+    assert_eq!(code(bad).await, Code::AppNameMalformed);
+    let other = owners.connect_app(&owner.id, Some(&OTHER_PHONE), app(18, false));
+    assert_eq!(other.await.unwrap_err().code(), Code::UnknownOwner);
+}
+
+#[tokio::test]
+async fn apps_that_a_phone_has_connected_go_with_its_pairing() {
+    let (_, owners) = empty().await;
+    let owner = paired(&owners, "ann", PHONE).await;
+    for app in [app(1, false), app(2, true)] {
+        owners.connect_app(&owner.id, None, app).await.unwrap();
+    }
+    let (renewed, _) = owners.renew("ann", EXPIRES).await.unwrap();
+    assert_eq!(renewed.apps, [app(2, true)]);
 }

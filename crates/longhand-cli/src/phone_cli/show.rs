@@ -234,14 +234,14 @@ fn connected_app_text(app: &ConnectedApp) -> String {
     let mailboxes = app.mailboxes.join(", ");
     let until = utc(app.words_expire_unix_s);
     format!(
-        "{}\n\nType these words into the app, with the mailbox {mailboxes}, before {until}.\nWhoever has them first has the app's rights.",
+        "{}\n\nType these words into the app, with the mailbox {mailboxes}, before {until}.\nWhoever has them first has the app's rights.\n",
         app.words
     )
 }
 
 fn apps_text(known: &Apps) -> String {
     if known.apps.is_empty() {
-        return "no app is connected".into();
+        return "no app is connected\n".into();
     }
     let lines = known.apps.iter().map(|app| {
         let AppRights {
@@ -266,9 +266,9 @@ fn apps_text(known: &Apps) -> String {
         } else {
             ""
         };
-        format!("{:<32}  {}{until}{state}{by}", app.name, rights.join(", "))
+        format!("{:<32}  {}{until}{state}{by}\n", app.name, rights.join(", "))
     });
-    lines.collect::<Vec<_>>().join("\n")
+    lines.collect()
 }
 
 fn wake_urls_text(known: &WakeUrls) -> String {
