@@ -4,12 +4,13 @@
 //! approver decides about, and is then carried out as one of the owner's own. An invoice or an address takes nothing from the owner.
 
 use std::collections::VecDeque;
-use std::sync::Weak;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bitcoin::hex::FromHex;
-use longhand_base::text::plain;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use longhand_base::text::excerpt;
 use longhand_link::Incoming;
 use longhand_proto::Code;
 use longhand_proto::command as proto;
@@ -35,9 +36,6 @@ const AT_ONCE: usize = 8;
 /// The most invoices and addresses for apps: each stays in the ledger, or moves the wallet's index on.
 const MADE_PER_HOUR: usize = 120;
 const HOUR: Duration = Duration::from_secs(3_600);
-
-/// The longest name that is shown.
-const MOST_NAME_BYTES: usize = 128;
 
 impl Phone {
     /// Connects an app over Lightning Node Connect: whoever has the ten words first calls the node by lnd's RPC, within these rights.
@@ -84,9 +82,8 @@ impl Phone {
 /// Answers until the phone is dropped.
 pub(crate) async fn serve(mut asked: mpsc::Receiver<Incoming>, phone: Weak<Inner>) {
     let made = Made::default();
-    let mut answering = futures::stream::FuturesUnordered::new();
+    let mut answering = FuturesUnordered::new();
     loop {
-        use futures::StreamExt;
         tokio::select! {
             Some(()) = answering.next() => {}
             request = asked.recv(), if answering.len() < AT_ONCE => {
@@ -105,7 +102,7 @@ async fn answer(request: Incoming, phone: Weak<Inner>, made: &Made) {
         return responder.refuse(Code::BadRequest, "the request is no AppRequest");
     };
     let Some(inner) = phone.upgrade() else { return };
-    let phone = Phone::of(inner).for_app(&name_of(&asked.app));
+    let phone = Phone::of(inner).for_app(&excerpt(&asked.app));
     // The app has gone, or waits no longer: the owner is not asked any more. A payment that has begun ends by itself.
     let answered = tokio::select! {
         biased;
@@ -122,17 +119,6 @@ async fn answer(request: Incoming, phone: Weak<Inner>, made: &Made) {
     });
     let reply = proto::AppReply { reply: Some(reply) };
     responder.respond(reply.encode_to_vec());
-}
-
-/// The name of an app as a person reads it.
-fn name_of(text: &str) -> String {
-    let mut name = plain(text);
-    let mut end = name.len().min(MOST_NAME_BYTES);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    name.truncate(end);
-    name
 }
 
 async fn carry_out(phone: &Phone, ask: Option<AppAsk>, made: &Made) -> Result<Answer, PhoneError> {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod accelerating;
+mod apps;
 mod attaching;
 mod checking;
 mod controlling;
