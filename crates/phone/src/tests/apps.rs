@@ -40,11 +40,10 @@ fn refusal(answer: Answer) -> (String, String) {
 }
 
 /// A host at which every payment succeeds.
-fn pays(host: &ScriptedHost, invoice: InvoiceSpec) {
+fn pays(host: &ScriptedHost) {
+    let paid = InvoiceSpec::default().payment(State::Succeeded);
     host.script(move |ask| match ask {
-        Ask::Pay(_) => Some(Act::Reply(Reply::Payment(
-            invoice.payment(State::Succeeded),
-        ))),
+        Ask::Pay(_) => Some(Act::Reply(Reply::Payment(paid.clone()))),
         _ => None,
     });
 }
@@ -53,7 +52,7 @@ fn pays(host: &ScriptedHost, invoice: InvoiceSpec) {
 async fn nobody_pays_for_an_app_on_a_phone_where_nobody_decides_about_apps() {
     let (_dir, phone, host) = attached().await;
     let invoice = InvoiceSpec::default();
-    pays(&host, invoice.clone());
+    pays(&host);
     let (code, message) = refusal(ask(&host, pay(&invoice)).await.unwrap());
     assert_eq!(code, Code::NotConfirmed.as_str());
     assert!(
@@ -71,7 +70,7 @@ async fn nobody_pays_for_an_app_on_a_phone_where_nobody_decides_about_apps() {
 async fn an_app_spends_within_its_own_allowance_and_the_owner_within_another() {
     let (_dir, phone, host) = attached().await;
     let invoice = InvoiceSpec::default();
-    pays(&host, invoice.clone());
+    pays(&host);
     phone.set_approver(Allowances {
         pay_sat: 1_000_000,
         ..Allowances::default()

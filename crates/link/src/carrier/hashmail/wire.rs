@@ -48,6 +48,8 @@ impl Wire {
             writer: Writer {
                 client: client.clone(),
                 id: write,
+                makes,
+                is_missing: false,
                 open: None,
                 after: Instant::now(),
                 pause: FIRST_PAUSE,
@@ -142,6 +144,9 @@ impl Reader {
 pub(super) struct Writer {
     client: Client,
     id: [u8; 64],
+    makes: Option<Streams>,
+    /// The mailbox did not have the stream the last time: whoever makes it makes it again.
+    is_missing: bool,
     open: Option<Sending>,
     after: Instant,
     pause: Duration,
@@ -174,10 +179,12 @@ impl Writer {
         self.open = None;
         self.after = Instant::now() + self.pause;
         self.pause = LONGEST_PAUSE.min(self.pause * 2);
-        Err(match ended {
+        let ended = match ended {
             Ok(()) => Status::unavailable("the mailbox has closed the stream"),
             Err(status) => status,
-        })
+        };
+        self.is_missing = is_not_found(&ended);
+        Err(ended)
     }
 
     async fn opened(&mut self) -> &mut Sending {
@@ -187,7 +194,13 @@ impl Writer {
         self.open.get_or_insert_with(|| {
             let (packets, leaving) = mpsc::channel(QUEUE);
             let client = self.client.clone();
-            let call = async move { client.send(ReceiverStream::new(leaving)).await };
+            let makes = self.makes.filter(|_| self.is_missing);
+            let call = async move {
+                if let Some(streams) = makes {
+                    client.create(&streams).await?;
+                }
+                client.send(ReceiverStream::new(leaving)).await
+            };
             let call = Box::pin(call);
             Sending { packets, call }
         })

@@ -44,7 +44,7 @@ fn a_pairing_teaches_the_host_the_phones_key_and_process() {
 fn the_first_record_does_not_hold_the_secret() {
     let (phone, host, secret) = keys();
     let (_, first) = Initiator::pair(&phone, &host.public(), &secret, PHONE).unwrap();
-    assert!(!first.windows(16).any(|w| w == secret.to_bytes().as_ref()));
+    assert!(!first.windows(16).any(|w| w == &secret.to_bytes()[..]));
     assert!(!first.windows(32).any(|w| w == phone.public().0));
 }
 
