@@ -16,6 +16,7 @@ use crate::config::{ConfigError, MailboxConfig, Settings};
 use crate::connection;
 use crate::core::Limits;
 use crate::hashmail;
+use crate::hashmail::limits::HashmailLimits;
 use crate::metrics::{self, Metrics};
 use crate::shared::Shared;
 use crate::wake::Wakes;
@@ -119,17 +120,21 @@ impl Mailbox {
         })
     }
 
-    /// A mailbox without listeners and metrics port, for programs that hand it its connections ([`Mailbox::take`]). It makes no
-    /// wake calls. Needs a Tokio runtime.
+    /// A mailbox without listeners and metrics port, for programs that hand it its connections ([`Mailbox::take`],
+    /// [`Mailbox::hashmail`]). It makes no wake calls. Needs a Tokio runtime.
     pub fn embed(limits: Limits) -> Mailbox {
         let tasks = Arc::new(Tasks::default());
-        let shared = Shared::new(limits, Metrics::new(), None, false, Vec::new());
+        let metrics = Metrics::new();
+        let boxes = hashmail::Shared::new(HashmailLimits::default(), metrics.clone());
+        let boxes = Arc::new(boxes);
+        let shared = Shared::new(limits, metrics, None, false, Vec::new());
         let shared = Arc::new(shared);
         tasks.spawn(shared.clone().tick());
+        tasks.spawn(boxes.clone().tick());
         Mailbox {
             addresses: Vec::new(),
             hashmail_addresses: Vec::new(),
-            hashmail: None,
+            hashmail: Some(boxes),
             metrics: None,
             shared,
             tasks,
@@ -155,6 +160,11 @@ impl Mailbox {
     pub fn take(&self, carrier: Carrier) {
         let serving = connection::serve(self.shared.clone(), carrier);
         self.tasks.spawn(serving);
+    }
+
+    /// A new connection to its hashmail, over something else than its listeners; `None` when it serves none.
+    pub fn hashmail(&self) -> Option<hashmail::Connection> {
+        self.hashmail.as_ref().map(hashmail::Connection::new)
     }
 
     /// Drops what waits in a stream, and ends it at both ends, as when more waits than has room.

@@ -111,15 +111,15 @@ impl HashMail for Service {
 }
 
 /// A request whose client sends messages.
-struct Sending<'a> {
-    shared: &'a Arc<Shared>,
-    messages: Streaming<CipherBox>,
-    reserved: Reserved,
+pub(super) struct Sending<'a, Messages> {
+    pub shared: &'a Arc<Shared>,
+    pub messages: Messages,
+    pub reserved: Reserved,
 }
 
-impl Sending<'_> {
+impl<Messages: Stream<Item = Result<CipherBox, Status>> + Unpin> Sending<'_, Messages> {
     /// Until the client has sent all of them.
-    async fn run(mut self, visit: Option<Visit>) -> Result<CipherBoxDesc, Status> {
+    pub async fn run(mut self, visit: Option<Visit>) -> Result<CipherBoxDesc, Status> {
         let Some((first, reserved)) = self.next().await? else {
             return Err(self.refuse(Refusal::NoDescriptor));
         };
@@ -143,7 +143,7 @@ impl Sending<'_> {
     }
 
     async fn next(&mut self) -> Result<Option<(CipherBox, Option<Reservation>)>, Status> {
-        let message = self.messages.message().await?;
+        let message = self.messages.next().await.transpose()?;
         Ok(message.map(|message| (message, self.reserved.next())))
     }
 
@@ -154,7 +154,7 @@ impl Sending<'_> {
 }
 
 /// The messages of a box, until its use ends.
-fn messages(
+pub(super) fn messages(
     attached: Attached,
     desc: CipherBoxDesc,
 ) -> impl Stream<Item = Result<CipherBox, Status>> + Send {

@@ -5,7 +5,7 @@
 //! - `shared.rs` is the shell: the lock, the clock, waits, and who has to be woken. `body.rs` bounds what is read of messages before
 //!   they are complete.
 //! - `grpc.rs`, `rest.rs` and `websocket.rs` are the three faces, `json.rs` is what the latter two read and write.
-//! - `refusal.rs` has the codes and texts that stock clients compare.
+//! - `embedded.rs` is the same for a client in this process. `refusal.rs` has the codes and texts that stock clients compare.
 //!
 //! Nobody proves anything: who knows the id of a box can read it, write it and delete it. So a new user of an end does not take it
 //! from another who is alive; it is told that the end is occupied, as stock clients expect, and tries again. One of whose connection
@@ -14,6 +14,7 @@
 
 mod body;
 pub mod core;
+mod embedded;
 mod grpc;
 pub mod json;
 pub mod limits;
@@ -33,17 +34,18 @@ use longhand_link::{Address, LinkError};
 use longhand_proto::hashmail::{CipherBoxAuth, CipherBoxDesc};
 
 use self::core::BoxId;
+pub use embedded::Connection;
 use refusal::Refusal;
 pub(crate) use shared::Shared;
 
 /// Silence of a connection after which it is sent a ping. The ends of LNC send one of their own every 5 to 7 seconds while they
 /// talk.
-const PING_EVERY: Duration = Duration::from_secs(6);
+pub const PING_EVERY: Duration = Duration::from_secs(6);
 /// Silence of a connection after which another may take the end that it uses: a ping was not answered for four seconds.
 pub const SILENCE: Duration = Duration::from_secs(10);
 /// Silence of a connection after which it is closed though nobody else wants its place: more than a slow network needs to deliver
 /// what is on its way, and the answer.
-const DEAD: Duration = Duration::from_secs(40);
+pub const DEAD: Duration = Duration::from_secs(40);
 /// Of a message that is not complete, in bytes: what each connection may have in memory besides what is counted.
 const FREE_BYTES: usize = 64 << 10;
 /// HTTP/2: a stock server has four requests at once, and more when it has several sessions over one connection. A writer that is
