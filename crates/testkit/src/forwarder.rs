@@ -1,11 +1,13 @@
-//! A TCP forwarder that stands for distance: each byte arrives later than it was sent.
+//! A TCP forwarder that stands for distance: each byte arrives later than it was sent. It also stands for a network that is gone for a
+//! while ([`Forwarder::silence`]).
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -17,6 +19,7 @@ const UNDER_WAY: usize = 1_024;
 /// See the module. It ends, with its connections, when it is dropped.
 pub struct Forwarder {
     address: SocketAddr,
+    is_silent: watch::Sender<bool>,
     _tasks: JoinSet<()>,
 }
 
@@ -29,10 +32,12 @@ impl Forwarder {
     pub async fn start(to: SocketAddr, one_way: Duration) -> std::io::Result<Forwarder> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
+        let (is_silent, silent) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, to, one_way));
+        tasks.spawn(accept(listener, to, one_way, silent));
         Ok(Forwarder {
             address,
+            is_silent,
             _tasks: tasks,
         })
     }
@@ -41,26 +46,55 @@ impl Forwarder {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// From now on, until [`Forwarder::end_silence`], nothing is forwarded. The connections that there are, and those that are opened
+    /// meanwhile, stay open and never carry anything again: as when a phone has lost its network, and its address with it.
+    pub fn silence(&self) {
+        self.is_silent.send_replace(true);
+    }
+
+    /// Connections that are opened from now on work.
+    pub fn end_silence(&self) {
+        self.is_silent.send_replace(false);
+    }
 }
 
-async fn accept(listener: TcpListener, to: SocketAddr, one_way: Duration) {
+async fn accept(
+    listener: TcpListener,
+    to: SocketAddr,
+    one_way: Duration,
+    silent: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     while let Ok((near, _)) = listener.accept().await {
+        let mut silent = silent.clone();
         connections.spawn(async move {
-            // A handshake of TCP takes a round trip: the system has answered this one at once.
-            let opened = Instant::now() + 2 * one_way;
-            let Ok(far) = TcpStream::connect(to).await else {
-                return;
-            };
-            let _ = (near.set_nodelay(true), far.set_nodelay(true));
-            let (near_read, near_write) = near.into_split();
-            let (far_read, far_write) = far.into_split();
-            tokio::join!(
-                forward(near_read, far_write, one_way, opened),
-                forward(far_read, near_write, one_way, opened),
-            );
+            let mut forwarding = pin!(connection(near, to, one_way));
+            tokio::select! {
+                biased;
+                // Fails when the forwarder is dropped, and this with it.
+                _ = silent.wait_for(|is_silent| *is_silent) => {}
+                () = &mut forwarding => return,
+            }
+            // Its sockets stay open.
+            std::future::pending::<()>().await;
         });
     }
+}
+
+async fn connection(near: TcpStream, to: SocketAddr, one_way: Duration) {
+    // A handshake of TCP takes a round trip: the system has answered this one at once.
+    let opened = Instant::now() + 2 * one_way;
+    let Ok(far) = TcpStream::connect(to).await else {
+        return;
+    };
+    let _ = (near.set_nodelay(true), far.set_nodelay(true));
+    let (near_read, near_write) = near.into_split();
+    let (far_read, far_write) = far.into_split();
+    tokio::join!(
+        forward(near_read, far_write, one_way, opened),
+        forward(far_read, near_write, one_way, opened),
+    );
 }
 
 /// Forwards one direction until it ends. Bytes sent before `opened` wait for it: the sender could not have sent them yet.

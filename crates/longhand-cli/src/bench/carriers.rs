@@ -1,5 +1,5 @@
 //! Each carrier against gRPC, in one run: the time of a payment on loopback, and the round trips of a cold attach, whose
-//! connections take their time in a [`Forwarder`].
+//! connections take their time in a [`Forwarder`]. And the time to recover over Lightning Node Connect ([`outage`]).
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use longhand_testkit::forwarder::Forwarder;
 use longhand_testkit::host::World;
 
 use super::figure::{Measured, Report, Target, median};
+use super::outage::{self, OUTAGE, Recovery};
 use super::{say, temporary_directory};
 
 const CHANNEL_SAT: u64 = 5_000_000;
@@ -30,6 +31,9 @@ pub struct CarriersArgs {
     /// How often a phone attaches over each carrier
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     attaches: u32,
+    /// Leave out the minutes without network
+    #[arg(long)]
+    no_outage: bool,
 }
 
 /// A kind of carrier, and its figures.
@@ -57,14 +61,25 @@ pub async fn run(args: CarriersArgs) -> Result<Report, KitError> {
         Kind::new("grpc", "grpc"),
         Kind::new("websocket", "ws"),
         Kind::new("mailbox", "mailbox+ws"),
+        Kind::new("hashmail", "hashmail+grpc"),
+        Kind::new("lnc", "lnc+grpc"),
     ];
     payments(&args, &mut kinds).await?;
     attaches(&args, &mut kinds).await?;
-    let [grpc, websocket, mailbox] = &kinds;
-    Ok(report(&args, grpc, websocket, mailbox))
+    let recovery = match args.no_outage {
+        true => None,
+        false => {
+            let mailbox = mailbox().await?;
+            let measured = outage::measure(hashmail(&mailbox)?).await?;
+            mailbox.stop().await;
+            Some(measured)
+        }
+    };
+    Ok(report(&args, &kinds, recovery.as_ref()))
 }
 
-fn report(args: &CarriersArgs, grpc: &Kind, websocket: &Kind, mailbox: &Kind) -> Report {
+fn report(args: &CarriersArgs, kinds: &[Kind; 5], recovery: Option<&Recovery>) -> Report {
+    let [grpc, websocket, mailbox, hashmail, lnc] = kinds;
     let ratio = |kind: &Kind| kind.payment_ms / grpc.payment_ms;
     // Adding zero makes a rounded -0 a 0.
     let more = |kind: &Kind| {
@@ -78,69 +93,137 @@ fn report(args: &CarriersArgs, grpc: &Kind, websocket: &Kind, mailbox: &Kind) ->
         measured,
         target,
     };
-    let at_most = |most| Some(Target::AtMost(most));
+    let payment = |key, what, kind, most| {
+        let target = Some(Target::AtMost(most));
+        figure(key, what, "", ratio(kind), target)
+    };
+    let attach = |key, what, kind, most| {
+        let target = Some(Target::AtMost(most));
+        figure(key, what, "round trips", more(kind), target)
+    };
+    let mut figures = vec![
+        figure(
+            "grpc_payment_ms",
+            "a payment over gRPC, median",
+            "ms",
+            grpc.payment_ms,
+            None,
+        ),
+        payment(
+            "websocket_payment_ratio",
+            "over WebSocket against gRPC",
+            websocket,
+            1.2,
+        ),
+        payment(
+            "mailbox_payment_ratio",
+            "over a mailbox against gRPC",
+            mailbox,
+            1.5,
+        ),
+        payment(
+            "hashmail_payment_ratio",
+            "over hashmail against gRPC",
+            hashmail,
+            1.5,
+        ),
+        payment(
+            "lnc_payment_ratio",
+            "over Lightning Node Connect against gRPC",
+            lnc,
+            1.5,
+        ),
+        figure(
+            "grpc_attach_round_trips",
+            "a cold attach over gRPC, median",
+            "round trips",
+            grpc.attach_round_trips,
+            None,
+        ),
+        attach(
+            "websocket_attach_round_trips_more",
+            "over WebSocket, more than that",
+            websocket,
+            2.0,
+        ),
+        attach(
+            "mailbox_attach_round_trips_more",
+            "over a mailbox, more than that",
+            mailbox,
+            2.0,
+        ),
+        attach(
+            "hashmail_attach_round_trips_more",
+            "over hashmail, more than that",
+            hashmail,
+            2.0,
+        ),
+        attach(
+            "lnc_attach_round_trips_more",
+            "over Lightning Node Connect, more than that",
+            lnc,
+            2.0,
+        ),
+    ];
+    let mut notes = vec![format!(
+        "{} payments to the hub over each carrier on loopback, in turns. {} attaches over each, with a TCP forwarder that \
+         holds every byte for {} ms one way between phone and host, and the mailbox half way: time by that round trip.",
+        args.runs,
+        args.attaches,
+        DISTANCE.as_millis()
+    )];
+    if let Some(recovery) = recovery {
+        figures.extend(recovered(recovery));
+        notes.push(format!(
+            "{} s in which a TCP forwarder between the phones and the mailbox, then between the host and the mailbox, forwards \
+             nothing. Connections of before and of meanwhile never carry anything again.",
+            OUTAGE.as_secs()
+        ));
+    }
     Report {
         bench: "carriers",
-        figures: vec![
-            figure(
-                "grpc_payment_ms",
-                "a payment over gRPC, median",
-                "ms",
-                grpc.payment_ms,
-                None,
-            ),
-            figure(
-                "websocket_payment_ratio",
-                "over WebSocket against gRPC",
-                "",
-                ratio(websocket),
-                at_most(1.2),
-            ),
-            figure(
-                "mailbox_payment_ratio",
-                "over a mailbox against gRPC",
-                "",
-                ratio(mailbox),
-                at_most(1.5),
-            ),
-            figure(
-                "grpc_attach_round_trips",
-                "a cold attach over gRPC, median",
-                "round trips",
-                grpc.attach_round_trips,
-                None,
-            ),
-            figure(
-                "websocket_attach_round_trips_more",
-                "over WebSocket, more than that",
-                "round trips",
-                more(websocket),
-                at_most(2.0),
-            ),
-            figure(
-                "mailbox_attach_round_trips_more",
-                "over a mailbox, more than that",
-                "round trips",
-                more(mailbox),
-                at_most(2.0),
-            ),
-        ],
-        notes: vec![format!(
-            "{} payments to the hub over each carrier on loopback, in turns. {} attaches over each, with a TCP forwarder that \
-             holds every byte for {} ms one way between phone and host, and the mailbox half way: time by that round trip.",
-            args.runs,
-            args.attaches,
-            DISTANCE.as_millis()
-        )],
+        figures,
+        notes,
     }
+}
+
+fn recovered(recovery: &Recovery) -> [Measured; 3] {
+    let figure = |key, what, measured_ms: f64, target| Measured {
+        what,
+        key,
+        unit: "s",
+        measured: measured_ms / 1e3,
+        target,
+    };
+    [
+        figure(
+            "lnc_recovery_s",
+            "after 60 s without network, until the next call is answered (LNC)",
+            recovery.told_ms,
+            Some(Target::AtMost(2.0)),
+        ),
+        figure(
+            "lnc_recovery_unreported_s",
+            "the same, of a phone that is not told that its network is back",
+            recovery.untold_ms,
+            None,
+        ),
+        figure(
+            "lnc_recovery_of_host_s",
+            "the same, when the host was without network",
+            recovery.of_host_ms,
+            None,
+        ),
+    ]
 }
 
 /// All carriers on loopback. The payments are made in turns, so that whatever else this machine does is the same for all.
 async fn payments(args: &CarriersArgs, kinds: &mut [Kind]) -> Result<(), KitError> {
     let mailbox = mailbox().await?;
-    let at = format!("mailbox+{}", first(&mailbox)?);
+    let mut at = vec![format!("mailbox+{}", first(&mailbox)?)];
+    at.extend(hashmail_at(hashmail(&mailbox)?));
     let world = World::with(temporary_directory()?, |config| {
-        config.link.mailboxes = vec![at];
+        config.link.mailboxes = at;
     })
     .await?;
     let phones = phones(&world, kinds).await?;
@@ -176,14 +259,16 @@ async fn payments(args: &CarriersArgs, kinds: &mut [Kind]) -> Result<(), KitErro
 async fn attaches(args: &CarriersArgs, kinds: &mut [Kind]) -> Result<(), KitError> {
     let mailbox = mailbox().await?;
     let to_mailbox = Forwarder::start(socket(first(&mailbox)?)?, DISTANCE / 2).await?;
-    let at = format!("mailbox+ws://{}", to_mailbox.address());
+    let to_hashmail = Forwarder::start(hashmail(&mailbox)?, DISTANCE / 2).await?;
+    let mut at = vec![format!("mailbox+ws://{}", to_mailbox.address())];
+    at.extend(hashmail_at(to_hashmail.address()));
     let listen = free_port().await?;
     let to_host = Forwarder::start(listen, DISTANCE).await?;
     let world = World::with(temporary_directory()?, |config| {
         config.link.listen = vec![format!("grpc://{listen}")];
         let direct = ["grpc", "ws"].map(|scheme| format!("{scheme}://{}", to_host.address()));
         config.link.addresses = direct.to_vec();
-        config.link.mailboxes = vec![at];
+        config.link.mailboxes = at;
     })
     .await?;
     let phones = phones(&world, kinds).await?;
@@ -208,6 +293,7 @@ async fn attaches(args: &CarriersArgs, kinds: &mut [Kind]) -> Result<(), KitErro
 async fn mailbox() -> Result<Mailbox, KitError> {
     let mut config = MailboxConfig::default();
     config.link.listen = vec!["ws://127.0.0.1:0".into()];
+    config.hashmail.listen = vec!["grpc://127.0.0.1:0".into()];
     config.metrics.listen = String::new();
     let started = Mailbox::start(config, Carriers::default()).await;
     started.map_err(|error| KitError::Unexpected(error.to_string()))
@@ -216,6 +302,17 @@ async fn mailbox() -> Result<Mailbox, KitError> {
 fn first(mailbox: &Mailbox) -> Result<&Address, KitError> {
     let none = || KitError::Unexpected("the mailbox has no address".into());
     mailbox.addresses().first().ok_or_else(none)
+}
+
+/// Where the mailbox serves hashmail.
+fn hashmail(mailbox: &Mailbox) -> Result<SocketAddr, KitError> {
+    let none = || KitError::Unexpected("the mailbox does not serve hashmail".into());
+    socket(mailbox.hashmail_addresses().first().ok_or_else(none)?)
+}
+
+/// The two carriers through hashmail there.
+fn hashmail_at(place: SocketAddr) -> [String; 2] {
+    ["hashmail", "lnc"].map(|kind| format!("{kind}+grpc://{place}"))
 }
 
 fn socket(address: &Address) -> Result<SocketAddr, KitError> {

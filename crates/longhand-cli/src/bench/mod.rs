@@ -10,6 +10,7 @@ mod figure;
 mod hostile;
 mod latency;
 mod memory;
+mod outage;
 mod refusals;
 mod resident;
 mod rtt;
