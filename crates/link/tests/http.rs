@@ -14,7 +14,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use common::{Pem, TlsFiles, address, dial, listen};
 use longhand_link::carrier::admission::{Places, SourceNetwork};
-use longhand_link::carrier::http::HttpServer;
+use longhand_link::carrier::http::{Http2, HttpServer};
 use longhand_link::{Address, Carriers, DialOptions, Listener};
 use longhand_proto::link::Record;
 use longhand_proto::link::carrier_client::CarrierClient;
@@ -132,6 +132,34 @@ async fn routes_of_others_are_served_beside_the_carriers() {
         dialled.unwrap();
         listener.accept().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_server_of_routes_alone_takes_in_no_carriers() {
+    let address = "ws://127.0.0.1:0".parse().unwrap();
+    let routes = Router::new().route("/health", get(|| async { "it runs" }));
+    let http2 = Http2 {
+        streams: 4,
+        window: 1 << 16,
+        stream_window: 1 << 16,
+        stranger_bytes: 1 << 16,
+        ping_every: Duration::from_secs(6),
+        ping_timeout: Duration::from_secs(6),
+    };
+    let server = HttpServer::bind(&address).await.unwrap();
+    let listener = server.serve_only(routes, http2);
+    let answer = ask(&listener, "GET /health HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(answer.ends_with("it runs"), "{answer}");
+    for address in listener.addresses() {
+        let dialled = dial(&address.to_string(), &DialOptions::default()).await;
+        assert!(dialled.is_err(), "{address}");
+    }
+    let place = listener.addresses()[0].authority().to_owned();
+    drop(listener);
+    // The port is closed soon after.
+    let closed = async { while TcpStream::connect(&place).await.is_ok() {} };
+    let closed = tokio::time::timeout(Duration::from_secs(20), closed).await;
+    closed.expect("nobody listens");
 }
 
 #[tokio::test]

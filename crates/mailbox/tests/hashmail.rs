@@ -390,6 +390,54 @@ async fn a_message_above_the_limit_or_beyond_all_room_is_refused() {
     until(&mailbox, "held_bytes", 0).await;
 }
 
+/// More than a listener reads of a stranger: the memory for it is reserved.
+#[tokio::test]
+async fn the_first_message_of_a_connection_may_be_large() {
+    let mailbox = started().await;
+    let large = vec![7; 3 << 20];
+    let mut client = Client::connect(&mailbox).await;
+    client.create(b"a").await.unwrap();
+    let mut reading = client.read(b"a").await.unwrap();
+    let mut other = Client::connect(&mailbox).await;
+    let writer = other.write(b"a", cipher_box(b"a", &large)).await;
+    assert_eq!(next(&mut reading).await, large);
+    writer.end().await.unwrap();
+    let mut writing = websocket(&mailbox, "send").await;
+    let text = json!({"desc": {"stream_id": "YQ=="}, "msg": "AAAA".repeat(1 << 18)});
+    writing.send(Message::text(text.to_string())).await.unwrap();
+    assert_eq!(next(&mut reading).await, vec![0; 3 << 18]);
+}
+
+#[tokio::test]
+async fn a_large_message_that_does_not_arrive_in_time_is_given_up() {
+    let mailbox = started().await;
+    let mut client = Client::connect(&mailbox).await;
+    client.create(b"a").await.unwrap();
+    let mut writing = websocket(&mailbox, "send").await.into_inner();
+    // A masked text frame of a million bytes.
+    let mut part = vec![0x81, 0xff, 0, 0, 0, 0, 0, 0x0f, 0x42, 0x40, 0, 0, 0, 0];
+    part.extend([b' '; 200_000]);
+    writing.write_all(&part).await.unwrap();
+    until(&mailbox, "held_bytes", 3 << 16).await;
+    // Now and then a byte, so that the connection is not a silent one.
+    tokio::time::pause();
+    let (mut reading, mut writing) = writing.into_split();
+    let slow = tokio::spawn(async move {
+        while writing.write_all(b" ").await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(8)).await;
+        }
+    });
+    let mut answer = Vec::new();
+    let read = timeout(Duration::from_secs(100), reading.read_to_end(&mut answer));
+    // The connection may be reset, when a byte came after it was closed.
+    let _ = read.await.unwrap();
+    tokio::time::resume();
+    slow.abort();
+    let told = String::from_utf8_lossy(&answer);
+    assert!(told.contains("did not arrive"), "{told}");
+    until(&mailbox, "held_bytes", 0).await;
+}
+
 #[tokio::test]
 async fn boxes_of_a_network_are_limited() {
     let limits = HashmailLimits {

@@ -25,7 +25,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes that are read of a connection while it has its place. The flow control of HTTP/2 lets a phone send about half of it
 /// before its handshake is done; frames that open streams are not under flow control, and a stranger could send them without
 /// end.
-const STRANGER_BYTES: usize = 128 << 10;
+pub(super) const STRANGER_BYTES: usize = 128 << 10;
 /// Pause after a connection could not be accepted, such as without a free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -154,6 +154,13 @@ impl Guest {
             visit: Visit(Arc::new(Mutex::new(state))),
             deadline: Box::pin(sleep_until(until)),
             allowance,
+        }
+    }
+
+    /// Reads so many bytes of a stranger, in place of 128 KiB. For a connection of which nothing was read.
+    pub fn read_at_most(&mut self, bytes: usize) {
+        if let Allowance::Left(left, _) = &mut self.allowance {
+            *left = bytes;
         }
     }
 

@@ -54,6 +54,10 @@ pub struct Http2 {
     pub streams: u32,
     /// Bytes that the other side may send in all requests together before they are read.
     pub window: u32,
+    /// Bytes that it may send in one of them.
+    pub stream_window: u32,
+    /// Bytes that are read of a stranger: more than one request that is refused may have on its way.
+    pub stranger_bytes: usize,
     /// Silence after which a ping is sent.
     pub ping_every: Duration,
     /// For its answer.
@@ -65,6 +69,8 @@ impl Http2 {
     const CARRIER: Http2 = Http2 {
         streams: 1,
         window: WINDOW,
+        stream_window: WINDOW,
+        stranger_bytes: guest::STRANGER_BYTES,
         ping_every: Duration::from_secs(60),
         ping_timeout: Duration::from_secs(20),
     };
@@ -306,7 +312,8 @@ impl Served {
         }
     }
 
-    async fn one(self, guest: Guest) {
+    async fn one(self, mut guest: Guest) {
+        guest.read_at_most(self.http2.stranger_bytes);
         let visit = guest.visit();
         match &self.tls {
             // Boxed: else each connection would have room for the largest of these futures.
@@ -393,7 +400,7 @@ fn builder(http2: Http2) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(http2.streams)
-        .initial_stream_window_size(WINDOW)
+        .initial_stream_window_size(http2.stream_window)
         .initial_connection_window_size(http2.window)
         .max_send_buf_size(SEND_BUFFER)
         // A stranger who opens streams without end is read as far as its allowance goes, and keeps its place until its time is

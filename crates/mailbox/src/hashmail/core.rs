@@ -160,6 +160,8 @@ pub struct Core {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct NetworkUse {
     boxes: usize,
+    /// In use, waited for, or ended and not left.
+    ends: usize,
     bytes: usize,
 }
 
@@ -232,8 +234,7 @@ impl Core {
         if self.boxes.contains_key(&id) {
             return Err(Refusal::Exists);
         }
-        let of_network = by.and_then(|by| self.networks.get(&by)).copied();
-        let of_network = of_network.unwrap_or_default().boxes;
+        let of_network = self.used_by(by).boxes;
         if self.boxes.len() >= self.limits.boxes || of_network >= self.limits.boxes_per_network {
             return Err(Refusal::Full);
         }
@@ -280,7 +281,7 @@ impl Core {
     /// Begins to use an end of a box, or to wait for it: see [`Core::standing`].
     ///
     /// # Errors
-    /// The end is in use, or there is no such box, and too many wait already.
+    /// The end is in use, or there is no such box, and too many wait already; [`Refusal::Full`].
     pub fn attach(
         &mut self,
         id: BoxId,
@@ -288,6 +289,9 @@ impl Core {
         by: Option<SourceNetwork>,
         now: Time,
     ) -> Result<EndId, Refusal> {
+        if by.is_some() && self.used_by(by).ends >= self.limits.ends_per_network {
+            return Err(Refusal::Full);
+        }
         self.last_end = self.last_end.saturating_add(1);
         let end = EndId(self.last_end);
         let mut is_free = false;
@@ -312,6 +316,7 @@ impl Core {
             busy_since: now,
         };
         self.ends.insert(end, new);
+        self.account(by, |used| used.ends = used.ends.saturating_add(1));
         if is_free {
             self.seat_next(id, role, now);
         }
@@ -355,6 +360,7 @@ impl Core {
             return;
         };
         self.uncharge(left.by, left.sending);
+        self.account(left.by, |used| used.ends = used.ends.saturating_sub(1));
         let Some(found) = self.boxes.get_mut(&left.id) else {
             return self.expect_no_longer(left.id, end);
         };
@@ -485,6 +491,11 @@ impl Core {
             found.standing = Standing::Ended(refusal);
             self.woken.push(end);
         }
+    }
+
+    fn used_by(&self, by: Option<SourceNetwork>) -> NetworkUse {
+        let used = by.and_then(|by| self.networks.get(&by)).copied();
+        used.unwrap_or_default()
     }
 
     fn account(&mut self, by: Option<SourceNetwork>, change: impl FnOnce(&mut NetworkUse)) {

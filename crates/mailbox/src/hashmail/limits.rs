@@ -18,6 +18,8 @@ pub struct HashmailLimits {
     pub boxes: usize,
     /// Boxes that one source network has created.
     pub boxes_per_network: usize,
+    /// Ends of boxes that clients of one source network use or wait for.
+    pub ends_per_network: usize,
     /// The largest message, in bytes of its protobuf.
     pub message_bytes: usize,
     /// Messages that wait in a box before its writer is read no further.
@@ -49,6 +51,7 @@ impl Default for HashmailLimits {
         HashmailLimits {
             boxes: 50_000,
             boxes_per_network: 4_096,
+            ends_per_network: 2_048,
             message_bytes: MAX_MESSAGE_BYTES,
             queue_messages: 256,
             queue_bytes: 1 << 20,
@@ -81,6 +84,7 @@ impl HashmailLimits {
         let least = [
             ("boxes", wide(self.boxes), 1),
             ("boxes_per_network", wide(self.boxes_per_network), 1),
+            ("ends_per_network", wide(self.ends_per_network), 1),
             ("message_bytes", message, 1),
             ("queue_messages", wide(self.queue_messages), 1),
             ("queue_bytes", wide(self.queue_bytes), 1),

@@ -53,6 +53,8 @@ const FREE_BYTES: usize = 64 << 10;
 const HTTP2: Http2 = Http2 {
     streams: 64,
     window: 512 << 10,
+    stream_window: 256 << 10,
+    stranger_bytes: 1 << 20,
     ping_every: PING_EVERY,
     ping_timeout: Duration::from_secs(34),
 };

@@ -65,7 +65,7 @@ impl Refusal {
             Refusal::TooLarge => {
                 "the message is larger than this mailbox allows: send smaller ones"
             }
-            Refusal::Late => "the message did not arrive within a minute: send it again",
+            Refusal::Late => "the message did not arrive in time: send it again",
             Refusal::Malformed => {
                 "the request cannot be read: send the JSON or protobuf of hashmailrpc"
             }

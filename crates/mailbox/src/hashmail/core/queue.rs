@@ -252,9 +252,7 @@ impl Core {
     }
 
     fn has_room(&self, by: Option<SourceNetwork>, bytes: usize) -> bool {
-        let used = by.and_then(|by| self.networks.get(&by));
-        let used = used.map_or(0, |used| used.bytes);
-        used.saturating_add(bytes) <= self.limits.bytes_per_network
+        self.used_by(by).bytes.saturating_add(bytes) <= self.limits.bytes_per_network
             && self.bytes.saturating_add(bytes) <= self.limits.total_bytes
     }
 

@@ -102,18 +102,22 @@ impl World {
         let core = &self.core;
         let mut used: HashMap<SourceNetwork, NetworkUse> = HashMap::new();
         let mut bytes = 0;
-        let mut add = |by: Option<SourceNetwork>, cost: usize, boxes: usize| {
+        let mut add = |by: Option<SourceNetwork>, cost: usize, boxes: usize, ends: usize| {
             bytes += cost;
             if let Some(by) = by {
                 let used = used.entry(by).or_default();
                 used.bytes += cost;
                 used.boxes += boxes;
+                used.ends += ends;
             }
         };
         let mut seated = 0;
         for (id, found) in &core.boxes {
-            add(found.by, 0, 1);
-            found.queue.costs().for_each(|(by, cost)| add(by, cost, 0));
+            add(found.by, 0, 1, 0);
+            found
+                .queue
+                .costs()
+                .for_each(|(by, cost)| add(by, cost, 0, 0));
             let is_used = found.reader.holder.is_some() || found.writer.holder.is_some();
             assert!(is_used || found.queue.is_empty(), "nobody is there for it");
             for seat in [&found.reader, &found.writer] {
@@ -127,7 +131,7 @@ impl World {
             }
         }
         for end in core.ends.values() {
-            add(end.by, end.sending, 0);
+            add(end.by, end.sending, 0, 1);
         }
         let expecting: usize = core.expected.values().map(VecDeque::len).sum();
         assert_eq!(core.expecting, expecting);
@@ -428,6 +432,25 @@ fn boxes_are_limited_for_a_network_and_in_all() {
     );
     world.core.delete(id(1)).unwrap();
     assert_eq!(world.create(4), Ok(()));
+}
+
+#[test]
+fn ends_are_limited_for_a_network() {
+    let limits = HashmailLimits {
+        ends_per_network: 2,
+        ..HashmailLimits::default()
+    };
+    let mut world = World::with(limits);
+    world.create(1).unwrap();
+    let (reader, _writer) = (world.reader(), world.writer());
+    let now = world.now;
+    let third = world.core.attach(id(1), Role::Reader, network(2), now);
+    assert_eq!(third, Err(Refusal::Full));
+    let other = world.core.attach(id(1), Role::Reader, network(3), now);
+    assert!(other.is_ok());
+    world.leave(reader);
+    world.reader();
+    world.check();
 }
 
 #[test]
