@@ -81,7 +81,10 @@ fn advice(code: Code) -> &'static str {
 #[test]
 fn no_source_writes_a_code_out() {
     let sources = sources();
-    let found: Vec<String> = sources.iter().flat_map(written_out).collect();
+    // lnd's RPC has names of values that look like a code.
+    let is_lnds = |source: &&Source| source.path.components().any(|it| it.as_os_str() == "lnd");
+    let others = sources.iter().filter(|source| !is_lnds(source));
+    let found: Vec<String> = others.flat_map(written_out).collect();
     assert!(
         found.is_empty(),
         "use longhand_proto::Code:\n{}",
