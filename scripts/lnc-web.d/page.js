@@ -47,6 +47,16 @@ const settled = () =>
     lightning.subscribeInvoices({}, seen, refused);
   });
 
+// A few calls at once, many times, and a large answer.
+const many = async (times) => {
+  const add = () => lightning.addInvoice({ value: 1, memo: "x".repeat(600) });
+  for (let n = 0; n < times; n++) await Promise.all([add(), add(), add(), add()]);
+  const begun = performance.now();
+  const list = await lightning.listInvoices({ numMaxInvoices: 1000 });
+  const took = Math.round(performance.now() - begun);
+  return `${list.invoices.length} invoices, ${JSON.stringify(list).length} characters in ${took} ms`;
+};
+
 const actions = {
   preload: () => lnc.preload().then(() => ""),
   pair: () => lnc.pair(field("words"), { method: "password", password }).then(connected),
@@ -56,6 +66,7 @@ const actions = {
   info: () => lightning.getInfo().then((i) => `${i.identityPubkey} ${i.alias} ${i.version} ${i.chains[0].network} ${i.blockHeight}`),
   balance: () => lightning.channelBalance().then((b) => `${b.localBalance.msat} msat`),
   invoice: () => lightning.addInvoice({ value: field("argument"), memo: "tea" }).then((i) => `${hex(i.rHash)} ${i.paymentRequest}`),
+  many: () => many(+field("argument")),
   lookup: () => lightning.lookupInvoice({ rHashStr: field("argument") }).then((i) => `${i.state} ${i.amtPaidSat} sat`),
   settled,
   pay: () => pay(field("argument")),
