@@ -150,6 +150,8 @@ pub struct GoBackN {
     pinged: Option<Instant>,
     /// When `SYN` was sent last.
     called: Option<Instant>,
+    /// When a packet of an earlier connection was answered last.
+    refused: Option<Instant>,
 }
 
 /// What this end sends.
@@ -222,6 +224,7 @@ impl GoBackN {
             heard: now,
             pinged: None,
             called: (role == Role::Client).then_some(now),
+            refused: None,
         }
     }
 
@@ -319,7 +322,10 @@ impl GoBackN {
             (State::Listening | State::Answered, Packet::Syn { window }) => {
                 self.answer(now, window)
             }
-            // Of a connection that was before.
+            // Of a connection that was before. The other end of one that is open does not know yet that this end has gone.
+            (State::Listening, Packet::Data(_) | Packet::Ack { .. } | Packet::Nack { .. }) => {
+                self.refuse(now);
+            }
             (State::Calling | State::Listening, _) => {}
             (_, Packet::Fin) => self.end(Over::ByPeer),
             (State::Answered, Packet::SynAck) => self.open(now),
@@ -399,6 +405,15 @@ impl GoBackN {
         self.sent.moved = now;
         self.state = State::Open;
         self.fill_window(now);
+    }
+
+    /// Has the other end of a connection that is not here any more close it, in place of its pings. A client that calls takes no notice.
+    fn refuse(&mut self, now: Instant) {
+        let is_recent = |at: Instant| now < at + self.timing.handshake / 2;
+        if !self.refused.is_some_and(is_recent) {
+            self.refused = Some(now);
+            self.put_once(Packet::Fin);
+        }
     }
 
     fn end(&mut self, over: Over) {

@@ -9,6 +9,7 @@ use longhand_link::carrier::hashmail::{Arrival, Door, Pool, PublicKey, into_byte
 use longhand_link::{Address, DialOptions, LinkError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use super::{AppDoor, Apps, KnownApp};
 use crate::clock::now_unix_s;
@@ -16,6 +17,10 @@ use crate::owners::AppId;
 
 /// Connections of an app that wait to be served.
 const ARRIVING: usize = 4;
+/// The time in which the connection of an app that was disconnected has to end.
+const LEAVE_WITHIN: Duration = Duration::from_secs(8);
+/// The time that an app has to read the end of its connection.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 /// What stands before a macaroon in the text that an app gets.
 const TEXT: &str = "Macaroon: ";
 
@@ -61,10 +66,10 @@ impl Doors {
         loop {
             let now = known.borrow_and_update().clone();
             self.match_to(&now);
-            let sleep = next_close(&now);
+            let pause = next_close(&now);
             tokio::select! {
                 changed = known.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(sleep.unwrap_or_default()), if sleep.is_some() => {}
+                () = sleep(pause.unwrap_or_default()), if pause.is_some() => {}
             }
         }
     }
@@ -98,7 +103,12 @@ impl Doors {
             };
             let streams = door.streams();
             let (arrived, mut arriving) = mpsc::channel(ARRIVING);
-            let (pool, gone) = (&pool, apps.known.gone(app.record.id));
+            // The door is closed then, and its last connection ends in order.
+            let gone = async {
+                apps.known.gone(app.record.id).await;
+                sleep(LEAVE_WITHIN).await;
+            };
+            let pool = &pool;
             tokio::select! {
                 () = door.wait(pool, &arrived, None, open) => {}
                 () = gone => {}
@@ -108,6 +118,8 @@ impl Doors {
                     }
                 } => {}
             }
+            // What the app has not read yet is dropped with the streams.
+            sleep(LAST_WORDS).await;
             pool.delete(&streams).await;
         });
         OpenDoor {

@@ -199,8 +199,27 @@ fn an_end_of_an_earlier_connection_and_calls_that_waited_do_no_harm() {
         server.received(now, packet);
     }
     assert_eq!(server.over(), None);
+    // The end of the earlier connection, for the one who may still be in it.
+    assert_eq!(server.next_packet(), Some(vec![5]));
     assert_eq!(server.next_packet(), Some(vec![1, 20]));
     assert_eq!(server.next_packet(), None);
+}
+
+#[test]
+fn a_server_that_has_forgotten_a_connection_ends_it_at_the_next_packet() {
+    let mut pair = Pair::open();
+    pair.server = GoBackN::new(Role::Server, Timing::default(), pair.now);
+    for _ in 0..3 {
+        pair.client.send(pair.now, b"to nobody").unwrap();
+    }
+    pair.exchange(|_| true);
+    assert_eq!(pair.client.over(), Some(Over::ByPeer));
+    let mut again = Pair {
+        client: GoBackN::new(Role::Client, Timing::default(), pair.now),
+        ..pair
+    };
+    again.exchange(|_| true);
+    assert!(again.client.is_open() && again.server.is_open());
 }
 
 #[test]

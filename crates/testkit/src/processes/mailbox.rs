@@ -60,8 +60,8 @@ impl MailboxProcess {
             env: vec![],
         })?;
         let ready = self.process.wait_until_ready().await?;
-        self.listen = reported(&ready, "link")?;
-        self.hashmail_listen = reported(&ready, "hashmail")?;
+        self.listen = reported(ready, "link")?;
+        self.hashmail_listen = reported(ready, "hashmail")?;
         self.address = format!("mailbox+{}", self.listen);
         self.hashmail = ["hashmail", "lnc"].map(|kind| format!("{kind}+{}", self.hashmail_listen));
         Ok(())
