@@ -2,7 +2,7 @@
 //! its own: the worlds of a process depend on those that were made before.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::process::Command;
+mod common;
 
 use longhand_sim::world::{
     Campaign, Class, How, Interruption, Kind, Length, Route, Scenario, SeededFault,
@@ -78,27 +78,8 @@ fn the_checks_see_what_is_lost_behind_a_relay() {
     }
 }
 
-/// The trace of the run as the command plays it.
-fn alone(interruption: &str, nth: u32) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_longhand-sim"));
-    command.args(["--carrier", "mailbox", "--scenario", "pay", "--seed", "7"]);
-    command.args(["--at", interruption, "--nth", &nth.to_string()]);
-    let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
-    let trace = said
-        .split("trace ")
-        .nth(1)
-        .unwrap_or_else(|| panic!("{said}"));
-    trace.split(',').next().unwrap().to_owned()
-}
-
 #[test]
 fn a_run_with_a_relay_is_the_same_alone_and_among_others() {
-    let campaign = campaign();
-    for interruption in ["relay:5:before", "relay:10:swapped", "relay:15:late:20s"] {
-        let at = [interruption.parse().unwrap()];
-        let verdict = campaign.play(Scenario::Pay, &at, 7);
-        assert_eq!(verdict.happened, 1, "{verdict:?}");
-        let trace = format!("{:016x}", verdict.trace);
-        assert_eq!(alone(interruption, verdict.nth), trace, "{verdict:?}");
-    }
+    let interruptions = ["relay:5:before", "relay:10:swapped", "relay:15:late:20s"];
+    common::is_the_same_alone(Route::Mailbox, &interruptions);
 }

@@ -12,6 +12,7 @@ use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Amount, ScriptBuf, Txid};
 use longhand_chain::Devnet;
 use longhand_host::{Host, HostConfig, Operator};
+use longhand_link::carrier::hashmail::Hashmail;
 use longhand_link::carrier::mailbox::Mailbox;
 use longhand_link::{
     Address, Carrier, Carriers, DialOptions, Dialer, LinkError, Listen, Listener, Rendezvous,
@@ -30,7 +31,8 @@ use tokio::time::Instant;
 
 use crate::world::fault::Fault;
 use crate::world::parts::{
-    Client, Life, Line, News, SimDisk, SimNetwork, SimRelay, SimSource, SimStore, lock,
+    Client, DialHashmail, Life, Line, LineEnd, News, SimDisk, SimNetwork, SimRelay, SimSource,
+    SimStore, ToHashmail, lock,
 };
 use crate::world::plan::Plan;
 use crate::world::route::Route;
@@ -170,7 +172,7 @@ impl Simulator {
 
     /// Starts the relay, in a world that has one. It has forgotten all.
     fn start_relay(&self) {
-        if self.route == Route::Mailbox {
+        if self.route.has_relay() {
             let relay = SimRelay::start(&self.plan, &self.news);
             *lock(&self.relay) = Some(relay);
         }
@@ -183,8 +185,8 @@ impl Simulator {
             ..HostConfig::default()
         };
         config.link.addresses = vec![self.route.address().into()];
-        if self.route == Route::Mailbox {
-            config.link.mailboxes = vec![self.route.address().into()];
+        if let Some(mailbox) = self.route.mailbox() {
+            config.link.mailboxes = vec![mailbox.into()];
         }
         config.chain.poll_ms = u64::try_from(self.pace.chain_poll.as_millis()).map_err(text)?;
         let (disk, devnet, plan) = (&self.disk, &self.devnet, &self.plan);
@@ -209,7 +211,7 @@ impl Simulator {
             () = life.over() => return Ok(()),
             host = embedding => host.map_err(text)?,
         };
-        if self.route == Route::Mailbox {
+        if self.route.has_relay() {
             let mailbox: Address = self.route.address().parse().map_err(text)?;
             let options = to_relay(Arc::downgrade(self), Client::Host, &life);
             host.wait_at(&mailbox, options).map_err(text)?;
@@ -313,6 +315,14 @@ impl Simulator {
     fn gets_calls(&self, owner: usize) -> bool {
         let slot = &self.phones[owner];
         *slot.rest.borrow() != Rest::Sleeps && !self.is_away(Client::Phone(owner))
+    }
+
+    /// Whether it is a phone that its owner has put away: what would open a connection again below a link does not.
+    fn rests(&self, client: Client) -> bool {
+        match client {
+            Client::Phone(owner) => *self.phones[owner].rest.borrow() != Rest::AtHand,
+            Client::Host => false,
+        }
     }
 
     /// Whether the process is without a network.
@@ -636,7 +646,7 @@ impl Dial for SimDial {
         let _ = rest.wait_for(|rest| *rest == Rest::AtHand).await;
         let sim = running(&self.sim)?;
         let client = Client::Phone(self.owner);
-        if sim.route == Route::Mailbox {
+        if sim.route.has_relay() {
             let options = to_relay(self.sim.clone(), client, &self.life);
             return options.dial(address, meeting).await;
         }
@@ -673,23 +683,44 @@ fn unreachable(reason: &str) -> LinkError {
     }
 }
 
-/// By which a process dials the relay: the real carrier of mailboxes over connections of the simulation.
+/// By which a process dials the relay: the real carriers of mailboxes over connections of the simulation.
 fn to_relay(sim: Weak<Simulator>, client: Client, life: &Arc<Life>) -> DialOptions {
-    let life = life.clone();
+    let to_relay = ToRelay {
+        sim,
+        client,
+        life: life.clone(),
+    };
+    let hashmail = to_relay.clone();
     let carriers = Carriers::none()
         .with(&["mailbox+sim"], Mailbox)
-        .with(&["sim"], ToRelay { sim, client, life });
+        .with(&["hashmail+grpc", "lnc+grpc"], Hashmail)
+        .with(&["sim"], to_relay);
     DialOptions {
         carriers,
+        hashmail: Some(Arc::new(ToHashmail(hashmail))),
         ..DialOptions::default()
     }
 }
 
 /// The connections of one process to the relay.
+#[derive(Clone)]
 struct ToRelay {
     sim: Weak<Simulator>,
     client: Client,
     life: Arc<Life>,
+}
+
+impl ToRelay {
+    fn reach(&self) -> Result<(Arc<Simulator>, Arc<SimRelay>), LinkError> {
+        let sim = running(&self.sim)?;
+        if self.life.has_ended() || sim.is_away(self.client) || sim.rests(self.client) {
+            return Err(unreachable("there is no network"));
+        }
+        let relay = lock(&sim.relay).clone();
+        let relay = relay.filter(|relay| !relay.life.has_ended());
+        let relay = relay.ok_or_else(|| unreachable("the relay is down"))?;
+        Ok((sim, relay))
+    }
 }
 
 #[async_trait]
@@ -700,16 +731,19 @@ impl Dialer for ToRelay {
         _: &DialOptions,
         _: &Rendezvous,
     ) -> Result<Carrier, LinkError> {
-        let sim = running(&self.sim)?;
-        if self.life.has_ended() || sim.is_away(self.client) {
-            return Err(unreachable("there is no network"));
-        }
-        let relay = lock(&sim.relay).clone();
-        let relay = relay.filter(|relay| !relay.life.has_ended());
-        let relay = relay.ok_or_else(|| unreachable("the relay is down"))?;
+        let (sim, relay) = self.reach()?;
         // It is half way between a phone and its host.
         let distance = sim.pace.distance / 2;
         Ok(relay.connect(self.client, &self.life, distance, &sim.connected))
+    }
+}
+
+impl DialHashmail for ToRelay {
+    fn dial(&self) -> Result<LineEnd, LinkError> {
+        let (sim, relay) = self.reach()?;
+        let distance = sim.pace.distance / 2;
+        let line = relay.connect_hashmail(self.client, &self.life, distance, &sim.connected);
+        line.ok_or_else(|| unreachable("the relay serves no hashmail"))
     }
 }
 

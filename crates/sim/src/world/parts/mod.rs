@@ -1,11 +1,13 @@
 //! Simulated transports, disks and chain source of a host and its phones. Each part belongs to the life of one process;
 //! when that ends, the part does not answer any more.
 //!
-//! - `line`: a link's carrier, or a connection to the relay. `relay`: the mailbox at which hosts and phones meet.
+//! - `line`: a link's carrier, or a connection to the relay. `relay`: the mailbox at which hosts and phones meet. `hashmail`: the
+//!   calls to it, where they meet at its hashmail.
 //! - `pipe`: the connection between two nodes, and wake calls.
 //! - `store`: the host's. `disk`: a phone's. `source`: the host's chain source.
 
 mod disk;
+mod hashmail;
 mod line;
 mod pipe;
 mod relay;
@@ -19,7 +21,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 pub use disk::SimDisk;
-pub use line::Line;
+pub use hashmail::{DialHashmail, ToHashmail};
+pub use line::{Line, LineEnd};
 pub use pipe::SimNetwork;
 pub use relay::SimRelay;
 pub use source::SimSource;

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::line::{LineEnd, LineSink, LineStream, broken};
-use super::{Client, Life, Line, News, lock};
+use super::{Client, Life, Line, News, hashmail, lock};
 use crate::world::plan::{How, Interruption, Kind, Plan};
 
 /// A message that was due so long ago has been taken.
@@ -81,12 +81,50 @@ impl SimRelay {
         near.into_carrier()
     }
 
+    /// A new connection of a client to its hashmail.
+    pub fn connect_hashmail(
+        self: &Arc<SimRelay>,
+        client: Client,
+        life: &Arc<Life>,
+        distance: Duration,
+        connected: &Arc<()>,
+    ) -> Option<LineEnd> {
+        let lives = [life.clone(), self.life.clone()];
+        let (plan, news) = (&self.plan, &self.news);
+        let is_step = hashmail::is_step;
+        let [near, far] = Line::lay(client, lives, distance, plan, is_step, news, connected);
+        let connection = self.mailbox.hashmail()?;
+        tokio::spawn(hashmail::serve(
+            Arc::downgrade(self),
+            connection,
+            far,
+            distance,
+        ));
+        Some(near)
+    }
+
     /// How long it stays away once it has died.
     pub fn away(&self) -> Duration {
         *lock(&self.away)
     }
 
-    fn die(&self, interruption: Interruption) {
+    /// A message is about to leave: how that is interrupted, if it is a step and is interrupted.
+    pub fn step(&self, is_step: bool, to: &LineSink) -> Option<Interruption> {
+        let interruption = is_step.then(|| self.plan.step(Kind::Relay)).flatten();
+        if let Some(late) = interruption.filter(|it| it.how == How::Late) {
+            self.slow_down(late);
+        }
+        to.hold_back(*lock(&self.slow_until));
+        interruption
+    }
+
+    /// Dies when what it has just sent has arrived: what is in transit from a process that has ended does not.
+    pub async fn die_after(&self, distance: Duration, interruption: Interruption) {
+        tokio::time::sleep(distance + ARRIVED).await;
+        self.die(interruption);
+    }
+
+    pub fn die(&self, interruption: Interruption) {
         *lock(&self.away) = interruption.length.time();
         self.life.end();
     }
@@ -185,12 +223,7 @@ impl RecordSink for Leaving {
     async fn send(&mut self, message: Vec<u8>) -> Result<(), CarrierError> {
         let relay = self.relay.upgrade().filter(|it| !it.life.has_ended());
         let relay = relay.ok_or_else(broken)?;
-        let step = is_step(1, &message).then(|| relay.plan.step(Kind::Relay));
-        let interruption = step.flatten();
-        if let Some(late) = interruption.filter(|it| it.how == How::Late) {
-            relay.slow_down(late);
-        }
-        self.to.hold_back(*lock(&relay.slow_until));
+        let interruption = relay.step(is_step(1, &message), &self.to);
         let Some(interruption) = interruption else {
             return self.pass(message).await;
         };
@@ -210,9 +243,7 @@ impl RecordSink for Leaving {
             }
             How::After => {
                 let passed = self.pass(message).await;
-                // What is in transit from a process that has ended does not arrive.
-                tokio::time::sleep(self.distance + ARRIVED).await;
-                relay.die(interruption);
+                relay.die_after(self.distance, interruption).await;
                 passed
             }
             _ => {
