@@ -239,3 +239,102 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::HashSet;
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use futures::stream::pending;
+    use longhand_lnc::Streams;
+
+    use super::super::client::{Calls, ConnectMailbox};
+    use super::*;
+    use crate::carrier::DialOptions;
+    use crate::{Address, LinkError};
+
+    /// A mailbox that shows what it was sent.
+    #[derive(Clone, Default)]
+    struct Mailbox(Arc<Mutex<HashSet<[u8; 64]>>>, Arc<Mutex<Vec<Vec<u8>>>>);
+
+    #[async_trait]
+    impl Calls for Mailbox {
+        async fn create(&self, id: [u8; 64]) -> Result<(), Status> {
+            match self.0.lock().unwrap().insert(id) {
+                true => Ok(()),
+                false => Err(Status::already_exists("stream already active")),
+            }
+        }
+
+        async fn delete(&self, id: [u8; 64]) -> Result<(), Status> {
+            self.0.lock().unwrap().remove(&id);
+            Ok(())
+        }
+
+        async fn receive(&self, _: [u8; 64]) -> Result<Messages, Status> {
+            Ok(pending().boxed())
+        }
+
+        async fn send(&self, mut messages: ReceiverStream<CipherBox>) -> Result<(), Status> {
+            while let Some(message) = messages.next().await {
+                let id = message.desc.unwrap().stream_id;
+                if !self.0.lock().unwrap().contains(id.as_slice()) {
+                    return Err(Status::unknown("stream not found"));
+                }
+                self.1.lock().unwrap().push(message.msg);
+            }
+            Ok(())
+        }
+    }
+
+    #[async_trait]
+    impl ConnectMailbox for Mailbox {
+        async fn connect(&self, _: &Address) -> Result<Arc<dyn Calls>, LinkError> {
+            Ok(Arc::new(self.clone()))
+        }
+    }
+
+    async fn wire(role: Role, mailbox: &Mailbox) -> Wire {
+        let options = DialOptions {
+            hashmail: Some(Arc::new(mailbox.clone())),
+            ..DialOptions::default()
+        };
+        let address = "grpc://relay:1".parse().unwrap();
+        let client = Client::connect(&address, &options).await.unwrap();
+        Wire::new(role, &client, &Streams::of(b"secret"))
+    }
+
+    /// Until it has arrived.
+    async fn write(writer: &mut Writer, packet: &[u8]) -> Result<(), Status> {
+        writer.ready(true).await?;
+        writer.put(packet.to_vec());
+        tokio::select! {
+            biased;
+            broken = writer.ready(false) => broken,
+            () = tokio::task::yield_now() => Ok(()),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_the_mailbox_has_removed_is_made_again_by_the_host_that_writes_it() {
+        let mailbox = Mailbox::default();
+        let mut writer = wire(Role::Server, &mailbox).await.writer;
+        let lost = write(&mut writer, b"lost").await.unwrap_err();
+        assert!(is_not_found(&lost));
+        write(&mut writer, b"arrives").await.unwrap();
+        assert_eq!(*mailbox.1.lock().unwrap(), [b"arrives"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_phone_makes_no_streams() {
+        let mailbox = Mailbox::default();
+        let mut writer = wire(Role::Client, &mailbox).await.writer;
+        for _ in 0..2 {
+            let lost = write(&mut writer, b"lost").await.unwrap_err();
+            assert!(is_not_found(&lost));
+        }
+        assert!(mailbox.0.lock().unwrap().is_empty());
+    }
+}
