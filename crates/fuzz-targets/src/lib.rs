@@ -14,6 +14,9 @@
 //! nothing is left when all are gone |
 //! | `hashmail` | requests to a mailbox of Lightning Node Connect, as protobuf and JSON | messages keep their order; bounds hold;
 //! nothing is left when all are gone |
+//! | `go_back_n` | packets of Lightning Node Connect, lost, repeated, changed and invented | messages come once and in order while nothing
+//! was changed |
+//! | `lnc_handshake` | the same with a handshake and encryption above | no message comes but those that were sent, once and in order |
 //! | `websocket` | frames after the handshake, at either side | a record is no larger than it may be, and none comes after the end |
 //! | `pairing_code` | a code as text, and the addresses in it | reading, printing and reading is the identity |
 //! | `owner_input` | invoices, addresses and peers that an owner is given | an accepted input is parsed as BOLT 11 and
@@ -54,6 +57,7 @@ mod hashmail;
 mod host_config;
 mod link_handshake;
 mod link_session;
+mod lnc;
 #[cfg(feature = "host")]
 mod lnd_rpc;
 mod mailbox;
@@ -110,6 +114,16 @@ pub const TARGETS: &[Target] = &[
         name: "hashmail",
         run: hashmail::run,
         seeds: hashmail::seeds,
+    },
+    Target {
+        name: "go_back_n",
+        run: lnc::go_back_n,
+        seeds: lnc::seeds,
+    },
+    Target {
+        name: "lnc_handshake",
+        run: lnc::handshake,
+        seeds: lnc::seeds,
     },
     Target {
         name: "websocket",
@@ -220,6 +234,8 @@ pub mod run {
     pub use crate::host_config::run as host_config;
     pub use crate::link_handshake::run as link_handshake;
     pub use crate::link_session::run as link_session;
+    pub use crate::lnc::go_back_n;
+    pub use crate::lnc::handshake as lnc_handshake;
     #[cfg(feature = "host")]
     pub use crate::lnd_rpc::run as lnd_rpc;
     pub use crate::mailbox::run as mailbox;

@@ -49,6 +49,8 @@ targets! {
     link_session
     mailbox
     hashmail
+    go_back_n
+    lnc_handshake
     websocket
     owner_input
     pairing_code

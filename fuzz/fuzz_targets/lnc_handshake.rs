@@ -1,0 +1,3 @@
+#![no_main]
+
+longhand_fuzz::target!(lnc_handshake, script);
