@@ -78,7 +78,6 @@ impl Dialer for Grpc {
 }
 
 /// Pings of a client, for a connection whose users have none of their own.
-#[cfg_attr(not(feature = "hashmail"), expect(dead_code))]
 pub(super) struct Pings {
     /// The silence after which one is sent.
     pub after: Duration,
