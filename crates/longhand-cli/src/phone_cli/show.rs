@@ -266,7 +266,11 @@ fn apps_text(known: &Apps) -> String {
         } else {
             ""
         };
-        format!("{:<32}  {}{until}{state}{by}\n", app.name, rights.join(", "))
+        format!(
+            "{:<32}  {}{until}{state}{by}\n",
+            app.name,
+            rights.join(", ")
+        )
     });
     lines.collect()
 }
