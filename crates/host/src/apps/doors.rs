@@ -8,7 +8,6 @@ use axum::Router;
 use longhand_link::carrier::hashmail::{Arrival, Door, Pool, PublicKey, into_bytes};
 use longhand_link::{Address, DialOptions, LinkError};
 use tokio::sync::{mpsc, watch};
-use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::{AppDoor, Apps, KnownApp};
@@ -94,10 +93,7 @@ impl Doors {
         let (pool, routes) = (self.pool.clone(), self.routes.clone());
         let apps = self.apps.clone();
         self.apps.tasks.spawn(async move {
-            let made = app.clone();
-            // scrypt takes a good part of a second.
-            let door = spawn_blocking(move || door(&made)).await;
-            let Some(door) = door.ok().flatten() else {
+            let Some(door) = door(&app).await else {
                 tracing::error!("an app is not met at a mailbox: its keys cannot be used");
                 return;
             };
@@ -137,12 +133,12 @@ fn next_close(known: &BTreeMap<AppId, KnownApp>) -> Option<Duration> {
     Some(Duration::from_secs(next.saturating_sub(now)))
 }
 
-fn door(app: &KnownApp) -> Option<Door> {
+async fn door(app: &KnownApp) -> Option<Door> {
     let local = app.local_key()?;
     let text = format!("{TEXT}{}", *app.macaroon()?);
     match app.record.key {
         Some(key) => Some(Door::app(local, key, text.as_bytes())),
-        None => Door::words(local, &app.words(), text.as_bytes()).ok(),
+        None => Door::words(local, app.words(), text.as_bytes()).await.ok(),
     }
 }
 

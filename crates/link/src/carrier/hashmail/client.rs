@@ -167,20 +167,7 @@ fn auth(id: [u8; 64]) -> CipherBoxAuth {
 pub struct Pool {
     mailbox: Address,
     options: DialOptions,
-    connections: Mutex<Vec<Weak<Shared>>>,
-}
-
-/// A guest's share of a connection, which is closed with its last one.
-pub struct Share(Arc<Shared>);
-
-struct Shared {
-    client: Client,
-}
-
-impl Share {
-    pub(super) fn client(&self) -> &Client {
-        &self.0.client
-    }
+    connections: Mutex<Vec<Weak<Client>>>,
 }
 
 impl Pool {
@@ -205,14 +192,14 @@ impl Pool {
         self.mailbox.authority()
     }
 
-    /// A share of a connection that has room, or of a new one.
-    pub(super) async fn share(&self) -> Result<Share, LinkError> {
+    /// A connection that has room for one more guest, or a new one. It counts for the guest, and is closed when its last one drops it.
+    pub(super) async fn share(&self) -> Result<Arc<Client>, LinkError> {
         // One guest connects, and the others wait for its connection.
         let mut connections = self.connections.lock().await;
         connections.retain(|it| it.strong_count() > 0);
-        let has_room = |it: &&Weak<Shared>| it.strong_count() < GUESTS_PER_CONNECTION;
-        if let Some(shared) = connections.iter().find(has_room).and_then(Weak::upgrade) {
-            return Ok(Share(shared));
+        let has_room = |it: &&Weak<Client>| it.strong_count() < GUESTS_PER_CONNECTION;
+        if let Some(client) = connections.iter().find(has_room).and_then(Weak::upgrade) {
+            return Ok(client);
         }
         let connected = timeout(
             CONNECT_WITHIN,
@@ -221,15 +208,15 @@ impl Pool {
         let connected = connected
             .await
             .unwrap_or_else(|_| Err(super::unreachable(&self.mailbox, "it does not answer")));
-        let shared = Arc::new(Shared { client: connected? });
-        connections.push(Arc::downgrade(&shared));
-        Ok(Share(shared))
+        let client = Arc::new(connected?);
+        connections.push(Arc::downgrade(&client));
+        Ok(client)
     }
 
     /// Deletes streams at which nobody is expected any more.
     pub async fn delete(&self, streams: &Streams) {
-        if let Ok(share) = self.share().await {
-            share.client().delete(streams).await;
+        if let Ok(client) = self.share().await {
+            client.delete(streams).await;
         }
     }
 }

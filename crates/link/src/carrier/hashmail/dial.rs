@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::client::Client;
-use super::door::{Secret, connection, is_refused, lnc_keys, secret_key};
+use super::door::{Secret, connection, is_refused, lnc_keys, secret_key, stretched};
 use super::pump::{Pump, Stopped, carrier};
 use super::wire::Wire;
 use super::{Layer, below, plain_streams, unreachable};
@@ -40,7 +40,7 @@ impl Dialer for Hashmail {
                 let [host, phone] = lnc_keys(meeting, authority)?;
                 let host = longhand_lnc::public(&host);
                 let streams = Streams::between(&phone, &host);
-                (streams, Secret::Keys(phone, host))
+                (streams, Secret::Keys(phone, host, Zeroizing::default()))
             }
         };
         let client = Client::connect(&mailbox, options).await?;
@@ -82,7 +82,11 @@ pub async fn connect_by_words(
 ) -> Result<Connected, LinkError> {
     let mailbox = lnc_mailbox(address)?;
     let client = Client::connect(&mailbox, options).await?;
-    let secret = stretched(phrase.clone(), local).await?;
+    let secret = Secret::Phrase(
+        local,
+        stretched(phrase.clone()).await?,
+        Zeroizing::default(),
+    );
     let streams = Streams::paired_by(phrase);
     let pump = connected(&client, &streams, &secret).await;
     let pump = pump.map_err(|stopped| match stopped {
@@ -113,7 +117,7 @@ pub async fn connect_by_key(
     let mailbox = lnc_mailbox(address)?;
     let client = Client::connect(&mailbox, options).await?;
     let streams = Streams::between(&local, &host);
-    let secret = Secret::App(local, host, Zeroizing::default());
+    let secret = Secret::Keys(local, host, Zeroizing::default());
     let pump = connected(&client, &streams, &secret).await;
     running(pump.map_err(|failed| failed.at(address))?)
 }
@@ -193,12 +197,4 @@ fn run(mut pump: Pump) -> Carrier {
         tracing::debug!("a connection through the mailbox has ended: {stopped}");
     });
     carrier
-}
-
-/// scrypt takes a good part of a second.
-async fn stretched(phrase: Phrase, local: SecretKey) -> Result<Secret, LinkError> {
-    let stretched = tokio::task::spawn_blocking(move || phrase.stretch()).await;
-    let stretched = stretched.map_err(|error| LinkError::Identity(error.to_string()))?;
-    let stretched = stretched.map_err(|error| LinkError::Identity(error.to_string()))?;
-    Ok(Secret::Phrase(local, stretched, Zeroizing::default()))
 }

@@ -1,18 +1,18 @@
 //! Waits at a mailbox for one guest, connection after connection.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use longhand_lnc::{
-    Connection, Ended, Handshake, HandshakeError, Keys, Peer, PublicKey, Role, SecretKey, Streams,
+    Connection, Ended, Handshake, Keys, Over, Peer, Phrase, PublicKey, Role, SecretKey, Streams,
     Stretched, Timing, VERSIONS,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
-use super::client::{Pool, Share};
+use super::client::{Client, Pool};
 use super::plain_streams;
 use super::pump::{Pump, Stopped, carrier, now};
 use super::wire::Wire;
@@ -32,16 +32,14 @@ pub struct Door {
     secret: Secret,
 }
 
-/// How a guest shows that it is the one who is expected.
-pub enum Secret {
-    /// Not at this door.
+/// How two ends show each other that they are those who are expected. The client gets the server's text.
+pub(super) enum Secret {
+    /// Not by this handshake.
     None,
-    /// By its key, and the host by this one.
-    Keys(SecretKey, PublicKey),
-    /// By ten words. It gets the text.
+    /// By their keys.
+    Keys(SecretKey, PublicKey, Zeroizing<Vec<u8>>),
+    /// By ten words.
     Phrase(SecretKey, Stretched, Zeroizing<Vec<u8>>),
-    /// By its key, as an app that was paired by words, which gets the text each time.
-    App(SecretKey, PublicKey, Zeroizing<Vec<u8>>),
 }
 
 /// A guest that has come.
@@ -70,19 +68,18 @@ impl Door {
         let phone = longhand_lnc::public(&phone);
         Ok(Door {
             streams: Streams::between(&host, &phone),
-            secret: Secret::Keys(host, phone),
+            secret: Secret::Keys(host, phone, Zeroizing::default()),
         })
     }
 
-    /// For the holder of ten words, who gets the text.
-    pub fn words(
-        local: SecretKey,
-        phrase: &longhand_lnc::Phrase,
-        text: &[u8],
-    ) -> Result<Door, HandshakeError> {
+    /// For the holder of ten words, who gets the text. Takes a good part of a second, and waits for others that stretch theirs.
+    ///
+    /// # Errors
+    /// [`LinkError::Identity`] when the words cannot be used: of 2^128 phrases one.
+    pub async fn words(local: SecretKey, phrase: Phrase, text: &[u8]) -> Result<Door, LinkError> {
         Ok(Door {
-            streams: Streams::paired_by(phrase),
-            secret: Secret::Phrase(local, phrase.stretch()?, text.to_vec().into()),
+            streams: Streams::paired_by(&phrase),
+            secret: Secret::Phrase(local, stretched(phrase).await?, text.to_vec().into()),
         })
     }
 
@@ -90,7 +87,7 @@ impl Door {
     pub fn app(local: SecretKey, app: PublicKey, text: &[u8]) -> Door {
         Door {
             streams: Streams::between(&local, &app),
-            secret: Secret::App(local, app, text.to_vec().into()),
+            secret: Secret::Keys(local, app, text.to_vec().into()),
         }
     }
 
@@ -110,9 +107,9 @@ impl Door {
         let mut pause = FIRST_PAUSE;
         while is_open(&open) {
             match pool.share().await {
-                Ok(share) => {
+                Ok(client) => {
                     pause = FIRST_PAUSE;
-                    self.wait_at(&share, arrived, answers.clone(), &mut open)
+                    self.wait_at(&client, arrived, answers.clone(), &mut open)
                         .await;
                 }
                 Err(error) => {
@@ -128,12 +125,12 @@ impl Door {
 
     async fn wait_at(
         &self,
-        share: &Share,
+        client: &Client,
         arrived: &mpsc::Sender<Arrival>,
         answers: Option<Arc<watch::Sender<bool>>>,
         open: &mut watch::Receiver<()>,
     ) {
-        let mut wire = Wire::new(Role::Server, share.client(), &self.streams);
+        let mut wire = Wire::new(Role::Server, client, &self.streams);
         if let Some(answers) = answers {
             wire.reader.report(answers);
         }
@@ -223,17 +220,13 @@ fn is_open(open: &watch::Receiver<()>) -> bool {
 /// A new connection of one end.
 pub(super) fn connection(role: Role, secret: &Secret) -> Result<Connection, LinkError> {
     let timing = Timing::default();
-    let (local, keys, text, versions): (_, _, _, RangeInclusive<u8>) = match secret {
+    let (local, keys, text) = match secret {
         Secret::None => return Ok(Connection::plain(role, timing, now())),
-        // Both ends are ours: no other version is spoken.
-        Secret::Keys(local, remote) => (local, Keys::Known(*remote), Zeroizing::default(), 2..=2),
-        Secret::Phrase(local, phrase, text) => {
-            (local, Keys::Phrase(phrase.clone()), text.clone(), VERSIONS)
-        }
-        Secret::App(local, remote, text) => (local, Keys::Known(*remote), text.clone(), VERSIONS),
+        Secret::Keys(local, remote, text) => (local, Keys::Known(*remote), text.clone()),
+        Secret::Phrase(local, phrase, text) => (local, Keys::Phrase(phrase.clone()), text.clone()),
     };
     let ephemeral = secret_key(random()?)?;
-    let handshake = Handshake::new(role, keys, *local, ephemeral, text, versions);
+    let handshake = Handshake::new(role, keys, *local, ephemeral, text, VERSIONS);
     let handshake = handshake.map_err(|error| LinkError::Identity(error.to_string()))?;
     Ok(Connection::encrypted(handshake, timing, now()))
 }
@@ -250,16 +243,30 @@ pub(super) fn secret_key(bytes: [u8; 32]) -> Result<SecretKey, LinkError> {
     SecretKey::from_slice(&bytes).map_err(unusable)
 }
 
+/// Stretches a phrase: one at a time in this process, since scrypt takes 64 MiB for each, and a host that starts may have thousands.
+pub(super) async fn stretched(phrase: Phrase) -> Result<Stretched, LinkError> {
+    static TURNS: Semaphore = Semaphore::const_new(1);
+    let failed = |error: String| LinkError::Identity(error);
+    let turn = TURNS.acquire().await;
+    let turn = turn.map_err(|error| failed(error.to_string()))?;
+    // The turn ends with the work, also when nobody waits for it any more.
+    let stretched = spawn_blocking(move || {
+        let _turn = turn;
+        phrase.stretch()
+    });
+    let stretched = stretched.await.map_err(|error| failed(error.to_string()))?;
+    stretched.map_err(|error| failed(error.to_string()))
+}
+
 /// Whether the other end has other words, or another key.
 pub(super) fn is_refused(stopped: &Stopped) -> bool {
-    use longhand_lnc::Over;
     matches!(stopped, Stopped::Ended(Ended::Over(Over::ByPeer)))
         || matches!(stopped, Stopped::Ended(ended) if ended.is_wrong_secret())
 }
 
 #[cfg(test)]
 mod tests {
-    use longhand_lnc::{ActError, Over};
+    use longhand_lnc::ActError;
 
     use super::*;
 

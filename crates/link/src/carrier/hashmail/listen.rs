@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use longhand_lnc::Streams;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::client::Pool;
 use super::door::{Arrival, Door, secret_key};
@@ -216,10 +216,8 @@ impl Doors<'_> {
         let streams = Streams::paired_by(&words.phrase);
         self.open(expected, streams, async move {
             let local = secret_key(random().ok()?).ok()?;
-            // scrypt takes a good part of a second.
-            let door =
-                spawn_blocking(move || Door::words(local, &words.phrase, words.code.as_bytes()));
-            door.await.ok()?.ok()
+            let door = Door::words(local, words.phrase, words.code.as_bytes());
+            door.await.ok()
         });
     }
 

@@ -27,7 +27,7 @@ pub use client::{
     Calls, Client, ConnectMailbox, KEEP_ALIVE_AFTER, KEEP_ALIVE_WITHIN, Messages, Pool,
 };
 pub use dial::{Connected, Hashmail, connect_by_key, connect_by_words, pairing_code};
-pub use door::{Arrival, Door, Secret};
+pub use door::{Arrival, Door};
 pub use listen::HashmailListener;
 
 /// What stands before the scheme of a mailbox's own address.
