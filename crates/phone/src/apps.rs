@@ -26,11 +26,7 @@ use crate::error::PhoneError;
 use crate::input::{OnchainAmount, check_app_name};
 use crate::phone::{Inner, Phone, expect_reply};
 
-/// The kind of request.
-pub(crate) const APP: &str = "app";
-
-/// Questions that wait, and that are being answered. The owner is asked by one after the other; more would be of no use.
-pub(crate) const MOST_WAITING: usize = 8;
+/// Questions that are answered at once.
 const AT_ONCE: usize = 8;
 
 /// The most invoices and addresses for apps: each stays in the ledger, or moves the wallet's index on.

@@ -19,14 +19,14 @@ use prost::Message;
 use tokio::sync::{mpsc, watch};
 
 use crate::approval::{Approve, Approver, Wish, no_apps};
-use crate::apps::{self, APP, MOST_WAITING};
+use crate::apps;
 use crate::attachment::Attachment;
 use crate::durable_signer::{DurableSigner, blocking};
 use crate::error::{ErrorReport, PhoneError};
 use crate::events::Events;
 use crate::lifeline::Lifeline;
 use crate::roaming::NetworkNow;
-use crate::serve::{SIGNER, serve};
+use crate::serve::{APP, MOST_WAITING, SIGNER, serve};
 use crate::vault::Vault;
 use crate::ways::Ways;
 

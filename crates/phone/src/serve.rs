@@ -14,12 +14,15 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use crate::apps::APP;
 use crate::durable_signer::{DurableSigner, blocking};
 use crate::events::Events;
 
 /// The kind of request that a phone answers.
 pub(crate) const SIGNER: &str = "signer";
+/// The kind of request by which an app of the owner's asks.
+pub(crate) const APP: &str = "app";
+/// Requests of apps that wait to be answered: the owner is asked one question after the other, and more would be of no use.
+pub(crate) const MOST_WAITING: usize = 8;
 
 /// Answers batches until the conversation is dropped.
 pub(crate) async fn serve(
