@@ -344,15 +344,9 @@ fn app_error(error: command::Error) -> OperatorError {
 fn view_apps(apps: command::Apps) -> ListAppsReply {
     let apps = apps.apps.into_iter().map(|app| {
         let rights = app.rights.unwrap_or_default();
-        let rights = [
-            ("read", rights.read),
-            ("invoices", rights.invoices),
-            ("pay", rights.pay),
-        ];
-        let rights = rights.into_iter().filter(|(_, has)| *has);
         App {
             name: app.name,
-            rights: rights.map(|(name, _)| name.to_owned()).collect(),
+            rights: rights.names().into_iter().map(String::from).collect(),
             expires_unix_s: app.expires_unix_s,
             is_paired: app.is_paired,
             by_operator: app.by_operator,

@@ -13,7 +13,7 @@ use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey as NodeId;
 use longhand_link::{LinkKey, OwnerId, Pairing, PairingId, PairingSecret};
 use longhand_node::Registration;
-use longhand_proto::{Code, MAX_APP_NAME, MAX_WAKE_URL_BYTES, MAX_WAKE_URLS};
+use longhand_proto::{Code, MAX_APP_NAME, MAX_WAKE_URL_BYTES, MAX_WAKE_URLS, is_app_name};
 use longhand_store::{Batch, Store, StoreError, Write};
 use tokio::sync::Mutex;
 
@@ -360,9 +360,7 @@ impl OwnerBook {
         phone: Option<&LinkKey>,
         app: AppRecord,
     ) -> Result<OwnerRecord, OwnerError> {
-        let count = app.name.chars().take(MAX_APP_NAME + 1).count();
-        let is_shown = app.name.trim() == app.name && !app.name.chars().any(char::is_control);
-        if !is_shown || !(1..=MAX_APP_NAME).contains(&count) {
+        if !is_app_name(&app.name) {
             return Err(OwnerError::AppName);
         }
         self.change_apps(id, phone, |apps| {

@@ -13,7 +13,7 @@ use longhand_proto::Code;
 pub use longhand_proto::default_max_fee_msat;
 use longhand_proto::{
     MAX_APP_NAME, MAX_FEERATE_SAT_PER_KW, MAX_WAKE_URL_BYTES, MAX_WAKE_URLS, MIN_CHANNEL_SAT,
-    MIN_FEERATE_SAT_PER_KW, utc,
+    MIN_FEERATE_SAT_PER_KW, is_app_name, utc,
 };
 use serde::{Deserialize, Serialize};
 
@@ -370,9 +370,7 @@ pub fn check_channel_id(text: &str) -> Result<[u8; 32], InputError> {
 
 /// Checks the name of an app.
 pub(crate) fn check_app_name(name: &str) -> Result<(), InputError> {
-    let count = name.chars().take(MAX_APP_NAME + 1).count();
-    let is_shown = name.trim() == name && !name.chars().any(char::is_control);
-    match is_shown && (1..=MAX_APP_NAME).contains(&count) {
+    match is_app_name(name) {
         true => Ok(()),
         false => Err(InputError::AppNameMalformed),
     }

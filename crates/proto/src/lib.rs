@@ -45,6 +45,26 @@ pub const MAX_WAKE_URL_BYTES: usize = 512;
 /// The longest name of an app, in characters.
 pub const MAX_APP_NAME: usize = 32;
 
+/// Whether an app can have this name: 1 to [`MAX_APP_NAME`] characters that can be shown, without spaces around them.
+pub fn is_app_name(name: &str) -> bool {
+    let count = name.chars().take(MAX_APP_NAME + 1).count();
+    let is_shown = name.trim() == name && !name.chars().any(char::is_control);
+    is_shown && (1..=MAX_APP_NAME).contains(&count)
+}
+
+impl command::AppRights {
+    /// The names of these rights, as people and stored records have them.
+    pub fn names(&self) -> Vec<&'static str> {
+        let all = [
+            ("read", self.read),
+            ("invoices", self.invoices),
+            ("pay", self.pay),
+        ];
+        let granted = all.into_iter().filter(|(_, is_granted)| *is_granted);
+        granted.map(|(name, _)| name).collect()
+    }
+}
+
 /// The fee limit of a payment when its payer gives none, in msat: 1 % of the amount, and 50 sat so that small amounts find
 /// a route.
 pub fn default_max_fee_msat(amount_msat: u64) -> u64 {

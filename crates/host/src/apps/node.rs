@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bitcoin::hex::DisplayHex;
 use bitcoin::secp256k1::PublicKey;
 use longhand_chain::Chain;
 use longhand_lnd::NodeError;
@@ -32,6 +31,7 @@ const MOST_TEXTS: usize = 1_000;
 const SAT_PER_KW: u64 = 250;
 
 /// The node of one owner, for one app.
+#[derive(Clone)]
 pub(super) struct AppNode {
     pub apps: Arc<Apps>,
     pub hosted: Arc<HostedNode>,
@@ -344,13 +344,7 @@ impl Node for AppNode {
     }
 
     fn changes(&self) -> Updates<Change> {
-        let node = AppNode {
-            apps: self.apps.clone(),
-            hosted: self.hosted.clone(),
-            app: self.app.clone(),
-            texts: self.texts.clone(),
-        };
-        let changes = futures::stream::unfold(Looking::of(node), |mut looking| async {
+        let changes = futures::stream::unfold(Looking::of(self.clone()), |mut looking| async {
             let next = looking.next().await;
             Some((next, looking))
         });
@@ -530,11 +524,6 @@ fn account(descriptor: &str) -> Option<Account> {
         external_keys: 0,
         internal_keys: 0,
     })
-}
-
-/// A node id as text, for logs.
-pub(super) fn short(hash: &[u8; 32]) -> String {
-    hash[..4].to_lower_hex_string()
 }
 
 #[cfg(test)]

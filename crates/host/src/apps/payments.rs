@@ -10,9 +10,9 @@ use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::payment::State;
 use longhand_proto::command::{self as proto, AppPay};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use super::node::{AppNode, reply_of, short};
+use super::node::{AppNode, reply_of};
 use super::questions::unreadable;
 
 /// How often the node is asked whether a payment has begun that the owner is asked about.
@@ -83,14 +83,8 @@ impl AppNode {
 
     /// The states of a payment from this one on.
     pub(super) fn updates(&self, now: Payment) -> Updates<Payment> {
-        let node = AppNode {
-            apps: self.apps.clone(),
-            hosted: self.hosted.clone(),
-            app: self.app.clone(),
-            texts: self.texts.clone(),
-        };
         let updates = futures::stream::unfold(
-            (node, Some(now), true),
+            (self.clone(), Some(now), true),
             |(node, now, is_first)| async move {
                 let payment = now?;
                 if is_first {
@@ -107,7 +101,6 @@ impl AppNode {
 
     /// Waits for the end of a payment.
     async fn ended(&self, hash: [u8; 32]) -> Result<Payment, NodeError> {
-        let began = Instant::now();
         loop {
             let wait = Ask::AwaitPayment(proto::AwaitPayment {
                 payment_hash: hash.to_vec(),
@@ -115,7 +108,6 @@ impl AppNode {
             let payment = reply_of!(self.command(wait).await?, Payment)?;
             let payment = sent(payment).ok_or_else(unreadable)?;
             if payment.state != PaymentState::InFlight {
-                tracing::debug!(hash = short(&hash), after = ?began.elapsed(), "a payment of an app has ended");
                 return Ok(payment);
             }
             sleep(LOOK_EVERY).await;

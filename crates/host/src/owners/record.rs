@@ -167,12 +167,10 @@ struct StoredApp {
 
 impl From<&AppRecord> for StoredApp {
     fn from(app: &AppRecord) -> StoredApp {
-        let rights = rights_by_name(&app.rights);
-        let rights = rights.into_iter().filter(|(_, has)| *has);
         StoredApp {
             id: to_hex(&app.id),
             name: app.name.clone(),
-            rights: rights.map(|(name, _)| name.to_owned()).collect(),
+            rights: app.rights.names().into_iter().map(String::from).collect(),
             expires_unix_s: app.expires_unix_s,
             by_operator: app.by_operator,
             secret: to_hex(&app.secret.0[..]),
@@ -180,14 +178,6 @@ impl From<&AppRecord> for StoredApp {
             key: app.key.map(|key| to_hex(&key.serialize())),
         }
     }
-}
-
-fn rights_by_name(rights: &AppRights) -> [(&'static str, bool); 3] {
-    [
-        ("read", rights.read),
-        ("invoices", rights.invoices),
-        ("pay", rights.pay),
-    ]
 }
 
 #[derive(Serialize, Deserialize)]

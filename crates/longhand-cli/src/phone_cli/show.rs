@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use longhand_phone::OwnerReply;
 use longhand_phone::command::{
-    AppRights, Apps, Balance, Channel, ClosedChannel, ConnectedApp, Info, Limit, LimitList,
-    OnchainSend, OpenInvoice, Payment, Refusal, RefusalList, WakeUrls,
+    Apps, Balance, Channel, ClosedChannel, ConnectedApp, Info, Limit, LimitList, OnchainSend,
+    OpenInvoice, Payment, Refusal, RefusalList, WakeUrls,
 };
 use longhand_phone::preview::PaymentPreview;
 use longhand_proto::utc;
@@ -244,14 +244,7 @@ fn apps_text(known: &Apps) -> String {
         return "no app is connected\n".into();
     }
     let lines = known.apps.iter().map(|app| {
-        let AppRights {
-            read,
-            invoices,
-            pay,
-        } = app.rights;
-        let rights = [(read, "read"), (invoices, "invoices"), (pay, "pay")];
-        let rights = rights.into_iter().filter(|(has, _)| *has);
-        let rights: Vec<_> = rights.map(|(_, name)| name).collect();
+        let rights = longhand_proto::command::AppRights::from(app.rights).names();
         let until = match app.expires_unix_s {
             0 => String::new(),
             expires => format!(", until {}", utc(expires)),
