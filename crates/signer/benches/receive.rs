@@ -2,12 +2,11 @@
 //! the secret of the one before. The disk and the link are not in it.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-#[path = "../tests/common/mod.rs"]
-mod common;
-
 use bitcoin::Network;
-use common::{Channel, Htlc, KEYS_ID, LEDGER_KEY, NOW, Phone, release, seed, sign, validate};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use longhand_lying_host::scene::{
+    Channel, Htlc, KEYS_ID, LEDGER_KEY, NOW, Phone, release, seed, sign, validate,
+};
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{SignerBatch, SignerOp, signer_answer::Answer};
 use longhand_signer::Signer;

@@ -1,0 +1,236 @@
+//! The node key opens onions and signs gossip, and can be made to sign nothing else.
+
+use bitcoin::Network;
+use bitcoin::constants::ChainHash;
+use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256, sha256d};
+use bitcoin::secp256k1::ecdh::SharedSecret;
+use bitcoin::secp256k1::ecdsa::Signature;
+use bitcoin::secp256k1::{Message, PublicKey, Scalar, Secp256k1, SecretKey};
+use lightning::ln::msgs::{
+    UnsignedChannelAnnouncement, UnsignedChannelUpdate, UnsignedNodeAnnouncement,
+};
+use lightning::types::features::NodeFeatures;
+use lightning::util::ser::Writeable;
+use longhand_lying_host::gossip::{
+    channel_announcement, channel_update, node_announcement, sign_gossip,
+};
+use longhand_lying_host::scene::*;
+use longhand_proto::signer::sign_gossip::Message as Gossip;
+use longhand_proto::signer::signer_answer::Answer;
+use longhand_proto::signer::signer_op::Op;
+use longhand_proto::signer::*;
+use longhand_signer::Rule;
+
+fn key(byte: u8) -> (SecretKey, Vec<u8>) {
+    let secret = SecretKey::from_slice(&[byte; 32]).unwrap();
+    (
+        secret,
+        secret.public_key(&Secp256k1::new()).serialize().to_vec(),
+    )
+}
+
+fn check(bytes: &[u8], answer: Answer, signer: &PublicKey) {
+    let Answer::Signature(signature) = answer else {
+        panic!("{answer:?}")
+    };
+    let digest = Message::from_digest(sha256d::Hash::hash(bytes).to_byte_array());
+    let signature = Signature::from_compact(&signature).unwrap();
+    Secp256k1::new()
+        .verify_ecdsa(&digest, &signature, signer)
+        .unwrap();
+}
+
+#[test]
+fn a_handshake_gets_its_shared_secret() {
+    let mut phone = Phone::new();
+    let (secret, public_key) = key(5);
+    let answer = phone.ask_on(&[], Op::Ecdh(Ecdh { public_key })).unwrap();
+    let expected = SharedSecret::new(&phone.signer.keys().node_id(), &secret);
+    assert_eq!(
+        answer,
+        Answer::SharedSecret(expected.secret_bytes().to_vec())
+    );
+    assert_eq!(
+        phone.refused(Op::Ecdh(Ecdh {
+            public_key: vec![2; 33][..32].to_vec()
+        })),
+        Rule::Malformed
+    );
+}
+
+#[test]
+fn an_onion_is_peeled_with_and_without_a_blinded_path() {
+    let mut phone = Phone::new();
+    let node_id = phone.signer.keys().node_id();
+    let ((onion, onion_public_key), (path, path_key)) = (key(5), key(6));
+    let mut peel = |path_key: Vec<u8>| {
+        let op = PeelOnion {
+            onion_public_key: onion_public_key.clone(),
+            path_key,
+        };
+        let Ok(Answer::PeelOnion(peeled)) = phone.ask_on(&[], Op::PeelOnion(op)) else {
+            panic!()
+        };
+        peeled
+    };
+    let plain = peel(vec![]);
+    assert_eq!(
+        plain.onion_secret,
+        SharedSecret::new(&node_id, &onion).secret_bytes()
+    );
+    assert!(plain.path_secret.is_empty());
+
+    // The sender encrypts to the blinded node id (BOLT 4, "Route Blinding").
+    let path_secret = SharedSecret::new(&node_id, &path).secret_bytes();
+    let mut hmac = HmacEngine::<sha256::Hash>::new(b"blinded_node_id");
+    hmac.input(&path_secret);
+    let factor = Scalar::from_be_bytes(Hmac::from_engine(hmac).to_byte_array()).unwrap();
+    let blinded_node_id = node_id.mul_tweak(&Secp256k1::new(), &factor).unwrap();
+    let blinded = peel(path_key);
+    assert_eq!(blinded.path_secret, path_secret);
+    assert_eq!(
+        blinded.onion_secret,
+        SharedSecret::new(&blinded_node_id, &onion).secret_bytes()
+    );
+}
+
+#[test]
+fn the_nodes_gossip_is_signed() {
+    let mut phone = Phone::new();
+    let node_id = phone.signer.keys().node_id();
+    let bytes = channel_update().encode();
+    check(
+        &bytes,
+        phone
+            .ask_on(&[], sign_gossip(Gossip::ChannelUpdate(bytes.clone())))
+            .unwrap(),
+        &node_id,
+    );
+    let channel = Channel::open(&mut phone);
+    let funding = channel.parameters.holder_pubkeys.funding_pubkey;
+    let bytes = channel_announcement(&node_id, &funding).encode();
+    check(
+        &bytes,
+        phone
+            .ask_on(&[], sign_gossip(Gossip::ChannelAnnouncement(bytes.clone())))
+            .unwrap(),
+        &node_id,
+    );
+    let announced = sign_gossip(Gossip::NodeAnnouncement(
+        node_announcement(&node_id).encode(),
+    ));
+    assert_eq!(phone.refused(announced), Rule::GossipUnasked);
+
+    let foreign = PublicKey::from_slice(&key(9).1).unwrap();
+    assert_eq!(
+        phone.refused(sign_gossip(Gossip::NodeAnnouncement(
+            node_announcement(&foreign).encode()
+        ))),
+        Rule::Malformed
+    );
+    let bytes = channel_announcement(&foreign, &foreign).encode();
+    assert_eq!(
+        phone.refused(sign_gossip(Gossip::ChannelAnnouncement(bytes))),
+        Rule::Malformed
+    );
+}
+
+/// What `signmessage` of Lightning nodes puts before a text that it signs.
+const STATEMENT: &[u8; 32] = b"Lightning Signed Message:I owe 1";
+
+#[test]
+fn gossip_that_reads_as_a_statement_of_the_nodes_is_refused() {
+    let mut phone = Phone::new();
+    let node_id = phone.signer.keys().node_id();
+    let mut statement = channel_announcement(&node_id, &node_id);
+    for chain_hash in [
+        ChainHash::from(*STATEMENT),
+        ChainHash::using_genesis_block(Network::Bitcoin),
+    ] {
+        let update = UnsignedChannelUpdate {
+            chain_hash,
+            excess_data: b"ecause of a bet".to_vec(),
+            ..channel_update()
+        };
+        let update = sign_gossip(Gossip::ChannelUpdate(update.encode()));
+        assert_eq!(phone.refused(update), Rule::GossipNetwork);
+        statement.chain_hash = chain_hash;
+        let announced = sign_gossip(Gossip::ChannelAnnouncement(statement.encode()));
+        assert_eq!(phone.refused(announced), Rule::GossipNetwork);
+    }
+
+    // The first two letters are the length of the features.
+    let length = usize::from(u16::from_be_bytes([STATEMENT[0], STATEMENT[1]]));
+    let mut features = STATEMENT[2..].to_vec();
+    features.resize(length, b' ');
+    let message = UnsignedNodeAnnouncement {
+        features: NodeFeatures::from_be_bytes(features),
+        ..node_announcement(&node_id)
+    };
+    let bytes = message.encode();
+    assert_eq!(bytes[..STATEMENT.len()], *STATEMENT);
+    let announced = sign_gossip(Gossip::NodeAnnouncement(bytes));
+    assert_eq!(phone.refused(announced), Rule::GossipNetwork);
+}
+
+#[test]
+fn a_funding_key_announces_its_channel_and_signs_nothing_else() {
+    let mut phone = Phone::new();
+    let channel = Channel::open(&mut phone);
+    let node_id = phone.signer.keys().node_id();
+    let funding = channel.parameters.holder_pubkeys.funding_pubkey;
+    let announce = |message| Op::SignChannelAnnouncement(SignChannelAnnouncement { message });
+    let good = channel_announcement(&node_id, &funding);
+    check(
+        &good.encode(),
+        phone.ask(announce(good.encode())).unwrap(),
+        &funding,
+    );
+
+    assert_eq!(
+        phone.refused(announce(channel_announcement(&node_id, &node_id).encode())),
+        Rule::Malformed
+    );
+    let elsewhere = UnsignedChannelAnnouncement {
+        chain_hash: ChainHash::using_genesis_block(Network::Bitcoin),
+        ..good.clone()
+    };
+    assert_eq!(phone.refused(announce(elsewhere.encode())), Rule::Malformed);
+    // The preimage of a commitment's sighash (BIP 143), given out for an announcement.
+    let commitment = channel.holder(0, 400_000, &[]);
+    let mut preimage = Vec::new();
+    let transaction = &commitment.trust().built_transaction().transaction;
+    let theirs = channel.peer_parameters.holder_pubkeys.funding_pubkey;
+    bitcoin::sighash::SighashCache::new(transaction)
+        .segwit_v0_encode_signing_data_to(
+            &mut preimage,
+            0,
+            &lightning::ln::chan_utils::make_funding_redeemscript(&funding, &theirs),
+            bitcoin::Amount::from_sat(VALUE_SAT),
+            bitcoin::EcdsaSighashType::All,
+        )
+        .unwrap();
+    assert_eq!(phone.refused(announce(preimage)), Rule::Malformed);
+}
+
+#[test]
+fn what_the_owner_opened_unannounced_stays_so_when_the_phone_starts_again() {
+    let mut phone = Phone::new();
+    let channel = Channel::outbound(&mut phone);
+    phone.ask(channel.setup()).unwrap();
+    let node_id = phone.signer.keys().node_id();
+    let funding = channel.parameters.holder_pubkeys.funding_pubkey;
+    let message = channel_announcement(&node_id, &funding).encode();
+    let announce = || {
+        Op::SignChannelAnnouncement(SignChannelAnnouncement {
+            message: message.clone(),
+        })
+    };
+    assert_eq!(phone.refused(announce()), Rule::GossipUnasked);
+    phone.restart();
+    assert_eq!(phone.refused(announce()), Rule::GossipUnasked);
+    // A snapshot in place of the records.
+    phone.disk = vec![phone.signer.snapshot().as_bytes().to_vec()];
+    phone.restart();
+    assert_eq!(phone.refused(announce()), Rule::GossipUnasked);
+}
