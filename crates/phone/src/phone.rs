@@ -16,7 +16,7 @@ use longhand_proto::command::{self as proto, Command, CommandReply};
 use longhand_signer::rules::Refused;
 use longhand_signer::{Recorded, Signer};
 use prost::Message;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::approval::{Approve, Approver, Wish, no_apps};
 use crate::apps;
@@ -75,6 +75,8 @@ pub(crate) struct Inner {
     /// As the platform last reported it.
     pub(crate) network: watch::Sender<NetworkNow>,
     pub(crate) attachment: watch::Sender<Attachment>,
+    /// A call has begun to wait for a link: the host is dialled at once.
+    pub(crate) wanted: Notify,
     pub(crate) events: Arc<Events>,
     /// Dials again when a link breaks.
     pub(crate) supervisor: Mutex<Option<Task>>,
@@ -131,6 +133,7 @@ impl Phone {
             conversation,
             dialer: Box::new(dialer),
             attachment: watch::Sender::new(Attachment::Ended(never_attached())),
+            wanted: Notify::new(),
             events,
             supervisor: Mutex::new(None),
             server,
@@ -231,7 +234,7 @@ impl Phone {
     /// Sends a command to the host. Sends it again after a link broke, and when the host no longer keeps the response, since every
     /// command may be sent twice.
     ///
-    /// Without a link it waits for one for `patience`, without a limit if that is `None`.
+    /// Without a link it has the host dialled at once, and waits for `patience`, without a limit if that is `None`.
     pub(crate) async fn ask(
         &self,
         command: Ask,
@@ -308,6 +311,9 @@ impl Phone {
         attachment: &mut watch::Receiver<Attachment>,
         patience: Option<Duration>,
     ) -> Result<(), PhoneError> {
+        if matches!(&*attachment.borrow(), Attachment::Down(_)) {
+            self.inner.wanted.notify_one();
+        }
         let settled = attachment.wait_for(|now| !matches!(now, Attachment::Down(_)));
         let settled = async { settled.await.map(|now| now.clone()) };
         let settled = match patience {

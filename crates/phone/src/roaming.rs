@@ -129,8 +129,8 @@ impl Phone {
         }
     }
 
-    /// Waits until it is time to dial again: for `wait`, or for a network that is reported after `seen`, and for
-    /// as long as there is no network. Returns whether there was a report.
+    /// Waits until it is time to dial again: for `wait`, for a call that needs the link, or for a network that is reported after
+    /// `seen`, and for as long as there is no network. Returns whether there was a call or a report: the next wait is a short one.
     async fn pause(&self, wait: Duration, seen: &NetworkNow) -> bool {
         let mut network = self.inner.network.subscribe();
         let has_none = network.borrow().name.is_none();
@@ -138,6 +138,7 @@ impl Phone {
             biased;
             reported = network.wait_for(|now| now.is_newer_than(seen)) => reported.is_ok(),
             () = self.inner.lifeline.is_over() => false,
+            () = self.inner.wanted.notified(), if !has_none => true,
             () = self.inner.runtime.sleep(wait), if !has_none => false,
         }
     }

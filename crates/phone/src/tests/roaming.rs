@@ -7,7 +7,7 @@ use super::*;
 
 const WAYS: [&str; 3] = ["direct://host", "other://host", "relay://host"];
 
-/// A host with several addresses, of which some answer. Those that do not answer take the connection and say nothing.
+/// A host with several addresses, of which some answer. Those that do not answer take the connection and say nothing, or refuse it.
 #[derive(Clone)]
 struct Network {
     host: Arc<ScriptedHost>,
@@ -17,6 +17,7 @@ struct Network {
 #[derive(Default)]
 struct NetworkState {
     answers: HashSet<&'static str>,
+    refuses: bool,
     dialled: Vec<String>,
     /// Connections to addresses that say nothing.
     silent: Vec<Carrier>,
@@ -71,6 +72,12 @@ impl Dial for Network {
         state.dialled.push(address.to_owned());
         if state.answers.contains(address) {
             return self.host.dial(address);
+        }
+        if state.refuses {
+            return Err(LinkError::Unreachable {
+                address: address.to_owned(),
+                reason: "connection refused".into(),
+            });
         }
         let (near, far) = Carrier::pair();
         state.silent.push(far);
@@ -158,6 +165,28 @@ async fn a_link_that_is_alive_is_kept_while_the_new_network_does_not_answer() {
     network.answer(&[WAYS[1]]);
     network.host.link(2).await;
     phone.balance().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_ends_the_wait_before_a_host_that_was_away_is_dialled_again() {
+    let network = Network::new(&[WAYS[0]]);
+    let (_dir, phone) = network.paired().await;
+    network.answer(&[]);
+    network.state.lock().unwrap().refuses = true;
+    network.host.hang_up(CloseCode::Shutdown);
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    // Each wait is between 15 and 30 seconds now.
+    network.dialled();
+    while network.dialled().is_empty() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    network.dialled();
+    network.answer(&[WAYS[0]]);
+    let begun = tokio::time::Instant::now();
+    phone.balance().await.unwrap();
+    assert!(begun.elapsed() < Duration::from_millis(10));
+    assert_eq!(network.dialled(), [WAYS[0]]);
 }
 
 #[tokio::test(start_paused = true)]
