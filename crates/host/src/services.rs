@@ -13,7 +13,7 @@
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use longhand_chain::{Chain as _, ChainSource, Follower, FollowerConfig};
 use longhand_link::{Address, CloseCode, LinkKeypair};
 use longhand_store::Store;
@@ -178,6 +178,7 @@ impl Services {
             graph: graph.graph(),
             tasks: tasks.clone(),
             texts: Mutex::default(),
+            in_use: watch::Sender::new(()),
         });
         let commands = Arc::new(Commands {
             hub: hub.node_id(),
@@ -332,7 +333,7 @@ impl Services {
         }
         // The process may end with this: the reason has to be sent before.
         let closed = join_all(links.iter().map(|link| link.ended()));
-        let _ = timeout(LINKS_LIMIT, closed).await;
+        let _ = join(timeout(LINKS_LIMIT, closed), self.apps.leave()).await;
         self.tasks.shutdown().await;
         if let Some(tor) = &self.tor {
             tor.stop().await;

@@ -92,6 +92,7 @@ impl Doors {
         let key = app.record.key;
         let (pool, routes) = (self.pool.clone(), self.routes.clone());
         let apps = self.apps.clone();
+        let in_use = apps.in_use.subscribe();
         self.apps.tasks.spawn(async move {
             let Some(door) = door(&app).await else {
                 tracing::error!("an app is not met at a mailbox: its keys cannot be used");
@@ -113,6 +114,10 @@ impl Doors {
                         arrived_at(&apps, &app, arrival, routes.clone()).await;
                     }
                 } => {}
+            }
+            drop(in_use);
+            if apps.tasks.is_stopping() {
+                return;
             }
             // What the app has not read yet is dropped with the streams.
             sleep(LAST_WORDS).await;

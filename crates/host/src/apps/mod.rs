@@ -14,6 +14,7 @@ mod questions;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bitcoin::Network;
 use longhand_chain::Follower;
@@ -24,6 +25,7 @@ use longhand_node::Graph;
 use longhand_proto::Code;
 use longhand_proto::command::{self as proto, AppRights, Error};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::clock::now_unix_s;
 use crate::hosted::HostedNodes;
@@ -33,6 +35,8 @@ use node::{AppNode, Texts};
 
 /// How long the ten words of an app can be used.
 const WORDS_FOR_S: u64 = 3_600;
+/// The time in which the connections of apps have to end when the host stops.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 /// An app, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +136,11 @@ impl KnownApps {
         self.0.subscribe()
     }
 
+    /// No app is connected any more, as far as connections are concerned.
+    fn forget_all(&self) {
+        self.0.send_replace(Arc::default());
+    }
+
     /// Returns when the app is no longer connected.
     async fn gone(&self, id: AppId) {
         let mut known = self.follow();
@@ -167,6 +176,8 @@ pub(crate) struct Apps {
     pub tasks: Arc<Tasks>,
     /// Of the nodes that apps have called.
     pub texts: Mutex<HashMap<OwnerId, Arc<Texts>>>,
+    /// Each door and each connection at a mailbox has a receiver, until it has ended in order.
+    pub in_use: watch::Sender<()>,
 }
 
 impl Apps {
@@ -184,6 +195,10 @@ impl Apps {
         if !has_rights || (spends && matches!(by, By::Operator)) {
             let message =
                 "an app has at least one right, and one that the operator connects may only read";
+            return Err(Error::new(Code::BadAppRights, message));
+        }
+        if (1..=now_unix_s()).contains(&expires_unix_s) {
+            let message = "the rights of an app cannot end in the past: give a later time, or none";
             return Err(Error::new(Code::BadAppRights, message));
         }
         if self.mailboxes.is_empty() && matches!(by, By::Phone(_)) {
@@ -237,6 +252,14 @@ impl Apps {
         let left = left.map_err(|error| refused(&error))?;
         tracing::info!(owner = %owner, "an app was disconnected");
         Ok(shown(&left))
+    }
+
+    /// Ends the connections of all apps in order, when the host stops: without it they would find out by silence.
+    pub async fn leave(&self) {
+        self.known.forget_all();
+        if timeout(STOP_WITHIN, self.in_use.closed()).await.is_err() {
+            tracing::debug!("connections of apps did not end in order");
+        }
     }
 
     /// The node of an app, as the app calls it.
