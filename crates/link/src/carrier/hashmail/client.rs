@@ -25,6 +25,8 @@ const MAX_MESSAGE_BYTES: usize = 4 << 20;
 const GUESTS_PER_CONNECTION: usize = 30;
 /// The time for dialling a mailbox.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// The time for a call that is not a stream.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The silence of a mailbox after which it is sent a ping (HTTP/2). Streams at which nobody is expected soon carry nothing, and
 /// a network may forget a connection without a word.
@@ -131,13 +133,13 @@ struct Grpc(HashMailClient<Channel>);
 #[async_trait]
 impl Calls for Grpc {
     async fn create(&self, id: [u8; 64]) -> Result<(), Status> {
-        let created = self.0.clone().new_cipher_box(auth(id)).await;
-        created.map(drop)
+        let mut client = self.0.clone();
+        answered(client.new_cipher_box(auth(id))).await
     }
 
     async fn delete(&self, id: [u8; 64]) -> Result<(), Status> {
-        let deleted = self.0.clone().del_cipher_box(auth(id)).await;
-        deleted.map(drop)
+        let mut client = self.0.clone();
+        answered(client.del_cipher_box(auth(id))).await
     }
 
     async fn receive(&self, id: [u8; 64]) -> Result<Messages, Status> {
@@ -148,6 +150,13 @@ impl Calls for Grpc {
     async fn send(&self, messages: ReceiverStream<CipherBox>) -> Result<(), Status> {
         self.0.clone().send_stream(messages).await.map(drop)
     }
+}
+
+/// A call that is not a stream.
+async fn answered<T>(call: impl Future<Output = Result<T, Status>>) -> Result<(), Status> {
+    let answer = timeout(ANSWER_WITHIN, call).await;
+    let late = |_| Err(Status::deadline_exceeded("the mailbox does not answer"));
+    answer.unwrap_or_else(late).map(drop)
 }
 
 pub(super) fn desc(id: [u8; 64]) -> CipherBoxDesc {

@@ -24,7 +24,7 @@ const TRIES: u32 = 3;
 const CLOSED_FOR: Duration = Duration::from_secs(60);
 /// The pause before a mailbox that cannot be reached is dialled again doubles from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Where a guest is met, and how it shows that it is the one.
 pub struct Door {
@@ -116,7 +116,11 @@ impl Door {
                     if pause == FIRST_PAUSE {
                         tracing::debug!(mailbox = pool.authority(), %error, "a mailbox is not reached");
                     }
-                    sleep(pause).await;
+                    tokio::select! {
+                        () = sleep(pause) => {}
+                        // Fails when it is closed.
+                        _ = open.changed() => {}
+                    }
                     pause = LONGEST_PAUSE.min(pause * 2);
                 }
             }
