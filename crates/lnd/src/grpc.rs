@@ -12,8 +12,8 @@ use tonic::server::{Grpc, ServerStreamingService, UnaryService};
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
+use crate::call::{Asked, Call, MOST_REQUEST_BYTES, Messages, Told, is_grpc};
 use crate::door::{Caller, Door};
-use crate::places::{Asked, Call, MOST_REQUEST_BYTES, Messages, Told, is_grpc};
 use crate::rights::Op;
 use crate::status::status;
 

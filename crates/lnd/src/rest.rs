@@ -14,9 +14,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tonic::{Code, Status};
 
+use crate::call::{Asked, Call, MOST_REQUEST_BYTES, Messages, Path, Told};
 use crate::door::Door;
 use crate::json;
-use crate::places::{Asked, Call, MOST_REQUEST_BYTES, Messages, Path, Told};
 use crate::rights::Op;
 use crate::status::{bad_input, status};
 

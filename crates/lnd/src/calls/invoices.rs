@@ -10,8 +10,8 @@ use super::{
     Listing, MOST_MEMO_BYTES, MOST_PER_PAGE, amount_msat, from_bytes, from_hex, int, refuse, sat,
     up_to_last,
 };
+use crate::call::Messages;
 use crate::node::{self, Change, InvoiceState as State, NewInvoice, Node, Page, index_of};
-use crate::places::Messages;
 use crate::proto::invoicesrpc::SubscribeSingleInvoiceRequest;
 use crate::proto::lnrpc::invoice::InvoiceState;
 use crate::proto::lnrpc::{

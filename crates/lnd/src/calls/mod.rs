@@ -14,8 +14,8 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use futures::{Stream, StreamExt, stream};
 use tonic::{Code, Status};
 
+use crate::call::Path::{Get, Post};
 use crate::node::{Page, Updates};
-use crate::places::Path::{Get, Post};
 use crate::places::Places;
 use crate::rights::Op;
 use crate::status::{bad_input, status};

@@ -7,8 +7,8 @@ use futures::StreamExt;
 use tonic::Status;
 
 use super::{ACCOUNT, check_account, int, refuse};
+use crate::call::Messages;
 use crate::node::{self, AddressKind, Change, Node, SendCoins};
-use crate::places::Messages;
 use crate::proto::lnrpc::{
     AddressType, GetTransactionsRequest, NewAddressRequest, NewAddressResponse, OutputDetail,
     SendCoinsRequest, SendCoinsResponse, Transaction, TransactionDetails, WalletAccountBalance,

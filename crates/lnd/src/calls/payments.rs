@@ -10,8 +10,8 @@ use tonic::{Code, Status};
 use super::{
     Listing, MOST_PER_PAGE, amount_msat, decode, from_bytes, hex, int, refuse, sat, up_to_last,
 };
+use crate::call::Messages;
 use crate::node::{self, Node, Pay, PaymentFailure, PaymentState, Updates, index_of};
-use crate::places::Messages;
 use crate::proto::lnrpc::payment::PaymentStatus;
 use crate::proto::lnrpc::{
     ListPaymentsRequest, ListPaymentsResponse, Payment, PaymentFailureReason,
