@@ -63,73 +63,55 @@ func newBox(client hashmailrpc.HashMailClient) ([]byte, func()) {
 
 // throughput has one writer and one reader, each with a connection of its own. In messages per second.
 func throughput(address string, size, messages int) float64 {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	sender, closeSender := dial(address)
-	defer closeSender()
-	receiver, closeReceiver := dial(address)
-	defer closeReceiver()
-	id, remove := newBox(sender)
+	client, closeClient := dial(address)
+	defer closeClient()
+	id, remove := newBox(client)
 	defer remove()
-	reading, err := receiver.RecvStream(ctx, desc(id))
-	check(err, "read")
-	writing, err := sender.SendStream(ctx)
-	check(err, "write")
-	message := &hashmailrpc.CipherBox{Desc: desc(id), Msg: make([]byte, size)}
+	sender, receiver := dialRaw(address), dialRaw(address)
+	defer sender.close()
+	defer receiver.close()
+	reading, writing := receiver.reading(id), sender.open("SendStream")
+	message := sealed(id, size)
 	// The streams are open once a message has come through.
-	check(writing.Send(message), "send")
-	_, err = reading.Recv()
-	check(err, "receive")
+	sender.send(writing, message, false)
+	length := len(receiver.recv(reading))
 	begun := time.Now()
+	done := make(chan struct{})
 	go func() {
 		for i := 0; i < messages; i++ {
-			if err := writing.Send(message); err != nil {
-				return
-			}
+			sender.send(writing, message, false)
 		}
+		close(done)
 	}()
 	for i := 0; i < messages; i++ {
-		got, err := reading.Recv()
-		check(err, "receive")
-		if len(got.Msg) != size {
-			check(fmt.Errorf("%d bytes in place of %d", len(got.Msg), size), "receive")
+		if got := receiver.recv(reading); len(got) != length {
+			check(fmt.Errorf("%d bytes in place of %d", len(got), length), "receive")
 		}
 	}
-	return float64(messages) / time.Since(begun).Seconds()
+	took := time.Since(begun)
+	<-done
+	return float64(messages) / took.Seconds()
 }
 
-// roundTrip has two boxes, as LNC does: one message at a time goes and comes back. In microseconds.
+// roundTrip has two boxes and two ends, as LNC does: one message at a time goes and comes back. In microseconds.
 func roundTrip(address string) float64 {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	near, closeNear := dial(address)
-	defer closeNear()
-	far, closeFar := dial(address)
-	defer closeFar()
-	there, removeThere := newBox(near)
+	client, closeClient := dial(address)
+	defer closeClient()
+	there, removeThere := newBox(client)
 	defer removeThere()
-	back, removeBack := newBox(near)
+	back, removeBack := newBox(client)
 	defer removeBack()
-	farReading, err := far.RecvStream(ctx, desc(there))
-	check(err, "read")
-	farWriting, err := far.SendStream(ctx)
-	check(err, "write")
-	go func() {
-		for {
-			got, err := farReading.Recv()
-			if err != nil || farWriting.Send(&hashmailrpc.CipherBox{Desc: desc(back), Msg: got.Msg}) != nil {
-				return
-			}
-		}
-	}()
-	nearReading, err := near.RecvStream(ctx, desc(back))
-	check(err, "read")
-	nearWriting, err := near.SendStream(ctx)
-	check(err, "write")
+	near, far := dialRaw(address), dialRaw(address)
+	defer near.close()
+	defer far.close()
+	farReading, farWriting := far.reading(there), far.open("SendStream")
+	nearReading, nearWriting := near.reading(back), near.open("SendStream")
+	question, answer := sealed(there, 100), sealed(back, 100)
 	trip := func() {
-		check(nearWriting.Send(&hashmailrpc.CipherBox{Desc: desc(there), Msg: make([]byte, 100)}), "send")
-		_, err := nearReading.Recv()
-		check(err, "receive")
+		near.send(nearWriting, question, false)
+		far.recv(farReading)
+		far.send(farWriting, answer, false)
+		near.recv(nearReading)
 	}
 	for i := 0; i < 100; i++ {
 		trip()
