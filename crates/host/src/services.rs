@@ -17,6 +17,7 @@ use futures::future::{join, join_all};
 use longhand_chain::{Chain as _, ChainSource, Follower, FollowerConfig};
 use longhand_link::{Address, CloseCode, LinkKeypair};
 use longhand_store::Store;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::apps::{Apps, KnownApps};
