@@ -88,7 +88,7 @@ fn socket(mailbox: &Mailbox) -> SocketAddr {
 
 /// A phone that its host expects.
 struct Paired {
-    host: links::Host,
+    host: crate::links::Host,
     credentials: Credentials,
     conversation: Conversation,
 }

@@ -1,4 +1,5 @@
 //! Every way to interrupt a run, and the faults that the checks must find.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use longhand_sim::world::{Campaign, Class, Interruption, Kind, Scenario, SeededFault, Verdict};
 

@@ -1,5 +1,8 @@
 //! The simulated world with a hashmail mailbox between the host and its phones, without and with Lightning Node Connect. In a file of its
 //! own: the worlds of a process depend on those that were made before.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
 
 use longhand_sim::world::{Campaign, Class, Interruption, Kind, Route, Scenario, SeededFault};
 
@@ -67,5 +70,5 @@ fn the_checks_see_what_is_lost_behind_a_hashmail_mailbox() {
 
 #[test]
 fn a_run_with_lightning_node_connect_is_the_same_alone_and_among_others() {
-    crate::common::is_the_same_alone(Route::Lnc, &["relay:10:swapped", "frame:20:silent"]);
+    common::is_the_same_alone(Route::Lnc, &["relay:10:swapped", "frame:20:silent"]);
 }

@@ -1,5 +1,8 @@
 //! The simulated world with a relay between the host and its phones, which dies, is slow, repeats, reorders and loses. In a file of
 //! its own: the worlds of a process depend on those that were made before.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
 
 use longhand_sim::world::{
     Campaign, Class, How, Interruption, Kind, Length, Route, Scenario, SeededFault,
@@ -78,5 +81,5 @@ fn the_checks_see_what_is_lost_behind_a_relay() {
 #[test]
 fn a_run_with_a_relay_is_the_same_alone_and_among_others() {
     let interruptions = ["relay:5:before", "relay:10:swapped", "relay:15:late:20s"];
-    crate::common::is_the_same_alone(Route::Mailbox, &interruptions);
+    common::is_the_same_alone(Route::Mailbox, &interruptions);
 }

@@ -1,4 +1,5 @@
 //! A run is the same wherever it is played: alone in a process of its own, after others, and beside others.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::process::Command;
 use std::thread;

@@ -1,4 +1,5 @@
 //! The simulated world's public interface: a payment interrupted at every step, and every scenario at random ones.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use longhand_sim::world::{Campaign, Counts, How, Kind, Route, Scenario};
 
