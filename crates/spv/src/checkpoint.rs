@@ -76,10 +76,12 @@ impl Checkpoint {
         Checkpoint::period_start(network, 0, header)
     }
 
-    /// The latest one that is built in.
-    pub fn latest(network: Network) -> Checkpoint {
+    /// The latest one that is built in. Of a signet with a challenge of its own that is the genesis block.
+    pub fn latest(params: &Params) -> Checkpoint {
+        let network = params.network();
         let built_in = BUILT_IN.iter().find(|(of, ..)| *of == network);
         built_in
+            .filter(|_| params.challenge() == Params::of(network).challenge())
             .and_then(|&(_, height, hex)| {
                 let header = deserialize_hex(hex).ok()?;
                 Some(Checkpoint::period_start(network, height, header))
@@ -202,7 +204,8 @@ const BUILT_IN: [(Network, u32, &str); 3] = [
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    use bitcoin::ScriptBuf;
+
     use super::*;
 
     #[test]
@@ -256,7 +259,7 @@ mod tests {
             ),
         ];
         for ((network, hash, before), (of, height, _)) in sources.into_iter().zip(BUILT_IN) {
-            let checkpoint = Checkpoint::latest(network);
+            let checkpoint = Checkpoint::latest(&Params::of(network));
             assert_eq!((checkpoint.network(), checkpoint.height()), (of, height));
             assert_eq!(checkpoint.hash().to_string(), hash);
             assert_eq!(checkpoint.header().prev_blockhash.to_string(), before);
@@ -265,7 +268,13 @@ mod tests {
             assert!(target.is_met_by(checkpoint.hash()));
             assert!(target <= Params::of(network).pow_limit());
         }
-        let testnet4 = Checkpoint::latest(Network::Testnet4);
-        assert_eq!(testnet4, Checkpoint::genesis(Network::Testnet4));
+        for params in [
+            Params::of(Network::Testnet4),
+            Params::of(Network::Regtest),
+            Params::custom_signet(ScriptBuf::from_bytes(vec![0x51])),
+        ] {
+            let genesis = Checkpoint::genesis(params.network());
+            assert_eq!(Checkpoint::latest(&params), genesis);
+        }
     }
 }

@@ -21,7 +21,9 @@
 //! use bitcoin::Network;
 //! use longhand_spv::{Checkpoint, Headers, Params};
 //!
-//! let headers = Headers::new(Params::of(Network::Bitcoin), Checkpoint::latest(Network::Bitcoin));
+//! let params = Params::of(Network::Bitcoin);
+//! let checkpoint = Checkpoint::latest(&params);
+//! let headers = Headers::new(params, checkpoint);
 //! assert_eq!(headers.height(), 878_976);
 //! assert!(headers.is_stale(1_800_000_000));
 //! ```

@@ -403,13 +403,21 @@ fn real_headers_of_testnet3() {
         headers.tip_hash().to_string(),
         "000000008b896e272758da5297bcd98fdc6d97c9b765ecec401e286dc1fdbe10"
     );
-    // Testnet4 begins elsewhere.
+    // Testnet4 begins elsewhere, and this is its block 1.
     let genesis = Checkpoint::genesis(Network::Testnet4);
     let mut testnet4 = Headers::new(Params::of(Network::Testnet4), genesis);
     assert!(matches!(
         testnet4.extend(&headers_1_to_3, NOW),
         Err(HeaderError::Unconnected(_))
     ));
+    let block_1 = hex(
+        "0000002043f08bdab050e35b567c864b91f47f50ae725ae2de53bcfbbaf284da000000005c78b286f0d46ba2b8b104b6f7aec904fa0e93259e5637aaaac87d59b89d9c6160d63866ffff001da680f8ad",
+    );
+    assert_eq!(appended(&testnet4.extend(&[block_1], NOW).unwrap()), 1);
+    assert_eq!(
+        testnet4.tip_hash().to_string(),
+        "0000000012982b6d5f621229286b880e909984df669c2afabb102ce311b13f28"
+    );
 }
 
 #[test]

@@ -6,9 +6,10 @@ mod common;
 use std::collections::HashMap;
 
 use bitcoin::{BlockHash, Network, block::Header};
-use common::{NOW, apply, chain, genesis, hash, regtest};
+use common::source::{Source, after_genesis, look};
+use common::{NOW, apply, chain, genesis, hash, outpoint, p2wsh, regtest};
 use longhand_spv::headers::MAX_BRANCHES;
-use longhand_spv::{Checkpoint, Extended, FilterChain, Headers, Params, Proof, SpendWatch};
+use longhand_spv::{Checkpoint, Extended, FilterChain, Headers, Params, Proof, SpendWatch, Status};
 use proptest::prelude::*;
 
 /// All headers that were taken, with their heights; the best tip is the first one of the greatest height, since all have the same work.
@@ -86,6 +87,16 @@ fn check_event(before: &[BlockHash], after: &[BlockHash], extended: &Extended) {
             assert_eq!((*disconnected as usize, *connected as usize), (lost, won));
         }
     }
+}
+
+/// Where the blocks of the best chain spend an output, looked up one by one.
+fn spent_height(source: &Source, byte: u8) -> Option<u32> {
+    let spends = |block: &bitcoin::Block| {
+        let mut inputs = block.txdata.iter().flat_map(|one| &one.input);
+        inputs.any(|input| input.previous_output == outpoint(byte))
+    };
+    let at = source.blocks.iter().position(spends)?;
+    Some(u32::try_from(at).unwrap() + 1)
 }
 
 proptest! {
@@ -168,5 +179,52 @@ proptest! {
             *first = 1;
         }
         all(&bytes);
+    }
+
+    /// How many blocks are lost, how many are mined beside that, which output is spent at each, whether the phone looks at the blocks,
+    /// and whether it is started anew before that.
+    #[test]
+    fn what_is_spent_is_what_the_blocks_of_the_best_chain_spend(
+        steps in prop::collection::vec(
+            (0..4usize, prop::collection::vec(0..8u8, 1..4), any::<bool>(), any::<bool>()),
+            1..12,
+        ),
+    ) {
+        const FOLLOWED: u8 = 4;
+        let (mut headers, mut chain, mut source) = (regtest(), after_genesis(), Source::default());
+        let mut watch = SpendWatch::new();
+        for byte in 0..FOLLOWED {
+            watch.follow(outpoint(byte), p2wsh(byte), 1).unwrap();
+        }
+        for (salt, (lost, choices, looks, restarts)) in (0..).zip(steps) {
+            let kept = source.blocks.len().saturating_sub(lost);
+            let lost = source.blocks.len() - kept;
+            source.blocks.truncate(kept);
+            source.filters.truncate(kept);
+            for choice in choices.iter().cycle().take(lost + choices.len()) {
+                let spends = spent_height(&source, *choice).is_none().then_some(*choice);
+                source.mine(salt, spends.as_slice());
+            }
+            if restarts {
+                watch = SpendWatch::decode(&watch.encode()).unwrap();
+                chain = FilterChain::decode(&chain.encode()).unwrap();
+            }
+            source.tell(&mut headers, &mut chain);
+            prop_assert_eq!(headers.height() as usize, source.blocks.len());
+            watch.sync(&headers);
+            if looks {
+                look(&mut watch, &headers, &chain, &source);
+            }
+            for byte in 0..FOLLOWED {
+                let really = spent_height(&source, byte);
+                match watch.status(&outpoint(byte)).unwrap() {
+                    Status::Spent(spend) => prop_assert_eq!(Some(spend.height), really),
+                    Status::Unspent { up_to } => {
+                        prop_assert!(really.is_none_or(|height| height > up_to));
+                        prop_assert!(!looks || up_to >= headers.height());
+                    }
+                }
+            }
+        }
     }
 }

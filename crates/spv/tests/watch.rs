@@ -3,72 +3,11 @@
 
 mod common;
 
-use bitcoin::bip158::{BlockFilter, FilterHash};
-use bitcoin::{Block, OutPoint, ScriptBuf};
-use common::{NOW, block, genesis, outpoint, p2wsh, regtest, spend};
+use bitcoin::ScriptBuf;
+use common::source::{Source, after_genesis, look, lying};
+use common::{NOW, outpoint, p2wsh, regtest};
 use longhand_spv::filter::{Compared, filter_hash};
-use longhand_spv::{
-    FilterAnswer, FilterChain, FilterError, Headers, SpendWatch, Status, WatchError,
-};
-
-/// A source: blocks from height 1 on, and their filters.
-#[derive(Clone, Default)]
-struct Source {
-    blocks: Vec<Block>,
-    filters: Vec<Vec<u8>>,
-}
-
-impl Source {
-    /// Mines a block that spends these outputs, made by the script of their first byte.
-    fn mine(&mut self, salt: u32, spends: &[u8]) {
-        let previous = self.blocks.last().map_or(genesis(), |block| block.header);
-        let height = u32::try_from(self.blocks.len()).unwrap() + 1;
-        let transactions = spends.iter().map(|byte| spend(outpoint(*byte), p2wsh(200)));
-        let block = block(&previous, height, salt, transactions);
-        self.filters.push(honest(&block));
-        self.blocks.push(block);
-    }
-
-    fn tell(&self, headers: &mut Headers, chain: &mut FilterChain) {
-        let all: Vec<_> = self.blocks.iter().map(|block| block.header).collect();
-        let _ = headers.extend(&all, NOW).unwrap();
-        chain.sync(headers);
-        let known = chain.next_height() as usize - 1;
-        let hashes: Vec<FilterHash> = self
-            .filters
-            .iter()
-            .map(|bytes| filter_hash(bytes))
-            .collect();
-        chain.extend(headers, &hashes[known..]).unwrap();
-    }
-}
-
-/// A filter as it is to be: every output that is spent has the script of its number.
-fn honest(block: &Block) -> Vec<u8> {
-    let script = |outpoint: &OutPoint| Ok(p2wsh(u8::try_from(outpoint.vout).unwrap()));
-    BlockFilter::new_script_filter(block, script)
-        .unwrap()
-        .content
-}
-
-/// The filter of another block under this one's key: it leaves out what this one has.
-fn lying(block: &Block) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut writer = bitcoin::bip158::BlockFilterWriter::new(&mut out, block);
-    writer.add_element(&[7; 34]);
-    writer.finish().unwrap();
-    out
-}
-
-fn after_genesis() -> FilterChain {
-    let zero = FilterChain::from_genesis().header(u32::MAX);
-    assert_eq!(zero, None);
-    // What is before block 1 does not matter here.
-    FilterChain::new(
-        1,
-        filter_hash(&[0]).filter_header(&bitcoin::hashes::Hash::all_zeros()),
-    )
-}
+use longhand_spv::{FilterAnswer, FilterChain, FilterError, Proof, SpendWatch, Status, WatchError};
 
 fn unspent(watch: &SpendWatch, byte: u8) -> Option<u32> {
     match watch.status(&outpoint(byte)) {
@@ -81,22 +20,6 @@ fn spent_at(watch: &SpendWatch, byte: u8) -> Option<u32> {
     match watch.status(&outpoint(byte)) {
         Some(Status::Spent(spend)) => Some(spend.height),
         _ => None,
-    }
-}
-
-/// Looks at everything up to the tip, as a phone does.
-fn look(watch: &mut SpendWatch, headers: &Headers, chain: &FilterChain, source: &Source) {
-    while let Some(height) = watch
-        .next_height()
-        .filter(|height| *height <= headers.height())
-    {
-        let at = height as usize - 1;
-        let filter = &source.filters[at];
-        let answer = watch.filter(headers, chain, height, filter).unwrap();
-        if answer == FilterAnswer::BlockNeeded {
-            let block = &source.blocks[at];
-            watch.block(headers, height, block, Some(filter)).unwrap();
-        }
     }
 }
 
@@ -376,4 +299,44 @@ fn filter_headers_do_not_go_beyond_the_tip_and_are_bounded() {
         );
     }
     assert_eq!(FilterChain::decode(&bytes), Ok(chain));
+}
+
+/// A close is shown by its proof alone, at any time; a reorganisation takes it back.
+#[test]
+fn a_proven_transaction_spends_too() {
+    let (mut headers, mut chain, mut source) = (regtest(), after_genesis(), Source::default());
+    for spends in [&[][..], &[], &[], &[1], &[]] {
+        source.mine(0, spends);
+    }
+    source.tell(&mut headers, &mut chain);
+    let mut watch = SpendWatch::new();
+    watch.follow(outpoint(1), p2wsh(1), 1).unwrap();
+    watch.follow(outpoint(2), p2wsh(2), 1).unwrap();
+    let proof = Proof::prove(&source.blocks[3], 1).unwrap();
+    let proven = proof.verify(&headers).unwrap();
+    let spends = watch.proven(&headers, &proven).unwrap();
+    assert_eq!((spends.len(), spends[0].height), (1, 4));
+    assert_eq!(watch.proven(&headers, &proven), Ok(vec![]));
+    assert_eq!(
+        (spent_at(&watch, 1), unspent(&watch, 2)),
+        (Some(4), Some(0))
+    );
+    look(&mut watch, &headers, &chain, &source);
+    assert_eq!(
+        (spent_at(&watch, 1), unspent(&watch, 2)),
+        (Some(4), Some(5))
+    );
+
+    let mut other = Source {
+        blocks: source.blocks[..2].to_vec(),
+        filters: source.filters[..2].to_vec(),
+    };
+    (0..4).for_each(|_| other.mine(8, &[]));
+    other.tell(&mut headers, &mut chain);
+    assert!(watch.sync(&headers));
+    assert_eq!((unspent(&watch, 1), unspent(&watch, 2)), (Some(2), Some(2)));
+    let gone = source.blocks[3].block_hash();
+    assert_eq!(watch.proven(&headers, &proven), Err(WatchError::Gone(gone)));
+    look(&mut watch, &headers, &chain, &other);
+    assert_eq!((unspent(&watch, 1), unspent(&watch, 2)), (Some(6), Some(6)));
 }

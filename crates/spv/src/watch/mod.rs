@@ -15,6 +15,7 @@ use bitcoin::{Block, BlockHash, OutPoint, ScriptBuf, Txid};
 
 use crate::filter::{Filter, FilterChain, FilterError, is_filtered};
 use crate::headers::Headers;
+use crate::proof::Proven;
 use crate::recent::Recent;
 
 /// The most outputs that are followed.
@@ -51,6 +52,9 @@ pub enum WatchError {
     /// The block is not the one of the header.
     #[error("this is not block {0}: ask for that one")]
     OtherBlock(BlockHash),
+    /// The block of a proof is not in the chain any more.
+    #[error("block {0} of a proof is not in the chain any more: ask for the proof again")]
+    Gone(BlockHash),
     /// Its transactions are not those of the header.
     #[error("the transactions of block {0} are not those of its header: ask another source")]
     Transactions(BlockHash),
@@ -262,6 +266,39 @@ impl SpendWatch {
             }
         }
         self.seen(height, hash);
+        Ok(spends)
+    }
+
+    /// Takes a transaction whose place in the chain a [`Proof`](crate::Proof) has shown, and says which followed outputs it spends. What
+    /// it spends is not looked for any more, whatever was seen of the blocks before.
+    ///
+    /// # Errors
+    /// Its block is not in the chain any more.
+    pub fn proven(&mut self, headers: &Headers, proven: &Proven) -> Result<Vec<Spend>, WatchError> {
+        self.sync(headers);
+        if headers.hash(proven.height) != Some(proven.block) {
+            return Err(WatchError::Gone(proven.block));
+        }
+        let mut spends = Vec::new();
+        for input in &proven.transaction.input {
+            let outpoint = input.previous_output;
+            let followed = self.outputs.get_mut(&outpoint);
+            if let Some(followed) = followed.filter(|one| one.spend.is_none()) {
+                let spend = Spend {
+                    outpoint,
+                    by: proven.txid,
+                    position: proven.position,
+                    height: proven.height,
+                };
+                followed.spend = Some(spend);
+                // No block of this chain before it spends it.
+                followed.next = proven.height.saturating_add(1);
+                spends.push(spend);
+            }
+        }
+        if !spends.is_empty() {
+            self.recent.push(proven.height, proven.block);
+        }
         Ok(spends)
     }
 

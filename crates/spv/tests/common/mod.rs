@@ -1,6 +1,8 @@
 //! Blocks at regtest's difficulty, of which every second nonce is enough.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod source;
+
 use bitcoin::absolute::LockTime;
 use bitcoin::block::Version;
 use bitcoin::hashes::Hash;
