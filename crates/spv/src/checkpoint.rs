@@ -6,10 +6,11 @@
 //! and on mainnet its target. Of testnet4 no second source was found, so that its headers begin at the genesis block, until a
 //! [`Checkpoint::from_trusted_headers`] is made with a node of one's own.
 
-use bitcoin::consensus::encode::deserialize_hex;
+use bitcoin::consensus::encode::{deserialize, deserialize_hex, serialize};
 use bitcoin::constants::genesis_block;
-use bitcoin::{Block, BlockHash, CompactTarget, Network, block::Header};
+use bitcoin::{Block, BlockHash, CompactTarget, Network, Target, block::Header};
 
+use crate::bytes::Reader;
 use crate::params::{Params, RETARGET_INTERVAL};
 
 /// Blocks whose times the median is taken of.
@@ -54,6 +55,7 @@ pub enum CheckpointError {
     Work(usize),
 }
 
+const VERSION: u8 = 1;
 /// The most headers that a checkpoint is made from.
 const MAX_TRUSTED: usize = RETARGET_INTERVAL as usize + MEDIAN_SPAN - 1;
 
@@ -76,7 +78,10 @@ impl Checkpoint {
         Checkpoint::period_start(network, 0, header)
     }
 
-    /// The latest one that is built in. Of a signet with a challenge of its own that is the genesis block.
+    /// The latest one that is built in, for a phone that begins. Of a signet with a challenge of its own that is the genesis block.
+    ///
+    /// A phone keeps the checkpoint that it began with ([`Checkpoint::encode`]): a later program may have a later one, and what is in
+    /// blocks before that could not be proven any more.
     pub fn latest(params: &Params) -> Checkpoint {
         let network = params.network();
         let built_in = BUILT_IN.iter().find(|(of, ..)| *of == network);
@@ -90,8 +95,8 @@ impl Checkpoint {
     }
 
     /// Makes one from headers of a node that is trusted: those from the first block of the period (the last height up to `height` that
-    /// is a multiple of 2,016), or from up to ten blocks before it, to the block at `height`. Whoever makes it answers for these being
-    /// headers of the chain that the network is on; only their connection and their own proof of work are checked.
+    /// is a multiple of 2,016), or from up to ten blocks before it, to the block at `height`. The caller vouches for them: only their
+    /// connection and their own proof of work are checked, and not that the network is on this chain.
     ///
     /// With `bitcoin-cli getblockheader <hash> false` for each height.
     ///
@@ -134,6 +139,53 @@ impl Checkpoint {
             hash: previous,
             period: period.into(),
             earlier_times: earlier.iter().map(|header| header.time).collect(),
+        })
+    }
+
+    /// As bytes: version 1 (1 byte), the network's magic (4), height (4), header (80), time and bits of the first block of its period (4 each),
+    /// how many times of blocks before it are known (1), and these (4 each). Numbers are little-endian.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![VERSION];
+        bytes.extend(self.network.magic().to_bytes());
+        bytes.extend(self.height.to_le_bytes());
+        bytes.extend(serialize(&self.header));
+        bytes.extend(self.period.time.to_le_bytes());
+        bytes.extend(self.period.bits.to_consensus().to_le_bytes());
+        bytes.push(u8::try_from(self.earlier_times.len()).unwrap_or(u8::MAX));
+        for time in &self.earlier_times {
+            bytes.extend(time.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Reads [`Checkpoint::encode`]'s bytes. `None` when they are none, or of another network.
+    pub fn decode(params: &Params, bytes: &[u8]) -> Option<Checkpoint> {
+        let mut reader = Reader::new(bytes);
+        let version = reader.u8()?;
+        let magic: [u8; 4] = reader.array()?;
+        let height = reader.u32()?;
+        let header: Header = deserialize(reader.take(Header::SIZE)?).ok()?;
+        let period = PeriodStart {
+            time: reader.u32()?,
+            bits: CompactTarget::from_consensus(reader.u32()?),
+        };
+        let count = usize::from(reader.u8()?);
+        let times: Option<Vec<u32>> = (0..count).map(|_| reader.u32()).collect();
+        let limit = params.pow_limit();
+        let is_possible = version == VERSION
+            && magic == params.network().magic().to_bytes()
+            && header.target() <= limit
+            && header.target().is_met_by(header.block_hash())
+            && Target::from_compact(period.bits) <= limit
+            && count < MEDIAN_SPAN
+            && reader.is_empty();
+        is_possible.then_some(Checkpoint {
+            network: params.network(),
+            height,
+            header,
+            hash: header.block_hash(),
+            period,
+            earlier_times: times?,
         })
     }
 
@@ -236,6 +288,28 @@ mod tests {
         ] {
             assert_eq!(Checkpoint::genesis(network).hash().to_string(), hash);
         }
+    }
+
+    #[test]
+    fn a_checkpoint_is_read_back_and_damaged_ones_are_not() {
+        for network in [Network::Bitcoin, Network::Testnet4, Network::Regtest] {
+            let params = Params::of(network);
+            let mut checkpoint = Checkpoint::latest(&params);
+            checkpoint.earlier_times = vec![1, 2, 3];
+            let bytes = checkpoint.encode();
+            assert_eq!(Checkpoint::decode(&params, &bytes), Some(checkpoint));
+            let other = Params::of(Network::Signet);
+            assert_eq!(Checkpoint::decode(&other, &bytes), None);
+            for length in 0..bytes.len() {
+                assert_eq!(Checkpoint::decode(&params, &bytes[..length]), None);
+            }
+            let long = [&bytes[..], &[0]].concat();
+            assert_eq!(Checkpoint::decode(&params, &long), None);
+        }
+        let params = Params::of(Network::Bitcoin);
+        let mut bytes = Checkpoint::latest(&params).encode();
+        bytes[20] ^= 1;
+        assert_eq!(Checkpoint::decode(&params, &bytes), None);
     }
 
     /// The hash of the block before each is Electrum's, of its list `chains/*/checkpoints.json`.

@@ -83,7 +83,8 @@ impl Headers {
         self.work
     }
 
-    /// Whether the tip is too old for the clock to be the network's: somebody keeps back blocks, or none were found for hours.
+    /// Whether the tip is too old by this clock: somebody keeps back blocks, or none were found for hours. A miner's time may be up to two hours
+    /// ahead, so that a tip can look younger than it is by as much.
     pub fn is_stale(&self, now_unix_s: u64) -> bool {
         self.params.stale_after_s().is_some_and(|limit| {
             let until = u64::from(self.tip().time).saturating_add(u64::from(limit));

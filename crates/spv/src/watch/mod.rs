@@ -42,11 +42,11 @@ pub enum WatchError {
     #[error("the header at height {0} is not known here: fetch headers first")]
     Header(u32),
     /// Nothing is to be looked for there yet.
-    #[error("nothing is to be looked for at height {height} now; next is {next:?}")]
+    #[error("nothing is to be looked for at height {height} now: ask for the next height first")]
     NotNext {
         /// What was handed in.
         height: u32,
-        /// The lowest height that is needed.
+        /// The lowest height that is needed; `None` when all is spent.
         next: Option<u32>,
     },
     /// The block is not the one of the header.
