@@ -227,4 +227,37 @@ proptest! {
             }
         }
     }
+
+    /// Headers that nobody mined, with any times, difficulties and nonces.
+    #[test]
+    fn headers_of_an_adversary_change_nothing(
+        fields in prop::collection::vec(
+            (any::<u32>(), any::<u32>(), any::<u32>(), any::<bool>(), any::<bool>()),
+            1..8,
+        ),
+        now in any::<u64>(),
+    ) {
+        for network in [Network::Bitcoin, Network::Testnet, Network::Testnet4] {
+            let params = Params::of(network);
+            let mut headers = Headers::new(params.clone(), Checkpoint::latest(&params));
+            let before = headers.stored();
+            let mut previous = *headers.tip();
+            let batch: Vec<Header> = fields.iter().map(|&(time, bits, nonce, soon, same)| {
+                previous = Header {
+                    prev_blockhash: hash(&previous),
+                    time: if soon { previous.time.saturating_add(600) } else { time },
+                    bits: if same { previous.bits } else { bitcoin::CompactTarget::from_consensus(bits) },
+                    nonce,
+                    ..previous
+                };
+                previous
+            }).collect();
+            prop_assert!(headers.extend(&batch, now).is_err());
+            prop_assert_eq!(headers.stored(), before);
+            // With the checkpoint they make no other one either.
+            let height = headers.height();
+            let made = Checkpoint::from_trusted_headers(&params, height + 1, &[*headers.tip(), batch[0]]);
+            prop_assert!(made.is_err());
+        }
+    }
 }

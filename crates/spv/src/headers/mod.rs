@@ -80,8 +80,9 @@ pub struct Headers {
 
 /// Where a batch belongs.
 struct Place {
+    /// The last height that its chain shares with the best one.
     fork: u32,
-    /// What there is of its branch before it.
+    /// The headers between the fork and the first new one.
     before: Vec<Header>,
     /// The branch whose tip it extends.
     extends: Option<usize>,
@@ -105,7 +106,7 @@ impl Headers {
 
     /// Reads back what [`Headers::stored`] and the changes since have written, and checks all of it anew: proof of work, difficulty and
     /// median times, not the limit of the future, and not the solutions of a signet. A record at the end that was not written whole is
-    /// left out; so is an empty file's lack of anything. Branches with less work are not stored.
+    /// left out. An empty file is one without headers. Branches with less work are not stored.
     ///
     /// # Errors
     /// See [`StoredError`]: in each case the headers have to be fetched again, into a file that begins with [`Headers::stored`].
@@ -124,8 +125,8 @@ impl Headers {
         bytes
     }
 
-    /// Takes headers that follow each other, and a block that is known: of the best chain or of a branch. What is known of them already is
-    /// passed over. `now_unix_s` is the phone's clock.
+    /// Takes headers each of which follows the one before it. The first follows a block that is known, of the best chain or of a branch. Those
+    /// that are known already are passed over. `now_unix_s` is the phone's clock.
     ///
     /// # Errors
     /// See [`HeaderError`]; nothing is changed then. On a signet whose challenge asks for a signature they come by
@@ -217,7 +218,7 @@ impl Headers {
         }
     }
 
-    /// `None` when all of it is known.
+    /// Finds the place of a batch; `None` when all of it is known.
     fn place(
         &self,
         headers: &[Header],
@@ -266,7 +267,7 @@ impl Headers {
         Ok((place.known < headers.len()).then_some(place))
     }
 
-    /// A branch has more work than the best chain above its fork.
+    /// Makes a branch the best chain: it has more work above its fork.
     fn switch(&mut self, branch: Branch) -> Extended {
         let after_fork = self.index(branch.fork) + 1;
         let old = self.best.split_off(after_fork);
@@ -303,6 +304,7 @@ impl Headers {
         }
     }
 
+    /// Keeps a branch that has no more work than the best chain.
     fn keep(&mut self, branch: Branch, extends: Option<usize>) -> Result<Extended, HeaderError> {
         let fork_height = branch.fork;
         let above = u32::try_from(branch.headers.len()).map_err(|_| HeaderError::Height)?;

@@ -38,6 +38,33 @@ impl Branch {
         let own = (count..).map_while(|at| self.hash(at));
         own.zip(hashes).take_while(|(own, of)| own == *of).count()
     }
+
+    /// The best chain has left the blocks of `old`. A branch that began above the fork begins there now, with the old blocks that it shares.
+    fn leave(&mut self, old: &Branch) {
+        let Some(above) = self.fork.checked_sub(old.fork).filter(|above| *above > 0) else {
+            return;
+        };
+        let shared = usize::try_from(above).unwrap_or(usize::MAX);
+        let shared = &old.headers[..shared.min(old.headers.len())];
+        self.fork = old.fork;
+        // One that gets too long is emptied, and is left out next.
+        if shared.len() + self.headers.len() <= MAX_SIDE_HEADERS {
+            self.headers.splice(..0, shared.iter().copied());
+        } else {
+            self.headers.clear();
+        }
+    }
+
+    /// Leaves out the blocks that the best chain has now. `false` when nothing is left.
+    fn follow(&mut self, best: &[Header]) -> bool {
+        let pairs = self.headers.iter().zip(best);
+        let shared = pairs.take_while(|(own, of)| own == of).count();
+        self.headers.drain(..shared);
+        self.fork = self
+            .fork
+            .saturating_add(u32::try_from(shared).unwrap_or(u32::MAX));
+        !self.headers.is_empty()
+    }
 }
 
 /// All branches.
@@ -89,35 +116,6 @@ impl Side {
         let kept: Vec<BlockHash> = kept.iter().map(|one| one.tip_hash).collect();
         branches.retain(|one| kept.contains(&one.tip_hash));
         self.branches = branches;
-    }
-}
-
-impl Branch {
-    /// It left the best chain in the part that is now old: it has these blocks too.
-    fn leave(&mut self, old: &Branch) {
-        let Some(above) = self.fork.checked_sub(old.fork).filter(|above| *above > 0) else {
-            return;
-        };
-        let shared = usize::try_from(above).unwrap_or(usize::MAX);
-        let shared = &old.headers[..shared.min(old.headers.len())];
-        self.fork = old.fork;
-        // One that is too long is kept without them, and goes next.
-        if shared.len() + self.headers.len() <= MAX_SIDE_HEADERS {
-            self.headers.splice(..0, shared.iter().copied());
-        } else {
-            self.headers.clear();
-        }
-    }
-
-    /// Leaves out the blocks that the best chain has now. `false` when nothing is left.
-    fn follow(&mut self, best: &[Header]) -> bool {
-        let pairs = self.headers.iter().zip(best);
-        let shared = pairs.take_while(|(own, of)| own == of).count();
-        self.headers.drain(..shared);
-        self.fork = self
-            .fork
-            .saturating_add(u32::try_from(shared).unwrap_or(u32::MAX));
-        !self.headers.is_empty()
     }
 }
 

@@ -28,6 +28,9 @@ const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 44;
 
 /// How the stored bytes change: cut the file after the first `keep_bytes`, then append.
+///
+/// A program that ends between the two leaves a shorter chain, and one that ends while it appends a last record that is not whole: both
+/// are read back ([`Headers::from_stored`]), and what is missing comes with the next batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "without it the stored headers are not those in memory"]
 pub struct StoredChange {
