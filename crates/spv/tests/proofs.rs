@@ -4,7 +4,7 @@
 mod common;
 
 use bitcoin::hashes::Hash;
-use bitcoin::{Block, OutPoint, ScriptBuf, Transaction, TxMerkleNode, consensus};
+use bitcoin::{Amount, Block, Transaction, TxMerkleNode, consensus};
 use common::{NOW, block, chain, genesis, outpoint, p2wsh, regtest, spend};
 use longhand_spv::{Headers, Proof, ProofError};
 
@@ -104,58 +104,73 @@ fn a_witness_is_not_proven() {
     assert_eq!(Proof::decode(&proof.encode()), Err(ProofError::Malformed));
 }
 
-/// A transaction of 64 bytes whose last 32 are the id of another one, which no block has (CVE-2017-12842).
-fn node_of_a_tree(inner: &Transaction) -> Transaction {
-    let mut node = spend(OutPoint::null(), ScriptBuf::from_bytes(vec![0; 4]));
-    node.input[0].witness.clear();
-    node.input[0].previous_output = outpoint(9);
+/// A payment that no block has, and a transaction of 64 bytes that ends with its id: whoever has the second mined could show the first
+/// to be below it in the tree (CVE-2017-12842). Of 2 million values of the payment this is one whose id reads as the end of a transaction.
+fn forgery() -> (Transaction, Transaction) {
+    let mut payment = spend(outpoint(1), p2wsh(1));
+    payment.input[0].witness.clear();
+    payment.output[0].value = Amount::from_sat(1_872_157);
+    let mut node = vec![2, 0, 0, 0, 1];
+    node.extend([9; 27]);
+    node.extend(payment.compute_txid().as_byte_array());
+    let node: Transaction = consensus::deserialize(&node).unwrap();
     assert_eq!(node.base_size(), 64);
-    let mut bytes = consensus::serialize(&node);
-    bytes[32..].copy_from_slice(inner.compute_txid().as_byte_array());
-    // What reads as a transaction needs some of these bytes, which a forger grinds; here the node itself is taken.
-    consensus::deserialize(&bytes).unwrap_or(node)
+    (payment, node)
 }
 
 #[test]
-fn a_transaction_that_could_be_a_node_of_the_tree_proves_nothing() {
-    let node = node_of_a_tree(&spend(outpoint(1), p2wsh(1)));
+fn a_transaction_that_is_a_node_of_the_tree_proves_nothing() {
+    let (payment, node) = forgery();
     let block = block(&genesis(), 1, 0, [node.clone()]);
     assert_eq!(Proof::prove(&block, 1), Err(ProofError::NodeSize));
     let mut headers = regtest();
     let _ = headers.extend(&[block.header], NOW).unwrap();
 
-    // The block has the node as its second transaction. Its halves pass for two leaves of a deeper tree.
-    let bytes = consensus::serialize(&node);
-    let left = TxMerkleNode::from_slice(&bytes[..32]).unwrap();
-    let honest = Proof {
-        block: block.block_hash(),
-        transaction: node,
-        position: 1,
-        branch: vec![block.txdata[0].compute_txid().into()],
-        coinbase: common::coinbase(1, 0),
-        coinbase_branch: vec![block.txdata[1].compute_txid().into()],
-    };
-    let mut honest = honest;
-    honest.coinbase.input[0].witness.clear();
-    assert_eq!(honest.verify(&headers), Err(ProofError::NodeSize));
-    let deeper = Proof {
-        transaction: spend(outpoint(1), p2wsh(1)),
+    // The halves of the node are two leaves of a tree that is deeper by one, and the second is the payment.
+    let left = TxMerkleNode::from_slice(&consensus::serialize(&node)[..32]).unwrap();
+    let [coinbase, second] = [0, 1].map(|at| TxMerkleNode::from(block.txdata[at].compute_txid()));
+    let first = Proof::prove(&block, 0).unwrap();
+    assert_eq!(first.coinbase_branch, [second]);
+    let forged = Proof {
+        transaction: payment.clone(),
         position: 3,
-        branch: vec![left, block.txdata[0].compute_txid().into()],
-        ..honest.clone()
+        branch: vec![left, coinbase],
+        ..first.clone()
     };
+    // Its branch does lead to the root.
+    let parent = |left: TxMerkleNode, right: TxMerkleNode| {
+        let both = [left.to_byte_array(), right.to_byte_array()].concat();
+        TxMerkleNode::hash(&both)
+    };
+    let leaf = TxMerkleNode::from(payment.compute_txid());
     assert_eq!(
-        deeper.verify(&headers),
+        parent(coinbase, parent(left, leaf)),
+        block.header.merkle_root
+    );
+    assert_eq!(
+        forged.verify(&headers),
         Err(ProofError::Depth {
             transaction: 2,
             coinbase: 1
         })
     );
+    // No coinbase is as deep: what would be its neighbour is not known to anybody.
     let as_deep = Proof {
-        coinbase_branch: vec![left, honest.coinbase_branch[0]],
-        ..deeper
+        coinbase_branch: vec![left, second],
+        ..forged
     };
-    assert!(as_deep.verify(&headers).is_err());
+    assert_eq!(
+        as_deep.verify(&headers),
+        Err(ProofError::Root(block.block_hash()))
+    );
+    // Nor is the node itself proven.
+    let shallow = Proof {
+        transaction: node,
+        position: 1,
+        branch: vec![coinbase],
+        ..first
+    };
+    assert_eq!(shallow.verify(&headers), Err(ProofError::NodeSize));
 }
 
 #[test]
