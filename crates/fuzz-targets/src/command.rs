@@ -85,6 +85,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             amount_msat: 50_000_000,
             description: "coffee".into(),
             expiry_s: 3600,
+            payment_secret: vec![7; 32],
         }),
         Kind::Pay(Pay {
             bolt11: invoice.into(),

@@ -11,7 +11,11 @@ use bitcoin::secp256k1::PublicKey;
 use lightning::ln::chan_utils::{CommitmentTransaction, HolderCommitmentTransaction};
 use lightning::types::payment::{PaymentHash, PaymentSecret};
 use lightning::util::ser::Writeable;
-use lightning_invoice::{Bolt11InvoiceDescription, Currency, Description, InvoiceBuilder};
+use lightning_invoice::{
+    Bolt11Invoice, Bolt11InvoiceDescription, Currency, Description, InvoiceBuilder,
+};
+use longhand_lying_host::onion::Offer;
+use longhand_lying_host::scene;
 use longhand_proto::command::UnsignedInvoice;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::*;
@@ -74,6 +78,7 @@ enum Kind {
     Compact = 14,
     SetUp = 15,
     Repeat = 16,
+    Offer = 17,
 }
 
 const STEPS: usize = 32;
@@ -97,6 +102,7 @@ fn beginning() -> &'static Beginning {
         for rule in Rule::ALL.iter().filter(|rule| rule.may_warn()) {
             phone.limit(rule.name(), "warn");
         }
+        phone.limit("any_amount_sat", "1000000");
         let channel = Channel::new(&mut phone);
         let hashes: Vec<[u8; 32]> = (0u8..)
             .zip(INVOICES_MSAT)
@@ -119,11 +125,18 @@ fn invoice(phone: &mut AuditedSigner, entropy: [u8; 32], amount_msat: u64) -> [u
     let made = phone.signer.new_payment(amount_msat, entropy, NOW).unwrap();
     phone.keep(&made.records);
     let payment_hash = made.value;
-    let description = Description::new("coffee".into()).unwrap();
+    let asked = InvoiceRequest {
+        payment_hash,
+        amount_msat,
+        description: "coffee".into(),
+        expiry_s: 3600,
+    };
+    let secret = phone.signer.payment_secret(&asked).unwrap();
+    let description = Description::new(asked.description.clone()).unwrap();
     let mut raw = InvoiceBuilder::new(Currency::Regtest)
         .invoice_description(Bolt11InvoiceDescription::Direct(description))
         .payment_hash(PaymentHash(payment_hash))
-        .payment_secret(PaymentSecret([6; 32]))
+        .payment_secret(PaymentSecret(secret))
         .duration_since_epoch(Duration::from_secs(NOW))
         .min_final_cltv_expiry_delta(42)
         .expiry_time(Duration::from_secs(3600))
@@ -136,12 +149,6 @@ fn invoice(phone: &mut AuditedSigner, entropy: [u8; 32], amount_msat: u64) -> [u
     let unsigned = UnsignedInvoice {
         hrp,
         data: data.iter().map(|group| group.to_u8()).collect(),
-    };
-    let asked = InvoiceRequest {
-        payment_hash,
-        amount_msat,
-        description: "coffee".into(),
-        expiry_s: 3600,
     };
     let signed = phone.signer.finish_invoice(&unsigned, &asked, NOW);
     phone.keep(&signed.unwrap().records);
@@ -324,6 +331,7 @@ impl Play<'_> {
                 self.close(step, to_phone_sat)
             }
             Kind::Preimage => Op::GetPreimage(self.preimage(step)),
+            Kind::Offer => self.offer(step)?,
             Kind::SetUp => self.channel.setup(),
             Kind::Restart | Kind::Compact | Kind::Wait | Kind::Repeat => return None,
         })
@@ -342,6 +350,23 @@ impl Play<'_> {
             to_holder_keychain: 0,
             to_holder_index: index,
         })
+    }
+
+    /// The peer offers the first incoming HTLC of those, with an onion for its invoice.
+    fn offer(&self, step: &Step) -> Option<Op> {
+        let htlc = self.htlcs(step.htlcs).into_iter().find(|it| it.incoming)?;
+        let mut payments = self.phone.signer.payments();
+        let payment = payments.find(|it| it.payment_hash == htlc.payment_hash)?;
+        let invoice: Bolt11Invoice = payment.bolt11.parse().ok()?;
+        let offer = Offer::of(
+            scene::Htlc::incoming(htlc.payment_hash, htlc.amount_msat),
+            step.off.unsigned_abs().into(),
+            self.phone.signer.keys().node_id(),
+            invoice.payment_secret().0,
+            payment.amount_msat.max(htlc.amount_msat),
+        );
+        let keys_id = self.channel.keys_id[..].try_into().ok()?;
+        Some(offer.peel(keys_id))
     }
 
     fn preimage(&self, step: &Step) -> GetPreimage {

@@ -145,6 +145,7 @@ pub fn run(data: &[u8]) {
             Kind::ConnectPeer(ConnectPeer::default()),
             Kind::CreateInvoice(CreateInvoice {
                 payment_hash: vec![1; 32],
+                payment_secret: vec![1; 32],
                 ..CreateInvoice::default()
             }),
         ];

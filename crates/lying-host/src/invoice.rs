@@ -37,6 +37,8 @@ pub struct Draft {
     pub fallback: bool,
     /// The final expiry delta.
     pub final_delta_blocks: u64,
+    /// Another payment secret than the phone's.
+    pub secret: Option<[u8; 32]>,
     /// Payment metadata.
     pub metadata: Option<Vec<u8>>,
     /// The last node of a route hint.
@@ -56,17 +58,19 @@ impl Draft {
             payee: None,
             fallback: false,
             final_delta_blocks: 39,
+            secret: None,
             metadata: None,
             hint: None,
         }
     }
 
-    /// The parts of the invoice as a host sends them: written by LDK, signature cut off.
-    pub fn unsigned(&self) -> UnsignedInvoice {
+    /// The parts of the invoice as a host sends them: written by LDK, signature cut off. `secret` is the phone's payment secret.
+    pub fn unsigned(&self, secret: [u8; 32]) -> UnsignedInvoice {
+        let secret = self.secret.unwrap_or(secret);
         let mut builder = InvoiceBuilder::new(self.currency.clone())
             .description(self.description.clone())
             .payment_hash(sha256::Hash::from_byte_array(self.payment_hash).into_inner())
-            .payment_secret(PaymentSecret([7; 32]))
+            .payment_secret(PaymentSecret(secret))
             .duration_since_epoch(Duration::from_secs(self.date))
             .expiry_time(Duration::from_secs(u64::from(self.expiry_s)))
             .min_final_cltv_expiry_delta(self.final_delta_blocks)
@@ -126,8 +130,11 @@ impl IntoInner for sha256::Hash {
     }
 }
 
-/// Makes a payment at the phone, and what to ask the host for.
+/// Makes a payment at the phone, and what to ask the host for. Its owner allows invoices without an amount when this is one.
 pub fn ask_for(phone: &mut Phone, amount_msat: u64) -> InvoiceRequest {
+    if amount_msat == 0 {
+        phone.limit("any_amount_sat", "1000000");
+    }
     let made = phone
         .signer
         .new_payment(amount_msat, [amount_msat as u8; 32], NOW)
@@ -150,7 +157,10 @@ pub fn finish(
     draft: &Draft,
     asked: &InvoiceRequest,
 ) -> Result<Bolt11Invoice, Refused> {
-    let finished = phone.signer.finish_invoice(&draft.unsigned(), asked, NOW)?;
+    // Without a payment of the phone's there is no secret, and the phone refuses for that.
+    let secret = phone.signer.payment_secret(asked).unwrap_or([7; 32]);
+    let unsigned = draft.unsigned(secret);
+    let finished = phone.signer.finish_invoice(&unsigned, asked, NOW)?;
     phone.keep(&finished.records);
     Ok(finished.value)
 }

@@ -14,6 +14,7 @@
 mod attacks;
 pub mod gossip;
 pub mod invoice;
+pub mod onion;
 pub mod scene;
 pub mod stories;
 mod tlv;
@@ -139,6 +140,7 @@ impl Cases {
 
 /// Asks on the scene's channel. A refusal leaves no record.
 fn asked(phone: &mut Phone, op: Op) -> Verdict {
+    phone.read_onions_of(&op);
     let before = phone.signer.version();
     match phone.ask(op) {
         Ok(_) => Verdict::Signed,

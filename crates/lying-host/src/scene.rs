@@ -1,6 +1,9 @@
 //! A phone, a peer, and a channel between them. The peer signs with LDK's own signer, so that the phone gets what a
 //! real peer would send.
 
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
 use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::{All, PublicKey, Secp256k1};
 use bitcoin::{Network, Txid};
@@ -14,10 +17,13 @@ use lightning::sign::{ChannelSigner, InMemorySigner, KeysManager};
 use lightning::types::features::ChannelTypeFeatures;
 use lightning::types::payment::PaymentHash;
 use lightning::util::ser::{Readable, Writeable};
+use lightning_invoice::Bolt11Invoice;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::*;
-use longhand_signer::{ChannelIntent, Rule, Seed, Signer};
+use longhand_signer::{ChannelIntent, Payment, Rule, Seed, Signer};
+
+use crate::onion::Offer;
 
 /// The index of a channel's first commitment (BOLT 3).
 pub const FIRST: u64 = (1 << 48) - 1;
@@ -62,6 +68,10 @@ pub struct Phone {
     pub said: Vec<(SignerOp, Answer)>,
     /// The channel that [`Phone::ask`] is about.
     pub keys_id: [u8; 32],
+    /// Whether each HTLC that comes for an invoice has its payer's onion, which the phone reads first.
+    pub has_onions: bool,
+    /// The onions that were read, by HTLC.
+    offered: BTreeMap<Htlc, u64>,
     hub: Option<PublicKey>,
 }
 
@@ -80,6 +90,8 @@ impl Phone {
             now_unix_s: NOW,
             said: Vec::new(),
             keys_id: KEYS_ID,
+            has_onions: true,
+            offered: BTreeMap::new(),
             hub: None,
         }
     }
@@ -116,8 +128,49 @@ impl Phone {
 
     /// Asks on the test's channel.
     pub fn ask(&mut self, op: Op) -> Result<Answer, Refusal> {
+        self.read_onions_of(&op);
         let keys_id = self.keys_id;
         self.ask_on(&keys_id, op)
+    }
+
+    /// Before an operation that has incoming HTLCs: the phone has read their onions when they were offered.
+    pub fn read_onions_of(&mut self, op: &Op) {
+        if self.has_onions {
+            self.read_onions(&incoming(&self.keys_id, op));
+        }
+    }
+
+    /// The phone reads the onions of HTLCs in its channel which it has not read yet: those of honest payers of its invoices.
+    pub fn read_onions(&mut self, htlcs: &[Htlc]) {
+        let mut counts: BTreeMap<Htlc, u64> = BTreeMap::new();
+        for htlc in htlcs {
+            *counts.entry(*htlc).or_default() += 1;
+        }
+        for (htlc, count) in counts {
+            for _ in self.offered.get(&htlc).copied().unwrap_or(0)..count {
+                self.read_onion(htlc, htlcs);
+            }
+        }
+    }
+
+    fn read_onion(&mut self, htlc: Htlc, beside: &[Htlc]) {
+        let is_paid = |payment: &&Payment| payment.payment_hash == htlc.payment_hash;
+        let payment = self.signer.payments().find(is_paid);
+        let Some(invoice) = payment.and_then(|it| Bolt11Invoice::from_str(&it.bolt11).ok()) else {
+            return;
+        };
+        let parts = beside
+            .iter()
+            .filter(|it| it.payment_hash == htlc.payment_hash);
+        let sum_msat: u64 = parts.map(|part| part.amount_msat).sum();
+        let total_msat = invoice.amount_milli_satoshis().unwrap_or(sum_msat);
+        let htlc_id = self.offered.values().sum();
+        let (node, secret) = (self.signer.keys().node_id(), invoice.payment_secret().0);
+        let offer = Offer::of(htlc, htlc_id, node, secret, total_msat);
+        let keys_id = self.keys_id;
+        if self.ask_on(&[], offer.peel(keys_id)).is_ok() {
+            *self.offered.entry(htlc).or_default() += 1;
+        }
     }
 
     /// Asks, and returns the rule that refused.
@@ -205,6 +258,43 @@ impl Phone {
 impl Default for Phone {
     fn default() -> Phone {
         Phone::new()
+    }
+}
+
+/// The HTLCs for the phone in a commitment that an operation has, or that the host says it holds in this channel.
+fn incoming(keys_id: &[u8; 32], op: &Op) -> Vec<Htlc> {
+    let of = |commitment: &CommitmentTransaction, phones_commitment: bool| {
+        let htlcs = commitment.nondust_htlcs().iter();
+        let htlcs = htlcs.filter(|htlc| htlc.offered != phones_commitment);
+        let htlc = |htlc: &HTLCOutputInCommitment| Htlc {
+            incoming: true,
+            amount_msat: htlc.amount_msat,
+            cltv_expiry: htlc.cltv_expiry,
+            payment_hash: htlc.payment_hash.0,
+        };
+        htlcs.map(htlc).collect()
+    };
+    match op {
+        Op::ValidateHolderCommitment(op) => {
+            let read = HolderCommitmentTransaction::read(&mut &op.commitment[..]);
+            read.map_or_else(|_| Vec::new(), |commitment| of(&commitment, true))
+        }
+        Op::SignCounterpartyCommitment(op) => {
+            let read = CommitmentTransaction::read(&mut &op.commitment[..]);
+            read.map_or_else(|_| Vec::new(), |commitment| of(&commitment, false))
+        }
+        Op::GetPreimage(op) => {
+            let said = op.htlcs.iter();
+            let said = said.filter(|said| said.channel_keys_id == keys_id[..]);
+            let htlc = |said: &ClaimableHtlc| Htlc {
+                incoming: true,
+                amount_msat: said.amount_msat,
+                cltv_expiry: said.cltv_expiry,
+                payment_hash: op.payment_hash[..].try_into().unwrap_or_default(),
+            };
+            said.map(htlc).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -485,7 +575,7 @@ impl Channel {
 }
 
 /// An HTLC, seen by the phone.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Htlc {
     /// Whether the peer offers it.
     pub incoming: bool,

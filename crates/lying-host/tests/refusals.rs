@@ -22,9 +22,10 @@ const REFUSES_WHILE_READING_TOO: [Rule; 4] = [
 ];
 
 /// Rules behind which others stand, or whose operations lack what it takes to carry them out: without an HTLC nothing was received.
-const NOT_ALONE: [Rule; 3] = [
+const NOT_ALONE: [Rule; 4] = [
     Rule::PreimageUnknown,
     Rule::PreimageNotCommitted,
+    Rule::PreimageOnion,
     Rule::PreimageUnderpaid,
 ];
 

@@ -391,11 +391,14 @@ impl Phone {
             description: description.to_owned(),
             expiry_s,
         };
+        let request = asked.clone();
+        let secret = self.look(move |signer| signer.payment_secret(&request));
         let create = proto::CreateInvoice {
             payment_hash: payment_hash.to_vec(),
             amount_msat,
             description: description.to_owned(),
             expiry_s,
+            payment_secret: secret.await?.map_or_else(Vec::new, |it| it.to_vec()),
         };
         let reply = self.command(Ask::CreateInvoice(create)).await?;
         let unsigned = expect_reply!(reply, UnsignedInvoice)?;

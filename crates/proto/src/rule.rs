@@ -219,16 +219,25 @@ rules! {
     SpendLimit: "spend-limit", Payment, Never, ["policy-generic-velocity"],
         "a payment by the owner, or by a program in the owner's name, that is above what may be spent in an hour, a day or at once";
 
+    OnionForeign: "onion-foreign", Payment, Never, [],
+        "an onion that was not made for the owner's node and its HTLC's payment hash, or that cannot be read";
+    OnionForward: "onion-forward", Payment, Never, [],
+        "an onion by which its HTLC is to be forwarded: the owner's node is the last hop of its payments";
     PreimageUnknown: "preimage-unknown", Payment, Never, [],
         "a preimage that the phone did not make, or whose invoice it did not sign";
     PreimageNotCommitted: "preimage-not-committed", Payment, Sometimes, [],
         "a preimage before its HTLCs are irrevocably committed on both sides; for good when they are dust";
     PreimageUnderpaid: "preimage-underpaid", Payment, Sometimes, [],
-        "a preimage for less than its invoice asks; for good when the rest is dust";
+        "a preimage for less than its invoice asks, or than the payer sends in all; for good when the rest is dust";
+    PreimageOnion: "preimage-onion", Payment, Never, [],
+        "a preimage for HTLCs whose onions the phone has not read, or that do not have the payment secret of the invoice";
+    AnyAmount: "any-amount", Payment, Never, [],
+        "an invoice without an amount, which a host on the payment's way could take a part of, or its preimage for more than the owner \
+         allows for such invoices";
     PreimageExpired: "preimage-expired", Payment, Never, [],
         "a preimage for a payment that came after its invoice had expired";
     InvoiceMismatch: "invoice-mismatch", Payment, Never, [],
-        "an invoice with another network, amount, payment hash, payee, description, expiry or date than the owner asked for, or with an \
+        "an invoice with another network, amount, payment hash, payment secret, payee, description, expiry or date than the owner asked for, or with an \
          on-chain address, payment metadata or an unusual final expiry delta";
     InvoiceHint: "invoice-hint", Payment, Never, [],
         "an invoice with a route hint from a node with which the owner has no channel";

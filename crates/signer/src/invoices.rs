@@ -21,10 +21,17 @@ pub struct InvoiceRequest {
 }
 
 impl Signer {
+    /// The payment secret that the invoice must have (BOLT 11 `s`), for the host that writes it. `None` when no payment was made with this
+    /// hash, or the amount is above all bitcoin.
+    pub fn payment_secret(&self, asked: &InvoiceRequest) -> Option<[u8; 32]> {
+        let payment = self.state.payments.get(&asked.payment_hash)?;
+        self.own().payment_secret(&payment.public, asked.expiry_s)
+    }
+
     /// Checks the host's unsigned invoice against the owner's request `asked`, signs it with the node key and assembles it (BOLT 11).
     ///
     /// Refused ([`Rule::InvoiceMismatch`](crate::Rule::InvoiceMismatch)) when anything in it differs from the request: network, amount,
-    /// payment hash, description, expiry, a timestamp more than an hour from `now_unix_s`, another payee, or an on-chain fallback
+    /// payment hash, payment secret, description, expiry, a timestamp more than an hour from `now_unix_s`, another payee, or an on-chain fallback
     /// address (which would let the host have the money).
     pub fn finish_invoice(
         &mut self,

@@ -17,10 +17,14 @@ use bitcoin::bip32::{ChildNumber, DerivationPath, Fingerprint, Xpriv, Xpub};
 use bitcoin::key::{CompressedPublicKey, TapTweak, UntweakedPublicKey};
 use bitcoin::secp256k1::{All, PublicKey, Secp256k1};
 use bitcoin::{Network, NetworkKind, ScriptBuf};
+use lightning::ln::inbound_payment;
 use lightning::sign::{InMemorySigner, KeysManager, NodeSigner, Recipient};
+use lightning::types::payment::PaymentHash;
 use longhand_proto::command::Register;
 use miniscript::{Descriptor, DescriptorPublicKey};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::payments::Payment;
 
 /// Hardened index below LDK's master at which `KeysManager` finds its inbound payment key.
 const INBOUND_PAYMENT_KEY: u32 = 5;
@@ -272,6 +276,22 @@ impl Keys {
             birthday_height,
             birthday_unix_s: 0,
         }
+    }
+
+    /// The payment secret of an invoice (BOLT 11 `s`) that expires so long after its payment was made. It has amount and expiry in it, and
+    /// LDK takes a payment by it alone: made with the inbound payment key, as LDK makes it.
+    pub(crate) fn payment_secret(&self, payment: &Payment, expiry_s: u32) -> Option<[u8; 32]> {
+        let made = inbound_payment::create_from_hash(
+            &self.ldk.get_expanded_key(),
+            (payment.amount_msat > 0).then_some(payment.amount_msat),
+            PaymentHash(payment.payment_hash),
+            expiry_s,
+            &self.ldk,
+            payment.created_unix_s,
+            None,
+            None,
+        );
+        made.ok().map(|(secret, _)| secret.0)
     }
 
     /// The keys of one channel.

@@ -74,6 +74,8 @@ numbers! {
         "The highest dust limit of a peer: HTLCs below it have no outputs in the peer's commitments (BOLT 2, `dust_limit_satoshis`).";
     own_reserve_percent = 1,
         "The most that a peer may have the owner keep in a channel, in percent of its size; more up to 1,000 sat (BOLT 2, `channel_reserve_satoshis`).";
+    any_amount_sat = 0,
+        "The most that a payment for an invoice without an amount may be; 0 = no such invoice is made, since a host on the payment's way can keep a part of it.";
     late_payment_s = 1_209_600,
         "The time for which a payment may still leave after its invoice has expired: the phone may have been away when the node was about to offer the HTLC.";
     invoice_skew_s = 3_600,

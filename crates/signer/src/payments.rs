@@ -37,13 +37,19 @@ pub struct Released {
 
 impl Signer {
     /// Makes a preimage of 32 bytes of the caller's fresh `entropy`, and returns its hash, for an invoice over `amount_msat` (0 = any
-    /// amount).
+    /// amount, if the owner's limits allow it).
     pub fn new_payment(
         &mut self,
         amount_msat: u64,
         entropy: [u8; 32],
         now_unix_s: u64,
     ) -> Result<Recorded<[u8; 32]>, Refused> {
+        if amount_msat == 0 && self.state.limits.numbers.any_amount_sat == 0 {
+            return Err(Refused::new(
+                Rule::AnyAmount,
+                "an invoice without an amount is not allowed: give an amount, or allow it by `longhand phone limits any_amount_sat`",
+            ));
+        }
         let value = payment_hash(&entropy);
         if self.state.payments.contains_key(&value) {
             return Err(Refused::new(

@@ -12,6 +12,7 @@ use lightning::sign::ChannelSigner;
 use crate::keys::{ADDRESSES, Account, Keychain, Keys, WalletAddress};
 use crate::ledger::State;
 use crate::limits::Limits;
+use crate::payments::Payment;
 
 /// The number of addresses of each keychain that are tried when the index of a script is not given.
 const SEARCH: u32 = 1000;
@@ -86,6 +87,11 @@ impl<'a> Own<'a> {
         let mut given = *asked;
         given[16..].copy_from_slice(&mac[..16]);
         given
+    }
+
+    /// See [`Keys::payment_secret`].
+    pub fn payment_secret(&self, payment: &Payment, expiry_s: u32) -> Option<[u8; 32]> {
+        self.keys.payment_secret(payment, expiry_s)
     }
 
     /// The address of the on-chain wallet with this key source (BIP 32), as a PSBT names it.

@@ -116,10 +116,11 @@ pub fn payee_id() -> PublicKey {
 /// When BOLT 11 has no such invoice.
 pub fn unsigned_invoice(create: &CreateInvoice) -> UnsignedInvoice {
     let payment_hash = create.payment_hash.clone().try_into().unwrap();
+    let payment_secret = create.payment_secret.clone().try_into().unwrap();
     let invoice = InvoiceBuilder::new(Currency::Regtest)
         .description(create.description.clone())
         .payment_hash(PaymentHash(payment_hash))
-        .payment_secret(PaymentSecret(PAYMENT_SECRET))
+        .payment_secret(PaymentSecret(payment_secret))
         .duration_since_epoch(Duration::from_secs(unix_s()))
         .expiry_time(Duration::from_secs(create.expiry_s.into()))
         .min_final_cltv_expiry_delta(CLTV_EXPIRY_DELTA)

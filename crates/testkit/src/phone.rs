@@ -11,12 +11,12 @@ use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey;
 use lightning_invoice::Bolt11Invoice;
 use longhand_node::{SignerAway, SignerTransport};
-use longhand_proto::command::{OpenChannel, Register, SendOnchain};
+use longhand_proto::command::{CreateInvoice, OpenChannel, Register, SendOnchain};
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{SignerBatch, SignerOp, SignerReply};
 use longhand_signer::{
-    ChannelIntent, LedgerRecord, PaymentIntent, Recorded, Refused, Seed, Signer,
+    ChannelIntent, InvoiceRequest, LedgerRecord, PaymentIntent, Recorded, Refused, Seed, Signer,
 };
 use tokio::sync::Notify;
 
@@ -171,6 +171,18 @@ impl Phone {
         let done = call(&mut state.engine)?;
         state.ledger.extend(done.records);
         Ok(done.value)
+    }
+
+    /// The command by which the phone asks its node for an invoice.
+    pub fn create_invoice(&self, asked: &InvoiceRequest) -> CreateInvoice {
+        let payment_secret = self.state().engine.payment_secret(asked);
+        CreateInvoice {
+            payment_hash: asked.payment_hash.to_vec(),
+            amount_msat: asked.amount_msat,
+            description: asked.description.clone(),
+            expiry_s: asked.expiry_s,
+            payment_secret: payment_secret.unwrap_or_default().to_vec(),
+        }
     }
 
     /// The owner asks for this payment: the intent is on record before the command is sent.

@@ -201,6 +201,7 @@ async fn invoices_that_cannot_be_made_are_refused_by_name() {
             amount_msat,
             description,
             expiry_s,
+            payment_secret: vec![7; 32],
         })
     };
     let refused = async |command| refusal(&alice.node, command).await;

@@ -256,6 +256,7 @@ fn unsigned(create: &CreateInvoice, lie: Option<&InvoiceLie>) -> UnsignedInvoice
     let expiry_s = lie.expiry_s.unwrap_or(create.expiry_s);
     let other_hash = <[u8; 32]>::try_from(&lie.payment_hash[..]).ok();
     let asked_hash = || create.payment_hash[..].try_into().expect("32 bytes");
+    let asked_secret = <[u8; 32]>::try_from(&create.payment_secret[..]).unwrap_or(PAYMENT_SECRET);
     let currency = match lie.other_network {
         true => Currency::Bitcoin,
         false => Currency::Regtest,
@@ -270,7 +271,7 @@ fn unsigned(create: &CreateInvoice, lie: Option<&InvoiceLie>) -> UnsignedInvoice
             Description::new(description.clone()).unwrap_or_else(|_| Description::empty()),
         ))
         .payment_hash(PaymentHash(other_hash.unwrap_or_else(asked_hash)))
-        .payment_secret(PaymentSecret(PAYMENT_SECRET))
+        .payment_secret(PaymentSecret(asked_secret))
         .duration_since_epoch(at)
         .expiry_time(Duration::from_secs(expiry_s.into()))
         .min_final_cltv_expiry_delta(144)

@@ -37,10 +37,12 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     };
     let long = [
         &open[..],
+        &[step(Offer, 0, 1)],
         &turn(1),
         &[of(0)],
         &turn(8),
         &[step(Restart, 0, 0)],
+        &[step(Offer, 1, 16)],
         &turn(16),
         &[of(1), step(Compact, 0, 0)],
         &turn(0),
@@ -49,7 +51,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     .concat();
     let early = [
         &open[..],
-        &[step(Validate, 0, 1), of(0), step(Sign, 0, 1), of(0)],
+        &[step(Offer, 0, 1), step(Validate, 0, 1), of(0)],
+        &[step(Sign, 0, 1), of(0)],
         &[step(Revoke, 0, 0), of(0), step(Repeat, 0, 0)],
     ]
     .concat();

@@ -156,12 +156,7 @@ impl Life {
             description: "coffee".into(),
             expiry_s: 3600,
         };
-        let create = CreateInvoice {
-            payment_hash: asked.payment_hash.to_vec(),
-            amount_msat: asked.amount_msat,
-            description: asked.description.clone(),
-            expiry_s: asked.expiry_s,
-        };
+        let create = phone.create_invoice(&asked);
         let Reply::UnsignedInvoice(unsigned) = self.ask(Kind::CreateInvoice(create)).await? else {
             return None;
         };

@@ -1,13 +1,14 @@
 //! Incoming payments: preimages before their time, and invoices that are not the owner's.
 
 use bitcoin::secp256k1::SecretKey;
-use lightning_invoice::Currency;
+use lightning_invoice::{Bolt11Invoice, Currency};
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{ClaimableHtlc, GetPreimage};
 use longhand_signer::{InvoiceRequest, Rule};
 
 use super::commitment::thiefs_key;
 use crate::invoice::{Draft, EXPIRY_S, ask_for, finish};
+use crate::onion::{Offer, peel};
 use crate::scene::*;
 use crate::{Case, Cases, Verdict};
 
@@ -62,9 +63,199 @@ fn paid(phone: &mut Phone, paid_msat: u64, until: Until) -> [u8; 32] {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    let mut all = preimages();
+    let mut all = onions();
+    all.extend(preimages());
+    all.extend(unread());
     all.extend(invoices());
     all
+}
+
+/// The peer offers an HTLC for an invoice.
+fn offered(phone: &mut Phone) -> Offer {
+    Channel::open(phone);
+    let hash = invoiced(phone, AMOUNT_MSAT);
+    offer(phone, Htlc::incoming(hash, AMOUNT_MSAT))
+}
+
+/// With the onion of an honest payer.
+fn offer(phone: &Phone, htlc: Htlc) -> Offer {
+    let mut payments = phone.signer.payments();
+    let payment = payments.find(|payment| payment.payment_hash == htlc.payment_hash);
+    let invoice: Bolt11Invoice = payment
+        .and_then(|payment| payment.bolt11.parse().ok())
+        .expect("an invoice");
+    let node = phone.signer.keys().node_id();
+    Offer::of(htlc, 0, node, invoice.payment_secret().0, AMOUNT_MSAT)
+}
+
+fn onions() -> Vec<Case> {
+    let mut foreign = Cases::of(Rule::OnionForeign);
+    foreign.honest("the onion of an HTLC for an invoice", |phone| {
+        offered(phone).peel(KEYS_ID)
+    });
+    foreign.honest(
+        "an onion with a payment secret that is no invoice's",
+        |phone| {
+            let offer = offered(phone);
+            Offer {
+                secret: [9; 32],
+                ..offer
+            }
+            .peel(KEYS_ID)
+        },
+    );
+    foreign.attack("an onion for another node", |phone| {
+        let offer = offered(phone);
+        Offer {
+            hops: vec![thiefs_key()],
+            ..offer
+        }
+        .peel(KEYS_ID)
+    });
+    foreign.attack("an onion of another payment", |phone| {
+        let offer = offered(phone);
+        Offer {
+            onion_hash: [9; 32],
+            ..offer
+        }
+        .peel(KEYS_ID)
+    });
+    foreign.attack("an HTLC of a blinded path", |phone| {
+        let mut message = offered(phone).message();
+        message.blinding_point = Some(thiefs_key());
+        peel(KEYS_ID, &message)
+    });
+    foreign.attack("an onion of another version", |phone| {
+        let mut message = offered(phone).message();
+        message.onion_routing_packet.version = 1;
+        peel(KEYS_ID, &message)
+    });
+    for byte in [0, 1, 33, 650, 1_299] {
+        foreign.attack(
+            format!("an onion with another payload, in byte {byte}"),
+            move |phone| {
+                let mut message = offered(phone).message();
+                message.onion_routing_packet.hop_data[byte] ^= 1;
+                peel(KEYS_ID, &message)
+            },
+        );
+    }
+    for byte in [0, 31] {
+        foreign.attack(
+            format!("an onion with another MAC, in byte {byte}"),
+            move |phone| {
+                let mut message = offered(phone).message();
+                message.onion_routing_packet.hmac[byte] ^= 1;
+                peel(KEYS_ID, &message)
+            },
+        );
+    }
+    let mut forward = Cases::of(Rule::OnionForward);
+    forward.honest("an onion that ends here", |phone| {
+        offered(phone).peel(KEYS_ID)
+    });
+    for (name, more) in [("to the thief", 1), ("by the thief to the thief", 2)] {
+        forward.attack(
+            format!("an HTLC that is to be forwarded {name}"),
+            move |phone| {
+                let mut offer = offered(phone);
+                offer.hops.extend(vec![thiefs_key(); more]);
+                offer.peel(KEYS_ID)
+            },
+        );
+    }
+    [foreign.all, forward.all].into_iter().flatten().collect()
+}
+
+/// Preimages for HTLCs whose onions are not for the invoice.
+fn unread() -> Vec<Case> {
+    let mut cases = Cases::of(Rule::PreimageOnion);
+    cases.honest("the preimage of HTLCs whose onions were read", |phone| {
+        let hash = paid(phone, AMOUNT_MSAT, Until::Revoked);
+        claim(hash, &[AMOUNT_MSAT])
+    });
+    type Change = fn(&mut Offer);
+    for (name, change) in [
+        ("was not read", None),
+        (
+            "has another payment secret",
+            Some((|it| it.secret[0] ^= 1) as Change),
+        ),
+        (
+            "has another payment secret in its last byte",
+            Some(|it| it.secret[31] ^= 1),
+        ),
+        (
+            "names a total below the invoice",
+            Some(|it| it.total_msat -= 1),
+        ),
+        (
+            "is of an HTLC over another amount",
+            Some(|it| it.htlc.amount_msat += 1_000),
+        ),
+        (
+            "is of an HTLC that expires later",
+            Some(|it| it.htlc.cltv_expiry += 1),
+        ),
+        (
+            "is for more than its HTLC has",
+            Some(|it| it.amount_msat += 1),
+        ),
+    ] as [(&str, Option<Change>); 7]
+    {
+        cases.attack(format!("an HTLC whose onion {name}"), move |phone| {
+            phone.has_onions = false;
+            let channel = Channel::open(phone);
+            let hash = invoiced(phone, AMOUNT_MSAT);
+            let htlc = Htlc::incoming(hash, AMOUNT_MSAT);
+            if let Some(change) = change {
+                let mut offer = offer(phone, htlc);
+                change(&mut offer);
+                phone.ask(offer.peel(KEYS_ID)).expect("an honest onion");
+            }
+            commit(phone, &channel, &[htlc], Until::Revoked);
+            claim(hash, &[AMOUNT_MSAT])
+        });
+    }
+    let mut little = Cases::of(Rule::PreimageUnderpaid);
+    little.honest(
+        "all of what a payer sends for an invoice of any amount",
+        |phone| claim(paid_open(phone, AMOUNT_MSAT), &[AMOUNT_MSAT]),
+    );
+    little.attack(
+        "half of what a payer sends for an invoice of any amount",
+        |phone| claim(paid_open(phone, 2 * AMOUNT_MSAT), &[AMOUNT_MSAT]),
+    );
+    let mut any = Cases::of(Rule::AnyAmount);
+    any.honest("a payment of any amount at the owner's limit", |phone| {
+        let hash = paid_open(phone, AMOUNT_MSAT);
+        phone.limit("any_amount_sat", "50000");
+        claim(hash, &[AMOUNT_MSAT])
+    });
+    any.attack("a payment of any amount above the owner's limit", |phone| {
+        let hash = paid_open(phone, AMOUNT_MSAT);
+        phone.limit("any_amount_sat", "49999");
+        claim(hash, &[AMOUNT_MSAT])
+    });
+    [cases.all, little.all, any.all]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// An invoice of any amount, whose payer sends `total_msat`, and for which [`AMOUNT_MSAT`] have come.
+fn paid_open(phone: &mut Phone, total_msat: u64) -> [u8; 32] {
+    phone.has_onions = false;
+    let channel = Channel::open(phone);
+    let hash = invoiced(phone, 0);
+    let htlc = Htlc::incoming(hash, AMOUNT_MSAT);
+    let offer = Offer {
+        total_msat,
+        ..offer(phone, htlc)
+    };
+    phone.ask(offer.peel(KEYS_ID)).expect("an honest onion");
+    commit(phone, &channel, &[htlc], Until::Revoked);
+    hash
 }
 
 fn preimages() -> Vec<Case> {
@@ -235,6 +426,9 @@ fn invoices() -> Vec<Case> {
             it.final_delta_blocks = 2_016
         }),
         ("with metadata", |it| it.metadata = Some(vec![1])),
+        ("with another payment secret", |it| {
+            it.secret = Some([7; 32])
+        }),
     ] {
         cases.add(false, format!("an invoice {name}"), move |phone| {
             signed(phone, &change)

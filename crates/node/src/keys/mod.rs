@@ -203,7 +203,7 @@ impl NodeSigner for KeyRing {
     ) -> Result<SharedSecret, ()> {
         match &self.kind {
             Kind::Local(keys) => keys.ecdh(recipient, other_key, tweak),
-            // The tweak is in the secret already: the phone was given the path key with the onion.
+            // Only a blinded path has a tweak (BOLT 4), and no invoice of a phone's has one: its HTLC fails.
             Kind::Remote(remote, _) => {
                 let secret = remote.shared_secret(other_key);
                 let secret = secret.unwrap_or_else(|| self.get_secure_random_bytes());

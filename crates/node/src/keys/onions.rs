@@ -1,4 +1,5 @@
-//! Shared secrets of the node key with the keys of onions (BOLT 4), each fetched from the phone before LDK reads the onion.
+//! Shared secrets of the node key with the keys of onions (BOLT 4), each fetched from the phone before LDK reads the onion. The phone
+//! reads the onion first: it refuses the secrets of one that is not for this node.
 //!
 //! LDK would `unwrap` an error when it reads an onion, so the gate requests the secrets as soon as the HTLC comes. The answer
 //! is stored until the HTLC is removed from its channel, since LDK reads onions again, also after a restart; in a channel that
@@ -8,9 +9,10 @@ use std::collections::{HashMap, HashSet};
 
 use bitcoin::secp256k1::PublicKey;
 use longhand_proto::signer::signer_op::Op;
-use longhand_proto::signer::{PeelOnion, PeelOnionAnswer, SignerOp};
+use longhand_proto::signer::{PeelOnion, SignerOp};
 use prost::Message;
 
+use super::channel_keys::KeysId;
 use super::desk::{Desk, OpKey, key_of, node_op};
 use crate::hex::{hex, unhex};
 use crate::store::journal::Journal;
@@ -25,10 +27,12 @@ pub(crate) type HtlcRef = ([u8; 32], u64);
 /// The onion of an HTLC that a peer has added.
 pub(crate) struct IncomingOnion<'a> {
     pub htlc: HtlcRef,
+    /// Those of the channel.
+    pub keys_id: KeysId,
     pub onion: &'a PublicKey,
-    /// BOLT 4, route blinding.
-    pub path_key: Option<&'a PublicKey>,
     pub cltv_expiry: u32,
+    /// The peer's message, in BOLT 2 encoding after its type.
+    pub update_add_htlc: Vec<u8>,
 }
 
 /// The HTLCs of open channels, by the channel's id.
@@ -38,7 +42,7 @@ pub(crate) type OpenHtlcs = HashMap<[u8; 32], HashSet<u64>>;
 #[derive(Default)]
 pub(super) struct OnionSecrets {
     onions: HashMap<OpKey, StoredOnion>,
-    /// Of `onions`, by the other side's key: an onion's own, or a path key (BOLT 4, route blinding).
+    /// Of `onions`, by the onion's key.
     secrets: HashMap<PublicKey, [u8; 32]>,
     /// HTLCs that were in their channels: LDK lists one only once the peer has committed to it.
     seen: HashSet<HtlcRef>,
@@ -52,7 +56,7 @@ impl OnionSecrets {
             let key = unhex(&name)?;
             let onion = StoredOnion::decode(&bytes[..]).ok()?;
             if onion.is_answered() {
-                all.secrets.extend(onion.secrets()?);
+                all.secrets.extend([onion.keyed_secret()?]);
             } else {
                 desk.want(key, onion.op());
             }
@@ -67,21 +71,18 @@ impl OnionSecrets {
 
     /// Requests the secrets that LDK needs to read an onion, and keeps them for its HTLC.
     pub fn request(&mut self, journal: &Journal, desk: &mut Desk, incoming: &IncomingOnion<'_>) {
-        let path_key = incoming.path_key;
         let onion = StoredOnion {
             onion_public_key: incoming.onion.serialize().to_vec(),
-            path_key: path_key.map_or_else(Vec::new, |key| key.serialize().to_vec()),
             cltv_expiry: incoming.cltv_expiry,
             htlcs: vec![StoredHtlc::from(incoming.htlc)],
+            keys_id: incoming.keys_id.to_vec(),
+            update_add_htlc: incoming.update_add_htlc.clone(),
             ..StoredOnion::default()
         };
         let op = onion.op();
         let key = key_of(&op);
-        if let Some(known) = self.onions.get_mut(&key) {
-            // The same onion in another HTLC, or added again after a disconnect.
-            if known.add(onion) {
-                journal.put(path(&key), known.encode_to_vec());
-            }
+        // The same HTLC may be added again after a disconnect.
+        if self.onions.contains_key(&key) {
             return;
         }
         journal.put(path(&key), onion.encode_to_vec());
@@ -90,20 +91,21 @@ impl OnionSecrets {
     }
 
     /// Takes the phone's answer. One that cannot be read is not stored, since the node could not be loaded with it.
-    pub fn add(&mut self, journal: &Journal, key: OpKey, answer: &PeelOnionAnswer) {
+    pub fn add(&mut self, journal: &Journal, key: OpKey, secret: &[u8]) {
         let Some(known) = self.onions.get(&key) else {
             return;
         };
         let onion = StoredOnion {
-            onion_secret: answer.onion_secret.clone(),
-            path_secret: answer.path_secret.clone(),
+            onion_secret: secret.to_vec(),
+            // It is not asked again.
+            update_add_htlc: Vec::new(),
             ..known.clone()
         };
-        let Some(secrets) = onion.secrets() else {
-            tracing::error!("the signer gave onion secrets that cannot be read");
+        let Some(secret) = onion.keyed_secret() else {
+            tracing::error!("the signer gave the secret of an onion that cannot be read");
             return;
         };
-        self.secrets.extend(secrets);
+        self.secrets.extend([secret]);
         journal.put(path(&key), onion.encode_to_vec());
         self.onions.insert(key, onion);
     }
@@ -156,8 +158,8 @@ impl OnionSecrets {
             journal.delete(path(&key));
         }
         // Onions may share a key, so a secret is removed only with the last onion that has it.
-        let kept = self.onions.values().filter_map(StoredOnion::secrets);
-        self.secrets = kept.flatten().collect();
+        let kept = self.onions.values();
+        self.secrets = kept.filter_map(StoredOnion::keyed_secret).collect();
     }
 }
 
@@ -165,22 +167,24 @@ fn path(key: &OpKey) -> String {
     format!("{}{}", schema::key::PEEL, hex(key))
 }
 
-/// An onion and its secrets; those are empty until the phone has answered.
+/// An onion and its secret, which is empty until the phone has answered. Earlier records have path keys in tags 2 and 5.
 #[derive(Clone, PartialEq, Message)]
 struct StoredOnion {
     #[prost(bytes = "vec", tag = "1")]
     onion_public_key: Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
-    path_key: Vec<u8>,
     #[prost(uint32, tag = "3")]
     cltv_expiry: u32,
     #[prost(bytes = "vec", tag = "4")]
     onion_secret: Vec<u8>,
-    #[prost(bytes = "vec", tag = "5")]
-    path_secret: Vec<u8>,
-    /// Those that need it. Empty in earlier records.
+    /// Those that need it: one, in earlier records none or several.
     #[prost(message, repeated, tag = "6")]
     htlcs: Vec<StoredHtlc>,
+    /// Of the HTLC's channel.
+    #[prost(bytes = "vec", tag = "7")]
+    keys_id: Vec<u8>,
+    /// The peer's message, until the phone has answered.
+    #[prost(bytes = "vec", tag = "8")]
+    update_add_htlc: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -208,17 +212,6 @@ enum Retained {
 }
 
 impl StoredOnion {
-    /// Adds the HTLCs of the same onion. False when that changes nothing.
-    fn add(&mut self, same: StoredOnion) -> bool {
-        let is_later = self.cltv_expiry < same.cltv_expiry;
-        self.cltv_expiry = self.cltv_expiry.max(same.cltv_expiry);
-        let mut new = same.htlcs;
-        new.retain(|htlc| !self.htlcs.contains(htlc));
-        let has_new = !new.is_empty();
-        self.htlcs.append(&mut new);
-        is_later || has_new
-    }
-
     /// Keeps the HTLCs for which this is true, and those whose record cannot be read.
     fn retain(&mut self, mut is_kept: impl FnMut(HtlcRef) -> bool) -> Retained {
         let before = self.htlcs.len();
@@ -239,23 +232,16 @@ impl StoredOnion {
 
     fn op(&self) -> SignerOp {
         node_op(Op::PeelOnion(PeelOnion {
-            onion_public_key: self.onion_public_key.clone(),
-            path_key: self.path_key.clone(),
+            channel_keys_id: self.keys_id.clone(),
+            update_add_htlc: self.update_add_htlc.clone(),
         }))
     }
 
-    /// The secret of each key that it has. `None` when one cannot be read.
-    fn secrets(&self) -> Option<Vec<(PublicKey, [u8; 32])>> {
-        let pairs = [
-            (&self.onion_public_key, &self.onion_secret),
-            (&self.path_key, &self.path_secret),
-        ];
-        let present = pairs.into_iter().filter(|(key, _)| !key.is_empty());
-        let read = |(key, secret): (&Vec<u8>, &Vec<u8>)| {
-            let secret = <[u8; 32]>::try_from(&secret[..]).ok()?;
-            Some((PublicKey::from_slice(key).ok()?, secret))
-        };
-        present.map(read).collect()
+    /// The secret, by the onion's key. `None` when there is none, or one cannot be read.
+    fn keyed_secret(&self) -> Option<(PublicKey, [u8; 32])> {
+        let secret = <[u8; 32]>::try_from(&self.onion_secret[..]).ok()?;
+        let key = PublicKey::from_slice(&self.onion_public_key).ok()?;
+        Some((key, secret))
     }
 }
 
@@ -268,16 +254,13 @@ mod tests {
     const CHANNEL: [u8; 32] = [9; 32];
 
     /// In an HTLC whose number is its expiry.
-    fn in_htlc<'a>(
-        onion: &'a PublicKey,
-        path_key: Option<&'a PublicKey>,
-        cltv_expiry: u32,
-    ) -> IncomingOnion<'a> {
+    fn in_htlc(onion: &PublicKey, cltv_expiry: u32) -> IncomingOnion<'_> {
         IncomingOnion {
             htlc: (CHANNEL, cltv_expiry.into()),
+            keys_id: [4; 32],
             onion,
-            path_key,
             cltv_expiry,
+            update_add_htlc: cltv_expiry.to_be_bytes().to_vec(),
         }
     }
 
@@ -285,38 +268,24 @@ mod tests {
         HashMap::from([(CHANNEL, htlcs.iter().copied().collect())])
     }
 
-    fn answer(onion_secret: &[u8], path_secret: &[u8]) -> PeelOnionAnswer {
-        PeelOnionAnswer {
-            onion_secret: onion_secret.to_vec(),
-            path_secret: path_secret.to_vec(),
-        }
-    }
-
     /// Answers the newest request.
-    fn answer_newest(
-        onions: &mut OnionSecrets,
-        journal: &Journal,
-        desk: &mut Desk,
-        answer: &PeelOnionAnswer,
-    ) {
+    fn answer_newest(onions: &mut OnionSecrets, journal: &Journal, desk: &mut Desk, secret: &[u8]) {
         let key = key_of(desk.wanted_ops().last().unwrap());
         desk.withdraw(&key);
-        onions.add(journal, key, answer);
+        onions.add(journal, key, secret);
     }
 
     #[test]
     fn secrets_are_there_after_the_answer_and_after_a_restart() {
         let (journal, mut desk) = (Journal::default(), Desk::default());
         let mut onions = OnionSecrets::default();
-        onions.request(&journal, &mut desk, &in_htlc(&key(2), Some(&key(3)), 100));
+        onions.request(&journal, &mut desk, &in_htlc(&key(2), 100));
         assert_eq!(onions.secret(&key(2)), None);
-        let answer = answer(&[7; 32], &[8; 32]);
-        answer_newest(&mut onions, &journal, &mut desk, &answer);
+        answer_newest(&mut onions, &journal, &mut desk, &[7; 32]);
 
         let after = OnionSecrets::load(&reloaded(&journal), &mut desk).unwrap();
         for onions in [onions, after] {
             assert_eq!(onions.secret(&key(2)), Some([7; 32]));
-            assert_eq!(onions.secret(&key(3)), Some([8; 32]));
         }
         assert!(!desk.peels_pending());
     }
@@ -325,9 +294,8 @@ mod tests {
     fn an_answer_that_cannot_be_read_is_not_stored_and_requested_again_after_a_restart() {
         let (journal, mut desk) = (Journal::default(), Desk::default());
         let mut onions = OnionSecrets::default();
-        onions.request(&journal, &mut desk, &in_htlc(&key(2), None, 100));
-        let answer = answer(&[7; 7], &[]);
-        answer_newest(&mut onions, &journal, &mut desk, &answer);
+        onions.request(&journal, &mut desk, &in_htlc(&key(2), 100));
+        answer_newest(&mut onions, &journal, &mut desk, &[7; 7]);
         assert_eq!(onions.secret(&key(2)), None);
 
         let after = OnionSecrets::load(&reloaded(&journal), &mut desk).unwrap();
@@ -339,10 +307,12 @@ mod tests {
     fn an_onion_is_kept_for_as_long_as_its_last_htlc_needs_it() {
         let (journal, mut desk) = (Journal::default(), Desk::default());
         let mut onions = OnionSecrets::default();
-        onions.request(&journal, &mut desk, &in_htlc(&key(2), None, 100));
-        answer_newest(&mut onions, &journal, &mut desk, &answer(&[7; 32], &[]));
-        onions.request(&journal, &mut desk, &in_htlc(&key(2), None, 3_000));
-        assert!(!desk.peels_pending(), "it is known");
+        for expiry in [100, 3_000] {
+            onions.request(&journal, &mut desk, &in_htlc(&key(2), expiry));
+            answer_newest(&mut onions, &journal, &mut desk, &[7; 32]);
+            onions.request(&journal, &mut desk, &in_htlc(&key(2), expiry));
+            assert!(!desk.peels_pending(), "it is known");
+        }
 
         onions.prune(&journal, &mut desk, 2_000);
         assert_eq!(onions.secret(&key(2)), Some([7; 32]));
@@ -353,31 +323,10 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_of_a_path_key_goes_with_the_last_onion_that_has_it() {
-        let (journal, mut desk) = (Journal::default(), Desk::default());
-        let mut onions = OnionSecrets::default();
-        for (onion, expiry) in [(2, 100), (4, 2_000)] {
-            onions.request(
-                &journal,
-                &mut desk,
-                &in_htlc(&key(onion), Some(&key(3)), expiry),
-            );
-            let answer = answer(&[onion; 32], &[8; 32]);
-            answer_newest(&mut onions, &journal, &mut desk, &answer);
-        }
-        onions.prune(&journal, &mut desk, 2_000);
-        assert_eq!(onions.secret(&key(2)), None);
-        assert_eq!(onions.secret(&key(3)), Some([8; 32]));
-        onions.prune(&journal, &mut desk, 4_000);
-        assert_eq!(onions.secret(&key(3)), None);
-        assert!(onions.secrets.is_empty());
-    }
-
-    #[test]
     fn an_onion_that_is_over_before_its_answer_is_no_longer_requested() {
         let (journal, mut desk) = (Journal::default(), Desk::default());
         let mut onions = OnionSecrets::default();
-        onions.request(&journal, &mut desk, &in_htlc(&key(2), None, 100));
+        onions.request(&journal, &mut desk, &in_htlc(&key(2), 100));
         assert!(desk.peels_pending());
         onions.prune(&journal, &mut desk, 2_000);
         assert!(!desk.peels_pending());
@@ -387,9 +336,10 @@ mod tests {
     fn an_onion_goes_with_the_last_htlc_that_its_channel_has() {
         let (journal, mut desk) = (Journal::default(), Desk::default());
         let mut onions = OnionSecrets::default();
-        onions.request(&journal, &mut desk, &in_htlc(&key(2), None, 1));
-        onions.request(&journal, &mut desk, &in_htlc(&key(2), None, 2));
-        answer_newest(&mut onions, &journal, &mut desk, &answer(&[7; 32], &[]));
+        for expiry in [1, 2] {
+            onions.request(&journal, &mut desk, &in_htlc(&key(2), expiry));
+            answer_newest(&mut onions, &journal, &mut desk, &[7; 32]);
+        }
 
         let elsewhere = HashMap::from([([8; 32], HashSet::new())]);
         onions.retain_open(&journal, &mut desk, &elsewhere, true);
@@ -411,7 +361,7 @@ mod tests {
         for round in 0..3 {
             for n in 0..50 {
                 let onion = key(2 + round * 50 + n);
-                onions.request(&journal, &mut desk, &in_htlc(&onion, None, n.into()));
+                onions.request(&journal, &mut desk, &in_htlc(&onion, n.into()));
             }
             onions.retain_open(&journal, &mut desk, &open(&[]), true);
         }
@@ -424,7 +374,7 @@ mod tests {
     fn an_onion_that_the_peer_has_not_committed_to_yet_is_kept_while_it_is_connected() {
         let (journal, mut desk) = (Journal::default(), Desk::default());
         let mut onions = OnionSecrets::default();
-        onions.request(&journal, &mut desk, &in_htlc(&key(2), None, 1));
+        onions.request(&journal, &mut desk, &in_htlc(&key(2), 1));
         onions.retain_open(&journal, &mut desk, &open(&[]), false);
         assert!(desk.peels_pending(), "a block changes nothing");
         onions.retain_open(&journal, &mut desk, &open(&[1]), false);
@@ -436,7 +386,7 @@ mod tests {
     fn an_onion_of_an_earlier_record_is_kept_until_it_has_expired() {
         let (journal, mut desk) = (Journal::default(), Desk::default());
         let mut onions = OnionSecrets::default();
-        onions.request(&journal, &mut desk, &in_htlc(&key(2), None, 100));
+        onions.request(&journal, &mut desk, &in_htlc(&key(2), 100));
         onions
             .onions
             .values_mut()

@@ -425,8 +425,8 @@ impl State {
         match (op, &answered.answer) {
             (Op::NewChannelKeys(_), Answer::NewChannelKeys(keys)) => self.pool.add(journal, keys),
             (Op::NewChannelKeys(_), _) => self.pool.refused(),
-            (Op::PeelOnion(_), Answer::PeelOnion(secrets)) => {
-                self.onions.add(journal, answered.key, secrets);
+            (Op::PeelOnion(_), Answer::SharedSecret(secret)) => {
+                self.onions.add(journal, answered.key, secret);
             }
             (Op::Ecdh(asked), Answer::SharedSecret(secret)) => self.handshakes.add(asked, secret),
             _ => {}
@@ -449,7 +449,7 @@ fn signs_without(op: &SignerOp, hash: &PaymentHash) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use longhand_proto::signer::{
-        Done, PeelOnionAnswer, Refusal, SetupChannel, SignerAnswer, ValidateHolderCommitment,
+        Done, Refusal, SetupChannel, SignerAnswer, ValidateHolderCommitment,
     };
 
     use super::super::testing::{key, new_keys, reloaded};
@@ -561,17 +561,13 @@ mod tests {
 
         remote.peel(&IncomingOnion {
             htlc: ([9; 32], 0),
+            keys_id: KEYS,
             onion: &key(2),
-            path_key: None,
             cltv_expiry: 100,
+            update_add_htlc: vec![1],
         });
         assert!(remote.peels_pending());
-        let onion_secret = vec![8; 32];
-        let secrets = PeelOnionAnswer {
-            onion_secret,
-            ..PeelOnionAnswer::default()
-        };
-        answer(&remote, |_| Answer::PeelOnion(secrets.clone()));
+        answer(&remote, |_| Answer::SharedSecret(vec![8; 32]));
         assert!(!remote.peels_pending());
         remote.retain_handshakes(&[]);
         assert_eq!(remote.shared_secret(&key(2)), Some([8; 32]));

@@ -263,18 +263,22 @@ impl Gate {
         let has_room = |channel: &ChannelDetails| {
             channel.channel_id == msg.channel_id && channel.pending_inbound_htlcs.len() < MAX_HTLCS
         };
-        if !channels.iter().any(has_room) {
+        let Some(channel) = channels.iter().find(|channel| has_room(channel)) else {
             return;
-        }
+        };
+        let Some(keys_id) = remote.keys_id_of(channel.user_channel_id) else {
+            return;
+        };
         if let Ok(onion) = &msg.onion_routing_packet.public_key {
             let height = self.manager.current_best_block().height;
             let latest = height.saturating_add(FAR_AWAY_BLOCKS);
             let cltv_expiry = msg.cltv_expiry.min(latest);
             remote.peel(&IncomingOnion {
                 htlc: (msg.channel_id.0, msg.htlc_id),
+                keys_id,
                 onion,
-                path_key: msg.blinding_point.as_ref(),
                 cltv_expiry,
+                update_add_htlc: msg.encode(),
             });
         }
     }

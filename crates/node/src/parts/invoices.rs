@@ -6,8 +6,8 @@ use std::time::Duration;
 use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::channelmanager::Bolt11InvoiceParameters;
 use lightning_invoice::{
-    Bolt11InvoiceDescription, Currency, Description, InvoiceBuilder, RawBolt11Invoice, RouteHint,
-    RouteHintHop, RoutingFees,
+    Bolt11InvoiceDescription, Currency, Description, InvoiceBuilder, PaymentSecret,
+    RawBolt11Invoice, RouteHint, RouteHintHop, RoutingFees,
 };
 use longhand_proto::Code;
 use longhand_proto::command::command_reply::Reply;
@@ -22,6 +22,8 @@ use crate::parts::payments::payment_hash;
 /// HTLC that is not settled 39 blocks before it expires, and a phone that went away meanwhile needs time to be woken.
 const MIN_FINAL_CLTV_EXPIRY_DELTA: u16 = 144;
 
+/// 21 million bitcoin.
+const MAX_MONEY_MSAT: u64 = 2_100_000_000_000_000_000;
 /// Hints in one invoice: each makes it longer, and payers try few.
 const MOST_HINTS: usize = 4;
 
@@ -32,24 +34,22 @@ const MOST_HINTS: usize = 4;
 pub(crate) fn unsigned(turn: &Turn, request: &CreateInvoice) -> Result<UnsignedInvoice, Error> {
     let hash = payment_hash(&request.payment_hash)?;
     let amount_msat = (request.amount_msat > 0).then_some(request.amount_msat);
-    let secret = turn.ldk.manager.create_inbound_payment_for_hash(
-        hash,
-        amount_msat,
-        request.expiry_s,
-        // Blocks may pass while the payment waits at the hub: LDK takes it as long as there is time to claim it.
-        None,
-        None,
-    );
-    let (secret, _) = secret.map_err(|()| {
+    if request.amount_msat > MAX_MONEY_MSAT {
+        let message = "the amount is above all bitcoin there will ever be: give less";
+        return Err(Error::new(Code::AmountTooLarge, message));
+    }
+    // Blocks may pass while the payment waits at the hub: the secret has no expiry delta in it, so that LDK takes the payment as long as
+    // there is time to claim it.
+    let secret = <[u8; 32]>::try_from(&request.payment_secret[..]).map_err(|_| {
         Error::new(
-            Code::AmountTooLarge,
-            "the amount is above all bitcoin there will ever be: give less",
+            Code::InvoiceMalformed,
+            "the payment secret of an invoice has 32 bytes: update the phone",
         )
     })?;
     let mut invoice = InvoiceBuilder::new(Currency::from(turn.config.network))
         .invoice_description(description(&request.description)?)
         .payment_hash(hash)
-        .payment_secret(secret)
+        .payment_secret(PaymentSecret(secret))
         .duration_since_epoch(turn.now.since_1970)
         .min_final_cltv_expiry_delta(MIN_FINAL_CLTV_EXPIRY_DELTA.into())
         .expiry_time(Duration::from_secs(request.expiry_s.into()))

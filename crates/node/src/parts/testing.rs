@@ -60,11 +60,13 @@ impl Pair {
             description: description.into(),
             expiry_s,
         };
+        let secret = signer.payment_secret(&asked).unwrap();
         let create = CreateInvoice {
             payment_hash: payment_hash.to_vec(),
             amount_msat,
             description: asked.description.clone(),
             expiry_s: asked.expiry_s,
+            payment_secret: secret.to_vec(),
         };
         let reply = self.world.ask(self.owner, Kind::CreateInvoice(create));
         let Ok(Reply::UnsignedInvoice(unsigned)) = reply else {

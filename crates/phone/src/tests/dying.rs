@@ -82,7 +82,7 @@ async fn a_killed_phone_sends_and_writes_nothing_more() {
     // The host only sees that the connection broke.
     assert_eq!(link.closed().await.code, CloseCode::Lost);
     assert_eq!(code_of(phone.balance().await), Code::PhoneStopped.as_str());
-    assert!(phone.invoice(None, "late", 600).await.is_err());
+    assert!(phone.invoice(Some(1_000), "late", 600).await.is_err());
     assert!(phone.attach().await.is_err());
     assert_eq!(host.asked(), []);
     assert_eq!(std::fs::read(dir.path().join("ledger")).unwrap(), ledger);

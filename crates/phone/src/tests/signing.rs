@@ -144,7 +144,7 @@ async fn a_compacted_ledger_makes_the_same_signer() {
     let before = std::fs::read(dir.path().join("ledger")).unwrap();
     phone.inner.signer.compact();
     assert_ne!(std::fs::read(dir.path().join("ledger")).unwrap(), before);
-    phone.invoice(None, "after", 600).await.unwrap();
+    phone.invoice(Some(1_000), "after", 600).await.unwrap();
     let expected = version(&phone).await;
 
     let (ledger, found) = phone.vault().ledger().unwrap();
@@ -272,7 +272,10 @@ async fn a_full_disk_stops_a_command_before_it_is_sent() {
     assert_eq!(code_of(phone.pay(&pay, None, None).await), Code::DiskFull);
     phone.inner.signer.look(|_| ()).unwrap();
     disk.fill();
-    assert_eq!(code_of(phone.invoice(None, "", 600).await), Code::DiskFull);
+    assert_eq!(
+        code_of(phone.invoice(Some(1_000), "", 600).await),
+        Code::DiskFull
+    );
     assert_eq!(host.asked(), []);
     assert_eq!(version(&phone).await, 0);
 }

@@ -151,7 +151,7 @@ struct Body {
 pub(crate) struct Entry {
     #[prost(
         oneof = "entry::Change",
-        tags = "1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 30, 31, 32, 33, 40, 41, 42, 43, 50"
+        tags = "1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 30, 31, 32, 33, 34, 40, 41, 42, 43, 50"
     )]
     pub change: Option<entry::Change>,
 }
@@ -210,6 +210,9 @@ pub(crate) mod entry {
         PaymentSeen(PaymentSeen),
         #[prost(message, tag = "33")]
         PreimageReleased(PreimageReleased),
+        /// The onion of an HTLC has the invoice's payment secret.
+        #[prost(message, tag = "34")]
+        OnionRead(OnionRead),
 
         #[prost(message, tag = "40")]
         PaymentIntent(PaymentIntentAdded),
@@ -403,6 +406,23 @@ pub(crate) mod entry {
         pub payment_hash: Vec<u8>,
         #[prost(uint64, tag = "2")]
         pub at_unix_s: u64,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub struct OnionRead {
+        #[prost(bytes = "vec", tag = "1")]
+        pub payment_hash: Vec<u8>,
+        #[prost(bytes = "vec", tag = "2")]
+        pub keys_id: Vec<u8>,
+        /// BOLT 2, `update_add_htlc`.
+        #[prost(uint64, tag = "3")]
+        pub htlc_id: u64,
+        #[prost(uint64, tag = "4")]
+        pub amount_msat: u64,
+        #[prost(uint32, tag = "5")]
+        pub cltv_expiry: u32,
+        #[prost(uint64, tag = "6")]
+        pub total_msat: u64,
     }
 
     #[derive(Clone, PartialEq, Message)]

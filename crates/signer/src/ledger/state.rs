@@ -1,6 +1,7 @@
 //! The state that the records define.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::str::FromStr;
 
 use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::{PublicKey, SecretKey};
@@ -10,6 +11,7 @@ use lightning::ln::chan_utils::{
     HolderCommitmentTransaction,
 };
 use lightning::util::ser::Writeable;
+use lightning_invoice::Bolt11Invoice;
 use zeroize::Zeroizing;
 
 use super::entry::{self, Change};
@@ -23,6 +25,8 @@ use crate::payments::{Payment, Released, payment_hash};
 
 /// Transactions of [`State::accelerations`].
 const MAX_ACCELERATIONS: usize = 64;
+/// HTLCs of [`OwnPayment::onions`]: as many as a channel has room for, twice.
+const MAX_ONIONS: usize = 966;
 
 /// The state of a phone's signer.
 #[derive(Clone)]
@@ -83,6 +87,17 @@ impl KnownChannelIntent {
 pub(crate) struct OwnPayment {
     pub preimage: Zeroizing<[u8; 32]>,
     pub public: Payment,
+    /// Of HTLCs whose onions have the invoice's payment secret, by channel and number (BOLT 2). Empty once the preimage is released.
+    pub onions: BTreeMap<([u8; 32], u64), ReadOnion>,
+}
+
+/// An HTLC, and what its onion says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ReadOnion {
+    pub amount_msat: u64,
+    pub cltv_expiry: u32,
+    /// The amount of all HTLCs of the payment.
+    pub total_msat: u64,
 }
 
 /// The state of one channel. Indices count down from 2^48 - 1, so that a later one is lower.
@@ -363,15 +378,21 @@ impl State {
                     received_msat: c.received_msat,
                     at_unix_s: c.at_unix_s,
                 };
-                self.payment_mut(&c.payment_hash)?.released = Some(released);
+                let payment = self.own_payment_mut(&c.payment_hash)?;
+                payment.public.released = Some(released);
+                payment.onions.clear();
             }
+            Change::OnionRead(c) => self.onion_read(c)?,
             Change::PaymentIntent(c) => self.payment_intent(c)?,
             Change::OnchainIntent(c) => self.onchain_intent(c)?,
             Change::ChannelIntent(c) => self.channel_intent(c)?,
             Change::Acceleration(c) => self.acceleration(c)?,
             Change::LimitsSet(c) => {
                 let changed = c.changed.iter().map(|it| (&it.name, &it.value));
-                self.limits = Limits::from_changed(changed);
+                let before = std::mem::replace(&mut self.limits, Limits::from_changed(changed));
+                // Rules that `Signer::switch_off` has switched off stay so.
+                let off = before.warnings.into_iter().filter(|rule| !rule.may_warn());
+                self.limits.warnings.extend(off);
             }
         }
         Ok(())
@@ -495,8 +516,28 @@ impl State {
             seen_unix_s: None,
             released: None,
         };
-        self.payments
-            .insert(public.payment_hash, OwnPayment { preimage, public });
+        let payment = OwnPayment {
+            preimage,
+            public,
+            onions: BTreeMap::new(),
+        };
+        self.payments.insert(payment.public.payment_hash, payment);
+        Ok(())
+    }
+
+    fn onion_read(&mut self, c: entry::OnionRead) -> Result<(), Bad> {
+        let htlc = (array(&c.keys_id)?, c.htlc_id);
+        let read = ReadOnion {
+            amount_msat: c.amount_msat,
+            cltv_expiry: c.cltv_expiry,
+            total_msat: c.total_msat,
+        };
+        let onions = &mut self.own_payment_mut(&c.payment_hash)?.onions;
+        // Whoever knows the invoice can offer HTLCs for it again and again, and have them fail.
+        if onions.len() >= MAX_ONIONS && !onions.contains_key(&htlc) {
+            onions.pop_first();
+        }
+        onions.insert(htlc, read);
         Ok(())
     }
 
@@ -582,10 +623,13 @@ impl State {
     }
 
     fn payment_mut(&mut self, payment_hash: &[u8]) -> Result<&mut Payment, Bad> {
+        let payment = self.own_payment_mut(payment_hash)?;
+        Ok(&mut payment.public)
+    }
+
+    fn own_payment_mut(&mut self, payment_hash: &[u8]) -> Result<&mut OwnPayment, Bad> {
         let payment = self.payments.get_mut(&array(payment_hash)?);
-        payment
-            .map(|payment| &mut payment.public)
-            .ok_or(Bad::Unreadable("a change of a payment that is not there"))
+        payment.ok_or(Bad::Unreadable("a change of a payment that is not there"))
     }
 }
 
@@ -654,6 +698,30 @@ impl Channel {
 }
 
 impl OwnPayment {
+    /// The payment secret of the invoice (BOLT 11 `s`), once it is signed.
+    pub fn payment_secret(&self) -> Option<[u8; 32]> {
+        let invoice = Bolt11Invoice::from_str(&self.public.bolt11).ok()?;
+        Some(invoice.payment_secret().0)
+    }
+
+    /// The HTLCs of this channel whose onions have the invoice's payment secret.
+    pub fn read_htlcs(&self, keys_id: &[u8; 32]) -> Htlcs {
+        let of_channel = self.onions.iter().filter(|((id, _), _)| id == keys_id);
+        let htlcs = of_channel.map(|(_, read)| Htlc {
+            is_outgoing: false,
+            payment_hash: self.public.payment_hash,
+            amount_msat: read.amount_msat,
+            cltv_expiry: read.cltv_expiry,
+        });
+        htlcs.collect()
+    }
+
+    /// The largest amount that an onion names for all HTLCs of the payment, in millisatoshis.
+    pub fn total_msat(&self) -> u64 {
+        let totals = self.onions.values().map(|read| read.total_msat);
+        totals.max().unwrap_or(0)
+    }
+
     fn changes(&self, payment_hash: &[u8; 32], changes: &mut Vec<Change>) {
         let payment_hash = payment_hash.to_vec();
         let payment = &self.public;
@@ -675,6 +743,16 @@ impl OwnPayment {
                 at_unix_s,
             };
             changes.push(Change::PaymentSeen(seen));
+        }
+        for ((keys_id, htlc_id), read) in &self.onions {
+            changes.push(Change::OnionRead(entry::OnionRead {
+                payment_hash: payment_hash.clone(),
+                keys_id: keys_id.to_vec(),
+                htlc_id: *htlc_id,
+                amount_msat: read.amount_msat,
+                cltv_expiry: read.cltv_expiry,
+                total_msat: read.total_msat,
+            }));
         }
         if let Some(Released {
             received_msat,

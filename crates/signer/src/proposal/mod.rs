@@ -7,6 +7,7 @@
 mod channel;
 mod close;
 mod node;
+mod onion;
 mod payment;
 mod psbt;
 mod step;
@@ -21,7 +22,8 @@ pub(crate) use channel::{
 pub(crate) use close::{
     Anchor, Broadcast, Claim, Closing, CounterpartyHtlc, HolderHtlc, Justice, Sweep,
 };
-pub(crate) use node::{Gossip, Onion};
+pub(crate) use node::Gossip;
+pub(crate) use onion::{Content, Onion};
 pub(crate) use payment::{Committed, Invoice, Preimage};
 pub(crate) use psbt::{OnChain, OwnInput, Send, Spent};
 pub(crate) use step::Step;
@@ -37,7 +39,7 @@ pub(crate) type KeysId = [u8; 32];
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 pub(crate) enum Proposal<'a> {
     Ecdh(PublicKey),
-    Onion(Onion),
+    Onion(Onion<'a>),
     Gossip(Gossip),
     OnChain(OnChain<'a>),
     Sweep(Sweep),
@@ -66,37 +68,39 @@ impl Signer {
             .op
             .as_ref()
             .ok_or_else(|| Refused::malformed("an operation this version does not know"))?;
-        let keys_id = || keys_id(&op.channel_keys_id);
+        let of_channel = || keys_id(&op.channel_keys_id);
         Ok(match operation {
             Op::Ecdh(o) => Proposal::Ecdh(node::point(&o.public_key)?),
-            Op::PeelOnion(o) => Proposal::Onion(node::onion(o)?),
+            Op::PeelOnion(o) => Proposal::Onion(self.read_onion(keys_id(&o.channel_keys_id)?, o)?),
             Op::SignGossip(o) => Proposal::Gossip(self.read_gossip(o)?),
             Op::SignPsbt(o) => Proposal::OnChain(self.read_psbt(&op.channel_keys_id, o)?),
             Op::SpendOutputs(o) => Proposal::Sweep(self.read_sweep(o)?),
             Op::GetPreimage(o) => Proposal::Preimage(self.read_preimage(o)?),
             Op::NewChannelKeys(o) => Proposal::NewKeys(self.read_new_keys(o)?),
-            Op::SetupChannel(o) => Proposal::Setup(self.read_setup(keys_id()?, o)?),
-            Op::GetPoints(o) => Proposal::Points(channel::points(keys_id()?, o)?),
+            Op::SetupChannel(o) => Proposal::Setup(self.read_setup(of_channel()?, o)?),
+            Op::GetPoints(o) => Proposal::Points(channel::points(of_channel()?, o)?),
             Op::ValidateHolderCommitment(o) => {
-                Proposal::HolderCommitment(self.read_holder_commitment(keys_id()?, o)?)
+                Proposal::HolderCommitment(self.read_holder_commitment(of_channel()?, o)?)
             }
-            Op::ReleaseSecret(o) => Proposal::Release(self.read_release(keys_id()?, o)?),
-            Op::SignCounterpartyCommitment(o) => {
-                Proposal::CounterpartyCommitment(self.read_counterparty_commitment(keys_id()?, o)?)
-            }
+            Op::ReleaseSecret(o) => Proposal::Release(self.read_release(of_channel()?, o)?),
+            Op::SignCounterpartyCommitment(o) => Proposal::CounterpartyCommitment(
+                self.read_counterparty_commitment(of_channel()?, o)?,
+            ),
             Op::CounterpartyRevocation(o) => {
-                Proposal::Revocation(self.read_revocation(keys_id()?, o)?)
+                Proposal::Revocation(self.read_revocation(of_channel()?, o)?)
             }
-            Op::SignClosing(o) => Proposal::Closing(self.read_closing(keys_id()?, o)?),
-            Op::SignHolderCommitment(o) => Proposal::Broadcast(self.read_broadcast(keys_id()?, o)?),
-            Op::SignHolderHtlc(o) => Proposal::HolderHtlc(self.read_holder_htlc(keys_id()?, o)?),
+            Op::SignClosing(o) => Proposal::Closing(self.read_closing(of_channel()?, o)?),
+            Op::SignHolderCommitment(o) => {
+                Proposal::Broadcast(self.read_broadcast(of_channel()?, o)?)
+            }
+            Op::SignHolderHtlc(o) => Proposal::HolderHtlc(self.read_holder_htlc(of_channel()?, o)?),
             Op::SignCounterpartyHtlc(o) => {
-                Proposal::CounterpartyHtlc(self.read_counterparty_htlc(keys_id()?, o)?)
+                Proposal::CounterpartyHtlc(self.read_counterparty_htlc(of_channel()?, o)?)
             }
-            Op::SignJustice(o) => Proposal::Justice(self.read_justice(keys_id()?, o)?),
-            Op::SignAnchor(o) => Proposal::Anchor(self.read_anchor(keys_id()?, o)?),
+            Op::SignJustice(o) => Proposal::Justice(self.read_justice(of_channel()?, o)?),
+            Op::SignAnchor(o) => Proposal::Anchor(self.read_anchor(of_channel()?, o)?),
             Op::SignChannelAnnouncement(o) => {
-                Proposal::Announcement(self.read_announcement(keys_id()?, o)?)
+                Proposal::Announcement(self.read_announcement(of_channel()?, o)?)
             }
         })
     }

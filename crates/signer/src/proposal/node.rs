@@ -1,4 +1,4 @@
-//! Operations of the node key: onions (BOLT 4), gossip (BOLT 7), handshakes (BOLT 8).
+//! Operations of the node key: gossip (BOLT 7), handshakes (BOLT 8).
 
 use bitcoin::secp256k1::PublicKey;
 use lightning::ln::msgs::{
@@ -11,26 +11,11 @@ use longhand_proto::signer as proto;
 use crate::engine::Signer;
 use crate::rules::Refused;
 
-/// The keys of one incoming onion.
-pub(crate) struct Onion {
-    pub onion_key: PublicKey,
-    /// `path_key` of `update_add_htlc`, for an HTLC that travels a blinded path.
-    pub path_key: Option<PublicKey>,
-}
-
 /// A gossip message of this node, without its signatures.
 pub(crate) enum Gossip {
     ChannelUpdate(UnsignedChannelUpdate),
     NodeAnnouncement(UnsignedNodeAnnouncement),
     ChannelAnnouncement(UnsignedChannelAnnouncement),
-}
-
-pub(super) fn onion(op: &proto::PeelOnion) -> Result<Onion, Refused> {
-    let has_path_key = !op.path_key.is_empty();
-    Ok(Onion {
-        path_key: has_path_key.then(|| point(&op.path_key)).transpose()?,
-        onion_key: point(&op.onion_public_key)?,
-    })
 }
 
 pub(super) fn point(public_key: &[u8]) -> Result<PublicKey, Refused> {

@@ -1,5 +1,6 @@
 //! Incoming payments: their invoices (BOLT 11), and the amounts that are committed to them (BOLT 2).
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use bech32::primitives::iter::{ByteIterExt, Fe32IterExt};
@@ -25,7 +26,11 @@ pub(crate) struct Preimage<'a> {
     pub said: &'a [ClaimableHtlc],
     /// The amount that is irrevocably committed on both sides: in the owner's latest validated commitment, so that the owner can claim it
     /// alone, and in *every* commitment that the peer could still broadcast, so that the peer cannot take it back.
+    ///
+    /// Only HTLCs whose onions the phone has read, and found to be for the payment's invoice.
     pub committed: Committed,
+    /// Sum of the other HTLCs that are committed as irrevocably, in millisatoshis.
+    pub unread_msat: u64,
     /// See [`Committed::dust_msat`].
     pub dust_msat: u64,
 }
@@ -51,14 +56,17 @@ pub(crate) struct Committed {
 }
 
 impl Preimage<'_> {
-    /// The amount that was received, if it is enough for the invoice.
+    /// The amount that was received, if it is enough for the invoice, and all that the payer sends.
     pub fn received_msat(&self) -> Option<u64> {
         let (committed_msat, asked_msat) = (self.committed.msat, self.payment.public.amount_msat);
-        if committed_msat > 0 && committed_msat >= asked_msat {
+        let due_msat = asked_msat.max(self.payment.total_msat());
+        if committed_msat > 0 && committed_msat >= due_msat {
             return Some(committed_msat);
         }
+        // Not for dust alone when any amount would do.
+        let may_have_dust = asked_msat > 0 || committed_msat > 0;
         let with_dust_msat = committed_msat.saturating_add(self.dust_msat);
-        (asked_msat > 0 && with_dust_msat >= asked_msat).then_some(with_dust_msat)
+        (may_have_dust && with_dust_msat >= due_msat).then_some(with_dust_msat)
     }
 
     /// The HTLCs that are the owner's from now on: those that the host says it claims, if they are enough for the invoice. LDK fails
@@ -89,14 +97,16 @@ impl Preimage<'_> {
 }
 
 impl Committed {
-    /// The HTLCs with this hash that are in the owner's latest commitment and in the `latest` ones of the peer.
+    /// The HTLCs of a payment that are in the owner's latest commitment and in the `latest` ones of the peer: those whose onions were
+    /// read, and those whose onions were not.
     pub fn standing(
         state: &State,
-        payment_hash: &[u8; 32],
+        payment: &OwnPayment,
         latest: usize,
         small_below_msat: u64,
-    ) -> Committed {
-        let mut committed = Committed::default();
+    ) -> (Committed, Committed) {
+        let payment_hash = &payment.public.payment_hash;
+        let (mut committed, mut unread) = (Committed::default(), Committed::default());
         for (keys_id, channel) in &state.channels {
             let counts = !channel.peer.is_empty() && !channel.is_closing;
             let Some(holder) = channel.holder.first().filter(|_| counts) else {
@@ -107,42 +117,59 @@ impl Committed {
             for peer in channel.peer.iter().take(latest) {
                 htlcs = htlcs.common(&Htlcs::of(&peer.commitment, Side::Counterparty));
             }
-            for (htlc, count) in htlcs.iter() {
-                committed.add(
-                    htlc.amount_msat.saturating_mul(count),
-                    htlc.amount_msat < small_below_msat,
-                );
+            let read = htlcs.common(&payment.read_htlcs(keys_id));
+            unread.add(*keys_id, htlcs.without(&read), small_below_msat);
+            committed.add(*keys_id, read, small_below_msat);
+        }
+        (committed, unread)
+    }
+
+    fn add(&mut self, keys_id: KeysId, htlcs: Htlcs, small_below_msat: u64) {
+        for (htlc, count) in htlcs.iter() {
+            let sum_msat = htlc.amount_msat.saturating_mul(count);
+            self.msat = self.msat.saturating_add(sum_msat);
+            if htlc.amount_msat < small_below_msat {
+                self.small_msat = self.small_msat.saturating_add(sum_msat);
             }
-            committed.htlcs.push((*keys_id, htlcs));
         }
-        committed
+        self.htlcs.push((keys_id, htlcs));
     }
 
-    fn add(&mut self, sum_msat: u64, is_small: bool) {
-        self.msat = self.msat.saturating_add(sum_msat);
-        if is_small {
-            self.small_msat = self.small_msat.saturating_add(sum_msat);
-        }
-    }
-
-    /// Sum of the HTLCs that the host claims and that are too small for an output in a commitment. Dust limits are lower in most channels,
-    /// so that some of them may be among the committed ones: those are not counted again.
+    /// Sum of the HTLCs that the host claims and that are too small for an output in a commitment, as far as their onions were read. Dust
+    /// limits are lower in most channels, so that some of them may be among the committed ones: those are not counted again.
     ///
-    /// These HTLCs cannot be proved. So they count for invoices with an amount only, and for no more than can ever be dust (546 sat, the
-    /// highest dust limit in use): a host can steal that much of an invoice.
-    fn dust_msat(&self, state: &State, said: &[ClaimableHtlc], limit_msat: u64) -> u64 {
-        let is_open = |keys_id: &[u8]| {
-            let channel = KeysId::try_from(keys_id)
-                .ok()
-                .and_then(|id| state.channels.get(&id));
+    /// That these HTLCs are committed cannot be proved. So they count for no more than can ever be dust (546 sat, the highest dust limit in
+    /// use), and for an invoice of any amount only beside others: a host can steal that much of an invoice.
+    fn dust_msat(
+        &self,
+        state: &State,
+        payment: &OwnPayment,
+        said: &[ClaimableHtlc],
+        limit_msat: u64,
+    ) -> u64 {
+        let is_open = |keys_id: &KeysId| {
+            let channel = state.channels.get(keys_id);
             channel.is_some_and(|channel| {
                 !channel.holder.is_empty() && !channel.peer.is_empty() && !channel.is_closing
             })
         };
-        let dust = said
+        let mut dust: BTreeMap<KeysId, Htlcs> = BTreeMap::new();
+        for htlc in said.iter().filter(|htlc| htlc.amount_msat < limit_msat) {
+            let keys_id = KeysId::try_from(&htlc.channel_keys_id[..]).ok();
+            if let Some(keys_id) = keys_id.filter(is_open) {
+                let htlc = Htlc {
+                    is_outgoing: false,
+                    payment_hash: payment.public.payment_hash,
+                    amount_msat: htlc.amount_msat,
+                    cltv_expiry: htlc.cltv_expiry,
+                };
+                dust.entry(keys_id).or_default().add(htlc, 1);
+            }
+        }
+        let read = dust
             .iter()
-            .filter(|htlc| htlc.amount_msat < limit_msat && is_open(&htlc.channel_keys_id));
-        let said_msat = dust.fold(0u64, |sum, htlc| sum.saturating_add(htlc.amount_msat));
+            .map(|(keys_id, htlcs)| htlcs.common(&payment.read_htlcs(keys_id)).sum_msat());
+        let said_msat = read.fold(0, u64::saturating_add);
         let more_msat = said_msat.saturating_sub(self.small_msat);
         more_msat.min(limit_msat)
     }
@@ -158,12 +185,12 @@ impl Signer {
             .and_then(|hash| self.state.payments.get(&hash))
             .ok_or_else(preimages::no_invoice)?;
         let dust_msat = preimages::DUST_MSAT;
-        let payment_hash = &payment.public.payment_hash;
-        let committed = Committed::standing(&self.state, payment_hash, usize::MAX, dust_msat);
+        let (committed, unread) = Committed::standing(&self.state, payment, usize::MAX, dust_msat);
         Ok(Preimage {
             payment,
             said: &op.htlcs,
-            dust_msat: committed.dust_msat(&self.state, &op.htlcs, dust_msat),
+            dust_msat: committed.dust_msat(&self.state, payment, &op.htlcs, dust_msat),
+            unread_msat: unread.msat,
             committed,
         })
     }

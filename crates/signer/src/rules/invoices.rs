@@ -43,6 +43,15 @@ pub(super) fn has_the_payment_hash(_: &View<'_>, it: &Invoice<'_>) -> Result<(),
     mismatch_unless(is_same, "its payment hash is another")
 }
 
+/// The secret that the phone demands of the payment's onions.
+pub(super) fn has_our_secret(view: &View<'_>, it: &Invoice<'_>) -> Result<(), Refused> {
+    let ours = view
+        .own
+        .payment_secret(&it.payment.public, it.asked.expiry_s);
+    let is_same = ours == Some(it.invoice.payment_secret().0);
+    mismatch_unless(is_same, "its payment secret is another")
+}
+
 pub(super) fn has_the_payee(view: &View<'_>, it: &Invoice<'_>) -> Result<(), Refused> {
     let is_owner = it.invoice.get_payee_pub_key() == view.own.node_id();
     mismatch_unless(is_owner, "it pays someone else")

@@ -11,6 +11,7 @@ mod fundings;
 mod gossip;
 mod inputs;
 pub(crate) mod invoices;
+mod onions;
 pub(crate) mod outgoing;
 pub(crate) mod preimages;
 pub(crate) mod revocations;
@@ -153,7 +154,9 @@ pub(crate) fn judge<'a>(
         Proposal::Preimage(it) => {
             ask(preimages::has_an_invoice(view, it))?;
             ask(preimages::came_in_time(view, it))?;
+            ask(preimages::are_of_read_onions(view, it))?;
             ask(preimages::is_paid(view, it))?;
+            ask(preimages::is_small_if_of_any_amount(view, it))?;
         }
         Proposal::Gossip(it) => {
             ask(gossip::is_of_the_network(view, it))?;
@@ -163,11 +166,11 @@ pub(crate) fn judge<'a>(
             ask(gossip::announces_on_the_network(view, it))?;
             ask(gossip::announces_what_the_owner_would(it.channel))?;
         }
-        Proposal::Ecdh(_)
-        | Proposal::Onion(_)
-        | Proposal::NewKeys(_)
-        | Proposal::Points(_)
-        | Proposal::Anchor(_) => {}
+        Proposal::Onion(it) => {
+            ask(onions::can_be_read(view, it))?;
+            ask(onions::are_for_the_last_hop(view, it))?;
+        }
+        Proposal::Ecdh(_) | Proposal::NewKeys(_) | Proposal::Points(_) | Proposal::Anchor(_) => {}
     }
     Ok(Judged(proposal))
 }
@@ -184,6 +187,7 @@ pub(crate) fn judge_invoice<'a>(
     ask(invoices::has_the_network(view, &invoice))?;
     ask(invoices::has_the_amount(view, &invoice))?;
     ask(invoices::has_the_payment_hash(view, &invoice))?;
+    ask(invoices::has_our_secret(view, &invoice))?;
     ask(invoices::has_the_payee(view, &invoice))?;
     ask(invoices::has_the_description(view, &invoice))?;
     ask(invoices::has_the_expiry(view, &invoice))?;

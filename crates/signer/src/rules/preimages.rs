@@ -5,7 +5,7 @@
 
 use longhand_proto::utc;
 
-use super::{Refused, Rule};
+use super::{Refused, Rule, refuse_unless};
 use crate::payments::Payment;
 use crate::proposal::{Committed, Preimage};
 use crate::view::View;
@@ -42,7 +42,17 @@ pub(super) fn came_in_time(view: &View<'_>, it: &Preimage<'_>) -> Result<(), Ref
     ))
 }
 
-/// The amount that is irrevocably committed must be enough for the invoice.
+/// An HTLC counts only with an onion that has the invoice's payment secret: the phone itself has read it.
+pub(super) fn are_of_read_onions(_: &View<'_>, it: &Preimage<'_>) -> Result<(), Refused> {
+    let is_all_read = it.unread_msat == 0 || it.received_msat().is_some();
+    refuse_unless(
+        is_all_read,
+        Rule::PreimageOnion,
+        "an HTLC of the payment has an onion that was not read here, or that is not for its invoice",
+    )
+}
+
+/// The amount that is irrevocably committed must be enough for the invoice, and all that the payer sends.
 pub(super) fn is_paid(view: &View<'_>, it: &Preimage<'_>) -> Result<(), Refused> {
     if it.received_msat().is_some() {
         return Ok(());
@@ -66,6 +76,17 @@ pub(super) fn is_paid(view: &View<'_>, it: &Preimage<'_>) -> Result<(), Refused>
     })
 }
 
+/// A host on the way of a payment can replace the onion in which the payer's amount is: what it can keep is limited.
+pub(super) fn is_small_if_of_any_amount(view: &View<'_>, it: &Preimage<'_>) -> Result<(), Refused> {
+    let most_msat = view.limits().numbers.any_amount_sat.saturating_mul(1_000);
+    let is_allowed = it.payment.public.amount_msat > 0 || it.committed.msat <= most_msat;
+    refuse_unless(
+        is_allowed,
+        Rule::AnyAmount,
+        "the payment is for an invoice without an amount, and above the owner's limit (any_amount_sat)",
+    )
+}
+
 pub(crate) fn no_invoice() -> Refused {
     Refused::new(
         Rule::PreimageUnknown,
@@ -83,8 +104,7 @@ fn may_become_more(view: &View<'_>, it: &Preimage<'_>) -> bool {
     let amounts = it.said.iter().map(|htlc| htlc.amount_msat);
     let larger = amounts.filter(|amount_msat| *amount_msat >= dust_msat);
     let larger_msat = larger.fold(0, u64::saturating_add);
-    let payment_hash = &it.payment.public.payment_hash;
-    let latest = Committed::standing(view.state, payment_hash, 1, dust_msat);
+    let (latest, _) = Committed::standing(view.state, it.payment, 1, dust_msat);
     it.said.is_empty()
         || larger_msat > it.committed.msat.saturating_sub(it.committed.small_msat)
         || latest.msat > it.committed.msat

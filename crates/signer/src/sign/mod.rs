@@ -35,7 +35,7 @@ impl Signer {
     pub(crate) fn sign(&self, judged: Judged<Proposal<'_>>, now_unix_s: u64) -> Signed {
         match judged.into_inner() {
             Proposal::Ecdh(point) => unrecorded(self.ecdh(&point)?),
-            Proposal::Onion(onion) => unrecorded(self.peel_onion(&onion)?),
+            Proposal::Onion(onion) => self.peel_onion(&onion),
             Proposal::Gossip(gossip) => unrecorded(self.sign_gossip(&gossip)?),
             Proposal::OnChain(tx) => self.sign_psbt(tx),
             Proposal::Sweep(sweep) => unrecorded(close::sweep(&sweep)?),

@@ -1,32 +1,25 @@
 //! Operations of the node key: onions (BOLT 4), gossip (BOLT 7), handshakes (BOLT 8).
 
-use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
-use bitcoin::secp256k1::{PublicKey, Scalar};
+use bitcoin::secp256k1::PublicKey;
 use lightning::ln::msgs::UnsignedGossipMessage;
 use lightning::sign::{NodeSigner, Recipient};
-use longhand_proto::signer as proto;
 
-use super::Fault;
-use crate::engine::{Answer, Signer};
+use super::{Fault, Signed};
+use crate::engine::{Answer, Change, Signer};
+use crate::ledger::entry;
 use crate::proposal::{Gossip, Onion};
 
 impl Signer {
     pub(super) fn ecdh(&self, point: &PublicKey) -> Result<Answer, Fault> {
-        let secret = self.shared_secret(point, None)?;
-        Ok(Answer::SharedSecret(secret.to_vec()))
+        let secret = self.keys.ldk.ecdh(Recipient::Node, point, None);
+        let secret = secret.map_err(|()| Fault("the point to multiply is not a public key"))?;
+        Ok(Answer::SharedSecret(secret.secret_bytes().to_vec()))
     }
 
-    pub(super) fn peel_onion(&self, onion: &Onion) -> Result<Answer, Fault> {
-        let path_secret = onion.path_key.as_ref();
-        let path_secret = path_secret
-            .map(|key| self.shared_secret(key, None))
-            .transpose()?;
-        let factor = path_secret.as_ref().map(blinding_factor).transpose()?;
-        let onion_secret = self.shared_secret(&onion.onion_key, factor.as_ref())?;
-        Ok(Answer::PeelOnion(proto::PeelOnionAnswer {
-            onion_secret: onion_secret.to_vec(),
-            path_secret: path_secret.map_or_else(Vec::new, |secret| secret.to_vec()),
-        }))
+    pub(super) fn peel_onion(&self, onion: &Onion<'_>) -> Signed {
+        let onion_key = onion.onion_key.ok_or(Fault("the onion has no key"))?;
+        let answer = self.ecdh(&onion_key)?;
+        Ok((answer, onion_read(onion).into_iter().collect()))
     }
 
     pub(super) fn sign_gossip(&self, gossip: &Gossip) -> Result<Answer, Fault> {
@@ -41,19 +34,21 @@ impl Signer {
         let signature = signature.map_err(|()| Fault("the gossip message cannot be signed"))?;
         Ok(Answer::Signature(signature.serialize_compact().to_vec()))
     }
-
-    fn shared_secret(&self, point: &PublicKey, tweak: Option<&Scalar>) -> Result<[u8; 32], Fault> {
-        let secret = self.keys.ldk.ecdh(Recipient::Node, point, tweak);
-        secret
-            .map(|secret| secret.secret_bytes())
-            .map_err(|()| Fault("the point to multiply is not a public key"))
-    }
 }
 
-/// The factor of the node key in a blinded path (BOLT 4, "Route Blinding").
-fn blinding_factor(path_secret: &[u8; 32]) -> Result<Scalar, Fault> {
-    let mut hmac = HmacEngine::<sha256::Hash>::new(b"blinded_node_id");
-    hmac.input(path_secret);
-    let factor = Hmac::from_engine(hmac).to_byte_array();
-    Scalar::from_be_bytes(factor).map_err(|_| Fault("the path key makes no blinding factor"))
+/// What the phone has to know of an onion when its preimage is asked for.
+fn onion_read(onion: &Onion<'_>) -> Option<Change> {
+    let (read, payment) = (onion.read()?, onion.payment?);
+    let htlc = (onion.keys_id, onion.htlc.htlc_id);
+    if payment.public.released.is_some() || payment.onions.get(&htlc) == Some(&read) {
+        return None;
+    }
+    Some(Change::OnionRead(entry::OnionRead {
+        payment_hash: payment.public.payment_hash.to_vec(),
+        keys_id: onion.keys_id.to_vec(),
+        htlc_id: onion.htlc.htlc_id,
+        amount_msat: read.amount_msat,
+        cltv_expiry: read.cltv_expiry,
+        total_msat: read.total_msat,
+    }))
 }

@@ -38,8 +38,8 @@ fn operations(bytes: &[u8], number: u64) -> Vec<Op> {
         }),
         Op::Ecdh(Ecdh { public_key: b() }),
         Op::PeelOnion(PeelOnion {
-            onion_public_key: b(),
-            path_key: b(),
+            channel_keys_id: b(),
+            update_add_htlc: b(),
         }),
         Op::SignGossip(SignGossip { message: None }),
         Op::SignGossip(SignGossip {

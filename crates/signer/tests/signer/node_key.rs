@@ -2,18 +2,19 @@
 
 use bitcoin::Network;
 use bitcoin::constants::ChainHash;
-use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256, sha256d};
+use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::secp256k1::ecdh::SharedSecret;
 use bitcoin::secp256k1::ecdsa::Signature;
-use bitcoin::secp256k1::{Message, PublicKey, Scalar, Secp256k1, SecretKey};
+use bitcoin::secp256k1::{Message, PublicKey, Secp256k1, SecretKey};
 use lightning::ln::msgs::{
-    UnsignedChannelAnnouncement, UnsignedChannelUpdate, UnsignedNodeAnnouncement,
+    UnsignedChannelAnnouncement, UnsignedChannelUpdate, UnsignedNodeAnnouncement, UpdateAddHTLC,
 };
 use lightning::types::features::NodeFeatures;
 use lightning::util::ser::Writeable;
 use longhand_lying_host::gossip::{
     channel_announcement, channel_update, node_announcement, sign_gossip,
 };
+use longhand_lying_host::onion::{Offer, peel};
 use longhand_lying_host::scene::*;
 use longhand_proto::signer::sign_gossip::Message as Gossip;
 use longhand_proto::signer::signer_answer::Answer;
@@ -59,39 +60,40 @@ fn a_handshake_gets_its_shared_secret() {
 }
 
 #[test]
-fn an_onion_is_peeled_with_and_without_a_blinded_path() {
+fn the_secret_of_an_onion_is_given_when_its_htlc_ends_here() {
     let mut phone = Phone::new();
+    Channel::open(&mut phone);
     let node_id = phone.signer.keys().node_id();
-    let ((onion, onion_public_key), (path, path_key)) = (key(5), key(6));
-    let mut peel = |path_key: Vec<u8>| {
-        let op = PeelOnion {
-            onion_public_key: onion_public_key.clone(),
-            path_key,
-        };
-        let Ok(Answer::PeelOnion(peeled)) = phone.ask_on(&[], Op::PeelOnion(op)) else {
-            panic!()
-        };
-        peeled
+    let offer = |hops: Vec<PublicKey>| Offer {
+        hops,
+        ..Offer::of(Htlc::incoming([7; 32], 5_000), 0, node_id, [8; 32], 5_000)
     };
-    let plain = peel(vec![]);
+    let here = offer(vec![node_id]);
+    let Ok(Answer::SharedSecret(secret)) = phone.ask_on(&[], here.peel(KEYS_ID)) else {
+        panic!()
+    };
+    let onion_key = here.message().onion_routing_packet.public_key.unwrap();
+    let handshake = Op::Ecdh(Ecdh {
+        public_key: onion_key.serialize().to_vec(),
+    });
     assert_eq!(
-        plain.onion_secret,
-        SharedSecret::new(&node_id, &onion).secret_bytes()
+        phone.ask_on(&[], handshake),
+        Ok(Answer::SharedSecret(secret))
     );
-    assert!(plain.path_secret.is_empty());
+    assert!(phone.signer.payments().next().is_none());
 
-    // The sender encrypts to the blinded node id (BOLT 4, "Route Blinding").
-    let path_secret = SharedSecret::new(&node_id, &path).secret_bytes();
-    let mut hmac = HmacEngine::<sha256::Hash>::new(b"blinded_node_id");
-    hmac.input(&path_secret);
-    let factor = Scalar::from_be_bytes(Hmac::from_engine(hmac).to_byte_array()).unwrap();
-    let blinded_node_id = node_id.mul_tweak(&Secp256k1::new(), &factor).unwrap();
-    let blinded = peel(path_key);
-    assert_eq!(blinded.path_secret, path_secret);
-    assert_eq!(
-        blinded.onion_secret,
-        SharedSecret::new(&blinded_node_id, &onion).secret_bytes()
-    );
+    let (_, stranger) = key(5);
+    let stranger = PublicKey::from_slice(&stranger).unwrap();
+    let forwarded = offer(vec![node_id, stranger]);
+    assert_eq!(phone.refused(forwarded.peel(KEYS_ID)), Rule::OnionForward);
+    let elsewhere = offer(vec![stranger]);
+    assert_eq!(phone.refused(elsewhere.peel(KEYS_ID)), Rule::OnionForeign);
+    assert_eq!(phone.refused(here.peel([1; 32])), Rule::UnknownChannel);
+    let blinded = UpdateAddHTLC {
+        blinding_point: Some(stranger),
+        ..here.message()
+    };
+    assert_eq!(phone.refused(peel(KEYS_ID, &blinded)), Rule::OnionForeign);
 }
 
 #[test]

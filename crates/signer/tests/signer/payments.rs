@@ -247,9 +247,10 @@ fn a_rule_that_warns_lets_an_invoice_pass_and_is_counted() {
         hint: Some(stranger.public_key(&Secp256k1::new())),
         ..Draft::of(&asked)
     };
+    let secret = phone.signer.payment_secret(&asked).unwrap();
     let signed = phone
         .signer
-        .finish_invoice(&strange.unsigned(), &asked, NOW)
+        .finish_invoice(&strange.unsigned(secret), &asked, NOW)
         .unwrap();
     let warned: Vec<Rule> = signed.warnings.iter().map(|it| it.rule).collect();
     assert_eq!(warned, [Rule::InvoiceHint]);

@@ -9,7 +9,7 @@ use longhand_node::{Node, Overview};
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::error::Action;
-use longhand_proto::command::{Channels, CloseChannel, CreateInvoice, ListChannels, Payment};
+use longhand_proto::command::{Channels, CloseChannel, ListChannels, Payment};
 use longhand_signer::keys::Keys as SeedKeys;
 use longhand_signer::{Account, InvoiceRequest, Keychain};
 
@@ -70,25 +70,19 @@ impl Owner {
         let new = self
             .phone
             .own(|engine| engine.new_payment(amount_msat, entropy, unix_s()));
-        let payment_hash = new.unwrap();
-        let create = CreateInvoice {
-            payment_hash: payment_hash.to_vec(),
+        let asked = InvoiceRequest {
+            payment_hash: new.unwrap(),
             amount_msat,
             description: "coffee".into(),
             expiry_s: 3600,
         };
+        let create = self.phone.create_invoice(&asked);
         let unsigned = loop {
             match try_ask(&self.node, Kind::CreateInvoice(create.clone())).await {
                 Reply::UnsignedInvoice(unsigned) => break unsigned,
                 Reply::Error(error) if error.action() == Action::Retry => {}
                 reply => panic!("{reply:?}"),
             }
-        };
-        let asked = InvoiceRequest {
-            payment_hash,
-            amount_msat,
-            description: "coffee".into(),
-            expiry_s: 3600,
         };
         let signed = self
             .phone

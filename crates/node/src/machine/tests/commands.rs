@@ -48,6 +48,7 @@ fn invoice() -> Kind {
         payment_hash: vec![3; 32],
         amount_msat: 1_000_000,
         expiry_s: 3600,
+        payment_secret: vec![7; 32],
         ..CreateInvoice::default()
     })
 }

@@ -16,6 +16,7 @@ fn asked() -> CreateInvoice {
         amount_msat: 1_000,
         description: "tea".into(),
         expiry_s: 3600,
+        payment_secret: vec![7; 32],
     }
 }
 
@@ -51,6 +52,15 @@ fn a_payment_hash_that_has_not_32_bytes_is_refused() {
         ..asked()
     };
     refuses(&request, Code::PaymentHashMalformed);
+}
+
+#[test]
+fn a_payment_secret_that_has_not_32_bytes_is_refused() {
+    let request = CreateInvoice {
+        payment_secret: Vec::new(),
+        ..asked()
+    };
+    refuses(&request, Code::InvoiceMalformed);
 }
 
 #[test]
@@ -101,6 +111,9 @@ fn an_owners_invoice_leads_over_the_hub_and_leaves_a_day_to_claim() {
 #[test]
 fn an_invoice_may_leave_the_amount_open() {
     let mut pair = Pair::new();
+    let signer = pair.world.nodes[pair.owner].signer.as_mut().unwrap();
+    let limits = signer.limits().with("any_amount_sat", "1").unwrap();
+    let _ = signer.set_limits(&limits).unwrap();
     let text = pair.owner_invoice(0);
     let invoice: Bolt11Invoice = text.parse().unwrap();
     assert_eq!(invoice.amount_milli_satoshis(), None);

@@ -20,6 +20,7 @@ fn request(number: u32, expiry_s: u32) -> CreateInvoice {
         amount_msat: 1_000,
         description: "tea".into(),
         expiry_s,
+        payment_secret: vec![7; 32],
     }
 }
 

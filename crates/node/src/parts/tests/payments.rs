@@ -339,19 +339,20 @@ fn invoice_on(network: bitcoin::Network) -> String {
     let _ = signer.set_limits(&limits).unwrap();
     let now = turn.now.unix_s();
     let payment_hash = signer.new_payment(1_000, [5; 32], now).unwrap().value;
-    let create = CreateInvoice {
-        payment_hash: payment_hash.to_vec(),
-        amount_msat: 1_000,
-        description: "tea".into(),
-        expiry_s: 3600,
-    };
-    let unsigned = invoices::unsigned(turn, &create).unwrap();
     let asked = longhand_signer::InvoiceRequest {
         payment_hash,
         amount_msat: 1_000,
         description: "tea".into(),
         expiry_s: 3600,
     };
+    let create = CreateInvoice {
+        payment_hash: payment_hash.to_vec(),
+        amount_msat: asked.amount_msat,
+        description: asked.description.clone(),
+        expiry_s: asked.expiry_s,
+        payment_secret: signer.payment_secret(&asked).unwrap().to_vec(),
+    };
+    let unsigned = invoices::unsigned(turn, &create).unwrap();
     let signed = signer.finish_invoice(&unsigned, &asked, now).unwrap();
     signed.value.to_string()
 }
