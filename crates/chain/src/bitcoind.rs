@@ -221,7 +221,7 @@ impl BitcoindSource {
 
     fn unreachable(&self, reason: String) -> ChainError {
         ChainError::Unreachable {
-            url: without_credentials(&self.url),
+            url: crate::source::without_credentials(&self.url),
             reason,
         }
     }
@@ -429,15 +429,6 @@ fn decode<T: bitcoin::consensus::Decodable>(value: &Value, what: &str) -> Result
 /// An answer that cannot be read, with as much of it as fits into a line.
 fn malformed(text: &str) -> ChainError {
     ChainError::Malformed(excerpt(text))
-}
-
-fn without_credentials(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => {
-            format!("{}{}", &url[..scheme + 3], &url[at + 1..])
-        }
-        _ => url.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -44,6 +44,9 @@ pub enum ChainError {
     /// The source's answer is not well-formed.
     #[error("the chain source gave an answer that cannot be read: {0}")]
     Malformed(String),
+    /// The source's answer is false: another block than the one that was asked for, say.
+    #[error("the chain source gave a false answer: {0}")]
+    False(String),
 }
 
 impl ChainError {

@@ -18,6 +18,7 @@ mod core_relay;
 #[cfg(feature = "devnet")]
 pub mod devnet;
 mod error;
+mod esplora;
 mod follower;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -28,6 +29,9 @@ pub use bitcoind::{BitcoindAuth, BitcoindSource};
 #[cfg(feature = "devnet")]
 pub use devnet::{Devnet, DevnetConfig, DevnetError, DirectSource, PreparedChain};
 pub use error::ChainError;
+pub use esplora::{
+    EsploraClient, EsploraSource, EsploraUrl, EsploraUrlError, FeeEstimates, ProxyUrl, Spend,
+};
 pub use follower::{Follower, FollowerConfig};
 pub use scan::{
     BLOCKS_PER_SCAN, Found, ScanError, ScanReply, ScanRequest, ScanStep, Searched, scan,

@@ -95,3 +95,13 @@ where
         }
     }
 }
+
+/// A URL for logs and errors: without user and password.
+pub(crate) fn without_credentials(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => {
+            format!("{}{}", &url[..scheme + 3], &url[at + 1..])
+        }
+        _ => url.to_string(),
+    }
+}

@@ -11,8 +11,8 @@ pub enum DevnetError {
     /// The data directory cannot be used.
     #[error("devnet's data cannot be used: {0}")]
     Data(String),
-    /// The RPC port cannot be bound.
-    #[error("devnet cannot serve RPC on {addr} ({reason}): choose another port")]
+    /// The port of RPC or of Esplora's REST cannot be bound.
+    #[error("devnet cannot listen on {addr} ({reason}): choose another port")]
     Bind {
         /// The address asked for.
         addr: SocketAddr,

@@ -1,7 +1,7 @@
 //! `devnet`: a regtest in this process, on Bitcoin Core's consensus library.
 //!
 //! For tests and for trying things out. The library on which Bitcoin Core itself runs validates blocks and scripts;
-//! around it are a mempool, a miner with a wallet, and Bitcoin Core's JSON-RPC. A [`Devnet`] is used in the process by
+//! around it are a mempool, a miner with a wallet, Bitcoin Core's JSON-RPC and, on request, Esplora's REST. A [`Devnet`] is used in the process by
 //! its methods, and from elsewhere (also by a stock lnd) over RPC.
 //!
 //! [`Devnet::in_process`] has no sockets and no tasks at all, and [`Devnet::direct_source`] reaches a devnet without
@@ -9,12 +9,15 @@
 //!
 //! Inside: `state` has all of it under one lock; `chain` mirrors the decisions of `kernel`, and `log` stores the
 //! blocks; `mempool` is the structure and `policy` the rules (`standard`, `locks`, `replacement`, `truc`); `miner` and
-//! `wallet` make blocks and payments; `rpc` serves JSON-RPC, and `direct` is the source in the process.
+//! `wallet` make blocks and payments; `rpc` serves JSON-RPC, `esplora` serves REST, and `direct` is the source in the
+//! process.
 
 mod chain;
 mod direct;
 mod error;
+mod esplora;
 mod kernel;
+mod listen;
 mod locks;
 mod log;
 mod mempool;
@@ -59,6 +62,8 @@ pub struct DevnetConfig {
     pub data_dir: Option<PathBuf>,
     /// Address of JSON-RPC; port 0 takes a free one.
     pub rpc_bind: SocketAddr,
+    /// Address of Esplora's REST, which anybody can use who reaches it; port 0 takes a free one, `None` serves none.
+    pub esplora_bind: Option<SocketAddr>,
     /// The RPC user.
     pub user: String,
     /// The RPC password.
@@ -74,6 +79,7 @@ impl Default for DevnetConfig {
         DevnetConfig {
             data_dir: None,
             rpc_bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+            esplora_bind: None,
             user: "devnet".into(),
             password: "devnet".into(),
             block_interval: None,
@@ -105,6 +111,7 @@ impl std::fmt::Debug for PreparedChain {
 pub struct Devnet {
     shared: Arc<Shared>,
     rpc_addr: SocketAddr,
+    esplora_addr: Option<SocketAddr>,
     user: String,
     password: String,
     interval: watch::Sender<Option<Duration>>,
@@ -126,19 +133,17 @@ impl Shared {
 }
 
 impl Devnet {
-    /// Starts a devnet: loads its blocks, mines the first ones of a new chain, serves RPC.
+    /// Starts a devnet: loads its blocks, mines the first ones of a new chain, serves RPC and, if configured, REST.
     ///
     /// # Errors
     /// [`DevnetError::Data`] when the directory is in use, unreadable or holds something else; [`DevnetError::Bind`]
     /// when the port is taken.
     pub async fn start(config: DevnetConfig) -> Result<Devnet, DevnetError> {
-        let listener = TcpListener::bind(config.rpc_bind).await;
-        let bind_failed = |e: std::io::Error| DevnetError::Bind {
-            addr: config.rpc_bind,
-            reason: e.to_string(),
+        let (listener, rpc_addr) = bind(config.rpc_bind).await?;
+        let esplora = match config.esplora_bind {
+            Some(addr) => Some(bind(addr).await?),
+            None => None,
         };
-        let listener = listener.map_err(bind_failed)?;
-        let rpc_addr = listener.local_addr().map_err(bind_failed)?;
         let mut state = open(config.data_dir.as_deref())?;
         if state.chain.tip().height == 0 {
             let script = state.wallet.script();
@@ -154,8 +159,14 @@ impl Devnet {
             &config.password,
             stopped.clone(),
         );
+        devnet.tasks.push(tokio::spawn(server));
+        if let Some((listener, addr)) = esplora {
+            let server = esplora::serve(listener, shared.clone(), stopped.clone());
+            devnet.tasks.push(tokio::spawn(server));
+            devnet.esplora_addr = Some(addr);
+        }
         let timer = mine_by_timer(shared, devnet.interval.subscribe(), stopped);
-        devnet.tasks = vec![tokio::spawn(server), tokio::spawn(timer)];
+        devnet.tasks.push(tokio::spawn(timer));
         devnet.rpc_addr = rpc_addr;
         devnet.user = config.user;
         devnet.password = config.password;
@@ -231,6 +242,7 @@ impl Devnet {
         Devnet {
             shared: Arc::new(shared),
             rpc_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            esplora_addr: None,
             user: String::new(),
             password: String::new(),
             interval,
@@ -260,6 +272,11 @@ impl Devnet {
     /// [`Devnet::rpc_addr`] as `http://host:port`.
     pub fn rpc_url(&self) -> String {
         format!("http://{}", self.rpc_addr)
+    }
+
+    /// The base of Esplora's REST, `http://host:port`, if this devnet serves it.
+    pub fn esplora_url(&self) -> Option<String> {
+        self.esplora_addr.map(|addr| format!("http://{addr}"))
     }
 
     /// The credentials of the RPC server.
@@ -453,6 +470,17 @@ fn open(data_dir: Option<&Path>) -> Result<State, DevnetError> {
     }
     let chain = ChainState::open(Scratch::Dir(scratch), Some(log), records)?;
     Ok(State::new(chain, wallet))
+}
+
+/// A listener, with its address.
+async fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), DevnetError> {
+    let failed = |e: std::io::Error| DevnetError::Bind {
+        addr,
+        reason: e.to_string(),
+    };
+    let listener = TcpListener::bind(addr).await.map_err(failed)?;
+    let addr = listener.local_addr().map_err(failed)?;
+    Ok((listener, addr))
 }
 
 /// A temporary directory for the library.

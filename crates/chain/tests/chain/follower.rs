@@ -1,4 +1,4 @@
-//! The follower, against a devnet over RPC.
+//! The follower, against a devnet over each kind of source.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,15 +8,31 @@ use async_trait::async_trait;
 use bitcoin::block::Header;
 use bitcoin::{Block, BlockHash, Txid};
 use longhand_chain::{
-    BitcoindSource, BlockReader, BlockRef, Chain, ChainError, ChainEvent, ChainSource, Devnet,
-    DevnetConfig, FeeRates, Follower, FollowerConfig, Subscription, WatchList,
+    BlockReader, BlockRef, Chain, ChainError, ChainEvent, ChainSource, Devnet, DevnetConfig,
+    FeeRates, Follower, FollowerConfig, Subscription, WatchList,
 };
 
 use crate::keys::{Key, coin};
+use crate::kinds::{Kind, is_unreachable, over_each_kind};
+
+over_each_kind! {
+    a_subscriber_receives_every_block_and_the_transactions_that_it_watches,
+    an_output_added_to_the_watch_list_is_matched_from_then_on,
+    a_spend_of_a_match_in_the_same_block_matches,
+    spends_of_a_match_are_not_missed_before_its_subscriber_watches_them,
+    a_reorganisation_disconnects_to_the_fork_and_connects_the_others,
+    many_catch_up_together_and_each_block_is_fetched_once,
+    a_subscriber_at_a_disconnected_block_is_disconnected_first,
+    a_source_that_is_merely_behind_disconnects_nothing,
+    a_source_that_is_down_is_waited_for,
+    a_dropped_subscription_is_removed,
+    a_broadcast_is_sent_again_until_it_is_accepted,
+    a_source_without_an_estimate_keeps_the_last_one,
+}
 
 /// The blocks of a source, with a count of those that were fetched.
 struct Counting {
-    inner: BitcoindSource,
+    inner: Arc<dyn BlockReader>,
     fetched: AtomicUsize,
 }
 
@@ -49,16 +65,16 @@ const SELDOM: FollowerConfig = FollowerConfig {
     fallback_sat_per_kw: 2_500,
 };
 
-async fn setup() -> Setup {
-    let devnet = Devnet::start_default().await.unwrap();
+async fn setup(kind: Kind) -> Setup {
+    let devnet = kind.devnet().await;
     let blocks = Arc::new(Counting {
-        inner: devnet.source(),
+        inner: kind.source(&devnet).blocks,
         fetched: AtomicUsize::new(0),
     });
     // Blocks from another place than the rest.
     let source = ChainSource {
         blocks: blocks.clone(),
-        ..ChainSource::from(Arc::new(devnet.source()))
+        ..kind.source(&devnet)
     };
     let follower = Follower::start(source, SELDOM);
     Setup {
@@ -96,11 +112,10 @@ async fn receive(subscription: &mut Subscription) -> Received {
     }
 }
 
-#[tokio::test]
-async fn a_subscriber_receives_every_block_and_the_transactions_that_it_watches() {
+async fn a_subscriber_receives_every_block_and_the_transactions_that_it_watches(kind: Kind) {
     let Setup {
         devnet, follower, ..
-    } = setup().await;
+    } = setup(kind).await;
     let key = Key::new(1);
     let (outpoint, output) = key.fund(&devnet, 100_000);
     let start = devnet.tip();
@@ -130,11 +145,10 @@ async fn a_subscriber_receives_every_block_and_the_transactions_that_it_watches(
     assert_eq!(received.txs, []);
 }
 
-#[tokio::test]
-async fn an_output_added_to_the_watch_list_is_matched_from_then_on() {
+async fn an_output_added_to_the_watch_list_is_matched_from_then_on(kind: Kind) {
     let Setup {
         devnet, follower, ..
-    } = setup().await;
+    } = setup(kind).await;
     let key = Key::new(1);
     let mut watcher = follower
         .subscribe(devnet.tip(), WatchList::default())
@@ -162,11 +176,10 @@ async fn an_output_added_to_the_watch_list_is_matched_from_then_on() {
     );
 }
 
-#[tokio::test]
-async fn a_spend_of_a_match_in_the_same_block_matches() {
+async fn a_spend_of_a_match_in_the_same_block_matches(kind: Kind) {
     let Setup {
         devnet, follower, ..
-    } = setup().await;
+    } = setup(kind).await;
     let key = Key::new(1);
     let (outpoint, output) = key.fund(&devnet, 100_000);
     let watched = WatchList {
@@ -191,11 +204,10 @@ async fn a_spend_of_a_match_in_the_same_block_matches() {
     assert_eq!(txids, [first.compute_txid(), second.compute_txid()]);
 }
 
-#[tokio::test]
-async fn spends_of_a_match_are_not_missed_before_its_subscriber_watches_them() {
+async fn spends_of_a_match_are_not_missed_before_its_subscriber_watches_them(kind: Kind) {
     let Setup {
         devnet, follower, ..
-    } = setup().await;
+    } = setup(kind).await;
     let key = Key::new(1);
     let funding = key.fund(&devnet, 100_000);
     let from = devnet.tip();
@@ -219,11 +231,10 @@ async fn spends_of_a_match_are_not_missed_before_its_subscriber_watches_them() {
     assert_eq!(received.txs, expected);
 }
 
-#[tokio::test]
-async fn a_reorganisation_disconnects_to_the_fork_and_connects_the_others() {
+async fn a_reorganisation_disconnects_to_the_fork_and_connects_the_others(kind: Kind) {
     let Setup {
         devnet, follower, ..
-    } = setup().await;
+    } = setup(kind).await;
     let key = Key::new(1);
     let funding = key.fund(&devnet, 100_000);
     let fork = devnet.tip();
@@ -261,13 +272,12 @@ async fn a_reorganisation_disconnects_to_the_fork_and_connects_the_others() {
     );
 }
 
-#[tokio::test]
-async fn many_catch_up_together_and_each_block_is_fetched_once() {
+async fn many_catch_up_together_and_each_block_is_fetched_once(kind: Kind) {
     let Setup {
         devnet,
         blocks,
         follower,
-    } = setup().await;
+    } = setup(kind).await;
     let key = Key::new(1);
     let from = devnet.tip();
     let funding = key.fund(&devnet, 100_000);
@@ -305,21 +315,31 @@ async fn many_catch_up_together_and_each_block_is_fetched_once() {
     assert_eq!(blocks.fetched.load(Ordering::SeqCst), 31);
 }
 
-#[tokio::test]
-async fn a_subscriber_at_a_disconnected_block_is_disconnected_first() {
+async fn a_subscriber_at_a_disconnected_block_is_disconnected_first(kind: Kind) {
     let Setup {
-        devnet, follower, ..
-    } = setup().await;
+        devnet,
+        blocks,
+        follower,
+    } = setup(kind).await;
     let fork = devnet.tip();
-    devnet.mine_to_wallet(2).unwrap();
+    let mined = devnet.mine_to_wallet(2).unwrap();
     let stale = devnet.tip();
+    // The subscriber has its last block from the same source.
+    blocks.tip().await.unwrap();
+    for hash in &mined {
+        blocks.block(hash).await.unwrap();
+    }
     devnet.reorg(2, vec![]).unwrap();
 
     let mut late = follower
         .subscribe(stale, WatchList::default())
         .await
         .unwrap();
-    let first = late.events.recv().await.unwrap();
+    let mut first = late.events.recv().await.unwrap();
+    // The follower may have seen that block as the tip before.
+    if matches!(first, ChainEvent::Synced { tip } if tip == stale) {
+        first = late.events.recv().await.unwrap();
+    }
     assert!(matches!(first, ChainEvent::Disconnected { fork: at } if at == fork));
     let received = receive(&mut late).await;
     assert_eq!(
@@ -329,13 +349,10 @@ async fn a_subscriber_at_a_disconnected_block_is_disconnected_first() {
     assert_eq!(received.tip, Some(devnet.tip()));
 }
 
-#[tokio::test]
-async fn a_source_that_is_merely_behind_disconnects_nothing() {
+async fn a_source_that_is_merely_behind_disconnects_nothing(kind: Kind) {
     let Setup {
-        devnet,
-        blocks,
-        follower,
-    } = setup().await;
+        devnet, follower, ..
+    } = setup(kind).await;
     devnet.mine_to_wallet(2).unwrap();
     let known = devnet.tip();
     let mut watcher = follower
@@ -349,8 +366,8 @@ async fn a_source_that_is_merely_behind_disconnects_nothing() {
         hash: parent,
     };
     let mut tips = follower.tips();
-    blocks
-        .inner
+    devnet
+        .source()
         .call("invalidateblock", &[known.hash.to_string().into()])
         .await
         .unwrap();
@@ -366,37 +383,32 @@ async fn a_source_that_is_merely_behind_disconnects_nothing() {
     assert_eq!(received.heights, [known.height]);
 }
 
-#[tokio::test]
-async fn a_source_that_is_down_is_waited_for() {
+async fn a_source_that_is_down_is_waited_for(kind: Kind) {
     let dir = tempfile::tempdir().unwrap();
-    // A port without a listener, for now.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let config = DevnetConfig {
+    let first = DevnetConfig {
         data_dir: Some(dir.path().into()),
-        rpc_bind: port.local_addr().unwrap(),
+        esplora_bind: Some(([127, 0, 0, 1], 0).into()),
         ..DevnetConfig::default()
     };
-    let devnet = Devnet::start(DevnetConfig {
-        rpc_bind: ([127, 0, 0, 1], 0).into(),
-        ..config.clone()
-    });
-    let devnet = devnet.await.unwrap();
-    let (from, auth) = (devnet.tip(), devnet.rpc_auth());
+    let devnet = Devnet::start(first.clone()).await.unwrap();
+    let from = devnet.tip();
+    let source = kind.source(&devnet);
+    // On the same ports from now on.
+    let esplora_url = devnet.esplora_url().unwrap();
+    let config = DevnetConfig {
+        rpc_bind: devnet.rpc_addr(),
+        esplora_bind: esplora_url.trim_start_matches("http://").parse().ok(),
+        ..first
+    };
     devnet.mine_to_wallet(1).unwrap();
     devnet.shutdown().await;
-    let url = format!("http://{}", config.rpc_bind);
-    let source = BitcoindSource::new(url, auth, bitcoin::Network::Regtest);
-    drop(port);
-    assert!(matches!(
-        source.verify().await,
-        Err(ChainError::Unreachable { .. })
-    ));
+    assert!(is_unreachable(source.blocks.tip().await));
 
     let config_fast = FollowerConfig {
         poll_interval: Duration::from_millis(20),
         ..FollowerConfig::default()
     };
-    let follower = Follower::start(Arc::new(source), config_fast);
+    let follower = Follower::start(source, config_fast);
     let mut watcher = follower
         .subscribe(from, WatchList::default())
         .await
@@ -413,11 +425,10 @@ async fn a_source_that_is_down_is_waited_for() {
     assert!(follower.reachable());
 }
 
-#[tokio::test]
-async fn a_dropped_subscription_is_removed() {
+async fn a_dropped_subscription_is_removed(kind: Kind) {
     let Setup {
         devnet, follower, ..
-    } = setup().await;
+    } = setup(kind).await;
     let from = devnet.tip();
     let mut stays = follower
         .subscribe(from, WatchList::default())
@@ -439,11 +450,10 @@ async fn a_dropped_subscription_is_removed() {
     assert!(stays.events.recv().await.is_none());
 }
 
-#[tokio::test]
-async fn a_broadcast_is_sent_again_until_it_is_accepted() {
+async fn a_broadcast_is_sent_again_until_it_is_accepted(kind: Kind) {
     let Setup {
         devnet, follower, ..
-    } = setup().await;
+    } = setup(kind).await;
     let key = Key::new(1);
     let funding = key.fund(&devnet, 100_000);
     let mut watcher = follower
@@ -478,9 +488,8 @@ async fn a_broadcast_is_sent_again_until_it_is_accepted() {
     }
 }
 
-#[tokio::test]
-async fn a_source_without_an_estimate_keeps_the_last_one() {
-    let devnet = Devnet::start_default().await.unwrap();
+async fn a_source_without_an_estimate_keeps_the_last_one(kind: Kind) {
+    let devnet = kind.devnet().await;
     let config = FollowerConfig {
         poll_interval: Duration::from_millis(20),
         fallback_sat_per_kw: 2_500,
@@ -490,7 +499,7 @@ async fn a_source_without_an_estimate_keeps_the_last_one() {
         ..FeeRates::FLOOR
     };
     devnet.set_fee_rates(none);
-    let follower = Follower::start(Arc::new(devnet.source()), config);
+    let follower = Follower::start(kind.source(&devnet), config);
     let mut tips = follower.tips();
     tips.wait_for(Option::is_some).await.unwrap();
     let rates = follower.fee_rates();

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 pub(super) use self::blocks::{block, block_hash};
 use self::params::Params;
-pub(super) use self::txs::{Limits, send, submit_package};
+pub(super) use self::txs::{Limits, send, spent_outputs, submit_package};
 use super::Shared;
 use super::state::State;
 
@@ -194,7 +194,7 @@ pub(super) fn serve(
     shared: Arc<Shared>,
     user: &str,
     password: &str,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + use<> {
     let credentials = digest(format!("{user}:{password}").as_bytes());
     let server = Arc::new(Server {
@@ -211,20 +211,7 @@ pub(super) fn serve(
         .route("/", post(handle).fallback(wrong_verb))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(server);
-    async move {
-        let until = async move {
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        };
-        // Open connections are not waited for: clients keep them for long.
-        let serving = axum::serve(listener, router).into_future();
-        tokio::select! {
-            biased;
-            () = until => {}
-            result = serving => if let Err(error) = result {
-                tracing::error!(%error, "devnet's RPC server ended");
-            },
-        }
-    }
+    super::listen::serve(listener, router, stopped, "RPC")
 }
 
 struct Server {

@@ -86,7 +86,9 @@ fn find_in(stored: &StoredBlock, txid: &Txid) -> Option<Arc<Transaction>> {
         .map(|tx| Arc::new(tx.clone()))
 }
 
-fn spent_outputs(
+/// The outputs that a transaction spends, in order: `stored` is the block that has it, if it is in one. `None` when one
+/// of them is not known, as with a coinbase.
+pub(in crate::devnet) fn spent_outputs(
     state: &State,
     tx: &Transaction,
     stored: Option<&StoredBlock>,
