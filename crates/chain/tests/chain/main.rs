@@ -11,6 +11,7 @@ mod keys;
 mod kinds;
 mod others;
 mod policy;
+mod proxy;
 mod rpc;
 mod scan;
 mod source;
