@@ -134,7 +134,7 @@ impl HostBuilder {
         let tor = OpenTor::open(&self.config).await?;
         let source = match self.source {
             Some(source) => source,
-            None => chain::source(&self.config, tor.as_ref().map(|it| &*it.tor)).await?,
+            None => chain::source(&self.config, tor.as_ref().map(|it| &it.tor)).await?,
         };
         let mut host = Host::listen(self.config, store, source, &self.carriers, tor).await?;
         host.database = database;

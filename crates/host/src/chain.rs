@@ -3,11 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhand_chain::{BitcoindAuth, BitcoindSource, BlockReader, ChainError, ChainSource};
+use longhand_base::text::is_onion;
+use longhand_chain::{
+    BitcoindAuth, BitcoindSource, BlockReader, ChainError, ChainSource, EsploraClient,
+    EsploraSource, EsploraUrl, ProxyUrl,
+};
 use tokio::time::timeout;
 
 use crate::HostError;
-use crate::config::{BitcoindConfig, ChainKind, HostConfig};
+use crate::config::{BitcoindConfig, ChainKind, ConfigError, HostConfig};
+use crate::files::FileError;
 use crate::tor::Tor;
 
 /// Timeout of the first call at start; without an answer the host starts and waits for the source.
@@ -16,7 +21,7 @@ const FIRST_CALL: Duration = Duration::from_secs(5);
 /// The source of `chain.kind`. Connects to nothing yet.
 pub(crate) async fn source(
     config: &HostConfig,
-    tor: Option<&Tor>,
+    tor: Option<&Arc<Tor>>,
 ) -> Result<ChainSource, HostError> {
     match config.chain.kind {
         ChainKind::Bitcoind => {
@@ -26,6 +31,39 @@ pub(crate) async fn source(
             }
             Ok(Arc::new(bitcoind(&bitcoind_config, config.network)).into())
         }
+        ChainKind::Esplora => Ok(Arc::new(esplora(config, tor)?).into()),
+    }
+}
+
+/// The Esplora server. Its client speaks SOCKS itself, so that its name stays in its certificate.
+fn esplora(config: &HostConfig, tor: Option<&Arc<Tor>>) -> Result<EsploraSource, HostError> {
+    let Some(url) = config.chain.esplora_url()? else {
+        return Err(ConfigError::Invalid("chain.kind is not \"esplora\"".into()).into());
+    };
+    let proxy = tor.filter(|tor| tor.carries(url.host())).map(proxy);
+    check_onion(&url, proxy.is_some())?;
+    let client = EsploraClient::new(url, config.network, proxy)?;
+    let file = config.headers_file();
+    let unusable = |error: std::io::Error| FileError::Io {
+        path: file.clone(),
+        reason: error.to_string(),
+    };
+    Ok(EsploraSource::with_headers_file(client, &file).map_err(unusable)?)
+}
+
+/// The session's password changes when the Tor process starts again.
+fn proxy(tor: &Arc<Tor>) -> ProxyUrl {
+    let tor = tor.clone();
+    Arc::new(move || tor.proxy_url("chain"))
+}
+
+/// A name under `.onion` is never sent to name servers (RFC 7686).
+fn check_onion(url: &EsploraUrl, is_through_tor: bool) -> Result<(), ConfigError> {
+    match is_onion(url.host()) && !is_through_tor {
+        true => Err(ConfigError::Invalid(
+            "chain.esplora.url is an onion service: set tor.enabled too".into(),
+        )),
+        false => Ok(()),
     }
 }
 
@@ -73,5 +111,27 @@ pub(crate) async fn check(blocks: &dyn BlockReader) -> Result<(), HostError> {
             Ok(())
         }
         Ok(Ok(_)) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn the_name_of_an_onion_service_is_not_given_to_name_servers() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = HostConfig {
+            data_dir: dir.path().to_owned(),
+            ..HostConfig::default()
+        };
+        config.chain.kind = ChainKind::Esplora;
+        config.chain.esplora.url = "http://abcdefghij.onion/api".into();
+        let refused = source(&config, None).await.err().unwrap().to_string();
+        assert!(refused.contains("set tor.enabled too"), "{refused}");
+        config.chain.esplora.url = "http://127.0.0.1:3000".into();
+        source(&config, None).await.unwrap();
+        assert!(config.headers_file().exists());
     }
 }

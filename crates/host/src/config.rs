@@ -16,7 +16,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
-pub use self::chain::{BitcoindConfig, ChainConfig, ChainKind};
+pub use self::chain::{BitcoindConfig, ChainConfig, ChainKind, EsploraConfig};
 pub use self::tor::TorSettings;
 
 /// Prefix of the host's environment variables.
@@ -291,6 +291,7 @@ impl Settings for HostConfig {
         self.metrics_listen()?;
         self.apps_listen()?;
         self.link_listen()?;
+        self.chain.esplora_url()?;
         let link = &self.link;
         self.link_mailboxes()?;
         let tor = self.tor.takes_links().then(longest_tor_address);
@@ -434,6 +435,11 @@ impl HostConfig {
     /// The file with the operator's token.
     pub fn operator_token_file(&self) -> PathBuf {
         self.file_or(&self.operator.token_file, "operator.token")
+    }
+
+    /// The file with the headers of the last blocks, which an Esplora server does not know once they have left the chain.
+    pub fn headers_file(&self) -> PathBuf {
+        self.data_dir.join("esplora.headers")
     }
 
     /// The file with the host's static key for links.

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use bitcoin::Network;
-use longhand_chain::FeeRates;
+use longhand_chain::{EsploraUrl, FeeRates};
 use serde::{Deserialize, Serialize};
 
-use super::Password;
+use super::{ConfigError, Password};
+use crate::network::is_public;
 
 /// Settings that were renamed, with the new name of each.
 pub(super) const RENAMED: [(&str, &str); 4] = [
@@ -30,6 +31,8 @@ pub struct ChainConfig {
     pub fallback_feerate_sat_per_vb: u32,
     /// Settings of `kind = "bitcoind"`.
     pub bitcoind: BitcoindConfig,
+    /// Settings of `kind = "esplora"`.
+    pub esplora: EsploraConfig,
 }
 
 impl Default for ChainConfig {
@@ -39,6 +42,7 @@ impl Default for ChainConfig {
             poll_ms: 1_000,
             fallback_feerate_sat_per_vb: 0,
             bitcoind: BitcoindConfig::default(),
+            esplora: EsploraConfig::default(),
         }
     }
 }
@@ -60,6 +64,29 @@ impl ChainConfig {
         let sat_per_kw = sat_per_vb.saturating_mul(SAT_PER_KW_OF_SAT_PER_VB);
         sat_per_kw.clamp(FeeRates::FLOOR.minimum, FeeRates::MAX_SAT_PER_KW)
     }
+
+    /// The Esplora server, when that is the source.
+    ///
+    /// # Errors
+    /// When its URL is none, or what goes to it could be read and changed on the public internet.
+    pub fn esplora_url(&self) -> Result<Option<EsploraUrl>, ConfigError> {
+        if self.kind != ChainKind::Esplora {
+            return Ok(None);
+        }
+        let text = &self.esplora.url;
+        if text.is_empty() {
+            let text = "chain.esplora.url is empty: give the address of an Esplora server";
+            return Err(ConfigError::Invalid(text.into()));
+        }
+        // The URL itself may have a password.
+        let invalid = |reason: String| ConfigError::Invalid(format!("chain.esplora.url: {reason}"));
+        let url: EsploraUrl = text.parse().map_err(|e| invalid(format!("{e}")))?;
+        if !url.is_https() && url.ip().is_some_and(|ip| is_public(ip.to_canonical())) {
+            let text = "it is a public address over http: give one with https://";
+            return Err(invalid(text.into()));
+        }
+        Ok(Some(url))
+    }
 }
 
 /// A kind of chain source.
@@ -68,16 +95,19 @@ impl ChainConfig {
 pub enum ChainKind {
     /// Bitcoin Core's JSON-RPC.
     Bitcoind,
+    /// The REST of an Esplora server.
+    Esplora,
 }
 
 impl ChainKind {
     /// Every kind.
-    pub const ALL: [ChainKind; 1] = [ChainKind::Bitcoind];
+    pub const ALL: [ChainKind; 2] = [ChainKind::Bitcoind, ChainKind::Esplora];
 
     /// The name in the configuration, which is also that of the kind's table.
     pub fn name(self) -> &'static str {
         match self {
             ChainKind::Bitcoind => "bitcoind",
+            ChainKind::Esplora => "esplora",
         }
     }
 }
@@ -130,5 +160,23 @@ impl Default for BitcoindConfig {
             password: Password::default(),
             cookie_file: PathBuf::new(),
         }
+    }
+}
+
+/// An Esplora server.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EsploraConfig {
+    /// The base of its REST, such as `https://blockstream.info/api`.
+    pub url: String,
+}
+
+impl std::fmt::Debug for EsploraConfig {
+    /// Shows no password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let url = self.url.parse::<EsploraUrl>().map(|url| url.to_string());
+        f.debug_struct("EsploraConfig")
+            .field("url", &url.unwrap_or_default())
+            .finish()
     }
 }

@@ -163,7 +163,8 @@ fn addresses_that_fit_no_pairing_code_are_refused_before_an_owner_is_made() {
 
 #[test]
 fn an_unknown_kind_of_chain_source_is_refused_with_the_known_ones() {
-    let unknown = "chain.kind is \"lnd\", which this host does not know: give one of bitcoind";
+    let unknown =
+        "chain.kind is \"lnd\", which this host does not know: give one of bitcoind, esplora";
     let in_file = load("\n[chain]\nkind = 'lnd'", &[], &[]).unwrap_err();
     assert!(in_file.contains("line 3: "), "{in_file}");
     assert!(in_file.ends_with(unknown), "{in_file}");
@@ -192,6 +193,42 @@ fn a_setting_of_the_chain_under_its_old_name_is_refused_with_the_new_one() {
         let config = load("", &[(&new, "x")], &[]).unwrap();
         assert_ne!(config.chain.bitcoind, BitcoindConfig::default());
     }
+}
+
+#[test]
+fn an_esplora_server_has_a_url_that_is_not_read_by_others() {
+    let load = |url: &str| {
+        let config = format!("[chain]\nkind = 'esplora'\n[chain.esplora]\nurl = '{url}'");
+        load(&config, &[], &[])
+    };
+    for url in [
+        "https://esplora.example/api",
+        "https://192.0.2.1",
+        "http://127.0.0.1:3000",
+        "http://10.0.0.7:3000/api/",
+        "http://[::1]:3000",
+        "http://esplora.home.arpa",
+        "http://abcdefghij.onion/api",
+    ] {
+        load(url).unwrap();
+    }
+    for (url, reason) in [
+        ("", "chain.esplora.url is empty"),
+        ("esplora.example", "no URL"),
+        ("ftp://esplora.example", "neither https:// nor http://"),
+        ("https://esplora.example/?network=test", "more than a path"),
+        ("http://8.8.8.8/api", "a public address over http"),
+        ("http://me:secret@8.8.8.8/api", "a public address over http"),
+    ] {
+        let refused = load(url).unwrap_err();
+        assert!(refused.contains(reason), "{refused} for {url}");
+        assert!(
+            !refused.contains('\n') && !refused.contains("secret"),
+            "{refused}"
+        );
+    }
+    let config = load("https://me:secret@esplora.example").unwrap();
+    assert!(!format!("{config:?}").contains("secret"));
 }
 
 #[test]
