@@ -38,6 +38,9 @@ struct Options {
         default_value = "127.0.0.1:18443"
     )]
     rpc_bind: SocketAddr,
+    /// Where Esplora's REST is served too, to everybody who reaches it; port 0 takes a free one [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    esplora: Option<SocketAddr>,
     /// The RPC user
     #[arg(
         long,
@@ -95,6 +98,7 @@ async fn serve(options: Options) -> Result<(), String> {
     let config = DevnetConfig {
         data_dir: options.data_dir,
         rpc_bind: options.rpc_bind,
+        esplora_bind: options.esplora,
         user: options.user,
         password: options.password,
         block_interval: options.block_interval.map(Duration::from_secs),
@@ -106,13 +110,24 @@ async fn serve(options: Options) -> Result<(), String> {
     let devnet = Devnet::start(config).await.map_err(|e| failed(&e))?;
     let at = devnet.rpc_addr();
     let height = devnet.tip().height;
+    let esplora = devnet.esplora_url();
+    let by_rest = esplora
+        .as_ref()
+        .map(|url| format!("  curl {url}/blocks/tip/height\n"));
     print(
         options.json,
-        &json!({ "rpc": devnet.rpc_url(), "user": user, "password": password, "height": height }),
+        &json!({
+            "rpc": devnet.rpc_url(),
+            "user": user,
+            "password": password,
+            "esplora": esplora,
+            "height": height,
+        }),
         format!(
-            "devnet runs at height {height}\n  bitcoin-cli -regtest -rpcconnect={} -rpcport={} -rpcuser={user} -rpcpassword={password} getblockchaininfo\nCtrl-C ends it",
+            "devnet runs at height {height}\n  bitcoin-cli -regtest -rpcconnect={} -rpcport={} -rpcuser={user} -rpcpassword={password} getblockchaininfo\n{}Ctrl-C ends it",
             at.ip(),
             at.port(),
+            by_rest.unwrap_or_default(),
         ),
     );
     tokio::select! {
@@ -200,6 +215,7 @@ mod tests {
         Options {
             data_dir: None,
             rpc_bind,
+            esplora: None,
             user: config.user,
             password: config.password,
             block_interval: None,

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use longhand_proto::Code;
 use longhand_testkit::KitError;
 use longhand_testkit::processes::{PASSPHRASE, PhoneProcess, World, asked_to_stop};
@@ -32,12 +32,25 @@ pub struct DemoArgs {
     /// End with one JSON object on standard output; progress goes to standard error
     #[arg(long)]
     json: bool,
+    /// How the host sees the chain
+    #[arg(long, value_enum, default_value_t)]
+    chain: ChainKind,
     /// Show a payment over Tor too: over the public network, or over the one of LONGHAND_TOR_NETWORK_FILE
     #[arg(long)]
     tor: bool,
     /// Leave all of it running at the end, until Ctrl-C
     #[arg(long)]
     stay: bool,
+}
+
+/// How the host sees the chain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum ChainKind {
+    /// Over Bitcoin Core's JSON-RPC.
+    #[default]
+    Bitcoind,
+    /// Over Esplora's REST.
+    Esplora,
 }
 
 /// Runs the demo; the exit code is 0 when everything was as it should be.
@@ -58,6 +71,7 @@ pub async fn run(args: DemoArgs) -> ExitCode {
     };
     let mut report = Report {
         has_tor: args.tor,
+        over_esplora: args.chain == ChainKind::Esplora,
         ..Report::default()
     };
     let ended = play(&args, dir.path(), &view, &mut report).await;

@@ -112,6 +112,8 @@ pub(super) struct Report {
     pub round_trips: RoundTrips,
     /// Each kind of carrier that was tried.
     pub carriers: Vec<(&'static str, CarrierTried)>,
+    /// Whether the host saw the chain over Esplora's REST.
+    pub over_esplora: bool,
     /// Whether Tor was started.
     pub has_tor: bool,
     /// From the first byte of the link to a node that can pay.
@@ -170,6 +172,7 @@ impl Report {
         });
         json!({
             "ok": ok,
+            "chain": if self.over_esplora { "esplora" } else { "bitcoind" },
             "steps": steps.collect::<Vec<_>>(),
             "payments": { "tried": self.payments_tried, "succeeded": self.payments_succeeded },
             "force_closes_unasked": self.force_closes_unasked,
@@ -260,6 +263,7 @@ mod tests {
     fn the_json_has_the_names_that_programs_read() {
         let json = good().json(true);
         assert_eq!(json["steps"][0]["name"], "start");
+        assert_eq!(json["chain"], "bitcoind");
         assert_eq!(json["payments"]["succeeded"], 2);
         assert_eq!(json["round_trips"]["receive_total"], 4);
         assert_eq!(json["attach_ms_median"], 3.0);

@@ -69,7 +69,9 @@ pub(super) async fn tell(
 ) -> Result<World, KitError> {
     view.begin("a devnet starts");
     let launcher = Launcher::of_this_binary(dir)?;
-    let chain = ChainProcess::start(&launcher, ([127, 0, 0, 1], 0).into()).await?;
+    let free = ([127, 0, 0, 1], 0).into();
+    let esplora = report.over_esplora.then_some(free);
+    let chain = ChainProcess::start_with(&launcher, free, esplora).await?;
     report.steps.extend(view.end(true));
     view.begin("a mailbox and a host with a hub start");
     let mailbox = MailboxProcess::start(&launcher, "ws://127.0.0.1:0").await?;
@@ -78,6 +80,12 @@ pub(super) async fn tell(
     let mailboxes = [&mailbox.address, hashmail, lnc].map(String::as_str);
     let mailboxes = format!("link.mailboxes={}", mailboxes.join(","));
     settings.set.push(mailboxes);
+    if let Some(address) = chain.esplora_bind {
+        settings.set.push("chain.kind=esplora".into());
+        settings
+            .set
+            .push(format!("chain.esplora.url=http://{address}"));
+    }
     if report.has_tor {
         settings.set.push("tor.enabled=true".into());
         let network_file = std::env::var(tor::NETWORK_FILE).ok();

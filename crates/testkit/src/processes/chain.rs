@@ -17,6 +17,8 @@ pub struct ChainProcess {
     pub rpc: Rpc,
     /// Where JSON-RPC is served; the same after a restart.
     pub rpc_bind: SocketAddr,
+    /// Where Esplora's REST is served, if it is; the same after a restart.
+    pub esplora_bind: Option<SocketAddr>,
     /// User and password of JSON-RPC.
     pub auth: (String, String),
     /// Killed and stopped here.
@@ -33,18 +35,35 @@ impl ChainProcess {
         launcher: &Launcher,
         rpc_bind: SocketAddr,
     ) -> Result<ChainProcess, KitError> {
+        ChainProcess::start_with(launcher, rpc_bind, None).await
+    }
+
+    /// As [`ChainProcess::start`], with Esplora's REST at `esplora_bind`.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start_with(
+        launcher: &Launcher,
+        rpc_bind: SocketAddr,
+        esplora_bind: Option<SocketAddr>,
+    ) -> Result<ChainProcess, KitError> {
         let mut process = Restartable::new("the devnet");
-        process.spawn(start(launcher, rpc_bind))?;
+        process.spawn(start(launcher, rpc_bind, esplora_bind))?;
         let ready = process.wait_until_ready().await?;
         let text = |key: &str| ready[key].as_str().unwrap_or_default().to_owned();
-        let address = text("rpc");
-        let rpc_bind = address.trim_start_matches("http://").parse().map_err(|_| {
-            KitError::Unexpected(format!("devnet does not report its address: {ready}"))
-        })?;
+        let address = |key: &str| {
+            let url = text(key);
+            url.trim_start_matches("http://").parse().map_err(|_| {
+                KitError::Unexpected(format!("devnet does not report its address: {ready}"))
+            })
+        };
+        let rpc_bind = address("rpc")?;
+        let esplora_bind = esplora_bind.map(|_| address("esplora")).transpose()?;
         let auth = (text("user"), text("password"));
         Ok(ChainProcess {
             rpc: Rpc::new(rpc_bind, auth.0.clone(), auth.1.clone()),
             rpc_bind,
+            esplora_bind,
             auth,
             process,
             launcher: launcher.clone(),
@@ -56,7 +75,8 @@ impl ChainProcess {
     /// # Errors
     /// When the system cannot start it.
     pub fn spawn_again(&mut self) -> Result<(), KitError> {
-        self.process.spawn(start(&self.launcher, self.rpc_bind))
+        let start = start(&self.launcher, self.rpc_bind, self.esplora_bind);
+        self.process.spawn(start)
     }
 
     /// Waits until the mempool has a transaction.
@@ -109,7 +129,7 @@ impl ChainProcess {
     }
 }
 
-fn start(launcher: &Launcher, rpc_bind: SocketAddr) -> Start<'_> {
+fn start(launcher: &Launcher, rpc_bind: SocketAddr, esplora_bind: Option<SocketAddr>) -> Start<'_> {
     let data_dir = launcher.dir.join("devnet").display().to_string();
     let rpc_bind = rpc_bind.to_string();
     let args = [
@@ -120,10 +140,14 @@ fn start(launcher: &Launcher, rpc_bind: SocketAddr) -> Start<'_> {
         "--data-dir",
         &data_dir,
     ];
+    let mut args: Vec<String> = args.map(str::to_owned).into();
+    if let Some(bind) = esplora_bind {
+        args.extend(["--esplora".to_owned(), bind.to_string()]);
+    }
     Start {
         launcher,
         name: "devnet",
-        args: args.map(str::to_owned).into(),
+        args,
         env: vec![],
     }
 }
