@@ -1,12 +1,13 @@
 //! A devnet in this process alone: its source answers as one over RPC, and it starts from a prepared chain.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::hashes::Hash as _;
 use bitcoin::opcodes::all::OP_RETURN;
 use bitcoin::script::Builder;
-use bitcoin::{Amount, Block, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut};
+use bitcoin::{Amount, Block, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use longhand_chain::{
     BlockReader, ChainError, Devnet, DevnetConfig, FeeRates, FeeSource, OutputLookup,
     PreparedChain, TransactionRelay,
@@ -67,9 +68,15 @@ impl Twins {
     async fn broadcast(&self, what: &str, package: &[Transaction]) -> Result<(), ChainError> {
         let answer = self.ask(what, async |source| source.broadcast(package).await);
         let answer = answer.await;
-        assert_eq!(self.direct.mempool(), self.over_rpc.mempool(), "{what}");
+        assert_eq!(pool(&self.direct), pool(&self.over_rpc), "{what}");
         answer
     }
+}
+
+/// The mempool, by id: its own order depends on the second in which each transaction came.
+fn pool(devnet: &Devnet) -> BTreeMap<Txid, Transaction> {
+    let txs = devnet.mempool().into_iter();
+    txs.map(|tx| (tx.compute_txid(), tx)).collect()
 }
 
 /// A chain with this number of coins of `key`.
