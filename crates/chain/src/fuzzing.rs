@@ -1,8 +1,11 @@
-//! A stand-in for a Bitcoin Core, for fuzz targets: its answers as the RPC client returns them, without a socket.
+//! For fuzz targets: a stand-in for a Bitcoin Core, with its answers as the RPC client returns them and without a socket,
+//! and the reading of an Esplora server's answers.
 
 use lightning_block_sync::http::{HttpClientError, HttpError};
 use lightning_block_sync::rpc::{RpcClientError, RpcError};
 use serde_json::Value;
+
+pub use crate::esplora::fuzzing::{EsploraAnswer, QUESTIONS, esplora_answer};
 
 /// Answers a method with its parameters. See [`crate::BitcoindSource::answered_by`].
 pub type StandIn = dyn Fn(&str, &[Value]) -> NodeAnswer + Send + Sync;

@@ -38,6 +38,7 @@
 //! app with the right, and the phone there, changes anything; an error is one line |
 //! | `chain_answer` | a broken Bitcoin Core's answers | an answer belongs to its question; a node's events are a valid
 //! chain, and at last the source's |
+//! | `esplora_answer` | a lying Esplora server's answers about a block | what is taken is that block's |
 //! | `devnet_rpc` | JSON-RPC bodies | every answer is JSON-RPC |
 //! | `host_config` | a host's configuration file | printing and reading it again is the identity |
 
@@ -52,6 +53,7 @@ mod command;
 mod command_reply;
 #[cfg(feature = "devnet")]
 mod devnet_rpc;
+mod esplora_answer;
 mod hashmail;
 #[cfg(feature = "host")]
 mod host_config;
@@ -190,6 +192,11 @@ pub const TARGETS: &[Target] = &[
         run: chain_answer::run,
         seeds: chain_answer::seeds,
     },
+    Target {
+        name: "esplora_answer",
+        run: esplora_answer::run,
+        seeds: esplora_answer::seeds,
+    },
     #[cfg(feature = "host")]
     Target {
         name: "registration",
@@ -229,6 +236,7 @@ pub mod run {
     pub use crate::command_reply::run as command_reply;
     #[cfg(feature = "devnet")]
     pub use crate::devnet_rpc::run as devnet_rpc;
+    pub use crate::esplora_answer::run as esplora_answer;
     pub use crate::hashmail::run as hashmail;
     #[cfg(feature = "host")]
     pub use crate::host_config::run as host_config;

@@ -64,6 +64,7 @@ targets! {
     command_reply
     peer_socket
     chain_answer
+    esplora_answer
     registration
     operator
     lnd_rpc

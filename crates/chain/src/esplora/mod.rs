@@ -6,6 +6,8 @@
 
 mod answers;
 mod client;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod seen;
 mod url;
 

@@ -1,0 +1,3 @@
+#![no_main]
+
+longhand_fuzz::target!(esplora_answer, bytes);
