@@ -176,7 +176,7 @@ enum PhoneCommand {
     },
     /// Make an invoice
     Invoice {
-        /// In millisatoshis; any amount without one
+        /// In millisatoshis; any amount without one, where the limits of `longhand phone limits` allow it
         #[arg(value_name = "AMOUNT_MSAT")]
         amount: Option<u64>,
         /// The amount is in satoshis

@@ -36,7 +36,7 @@ pub enum OwnerCommand {
     },
     /// Makes an invoice.
     Invoice {
-        /// In millisatoshis; any amount without one.
+        /// In millisatoshis; any amount without one, where the limits allow it (`any_amount_sat`).
         amount_msat: Option<u64>,
         /// The description in the invoice.
         description: String,

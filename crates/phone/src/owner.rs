@@ -370,7 +370,7 @@ impl Phone {
         Ok(opened)
     }
 
-    /// Makes an invoice over `amount_msat`, or over any amount. Its preimage is made here and stays here until it is paid.
+    /// Makes an invoice over `amount_msat`, or over any amount where the limits allow it (`any_amount_sat`). Its preimage is made here and stays here until it is paid.
     pub async fn invoice(
         &self,
         amount_msat: Option<u64>,
