@@ -117,6 +117,7 @@ impl Door {
                         tracing::debug!(mailbox = pool.authority(), %error, "a mailbox is not reached");
                     }
                     tokio::select! {
+                        biased;
                         () = sleep(pause) => {}
                         // Fails when it is closed.
                         _ = open.changed() => {}
