@@ -47,9 +47,11 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut carrier: Carrier) {
     };
     let welcome = session.welcome(shared.has_routes());
     tokio::select! {
-        () = read(&shared, id, &signals, session, carrier.stream, place) => {}
-        () = write(&shared, id, &signals, welcome, carrier.sink) => {}
+        // Replies come before requests, which cannot keep them back then: there are no more of them than requests were read.
+        biased;
         () = signals.closed.notified() => {}
+        () = write(&shared, id, &signals, welcome, carrier.sink) => {}
+        () = read(&shared, id, &signals, session, carrier.stream, place) => {}
     }
 }
 

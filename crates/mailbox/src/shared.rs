@@ -122,6 +122,7 @@ impl Shared {
             let latest = Instant::now() + TICK;
             let next = next.map_or(latest, |next| self.instant(next).min(latest));
             tokio::select! {
+                biased;
                 () = sleep_until(next) => {}
                 () = self.sooner.notified() => {}
             }

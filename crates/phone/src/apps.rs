@@ -81,6 +81,7 @@ pub(crate) async fn serve(mut asked: mpsc::Receiver<Incoming>, phone: Weak<Inner
     let mut answering = FuturesUnordered::new();
     loop {
         tokio::select! {
+            biased;
             Some(()) = answering.next() => {}
             request = asked.recv(), if answering.len() < AT_ONCE => {
                 let Some(request) = request else { return };

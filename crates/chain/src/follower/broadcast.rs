@@ -86,6 +86,7 @@ pub(super) async fn run(
         let next = queue.lock().next();
         let Some((node, pending)) = next else {
             tokio::select! {
+                biased;
                 () = queue.added.notified() => {}
                 changed = tips.changed() => match changed {
                     Ok(()) => queue.lock().block_connected(),

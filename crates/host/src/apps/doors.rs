@@ -67,6 +67,7 @@ impl Doors {
             self.match_to(&now);
             let pause = next_close(&now);
             tokio::select! {
+                biased;
                 changed = known.changed() => if changed.is_err() { return },
                 () = sleep(pause.unwrap_or_default()), if pause.is_some() => {}
             }
@@ -107,6 +108,7 @@ impl Doors {
             };
             let pool = &pool;
             tokio::select! {
+                biased;
                 () = door.wait(pool, &arrived, None, open) => {}
                 () = gone => {}
                 () = async {
@@ -164,6 +166,7 @@ async fn arrived_at(apps: &Arc<Apps>, app: &KnownApp, arrival: Arrival, routes: 
     let stream = into_bytes(carrier);
     apps.tasks.spawn(async move {
         tokio::select! {
+            biased;
             () = longhand_lnd::serve(stream, routes) => {}
             () = known.gone(id) => {}
         }

@@ -42,6 +42,7 @@ impl AppNode {
         tokio::pin!(asking);
         loop {
             tokio::select! {
+                biased;
                 answered = &mut asking => return self.answered(hash, answered).await,
                 () = sleep(LOOK_EVERY) => {
                     if let Some(begun) = self.begun(hash).await? {

@@ -191,6 +191,7 @@ impl Shared {
             let next = self.lock().core.next_tick();
             let next = next.map_or(latest, |next| self.instant(next).min(latest));
             tokio::select! {
+                biased;
                 () = sleep_until(next) => {}
                 () = self.sooner.notified() => {}
             }
@@ -265,6 +266,7 @@ impl Attached {
                 Pace::At(time) => {
                     let until = self.shared.instant(time);
                     tokio::select! {
+                        biased;
                         () = sleep_until(until) => {}
                         () = self.signal.work.notified() => {}
                     }

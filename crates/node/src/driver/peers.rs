@@ -80,6 +80,7 @@ impl Peers {
                 tokio::time::sleep(LINGER).await;
             };
             tokio::select! {
+                biased;
                 () = write_loop(id, write, messages, writing, inbox) => {}
                 () = linger => {}
             }

@@ -36,6 +36,7 @@ pub fn into_bytes(carrier: Carrier) -> DuplexStream {
             }
         };
         tokio::select! {
+            biased;
             () = send => {}
             () = receive => {}
         }

@@ -144,6 +144,7 @@ impl Door {
             let first = match call.take() {
                 Some(packet) => Ok(packet),
                 None => tokio::select! {
+                    biased;
                     packet = wire.reader.next() => packet,
                     // Fails when it is closed, and succeeds never.
                     _ = open.changed() => continue,

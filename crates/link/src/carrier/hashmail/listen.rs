@@ -130,6 +130,7 @@ impl Waiting {
         let mut reconnect = self.reconnect.0.subscribe();
         loop {
             tokio::select! {
+                biased;
                 () = self.keep_doors() => return,
                 // Fails never: `self` has the sender.
                 _ = reconnect.changed() => {}

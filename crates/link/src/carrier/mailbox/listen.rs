@@ -166,6 +166,7 @@ impl Waiting {
         let mut reconnect = self.reconnect.0.subscribe();
         loop {
             let error = tokio::select! {
+                biased;
                 // Fails never: `self` has the sender.
                 Ok(()) = reconnect.changed() => {
                     pause = FIRST_PAUSE;
@@ -186,6 +187,7 @@ impl Waiting {
                 tracing::warn!(mailbox = %self.authority, "phones cannot come by the mailbox now: {error}");
             }
             tokio::select! {
+                biased;
                 Ok(()) = reconnect.changed() => pause = FIRST_PAUSE,
                 () = tokio::time::sleep(pause.mul_f64(jitter())) => pause = LONGEST_PAUSE.min(pause * 2),
             }
