@@ -249,11 +249,16 @@ pub(super) fn secret_key(bytes: [u8; 32]) -> Result<SecretKey, LinkError> {
     SecretKey::from_slice(&bytes).map_err(unusable)
 }
 
-/// Stretches a phrase: one at a time in this process, since scrypt takes 64 MiB for each, and a host that starts may have thousands.
+thread_local! {
+    /// Of a thread, and not of the process: runtimes beside each other, as those of a simulation, must not wait for one another.
+    static TURNS: Arc<Semaphore> = Arc::new(Semaphore::new(1));
+}
+
+/// Stretches a phrase: one at a time for each thread of the runtime, since scrypt takes 64 MiB for each, and a host that starts may have
+/// thousands.
 pub(super) async fn stretched(phrase: Phrase) -> Result<Stretched, LinkError> {
-    static TURNS: Semaphore = Semaphore::const_new(1);
     let failed = |error: String| LinkError::Identity(error);
-    let turn = TURNS.acquire().await;
+    let turn = TURNS.with(Arc::clone).acquire_owned().await;
     let turn = turn.map_err(|error| failed(error.to_string()))?;
     // The turn ends with the work, also when nobody waits for it any more.
     let stretched = spawn_blocking(move || {
