@@ -2,8 +2,6 @@
 //! own: the worlds of a process depend on those that were made before.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod common;
-
 use longhand_sim::world::{Campaign, Class, Interruption, Kind, Route, Scenario, SeededFault};
 
 /// Pairs of interruptions: a part of what `longhand-sim --carrier hashmail --runs` draws.
@@ -66,9 +64,4 @@ fn the_checks_see_what_is_lost_behind_a_hashmail_mailbox() {
         let is_seen = wrong.iter().any(|fault| fault.class == class);
         assert!(is_seen, "{fault:?}: {wrong:?}");
     }
-}
-
-#[test]
-fn a_run_with_lightning_node_connect_is_the_same_alone_and_among_others() {
-    common::is_the_same_alone(Route::Lnc, &["relay:10:swapped", "frame:20:silent"]);
 }
