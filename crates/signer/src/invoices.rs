@@ -25,7 +25,7 @@ impl Signer {
     /// hash, or the amount is above all bitcoin.
     pub fn payment_secret(&self, asked: &InvoiceRequest) -> Option<[u8; 32]> {
         let payment = self.state.payments.get(&asked.payment_hash)?;
-        self.own().payment_secret(&payment.public, asked.expiry_s)
+        self.own().payment_secret(payment, asked.expiry_s)
     }
 
     /// Checks the host's unsigned invoice against the owner's request `asked`, signs it with the node key and assembles it (BOLT 11).

@@ -24,8 +24,6 @@ use longhand_proto::command::Register;
 use miniscript::{Descriptor, DescriptorPublicKey};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::payments::Payment;
-
 /// Hardened index below LDK's master at which `KeysManager` finds its inbound payment key.
 const INBOUND_PAYMENT_KEY: u32 = 5;
 
@@ -278,16 +276,22 @@ impl Keys {
         }
     }
 
-    /// The payment secret of an invoice (BOLT 11 `s`) that expires so long after its payment was made. It has amount and expiry in it, and
-    /// LDK takes a payment by it alone: made with the inbound payment key, as LDK makes it.
-    pub(crate) fn payment_secret(&self, payment: &Payment, expiry_s: u32) -> Option<[u8; 32]> {
+    /// The payment secret of an invoice (BOLT 11 `s`) over `amount_msat` (0 = any) that expires `expiry_s` after `made_unix_s`. It has both in
+    /// it, and LDK takes a payment by it alone: made with the inbound payment key, as LDK makes it.
+    pub(crate) fn payment_secret(
+        &self,
+        payment_hash: [u8; 32],
+        amount_msat: u64,
+        made_unix_s: u64,
+        expiry_s: u32,
+    ) -> Option<[u8; 32]> {
         let made = inbound_payment::create_from_hash(
             &self.ldk.get_expanded_key(),
-            (payment.amount_msat > 0).then_some(payment.amount_msat),
-            PaymentHash(payment.payment_hash),
+            (amount_msat > 0).then_some(amount_msat),
+            PaymentHash(payment_hash),
             expiry_s,
             &self.ldk,
-            payment.created_unix_s,
+            made_unix_s,
             None,
             None,
         );

@@ -10,9 +10,8 @@ use lightning::ln::chan_utils::ChannelPublicKeys;
 use lightning::sign::ChannelSigner;
 
 use crate::keys::{ADDRESSES, Account, Keychain, Keys, WalletAddress};
-use crate::ledger::State;
+use crate::ledger::{OwnPayment, State};
 use crate::limits::Limits;
-use crate::payments::Payment;
 
 /// The number of addresses of each keychain that are tried when the index of a script is not given.
 const SEARCH: u32 = 1000;
@@ -89,9 +88,12 @@ impl<'a> Own<'a> {
         given
     }
 
-    /// See [`Keys::payment_secret`].
-    pub fn payment_secret(&self, payment: &Payment, expiry_s: u32) -> Option<[u8; 32]> {
-        self.keys.payment_secret(payment, expiry_s)
+    /// The payment secret of the invoice of a payment, see [`Keys::payment_secret`].
+    pub fn payment_secret(&self, payment: &OwnPayment, expiry_s: u32) -> Option<[u8; 32]> {
+        let payment = &payment.public;
+        let (hash, made_unix_s) = (payment.payment_hash, payment.created_unix_s);
+        self.keys
+            .payment_secret(hash, payment.amount_msat, made_unix_s, expiry_s)
     }
 
     /// The address of the on-chain wallet with this key source (BIP 32), as a PSBT names it.

@@ -45,9 +45,7 @@ pub(super) fn has_the_payment_hash(_: &View<'_>, it: &Invoice<'_>) -> Result<(),
 
 /// The secret that the phone demands of the payment's onions.
 pub(super) fn has_our_secret(view: &View<'_>, it: &Invoice<'_>) -> Result<(), Refused> {
-    let ours = view
-        .own
-        .payment_secret(&it.payment.public, it.asked.expiry_s);
+    let ours = view.own.payment_secret(it.payment, it.asked.expiry_s);
     let is_same = ours == Some(it.invoice.payment_secret().0);
     mismatch_unless(is_same, "its payment secret is another")
 }
