@@ -7,9 +7,8 @@ use longhand_lnc::{
     Connection, Ended, Handshake, Keys, Over, Peer, Phrase, PublicKey, Role, SecretKey, Streams,
     Stretched, Timing, VERSIONS,
 };
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::block_in_place;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
@@ -260,12 +259,13 @@ thread_local! {
 pub(super) async fn stretched(phrase: Phrase) -> Result<Stretched, LinkError> {
     let failed = |error: String| LinkError::Identity(error);
     let turn = TURNS.with(Arc::clone).acquire_owned().await;
-    let _turn = turn.map_err(|error| failed(error.to_string()))?;
-    let stretched = match Handle::current().runtime_flavor() {
-        // A thread of its own would draw from tokio's randomness at a time of its own, and a simulated run would not be the same again.
-        RuntimeFlavor::CurrentThread => phrase.stretch(),
-        _ => block_in_place(|| phrase.stretch()),
-    };
+    let turn = turn.map_err(|error| failed(error.to_string()))?;
+    // The turn ends with the work, also when nobody waits for it any more.
+    let stretched = spawn_blocking(move || {
+        let _turn = turn;
+        phrase.stretch()
+    });
+    let stretched = stretched.await.map_err(|error| failed(error.to_string()))?;
     stretched.map_err(|error| failed(error.to_string()))
 }
 
