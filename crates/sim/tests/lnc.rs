@@ -1,5 +1,5 @@
-//! A run over Lightning Node Connect can be played again. In a file of its own: beside campaigns in other threads of its process it is
-//! another run now and then.
+//! A run over Lightning Node Connect can be played again. In a file of its own: the worlds of a campaign depend on how many runtimes its
+//! process had before, and those of another campaign over another carrier, beside it, are such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
