@@ -9,7 +9,7 @@ use longhand_sim::world::{
 };
 
 /// Pairs of interruptions: a part of what `longhand-sim --carrier mailbox --runs` draws.
-const PAIRS: usize = 24;
+const PAIRS: usize = 12;
 
 fn campaign() -> Campaign {
     Campaign::over(Route::Mailbox).unwrap()

@@ -3,9 +3,9 @@
 
 use longhand_sim::world::{Campaign, Counts, How, Kind, Route, Scenario};
 
-/// Pairs of interruptions in a run of these tests, as many as take a minute on two cores; `./test --long` draws a thousand, with
+/// Pairs of interruptions in a run of these tests, as many as take half a minute on two cores; `./test --long` draws a thousand, with
 /// optimised code, and `longhand-sim --runs` as many as wanted.
-const PAIRS: usize = 50;
+const PAIRS: usize = 20;
 
 #[test]
 fn every_scenario_comes_to_its_end_undisturbed() {
