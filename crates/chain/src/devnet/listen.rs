@@ -1,8 +1,13 @@
 //! An HTTP server of a devnet.
 
+use std::time::Duration;
+
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+
+/// How long a request that is under way may take when the server is stopped.
+const LONGEST_REQUEST: Duration = Duration::from_secs(5);
 
 /// Serves until `stopped`.
 pub(super) async fn serve(
@@ -11,16 +16,21 @@ pub(super) async fn serve(
     mut stopped: watch::Receiver<bool>,
     what: &'static str,
 ) {
+    let mut over = stopped.clone();
     let until = async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
-    // Open connections are not waited for: clients keep them for long.
-    let serving = axum::serve(listener, router).into_future();
+    // Connections without a request end at once, and give up the devnet's files with that.
+    let serving = axum::serve(listener, router).with_graceful_shutdown(until);
+    let late = async move {
+        let _ = over.wait_for(|stopped| *stopped).await;
+        tokio::time::sleep(LONGEST_REQUEST).await;
+    };
     tokio::select! {
         biased;
-        () = until => {}
-        result = serving => if let Err(error) = result {
+        result = serving.into_future() => if let Err(error) = result {
             tracing::error!(%error, "devnet's {what} server ended");
         },
+        () = late => tracing::warn!("devnet's {what} server ended with a request under way"),
     }
 }
