@@ -362,6 +362,7 @@ fn hello(instance: Instance, heartbeat_ms: u32) -> Hello {
         instance: instance.0.to_vec(),
         heartbeat_ms,
         open_requests: vec![],
+        greeting: Vec::new(),
     }
 }
 

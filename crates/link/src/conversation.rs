@@ -136,6 +136,16 @@ impl Conversation {
         &self.shared.config
     }
 
+    /// Sets what this side says of the layer above at the beginning of each link from now on, at most 4 KiB.
+    pub fn set_greeting(&self, greeting: Vec<u8>) {
+        self.shared.lock().requests.set_greeting(greeting);
+    }
+
+    /// What the other side has said so on the live link, or on the last one.
+    pub fn greeting(&self) -> Vec<u8> {
+        self.shared.lock().requests.remote_greeting.clone()
+    }
+
     /// Sends a request and waits for the response, also across a new link within the grace. Dropping the future cancels the
     /// request.
     ///

@@ -22,6 +22,9 @@ const ANSWER_BYTES: usize = 256 << 10;
 /// Room in a frame for all but the payload.
 const FRAME_HEAD: usize = 64;
 
+/// The most bytes of a greeting.
+pub(crate) const MAX_GREETING: usize = 4 << 10;
+
 /// The payload of a response, or a refusal.
 pub type Answer = Result<Vec<u8>, RequestError>;
 
@@ -40,6 +43,10 @@ pub struct Requests {
     instance: Instance,
     next_id: u64,
     asked: BTreeMap<u64, Asked>,
+    /// See [`Requests::set_greeting`].
+    greeting: Vec<u8>,
+    /// The other side's greeting on the current or last connection.
+    pub(crate) remote_greeting: Vec<u8>,
     /// Processes of the other side, newest first; the first is that of the current or last connection.
     remotes: VecDeque<(Instance, Served)>,
     /// Requests in execution of processes that are no longer remembered, and the size of each in bytes: nobody waits for
@@ -83,6 +90,8 @@ impl Requests {
             instance,
             next_id: side.first_id(),
             asked: BTreeMap::new(),
+            greeting: Vec::new(),
+            remote_greeting: Vec::new(),
             remotes: VecDeque::new(),
             orphans: BTreeMap::new(),
         }
@@ -101,6 +110,19 @@ impl Requests {
     /// This process.
     pub fn instance(&self) -> Instance {
         self.instance
+    }
+
+    /// What the layer above says in the `Hello` of each connection that begins from now on. One of more than 4 KiB is left out.
+    pub fn set_greeting(&mut self, greeting: Vec<u8>) {
+        self.greeting = match greeting.len() {
+            0..=MAX_GREETING => greeting,
+            _ => Vec::new(),
+        };
+    }
+
+    /// As set by [`Requests::set_greeting`].
+    pub fn greeting(&self) -> &[u8] {
+        &self.greeting
     }
 
     /// The other side's process of the current or last connection.

@@ -15,7 +15,7 @@ use prost::Message;
 use super::Side;
 use super::handshake::{Established, close_reason};
 use super::record::Transport;
-use super::requests::{Answer, Arrival, Requests};
+use super::requests::{Answer, Arrival, MAX_GREETING, Requests};
 use crate::VERSION;
 use crate::error::{CloseCode, CloseReason, LinkError};
 use crate::key::Instance;
@@ -382,6 +382,10 @@ impl Session {
         if !expected || remote == requests.instance() || !HEARTBEAT_MS.contains(&heartbeat_ms) {
             return Err(ProtocolError::BadHello);
         }
+        if hello.greeting.len() > MAX_GREETING {
+            return Err(ProtocolError::BadHello);
+        }
+        requests.remote_greeting = hello.greeting;
         self.remote = Some(remote);
         self.patience_ms = patience(self.heartbeat_ms, heartbeat_ms);
         let resumed = requests.remote() == Some(remote);
@@ -430,6 +434,7 @@ impl Session {
             instance: requests.instance().0.to_vec(),
             heartbeat_ms: u32::try_from(heartbeat_ms).unwrap_or(u32::MAX),
             open_requests: self.promised.clone(),
+            greeting: requests.greeting().to_vec(),
         };
         self.send(Body::Hello(hello), now_ms);
     }

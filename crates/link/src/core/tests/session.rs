@@ -87,6 +87,7 @@ fn hello(instance: Instance) -> Body {
         instance,
         heartbeat_ms: 10_000,
         open_requests,
+        greeting: Vec::new(),
     })
 }
 
