@@ -226,6 +226,19 @@ impl BitcoindSource {
         }
     }
 
+    async fn plain_header(&self, hash: &BlockHash) -> Result<Header, ChainError> {
+        let hex = self
+            .call("getblockheader", &[json!(hash), json!(false)])
+            .await?;
+        let header: Header = decode(&hex, "header")?;
+        if header.block_hash() != *hash {
+            return Err(ChainError::Malformed(format!(
+                "another header than that of {hash}"
+            )));
+        }
+        Ok(header)
+    }
+
     /// Satoshis per 1,000 weight units within `blocks`, when the node has an estimate.
     async fn estimate(&self, blocks: u32) -> Result<Option<u32>, ChainError> {
         let answer = self.call("estimatesmartfee", &[json!(blocks)]).await?;
@@ -272,16 +285,22 @@ impl BlockReader for BitcoindSource {
         let verbose = self
             .call("getblockheader", &[json!(hash), json!(true)])
             .await?;
-        let hex = self
-            .call("getblockheader", &[json!(hash), json!(false)])
-            .await?;
-        let header: Header = decode(&hex, "header")?;
-        if header.block_hash() != *hash {
-            return Err(ChainError::Malformed(format!(
-                "another header than that of {hash}"
-            )));
-        }
+        let header = self.plain_header(hash).await?;
         Ok((header, number(&verbose, "height")?))
+    }
+
+    async fn headers(&self, from: u32, count: u32) -> Result<Vec<Header>, ChainError> {
+        let last = from.saturating_add(count.saturating_sub(1));
+        let mut hash = self.hash_at(last).await?;
+        let mut headers = Vec::new();
+        // From the last one down, since each names the one before it: one call a header.
+        for _ in 0..count {
+            let header = self.plain_header(&hash).await?;
+            hash = header.prev_blockhash;
+            headers.push(header);
+        }
+        headers.reverse();
+        Ok(headers)
     }
 
     async fn hash_at(&self, height: u32) -> Result<BlockHash, ChainError> {

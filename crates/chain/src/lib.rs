@@ -33,6 +33,7 @@ pub use esplora::{
     EsploraClient, EsploraSource, EsploraUrl, EsploraUrlError, FeeEstimates, ProxyUrl, Spend,
 };
 pub use follower::{Follower, FollowerConfig};
+pub use longhand_spv::Proof;
 pub use scan::{
     BLOCKS_PER_SCAN, Found, ScanError, ScanReply, ScanRequest, ScanStep, Searched, scan,
 };
@@ -183,8 +184,40 @@ pub trait Chain: Send + Sync + 'static {
     /// # Errors
     /// [`ScanError`] when a block cannot be read: pruned, say.
     async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError>;
+    /// The headers after a block of the best chain, for a signer that follows it.
+    ///
+    /// # Errors
+    /// [`ChainError::NotFound`] when none of the request's blocks is in the best chain, or the chain was reorganised meanwhile.
+    async fn headers(&self, request: HeadersRequest) -> Result<HeadersReply, ChainError>;
+    /// The proof that a transaction is in a block.
+    ///
+    /// # Errors
+    /// [`ChainError::NotFound`] when it is not; [`ChainError::Pruned`].
+    async fn proof(&self, block: BlockHash, txid: Txid) -> Result<Proof, ChainError>;
     /// Looks up outputs, to verify announced channels (BOLT 7).
     fn outputs(&self) -> Arc<dyn OutputLookup>;
+}
+
+/// A request for headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeadersRequest {
+    /// Blocks that are known, from the tip down. The headers begin after the first of them that is in the best chain.
+    pub after: Vec<BlockRef>,
+    /// With the solution of each block: on a signet (BIP 325).
+    pub with_solutions: bool,
+}
+
+/// Headers of the best chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeadersReply {
+    /// The block that the first header follows.
+    pub after: BlockRef,
+    /// In order, up to the tip or 20,160 of them.
+    pub headers: Vec<Header>,
+    /// For each header, when they were asked for: [`longhand_spv::SignetProof::encode`].
+    pub solutions: Vec<Vec<u8>>,
+    /// The tip.
+    pub tip: BlockRef,
 }
 
 /// The source's answer to a broadcast.

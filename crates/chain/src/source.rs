@@ -17,6 +17,22 @@ pub trait BlockReader: Send + Sync + 'static {
     async fn header(&self, hash: &BlockHash) -> Result<(Header, u32), ChainError>;
     /// The hash at a height of the best chain.
     async fn hash_at(&self, height: u32) -> Result<BlockHash, ChainError>;
+    /// The headers of the best chain at `count` heights from `from` on, in order. `count` is at least 1.
+    ///
+    /// # Errors
+    /// [`ChainError::NotFound`] when the chain ends before.
+    async fn headers(&self, from: u32, count: u32) -> Result<Vec<Header>, ChainError> {
+        let last = from.saturating_add(count.saturating_sub(1));
+        let mut hash = self.hash_at(last).await?;
+        let mut headers = Vec::new();
+        for _ in 0..count {
+            let (header, _) = self.header(&hash).await?;
+            hash = header.prev_blockhash;
+            headers.push(header);
+        }
+        headers.reverse();
+        Ok(headers)
+    }
     /// A whole block, also one that is no longer in the best chain.
     async fn block(&self, hash: &BlockHash) -> Result<Block, ChainError>;
     /// The state of the source itself; by default nothing is known of it, and nothing wrong.

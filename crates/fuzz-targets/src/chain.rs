@@ -13,8 +13,8 @@ use bitcoin::{
 };
 use longhand_chain::{
     BlockReader, BlockRef, BroadcastAnswer, Chain, ChainError, ChainEvent, FeeRates, FeeSource,
-    OutputLookup, ScanError, ScanReply, ScanRequest, Subscription, TransactionRelay, Watch,
-    WatchList,
+    HeadersReply, HeadersRequest, OutputLookup, Proof, ScanError, ScanReply, ScanRequest,
+    Subscription, TransactionRelay, Watch, WatchList,
 };
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
@@ -107,6 +107,9 @@ impl State {
             txdata: [vec![coinbase], sent].concat(),
         };
         block.header.merkle_root = block.compute_merkle_root().expect("it has a coinbase");
+        while block.header.validate_pow(block.header.target()).is_err() {
+            block.header.nonce = block.header.nonce.wrapping_add(1);
+        }
         let event = connected(height as u32, &block);
         self.blocks.push(block);
         self.report(&event);
@@ -187,6 +190,32 @@ impl Chain for SmallChain {
 
     async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError> {
         longhand_chain::scan(self, &request).await
+    }
+
+    async fn headers(&self, request: HeadersRequest) -> Result<HeadersReply, ChainError> {
+        let state = self.state();
+        let is_known = |it: &&BlockRef| {
+            let height = it.height as usize;
+            height < state.blocks.len() && state.at(height) == **it
+        };
+        let after = request.after.iter().find(is_known);
+        let after = *after.ok_or_else(|| ChainError::NotFound("block".into()))?;
+        let above = state.blocks[after.height as usize + 1..].iter();
+        Ok(HeadersReply {
+            after,
+            headers: above.map(|block| block.header).collect(),
+            solutions: Vec::new(),
+            tip: state.tip(),
+        })
+    }
+
+    async fn proof(&self, block: BlockHash, txid: Txid) -> Result<Proof, ChainError> {
+        let state = self.state();
+        let (_, block) = state.block(&block)?;
+        let mut txs = block.txdata.iter();
+        let position = txs.position(|tx| tx.compute_txid() == txid);
+        let position = position.ok_or_else(|| ChainError::NotFound(txid.to_string()))?;
+        Proof::prove(block, position as u32).map_err(|e| ChainError::Malformed(e.to_string()))
     }
 
     fn outputs(&self) -> Arc<dyn OutputLookup> {

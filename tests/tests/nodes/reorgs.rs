@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Transaction, Txid};
+use bitcoin::{BlockHash, Transaction, Txid};
 use longhand_chain::{
-    BlockRef, BroadcastAnswer, Chain, ChainError, ChainEvent, FeeRates, Follower, OutputLookup,
-    ScanError, ScanReply, ScanRequest, Subscription, WatchList,
+    BlockRef, BroadcastAnswer, Chain, ChainError, ChainEvent, FeeRates, Follower, HeadersReply,
+    HeadersRequest, OutputLookup, Proof, ScanError, ScanReply, ScanRequest, Subscription,
+    WatchList,
 };
 use longhand_node::Services;
 use longhand_proto::command::GetInfo;
@@ -158,6 +159,14 @@ impl Chain for Interrupted {
 
     async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError> {
         self.follower.scan(request).await
+    }
+
+    async fn headers(&self, request: HeadersRequest) -> Result<HeadersReply, ChainError> {
+        self.follower.headers(request).await
+    }
+
+    async fn proof(&self, block: BlockHash, txid: Txid) -> Result<Proof, ChainError> {
+        self.follower.proof(block, txid).await
     }
 
     fn outputs(&self) -> Arc<dyn OutputLookup> {

@@ -47,6 +47,17 @@ impl BlockReader for DirectSource {
         Ok((stored.block.header, stored.height))
     }
 
+    async fn headers(&self, from: u32, count: u32) -> Result<Vec<Header>, ChainError> {
+        let state = self.shared.state();
+        let heights = from..from.saturating_add(count);
+        let headers = heights.map(|height| {
+            let hash = rpc::block_hash(&state.chain, i64::from(height)).map_err(explain)?;
+            let stored = rpc::block(&state.chain, &hash).map_err(explain)?;
+            Ok(stored.block.header)
+        });
+        headers.collect()
+    }
+
     async fn hash_at(&self, height: u32) -> Result<BlockHash, ChainError> {
         rpc::block_hash(&self.shared.state().chain, i64::from(height)).map_err(explain)
     }

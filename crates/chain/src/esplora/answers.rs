@@ -28,8 +28,8 @@ pub enum Spend {
     None,
     /// By a transaction that waits in the mempool.
     Unconfirmed,
-    /// By a transaction in the best chain.
-    Confirmed,
+    /// By a transaction in the best chain: this one, if the server says so.
+    Confirmed(Option<Txid>),
 }
 
 /// Fee rates in satoshis per 1,000 weight units, by the number of blocks within which a transaction should confirm.
@@ -250,7 +250,10 @@ pub(super) fn spend(body: &[u8]) -> Result<Spend, ChainError> {
     let confirmed = spend.pointer("/status/confirmed").and_then(Value::as_bool);
     Ok(match confirmed {
         Some(false) => Spend::Unconfirmed,
-        _ => Spend::Confirmed,
+        _ => {
+            let txid = spend.get("txid").and_then(Value::as_str);
+            Spend::Confirmed(txid.and_then(|txid| txid.parse().ok()))
+        }
     })
 }
 

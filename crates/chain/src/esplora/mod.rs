@@ -209,7 +209,7 @@ impl EsploraSource {
         if client.confirmation(&outpoint.txid).await?.is_none() {
             return Ok(None);
         }
-        let is_spent = client.spend(outpoint).await? == Spend::Confirmed;
+        let is_spent = matches!(client.spend(outpoint).await?, Spend::Confirmed(_));
         Ok((!is_spent).then(|| output.clone()))
     }
 }

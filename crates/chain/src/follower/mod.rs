@@ -7,6 +7,7 @@
 
 mod broadcast;
 mod fees;
+mod headers;
 mod index;
 mod packages;
 mod recent;
@@ -18,17 +19,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{BlockHash, OutPoint, ScriptBuf, Transaction, Txid};
+use longhand_spv::Proof;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::fees::Fees;
+use self::headers::HeaderServer;
 pub(crate) use self::index::Index;
 use self::index::SubscriberId;
 use crate::{
-    BlockRef, BroadcastAnswer, Chain, ChainError, ChainEvent, ChainSource, FeeRates, OutputLookup,
-    ScanError, ScanReply, ScanRequest, SourceHealth, Subscription, Watch, WatchList, scan,
+    BlockRef, BroadcastAnswer, Chain, ChainError, ChainEvent, ChainSource, FeeRates, HeadersReply,
+    HeadersRequest, OutputLookup, ScanError, ScanReply, ScanRequest, SourceHealth, Subscription,
+    Watch, WatchList, scan,
 };
 
 /// How a [`Follower`] is run.
@@ -71,6 +75,7 @@ struct Shared {
     tips: watch::Sender<Option<BlockRef>>,
     /// One search of past blocks at a time, in the order of the requests.
     scans: Semaphore,
+    headers: HeaderServer,
 }
 
 #[derive(Default)]
@@ -108,6 +113,7 @@ impl Follower {
             wake: Notify::new(),
             tips: watch::Sender::new(None),
             scans: Semaphore::new(1),
+            headers: HeaderServer::new(),
         });
         let broadcasts = Arc::new(broadcast::Queue::default());
         let tasks = vec![
@@ -203,6 +209,18 @@ impl Chain for Follower {
     async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError> {
         let _permit = self.shared.scans.acquire().await;
         scan(&*self.shared.source.blocks, &request).await
+    }
+
+    async fn headers(&self, request: HeadersRequest) -> Result<HeadersReply, ChainError> {
+        let blocks = &*self.shared.source.blocks;
+        let tip = self.tip();
+        let tip = tip.ok_or_else(|| ChainError::NotFound("its own tip yet".into()))?;
+        self.shared.headers.after(blocks, tip, &request).await
+    }
+
+    async fn proof(&self, block: BlockHash, txid: Txid) -> Result<Proof, ChainError> {
+        let blocks = &*self.shared.source.blocks;
+        self.shared.headers.prove(blocks, block, txid).await
     }
 
     fn outputs(&self) -> Arc<dyn OutputLookup> {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bitcoin::constants::ChainHash;
 use bitcoin::hashes::{Hash, HashEngine, sha256d};
 use bitcoin::secp256k1::{Message, PublicKey, Secp256k1, SecretKey, ecdsa::Signature};
-use bitcoin::{Amount, Network, OutPoint, Transaction, TxOut, Txid};
+use bitcoin::{Amount, BlockHash, Network, OutPoint, Transaction, TxOut, Txid};
 use lightning::ln::chan_utils::make_funding_redeemscript;
 use lightning::ln::msgs::{
     BaseMessageHandler, ChannelAnnouncement, ChannelUpdate, QueryShortChannelIds,
@@ -25,8 +25,8 @@ use lightning::sign::KeysManager;
 use lightning::types::features::ChannelFeatures;
 use lightning::util::ser::Writeable;
 use longhand_chain::{
-    BlockRef, BroadcastAnswer, ChainError, FeeRates, OutputLookup, ScanError, ScanReply,
-    ScanRequest, Subscription, WatchList,
+    BlockRef, BroadcastAnswer, ChainError, FeeRates, HeadersReply, HeadersRequest, OutputLookup,
+    Proof, ScanError, ScanReply, ScanRequest, Subscription, WatchList,
 };
 use tokio::sync::oneshot;
 
@@ -124,6 +124,12 @@ impl Chain for OneChain {
             height: request.tip.height,
             error: ChainError::NotFound("block".into()),
         })
+    }
+    async fn headers(&self, _: HeadersRequest) -> Result<HeadersReply, ChainError> {
+        Err(ChainError::NotFound("block".into()))
+    }
+    async fn proof(&self, _: BlockHash, _: Txid) -> Result<Proof, ChainError> {
+        Err(ChainError::NotFound("block".into()))
     }
     fn outputs(&self) -> Arc<dyn OutputLookup> {
         self.0.clone()

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Transaction, Txid};
+use bitcoin::{BlockHash, Transaction, Txid};
 use longhand_chain::{
-    BlockRef, BroadcastAnswer, Chain, ChainError, FeeRates, Follower, OutputLookup, ScanError,
-    ScanReply, ScanRequest, Subscription, WatchList,
+    BlockRef, BroadcastAnswer, Chain, ChainError, FeeRates, Follower, HeadersReply, HeadersRequest,
+    OutputLookup, Proof, ScanError, ScanReply, ScanRequest, Subscription, WatchList,
 };
 use tokio::sync::oneshot;
 
@@ -86,6 +86,14 @@ impl Chain for RecordingChain {
 
     async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError> {
         self.follower.scan(request).await
+    }
+
+    async fn headers(&self, request: HeadersRequest) -> Result<HeadersReply, ChainError> {
+        self.follower.headers(request).await
+    }
+
+    async fn proof(&self, block: BlockHash, txid: Txid) -> Result<Proof, ChainError> {
+        self.follower.proof(block, txid).await
     }
 
     fn outputs(&self) -> Arc<dyn OutputLookup> {

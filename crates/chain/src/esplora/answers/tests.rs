@@ -322,9 +322,9 @@ fn states_of_blocks_transactions_and_outputs_are_read() {
         ),
         (
             json!({ "spent": true, "status": { "confirmed": true } }),
-            Spend::Confirmed,
+            Spend::Confirmed(None),
         ),
-        (json!({ "spent": true }), Spend::Confirmed),
+        (json!({ "spent": true }), Spend::Confirmed(None)),
     ] {
         assert_eq!(spend_of(&json), expected, "{json}");
     }

@@ -144,6 +144,9 @@ impl BlockReader for SimSource {
     async fn header(&self, hash: &BlockHash) -> Result<(Header, u32), ChainError> {
         self.ask(self.chain.header(hash)).await
     }
+    async fn headers(&self, from: u32, count: u32) -> Result<Vec<Header>, ChainError> {
+        self.ask(self.chain.headers(from, count)).await
+    }
     async fn hash_at(&self, height: u32) -> Result<BlockHash, ChainError> {
         self.ask(self.chain.hash_at(height)).await
     }
