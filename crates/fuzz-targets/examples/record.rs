@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use bitcoin::BlockHash;
 use longhand_fuzz_targets::tape::{Asked, Invoice, Tape};
 use longhand_node::{SignerAway, SignerTransport};
 use longhand_proto::signer::{SignerBatch, SignerReply};
@@ -23,6 +24,10 @@ struct Recorder {
 
 #[async_trait]
 impl SignerTransport for Recorder {
+    fn known_blocks(&self) -> Vec<(u32, BlockHash)> {
+        self.phone.known_blocks()
+    }
+
     async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {
         let after_records = self.phone.ledger().len() as u64;
         let reply = self.phone.sign(batch.clone()).await?;

@@ -8,6 +8,7 @@ use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{SignerBatch, SignerOp};
 use longhand_signer::audit::Audit;
 use longhand_signer::{LedgerRecord, Seed, Signer};
+use longhand_spv::{Checkpoint, Headers, Params};
 use longhand_testkit::phone::LEDGER_KEY;
 
 /// The phone of the testkit with which the tape was recorded.
@@ -26,6 +27,13 @@ fn engine() -> MutexGuard<'static, Signer> {
     engine.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The headers of a new phone.
+pub(crate) fn genesis() -> Headers {
+    let params = Params::of(Network::Regtest);
+    let checkpoint = Checkpoint::latest(&params);
+    Headers::new(params, checkpoint)
+}
+
 /// An engine, its ledger, and the audit of all that it has answered.
 pub(crate) struct AuditedSigner {
     pub signer: MutexGuard<'static, Signer>,
@@ -35,10 +43,21 @@ pub(crate) struct AuditedSigner {
 }
 
 impl AuditedSigner {
-    /// The engine with the ledger `disk`, of which `audit` has seen everything.
+    /// The engine with the ledger `disk`, of which `audit` has seen everything. It knows the genesis block.
     pub fn new(disk: Vec<Vec<u8>>, audit: Audit, now_unix_s: u64) -> AuditedSigner {
+        AuditedSigner::with_headers(disk, audit, now_unix_s, genesis())
+    }
+
+    /// The same, with these headers.
+    pub fn with_headers(
+        disk: Vec<Vec<u8>>,
+        audit: Audit,
+        now_unix_s: u64,
+        headers: Headers,
+    ) -> AuditedSigner {
         let mut signer = engine();
         signer.replay(&disk).expect("a ledger is read back");
+        signer.set_headers(headers);
         AuditedSigner {
             signer,
             disk,

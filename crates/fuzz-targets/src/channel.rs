@@ -1,8 +1,7 @@
 //! A channel of the phone, with a peer that signs anything: it has its own keys, and LDK's signer for them.
 
-use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Amount, OutPoint as BitcoinOutPoint, ScriptBuf, Transaction, TxIn, TxOut, Txid};
+use bitcoin::{Amount, OutPoint as BitcoinOutPoint, ScriptBuf, Transaction, TxIn, TxOut};
 use lightning::chain::transaction::OutPoint;
 use lightning::ln::chan_utils::{
     ChannelTransactionParameters, CommitmentTransaction, CounterpartyChannelTransactionParameters,
@@ -15,6 +14,7 @@ use lightning::sign::{
 use lightning::types::features::ChannelTypeFeatures;
 use lightning::types::payment::PaymentHash;
 use lightning::util::ser::{Readable, Writeable};
+use longhand_lying_host::chain::funding_transaction;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{ChannelTerms, NewChannelKeys, SetupChannel};
@@ -58,7 +58,7 @@ impl Channel {
             panic!("no keys")
         };
         let peer = KeysManager::new(&[8; 32], 1, 1, true).derive_channel_keys(&[9; 32]);
-        let parameters = ChannelTransactionParameters {
+        let mut parameters = ChannelTransactionParameters {
             holder_pubkeys: Readable::read(&mut &keys.public_keys[..]).unwrap(),
             holder_selected_contest_delay: 144,
             is_outbound_from_holder: false,
@@ -66,14 +66,13 @@ impl Channel {
                 pubkeys: peer.pubkeys(secp()),
                 selected_contest_delay: 288,
             }),
-            funding_outpoint: Some(OutPoint {
-                txid: Txid::from_byte_array([5; 32]),
-                index: 0,
-            }),
+            funding_outpoint: None,
             splice_parent_funding_txid: None,
             channel_type_features: ChannelTypeFeatures::anchors_zero_htlc_fee_and_dependencies(),
             channel_value_satoshis: VALUE_SAT,
         };
+        let txid = funding_transaction(&parameters).compute_txid();
+        parameters.funding_outpoint = Some(OutPoint { txid, index: 0 });
         let peer_parameters = ChannelTransactionParameters {
             holder_pubkeys: peer.pubkeys(secp()),
             holder_selected_contest_delay: 288,

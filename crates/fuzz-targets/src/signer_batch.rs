@@ -5,7 +5,7 @@ use longhand_proto::signer::signer_op::Op;
 use prost::Message;
 
 use crate::audited::{AuditedSigner, is_quick};
-use crate::tape::{at, tape};
+use crate::tape::{at, headers_at, tape};
 
 #[derive(Clone, PartialEq, Message)]
 struct Script {
@@ -27,7 +27,8 @@ pub fn run(data: &[u8]) {
         return;
     };
     let (records, audit) = at(script.after as usize);
-    let mut phone = AuditedSigner::new(records.to_vec(), audit, tape().unix_s);
+    let headers = headers_at(script.after as usize);
+    let mut phone = AuditedSigner::with_headers(records.to_vec(), audit, tape().unix_s, headers);
     if script.withholds_revocation_key {
         phone.limit("withhold", "all");
     }
@@ -70,7 +71,9 @@ mod tests {
     fn a_recorded_batch_is_answered_as_it_was() {
         for (number, asked) in tape().asked.iter().enumerate() {
             let (records, audit) = at(number);
-            let mut phone = AuditedSigner::new(records.to_vec(), audit, tape().unix_s);
+            let headers = headers_at(number);
+            let mut phone =
+                AuditedSigner::with_headers(records.to_vec(), audit, tape().unix_s, headers);
             let answers = phone.ask(asked.batch.as_ref().unwrap());
             let before = asked.reply.as_ref().unwrap().answers.iter();
             let before: Vec<Answer> = before.map(|a| a.answer.clone().unwrap()).collect();

@@ -14,6 +14,7 @@ use lightning::util::ser::Writeable;
 use lightning_invoice::{
     Bolt11Invoice, Bolt11InvoiceDescription, Currency, Description, InvoiceBuilder,
 };
+use longhand_lying_host::chain::{Chain, funding_transaction, prove};
 use longhand_lying_host::onion::Offer;
 use longhand_lying_host::scene;
 use longhand_proto::command::UnsignedInvoice;
@@ -22,6 +23,7 @@ use longhand_proto::signer::*;
 use longhand_signer::Rule;
 use longhand_signer::audit::{Audit, FIRST};
 use longhand_signer::{InvoiceRequest, Keychain};
+use longhand_spv::Headers;
 use prost::Message;
 
 use crate::audited::AuditedSigner;
@@ -79,6 +81,7 @@ enum Kind {
     SetUp = 15,
     Repeat = 16,
     Offer = 17,
+    Prove = 18,
 }
 
 const STEPS: usize = 32;
@@ -92,6 +95,9 @@ struct Beginning {
     audit: Audit,
     channel: Channel,
     hashes: Vec<[u8; 32]>,
+    /// Three blocks, the first of which has the channel's funding.
+    headers: Headers,
+    proof: Op,
 }
 
 fn beginning() -> &'static Beginning {
@@ -111,7 +117,14 @@ fn beginning() -> &'static Beginning {
         for (hash, amount_msat) in hashes.iter().zip(INVOICES_MSAT) {
             phone.audit.saw_invoice(*hash, amount_msat).unwrap();
         }
+        let funding = funding_transaction(&channel.parameters);
+        let mut chain = Chain::new(b"fuzz");
+        chain.mine(std::slice::from_ref(&funding));
+        chain.mine_empty(2);
+        phone.ask_one(&[], chain.headers_above(0));
         Beginning {
+            headers: phone.signer.headers().clone(),
+            proof: prove(&chain.proof(funding.compute_txid())),
             disk: phone.disk,
             audit: phone.audit,
             channel,
@@ -185,7 +198,12 @@ impl Play<'_> {
         let disk = beginning.disk.clone();
         Play {
             channel: &beginning.channel,
-            phone: AuditedSigner::new(disk, beginning.audit.clone(), NOW),
+            phone: AuditedSigner::with_headers(
+                disk,
+                beginning.audit.clone(),
+                NOW,
+                beginning.headers.clone(),
+            ),
             ours: Vec::new(),
             theirs: Vec::new(),
             batch: Vec::new(),
@@ -318,6 +336,7 @@ impl Play<'_> {
                 transaction: serialize(&spending(some(&self.ours, step.off)?)),
                 input: 0,
             }),
+            Kind::Prove => beginning().proof.clone(),
             Kind::Points => Op::GetPoints(GetPoints {
                 first_index: FIRST - at(ours),
                 count: step.variant % 8,

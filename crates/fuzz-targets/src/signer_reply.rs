@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use bitcoin::BlockHash;
 use longhand_node::{SignerAway, SignerTransport};
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::{Command, ConnectPeer, CreateInvoice, GetInfo};
@@ -65,6 +66,10 @@ struct Liar {
 
 #[async_trait]
 impl SignerTransport for Liar {
+    fn known_blocks(&self) -> Vec<(u32, BlockHash)> {
+        self.phone.known_blocks()
+    }
+
     async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {
         let good = self.phone.sign(batch).await?;
         if self.is_good_yet() {

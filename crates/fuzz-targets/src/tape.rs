@@ -3,10 +3,15 @@
 
 use std::sync::OnceLock;
 
+use bitcoin::block::Header;
+use bitcoin::consensus::deserialize;
+use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{SignerBatch, SignerReply};
+use longhand_signer::audit::Audit;
+use longhand_spv::Headers;
 use prost::Message;
 
-use longhand_signer::audit::Audit;
+use crate::audited::genesis;
 
 /// The recording.
 #[derive(Clone, PartialEq, Message)]
@@ -67,6 +72,31 @@ pub(crate) fn at(number: usize) -> (&'static [Vec<u8>], Audit) {
         None => &tape.ledger,
     };
     (records, audits[number].clone())
+}
+
+/// The headers that the phone knew before batch `number`.
+pub(crate) fn headers_at(number: usize) -> Headers {
+    static HEADERS: OnceLock<Vec<Headers>> = OnceLock::new();
+    let headers = HEADERS.get_or_init(headers);
+    headers[number % headers.len()].clone()
+}
+
+fn headers() -> Vec<Headers> {
+    let mut known = genesis();
+    let mut all = vec![known.clone()];
+    for asked in &tape().asked {
+        let ops = asked.batch.iter().flat_map(|batch| &batch.ops);
+        for op in ops {
+            if let Some(Op::ExtendHeaders(op)) = &op.op {
+                let shown = op.headers.chunks(Header::SIZE);
+                let shown = shown.map(|bytes| deserialize(bytes).expect("a header"));
+                let shown: Vec<Header> = shown.collect();
+                let _ = known.extend(&shown, tape().unix_s).expect("honest headers");
+            }
+        }
+        all.push(known.clone());
+    }
+    all
 }
 
 /// The audits before each batch, and at the end.

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
 use longhand_link::{CloseCode, LinkError, LinkKey};
 use longhand_node::{SignerAway, SignerTransport};
 use longhand_proto::Code;
-use longhand_proto::signer::{SignerBatch, SignerReply};
+use longhand_proto::signer::{KnownBlocks, SignerBatch, SignerReply};
 use longhand_proto::{BadReply, read_reply};
 use prost::Message;
 
@@ -31,6 +33,14 @@ pub(crate) struct PhoneSigner {
 impl SignerTransport for PhoneSigner {
     fn identity(&self) -> Vec<u8> {
         self.phone.0.to_vec()
+    }
+
+    fn known_blocks(&self) -> Vec<(u32, BlockHash)> {
+        let greeting = self.node.conversation.greeting();
+        let known = KnownBlocks::decode(&greeting[..]).unwrap_or_default();
+        let blocks = known.blocks.iter();
+        let blocks = blocks.map(|it| Some((it.height, BlockHash::from_slice(&it.hash).ok()?)));
+        blocks.collect::<Option<_>>().unwrap_or_default()
     }
 
     async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {

@@ -7,6 +7,7 @@
 mod confirm;
 mod network;
 mod search;
+mod second_source;
 mod secret;
 mod show;
 
@@ -266,6 +267,8 @@ enum PhoneCommand {
     },
     /// List what the phone has refused to sign, the latest first. Needs no host
     Refusals,
+    /// Show what the phone sees of the chain by itself: blocks, its channels in them, and deadlines. Needs no host
+    Chain,
     /// Connect the node to a peer, or to the host's hub
     Connect {
         #[arg(value_name = "NODE_ID@HOST:PORT")]
@@ -428,6 +431,7 @@ async fn carry_out(PhoneArgs { options, command }: PhoneArgs) -> Result<(), Erro
         } => OwnerCommand::SetLimit { name, value },
         C::Limits { .. } => OwnerCommand::Limits,
         C::Refusals => OwnerCommand::Refusals,
+        C::Chain => OwnerCommand::Chain,
         C::Connect { to } => OwnerCommand::Connect { to },
         C::ConnectApp {
             name,
@@ -621,7 +625,11 @@ async fn open(options: &Options) -> Result<Phone, ErrorReport> {
                 "this phone is on {found}, not {asked}: leave --network out, or use another --dir"
             ),
         )),
-        _ => Ok(Phone::new(vault, options.dial_options()?)?),
+        _ => {
+            let phone = Phone::new(vault, options.dial_options()?)?;
+            phone.make_sources_with(second_source::make).await?;
+            Ok(phone)
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 )]
 
 mod attacks;
+pub mod chain;
 pub mod gossip;
 pub mod invoice;
 pub mod onion;

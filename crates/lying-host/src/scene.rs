@@ -16,13 +16,14 @@ use lightning::sign::ecdsa::EcdsaChannelSigner;
 use lightning::sign::{ChannelSigner, InMemorySigner, KeysManager};
 use lightning::types::features::ChannelTypeFeatures;
 use lightning::types::payment::PaymentHash;
-use lightning::util::ser::{Readable, Writeable};
+use lightning::util::ser::{Readable, ReadableArgs, Writeable};
 use lightning_invoice::Bolt11Invoice;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::*;
 use longhand_signer::{ChannelIntent, Payment, Rule, Seed, Signer};
 
+use crate::chain::{Chain, funding_transaction, prove};
 use crate::onion::Offer;
 
 /// The index of a channel's first commitment (BOLT 3).
@@ -70,6 +71,12 @@ pub struct Phone {
     pub keys_id: [u8; 32],
     /// Whether each HTLC that comes for an invoice has its payer's onion, which the phone reads first.
     pub has_onions: bool,
+    /// The chain, as far as it is mined.
+    pub chain: Chain,
+    /// The funding output of the channel that was set up last.
+    pub funding: bitcoin::OutPoint,
+    /// Whether a channel that was set up confirms at once, and is proven to the phone.
+    pub has_chain: bool,
     /// The onions that were read, by HTLC.
     offered: BTreeMap<Htlc, u64>,
     hub: Option<PublicKey>,
@@ -91,6 +98,9 @@ impl Phone {
             said: Vec::new(),
             keys_id: KEYS_ID,
             has_onions: true,
+            chain: Chain::new(b"scene"),
+            funding: bitcoin::OutPoint::null(),
+            has_chain: true,
             offered: BTreeMap::new(),
             hub: None,
         }
@@ -130,7 +140,47 @@ impl Phone {
     pub fn ask(&mut self, op: Op) -> Result<Answer, Refusal> {
         self.read_onions_of(&op);
         let keys_id = self.keys_id;
-        self.ask_on(&keys_id, op)
+        let setup = match &op {
+            Op::SetupChannel(setup) => Some(setup.parameters.clone()),
+            _ => None,
+        };
+        let answer = self.ask_on(&keys_id, op)?;
+        if let Some(parameters) = setup {
+            let parameters = ChannelTransactionParameters::read(&mut &parameters[..], None);
+            let parameters = parameters.expect("it was set up");
+            let funding = parameters.funding_outpoint.expect("it was set up");
+            self.funding = funding.into_bitcoin_outpoint();
+            if self.has_chain {
+                self.confirm(&parameters);
+            }
+        }
+        Ok(answer)
+    }
+
+    /// The funding of a channel confirms, if there is such a transaction; the phone is shown six blocks, and the proof.
+    pub fn confirm(&mut self, parameters: &ChannelTransactionParameters) {
+        let funding = funding_transaction(parameters);
+        let txid = funding.compute_txid();
+        if parameters.funding_outpoint.map(|it| it.txid) != Some(txid) {
+            return;
+        }
+        if self.chain.place(txid).is_none() {
+            self.chain.mine(&[funding]);
+            self.chain.mine_empty(5);
+        }
+        self.show_headers();
+        let proof = prove(&self.chain.proof(txid));
+        let keys_id = self.keys_id;
+        self.ask_on(&keys_id, proof).expect("the scene is honest");
+    }
+
+    /// Shows the phone the blocks that it does not know.
+    pub fn show_headers(&mut self) {
+        let known = self.signer.headers().height();
+        if known < self.chain.height() {
+            let headers = self.chain.headers_above(known);
+            self.ask_on(&[], headers).expect("the scene is honest");
+        }
     }
 
     /// Before an operation that has incoming HTLCs: the phone has read their onions when they were offered.
@@ -243,8 +293,10 @@ impl Phone {
 
     /// The phone stops and starts again from its disk.
     pub fn restart(&mut self) {
+        let headers = self.signer.headers().clone();
         self.signer = Signer::restore(&seed(), Network::Regtest, &LEDGER_KEY, &self.disk)
             .expect("the scene is honest");
+        self.signer.set_headers(headers);
         self.signer.set_hub(self.hub);
     }
 
@@ -328,11 +380,16 @@ impl Channel {
 
     /// Of another type.
     pub fn of_type(phone: &mut Phone, channel_type_features: ChannelTypeFeatures) -> Channel {
-        let funding = OutPoint {
-            txid: Txid::from_byte_array([5; 32]),
+        let nothing = OutPoint {
+            txid: Txid::all_zeros(),
             index: 0,
         };
-        Channel::funded_by(phone, channel_type_features, funding)
+        let mut channel = Channel::funded_by(phone, channel_type_features, nothing);
+        let txid = funding_transaction(&channel.parameters).compute_txid();
+        let funding = Some(OutPoint { txid, index: 0 });
+        channel.parameters.funding_outpoint = funding;
+        channel.peer_parameters.funding_outpoint = funding;
+        channel
     }
 
     /// With this funding output.

@@ -11,22 +11,28 @@ use longhand_signer::Rule;
 const WITHOUT_CASES: [Rule; 1] = [Rule::Malformed];
 
 /// Rules that refuse while an operation is read, before there is anything to judge.
-const WHILE_READING: [Rule; 1] = [Rule::UnknownChannel];
+const WHILE_READING: [Rule; 2] = [Rule::UnknownChannel, Rule::Headers];
 
 /// Rules that some refusals bear which are made while an operation is read: of a secret that is no key, say.
-const REFUSES_WHILE_READING_TOO: [Rule; 4] = [
+const REFUSES_WHILE_READING_TOO: [Rule; 5] = [
     Rule::Duplicate,
     Rule::InvoiceMismatch,
     Rule::PreimageUnknown,
     Rule::RevocationSecret,
+    Rule::Proof,
 ];
 
-/// Rules behind which others stand, or whose operations lack what it takes to carry them out: without an HTLC nothing was received.
-const NOT_ALONE: [Rule; 4] = [
+/// Rules behind which others stand, or whose operations lack what it takes to carry them out: without an HTLC nothing was received, and
+/// without a proof nothing was shown.
+const NOT_ALONE: [Rule; 8] = [
     Rule::PreimageUnknown,
     Rule::PreimageNotCommitted,
     Rule::PreimageOnion,
     Rule::PreimageUnderpaid,
+    Rule::PreimageUnproven,
+    Rule::PreimageUnwatched,
+    Rule::PreimageLate,
+    Rule::Proof,
 ];
 
 #[test]

@@ -95,6 +95,7 @@ impl Phone {
                 biased;
                 () = stop => self.detach().await,
                 error = self.keep_attached(None) => Err(error),
+                () = self.watch_deadlines() => Ok(()),
             }
         }
     }

@@ -142,13 +142,15 @@ pub enum OwnerCommand {
     },
     /// What the phone has refused. Needs no host.
     Refusals,
+    /// What the phone sees of the chain. Needs no host.
+    Chain,
 }
 
 impl OwnerCommand {
     /// Whether the phone carries it out alone.
     pub fn needs_no_host(&self) -> bool {
-        use OwnerCommand::{Limits, Refusals, SetLimit};
-        matches!(self, Limits | SetLimit { .. } | Refusals)
+        use OwnerCommand::{Chain, Limits, Refusals, SetLimit};
+        matches!(self, Limits | SetLimit { .. } | Refusals | Chain)
     }
 }
 
@@ -207,6 +209,8 @@ pub enum OwnerReply {
     Limits(LimitList),
     /// For [`OwnerCommand::Refusals`].
     Refusals(RefusalList),
+    /// For [`OwnerCommand::Chain`].
+    Chain(ChainView),
 }
 
 /// The node's state.
@@ -815,4 +819,64 @@ pub struct Refusal {
     pub last_unix_s: u64,
     /// How often, for the same reason.
     pub count: u64,
+}
+
+/// What the phone sees of the chain by itself, without the host's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainView {
+    /// The height of the newest block that the phone knows.
+    pub height: u32,
+    /// Its hash.
+    pub block_hash: String,
+    /// Its time, in seconds since 1970.
+    pub time_unix_s: u64,
+    /// It is more than two hours old: nothing that could lose money is signed until the host shows a later one. Never on regtest.
+    pub is_stale: bool,
+    /// The channels that the phone has set up.
+    pub channels: Vec<ChannelInChain>,
+    /// Before when the phone has to attach for a payment.
+    pub next_deadline: Option<Deadline>,
+    /// The owner's second source, when one is set and was asked. Without one, that a channel is open rests on the host's word.
+    pub second_source: Option<SourceView>,
+}
+
+/// What came of the last question to the second source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceView {
+    /// Where it is.
+    pub place: String,
+    /// When it was asked, in seconds since 1970.
+    pub asked_unix_s: u64,
+    /// Why it was not compared; empty when it was.
+    pub error: String,
+}
+
+/// A channel in the chain, as far as it was proven to the phone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelInChain {
+    /// The funding output, "txid:vout".
+    pub funding_outpoint: String,
+    /// Its value.
+    pub amount_sat: u64,
+    /// How many blocks confirm it; 0 when it is not proven.
+    pub confirmations: u32,
+    /// From so many on payments over it count.
+    pub confirmations_needed: u32,
+    /// The host has proven that it is closed, or the second source has said so.
+    pub is_closed: bool,
+    /// By which transaction; empty when that is not known.
+    pub closed_by: String,
+}
+
+/// A block before which an incoming payment needs the phone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deadline {
+    /// Of the payment.
+    pub payment_hash: String,
+    /// Of its HTLC.
+    pub amount_msat: u64,
+    /// The phone has to attach before this block.
+    pub height: u32,
+    /// About when it comes, in seconds since 1970.
+    pub at_unix_s: u64,
 }

@@ -6,14 +6,17 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitcoin::Network;
+use bitcoin::block::Header;
+use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::PublicKey;
 use lightning_invoice::Bolt11Invoice;
 use longhand_base::runtime::{Panicked, Runtime};
 use longhand_proto::command::UnsignedInvoice;
 use longhand_proto::signer::signer_answer::Answer;
-use longhand_proto::signer::{Refusal, SignerBatch, SignerReply};
+use longhand_proto::signer::{KnownBlock, KnownBlocks, Refusal, SignerBatch, SignerReply};
 use longhand_signer::rules::Refused;
 use longhand_signer::{InvoiceRequest, LedgerRecord, Notice, Recorded, Seed, Signer};
+use longhand_spv::{Headers, StoredChange};
 use prost::Message;
 use zeroize::Zeroizing;
 
@@ -34,6 +37,8 @@ pub(crate) struct DurableSigner {
     /// `None` after a panic or a failed write: its state may be ahead of the ledger then.
     engine: Mutex<Option<Engine>>,
     refusals: Refusals,
+    /// Changes of the headers that are not stored yet, in order.
+    header_changes: Mutex<Vec<StoredChange>>,
 }
 
 /// The signer, and the records by which it is ahead of the disk.
@@ -62,6 +67,8 @@ pub(crate) struct Answered {
     pub replies: Vec<Vec<u8>>,
     /// All that are in the replies.
     pub refusals: Vec<Refusal>,
+    /// The greeting of the next links, when there are new headers.
+    pub known_blocks: Option<Vec<u8>>,
 }
 
 /// The end of an engine's life.
@@ -91,6 +98,7 @@ impl DurableSigner {
             disk: Mutex::new(disk),
             engine: Mutex::new(None),
             refusals: Refusals::default(),
+            header_changes: Mutex::default(),
         };
         signer.restore()?;
         Ok(signer)
@@ -166,7 +174,9 @@ impl DurableSigner {
         disk.ledger = None;
         let (ledger, records) = self.vault.ledger()?;
         let network = self.network();
-        let signer = Signer::restore(&self.seed, network, &self.vault.ledger_key(), records)?;
+        let mut signer = Signer::restore(&self.seed, network, &self.vault.ledger_key(), records)?;
+        lock(&self.header_changes).clear();
+        signer.set_headers(self.vault.headers());
         if let Some(witness) = self.vault.witness() {
             witness.restored(signer.version());
         }
@@ -248,24 +258,49 @@ impl DurableSigner {
         self.record(|signer| {
             signer.set_hub(hub);
             let (mut records, mut refusals) = (Vec::new(), Vec::new());
-            let mut notices = Vec::new();
+            let (mut notices, mut changes) = (Vec::new(), Vec::new());
             let now_unix_s = self.runtime.now_unix_s();
             let replies = batches.iter().map(|batch| {
                 let outcome = signer.handle(batch, now_unix_s);
                 self.report_answers(batch, &outcome.reply, signer.version());
                 records.extend(outcome.records);
                 notices.extend(outcome.notices);
+                changes.extend(outcome.headers);
                 refusals.extend(refusals_in(&outcome.reply));
                 outcome.reply.encode_to_vec()
             });
             let replies = replies.collect();
-            let answered = Answered { replies, refusals };
+            let known_blocks = (!changes.is_empty()).then(|| known_blocks(signer.headers()));
+            // In the order of the engine's calls.
+            lock(&self.header_changes).extend(changes);
+            let answered = Answered {
+                replies,
+                refusals,
+                known_blocks,
+            };
             ((answered, notices), records)
         })
         .map(|(answered, notices)| {
+            self.keep_headers();
             self.keep_refusals(&notices);
             answered
         })
+    }
+
+    /// Stores the headers that the signer has taken since.
+    fn keep_headers(&self) {
+        if lock(&self.header_changes).is_empty() {
+            return;
+        }
+        let Ok(checkpoint) = self.look(|signer| signer.headers().checkpoint().clone()) else {
+            return;
+        };
+        let take = || std::mem::take(&mut *lock(&self.header_changes));
+        if !self.vault.keep_headers(&checkpoint, take)
+            && let Ok(headers) = self.look(|signer| signer.headers().clone())
+        {
+            self.vault.replace_headers(&headers);
+        }
     }
 
     /// What was refused, the latest first.
@@ -277,6 +312,25 @@ impl DurableSigner {
     fn hub(&self) -> Result<Option<PublicKey>, PhoneError> {
         let host = self.vault.host()?;
         Ok(host.and_then(|host| PublicKey::from_slice(&host.hub_node_id).ok()))
+    }
+
+    /// Takes headers of the second source; returns the greeting of the next links when they are new, or why they are not taken.
+    pub(crate) fn take_headers(
+        &self,
+        headers: &[Header],
+        now_unix_s: u64,
+    ) -> Result<Result<Option<Vec<u8>>, String>, PhoneError> {
+        let taken = self.record(|signer| {
+            let taken = signer.take_headers(headers, now_unix_s);
+            let taken = taken.map(|change| {
+                let is_new = change.is_some();
+                lock(&self.header_changes).extend(change);
+                is_new.then(|| known_blocks(signer.headers()))
+            });
+            (taken, Vec::new())
+        })?;
+        self.keep_headers();
+        Ok(taken.map_err(|error| error.to_string()))
     }
 
     /// Signs the invoice that the host wrote, if it is the one that was requested.
@@ -331,6 +385,17 @@ impl DurableSigner {
     pub(crate) fn compact(&self) {
         self.compact_now(&mut lock(&self.disk));
     }
+}
+
+/// The blocks that a phone knows, as its greeting on a link.
+pub(crate) fn known_blocks(headers: &Headers) -> Vec<u8> {
+    let blocks = headers.locator().into_iter();
+    let blocks = blocks.map(|(height, hash)| KnownBlock {
+        height,
+        hash: hash.as_byte_array().to_vec(),
+    });
+    let blocks = blocks.collect();
+    KnownBlocks { blocks }.encode_to_vec()
 }
 
 fn refusals_in(reply: &SignerReply) -> impl Iterator<Item = Refusal> {

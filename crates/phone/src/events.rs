@@ -8,7 +8,7 @@ use longhand_proto::signer::Refusal;
 use tokio::sync::{Notify, broadcast};
 
 use crate::attachment::Attachment;
-use crate::command::{Channel, ClosedChannel, Payment};
+use crate::command::{Channel, ClosedChannel, Deadline, Payment};
 use crate::error::ErrorReport;
 
 /// Events that are kept for a reader that is slow.
@@ -41,6 +41,8 @@ pub enum PhoneEvent {
     ChannelReady(Channel),
     /// A channel was closed.
     ChannelClosed(ClosedChannel),
+    /// An incoming payment needs the phone before a block that may come within hours, by the phone's own records.
+    DeadlineNear(Deadline),
     /// The reader was too slow, and so many events are gone: read the present state.
     Lagged(u64),
 }

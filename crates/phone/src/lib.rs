@@ -26,6 +26,7 @@ mod attach;
 mod attachment;
 mod backoff;
 pub mod birthday;
+mod chain;
 pub mod command;
 #[cfg(not(target_family = "wasm"))]
 pub mod control;
@@ -44,6 +45,7 @@ pub mod refusals;
 mod roaming;
 mod sends;
 mod serve;
+pub mod source;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]

@@ -24,7 +24,9 @@ impl Phone {
             Ok(limits) => Ok(signer.set_limits(&limits)?.with(Ok(limits))),
             Err(error) => Ok(Recorded::unchanged(Err(error))),
         });
-        Ok(list(&set.await??))
+        let limits = set.await??;
+        self.inner.sources.follow(&limits);
+        Ok(list(&limits))
     }
 
     /// What the phone has refused, the latest first.
@@ -56,6 +58,10 @@ fn list(limits: &Limits) -> LimitList {
         (
             "withhold",
             "Whose channels keep their revocation key on the phone: hub, all or none.",
+        ),
+        (
+            "second_source",
+            "Where the phone asks beside its host what is in the chain: none, the URL of an Esplora server, or core+http://user:password@address:port of a Bitcoin Core. Payments are received only while it answers; over plain http:// whoever is on the way can answer.",
         ),
     ];
     let choices = choices.map(|(name, about)| row(name, about.to_owned(), ""));

@@ -145,6 +145,7 @@ impl Phone {
                 set.map(OwnerReply::Limits).into()
             }
             C::Refusals => self.refusals().await.map(OwnerReply::Refusals).into(),
+            C::Chain => self.chain().await.map(OwnerReply::Chain).into(),
             C::ConnectApp {
                 name,
                 rights,
@@ -232,6 +233,7 @@ impl Phone {
             | C::Limits
             | C::SetLimit { .. }
             | C::Refusals
+            | C::Chain
             | C::WakeUrls
             | C::Apps
             | C::Connect { .. } => {}

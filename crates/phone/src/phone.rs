@@ -21,12 +21,13 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::approval::{Approve, Approver, Wish, no_apps};
 use crate::apps;
 use crate::attachment::Attachment;
-use crate::durable_signer::{DurableSigner, blocking};
+use crate::durable_signer::{DurableSigner, blocking, known_blocks};
 use crate::error::{ErrorReport, PhoneError};
 use crate::events::Events;
 use crate::lifeline::Lifeline;
 use crate::roaming::NetworkNow;
 use crate::serve::{APP, MOST_WAITING, SIGNER, serve};
+use crate::source::Sources;
 use crate::vault::Vault;
 use crate::ways::Ways;
 
@@ -78,6 +79,7 @@ pub(crate) struct Inner {
     /// A call has begun to wait for a link: the host is dialled at once.
     pub(crate) wanted: Notify,
     pub(crate) events: Arc<Events>,
+    pub(crate) sources: Arc<Sources>,
     /// Dials again when a link breaks.
     pub(crate) supervisor: Mutex<Option<Task>>,
     server: Task,
@@ -110,7 +112,13 @@ impl Phone {
             Config::new(agent, &[SIGNER, APP]),
             runtime.clone(),
         )?;
+        conversation.set_greeting(signer.look(|signer| known_blocks(signer.headers()))?);
         let events = Arc::new(Events::new());
+        let sources = Sources::new(
+            Arc::clone(&signer),
+            Arc::clone(&runtime),
+            conversation.clone(),
+        );
         let (asks, asked) = mpsc::channel(MOST_WAITING);
         let serving = serve(
             requests,
@@ -118,6 +126,7 @@ impl Phone {
             Arc::clone(&signer),
             conversation.clone(),
             events.clone(),
+            sources.clone(),
         );
         let server = runtime.start(serving);
         let link_key = LinkKeypair::from_bytes(*vault.secrets().link_key);
@@ -135,6 +144,7 @@ impl Phone {
             attachment: watch::Sender::new(Attachment::Ended(never_attached())),
             wanted: Notify::new(),
             events,
+            sources,
             supervisor: Mutex::new(None),
             server,
             apps: OnceLock::new(),
@@ -357,6 +367,7 @@ impl fmt::Debug for Phone {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.sources.stop();
         self.server.abort();
         if let Some(apps) = self.apps.get() {
             apps.abort();

@@ -10,12 +10,14 @@ use std::task::{Context, Poll, Waker};
 use longhand_link::{CloseCode, Conversation, Incoming, IncomingRequests, Responder};
 use longhand_proto::Code;
 use longhand_proto::signer::SignerBatch;
+use longhand_proto::signer::signer_op::Op;
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::durable_signer::{DurableSigner, blocking};
 use crate::events::Events;
+use crate::source::Sources;
 
 /// The kind of request that a phone answers.
 pub(crate) const SIGNER: &str = "signer";
@@ -31,6 +33,7 @@ pub(crate) async fn serve(
     signer: Arc<DurableSigner>,
     conversation: Conversation,
     events: Arc<Events>,
+    sources: Arc<Sources>,
 ) {
     while let Some(first) = requests.next().await {
         let mut waiting = vec![first];
@@ -41,10 +44,17 @@ pub(crate) async fn serve(
         if batches.is_empty() {
             continue;
         }
+        if batches.iter().any(asks_for_preimage) {
+            sources.refresh().await;
+        }
         match blocking(&signer, move |signer| signer.answer(&batches)).await {
             Ok(answered) => {
                 for (responder, reply) in responders.into_iter().zip(answered.replies) {
                     responder.respond(reply);
+                }
+                if let Some(greeting) = answered.known_blocks {
+                    conversation.set_greeting(greeting);
+                    sources.shown.notify_one();
                 }
                 events.answered(answered.refusals);
             }
@@ -58,6 +68,11 @@ pub(crate) async fn serve(
             }
         }
     }
+}
+
+fn asks_for_preimage(batch: &SignerBatch) -> bool {
+    let mut ops = batch.ops.iter();
+    ops.any(|op| matches!(op.op, Some(Op::GetPreimage(_))))
 }
 
 /// The next request, if one has arrived already.

@@ -25,6 +25,8 @@ pub enum Kind {
     Payment,
     /// The node's gossip (BOLT 7).
     Gossip,
+    /// The chain as the phone sees it: headers, and transactions in blocks.
+    Chain,
 }
 
 /// Whether an operation that a rule refused may be answered later, unchanged.
@@ -216,6 +218,9 @@ rules! {
     PaymentLimit: "payment-limit", Payment, Never, ["policy-commitment-payment-allocated"],
         "outgoing HTLCs of a payment that are together above its amount and fee limit";
 
+    PaymentFar: "payment-far", Payment, Never, [],
+        "an outgoing HTLC that expires more than 2,016 blocks from now";
+
     SpendLimit: "spend-limit", Payment, Never, ["policy-generic-velocity"],
         "a payment by the owner, or by a program in the owner's name, that is above what may be spent in an hour, a day or at once";
 
@@ -242,11 +247,27 @@ rules! {
     InvoiceHint: "invoice-hint", Payment, Never, [],
         "an invoice with a route hint from a node with which the owner has no channel";
 
+    PreimageUnproven: "preimage-unproven", Payment, Sometimes, [],
+        "a preimage for HTLCs in a channel whose funding is not proven to be in the chain, or not deep enough there; for good when the \
+         channel was closed by a commitment without them";
+    PreimageUnwatched: "preimage-unwatched", Payment, Always, [],
+        "a preimage for HTLCs in a channel of which the owner's second source, where one is set, has not just said that it is \
+         open";
+    PreimageLate: "preimage-late", Payment, Never, [],
+        "a preimage for HTLCs that expire too soon to be claimed on chain: within 39 blocks";
     GossipNetwork: "gossip-network", Gossip, Never, [],
         "gossip of another network, or with features of more than 255 bytes: such a message could be read as a statement that the node \
          has signed";
     GossipUnasked: "gossip-unasked", Gossip, Never, [],
         "the announcement of a channel that the owner opened without, of one that is not the owner's, or of the owner's node";
+
+    Headers: "headers", Chain, Sometimes, [],
+        "block headers that do not follow from those that the phone knows, or that break the network's rules of proof of work and time";
+    Proof: "proof", Chain, Sometimes, [],
+        "a proof that does not show that a transaction of the channel is in a block that the phone knows";
+    StaleChain: "stale-chain", Chain, Always, [],
+        "what could lose money, while the newest block that the phone knows is more than two hours old: a preimage, an outgoing HTLC, \
+         the setup and the funding of a channel";
 }
 
 impl Rule {
@@ -286,6 +307,8 @@ impl Rule {
                 | Rule::CloseBalance
                 | Rule::CloseFee
                 | Rule::GossipUnasked
+                | Rule::PaymentFar
+                | Rule::StaleChain
         )
     }
 

@@ -3,7 +3,9 @@
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Network, ScriptBuf};
 use longhand_proto::command::Register;
+use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{SignerAnswer, SignerBatch, SignerOp, SignerReply, signer_answer};
+use longhand_spv::{Checkpoint, Headers, Params, StoredChange};
 
 use zeroize::Zeroizing;
 
@@ -11,7 +13,8 @@ use crate::keys::{ADDRESSES, Account, Keychain, Keys, Seed, SeedError};
 use crate::ledger::{Entry, LedgerError, LedgerRecord, State, entry};
 use crate::limits::Limits;
 use crate::rules::{Refusals, Refused, Rule, judge};
-use crate::view::{Headers, Own, View};
+use crate::source::Source;
+use crate::view::{Own, Sight, View};
 
 pub(crate) type Answer = signer_answer::Answer;
 pub(crate) type Change = entry::Change;
@@ -25,7 +28,8 @@ pub struct Signer {
     pub(crate) keys: Keys,
     pub(crate) state: State,
     hub: Option<PublicKey>,
-    headers: Headers,
+    pub(crate) headers: Headers,
+    pub(crate) source: Source,
     refusals: Refusals,
     account: Account,
     ledger_key: Zeroizing<[u8; 32]>,
@@ -41,6 +45,9 @@ pub struct Outcome {
     pub records: Vec<LedgerRecord>,
     /// What a rule refused, and what one that only warns would have refused, in order.
     pub notices: Vec<Notice>,
+    /// Changes of the stored headers ([`Signer::headers`]), in order. They may be written after the reply is sent: headers that are lost come
+    /// again.
+    pub headers: Vec<StoredChange>,
 }
 
 /// A refusal, or a warning in its place.
@@ -113,7 +120,8 @@ impl Signer {
             keys,
             state,
             hub: None,
-            headers: Headers,
+            headers: no_headers(network),
+            source: Source::default(),
             refusals: Refusals::default(),
             account: Account::Bip84,
             ledger_key: Zeroizing::new(*ledger_key),
@@ -155,10 +163,16 @@ impl Signer {
     fn handle_within(&mut self, batch: &SignerBatch, now_unix_s: u64, mut room: usize) -> Outcome {
         let mut changes = Vec::new();
         let mut notices = Vec::new();
+        let mut headers = Vec::new();
         let mut answers = Vec::with_capacity(batch.ops.len());
         for op in &batch.ops {
             let mut warned = Vec::new();
-            let answer = self.operate(op, now_unix_s, &mut room, &mut warned);
+            let answer = match &op.op {
+                Some(Op::ExtendHeaders(more)) => {
+                    self.extend_headers(more, now_unix_s, &mut headers)
+                }
+                _ => self.operate(op, now_unix_s, &mut room, &mut warned),
+            };
             let answer = match answer {
                 Ok((answer, new)) => self.change(new, &mut changes).map(|()| answer),
                 Err(refused) => Err(refused),
@@ -182,6 +196,7 @@ impl Signer {
             reply: SignerReply { answers },
             records: self.record(changes),
             notices,
+            headers,
         }
     }
 
@@ -224,6 +239,9 @@ impl Signer {
 
     /// Sets the limits of the rules.
     pub fn set_limits(&mut self, limits: &Limits) -> Result<Recorded<()>, Refused> {
+        if limits.second_source != self.limits().second_source {
+            self.source.clear();
+        }
         let values = limits.changed().into_iter();
         let values = values.map(|(name, value)| entry::Limit { name, value });
         let limits = entry::LimitsSet {
@@ -251,13 +269,23 @@ impl Signer {
         Own::new(&self.keys, &self.ledger_key)
     }
 
+    /// The chain as the phone sees it.
+    pub(crate) fn sight(&self, now_unix_s: u64) -> Sight<'_> {
+        Sight {
+            limits: &self.state.limits,
+            headers: &self.headers,
+            source: (!self.state.limits.second_source.is_empty()).then_some(&self.source),
+            now_unix_s,
+        }
+    }
+
     /// All that a rule may look at.
     pub(crate) fn view(&self, now_unix_s: u64) -> View<'_> {
         View {
             state: &self.state,
             own: self.own(),
             hub: self.hub,
-            headers: &self.headers,
+            sight: self.sight(now_unix_s),
             now_unix_s,
         }
     }
@@ -316,6 +344,16 @@ impl Signer {
         })
     }
 
+    /// The block headers that the phone knows.
+    pub fn headers(&self) -> &Headers {
+        &self.headers
+    }
+
+    /// Sets the headers that were stored: those of a new signer begin at the latest checkpoint of the network.
+    pub fn set_headers(&mut self, headers: Headers) {
+        self.headers = headers;
+    }
+
     /// Answers `op` if its answer fits into `room` bytes, and reduces `room` by its size.
     fn operate(
         &self,
@@ -344,10 +382,17 @@ impl Signer {
         now_unix_s: u64,
         warned: &mut Vec<Refused>,
     ) -> Result<(Answer, Vec<Change>), Refused> {
-        let proposal = self.read(op)?;
+        let proposal = self.read(op, now_unix_s)?;
         let judged = judge(&self.view(now_unix_s), proposal, warned)?;
         Ok(self.sign(judged, now_unix_s)?)
     }
+}
+
+/// The checkpoint alone.
+fn no_headers(network: Network) -> Headers {
+    let params = Params::of(network);
+    let checkpoint = Checkpoint::latest(&params);
+    Headers::new(params, checkpoint)
 }
 
 #[cfg(test)]

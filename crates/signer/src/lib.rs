@@ -13,14 +13,14 @@
 //! - `audit` (a feature of its name): an observer of operations and answers, for tests, that finds answers a phone must never give.
 //! - [`Signer`]: the operations of a node, and the calls of an owner.
 //!
-//! The signer is `blind` so far: it refuses what its ledger alone shows to be wrong (a second state with one number, a
-//! secret before its successor, a preimage that could be sold), and does not yet compare amounts and fees with the owner's intents.
-//! Those are recorded, so that it can.
+//! The host shows it block headers with its operations ([`Signer::headers`]), and proves that its channels are in their blocks.
 
 #[cfg(feature = "audit")]
 pub mod audit;
 mod balance;
+mod chain;
 mod commitment;
+mod deadlines;
 mod engine;
 mod hidden;
 mod htlcs;
@@ -34,8 +34,11 @@ mod payments;
 mod proposal;
 pub mod rules;
 mod sign;
+mod source;
 mod view;
 
+pub use chain::{Close, SeenChannel};
+pub use deadlines::Deadline;
 pub use engine::{Notice, Outcome, Recorded, Signer, SignerError};
 pub use intents::{ChannelIntent, OnchainIntent, PaymentIntent};
 pub use invoices::InvoiceRequest;
@@ -44,6 +47,7 @@ pub use ledger::{LedgerError, LedgerRecord};
 pub use limits::{LimitError, Limits};
 pub use payments::{Payment, Released};
 pub use rules::{Refused, Rule};
+pub use source::{OutputState, SourceAnswer};
 
 /// Whether this is a build for tests. A program for use refuses to be compiled with it.
 pub const IS_FOR_TESTS: bool = cfg!(any(feature = "audit", feature = "fuzzing"));

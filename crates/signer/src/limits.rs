@@ -7,6 +7,11 @@ use std::str::FromStr;
 use bitcoin::hex::{DisplayHex, FromHex};
 use longhand_proto::rule::Rule;
 
+/// What URLs of a second source begin with.
+const SOURCES: [&str; 3] = ["https://", "http://", "core+http://"];
+/// The most characters of one.
+const MAX_URL: usize = 500;
+
 /// Makes the struct of the numbers, their defaults and their names. A row: the field, its default, and what it limits.
 macro_rules! numbers {
     ($($field:ident = $default:literal, $about:literal;)*) => {
@@ -76,6 +81,12 @@ numbers! {
         "The most that a peer may have the owner keep in a channel, in percent of its size; more up to 1,000 sat (BOLT 2, `channel_reserve_satoshis`).";
     any_amount_sat = 0,
         "The most that a payment for an invoice without an amount may be; 0 = no such invoice is made, since a host on the payment's way can keep a part of it.";
+    funding_depth_blocks = 3,
+        "How many blocks have to confirm a channel which a peer has funded, before payments over it count.";
+    large_channel_sat = 50_000_000,
+        "The channels from this size on for which the next limit holds in place of that.";
+    large_funding_depth_blocks = 6,
+        "How many blocks have to confirm a large channel which a peer has funded, before payments over it count.";
     late_payment_s = 1_209_600,
         "The time for which a payment may still leave after its invoice has expired: the phone may have been away when the node was about to offer the HTLC.";
     invoice_skew_s = 3_600,
@@ -117,6 +128,9 @@ pub struct Limits {
     pub inbound: Inbound,
     /// Whose channels keep their revocation key.
     pub withhold: Withhold,
+    /// Where the phone asks beside its host what is in the chain: the URL of an Esplora server, or of a Bitcoin Core
+    /// (`core+http://user:password@address:port`); empty for nowhere. Over plain `http://` whoever is on the way can answer.
+    pub second_source: String,
     /// Rules that warn: what they would refuse is carried out, counted and listed.
     pub warnings: BTreeSet<Rule>,
 }
@@ -172,6 +186,14 @@ impl Limits {
                 self.inbound = value
                     .parse()
                     .map_err(|()| wrong("anybody, hub, or node ids with commas between them"))?;
+            }
+            "second_source" => {
+                let is_url = SOURCES.iter().any(|scheme| value.starts_with(scheme));
+                let is_plain = value.chars().all(|it| it.is_ascii_graphic());
+                if !(value == "none" || is_url && is_plain && value.len() <= MAX_URL) {
+                    return Err(wrong("none, or a URL of https://, http:// or core+http://"));
+                }
+                self.second_source = value.strip_prefix("none").unwrap_or(value).to_owned();
             }
             "withhold" => {
                 self.withhold = value.parse().map_err(|()| wrong("hub, all or none"))?;
@@ -260,6 +282,11 @@ impl Limits {
             .collect();
         all.insert("inbound".into(), self.inbound.to_string());
         all.insert("withhold".into(), self.withhold.to_string());
+        let second_source = match &self.second_source[..] {
+            "" => "none",
+            url => url,
+        };
+        all.insert("second_source".into(), second_source.into());
         let warnings = self.warnings.iter();
         all.extend(warnings.map(|rule| (rule.name().to_owned(), "warn".to_owned())));
         all
@@ -361,11 +388,20 @@ mod tests {
         let limits = limits.with("inbound", &format!("{id},{id}")).unwrap();
         let limits = limits.with("withhold", "all").unwrap();
         let limits = limits.with("balance", "warn").unwrap();
+        let limits = limits.with("second_source", "https://a/api").unwrap();
         let changed = limits.changed();
-        assert_eq!(changed.len(), 4);
+        assert_eq!(changed.len(), 5);
         assert_eq!(changed["inbound"], id);
         assert_eq!(Limits::from_changed(&changed), limits);
-        assert_eq!(limits.with("balance", "refuse").unwrap().changed().len(), 3);
+        assert_eq!(limits.with("balance", "refuse").unwrap().changed().len(), 4);
+        assert_eq!(
+            limits
+                .with("second_source", "none")
+                .unwrap()
+                .changed()
+                .len(),
+            4
+        );
     }
 
     #[test]
@@ -390,6 +426,8 @@ mod tests {
             ("balance", "maybe", "refuse or warn"),
             ("withhold", "some", "hub, all or none"),
             ("inbound", "02", "node ids"),
+            ("second_source", "ftp://server", "a URL"),
+            ("second_source", "https://a b", "a URL"),
             ("channel_sat", "-1", "a number"),
             (
                 "spend_per_hour_sat",

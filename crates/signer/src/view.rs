@@ -1,17 +1,19 @@
 //! The view: all that a rule may look at beside the proposal that it judges. It is read and never changed; there is no I/O and no
 //! clock in it, so that a judgement depends on nothing else.
 
-use bitcoin::Network;
-use bitcoin::ScriptBuf;
 use bitcoin::bip32::KeySource;
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use bitcoin::secp256k1::{All, PublicKey, Secp256k1};
+use bitcoin::{Network, ScriptBuf};
 use lightning::ln::chan_utils::ChannelPublicKeys;
 use lightning::sign::ChannelSigner;
+use longhand_spv::Headers;
 
+use crate::chain::Close;
 use crate::keys::{ADDRESSES, Account, Keychain, Keys, WalletAddress};
-use crate::ledger::{OwnPayment, State};
+use crate::ledger::{Channel, OwnPayment, State};
 use crate::limits::Limits;
+use crate::source::Source;
 
 /// The number of addresses of each keychain that are tried when the index of a script is not given.
 const SEARCH: u32 = 1000;
@@ -24,8 +26,7 @@ pub(crate) struct View<'a> {
     pub own: Own<'a>,
     /// The host's own hub, as the host said when it registered the phone.
     pub hub: Option<PublicKey>,
-    #[expect(dead_code, reason = "no rule depends on the chain yet")]
-    pub headers: &'a Headers,
+    pub sight: Sight<'a>,
     /// The time of the phone's clock when the proposal came, in seconds since 1970.
     pub now_unix_s: u64,
 }
@@ -37,9 +38,56 @@ impl View<'_> {
     }
 }
 
-/// Block headers that the phone has verified. Empty: the phone does not follow the chain yet.
-#[derive(Default)]
-pub(crate) struct Headers;
+/// The chain as the phone sees it.
+#[derive(Clone, Copy)]
+pub(crate) struct Sight<'a> {
+    pub limits: &'a Limits,
+    /// The best chain of those that the host and the second source have shown.
+    pub headers: &'a Headers,
+    /// What the second source says of the channels, when one is asked.
+    pub source: Option<&'a Source>,
+    pub now_unix_s: u64,
+}
+
+impl Sight<'_> {
+    /// How many blocks have to confirm a channel before HTLCs in it count. A peer that has funded it could take the funding back.
+    pub fn depth_needed(&self, channel: &Channel) -> u32 {
+        let numbers = &self.limits.numbers;
+        let value_sat = channel.parameters.channel_value_satoshis;
+        let blocks = match channel.parameters.is_outbound_from_holder {
+            true => 1,
+            false if value_sat < numbers.large_channel_sat => numbers.funding_depth_blocks,
+            false => numbers.large_funding_depth_blocks,
+        };
+        u32::try_from(blocks).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Whether the channel's funding is proven to be deep enough in the chain.
+    pub fn is_deep(&self, channel: &Channel) -> bool {
+        channel.confirmations(self.headers) >= self.depth_needed(channel)
+    }
+
+    /// How the channel was closed, as far as the phone knows.
+    pub fn close(&self, channel: &Channel) -> Close {
+        if let Some(spend) = channel.spend(self.headers) {
+            return Close::Proven(spend.txid);
+        }
+        let said = self.source.zip(channel.funding());
+        let said = said.and_then(|(source, funding)| source.spent(&funding));
+        match said {
+            Some(txid) => Close::Said(txid),
+            None => Close::Unknown,
+        }
+    }
+
+    /// Whether the second source, if one is asked, has just said that the channel is open or closed.
+    pub fn is_watched(&self, channel: &Channel) -> bool {
+        let (Some(source), Some(funding)) = (self.source, channel.funding()) else {
+            return self.source.is_none();
+        };
+        source.is_sure_of(&funding, self.headers, self.now_unix_s)
+    }
+}
 
 /// The public side of the phone's keys: with it a rule can recognise them, and not sign.
 #[derive(Clone, Copy)]

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bitcoin::Network;
 use bitcoin::secp256k1::PublicKey;
+use bitcoin::{BlockHash, Network};
 use lightning_invoice::Bolt11Invoice;
 use longhand_node::{SignerAway, SignerTransport};
 use longhand_proto::command::{CreateInvoice, OpenChannel, Register, SendOnchain};
@@ -147,7 +147,9 @@ impl Phone {
         let ledger = self.ledger();
         let mut state = self.state();
         let key = state.ledger_key;
+        let headers = state.engine.headers().clone();
         state.engine = Signer::restore(&self.seed, Network::Regtest, &key, ledger).unwrap();
+        state.engine.set_headers(headers);
     }
 
     /// The phone is restored from its words: with an empty ledger.
@@ -310,6 +312,10 @@ fn is_in(batch: &SignerBatch, asked: IsAsked) -> bool {
 
 #[async_trait]
 impl SignerTransport for Phone {
+    fn known_blocks(&self) -> Vec<(u32, BlockHash)> {
+        self.state().engine.headers().locator()
+    }
+
     async fn sign(&self, batch: SignerBatch) -> Result<SignerReply, SignerAway> {
         if self.is_away() {
             return Err(SignerAway);

@@ -17,7 +17,12 @@ pub(super) fn step(kind: Kind, off: i32, htlcs: u32) -> Step {
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     use Kind::*;
-    let open = [step(SetUp, 0, 0), step(Validate, 0, 0), step(Sign, 0, 0)];
+    let open = [
+        step(SetUp, 0, 0),
+        step(Validate, 0, 0),
+        step(Sign, 0, 0),
+        step(Prove, 0, 0),
+    ];
     // One step of the channel, as a host that keeps to the protocol asks for it.
     let turn = |htlcs: u32| {
         let together = |kind| Step {

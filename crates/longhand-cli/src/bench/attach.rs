@@ -7,7 +7,7 @@ use longhand_phone::Phone;
 use longhand_testkit::KitError;
 
 use super::figure::{Measured, Report, Target, median};
-use super::{say, world};
+use super::{World, say, world};
 
 const CHANNEL_SAT: u64 = 2_000_000;
 /// Pause between two polls of the node's state.
@@ -20,7 +20,13 @@ pub struct AttachArgs {
     /// How often the phone detaches and attaches
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+    /// How often it does so with a week of blocks between
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    weeks: u32,
 }
+
+/// Blocks of a week.
+const WEEK_BLOCKS: u32 = 1_008;
 
 pub async fn run(args: AttachArgs) -> Result<Report, KitError> {
     let world = world().await?;
@@ -35,13 +41,21 @@ pub async fn run(args: AttachArgs) -> Result<Report, KitError> {
     say(&format!("attaching {} times", args.runs));
     let mut times_ms = Vec::new();
     for _ in 0..args.runs {
-        phone.detach().await?;
-        world.operator.dormant("ann").await?;
-        tokio::time::sleep(PAUSE).await;
-        times_ms.push(attach_ms(&phone).await?);
-        // A payment must succeed, not only be reported as possible.
-        let invoice = world.operator.hub_invoice(1_000_000).await?;
-        phone.pay(&invoice, None, None).await?;
+        times_ms.push(away_and_back(&world, &phone, 0).await?);
+    }
+    say(&format!(
+        "attaching {} times after {WEEK_BLOCKS} blocks",
+        args.weeks
+    ));
+    let mut weeks_ms = Vec::new();
+    for _ in 0..args.weeks {
+        weeks_ms.push(away_and_back(&world, &phone, WEEK_BLOCKS).await?);
+        let (seen, height) = (phone.chain().await?.height, world.devnet.tip().height);
+        if seen != height {
+            return Err(KitError::Unexpected(format!(
+                "the phone has seen block {seen}, and the chain is at {height}"
+            )));
+        }
     }
     phone.detach().await?;
     world.stop().await?;
@@ -63,13 +77,34 @@ pub async fn run(args: AttachArgs) -> Result<Report, KitError> {
                 Some(Target::AtMost(150.0)),
             ),
             figure("the slowest", "attach_ms_slowest", slowest, None),
+            figure(
+                "the same with a week of blocks to catch up, median",
+                "attach_after_a_week_ms_median",
+                median(weeks_ms),
+                Some(Target::AtMost(50.0)),
+            ),
         ],
         notes: vec![format!(
-            "Of {} attaches. From the moment the phone dials until its node says that the channel is usable; after \
-             each, a payment was made.",
-            args.runs
+            "Of {} attaches, and {} after {WEEK_BLOCKS} blocks, whose headers the phone has checked then. From the moment the phone \
+             dials until its node says that the channel is usable; after each, a payment was made.",
+            args.runs, args.weeks
         )],
     })
+}
+
+/// Detaches, has so many blocks mined, and attaches again; how long the attach takes.
+async fn away_and_back(world: &World, phone: &Phone, blocks: u32) -> Result<f64, KitError> {
+    phone.detach().await?;
+    world.operator.dormant("ann").await?;
+    if blocks > 0 {
+        world.mine(blocks).await?;
+    }
+    tokio::time::sleep(PAUSE).await;
+    let time_ms = attach_ms(phone).await?;
+    // A payment must succeed, not only be reported as possible.
+    let invoice = world.operator.hub_invoice(1_000_000).await?;
+    phone.pay(&invoice, None, None).await?;
+    Ok(time_ms)
 }
 
 /// Dials, and polls until the node is active with a usable channel.

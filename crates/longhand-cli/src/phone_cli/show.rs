@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use longhand_phone::OwnerReply;
 use longhand_phone::command::{
-    Apps, Balance, Channel, ClosedChannel, ConnectedApp, Info, Limit, LimitList, OnchainSend,
-    OpenInvoice, Payment, Refusal, RefusalList, WakeUrls,
+    Apps, Balance, ChainView, Channel, ChannelInChain, ClosedChannel, ConnectedApp, Info, Limit,
+    LimitList, OnchainSend, OpenInvoice, Payment, Refusal, RefusalList, WakeUrls,
 };
 use longhand_phone::preview::PaymentPreview;
 use longhand_proto::utc;
@@ -192,6 +192,7 @@ impl Show for OwnerReply {
             OwnerReply::Apps(known) => apps_text(known),
             OwnerReply::Limits(list) => limits_text(list),
             OwnerReply::Refusals(list) => refusals_text(list),
+            OwnerReply::Chain(seen) => chain_text(seen),
         }
     }
 }
@@ -228,6 +229,61 @@ fn refusals_text(list: &RefusalList) -> String {
     };
     let rows: Vec<Vec<String>> = list.refusals.iter().map(row).collect();
     table(&["last", ">times", "rule", "result", "reason"], &rows)
+}
+
+fn chain_text(seen: &ChainView) -> String {
+    let age = match seen.is_stale {
+        true => {
+            "\nThis is old: nothing that could lose money is signed until the host shows a later block."
+        }
+        false => "",
+    };
+    let tip = format!(
+        "newest block: {} of {}{age}\n",
+        seen.height,
+        utc(seen.time_unix_s)
+    );
+    let row = |channel: &ChannelInChain| {
+        let state = match (channel.is_closed, channel.confirmations) {
+            (true, _) => format!("closed {}", channel.closed_by),
+            (false, 0) => "not proven: payments over it do not count".into(),
+            (false, some) if some < channel.confirmations_needed => {
+                format!("{} blocks are needed", channel.confirmations_needed)
+            }
+            _ => "proven".into(),
+        };
+        vec![
+            channel.funding_outpoint.clone(),
+            channel.amount_sat.to_string(),
+            channel.confirmations.to_string(),
+            state,
+        ]
+    };
+    let rows: Vec<Vec<String>> = seen.channels.iter().map(row).collect();
+    let channels = match rows.is_empty() {
+        true => String::new(),
+        false => table(&["channel", ">sat", ">blocks", "state"], &rows),
+    };
+    let deadline = seen
+        .next_deadline
+        .as_ref()
+        .map_or_else(String::new, |next| {
+            format!(
+                "attach before block {} (about {}): payment {} of {} msat\n",
+                next.height,
+                utc(next.at_unix_s),
+                next.payment_hash,
+                next.amount_msat
+            )
+        });
+    let source = match &seen.second_source {
+        None => "no second source is asked: that a channel is open is the host's word (`longhand phone limits second_source URL`)\n".into(),
+        Some(it) if it.error.is_empty() => {
+            format!("second source: {}, asked {}\n", it.place, utc(it.asked_unix_s))
+        }
+        Some(it) => format!("second source: {}, not asked: {}\n", it.place, it.error),
+    };
+    [tip, channels, source, deadline].concat()
 }
 
 fn connected_app_text(app: &ConnectedApp) -> String {

@@ -65,7 +65,7 @@ pub(crate) fn close(phone: &Phone, to_holder_sat: u64, to_counterparty_sat: u64)
         to_counterparty_sat,
         to_holder_script: own_script(phone, 3).to_bytes(),
         to_counterparty_script: thief().to_bytes(),
-        funding_outpoint: encode(&OutPoint::new(Txid::from_byte_array([5; 32]), 0)),
+        funding_outpoint: encode(&phone.funding),
         to_holder_keychain: 0,
         to_holder_index: 3,
     }

@@ -8,6 +8,7 @@ mod gossip;
 pub(crate) mod incoming;
 mod paying;
 mod revocation;
+mod seen;
 pub(crate) mod setup;
 
 use crate::Case;
@@ -23,5 +24,6 @@ pub(crate) fn all() -> Vec<Case> {
     all.extend(chain::cases());
     all.extend(gossip::cases());
     all.extend(incoming::cases());
+    all.extend(seen::cases());
     all
 }

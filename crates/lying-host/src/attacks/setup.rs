@@ -287,8 +287,8 @@ pub(crate) fn with_other_keys(phone: &mut Phone, channel: &Channel, index: u16) 
     let mut parameters = channel.parameters.clone();
     let (keys_id, keys) = phone.more_keys([8; 32]);
     parameters.holder_pubkeys = keys;
-    let txid = Txid::from_byte_array([5; 32]);
-    parameters.funding_outpoint = Some(OutPoint { txid, index });
+    let funding = parameters.funding_outpoint.as_mut();
+    funding.expect("a whole channel").index = index;
     phone.keys_id = keys_id;
     channel.setup_with(&parameters)
 }

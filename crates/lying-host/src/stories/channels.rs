@@ -1,10 +1,8 @@
 //! Stories about whole channels: their keys, their fundings, their closes, and who is on the other side.
 
 use bitcoin::absolute::LockTime;
-use bitcoin::hashes::Hash;
 use bitcoin::psbt::Psbt;
-use bitcoin::{Amount, Sequence, Transaction, Txid};
-use lightning::chain::transaction::OutPoint;
+use bitcoin::{Amount, Sequence, Transaction};
 use lightning::types::features::ChannelTypeFeatures;
 use longhand_proto::signer::sign_psbt::Purpose;
 use longhand_proto::signer::signer_answer::Answer;
@@ -363,13 +361,9 @@ fn host_and_hub(it: &mut Telling) {
         "the HTLC leaves the hub's commitment, and the money with it",
         sign(&channel.theirs(2, 350_000, &[])),
     );
-    let other = OutPoint {
-        txid: Txid::from_byte_array([5; 32]),
-        index: 0,
-    };
     let (keys_id, keys) = it.phone.more_keys([8; 32]);
     let mut second = channel.parameters.clone();
-    (second.holder_pubkeys, second.funding_outpoint) = (keys, Some(other));
+    second.holder_pubkeys = keys;
     it.phone.keys_id = keys_id;
     it.stops(
         Rule::SetupOutpoint,

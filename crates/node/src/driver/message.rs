@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bitcoin::Txid;
 use bitcoin::secp256k1::PublicKey;
-use longhand_chain::{BroadcastAnswer, ScanError, ScanReply};
+use longhand_chain::{BroadcastAnswer, ChainError, HeadersReply, ScanError, ScanReply};
 use longhand_proto::command::{Command, CommandReply, Error};
 use longhand_proto::signer::SignerReply;
+use longhand_spv::Proof;
 use tokio::sync::oneshot;
 
 use crate::api::{Overview, PeerStream, SignerAway, SignerTransport};
@@ -30,6 +31,8 @@ pub(crate) enum Message {
     Broadcast(Txid, BroadcastAnswer),
     /// With the number of the request; in a box as a command is.
     Scanned(u64, Box<Result<ScanReply, ScanError>>),
+    Headers(u64, Box<Result<HeadersReply, ChainError>>),
+    Proof(u64, Box<Result<Proof, ChainError>>),
     Dialed(PublicKey, std::io::Result<Box<dyn PeerStream>>),
     Peer(ConnectionId, PeerEvent),
     ResetSignerChain,

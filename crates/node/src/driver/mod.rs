@@ -12,9 +12,9 @@
 pub(crate) mod message;
 mod peers;
 mod pending;
+mod question;
 mod reads;
 mod recovery;
-mod scan;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bitcoin::Transaction;
 use bitcoin::secp256k1::PublicKey;
-use longhand_chain::{ChainError, ChainEvent, Subscription};
+use longhand_chain::{BlockRef, ChainError, ChainEvent, Subscription};
 use longhand_store::{Batch as StoreBatch, KeyRange, StoreError};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
@@ -31,8 +31,8 @@ use tokio::time::Instant;
 use self::message::{Message, PeerEvent};
 use self::peers::Peers;
 use self::pending::{Pending, ReplyTo};
+use self::question::Question;
 use self::recovery::Recovery;
-use self::scan::ScanTask;
 use crate::api::{NodeConfig, NodeError, NodeEvent, Services, SignerTransport};
 use crate::graph::GossipSync;
 use crate::ldk::logger::Logger;
@@ -75,7 +75,24 @@ pub(crate) struct Driver {
     /// Requests of committed turns that the store answers.
     reads: Vec<(RequestId, Read)>,
     recovery: Recovery,
-    scan: ScanTask,
+    questions: Questions,
+}
+
+/// What the machine has asked the chain.
+#[derive(Default)]
+struct Questions {
+    scan: Question,
+    headers: Question,
+    proof: Question,
+}
+
+impl Questions {
+    /// Drops all: they are those of a machine that is no more.
+    fn cancel(&mut self) {
+        self.scan.cancel();
+        self.headers.cancel();
+        self.proof.cancel();
+    }
 }
 
 /// The reason for the next turn.
@@ -122,7 +139,7 @@ impl Driver {
             pending: Pending::default(),
             reads: Vec::new(),
             recovery: Recovery::default(),
-            scan: ScanTask::default(),
+            questions: Questions::default(),
         };
         driver.machine.begin();
         if !driver.read_for_turn().await? {
@@ -230,7 +247,7 @@ impl Driver {
         if std::mem::take(&mut self.signer_returns)
             && let Some(signer) = &self.signer
         {
-            inputs.push(Input::Attach(signer.identity()));
+            inputs.push(attach(&**signer));
         }
         for wake in wakes {
             match wake {
@@ -259,10 +276,10 @@ impl Driver {
                 Input::Hub(self.pending.insert(ReplyTo::Hub(sender)), request)
             }
             Message::Attach(signer) => {
-                let identity = signer.identity();
+                let input = attach(&*signer);
                 self.signer = Some(signer);
                 self.signer_leaves = false;
-                Input::Attach(identity)
+                input
             }
             Message::Detach(sender) => {
                 self.signer_leaves = true;
@@ -274,8 +291,12 @@ impl Driver {
             }
             Message::SignerReply(ticket, reply) => Input::SignerReply(ticket, reply),
             // Of a machine that is no more.
-            Message::Scanned(number, _) if !self.scan.is_last(number) => return None,
+            Message::Scanned(number, _) if !self.questions.scan.is_last(number) => return None,
+            Message::Headers(number, _) if !self.questions.headers.is_last(number) => return None,
+            Message::Proof(number, _) if !self.questions.proof.is_last(number) => return None,
             Message::Scanned(_, answer) => Input::Scanned(answer),
+            Message::Headers(_, answer) => Input::Headers(answer),
+            Message::Proof(_, answer) => Input::Proof(answer),
             Message::Broadcast(txid, answer) => Input::Broadcast(txid, answer),
             Message::Accept(stream, hosted) => Input::PeerAccepted(NewConnection {
                 hosted,
@@ -313,9 +334,30 @@ impl Driver {
         for request in self.machine.take_dials() {
             self.dial(request);
         }
+        self.ask_chain();
+    }
+
+    /// Has the chain answer the machine's questions.
+    fn ask_chain(&mut self) {
+        let Questions {
+            scan,
+            headers,
+            proof,
+        } = &mut self.questions;
         if let Some(request) = self.machine.take_scan() {
             let chain = Arc::clone(&self.services.chain);
-            self.scan.begin(chain, request, self.own_inbox.clone());
+            let answer = async move { Box::new(chain.scan(request).await) };
+            scan.ask(answer, Message::Scanned, self.own_inbox.clone());
+        }
+        if let Some(request) = self.machine.take_headers_request() {
+            let chain = Arc::clone(&self.services.chain);
+            let answer = async move { Box::new(chain.headers(request).await) };
+            headers.ask(answer, Message::Headers, self.own_inbox.clone());
+        }
+        if let Some(request) = self.machine.take_proof_request() {
+            let chain = Arc::clone(&self.services.chain);
+            let answer = async move { Box::new(chain.proof(request.block, request.txid).await) };
+            proof.ask(answer, Message::Proof, self.own_inbox.clone());
         }
     }
 
@@ -421,6 +463,12 @@ impl Driver {
             let _ = inbox.send(Message::SignerReply(ticket, reply));
         });
     }
+}
+
+fn attach(signer: &dyn SignerTransport) -> Input {
+    let known = signer.known_blocks().into_iter();
+    let known = known.map(|(height, hash)| BlockRef { height, hash });
+    Input::Attach(signer.identity(), known.collect())
 }
 
 /// The clocks, read in this one place.

@@ -140,7 +140,7 @@ impl Driver {
         Some(loaded.map(|(mut machine, chain)| {
             machine.continue_from(&self.machine, self.recovery.restarts);
             self.machine = machine;
-            self.scan.cancel();
+            self.questions.cancel();
             self.chain = chain;
             self.gossip = gossip;
             let _ = self.events.send(NodeEvent::State(State::Dormant));

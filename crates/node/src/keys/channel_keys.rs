@@ -3,13 +3,18 @@
 use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
 use lightning::ln::chan_utils::ChannelPublicKeys;
 use lightning::util::ser::{Readable, Writeable};
-use longhand_proto::signer::NewChannelKeysAnswer;
+use longhand_proto::signer::{FundingDepth, NewChannelKeysAnswer};
 use prost::Message;
 
 use super::points::{FIRST_INDEX, POINTS_AT_ONCE, Points, StoredPoint};
 
 /// LDK's `channel_keys_id`.
 pub(crate) type KeysId = [u8; 32];
+
+/// Depths of an answer that are taken.
+const DEPTHS: usize = 8;
+/// The largest `minimum_depth` that LDK takes of a peer, a day of blocks.
+const MOST_DEPTH_BLOCKS: u32 = 144;
 
 /// The public keys of one channel, and the secret that the owner has delegated.
 pub(crate) struct ChannelKeys {
@@ -21,6 +26,8 @@ pub(crate) struct ChannelKeys {
     pub user_channel_id: Option<u128>,
     /// The phone has the channel's parameters.
     pub set_up: bool,
+    /// See [`ChannelKeys::funding_depth`]. Empty from a phone of an earlier version.
+    funding_depths: Vec<FundingDepth>,
 }
 
 impl ChannelKeys {
@@ -38,8 +45,16 @@ impl ChannelKeys {
             revocation_basepoint_secret: None,
             user_channel_id: None,
             set_up: false,
+            funding_depths: answer.funding_depths.iter().take(DEPTHS).copied().collect(),
         };
         Some((keys_id, keys))
+    }
+
+    /// How many blocks the owner wants to confirm a channel of this size that a peer funds. No fewer than one, and no more than peers take.
+    pub fn funding_depth(&self, funding_sat: u64) -> Option<u32> {
+        let mut depths = self.funding_depths.iter().rev();
+        let depth = depths.find(|depth| depth.from_sat <= funding_sat)?;
+        Some(depth.blocks.clamp(1, MOST_DEPTH_BLOCKS))
     }
 
     /// The phone has the channel's parameters, and gives its revocation basepoint secret, or nothing. Another secret is not kept.
@@ -67,6 +82,7 @@ impl ChannelKeys {
                 .map(|id| id.to_be_bytes().to_vec())
                 .unwrap_or_default(),
             set_up: self.set_up,
+            funding_depths: self.funding_depths.clone(),
         };
         stored.encode_to_vec()
     }
@@ -83,6 +99,7 @@ impl ChannelKeys {
                 _ => Some(u128::from_be_bytes(stored.user_channel_id.try_into().ok()?)),
             },
             set_up: stored.set_up,
+            funding_depths: stored.funding_depths,
         })
     }
 }
@@ -107,6 +124,8 @@ struct StoredChannelKeys {
     user_channel_id: Vec<u8>,
     #[prost(bool, tag = "5")]
     set_up: bool,
+    #[prost(message, repeated, tag = "6")]
+    funding_depths: Vec<FundingDepth>,
 }
 
 #[cfg(test)]
@@ -130,6 +149,8 @@ mod tests {
             keys.revocation_basepoint_secret
         );
         assert_eq!((read.user_channel_id, read.set_up), (Some(5), true));
+        let depths = [0, 999, 1_000].map(|sat| read.funding_depth(sat));
+        assert_eq!(depths, [Some(2), Some(2), Some(5)]);
     }
 
     #[test]

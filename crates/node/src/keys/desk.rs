@@ -139,6 +139,15 @@ impl Desk {
             .insert(place.unwrap_or(self.wanted.len()), (key, op));
     }
 
+    /// Wants `op` before all others.
+    pub fn want_at_front(&mut self, op: SignerOp) {
+        let key = key_of(&op);
+        self.refused.remove(&key);
+        if !self.wanted.iter().any(|(wanted, _)| *wanted == key) {
+            self.wanted.insert(0, (key, op));
+        }
+    }
+
     /// Whether [`Desk::next_batch`] returns one.
     pub fn has_batch(&self) -> bool {
         self.next_ops().next().is_some()
@@ -302,9 +311,12 @@ fn no_answer() -> Answer {
 }
 
 /// Whether an operation stays wanted though it was refused. An onion that was refused for good does not: LDK goes on, and
-/// fails its HTLC.
+/// fails its HTLC. A proof that was refused for now does: nobody asks for it again.
 fn stays_wanted(op: &SignerOp, refusal: &Refusal) -> bool {
-    must_reach_phone(op) && (refusal.retry || !matches!(op.op, Some(Op::PeelOnion(_))))
+    match op.op {
+        Some(Op::PeelOnion(_) | Op::ProveTransaction(_)) => refusal.retry,
+        _ => must_reach_phone(op),
+    }
 }
 
 fn must_reach_phone(op: &SignerOp) -> bool {

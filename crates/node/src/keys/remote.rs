@@ -23,7 +23,7 @@ use longhand_proto::signer::{ChannelTerms, SignerBatch, SignerOp, SignerReply};
 
 use super::channel_keys::KeysId;
 use super::closes::Closes;
-use super::desk::{Answered, Asked, Desk, OpKey, channel_op, node_op};
+use super::desk::{Answered, Asked, Desk, OpKey, channel_op, key_of, node_op};
 use super::durable_ops::DurableOps;
 use super::handshakes::Handshakes;
 use super::incoming::{IncomingHtlc, IncomingHtlcs};
@@ -51,6 +51,10 @@ struct State {
     incoming: IncomingHtlcs,
     onions: OnionSecrets,
     handshakes: Handshakes,
+    /// The signer has refused headers that may be taken later, since this was last asked.
+    has_refused_headers: bool,
+    /// Channels of which the phone has taken a proof, since this was last asked.
+    proven: Vec<KeysId>,
 }
 
 impl Remote {
@@ -65,6 +69,8 @@ impl Remote {
             closes: Closes::default(),
             setups: Setups::default(),
             handshakes: Handshakes::default(),
+            has_refused_headers: false,
+            proven: Vec::new(),
             desk,
         };
         Some(Remote {
@@ -98,6 +104,32 @@ impl Remote {
         lock(&self.state).desk.ask(node_op(op))
     }
 
+    /// Requests an operation of the node before all others.
+    pub fn ask_first(&self, op: Op) {
+        lock(&self.state).desk.want_at_front(node_op(op));
+    }
+
+    /// Shows the phone a proof, in place of an earlier one of the same channel.
+    pub fn show_proof(&self, keys_id: KeysId, op: Op) {
+        let desk = &mut lock(&self.state).desk;
+        let is_proof = |op: &&SignerOp| matches!(op.op, Some(Op::ProveTransaction(_)));
+        let earlier = desk.wanted_for(&keys_id).filter(is_proof).map(key_of);
+        for key in earlier.collect::<Vec<_>>() {
+            desk.withdraw(&key);
+        }
+        desk.ask(channel_op(keys_id, op));
+    }
+
+    /// Channels of which the phone has taken a proof, since this was last asked.
+    pub fn take_proven(&self) -> Vec<KeysId> {
+        std::mem::take(&mut lock(&self.state).proven)
+    }
+
+    /// Whether the signer has refused headers that may be taken later, since this was last asked.
+    pub fn take_refused_headers(&self) -> bool {
+        std::mem::take(&mut lock(&self.state).has_refused_headers)
+    }
+
     /// Requests an operation that must be answered before the channel goes on, also after a restart.
     pub fn must_reach_phone(&self, keys_id: KeysId, op: Op) {
         lock(&self.state).want_durable(&self.journal, channel_op(keys_id, op));
@@ -123,6 +155,13 @@ impl Remote {
     /// The keys that were reserved for a channel.
     pub fn keys_id_of(&self, user_channel_id: u128) -> Option<KeysId> {
         lock(&self.state).pool.keys_id_of(user_channel_id)
+    }
+
+    /// How many blocks the owner wants to confirm the channel for which keys were reserved, if it is of this size.
+    pub fn funding_depth(&self, user_channel_id: u128, funding_sat: u64) -> Option<u32> {
+        let pool = &lock(&self.state).pool;
+        let keys_id = pool.keys_id_of(user_channel_id)?;
+        pool.get(&keys_id)?.funding_depth(funding_sat)
     }
 
     /// Removes the keys of a channel that has failed, unless the phone was given its parameters: strangers may begin as
@@ -398,6 +437,8 @@ impl State {
                 let pool = &mut self.pool;
                 pool.add_points(journal, &keys_id, asked, points);
             }
+            // It is asked again then.
+            (Op::SetupChannel(_), Answer::Refusal(refusal)) if refusal.retry => {}
             (Op::SetupChannel(_), Answer::Refusal(refusal)) => {
                 self.setups.refused(keys_id, refusal.message.clone());
                 // The phone did not give these keys with the ledger that it has.
@@ -416,6 +457,10 @@ impl State {
                 self.durable_ops.answered(journal, &answered.key);
                 self.desk.clear_retries();
             }
+            (Op::ProveTransaction(_), Answer::Done(_)) => {
+                self.proven.push(keys_id);
+                self.desk.clear_retries();
+            }
             _ => {}
         }
     }
@@ -429,6 +474,11 @@ impl State {
                 self.onions.add(journal, answered.key, secret);
             }
             (Op::Ecdh(asked), Answer::SharedSecret(secret)) => self.handshakes.add(asked, secret),
+            // What was refused at an older tip may be answered now.
+            (Op::ExtendHeaders(_), Answer::Done(_)) => self.desk.clear_retries(),
+            (Op::ExtendHeaders(_), Answer::Refusal(refusal)) => {
+                self.has_refused_headers |= refusal.retry;
+            }
             _ => {}
         }
     }

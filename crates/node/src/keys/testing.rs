@@ -4,7 +4,7 @@
 use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
 use lightning::sign::{ChannelSigner, KeysManager};
 use lightning::util::ser::Writeable;
-use longhand_proto::signer::NewChannelKeysAnswer;
+use longhand_proto::signer::{FundingDepth, NewChannelKeysAnswer};
 use longhand_store::Write;
 
 use super::channel_keys::KeysId;
@@ -37,6 +37,16 @@ pub(super) fn new_keys(keys_id: KeysId, seed: u8) -> NewChannelKeysAnswer {
         points: (0..16)
             .map(|n| point(n).unwrap().serialize().to_vec())
             .collect(),
+        funding_depths: vec![
+            FundingDepth {
+                from_sat: 0,
+                blocks: 2,
+            },
+            FundingDepth {
+                from_sat: 1_000,
+                blocks: 5,
+            },
+        ],
     }
 }
 

@@ -10,9 +10,11 @@ use crate::parts::closed_channels::ClosedChannels;
 use crate::parts::coop_closes::CoopCloses;
 use crate::parts::deadlines;
 use crate::parts::fee_bumps::FeeBumps;
+use crate::parts::funding_proofs::FundingProofs;
 use crate::parts::held_forwards::HeldForwards;
 use crate::parts::onchain_sends::OnchainSends;
 use crate::parts::payments::Payments;
+use crate::parts::signer_headers::SignerHeaders;
 use crate::parts::signer_session::SignerSession;
 use crate::parts::sweeps::Sweeps;
 use crate::parts::wallet_scan::WalletScan;
@@ -25,10 +27,12 @@ pub(super) struct ChainEvents<'a> {
     pub closed_channels: &'a mut ClosedChannels,
     pub coop_closes: &'a mut CoopCloses,
     pub fee_bumps: &'a mut FeeBumps,
+    pub funding_proofs: &'a mut FundingProofs,
     pub held_forwards: &'a mut HeldForwards,
     pub onchain_sends: &'a OnchainSends,
     pub payments: &'a mut Payments,
     pub session: &'a SignerSession,
+    pub signer_headers: &'a mut SignerHeaders,
     pub sweeps: &'a mut Sweeps,
     pub wallet_scan: &'a mut WalletScan,
 }
@@ -43,6 +47,7 @@ impl ChainEvents<'_> {
                     self.chain_feed.disconnect(self.turn, fork);
                     self.coop_closes.blocks_disconnected(self.turn, fork.height);
                     self.wallet_scan.disconnected(self.turn, fork);
+                    self.signer_headers.disconnected(fork);
                 }
                 Step::Synced(tip) => self.synced(tip),
             }
@@ -58,6 +63,10 @@ impl ChainEvents<'_> {
         self.chain_feed.confirm(self.turn, &block);
         self.coop_closes
             .block_connected(self.turn, block.height, block.transactions());
+        let hash = block.header.block_hash();
+        let journal = &self.turn.journal;
+        self.funding_proofs
+            .block_connected(journal, hash, block.transactions());
         if block.height > self.turn.height {
             self.chain_feed.new_best(self.turn, &block);
             self.fee_bumps.block_connected(&**self.turn.wallet());
@@ -70,6 +79,10 @@ impl ChainEvents<'_> {
     fn synced(&mut self, tip: BlockRef) {
         self.chain_feed.report_tip(self.turn);
         self.wallet_scan.synced(tip);
+        self.signer_headers.synced(tip);
+        if self.signer_headers.follows() {
+            self.funding_proofs.look(self.turn);
+        }
         self.turn.ldk.gate.prune_onions(tip.height);
         self.turn
             .ldk

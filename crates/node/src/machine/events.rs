@@ -54,12 +54,14 @@ impl LdkEvents<'_> {
                 temporary_channel_id,
                 counterparty_node_id,
                 params,
+                funding_satoshis,
                 ..
             } => {
                 self.acceptance.request(Request {
                     temporary_channel_id,
                     counterparty: counterparty_node_id,
                     dust_limit_sat: params.dust_limit_satoshis,
+                    funding_sat: funding_satoshis,
                 });
                 self.acceptance.advance(turn);
             }

@@ -6,9 +6,12 @@ use std::sync::atomic::AtomicUsize;
 use bitcoin::Txid;
 use bitcoin::secp256k1::PublicKey;
 use lightning::types::payment::PaymentHash;
-use longhand_chain::{BroadcastAnswer, ChainEvent, ScanError, ScanReply};
+use longhand_chain::{
+    BlockRef, BroadcastAnswer, ChainError, ChainEvent, HeadersReply, ScanError, ScanReply,
+};
 use longhand_proto::command::{Command, Payment};
 use longhand_proto::signer::SignerReply;
+use longhand_spv::Proof;
 
 use crate::api::{ForwardingFees, SignerAway};
 use crate::ldk::socket::ConnectionId;
@@ -23,8 +26,8 @@ pub(crate) enum Input {
     Hub(RequestId, HubRequest),
     /// Nobody waits for the answer any more.
     RequestDropped(RequestId),
-    /// The signer with this identity is there; it takes the place of an earlier one.
-    Attach(Vec<u8>),
+    /// The signer with this identity, which knows these blocks, is there; it takes the place of an earlier one.
+    Attach(Vec<u8>, Vec<BlockRef>),
     Detach(RequestId),
     SignerLost,
     SignerReply(BatchTicket, Result<SignerReply, SignerAway>),
@@ -41,6 +44,10 @@ pub(crate) enum Input {
     Broadcast(Txid, BroadcastAnswer),
     /// The answer to the last request of [`super::NodeMachine::take_scan`]; in a box as a command is.
     Scanned(Box<Result<ScanReply, ScanError>>),
+    /// The answer to the last request of [`super::NodeMachine::take_headers_request`].
+    Headers(Box<Result<HeadersReply, ChainError>>),
+    /// The answer to the last request of [`super::NodeMachine::take_proof_request`].
+    Proof(Box<Result<Proof, ChainError>>),
     /// Gossip was looked up in the chain and waits to be taken in.
     GossipChecked,
     /// A timer of [`super::NodeMachine::next_due`] has expired.
@@ -90,6 +97,8 @@ impl Input {
             Input::GossipChecked
             | Input::TimerExpired
             | Input::Scanned(_)
+            | Input::Headers(_)
+            | Input::Proof(_)
             | Input::Broadcast(..) => false,
             Input::Chain(ChainEvent::Connected { txs, .. }) => !txs.is_empty(),
             Input::Chain(ChainEvent::Disconnected { .. }) => true,
@@ -107,6 +116,8 @@ impl Input {
                 | Input::SignerReply(..)
                 | Input::GossipChecked
                 | Input::Scanned(_)
+                | Input::Headers(_)
+                | Input::Proof(_)
                 | Input::Broadcast(..)
         )
     }

@@ -31,11 +31,13 @@ use crate::parts::coop_closes::CoopCloses;
 use crate::parts::dialing::Dialing;
 use crate::parts::fee_bumps::FeeBumps;
 use crate::parts::forwarding::Forwarding;
+use crate::parts::funding_proofs::FundingProofs;
 use crate::parts::held_forwards::HeldForwards;
 use crate::parts::onchain_sends::OnchainSends;
 use crate::parts::openings::Openings;
 use crate::parts::payments::Payments;
 use crate::parts::requests::Requests;
+use crate::parts::signer_headers::SignerHeaders;
 use crate::parts::signer_session::SignerSession;
 use crate::parts::sweeps::Sweeps;
 use crate::parts::wallet_scan::WalletScan;
@@ -117,12 +119,14 @@ pub(super) fn load(loading: Loading) -> Result<NodeMachine, NodeError> {
         dialing: Dialing::load(&journal, &openings),
         fee_bumps: FeeBumps::default(),
         forwarding: Forwarding::load(&journal),
+        funding_proofs: FundingProofs::load(&journal)?,
         held_forwards: HeldForwards::load(&journal),
         onchain_sends: OnchainSends::load(&journal)?,
         openings,
         payments: Payments::load(&journal)?,
         requests: Requests::default(),
         session: SignerSession::new(turn.remote().is_none(), loading.generation),
+        signer_headers: SignerHeaders::default(),
         sweeps: Sweeps::load(&turn),
         wallet_scan: WalletScan::load(&turn, loading.tip)?,
         unread: Unread::default(),

@@ -31,7 +31,7 @@ use bitcoin::Txid;
 use bitcoin::secp256k1::PublicKey;
 use lightning::events::Event;
 use lightning::types::payment::PaymentHash;
-use longhand_chain::{BlockRef, FeeRates, ScanRequest, Watch, WatchList};
+use longhand_chain::{BlockRef, FeeRates, HeadersRequest, ScanRequest, Watch, WatchList};
 use longhand_proto::Code;
 use longhand_proto::command::{Command, Error};
 use longhand_store::Write;
@@ -57,12 +57,14 @@ use crate::parts::coop_closes::CoopCloses;
 use crate::parts::dialing::{Dialing, Unreachable};
 use crate::parts::fee_bumps::FeeBumps;
 use crate::parts::forwarding::Forwarding;
+use crate::parts::funding_proofs::{FundingProofs, ProofRequest};
 use crate::parts::held_forwards::HeldForwards;
 use crate::parts::in_flight::{InFlight, in_flight};
 use crate::parts::onchain_sends::OnchainSends;
 use crate::parts::openings::Openings;
 use crate::parts::payments::Payments;
 use crate::parts::requests::{self, Outcome, Requests, Wait};
+use crate::parts::signer_headers::SignerHeaders;
 use crate::parts::signer_session::SignerSession;
 use crate::parts::sweeps::Sweeps;
 use crate::parts::wallet_scan::WalletScan;
@@ -98,12 +100,14 @@ pub(crate) struct NodeMachine {
     dialing: Dialing,
     fee_bumps: FeeBumps,
     forwarding: Forwarding,
+    funding_proofs: FundingProofs,
     held_forwards: HeldForwards,
     onchain_sends: OnchainSends,
     openings: Openings,
     payments: Payments,
     requests: Requests,
     session: SignerSession,
+    signer_headers: SignerHeaders,
     sweeps: Sweeps,
     wallet_scan: WalletScan,
     unread: Unread,
@@ -257,6 +261,20 @@ impl NodeMachine {
         self.wallet_scan.request(&self.turn)
     }
 
+    /// A request for headers that the signer lacks, to be answered with [`Input::Headers`]. Not held back until the commit: it only reads.
+    pub fn take_headers_request(&mut self) -> Option<HeadersRequest> {
+        self.signer_headers.request(self.turn.config.network)
+    }
+
+    /// A request for the proof of a channel's funding, to be answered with [`Input::Proof`]. Not held back either.
+    pub fn take_proof_request(&mut self) -> Option<ProofRequest> {
+        // The header of its block goes first.
+        match self.signer_headers.is_behind() {
+            true => None,
+            false => self.funding_proofs.request(),
+        }
+    }
+
     /// Reads that may come though the turn is not committed.
     pub fn take_reads(&mut self) -> Vec<(ConnectionId, usize)> {
         self.connections.take_reads()
@@ -277,7 +295,10 @@ impl NodeMachine {
 
     /// The next batch for the signer.
     pub fn next_batch(&mut self) -> Option<Batch> {
-        self.session.next_batch(&self.turn)
+        match self.signer_headers.holds_batches(self.turn.now.instant) {
+            true => None,
+            false => self.session.next_batch(&self.turn),
+        }
     }
 
     /// When the next turn is due at the latest, with no input. Every turn moves on, or stops, the timer that made it due.
@@ -303,11 +324,16 @@ impl NodeMachine {
                 self.turn.output.replies.push((id, Answer::Hub(answer)));
             }
             Input::RequestDropped(id) => self.requests.dropped(id),
-            Input::Attach(identity) => self.attach(identity),
+            Input::Attach(identity, known) => self.attach(identity, known),
             Input::Detach(id) => self.session.detach(&mut self.turn, id),
             Input::SignerLost => self.signer_lost(),
             Input::SignerReply(ticket, reply) => {
                 if self.session.replied(&self.turn, ticket, reply) {
+                    self.funding_proofs.take_accepted(&self.turn);
+                    let remote = self.turn.remote();
+                    if remote.is_some_and(|it| it.take_refused_headers()) {
+                        self.signer_headers.refused();
+                    }
                     self.unblock();
                 }
             }
@@ -334,6 +360,8 @@ impl NodeMachine {
             }
             Input::Chain(event) => self.chain_events().handle(event),
             Input::Scanned(answer) => self.wallet_scan.answered(&self.turn, *answer),
+            Input::Headers(answer) => self.signer_headers.answered(&self.turn, *answer),
+            Input::Proof(answer) => self.funding_proofs.answered(&self.turn, *answer),
             Input::ResetSignerChain => self.session.reset_chain(),
             Input::FailHeld(node_id) => self.held_forwards.fail(&mut self.turn, &node_id),
             Input::RecordsRead(records) => {
@@ -402,9 +430,12 @@ impl NodeMachine {
     /// Whether the turn has an effect that others see. One without, such as taking up a payment that has to wait for the
     /// peer, is committed with the next, and is as if it had never been when the host dies before: who asked asks again.
     fn has_effect(&self) -> bool {
-        !self.turn.output.is_empty()
-            || self.connections.have_output()
-            || self.session.has_batch(&self.turn)
+        !self.turn.output.is_empty() || self.connections.have_output() || self.has_batch()
+    }
+
+    fn has_batch(&self) -> bool {
+        let now = self.turn.now.instant;
+        !self.signer_headers.holds_batches(now) && self.session.has_batch(&self.turn)
     }
 
     /// Puts into the journal what has changed since the last commit and is not there yet.
@@ -431,10 +462,12 @@ impl NodeMachine {
             closed_channels: &mut self.closed_channels,
             coop_closes: &mut self.coop_closes,
             fee_bumps: &mut self.fee_bumps,
+            funding_proofs: &mut self.funding_proofs,
             held_forwards: &mut self.held_forwards,
             onchain_sends: &self.onchain_sends,
             payments: &mut self.payments,
             session: &self.session,
+            signer_headers: &mut self.signer_headers,
             sweeps: &mut self.sweeps,
             wallet_scan: &mut self.wallet_scan,
         }
@@ -454,6 +487,7 @@ impl NodeMachine {
         let next_dial = self.dialing.next(&self.connections).filter(|_| dials);
         timers.set_or_stop(Timer::Dial, next_dial);
         timers.set_or_stop(Timer::WalletScan, self.wallet_scan.retry_at());
+        timers.set_or_stop(Timer::Headers, self.signer_headers.held_until());
         let now = self.turn.now.instant;
         match self.connections.is_empty() {
             true => timers.stop(Timer::PeerTick),
@@ -470,6 +504,9 @@ impl NodeMachine {
             .pause(Timer::Rebroadcast, !self.session.is_available());
         if self.timers.expire(Timer::WalletScan, now) {
             self.wallet_scan.retry();
+        }
+        if self.timers.expire(Timer::Headers, now) {
+            self.signer_headers.hold_no_longer();
         }
         if self.timers.expire(Timer::PeerTick, now) {
             self.turn.ldk.peer_manager.timer_tick_occurred();
@@ -492,6 +529,7 @@ impl NodeMachine {
             .expire_every(Timer::Rebroadcast, now, REBROADCAST)
         {
             self.turn.ldk.chain_monitor.rebroadcast_pending_claims();
+            self.signer_headers.retry();
             if let Some(remote) = self.turn.remote() {
                 remote.clear_retries();
                 self.unblock();
@@ -515,9 +553,16 @@ impl NodeMachine {
 
     // -- The signer.
 
-    fn attach(&mut self, identity: Vec<u8>) {
+    fn attach(&mut self, identity: Vec<u8>, known: Vec<BlockRef>) {
         if !self.session.attach(&mut self.turn, identity) {
             return;
+        }
+        self.signer_headers.attached(&self.turn, known);
+        if self.session.is_another() {
+            self.funding_proofs.forget(&self.turn.journal);
+        }
+        if self.signer_headers.follows() {
+            self.funding_proofs.look(&self.turn);
         }
         if self.session.is_another() {
             self.payments.abandon(&self.turn);
@@ -558,6 +603,8 @@ impl NodeMachine {
         if !self.session.lost(&mut self.turn) {
             return;
         }
+        self.signer_headers.lost();
+        self.funding_proofs.signer_lost();
         self.set_state(State::Dormant);
         self.turn.ldk.peer_manager.disconnect_all_peers();
         self.acceptance.clear();

@@ -2,6 +2,7 @@
 //! the test moves. No network, no tasks, no devnet: every step happens in [`World::settle`], in a fixed order.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod blocks;
 mod scans;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,13 +11,9 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use bitcoin::absolute::LockTime;
-use bitcoin::block::{Header, Version};
 use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{
-    Amount, CompactTarget, Network, OutPoint, ScriptBuf, Transaction, TxIn, TxMerkleNode, TxOut,
-    Txid, transaction,
-};
+use bitcoin::{Amount, Network, OutPoint, ScriptBuf, Transaction, TxIn, TxOut, Txid, transaction};
 use futures::executor::block_on;
 use lightning::types::payment::PaymentHash;
 use lightning_invoice::Bolt11Invoice;
@@ -38,6 +35,7 @@ use crate::machine::{Loading, NodeMachine};
 use crate::store::history;
 use crate::store::schema::key;
 
+pub(crate) use blocks::WorldBlock;
 pub(crate) use scans::Scans;
 
 /// Index of a node in its world.
@@ -74,8 +72,8 @@ pub(crate) struct TestNode {
 /// See the module.
 pub(crate) struct World {
     pub nodes: Vec<TestNode>,
-    /// Every block with its transactions; the first is the genesis block.
-    pub blocks: Vec<(Header, Vec<Transaction>)>,
+    /// Every block with its transactions, the coinbase first; the first block is the genesis block.
+    pub blocks: Vec<WorldBlock>,
     /// Broadcast, and in no block.
     pub mempool: Vec<Transaction>,
     /// Why the mempool takes nothing now.
@@ -267,7 +265,17 @@ impl World {
     /// Attaches the owner's phone.
     pub fn attach(&mut self, id: Id) {
         self.nodes[id].signer_hangs = false;
-        self.input(id, Input::Attach(Vec::new()));
+        let input = self.attachment(id, b"");
+        self.input(id, input);
+    }
+
+    /// The input by which the owner's phone is attached, as the signer with this identity.
+    pub fn attachment(&self, id: Id, identity: &[u8]) -> Input {
+        let signer = self.nodes[id].signer.as_ref();
+        let known = signer.map_or_else(Vec::new, |signer| signer.headers().locator());
+        let known = known.into_iter();
+        let known = known.map(|(height, hash)| BlockRef { height, hash });
+        Input::Attach(identity.to_vec(), known.collect())
     }
 
     /// Gives a node a command.
@@ -365,7 +373,7 @@ impl World {
     pub fn disconnect(&mut self, blocks: usize) {
         let kept = self.blocks.len() - blocks;
         for (_, txs) in self.blocks.split_off(kept) {
-            self.mempool.extend(txs);
+            self.mempool.extend(txs.into_iter().skip(1));
         }
         let fork = self.tip();
         for node in &mut self.nodes {
@@ -375,25 +383,15 @@ impl World {
     }
 
     fn push_block(&mut self, txs: Vec<Transaction>) {
-        let height = self.blocks.len();
-        let ids = txs.iter().map(|tx| tx.compute_txid().to_raw_hash());
-        let merkle = bitcoin::merkle_tree::calculate_root(ids);
-        let header = Header {
-            version: Version::TWO,
-            prev_blockhash: self.tip().hash,
-            merkle_root: merkle.map_or(TxMerkleNode::all_zeros(), TxMerkleNode::from_raw_hash),
-            time: u32::try_from(START_UNIX_S).unwrap() + u32::try_from(height).unwrap(),
-            bits: CompactTarget::from_consensus(0x207f_ffff),
-            nonce: 0,
-        };
-        self.blocks.push((header, txs));
+        self.blocks.push(blocks::mine(self.tip(), txs));
     }
 
     /// Gives a node the blocks after `from`.
     fn feed(&mut self, id: Id, from: u32) {
         for height in from + 1..=self.height() {
             let (header, txs) = &self.blocks[usize::try_from(height).unwrap()];
-            let txs = txs.iter().cloned().map(Arc::new).enumerate();
+            // No node watches a coinbase.
+            let txs = txs.iter().cloned().map(Arc::new).enumerate().skip(1);
             let event = ChainEvent::Connected {
                 height,
                 header: *header,
@@ -484,6 +482,14 @@ impl World {
             let answer = self.scans.answer(&self.blocks, request);
             let answer = answer.map(|answer| Input::Scanned(Box::new(answer)));
             self.nodes[id].inputs.extend(answer);
+        }
+        if let Some(request) = self.nodes[id].machine.take_headers_request() {
+            let answer = Box::new(blocks::headers(&self.blocks, &request));
+            self.nodes[id].inputs.push(Input::Headers(answer));
+        }
+        if let Some(request) = self.nodes[id].machine.take_proof_request() {
+            let answer = Box::new(blocks::proof(&self.blocks, &request));
+            self.nodes[id].inputs.push(Input::Proof(answer));
         }
         // A turn without effect waits for the next, or for its timer: here the next step of the clock.
         if self.nodes[id].machine.must_commit() {
@@ -610,6 +616,12 @@ impl World {
 }
 
 impl TestNode {
+    /// The operations that were kept back from the phone.
+    pub fn kept_ops(&self) -> Vec<SignerOp> {
+        let kept = self.kept_batches.iter();
+        kept.flat_map(|batch| batch.ops.ops.clone()).collect()
+    }
+
     /// The part of its store that is not read when it is loaded.
     fn history(&self) -> MemoryStore {
         let entries = self.store.range(key::HISTORY.to_owned()..);
@@ -716,6 +728,8 @@ pub(crate) fn world_with_channel() -> (World, Id, Id) {
         .expect("the funding is broadcast");
     assert!(matches!(opened, Ok(Reply::OpenedChannel(_))), "{opened:?}");
     world.mine(6);
+    // What has no effect is committed too.
+    world.pass(Duration::from_secs(1));
     (world, hub, owner)
 }
 

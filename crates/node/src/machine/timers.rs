@@ -46,9 +46,11 @@ pub(crate) enum Timer {
     Dial,
     /// The search for the wallet's coins goes on after a failure.
     WalletScan,
+    /// The signer's batches wait no longer for headers.
+    Headers,
 }
 
-const TIMERS: usize = Timer::WalletScan as usize + 1;
+const TIMERS: usize = Timer::Headers as usize + 1;
 
 #[derive(Clone, Copy, Default)]
 struct Entry {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bitcoin::secp256k1::PublicKey;
 use lightning::ln::types::ChannelId;
+use lightning::util::config::{ChannelConfigOverrides, ChannelHandshakeConfigUpdate};
 
 use crate::machine::turn::Turn;
 use crate::parts::{reserve, terms};
@@ -30,6 +31,7 @@ pub(crate) struct Request {
     pub counterparty: PublicKey,
     /// The peer's `dust_limit_satoshis` (BOLT 2).
     pub dust_limit_sat: u64,
+    pub funding_sat: u64,
 }
 
 impl Acceptance {
@@ -107,7 +109,16 @@ fn refuse(turn: &Turn, request: &Request, reason: &str) {
 fn accept(turn: &Turn, request: &Request, user_channel_id: u128) {
     let (id, peer) = (&request.temporary_channel_id, &request.counterparty);
     let manager = &turn.ldk.manager;
-    match manager.accept_inbound_channel(id, peer, user_channel_id, None) {
+    let remote = turn.remote();
+    let depth = remote.and_then(|it| it.funding_depth(user_channel_id, request.funding_sat));
+    let depth = depth.map(|blocks| ChannelConfigOverrides {
+        handshake_overrides: Some(ChannelHandshakeConfigUpdate {
+            minimum_depth: Some(blocks),
+            ..ChannelHandshakeConfigUpdate::default()
+        }),
+        update_overrides: None,
+    });
+    match manager.accept_inbound_channel(id, peer, user_channel_id, depth) {
         Ok(()) => terms::keep(turn, peer, user_channel_id, request.dust_limit_sat),
         Err(error) => {
             tracing::info!("a channel was not accepted: {error:?}");
@@ -136,6 +147,7 @@ mod tests {
             temporary_channel_id: ChannelId([9; 32]),
             counterparty,
             dust_limit_sat: 354,
+            funding_sat: 100_000,
         }
     }
 

@@ -6,7 +6,8 @@
 //!   `forwarding.rs`, `in_flight.rs`.
 //! - On chain: `onchain_sends.rs`, `replacements.rs`, `fee_bumps.rs`, `feerates.rs`, `sweeps.rs`, `chain_feed.rs`,
 //!   `wallet_scan.rs`, `wallet_signing.rs`.
-//! - The world outside: `requests.rs` (the owner's commands), `signer_session.rs` (the phone), `connections.rs` and
+//! - The world outside: `requests.rs` (the owner's commands), `signer_session.rs` (the phone), `signer_headers.rs` and
+//!   `funding_proofs.rs` (what it is shown of the chain), `connections.rs` and
 //!   `dialing.rs` (peers), `announcements.rs` (a hub's `node_announcement`).
 
 pub(crate) mod acceptance;
@@ -22,6 +23,7 @@ pub(crate) mod dialing;
 pub(crate) mod fee_bumps;
 pub(crate) mod feerates;
 pub(crate) mod forwarding;
+pub(crate) mod funding_proofs;
 pub(crate) mod held_forwards;
 pub(crate) mod in_flight;
 pub(crate) mod invoices;
@@ -33,6 +35,7 @@ pub(crate) mod payments;
 pub(crate) mod replacements;
 pub(crate) mod requests;
 pub(crate) mod reserve;
+pub(crate) mod signer_headers;
 pub(crate) mod signer_session;
 pub(crate) mod sweeps;
 pub(crate) mod terms;

@@ -265,7 +265,7 @@ fn fill_pool(turn: &Turn) {
     }
 }
 
-/// False for batches whose answers no protocol step waits for: handshakes, key pools, gossip, and a peer's revocation
+/// False for batches whose answers no protocol step waits for: handshakes, key pools, gossip, headers, proofs, and a peer's revocation
 /// that is reported alone.
 fn is_step(batch: &SignerBatch) -> bool {
     !batch.ops.iter().all(|op| {
@@ -276,6 +276,8 @@ fn is_step(batch: &SignerBatch) -> bool {
                     | Op::NewChannelKeys(_)
                     | Op::GetPoints(_)
                     | Op::SignGossip(_)
+                    | Op::ExtendHeaders(_)
+                    | Op::ProveTransaction(_)
                     | Op::CounterpartyRevocation(_)
             )
         )

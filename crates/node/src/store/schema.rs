@@ -8,6 +8,7 @@
 //! | `keys/<channel keys id>` | a channel's public keys and points | `keys/` |
 //! | `op/<hash>` | an operation that the phone has not answered yet and must get | `keys/` |
 //! | `peel/<hash>` | the phone's answer for one onion | `keys/` |
+//! | `proven/<channel keys id>` | of a channel whose funding was proven to the phone: its block, 32 bytes, and the funding output, 36 bytes; then the block of its spend and the txid, 64 bytes, until that is proven | `parts/funding_proofs.rs` |
 //! | `incoming/<channel keys id>` | incoming HTLCs of our own commitment | `keys/incoming.rs` |
 //! | `gossip/<short channel id>` | signature (64 bytes) and content of our last `channel_update` | `ldk/gate.rs` |
 //! | `pay/<payment hash>` | `command.proto`'s `Payment`: pending, or with a claim; before version 3 all | `parts/payments.rs` |
@@ -43,7 +44,7 @@ use longhand_proto::command::OpenChannel;
 use longhand_proto::signer::ClaimableHtlc;
 use prost::Message;
 
-use crate::hex::hex;
+use crate::hex::{hex, unhex};
 
 /// The newest version of the records, and the one that is written.
 pub(crate) const VERSION: u32 = 3;
@@ -57,6 +58,7 @@ pub(crate) mod key {
     pub(crate) const KEYS: &str = "keys/";
     pub(crate) const OP: &str = "op/";
     pub(crate) const PEEL: &str = "peel/";
+    pub(crate) const PROVEN: &str = "proven/";
     pub(crate) const INCOMING: &str = "incoming/";
     pub(crate) const GOSSIP: &str = "gossip/";
     pub(crate) const PAYMENT: &str = "pay/";
@@ -91,6 +93,16 @@ pub(crate) fn invoice_key(payment_hash: &[u8]) -> String {
 /// The key of a closed channel's record.
 pub(crate) fn closed_key(channel_id: &ChannelId) -> String {
     format!("{}{}", key::CLOSED, hex(&channel_id.0))
+}
+
+/// The key of the record of a channel's proven funding.
+pub(crate) fn proven_key(keys_id: &[u8; 32]) -> String {
+    format!("{}{}", key::PROVEN, hex(keys_id))
+}
+
+/// The channel keys id in the part of such a key after its prefix.
+pub(crate) fn proven_keys_id(name: &str) -> Option<[u8; 32]> {
+    unhex(name)
 }
 
 /// The key of a peer's address.

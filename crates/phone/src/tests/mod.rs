@@ -11,6 +11,7 @@ mod idempotency;
 mod limiting;
 mod paying;
 mod roaming;
+mod seeing;
 mod signing;
 mod waking;
 mod witnessing;

@@ -19,6 +19,7 @@ mod directory;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub(crate) mod head;
+mod headers;
 pub(crate) mod ledger;
 mod seal;
 mod secrets;
@@ -36,6 +37,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::witness::Witness;
+use headers::HeaderFile;
 use ledger::{Ledger, Records};
 use seal::Sealer;
 pub(crate) use seal::fill_random;
@@ -56,15 +58,21 @@ const MAX_REFUSALS: usize = 256 << 10;
 const WAYS_NAME: &str = "ways.json";
 /// Bytes of it that are taken.
 const MAX_WAYS: usize = 64 << 10;
+/// The block headers that the phone knows.
+const HEADERS_NAME: &str = "headers";
+/// The block before the first of them.
+const CHECKPOINT_NAME: &str = "checkpoint";
 /// All of them, as files of a directory.
 #[cfg(not(target_family = "wasm"))]
-const FILES: [&str; 6] = [
+const FILES: [&str; 8] = [
     SEED_NAME,
     ledger::NAME,
     head::NAME,
     HOST_NAME,
     WAYS_NAME,
     REFUSALS_NAME,
+    HEADERS_NAME,
+    CHECKPOINT_NAME,
 ];
 const HOST_PLACE: &[u8] = b"longhand paired host 1";
 const LEDGER_KEY: &[u8] = b"longhand ledger key 1";
@@ -120,6 +128,7 @@ pub struct Vault {
     witness: Option<Arc<dyn Witness>>,
     /// The content of `host`, kept in memory: a phone without a network would read it with each attempt to dial.
     host: Mutex<Option<PairedHost>>,
+    header_file: HeaderFile,
 }
 
 /// The content of `seed.age`, and the seed that is derived from it with much work. Clones share it; wiped with the last one.
@@ -168,6 +177,7 @@ impl Vault {
             unlocked,
             witness: None,
             host: Mutex::default(),
+            header_file: HeaderFile::default(),
         }
     }
 

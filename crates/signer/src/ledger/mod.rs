@@ -12,5 +12,5 @@ mod state;
 
 pub(crate) use record::{Entry, entry};
 pub use record::{LedgerError, LedgerRecord};
-pub(crate) use state::{Channel, KnownChannelIntent, OwnPayment, ReadOnion, State};
-pub(crate) use state::{Hidden, hidden_sums, htlc_owed};
+pub(crate) use state::{Channel, InBlock, KnownChannelIntent, OwnPayment, ReadOnion, State};
+pub(crate) use state::{Hidden, hidden_sums, htlc_owed, in_block};

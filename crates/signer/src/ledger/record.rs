@@ -151,7 +151,7 @@ struct Body {
 pub(crate) struct Entry {
     #[prost(
         oneof = "entry::Change",
-        tags = "1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 30, 31, 32, 33, 34, 40, 41, 42, 43, 50"
+        tags = "1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 30, 31, 32, 33, 34, 40, 41, 42, 43, 50"
     )]
     pub change: Option<entry::Change>,
 }
@@ -200,6 +200,13 @@ pub(crate) mod entry {
         ClosingSigned(ClosingSigned),
         #[prost(message, tag = "20")]
         JusticeSigned(JusticeSigned),
+
+        /// The funding transaction is in a block.
+        #[prost(message, tag = "21")]
+        FundingProven(InBlock),
+        /// A transaction that spends the funding output is in a block.
+        #[prost(message, tag = "22")]
+        SpendProven(InBlock),
 
         #[prost(message, tag = "30")]
         PaymentMade(PaymentMade),
@@ -284,6 +291,23 @@ pub(crate) mod entry {
     pub struct ClosingSigned {
         #[prost(bytes = "vec", tag = "1")]
         pub keys_id: Vec<u8>,
+    }
+
+    /// A transaction of a channel is in this block. A later one takes the place of an earlier: the chain was reorganised.
+    #[derive(Clone, PartialEq, Message)]
+    pub struct InBlock {
+        #[prost(bytes = "vec", tag = "1")]
+        pub keys_id: Vec<u8>,
+        #[prost(bytes = "vec", tag = "2")]
+        pub txid: Vec<u8>,
+        /// The hash of the block, and its height.
+        #[prost(bytes = "vec", tag = "3")]
+        pub block: Vec<u8>,
+        #[prost(uint32, tag = "4")]
+        pub height: u32,
+        /// The transaction's place in the block, from 0.
+        #[prost(uint32, tag = "5")]
+        pub position: u32,
     }
 
     /// A justice signature for a commitment with this per-commitment point.

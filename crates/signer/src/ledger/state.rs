@@ -5,13 +5,14 @@ use std::str::FromStr;
 
 use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::{PublicKey, SecretKey};
-use bitcoin::{Network, OutPoint, Txid};
+use bitcoin::{BlockHash, Network, OutPoint, Txid};
 use lightning::ln::chan_utils::{
     ChannelTransactionParameters, CommitmentTransaction, CounterpartyCommitmentSecrets,
     HolderCommitmentTransaction,
 };
 use lightning::util::ser::Writeable;
 use lightning_invoice::Bolt11Invoice;
+use longhand_spv::Headers;
 use zeroize::Zeroizing;
 
 use super::entry::{self, Change};
@@ -129,6 +130,30 @@ pub(crate) struct Channel {
     pub is_closing: bool,
     /// The points of commitments for which justice was signed. No later commitment may have one of them.
     pub punished: BTreeSet<PublicKey>,
+    /// The block of its funding transaction, once it was proven.
+    pub funding: Option<InBlock>,
+    /// The transaction that spends the funding output, once it was proven.
+    pub spend: Option<InBlock>,
+}
+
+/// A transaction that was proven to be in a block. The block may have left the chain since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InBlock {
+    pub txid: Txid,
+    pub block: BlockHash,
+    pub height: u32,
+    /// From 0.
+    pub position: u32,
+}
+
+impl InBlock {
+    /// How many blocks confirm it, its own included; 0 when its block is not in the chain.
+    pub fn confirmations(&self, headers: &Headers) -> u32 {
+        match headers.hash(self.height) == Some(self.block) {
+            true => headers.confirmations(self.height),
+            false => 0,
+        }
+    }
 }
 
 /// What the commitments of the two sides do not show of the owner's balance: HTLCs without outputs, which are in the commitments of one
@@ -169,6 +194,24 @@ pub(crate) enum Bad {
 }
 
 impl Channel {
+    /// The funding output.
+    pub fn funding(&self) -> Option<OutPoint> {
+        let outpoint = self.parameters.funding_outpoint?;
+        Some(outpoint.into_bitcoin_outpoint())
+    }
+
+    /// How many blocks confirm the funding, as far as it was proven.
+    pub fn confirmations(&self, headers: &Headers) -> u32 {
+        let funding = self.funding.as_ref();
+        funding.map_or(0, |funding| funding.confirmations(headers))
+    }
+
+    /// The transaction of the chain that spends the funding output, as far as it was proven.
+    pub fn spend(&self, headers: &Headers) -> Option<&InBlock> {
+        let spend = self.spend.as_ref();
+        spend.filter(|spend| spend.confirmations(headers) > 0)
+    }
+
     /// The index of the latest validated holder commitment.
     pub fn holder_index(&self) -> Option<u64> {
         self.holder.first().map(|latest| latest.index)
@@ -186,6 +229,19 @@ impl Channel {
         let peer = self.peer.iter();
         peer.map(|peer| Htlcs::of(&peer.commitment, Side::Counterparty))
             .fold(Htlcs::default(), |all, htlcs| all.union(&htlcs))
+    }
+
+    /// The HTLCs of the commitment with this id, if it is one that either side may broadcast.
+    pub fn htlcs_of(&self, txid: &Txid) -> Htlcs {
+        let mut holder = self.holder.iter();
+        let mut peer = self.peer.iter();
+        if let Some(it) = holder.find(|it| it.commitment.trust().txid() == *txid) {
+            return Htlcs::of(&it.commitment, Side::Holder);
+        }
+        match peer.find(|it| it.commitment.trust().txid() == *txid) {
+            Some(it) => Htlcs::of(&it.commitment, Side::Counterparty),
+            None => Htlcs::default(),
+        }
     }
 
     /// The HTLCs of the owner's latest commitment.
@@ -359,6 +415,14 @@ impl State {
                 self.channel_mut(&c.keys_id)?.owed.add(htlc, c.count);
             }
             Change::ClosingSigned(c) => self.channel_mut(&c.keys_id)?.is_closing = true,
+            Change::FundingProven(c) => {
+                let proven = read_in_block(&c)?;
+                self.channel_mut(&c.keys_id)?.funding = Some(proven);
+            }
+            Change::SpendProven(c) => {
+                let proven = read_in_block(&c)?;
+                self.channel_mut(&c.keys_id)?.spend = Some(proven);
+            }
             Change::JusticeSigned(c) => {
                 let point = PublicKey::from_slice(&c.point)
                     .map_err(|_| Bad::Unreadable("a per-commitment point"))?;
@@ -470,6 +534,8 @@ impl State {
             is_unannounced: c.is_unannounced,
             is_closing: false,
             punished: BTreeSet::new(),
+            funding: None,
+            spend: None,
         };
         self.channels.insert(array(&c.keys_id)?, channel);
         Ok(())
@@ -686,6 +752,12 @@ impl Channel {
                 point: point.serialize().to_vec(),
             }));
         }
+        if let Some(funding) = &self.funding {
+            changes.push(Change::FundingProven(in_block(&keys_id, funding)));
+        }
+        if let Some(spend) = &self.spend {
+            changes.push(Change::SpendProven(in_block(&keys_id, spend)));
+        }
         if self.is_closing {
             changes.push(Change::ClosingSigned(entry::ClosingSigned {
                 keys_id: keys_id.clone(),
@@ -781,6 +853,17 @@ pub(crate) fn hidden_sums(keys_id: &[u8], hidden: &Hidden) -> entry::HiddenSums 
     }
 }
 
+/// That a transaction of the channel is in a block.
+pub(crate) fn in_block(keys_id: &[u8], proven: &InBlock) -> entry::InBlock {
+    entry::InBlock {
+        keys_id: keys_id.to_vec(),
+        txid: proven.txid.as_byte_array().to_vec(),
+        block: proven.block.as_byte_array().to_vec(),
+        height: proven.height,
+        position: proven.position,
+    }
+}
+
 /// That `count` HTLCs like this are the owner's money.
 pub(crate) fn htlc_owed(keys_id: &[u8], htlc: &Htlc, count: u64) -> entry::HtlcOwed {
     entry::HtlcOwed {
@@ -790,6 +873,15 @@ pub(crate) fn htlc_owed(keys_id: &[u8], htlc: &Htlc, count: u64) -> entry::HtlcO
         cltv_expiry: htlc.cltv_expiry,
         count,
     }
+}
+
+fn read_in_block(c: &entry::InBlock) -> Result<InBlock, Bad> {
+    Ok(InBlock {
+        txid: Txid::from_byte_array(array(&c.txid)?),
+        block: BlockHash::from_byte_array(array(&c.block)?),
+        height: c.height,
+        position: c.position,
+    })
 }
 
 /// An outpoint, or empty bytes for none.

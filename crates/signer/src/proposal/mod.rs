@@ -4,6 +4,7 @@
 //! with LDK's builders. It refuses what cannot be read ([`Rule::Malformed`](crate::Rule::Malformed)) or is not on record. A proposal
 //! justifies nothing: [`judge`](crate::rules::judge) does, and `sign/*` carries it out.
 
+mod chain;
 mod channel;
 mod close;
 mod node;
@@ -15,6 +16,7 @@ mod step;
 use bitcoin::secp256k1::PublicKey;
 use longhand_proto::signer::{SignerOp, signer_op};
 
+pub(crate) use chain::{ChainProof, Role};
 pub(crate) use channel::{
     Announcement, CounterpartyCommitment, HolderCommitment, NewKeys, Points, Release, Revocation,
     Setup,
@@ -58,11 +60,16 @@ pub(crate) enum Proposal<'a> {
     Justice(Justice<'a>),
     Anchor(Anchor),
     Announcement(Announcement<'a>),
+    Proof(ChainProof<'a>),
 }
 
 impl Signer {
-    /// Reads an operation.
-    pub(crate) fn read<'a>(&'a self, op: &'a SignerOp) -> Result<Proposal<'a>, Refused> {
+    /// Reads an operation, which came at this time.
+    pub(crate) fn read<'a>(
+        &'a self,
+        op: &'a SignerOp,
+        now_unix_s: u64,
+    ) -> Result<Proposal<'a>, Refused> {
         use signer_op::Op;
         let operation = op
             .op
@@ -75,7 +82,7 @@ impl Signer {
             Op::SignGossip(o) => Proposal::Gossip(self.read_gossip(o)?),
             Op::SignPsbt(o) => Proposal::OnChain(self.read_psbt(&op.channel_keys_id, o)?),
             Op::SpendOutputs(o) => Proposal::Sweep(self.read_sweep(o)?),
-            Op::GetPreimage(o) => Proposal::Preimage(self.read_preimage(o)?),
+            Op::GetPreimage(o) => Proposal::Preimage(self.read_preimage(o, now_unix_s)?),
             Op::NewChannelKeys(o) => Proposal::NewKeys(self.read_new_keys(o)?),
             Op::SetupChannel(o) => Proposal::Setup(self.read_setup(of_channel()?, o)?),
             Op::GetPoints(o) => Proposal::Points(channel::points(of_channel()?, o)?),
@@ -102,6 +109,9 @@ impl Signer {
             Op::SignChannelAnnouncement(o) => {
                 Proposal::Announcement(self.read_announcement(of_channel()?, o)?)
             }
+            Op::ProveTransaction(o) => Proposal::Proof(self.read_proof(of_channel()?, o)?),
+            // It changes what the others are judged by, and is taken before they are read.
+            Op::ExtendHeaders(_) => return Err(Refused::malformed("headers are not proposed")),
         })
     }
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use bech32::primitives::iter::{ByteIterExt, Fe32IterExt};
 use bech32::{Fe32, Hrp};
+use bitcoin::Txid;
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use bitcoin::secp256k1::Message;
 use lightning_invoice::{Bolt11Bech32, Bolt11Invoice};
@@ -12,12 +13,14 @@ use longhand_proto::command::UnsignedInvoice;
 use longhand_proto::signer::{ClaimableHtlc, GetPreimage};
 
 use super::KeysId;
+use crate::chain::Close;
 use crate::commitment::Side;
 use crate::engine::Signer;
 use crate::htlcs::{Htlc, Htlcs};
 use crate::invoices::InvoiceRequest;
-use crate::ledger::{OwnPayment, State};
+use crate::ledger::{Channel, OwnPayment, State};
 use crate::rules::{Refused, Rule, invoices, preimages};
+use crate::view::Sight;
 
 /// The preimage of an incoming payment.
 pub(crate) struct Preimage<'a> {
@@ -27,10 +30,11 @@ pub(crate) struct Preimage<'a> {
     /// The amount that is irrevocably committed on both sides: in the owner's latest validated commitment, so that the owner can claim it
     /// alone, and in *every* commitment that the peer could still broadcast, so that the peer cannot take it back.
     ///
-    /// Only HTLCs whose onions the phone has read, and found to be for the payment's invoice.
+    /// Only HTLCs whose onions the phone has read, and found to be for the payment's invoice, in channels that are proven to be in the chain,
+    /// and with time enough to claim them there.
     pub committed: Committed,
-    /// Sum of the other HTLCs that are committed as irrevocably, in millisatoshis.
-    pub unread_msat: u64,
+    /// The other HTLCs that are committed as irrevocably, and why they do not count.
+    pub beside: Beside,
     /// See [`Committed::dust_msat`].
     pub dust_msat: u64,
 }
@@ -42,6 +46,21 @@ pub(crate) struct Invoice<'a> {
     pub payment: &'a OwnPayment,
     pub asked: &'a InvoiceRequest,
     pub invoice: Bolt11Invoice,
+}
+
+/// Sums of HTLCs of a payment that do not count, in millisatoshis.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Beside {
+    /// Their onions were not read here, or are not for the payment's invoice.
+    pub unread_msat: u64,
+    /// Their channels are not proven to be in the chain, or not deep enough.
+    pub unproven_msat: u64,
+    /// Their channels were closed without them.
+    pub closed_msat: u64,
+    /// The second source has not just said that their channels are open.
+    pub unwatched_msat: u64,
+    /// They expire too soon to be claimed on chain.
+    pub late_msat: u64,
 }
 
 /// The amount that is committed to a payment.
@@ -96,17 +115,65 @@ impl Preimage<'_> {
     }
 }
 
+impl Beside {
+    /// Adds up which HTLCs of a channel do not count, and returns the others.
+    fn sort_out(
+        &mut self,
+        htlcs: Htlcs,
+        read: &Htlcs,
+        sight: Sight<'_>,
+        channel: &Channel,
+    ) -> Htlcs {
+        let mut keep = |htlcs: Htlcs, of_those: Htlcs, sum_msat: fn(&mut Beside) -> &mut u64| {
+            let sum_msat = sum_msat(self);
+            *sum_msat = sum_msat.saturating_add(htlcs.without(&of_those).sum_msat());
+            of_those
+        };
+        let those_read = htlcs.common(read);
+        let htlcs = keep(htlcs, those_read, |it| &mut it.unread_msat);
+        let close = sight.close(channel);
+        let of_close = |txid: Option<Txid>| match txid {
+            Some(txid) => htlcs.common(&channel.htlcs_of(&txid)),
+            None => Htlcs::default(),
+        };
+        let (standing, gone): (_, fn(&mut Beside) -> &mut u64) = match close {
+            Close::Unknown => (htlcs.clone(), |it| &mut it.closed_msat),
+            Close::Proven(txid) => (of_close(Some(txid)), |it| &mut it.closed_msat),
+            // Until the host proves by which transaction.
+            Close::Said(txid) => (of_close(txid), |it| &mut it.unwatched_msat),
+        };
+        let htlcs = keep(htlcs, standing, gone);
+        let proven = match sight.is_deep(channel) {
+            true => htlcs.clone(),
+            false => Htlcs::default(),
+        };
+        let htlcs = keep(htlcs, proven, |it| &mut it.unproven_msat);
+        let watched = match sight.is_watched(channel) {
+            true => htlcs.clone(),
+            false => Htlcs::default(),
+        };
+        let htlcs = keep(htlcs, watched, |it| &mut it.unwatched_msat);
+        let first = sight
+            .headers
+            .height()
+            .saturating_add(preimages::CLAIM_BLOCKS);
+        let in_time = htlcs.clone().filter(|htlc| htlc.cltv_expiry >= first);
+        keep(htlcs, in_time, |it| &mut it.late_msat)
+    }
+}
+
 impl Committed {
-    /// The HTLCs of a payment that are in the owner's latest commitment and in the `latest` ones of the peer: those whose onions were
-    /// read, and those whose onions were not.
+    /// The HTLCs of a payment that are in the owner's latest commitment and in the `latest` ones of the peer, and the sums of those among
+    /// them that do not count.
     pub fn standing(
         state: &State,
+        sight: Sight<'_>,
         payment: &OwnPayment,
         latest: usize,
         small_below_msat: u64,
-    ) -> (Committed, Committed) {
+    ) -> (Committed, Beside) {
         let payment_hash = &payment.public.payment_hash;
-        let (mut committed, mut unread) = (Committed::default(), Committed::default());
+        let (mut committed, mut beside) = (Committed::default(), Beside::default());
         for (keys_id, channel) in &state.channels {
             let counts = !channel.peer.is_empty() && !channel.is_closing;
             let Some(holder) = channel.holder.first().filter(|_| counts) else {
@@ -117,11 +184,11 @@ impl Committed {
             for peer in channel.peer.iter().take(latest) {
                 htlcs = htlcs.common(&Htlcs::of(&peer.commitment, Side::Counterparty));
             }
-            let read = htlcs.common(&payment.read_htlcs(keys_id));
-            unread.add(*keys_id, htlcs.without(&read), small_below_msat);
-            committed.add(*keys_id, read, small_below_msat);
+            let read = payment.read_htlcs(keys_id);
+            let htlcs = beside.sort_out(htlcs, &read, sight, channel);
+            committed.add(*keys_id, htlcs, small_below_msat);
         }
-        (committed, unread)
+        (committed, beside)
     }
 
     fn add(&mut self, keys_id: KeysId, htlcs: Htlcs, small_below_msat: u64) {
@@ -143,6 +210,7 @@ impl Committed {
     fn dust_msat(
         &self,
         state: &State,
+        sight: Sight<'_>,
         payment: &OwnPayment,
         said: &[ClaimableHtlc],
         limit_msat: u64,
@@ -150,7 +218,9 @@ impl Committed {
         let is_open = |keys_id: &KeysId| {
             let channel = state.channels.get(keys_id);
             channel.is_some_and(|channel| {
-                !channel.holder.is_empty() && !channel.peer.is_empty() && !channel.is_closing
+                let has_begun = !channel.holder.is_empty() && !channel.peer.is_empty();
+                let is_open = !channel.is_closing && sight.close(channel) == Close::Unknown;
+                has_begun && is_open && sight.is_deep(channel) && sight.is_watched(channel)
             })
         };
         let mut dust: BTreeMap<KeysId, Htlcs> = BTreeMap::new();
@@ -179,18 +249,20 @@ impl Signer {
     pub(super) fn read_preimage<'a>(
         &'a self,
         op: &'a GetPreimage,
+        now_unix_s: u64,
     ) -> Result<Preimage<'a>, Refused> {
         let payment_hash = <[u8; 32]>::try_from(op.payment_hash.as_slice()).ok();
         let payment = payment_hash
             .and_then(|hash| self.state.payments.get(&hash))
             .ok_or_else(preimages::no_invoice)?;
         let dust_msat = preimages::DUST_MSAT;
-        let (committed, unread) = Committed::standing(&self.state, payment, usize::MAX, dust_msat);
+        let (state, sight) = (&self.state, self.sight(now_unix_s));
+        let (committed, beside) = Committed::standing(state, sight, payment, usize::MAX, dust_msat);
         Ok(Preimage {
             payment,
             said: &op.htlcs,
-            dust_msat: committed.dust_msat(&self.state, payment, &op.htlcs, dust_msat),
-            unread_msat: unread.msat,
+            dust_msat: committed.dust_msat(state, sight, payment, &op.htlcs, dust_msat),
+            beside,
             committed,
         })
     }

@@ -3,7 +3,7 @@
 use bitcoin::{Amount, OutPoint, TxOut};
 
 use super::sends::fee_limit_sat;
-use super::{Refused, Rule, inputs, refuse_unless};
+use super::{Refused, Rule, chain, inputs, refuse_unless};
 use crate::commitment::funding_script;
 use crate::ledger::{Channel, KnownChannelIntent};
 use crate::proposal::OnChain;
@@ -75,6 +75,14 @@ pub(super) fn cost_no_more_than_allowed(view: &View<'_>, it: &OnChain<'_>) -> Re
         Rule::FundingUnasked,
         "the fee of the funding is above the limit for this opening: give a fee rate to allow more",
     )
+}
+
+/// A funding that the phone cannot see confirm is not signed.
+pub(super) fn are_on_a_fresh_chain(view: &View<'_>, it: &OnChain<'_>) -> Result<(), Refused> {
+    match it.funds.is_empty() {
+        true => Ok(()),
+        false => chain::is_fresh(view),
+    }
 }
 
 /// The intent that the transaction carries out for a channel.

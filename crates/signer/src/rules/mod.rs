@@ -5,6 +5,7 @@
 
 mod balances;
 mod bumps;
+mod chain;
 mod closes;
 mod commitments;
 mod fundings;
@@ -63,6 +64,7 @@ pub(crate) fn judge<'a>(
             ask(setups::has_safe_delays(view, it))?;
             ask(setups::has_bearable_terms(view, it))?;
             ask(setups::has_its_own_funding(view, it))?;
+            ask(chain::is_fresh(view))?;
         }
         Proposal::HolderCommitment(it) => {
             ask(commitments::is_open_for_holder(view, it))?;
@@ -93,6 +95,8 @@ pub(crate) fn judge<'a>(
             ask(balances::begins_empty(it.step.as_ref()))?;
             ask(outgoing::named_are_small(view, it))?;
             ask(outgoing::are_asked_for(view, it))?;
+            ask(outgoing::are_on_a_fresh_chain(view, it))?;
+            ask(outgoing::expire_within_reach(view, it))?;
             ask(balances::keeps_htlcs_of_holder(view, it))?;
             ask(balances::costs_no_more_than_allowed(view, it.step.as_ref()))?;
             ask(balances::is_kept_by_counterparty(view, it))?;
@@ -142,6 +146,7 @@ pub(crate) fn judge<'a>(
             ask(fundings::are_asked_for(view, it))?;
             ask(fundings::pay_nobody_else(view, it))?;
             ask(fundings::cost_no_more_than_allowed(view, it))?;
+            ask(fundings::are_on_a_fresh_chain(view, it))?;
             ask(bumps::prove_their_inputs(view, it))?;
             ask(bumps::pay_the_owner(view, it))?;
             ask(bumps::are_asked_for(view, it))?;
@@ -155,8 +160,12 @@ pub(crate) fn judge<'a>(
             ask(preimages::has_an_invoice(view, it))?;
             ask(preimages::came_in_time(view, it))?;
             ask(preimages::are_of_read_onions(view, it))?;
+            ask(preimages::are_in_proven_channels(view, it))?;
+            ask(preimages::are_in_watched_channels(view, it))?;
+            ask(preimages::can_be_claimed(view, it))?;
             ask(preimages::is_paid(view, it))?;
             ask(preimages::is_small_if_of_any_amount(view, it))?;
+            ask(chain::is_fresh(view))?;
         }
         Proposal::Gossip(it) => {
             ask(gossip::is_of_the_network(view, it))?;
@@ -169,6 +178,10 @@ pub(crate) fn judge<'a>(
         Proposal::Onion(it) => {
             ask(onions::can_be_read(view, it))?;
             ask(onions::are_for_the_last_hop(view, it))?;
+        }
+        Proposal::Proof(it) => {
+            ask(chain::is_in_the_chain(view, it))?;
+            ask(chain::is_of_the_channel(view, it))?;
         }
         Proposal::Ecdh(_) | Proposal::NewKeys(_) | Proposal::Points(_) | Proposal::Anchor(_) => {}
     }

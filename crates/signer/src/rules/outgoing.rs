@@ -1,6 +1,6 @@
 //! Outgoing payments: an HTLC is offered only for a payment that the owner asked for on this phone.
 
-use super::{Refused, Rule, refuse_unless};
+use super::{Refused, Rule, chain, refuse_unless};
 use crate::hidden::PEER_DUST_LIMIT_SAT;
 use crate::htlcs::{Htlc, Htlcs};
 use crate::intents::PaymentIntent;
@@ -16,6 +16,44 @@ pub(super) fn are_asked_for(
     let Some(step) = &it.step else { return Ok(()) };
     let mut hashes = step.paid_hashes().into_iter();
     hashes.try_for_each(|hash| is_asked_for(view, &it.keys_id, step, &hash))
+}
+
+/// The most blocks from now until an outgoing HTLC expires: longer its amount is not to be locked, whatever the peers on its way do. LDK's
+/// own bound of a route is 1,008.
+const MOST_EXPIRY_BLOCKS: u32 = 2_016;
+
+pub(super) fn expire_within_reach(
+    view: &View<'_>,
+    it: &CounterpartyCommitment<'_>,
+) -> Result<(), Refused> {
+    let last = view
+        .sight
+        .headers
+        .height()
+        .saturating_add(MOST_EXPIRY_BLOCKS);
+    refuse_unless(
+        added(it).all(|htlc| htlc.cltv_expiry <= last),
+        Rule::PaymentFar,
+        "an outgoing HTLC expires too far from the newest block that this phone knows",
+    )
+}
+
+/// With an old tip neither the expiry nor a payment's end can be judged.
+pub(super) fn are_on_a_fresh_chain(
+    view: &View<'_>,
+    it: &CounterpartyCommitment<'_>,
+) -> Result<(), Refused> {
+    match added(it).next() {
+        Some(_) => chain::is_fresh(view),
+        None => Ok(()),
+    }
+}
+
+/// The outgoing HTLCs that a step adds.
+fn added<'a>(it: &'a CounterpartyCommitment<'_>) -> impl Iterator<Item = &'a Htlc> {
+    let step = it.step.iter();
+    let added = step.flat_map(|step| step.added.iter().map(|(htlc, _)| htlc));
+    added.filter(|htlc| htlc.is_outgoing)
 }
 
 /// An outgoing HTLC is in a commitment of the peer first (BOLT 2), where it is compared with what the owner asked for: with an output, or

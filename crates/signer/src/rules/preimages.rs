@@ -1,7 +1,4 @@
-//! Preimages of incoming payments. One that was released is given again.
-//!
-//! The chain is not visible here: an HTLC that expires too soon to be claimed counts like any other until the phone follows headers.
-//! LDK on an honest host fails such HTLCs back.
+//! Preimages of incoming payments. One that was released is given again, at any height.
 
 use longhand_proto::utc;
 
@@ -44,11 +41,53 @@ pub(super) fn came_in_time(view: &View<'_>, it: &Preimage<'_>) -> Result<(), Ref
 
 /// An HTLC counts only with an onion that has the invoice's payment secret: the phone itself has read it.
 pub(super) fn are_of_read_onions(_: &View<'_>, it: &Preimage<'_>) -> Result<(), Refused> {
-    let is_all_read = it.unread_msat == 0 || it.received_msat().is_some();
+    let is_all_read = it.beside.unread_msat == 0 || it.received_msat().is_some();
     refuse_unless(
         is_all_read,
         Rule::PreimageOnion,
         "an HTLC of the payment has an onion that was not read here, or that is not for its invoice",
+    )
+}
+
+/// An HTLC counts only in a channel that exists: a host could show a phone commitments of one that was never funded, or was closed long
+/// ago.
+pub(super) fn are_in_proven_channels(_: &View<'_>, it: &Preimage<'_>) -> Result<(), Refused> {
+    if it.received_msat().is_some() {
+        return Ok(());
+    }
+    if it.beside.closed_msat > 0 {
+        let message = "an HTLC of the payment is in a channel that was closed without it";
+        return Err(Refused::new(Rule::PreimageUnproven, message));
+    }
+    match it.beside.unproven_msat {
+        0 => Ok(()),
+        _ => Err(Refused::for_now(
+            Rule::PreimageUnproven,
+            "an HTLC of the payment is in a channel that is not proven to be in the chain, or not deep enough there",
+        )),
+    }
+}
+
+/// With a second source the host's silence about a close is not enough: the source has to say, at the newest block, that the channel is open.
+pub(super) fn are_in_watched_channels(_: &View<'_>, it: &Preimage<'_>) -> Result<(), Refused> {
+    let is_watched = it.beside.unwatched_msat == 0 || it.received_msat().is_some();
+    refuse_unless(
+        is_watched,
+        Rule::PreimageUnwatched,
+        "the owner's second source has not said yet that a channel of the payment is open",
+    )
+}
+
+/// LDK claims an HTLC while it expires 40 blocks from now or later; after that it fails the HTLC back. With less time the peer could take
+/// the HTLC back before the claim confirms.
+pub(crate) const CLAIM_BLOCKS: u32 = 40;
+
+pub(super) fn can_be_claimed(_: &View<'_>, it: &Preimage<'_>) -> Result<(), Refused> {
+    let can_be_claimed = it.beside.late_msat == 0 || it.received_msat().is_some();
+    refuse_unless(
+        can_be_claimed,
+        Rule::PreimageLate,
+        "an HTLC of the payment expires too soon to be claimed on chain",
     )
 }
 
@@ -104,7 +143,7 @@ fn may_become_more(view: &View<'_>, it: &Preimage<'_>) -> bool {
     let amounts = it.said.iter().map(|htlc| htlc.amount_msat);
     let larger = amounts.filter(|amount_msat| *amount_msat >= dust_msat);
     let larger_msat = larger.fold(0, u64::saturating_add);
-    let (latest, _) = Committed::standing(view.state, it.payment, 1, dust_msat);
+    let (latest, _) = Committed::standing(view.state, view.sight, it.payment, 1, dust_msat);
     it.said.is_empty()
         || larger_msat > it.committed.msat.saturating_sub(it.committed.small_msat)
         || latest.msat > it.committed.msat

@@ -34,7 +34,23 @@ impl Signer {
             public_keys: signer.pubkeys(&self.keys.secp).encode(),
             points: self.points(&signer, FIRST_INDEX, it.points)?,
             channel_keys_id: it.keys_id.to_vec(),
+            funding_depths: self.funding_depths(),
         }))
+    }
+
+    fn funding_depths(&self) -> Vec<proto::FundingDepth> {
+        let numbers = &self.state.limits.numbers;
+        let depth = |from_sat, blocks| proto::FundingDepth {
+            from_sat,
+            blocks: u32::try_from(blocks).unwrap_or(u32::MAX),
+        };
+        vec![
+            depth(0, numbers.funding_depth_blocks),
+            depth(
+                numbers.large_channel_sat,
+                numbers.large_funding_depth_blocks,
+            ),
+        ]
     }
 
     /// A setup that is repeated has the same answer, so that the secret is given for a channel once or never.

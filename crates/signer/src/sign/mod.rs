@@ -3,6 +3,7 @@
 //!
 //! All signatures are RFC 6979 without added entropy, so that a repeated operation gives the same ones.
 
+mod chain;
 mod channel;
 mod close;
 mod node;
@@ -56,6 +57,7 @@ impl Signer {
                 unrecorded(self.sign_with_funding_key(&it.keys_id, &it.sighash))
             }
             Proposal::Announcement(it) => unrecorded(self.sign_announcement(&it)?),
+            Proposal::Proof(it) => chain::keep_proof(&it),
         }
     }
 }

@@ -890,7 +890,7 @@ fn money_goes_to_no_address_that_the_owner_would_never_find_again() {
         to_counterparty_sat: 500_000,
         to_holder_script: script(&phone, FAR).to_bytes(),
         to_counterparty_script: script(&phone, 0).to_bytes(),
-        funding_outpoint: serialize(&OutPoint::new(Txid::from_byte_array([5; 32]), 0)),
+        funding_outpoint: serialize(&phone.funding),
         to_holder_keychain: 0,
         to_holder_index: FAR,
     };

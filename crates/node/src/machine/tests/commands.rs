@@ -214,7 +214,8 @@ fn a_phone_that_leaves_is_refused_what_needs_it() {
 fn a_payment_of_a_phone_that_was_shut_out_is_not_signed_by_the_next() {
     let (mut world, _, owner) = world_with_channel();
     world.fund(owner, 1_000_000);
-    world.input(owner, Input::Attach(b"thief".to_vec()));
+    let phone = world.attachment(owner, b"thief");
+    world.input(owner, phone);
     world.nodes[owner].signer_hangs = true;
     let theft = Kind::SendOnchain(SendOnchain {
         id: vec![9; 16],
@@ -228,7 +229,8 @@ fn a_payment_of_a_phone_that_was_shut_out_is_not_signed_by_the_next() {
     let sent = world.sent.clone();
 
     world.nodes[owner].signer_hangs = false;
-    world.input(owner, Input::Attach(b"owner".to_vec()));
+    let phone = world.attachment(owner, b"owner");
+    world.input(owner, phone);
     world.pass(Duration::from_secs(60));
     assert_eq!(world.sent, sent, "it was signed");
     assert!(!world.has_answered(owner, request), "nobody waits for it");
@@ -247,7 +249,8 @@ fn a_command_that_waits_for_a_channel_is_not_carried_out_for_the_next_phone() {
     let (world, owner) = (&mut pair.world, pair.owner);
     world.input(owner, Input::SignerLost);
     world.is_offline = true;
-    world.input(owner, Input::Attach(b"thief".to_vec()));
+    let phone = world.attachment(owner, b"thief");
+    world.input(owner, phone);
     let request = world.begin(owner, pay(&invoice));
     assert!(
         !world.has_answered(owner, request),
@@ -255,7 +258,8 @@ fn a_command_that_waits_for_a_channel_is_not_carried_out_for_the_next_phone() {
     );
     // Both in one turn: the link of one phone has ended, and another is attached.
     world.nodes[owner].inputs.push(Input::SignerLost);
-    world.input(owner, Input::Attach(b"owner".to_vec()));
+    let phone = world.attachment(owner, b"owner");
+    world.input(owner, phone);
     let failed = world.answer(owner, request).unwrap().unwrap_err();
     assert_eq!(failed.code, Code::PairingRenewed);
 }

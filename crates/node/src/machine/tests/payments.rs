@@ -77,10 +77,9 @@ fn a_phone_that_comes_for_a_moment_removes_an_htlc_that_was_left() {
     pair.phone_leaves();
     assert!(has_htlcs(&mut pair).contains(&true));
     let detach = pair.world.next_id();
+    let attach = pair.world.attachment(pair.owner, b"");
     let owner = &mut pair.world.nodes[pair.owner];
-    owner
-        .inputs
-        .extend([Input::Attach(Vec::new()), Input::Detach(detach)]);
+    owner.inputs.extend([attach, Input::Detach(detach)]);
     pair.world.settle();
     pair.world.pass(Duration::from_secs(1));
     assert!(pair.world.has_answered(pair.owner, detach));

@@ -16,7 +16,13 @@ impl Story {
         let blocks = blocks.map(|(height, (header, txs))| Block {
             height,
             header: *header,
-            txs: txs.iter().cloned().map(Arc::new).enumerate().collect(),
+            txs: txs
+                .iter()
+                .cloned()
+                .map(Arc::new)
+                .enumerate()
+                .skip(1)
+                .collect(),
         });
         let blocks: Vec<Block> = blocks.collect();
         assert_eq!(blocks.len(), 8);
@@ -43,7 +49,7 @@ impl Story {
     /// The block at this height in another chain.
     fn connect_other(&mut self, feed: &mut ChainFeed, height: usize) -> Vec<At> {
         let mut block = self.blocks[height].clone();
-        block.header.nonce = 1;
+        block.header.nonce += 1_000;
         heights(feed.steps(self.turn(), connected(block)))
     }
 }

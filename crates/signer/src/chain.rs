@@ -1,0 +1,111 @@
+//! The phone's headers: the host shows them with its operations, and each is checked before it counts.
+
+use bitcoin::block::Header;
+use bitcoin::consensus::deserialize;
+use bitcoin::{OutPoint, Txid};
+use longhand_proto::signer::{Done, ExtendHeaders};
+use longhand_spv::headers::MAX_BATCH;
+use longhand_spv::{Extended, HeaderError, SignetProof, StoredChange};
+
+use crate::engine::{Answer, Change, Signer};
+use crate::rules::{Refused, Rule};
+
+/// A channel in the chain, as far as it was proven to the phone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenChannel {
+    /// The funding output.
+    pub funding: OutPoint,
+    /// Its value.
+    pub value_sat: u64,
+    /// How many blocks confirm it; 0 when it is not proven.
+    pub confirmations: u32,
+    /// From so many on payments over it count.
+    pub confirmations_needed: u32,
+    /// Whether it is spent.
+    pub close: Close,
+}
+
+/// How a channel was closed, as far as the phone knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Close {
+    /// Nothing is known of a close.
+    Unknown,
+    /// By this transaction, which the host has proven.
+    Proven(Txid),
+    /// The second source says so: by this transaction, if it says that.
+    Said(Option<Txid>),
+}
+
+impl Signer {
+    /// The channels as the phone sees them in the chain.
+    pub fn seen_channels(&self) -> impl Iterator<Item = SeenChannel> + '_ {
+        // What is asked here does not depend on the time.
+        let sight = self.sight(0);
+        self.state.channels.values().filter_map(move |channel| {
+            let funding = channel.parameters.funding_outpoint?;
+            Some(SeenChannel {
+                funding: funding.into_bitcoin_outpoint(),
+                value_sat: channel.parameters.channel_value_satoshis,
+                confirmations: channel.confirmations(&self.headers),
+                confirmations_needed: sight.depth_needed(channel),
+                close: sight.close(channel),
+            })
+        })
+    }
+
+    /// Takes the next headers. Not in the ledger: headers that are lost come again.
+    pub(crate) fn extend_headers(
+        &mut self,
+        op: &ExtendHeaders,
+        now_unix_s: u64,
+        stored: &mut Vec<StoredChange>,
+    ) -> Result<(Answer, Vec<Change>), Refused> {
+        let headers = read_headers(&op.headers)?;
+        let extended = match op.solutions.is_empty() {
+            true => self.headers.extend(&headers, now_unix_s),
+            false => {
+                let solutions = read_solutions(&op.solutions)?;
+                self.headers.extend_signed(&headers, &solutions, now_unix_s)
+            }
+        };
+        match extended.map_err(|error| refused(&error))? {
+            Extended::Appended { change, .. } | Extended::Reorganised { change, .. } => {
+                stored.push(change);
+            }
+            Extended::Known | Extended::Side { .. } => {}
+        }
+        Ok((Answer::Done(Done {}), Vec::new()))
+    }
+}
+
+fn read_headers(bytes: &[u8]) -> Result<Vec<Header>, Refused> {
+    let (headers, rest) = bytes.as_chunks::<{ Header::SIZE }>();
+    if !rest.is_empty() || headers.len() > MAX_BATCH {
+        let message = "the headers are not of 80 bytes each, or more than 2,016";
+        return Err(Refused::new(Rule::Headers, message));
+    }
+    let headers = headers.iter().map(|header| deserialize(header));
+    let headers: Result<Vec<Header>, _> = headers.collect();
+    headers.map_err(|_| Refused::new(Rule::Headers, "a header cannot be read"))
+}
+
+fn read_solutions(encoded: &[Vec<u8>]) -> Result<Vec<SignetProof>, Refused> {
+    if encoded.len() > MAX_BATCH {
+        let message = "there are more solutions than headers";
+        return Err(Refused::new(Rule::Headers, message));
+    }
+    let solutions = encoded.iter().map(|solution| SignetProof::decode(solution));
+    let solutions: Result<Vec<SignetProof>, _> = solutions.collect();
+    solutions.map_err(|error| Refused::new(Rule::Headers, error.to_string()))
+}
+
+/// A clock that is behind, and headers that come in another order, may be mended.
+fn refused(error: &HeaderError) -> Refused {
+    let message = error.to_string();
+    match error {
+        HeaderError::Unconnected(_) | HeaderError::TooNew { .. } | HeaderError::SideFull => {
+            Refused::for_now(Rule::Headers, message)
+        }
+        _ => Refused::new(Rule::Headers, message),
+    }
+}

@@ -1,0 +1,77 @@
+//! Transactions of channels in blocks, proven with merkle branches.
+
+use bitcoin::{Amount, TxOut};
+use longhand_proto::signer::ProveTransaction;
+use longhand_spv::{Proof, ProofError, Proven};
+
+use super::KeysId;
+use crate::commitment::funding_script;
+use crate::engine::Signer;
+use crate::ledger::{Channel, InBlock};
+use crate::rules::{Refused, Rule};
+
+/// A transaction, and what its proof shows.
+pub(crate) struct ChainProof<'a> {
+    pub keys_id: KeysId,
+    pub channel: &'a Channel,
+    pub shown: Result<Proven, ProofError>,
+    /// `None` when it is not the channel's.
+    pub role: Option<Role>,
+}
+
+/// What a transaction is to a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It has the funding output.
+    Funding,
+    /// It spends the funding output.
+    Spend,
+}
+
+impl ChainProof<'_> {
+    /// What is put on record; `None` when nothing was shown.
+    pub fn in_block(&self) -> Option<InBlock> {
+        let proven = self.shown.as_ref().ok()?;
+        Some(InBlock {
+            txid: proven.txid,
+            block: proven.block,
+            height: proven.height,
+            position: proven.position,
+        })
+    }
+}
+
+impl Signer {
+    pub(super) fn read_proof(
+        &self,
+        keys_id: KeysId,
+        op: &ProveTransaction,
+    ) -> Result<ChainProof<'_>, Refused> {
+        let channel = self.channel(&keys_id)?;
+        let proof = Proof::decode(&op.proof);
+        let proof = proof.map_err(|error| Refused::new(Rule::Proof, error.to_string()))?;
+        Ok(ChainProof {
+            keys_id,
+            channel,
+            role: role(&proof, channel),
+            shown: proof.verify(self.headers()),
+        })
+    }
+}
+
+fn role(proof: &Proof, channel: &Channel) -> Option<Role> {
+    let parameters = &channel.parameters;
+    let outpoint = parameters.funding_outpoint?.into_bitcoin_outpoint();
+    let transaction = &proof.transaction;
+    let mut inputs = transaction.input.iter();
+    if inputs.any(|input| input.previous_output == outpoint) {
+        return Some(Role::Spend);
+    }
+    let funding = TxOut {
+        value: Amount::from_sat(parameters.channel_value_satoshis),
+        script_pubkey: funding_script(parameters)?.to_p2wsh(),
+    };
+    let output = transaction.output.get(usize::try_from(outpoint.vout).ok()?);
+    let is_funding = transaction.compute_txid() == outpoint.txid && output == Some(&funding);
+    is_funding.then_some(Role::Funding)
+}
