@@ -223,6 +223,7 @@ impl Phone {
         let before = self.inner.attachment.send_replace(ended.clone());
         self.inner.events.link_changed(&before, &ended);
         self.inner.server.abort();
+        self.inner.sources.stop();
         if let Some(apps) = self.inner.apps.get() {
             apps.abort();
         }
