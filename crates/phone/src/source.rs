@@ -128,6 +128,7 @@ impl Sources {
                 return None;
             }
         };
+        self.set_last(source.place(), "it has not answered yet".into());
         let sources = Arc::downgrade(self);
         let (runtime, asked) = (Arc::clone(&self.runtime), Arc::clone(&source));
         let task = self.runtime.start(async move {
@@ -176,10 +177,14 @@ impl Sources {
         if let Some(error) = &error {
             tracing::warn!(%error, place, "the second source was not asked");
         }
+        self.set_last(place, error.unwrap_or_default());
+    }
+
+    fn set_last(&self, place: String, error: String) {
         *lock(&self.last) = Some(SourceView {
             place,
             asked_unix_s: self.runtime.now_unix_s(),
-            error: error.unwrap_or_default(),
+            error,
         });
     }
 
