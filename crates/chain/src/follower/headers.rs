@@ -63,6 +63,15 @@ impl HeaderServer {
         }
     }
 
+    /// The follower has come to a block: its header is kept if it follows the newest that is.
+    pub async fn connected(&self, block: BlockRef, header: &Header) {
+        let mut known = self.known.lock().await;
+        if known.tip.map(|tip| tip.hash) == Some(header.prev_blockhash) {
+            known.headers.push(*header);
+            known.tip = Some(block);
+        }
+    }
+
     /// The headers after the first block of `request` that is in the best chain.
     pub async fn after(
         &self,

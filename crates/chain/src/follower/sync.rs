@@ -166,6 +166,7 @@ impl Sync {
             let block = self.block(hash).await?;
             if block.header.prev_blockhash == cursor.hash {
                 let next = BlockRef { height, hash };
+                self.shared.headers.connected(next, &block.header).await;
                 self.connect(cursor, next, &block);
                 return Ok(Step::Moved(next));
             }

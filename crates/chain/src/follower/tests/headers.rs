@@ -142,3 +142,24 @@ async fn a_signer_of_another_network_gets_nothing_and_costs_one_question() {
     assert!(matches!(refused, Err(ChainError::NotFound(_))));
     assert_eq!(blocks.asked(), [(3_000, 1)]);
 }
+
+#[tokio::test]
+async fn headers_of_blocks_that_the_follower_has_come_to_are_not_fetched() {
+    let mut blocks = Blocks::new(10);
+    let known = HeaderServer::new();
+    let signer = vec![blocks.reference(10)];
+    after(&known, &blocks, signer.clone()).await.unwrap();
+    blocks.extend(1_008, 0);
+    blocks.asked();
+    for height in 11..=1_018 {
+        let header = blocks.headers[height as usize];
+        known.connected(blocks.reference(height), &header).await;
+    }
+    // Of a subscriber that is behind.
+    known
+        .connected(blocks.reference(5), &blocks.headers[5])
+        .await;
+    let reply = after(&known, &blocks, signer).await.unwrap();
+    assert_eq!(reply.headers, blocks.headers[11..]);
+    assert_eq!(blocks.asked(), []);
+}
