@@ -393,20 +393,12 @@ fn unproven() -> Vec<Case> {
         "the channel was closed by the commitment with the HTLC",
         |phone| {
             let channel = deep(phone, 6);
-            let hash = invoiced(phone, AMOUNT_MSAT);
-            let htlcs = [Htlc::incoming(hash, AMOUNT_MSAT)];
-            for op in [
-                validate(&channel.holder(1, 400_000, &htlcs)),
-                release(0),
-                sign(&channel.theirs(1, 400_000, &htlcs)),
-                channel.revocation(0),
-            ] {
-                phone.ask(op).expect("an honest step");
-            }
+            let claim = paid(phone, &channel);
+            let htlcs = [Htlc::incoming(paid_hash(&claim), AMOUNT_MSAT)];
             let theirs = channel.theirs(1, 400_000, &htlcs);
             let theirs = theirs.trust().built_transaction().transaction.clone();
             mine_and_prove(phone, &theirs);
-            claim(hash, 500)
+            claim
         },
     );
     cases.honest("the block of the close has left the chain", |phone| {
@@ -446,38 +438,38 @@ fn source_says(phone: &mut Phone, above: i32, state: OutputState) {
     phone.signer.source_said(funding, answer);
 }
 
+/// An HTLC for an invoice in a channel of a phone whose owner has named a second source, which has said nothing yet; the claim.
+fn watched(phone: &mut Phone) -> (Channel, Op) {
+    phone.limit("second_source", SOURCE);
+    let channel = deep(phone, 6);
+    let claim = paid(phone, &channel);
+    (channel, claim)
+}
+
 fn unwatched() -> Vec<Case> {
     let mut cases = Cases::of(Rule::PreimageUnwatched);
     for above in [0, 1] {
         cases.honest(
             format!("the second source says that the channel is open, {above} blocks later"),
             move |phone| {
-                phone.limit("second_source", SOURCE);
-                let channel = deep(phone, 6);
-                let claim = paid(phone, &channel);
+                let (_, claim) = watched(phone);
                 source_says(phone, above, OutputState::Unspent);
                 claim
             },
         );
     }
     cases.attack("the second source has said nothing yet", |phone| {
-        phone.limit("second_source", SOURCE);
-        let channel = deep(phone, 6);
-        paid(phone, &channel)
+        watched(phone).1
     });
     cases.attack("the second source has said so of an older block", |phone| {
-        phone.limit("second_source", SOURCE);
-        let channel = deep(phone, 6);
-        let claim = paid(phone, &channel);
+        let (_, claim) = watched(phone);
         source_says(phone, -1, OutputState::Unspent);
         claim
     });
     cases.attack(
         "a block has come since the second source said so",
         |phone| {
-            phone.limit("second_source", SOURCE);
-            let channel = deep(phone, 6);
-            let claim = paid(phone, &channel);
+            let (_, claim) = watched(phone);
             source_says(phone, 0, OutputState::Unspent);
             phone.chain.mine_empty(1);
             phone.show_headers();
@@ -487,53 +479,41 @@ fn unwatched() -> Vec<Case> {
     cases.attack(
         "the second source said so more than a minute ago",
         |phone| {
-            phone.limit("second_source", SOURCE);
-            let channel = deep(phone, 6);
-            let claim = paid(phone, &channel);
+            let (_, claim) = watched(phone);
             source_says(phone, 0, OutputState::Unspent);
             phone.now_unix_s += 61;
             claim
         },
     );
     cases.attack("another source was asked", |phone| {
-        phone.limit("second_source", SOURCE);
-        let channel = deep(phone, 6);
-        let claim = paid(phone, &channel);
+        let (_, claim) = watched(phone);
         source_says(phone, 0, OutputState::Unspent);
         phone.limit("second_source", "https://other.example/api");
         claim
     });
     cases.attack("a close that waits for a block", |phone| {
-        phone.limit("second_source", SOURCE);
-        let channel = deep(phone, 6);
-        let claim = paid(phone, &channel);
+        let (_, claim) = watched(phone);
         source_says(phone, 0, OutputState::Spending);
         claim
     });
     cases.attack(
         "a close that the host hides and the second source does not",
         |phone| {
-            phone.limit("second_source", SOURCE);
-            let channel = deep(phone, 6);
-            let claim = paid(phone, &channel);
+            let (channel, claim) = watched(phone);
             let close = spend_of(&channel).compute_txid();
             source_says(phone, 0, OutputState::Spent(Some(close)));
             claim
         },
     );
     cases.attack("a close by a transaction that nobody names", |phone| {
-        phone.limit("second_source", SOURCE);
-        let channel = deep(phone, 6);
-        let claim = paid(phone, &channel);
+        let (_, claim) = watched(phone);
         source_says(phone, 0, OutputState::Spent(None));
         claim
     });
     cases.honest(
         "a close by the commitment with the HTLC, which the source names",
         |phone| {
-            phone.limit("second_source", SOURCE);
-            let channel = deep(phone, 6);
-            let claim = paid(phone, &channel);
+            let (channel, claim) = watched(phone);
             let holder = channel.holder(
                 1,
                 400_000,
