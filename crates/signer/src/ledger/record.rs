@@ -305,9 +305,6 @@ pub(crate) mod entry {
         pub block: Vec<u8>,
         #[prost(uint32, tag = "4")]
         pub height: u32,
-        /// The transaction's place in the block, from 0.
-        #[prost(uint32, tag = "5")]
-        pub position: u32,
     }
 
     /// A justice signature for a commitment with this per-commitment point.

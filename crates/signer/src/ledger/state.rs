@@ -142,8 +142,6 @@ pub(crate) struct InBlock {
     pub txid: Txid,
     pub block: BlockHash,
     pub height: u32,
-    /// From 0.
-    pub position: u32,
 }
 
 impl InBlock {
@@ -860,7 +858,6 @@ pub(crate) fn in_block(keys_id: &[u8], proven: &InBlock) -> entry::InBlock {
         txid: proven.txid.as_byte_array().to_vec(),
         block: proven.block.as_byte_array().to_vec(),
         height: proven.height,
-        position: proven.position,
     }
 }
 
@@ -880,7 +877,6 @@ fn read_in_block(c: &entry::InBlock) -> Result<InBlock, Bad> {
         txid: Txid::from_byte_array(array(&c.txid)?),
         block: BlockHash::from_byte_array(array(&c.block)?),
         height: c.height,
-        position: c.position,
     })
 }
 

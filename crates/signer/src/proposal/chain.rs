@@ -36,7 +36,6 @@ impl ChainProof<'_> {
             txid: proven.txid,
             block: proven.block,
             height: proven.height,
-            position: proven.position,
         })
     }
 }
