@@ -1,14 +1,16 @@
-//! The phone's headers: the host shows them with its operations, and each is checked before it counts.
+//! What the host and the second source show the signer of the chain, each header checked before it counts, and what its owner sees of it.
 
+use bitcoin::OutPoint;
 use bitcoin::block::Header;
 use bitcoin::consensus::deserialize;
-use bitcoin::{OutPoint, Txid};
 use longhand_proto::signer::{Done, ExtendHeaders};
 use longhand_spv::headers::MAX_BATCH;
-use longhand_spv::{Extended, HeaderError, SignetProof, StoredChange};
+use longhand_spv::{HeaderError, SignetProof, StoredChange};
 
 use crate::engine::{Answer, Change, Signer};
 use crate::rules::{Refused, Rule};
+use crate::source::SourceAnswer;
+use crate::view::Close;
 
 /// A channel in the chain, as far as it was proven to the phone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,17 +25,6 @@ pub struct SeenChannel {
     pub confirmations_needed: u32,
     /// Whether it is spent.
     pub close: Close,
-}
-
-/// How a channel was closed, as far as the phone knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Close {
-    /// Nothing is known of a close.
-    Unknown,
-    /// By this transaction, which the host has proven.
-    Proven(Txid),
-    /// The second source says so: by this transaction, if it says that.
-    Said(Option<Txid>),
 }
 
 impl Signer {
@@ -53,7 +44,27 @@ impl Signer {
         })
     }
 
-    /// Takes the next headers. Not in the ledger: headers that are lost come again.
+    /// The source has answered for an output of [`Signer::seen_channels`]; others are not kept.
+    pub fn source_said(&mut self, outpoint: OutPoint, answer: SourceAnswer) {
+        if self.seen_channels().any(|it| it.funding == outpoint) {
+            self.source.insert(outpoint, answer);
+        }
+    }
+
+    /// Takes headers of the second source. Of two chains the one with more work counts, whoever has shown it.
+    ///
+    /// # Errors
+    /// See [`HeaderError`]; nothing was changed.
+    pub fn take_headers(
+        &mut self,
+        headers: &[Header],
+        now_unix_s: u64,
+    ) -> Result<Option<StoredChange>, HeaderError> {
+        let extended = self.headers.extend(headers, now_unix_s)?;
+        Ok(extended.into_change())
+    }
+
+    /// Takes the next headers of the host. Not in the ledger: headers that are lost come again.
     pub(crate) fn extend_headers(
         &mut self,
         op: &ExtendHeaders,
@@ -68,12 +79,8 @@ impl Signer {
                 self.headers.extend_signed(&headers, &solutions, now_unix_s)
             }
         };
-        match extended.map_err(|error| refused(&error))? {
-            Extended::Appended { change, .. } | Extended::Reorganised { change, .. } => {
-                stored.push(change);
-            }
-            Extended::Known | Extended::Side { .. } => {}
-        }
+        let extended = extended.map_err(|error| refused(&error))?;
+        stored.extend(extended.into_change());
         Ok((Answer::Done(Done {}), Vec::new()))
     }
 }

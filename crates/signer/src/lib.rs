@@ -37,7 +37,7 @@ mod sign;
 mod source;
 mod view;
 
-pub use chain::{Close, SeenChannel};
+pub use chain::SeenChannel;
 pub use deadlines::Deadline;
 pub use engine::{Notice, Outcome, Recorded, Signer, SignerError};
 pub use intents::{ChannelIntent, OnchainIntent, PaymentIntent};
@@ -48,6 +48,7 @@ pub use limits::{LimitError, Limits};
 pub use payments::{Payment, Released};
 pub use rules::{Refused, Rule};
 pub use source::{OutputState, SourceAnswer};
+pub use view::Close;
 
 /// Whether this is a build for tests. A program for use refuses to be compiled with it.
 pub const IS_FOR_TESTS: bool = cfg!(any(feature = "audit", feature = "fuzzing"));

@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bitcoin::block::Header;
 use bitcoin::{OutPoint, Txid};
-use longhand_spv::{Extended, HeaderError, Headers, StoredChange};
-
-use crate::engine::Signer;
+use longhand_spv::Headers;
 
 /// An answer counts for so long, however many blocks its host shows the phone: a host could close a channel after it.
 const FRESH_S: u64 = 60;
@@ -55,34 +52,13 @@ impl Source {
         }
     }
 
+    /// Keeps the source's answer about an output, in place of an earlier one.
+    pub fn insert(&mut self, outpoint: OutPoint, answer: SourceAnswer) {
+        self.0.insert(outpoint, answer);
+    }
+
     /// Another source is asked from now on.
     pub fn clear(&mut self) {
         self.0.clear();
-    }
-}
-
-impl Signer {
-    /// The source has answered for an output of [`Signer::seen_channels`]; others are not kept.
-    pub fn source_said(&mut self, outpoint: OutPoint, answer: SourceAnswer) {
-        if self.seen_channels().any(|it| it.funding == outpoint) {
-            self.source.0.insert(outpoint, answer);
-        }
-    }
-
-    /// Takes headers of the second source. Of two chains the one with more work counts, whoever has shown it.
-    ///
-    /// # Errors
-    /// See [`HeaderError`]; nothing was changed.
-    pub fn take_headers(
-        &mut self,
-        headers: &[Header],
-        now_unix_s: u64,
-    ) -> Result<Option<StoredChange>, HeaderError> {
-        Ok(match self.headers.extend(headers, now_unix_s)? {
-            Extended::Appended { change, .. } | Extended::Reorganised { change, .. } => {
-                Some(change)
-            }
-            Extended::Known | Extended::Side { .. } => None,
-        })
     }
 }

@@ -4,12 +4,11 @@
 use bitcoin::bip32::KeySource;
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use bitcoin::secp256k1::{All, PublicKey, Secp256k1};
-use bitcoin::{Network, ScriptBuf};
+use bitcoin::{Network, ScriptBuf, Txid};
 use lightning::ln::chan_utils::ChannelPublicKeys;
 use lightning::sign::ChannelSigner;
 use longhand_spv::Headers;
 
-use crate::chain::Close;
 use crate::keys::{ADDRESSES, Account, Keychain, Keys, WalletAddress};
 use crate::ledger::{Channel, OwnPayment, State};
 use crate::limits::Limits;
@@ -36,6 +35,17 @@ impl View<'_> {
     pub fn limits(&self) -> &Limits {
         &self.state.limits
     }
+}
+
+/// How a channel was closed, as far as the phone knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Close {
+    /// Nothing is known of a close.
+    Unknown,
+    /// By this transaction, which the host has proven.
+    Proven(Txid),
+    /// The second source says so: by this transaction, if it says that.
+    Said(Option<Txid>),
 }
 
 /// The chain as the phone sees it.

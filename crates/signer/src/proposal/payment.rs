@@ -13,14 +13,13 @@ use longhand_proto::command::UnsignedInvoice;
 use longhand_proto::signer::{ClaimableHtlc, GetPreimage};
 
 use super::KeysId;
-use crate::chain::Close;
 use crate::commitment::Side;
 use crate::engine::Signer;
 use crate::htlcs::{Htlc, Htlcs};
 use crate::invoices::InvoiceRequest;
 use crate::ledger::{Channel, OwnPayment, State};
 use crate::rules::{Refused, Rule, invoices, preimages};
-use crate::view::Sight;
+use crate::view::{Close, Sight};
 
 /// The preimage of an incoming payment.
 pub(crate) struct Preimage<'a> {

@@ -65,6 +65,18 @@ pub enum Extended {
     },
 }
 
+impl Extended {
+    /// What is to be stored; `None` when the best chain is as it was.
+    pub fn into_change(self) -> Option<StoredChange> {
+        match self {
+            Extended::Appended { change, .. } | Extended::Reorganised { change, .. } => {
+                Some(change)
+            }
+            Extended::Known | Extended::Side { .. } => None,
+        }
+    }
+}
+
 /// The headers that a phone knows. See the module.
 #[derive(Clone, Debug)]
 pub struct Headers {
