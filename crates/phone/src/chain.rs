@@ -1,7 +1,9 @@
 //! What the phone sees of the chain by itself, for its owner.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bitcoin::Network;
 use bitcoin::hex::DisplayHex;
 use longhand_signer::{Close, SeenChannel, Signer};
 
@@ -9,6 +11,7 @@ use crate::command::{ChainView, ChannelInChain, Deadline};
 use crate::error::PhoneError;
 use crate::events::PhoneEvent;
 use crate::phone::Phone;
+use crate::source::SecondSource;
 
 /// How often [`Phone::run`] looks whether a deadline is near.
 const LOOK_EACH: Duration = Duration::from_secs(60);
@@ -25,6 +28,18 @@ impl Phone {
             second_source,
             ..view
         })
+    }
+
+    /// Has the second source of the owner's limits (`second_source`) made by `make` from now on, and asked. A phone whose program makes none
+    /// receives no payments while its limits name one.
+    pub async fn make_sources_with(
+        &self,
+        make: impl Fn(&str, Network) -> Result<Arc<dyn SecondSource>, String> + Send + Sync + 'static,
+    ) -> Result<(), PhoneError> {
+        let limits = self.look(|signer| signer.limits().clone()).await?;
+        self.inner.sources.make_with(Arc::new(make));
+        self.inner.sources.follow(&limits);
+        Ok(())
     }
 
     /// Before when the phone has to attach next for an incoming payment, by its own records: for the alarm of a platform that puts programs to

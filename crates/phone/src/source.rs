@@ -18,8 +18,6 @@ use tokio::sync::Notify;
 
 use crate::command::SourceView;
 use crate::durable_signer::{DurableSigner, blocking};
-use crate::error::PhoneError;
-use crate::phone::Phone;
 
 /// How often the source is asked at least.
 const ASK_EACH: Duration = Duration::from_secs(60);
@@ -67,20 +65,6 @@ struct Set {
     task: Task,
 }
 
-impl Phone {
-    /// Has the second source of the owner's limits (`second_source`) made by `make` from now on, and asked. A phone whose program makes none
-    /// receives no payments while its limits name one.
-    pub async fn make_sources_with(
-        &self,
-        make: impl Fn(&str, Network) -> Result<Arc<dyn SecondSource>, String> + Send + Sync + 'static,
-    ) -> Result<(), PhoneError> {
-        *lock(&self.inner.sources.make) = Some(Arc::new(make));
-        let limits = self.look(|signer| signer.limits().clone()).await?;
-        self.inner.sources.follow(&limits);
-        Ok(())
-    }
-}
-
 impl Sources {
     pub fn new(
         signer: Arc<DurableSigner>,
@@ -96,6 +80,11 @@ impl Sources {
             shown: Notify::new(),
             last: Mutex::default(),
         })
+    }
+
+    /// Sources are made by `make` from now on.
+    pub fn make_with(&self, make: Arc<MakeSource>) {
+        *lock(&self.make) = Some(make);
     }
 
     /// What came of the last question; `None` without a source, or before.
