@@ -12,16 +12,18 @@ use bitcoin::base64::Engine as _;
 use bitcoin::base64::prelude::BASE64_STANDARD;
 use bitcoin::block::Header;
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
+use bitcoin::hex::FromHex as _;
 use bitcoin::{Amount, Block, BlockHash, Network, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use lightning_block_sync::http::HttpClientError;
 use lightning_block_sync::rpc::{RpcClient, RpcClientError};
 use longhand_base::text::excerpt;
+use longhand_spv::filter::MAX_FILTER_BYTES;
 use serde_json::{Value, json};
 
 use crate::core_relay::{self, CoreAnswer, CoreMempool, code, explain};
 use crate::{
-    BlockReader, BlockRef, ChainError, FeeRates, FeeSource, OutputLookup, SourceHealth,
-    TransactionRelay,
+    BlockFilter, BlockReader, BlockRef, ChainError, FeeRates, FeeSource, OutputLookup,
+    SourceHealth, TransactionRelay,
 };
 
 /// Timeout of one call; Bitcoin Core can be slow while it flushes its caches.
@@ -322,10 +324,28 @@ impl BlockReader for BitcoindSource {
         Ok(block)
     }
 
+    /// Asks for `blockfilterindex`.
+    async fn filter(&self, hash: &BlockHash) -> Result<BlockFilter, ChainError> {
+        let params = [json!(hash), json!("basic")];
+        read_filter(&self.call("getblockfilter", &params).await?)
+    }
+
     async fn health(&self) -> Result<SourceHealth, ChainError> {
         let info = self.call("getblockchaininfo", &[]).await?;
         Ok(health_of(&info))
     }
+}
+
+/// The answer to `getblockfilter`.
+fn read_filter(answer: &Value) -> Result<BlockFilter, ChainError> {
+    let hex = text(answer, "filter")?;
+    if hex.len() > 2 * MAX_FILTER_BYTES {
+        return Err(malformed("a filter of a block that is too long"));
+    }
+    Ok(BlockFilter {
+        filter: Vec::from_hex(&hex).map_err(|e| malformed(&format!("filter: {e}")))?,
+        header: parse(&text(answer, "header")?, "filter header")?,
+    })
 }
 
 /// The state that `getblockchaininfo` reports. A field that is missing, as in an old version, is not known.
@@ -451,6 +471,7 @@ fn malformed(text: &str) -> ChainError {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -461,5 +482,29 @@ mod tests {
         assert_eq!(health.tip_unix_s, Some(1_700_000_000));
         assert!(health.is_initial_download && health.is_pruned);
         assert_eq!(health_of(&json!({})), SourceHealth::default());
+    }
+
+    #[test]
+    fn a_filter_is_read_and_one_that_is_too_long_or_no_hex_is_refused() {
+        let header = format!("{:064x}", 7);
+        let answer = |filter: &str| json!({ "filter": filter, "header": header });
+        let read = read_filter(&answer("019dfca8")).unwrap();
+        assert_eq!(read.filter, [0x01, 0x9d, 0xfc, 0xa8]);
+        // As Bitcoin Core shows hashes: the last byte first.
+        assert_eq!(read.header.to_string(), header);
+        assert_eq!(read.header[0], 7);
+
+        let longest = "00".repeat(MAX_FILTER_BYTES);
+        assert!(read_filter(&answer(&longest)).is_ok());
+        let no_header = json!({ "filter": "00", "header": "00" });
+        for bad in [
+            answer(&(longest + "00")),
+            answer("0g"),
+            answer("0"),
+            no_header,
+        ] {
+            let refused = read_filter(&bad);
+            assert!(matches!(refused, Err(ChainError::Malformed(_))));
+        }
     }
 }

@@ -48,6 +48,12 @@ const SCRIPT_FAILED: &str = "script-verify-flag-failed";
 /// In the message for a block that was deleted (`rpc/blockchain.cpp`).
 const PRUNED: &str = "pruned data";
 
+/// Start of the message when `blockfilterindex` is off (`rpc/blockchain.cpp`).
+const NO_FILTERS: &str = "Index is not enabled for filtertype";
+
+/// Start of the message when that index has not come to the block yet.
+const NO_FILTER_YET: &str = "Filter not found";
+
 /// The result of a call to a Bitcoin Core, or its RPC error; outside of it, why there is no answer.
 pub(crate) type CoreAnswer<T> = Result<Result<T, RpcError>, ChainError>;
 
@@ -125,6 +131,10 @@ pub(crate) fn explain(error: RpcError) -> ChainError {
             ChainError::NotFound(excerpt(&error.message))
         }
         code::MISC_ERROR if error.message.contains(PRUNED) => ChainError::Pruned,
+        code::MISC_ERROR if error.message.starts_with(NO_FILTERS) => ChainError::NoFilters,
+        code::MISC_ERROR if error.message.starts_with(NO_FILTER_YET) => {
+            ChainError::NotFound("the block's compact filter yet: wait until all are made".into())
+        }
         code::VERIFY_ERROR | code::VERIFY_REJECTED => Rejection::from(error).into(),
         _ => ChainError::Malformed(excerpt(&error.to_string())),
     }
@@ -323,6 +333,22 @@ mod tests {
         assert!(matches!(explain(pruned), ChainError::Pruned));
         let other = rpc_error((-1, "Block not found on disk"));
         assert!(matches!(explain(other), ChainError::Malformed(_)));
+    }
+
+    #[test]
+    fn filters_that_are_off_are_told_from_those_that_are_not_made_yet() {
+        let off = explain(rpc_error((-1, "Index is not enabled for filtertype basic")));
+        assert!(matches!(off, ChainError::NoFilters), "{off}");
+        assert!(!off.is_source_unavailable());
+        let message = "Filter not found. Block filters are still in the process of being indexed.";
+        let not_yet = explain(rpc_error((-1, message)));
+        assert!(matches!(not_yet, ChainError::NotFound(_)), "{not_yet}");
+        let message = "Filter not found. Block was not connected to active chain.";
+        let stale = explain(rpc_error((-5, message)));
+        assert!(matches!(stale, ChainError::NotFound(_)), "{stale}");
+        let message = "Filter not found. This error is unexpected and indicates index corruption.";
+        let damaged = explain(rpc_error((-32_603, message)));
+        assert!(matches!(damaged, ChainError::Malformed(_)), "{damaged}");
     }
 
     #[test]

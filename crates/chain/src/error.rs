@@ -41,6 +41,11 @@ pub enum ChainError {
     /// The source has deleted the block's content.
     #[error("the chain source has pruned the block: use one that keeps its blocks (prune=0)")]
     Pruned,
+    /// The source has no compact filters (BIP 157): not an Esplora server, and a Bitcoin Core only when it is told to.
+    #[error(
+        "the chain source has no compact filters of blocks: start Bitcoin Core with blockfilterindex=1"
+    )]
+    NoFilters,
     /// The source's answer is not well-formed.
     #[error("the chain source gave an answer that cannot be read: {0}")]
     Malformed(String),

@@ -38,7 +38,7 @@ pub use scan::{
     BLOCKS_PER_SCAN, Found, ScanError, ScanReply, ScanRequest, ScanStep, Searched, scan,
 };
 pub use source::{
-    BlockReader, ChainSource, FeeSource, OutputLookup, SourceHealth, TransactionRelay,
+    BlockFilter, BlockReader, ChainSource, FeeSource, OutputLookup, SourceHealth, TransactionRelay,
 };
 
 /// A block by height and hash.

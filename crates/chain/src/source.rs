@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bitcoin::bip158::FilterHeader;
 use bitcoin::block::Header;
 use bitcoin::{Block, BlockHash, OutPoint, Transaction, TxOut, Txid};
 
@@ -35,10 +36,27 @@ pub trait BlockReader: Send + Sync + 'static {
     }
     /// A whole block, also one that is no longer in the best chain.
     async fn block(&self, hash: &BlockHash) -> Result<Block, ChainError>;
+    /// The compact filter of a block of the best chain, of [`longhand_spv::filter::MAX_FILTER_BYTES`] at most.
+    ///
+    /// # Errors
+    /// [`ChainError::NoFilters`] from a source that has none, as is the default; [`ChainError::NotFound`] when it has
+    /// none of this block, or not yet.
+    async fn filter(&self, _hash: &BlockHash) -> Result<BlockFilter, ChainError> {
+        Err(ChainError::NoFilters)
+    }
     /// The state of the source itself; by default nothing is known of it, and nothing wrong.
     async fn health(&self) -> Result<SourceHealth, ChainError> {
         Ok(SourceHealth::default())
     }
+}
+
+/// A compact filter of a block. No proof of work covers it: it is what the source says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockFilter {
+    /// The basic filter (BIP 158): all scripts that the block pays to or spends from.
+    pub filter: Vec<u8>,
+    /// Its filter header (BIP 157): the hash of the filter's hash and of the filter header of the block before.
+    pub header: FilterHeader,
 }
 
 /// The state of a source, for its operator.

@@ -14,7 +14,8 @@ use serde_json::Value;
 use super::{Shared, rpc};
 use crate::core_relay::{self, CoreAnswer, CoreMempool};
 use crate::{
-    BlockReader, BlockRef, ChainError, FeeRates, FeeSource, OutputLookup, TransactionRelay,
+    BlockFilter, BlockReader, BlockRef, ChainError, FeeRates, FeeSource, OutputLookup,
+    TransactionRelay,
 };
 
 /// See [`super::Devnet::direct_source`]. Clones reach the same devnet, which lives as long as one of them.
@@ -66,6 +67,10 @@ impl BlockReader for DirectSource {
         let state = self.shared.state();
         let stored = rpc::block(&state.chain, hash).map_err(explain)?;
         Ok((*stored.block).clone())
+    }
+
+    async fn filter(&self, hash: &BlockHash) -> Result<BlockFilter, ChainError> {
+        rpc::block_filter(&mut self.shared.state(), hash).map_err(explain)
     }
 }
 

@@ -7,8 +7,8 @@
 //! [`Devnet::in_process`] has no sockets and no tasks at all, and [`Devnet::direct_source`] reaches a devnet without
 //! RPC: that is for simulations, where the same seed has to give the same blocks.
 //!
-//! Inside: `state` has all of it under one lock; `chain` mirrors the decisions of `kernel`, and `log` stores the
-//! blocks; `mempool` is the structure and `policy` the rules (`standard`, `locks`, `replacement`, `truc`); `miner` and
+//! Inside: `state` has all of it under one lock; `chain` mirrors the decisions of `kernel`, `log` stores the
+//! blocks, and `filters` makes their compact filters; `mempool` is the structure and `policy` the rules (`standard`, `locks`, `replacement`, `truc`); `miner` and
 //! `wallet` make blocks and payments; `rpc` serves JSON-RPC, `esplora` serves REST, and `direct` is the source in the
 //! process.
 
@@ -16,6 +16,7 @@ mod chain;
 mod direct;
 mod error;
 mod esplora;
+mod filters;
 mod kernel;
 mod listen;
 mod locks;

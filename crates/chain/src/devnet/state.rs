@@ -10,6 +10,7 @@ use bitcoin::{
 
 use super::DevnetError;
 use super::chain::{ChainState, TipChange};
+use super::filters::Filters;
 use super::mempool::{Entry, Mempool};
 use super::miner::{self, Template};
 use super::policy::{self, Accepted, AcceptedPackage, Mode, Reject, RejectKind};
@@ -29,6 +30,7 @@ const RELAY_FEE_SAT_PER_KW: u32 = (policy::MIN_RELAY_FEE_SAT_PER_KVB / 4) as u32
 /// See the module.
 pub(super) struct State {
     pub(super) chain: ChainState,
+    pub(super) filters: Filters,
     pub(super) pool: Mempool,
     pub(super) wallet: MinerWallet,
     /// See [`State::set_fee_rates`].
@@ -85,6 +87,7 @@ impl State {
     pub(super) fn new(chain: ChainState, wallet: MinerWallet) -> State {
         State {
             chain,
+            filters: Filters::default(),
             pool: Mempool::default(),
             wallet,
             fee_rates: FeeRates {

@@ -106,6 +106,8 @@ async fn answers_about_the_chain_are_those_of_rpc() {
     for hash in [genesis, tip.hash, BlockHash::all_zeros()] {
         let header = twins.ask("header", async |s| s.header(&hash).await).await;
         let block = twins.ask("block", async |s| s.block(&hash).await).await;
+        let filter = twins.ask("filter", async |s| s.filter(&hash).await).await;
+        assert_eq!(filter.is_ok(), hash != BlockHash::all_zeros());
         assert_eq!(header.is_ok(), hash != BlockHash::all_zeros());
         assert_eq!(block.is_ok(), hash != BlockHash::all_zeros());
     }
@@ -142,6 +144,8 @@ async fn a_disconnected_block_is_known_as_over_rpc() {
     assert_eq!(header.await.unwrap().1, old.height);
     let block = twins.ask("block", async |s| s.block(&old.hash).await);
     assert_eq!(block.await.unwrap().block_hash(), old.hash);
+    let filter = twins.ask("filter", async |s| s.filter(&old.hash).await);
+    assert!(matches!(filter.await, Err(ChainError::NotFound(_))));
     let at = twins.ask("hash_at", async |s| s.hash_at(old.height).await);
     assert_ne!(at.await.unwrap(), old.hash);
 }

@@ -148,8 +148,11 @@ async fn the_first_calls_of_a_lightning_node_have_their_shapes() {
     let deployments = rpc.ok("getdeploymentinfo", json!([])).await;
     assert_eq!(deployments["deployments"]["taproot"]["active"], true);
     assert_eq!(rpc.ok("getzmqnotifications", json!([])).await, json!([]));
-    let index = json!({ "txindex": { "synced": true, "best_block_height": 110 } });
-    assert_eq!(rpc.ok("getindexinfo", json!([])).await, index);
+    let index = json!({ "synced": true, "best_block_height": 110 });
+    let indices = json!({ "txindex": index, "basic block filter index": index });
+    assert_eq!(rpc.ok("getindexinfo", json!([])).await, indices);
+    let one = rpc.ok("getindexinfo", json!(["txindex"])).await;
+    assert_eq!(one, json!({ "txindex": index }));
     let fee = rpc.ok("estimatesmartfee", json!([6, "CONSERVATIVE"])).await;
     assert_eq!(
         (&fee["feerate"], &fee["blocks"]),
@@ -206,6 +209,33 @@ async fn blocks_and_headers_have_their_shapes() {
         full["tx"][1]["vout"][0]["scriptPubKey"]["address"],
         key.address().to_string()
     );
+}
+
+#[tokio::test]
+async fn a_filter_of_a_block_has_its_shape_and_its_errors() {
+    let devnet = Devnet::start_default().await.unwrap();
+    let rpc = Rpc::new(&devnet);
+    let hash = devnet.tip().hash;
+    let basic = rpc.ok("getblockfilter", json!([hash, "basic"])).await;
+    let fields = basic.as_object().unwrap();
+    assert_eq!(fields.keys().collect::<Vec<_>>(), ["filter", "header"]);
+    assert_eq!(basic["header"].as_str().unwrap().len(), 64);
+    assert_eq!(rpc.ok("getblockfilter", json!([hash])).await, basic);
+    let named = json!({ "blockhash": hash });
+    assert_eq!(rpc.ok("getblockfilter", named).await, basic);
+
+    let error = async |params| rpc.error("getblockfilter", params).await;
+    let unknown = (-5, "Unknown filtertype".into());
+    assert_eq!(error(json!([hash, "extended"])).await, unknown);
+    let nothing = "00".repeat(32);
+    let not_found = (-5, "Block not found".into());
+    assert_eq!(error(json!([nothing])).await, not_found);
+    assert_eq!(error(json!(["00"])).await.0, -8);
+    assert_eq!(error(json!([hash, 0])).await.0, -3);
+    devnet.reorg(1, vec![]).unwrap();
+    let (code, message) = error(json!([hash])).await;
+    assert_eq!(code, -5);
+    assert!(message.starts_with("Filter not found."), "{message}");
 }
 
 #[tokio::test]

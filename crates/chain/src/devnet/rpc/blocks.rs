@@ -1,11 +1,14 @@
 //! RPC methods about blocks.
 
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
+use bitcoin::hex::DisplayHex as _;
 use bitcoin::{Block, BlockHash, OutPoint, TxOut};
 use serde_json::{Map, Value, json};
 
 use super::super::chain::{ChainState, StoredBlock};
+use super::super::state::State;
 use super::{Answer, Call, RpcError, code, convert};
+use crate::BlockFilter;
 
 pub(super) fn getbestblockhash(call: Call) -> Answer {
     Ok(json!(call.state.chain.tip().hash))
@@ -101,6 +104,28 @@ fn transactions(
         Value::Object(object)
     };
     block.txdata.iter().map(show).collect()
+}
+
+pub(super) fn getblockfilter(call: Call) -> Answer {
+    let hash: BlockHash = call.params.hash(0, "blockhash")?;
+    let name = call.params.optional(1).map(|_| call.params.text(1));
+    if name.transpose()?.is_some_and(|name| name != "basic") {
+        let message = "Unknown filtertype";
+        return Err(RpcError::new(code::INVALID_ADDRESS_OR_KEY, message));
+    }
+    let BlockFilter { filter, header } = block_filter(call.state, &hash)?;
+    Ok(json!({ "filter": filter.to_lower_hex_string(), "header": header.to_string() }))
+}
+
+/// The compact filter of an active block. A Bitcoin Core has those of blocks that were active once, too.
+pub(in crate::devnet) fn block_filter(
+    state: &mut State,
+    hash: &BlockHash,
+) -> Result<BlockFilter, RpcError> {
+    block(&state.chain, hash)?;
+    let message = "Filter not found. Block was not connected to active chain.";
+    let filter = state.filters.of(&state.chain, hash);
+    filter.ok_or_else(|| RpcError::new(code::INVALID_ADDRESS_OR_KEY, message))
 }
 
 fn find<'a>(call: &'a Call) -> Result<(BlockHash, &'a StoredBlock), RpcError> {

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-pub(super) use self::blocks::{block, block_hash};
+pub(super) use self::blocks::{block, block_filter, block_hash};
 use self::params::Params;
 pub(super) use self::txs::{Limits, send, spent_outputs, submit_package};
 use super::Shared;
@@ -134,6 +134,11 @@ const METHODS: &[Method] = &[
         blocks::getblockheader,
     ),
     ("getblock", &["blockhash", "verbosity"], blocks::getblock),
+    (
+        "getblockfilter",
+        &["blockhash", "filtertype"],
+        blocks::getblockfilter,
+    ),
     ("getchaintips", &[], blocks::getchaintips),
     ("submitblock", &["hexdata", "dummy"], blocks::submitblock),
     ("invalidateblock", &["blockhash"], blocks::invalidateblock),

@@ -122,15 +122,17 @@ pub(super) fn getmininginfo(call: Call) -> Answer {
 }
 
 pub(super) fn getindexinfo(call: Call) -> Answer {
-    let mut indices = Map::new();
-    if call.params.optional(0).is_none_or(|name| name == "txindex") {
-        let height = call.state.chain.tip().height;
-        indices.insert(
-            "txindex".into(),
-            json!({ "synced": true, "best_block_height": height }),
-        );
-    }
-    Ok(Value::Object(indices))
+    let name = call.params.optional(0);
+    let height = call.state.chain.tip().height;
+    let indices = ["txindex", "basic block filter index"];
+    let asked = indices
+        .into_iter()
+        .filter(|index| name.is_none_or(|name| name == index));
+    let state = |index: &str| {
+        let state = json!({ "synced": true, "best_block_height": height });
+        (index.to_string(), state)
+    };
+    Ok(Value::Object(asked.map(state).collect()))
 }
 
 pub(super) fn uptime(call: Call) -> Answer {
