@@ -8,9 +8,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bitcoin::bip158::FilterHeader;
 use bitcoin::block::Header;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{BlockHash, OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{Block, BlockHash, OutPoint, ScriptBuf, Transaction, Txid};
 use tokio::sync::{mpsc, oneshot};
 
 mod bitcoind;
@@ -189,6 +190,12 @@ pub trait Chain: Send + Sync + 'static {
     /// # Errors
     /// [`ChainError::NotFound`] when none of the request's blocks is in the best chain, or the chain was reorganised meanwhile.
     async fn headers(&self, request: HeadersRequest) -> Result<HeadersReply, ChainError>;
+    /// The compact filters of blocks of the best chain, for a signer that checks by them that its channels are not closed.
+    ///
+    /// # Errors
+    /// [`ChainError::NoFilters`] from a source without them; [`ChainError::NotFound`] above the tip, more than five years of blocks below it, or
+    /// when the chain was reorganised meanwhile; [`ChainError::False`] when the filters are not those of their filter headers.
+    async fn filters(&self, request: FiltersRequest) -> Result<FiltersReply, ChainError>;
     /// The proof that a transaction is in a block.
     ///
     /// # Errors
@@ -216,6 +223,30 @@ pub struct HeadersReply {
     pub headers: Vec<Header>,
     /// For each header, when they were asked for: [`longhand_spv::SignetProof::encode`].
     pub solutions: Vec<Vec<u8>>,
+    /// The tip.
+    pub tip: BlockRef,
+}
+
+/// A request for compact filters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FiltersRequest {
+    /// The height in the best chain from which on they are asked for; at least 1.
+    pub from: u32,
+    /// Only that one filter, and the whole block: its filter matched.
+    pub with_block: bool,
+}
+
+/// Compact filters of the best chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FiltersReply {
+    /// The height of the first one's block.
+    pub first_height: u32,
+    /// The filter header of the block below.
+    pub previous: FilterHeader,
+    /// In order, up to the tip, 1,000 of them or 1 MiB; at least one.
+    pub filters: Vec<Vec<u8>>,
+    /// The block, when it was asked for.
+    pub block: Option<Block>,
     /// The tip.
     pub tip: BlockRef,
 }

@@ -95,6 +95,39 @@ impl HeaderServer {
         Ok(reply)
     }
 
+    /// The headers of the blocks up to `tip` from a height on, `most` of them at most: one chain.
+    pub async fn at(
+        &self,
+        source: &dyn BlockReader,
+        tip: BlockRef,
+        from: u32,
+        most: usize,
+    ) -> Result<Vec<Header>, ChainError> {
+        if let Some(headers) = self.kept(source, tip, from, most).await? {
+            return Ok(headers);
+        }
+        if tip.height.saturating_sub(from) > MOST_KEPT {
+            return Err(too_many());
+        }
+        let _one = self.older.lock().await;
+        self.reach_down(source, from).await?;
+        let kept = self.kept(source, tip, from, most).await?;
+        kept.ok_or_else(moved)
+    }
+
+    /// The same, unless some of them are missing.
+    async fn kept(
+        &self,
+        source: &dyn BlockReader,
+        tip: BlockRef,
+        from: u32,
+        most: usize,
+    ) -> Result<Option<Vec<Header>>, ChainError> {
+        let mut known = self.known.lock().await;
+        known.go_to(source, tip).await?;
+        Ok(known.from(from, most))
+    }
+
     /// A reply, or the height from which on headers are missing for it.
     async fn reply(
         &self,
@@ -178,9 +211,15 @@ impl HeaderServer {
 impl KnownHeaders {
     /// Those above a height, as many as one reply has.
     fn above(&self, height: u32) -> Vec<Header> {
-        let at = usize::try_from(height.saturating_sub(self.first)).unwrap_or(usize::MAX);
-        let above = self.headers.get(at.saturating_add(1)..).unwrap_or_default();
-        above[..above.len().min(MOST_PER_REPLY)].to_vec()
+        let above = self.from(height.saturating_add(1), MOST_PER_REPLY);
+        above.unwrap_or_default()
+    }
+
+    /// Those from a height on, `most` of them at most; `None` when they begin above it.
+    fn from(&self, height: u32, most: usize) -> Option<Vec<Header>> {
+        let at = usize::try_from(height.checked_sub(self.first)?).ok()?;
+        let from = self.headers.get(at..).unwrap_or_default();
+        Some(from[..from.len().min(most)].to_vec())
     }
 
     /// Follows the best chain to `tip`.
@@ -256,9 +295,7 @@ impl KnownHeaders {
             if source.hash_at(block.height).await? == block.hash {
                 return match tip - block.height <= MOST_KEPT {
                     true => Ok(Start::Below(block.height)),
-                    false => Err(ChainError::NotFound(
-                        "so many headers at once: update the program of the phone".into(),
-                    )),
+                    false => Err(too_many()),
                 };
             }
         }
@@ -291,8 +328,12 @@ impl KnownHeaders {
     }
 }
 
+fn too_many() -> ChainError {
+    ChainError::NotFound("so many headers at once: update the program of the phone".into())
+}
+
 /// The source's chain was reorganised between two answers: whoever asked asks again with the next tip.
-fn moved() -> ChainError {
+pub(super) fn moved() -> ChainError {
     ChainError::NotFound("one chain from one request to the next: it was reorganised".into())
 }
 

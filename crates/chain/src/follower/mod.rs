@@ -3,10 +3,12 @@
 //! Every subscriber has a cursor, the last block of its events. Subscribers with the same cursor move together:
 //! `sync` fetches the next block once for all of them, `index` finds the subscribers that watch something in it, and
 //! each gets its events. A new subscriber begins at its own last block, behind the others, and joins those whose
-//! cursor it reaches. `broadcast` sends transactions until the source knows them.
+//! cursor it reaches. `broadcast` sends transactions until the source knows them. `headers` and `filters` are for signers
+//! that check the chain.
 
 mod broadcast;
 mod fees;
+mod filters;
 mod headers;
 mod index;
 mod packages;
@@ -26,13 +28,14 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::fees::Fees;
+use self::filters::FilterServer;
 use self::headers::HeaderServer;
 pub(crate) use self::index::Index;
 use self::index::SubscriberId;
 use crate::{
-    BlockRef, BroadcastAnswer, Chain, ChainError, ChainEvent, ChainSource, FeeRates, HeadersReply,
-    HeadersRequest, OutputLookup, ScanError, ScanReply, ScanRequest, SourceHealth, Subscription,
-    Watch, WatchList, scan,
+    BlockRef, BroadcastAnswer, Chain, ChainError, ChainEvent, ChainSource, FeeRates, FiltersReply,
+    FiltersRequest, HeadersReply, HeadersRequest, OutputLookup, ScanError, ScanReply, ScanRequest,
+    SourceHealth, Subscription, Watch, WatchList, scan,
 };
 
 /// How a [`Follower`] is run.
@@ -76,6 +79,7 @@ struct Shared {
     /// One search of past blocks at a time, in the order of the requests.
     scans: Semaphore,
     headers: HeaderServer,
+    filters: FilterServer,
 }
 
 #[derive(Default)]
@@ -114,6 +118,7 @@ impl Follower {
             tips: watch::Sender::new(None),
             scans: Semaphore::new(1),
             headers: HeaderServer::new(),
+            filters: FilterServer::new(),
         });
         let broadcasts = Arc::new(broadcast::Queue::default());
         let tasks = vec![
@@ -213,9 +218,19 @@ impl Chain for Follower {
 
     async fn headers(&self, request: HeadersRequest) -> Result<HeadersReply, ChainError> {
         let blocks = &*self.shared.source.blocks;
-        let tip = self.tip();
-        let tip = tip.ok_or_else(|| ChainError::NotFound("its own tip yet".into()))?;
+        let tip = self.shared.known_tip()?;
         self.shared.headers.after(blocks, tip, &request).await
+    }
+
+    async fn filters(&self, request: FiltersRequest) -> Result<FiltersReply, ChainError> {
+        let Shared {
+            source,
+            headers,
+            filters,
+            ..
+        } = &*self.shared;
+        let tip = self.shared.known_tip()?;
+        filters.from(&*source.blocks, headers, tip, &request).await
     }
 
     async fn proof(&self, block: BlockHash, txid: Txid) -> Result<Proof, ChainError> {
@@ -233,6 +248,12 @@ impl Shared {
         self.subscribers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tip, for answers that end with it.
+    fn known_tip(&self) -> Result<BlockRef, ChainError> {
+        let tip = *self.tips.borrow();
+        tip.ok_or_else(|| ChainError::NotFound("its own tip yet".into()))
     }
 
     fn status(&self) -> MutexGuard<'_, Status> {

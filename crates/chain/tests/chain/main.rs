@@ -6,6 +6,7 @@
 mod devnet;
 mod direct;
 mod esplora;
+mod filters;
 mod follower;
 mod keys;
 mod kinds;

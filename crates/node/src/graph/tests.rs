@@ -25,8 +25,9 @@ use lightning::sign::KeysManager;
 use lightning::types::features::ChannelFeatures;
 use lightning::util::ser::Writeable;
 use longhand_chain::{
-    BlockRef, BroadcastAnswer, ChainError, FeeRates, HeadersReply, HeadersRequest, OutputLookup,
-    Proof, ScanError, ScanReply, ScanRequest, Subscription, WatchList,
+    BlockRef, BroadcastAnswer, ChainError, FeeRates, FiltersReply, FiltersRequest, HeadersReply,
+    HeadersRequest, OutputLookup, Proof, ScanError, ScanReply, ScanRequest, Subscription,
+    WatchList,
 };
 use tokio::sync::oneshot;
 
@@ -126,6 +127,9 @@ impl Chain for OneChain {
         })
     }
     async fn headers(&self, _: HeadersRequest) -> Result<HeadersReply, ChainError> {
+        Err(ChainError::NotFound("block".into()))
+    }
+    async fn filters(&self, _: FiltersRequest) -> Result<FiltersReply, ChainError> {
         Err(ChainError::NotFound("block".into()))
     }
     async fn proof(&self, _: BlockHash, _: Txid) -> Result<Proof, ChainError> {

@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{BlockHash, Transaction, Txid};
 use longhand_chain::{
-    BlockRef, BroadcastAnswer, Chain, ChainError, FeeRates, Follower, HeadersReply, HeadersRequest,
-    OutputLookup, Proof, ScanError, ScanReply, ScanRequest, Subscription, WatchList,
+    BlockRef, BroadcastAnswer, Chain, ChainError, FeeRates, FiltersReply, FiltersRequest, Follower,
+    HeadersReply, HeadersRequest, OutputLookup, Proof, ScanError, ScanReply, ScanRequest,
+    Subscription, WatchList,
 };
 use tokio::sync::oneshot;
 
@@ -90,6 +91,10 @@ impl Chain for RecordingChain {
 
     async fn headers(&self, request: HeadersRequest) -> Result<HeadersReply, ChainError> {
         self.follower.headers(request).await
+    }
+
+    async fn filters(&self, request: FiltersRequest) -> Result<FiltersReply, ChainError> {
+        self.follower.filters(request).await
     }
 
     async fn proof(&self, block: BlockHash, txid: Txid) -> Result<Proof, ChainError> {
