@@ -29,6 +29,9 @@ use crate::{
 /// Timeout of one call; Bitcoin Core can be slow while it flushes its caches.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The name that Bitcoin Core gives its index of compact filters.
+const FILTER_INDEX: &str = "basic block filter index";
+
 /// RPC credentials of a Bitcoin Core.
 #[derive(Clone)]
 pub enum BitcoindAuth {
@@ -332,7 +335,11 @@ impl BlockReader for BitcoindSource {
 
     async fn health(&self) -> Result<SourceHealth, ChainError> {
         let info = self.call("getblockchaininfo", &[]).await?;
-        Ok(health_of(&info))
+        let indexes = self.call("getindexinfo", &[]).await;
+        Ok(SourceHealth {
+            lacks_filters: indexes.is_ok_and(|indexes| indexes.get(FILTER_INDEX).is_none()),
+            ..health_of(&info)
+        })
     }
 }
 
@@ -357,6 +364,7 @@ fn health_of(info: &Value) -> SourceHealth {
         tip_unix_s: time.ok(),
         is_initial_download: is("initialblockdownload"),
         is_pruned: is("pruned"),
+        lacks_filters: false,
     }
 }
 

@@ -68,6 +68,8 @@ pub struct SourceHealth {
     pub is_initial_download: bool,
     /// It deletes old blocks.
     pub is_pruned: bool,
+    /// It has no compact filters, see [`BlockReader::filter`].
+    pub lacks_filters: bool,
 }
 
 /// Transactions to the Bitcoin network.

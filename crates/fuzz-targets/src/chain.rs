@@ -13,8 +13,8 @@ use bitcoin::{
 };
 use longhand_chain::{
     BlockReader, BlockRef, BroadcastAnswer, Chain, ChainError, ChainEvent, FeeRates, FeeSource,
-    HeadersReply, HeadersRequest, OutputLookup, Proof, ScanError, ScanReply, ScanRequest,
-    Subscription, TransactionRelay, Watch, WatchList,
+    FiltersReply, FiltersRequest, HeadersReply, HeadersRequest, OutputLookup, Proof, ScanError,
+    ScanReply, ScanRequest, Subscription, TransactionRelay, Watch, WatchList,
 };
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
@@ -190,6 +190,10 @@ impl Chain for SmallChain {
 
     async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError> {
         longhand_chain::scan(self, &request).await
+    }
+
+    async fn filters(&self, _: FiltersRequest) -> Result<FiltersReply, ChainError> {
+        Err(ChainError::NoFilters)
     }
 
     async fn headers(&self, request: HeadersRequest) -> Result<HeadersReply, ChainError> {

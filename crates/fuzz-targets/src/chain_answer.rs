@@ -12,6 +12,7 @@ use longhand_chain::{
     BitcoindSource, BlockReader, BlockRef, Chain, ChainError, ChainEvent, FeeRates, FeeSource,
     Follower, FollowerConfig, OutputLookup, TransactionRelay, WatchList,
 };
+use longhand_spv::filter::MAX_FILTER_BYTES;
 use prost::Message;
 use serde_json::Value;
 
@@ -81,6 +82,7 @@ enum What {
     Unspent = 7,
     BlockTxids = 8,
     Verify = 9,
+    Filter = 10,
 }
 
 const LIES: usize = 64;
@@ -201,6 +203,13 @@ async fn ask(source: &BitcoindSource, question: &Question) -> Result<(), ChainEr
             let block = source.block(&hash).await?;
             assert_eq!(block.block_hash(), hash, "another block");
             assert!(block.check_merkle_root(), "other transactions");
+        }
+        What::Filter => {
+            let filter = source.filter(&core.some_hash(which)).await?.filter;
+            assert!(
+                filter.len() <= MAX_FILTER_BYTES,
+                "a filter that is too long"
+            );
         }
         What::FeeRates => check_rates(&source.fee_rates().await?),
         What::Broadcast => source.broadcast(&[core.some_transaction(which)]).await?,
@@ -346,7 +355,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         status,
         ..Lie::default()
     };
-    let all = 0..=9;
+    let all = 0..=10;
     let all = all.map(|what| Question { what, which: 1 }).collect();
     let scripts = [
         Script {
@@ -360,6 +369,13 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         ask(What::HashAt, 2, &[lie("{\"a\": [1, null]}")]),
         ask(What::HashAt, 2, &[error(-8, "Block height out of range")]),
         ask(What::Block, 1, &[lie("\"00ff\"")]),
+        ask(What::Filter, 1, &[field("filter", "\"0\"")]),
+        ask(What::Filter, 1, &[field("header", "[]")]),
+        ask(
+            What::Filter,
+            1,
+            &[error(-1, "Index is not enabled for filtertype basic")],
+        ),
         ask(
             What::FeeRates,
             0,

@@ -41,6 +41,7 @@ pub(crate) enum Problem {
         age_s: u64,
     },
     Pruned,
+    NoFilters,
     NoFeeEstimate {
         sat_per_kw: u32,
     },
@@ -62,11 +63,12 @@ pub(crate) enum Problem {
 
 impl Problem {
     /// Every name, for the metric.
-    pub const NAMES: [&'static str; 9] = [
+    pub const NAMES: [&'static str; 10] = [
         "chain_unreachable",
         "initial_download",
         "old_tip",
         "pruned",
+        "no_filters",
         "no_fee_estimate",
         "low_reserve",
         "mailbox_unreachable",
@@ -81,6 +83,7 @@ impl Problem {
             Problem::InitialDownload => "initial_download",
             Problem::OldTip { .. } => "old_tip",
             Problem::Pruned => "pruned",
+            Problem::NoFilters => "no_filters",
             Problem::NoFeeEstimate { .. } => "no_fee_estimate",
             Problem::LowReserve(_) => "low_reserve",
             Problem::MailboxUnreachable { .. } => "mailbox_unreachable",
@@ -109,6 +112,10 @@ impl fmt::Display for Problem {
             Problem::Pruned => f.write_str(
                 "the chain source is pruned: announced channels in blocks that it has deleted are missing in the hub's \
                  graph, and most payments to other hosts find no route; use one that keeps all blocks (prune=0)",
+            ),
+            Problem::NoFilters => f.write_str(
+                "the chain source has no compact filters of blocks: large payments to owners whose phones have no second source \
+                 wait (limit filters_from_sat of a phone); use a Bitcoin Core with blockfilterindex=1",
             ),
             Problem::NoFeeEstimate { sat_per_kw } => write!(
                 f,
@@ -213,13 +220,14 @@ fn chain_problems(observed: &Observed) -> Vec<Problem> {
         age_s => age_s.map(|age_s| Problem::OldTip { age_s }),
     };
     let pruned = source.is_pruned.then_some(Problem::Pruned);
+    let filters = source.lacks_filters.then_some(Problem::NoFilters);
     let rates = observed.fee_rates;
     let fees = (!rates.is_estimate).then_some(Problem::NoFeeEstimate {
         sat_per_kw: rates.normal,
     });
     let is_low = |reserve: &Reserve| reserve.onchain_sat < reserve.wanted_for_next_sat;
     let reserve = observed.reserve.filter(is_low).map(Problem::LowReserve);
-    let all = [chain, pruned, fees, reserve];
+    let all = [chain, pruned, filters, fees, reserve];
     all.into_iter().flatten().collect()
 }
 
@@ -383,6 +391,7 @@ mod tests {
         let source = SourceHealth {
             is_initial_download: true,
             is_pruned: true,
+            lacks_filters: true,
             ..SourceHealth::default()
         };
         Observed {
@@ -422,12 +431,20 @@ mod tests {
             [
                 "initial_download",
                 "pruned",
+                "no_filters",
                 "no_fee_estimate",
                 "low_reserve"
             ]
         );
         let text = found.iter().map(ToString::to_string).collect::<String>();
-        for part in ["wait for it", "prune=0", "20 sat/vB", "hub address"] {
+        let parts = [
+            "wait for it",
+            "prune=0",
+            "blockfilterindex=1",
+            "20 sat/vB",
+            "hub address",
+        ];
+        for part in parts {
             assert!(text.contains(part), "{part} is not in {text}");
         }
     }

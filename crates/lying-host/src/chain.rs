@@ -1,6 +1,9 @@
 //! A chain of regtest that is mined here, and what a host shows a phone of it.
 
+use std::collections::HashMap;
+
 use bitcoin::absolute::LockTime;
+use bitcoin::bip158::{BlockFilter, BlockFilterWriter, FilterHeader};
 use bitcoin::blockdata::script::Builder;
 use bitcoin::consensus::serialize;
 use bitcoin::constants::genesis_block;
@@ -11,7 +14,7 @@ use bitcoin::{
 };
 use lightning::ln::chan_utils::{ChannelTransactionParameters, make_funding_redeemscript};
 use longhand_proto::signer::signer_op::Op;
-use longhand_proto::signer::{ExtendHeaders, ProveTransaction};
+use longhand_proto::signer::{ExtendHeaders, ProveTransaction, ShowFilters};
 use longhand_spv::Proof;
 
 /// So many seconds are between two blocks.
@@ -93,6 +96,54 @@ impl Chain {
         })
     }
 
+    /// The filters of the blocks at these heights, and the block of the first.
+    pub fn filters(&self, from: u32, to: u32, with_block: bool) -> ShowFilters {
+        let filters = (0..=to).map(|height| self.filter(height));
+        let filters: Vec<BlockFilter> = filters.collect();
+        let (before, shown) = filters.split_at(from as usize);
+        let previous = before
+            .iter()
+            .fold(FilterHeader::all_zeros(), |header, filter| {
+                filter.filter_header(&header)
+            });
+        ShowFilters {
+            first_height: from,
+            previous_header: previous.to_byte_array().to_vec(),
+            filters: shown.iter().map(|filter| filter.content.clone()).collect(),
+            block: match with_block {
+                true => serialize(self.block(from)),
+                false => Vec::new(),
+            },
+        }
+    }
+
+    /// The filter of one block, without the script that its coinbase transaction pays to.
+    pub fn filters_without_coinbase(&self, height: u32) -> ShowFilters {
+        let block = self.block(height);
+        let mut content = Vec::new();
+        let mut writer = BlockFilterWriter::new(&mut content, block);
+        let others = block.txdata.iter().skip(1);
+        for output in others.flat_map(|transaction| &transaction.output) {
+            writer.add_element(output.script_pubkey.as_bytes());
+        }
+        writer.finish().expect("bytes in memory");
+        ShowFilters {
+            filters: vec![content],
+            ..self.filters(height, height, false)
+        }
+    }
+
+    fn filter(&self, height: u32) -> BlockFilter {
+        let transactions = self.blocks.iter().flat_map(|block| &block.txdata);
+        let scripts: HashMap<OutPoint, ScriptBuf> = transactions.flat_map(outputs).collect();
+        let script = |outpoint: &OutPoint| {
+            // Outputs that nobody made here have a script of their own.
+            let unknown = || ScriptBuf::from_bytes(vec![0x51]);
+            Ok(scripts.get(outpoint).cloned().unwrap_or_else(unknown))
+        };
+        BlockFilter::new_script_filter(self.block(height), script).expect("every script is there")
+    }
+
     /// Where a transaction is: the height of its block, and its place in it.
     pub fn place(&self, txid: Txid) -> Option<(u32, u32)> {
         (0..).zip(&self.blocks).find_map(|(height, block)| {
@@ -107,6 +158,12 @@ impl Chain {
         let (height, position) = self.place(txid).expect("a mined transaction");
         Proof::prove(self.block(height), position).expect("an honest proof")
     }
+}
+
+fn outputs(transaction: &Transaction) -> impl Iterator<Item = (OutPoint, ScriptBuf)> {
+    let txid = transaction.compute_txid();
+    let outputs = (0..).zip(&transaction.output);
+    outputs.map(move |(vout, output)| (OutPoint { txid, vout }, output.script_pubkey.clone()))
 }
 
 /// The operation with a proof.
@@ -154,7 +211,7 @@ fn coinbase(height: u32, name: &[u8]) -> Transaction {
         OutPoint::null(),
         TxOut {
             value: Amount::from_sat(5_000_000_000),
-            script_pubkey: ScriptBuf::new(),
+            script_pubkey: ScriptBuf::from_bytes(vec![0x51]),
         },
     );
     coinbase.input[0].script_sig = Builder::new()

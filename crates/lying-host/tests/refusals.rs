@@ -11,7 +11,7 @@ use longhand_signer::Rule;
 const WITHOUT_CASES: [Rule; 1] = [Rule::Malformed];
 
 /// Rules that refuse while an operation is read, before there is anything to judge.
-const WHILE_READING: [Rule; 2] = [Rule::UnknownChannel, Rule::Headers];
+const WHILE_READING: [Rule; 3] = [Rule::UnknownChannel, Rule::Headers, Rule::Filters];
 
 /// Rules that some refusals bear which are made while an operation is read: of a secret that is no key, say.
 const REFUSES_WHILE_READING_TOO: [Rule; 5] = [

@@ -89,6 +89,7 @@ fn channel(seen: SeenChannel) -> ChannelInChain {
         amount_sat: seen.value_sat,
         confirmations: seen.confirmations,
         confirmations_needed: seen.confirmations_needed,
+        filtered_up_to: seen.shown_open_up_to.unwrap_or(0),
         is_closed: seen.close != Close::Unknown,
         closed_by: match seen.close {
             Close::Proven(txid) | Close::Said(Some(txid)) => txid.to_string(),

@@ -836,7 +836,8 @@ pub struct ChainView {
     pub channels: Vec<ChannelInChain>,
     /// Before when the phone has to attach for a payment.
     pub next_deadline: Option<Deadline>,
-    /// The owner's second source, when one is set and was asked. Without one, that a channel is open rests on the host's word.
+    /// The owner's second source, when one is set and was asked. Without one, that a channel is open rests on the host's word, or on its
+    /// filters.
     pub second_source: Option<SourceView>,
 }
 
@@ -862,6 +863,10 @@ pub struct ChannelInChain {
     pub confirmations: u32,
     /// From so many on payments over it count.
     pub confirmations_needed: u32,
+    /// Up to the block of this height the host's filters show that it is open; 0 when they were not asked for yet. A host that forges
+    /// filters can hide a close.
+    #[serde(default)]
+    pub filtered_up_to: u32,
     /// The host has proven that it is closed, or the second source has said so.
     pub is_closed: bool,
     /// By which transaction; empty when that is not known.

@@ -177,6 +177,7 @@ impl DurableSigner {
         let mut signer = Signer::restore(&self.seed, network, &self.vault.ledger_key(), records)?;
         lock(&self.header_changes).clear();
         signer.set_headers(self.vault.headers());
+        signer.set_filters(self.vault.filters());
         if let Some(witness) = self.vault.witness() {
             witness.restored(signer.version());
         }
@@ -259,6 +260,7 @@ impl DurableSigner {
             signer.set_hub(hub);
             let (mut records, mut refusals) = (Vec::new(), Vec::new());
             let (mut notices, mut changes) = (Vec::new(), Vec::new());
+            let mut has_new_filters = false;
             let now_unix_s = self.runtime.now_unix_s();
             let replies = batches.iter().map(|batch| {
                 let outcome = signer.handle(batch, now_unix_s);
@@ -266,6 +268,7 @@ impl DurableSigner {
                 records.extend(outcome.records);
                 notices.extend(outcome.notices);
                 changes.extend(outcome.headers);
+                has_new_filters |= outcome.has_new_filters;
                 refusals.extend(refusals_in(&outcome.reply));
                 outcome.reply.encode_to_vec()
             });
@@ -278,10 +281,13 @@ impl DurableSigner {
                 refusals,
                 known_blocks,
             };
-            ((answered, notices), records)
+            ((answered, notices, has_new_filters), records)
         })
-        .map(|(answered, notices)| {
+        .map(|(answered, notices, has_new_filters)| {
             self.keep_headers();
+            if has_new_filters {
+                self.keep_filters();
+            }
             self.keep_refusals(&notices);
             answered
         })
@@ -300,6 +306,16 @@ impl DurableSigner {
             && let Ok(headers) = self.look(|signer| signer.headers().clone())
         {
             self.vault.replace_headers(&headers);
+        }
+    }
+
+    /// Stores what filters have shown. Best effort: the host shows again what is lost.
+    fn keep_filters(&self) {
+        let Ok(filters) = self.look(|signer| signer.filters().clone()) else {
+            return;
+        };
+        if let Err(error) = self.vault.save_filters(&filters) {
+            tracing::warn!(%error, "what filters have shown was not stored");
         }
     }
 

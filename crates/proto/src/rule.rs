@@ -245,14 +245,14 @@ rules! {
         "an invoice with another network, amount, payment hash, payment secret, payee, description, expiry or date than the owner asked for, or with an \
          on-chain address, payment metadata or an unusual final expiry delta";
     InvoiceHint: "invoice-hint", Payment, Never, [],
-        "an invoice with a route hint from a node with which the owner has no channel";
+        "an invoice with a route hint from a node with which the owner has no channel that is proven to be in the chain, and not closed";
 
     PreimageUnproven: "preimage-unproven", Payment, Sometimes, [],
         "a preimage for HTLCs in a channel whose funding is not proven to be in the chain, or not deep enough there; for good when the \
          channel was closed by a commitment without them";
     PreimageUnwatched: "preimage-unwatched", Payment, Always, [],
-        "a preimage for HTLCs in a channel of which the owner's second source, where one is set, has not just said that it is \
-         open";
+        "a preimage for HTLCs in a channel of which the owner's second source has not just said that it is open; without such a source, \
+         for a large payment (`filters_from_sat`), in a channel that the filters of the blocks up to the newest one do not show to be open";
     PreimageLate: "preimage-late", Payment, Never, [],
         "a preimage for HTLCs that expire too soon to be claimed on chain: within 39 blocks";
     GossipNetwork: "gossip-network", Gossip, Never, [],
@@ -265,6 +265,8 @@ rules! {
         "block headers that do not follow from those that the phone knows, or that break the network's rules of proof of work and time";
     Proof: "proof", Chain, Sometimes, [],
         "a proof that does not show that a transaction of the channel is in a block that the phone knows";
+    Filters: "filters", Chain, Sometimes, [],
+        "filters of blocks that do not follow from those shown before, or that leave out what their block has";
     StaleChain: "stale-chain", Chain, Always, [],
         "what could lose money, while the newest block that the phone knows is more than two hours old: a preimage, an outgoing HTLC, \
          the setup and the funding of a channel";

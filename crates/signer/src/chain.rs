@@ -25,6 +25,8 @@ pub struct SeenChannel {
     pub confirmations_needed: u32,
     /// Whether it is spent.
     pub close: Close,
+    /// Up to this block the host's filters show that it is not spent.
+    pub shown_open_up_to: Option<u32>,
 }
 
 impl Signer {
@@ -40,6 +42,7 @@ impl Signer {
                 confirmations: channel.confirmations(&self.headers),
                 confirmations_needed: sight.depth_needed(channel),
                 close: sight.close(channel),
+                shown_open_up_to: self.filters.shown_unspent(&funding.into_bitcoin_outpoint()),
             })
         })
     }
@@ -61,6 +64,7 @@ impl Signer {
         now_unix_s: u64,
     ) -> Result<Option<StoredChange>, HeaderError> {
         let extended = self.headers.extend(headers, now_unix_s)?;
+        self.filters.sync(&self.headers);
         Ok(extended.into_change())
     }
 
@@ -81,6 +85,7 @@ impl Signer {
         };
         let extended = extended.map_err(|error| refused(&error))?;
         stored.extend(extended.into_change());
+        self.filters.sync(&self.headers);
         Ok((Answer::Done(Done {}), Vec::new()))
     }
 }

@@ -9,6 +9,7 @@ use longhand_spv::{Checkpoint, Headers, Params, StoredChange};
 
 use zeroize::Zeroizing;
 
+use crate::filters::Filters;
 use crate::keys::{ADDRESSES, Account, Keychain, Keys, Seed, SeedError};
 use crate::ledger::{Entry, LedgerError, LedgerRecord, State, entry};
 use crate::limits::Limits;
@@ -30,6 +31,7 @@ pub struct Signer {
     hub: Option<PublicKey>,
     pub(crate) headers: Headers,
     pub(crate) source: Source,
+    pub(crate) filters: Filters,
     refusals: Refusals,
     account: Account,
     ledger_key: Zeroizing<[u8; 32]>,
@@ -48,6 +50,8 @@ pub struct Outcome {
     /// Changes of the stored headers ([`Signer::headers`]), in order. They may be written after the reply is sent: headers that are lost come
     /// again.
     pub headers: Vec<StoredChange>,
+    /// [`Signer::filters`] has changed, to be stored in the same way.
+    pub has_new_filters: bool,
 }
 
 /// A refusal, or a warning in its place.
@@ -122,6 +126,7 @@ impl Signer {
             hub: None,
             headers: no_headers(network),
             source: Source::default(),
+            filters: Filters::default(),
             refusals: Refusals::default(),
             account: Account::Bip84,
             ledger_key: Zeroizing::new(*ledger_key),
@@ -163,13 +168,17 @@ impl Signer {
     fn handle_within(&mut self, batch: &SignerBatch, now_unix_s: u64, mut room: usize) -> Outcome {
         let mut changes = Vec::new();
         let mut notices = Vec::new();
-        let mut headers = Vec::new();
+        let (mut headers, mut has_new_filters) = (Vec::new(), false);
         let mut answers = Vec::with_capacity(batch.ops.len());
         for op in &batch.ops {
             let mut warned = Vec::new();
             let answer = match &op.op {
                 Some(Op::ExtendHeaders(more)) => {
                     self.extend_headers(more, now_unix_s, &mut headers)
+                }
+                Some(Op::ShowFilters(more)) => {
+                    has_new_filters |= !more.filters.is_empty();
+                    self.show_filters(more).map(|answer| (answer, Vec::new()))
                 }
                 _ => self.operate(op, now_unix_s, &mut room, &mut warned),
             };
@@ -197,6 +206,7 @@ impl Signer {
             records: self.record(changes),
             notices,
             headers,
+            has_new_filters,
         }
     }
 
@@ -275,6 +285,7 @@ impl Signer {
             limits: &self.state.limits,
             headers: &self.headers,
             source: (!self.state.limits.second_source.is_empty()).then_some(&self.source),
+            filters: &self.filters,
             now_unix_s,
         }
     }

@@ -13,7 +13,8 @@
 //! - `audit` (a feature of its name): an observer of operations and answers, for tests, that finds answers a phone must never give.
 //! - [`Signer`]: the operations of a node, and the calls of an owner.
 //!
-//! The host shows it block headers with its operations ([`Signer::headers`]), and proves that its channels are in their blocks.
+//! The host shows it block headers with its operations ([`Signer::headers`]), proves that its channels are in their blocks, and
+//! shows by filters of the blocks that they are open ([`Signer::filters`]).
 
 #[cfg(feature = "audit")]
 pub mod audit;
@@ -22,6 +23,7 @@ mod chain;
 mod commitment;
 mod deadlines;
 mod engine;
+mod filters;
 mod hidden;
 mod htlcs;
 mod intents;
@@ -40,6 +42,7 @@ mod view;
 pub use chain::SeenChannel;
 pub use deadlines::Deadline;
 pub use engine::{Notice, Outcome, Recorded, Signer, SignerError};
+pub use filters::{Filters, StoredFiltersError};
 pub use intents::{ChannelIntent, OnchainIntent, PaymentIntent};
 pub use invoices::InvoiceRequest;
 pub use keys::{Account, Keychain, Seed, SeedError};

@@ -87,6 +87,8 @@ numbers! {
         "The channels from this size on for which the next limit holds in place of that.";
     large_funding_depth_blocks = 6,
         "How many blocks have to confirm a large channel which a peer has funded, before payments over it count.";
+    filters_from_sat = 1_000_000,
+        "Without a second source: payments from this amount on wait until the host has shown by filters of its blocks (BIP 158, some 20 kB a block) that their channels are open.";
     late_payment_s = 1_209_600,
         "The time for which a payment may still leave after its invoice has expired: the phone may have been away when the node was about to offer the HTLC.";
     invoice_skew_s = 3_600,

@@ -7,8 +7,9 @@ use bitcoin::secp256k1::{All, PublicKey, Secp256k1};
 use bitcoin::{Network, ScriptBuf, Txid};
 use lightning::ln::chan_utils::ChannelPublicKeys;
 use lightning::sign::ChannelSigner;
-use longhand_spv::Headers;
+use longhand_spv::{Headers, Status};
 
+use crate::filters::Filters;
 use crate::keys::{ADDRESSES, Account, Keychain, Keys, WalletAddress};
 use crate::ledger::{Channel, OwnPayment, State};
 use crate::limits::Limits;
@@ -42,7 +43,7 @@ impl View<'_> {
 pub enum Close {
     /// Nothing is known of a close.
     Unknown,
-    /// By this transaction, which the host has proven.
+    /// By this transaction, which the host has proven or shown with its whole block.
     Proven(Txid),
     /// The second source says so: by this transaction, if it says that.
     Said(Option<Txid>),
@@ -56,6 +57,8 @@ pub(crate) struct Sight<'a> {
     pub headers: &'a Headers,
     /// What the second source says of the channels, when one is asked.
     pub source: Option<&'a Source>,
+    /// What the host has shown by filters.
+    pub filters: &'a Filters,
     pub now_unix_s: u64,
 }
 
@@ -82,7 +85,12 @@ impl Sight<'_> {
         if let Some(spend) = channel.spend(self.headers) {
             return Close::Proven(spend.txid);
         }
-        let said = self.source.zip(channel.funding());
+        let funding = channel.funding();
+        let shown = funding.and_then(|funding| self.filters.status(&funding));
+        if let Some(Status::Spent(spend)) = shown {
+            return Close::Proven(spend.by);
+        }
+        let said = self.source.zip(funding);
         let said = said.and_then(|(source, funding)| source.spent(&funding));
         match said {
             Some(txid) => Close::Said(txid),
@@ -90,12 +98,21 @@ impl Sight<'_> {
         }
     }
 
-    /// Whether the second source, if one is asked, has just said that the channel is open or closed.
-    pub fn is_watched(&self, channel: &Channel) -> bool {
-        let (Some(source), Some(funding)) = (self.source, channel.funding()) else {
-            return self.source.is_none();
-        };
-        source.is_sure_of(&funding, self.headers, self.now_unix_s)
+    /// Whether the second source has just said that the channel is open or closed. Without such a source: whether the host's filters show
+    /// it, which is asked of large payments alone.
+    pub fn is_watched(&self, channel: &Channel, payment_msat: u64) -> bool {
+        let funding = channel.funding();
+        if let Some(source) = self.source {
+            let is_sure = |funding| source.is_sure_of(&funding, self.headers, self.now_unix_s);
+            return funding.is_some_and(is_sure);
+        }
+        let from_msat = self.limits.numbers.filters_from_sat.saturating_mul(1_000);
+        let is_shown = |funding| self.filters.is_unspent(&funding, self.headers);
+        payment_msat < from_msat || self.is_proven_closed(channel) || funding.is_some_and(is_shown)
+    }
+
+    fn is_proven_closed(&self, channel: &Channel) -> bool {
+        matches!(self.close(channel), Close::Proven(_))
     }
 }
 

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use bitcoin::block::Header;
 use bitcoin::{Block, BlockHash, OutPoint, Transaction, TxOut, Txid};
 use longhand_chain::{
-    BlockReader, BlockRef, ChainError, FeeRates, FeeSource, OutputLookup, TransactionRelay,
+    BlockFilter, BlockReader, BlockRef, ChainError, FeeRates, FeeSource, OutputLookup,
+    TransactionRelay,
 };
 use longhand_host::{Host, HostConfig, HostError};
 use longhand_link::Carriers;
@@ -45,6 +46,9 @@ impl BlockReader for FailingSource {
         Err((self.0)())
     }
     async fn block(&self, _: &BlockHash) -> Result<Block, ChainError> {
+        Err((self.0)())
+    }
+    async fn filter(&self, _: &BlockHash) -> Result<BlockFilter, ChainError> {
         Err((self.0)())
     }
 }

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{BlockHash, Transaction, Txid};
 use longhand_chain::{
-    BlockRef, BroadcastAnswer, Chain, ChainError, ChainEvent, FeeRates, Follower, HeadersReply,
-    HeadersRequest, OutputLookup, Proof, ScanError, ScanReply, ScanRequest, Subscription,
-    WatchList,
+    BlockRef, BroadcastAnswer, Chain, ChainError, ChainEvent, FeeRates, FiltersReply,
+    FiltersRequest, Follower, HeadersReply, HeadersRequest, OutputLookup, Proof, ScanError,
+    ScanReply, ScanRequest, Subscription, WatchList,
 };
 use longhand_node::Services;
 use longhand_proto::command::GetInfo;
@@ -159,6 +159,10 @@ impl Chain for Interrupted {
 
     async fn scan(&self, request: ScanRequest) -> Result<ScanReply, ScanError> {
         self.follower.scan(request).await
+    }
+
+    async fn filters(&self, request: FiltersRequest) -> Result<FiltersReply, ChainError> {
+        self.follower.filters(request).await
     }
 
     async fn headers(&self, request: HeadersRequest) -> Result<HeadersReply, ChainError> {

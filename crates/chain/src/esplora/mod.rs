@@ -260,6 +260,7 @@ impl BlockReader for EsploraSource {
         let tip_unix_s = self.known_tip().map(|tip| tip.unix_s);
         Ok(SourceHealth {
             tip_unix_s,
+            lacks_filters: true,
             ..SourceHealth::default()
         })
     }

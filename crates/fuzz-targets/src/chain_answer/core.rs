@@ -137,6 +137,9 @@ impl Core {
                     json!({ "tx": txids.collect::<Vec<_>>() })
                 }
             }),
+            "getindexinfo" => Some(json!({ "basic block filter index": { "synced": true } })),
+            "getblockfilter" => block(&params[0])
+                .map(|(_, block)| json!({ "filter": "00", "header": block.header.merkle_root })),
             "getmempoolinfo" => Some(json!({ "mempoolminfee": 0.00001 })),
             "estimatesmartfee" => Some(json!({ "feerate": 0.00002, "blocks": 6 })),
             "sendrawtransaction" => Some(json!(self.at(0).hash)),

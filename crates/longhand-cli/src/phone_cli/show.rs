@@ -250,6 +250,10 @@ fn chain_text(seen: &ChainView) -> String {
             (false, some) if some < channel.confirmations_needed => {
                 format!("{} blocks are needed", channel.confirmations_needed)
             }
+            _ if channel.filtered_up_to > 0 => format!(
+                "proven, open by the host's filters up to block {}",
+                channel.filtered_up_to
+            ),
             _ => "proven".into(),
         };
         vec![
@@ -277,7 +281,7 @@ fn chain_text(seen: &ChainView) -> String {
             )
         });
     let source = match &seen.second_source {
-        None => "no second source is asked: that a channel is open is the host's word (`longhand phone limits second_source URL`)\n".into(),
+        None => "no second source is asked: that a channel is open is the host's word, or for large payments what its filters show (`longhand phone limits second_source URL`)\n".into(),
         Some(it) if it.error.is_empty() => {
             format!("second source: {}, asked {}\n", it.place, utc(it.asked_unix_s))
         }

@@ -7,6 +7,7 @@ use longhand_proto::signer::{ClaimableHtlc, GetPreimage};
 use longhand_signer::{InvoiceRequest, Rule};
 
 use super::commitment::thiefs_key;
+use super::seen::{deep, mine_and_prove, spend_of};
 use crate::invoice::{Draft, EXPIRY_S, ask_for, finish};
 use crate::onion::{Offer, peel};
 use crate::scene::*;
@@ -445,6 +446,25 @@ fn invoices() -> Vec<Case> {
         move |phone| {
             Channel::open(phone);
             signed(phone, &|it| it.hint = Some(thiefs_key()))
+        },
+    );
+    hints.add(
+        false,
+        "an invoice with a hint to a channel that nobody funded",
+        move |phone| {
+            phone.has_chain = false;
+            let peer = Channel::open(phone).peer_node_id();
+            signed(phone, &|it| it.hint = Some(peer))
+        },
+    );
+    hints.add(
+        false,
+        "an invoice with a hint to a channel that is closed",
+        move |phone| {
+            let channel = deep(phone, 6);
+            mine_and_prove(phone, &spend_of(&channel));
+            let peer = channel.peer_node_id();
+            signed(phone, &|it| it.hint = Some(peer))
         },
     );
     hints.add(

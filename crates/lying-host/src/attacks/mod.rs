@@ -4,6 +4,7 @@ pub(crate) mod balance;
 pub(crate) mod chain;
 pub(crate) mod closing;
 pub(crate) mod commitment;
+mod filters;
 mod gossip;
 pub(crate) mod incoming;
 mod paying;
@@ -25,5 +26,6 @@ pub(crate) fn all() -> Vec<Case> {
     all.extend(gossip::cases());
     all.extend(incoming::cases());
     all.extend(seen::cases());
+    all.extend(filters::cases());
     all
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bitcoin::Txid;
 use bitcoin::secp256k1::PublicKey;
-use longhand_chain::{BroadcastAnswer, ChainError, HeadersReply, ScanError, ScanReply};
+use longhand_chain::{
+    BroadcastAnswer, ChainError, FiltersReply, HeadersReply, ScanError, ScanReply,
+};
 use longhand_proto::command::{Command, CommandReply, Error};
 use longhand_proto::signer::SignerReply;
 use longhand_spv::Proof;
@@ -33,6 +35,7 @@ pub(crate) enum Message {
     Scanned(u64, Box<Result<ScanReply, ScanError>>),
     Headers(u64, Box<Result<HeadersReply, ChainError>>),
     Proof(u64, Box<Result<Proof, ChainError>>),
+    Filters(u64, Box<Result<FiltersReply, ChainError>>),
     Dialed(PublicKey, std::io::Result<Box<dyn PeerStream>>),
     Peer(ConnectionId, PeerEvent),
     ResetSignerChain,

@@ -84,6 +84,7 @@ struct Questions {
     scan: Question,
     headers: Question,
     proof: Question,
+    filters: Question,
 }
 
 impl Questions {
@@ -92,6 +93,7 @@ impl Questions {
         self.scan.cancel();
         self.headers.cancel();
         self.proof.cancel();
+        self.filters.cancel();
     }
 }
 
@@ -294,9 +296,11 @@ impl Driver {
             Message::Scanned(number, _) if !self.questions.scan.is_last(number) => return None,
             Message::Headers(number, _) if !self.questions.headers.is_last(number) => return None,
             Message::Proof(number, _) if !self.questions.proof.is_last(number) => return None,
+            Message::Filters(number, _) if !self.questions.filters.is_last(number) => return None,
             Message::Scanned(_, answer) => Input::Scanned(answer),
             Message::Headers(_, answer) => Input::Headers(answer),
             Message::Proof(_, answer) => Input::Proof(answer),
+            Message::Filters(_, answer) => Input::Filters(answer),
             Message::Broadcast(txid, answer) => Input::Broadcast(txid, answer),
             Message::Accept(stream, hosted) => Input::PeerAccepted(NewConnection {
                 hosted,
@@ -343,6 +347,7 @@ impl Driver {
             scan,
             headers,
             proof,
+            filters,
         } = &mut self.questions;
         if let Some(request) = self.machine.take_scan() {
             let chain = Arc::clone(&self.services.chain);
@@ -358,6 +363,11 @@ impl Driver {
             let chain = Arc::clone(&self.services.chain);
             let answer = async move { Box::new(chain.proof(request.block, request.txid).await) };
             proof.ask(answer, Message::Proof, self.own_inbox.clone());
+        }
+        if let Some(request) = self.machine.take_filters_request() {
+            let chain = Arc::clone(&self.services.chain);
+            let answer = async move { Box::new(chain.filters(request).await) };
+            filters.ask(answer, Message::Filters, self.own_inbox.clone());
         }
     }
 

@@ -1,4 +1,4 @@
-//! The tasks that have the chain answer the machine's questions: about past blocks, headers, and transactions in blocks.
+//! The tasks that have the chain answer the machine's questions: about past blocks, headers, transactions in blocks, and filters.
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;

@@ -19,7 +19,7 @@ use lightning::util::ser::Readable;
 use longhand_proto::rule::Rule;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
-use longhand_proto::signer::{ChannelTerms, SignerBatch, SignerOp, SignerReply};
+use longhand_proto::signer::{ChannelTerms, SignerBatch, SignerOp, SignerReply, WantedFilters};
 
 use super::channel_keys::KeysId;
 use super::closes::Closes;
@@ -55,6 +55,10 @@ struct State {
     has_refused_headers: bool,
     /// Channels of which the phone has taken a proof, since this was last asked.
     proven: Vec<KeysId>,
+    /// The phone has refused a preimage until it sees that a channel is open, since this was last asked.
+    has_unwatched: bool,
+    /// Which filters the phone wants, since this was last asked; `Some(None)` when it has refused some.
+    wanted_filters: Option<Option<WantedFilters>>,
 }
 
 impl Remote {
@@ -71,6 +75,8 @@ impl Remote {
             handshakes: Handshakes::default(),
             has_refused_headers: false,
             proven: Vec::new(),
+            has_unwatched: false,
+            wanted_filters: None,
             desk,
         };
         Some(Remote {
@@ -128,6 +134,16 @@ impl Remote {
     /// Whether the signer has refused headers that may be taken later, since this was last asked.
     pub fn take_refused_headers(&self) -> bool {
         std::mem::take(&mut lock(&self.state).has_refused_headers)
+    }
+
+    /// Whether the phone has refused a preimage until it sees that a channel is open, since this was last asked.
+    pub fn take_unwatched(&self) -> bool {
+        std::mem::take(&mut lock(&self.state).has_unwatched)
+    }
+
+    /// Which filters of blocks the phone wants, if it has said so since this was last asked; `Some(None)` when it has refused some.
+    pub fn take_wanted_filters(&self) -> Option<Option<WantedFilters>> {
+        lock(&self.state).wanted_filters.take()
     }
 
     /// Requests an operation that must be answered before the channel goes on, also after a restart.
@@ -474,6 +490,13 @@ impl State {
                 self.onions.add(journal, answered.key, secret);
             }
             (Op::Ecdh(asked), Answer::SharedSecret(secret)) => self.handshakes.add(asked, secret),
+            (Op::ShowFilters(_), Answer::WantedFilters(wanted)) => {
+                self.wanted_filters = Some(Some(*wanted));
+            }
+            (Op::ShowFilters(_), _) => self.wanted_filters = Some(None),
+            (Op::GetPreimage(_), Answer::Refusal(refusal)) => {
+                self.has_unwatched |= refusal.is_by(Rule::PreimageUnwatched);
+            }
             // What was refused at an older tip may be answered now.
             (Op::ExtendHeaders(_), Answer::Done(_)) => self.desk.clear_retries(),
             (Op::ExtendHeaders(_), Answer::Refusal(refusal)) => {

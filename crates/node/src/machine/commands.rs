@@ -14,10 +14,12 @@ use crate::api::State;
 use crate::machine::turn::Turn;
 use crate::parts::closed_channels::ClosedChannels;
 use crate::parts::dialing::Dialing;
+use crate::parts::funding_proofs::FundingProofs;
 use crate::parts::onchain_sends::OnchainSends;
 use crate::parts::openings::Openings;
 use crate::parts::payments::{Payments, payment_hash};
 use crate::parts::requests::{Outcome, Wait};
+use crate::parts::signer_headers::SignerHeaders;
 use crate::parts::signer_session::SignerSession;
 use crate::parts::wallet_scan::WalletScan;
 use crate::parts::{balances, invoices};
@@ -30,6 +32,8 @@ pub(crate) struct Commands<'a> {
     pub session: &'a SignerSession,
     pub closed_channels: &'a ClosedChannels,
     pub dialing: &'a mut Dialing,
+    pub funding_proofs: &'a FundingProofs,
+    pub signer_headers: &'a SignerHeaders,
     pub onchain_sends: &'a mut OnchainSends,
     pub openings: &'a mut Openings,
     pub payments: &'a mut Payments,
@@ -97,7 +101,9 @@ impl Commands<'_> {
                 later(Wait::Opened(id))
             }
             Some(Kind::CreateInvoice(invoice)) => {
-                let unsigned = invoices::unsigned(turn, &invoice)?;
+                let unsigned = invoices::unsigned(turn, &invoice, |channel| {
+                    !self.signer_headers.follows() || self.funding_proofs.is_shown(turn, channel)
+                })?;
                 self.payments.invoice_made(turn, &invoice);
                 now(Reply::UnsignedInvoice(unsigned))
             }

@@ -7,7 +7,8 @@ use bitcoin::Txid;
 use bitcoin::secp256k1::PublicKey;
 use lightning::types::payment::PaymentHash;
 use longhand_chain::{
-    BlockRef, BroadcastAnswer, ChainError, ChainEvent, HeadersReply, ScanError, ScanReply,
+    BlockRef, BroadcastAnswer, ChainError, ChainEvent, FiltersReply, HeadersReply, ScanError,
+    ScanReply,
 };
 use longhand_proto::command::{Command, Payment};
 use longhand_proto::signer::SignerReply;
@@ -48,6 +49,8 @@ pub(crate) enum Input {
     Headers(Box<Result<HeadersReply, ChainError>>),
     /// The answer to the last request of [`super::NodeMachine::take_proof_request`].
     Proof(Box<Result<Proof, ChainError>>),
+    /// The answer to the last request of [`super::NodeMachine::take_filters_request`].
+    Filters(Box<Result<FiltersReply, ChainError>>),
     /// Gossip was looked up in the chain and waits to be taken in.
     GossipChecked,
     /// A timer of [`super::NodeMachine::next_due`] has expired.
@@ -99,6 +102,7 @@ impl Input {
             | Input::Scanned(_)
             | Input::Headers(_)
             | Input::Proof(_)
+            | Input::Filters(_)
             | Input::Broadcast(..) => false,
             Input::Chain(ChainEvent::Connected { txs, .. }) => !txs.is_empty(),
             Input::Chain(ChainEvent::Disconnected { .. }) => true,
@@ -118,6 +122,7 @@ impl Input {
                 | Input::Scanned(_)
                 | Input::Headers(_)
                 | Input::Proof(_)
+                | Input::Filters(_)
                 | Input::Broadcast(..)
         )
     }

@@ -23,6 +23,7 @@ use crate::machine::turn::{Now, Turn};
 use crate::onchain::Onchain;
 use crate::parts::acceptance::Acceptance;
 use crate::parts::announcements::Announcements;
+use crate::parts::block_filters::BlockFilters;
 use crate::parts::chain_feed::ChainFeed;
 use crate::parts::claims::Claims;
 use crate::parts::closed_channels::ClosedChannels;
@@ -119,6 +120,7 @@ pub(super) fn load(loading: Loading) -> Result<NodeMachine, NodeError> {
         dialing: Dialing::load(&journal, &openings),
         fee_bumps: FeeBumps::default(),
         forwarding: Forwarding::load(&journal),
+        block_filters: BlockFilters::default(),
         funding_proofs: FundingProofs::load(&journal)?,
         held_forwards: HeldForwards::load(&journal),
         onchain_sends: OnchainSends::load(&journal)?,

@@ -31,7 +31,9 @@ use bitcoin::Txid;
 use bitcoin::secp256k1::PublicKey;
 use lightning::events::Event;
 use lightning::types::payment::PaymentHash;
-use longhand_chain::{BlockRef, FeeRates, HeadersRequest, ScanRequest, Watch, WatchList};
+use longhand_chain::{
+    BlockRef, FeeRates, FiltersRequest, HeadersRequest, ScanRequest, Watch, WatchList,
+};
 use longhand_proto::Code;
 use longhand_proto::command::{Command, Error};
 use longhand_store::Write;
@@ -49,6 +51,7 @@ use crate::machine::turn::{Now, Turn};
 use crate::machine::unread::{Unread, Waiting};
 use crate::parts::acceptance::Acceptance;
 use crate::parts::announcements::Announcements;
+use crate::parts::block_filters::BlockFilters;
 use crate::parts::chain_feed::ChainFeed;
 use crate::parts::claims::Claims;
 use crate::parts::closed_channels::{ClosedChannels, is_negotiating_a_close};
@@ -100,6 +103,7 @@ pub(crate) struct NodeMachine {
     dialing: Dialing,
     fee_bumps: FeeBumps,
     forwarding: Forwarding,
+    block_filters: BlockFilters,
     funding_proofs: FundingProofs,
     held_forwards: HeldForwards,
     onchain_sends: OnchainSends,
@@ -226,7 +230,7 @@ impl NodeMachine {
         if checks_peers {
             self.update_state();
         }
-        self.is_restless |= self.requests.can_go_on(&self.turn);
+        self.is_restless |= self.requests.deferred().any(|it| !self.has_to_wait(it));
         self.collect_broadcasts();
         self.turn.watch_wallet();
         if !self.unread.is_empty() {
@@ -272,6 +276,14 @@ impl NodeMachine {
         match self.signer_headers.is_behind() {
             true => None,
             false => self.funding_proofs.request(),
+        }
+    }
+
+    /// A request for filters that the signer wants, to be answered with [`Input::Filters`]. Not held back either.
+    pub fn take_filters_request(&mut self) -> Option<FiltersRequest> {
+        match self.signer_headers.is_behind() {
+            true => None,
+            false => self.block_filters.request(),
         }
     }
 
@@ -330,6 +342,7 @@ impl NodeMachine {
             Input::SignerReply(ticket, reply) => {
                 if self.session.replied(&self.turn, ticket, reply) {
                     self.funding_proofs.take_accepted(&self.turn);
+                    self.block_filters.take_answers(&self.turn);
                     let remote = self.turn.remote();
                     if remote.is_some_and(|it| it.take_refused_headers()) {
                         self.signer_headers.refused();
@@ -362,6 +375,7 @@ impl NodeMachine {
             Input::Scanned(answer) => self.wallet_scan.answered(&self.turn, *answer),
             Input::Headers(answer) => self.signer_headers.answered(&self.turn, *answer),
             Input::Proof(answer) => self.funding_proofs.answered(&self.turn, *answer),
+            Input::Filters(answer) => self.block_filters.answered(&self.turn, *answer),
             Input::ResetSignerChain => self.session.reset_chain(),
             Input::FailHeld(node_id) => self.held_forwards.fail(&mut self.turn, &node_id),
             Input::RecordsRead(records) => {
@@ -488,6 +502,11 @@ impl NodeMachine {
         timers.set_or_stop(Timer::Dial, next_dial);
         timers.set_or_stop(Timer::WalletScan, self.wallet_scan.retry_at());
         timers.set_or_stop(Timer::Headers, self.signer_headers.held_until());
+        let awaited = self.funding_proofs.awaited_until();
+        timers.set_or_stop(
+            Timer::Proofs,
+            awaited.filter(|_| self.requests.has_deferred()),
+        );
         let now = self.turn.now.instant;
         match self.connections.is_empty() {
             true => timers.stop(Timer::PeerTick),
@@ -507,6 +526,9 @@ impl NodeMachine {
         }
         if self.timers.expire(Timer::Headers, now) {
             self.signer_headers.hold_no_longer();
+        }
+        if self.timers.expire(Timer::Proofs, now) {
+            self.funding_proofs.wait_no_longer();
         }
         if self.timers.expire(Timer::PeerTick, now) {
             self.turn.ldk.peer_manager.timer_tick_occurred();
@@ -558,6 +580,7 @@ impl NodeMachine {
             return;
         }
         self.signer_headers.attached(&self.turn, known);
+        self.block_filters.signer_changed();
         if self.session.is_another() {
             self.funding_proofs.forget(&self.turn.journal);
         }
@@ -605,6 +628,7 @@ impl NodeMachine {
         }
         self.signer_headers.lost();
         self.funding_proofs.signer_lost();
+        self.block_filters.signer_changed();
         self.set_state(State::Dormant);
         self.turn.ldk.peer_manager.disconnect_all_peers();
         self.acceptance.clear();
@@ -681,10 +705,21 @@ impl NodeMachine {
         if !self.is_reachable() && requests::needs_signer(&command) {
             return self.turn.output.reply(id, Err(signer_away()));
         }
-        if self.is_waking() && requests::lacks_channels(&self.turn, &command) {
+        if self.has_to_wait(&command) {
             return self.requests.defer(id, command);
         }
         self.carry_out(id, command);
+    }
+
+    /// Whether a command would fail now, and not in a moment.
+    fn has_to_wait(&self, command: &Command) -> bool {
+        let now = self.turn.now.instant;
+        let awaits_proof = || {
+            let until = self.funding_proofs.awaited_until();
+            until.is_some_and(|until| now < until)
+        };
+        (requests::lists_channels(command) && awaits_proof())
+            || (self.is_waking() && requests::lacks_channels(&self.turn, command))
     }
 
     /// Whether the channels' peers may still be connected in time for a command.
@@ -695,11 +730,11 @@ impl NodeMachine {
 
     /// Goes on with the commands that waited for a channel, when it is usable or it takes too long.
     fn take_deferred(&mut self) {
-        let (is_available, is_waking) = (self.session.is_available(), self.is_waking());
+        let is_available = self.session.is_available();
         for (id, command) in self.requests.take_deferred() {
             if !is_available {
                 self.turn.output.reply(id, Err(signer_away()));
-            } else if is_waking && requests::lacks_channels(&self.turn, &command) {
+            } else if self.has_to_wait(&command) {
                 self.requests.defer(id, command);
             } else {
                 self.carry_out(id, command);
@@ -745,6 +780,8 @@ impl NodeMachine {
             session: &self.session,
             closed_channels: &self.closed_channels,
             dialing: &mut self.dialing,
+            funding_proofs: &self.funding_proofs,
+            signer_headers: &self.signer_headers,
             onchain_sends: &mut self.onchain_sends,
             openings: &mut self.openings,
             payments: &mut self.payments,

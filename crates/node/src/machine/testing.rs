@@ -17,7 +17,7 @@ use bitcoin::{Amount, Network, OutPoint, ScriptBuf, Transaction, TxIn, TxOut, Tx
 use futures::executor::block_on;
 use lightning::types::payment::PaymentHash;
 use lightning_invoice::Bolt11Invoice;
-use longhand_chain::{BlockRef, BroadcastAnswer, ChainEvent, FeeRates, Watch};
+use longhand_chain::{BlockRef, BroadcastAnswer, ChainError, ChainEvent, FeeRates, Watch};
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::command::command_reply::Reply;
 use longhand_proto::command::{Command, CommandReply, Error, NewAddress, OpenChannel};
@@ -84,6 +84,10 @@ pub(crate) struct World {
     pub fee_rates: FeeRates,
     /// No peer can be dialled.
     pub is_offline: bool,
+    /// The chain source has compact filters.
+    pub has_filters: bool,
+    /// The chain source has the blocks of proofs.
+    pub has_proofs: bool,
     /// A node that cannot be dialled.
     pub away: Option<Id>,
     /// A node that crashes with so many commits from here: its output is lost, and it is loaded again.
@@ -119,6 +123,8 @@ impl World {
             },
             fee_rates: FeeRates::FLOOR,
             is_offline: false,
+            has_filters: true,
+            has_proofs: true,
             away: None,
             crash: None,
             scans: Scans::default(),
@@ -488,8 +494,20 @@ impl World {
             self.nodes[id].inputs.push(Input::Headers(answer));
         }
         if let Some(request) = self.nodes[id].machine.take_proof_request() {
-            let answer = Box::new(blocks::proof(&self.blocks, &request));
+            let answer = match self.has_proofs {
+                true => blocks::proof(&self.blocks, &request),
+                false => Err(ChainError::Pruned),
+            };
+            let answer = Box::new(answer);
             self.nodes[id].inputs.push(Input::Proof(answer));
+        }
+        if let Some(request) = self.nodes[id].machine.take_filters_request() {
+            let answer = match self.has_filters {
+                true => blocks::filters(&self.blocks, &request),
+                false => Err(ChainError::NoFilters),
+            };
+            let answer = Box::new(answer);
+            self.nodes[id].inputs.push(Input::Filters(answer));
         }
         // A turn without effect waits for the next, or for its timer: here the next step of the clock.
         if self.nodes[id].machine.must_commit() {

@@ -48,9 +48,11 @@ pub(crate) enum Timer {
     WalletScan,
     /// The signer's batches wait no longer for headers.
     Headers,
+    /// Invoices wait no longer for proofs.
+    Proofs,
 }
 
-const TIMERS: usize = Timer::Headers as usize + 1;
+const TIMERS: usize = Timer::Proofs as usize + 1;
 
 #[derive(Clone, Copy, Default)]
 struct Entry {

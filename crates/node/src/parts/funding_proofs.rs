@@ -6,11 +6,13 @@
 //! reorganisation has put into another block is proven again.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, OutPoint, Transaction, Txid};
 use lightning::chain::Confirm;
+use lightning::ln::channel_state::ChannelDetails;
 use longhand_chain::{ChainError, Proof};
 use longhand_proto::signer::ProveTransaction;
 use longhand_proto::signer::signer_op::Op;
@@ -19,6 +21,9 @@ use crate::api::NodeError;
 use crate::machine::turn::Turn;
 use crate::store::journal::Journal;
 use crate::store::schema::{self, key};
+
+/// So long an invoice waits for a proof: the source may be slow, or away.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The id of a channel's keys.
 type KeysId = [u8; 32];
@@ -55,6 +60,8 @@ pub(crate) struct FundingProofs {
     /// By channel, until its close is proven.
     proven: BTreeMap<KeysId, Proven>,
     due: Vec<ProofRequest>,
+    /// See [`FundingProofs::awaited_until`].
+    awaited_until: Option<Instant>,
     /// At the chain.
     asked: Option<ProofRequest>,
     /// At the phone.
@@ -141,6 +148,27 @@ impl FundingProofs {
         let (shown, failed) = (&self.shown, &self.failed);
         self.due
             .retain(|due| !shown.contains(due) && !failed.contains(due));
+        if !self.due.is_empty() {
+            self.awaited_until = Some(turn.now.instant + PATIENCE);
+        }
+    }
+
+    /// Whether the phone was shown where the channel's funding is in the chain.
+    pub fn is_shown(&self, turn: &Turn, channel: &ChannelDetails) -> bool {
+        let remote = turn.remote();
+        let keys_id = remote.and_then(|remote| remote.keys_id_of(channel.user_channel_id));
+        keys_id.is_some_and(|keys_id| self.proven.contains_key(&keys_id))
+    }
+
+    /// Until when an invoice waits for the proof of a channel that it is to name; `None` when no proof is on its way.
+    pub fn awaited_until(&self) -> Option<Instant> {
+        let is_under_way = self.asked.is_some() || !self.due.is_empty() || !self.shown.is_empty();
+        self.awaited_until.filter(|_| is_under_way)
+    }
+
+    /// The proofs take too long.
+    pub fn wait_no_longer(&mut self) {
+        self.awaited_until = None;
     }
 
     /// The phone is gone: what it has not answered is shown to the next.

@@ -27,11 +27,15 @@ const MAX_MONEY_MSAT: u64 = 2_100_000_000_000_000_000;
 /// Hints in one invoice: each makes it longer, and payers try few.
 const MOST_HINTS: usize = 4;
 
-/// An invoice for the phone to sign.
+/// An invoice for the phone to sign, with hints to the channels that `is_shown` names: those that the phone has seen in the chain.
 ///
 /// # Errors
 /// `PAYMENT_HASH_MALFORMED`, `AMOUNT_TOO_LARGE`, `DESCRIPTION_TOO_LONG` or `INVOICE_MALFORMED`; `NO_INBOUND` when the channels cannot receive it.
-pub(crate) fn unsigned(turn: &Turn, request: &CreateInvoice) -> Result<UnsignedInvoice, Error> {
+pub(crate) fn unsigned(
+    turn: &Turn,
+    request: &CreateInvoice,
+    is_shown: impl Fn(&ChannelDetails) -> bool,
+) -> Result<UnsignedInvoice, Error> {
     let hash = payment_hash(&request.payment_hash)?;
     let amount_msat = (request.amount_msat > 0).then_some(request.amount_msat);
     if request.amount_msat > MAX_MONEY_MSAT {
@@ -59,7 +63,7 @@ pub(crate) fn unsigned(turn: &Turn, request: &CreateInvoice) -> Result<UnsignedI
         invoice = invoice.amount_milli_satoshis(amount_msat);
     }
     check_inbound(turn, request.amount_msat)?;
-    for hint in hop_hints(turn) {
+    for hint in hop_hints(turn, is_shown) {
         invoice = invoice.private_route(hint);
     }
     let raw = invoice.build_raw().map_err(bad_invoice)?;
@@ -128,8 +132,8 @@ fn receiving(turn: &Turn) -> Vec<ChannelDetails> {
 }
 
 /// Routes to unannounced channels (BOLT 11 `r`), the best first.
-fn hop_hints(turn: &Turn) -> Vec<RouteHint> {
-    let channels = receiving(turn).into_iter();
+fn hop_hints(turn: &Turn, is_shown: impl Fn(&ChannelDetails) -> bool) -> Vec<RouteHint> {
+    let channels = receiving(turn).into_iter().filter(is_shown);
     // A payer would try one that has no room in vain.
     let hidden =
         channels.filter(|channel| !channel.is_announced && channel.inbound_capacity_msat > 0);

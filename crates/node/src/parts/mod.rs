@@ -7,12 +7,13 @@
 //! - On chain: `onchain_sends.rs`, `replacements.rs`, `fee_bumps.rs`, `feerates.rs`, `sweeps.rs`, `chain_feed.rs`,
 //!   `wallet_scan.rs`, `wallet_signing.rs`.
 //! - The world outside: `requests.rs` (the owner's commands), `signer_session.rs` (the phone), `signer_headers.rs` and
-//!   `funding_proofs.rs` (what it is shown of the chain), `connections.rs` and
+//!   `funding_proofs.rs` and `block_filters.rs` (what it is shown of the chain), `connections.rs` and
 //!   `dialing.rs` (peers), `announcements.rs` (a hub's `node_announcement`).
 
 pub(crate) mod acceptance;
 pub(crate) mod announcements;
 pub(crate) mod balances;
+pub(crate) mod block_filters;
 pub(crate) mod chain_feed;
 pub(crate) mod claims;
 pub(crate) mod closed_channels;

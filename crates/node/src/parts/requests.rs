@@ -84,10 +84,9 @@ impl Requests {
         !self.deferred.is_empty()
     }
 
-    /// Whether a deferred command has the channels that it waited for.
-    pub fn can_go_on(&self, turn: &Turn) -> bool {
-        let mut deferred = self.deferred.iter();
-        deferred.any(|(_, command)| !lacks_channels(turn, command))
+    /// The commands that wait for channels.
+    pub fn deferred(&self) -> impl Iterator<Item = &Command> {
+        self.deferred.iter().map(|(_, command)| command)
     }
 
     pub fn take_deferred(&mut self) -> Vec<(RequestId, Command)> {
@@ -150,6 +149,11 @@ pub(crate) fn needs_signer(command: &Command) -> bool {
                 | Kind::ConnectPeer(_)
         )
     )
+}
+
+/// True for commands that name channels to others, which the phone has to have seen in the chain: an invoice with its route hints.
+pub(crate) fn lists_channels(command: &Command) -> bool {
+    matches!(command.command, Some(Kind::CreateInvoice(_)))
 }
 
 /// True for commands that would fail for no good reason now, while the channels' peers are being connected: a payment for

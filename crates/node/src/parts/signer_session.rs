@@ -265,7 +265,7 @@ fn fill_pool(turn: &Turn) {
     }
 }
 
-/// False for batches whose answers no protocol step waits for: handshakes, key pools, gossip, headers, proofs, and a peer's revocation
+/// False for batches whose answers no protocol step waits for: handshakes, key pools, gossip, headers, proofs, filters, and a peer's revocation
 /// that is reported alone.
 fn is_step(batch: &SignerBatch) -> bool {
     !batch.ops.iter().all(|op| {
@@ -278,6 +278,7 @@ fn is_step(batch: &SignerBatch) -> bool {
                     | Op::SignGossip(_)
                     | Op::ExtendHeaders(_)
                     | Op::ProveTransaction(_)
+                    | Op::ShowFilters(_)
                     | Op::CounterpartyRevocation(_)
             )
         )

@@ -9,6 +9,8 @@
 //! | `host` | the host the phone is paired with, under the data key |
 //! | `ways.json` | which ways to the host worked |
 //! | `refusals.sealed` | what the phone has refused, sealed |
+//! | `headers`, `checkpoint` | the block headers that the phone knows (`headers.rs`) |
+//! | `filters.sealed` | what filters of blocks have shown of its channels, sealed |
 //! | `lock` | in a directory: locked by the one process that may use the rest |
 //! | `control.sock` | in a directory: the control socket of a running phone (not this module's) |
 //!
@@ -32,7 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use longhand_link::DiscoverySeed;
-use longhand_signer::{Seed, SeedError};
+use longhand_signer::{Filters, Seed, SeedError};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -54,6 +56,11 @@ const REFUSALS_NAME: &str = "refusals.sealed";
 const REFUSALS_PLACE: &[u8] = b"longhand refusals 1";
 /// The longest file of refusals that is read.
 const MAX_REFUSALS: usize = 256 << 10;
+/// What filters of blocks have shown of the channels.
+const FILTERS_NAME: &str = "filters.sealed";
+const FILTERS_PLACE: &[u8] = b"longhand filters 1";
+/// The longest file of it that is read: that of the most outputs which are followed, and more.
+const MAX_FILTERS: usize = 2 << 20;
 /// Which ways to the host worked.
 const WAYS_NAME: &str = "ways.json";
 /// Bytes of it that are taken.
@@ -64,13 +71,14 @@ const HEADERS_NAME: &str = "headers";
 const CHECKPOINT_NAME: &str = "checkpoint";
 /// All of them, as files of a directory.
 #[cfg(not(target_family = "wasm"))]
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     SEED_NAME,
     ledger::NAME,
     head::NAME,
     HOST_NAME,
     WAYS_NAME,
     REFUSALS_NAME,
+    FILTERS_NAME,
     HEADERS_NAME,
     CHECKPOINT_NAME,
 ];
@@ -279,17 +287,38 @@ impl Vault {
 
     /// What [`Vault::save_refusals`] saved last; empty when there is nothing that can be read.
     pub(crate) fn refusals(&self) -> Vec<u8> {
-        let sealed = self.storage.read(REFUSALS_NAME).ok().flatten();
-        let sealed = sealed.filter(|bytes| bytes.len() <= MAX_REFUSALS);
-        let plain = sealed.and_then(|sealed| self.sealer.open(REFUSALS_PLACE, &sealed).ok());
-        plain.map_or_else(Vec::new, |plain| plain.to_vec())
+        self.read_sealed(REFUSALS_NAME, REFUSALS_PLACE, MAX_REFUSALS)
+            .unwrap_or_default()
     }
 
     /// Keeps what was refused. No rule depends on it.
     pub(crate) fn save_refusals(&self, plain: &[u8]) -> io::Result<()> {
-        let sealed = self.sealer.seal(REFUSALS_PLACE, plain);
+        self.save_sealed(REFUSALS_NAME, REFUSALS_PLACE, plain)
+    }
+
+    /// What [`Vault::save_filters`] saved last; nothing when there is nothing that can be read: the host shows the filters again then.
+    pub(crate) fn filters(&self) -> Filters {
+        let plain = self.read_sealed(FILTERS_NAME, FILTERS_PLACE, MAX_FILTERS);
+        let filters = plain.and_then(|plain| Filters::decode(&plain).ok());
+        filters.unwrap_or_default()
+    }
+
+    /// Keeps what filters have shown. Sealed, since a preimage is released by it.
+    pub(crate) fn save_filters(&self, filters: &Filters) -> io::Result<()> {
+        self.save_sealed(FILTERS_NAME, FILTERS_PLACE, &filters.encode())
+    }
+
+    fn read_sealed(&self, name: &str, place: &[u8], most_bytes: usize) -> Option<Vec<u8>> {
+        let sealed = self.storage.read(name).ok().flatten();
+        let sealed = sealed.filter(|bytes| bytes.len() <= most_bytes)?;
+        let plain = self.sealer.open(place, &sealed).ok()?;
+        Some(plain.to_vec())
+    }
+
+    fn save_sealed(&self, name: &str, place: &[u8], plain: &[u8]) -> io::Result<()> {
+        let sealed = self.sealer.seal(place, plain);
         let sealed = sealed.map_err(io::Error::other)?;
-        Ok(self.storage.replace(REFUSALS_NAME, &sealed)?)
+        Ok(self.storage.replace(name, &sealed)?)
     }
 
     /// Keeps which ways to the host worked: a cache without a secret, whose loss costs some time.

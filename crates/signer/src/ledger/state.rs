@@ -792,6 +792,11 @@ impl OwnPayment {
         totals.max().unwrap_or(0)
     }
 
+    /// What its invoice asks, or what its onions name if that is more, in millisatoshis.
+    pub fn larger_msat(&self) -> u64 {
+        self.public.amount_msat.max(self.total_msat())
+    }
+
     fn changes(&self, payment_hash: &[u8; 32], changes: &mut Vec<Change>) {
         let payment_hash = payment_hash.to_vec();
         let payment = &self.public;

@@ -110,8 +110,10 @@ impl Signer {
                 Proposal::Announcement(self.read_announcement(of_channel()?, o)?)
             }
             Op::ProveTransaction(o) => Proposal::Proof(self.read_proof(of_channel()?, o)?),
-            // It changes what the others are judged by, and is taken before they are read.
-            Op::ExtendHeaders(_) => return Err(Refused::malformed("headers are not proposed")),
+            // They change what the others are judged by, and are taken before those are read.
+            Op::ExtendHeaders(_) | Op::ShowFilters(_) => {
+                return Err(Refused::malformed("headers and filters are not proposed"));
+            }
         })
     }
 

@@ -56,7 +56,7 @@ pub(crate) struct Beside {
     pub unproven_msat: u64,
     /// Their channels were closed without them.
     pub closed_msat: u64,
-    /// The second source has not just said that their channels are open.
+    /// Neither has the second source just said that their channels are open, nor do filters show it.
     pub unwatched_msat: u64,
     /// They expire too soon to be claimed on chain.
     pub late_msat: u64,
@@ -77,7 +77,7 @@ impl Preimage<'_> {
     /// The amount that was received, if it is enough for the invoice, and all that the payer sends.
     pub fn received_msat(&self) -> Option<u64> {
         let (committed_msat, asked_msat) = (self.committed.msat, self.payment.public.amount_msat);
-        let due_msat = asked_msat.max(self.payment.total_msat());
+        let due_msat = self.payment.larger_msat();
         if committed_msat > 0 && committed_msat >= due_msat {
             return Some(committed_msat);
         }
@@ -122,6 +122,7 @@ impl Beside {
         read: &Htlcs,
         sight: Sight<'_>,
         channel: &Channel,
+        payment_msat: u64,
     ) -> Htlcs {
         let mut keep = |htlcs: Htlcs, of_those: Htlcs, sum_msat: fn(&mut Beside) -> &mut u64| {
             let sum_msat = sum_msat(self);
@@ -147,7 +148,7 @@ impl Beside {
             false => Htlcs::default(),
         };
         let htlcs = keep(htlcs, proven, |it| &mut it.unproven_msat);
-        let watched = match sight.is_watched(channel) {
+        let watched = match sight.is_watched(channel, payment_msat) {
             true => htlcs.clone(),
             false => Htlcs::default(),
         };
@@ -184,7 +185,7 @@ impl Committed {
                 htlcs = htlcs.common(&Htlcs::of(&peer.commitment, Side::Counterparty));
             }
             let read = payment.read_htlcs(keys_id);
-            let htlcs = beside.sort_out(htlcs, &read, sight, channel);
+            let htlcs = beside.sort_out(htlcs, &read, sight, channel, payment.larger_msat());
             committed.add(*keys_id, htlcs, small_below_msat);
         }
         (committed, beside)
@@ -219,7 +220,10 @@ impl Committed {
             channel.is_some_and(|channel| {
                 let has_begun = !channel.holder.is_empty() && !channel.peer.is_empty();
                 let is_open = !channel.is_closing && sight.close(channel) == Close::Unknown;
-                has_begun && is_open && sight.is_deep(channel) && sight.is_watched(channel)
+                has_begun
+                    && is_open
+                    && sight.is_deep(channel)
+                    && sight.is_watched(channel, payment.larger_msat())
             })
         };
         let mut dust: BTreeMap<KeysId, Htlcs> = BTreeMap::new();

@@ -6,7 +6,7 @@ use longhand_proto::utc;
 
 use super::{Refused, Rule, refuse_unless};
 use crate::proposal::Invoice;
-use crate::view::View;
+use crate::view::{Close, View};
 
 /// Of nodes in use; LDK's is 39, lnd's up to 80 and more after a rise of its own.
 const FINAL_DELTA_BLOCKS: std::ops::RangeInclusive<u64> = 18..=144;
@@ -98,22 +98,26 @@ pub(super) fn has_no_metadata(_: &View<'_>, it: &Invoice<'_>) -> Result<(), Refu
     mismatch_unless(has_none, "it has payment metadata")
 }
 
-/// A route hint leads to the owner from a peer of one of the owner's channels: from another node the payment would never come, or to the
-/// host's account.
+/// A route hint leads to the owner from a peer of one of the owner's channels that is in the chain: from another node the payment would
+/// never come, or to the host's account, and over a channel that is not there it would not count.
 pub(super) fn has_hints_of_peers(view: &View<'_>, it: &Invoice<'_>) -> Result<(), Refused> {
     let routes = it.invoice.route_hints();
     let is_of_peer = |route: &RouteHint| {
         let last = route.0.last();
         last.is_some_and(|hop| {
             let mut channels = view.state.channels.values();
-            channels.any(|channel| channel.counterparty_node_id == hop.src_node_id)
+            channels.any(|channel| {
+                channel.counterparty_node_id == hop.src_node_id
+                    && view.sight.is_deep(channel)
+                    && view.sight.close(channel) == Close::Unknown
+            })
         })
     };
     let are_few = routes.len() <= MOST_HINTS;
     refuse_unless(
         are_few && routes.iter().all(is_of_peer),
         Rule::InvoiceHint,
-        "the host's invoice has a route hint from a node with which the owner has no channel",
+        "the host's invoice has a route hint from a node with which the owner has no channel in the chain",
     )
 }
 

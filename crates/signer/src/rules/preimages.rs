@@ -69,13 +69,18 @@ pub(super) fn are_in_proven_channels(_: &View<'_>, it: &Preimage<'_>) -> Result<
 }
 
 /// With a second source the host's silence about a close is not enough: the source has to say, at the newest block, that the channel is open.
-pub(super) fn are_in_watched_channels(_: &View<'_>, it: &Preimage<'_>) -> Result<(), Refused> {
+/// Without one the host has to show it by filters of its blocks, for a large payment.
+pub(super) fn are_in_watched_channels(view: &View<'_>, it: &Preimage<'_>) -> Result<(), Refused> {
     let is_watched = it.beside.unwatched_msat == 0 || it.received_msat().is_some();
-    refuse_unless(
-        is_watched,
-        Rule::PreimageUnwatched,
-        "the owner's second source has not said yet that a channel of the payment is open",
-    )
+    let message = match view.sight.source {
+        Some(_) => {
+            "the owner's second source has not said yet that a channel of the payment is open"
+        }
+        None => {
+            "the host has not shown yet by filters of its blocks that a channel of the payment is open: name a second source, or set filters_from_sat above the payment"
+        }
+    };
+    refuse_unless(is_watched, Rule::PreimageUnwatched, message)
 }
 
 /// LDK claims an HTLC while it expires 40 blocks from now or later; after that it fails the HTLC back. With less time the peer could take

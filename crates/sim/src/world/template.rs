@@ -74,14 +74,13 @@ impl Template {
             let address = sim.owner(owner, async |phone| phone.address().await).await;
             sim.fund(&address.map_err(text)?.address, WALLET_SAT)
                 .await?;
-            if owner == ANN {
-                // Her host punishes alone; Bob keeps the key of his channels with the hub.
-                let delegate = async |phone: Phone| {
-                    let (name, value) = ("withhold".to_owned(), "none".to_owned());
-                    phone.set_limit(name, value).await
-                };
-                sim.owner(owner, delegate).await.map_err(text)?;
-            }
+            // Ann's host punishes alone; Bob keeps the key of his channels with the hub, and wants filters for each payment.
+            let (name, value) = match owner {
+                ANN => ("withhold", "none"),
+                _ => ("filters_from_sat", "0"),
+            };
+            let set = async |phone: Phone| phone.set_limit(name.to_owned(), value.to_owned()).await;
+            sim.owner(owner, set).await.map_err(text)?;
             for _ in 0..channels {
                 open(&sim, owner).await?;
             }

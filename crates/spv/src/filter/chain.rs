@@ -143,6 +143,16 @@ impl FilterChain {
         Some(self.next_height())
     }
 
+    /// Keeps no more than the last `most` filter headers.
+    pub fn keep_last(&mut self, most: usize) {
+        let surplus = self.headers.len().saturating_sub(most);
+        if let Some(last) = self.headers.drain(..surplus).next_back() {
+            self.before = last;
+            let surplus = u32::try_from(surplus).unwrap_or(u32::MAX);
+            self.first = self.first.saturating_add(surplus);
+        }
+    }
+
     /// As bytes: version 1 (1 byte), height of the first (4), the filter header before it (32), the last blocks (1 and 36 each), how many filter
     /// headers (4), each (32). Numbers are little-endian.
     pub fn encode(&self) -> Vec<u8> {

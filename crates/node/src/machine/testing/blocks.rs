@@ -1,5 +1,8 @@
 //! Blocks of the world, and the chain's answers about them.
 
+use std::collections::HashMap;
+
+use bitcoin::bip158::{BlockFilter, FilterHeader};
 use bitcoin::block::{Header, Version};
 use bitcoin::hashes::Hash;
 use bitcoin::script::Builder;
@@ -7,7 +10,9 @@ use bitcoin::{
     Amount, Block, CompactTarget, OutPoint, ScriptBuf, Transaction, TxIn, TxMerkleNode, TxOut,
     transaction,
 };
-use longhand_chain::{BlockRef, ChainError, HeadersReply, HeadersRequest};
+use longhand_chain::{
+    BlockRef, ChainError, FiltersReply, FiltersRequest, HeadersReply, HeadersRequest,
+};
 use longhand_spv::Proof;
 
 use super::START_UNIX_S;
@@ -80,13 +85,61 @@ pub(super) fn headers(
 pub(super) fn proof(blocks: &[WorldBlock], request: &ProofRequest) -> Result<Proof, ChainError> {
     let mut blocks = blocks.iter();
     let found = blocks.find(|(header, _)| header.block_hash() == request.block);
-    let (header, txdata) = found.ok_or_else(|| ChainError::NotFound("block".into()))?;
-    let mut txs = txdata.iter();
+    let block = block(found.ok_or_else(|| ChainError::NotFound("block".into()))?);
+    let mut txs = block.txdata.iter();
     let position = txs.position(|tx| tx.compute_txid() == request.txid);
     let position = position.ok_or_else(|| ChainError::NotFound("transaction".into()))?;
-    let block = Block {
+    Ok(Proof::prove(&block, u32::try_from(position).unwrap()).unwrap())
+}
+
+/// The filters that are asked for, at most a hundred of them.
+pub(super) fn filters(
+    blocks: &[WorldBlock],
+    request: &FiltersRequest,
+) -> Result<FiltersReply, ChainError> {
+    let outputs: HashMap<OutPoint, ScriptBuf> = blocks
+        .iter()
+        .flat_map(|(_, txdata)| txdata)
+        .flat_map(outputs)
+        .collect();
+    let mut previous = vec![FilterHeader::all_zeros()];
+    let mut filters = Vec::new();
+    for block in blocks.iter().map(block) {
+        // The world's money comes from outputs that no block has made.
+        let unknown = || ScriptBuf::from_bytes(vec![0x51]);
+        let script =
+            |outpoint: &OutPoint| Ok(outputs.get(outpoint).cloned().unwrap_or_else(unknown));
+        let filter = BlockFilter::new_script_filter(&block, script).unwrap();
+        previous.push(filter.filter_header(previous.last().unwrap()));
+        filters.push(filter.content);
+    }
+    let from = request.from as usize;
+    let tip = blocks.len() - 1;
+    if from > tip {
+        return Err(ChainError::NotFound("block".into()));
+    }
+    let most = if request.with_block { 1 } else { 100 };
+    Ok(FiltersReply {
+        first_height: request.from,
+        previous: previous[from],
+        filters: filters[from..].iter().take(most).cloned().collect(),
+        block: request.with_block.then(|| block(&blocks[from])),
+        tip: BlockRef {
+            height: u32::try_from(tip).unwrap(),
+            hash: blocks[tip].0.block_hash(),
+        },
+    })
+}
+
+fn outputs(transaction: &Transaction) -> impl Iterator<Item = (OutPoint, ScriptBuf)> {
+    let txid = transaction.compute_txid();
+    let outputs = (0..).zip(&transaction.output);
+    outputs.map(move |(vout, output)| (OutPoint { txid, vout }, output.script_pubkey.clone()))
+}
+
+fn block((header, txdata): &WorldBlock) -> Block {
+    Block {
         header: *header,
         txdata: txdata.clone(),
-    };
-    Ok(Proof::prove(&block, u32::try_from(position).unwrap()).unwrap())
+    }
 }

@@ -25,7 +25,7 @@ fn refuses(request: &CreateInvoice, code: Code) {
     let owner = world.add_owner(2, None);
     let turn = world.turn(owner);
     turn.journal.take();
-    let refused = unsigned(turn, request).unwrap_err();
+    let refused = unsigned(turn, request, |_| true).unwrap_err();
     assert_eq!(refused.code, code, "{}", refused.message);
     assert!(turn.journal.is_empty());
 }
@@ -109,6 +109,20 @@ fn an_owners_invoice_leads_over_the_hub_and_leaves_a_day_to_claim() {
 }
 
 #[test]
+fn an_invoice_names_no_channel_that_the_phone_has_not_seen_in_the_chain() {
+    let mut pair = Pair::new();
+    pair.world.has_proofs = false;
+    // The second one is shown everything anew.
+    for phone in [b"one", b"two"] {
+        pair.phone_leaves();
+        let attach = pair.world.attachment(pair.owner, phone);
+        pair.world.input(pair.owner, attach);
+    }
+    let invoice: Bolt11Invoice = pair.owner_invoice(1_000_000).parse().unwrap();
+    assert_eq!(invoice.route_hints(), []);
+}
+
+#[test]
 fn an_invoice_may_leave_the_amount_open() {
     let mut pair = Pair::new();
     let signer = pair.world.nodes[pair.owner].signer.as_mut().unwrap();
@@ -140,12 +154,12 @@ fn an_invoice_above_what_the_channels_can_receive_is_refused_with_the_number() {
         amount_msat,
         ..asked()
     };
-    let refused = unsigned(turn, &request(inbound_msat + 1)).unwrap_err();
+    let refused = unsigned(turn, &request(inbound_msat + 1), |_| true).unwrap_err();
     assert_eq!(refused.code, Code::NoInbound);
     assert!(
         refused.message.contains(&inbound_msat.to_string()),
         "{}",
         refused.message
     );
-    unsigned(turn, &request(inbound_msat)).unwrap();
+    unsigned(turn, &request(inbound_msat), |_| true).unwrap();
 }

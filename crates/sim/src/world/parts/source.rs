@@ -9,7 +9,8 @@ use bitcoin::block::Header;
 use bitcoin::{Block, BlockHash, OutPoint, Transaction, TxOut, Txid};
 use longhand_chain::devnet::DirectSource;
 use longhand_chain::{
-    BlockReader, BlockRef, ChainError, Devnet, FeeRates, FeeSource, OutputLookup, TransactionRelay,
+    BlockFilter, BlockReader, BlockRef, ChainError, Devnet, FeeRates, FeeSource, OutputLookup,
+    TransactionRelay,
 };
 
 use super::{Life, lock};
@@ -152,6 +153,10 @@ impl BlockReader for SimSource {
     }
     async fn block(&self, hash: &BlockHash) -> Result<Block, ChainError> {
         self.ask(self.chain.block(hash)).await
+    }
+
+    async fn filter(&self, hash: &BlockHash) -> Result<BlockFilter, ChainError> {
+        self.ask(self.chain.filter(hash)).await
     }
 }
 
