@@ -228,6 +228,8 @@ rules! {
         "an onion that was not made for the owner's node and its HTLC's payment hash, or that cannot be read";
     OnionForward: "onion-forward", Payment, Never, [],
         "an onion by which its HTLC is to be forwarded: the owner's node is the last hop of its payments";
+    PointReused: "point-reused", Payment, Never, [],
+        "the secret of an onion by a point that was used in a handshake, or of a handshake by an onion's";
     PreimageUnknown: "preimage-unknown", Payment, Never, [],
         "a preimage that the phone did not make, or whose invoice it did not sign";
     PreimageNotCommitted: "preimage-not-committed", Payment, Sometimes, [],

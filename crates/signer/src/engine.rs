@@ -13,6 +13,7 @@ use crate::filters::Filters;
 use crate::keys::{ADDRESSES, Account, Keychain, Keys, Seed, SeedError};
 use crate::ledger::{Entry, LedgerError, LedgerRecord, State, entry};
 use crate::limits::Limits;
+use crate::points::Points;
 use crate::rules::{Refusals, Refused, Rule, judge};
 use crate::source::Source;
 use crate::view::{Own, Sight, View};
@@ -32,6 +33,7 @@ pub struct Signer {
     pub(crate) headers: Headers,
     pub(crate) source: Source,
     pub(crate) filters: Filters,
+    points: Points,
     refusals: Refusals,
     account: Account,
     ledger_key: Zeroizing<[u8; 32]>,
@@ -127,6 +129,7 @@ impl Signer {
             headers: no_headers(network),
             source: Source::default(),
             filters: Filters::default(),
+            points: Points::default(),
             refusals: Refusals::default(),
             account: Account::Bip84,
             ledger_key: Zeroizing::new(*ledger_key),
@@ -183,7 +186,10 @@ impl Signer {
                 _ => self.operate(op, now_unix_s, &mut room, &mut warned),
             };
             let answer = match answer {
-                Ok((answer, new)) => self.change(new, &mut changes).map(|()| answer),
+                Ok((answer, new)) => {
+                    self.points.answered(op);
+                    self.change(new, &mut changes).map(|()| answer)
+                }
                 Err(refused) => Err(refused),
             };
             let is_warning = answer.is_ok();
@@ -296,6 +302,7 @@ impl Signer {
             state: &self.state,
             own: self.own(),
             hub: self.hub,
+            points: &self.points,
             sight: self.sight(now_unix_s),
             now_unix_s,
         }

@@ -33,6 +33,7 @@ pub mod ledger;
 pub mod limits;
 mod parallel;
 mod payments;
+mod points;
 mod proposal;
 pub mod rules;
 mod sign;

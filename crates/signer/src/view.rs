@@ -13,6 +13,7 @@ use crate::filters::Filters;
 use crate::keys::{ADDRESSES, Account, Keychain, Keys, WalletAddress};
 use crate::ledger::{Channel, OwnPayment, State};
 use crate::limits::Limits;
+use crate::points::Points;
 use crate::source::Source;
 
 /// The number of addresses of each keychain that are tried when the index of a script is not given.
@@ -26,6 +27,8 @@ pub(crate) struct View<'a> {
     pub own: Own<'a>,
     /// The host's own hub, as the host said when it registered the phone.
     pub hub: Option<PublicKey>,
+    /// The points of the last handshakes and onions.
+    pub points: &'a Points,
     pub sight: Sight<'a>,
     /// The time of the phone's clock when the proposal came, in seconds since 1970.
     pub now_unix_s: u64,

@@ -3,7 +3,7 @@
 use bitcoin::secp256k1::SecretKey;
 use lightning_invoice::{Bolt11Invoice, Currency};
 use longhand_proto::signer::signer_op::Op;
-use longhand_proto::signer::{ClaimableHtlc, GetPreimage};
+use longhand_proto::signer::{ClaimableHtlc, Ecdh, GetPreimage};
 use longhand_signer::{InvoiceRequest, Rule};
 
 use super::commitment::thiefs_key;
@@ -65,6 +65,7 @@ fn paid(phone: &mut Phone, paid_msat: u64, until: Until) -> [u8; 32] {
 
 pub(super) fn cases() -> Vec<Case> {
     let mut all = onions();
+    all.extend(points());
     all.extend(preimages());
     all.extend(unread());
     all.extend(invoices());
@@ -87,6 +88,45 @@ fn offer(phone: &Phone, htlc: Htlc) -> Offer {
         .expect("an invoice");
     let node = phone.signer.keys().node_id();
     Offer::of(htlc, 0, node, invoice.payment_secret().0, AMOUNT_MSAT)
+}
+
+/// The ECDH of a handshake with the point of this onion.
+fn handshake_with(offer: &Offer) -> Op {
+    let point = offer.message().onion_routing_packet.public_key;
+    Op::Ecdh(Ecdh {
+        public_key: point.expect("an honest onion").serialize().to_vec(),
+    })
+}
+
+fn points() -> Vec<Case> {
+    let mut cases = Cases::of(Rule::PointReused);
+    cases.honest("a handshake, twice", |phone| {
+        let op = handshake_with(&offered(phone));
+        phone.ask(op.clone()).expect("an honest step");
+        op
+    });
+    cases.honest("an onion, twice, and a handshake before", |phone| {
+        let public_key = thiefs_key().serialize().to_vec();
+        phone
+            .ask(Op::Ecdh(Ecdh { public_key }))
+            .expect("an honest step");
+        let op = offered(phone).peel(KEYS_ID);
+        phone.ask(op.clone()).expect("an honest step");
+        op
+    });
+    cases.attack("the secret of an onion as that of a handshake", |phone| {
+        let offer = offered(phone);
+        phone.ask(offer.peel(KEYS_ID)).expect("an honest step");
+        handshake_with(&offer)
+    });
+    cases.attack("an onion that was read by a handshake before", |phone| {
+        let offer = offered(phone);
+        phone
+            .ask(handshake_with(&offer))
+            .expect("nobody sees it yet");
+        offer.peel(KEYS_ID)
+    });
+    cases.all
 }
 
 fn onions() -> Vec<Case> {

@@ -178,12 +178,16 @@ pub(crate) fn judge<'a>(
         Proposal::Onion(it) => {
             ask(onions::can_be_read(view, it))?;
             ask(onions::are_for_the_last_hop(view, it))?;
+            ask(onions::have_their_own_points(view, it))?;
+        }
+        Proposal::Ecdh(it) => {
+            ask(onions::are_not_read_by_handshakes(view, it))?;
         }
         Proposal::Proof(it) => {
             ask(chain::is_in_the_chain(view, it))?;
             ask(chain::is_of_the_channel(view, it))?;
         }
-        Proposal::Ecdh(_) | Proposal::NewKeys(_) | Proposal::Points(_) | Proposal::Anchor(_) => {}
+        Proposal::NewKeys(_) | Proposal::Points(_) | Proposal::Anchor(_) => {}
     }
     Ok(Judged(proposal))
 }
