@@ -47,13 +47,18 @@ pub(crate) async fn serve(
         if batches.iter().any(asks_for_preimage) {
             sources.refresh().await;
         }
+        let has_onion = batches.iter().any(has_onion);
         match blocking(&signer, move |signer| signer.answer(&batches)).await {
             Ok(answered) => {
                 for (responder, reply) in responders.into_iter().zip(answered.replies) {
                     responder.respond(reply);
                 }
+                let has_new_blocks = answered.known_blocks.is_some();
                 if let Some(greeting) = answered.known_blocks {
                     conversation.set_greeting(greeting);
+                }
+                // The preimage of an HTLC is asked for in a moment: by then the source has answered.
+                if has_new_blocks || has_onion {
                     sources.shown.notify_one();
                 }
                 events.answered(answered.refusals);
@@ -68,6 +73,11 @@ pub(crate) async fn serve(
             }
         }
     }
+}
+
+fn has_onion(batch: &SignerBatch) -> bool {
+    let mut ops = batch.ops.iter();
+    ops.any(|op| matches!(op.op, Some(Op::PeelOnion(_))))
 }
 
 fn asks_for_preimage(batch: &SignerBatch) -> bool {

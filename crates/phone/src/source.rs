@@ -1,7 +1,8 @@
 //! A second source of the owner's choice, beside the host: a Bitcoin Core, or an Esplora server.
 //!
 //! The phone takes headers from it too, so that a host cannot keep back blocks, and has it say whether the channels' funding outputs are
-//! spent, so that a host cannot hide a close. It is asked when the host has shown a block, before a preimage is released, and each minute.
+//! spent, so that a host cannot hide a close. It is asked when the host has shown a block or an HTLC that comes in, before a
+//! preimage is released, and each minute.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bitcoin::block::Header;
 use bitcoin::{Network, OutPoint};
+use futures::{StreamExt, TryStreamExt, stream};
 use longhand_base::runtime::{Runtime, Task};
 use longhand_base::text::excerpt;
 use longhand_link::Conversation;
@@ -25,6 +27,8 @@ const ASK_EACH: Duration = Duration::from_secs(60);
 const REUSED_S: u64 = 10;
 /// How long an operation that depends on the source waits for it.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Channels of which the source is asked at the same time.
+const ASKED_AT_ONCE: usize = 8;
 /// The most headers that are taken from the source at once: a day of them. A phone that lacks more gets them from its host.
 const MOST_HEADERS: usize = 144;
 
@@ -54,7 +58,7 @@ pub(crate) struct Sources {
     conversation: Conversation,
     make: Mutex<Option<Arc<MakeSource>>>,
     set: Mutex<Option<Set>>,
-    /// The host has shown a block.
+    /// The host has shown a block, or an HTLC that comes in.
     pub shown: Notify,
     last: Mutex<Option<SourceView>>,
 }
@@ -198,16 +202,17 @@ impl Sources {
             let open = channels.filter(|it| it.confirmations > 0 && !is_proven_closed(it));
             open.map(|channel| channel.funding).collect()
         };
-        for outpoint in self.look(open).await? {
+        let ask = |outpoint| async move {
             let answer = SourceAnswer {
                 height,
                 at_unix_s: self.runtime.now_unix_s(),
                 state: source.state_of(outpoint).await?,
             };
             self.change(move |signer| signer.source_said(outpoint, answer))
-                .await?;
-        }
-        Ok(())
+                .await
+        };
+        let asked = stream::iter(self.look(open).await?).map(ask);
+        asked.buffer_unordered(ASKED_AT_ONCE).try_collect().await
     }
 
     /// Shows the signer the source's headers after the last block that both chains have.
