@@ -39,6 +39,7 @@
 //! | `chain_answer` | a broken Bitcoin Core's answers | an answer belongs to its question; a node's events are a valid
 //! chain, and at last the source's |
 //! | `esplora_answer` | a lying Esplora server's answers about a block | what is taken is that block's |
+//! | `phone_chain` | proofs, solutions and filters of blocks, and a phone's files about them | what a proof shows is in its block |
 //! | `devnet_rpc` | JSON-RPC bodies | every answer is JSON-RPC |
 //! | `host_config` | a host's configuration file | printing and reading it again is the identity |
 
@@ -69,6 +70,7 @@ mod operator;
 mod owner_input;
 mod pairing_code;
 mod peer_socket;
+mod phone_chain;
 mod phone_ledger;
 #[cfg(feature = "host")]
 mod registration;
@@ -196,6 +198,11 @@ pub const TARGETS: &[Target] = &[
         name: "esplora_answer",
         run: esplora_answer::run,
         seeds: esplora_answer::seeds,
+    },
+    Target {
+        name: "phone_chain",
+        run: phone_chain::run,
+        seeds: phone_chain::seeds,
     },
     #[cfg(feature = "host")]
     Target {

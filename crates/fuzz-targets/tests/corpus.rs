@@ -65,6 +65,7 @@ targets! {
     peer_socket
     chain_answer
     esplora_answer
+    phone_chain
     registration
     operator
     lnd_rpc

@@ -1,0 +1,3 @@
+#![no_main]
+
+longhand_fuzz::target!(phone_chain, bytes);
