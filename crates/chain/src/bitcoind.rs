@@ -337,10 +337,17 @@ impl BlockReader for BitcoindSource {
         let info = self.call("getblockchaininfo", &[]).await?;
         let indexes = self.call("getindexinfo", &[]).await;
         Ok(SourceHealth {
-            lacks_filters: indexes.is_ok_and(|indexes| indexes.get(FILTER_INDEX).is_none()),
+            lacks_filters: indexes.is_ok_and(|indexes| !has_filters(&indexes)),
             ..health_of(&info)
         })
     }
+}
+
+/// Whether `getindexinfo` has the index of filters, and it is complete.
+fn has_filters(indexes: &Value) -> bool {
+    let index = indexes.get(FILTER_INDEX);
+    let is_synced = index.and_then(|index| index.get("synced")?.as_bool());
+    is_synced.unwrap_or(false)
 }
 
 /// The answer to `getblockfilter`.
@@ -490,6 +497,9 @@ mod tests {
         assert_eq!(health.tip_unix_s, Some(1_700_000_000));
         assert!(health.is_initial_download && health.is_pruned);
         assert_eq!(health_of(&json!({})), SourceHealth::default());
+        let index = |synced: bool| json!({ FILTER_INDEX: { "synced": synced } });
+        assert!(has_filters(&index(true)));
+        assert!(!has_filters(&index(false)) && !has_filters(&json!({})));
     }
 
     #[test]

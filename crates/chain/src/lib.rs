@@ -243,8 +243,10 @@ pub struct FiltersReply {
     pub first_height: u32,
     /// The filter header of the block below.
     pub previous: FilterHeader,
-    /// In order, up to the tip, 1,000 of them or 1 MiB; at least one.
+    /// In order, up to the tip, 1,000 of them or 256 KiB; at least one.
     pub filters: Vec<Vec<u8>>,
+    /// The block of each.
+    pub blocks: Vec<BlockHash>,
     /// The block, when it was asked for.
     pub block: Option<Block>,
     /// The tip.

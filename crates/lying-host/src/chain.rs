@@ -106,10 +106,12 @@ impl Chain {
             .fold(FilterHeader::all_zeros(), |header, filter| {
                 filter.filter_header(&header)
             });
+        let hashes = (from..=to).map(|height| serialize(&self.block(height).block_hash()));
         ShowFilters {
             first_height: from,
             previous_header: previous.to_byte_array().to_vec(),
             filters: shown.iter().map(|filter| filter.content.clone()).collect(),
+            block_hashes: hashes.collect(),
             block: match with_block {
                 true => serialize(self.block(from)),
                 false => Vec::new(),

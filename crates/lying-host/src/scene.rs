@@ -21,7 +21,7 @@ use lightning_invoice::Bolt11Invoice;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::*;
-use longhand_signer::{ChannelIntent, Payment, Rule, Seed, Signer};
+use longhand_signer::{ChannelIntent, Filters, Payment, Rule, Seed, Signer};
 
 use crate::chain::{Chain, funding_transaction, prove};
 use crate::onion::Offer;
@@ -294,9 +294,12 @@ impl Phone {
     /// The phone stops and starts again from its disk.
     pub fn restart(&mut self) {
         let headers = self.signer.headers().clone();
+        let filters = self.signer.filters().encode();
         self.signer = Signer::restore(&seed(), Network::Regtest, &LEDGER_KEY, &self.disk)
             .expect("the scene is honest");
         self.signer.set_headers(headers);
+        let filters = Filters::decode(&filters).expect("its own bytes");
+        self.signer.set_filters(filters);
         self.signer.set_hub(self.hub);
     }
 

@@ -25,6 +25,9 @@ pub(crate) type Change = entry::Change;
 /// make a reply of gigabytes, and a link carries 4 MiB.
 const MAX_REPLY_BYTES: usize = 3 << 20;
 
+/// The most operations with filters in one batch: each looks at all channels.
+const MOST_SHOWN: usize = 16;
+
 /// The phone's signer. See the crate's documentation for the contract with its shell.
 pub struct Signer {
     pub(crate) keys: Keys,
@@ -172,6 +175,7 @@ impl Signer {
         let mut changes = Vec::new();
         let mut notices = Vec::new();
         let (mut headers, mut has_new_filters) = (Vec::new(), false);
+        let mut times_shown = 0;
         let mut answers = Vec::with_capacity(batch.ops.len());
         for op in &batch.ops {
             let mut warned = Vec::new();
@@ -180,8 +184,12 @@ impl Signer {
                     self.extend_headers(more, now_unix_s, &mut headers)
                 }
                 Some(Op::ShowFilters(more)) => {
-                    has_new_filters |= !more.filters.is_empty();
-                    self.show_filters(more).map(|answer| (answer, Vec::new()))
+                    times_shown += 1;
+                    let shown = match times_shown <= MOST_SHOWN {
+                        true => self.show_filters(more, &mut has_new_filters),
+                        false => Err(full()),
+                    };
+                    shown.map(|answer| (answer, Vec::new()))
                 }
                 _ => self.operate(op, now_unix_s, &mut room, &mut warned),
             };
@@ -380,10 +388,6 @@ impl Signer {
         room: &mut usize,
         warned: &mut Vec<Refused>,
     ) -> Result<(Answer, Vec<Change>), Refused> {
-        let full = || {
-            let message = "the batch has more answers than one reply can hold: ask for less";
-            Refused::for_now(Rule::Malformed, message)
-        };
         if *room == 0 {
             return Err(full());
         }
@@ -404,6 +408,11 @@ impl Signer {
         let judged = judge(&self.view(now_unix_s), proposal, warned)?;
         Ok(self.sign(judged, now_unix_s)?)
     }
+}
+
+fn full() -> Refused {
+    let message = "the batch has more answers than one reply can hold: ask for less";
+    Refused::for_now(Rule::Malformed, message)
 }
 
 /// The checkpoint alone.

@@ -3,10 +3,12 @@
 //! No proof of work covers filters: a host that forges them can hide a close. It has to forge them, and to keep on doing so, where without
 //! filters it would only keep silent; the answers of a second source count in their place.
 
+use std::collections::BTreeMap;
+
 use bitcoin::bip158::FilterHeader;
 use bitcoin::consensus::deserialize;
 use bitcoin::hashes::Hash;
-use bitcoin::{Block, OutPoint, ScriptBuf};
+use bitcoin::{Block, BlockHash, OutPoint, ScriptBuf};
 use longhand_proto::signer::{ShowFilters, WantedFilters};
 use longhand_spv::filter::filter_hash;
 use longhand_spv::{
@@ -31,8 +33,18 @@ pub struct Filters {
     watch: SpendWatch,
     /// The filter headers of the last filters; `None` before the first.
     chain: Option<FilterChain>,
+    /// The last filter header of an earlier chain, with which this one has to agree.
+    anchor: Option<Anchor>,
     /// The height at which a filter has a script of the phone's, until the block is shown.
     matched: Option<u32>,
+}
+
+/// A filter header that was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Anchor {
+    height: u32,
+    block: BlockHash,
+    header: FilterHeader,
 }
 
 /// Stored bytes that are no [`Filters`].
@@ -46,10 +58,11 @@ impl Filters {
         self.watch.status(outpoint)
     }
 
-    /// Whether the filters of all blocks up to the newest show that the output is unspent.
-    pub(crate) fn is_unspent(&self, outpoint: &OutPoint, headers: &Headers) -> bool {
+    /// Whether the filters of all blocks from this one, which has made the output, up to the newest show that it is unspent.
+    pub(crate) fn is_unspent(&self, outpoint: &OutPoint, from: u32, headers: &Headers) -> bool {
         let shown = self.shown_unspent(outpoint);
-        shown.is_some_and(|up_to| up_to >= headers.height())
+        self.watch.followed_from(outpoint) == Some(from)
+            && shown.is_some_and(|up_to| up_to >= headers.height().max(from))
     }
 
     /// Up to which block filters show that the output is unspent.
@@ -67,12 +80,13 @@ impl Filters {
         }
     }
 
-    /// Follows these outputs, each with the height of its block, and no others.
-    fn follow(&mut self, outputs: &[(OutPoint, ScriptBuf, u32)]) -> Result<(), WatchError> {
-        let is_gone = |known: &&OutPoint| !outputs.iter().any(|(outpoint, ..)| outpoint == *known);
-        let gone: Vec<OutPoint> = self.watch.outpoints().filter(is_gone).copied().collect();
+    /// Follows these outputs, each with its script and the height of its block, and no others.
+    fn follow(&mut self, outputs: &BTreeMap<OutPoint, (ScriptBuf, u32)>) -> Result<(), WatchError> {
+        let known = self.watch.outpoints();
+        let gone = known.filter(|outpoint| !outputs.contains_key(outpoint));
+        let gone: Vec<OutPoint> = gone.copied().collect();
         gone.iter().for_each(|outpoint| self.watch.forget(outpoint));
-        for (outpoint, script, from) in outputs {
+        for (outpoint, (script, from)) in outputs {
             self.watch.follow(*outpoint, script.clone(), *from)?;
         }
         Ok(())
@@ -88,16 +102,24 @@ impl Filters {
         }
     }
 
-    /// Takes the filters of an operation, up to one that needs its block.
+    /// Takes the filters of an operation, up to one that needs its block, or whose block is not in the chain.
     fn take(&mut self, headers: &Headers, op: &ShowFilters) -> Result<(), Shown> {
         let previous = FilterHeader::from_slice(&op.previous_header);
         let previous = previous.map_err(|_| Shown::False("the filter header is not 32 bytes"))?;
-        self.join(headers, op.first_height, previous)?;
-        for (height, filter) in (op.first_height..).zip(&op.filters) {
-            let block = Some(&op.block).filter(|_| height == op.first_height);
-            let block = block.filter(|block| !block.is_empty());
-            let is_clear = self.take_one(headers, height, filter, block)?;
-            if !is_clear {
+        if op.block_hashes.len() != op.filters.len() {
+            return Err(Shown::False("the filters do not have a block hash each"));
+        }
+        let shown = (op.first_height..).zip(op.filters.iter().zip(&op.block_hashes));
+        let mut of_chain = shown
+            .take_while(|(height, (_, hash))| is_at(headers, *height, hash))
+            .peekable();
+        if of_chain.peek().is_some() {
+            self.join(headers, op.first_height, previous)?;
+        }
+        for (height, (filter, _)) in of_chain {
+            let has_block = height == op.first_height && !op.block.is_empty();
+            let block = has_block.then_some(&op.block[..]);
+            if !self.take_one(headers, height, filter, block)? {
                 self.matched = Some(height);
                 break;
             }
@@ -116,15 +138,16 @@ impl Filters {
             chain.header(at.checked_sub(1)?)
         });
         match known {
-            Some(known) if known == previous => Ok(()),
-            Some(_) => Err(Shown::False(
-                "the filters are not of one chain with those shown before",
-            )),
-            None => {
-                self.chain = Some(FilterChain::new(at, previous));
-                Ok(())
-            }
+            Some(known) if known == previous => return Ok(()),
+            Some(_) => return Err(NOT_ONE_CHAIN),
+            None => {}
         }
+        // An earlier chain above is reached again.
+        let before = self.chain.as_ref().and_then(|chain| anchor(chain, headers));
+        let before = before.or(self.anchor);
+        self.anchor = before.filter(|before| before.height >= at);
+        self.chain = Some(FilterChain::new(at, previous));
+        Ok(())
     }
 
     /// Takes one filter, with its block or without; false when the block is needed.
@@ -133,14 +156,17 @@ impl Filters {
         headers: &Headers,
         height: u32,
         filter: &[u8],
-        block: Option<&Vec<u8>>,
+        block: Option<&[u8]>,
     ) -> Result<bool, Shown> {
-        let chain = self
-            .chain
-            .as_mut()
-            .ok_or(Shown::False("no filter headers"))?;
+        let chain = self.chain.as_mut().ok_or(NOT_ONE_CHAIN)?;
         if chain.next_height() == height {
             chain.extend(headers, &[filter_hash(filter)])?;
+        }
+        if let Some(before) = self.anchor.take_if(|before| before.height == height) {
+            let is_same = chain.header(height) == Some(before.header);
+            if headers.hash(height) == Some(before.block) && !is_same {
+                return Err(NOT_ONE_CHAIN);
+            }
         }
         let Some(block) = block else {
             let answer = self.watch.filter(headers, chain, height, filter)?;
@@ -153,14 +179,26 @@ impl Filters {
         Ok(true)
     }
 
+    /// The host has lied: filters are wanted anew from the fundings on. What a block has shown to be spent stays so.
+    fn begin_anew(&mut self) {
+        self.watch.look_again();
+        (self.chain, self.anchor, self.matched) = (None, None, None);
+    }
+
     /// As bytes, to go on with after a restart: 32 bytes a filter header, at most 2,016 of them, some 90 bytes a channel, and 10 kB.
     pub fn encode(&self) -> Vec<u8> {
         let watch = self.watch.encode();
         let length = u32::try_from(watch.len()).unwrap_or(u32::MAX);
-        let chain = self.chain.as_ref().map(FilterChain::encode);
         let mut bytes = vec![VERSION];
         bytes.extend(length.to_le_bytes());
         bytes.extend(watch);
+        bytes.push(self.anchor.is_some().into());
+        if let Some(anchor) = &self.anchor {
+            bytes.extend(anchor.height.to_le_bytes());
+            bytes.extend(anchor.block.as_byte_array());
+            bytes.extend(anchor.header.as_byte_array());
+        }
+        let chain = self.chain.as_ref().map(FilterChain::encode);
         bytes.extend(chain.unwrap_or_default());
         bytes
     }
@@ -170,23 +208,56 @@ impl Filters {
     /// # Errors
     /// They are none.
     pub fn decode(bytes: &[u8]) -> Result<Filters, StoredFiltersError> {
-        let read = || {
-            let rest = bytes.strip_prefix(&[VERSION])?;
-            let (length, rest) = rest.split_first_chunk()?;
-            let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-            let (watch, chain) = rest.split_at_checked(length)?;
-            let chain = match chain {
-                [] => None,
-                chain => Some(FilterChain::decode(chain).ok()?),
-            };
-            Some(Filters {
-                watch: SpendWatch::decode(watch).ok()?,
-                chain,
-                matched: None,
-            })
-        };
-        read().ok_or(StoredFiltersError)
+        read(bytes).ok_or(StoredFiltersError)
     }
+}
+
+fn read(bytes: &[u8]) -> Option<Filters> {
+    let rest = bytes.strip_prefix(&[VERSION])?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let (watch, rest) = rest.split_at_checked(length)?;
+    let (anchor, chain) = match rest.split_first()? {
+        (0, rest) => (None, rest),
+        (1, rest) => {
+            let (height, rest) = rest.split_first_chunk()?;
+            let (block, rest) = rest.split_first_chunk()?;
+            let (header, rest) = rest.split_first_chunk()?;
+            let anchor = Anchor {
+                height: u32::from_le_bytes(*height),
+                block: BlockHash::from_byte_array(*block),
+                header: FilterHeader::from_byte_array(*header),
+            };
+            (Some(anchor), rest)
+        }
+        _ => return None,
+    };
+    let chain = match chain {
+        [] => None,
+        chain => Some(FilterChain::decode(chain).ok()?),
+    };
+    Some(Filters {
+        watch: SpendWatch::decode(watch).ok()?,
+        chain,
+        anchor,
+        matched: None,
+    })
+}
+
+/// Whether the phone's chain has this block at this height.
+fn is_at(headers: &Headers, height: u32, hash: &[u8]) -> bool {
+    let known = headers.hash(height);
+    known.is_some_and(|known| known.as_byte_array()[..] == *hash)
+}
+
+/// The last filter header of a chain.
+fn anchor(chain: &FilterChain, headers: &Headers) -> Option<Anchor> {
+    let height = chain.next_height().checked_sub(1)?;
+    Some(Anchor {
+        height,
+        block: headers.hash(height)?,
+        header: chain.header(height)?,
+    })
 }
 
 impl Signer {
@@ -201,54 +272,63 @@ impl Signer {
         self.filters.sync(&self.headers);
     }
 
-    /// Takes filters of the host's blocks, and answers which ones are wanted next. Not in the ledger: what is lost is shown again.
-    pub(crate) fn show_filters(&mut self, op: &ShowFilters) -> Result<Answer, Refused> {
+    /// Takes filters of the host's blocks, and answers which ones are wanted next. Not in the ledger: what is lost is shown again. `has_new` is
+    /// set when [`Signer::filters`] has changed.
+    pub(crate) fn show_filters(
+        &mut self,
+        op: &ShowFilters,
+        has_new: &mut bool,
+    ) -> Result<Answer, Refused> {
         if op.filters.len() > MOST_FILTERS {
-            return Err(Refused::new(
-                Rule::Filters,
-                "more than 1,000 filters at once",
-            ));
+            let message = "more than 1,000 filters at once";
+            return Err(Refused::new(Rule::Filters, message));
         }
         if !self.limits().second_source.is_empty() {
             // Its answers count, and no filters.
             return Ok(Answer::WantedFilters(WantedFilters::default()));
         }
-        let outputs: Vec<_> = self
-            .state
-            .channels
-            .values()
-            .filter_map(funding_output)
-            .collect();
-        let mut filters = self.filters.clone();
-        filters.sync(&self.headers);
-        filters
-            .follow(&outputs)
-            .map_err(|error| refused(&error.into()))?;
+        let outputs = self.open_fundings();
+        self.filters.sync(&self.headers);
+        let followed = self.filters.follow(&outputs);
+        followed.map_err(|error| refused(&error.into()))?;
+        let wanted = self.filters.wanted(&self.headers);
         // Others are answered by which ones are wanted.
-        let is_wanted = filters.wanted(&self.headers).next_height == op.first_height;
-        if is_wanted && !op.filters.is_empty() {
-            match filters.take(&self.headers, op) {
-                Ok(()) => {}
-                Err(error) => {
-                    // A host that has lied begins anew, from the fundings on.
-                    if error.is_lie() {
-                        self.filters = Filters::default();
-                    }
-                    return Err(refused(&error));
+        if wanted.next_height == 0 || wanted.next_height != op.first_height || op.filters.is_empty()
+        {
+            return Ok(Answer::WantedFilters(wanted));
+        }
+        let mut filters = self.filters.clone();
+        let taken = filters.take(&self.headers, op);
+        *has_new = true;
+        match taken {
+            Ok(()) => self.filters = filters,
+            Err(error) => {
+                if error.is_lie() {
+                    self.filters.begin_anew();
                 }
+                return Err(refused(&error));
             }
         }
-        self.filters = filters;
         Ok(Answer::WantedFilters(self.filters.wanted(&self.headers)))
+    }
+
+    /// The funding outputs of the channels that are proven to be in the chain and not known to be closed, with their scripts and the heights of
+    /// their blocks.
+    fn open_fundings(&self) -> BTreeMap<OutPoint, (ScriptBuf, u32)> {
+        let channels = self.state.channels.values();
+        let open = channels.filter(|channel| channel.spend(&self.headers).is_none());
+        open.filter_map(funding_output).collect()
     }
 }
 
-/// The funding output of a channel that is proven to be in the chain, its script, and the height of its block.
-fn funding_output(channel: &Channel) -> Option<(OutPoint, ScriptBuf, u32)> {
+fn funding_output(channel: &Channel) -> Option<(OutPoint, (ScriptBuf, u32))> {
     let funding = channel.funding.as_ref()?;
     let script = funding_script(&channel.parameters)?.to_p2wsh();
-    Some((channel.funding()?, script, funding.height))
+    Some((channel.funding()?, (script, funding.height)))
 }
+
+const NOT_ONE_CHAIN: Shown =
+    Shown::False("the filters are not of one chain with those shown before");
 
 /// The reason for which filters are not taken.
 #[derive(Debug)]
@@ -288,7 +368,7 @@ impl Shown {
     }
 }
 
-/// Headers may come yet, or come again after a reorganisation.
+/// What is not a lie may be taken after the next headers, or when fewer channels are open.
 fn refused(error: &Shown) -> Refused {
     let message = match error {
         Shown::False(message) => (*message).to_owned(),
@@ -297,5 +377,105 @@ fn refused(error: &Shown) -> Refused {
     match error.is_lie() {
         true => Refused::new(Rule::Filters, message),
         false => Refused::for_now(Rule::Filters, message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use bitcoin::{Amount, Network, TxOut, Txid};
+    use longhand_lying_host::chain::{Chain, transaction};
+    use longhand_spv::{Checkpoint, Params};
+
+    use super::*;
+
+    const NOW_UNIX_S: u64 = 1_700_000_000;
+
+    /// An output of its own script in each of the blocks 1 to 6, and what a phone knows of the chain.
+    fn chain() -> (Chain, Headers, Vec<(OutPoint, ScriptBuf)>) {
+        let mut chain = Chain::new(b"filters");
+        let mut outputs = Vec::new();
+        for number in 1..=6 {
+            let script = ScriptBuf::from_bytes(vec![0x51, number]);
+            let output = TxOut {
+                value: Amount::from_sat(1_000),
+                script_pubkey: script.clone(),
+            };
+            let before = OutPoint::new(Txid::from_byte_array([number; 32]), 0);
+            let made = transaction(before, output);
+            outputs.push((OutPoint::new(made.compute_txid(), 0), script));
+            chain.mine(&[made]);
+        }
+        let params = Params::of(Network::Regtest);
+        let mut headers = Headers::new(params, Checkpoint::genesis(Network::Regtest));
+        let blocks = (1..=6).map(|height| chain.block(height).header);
+        let blocks: Vec<_> = blocks.collect();
+        let _ = headers.extend(&blocks, NOW_UNIX_S).unwrap();
+        (chain, headers, outputs)
+    }
+
+    /// Shows the filters of these heights one by one, each with its block, after `previous` in place of the true filter header.
+    fn show(
+        filters: &mut Filters,
+        (chain, headers): (&Chain, &Headers),
+        heights: std::ops::RangeInclusive<u32>,
+        mut previous: FilterHeader,
+    ) -> Result<(), Shown> {
+        for height in heights {
+            let op = ShowFilters {
+                previous_header: previous.to_byte_array().to_vec(),
+                ..chain.filters(height, height, true)
+            };
+            filters.take(headers, &op)?;
+            previous = filter_hash(&op.filters[0]).filter_header(&previous);
+        }
+        Ok(())
+    }
+
+    fn previous(chain: &Chain, height: u32) -> FilterHeader {
+        FilterHeader::from_slice(&chain.filters(height, height, false).previous_header).unwrap()
+    }
+
+    fn followed(
+        outputs: &[(OutPoint, ScriptBuf)],
+        at: &[u32],
+    ) -> BTreeMap<OutPoint, (ScriptBuf, u32)> {
+        let output = |at: &u32| {
+            let (outpoint, script) = outputs[*at as usize - 1].clone();
+            (outpoint, (script, *at))
+        };
+        at.iter().map(output).collect()
+    }
+
+    #[test]
+    fn an_earlier_channel_is_followed_by_filters_that_agree_with_those_before() {
+        let (chain, headers, outputs) = chain();
+        let mut filters = Filters::default();
+        filters.follow(&followed(&outputs, &[4])).unwrap();
+        show(&mut filters, (&chain, &headers), 4..=6, previous(&chain, 4)).unwrap();
+        assert_eq!(filters.wanted(&headers).next_height, 0);
+
+        filters.follow(&followed(&outputs, &[2, 4])).unwrap();
+        assert_eq!(filters.wanted(&headers).next_height, 2);
+        show(&mut filters, (&chain, &headers), 2..=3, previous(&chain, 2)).unwrap();
+        // All of it is there after a restart.
+        let mut filters = Filters::decode(&filters.encode()).unwrap();
+        show(&mut filters, (&chain, &headers), 4..=6, previous(&chain, 4)).unwrap();
+        assert!(filters.is_unspent(&outputs[1].0, 2, &headers));
+        assert!(filters.is_unspent(&outputs[3].0, 4, &headers));
+        assert!(!filters.is_unspent(&outputs[3].0, 3, &headers));
+    }
+
+    #[test]
+    fn filters_that_contradict_an_earlier_chain_of_filter_headers_are_a_lie() {
+        let (chain, headers, outputs) = chain();
+        let mut filters = Filters::default();
+        filters.follow(&followed(&outputs, &[4])).unwrap();
+        let forged = FilterHeader::from_byte_array([9; 32]);
+        show(&mut filters, (&chain, &headers), 4..=6, forged).unwrap();
+
+        filters.follow(&followed(&outputs, &[2, 4])).unwrap();
+        let shown = show(&mut filters, (&chain, &headers), 2..=6, previous(&chain, 2));
+        assert!(shown.unwrap_err().is_lie());
     }
 }

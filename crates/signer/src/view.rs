@@ -110,8 +110,14 @@ impl Sight<'_> {
             return funding.is_some_and(is_sure);
         }
         let from_msat = self.limits.numbers.filters_from_sat.saturating_mul(1_000);
-        let is_shown = |funding| self.filters.is_unspent(&funding, self.headers);
-        payment_msat < from_msat || self.is_proven_closed(channel) || funding.is_some_and(is_shown)
+        let is_shown = || {
+            let shown = channel.funding.as_ref().zip(funding);
+            shown.is_some_and(|(block, funding)| {
+                self.filters
+                    .is_unspent(&funding, block.height, self.headers)
+            })
+        };
+        payment_msat < from_msat || self.is_proven_closed(channel) || is_shown()
     }
 
     fn is_proven_closed(&self, channel: &Channel) -> bool {

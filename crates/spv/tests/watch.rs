@@ -242,6 +242,35 @@ fn blocks_are_those_of_the_headers_and_come_in_order() {
 }
 
 #[test]
+fn an_output_that_was_made_at_another_height_is_looked_for_anew_and_a_spend_stays_when_all_others_are()
+ {
+    let (mut headers, mut chain, mut source) = (regtest(), after_genesis(), Source::default());
+    for spends in [&[][..], &[2], &[], &[]] {
+        source.mine(0, spends);
+    }
+    source.tell(&mut headers, &mut chain);
+    let mut watch = SpendWatch::new();
+    watch.follow(outpoint(1), p2wsh(1), 2).unwrap();
+    watch.follow(outpoint(2), p2wsh(2), 1).unwrap();
+    look(&mut watch, &headers, &chain, &source);
+    assert_eq!(
+        (unspent(&watch, 1), spent_at(&watch, 2)),
+        (Some(4), Some(2))
+    );
+
+    watch.look_again();
+    assert_eq!(
+        (unspent(&watch, 1), spent_at(&watch, 2)),
+        (Some(1), Some(2))
+    );
+    look(&mut watch, &headers, &chain, &source);
+    assert_eq!(watch.followed_from(&outpoint(1)), Some(2));
+    watch.follow(outpoint(1), p2wsh(1), 1).unwrap();
+    assert_eq!(watch.followed_from(&outpoint(1)), Some(1));
+    assert_eq!(watch.next_height(), Some(1));
+}
+
+#[test]
 fn what_no_filter_has_is_not_followed() {
     let mut watch = SpendWatch::new();
     for script in [vec![], vec![0x6a, 1, 1], vec![0x51; 129]] {
@@ -252,7 +281,7 @@ fn what_no_filter_has_is_not_followed() {
         );
     }
     watch.follow(outpoint(1), p2wsh(1), 0).unwrap();
-    watch.follow(outpoint(1), p2wsh(1), 9).unwrap();
+    watch.follow(outpoint(1), p2wsh(1), 1).unwrap();
     assert_eq!(unspent(&watch, 1), Some(0));
     assert_eq!(
         watch.follow(outpoint(1), p2wsh(2), 1),

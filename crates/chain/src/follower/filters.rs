@@ -17,8 +17,8 @@ use crate::{BlockFilter, BlockReader, BlockRef, ChainError, FiltersReply, Filter
 
 /// The most filters of one reply.
 const MOST_PER_REPLY: usize = 1_000;
-/// The most bytes of the filters of one reply: some fifty blocks of mainnet.
-const MOST_BYTES_PER_REPLY: usize = 1 << 20;
+/// The most bytes of the filters of one reply: a dozen blocks of mainnet. On a slow link they are in the way of a channel's operations.
+const MOST_BYTES_PER_REPLY: usize = 256 << 10;
 /// The most bytes of the filters that are kept: some ten days of mainnet.
 const MOST_BYTES_KEPT: usize = 32 << 20;
 /// What a filter takes beside its bytes, at most: small ones are bounded by it.
@@ -92,6 +92,7 @@ impl FilterServer {
         Ok(FiltersReply {
             first_height: request.from,
             previous,
+            blocks: hashes[..filters.len()].to_vec(),
             filters,
             block,
             tip,

@@ -10,6 +10,7 @@ use longhand_signer::Rule;
 use longhand_spv::filter::MAX_FILTER_BYTES;
 
 use super::seen::{AMOUNT_MSAT, deep, mine_and_prove, paid, paid_hash, spend_of};
+use crate::chain::{funding_transaction, prove};
 use crate::scene::*;
 use crate::{Case, Cases};
 
@@ -137,10 +138,26 @@ fn filters() -> Vec<Case> {
         op.filters.resize(1_001, vec![0]);
         Op::ShowFilters(op)
     });
-    cases.attack("filters of blocks above the tip", |phone| {
+    cases.attack("a filter without its block's hash", |phone| {
         let (_, mut op) = next_filters(phone);
         op.filters.push(vec![0]);
         Op::ShowFilters(op)
+    });
+    cases.honest("filters of blocks above the tip", |phone| {
+        filtered(phone);
+        let tip = phone.chain.height();
+        phone.chain.mine_empty(2);
+        Op::ShowFilters(phone.chain.filters(tip - 5, tip + 2, false))
+    });
+    cases.honest("filters of blocks that have left the chain", |phone| {
+        shown(phone);
+        let before = phone.chain.clone();
+        let fork = before.height() - 2;
+        phone.chain = before.fork(fork, b"fork");
+        phone.chain.mine_empty(4);
+        let headers = phone.chain.headers_above(fork);
+        phone.ask(headers).expect("an honest step");
+        Op::ShowFilters(before.filters(fork + 1, fork + 2, false))
     });
     cases.attack("bytes that are no block", |phone| {
         let (_, op) = first_block(phone);
@@ -214,6 +231,7 @@ fn unwatched() -> Vec<Case> {
             move |phone| {
                 let (channel, mut op) = next_filters(phone);
                 op.filters.truncate(5 - missing);
+                op.block_hashes.truncate(5 - missing);
                 phone.ask(Op::ShowFilters(op)).expect("an honest step");
                 paid(phone, &channel)
             },
@@ -236,6 +254,33 @@ fn unwatched() -> Vec<Case> {
         phone.ask(headers).expect("an honest step");
         claim
     });
+    cases.attack(
+        "a funding that a reorganisation has moved together with its spend",
+        |phone| {
+            phone.limit("filters_from_sat", "0");
+            phone.chain.mine_empty(4);
+            phone.show_headers();
+            let channel = deep(phone, 6);
+            let funded_at = phone.chain.height() - 5;
+            for with_block in [false, true] {
+                let op = phone.chain.filters(funded_at, funded_at, with_block);
+                phone.ask(Op::ShowFilters(op)).expect("an honest step");
+            }
+            let claim = paid(phone, &channel);
+            // One block earlier, and spent there.
+            let funding = funding_transaction(&channel.parameters);
+            phone.chain = phone.chain.fork(funded_at - 2, b"fork");
+            phone.chain.mine(&[funding.clone(), spend_of(&channel)]);
+            phone.chain.mine_empty(8);
+            let headers = phone.chain.headers_above(funded_at - 2);
+            phone.ask(headers).expect("an honest step");
+            let proof = prove(&phone.chain.proof(funding.compute_txid()));
+            phone.ask(proof).expect("an honest step");
+            let rest = phone.chain.filters(funded_at, phone.chain.height(), false);
+            phone.ask(Op::ShowFilters(rest)).expect("not wanted yet");
+            claim
+        },
+    );
     cases.attack("a close whose block the host keeps back", |phone| {
         let channel = shown(phone);
         let claim = paid(phone, &channel);
@@ -301,6 +346,19 @@ fn closed() -> Vec<Case> {
             phone.ask(Op::ShowFilters(op)).expect("an honest step");
         }
     };
+    cases.attack(
+        "a close that a filter has shown, and a lie after it",
+        move |phone| {
+            let channel = shown(phone);
+            let claim = paid(phone, &channel);
+            let tip = phone.chain.height() + 1;
+            look(phone, &spend_of(&channel));
+            let mut lie = phone.chain.filters(tip, tip, false);
+            lie.previous_header.clear();
+            let _ = phone.ask(Op::ShowFilters(lie));
+            claim
+        },
+    );
     cases.attack("a close of both that a filter shows", move |phone| {
         let channel = shown(phone);
         let claim = paid(phone, &channel);

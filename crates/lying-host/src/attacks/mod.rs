@@ -9,7 +9,7 @@ mod gossip;
 pub(crate) mod incoming;
 mod paying;
 mod revocation;
-mod seen;
+pub(crate) mod seen;
 pub(crate) mod setup;
 
 use crate::Case;

@@ -17,7 +17,7 @@ use crate::chain::{Chain, funding_transaction, prove, transaction};
 use crate::scene::*;
 use crate::{Case, Cases};
 
-pub(super) const AMOUNT_MSAT: u64 = 50_000_000;
+pub(crate) const AMOUNT_MSAT: u64 = 50_000_000;
 const TWO_HOURS_S: u64 = 2 * 60 * 60;
 
 pub(super) fn cases() -> Vec<Case> {
@@ -253,7 +253,7 @@ fn proofs() -> Vec<Case> {
 const PROOF_BYTES: usize = 272;
 
 /// A transaction that spends the funding output, and is none of the channel's commitments.
-pub(super) fn spend_of(channel: &Channel) -> Transaction {
+pub(crate) fn spend_of(channel: &Channel) -> Transaction {
     let funding = channel.parameters.funding_outpoint;
     let funding = funding.expect("a whole channel").into_bitcoin_outpoint();
     transaction(
@@ -265,19 +265,19 @@ pub(super) fn spend_of(channel: &Channel) -> Transaction {
     )
 }
 
-fn claim(hash: [u8; 32], cltv_expiry: u32) -> Op {
+pub(crate) fn claim(hash: [u8; 32], amount_msat: u64, cltv_expiry: u32) -> Op {
     Op::GetPreimage(GetPreimage {
         payment_hash: hash.to_vec(),
         htlcs: vec![ClaimableHtlc {
             channel_keys_id: KEYS_ID.to_vec(),
-            amount_msat: AMOUNT_MSAT,
+            amount_msat,
             cltv_expiry,
         }],
     })
 }
 
 /// An HTLC for an invoice is committed on both sides.
-pub(super) fn paid(phone: &mut Phone, channel: &Channel) -> Op {
+pub(crate) fn paid(phone: &mut Phone, channel: &Channel) -> Op {
     paid_until(phone, channel, 500)
 }
 
@@ -295,11 +295,11 @@ fn paid_until(phone: &mut Phone, channel: &Channel, cltv_expiry: u32) -> Op {
     ] {
         phone.ask(op).expect("an honest step");
     }
-    claim(hash, cltv_expiry)
+    claim(hash, AMOUNT_MSAT, cltv_expiry)
 }
 
 /// A block with these transactions, which the phone sees, and a proof of the last.
-pub(super) fn mine_and_prove(phone: &mut Phone, transaction: &Transaction) {
+pub(crate) fn mine_and_prove(phone: &mut Phone, transaction: &Transaction) {
     phone.chain.mine(std::slice::from_ref(transaction));
     phone.show_headers();
     let proof = prove(&phone.chain.proof(transaction.compute_txid()));
@@ -416,7 +416,7 @@ fn unproven() -> Vec<Case> {
 }
 
 /// A channel of a peer's that so many blocks confirm.
-pub(super) fn deep(phone: &mut Phone, blocks: u32) -> Channel {
+pub(crate) fn deep(phone: &mut Phone, blocks: u32) -> Channel {
     phone.has_chain = false;
     let channel = Channel::open(phone);
     let funding = funding_transaction(&channel.parameters);
@@ -527,7 +527,7 @@ fn unwatched() -> Vec<Case> {
 }
 
 /// The payment whose preimage an operation asks for.
-pub(super) fn paid_hash(claim: &Op) -> [u8; 32] {
+pub(crate) fn paid_hash(claim: &Op) -> [u8; 32] {
     match claim {
         Op::GetPreimage(op) => op.payment_hash[..].try_into().expect("a hash"),
         _ => panic!("no claim"),

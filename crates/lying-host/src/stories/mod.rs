@@ -2,6 +2,7 @@
 //! can still do afterwards.
 
 mod channels;
+mod seen;
 mod updates;
 
 use longhand_proto::signer::SignerOp;
@@ -54,6 +55,7 @@ pub enum Restarts {
 pub fn stories() -> Vec<Story> {
     let mut all = updates::stories();
     all.extend(channels::stories());
+    all.extend(seen::stories());
     all
 }
 

@@ -19,6 +19,8 @@ pub(crate) struct BlockFilters {
     asks: Asks,
     /// Some were shown since the phone refused a preimage.
     has_shown: bool,
+    /// What was shown last.
+    last: Option<FiltersRequest>,
 }
 
 #[derive(Default)]
@@ -47,7 +49,7 @@ impl BlockFilters {
         match (remote.take_wanted_filters(), &self.asks) {
             (Some(answer), Asks::Phone) => self.answered_by_phone(turn, answer),
             (_, Asks::Nothing) if is_unwatched => {
-                self.has_shown = false;
+                (self.has_shown, self.last) = (false, None);
                 self.asks = Asks::Phone;
                 remote.ask_first(Op::ShowFilters(ShowFilters::default()));
             }
@@ -56,17 +58,19 @@ impl BlockFilters {
     }
 
     fn answered_by_phone(&mut self, turn: &Turn, answer: Option<WantedFilters>) {
-        let wanted = answer.filter(|wanted| wanted.next_height > 0);
-        self.asks = match wanted {
-            Some(wanted) => Asks::Due(FiltersRequest {
-                from: wanted.next_height,
-                with_block: wanted.with_block,
-            }),
-            None => {
-                self.end(turn);
-                Asks::Nothing
-            }
+        self.asks = Asks::Nothing;
+        // It has refused them.
+        let Some(wanted) = answer else { return };
+        let request = FiltersRequest {
+            from: wanted.next_height,
+            with_block: wanted.with_block,
         };
+        if wanted.next_height == 0 {
+            self.end(turn);
+        } else if self.last.as_ref() != Some(&request) {
+            // The same again is wanted of a phone that has not taken it, since its chain is another one.
+            self.asks = Asks::Due(request);
+        }
     }
 
     /// The preimage is asked for again at once, if anything has changed.
@@ -81,6 +85,7 @@ impl BlockFilters {
         match std::mem::take(&mut self.asks) {
             Asks::Due(request) => {
                 self.asks = Asks::Chain;
+                self.last = Some(request.clone());
                 Some(request)
             }
             other => {
@@ -104,16 +109,17 @@ impl BlockFilters {
             Err(error) => {
                 tracing::warn!(%error, "no filters of blocks for the phone: a preimage waits for them");
                 self.asks = Asks::Nothing;
-                self.end(turn);
             }
         }
     }
 }
 
 fn operation(reply: FiltersReply) -> ShowFilters {
+    let blocks = reply.blocks.iter();
     ShowFilters {
         first_height: reply.first_height,
         previous_header: reply.previous.to_byte_array().to_vec(),
+        block_hashes: blocks.map(|hash| hash.to_byte_array().to_vec()).collect(),
         filters: reply.filters,
         block: reply.block.map(without_witnesses).unwrap_or_default(),
     }

@@ -22,8 +22,8 @@ use crate::machine::turn::Turn;
 use crate::store::journal::Journal;
 use crate::store::schema::{self, key};
 
-/// So long an invoice waits for a proof: the source may be slow, or away.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// So long an invoice waits for a proof, and for the headers before it: the source may be slow, or away.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The id of a channel's keys.
 type KeysId = [u8; 32];
@@ -157,7 +157,13 @@ impl FundingProofs {
     pub fn is_shown(&self, turn: &Turn, channel: &ChannelDetails) -> bool {
         let remote = turn.remote();
         let keys_id = remote.and_then(|remote| remote.keys_id_of(channel.user_channel_id));
-        keys_id.is_some_and(|keys_id| self.proven.contains_key(&keys_id))
+        let Some(proven) = keys_id.and_then(|keys_id| self.proven.get(&keys_id)) else {
+            return false;
+        };
+        let confirmed = turn.ldk.manager.get_relevant_txids();
+        let mut confirmed = confirmed.iter();
+        confirmed
+            .any(|(txid, _, block)| *txid == proven.outpoint.txid && *block == Some(proven.block))
     }
 
     /// Until when an invoice waits for the proof of a channel that it is to name; `None` when no proof is on its way.

@@ -62,7 +62,7 @@ pub(crate) fn unsigned(
     if let Some(amount_msat) = amount_msat {
         invoice = invoice.amount_milli_satoshis(amount_msat);
     }
-    check_inbound(turn, request.amount_msat)?;
+    check_inbound(turn, request.amount_msat, &is_shown)?;
     for hint in hop_hints(turn, is_shown) {
         invoice = invoice.private_route(hint);
     }
@@ -83,7 +83,7 @@ pub(crate) fn signed_locally(turn: &Turn, request: InvoiceRequest) -> Result<Rep
     };
     let invoice = turn.ldk.manager.create_bolt11_invoice(parameters);
     let invoice = invoice.map_err(bad_invoice)?;
-    check_inbound(turn, request.amount_msat)?;
+    check_inbound(turn, request.amount_msat, |_| true)?;
     Ok(Reply::UnsignedInvoice(UnsignedInvoice {
         hrp: invoice.to_string(),
         data: Vec::new(),
@@ -105,14 +105,21 @@ fn description(text: &str) -> Result<Bolt11InvoiceDescription, Error> {
 
 /// Refuses an invoice that nobody could pay: its payer would only read that no route was found. `amount_msat` 0 is any
 /// amount.
-fn check_inbound(turn: &Turn, amount_msat: u64) -> Result<(), Error> {
-    let channels = receiving(turn);
+fn check_inbound(
+    turn: &Turn,
+    amount_msat: u64,
+    is_shown: impl Fn(&ChannelDetails) -> bool,
+) -> Result<(), Error> {
+    let mut channels = receiving(turn);
+    let ready = channels.len();
+    channels.retain(|channel| channel.is_announced || is_shown(channel));
     let receivable = channels.iter().map(|it| it.inbound_capacity_msat);
     let receivable_msat = receivable.fold(0, u64::saturating_add);
     if receivable_msat >= amount_msat.max(1) {
         return Ok(());
     }
     let message = match channels.is_empty() {
+        true if ready > 0 => "the phone has not seen yet that its channels are in the chain: try again in a moment".into(),
         true => "no channel can receive a payment yet: open one, or have one opened, and wait until it is ready".into(),
         false => format!(
             "the channels can receive {receivable_msat} msat, less than the invoice asks for: ask for less, pay with \

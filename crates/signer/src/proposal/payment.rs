@@ -34,7 +34,7 @@ pub(crate) struct Preimage<'a> {
     pub committed: Committed,
     /// The other HTLCs that are committed as irrevocably, and why they do not count.
     pub beside: Beside,
-    /// See [`Committed::dust_msat`].
+    /// See [`Committed::dust`].
     pub dust_msat: u64,
 }
 
@@ -71,6 +71,14 @@ pub(crate) struct Committed {
     pub small_msat: u64,
     /// Themselves, by channel.
     pub htlcs: Vec<(KeysId, Htlcs)>,
+}
+
+/// HTLCs of a payment that are too small for an output in a commitment, in millisatoshis.
+struct Dust {
+    /// Those that count.
+    msat: u64,
+    /// Those that do not, for the same reason as [`Beside::unwatched_msat`].
+    unwatched_msat: u64,
 }
 
 impl Preimage<'_> {
@@ -207,24 +215,25 @@ impl Committed {
     ///
     /// That these HTLCs are committed cannot be proved. So they count for no more than can ever be dust (546 sat, the highest dust limit in
     /// use), and for an invoice of any amount only beside others: a host can steal that much of an invoice.
-    fn dust_msat(
+    fn dust(
         &self,
         state: &State,
         sight: Sight<'_>,
         payment: &OwnPayment,
         said: &[ClaimableHtlc],
         limit_msat: u64,
-    ) -> u64 {
+    ) -> Dust {
         let is_open = |keys_id: &KeysId| {
             let channel = state.channels.get(keys_id);
             channel.is_some_and(|channel| {
                 let has_begun = !channel.holder.is_empty() && !channel.peer.is_empty();
                 let is_open = !channel.is_closing && sight.close(channel) == Close::Unknown;
-                has_begun
-                    && is_open
-                    && sight.is_deep(channel)
-                    && sight.is_watched(channel, payment.larger_msat())
+                has_begun && is_open && sight.is_deep(channel)
             })
+        };
+        let is_watched = |keys_id: &KeysId| {
+            let channel = state.channels.get(keys_id);
+            channel.is_some_and(|channel| sight.is_watched(channel, payment.larger_msat()))
         };
         let mut dust: BTreeMap<KeysId, Htlcs> = BTreeMap::new();
         for htlc in said.iter().filter(|htlc| htlc.amount_msat < limit_msat) {
@@ -239,12 +248,19 @@ impl Committed {
                 dust.entry(keys_id).or_default().add(htlc, 1);
             }
         }
-        let read = dust
-            .iter()
-            .map(|(keys_id, htlcs)| htlcs.common(&payment.read_htlcs(keys_id)).sum_msat());
-        let said_msat = read.fold(0, u64::saturating_add);
-        let more_msat = said_msat.saturating_sub(self.small_msat);
-        more_msat.min(limit_msat)
+        let sum_msat = |watched: bool| {
+            let dust = dust
+                .iter()
+                .filter(|(keys_id, _)| is_watched(keys_id) == watched);
+            let read =
+                dust.map(|(keys_id, htlcs)| htlcs.common(&payment.read_htlcs(keys_id)).sum_msat());
+            read.fold(0, u64::saturating_add)
+        };
+        let more_msat = sum_msat(true).saturating_sub(self.small_msat);
+        Dust {
+            msat: more_msat.min(limit_msat),
+            unwatched_msat: sum_msat(false),
+        }
     }
 }
 
@@ -260,11 +276,14 @@ impl Signer {
             .ok_or_else(preimages::no_invoice)?;
         let dust_msat = preimages::DUST_MSAT;
         let (state, sight) = (&self.state, self.sight(now_unix_s));
-        let (committed, beside) = Committed::standing(state, sight, payment, usize::MAX, dust_msat);
+        let (committed, mut beside) =
+            Committed::standing(state, sight, payment, usize::MAX, dust_msat);
+        let dust = committed.dust(state, sight, payment, &op.htlcs, dust_msat);
+        beside.unwatched_msat = beside.unwatched_msat.saturating_add(dust.unwatched_msat);
         Ok(Preimage {
             payment,
             said: &op.htlcs,
-            dust_msat: committed.dust_msat(state, sight, payment, &op.htlcs, dust_msat),
+            dust_msat: dust.msat,
             beside,
             committed,
         })

@@ -108,7 +108,7 @@ pub(super) fn has_hints_of_peers(view: &View<'_>, it: &Invoice<'_>) -> Result<()
             let mut channels = view.state.channels.values();
             channels.any(|channel| {
                 channel.counterparty_node_id == hop.src_node_id
-                    && view.sight.is_deep(channel)
+                    && channel.confirmations(view.sight.headers) > 0
                     && view.sight.close(channel) == Close::Unknown
             })
         })

@@ -136,7 +136,8 @@ impl SpendWatch {
         SpendWatch::default()
     }
 
-    /// Follows an output from the block at height `from` on, in which it was made. One that is followed already stays as it is.
+    /// Follows an output from the block at height `from` on, in which it was made. One that is followed already stays as it is, unless it was
+    /// made at another height: a reorganisation has moved it, and it is looked for anew.
     ///
     /// # Errors
     /// See [`WatchError`].
@@ -146,9 +147,16 @@ impl SpendWatch {
         script: ScriptBuf,
         from: u32,
     ) -> Result<(), WatchError> {
-        if let Some(known) = self.outputs.get(&outpoint) {
-            let is_same = known.script == script;
-            return is_same.then_some(()).ok_or(WatchError::OtherScript);
+        // Nothing of the genesis block can be spent.
+        let from = from.max(1);
+        if let Some(known) = self.outputs.get_mut(&outpoint) {
+            if known.script != script {
+                return Err(WatchError::OtherScript);
+            }
+            if known.from != from {
+                (known.from, known.next, known.spend) = (from, from, None);
+            }
+            return Ok(());
         }
         if !is_filtered(&script) || script.len() > MAX_SCRIPT_BYTES {
             return Err(WatchError::Script);
@@ -156,8 +164,6 @@ impl SpendWatch {
         if self.outputs.len() >= MAX_FOLLOWED {
             return Err(WatchError::TooMany);
         }
-        // Nothing of the genesis block can be spent.
-        let from = from.max(1);
         let followed = Followed {
             script,
             from,
@@ -183,6 +189,19 @@ impl SpendWatch {
                 up_to: followed.next.saturating_sub(1),
             },
         })
+    }
+
+    /// The height from which on an output is followed.
+    pub fn followed_from(&self, outpoint: &OutPoint) -> Option<u32> {
+        self.outputs.get(outpoint).map(|followed| followed.from)
+    }
+
+    /// Looks for all that is not spent anew, from the blocks on that made it: the filters so far were not honest.
+    pub fn look_again(&mut self) {
+        let open = self.outputs.values_mut();
+        for followed in open.filter(|one| one.spend.is_none()) {
+            followed.next = followed.from;
+        }
     }
 
     /// The outputs that are followed.

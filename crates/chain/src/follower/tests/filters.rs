@@ -185,6 +185,7 @@ async fn filters_are_in_order_from_a_height_up_to_the_tip() {
         first_height: 11,
         previous: blocks.header(10),
         filters: blocks.filters(11..=30),
+        blocks: (11..=30).map(|height| blocks.hash(height)).collect(),
         block: None,
         tip: blocks.tip(),
     };
@@ -213,7 +214,7 @@ async fn what_is_not_in_the_chain_is_not_asked_for() {
 }
 
 #[tokio::test]
-async fn a_reply_has_a_thousand_filters_or_a_mebibyte_and_always_one() {
+async fn a_reply_has_a_thousand_filters_or_256_kib_and_always_one() {
     let blocks = Blocks::new(1_500);
     let servers = Servers::new();
     let reply = servers.from(&blocks, 101).await.unwrap();
@@ -221,7 +222,7 @@ async fn a_reply_has_a_thousand_filters_or_a_mebibyte_and_always_one() {
     let reply = servers.from(&blocks, 1_101).await.unwrap();
     assert_eq!(reply.filters, blocks.filters(1_101..=1_500));
 
-    for (size, count) in [(300_000, 3), (1 << 19, 2), (1 << 20, 1), (2 << 20, 1)] {
+    for (size, count) in [(75_000, 3), (1 << 17, 2), (1 << 18, 1), (2 << 18, 1)] {
         let blocks = Blocks::with_filters_of(size, 5);
         let reply = Servers::new().from(&blocks, 2).await.unwrap();
         assert_eq!(reply.filters, blocks.filters(2..=count + 1));

@@ -7,8 +7,8 @@ use bitcoin::block::{Header, Version};
 use bitcoin::hashes::Hash;
 use bitcoin::script::Builder;
 use bitcoin::{
-    Amount, Block, CompactTarget, OutPoint, ScriptBuf, Transaction, TxIn, TxMerkleNode, TxOut,
-    transaction,
+    Amount, Block, BlockHash, CompactTarget, OutPoint, ScriptBuf, Transaction, TxIn, TxMerkleNode,
+    TxOut, transaction,
 };
 use longhand_chain::{
     BlockRef, ChainError, FiltersReply, FiltersRequest, HeadersReply, HeadersRequest,
@@ -113,6 +113,10 @@ pub(super) fn filters(
         previous.push(filter.filter_header(previous.last().unwrap()));
         filters.push(filter.content);
     }
+    let hashes: Vec<BlockHash> = blocks
+        .iter()
+        .map(|(header, _)| header.block_hash())
+        .collect();
     let from = request.from as usize;
     let tip = blocks.len() - 1;
     if from > tip {
@@ -123,6 +127,7 @@ pub(super) fn filters(
         first_height: request.from,
         previous: previous[from],
         filters: filters[from..].iter().take(most).cloned().collect(),
+        blocks: hashes[from..].iter().take(most).copied().collect(),
         block: request.with_block.then(|| block(&blocks[from])),
         tip: BlockRef {
             height: u32::try_from(tip).unwrap(),

@@ -118,8 +118,14 @@ fn an_invoice_names_no_channel_that_the_phone_has_not_seen_in_the_chain() {
         let attach = pair.world.attachment(pair.owner, phone);
         pair.world.input(pair.owner, attach);
     }
-    let invoice: Bolt11Invoice = pair.owner_invoice(1_000_000).parse().unwrap();
-    assert_eq!(invoice.route_hints(), []);
+    let create = longhand_proto::command::command::Command::CreateInvoice(asked());
+    let refused = pair.world.ask(pair.owner, create).unwrap_err();
+    assert_eq!(refused.code, Code::NoInbound);
+    assert!(
+        refused.message.contains("not seen yet"),
+        "{}",
+        refused.message
+    );
 }
 
 #[test]
