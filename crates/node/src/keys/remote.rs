@@ -430,8 +430,15 @@ impl Remote {
     pub fn take_reply(&self, keys: &[OpKey], reply: SignerReply) {
         let mut state = lock(&self.state);
         for answered in state.desk.take_reply(keys, reply) {
-            if let Answer::Refusal(refusal) = &answered.answer {
-                tracing::warn!(rule = %refusal.rule, "the signer refused: {}", refusal.message);
+            match &answered.answer {
+                // As a preimage before its HTLC is committed: it is asked for again.
+                Answer::Refusal(refusal) if refusal.retry => {
+                    tracing::debug!(rule = %refusal.rule, "the signer waits: {}", refusal.message);
+                }
+                Answer::Refusal(refusal) => {
+                    tracing::warn!(rule = %refusal.rule, "the signer refused: {}", refusal.message);
+                }
+                _ => {}
             }
             match KeysId::try_from(&answered.op.channel_keys_id[..]) {
                 Ok(keys_id) => state.take_channel_answer(&self.journal, keys_id, &answered),
