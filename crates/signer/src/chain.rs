@@ -1,16 +1,24 @@
 //! What the host and the second source show the signer of the chain, each header checked before it counts, and what its owner sees of it.
 
-use bitcoin::OutPoint;
+use std::collections::BTreeMap;
+
 use bitcoin::block::Header;
 use bitcoin::consensus::deserialize;
-use longhand_proto::signer::{Done, ExtendHeaders};
+use bitcoin::{OutPoint, ScriptBuf};
+use longhand_proto::signer::{Done, ExtendHeaders, ShowFilters, WantedFilters};
 use longhand_spv::headers::MAX_BATCH;
 use longhand_spv::{HeaderError, SignetProof, StoredChange};
 
+use crate::commitment::funding_script;
 use crate::engine::{Answer, Change, Signer};
+use crate::filters::{Filters, NotTaken};
+use crate::ledger::Channel;
 use crate::rules::{Refused, Rule};
 use crate::source::SourceAnswer;
 use crate::view::Close;
+
+/// The most filters of one operation.
+const MOST_FILTERS: usize = 1_000;
 
 /// A channel in the chain, as far as it was proven to the phone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +95,71 @@ impl Signer {
         stored.extend(extended.into_change());
         self.filters.sync(&self.headers);
         Ok((Answer::Done(Done {}), Vec::new()))
+    }
+}
+
+/// Filters of blocks.
+impl Signer {
+    /// What the host has shown by filters.
+    pub fn filters(&self) -> &Filters {
+        &self.filters
+    }
+
+    /// Sets what was stored of [`Signer::filters`].
+    pub fn set_filters(&mut self, filters: Filters) {
+        self.filters = filters;
+        self.filters.sync(&self.headers);
+    }
+
+    /// Takes filters of the host's blocks, and answers which ones are wanted next. Not in the ledger: what is lost is shown again. `has_new` is
+    /// set when [`Signer::filters`] may have changed.
+    pub(crate) fn show_filters(
+        &mut self,
+        op: &ShowFilters,
+        has_new: &mut bool,
+    ) -> Result<Answer, Refused> {
+        if op.filters.len() > MOST_FILTERS {
+            let message = "more than 1,000 filters at once";
+            return Err(Refused::new(Rule::Filters, message));
+        }
+        if !self.limits().second_source.is_empty() {
+            // Its answers count, and no filters.
+            return Ok(Answer::WantedFilters(WantedFilters::default()));
+        }
+        let outputs = self.open_fundings();
+        let wanted = self.filters.follow(&self.headers, &outputs);
+        let mut wanted = wanted.map_err(|error| not_taken(&error))?;
+        // Others are answered by which ones are wanted.
+        let is_wanted = wanted.next_height > 0 && wanted.next_height == op.first_height;
+        if is_wanted && !op.filters.is_empty() {
+            *has_new = true;
+            let shown = self.filters.show(&self.headers, op);
+            wanted = shown.map_err(|error| not_taken(&error))?;
+        }
+        Ok(Answer::WantedFilters(wanted))
+    }
+
+    /// The funding outputs of the channels that are proven to be in the chain and not known to be closed, with their scripts and the heights of
+    /// their blocks.
+    fn open_fundings(&self) -> BTreeMap<OutPoint, (ScriptBuf, u32)> {
+        let channels = self.state.channels.values();
+        let open = channels.filter(|channel| channel.spend(&self.headers).is_none());
+        open.filter_map(funding_output).collect()
+    }
+}
+
+fn funding_output(channel: &Channel) -> Option<(OutPoint, (ScriptBuf, u32))> {
+    let funding = channel.funding.as_ref()?;
+    let script = funding_script(&channel.parameters)?.to_p2wsh();
+    Some((channel.funding()?, (script, funding.height)))
+}
+
+/// What is not a lie may be taken after the next headers, or when fewer channels are open.
+fn not_taken(error: &NotTaken) -> Refused {
+    let message = error.to_string();
+    match error.is_lie() {
+        true => Refused::new(Rule::Filters, message),
+        false => Refused::for_now(Rule::Filters, message),
     }
 }
 

@@ -15,15 +15,8 @@ use longhand_spv::{
     FilterAnswer, FilterChain, FilterError, Headers, SpendWatch, Status, WatchError,
 };
 
-use crate::commitment::funding_script;
-use crate::engine::{Answer, Signer};
-use crate::ledger::Channel;
-use crate::rules::{Refused, Rule};
-
 /// The filter headers that are kept: two weeks. For a channel with an earlier funding filters are shown again from there on.
 const KEPT_HEADERS: usize = 2_016;
-/// The most filters of one operation.
-const MOST_FILTERS: usize = 1_000;
 /// The version of the stored form.
 const VERSION: u8 = 1;
 
@@ -80,8 +73,13 @@ impl Filters {
         }
     }
 
-    /// Follows these outputs, each with its script and the height of its block, and no others.
-    fn follow(&mut self, outputs: &BTreeMap<OutPoint, (ScriptBuf, u32)>) -> Result<(), WatchError> {
+    /// Follows these outputs, each with its script and the height of its block, and no others; which filters are wanted for them.
+    pub(crate) fn follow(
+        &mut self,
+        headers: &Headers,
+        outputs: &BTreeMap<OutPoint, (ScriptBuf, u32)>,
+    ) -> Result<WantedFilters, NotTaken> {
+        self.sync(headers);
         let known = self.watch.outpoints();
         let gone = known.filter(|outpoint| !outputs.contains_key(outpoint));
         let gone: Vec<OutPoint> = gone.copied().collect();
@@ -89,7 +87,26 @@ impl Filters {
         for (outpoint, (script, from)) in outputs {
             self.watch.follow(*outpoint, script.clone(), *from)?;
         }
-        Ok(())
+        Ok(self.wanted(headers))
+    }
+
+    /// Takes the filters of an operation that are wanted, and returns which ones are wanted next. After a lie all are wanted anew.
+    pub(crate) fn show(
+        &mut self,
+        headers: &Headers,
+        op: &ShowFilters,
+    ) -> Result<WantedFilters, NotTaken> {
+        let mut shown = self.clone();
+        match shown.take(headers, op) {
+            Ok(()) => *self = shown,
+            Err(error) => {
+                if error.is_lie() {
+                    self.begin_anew();
+                }
+                return Err(error);
+            }
+        }
+        Ok(self.wanted(headers))
     }
 
     /// The next filter that is missing, up to the tip.
@@ -103,11 +120,12 @@ impl Filters {
     }
 
     /// Takes the filters of an operation, up to one that needs its block, or whose block is not in the chain.
-    fn take(&mut self, headers: &Headers, op: &ShowFilters) -> Result<(), Shown> {
+    fn take(&mut self, headers: &Headers, op: &ShowFilters) -> Result<(), NotTaken> {
         let previous = FilterHeader::from_slice(&op.previous_header);
-        let previous = previous.map_err(|_| Shown::False("the filter header is not 32 bytes"))?;
+        let previous =
+            previous.map_err(|_| NotTaken::False("the filter header is not 32 bytes"))?;
         if op.block_hashes.len() != op.filters.len() {
-            return Err(Shown::False("the filters do not have a block hash each"));
+            return Err(NotTaken::False("the filters do not have a block hash each"));
         }
         let shown = (op.first_height..).zip(op.filters.iter().zip(&op.block_hashes));
         let mut of_chain = shown
@@ -132,7 +150,7 @@ impl Filters {
     }
 
     /// The filter headers go on at this height, or begin there.
-    fn join(&mut self, headers: &Headers, at: u32, previous: FilterHeader) -> Result<(), Shown> {
+    fn join(&mut self, headers: &Headers, at: u32, previous: FilterHeader) -> Result<(), NotTaken> {
         let known = self.chain.as_mut().and_then(|chain| {
             chain.sync(headers);
             chain.header(at.checked_sub(1)?)
@@ -157,7 +175,7 @@ impl Filters {
         height: u32,
         filter: &[u8],
         block: Option<&[u8]>,
-    ) -> Result<bool, Shown> {
+    ) -> Result<bool, NotTaken> {
         let chain = self.chain.as_mut().ok_or(NOT_ONE_CHAIN)?;
         if chain.next_height() == height {
             chain.extend(headers, &[filter_hash(filter)])?;
@@ -174,7 +192,7 @@ impl Filters {
         };
         chain.check(height, filter)?;
         let block: Block =
-            deserialize(block).map_err(|_| Shown::False("the block cannot be read"))?;
+            deserialize(block).map_err(|_| NotTaken::False("the block cannot be read"))?;
         self.watch.block(headers, height, &block, Some(filter))?;
         Ok(true)
     }
@@ -260,102 +278,31 @@ fn anchor(chain: &FilterChain, headers: &Headers) -> Option<Anchor> {
     })
 }
 
-impl Signer {
-    /// What the host has shown by filters.
-    pub fn filters(&self) -> &Filters {
-        &self.filters
-    }
-
-    /// Sets what was stored of [`Signer::filters`].
-    pub fn set_filters(&mut self, filters: Filters) {
-        self.filters = filters;
-        self.filters.sync(&self.headers);
-    }
-
-    /// Takes filters of the host's blocks, and answers which ones are wanted next. Not in the ledger: what is lost is shown again. `has_new` is
-    /// set when [`Signer::filters`] has changed.
-    pub(crate) fn show_filters(
-        &mut self,
-        op: &ShowFilters,
-        has_new: &mut bool,
-    ) -> Result<Answer, Refused> {
-        if op.filters.len() > MOST_FILTERS {
-            let message = "more than 1,000 filters at once";
-            return Err(Refused::new(Rule::Filters, message));
-        }
-        if !self.limits().second_source.is_empty() {
-            // Its answers count, and no filters.
-            return Ok(Answer::WantedFilters(WantedFilters::default()));
-        }
-        let outputs = self.open_fundings();
-        self.filters.sync(&self.headers);
-        let followed = self.filters.follow(&outputs);
-        followed.map_err(|error| refused(&error.into()))?;
-        let wanted = self.filters.wanted(&self.headers);
-        // Others are answered by which ones are wanted.
-        if wanted.next_height == 0 || wanted.next_height != op.first_height || op.filters.is_empty()
-        {
-            return Ok(Answer::WantedFilters(wanted));
-        }
-        let mut filters = self.filters.clone();
-        let taken = filters.take(&self.headers, op);
-        *has_new = true;
-        match taken {
-            Ok(()) => self.filters = filters,
-            Err(error) => {
-                if error.is_lie() {
-                    self.filters.begin_anew();
-                }
-                return Err(refused(&error));
-            }
-        }
-        Ok(Answer::WantedFilters(self.filters.wanted(&self.headers)))
-    }
-
-    /// The funding outputs of the channels that are proven to be in the chain and not known to be closed, with their scripts and the heights of
-    /// their blocks.
-    fn open_fundings(&self) -> BTreeMap<OutPoint, (ScriptBuf, u32)> {
-        let channels = self.state.channels.values();
-        let open = channels.filter(|channel| channel.spend(&self.headers).is_none());
-        open.filter_map(funding_output).collect()
-    }
-}
-
-fn funding_output(channel: &Channel) -> Option<(OutPoint, (ScriptBuf, u32))> {
-    let funding = channel.funding.as_ref()?;
-    let script = funding_script(&channel.parameters)?.to_p2wsh();
-    Some((channel.funding()?, (script, funding.height)))
-}
-
-const NOT_ONE_CHAIN: Shown =
-    Shown::False("the filters are not of one chain with those shown before");
+const NOT_ONE_CHAIN: NotTaken =
+    NotTaken::False("the filters are not of one chain with those shown before");
 
 /// The reason for which filters are not taken.
-#[derive(Debug)]
-enum Shown {
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotTaken {
     /// What no honest host shows.
+    #[error("{0}")]
     False(&'static str),
-    Watch(WatchError),
+    #[error(transparent)]
+    Watch(#[from] WatchError),
 }
 
-impl From<WatchError> for Shown {
-    fn from(error: WatchError) -> Shown {
-        Shown::Watch(error)
+impl From<FilterError> for NotTaken {
+    fn from(error: FilterError) -> NotTaken {
+        NotTaken::Watch(error.into())
     }
 }
 
-impl From<FilterError> for Shown {
-    fn from(error: FilterError) -> Shown {
-        Shown::Watch(error.into())
-    }
-}
-
-impl Shown {
+impl NotTaken {
     /// Whether no honest host shows this.
-    fn is_lie(&self) -> bool {
+    pub fn is_lie(&self) -> bool {
         match self {
-            Shown::False(_) => true,
-            Shown::Watch(error) => matches!(
+            NotTaken::False(_) => true,
+            NotTaken::Watch(error) => matches!(
                 error,
                 WatchError::OtherBlock(_)
                     | WatchError::Transactions(_)
@@ -365,18 +312,6 @@ impl Shown {
                     )
             ),
         }
-    }
-}
-
-/// What is not a lie may be taken after the next headers, or when fewer channels are open.
-fn refused(error: &Shown) -> Refused {
-    let message = match error {
-        Shown::False(message) => (*message).to_owned(),
-        Shown::Watch(error) => error.to_string(),
-    };
-    match error.is_lie() {
-        true => Refused::new(Rule::Filters, message),
-        false => Refused::for_now(Rule::Filters, message),
     }
 }
 
@@ -420,7 +355,7 @@ mod tests {
         (chain, headers): (&Chain, &Headers),
         heights: std::ops::RangeInclusive<u32>,
         mut previous: FilterHeader,
-    ) -> Result<(), Shown> {
+    ) -> Result<(), NotTaken> {
         for height in heights {
             let op = ShowFilters {
                 previous_header: previous.to_byte_array().to_vec(),
@@ -451,11 +386,13 @@ mod tests {
     fn an_earlier_channel_is_followed_by_filters_that_agree_with_those_before() {
         let (chain, headers, outputs) = chain();
         let mut filters = Filters::default();
-        filters.follow(&followed(&outputs, &[4])).unwrap();
+        filters.follow(&headers, &followed(&outputs, &[4])).unwrap();
         show(&mut filters, (&chain, &headers), 4..=6, previous(&chain, 4)).unwrap();
         assert_eq!(filters.wanted(&headers).next_height, 0);
 
-        filters.follow(&followed(&outputs, &[2, 4])).unwrap();
+        filters
+            .follow(&headers, &followed(&outputs, &[2, 4]))
+            .unwrap();
         assert_eq!(filters.wanted(&headers).next_height, 2);
         show(&mut filters, (&chain, &headers), 2..=3, previous(&chain, 2)).unwrap();
         // All of it is there after a restart.
@@ -470,11 +407,13 @@ mod tests {
     fn filters_that_contradict_an_earlier_chain_of_filter_headers_are_a_lie() {
         let (chain, headers, outputs) = chain();
         let mut filters = Filters::default();
-        filters.follow(&followed(&outputs, &[4])).unwrap();
+        filters.follow(&headers, &followed(&outputs, &[4])).unwrap();
         let forged = FilterHeader::from_byte_array([9; 32]);
         show(&mut filters, (&chain, &headers), 4..=6, forged).unwrap();
 
-        filters.follow(&followed(&outputs, &[2, 4])).unwrap();
+        filters
+            .follow(&headers, &followed(&outputs, &[2, 4]))
+            .unwrap();
         let shown = show(&mut filters, (&chain, &headers), 2..=6, previous(&chain, 2));
         assert!(shown.unwrap_err().is_lie());
     }
