@@ -13,6 +13,7 @@
 
 mod attacks;
 pub mod chain;
+pub mod funded;
 pub mod gossip;
 pub mod invoice;
 pub mod onion;

@@ -9,8 +9,9 @@ use longhand_proto::signer::signer_op::Op;
 use longhand_signer::Rule;
 use longhand_spv::filter::MAX_FILTER_BYTES;
 
-use super::seen::{AMOUNT_MSAT, deep, mine_and_prove, paid, paid_hash, spend_of};
+use super::seen::{AMOUNT_MSAT, commitment_with, paid};
 use crate::chain::{funding_transaction, prove};
+use crate::funded::{deep, mine_and_prove, reorganise, spend_of};
 use crate::scene::*;
 use crate::{Case, Cases};
 
@@ -102,10 +103,7 @@ fn filters() -> Vec<Case> {
     cases.honest("the filters after a reorganisation", |phone| {
         shown(phone);
         let fork = phone.chain.height() - 2;
-        phone.chain = phone.chain.fork(fork, b"fork");
-        phone.chain.mine_empty(4);
-        let headers = phone.chain.headers_above(fork);
-        phone.ask(headers).expect("an honest step");
+        reorganise(phone, fork, 4);
         Op::ShowFilters(phone.chain.filters(fork + 1, fork + 4, false))
     });
     cases.attack("a filter header of another length", |phone| {
@@ -153,10 +151,7 @@ fn filters() -> Vec<Case> {
         shown(phone);
         let before = phone.chain.clone();
         let fork = before.height() - 2;
-        phone.chain = before.fork(fork, b"fork");
-        phone.chain.mine_empty(4);
-        let headers = phone.chain.headers_above(fork);
-        phone.ask(headers).expect("an honest step");
+        reorganise(phone, fork, 4);
         Op::ShowFilters(before.filters(fork + 1, fork + 2, false))
     });
     cases.attack("bytes that are no block", |phone| {
@@ -248,10 +243,7 @@ fn unwatched() -> Vec<Case> {
         let channel = shown(phone);
         let claim = paid(phone, &channel);
         let fork = phone.chain.height() - 1;
-        phone.chain = phone.chain.fork(fork, b"fork");
-        phone.chain.mine_empty(2);
-        let headers = phone.chain.headers_above(fork);
-        phone.ask(headers).expect("an honest step");
+        reorganise(phone, fork, 2);
         claim
     });
     cases.attack(
@@ -324,10 +316,7 @@ fn unwatched() -> Vec<Case> {
         |phone| {
             let (channel, _) = filtered(phone);
             let claim = paid(phone, &channel);
-            let htlcs = [Htlc::incoming(paid_hash(&claim), AMOUNT_MSAT)];
-            let theirs = channel.theirs(1, 400_000, &htlcs);
-            let theirs = theirs.trust().built_transaction().transaction.clone();
-            mine_and_prove(phone, &theirs);
+            mine_and_prove(phone, &commitment_with(&channel, &claim));
             claim
         },
     );
@@ -370,9 +359,7 @@ fn closed() -> Vec<Case> {
         move |phone| {
             let channel = shown(phone);
             let claim = paid(phone, &channel);
-            let htlcs = [Htlc::incoming(paid_hash(&claim), AMOUNT_MSAT)];
-            let theirs = channel.theirs(1, 400_000, &htlcs);
-            look(phone, &theirs.trust().built_transaction().transaction);
+            look(phone, &commitment_with(&channel, &claim));
             claim
         },
     );

@@ -7,7 +7,7 @@ use longhand_proto::signer::{ClaimableHtlc, Ecdh, GetPreimage};
 use longhand_signer::{InvoiceRequest, Rule};
 
 use super::commitment::thiefs_key;
-use super::seen::{deep, mine_and_prove, spend_of};
+use crate::funded::{deep, mine_and_prove, spend_of};
 use crate::invoice::{Draft, EXPIRY_S, ask_for, finish};
 use crate::onion::{Offer, peel};
 use crate::scene::*;

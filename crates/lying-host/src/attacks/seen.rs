@@ -1,9 +1,9 @@
 //! A chain that is not there: headers without work, channels that nobody funded or that are closed, proofs that prove nothing, and a tip that
 //! is old.
 
+use bitcoin::Transaction;
 use bitcoin::block::Header;
 use bitcoin::consensus::{deserialize, serialize};
-use bitcoin::{Amount, ScriptBuf, Transaction, TxOut};
 use longhand_proto::signer::sign_psbt::Purpose;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{ClaimableHtlc, ExtendHeaders, GetPreimage};
@@ -13,7 +13,8 @@ use longhand_spv::{Checkpoint, Headers, Params};
 use super::chain::{first, funding, sign_psbt};
 use super::commitment::{AFTER_SAT, PAID, PAID_MSAT};
 use super::incoming::invoiced;
-use crate::chain::{Chain, funding_transaction, prove, transaction};
+use crate::chain::{Chain, funding_transaction, prove};
+use crate::funded::{deep, mine_and_prove, reorganise, spend_of};
 use crate::scene::*;
 use crate::{Case, Cases};
 
@@ -222,10 +223,7 @@ fn proofs() -> Vec<Case> {
     cases.attack("a block that has left the chain", |phone| {
         let (_, funding) = confirmed(phone);
         let before = phone.chain.clone();
-        phone.chain = phone.chain.fork(0, b"fork");
-        phone.chain.mine_empty(12);
-        let headers = phone.chain.headers_above(0);
-        phone.ask(headers).expect("an honest step");
+        reorganise(phone, 0, 12);
         prove(&before.proof(funding.compute_txid()))
     });
     cases.attack("a transaction of somebody else", |phone| {
@@ -251,19 +249,6 @@ fn proofs() -> Vec<Case> {
 
 /// The bytes of the proof of a funding in a block of two transactions.
 const PROOF_BYTES: usize = 272;
-
-/// A transaction that spends the funding output, and is none of the channel's commitments.
-pub(crate) fn spend_of(channel: &Channel) -> Transaction {
-    let funding = channel.parameters.funding_outpoint;
-    let funding = funding.expect("a whole channel").into_bitcoin_outpoint();
-    transaction(
-        funding,
-        TxOut {
-            value: Amount::from_sat(VALUE_SAT - 1_000),
-            script_pubkey: ScriptBuf::new(),
-        },
-    )
-}
 
 pub(crate) fn claim(hash: [u8; 32], amount_msat: u64, cltv_expiry: u32) -> Op {
     Op::GetPreimage(GetPreimage {
@@ -296,14 +281,6 @@ fn paid_until(phone: &mut Phone, channel: &Channel, cltv_expiry: u32) -> Op {
         phone.ask(op).expect("an honest step");
     }
     claim(hash, AMOUNT_MSAT, cltv_expiry)
-}
-
-/// A block with these transactions, which the phone sees, and a proof of the last.
-pub(crate) fn mine_and_prove(phone: &mut Phone, transaction: &Transaction) {
-    phone.chain.mine(std::slice::from_ref(transaction));
-    phone.show_headers();
-    let proof = prove(&phone.chain.proof(transaction.compute_txid()));
-    phone.ask(proof).expect("an honest step");
 }
 
 fn unproven() -> Vec<Case> {
@@ -358,10 +335,7 @@ fn unproven() -> Vec<Case> {
     );
     cases.attack("the funding has left the chain", |phone| {
         let channel = deep(phone, 6);
-        phone.chain = phone.chain.fork(0, b"fork");
-        phone.chain.mine_empty(12);
-        let headers = phone.chain.headers_above(0);
-        phone.ask(headers).expect("an honest step");
+        reorganise(phone, 0, 12);
         paid(phone, &channel)
     });
     cases.attack("the phone has started again without its headers", |phone| {
@@ -394,10 +368,7 @@ fn unproven() -> Vec<Case> {
         |phone| {
             let channel = deep(phone, 6);
             let claim = paid(phone, &channel);
-            let htlcs = [Htlc::incoming(paid_hash(&claim), AMOUNT_MSAT)];
-            let theirs = channel.theirs(1, 400_000, &htlcs);
-            let theirs = theirs.trust().built_transaction().transaction.clone();
-            mine_and_prove(phone, &theirs);
+            mine_and_prove(phone, &commitment_with(&channel, &claim));
             claim
         },
     );
@@ -406,24 +377,10 @@ fn unproven() -> Vec<Case> {
         let claim = paid(phone, &channel);
         mine_and_prove(phone, &spend_of(&channel));
         let height = phone.chain.height() - 1;
-        phone.chain = phone.chain.fork(height, b"fork");
-        phone.chain.mine_empty(2);
-        let headers = phone.chain.headers_above(height);
-        phone.ask(headers).expect("an honest step");
+        reorganise(phone, height, 2);
         claim
     });
     cases.all
-}
-
-/// A channel of a peer's that so many blocks confirm.
-pub(crate) fn deep(phone: &mut Phone, blocks: u32) -> Channel {
-    phone.has_chain = false;
-    let channel = Channel::open(phone);
-    let funding = funding_transaction(&channel.parameters);
-    mine_and_prove(phone, &funding);
-    phone.chain.mine_empty(blocks - 1);
-    phone.show_headers();
-    channel
 }
 
 /// The owner's second source says so of the channel that was set up last, now, when its tip is so many blocks above the phone's.
@@ -526,8 +483,15 @@ fn unwatched() -> Vec<Case> {
     cases.all
 }
 
+/// The peer's commitment with the HTLC whose preimage an operation asks for.
+pub(super) fn commitment_with(channel: &Channel, claim: &Op) -> Transaction {
+    let htlcs = [Htlc::incoming(paid_hash(claim), AMOUNT_MSAT)];
+    let theirs = channel.theirs(1, 400_000, &htlcs);
+    theirs.trust().built_transaction().transaction.clone()
+}
+
 /// The payment whose preimage an operation asks for.
-pub(crate) fn paid_hash(claim: &Op) -> [u8; 32] {
+fn paid_hash(claim: &Op) -> [u8; 32] {
     match claim {
         Op::GetPreimage(op) => op.payment_hash[..].try_into().expect("a hash"),
         _ => panic!("no claim"),

@@ -5,8 +5,9 @@ use longhand_proto::signer::signer_op::Op;
 use longhand_signer::{OutputState, Rule, SourceAnswer};
 
 use super::{Story, Telling};
-use crate::attacks::seen::{AMOUNT_MSAT, claim, deep, spend_of};
+use crate::attacks::seen::{AMOUNT_MSAT, claim};
 use crate::chain::{Chain, funding_transaction, prove};
+use crate::funded::{deep, spend_of};
 use crate::scene::*;
 
 const BALANCE_SAT: u64 = 400_000;
