@@ -11,6 +11,8 @@ use bitcoin::{Block, Network, OutPoint, ScriptBuf, Transaction, TxOut, Txid, Wit
 use longhand_chain::fuzzing::{EsploraAnswer, QUESTIONS, esplora_answer};
 use serde_json::json;
 
+use crate::scratch::changed;
+
 /// What the coinbase commits to beside the witnesses (BIP 141).
 const RESERVED: [u8; 32] = [0; 32];
 const COMMITMENT_TAG: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
@@ -38,17 +40,6 @@ pub fn run(data: &[u8]) {
             assert!(!line.contains(char::is_control), "{line:?}");
         }
     }
-}
-
-fn changed(mut body: Vec<u8>, changes: &[u8]) -> Vec<u8> {
-    for change in changes.chunks_exact(3) {
-        let at = usize::from(u16::from_le_bytes([change[0], change[1]]));
-        let length = body.len().max(1);
-        if let Some(byte) = body.get_mut(at % length) {
-            *byte ^= change[2];
-        }
-    }
-    body
 }
 
 /// The answer of an honest server.

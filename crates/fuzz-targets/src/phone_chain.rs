@@ -3,6 +3,7 @@
 //! The first byte selects what is read. With an even second byte the rest is that; with an odd one it is a good one, changed: three bytes
 //! each time, where (two bytes) and how.
 
+use crate::scratch::changed;
 use bitcoin::Network;
 use bitcoin::bip158::FilterHeader;
 use bitcoin::hashes::Hash as _;
@@ -29,17 +30,6 @@ pub fn run(data: &[u8]) {
         _ => changed(seen.good(*kind), rest),
     };
     seen.read(*kind, &bytes);
-}
-
-fn changed(mut bytes: Vec<u8>, changes: &[u8]) -> Vec<u8> {
-    for change in changes.chunks_exact(3) {
-        let at = usize::from(u16::from_le_bytes([change[0], change[1]]));
-        let length = bytes.len().max(1);
-        if let Some(byte) = bytes.get_mut(at % length) {
-            *byte ^= change[2];
-        }
-    }
-    bytes
 }
 
 /// A short chain, and what a phone knows of it.

@@ -1,4 +1,4 @@
-//! Directories for one run.
+//! What is made for one run: directories, and good bytes that are changed.
 
 use std::path::PathBuf;
 
@@ -13,4 +13,16 @@ pub(crate) fn dir() -> TempDir {
         std::env::temp_dir()
     };
     TempDir::new_in(place).expect("a directory")
+}
+
+/// Good bytes, changed: three bytes each time, where (two bytes, little-endian) and how.
+pub(crate) fn changed(mut bytes: Vec<u8>, changes: &[u8]) -> Vec<u8> {
+    for change in changes.chunks_exact(3) {
+        let at = usize::from(u16::from_le_bytes([change[0], change[1]]));
+        let length = bytes.len().max(1);
+        if let Some(byte) = bytes.get_mut(at % length) {
+            *byte ^= change[2];
+        }
+    }
+    bytes
 }
