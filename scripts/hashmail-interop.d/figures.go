@@ -15,33 +15,38 @@ var sizes = []struct{ bytes, messages int }{{100, 30_000}, {1_000, 30_000}, {32_
 
 const trips = 4_000
 
-// figures measures both mailboxes in turns, and shows the medians.
-func figures(aperture, ours string, rounds int) {
-	measured := map[string][2][]float64{}
-	add := func(name string, target int, value float64) {
-		both := measured[name]
-		both[target] = append(both[target], value)
-		measured[name] = both
-	}
+// throughputs measures both mailboxes in turns, and shows the medians.
+func throughputs(aperture, ours string, rounds int) {
 	var names []string
+	for _, size := range sizes {
+		names = append(names, fmt.Sprintf("%d bytes, messages/s", size.bytes))
+	}
+	measured := make([][2][]float64, len(sizes))
 	for round := 0; round < rounds; round++ {
 		for target, address := range []string{aperture, ours} {
-			for _, size := range sizes {
-				name := fmt.Sprintf("%d bytes, messages/s", size.bytes)
-				add(name, target, throughput(address, size.bytes, size.messages))
-				names = append(names, name)
+			for i, size := range sizes {
+				measured[i][target] = append(measured[i][target], throughput(address, size.bytes, size.messages))
 			}
-			name := "round trip of 100 bytes, us"
-			add(name, target, roundTrip(address))
-			names = append(names, name)
 		}
 	}
 	fmt.Printf("%-32s %12s %12s %8s\n", "median of the rounds", "aperture", "ours", "ratio")
-	for _, name := range names[:len(sizes)+1] {
-		both := measured[name]
-		stock, our := median(both[0]), median(both[1])
+	for i, name := range names {
+		stock, our := median(measured[i][0]), median(measured[i][1])
 		fmt.Printf("%-32s %12.0f %12.0f %8.2f\n", name, stock, our, our/stock)
 	}
+}
+
+// roundTrips measures both mailboxes and a copier in turns, and shows the medians. `where` says on which cores.
+func roundTrips(where, aperture, ours, copier string, rounds int) {
+	var measured [3][]float64
+	for round := 0; round < rounds; round++ {
+		for i, us := range []float64{roundTrip(aperture), roundTrip(ours), copiedTrip(copier)} {
+			measured[i] = append(measured[i], us)
+		}
+	}
+	stock, our, least := median(measured[0]), median(measured[1]), median(measured[2])
+	fmt.Printf("%-32s %12.0f %12.0f %8.2f   %.0f between two sockets that are only copied\n",
+		"round trip, us, "+where, stock, our, our/stock, least)
 }
 
 func median(values []float64) float64 {
@@ -113,12 +118,5 @@ func roundTrip(address string) float64 {
 		far.send(farWriting, answer, false)
 		near.recv(nearReading)
 	}
-	for i := 0; i < 100; i++ {
-		trip()
-	}
-	begun := time.Now()
-	for i := 0; i < trips; i++ {
-		trip()
-	}
-	return float64(time.Since(begun).Microseconds()) / trips
+	return timed(trip)
 }

@@ -2,7 +2,9 @@
 //
 //	stock sessions NAME ADDRESS [WSS-ADDRESS CA-FILE]    a server and a client of the stock library; WebSockets with the last two
 //	stock checks APERTURE OURS                           texts and codes of both, and where ours differ from what is expected
-//	stock figures APERTURE OURS ROUNDS                   throughput and round trips of both, in turns
+//	stock throughput APERTURE OURS ROUNDS                of both, in turns
+//	stock round-trip WHERE APERTURE OURS COPIER ROUNDS   of both and of a copier, in turns; WHERE is for the table
+//	stock copier ADDRESS                                 copies between two connections
 //
 // Addresses are HOST:PORT, without TLS. `sessions` asks on standard output for a restart of the mailbox, and waits for a line.
 package main
@@ -33,14 +35,22 @@ func main() {
 		sessions(arguments[1], arguments[2], arguments[3], arguments[4])
 	case len(arguments) == 3 && arguments[0] == "checks":
 		checks(arguments[1], arguments[2])
-	case len(arguments) == 4 && arguments[0] == "figures":
-		rounds, err := strconv.Atoi(arguments[3])
-		check(err, "ROUNDS")
-		figures(arguments[1], arguments[2], rounds)
+	case len(arguments) == 4 && arguments[0] == "throughput":
+		throughputs(arguments[1], arguments[2], number(arguments[3]))
+	case len(arguments) == 6 && arguments[0] == "round-trip":
+		roundTrips(arguments[1], arguments[2], arguments[3], arguments[4], number(arguments[5]))
+	case len(arguments) == 2 && arguments[0] == "copier":
+		copier(arguments[1])
 	default:
-		fmt.Fprintln(os.Stderr, "usage: stock sessions|checks|figures ..., see main.go")
+		fmt.Fprintln(os.Stderr, "usage: stock sessions|checks|throughput|round-trip|copier ..., see main.go")
 		os.Exit(2)
 	}
+}
+
+func number(text string) int {
+	number, err := strconv.Atoi(text)
+	check(err, "ROUNDS")
+	return number
 }
 
 func dial(address string) (hashmailrpc.HashMailClient, func()) {

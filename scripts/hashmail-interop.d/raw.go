@@ -37,10 +37,7 @@ const rawWindow = 1<<31 - 1
 func dialRaw(address string) *rawConn {
 	conn, err := net.Dial("tcp", address)
 	check(err, address)
-	// A file of a connection blocks in the system's call, without Go's poller.
-	socket, err := conn.(*net.TCPConn).File()
-	check(err, address)
-	_ = conn.Close()
+	socket := blocking(conn)
 	raw := &rawConn{
 		socket: socket, window: 65_535, windows: map[uint32]int64{}, initial: 65_535, frame: 16_384,
 		in: map[uint32]*bytes.Buffer{}, last: 1,
