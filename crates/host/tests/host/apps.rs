@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use longhand_host::HostConfig;
 use longhand_link::carrier::hashmail::{
-    Phrase, PublicKey, SecretKey, connect_by_key, connect_by_words, into_bytes,
+    Connected, Phrase, PublicKey, SecretKey, connect_by_key, connect_by_words, into_bytes,
 };
-use longhand_link::{Address, Carriers, DialOptions};
+use longhand_link::{Address, CarrierError, Carriers, DialOptions};
 use longhand_mailbox::{Mailbox, MailboxConfig};
 use longhand_phone::Phone;
 use longhand_phone::approval::Allowances;
@@ -158,6 +158,16 @@ fn message(answer: &(u16, Value)) -> &str {
 
 /// An app that comes by its words, and the key by which it comes back.
 async fn by_words(apps: &Apps, words: &str, local: SecretKey) -> (App<DuplexStream>, PublicKey) {
+    let connected = connected_by_words(apps, words, local).await;
+    let macaroon = String::from_utf8(connected.peer.text.to_vec()).unwrap();
+    let app = App {
+        stream: into_bytes(connected.carrier),
+        macaroon: macaroon.strip_prefix("Macaroon: ").unwrap().to_owned(),
+    };
+    (app, connected.peer.key)
+}
+
+async fn connected_by_words(apps: &Apps, words: &str, local: SecretKey) -> Connected {
     let phrase = Phrase::parse(words).unwrap();
     let (mailbox, options) = (apps.mailbox(), DialOptions::default());
     let connected = async {
@@ -168,13 +178,7 @@ async fn by_words(apps: &Apps, words: &str, local: SecretKey) -> (App<DuplexStre
             }
         }
     };
-    let connected = timeout(SOON, connected).await.unwrap();
-    let macaroon = String::from_utf8(connected.peer.text.to_vec()).unwrap();
-    let app = App {
-        stream: into_bytes(connected.carrier),
-        macaroon: macaroon.strip_prefix("Macaroon: ").unwrap().to_owned(),
-    };
-    (app, connected.peer.key)
+    timeout(SOON, connected).await.unwrap()
 }
 
 #[tokio::test]
@@ -336,6 +340,29 @@ async fn an_app_of_the_operators_reads_and_words_that_were_used_let_nobody_in() 
         "{unknown}"
     );
     apps.stop().await;
+}
+
+#[tokio::test]
+async fn an_apps_connection_ends_in_order_when_its_host_stops() {
+    let apps = Apps::start().await;
+    let rights = AppRights {
+        read: true,
+        ..AppRights::default()
+    };
+    let connected = apps.connect("Zeus", rights).await;
+    let local = SecretKey::from_slice(&[7; 32]).unwrap();
+    let app = connected_by_words(&apps, &connected.words, local).await;
+
+    apps.phone.detach().await.unwrap();
+    apps.world.stop().await.unwrap();
+    // An error would be a connection that broke, or a host that did not answer for too long.
+    let mut stream = app.carrier.stream;
+    let end = async {
+        while stream.recv().await?.is_some() {}
+        Ok::<_, CarrierError>(())
+    };
+    timeout(SOON, end).await.unwrap().unwrap();
+    apps.mailbox.stop().await;
 }
 
 #[tokio::test]

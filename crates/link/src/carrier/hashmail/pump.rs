@@ -1,7 +1,9 @@
 //! The shell around a [`Connection`]: moves packets between it and the mailbox, and messages between it and the ends of a carrier.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use longhand_base::text::excerpt;
 use longhand_lnc::{Connection, Ended, Over, Peer};
 use tokio::sync::mpsc;
@@ -9,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tonic::Status;
 
 use super::wire::{Wire, is_not_found, is_occupied};
-use crate::Carrier;
+use crate::{Carrier, CarrierError, RecordStream};
 
 /// Messages between the pump and the carrier.
 const QUEUE: usize = 16;
@@ -95,6 +97,18 @@ impl Pump {
 
     /// Moves messages of a carrier until its ends are dropped, or the connection ends.
     pub async fn run(&mut self, mut carrier: Ends) -> Stopped {
+        let stopped = self.moved(&mut carrier).await;
+        if !matches!(
+            stopped,
+            Stopped::Ended(Ended::Over(Over::ByPeer | Over::Closed))
+        ) {
+            // Set once: the carrier is gone after it.
+            let _ = carrier.reason.set(stopped.to_string());
+        }
+        stopped
+    }
+
+    async fn moved(&mut self, carrier: &mut Ends) -> Stopped {
         let mut message = None;
         let mut close_by = None;
         loop {
@@ -206,13 +220,42 @@ pub(super) struct Ends {
     sent: mpsc::Receiver<Vec<u8>>,
     /// To the carrier's user.
     received: mpsc::Sender<Vec<u8>>,
+    /// For which there is no message any more, when neither side has closed the connection.
+    reason: Arc<OnceLock<String>>,
 }
 
 /// A carrier, and the ends that a pump moves.
 pub(super) fn carrier() -> (Carrier, Ends) {
     let (sink, sent) = mpsc::channel::<Vec<u8>>(QUEUE);
-    let (received, stream) = mpsc::channel::<Vec<u8>>(QUEUE);
-    (Carrier::new(sink, stream), Ends { sent, received })
+    let (received, messages) = mpsc::channel::<Vec<u8>>(QUEUE);
+    let reason = Arc::new(OnceLock::new());
+    let stream = Received {
+        messages,
+        reason: reason.clone(),
+    };
+    let ends = Ends {
+        sent,
+        received,
+        reason,
+    };
+    (Carrier::new(sink, stream), ends)
+}
+
+/// What the carrier's user receives.
+struct Received {
+    messages: mpsc::Receiver<Vec<u8>>,
+    reason: Arc<OnceLock<String>>,
+}
+
+#[async_trait]
+impl RecordStream for Received {
+    async fn recv(&mut self) -> Result<Option<Vec<u8>>, CarrierError> {
+        match (self.messages.recv().await, self.reason.get()) {
+            (Some(message), _) => Ok(Some(message)),
+            (None, Some(reason)) => Err(CarrierError(reason.clone())),
+            (None, None) => Ok(None),
+        }
+    }
 }
 
 /// The time of tokio's clock, which tests can stop.
