@@ -174,6 +174,8 @@ impl Door {
                 sleep(pause).await;
             }
         }
+        // The last packet, with which the other end notices the end at once, may not have left this process yet.
+        wire.writer.finish().await;
     }
 
     async fn let_in(
