@@ -247,7 +247,7 @@ enum PhoneCommand {
     /// Close a channel
     Close {
         channel_id: String,
-        /// Without the peer: the money comes after a delay
+        /// Without the peer: the money comes after a delay. Also allows it for a channel that the node has closed since its peer failed
         #[arg(long)]
         force: bool,
         /// Pay your part to this address [default: the on-chain wallet]

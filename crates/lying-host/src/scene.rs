@@ -12,6 +12,7 @@ use lightning::ln::chan_utils::{
     ChannelPublicKeys, ChannelTransactionParameters, CommitmentTransaction,
     CounterpartyChannelTransactionParameters, HTLCOutputInCommitment, HolderCommitmentTransaction,
 };
+use lightning::ln::types::ChannelId;
 use lightning::sign::ecdsa::EcdsaChannelSigner;
 use lightning::sign::{ChannelSigner, InMemorySigner, KeysManager};
 use lightning::types::features::ChannelTypeFeatures;
@@ -258,6 +259,22 @@ impl Phone {
         self.keep(&added.expect("the scene is honest").records);
     }
 
+    /// The owner asks to close this channel by force.
+    pub fn intend_force(&mut self, channel: &Channel) {
+        self.intend_close(&channel.id().0, true, "");
+    }
+
+    /// The owner asks to close a channel.
+    pub fn intend_close(&mut self, channel_id: &[u8], force: bool, address: &str) {
+        let intent = ChannelIntent::Close {
+            channel_id: channel_id.to_vec(),
+            force,
+            address: address.to_owned(),
+        };
+        let added = self.signer.add_channel_intent(intent, NOW);
+        self.keep(&added.expect("the scene is honest").records);
+    }
+
     /// The owner wants this transaction to confirm sooner.
     pub fn accelerate(&mut self, txid: Txid) {
         let asked = self.signer.want_acceleration(txid, 50_000);
@@ -469,6 +486,12 @@ impl Channel {
     /// The peer's node id.
     pub fn peer_node_id(&self) -> PublicKey {
         self.peer.pubkeys(&self.secp).funding_pubkey
+    }
+
+    /// Its id.
+    pub fn id(&self) -> ChannelId {
+        let funding = self.parameters.funding_outpoint;
+        ChannelId::v1_from_funding_outpoint(funding.expect("a whole channel"))
     }
 
     /// The phone's commitment number `step` (0 is the first), signed by the peer.

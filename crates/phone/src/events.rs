@@ -1,9 +1,12 @@
 //! Events of a phone, and where they come together. `watching` reads what becomes of payments and channels.
 
+use std::collections::BTreeSet;
 use std::mem::discriminant;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
 
 use longhand_base::text::plain;
+use longhand_proto::rule::Rule;
 use longhand_proto::signer::Refusal;
 use tokio::sync::{Notify, broadcast};
 
@@ -24,7 +27,7 @@ pub enum PhoneEvent {
     Away(String),
     /// The link is down, and nothing is dialled any more: the phone has detached, or dialling is of no use.
     Detached(ErrorReport),
-    /// The signer has refused an operation of the node.
+    /// The signer has refused an operation of the node, for good or until the owner allows it.
     Refused {
         /// The stable name of the rule.
         rule: String,
@@ -53,6 +56,8 @@ pub(crate) struct Events {
     /// Notified when the signer was asked, and when the link has changed.
     pub asked: Notify,
     pub is_watched: AtomicBool,
+    /// What waits for the owner and was reported: the node asks for it again and again. As many as the phone has channels.
+    waiting: Mutex<BTreeSet<String>>,
 }
 
 impl Events {
@@ -61,6 +66,7 @@ impl Events {
             sender: broadcast::Sender::new(KEPT),
             asked: Notify::new(),
             is_watched: AtomicBool::new(false),
+            waiting: Mutex::default(),
         }
     }
 
@@ -77,15 +83,27 @@ impl Events {
         self.asked.notify_one();
     }
 
-    /// The signer has answered the node, and refused these operations. Those that may be answered later are no events.
+    /// The signer has answered the node, and refused these operations. Those that may be answered later are no events, unless the owner has
+    /// to say so.
     pub fn answered(&self, refusals: Vec<Refusal>) {
-        for refusal in refusals.into_iter().filter(|refusal| !refusal.retry) {
+        for refusal in refusals.into_iter().filter(|it| self.is_news(it)) {
             self.report(PhoneEvent::Refused {
                 rule: plain(&refusal.rule),
                 message: plain(&refusal.message),
             });
         }
         self.asked.notify_one();
+    }
+}
+
+impl Events {
+    fn is_news(&self, refusal: &Refusal) -> bool {
+        if !refusal.retry {
+            return true;
+        }
+        let rule = refusal.rule.parse::<Rule>();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        rule.is_ok_and(Rule::waits_for_the_owner) && waiting.insert(refusal.message.clone())
     }
 }
 
@@ -96,5 +114,36 @@ impl From<&Attachment> for PhoneEvent {
             Attachment::Down(reason) => PhoneEvent::Away(plain(reason)),
             Attachment::Ended(report) => PhoneEvent::Detached(report.clone()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_the_owner_is_reported_once() {
+        let events = Events::new();
+        let mut reported = events.sender.subscribe();
+        let refused = |rule: Rule, message: &str| Refusal {
+            rule: rule.name().into(),
+            message: message.into(),
+            retry: true,
+        };
+        for _ in 0..3 {
+            events.answered(vec![
+                refused(Rule::HtlcRemovedEarly, "channel 1"),
+                refused(Rule::CloseUnasked, "channel 1"),
+                refused(Rule::CloseUnasked, "channel 2"),
+            ]);
+        }
+        for message in ["channel 1", "channel 2"] {
+            let (rule, message) = ("close-unasked".into(), message.into());
+            assert_eq!(
+                reported.try_recv(),
+                Ok(PhoneEvent::Refused { rule, message })
+            );
+        }
+        assert!(reported.try_recv().is_err());
     }
 }

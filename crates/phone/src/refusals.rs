@@ -24,14 +24,28 @@ impl Refusals {
 
     /// Adds what a batch was refused. Best effort: a phone that cannot write this goes on.
     pub fn add(&self, vault: &Vault, notices: &[Notice], now_unix_s: u64) {
-        // What may be answered later is no news.
-        let mut notices = notices.iter().filter(|it| !it.refused.retry).peekable();
+        // What may be answered later is no news, unless the owner is who has to say so.
+        let waits = |it: &Notice| it.refused.retry && !it.refused.rule.waits_for_the_owner();
+        let mut notices = notices.iter().filter(|it| !waits(it)).peekable();
         if notices.peek().is_none() {
             return;
         }
         let mut list = lock(&self.0);
         let list = list.get_or_insert_with(|| read(vault));
-        notices.for_each(|notice| add(list, notice, now_unix_s));
+        // The node asks again every half a minute for what may be answered later.
+        let is_repeated = |list: &RefusalList, it: &Notice| {
+            it.refused.retry && list.refusals.iter().any(|old| is_same(old, it))
+        };
+        let mut is_changed = false;
+        for notice in notices {
+            if !is_repeated(list, notice) {
+                add(list, notice, now_unix_s);
+                is_changed = true;
+            }
+        }
+        if !is_changed {
+            return;
+        }
         let written = serde_json::to_vec(list).map_err(std::io::Error::other);
         let written = written.and_then(|bytes| vault.save_refusals(&bytes));
         if let Err(error) = written {
@@ -41,21 +55,23 @@ impl Refusals {
 }
 
 fn add(list: &mut RefusalList, notice: &Notice, now_unix_s: u64) {
-    let (rule, message) = (notice.refused.rule.name(), plain(&notice.refused.message));
-    let is_same = |it: &Refusal| {
-        it.rule == rule && it.message == message && it.is_warning == notice.is_warning
-    };
-    let before = list.refusals.iter().position(is_same);
+    let before = list.refusals.iter().position(|it| is_same(it, notice));
     let count = before.map_or(0, |index| list.refusals.remove(index).count);
     let refusal = Refusal {
-        rule: rule.to_owned(),
-        message,
+        rule: notice.refused.rule.name().to_owned(),
+        message: plain(&notice.refused.message),
         is_warning: notice.is_warning,
         last_unix_s: now_unix_s,
         count: count.saturating_add(1),
     };
     list.refusals.insert(0, refusal);
     list.refusals.truncate(KEPT);
+}
+
+fn is_same(it: &Refusal, notice: &Notice) -> bool {
+    it.rule == notice.refused.rule.name()
+        && it.message == plain(&notice.refused.message)
+        && it.is_warning == notice.is_warning
 }
 
 /// Nothing when there is no such file yet, or it cannot be read.
@@ -75,6 +91,7 @@ mod tests {
     use longhand_signer::rules::{Refused, Rule};
 
     use super::*;
+    use crate::tests::{WORDS, new_vault};
 
     fn notice(message: &str, retry: bool) -> Notice {
         Notice {
@@ -85,6 +102,28 @@ mod tests {
             },
             is_warning: false,
         }
+    }
+
+    #[test]
+    fn what_waits_for_the_owner_is_listed_once_and_what_passes_by_itself_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = new_vault(dir.path(), WORDS);
+        let waits = |rule| Notice {
+            refused: Refused {
+                rule,
+                message: "channel 1".into(),
+                retry: true,
+            },
+            is_warning: false,
+        };
+        let refusals = Refusals::default();
+        for second in 1..4 {
+            let notices = [waits(Rule::CloseUnasked), waits(Rule::HtlcRemovedEarly)];
+            refusals.add(&vault, &notices, second);
+        }
+        let listed = refusals.list(&vault).refusals;
+        let shown: Vec<_> = listed.iter().map(|it| (&it.rule[..], it.count)).collect();
+        assert_eq!(shown, [("close-unasked", 1)]);
     }
 
     #[test]

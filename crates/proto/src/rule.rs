@@ -171,6 +171,9 @@ rules! {
 
     ChannelClosing: "channel-closing", Close, Never, ["policy-revoke-not-closed"],
         "a further commitment of a channel for which a cooperative close was signed";
+    CloseUnasked: "close-unasked", Close, Always, [],
+        "a signature on the owner's commitment for broadcast, or on an HTLC of it, before the owner has asked to close the channel by force \
+         or an HTLC in it has reached its deadline by the phone's own chain";
     CloseBalance: "close-balance", Close, Never, ["policy-mutual-value-matches-commitment", "policy-mutual-no-pending-htlcs"],
         "a cooperative close that pays less to the owner than its balance, or with HTLCs in the channel";
     CloseFee: "close-fee", Close, Never, ["policy-mutual-fee-range", "policy-sweep-fee-range"],
@@ -308,12 +311,18 @@ impl Rule {
                 | Rule::PaymentLimit
                 | Rule::SpendLimit
                 | Rule::InvoiceHint
+                | Rule::CloseUnasked
                 | Rule::CloseBalance
                 | Rule::CloseFee
                 | Rule::GossipUnasked
                 | Rule::PaymentFar
                 | Rule::StaleChain
         )
+    }
+
+    /// Whether its refusals are for the owner to see though the operation may be answered later: it is answered when the owner says so.
+    pub const fn waits_for_the_owner(self) -> bool {
+        matches!(self, Rule::CloseUnasked)
     }
 
     /// The tags of [VLS](https://vls.tech)'s policy list that the rule corresponds to, so that the two can be compared. Empty when

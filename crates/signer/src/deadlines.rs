@@ -2,10 +2,11 @@
 
 use crate::engine::Signer;
 use crate::htlcs::Htlc;
+use crate::ledger::Channel;
 use crate::payments::Payment;
 
 /// A block takes ten minutes, in the long run.
-const BLOCK_S: u64 = 600;
+pub(crate) const BLOCK_S: u64 = 600;
 /// LDK fails an HTLC back, or closes its channel for it, so many blocks before it expires (`HTLC_FAIL_BACK_BUFFER`).
 const FAIL_BACK_BLOCKS: u32 = 39;
 
@@ -51,6 +52,16 @@ impl Signer {
             at_unix_s: u64::from(tip_unix_s).saturating_add(left_s),
         })
     }
+}
+
+/// Whether an HTLC of the channel cannot wait at this height (BOLT 2, "`cltv_expiry_delta` Selection"): an outgoing one has expired and is
+/// still there, or an incoming one whose preimage was released expires too soon.
+pub(crate) fn is_due(channel: &Channel, height: u32) -> bool {
+    let standing = channel.standing_htlcs();
+    let mut outgoing = standing.iter().filter(|(htlc, _)| htlc.is_outgoing);
+    let mut owed = channel.owed.iter();
+    outgoing.any(|(htlc, _)| htlc.cltv_expiry <= height)
+        || owed.any(|(htlc, _)| htlc.cltv_expiry.saturating_sub(FAIL_BACK_BLOCKS) <= height)
 }
 
 fn heights(payment: &Payment, htlc: &Htlc) -> Vec<u32> {

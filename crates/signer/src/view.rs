@@ -9,6 +9,7 @@ use lightning::ln::chan_utils::ChannelPublicKeys;
 use lightning::sign::ChannelSigner;
 use longhand_spv::{Headers, Status};
 
+use crate::deadlines::BLOCK_S;
 use crate::filters::Filters;
 use crate::keys::{ADDRESSES, Account, Keychain, Keys, WalletAddress};
 use crate::ledger::{Channel, OwnPayment, State};
@@ -76,6 +77,19 @@ impl Sight<'_> {
             false => numbers.large_funding_depth_blocks,
         };
         u32::try_from(blocks).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// The height of the newest block. When that is old, also of those that have come since by the phone's clock: a host could keep them back.
+    pub fn height_by_now(&self) -> u32 {
+        let known = self.headers.height();
+        if !self.headers.is_stale(self.now_unix_s) {
+            return known;
+        }
+        let since_s = self
+            .now_unix_s
+            .saturating_sub(u64::from(self.headers.tip().time));
+        let missing = u32::try_from(since_s / BLOCK_S).unwrap_or(u32::MAX);
+        known.saturating_add(missing)
     }
 
     /// Whether the channel's funding is proven to be deep enough in the chain.

@@ -214,6 +214,18 @@ impl Phone {
             .unwrap();
     }
 
+    /// The owner asks to close a channel to the node's wallet.
+    pub fn intend_close(&self, channel_id: &[u8], force: bool) {
+        let intent = ChannelIntent::Close {
+            channel_id: channel_id.to_vec(),
+            force,
+            address: String::new(),
+        };
+        let now = self.now_unix_s();
+        self.own(|engine| engine.add_channel_intent(intent, now))
+            .unwrap();
+    }
+
     /// The owner asks to pay this invoice, at any fee up to its amount: the intent is on record before the command is sent. What was
     /// paid is not recorded again.
     pub fn intend_pay(&self, bolt11: &str) {

@@ -107,6 +107,34 @@ async fn a_forced_close_is_swept_to_the_owners_wallet() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_forced_close_that_the_owner_did_not_ask_for_waits_for_the_owner() {
+    let world = World::new().await;
+    let (alice, channel) = owner_with_own_channel(&world).await;
+    // Else it would close too, when it receives the error.
+    world.hub.stop().await;
+    let close = CloseChannel {
+        channel_id: channel.clone(),
+        force: true,
+        ..CloseChannel::default()
+    };
+    ask(&alice.node, Kind::CloseChannel(close)).await;
+    until("the phone was asked", async || {
+        let asked = |op: &Op| matches!(op, Op::SignHolderCommitment(_));
+        alice.phone.was_asked(asked)
+    })
+    .await;
+    settle().await;
+    assert_eq!(world.devnet.mempool(), []);
+
+    alice.close(&channel, true).await;
+    until("the commitment is sent", async || {
+        !world.devnet.mempool().is_empty()
+    })
+    .await;
+    mine_until_settled(&world, &alice).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn when_the_peer_closes_while_the_phone_is_away_the_balance_is_swept_when_it_is_back() {
     let world = World::new().await;
     let (alice, channel) = owner_with_own_channel(&world).await;

@@ -11,7 +11,6 @@ use lightning::ln::chan_utils::{
     ChannelTransactionParameters, HTLCOutputInCommitment, HolderCommitmentTransaction,
     build_htlc_transaction, get_countersigner_payment_script,
 };
-use lightning::ln::types::ChannelId;
 use lightning::sign::{
     ChannelDerivationParameters, ChannelSigner, HTLCDescriptor, SpendableOutputDescriptor,
     StaticPaymentOutputDescriptor,
@@ -21,7 +20,7 @@ use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{
     SignClosing, SignCounterpartyHtlc, SignHolderHtlc, SignJustice, SpendOutputs,
 };
-use longhand_signer::{ChannelIntent, Keychain, Rule};
+use longhand_signer::{Keychain, Rule};
 
 use crate::scene::*;
 use crate::tlv::encode;
@@ -89,11 +88,7 @@ fn closes() -> Vec<Case> {
     });
     scripts.honest("a close to an address that the owner named", |phone| {
         let channel = Channel::open(phone);
-        let funding = channel
-            .parameters
-            .funding_outpoint
-            .expect("a whole channel");
-        intend_close(phone, &ChannelId::v1_from_funding_outpoint(funding).0);
+        intend_close(phone, &channel.id().0);
         Op::SignClosing(SignClosing {
             to_holder_script: thief().to_bytes(),
             ..close(phone, 400_000, 500_000)
@@ -240,16 +235,7 @@ fn closes() -> Vec<Case> {
 
 fn intend_close(phone: &mut Phone, channel_id: &[u8]) {
     let address = Address::from_script(&thief(), Network::Regtest).expect("an address");
-    let intent = ChannelIntent::Close {
-        channel_id: channel_id.to_vec(),
-        force: false,
-        address: address.to_string(),
-    };
-    let added = phone
-        .signer
-        .add_channel_intent(intent, NOW)
-        .expect("an intent");
-    phone.keep(&added.records);
+    phone.intend_close(channel_id, false, &address.to_string());
 }
 
 /// A channel that the owner has funded.
@@ -268,7 +254,9 @@ fn funded(phone: &mut Phone) -> Channel {
 fn broadcasts() -> Vec<Case> {
     let mut cases = Cases::of(Rule::SignRevoked);
     cases.honest("the latest commitment for broadcast", |phone| {
-        sign_holder(&Channel::open(phone).holder(0, 400_000, &[]))
+        let channel = Channel::open(phone);
+        phone.intend_force(&channel);
+        sign_holder(&channel.holder(0, 400_000, &[]))
     });
     for (name, step, sat) in [
         ("a commitment that the phone has not seen", 1, 400_000),
@@ -300,8 +288,11 @@ fn broadcasts() -> Vec<Case> {
     cases.all
 }
 
-/// An HTLC on the owner's commitment, and the transaction that claims it.
-fn holder_htlc(phone: &mut Phone, channel: &Channel) -> (Transaction, HTLCDescriptor) {
+/// The owner's commitment with an HTLC, and the transaction that claims it.
+pub(super) fn holder_htlc(
+    phone: &mut Phone,
+    channel: &Channel,
+) -> (HolderCommitmentTransaction, Transaction, HTLCDescriptor) {
     let commitment = channel.holder(1, 400_000, &[Htlc::incoming([7; 32], 40_000_000)]);
     phone.ask(validate(&commitment)).expect("an honest step");
     let htlc = &commitment.nondust_htlcs()[0];
@@ -320,6 +311,14 @@ fn holder_htlc(phone: &mut Phone, channel: &Channel) -> (Transaction, HTLCDescri
         preimage: None,
         counterparty_sig: commitment.counterparty_htlc_sigs[0],
     };
+    (commitment, transaction, descriptor)
+}
+
+/// The same, when the owner's commitment was signed for broadcast.
+fn broadcast_htlc(phone: &mut Phone, channel: &Channel) -> (Transaction, HTLCDescriptor) {
+    let (commitment, transaction, descriptor) = holder_htlc(phone, channel);
+    phone.intend_force(channel);
+    phone.ask(sign_holder(&commitment)).expect("an honest step");
     (transaction, descriptor)
 }
 
@@ -351,7 +350,7 @@ fn holder_htlcs() -> Vec<Case> {
     };
     cases.honest("an HTLC of the owner's commitment", move |phone| {
         let channel = Channel::open(phone);
-        let (transaction, descriptor) = holder_htlc(phone, &channel);
+        let (transaction, descriptor) = broadcast_htlc(phone, &channel);
         op(&transaction, &descriptor)
     });
     type OnTransaction = fn(&mut Transaction);
@@ -385,7 +384,7 @@ fn holder_htlcs() -> Vec<Case> {
     ] {
         cases.attack(format!("an HTLC of the owner's {name}"), move |phone| {
             let channel = Channel::open(phone);
-            let (mut transaction, descriptor) = holder_htlc(phone, &channel);
+            let (mut transaction, descriptor) = broadcast_htlc(phone, &channel);
             change(&mut transaction);
             op(&transaction, &descriptor)
         });
@@ -405,7 +404,7 @@ fn holder_htlcs() -> Vec<Case> {
     ] {
         cases.attack(format!("an HTLC of {name}"), move |phone| {
             let channel = Channel::open(phone);
-            let (transaction, mut descriptor) = holder_htlc(phone, &channel);
+            let (transaction, mut descriptor) = broadcast_htlc(phone, &channel);
             change(&mut descriptor);
             op(&transaction, &descriptor)
         });
@@ -426,7 +425,7 @@ fn holder_htlcs() -> Vec<Case> {
     ] {
         revoked.attack(format!("an HTLC of {name}"), move |phone| {
             let channel = Channel::open(phone);
-            let (transaction, mut descriptor) = holder_htlc(phone, &channel);
+            let (transaction, mut descriptor) = broadcast_htlc(phone, &channel);
             change(&mut descriptor);
             op(&transaction, &descriptor)
         });

@@ -5,6 +5,7 @@ pub(crate) mod chain;
 pub(crate) mod closing;
 pub(crate) mod commitment;
 mod filters;
+mod forced;
 mod gossip;
 pub(crate) mod incoming;
 mod paying;
@@ -22,6 +23,7 @@ pub(crate) fn all() -> Vec<Case> {
     all.extend(paying::cases());
     all.extend(revocation::cases());
     all.extend(closing::cases());
+    all.extend(forced::cases());
     all.extend(chain::cases());
     all.extend(gossip::cases());
     all.extend(incoming::cases());

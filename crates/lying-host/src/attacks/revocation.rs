@@ -58,6 +58,7 @@ fn releases() -> Vec<Case> {
         "the secret of a commitment before the one that was signed for broadcast",
         |phone| {
             let channel = Channel::open(phone);
+            phone.intend_force(&channel);
             let next = channel.holder(1, 400_000, &[]);
             for op in [validate(&next), sign_holder(&next)] {
                 phone.ask(op).expect("an honest step");
@@ -67,6 +68,7 @@ fn releases() -> Vec<Case> {
     );
     signed.attack("a commitment that was signed for broadcast", |phone| {
         let channel = Channel::open(phone);
+        phone.intend_force(&channel);
         let next = channel.holder(1, 400_000, &[]);
         let first = channel.holder(0, 400_000, &[]);
         for op in [validate(&next), sign_holder(&first)] {
@@ -76,6 +78,7 @@ fn releases() -> Vec<Case> {
     });
     signed.attack("the same, signed a second time", |phone| {
         let channel = Channel::open(phone);
+        phone.intend_force(&channel);
         let first = channel.holder(0, 400_000, &[]);
         let next = channel.holder(1, 400_000, &[]);
         for op in [validate(&next), sign_holder(&first), sign_holder(&first)] {

@@ -266,7 +266,7 @@ pub(crate) fn paid(phone: &mut Phone, channel: &Channel) -> Op {
     paid_until(phone, channel, 500)
 }
 
-fn paid_until(phone: &mut Phone, channel: &Channel, cltv_expiry: u32) -> Op {
+pub(super) fn paid_until(phone: &mut Phone, channel: &Channel, cltv_expiry: u32) -> Op {
     let hash = invoiced(phone, AMOUNT_MSAT);
     let htlcs = [Htlc {
         cltv_expiry,
@@ -501,7 +501,7 @@ fn paid_hash(claim: &Op) -> [u8; 32] {
 const SOURCE: &str = "https://source.example/api";
 
 /// A channel, and the height, which is such that an HTLC that expires soon has an onion.
-fn opened(phone: &mut Phone) -> (Channel, u32) {
+pub(super) fn opened(phone: &mut Phone) -> (Channel, u32) {
     let channel = Channel::open(phone);
     phone.chain.mine_empty(60);
     phone.show_headers();

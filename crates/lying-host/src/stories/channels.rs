@@ -78,6 +78,7 @@ fn close_to_another(it: &mut Telling) {
         "an update after the close, to the peer's advantage",
         sign(&channel.theirs(1, 1_000, &[])),
     );
+    it.phone.intend_force(&channel);
     it.goes(
         "the latest commitment for broadcast, since the close does not confirm",
         sign_holder(&channel.holder(0, 400_000, &[])),
@@ -200,6 +201,7 @@ fn changed_funding(it: &mut Telling) {
         second,
     );
     it.phone.keys_id = KEYS_ID;
+    it.phone.intend_force(&channel);
     it.goes(
         "the way back",
         sign_holder(&channel.holder_at(0, 1_000, FUNDER_SAT, 0)),
@@ -371,6 +373,7 @@ fn host_and_hub(it: &mut Telling) {
         channel.setup_with(&second),
     );
     it.phone.keys_id = KEYS_ID;
+    it.phone.intend_force(&channel);
     it.goes(
         "the owner's commitment for broadcast",
         sign_holder(&channel.holder(0, 400_000, &[])),

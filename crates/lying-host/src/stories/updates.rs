@@ -157,10 +157,14 @@ fn swapped_hash(it: &mut Telling) {
         "the same payment once more",
         sign(&channel.theirs(3, AFTER_SAT - PAID_MSAT / 1_000, &[paid])),
     );
-    it.goes(
-        "the latest commitment for broadcast",
-        sign_holder(&channel.holder(2, AFTER_SAT, &[])),
+    let latest = sign_holder(&channel.holder(2, AFTER_SAT, &[]));
+    it.stops(
+        Rule::CloseUnasked,
+        "the latest commitment for broadcast, which the owner did not ask for",
+        latest.clone(),
     );
+    it.phone.intend_force(&channel);
+    it.goes("the same, which the owner has asked for", latest);
 }
 
 /// The owner has earned money. The host wants the commitment of before published, or a secret of the one that was.
@@ -192,6 +196,7 @@ fn old_state(it: &mut Telling) {
         "the next one",
         validate(&channel.holder(3, BEFORE_SAT + 3_000, &[])),
     );
+    it.phone.intend_force(&channel);
     it.goes("the one before for broadcast", sign_holder(&latest));
     it.stops(
         Rule::RevokeSigned,
@@ -289,6 +294,7 @@ fn revocation_alone(it: &mut Telling) {
     it.goes("the same again, whose answer was lost", release(0));
     asks(it, 1);
     asks(it, 2);
+    it.phone.intend_force(&channel);
     it.goes("the latest one for broadcast", sign_holder(&good));
 }
 
@@ -329,6 +335,7 @@ fn replayed_batch(it: &mut Telling) {
         "the commitment with the HTLC for broadcast",
         sign_holder(&channel.holder(1, AFTER_SAT, &paid)),
     );
+    it.phone.intend_force(&channel);
     it.goes(
         "the latest one for broadcast",
         sign_holder(&channel.holder(2, BEFORE_SAT, &[])),

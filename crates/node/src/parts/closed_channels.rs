@@ -58,6 +58,9 @@ impl ClosedChannels {
         let id = channel_id(&request.channel_id).ok_or_else(unknown)?;
         if let Some(closed) = self.closed.get(&id) {
             let txid = closed.closing_txid.clone();
+            if request.force && txid.is_empty() {
+                ask_again(turn);
+            }
             return Ok(ClosingChannel { txid });
         }
         let channels = turn.channels();
@@ -191,7 +194,14 @@ impl ClosedChannels {
     }
 }
 
-/// True once this side or both have sent `shutdown`.
+/// LDK has closed the channel, and the phone has not signed its commitment: it wants to know from its owner.
+fn ask_again(turn: &Turn) {
+    if let Some(remote) = turn.remote() {
+        remote.clear_retries();
+    }
+    turn.ldk.chain_monitor.signer_unblocked(None);
+}
+
 /// The script of the owner's part that a command gives; `None` for the node's own.
 fn closing_script(turn: &Turn, request: &CloseChannel) -> Result<Option<ShutdownScript>, Error> {
     let rate = request.feerate_sat_per_kw;
@@ -211,7 +221,7 @@ fn closing_script(turn: &Turn, request: &CloseChannel) -> Result<Option<Shutdown
     Ok(Some(script))
 }
 
-/// Whether a cooperative close of the channel has begun.
+/// Whether this side or both have sent `shutdown`.
 pub(crate) fn is_closing(channel: &ChannelDetails) -> bool {
     let state = channel.channel_shutdown_state;
     state.is_some_and(|state| !matches!(state, ChannelShutdownState::NotShuttingDown))

@@ -10,6 +10,7 @@ use lightning::ln::chan_utils::{
     ChannelTransactionParameters, CommitmentTransaction, CounterpartyCommitmentSecrets,
     HolderCommitmentTransaction,
 };
+use lightning::ln::types::ChannelId;
 use lightning::util::ser::Writeable;
 use lightning_invoice::Bolt11Invoice;
 use longhand_spv::Headers;
@@ -240,6 +241,12 @@ impl Channel {
             Some(it) => Htlcs::of(&it.commitment, Side::Counterparty),
             None => Htlcs::default(),
         }
+    }
+
+    /// The channel's id; `None` before its funding is known.
+    pub fn id(&self) -> Option<ChannelId> {
+        let funding = self.parameters.funding_outpoint?;
+        Some(ChannelId::v1_from_funding_outpoint(funding))
     }
 
     /// The HTLCs of the owner's latest commitment.

@@ -2,7 +2,6 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::deserialize;
-use bitcoin::hashes::Hash as _;
 use bitcoin::secp256k1::{Message, PublicKey, SecretKey};
 use bitcoin::{Amount, EcdsaSighashType, OutPoint, ScriptBuf, Transaction, TxOut};
 use lightning::ln::chan_utils::{
@@ -138,10 +137,7 @@ impl Signer {
                 "the close pays out more than the channel holds",
             ));
         }
-        let channel_id = ChannelId::v1_from_funding_txid(
-            &outpoint.txid.to_byte_array(),
-            u16::try_from(outpoint.vout).map_err(|_| Refused::malformed("no such output"))?,
-        );
+        let channel_id = channel.id().ok_or_else(no_funding)?;
         let to_holder_script = ScriptBuf::from_bytes(op.to_holder_script.clone());
         let closing = ClosingTransaction::new(
             op.to_holder_sat,
@@ -374,6 +370,10 @@ fn output(descriptor: &SpendableOutputDescriptor) -> &TxOut {
 
 fn no_input() -> Refused {
     Refused::malformed("the transaction has no such input")
+}
+
+fn no_funding() -> Refused {
+    Refused::malformed("the channel's funding is missing")
 }
 
 fn no_peer() -> Refused {

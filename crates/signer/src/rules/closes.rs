@@ -7,6 +7,7 @@ use lightning::ln::chan_utils::CommitmentTransaction;
 use super::{Refused, Rule, refuse_unless};
 use crate::balance::Balance;
 use crate::commitment::{Side, holder_htlc_transaction, same};
+use crate::deadlines;
 use crate::intents::ChannelIntent;
 use crate::proposal::{Broadcast, Claim, Closing, CounterpartyHtlc, HolderHtlc, Justice, Sweep};
 use crate::view::View;
@@ -32,6 +33,40 @@ pub(super) fn is_on_record(_: &View<'_>, it: &Broadcast<'_>) -> Result<(), Refus
     let mut holder = it.channel.holder.iter();
     let is_known = holder.any(|known| same(&known.commitment, &it.commitment));
     is_known.then_some(()).ok_or_else(not_on_record)
+}
+
+/// The host cannot prove that a peer has failed: it has the keys of the node's connections, and could make up any message. So the owner
+/// says when a channel is closed by force, unless an HTLC cannot wait.
+pub(super) fn may_end_now(view: &View<'_>, it: &Broadcast<'_>) -> Result<(), Refused> {
+    let Some(channel_id) = it.channel.id() else {
+        return Err(Refused::malformed("the channel's funding is missing"));
+    };
+    let height = view.sight.height_by_now();
+    let is_allowed = it.channel.broadcast.is_some()
+        || is_asked_to_force(view, &channel_id.0)
+        || deadlines::is_due(it.channel, height);
+    match is_allowed {
+        true => Ok(()),
+        false => Err(Refused::new(
+            Rule::CloseUnasked,
+            format!(
+                "the node wants to close channel {channel_id} by force, and no HTLC in it has reached its deadline: if its peer has failed, \
+                 allow it with `longhand phone close {channel_id} --force`",
+            ),
+        )),
+    }
+}
+
+/// An HTLC is claimed when its commitment was broadcast, which was signed for it.
+pub(super) fn htlc_is_of_a_signed_commitment(
+    _: &View<'_>,
+    it: &HolderHtlc<'_>,
+) -> Result<(), Refused> {
+    refuse_unless(
+        it.channel.broadcast.is_some(),
+        Rule::CloseUnasked,
+        "the HTLC is of a commitment that was not signed for broadcast",
+    )
 }
 
 pub(super) fn htlc_is_of_channel(_: &View<'_>, it: &HolderHtlc<'_>) -> Result<(), Refused> {
@@ -274,6 +309,12 @@ fn is_asked_for(view: &View<'_>, channel_id: &[u8], script: &ScriptBuf) -> bool 
         let address = address.parse::<Address<NetworkUnchecked>>();
         address.is_ok_and(|address| address.assume_checked().script_pubkey() == *script)
     })
+}
+
+/// Whether the owner asked to close this channel by force.
+fn is_asked_to_force(view: &View<'_>, channel_id: &[u8]) -> bool {
+    let known = view.state.channel_intents.get(channel_id);
+    known.is_some_and(|known| matches!(known.intent, ChannelIntent::Close { force: true, .. }))
 }
 
 fn not_on_record() -> Refused {

@@ -418,6 +418,7 @@ fn the_owner_is_not_led_to_an_old_commitment() {
     assert_eq!(phone.refused(validate(&ours(2))), Rule::HolderUnrevoked);
     phone.ask(release(0)).unwrap();
     assert_eq!(phone.refused(sign_holder(&first)), Rule::SignRevoked);
+    phone.intend_force(&channel);
     phone.ask(sign_holder(&ours(1))).unwrap();
     // After that nothing is received that the signed one does not have.
     assert_eq!(phone.refused(validate(&ours(2))), Rule::ChannelClosing);

@@ -165,6 +165,7 @@ fn the_signature_for_broadcast_is_the_same_every_time() {
     let mut phone = Phone::new();
     let channel = Channel::open(&mut phone);
     let ours = channel.holder(0, 400_000, &[]);
+    phone.intend_force(&channel);
     let first = phone.ask(sign_holder(&ours)).unwrap();
     phone.restart();
     assert_eq!(phone.ask(sign_holder(&ours)).unwrap(), first);
@@ -409,6 +410,7 @@ fn a_revoked_commitment_is_never_signed() {
         phone.refused(sign_holder(&channel.holder(1, 380_000, &[]))),
         Rule::SignRevoked
     );
+    phone.intend_force(&channel);
     phone.ask(sign_holder(&new)).unwrap();
 }
 
@@ -421,6 +423,7 @@ fn what_was_signed_for_broadcast_is_never_revoked() {
         channel.holder(1, 400_000, &[]),
     );
     phone.ask(validate(&next)).unwrap();
+    phone.intend_force(&channel);
     phone.ask(sign_holder(&first)).unwrap();
     assert_eq!(phone.refused(release(0)), Rule::RevokeSigned);
     phone.restart();

@@ -28,6 +28,7 @@ fn busy() -> Phone {
         .ask(validate(&channel.holder(4, 400_000, &[])))
         .unwrap();
     phone.ask(sign(&channel.theirs(4, 400_000, &[]))).unwrap();
+    phone.intend_force(&channel);
     phone
         .ask(sign_holder(&channel.holder(4, 400_000, &[])))
         .unwrap();

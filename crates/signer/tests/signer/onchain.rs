@@ -997,6 +997,8 @@ fn an_htlc_is_claimed_from_a_commitment_that_is_not_revoked() {
     };
     assert_eq!(phone.refused(op(&claim, 0, &older)), Rule::SignRevoked);
 
+    phone.intend_force(&channel);
+    phone.ask(sign_holder(&commitment)).unwrap();
     let signature = signature(phone.ask(op(&claim, 0, &descriptor)).unwrap());
     let script = get_htlc_redeemscript(&htlc, features, keys);
     check(
@@ -1306,6 +1308,7 @@ fn nothing_follows_in_a_channel_after_its_close_was_signed() {
     // What was signed is signed again, and the owner may still close by force.
     phone.ask(validate(&ours)).unwrap();
     phone.ask(sign(&theirs)).unwrap();
+    phone.intend_force(&channel);
     phone.ask(sign_holder(&ours)).unwrap();
 }
 

@@ -98,6 +98,7 @@ impl Owner {
 
     /// Closes a channel.
     pub async fn close(&self, channel_id: &[u8], force: bool) {
+        self.phone.intend_close(channel_id, force);
         let close = CloseChannel {
             channel_id: channel_id.to_vec(),
             force,
