@@ -815,9 +815,9 @@ pub struct Refusal {
     pub message: String,
     /// It was carried out: the rule is set to warn.
     pub is_warning: bool,
-    /// When it was refused last, in seconds since 1970.
+    /// When it was refused last, in seconds since 1970; when it was refused first, if it waits for the owner.
     pub last_unix_s: u64,
-    /// How often, for the same reason.
+    /// How often, for the same reason. What waits for the owner is counted once: the node asks again and again.
     pub count: u64,
 }
 

@@ -172,8 +172,8 @@ rules! {
     ChannelClosing: "channel-closing", Close, Never, ["policy-revoke-not-closed"],
         "a further commitment of a channel for which a cooperative close was signed";
     CloseUnasked: "close-unasked", Close, Always, [],
-        "a signature on the owner's commitment for broadcast, or on an HTLC of it, before the owner has asked to close the channel by force \
-         or an HTLC in it has reached its deadline by the phone's own chain";
+        "the first signature on the owner's commitment for broadcast, or on an HTLC of it, when the owner did not ask to close the channel by \
+         force, and no HTLC in it has to be claimed soon by the phone's own chain";
     CloseBalance: "close-balance", Close, Never, ["policy-mutual-value-matches-commitment", "policy-mutual-no-pending-htlcs"],
         "a cooperative close that pays less to the owner than its balance, or with HTLCs in the channel";
     CloseFee: "close-fee", Close, Never, ["policy-mutual-fee-range", "policy-sweep-fee-range"],

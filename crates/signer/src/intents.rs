@@ -2,8 +2,9 @@
 //!
 //! A host cannot add an intent. An outgoing HTLC (`rules/outgoing.rs`), an on-chain payment (`rules/sends.rs`), an opening
 //! (`rules/setups.rs`), a fee for a child of an incoming transaction or a funding
-//! (`rules/bumps.rs`) and an address for a close are signed only for one. A close
-//! to the owner's wallet needs none: a peer may begin one.
+//! (`rules/bumps.rs`), an address for a close, and a close by force (`rules/closes.rs`, which also names the other reasons for one) are
+//! signed only for one. A cooperative close to the owner's wallet needs none: a peer may begin one. The wish to close a channel by force
+//! does not expire, until a cooperative close of it is asked for.
 //!
 //! An on-chain send and an opening have an id, which a node carries out once. The intent keeps it until the final result of the command
 //! was delivered to the owner: when the same command comes before, the shell sends it with the same id.

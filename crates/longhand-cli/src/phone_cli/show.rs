@@ -460,7 +460,9 @@ fn channels_text(channels: &[Channel]) -> String {
 fn closed_text(closed: &[ClosedChannel]) -> String {
     let line = |channel: &ClosedChannel| {
         let txid = match channel.closing_txid.as_str() {
-            "" => "not on chain yet",
+            "" => {
+                "none yet (if `refusals` shows that it waits for you, `close ID --force` allows it)"
+            }
             txid => txid,
         };
         let (id, reason) = (&channel.channel_id, &channel.reason);

@@ -149,6 +149,22 @@ fn outgoing(cases: &mut Cases) {
             with_payment(&channel, expiry)
         },
     );
+    for blocks in [1, 9, 10] {
+        cases.attack(
+            format!("an HTLC in the peer's commitment alone that has expired {blocks} blocks ago"),
+            move |phone| {
+                let (channel, height) = opened(phone);
+                phone.intend(PAID, PAID_MSAT);
+                let made_up = [Htlc {
+                    cltv_expiry: height - blocks,
+                    ..Htlc::outgoing(PAID, PAID_MSAT)
+                }];
+                let theirs = sign(&channel.theirs(1, AFTER_SAT, &made_up));
+                phone.ask(theirs).expect("what the owner asked for");
+                latest(&channel)
+            },
+        );
+    }
     cases.attack("an HTLC that has failed before it expired", |phone| {
         let channel = paying(phone, 10);
         for op in [
@@ -184,26 +200,26 @@ fn paid(phone: &mut Phone, blocks: u32, is_claimed: bool) -> Op {
 }
 
 fn incoming(cases: &mut Cases) {
-    for passed in [11, 20, 60] {
+    for passed in [56, 100, 199, 250] {
         cases.honest(
-            format!("a claimed payment that expires in 50 blocks, after {passed}"),
+            format!("a claimed payment that expires in 200 blocks, after {passed}"),
             move |phone| {
-                let op = paid(phone, 50, true);
+                let op = paid(phone, 200, true);
                 phone.chain.mine_empty(passed);
                 phone.show_headers();
                 op
             },
         );
     }
-    for (passed, is_claimed) in [(0, true), (1, true), (10, true), (11, false), (60, false)] {
+    for (passed, is_claimed) in [(0, true), (1, true), (55, true), (56, false), (170, false)] {
         let which = match is_claimed {
             true => "a claimed payment",
             false => "a payment whose preimage is on the phone",
         };
         cases.attack(
-            format!("{which} that expires in 50 blocks, after {passed}"),
+            format!("{which} that expires in 200 blocks, after {passed}"),
             move |phone| {
-                let op = paid(phone, 50, is_claimed);
+                let op = paid(phone, 200, is_claimed);
                 phone.chain.mine_empty(passed);
                 phone.show_headers();
                 op
@@ -213,16 +229,24 @@ fn incoming(cases: &mut Cases) {
 }
 
 fn htlcs(cases: &mut Cases) {
+    let claim = |phone: &mut Phone, is_asked: bool| {
+        let channel = Channel::open(phone);
+        let (_, transaction, descriptor) = holder_htlc(phone, &channel);
+        if is_asked {
+            phone.intend_force(&channel);
+        }
+        Op::SignHolderHtlc(SignHolderHtlc {
+            transaction: encode(&transaction),
+            input: 0,
+            descriptor: descriptor.encode(),
+        })
+    };
     cases.attack(
         "an HTLC of a commitment that was not signed for broadcast",
-        |phone| {
-            let channel = Channel::open(phone);
-            let (_, transaction, descriptor) = holder_htlc(phone, &channel);
-            Op::SignHolderHtlc(SignHolderHtlc {
-                transaction: encode(&transaction),
-                input: 0,
-                descriptor: descriptor.encode(),
-            })
-        },
+        move |phone| claim(phone, false),
+    );
+    cases.honest(
+        "one of a commitment whose signature is in no record",
+        move |phone| claim(phone, true),
     );
 }

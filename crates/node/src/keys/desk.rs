@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 
 use bitcoin::hashes::{Hash, sha256};
 use longhand_base::text::excerpt;
+use longhand_proto::rule::Rule;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{Refusal, SignerBatch, SignerOp, SignerReply};
@@ -237,6 +238,15 @@ impl Desk {
     pub fn clear_retries(&mut self) {
         self.clears += 1;
         self.refused.retain(|_, refusal| !refusal.retry);
+    }
+
+    /// An operation was carried out, after which others may be answered that were refused for now. What waits for the owner does not depend
+    /// on it.
+    pub fn step_done(&mut self) {
+        self.clears += 1;
+        let waits = |refusal: &Refusal| refusal.is_by(Rule::CloseUnasked);
+        self.refused
+            .retain(|_, refusal| !refusal.retry || waits(refusal));
     }
 
     /// The signer is gone: keeps only operations that must reach it. LDK asks for the others again.

@@ -478,11 +478,11 @@ impl State {
             }
             (Op::ValidateHolderCommitment(_) | Op::CounterpartyRevocation(_), Answer::Done(_)) => {
                 self.durable_ops.answered(journal, &answered.key);
-                self.desk.clear_retries();
+                self.desk.step_done();
             }
             (Op::ProveTransaction(_), Answer::Done(_)) => {
                 self.proven.push(keys_id);
-                self.desk.clear_retries();
+                self.desk.step_done();
             }
             _ => {}
         }

@@ -9,6 +9,7 @@ use crate::balance::Balance;
 use crate::commitment::{Side, holder_htlc_transaction, same};
 use crate::deadlines;
 use crate::intents::ChannelIntent;
+use crate::ledger::Channel;
 use crate::proposal::{Broadcast, Claim, Closing, CounterpartyHtlc, HolderHtlc, Justice, Sweep};
 use crate::view::View;
 
@@ -35,38 +36,34 @@ pub(super) fn is_on_record(_: &View<'_>, it: &Broadcast<'_>) -> Result<(), Refus
     is_known.then_some(()).ok_or_else(not_on_record)
 }
 
+pub(super) fn may_be_broadcast(view: &View<'_>, it: &Broadcast<'_>) -> Result<(), Refused> {
+    may_end_now(view, it.channel)
+}
+
+pub(super) fn htlc_may_be_claimed(view: &View<'_>, it: &HolderHtlc<'_>) -> Result<(), Refused> {
+    may_end_now(view, it.channel)
+}
+
 /// The host cannot prove that a peer has failed: it has the keys of the node's connections, and could make up any message. So the owner
 /// says when a channel is closed by force, unless an HTLC cannot wait.
-pub(super) fn may_end_now(view: &View<'_>, it: &Broadcast<'_>) -> Result<(), Refused> {
-    let Some(channel_id) = it.channel.id() else {
+fn may_end_now(view: &View<'_>, channel: &Channel) -> Result<(), Refused> {
+    let Some(channel_id) = channel.id() else {
         return Err(Refused::malformed("the channel's funding is missing"));
     };
     let height = view.sight.height_by_now();
-    let is_allowed = it.channel.broadcast.is_some()
+    let is_allowed = channel.broadcast.is_some()
         || is_asked_to_force(view, &channel_id.0)
-        || deadlines::is_due(it.channel, height);
+        || deadlines::is_due(view.state, channel, height);
     match is_allowed {
         true => Ok(()),
         false => Err(Refused::new(
             Rule::CloseUnasked,
             format!(
-                "the node wants to close channel {channel_id} by force, and no HTLC in it has reached its deadline: if its peer has failed, \
-                 allow it with `longhand phone close {channel_id} --force`",
+                "the node wants to close channel {channel_id} by force. If its peer has failed, or does not settle a small payment, allow it with \
+                 `longhand phone close {channel_id} --force`",
             ),
         )),
     }
-}
-
-/// An HTLC is claimed when its commitment was broadcast, which was signed for it.
-pub(super) fn htlc_is_of_a_signed_commitment(
-    _: &View<'_>,
-    it: &HolderHtlc<'_>,
-) -> Result<(), Refused> {
-    refuse_unless(
-        it.channel.broadcast.is_some(),
-        Rule::CloseUnasked,
-        "the HTLC is of a commitment that was not signed for broadcast",
-    )
 }
 
 pub(super) fn htlc_is_of_channel(_: &View<'_>, it: &HolderHtlc<'_>) -> Result<(), Refused> {
