@@ -178,13 +178,16 @@ impl Node for AppNode {
     }
 
     async fn channels(&self) -> Result<Vec<Channel>, NodeError> {
-        let channels = self.list_channels().await?.channels;
-        Ok(channels.into_iter().map(|it| self.channel(it)).collect())
+        let listed = self.list_channels().await?;
+        let open = listed.channels.into_iter().map(|it| self.channel(it));
+        let waiting = listed.closed.into_iter().filter(waits_for_its_close);
+        Ok(open.chain(waiting.map(closing_channel)).collect())
     }
 
     async fn closed_channels(&self) -> Result<Vec<ClosedChannel>, NodeError> {
-        let closed = self.list_channels().await?.closed;
-        Ok(closed.into_iter().map(closed_channel).collect())
+        let closed = self.list_channels().await?.closed.into_iter();
+        let closed = closed.filter(|it| !waits_for_its_close(it));
+        Ok(closed.map(closed_channel).collect())
     }
 
     async fn lightning_node(&self, node_id: [u8; 33]) -> Result<Option<LightningNode>, NodeError> {
@@ -465,6 +468,21 @@ impl Looking {
     }
 }
 
+/// Whether no transaction has closed it yet, such as when the phone waits for its owner before it signs one.
+fn waits_for_its_close(closed: &proto::ClosedChannel) -> bool {
+    !closed.funding_outpoint.is_empty() && closed.closing_txid.is_empty()
+}
+
+fn closing_channel(closed: proto::ClosedChannel) -> Channel {
+    Channel {
+        state: ChannelState::Closing,
+        peer_node_id: closed.counterparty_node_id,
+        funding_outpoint: closed.funding_outpoint,
+        capacity_sat: closed.capacity_sat,
+        ..Channel::default()
+    }
+}
+
 fn closed_channel(closed: proto::ClosedChannel) -> ClosedChannel {
     let says = |what: &str| closed.reason.to_ascii_lowercase().contains(what);
     let closure = match () {
@@ -541,6 +559,22 @@ mod tests {
             Some(("m/84'/1'/0'", "tpubD6", AddressKind::Segwit))
         );
         assert_eq!(super::account("wpkh(02)"), None);
+    }
+
+    #[test]
+    fn a_channel_is_closed_when_a_transaction_has_closed_it() {
+        let funded = proto::ClosedChannel {
+            funding_outpoint: "a:0".into(),
+            ..proto::ClosedChannel::default()
+        };
+        let closed = proto::ClosedChannel {
+            closing_txid: "b".into(),
+            ..funded.clone()
+        };
+        assert!(waits_for_its_close(&funded));
+        assert!(!waits_for_its_close(&closed));
+        assert!(!waits_for_its_close(&proto::ClosedChannel::default()));
+        assert_eq!(closing_channel(funded).state, ChannelState::Closing);
     }
 
     #[test]
