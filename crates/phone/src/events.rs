@@ -84,7 +84,7 @@ impl Events {
     }
 
     /// The signer has answered the node, and refused these operations. Those that may be answered later are no events, unless the owner has
-    /// to say so.
+    /// to allow them.
     pub fn answered(&self, refusals: Vec<Refusal>) {
         for refusal in refusals.into_iter().filter(|it| self.is_news(it)) {
             self.report(PhoneEvent::Refused {
@@ -94,9 +94,7 @@ impl Events {
         }
         self.asked.notify_one();
     }
-}
 
-impl Events {
     fn is_news(&self, refusal: &Refusal) -> bool {
         if !refusal.retry {
             return true;

@@ -24,7 +24,7 @@ impl Refusals {
 
     /// Adds what a batch was refused. Best effort: a phone that cannot write this goes on.
     pub fn add(&self, vault: &Vault, notices: &[Notice], now_unix_s: u64) {
-        // What may be answered later is no news, unless the owner is who has to say so.
+        // What may be answered later is no news, unless the owner has to allow it.
         let waits = |it: &Notice| it.refused.retry && !it.refused.rule.waits_for_the_owner();
         let mut notices = notices.iter().filter(|it| !waits(it)).peekable();
         if notices.peek().is_none() {

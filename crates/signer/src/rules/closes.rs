@@ -59,8 +59,8 @@ fn may_end_now(view: &View<'_>, channel: &Channel) -> Result<(), Refused> {
         false => Err(Refused::new(
             Rule::CloseUnasked,
             format!(
-                "the node wants to close channel {channel_id} by force. If its peer has failed, or does not settle a small payment, allow it with \
-                 `longhand phone close {channel_id} --force`",
+                "the node wants to close channel {channel_id} by force, and this phone cannot see why: if its peer has failed, or does not settle \
+                 a small payment, allow it with `longhand phone close {channel_id} --force`",
             ),
         )),
     }
