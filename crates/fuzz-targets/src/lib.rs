@@ -101,137 +101,137 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target {
         name: "link_handshake",
-        run: link_handshake::run,
+        run: run::link_handshake,
         seeds: link_handshake::seeds,
     },
     Target {
         name: "link_session",
-        run: link_session::run,
+        run: run::link_session,
         seeds: link_session::seeds,
     },
     Target {
         name: "mailbox",
-        run: mailbox::run,
+        run: run::mailbox,
         seeds: mailbox::seeds,
     },
     Target {
         name: "hashmail",
-        run: hashmail::run,
+        run: run::hashmail,
         seeds: hashmail::seeds,
     },
     Target {
         name: "go_back_n",
-        run: lnc::go_back_n,
+        run: run::go_back_n,
         seeds: lnc::seeds,
     },
     Target {
         name: "lnc_handshake",
-        run: lnc::handshake,
+        run: run::lnc_handshake,
         seeds: lnc::seeds,
     },
     Target {
         name: "websocket",
-        run: websocket::run,
+        run: run::websocket,
         seeds: websocket::seeds,
     },
     Target {
         name: "owner_input",
-        run: owner_input::run,
+        run: run::owner_input,
         seeds: owner_input::seeds,
     },
     Target {
         name: "pairing_code",
-        run: pairing_code::run,
+        run: run::pairing_code,
         seeds: pairing_code::seeds,
     },
     Target {
         name: "signer_batch",
-        run: signer_batch::run,
+        run: run::signer_batch,
         seeds: signer_batch::seeds,
     },
     Target {
         name: "signer_channel",
-        run: signer_channel::run,
+        run: run::signer_channel,
         seeds: signer_channel::seeds,
     },
     Target {
         name: "signer_ledger",
-        run: signer_ledger::run,
+        run: run::signer_ledger,
         seeds: signer_ledger::seeds,
     },
     Target {
         name: "phone_ledger",
-        run: phone_ledger::run,
+        run: run::phone_ledger,
         seeds: phone_ledger::seeds,
     },
     Target {
         name: "vault_files",
-        run: vault_files::run,
+        run: run::vault_files,
         seeds: vault_files::seeds,
     },
     Target {
         name: "signer_reply",
-        run: signer_reply::run,
+        run: run::signer_reply,
         seeds: signer_reply::seeds,
     },
     Target {
         name: "command",
-        run: command::run,
+        run: run::command,
         seeds: command::seeds,
     },
     Target {
         name: "command_reply",
-        run: command_reply::run,
+        run: run::command_reply,
         seeds: command_reply::seeds,
     },
     Target {
         name: "peer_socket",
-        run: peer_socket::run,
+        run: run::peer_socket,
         seeds: peer_socket::seeds,
     },
     Target {
         name: "chain_answer",
-        run: chain_answer::run,
+        run: run::chain_answer,
         seeds: chain_answer::seeds,
     },
     Target {
         name: "esplora_answer",
-        run: esplora_answer::run,
+        run: run::esplora_answer,
         seeds: esplora_answer::seeds,
     },
     Target {
         name: "phone_chain",
-        run: phone_chain::run,
+        run: run::phone_chain,
         seeds: phone_chain::seeds,
     },
     #[cfg(feature = "host")]
     Target {
         name: "registration",
-        run: registration::run,
+        run: run::registration,
         seeds: registration::seeds,
     },
     #[cfg(feature = "host")]
     Target {
         name: "operator",
-        run: operator::run,
+        run: run::operator,
         seeds: operator::seeds,
     },
     #[cfg(feature = "host")]
     Target {
         name: "lnd_rpc",
-        run: lnd_rpc::run,
+        run: run::lnd_rpc,
         seeds: lnd_rpc::seeds,
     },
     #[cfg(feature = "host")]
     Target {
         name: "host_config",
-        run: host_config::run,
+        run: run::host_config,
         seeds: host_config::seeds,
     },
     #[cfg(feature = "devnet")]
     Target {
         name: "devnet_rpc",
-        run: devnet_rpc::run,
+        run: run::devnet_rpc,
         seeds: devnet_rpc::seeds,
     },
 ];
@@ -259,6 +259,7 @@ pub mod run {
     pub use crate::owner_input::run as owner_input;
     pub use crate::pairing_code::run as pairing_code;
     pub use crate::peer_socket::run as peer_socket;
+    pub use crate::phone_chain::run as phone_chain;
     pub use crate::phone_ledger::run as phone_ledger;
     #[cfg(feature = "host")]
     pub use crate::registration::run as registration;

@@ -12,6 +12,12 @@ fn corpus(target: &Target) -> PathBuf {
     root.join("../../fuzz/corpus").join(target.name)
 }
 
+fn is_given_to_libfuzzer(name: &str) -> bool {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = root.join(format!("../../fuzz/fuzz_targets/{name}.rs"));
+    fs::read_to_string(path).is_ok_and(|text| text.contains(&format!("target!({name},")))
+}
+
 fn replay(name: &str) {
     let target = TARGETS.iter().find(|target| target.name == name).unwrap();
     for seed in (target.seeds)() {
@@ -40,6 +46,9 @@ macro_rules! targets {
             let replayed = [$(stringify!($name)),*];
             let targets: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
             assert_eq!(targets, replayed);
+            for name in targets {
+                assert!(is_given_to_libfuzzer(name), "fuzz/fuzz_targets/{name}.rs");
+            }
         }
     };
 }
