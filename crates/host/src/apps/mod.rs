@@ -13,6 +13,7 @@ mod payments;
 mod questions;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ use node::{AppNode, Texts};
 /// How long the ten words of an app can be used.
 const WORDS_FOR_S: u64 = 3_600;
 /// The time in which the connections of apps have to end when the host stops.
-const STOP_WITHIN: Duration = Duration::from_secs(2);
+const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// An app, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,18 +102,29 @@ impl KnownApp {
 
 /// All apps of the host, by their ids.
 #[derive(Clone)]
-pub(crate) struct KnownApps(watch::Sender<Arc<BTreeMap<AppId, KnownApp>>>);
+pub(crate) struct KnownApps {
+    known: watch::Sender<Arc<BTreeMap<AppId, KnownApp>>>,
+    /// The host stops: none is known any more, whatever the book says.
+    is_over: Arc<AtomicBool>,
+}
 
 impl Default for KnownApps {
     fn default() -> KnownApps {
-        KnownApps(watch::Sender::new(Arc::default()))
+        KnownApps {
+            known: watch::Sender::new(Arc::default()),
+            is_over: Arc::default(),
+        }
     }
 }
 
 impl KnownApps {
     /// The book has changed.
     pub fn set_record(&self, owner: &OwnerRecord) {
-        self.0.send_if_modified(|known| {
+        self.known.send_if_modified(|known| {
+            // An app that pairs while the host stops is written down, and connected no more.
+            if self.is_over.load(Ordering::SeqCst) {
+                return false;
+            }
             let before = known.values().filter(|app| app.owner == owner.id);
             if before.map(|app| &app.record).eq(by_id(&owner.apps)) {
                 return false;
@@ -129,16 +141,17 @@ impl KnownApps {
     }
 
     fn get(&self, id: &AppId) -> Option<KnownApp> {
-        self.0.borrow().get(id).cloned()
+        self.known.borrow().get(id).cloned()
     }
 
     fn follow(&self) -> watch::Receiver<Arc<BTreeMap<AppId, KnownApp>>> {
-        self.0.subscribe()
+        self.known.subscribe()
     }
 
-    /// No app is connected any more, as far as connections are concerned.
+    /// From now on no app is connected, as far as connections are concerned.
     fn forget_all(&self) {
-        self.0.send_replace(Arc::default());
+        self.is_over.store(true, Ordering::SeqCst);
+        self.known.send_replace(Arc::default());
     }
 
     /// Returns when the app is no longer connected.
@@ -324,4 +337,45 @@ fn refused(error: &OwnerError) -> Error {
         error => error.code(),
     };
     Error::new(code, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner() -> OwnerRecord {
+        let app = AppRecord {
+            id: [1; 8],
+            name: "Zeus".into(),
+            rights: AppRights::default(),
+            expires_unix_s: 0,
+            by_operator: false,
+            secret: AppSecret::from_bytes([2; 32]),
+            words_expire_unix_s: 0,
+            key: None,
+        };
+        OwnerRecord {
+            name: "ann".into(),
+            id: OwnerId([3; 16]),
+            wake_url: None,
+            phone_wake_urls: Vec::new(),
+            pairing: None,
+            phone: None,
+            registration: None,
+            registered_by: None,
+            tor_service: None,
+            apps: vec![app],
+        }
+    }
+
+    /// Its connection would not end: it would be known again, and nobody would forget it.
+    #[test]
+    fn an_app_that_is_paired_while_the_host_stops_is_not_known_again() {
+        let known = KnownApps::default();
+        known.set_record(&owner());
+        assert!(known.get(&[1; 8]).is_some());
+        known.forget_all();
+        known.set_record(&owner());
+        assert_eq!(known.get(&[1; 8]), None);
+    }
 }
