@@ -1,18 +1,12 @@
 //! Heights before which the phone has to be with its node, by its own records and its own chain: a host could hide them.
 
-use crate::commitment::Side;
 use crate::engine::Signer;
-use crate::htlcs::{Htlc, Htlcs};
-use crate::ledger::{Channel, State};
+use crate::htlcs::Htlc;
 use crate::payments::Payment;
+use crate::view::BLOCK_S;
 
-/// A block takes ten minutes, in the long run.
-pub(crate) const BLOCK_S: u64 = 600;
 /// LDK fails an HTLC back, or closes its channel for it, so many blocks before it expires (`HTLC_FAIL_BACK_BUFFER`).
 const FAIL_BACK_BLOCKS: u32 = 39;
-/// A payment whose preimage was released may be claimed on chain so many blocks before it expires. The phone may attach only once in them, and
-/// two transactions have to confirm.
-const CLAIM_BLOCKS: u32 = 144;
 
 /// The next height before which an incoming payment needs the phone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,27 +50,6 @@ impl Signer {
             at_unix_s: u64::from(tip_unix_s).saturating_add(left_s),
         })
     }
-}
-
-/// Whether an HTLC of the channel is a reason to claim it on chain at this height: an outgoing one that has expired and is still there
-/// (BOLT 2, "`cltv_expiry_delta` Selection"), or an incoming one whose preimage was released, from [`CLAIM_BLOCKS`] before it expires.
-///
-/// An outgoing one has to be in a commitment that the peer has signed: else a host could make one up that has expired.
-pub(crate) fn is_due(state: &State, channel: &Channel, height: u32) -> bool {
-    let claimed_soon = |htlc: &Htlc| htlc.cltv_expiry.saturating_sub(CLAIM_BLOCKS) <= height;
-    let is_released = |htlc: &Htlc| {
-        let payment = state.payments.get(&htlc.payment_hash);
-        payment.is_some_and(|it| it.public.released.is_some())
-    };
-    let mut signed = channel.holder.iter();
-    let mut owed = channel.owed.iter();
-    signed.any(|it| {
-        let htlcs = Htlcs::of(&it.commitment, Side::Holder);
-        htlcs.iter().any(|(htlc, _)| match htlc.is_outgoing {
-            true => htlc.cltv_expiry <= height,
-            false => is_released(htlc) && claimed_soon(htlc),
-        })
-    }) || owed.any(|(htlc, _)| claimed_soon(htlc))
 }
 
 fn heights(payment: &Payment, htlc: &Htlc) -> Vec<u32> {

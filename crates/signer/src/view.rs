@@ -9,7 +9,6 @@ use lightning::ln::chan_utils::ChannelPublicKeys;
 use lightning::sign::ChannelSigner;
 use longhand_spv::{Headers, Status};
 
-use crate::deadlines::BLOCK_S;
 use crate::filters::Filters;
 use crate::keys::{ADDRESSES, Account, Keychain, Keys, WalletAddress};
 use crate::ledger::{Channel, OwnPayment, State};
@@ -17,6 +16,8 @@ use crate::limits::Limits;
 use crate::points::Points;
 use crate::source::Source;
 
+/// A block takes ten minutes, in the long run.
+pub(crate) const BLOCK_S: u64 = 600;
 /// The number of addresses of each keychain that are tried when the index of a script is not given.
 const SEARCH: u32 = 1000;
 

@@ -7,7 +7,7 @@ use lightning::ln::chan_utils::CommitmentTransaction;
 use super::{Refused, Rule, refuse_unless};
 use crate::balance::Balance;
 use crate::commitment::{Side, holder_htlc_transaction, same};
-use crate::deadlines;
+use crate::htlcs::{Htlc, Htlcs};
 use crate::intents::ChannelIntent;
 use crate::ledger::Channel;
 use crate::proposal::{Broadcast, Claim, Closing, CounterpartyHtlc, HolderHtlc, Justice, Sweep};
@@ -15,6 +15,9 @@ use crate::view::View;
 
 /// The highest dust limit for a script: an output below it is left out of a cooperative close (BOLT 2, `closing_signed`).
 const CLOSING_DUST_SAT: u64 = 546;
+/// A payment whose preimage was released may be claimed on chain so many blocks before it expires. The phone may attach only once in them, and
+/// two transactions have to confirm.
+const CLAIM_BLOCKS: u32 = 144;
 
 /// The owner's part of a cooperative close goes to the wallet, or where the owner asked.
 pub(super) fn pays_the_owner(view: &View<'_>, it: &Closing<'_>) -> Result<(), Refused> {
@@ -36,24 +39,15 @@ pub(super) fn is_on_record(_: &View<'_>, it: &Broadcast<'_>) -> Result<(), Refus
     is_known.then_some(()).ok_or_else(not_on_record)
 }
 
-pub(super) fn may_be_broadcast(view: &View<'_>, it: &Broadcast<'_>) -> Result<(), Refused> {
-    may_end_now(view, it.channel)
-}
-
-pub(super) fn htlc_may_be_claimed(view: &View<'_>, it: &HolderHtlc<'_>) -> Result<(), Refused> {
-    may_end_now(view, it.channel)
-}
-
 /// The host cannot prove that a peer has failed: it has the keys of the node's connections, and could make up any message. So the owner
 /// says when a channel is closed by force, unless an HTLC cannot wait.
-fn may_end_now(view: &View<'_>, channel: &Channel) -> Result<(), Refused> {
+pub(super) fn may_end_now(view: &View<'_>, channel: &Channel) -> Result<(), Refused> {
     let Some(channel_id) = channel.id() else {
         return Err(Refused::malformed("the channel's funding is missing"));
     };
-    let height = view.sight.height_by_now();
     let is_allowed = channel.broadcast.is_some()
         || is_asked_to_force(view, &channel_id.0)
-        || deadlines::is_due(view.state, channel, height);
+        || has_to_claim(view, channel);
     match is_allowed {
         true => Ok(()),
         false => Err(Refused::new(
@@ -64,6 +58,29 @@ fn may_end_now(view: &View<'_>, channel: &Channel) -> Result<(), Refused> {
             ),
         )),
     }
+}
+
+/// Whether an HTLC of the channel has to be claimed on chain: an outgoing one that has expired and is still there (BOLT 2, "`cltv_expiry_delta`
+/// Selection"), or an incoming one whose preimage was released, from [`CLAIM_BLOCKS`] before it expires.
+///
+/// An outgoing one has to be in a commitment that the peer has signed: else a host could make one up that has expired.
+fn has_to_claim(view: &View<'_>, channel: &Channel) -> bool {
+    let height = view.sight.height_by_now();
+    let expires_soon = |htlc: &Htlc| htlc.cltv_expiry.saturating_sub(CLAIM_BLOCKS) <= height;
+    let is_released = |htlc: &Htlc| {
+        let payment = view.state.payments.get(&htlc.payment_hash);
+        payment.is_some_and(|it| it.public.released.is_some())
+    };
+    let is_due = |htlc: &Htlc| match htlc.is_outgoing {
+        true => htlc.cltv_expiry <= height,
+        false => is_released(htlc) && expires_soon(htlc),
+    };
+    let mut signed = channel.holder.iter();
+    let mut owed = channel.owed.iter();
+    signed.any(|it| {
+        let htlcs = Htlcs::of(&it.commitment, Side::Holder);
+        htlcs.iter().any(|(htlc, _)| is_due(htlc))
+    }) || owed.any(|(htlc, _)| expires_soon(htlc))
 }
 
 pub(super) fn htlc_is_of_channel(_: &View<'_>, it: &HolderHtlc<'_>) -> Result<(), Refused> {

@@ -116,13 +116,13 @@ pub(crate) fn judge<'a>(
         }
         Proposal::Broadcast(it) => {
             ask(closes::is_on_record(view, it))?;
-            ask(closes::may_be_broadcast(view, it))?;
+            ask(closes::may_end_now(view, it.channel))?;
         }
         Proposal::HolderHtlc(it) => {
             ask(closes::htlc_is_of_channel(view, it))?;
             ask(closes::htlc_is_on_record(view, it))?;
             ask(closes::htlc_pays_the_owner(view, it))?;
-            ask(closes::htlc_may_be_claimed(view, it))?;
+            ask(closes::may_end_now(view, it.channel))?;
         }
         Proposal::CounterpartyHtlc(it) => {
             ask(closes::htlc_is_in_force(view, it))?;
