@@ -6,7 +6,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
 use longhand_base::text::plain;
-use longhand_proto::rule::Rule;
 use longhand_proto::signer::Refusal;
 use tokio::sync::{Notify, broadcast};
 
@@ -99,9 +98,8 @@ impl Events {
         if !refusal.retry {
             return true;
         }
-        let rule = refusal.rule.parse::<Rule>();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        rule.is_ok_and(Rule::waits_for_the_owner) && waiting.insert(refusal.message.clone())
+        refusal.waits_for_the_owner() && waiting.insert(refusal.message.clone())
     }
 }
 
@@ -117,6 +115,8 @@ impl From<&Attachment> for PhoneEvent {
 
 #[cfg(test)]
 mod tests {
+    use longhand_proto::rule::Rule;
+
     use super::*;
 
     #[test]

@@ -25,27 +25,22 @@ impl Refusals {
     /// Adds what a batch was refused. Best effort: a phone that cannot write this goes on.
     pub fn add(&self, vault: &Vault, notices: &[Notice], now_unix_s: u64) {
         // What may be answered later is no news, unless the owner has to allow it.
-        let waits = |it: &Notice| it.refused.retry && !it.refused.rule.waits_for_the_owner();
-        let mut notices = notices.iter().filter(|it| !waits(it)).peekable();
-        if notices.peek().is_none() {
+        let may_be_news = |it: &Notice| !it.refused.retry || it.refused.rule.waits_for_the_owner();
+        if !notices.iter().any(may_be_news) {
             return;
         }
         let mut list = lock(&self.0);
         let list = list.get_or_insert_with(|| read(vault));
         // The node asks again every half a minute for what may be answered later.
-        let is_repeated = |list: &RefusalList, it: &Notice| {
-            it.refused.retry && list.refusals.iter().any(|old| is_same(old, it))
-        };
-        let mut is_changed = false;
-        for notice in notices {
-            if !is_repeated(list, notice) {
-                add(list, notice, now_unix_s);
-                is_changed = true;
-            }
-        }
-        if !is_changed {
+        let is_listed = |it: &Notice| list.refusals.iter().any(|old| is_same(old, it));
+        let is_repeated = |it: &Notice| it.refused.retry && is_listed(it);
+        let is_news = |it: &&Notice| may_be_news(it) && !is_repeated(it);
+        let news: Vec<&Notice> = notices.iter().filter(is_news).collect();
+        if news.is_empty() {
             return;
         }
+        news.into_iter()
+            .for_each(|notice| add(list, notice, now_unix_s));
         let written = serde_json::to_vec(list).map_err(std::io::Error::other);
         let written = written.and_then(|bytes| vault.save_refusals(&bytes));
         if let Err(error) = written {

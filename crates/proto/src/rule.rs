@@ -373,4 +373,9 @@ impl Refusal {
     pub fn is_by(&self, rule: Rule) -> bool {
         self.rule == rule.name()
     }
+
+    /// See [`Rule::waits_for_the_owner`]. False of a rule that this version does not know.
+    pub fn waits_for_the_owner(&self) -> bool {
+        Rule::from_name(&self.rule).is_some_and(Rule::waits_for_the_owner)
+    }
 }

@@ -9,7 +9,6 @@ use std::collections::{HashMap, VecDeque};
 
 use bitcoin::hashes::{Hash, sha256};
 use longhand_base::text::excerpt;
-use longhand_proto::rule::Rule;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{Refusal, SignerBatch, SignerOp, SignerReply};
@@ -244,9 +243,8 @@ impl Desk {
     /// on it.
     pub fn step_done(&mut self) {
         self.clears += 1;
-        let waits = |refusal: &Refusal| refusal.is_by(Rule::CloseUnasked);
         self.refused
-            .retain(|_, refusal| !refusal.retry || waits(refusal));
+            .retain(|_, refusal| !refusal.retry || refusal.waits_for_the_owner());
     }
 
     /// The signer is gone: keeps only operations that must reach it. LDK asks for the others again.
