@@ -107,16 +107,8 @@ mod tests {
 
     fn record() -> OwnerRecord {
         OwnerRecord {
-            name: "ann".into(),
-            id: OwnerId([1; 16]),
-            wake_url: None,
-            phone_wake_urls: Vec::new(),
-            pairing: None,
-            phone: None,
-            registration: None,
-            registered_by: None,
             tor_service: Some(0),
-            apps: Vec::new(),
+            ..OwnerRecord::ann()
         }
     }
 

@@ -63,7 +63,7 @@ impl Doors {
     async fn keep(mut self) {
         let mut known = self.apps.known.follow();
         loop {
-            let now = known.borrow_and_update().clone();
+            let now = known.borrow_and_update().clone().unwrap_or_default();
             self.match_to(&now);
             let pause = next_close(&now);
             tokio::select! {

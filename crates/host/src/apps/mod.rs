@@ -13,7 +13,6 @@ mod payments;
 mod questions;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,7 +35,7 @@ use node::{AppNode, Texts};
 
 /// How long the ten words of an app can be used.
 const WORDS_FOR_S: u64 = 3_600;
-/// The time in which the connections of apps have to end when the host stops.
+/// The time in which the connections of apps have to end when the host stops: as long as one waits for what it has sent to be acknowledged.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// An app, and whose it is.
@@ -101,30 +100,23 @@ impl KnownApp {
 }
 
 /// All apps of the host, by their ids.
+///
+/// `None` once the host stops: none is known any more, whatever the book says.
 #[derive(Clone)]
-pub(crate) struct KnownApps {
-    known: watch::Sender<Arc<BTreeMap<AppId, KnownApp>>>,
-    /// The host stops: none is known any more, whatever the book says.
-    is_over: Arc<AtomicBool>,
-}
+pub(crate) struct KnownApps(watch::Sender<Option<Arc<BTreeMap<AppId, KnownApp>>>>);
 
 impl Default for KnownApps {
     fn default() -> KnownApps {
-        KnownApps {
-            known: watch::Sender::new(Arc::default()),
-            is_over: Arc::default(),
-        }
+        KnownApps(watch::Sender::new(Some(Arc::default())))
     }
 }
 
 impl KnownApps {
     /// The book has changed.
     pub fn set_record(&self, owner: &OwnerRecord) {
-        self.known.send_if_modified(|known| {
+        self.0.send_if_modified(|known| {
             // An app that pairs while the host stops is written down, and connected no more.
-            if self.is_over.load(Ordering::SeqCst) {
-                return false;
-            }
+            let Some(known) = known else { return false };
             let before = known.values().filter(|app| app.owner == owner.id);
             if before.map(|app| &app.record).eq(by_id(&owner.apps)) {
                 return false;
@@ -141,24 +133,26 @@ impl KnownApps {
     }
 
     fn get(&self, id: &AppId) -> Option<KnownApp> {
-        self.known.borrow().get(id).cloned()
+        self.0.borrow().as_ref()?.get(id).cloned()
     }
 
-    fn follow(&self) -> watch::Receiver<Arc<BTreeMap<AppId, KnownApp>>> {
-        self.known.subscribe()
+    fn follow(&self) -> watch::Receiver<Option<Arc<BTreeMap<AppId, KnownApp>>>> {
+        self.0.subscribe()
     }
 
     /// From now on no app is connected, as far as connections are concerned.
     fn forget_all(&self) {
-        self.is_over.store(true, Ordering::SeqCst);
-        self.known.send_replace(Arc::default());
+        self.0.send_replace(None);
     }
 
     /// Returns when the app is no longer connected.
     async fn gone(&self, id: AppId) {
         let mut known = self.follow();
         // Fails when the host has ended.
-        let _ = known.wait_for(|known| !known.contains_key(&id)).await;
+        let is_gone = |known: &Option<Arc<BTreeMap<_, _>>>| {
+            known.as_ref().is_none_or(|known| !known.contains_key(&id))
+        };
+        let _ = known.wait_for(is_gone).await;
     }
 }
 
@@ -355,16 +349,8 @@ mod tests {
             key: None,
         };
         OwnerRecord {
-            name: "ann".into(),
-            id: OwnerId([3; 16]),
-            wake_url: None,
-            phone_wake_urls: Vec::new(),
-            pairing: None,
-            phone: None,
-            registration: None,
-            registered_by: None,
-            tor_service: None,
             apps: vec![app],
+            ..OwnerRecord::ann()
         }
     }
 

@@ -39,6 +39,25 @@ pub(crate) struct OwnerRecord {
     pub apps: Vec<AppRecord>,
 }
 
+#[cfg(test)]
+impl OwnerRecord {
+    /// An owner who has not paired a phone.
+    pub fn ann() -> OwnerRecord {
+        OwnerRecord {
+            name: "ann".into(),
+            id: OwnerId([1; 16]),
+            wake_url: None,
+            phone_wake_urls: Vec::new(),
+            pairing: None,
+            phone: None,
+            registration: None,
+            registered_by: None,
+            tor_service: None,
+            apps: Vec::new(),
+        }
+    }
+}
+
 /// An app of an owner's, which calls the node by lnd's RPC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AppRecord {

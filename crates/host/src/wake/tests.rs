@@ -41,16 +41,11 @@ struct World {
 impl World {
     fn new() -> World {
         let record = OwnerRecord {
-            name: "ann".into(),
             id: ANN,
             wake_url: Some("https://push.example/ann".into()),
-            phone_wake_urls: Vec::new(),
-            pairing: None,
-            phone: None,
             registration: Some(registration(1)),
-            registered_by: None,
             tor_service: Some(0),
-            apps: Vec::new(),
+            ..OwnerRecord::ann()
         };
         let (conversation, _) = conversation(&LinkConfig::default()).unwrap();
         let ann = Arc::new(HostedNode::new(record, conversation));
