@@ -622,6 +622,16 @@ impl Channel {
         ]
     }
 
+    /// The operations of an update by the peer: commitment number `step` of the owner, then of the peer, each with the secret of the one before.
+    pub fn peers_update(&self, step: u64, to_phone_sat: u64, htlcs: &[Htlc]) -> [Op; 4] {
+        [
+            validate(&self.holder(step, to_phone_sat, htlcs)),
+            release(step - 1),
+            sign(&self.theirs(step, to_phone_sat, htlcs)),
+            self.revocation(step - 1),
+        ]
+    }
+
     /// The owner funds it.
     pub fn outbound(phone: &mut Phone) -> Channel {
         let mut channel = Channel::new(phone);

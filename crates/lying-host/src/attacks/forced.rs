@@ -92,6 +92,12 @@ fn by_the_owner(cases: &mut Cases) {
     }
 }
 
+/// So many blocks are mined, and the phone is shown their headers.
+fn pass(phone: &mut Phone, blocks: u32) {
+    phone.chain.mine_empty(blocks);
+    phone.show_headers();
+}
+
 /// A channel with an HTLC of a payment that expires at this many blocks above the tip.
 fn paying(phone: &mut Phone, blocks: u32) -> Channel {
     let (channel, height) = opened(phone);
@@ -116,29 +122,20 @@ fn with_payment(channel: &Channel, cltv_expiry: u32) -> Op {
 }
 
 fn outgoing(cases: &mut Cases) {
+    let after = |passed: u32| {
+        move |phone: &mut Phone| {
+            let channel = paying(phone, 10);
+            let expiry = phone.chain.height() + 10;
+            pass(phone, passed);
+            with_payment(&channel, expiry)
+        }
+    };
+    let name = |passed| format!("an HTLC of the owner's that expires in 10 blocks, after {passed}");
     for passed in [10, 11, 40] {
-        cases.honest(
-            format!("an HTLC of the owner's that expires in 10 blocks, after {passed}"),
-            move |phone| {
-                let channel = paying(phone, 10);
-                let expiry = phone.chain.height() + 10;
-                phone.chain.mine_empty(passed);
-                phone.show_headers();
-                with_payment(&channel, expiry)
-            },
-        );
+        cases.honest(name(passed), after(passed));
     }
     for passed in [0, 1, 9] {
-        cases.attack(
-            format!("an HTLC of the owner's that expires in 10 blocks, after {passed}"),
-            move |phone| {
-                let channel = paying(phone, 10);
-                let expiry = phone.chain.height() + 10;
-                phone.chain.mine_empty(passed);
-                phone.show_headers();
-                with_payment(&channel, expiry)
-            },
-        );
+        cases.attack(name(passed), after(passed));
     }
     cases.attack(
         "an HTLC that expires in blocks which the phone does not know",
@@ -167,16 +164,10 @@ fn outgoing(cases: &mut Cases) {
     }
     cases.attack("an HTLC that has failed before it expired", |phone| {
         let channel = paying(phone, 10);
-        for op in [
-            validate(&channel.holder(2, 400_000, &[])),
-            release(1),
-            sign(&channel.theirs(2, 400_000, &[])),
-            channel.revocation(1),
-        ] {
+        for op in channel.peers_update(2, 400_000, &[]) {
             phone.ask(op).expect("an honest step");
         }
-        phone.chain.mine_empty(20);
-        phone.show_headers();
+        pass(phone, 20);
         sign_holder(&channel.holder(2, 400_000, &[]))
     });
 }
@@ -200,31 +191,23 @@ fn paid(phone: &mut Phone, blocks: u32, is_claimed: bool) -> Op {
 }
 
 fn incoming(cases: &mut Cases) {
+    let after = |passed: u32, is_claimed: bool| {
+        move |phone: &mut Phone| {
+            let op = paid(phone, 200, is_claimed);
+            pass(phone, passed);
+            op
+        }
+    };
+    let name = |which, passed| format!("{which} that expires in 200 blocks, after {passed}");
     for passed in [56, 100, 199, 250] {
-        cases.honest(
-            format!("a claimed payment that expires in 200 blocks, after {passed}"),
-            move |phone| {
-                let op = paid(phone, 200, true);
-                phone.chain.mine_empty(passed);
-                phone.show_headers();
-                op
-            },
-        );
+        cases.honest(name("a claimed payment", passed), after(passed, true));
     }
-    for (passed, is_claimed) in [(0, true), (1, true), (55, true), (56, false), (170, false)] {
-        let which = match is_claimed {
-            true => "a claimed payment",
-            false => "a payment whose preimage is on the phone",
-        };
-        cases.attack(
-            format!("{which} that expires in 200 blocks, after {passed}"),
-            move |phone| {
-                let op = paid(phone, 200, is_claimed);
-                phone.chain.mine_empty(passed);
-                phone.show_headers();
-                op
-            },
-        );
+    for passed in [0, 1, 55] {
+        cases.attack(name("a claimed payment", passed), after(passed, true));
+    }
+    for passed in [56, 170] {
+        let which = "a payment whose preimage is on the phone";
+        cases.attack(name(which, passed), after(passed, false));
     }
 }
 

@@ -44,12 +44,7 @@ enum Until {
 }
 
 fn commit(phone: &mut Phone, channel: &Channel, htlcs: &[Htlc], until: Until) {
-    let steps = [
-        validate(&channel.holder(1, 400_000, htlcs)),
-        release(0),
-        sign(&channel.theirs(1, 400_000, htlcs)),
-        channel.revocation(0),
-    ];
+    let steps = channel.peers_update(1, 400_000, htlcs);
     for op in steps.into_iter().take(until as usize + 1) {
         phone.ask(op).expect("an honest step");
     }

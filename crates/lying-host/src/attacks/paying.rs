@@ -140,12 +140,7 @@ fn limits() -> Vec<Case> {
     });
     cases.honest("a payment that failed is tried again", |phone| {
         let channel = paying(phone);
-        for op in [
-            validate(&channel.holder(2, 400_000, &[])),
-            release(1),
-            sign(&channel.theirs(2, 400_000, &[])),
-            channel.revocation(1),
-        ] {
+        for op in channel.peers_update(2, 400_000, &[]) {
             phone.ask(op).expect("an honest step");
         }
         sign(&channel.theirs(3, AFTER_SAT, &[Htlc::outgoing(PAID, PAID_MSAT)]))

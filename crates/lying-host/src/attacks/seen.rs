@@ -272,12 +272,7 @@ pub(super) fn paid_until(phone: &mut Phone, channel: &Channel, cltv_expiry: u32)
         cltv_expiry,
         ..Htlc::incoming(hash, AMOUNT_MSAT)
     }];
-    for op in [
-        validate(&channel.holder(1, 400_000, &htlcs)),
-        release(0),
-        sign(&channel.theirs(1, 400_000, &htlcs)),
-        channel.revocation(0),
-    ] {
+    for op in channel.peers_update(1, 400_000, &htlcs) {
         phone.ask(op).expect("an honest step");
     }
     claim(hash, AMOUNT_MSAT, cltv_expiry)

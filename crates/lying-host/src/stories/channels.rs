@@ -270,12 +270,7 @@ fn hostile_inbound(it: &mut Telling) {
     let keysend = [Htlc::incoming([7; 32], 40_000_000)];
     it.all_go(
         "a payment without an invoice",
-        [
-            validate(&draft.holder(1, 400_000, &keysend)),
-            release(0),
-            sign(&draft.theirs(1, 400_000, &keysend)),
-            draft.revocation(0),
-        ],
+        draft.peers_update(1, 400_000, &keysend),
     );
     it.stops(
         Rule::PreimageUnknown,

@@ -239,12 +239,7 @@ fn early_preimage(it: &mut Telling) {
     it.stops(Rule::PreimageUnderpaid, "with half of it", claim());
     it.all_go(
         "the other half",
-        [
-            validate(&channel.holder(2, BEFORE_SAT, &whole)),
-            release(1),
-            sign(&channel.theirs(2, BEFORE_SAT, &whole)),
-            channel.revocation(1),
-        ],
+        channel.peers_update(2, BEFORE_SAT, &whole),
     );
     it.goes("the preimage", claim());
     it.goes("the preimage again, whose answer was lost", claim());
@@ -320,12 +315,7 @@ fn replayed_batch(it: &mut Telling) {
     );
     it.all_go(
         "the payment fails, and the money comes back",
-        [
-            validate(&channel.holder(2, BEFORE_SAT, &[])),
-            release(1),
-            sign(&channel.theirs(2, BEFORE_SAT, &[])),
-            channel.revocation(1),
-        ],
+        channel.peers_update(2, BEFORE_SAT, &[]),
     );
     let [signed, _, validated, _] = offered();
     it.stops(Rule::CounterpartyNumber, "the peer's first HTLC", signed);
