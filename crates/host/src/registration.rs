@@ -6,9 +6,10 @@ use bdk_wallet::miniscript::descriptor::Wildcard;
 use bdk_wallet::miniscript::{Descriptor, DescriptorPublicKey};
 use bitcoin::bip32::{ChildNumber, DerivationPath};
 use bitcoin::secp256k1::ecdh::SharedSecret;
-use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
+use bitcoin::secp256k1::{PublicKey, SecretKey};
 use bitcoin::{Network, NetworkKind};
 use longhand_base::text::excerpt;
+use longhand_bolt8::ActOne;
 use longhand_node::Registration;
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
@@ -93,9 +94,9 @@ fn check_descriptor(text: &str, keychain: u32, network: Network) -> Result<(), S
     Ok(())
 }
 
-/// A challenge that takes a node's key to answer: the ECDH of that key with a new point (as in BOLT 8).
+/// A challenge that takes a node's key to answer: the host dials the node, as a peer would (BOLT 8), and asks for the secret of its Act One.
 pub(crate) struct Challenge {
-    point: PublicKey,
+    act: ActOne,
     expected: SharedSecret,
 }
 
@@ -109,7 +110,7 @@ impl Challenge {
         // One in 2^128 is no key.
         let secret = SecretKey::from_slice(&random)?;
         Ok(Challenge {
-            point: secret.public_key(&Secp256k1::signing_only()),
+            act: ActOne::new(&node_id, &secret),
             expected: SharedSecret::new(&node_id, &secret),
         })
     }
@@ -117,7 +118,8 @@ impl Challenge {
     /// The operation that the phone is asked for.
     pub fn batch(&self) -> SignerBatch {
         let ecdh = Ecdh {
-            public_key: self.point.serialize().to_vec(),
+            act: self.act.as_bytes().to_vec(),
+            dialed_node_id: Vec::new(),
         };
         SignerBatch {
             ops: vec![SignerOp {

@@ -11,7 +11,7 @@ use longhand_base::text::plain;
 use longhand_proto::command as proto;
 use longhand_proto::command::command::Command as Ask;
 use longhand_proto::command::command_reply::Reply;
-use longhand_signer::{ChannelIntent, InvoiceRequest, Keychain};
+use longhand_signer::{ChannelIntent, InvoiceRequest, Keychain, Recorded};
 use zeroize::Zeroizing;
 
 use crate::approval::Wish;
@@ -652,15 +652,18 @@ impl Phone {
 
     /// Connects the node to a peer, or to the host's hub.
     pub async fn connect_peer(&self, to: Option<PeerAddress>) -> Result<(), PhoneError> {
-        let connect = match to {
-            Some(peer) => proto::ConnectPeer {
-                node_id: peer.node_id.serialize().to_vec(),
-                address: peer.address,
-            },
-            None => proto::ConnectPeer {
-                node_id: self.hub().await?.serialize().to_vec(),
-                address: String::new(),
-            },
+        let (node_id, address) = match to {
+            Some(peer) => (peer.node_id, peer.address),
+            None => (self.hub().await?, String::new()),
+        };
+        self.call(move |signer| {
+            signer.want_peer(node_id);
+            Ok(Recorded::unchanged(()))
+        })
+        .await?;
+        let connect = proto::ConnectPeer {
+            node_id: node_id.serialize().to_vec(),
+            address,
         };
         let reply = self.command(Ask::ConnectPeer(connect)).await?;
         expect_reply!(reply, PeerConnected).map(drop)

@@ -25,6 +25,8 @@ pub enum Kind {
     Payment,
     /// The node's gossip (BOLT 7).
     Gossip,
+    /// A handshake with a peer (BOLT 8).
+    Handshake,
     /// The chain as the phone sees it: headers, and transactions in blocks.
     Chain,
 }
@@ -266,6 +268,14 @@ rules! {
     GossipUnasked: "gossip-unasked", Gossip, Never, [],
         "the announcement of a channel that the owner opened without, of one that is not the owner's, or of the owner's node";
 
+    HandshakeAct: "handshake-act", Handshake, Never, [],
+        "the secret of a handshake with a peer that dials, when its Act One does not show that the peer has that secret";
+    HandshakePeer: "handshake-peer", Handshake, Never, [],
+        "the secret of a handshake with a peer that the node dials, with which the owner has no channel and did not ask for one or for a \
+         connection, and which is not the host's hub";
+    HandshakePace: "handshake-pace", Handshake, Always, [],
+        "the secrets of more than 512 handshakes at once with peers that the node dials, or of more than one in four seconds after these";
+
     Headers: "headers", Chain, Sometimes, [],
         "block headers that do not follow from those that the phone knows, or that break the network's rules of proof of work and time";
     Proof: "proof", Chain, Sometimes, [],
@@ -315,6 +325,8 @@ impl Rule {
                 | Rule::CloseBalance
                 | Rule::CloseFee
                 | Rule::GossipUnasked
+                | Rule::HandshakePeer
+                | Rule::HandshakePace
                 | Rule::PaymentFar
                 | Rule::StaleChain
         )

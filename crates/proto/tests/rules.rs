@@ -76,6 +76,7 @@ fn subject(kind: Kind) -> &'static str {
         Kind::Onchain => "on chain",
         Kind::Payment => "incoming payment",
         Kind::Gossip => "gossip",
+        Kind::Handshake => "handshake",
         Kind::Chain => "chain",
     }
 }

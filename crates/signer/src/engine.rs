@@ -10,6 +10,7 @@ use longhand_spv::{Checkpoint, Headers, Params, StoredChange};
 use zeroize::Zeroizing;
 
 use crate::filters::Filters;
+use crate::handshakes::Handshakes;
 use crate::keys::{ADDRESSES, Account, Keychain, Keys, Seed, SeedError};
 use crate::ledger::{Entry, LedgerError, LedgerRecord, State, entry};
 use crate::limits::Limits;
@@ -36,6 +37,7 @@ pub struct Signer {
     pub(crate) headers: Headers,
     pub(crate) source: Source,
     pub(crate) filters: Filters,
+    handshakes: Handshakes,
     points: Points,
     refusals: Refusals,
     account: Account,
@@ -132,6 +134,7 @@ impl Signer {
             headers: no_headers(network),
             source: Source::default(),
             filters: Filters::default(),
+            handshakes: Handshakes::default(),
             points: Points::default(),
             refusals: Refusals::default(),
             account: Account::Bip84,
@@ -195,7 +198,7 @@ impl Signer {
             };
             let answer = match answer {
                 Ok((answer, new)) => {
-                    self.points.answered(op);
+                    self.answered(op, now_unix_s);
                     self.change(new, &mut changes).map(|()| answer)
                 }
                 Err(refused) => Err(refused),
@@ -280,9 +283,22 @@ impl Signer {
         self.state.limits.warnings.insert(rule);
     }
 
-    /// Sets the host's own hub. Its channels have rules of their own, see [`Limits`]. Not kept in the ledger.
+    /// Sets the host's own hub. Its channels have rules of their own, see [`Limits`], and the node may always connect to it. Not kept in the
+    /// ledger.
     pub fn set_hub(&mut self, hub: Option<PublicKey>) {
         self.hub = hub;
+    }
+
+    /// The owner wants the node to connect to this peer. Not kept in the ledger: after a restart the owner asks again.
+    pub fn want_peer(&mut self, peer: PublicKey) {
+        self.handshakes.want(peer);
+    }
+
+    /// An operation was carried out.
+    fn answered(&mut self, op: &SignerOp, now_unix_s: u64) {
+        if self.points.answered(op) {
+            self.handshakes.count(now_unix_s);
+        }
     }
 
     pub(crate) fn hub(&self) -> Option<PublicKey> {
@@ -310,6 +326,7 @@ impl Signer {
             state: &self.state,
             own: self.own(),
             hub: self.hub,
+            handshakes: &self.handshakes,
             points: &self.points,
             sight: self.sight(now_unix_s),
             now_unix_s,

@@ -233,6 +233,12 @@ impl Keys {
         self.node_id
     }
 
+    /// The shared secret of the node key with a point: SHA-256 of the compressed product (BOLT 4 and 8).
+    pub(crate) fn node_secret(&self, point: &PublicKey) -> Option<Zeroizing<[u8; 32]>> {
+        let secret = self.ldk.ecdh(Recipient::Node, point, None).ok()?;
+        Some(Zeroizing::new(secret.secret_bytes()))
+    }
+
     /// The chain's network.
     pub fn network(&self) -> Network {
         self.network

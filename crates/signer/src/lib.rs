@@ -24,6 +24,7 @@ mod commitment;
 mod deadlines;
 mod engine;
 mod filters;
+mod handshakes;
 mod hidden;
 mod htlcs;
 mod intents;

@@ -1,12 +1,13 @@
 //! Points with which the node key was multiplied: those of handshakes (BOLT 8) and those of onions (BOLT 4), kept apart.
 //!
-//! A handshake's secret is given for any point, since the host holds the other key of the handshakes that it begins, and could make up every
-//! act. So that it does not get the secret of an onion in this way, which the phone reads first, no point serves for both.
+//! The host holds the other key of the handshakes that it begins, and can make up the peer's act with any point. So that it does not get the
+//! secret of an onion in this way, which the phone reads first, no point serves for both.
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
 use bitcoin::secp256k1::PublicKey;
+use longhand_bolt8::ephemeral_key;
 use longhand_proto::signer::SignerOp;
 use longhand_proto::signer::signer_op::Op;
 
@@ -20,20 +21,38 @@ const ONION_POINT: Range<usize> = 85..118;
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Points {
-    pub handshakes: Seen,
+    /// Of peers that the node dialled.
+    pub dialed: Seen,
+    /// Of peers that dialled. Apart, since there may be any number of them.
+    pub dialing: Seen,
     pub onions: Seen,
 }
 
 impl Points {
-    /// An operation was carried out.
-    pub fn answered(&mut self, op: &SignerOp) {
+    /// Whether the point was used in a handshake.
+    pub fn has_handshake(&self, point: &PublicKey) -> bool {
+        self.dialed.has(point) || self.dialing.has(point)
+    }
+
+    /// An operation was carried out. Returns whether it was a new handshake with a peer that the node dialled.
+    pub fn answered(&mut self, op: &SignerOp) -> bool {
         match &op.op {
-            Some(Op::Ecdh(op)) => self.handshakes.add(&op.public_key),
+            Some(Op::Ecdh(op)) => {
+                let point = ephemeral_key(&op.act).ok();
+                let is_dialed = !op.dialed_node_id.is_empty();
+                let points = match is_dialed {
+                    true => &mut self.dialed,
+                    false => &mut self.dialing,
+                };
+                points.add(point) && is_dialed
+            }
             Some(Op::PeelOnion(op)) => {
                 let point = op.update_add_htlc.get(ONION_POINT);
-                self.onions.add(point.unwrap_or_default());
+                let point = point.and_then(|point| PublicKey::from_slice(point).ok());
+                self.onions.add(point);
+                false
             }
-            _ => {}
+            _ => false,
         }
     }
 }
@@ -50,20 +69,18 @@ impl Seen {
         self.points.contains(point)
     }
 
-    /// Remembers a point; the oldest is forgotten when there are too many.
-    fn add(&mut self, point: &[u8]) {
-        let Ok(point) = PublicKey::from_slice(point) else {
-            return;
+    /// Remembers a point; the oldest is forgotten when there are too many. Returns whether it is a new one.
+    fn add(&mut self, point: Option<PublicKey>) -> bool {
+        let Some(point) = point.filter(|point| self.points.insert(*point)) else {
+            return false;
         };
-        if !self.points.insert(point) {
-            return;
-        }
         self.in_order.push_back(point);
         if self.in_order.len() > KEPT
             && let Some(oldest) = self.in_order.pop_front()
         {
             self.points.remove(&oldest);
         }
+        true
     }
 }
 
@@ -84,11 +101,11 @@ mod tests {
         };
         let mut seen = Seen::default();
         for number in 0..KEPT as u64 {
-            seen.add(&point(number).serialize());
+            seen.add(Some(point(number)));
         }
-        seen.add(&point(0).serialize());
+        seen.add(Some(point(0)));
         assert!(seen.has(&point(0)));
-        seen.add(&point(KEPT as u64).serialize());
+        seen.add(Some(point(KEPT as u64)));
         assert!(!seen.has(&point(0)));
         assert!(seen.has(&point(1)) && seen.has(&point(KEPT as u64)));
     }

@@ -8,8 +8,10 @@ use bitcoin::{Network, ScriptBuf, Txid};
 use lightning::ln::chan_utils::ChannelPublicKeys;
 use lightning::sign::ChannelSigner;
 use longhand_spv::{Headers, Status};
+use zeroize::Zeroizing;
 
 use crate::filters::Filters;
+use crate::handshakes::Handshakes;
 use crate::keys::{ADDRESSES, Account, Keychain, Keys, WalletAddress};
 use crate::ledger::{Channel, OwnPayment, State};
 use crate::limits::Limits;
@@ -29,6 +31,8 @@ pub(crate) struct View<'a> {
     pub own: Own<'a>,
     /// The host's own hub, as the host said when it registered the phone.
     pub hub: Option<PublicKey>,
+    /// Whom the owner wants to connect to, and how many handshakes there were.
+    pub handshakes: &'a Handshakes,
     /// The points of the last handshakes and onions.
     pub points: &'a Points,
     pub sight: Sight<'a>,
@@ -162,6 +166,11 @@ impl<'a> Own<'a> {
 
     pub fn network(&self) -> Network {
         self.keys.network()
+    }
+
+    /// The secret of the node key with the ephemeral key of a peer (BOLT 8).
+    pub fn handshake_secret(&self, ephemeral: &PublicKey) -> Option<Zeroizing<[u8; 32]>> {
+        self.keys.node_secret(ephemeral)
     }
 
     /// The owner's public keys of a channel.

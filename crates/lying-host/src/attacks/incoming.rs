@@ -3,10 +3,11 @@
 use bitcoin::secp256k1::SecretKey;
 use lightning_invoice::{Bolt11Invoice, Currency};
 use longhand_proto::signer::signer_op::Op;
-use longhand_proto::signer::{ClaimableHtlc, Ecdh, GetPreimage};
+use longhand_proto::signer::{ClaimableHtlc, GetPreimage};
 use longhand_signer::{InvoiceRequest, Rule};
 
 use super::commitment::thiefs_key;
+use super::handshakes::{act_one, dialed};
 use crate::funded::{deep, mine_and_prove, spend_of};
 use crate::invoice::{Draft, EXPIRY_S, ask_for, finish};
 use crate::onion::{Offer, peel};
@@ -85,26 +86,24 @@ fn offer(phone: &Phone, htlc: Htlc) -> Offer {
     Offer::of(htlc, 0, node, invoice.payment_secret().0, AMOUNT_MSAT)
 }
 
-/// The ECDH of a handshake with the point of this onion.
-fn handshake_with(offer: &Offer) -> Op {
+/// A handshake with the point of this onion, as one with the hub.
+fn handshake_with(phone: &mut Phone, offer: &Offer) -> Op {
+    phone.set_hub(thiefs_key());
     let point = offer.message().onion_routing_packet.public_key;
-    Op::Ecdh(Ecdh {
-        public_key: point.expect("an honest onion").serialize().to_vec(),
-    })
+    dialed(&thiefs_key(), &point.expect("an honest onion"))
 }
 
 fn points() -> Vec<Case> {
     let mut cases = Cases::of(Rule::PointReused);
     cases.honest("a handshake, twice", |phone| {
-        let op = handshake_with(&offered(phone));
+        let offer = offered(phone);
+        let op = handshake_with(phone, &offer);
         phone.ask(op.clone()).expect("an honest step");
         op
     });
     cases.honest("an onion, twice, and a handshake before", |phone| {
-        let public_key = thiefs_key().serialize().to_vec();
-        phone
-            .ask(Op::Ecdh(Ecdh { public_key }))
-            .expect("an honest step");
+        let handshake = act_one(&phone.signer.keys().node_id(), 5);
+        phone.ask(handshake).expect("an honest step");
         let op = offered(phone).peel(KEYS_ID);
         phone.ask(op.clone()).expect("an honest step");
         op
@@ -112,13 +111,12 @@ fn points() -> Vec<Case> {
     cases.attack("the secret of an onion as that of a handshake", |phone| {
         let offer = offered(phone);
         phone.ask(offer.peel(KEYS_ID)).expect("an honest step");
-        handshake_with(&offer)
+        handshake_with(phone, &offer)
     });
     cases.attack("an onion that was read by a handshake before", |phone| {
         let offer = offered(phone);
-        phone
-            .ask(handshake_with(&offer))
-            .expect("nobody sees it yet");
+        let handshake = handshake_with(phone, &offer);
+        phone.ask(handshake).expect("nobody sees it yet");
         offer.peel(KEYS_ID)
     });
     cases.all

@@ -7,6 +7,7 @@ pub(crate) mod commitment;
 mod filters;
 mod forced;
 mod gossip;
+mod handshakes;
 pub(crate) mod incoming;
 mod paying;
 mod revocation;
@@ -26,6 +27,7 @@ pub(crate) fn all() -> Vec<Case> {
     all.extend(forced::cases());
     all.extend(chain::cases());
     all.extend(gossip::cases());
+    all.extend(handshakes::cases());
     all.extend(incoming::cases());
     all.extend(seen::cases());
     all.extend(filters::cases());

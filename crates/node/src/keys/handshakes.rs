@@ -5,11 +5,53 @@
 use std::collections::HashMap;
 
 use bitcoin::secp256k1::PublicKey;
+use longhand_bolt8::{ACT_BYTES, ActError, ephemeral_key};
 use longhand_proto::signer::signer_answer::Answer;
 use longhand_proto::signer::signer_op::Op;
-use longhand_proto::signer::{Ecdh, SignerOp};
+use longhand_proto::signer::{Ecdh, Refusal, SignerOp};
 
-use super::desk::{Desk, OpKey, key_of, node_op};
+use super::desk::{Asked, Desk, OpKey, key_of, node_op};
+
+/// A peer's act, for which the phone gives a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PeerAct {
+    pub ephemeral: PublicKey,
+    bytes: Vec<u8>,
+    /// The peer that the node dialled and whose Act Two it is; `None` for Act One of a peer that dials.
+    dialed: Option<PublicKey>,
+}
+
+impl PeerAct {
+    /// Reads the first bytes of a peer, [`ACT_BYTES`] or more.
+    pub fn read(received: &[u8], dialed: Option<PublicKey>) -> Result<PeerAct, ActError> {
+        let act = received.get(..ACT_BYTES).unwrap_or(received);
+        Ok(PeerAct {
+            ephemeral: ephemeral_key(act)?,
+            bytes: act.to_vec(),
+            dialed,
+        })
+    }
+
+    fn op(&self) -> Ecdh {
+        Ecdh {
+            act: self.bytes.clone(),
+            dialed_node_id: self
+                .dialed
+                .map_or_else(Vec::new, |peer| peer.serialize().to_vec()),
+        }
+    }
+}
+
+/// The state of a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Secret {
+    /// It is there.
+    Ready,
+    /// The phone has not answered yet.
+    Waiting,
+    /// The phone has refused it.
+    Refused(Refusal),
+}
 
 /// By the peer's ephemeral key. Apart from those of onions, since a peer may use one key for both, and an onion's is needed
 /// for longer.
@@ -21,24 +63,29 @@ impl Handshakes {
         self.0.get(ephemeral).copied()
     }
 
-    /// Requests the secret of a handshake; true when it is there.
-    pub fn prefetch(&mut self, desk: &mut Desk, ephemeral: &PublicKey) -> bool {
-        if self.0.contains_key(ephemeral) {
-            return true;
+    /// Requests the secret of a handshake. A refusal is returned once: nobody makes the same act again.
+    pub fn prefetch(&mut self, desk: &mut Desk, act: &PeerAct) -> Secret {
+        if self.0.contains_key(&act.ephemeral) {
+            return Secret::Ready;
         }
-        let op = Op::Ecdh(Ecdh {
-            public_key: ephemeral.serialize().to_vec(),
-        });
-        match desk.ask(node_op(op)).answer() {
+        let op = node_op(Op::Ecdh(act.op()));
+        let key = key_of(&op);
+        match desk.ask(op) {
             // Answered before, to a peer that uses its key again.
-            Some(Answer::SharedSecret(secret)) => self.insert(*ephemeral, &secret),
-            _ => false,
+            Asked::Answer(Answer::SharedSecret(secret)) if self.insert(act.ephemeral, &secret) => {
+                Secret::Ready
+            }
+            Asked::Answer(_) | Asked::Waiting => Secret::Waiting,
+            Asked::Refused(refusal) => {
+                desk.withdraw(&key);
+                Secret::Refused(refusal)
+            }
         }
     }
 
     /// Takes the phone's answer.
     pub fn add(&mut self, asked: &Ecdh, secret: &[u8]) {
-        if let Ok(ephemeral) = PublicKey::from_slice(&asked.public_key) {
+        if let Ok(ephemeral) = ephemeral_key(&asked.act) {
             self.insert(ephemeral, secret);
         }
     }
@@ -53,11 +100,11 @@ impl Handshakes {
 
     /// Keeps only the handshakes that are `waiting`, and withdraws the requests for others: those are over, or their
     /// connection is closed.
-    pub fn retain(&mut self, desk: &mut Desk, waiting: &[PublicKey]) {
-        self.0.retain(|key, _| waiting.contains(key));
-        let waiting: Vec<_> = waiting.iter().map(PublicKey::serialize).collect();
+    pub fn retain(&mut self, desk: &mut Desk, waiting: &[PeerAct]) {
+        self.0
+            .retain(|key, _| waiting.iter().any(|act| act.ephemeral == *key));
         let is_over = |op: &SignerOp| match &op.op {
-            Some(Op::Ecdh(ecdh)) => !waiting.iter().any(|key| key[..] == ecdh.public_key[..]),
+            Some(Op::Ecdh(ecdh)) => !waiting.iter().any(|act| act.bytes == ecdh.act),
             _ => false,
         };
         let over = desk.wanted_ops().filter(|op| is_over(op));
@@ -70,50 +117,87 @@ impl Handshakes {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use longhand_proto::signer::{SignerAnswer, SignerReply};
+
     use super::super::testing::key;
     use super::*;
 
-    fn ecdh(ephemeral: &PublicKey) -> Ecdh {
-        Ecdh {
-            public_key: ephemeral.serialize().to_vec(),
-        }
+    /// Act One with this key.
+    fn act(ephemeral: &PublicKey) -> PeerAct {
+        let bytes = [&[0][..], &ephemeral.serialize(), &[7; 16]].concat();
+        PeerAct::read(&bytes, None).unwrap()
+    }
+
+    #[test]
+    fn the_phone_gets_the_act_alone_and_the_peer_that_was_dialled() {
+        let received = [&act(&key(1)).bytes[..], &[9; 20]].concat();
+        let read = PeerAct::read(&received, Some(key(2))).unwrap();
+        assert_eq!(read.ephemeral, key(1));
+        let op = read.op();
+        assert_eq!(op.act, act(&key(1)).bytes);
+        assert_eq!(op.dialed_node_id, key(2).serialize());
     }
 
     #[test]
     fn a_secret_is_requested_once_and_there_when_it_was_answered() {
         let (mut handshakes, mut desk) = (Handshakes::default(), Desk::default());
-        assert!(!handshakes.prefetch(&mut desk, &key(1)));
-        assert!(!handshakes.prefetch(&mut desk, &key(1)));
+        let act = act(&key(1));
+        assert_eq!(handshakes.prefetch(&mut desk, &act), Secret::Waiting);
+        assert_eq!(handshakes.prefetch(&mut desk, &act), Secret::Waiting);
         let ops: Vec<_> = desk.wanted_ops().cloned().collect();
-        assert_eq!(ops, [node_op(Op::Ecdh(ecdh(&key(1))))]);
+        assert_eq!(ops, [node_op(Op::Ecdh(act.op()))]);
 
-        handshakes.add(&ecdh(&key(1)), &[7; 32]);
-        assert!(handshakes.prefetch(&mut desk, &key(1)));
+        handshakes.add(&act.op(), &[7; 32]);
+        assert_eq!(handshakes.prefetch(&mut desk, &act), Secret::Ready);
         assert_eq!(handshakes.secret(&key(1)), Some([7; 32]));
     }
 
     #[test]
     fn an_answer_that_is_no_secret_is_not_one() {
         let (mut handshakes, mut desk) = (Handshakes::default(), Desk::default());
-        handshakes.add(&ecdh(&key(1)), &[7; 31]);
+        let act = act(&key(1));
+        handshakes.add(&act.op(), &[7; 31]);
         handshakes.add(&Ecdh::default(), &[7; 32]);
         assert_eq!(handshakes.secret(&key(1)), None);
-        assert!(!handshakes.prefetch(&mut desk, &key(1)));
+        assert_eq!(handshakes.prefetch(&mut desk, &act), Secret::Waiting);
+    }
+
+    #[test]
+    fn a_refusal_is_returned_and_not_kept() {
+        let (mut handshakes, mut desk) = (Handshakes::default(), Desk::default());
+        let act = act(&key(1));
+        handshakes.prefetch(&mut desk, &act);
+        let (keys, _) = desk.next_batch().unwrap();
+        let refusal = Refusal {
+            rule: "handshake-peer".into(),
+            message: "no".into(),
+            retry: true,
+        };
+        let answer = SignerAnswer {
+            answer: Some(Answer::Refusal(refusal.clone())),
+        };
+        let answers = vec![answer];
+        desk.take_reply(&keys, SignerReply { answers });
+        let state = handshakes.prefetch(&mut desk, &act);
+        assert_eq!(state, Secret::Refused(refusal));
+        assert_eq!(handshakes.prefetch(&mut desk, &act), Secret::Waiting);
     }
 
     #[test]
     fn handshakes_that_are_over_are_removed_and_no_longer_requested() {
         let (mut handshakes, mut desk) = (Handshakes::default(), Desk::default());
-        handshakes.add(&ecdh(&key(1)), &[7; 32]);
-        handshakes.add(&ecdh(&key(2)), &[8; 32]);
-        handshakes.prefetch(&mut desk, &key(3));
-        handshakes.prefetch(&mut desk, &key(4));
+        let acts = [1, 2, 3, 4].map(|number| act(&key(number)));
+        handshakes.add(&acts[0].op(), &[7; 32]);
+        handshakes.add(&acts[1].op(), &[8; 32]);
+        handshakes.prefetch(&mut desk, &acts[2]);
+        handshakes.prefetch(&mut desk, &acts[3]);
 
-        handshakes.retain(&mut desk, &[key(2), key(4)]);
+        handshakes.retain(&mut desk, &[acts[1].clone(), acts[3].clone()]);
 
         assert_eq!(handshakes.secret(&key(1)), None);
         assert_eq!(handshakes.secret(&key(2)), Some([8; 32]));
         let ops: Vec<_> = desk.wanted_ops().cloned().collect();
-        assert_eq!(ops, [node_op(Op::Ecdh(ecdh(&key(4))))]);
+        assert_eq!(ops, [node_op(Op::Ecdh(acts[3].op()))]);
     }
 }

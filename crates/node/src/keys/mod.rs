@@ -17,7 +17,7 @@ mod channel_signer;
 mod closes;
 pub(crate) mod desk;
 mod durable_ops;
-mod handshakes;
+pub(crate) mod handshakes;
 pub(crate) mod incoming;
 mod justice;
 mod onions;

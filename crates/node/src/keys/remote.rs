@@ -25,7 +25,7 @@ use super::channel_keys::KeysId;
 use super::closes::Closes;
 use super::desk::{Answered, Asked, Desk, OpKey, channel_op, key_of, node_op};
 use super::durable_ops::DurableOps;
-use super::handshakes::Handshakes;
+use super::handshakes::{Handshakes, PeerAct, Secret};
 use super::incoming::{IncomingHtlc, IncomingHtlcs};
 use super::onions::{IncomingOnion, OnionSecrets, OpenHtlcs};
 use super::pool::KeyPool;
@@ -367,14 +367,14 @@ impl Remote {
         onions.prune(&self.journal, desk, height);
     }
 
-    /// Requests the secret of a handshake; true when it is there.
-    pub fn prefetch_handshake(&self, ephemeral: &PublicKey) -> bool {
+    /// Requests the secret of a handshake.
+    pub fn prefetch_handshake(&self, act: &PeerAct) -> Secret {
         let state = &mut *lock(&self.state);
-        state.handshakes.prefetch(&mut state.desk, ephemeral)
+        state.handshakes.prefetch(&mut state.desk, act)
     }
 
     /// Keeps only the handshakes that are `waiting`: others are over, or their connection is closed.
-    pub fn retain_handshakes(&self, waiting: &[PublicKey]) {
+    pub fn retain_handshakes(&self, waiting: &[PeerAct]) {
         let state = &mut *lock(&self.state);
         state.handshakes.retain(&mut state.desk, waiting);
     }
@@ -634,9 +634,11 @@ mod tests {
     #[test]
     fn the_secret_of_an_onion_goes_before_that_of_a_handshake_with_the_same_key() {
         let remote = load(Journal::default());
-        assert!(!remote.prefetch_handshake(&key(2)));
+        let act = [&[0][..], &key(2).serialize(), &[7; 16]].concat();
+        let act = PeerAct::read(&act, None).unwrap();
+        assert_eq!(remote.prefetch_handshake(&act), Secret::Waiting);
         answer(&remote, |_| Answer::SharedSecret(vec![7; 32]));
-        assert!(remote.prefetch_handshake(&key(2)));
+        assert_eq!(remote.prefetch_handshake(&act), Secret::Ready);
         assert_eq!(remote.shared_secret(&key(2)), Some([7; 32]));
 
         remote.peel(&IncomingOnion {

@@ -404,7 +404,9 @@ impl NodeMachine {
     fn settle(&mut self) {
         self.is_restless = true;
         for _ in 0..ROUNDS_PER_TURN {
-            self.connections.advance_handshakes(&self.turn);
+            for (id, refusal) in self.connections.advance_handshakes(&self.turn) {
+                self.dialing.handshake_refused(id, &refusal);
+            }
             self.turn.ldk.peer_manager.process_events();
             let peels_pending = self.turn.remote().is_some_and(|it| it.peels_pending());
             if self.turn.ldk.manager.needs_pending_htlc_processing() && !peels_pending {

@@ -66,7 +66,7 @@ pub(crate) struct TestNode {
     pub signer_hangs_at_preimage: bool,
     kept_batches: Vec<Batch>,
     /// The other end of each connection.
-    links: BTreeMap<ConnectionId, (Id, ConnectionId)>,
+    pub links: BTreeMap<ConnectionId, (Id, ConnectionId)>,
 }
 
 /// See the module.

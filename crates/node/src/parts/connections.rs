@@ -1,28 +1,27 @@
 //! The connections of a node to its peers: their bytes in and out of LDK's peer manager.
 //!
-//! Before LDK gets a handshake act, the one ECDH that it needs is fetched from the phone: the peer's ephemeral key stands
-//! in clear at bytes 1 to 33 of the 50-byte act (BOLT 8, Act One when they dial, Act Two when we do). Messages that LDK
-//! sends leave with the turn's commit.
+//! Before LDK gets a handshake act, the one ECDH that it needs is fetched from the phone, which gets the act (BOLT 8, Act One when they
+//! dial, Act Two when we do). When the phone refuses, the connection is closed. Messages that LDK sends leave with the turn's commit.
 
 use std::collections::HashMap;
 
 use bitcoin::secp256k1::PublicKey;
 use lightning::ln::peer_handler::SocketDescriptor;
+use longhand_bolt8::ACT_BYTES;
+use longhand_proto::signer::Refusal;
 
+use crate::keys::handshakes::{PeerAct, Secret};
 use crate::ldk::socket::{ConnectionId, Socket};
 use crate::machine::input::NewConnection;
 use crate::machine::output::PeerOutput;
 use crate::machine::turn::Turn;
 
-/// Length of BOLT 8's Act One and Act Two.
-const ACT_LENGTH: usize = 50;
-
 /// Where a connection is in its handshake.
 enum Handshake {
     /// The act with the peer's ephemeral key is being collected.
     Reading(Vec<u8>),
-    /// The phone is asked for the ECDH with this key; the act and the bytes after it wait.
-    Waiting(PublicKey, Vec<u8>),
+    /// The phone is asked for the ECDH of this act; it and the bytes after it wait.
+    Waiting(PeerAct, Vec<u8>),
     /// LDK gets all bytes.
     Over,
 }
@@ -32,14 +31,16 @@ enum Handshake {
 enum Incoming {
     /// More bytes, or the ECDH, are needed.
     Wait,
-    /// Fetch the ECDH with this key, then call [`Connection::handshake_ready`].
-    Fetch(PublicKey),
+    /// Fetch the ECDH of this act, then call [`Connection::handshake_ready`].
+    Fetch(PeerAct),
     /// Give these to LDK.
     Read(Vec<u8>),
 }
 
 struct Connection {
     socket: Socket,
+    /// The peer that was dialled; `None` when it dialled.
+    dialed: Option<PublicKey>,
     handshake: Handshake,
     /// Reads that LDK has taken: as many others may come, unless it asked for a pause.
     owed_reads: usize,
@@ -64,19 +65,19 @@ impl Connection {
             Handshake::Reading(act) => {
                 self.owed_reads += 1;
                 act.extend_from_slice(&bytes);
-                if act.len() < ACT_LENGTH {
+                if act.len() < ACT_BYTES {
                     return Incoming::Wait;
                 }
-                let act = std::mem::take(act);
-                match PublicKey::from_slice(&act[1..34]) {
-                    Ok(ephemeral) => {
-                        self.handshake = Handshake::Waiting(ephemeral, act);
-                        Incoming::Fetch(ephemeral)
+                let received = std::mem::take(act);
+                match PeerAct::read(&received, self.dialed) {
+                    Ok(act) => {
+                        self.handshake = Handshake::Waiting(act.clone(), received);
+                        Incoming::Fetch(act)
                     }
                     // LDK refuses it with its error.
                     Err(_) => {
                         self.handshake = Handshake::Over;
-                        Incoming::Read(act)
+                        Incoming::Read(received)
                     }
                 }
             }
@@ -133,7 +134,7 @@ impl Connections {
         if let Some(node_id) = new.hosted {
             turn.ldk.gate.add_hosted(node_id);
         }
-        let socket = self.insert(turn, new);
+        let socket = self.insert(turn, new, None);
         let id = socket.id;
         let accepted = turn.ldk.peer_manager.new_inbound_connection(socket, None);
         if accepted.is_err() {
@@ -143,7 +144,7 @@ impl Connections {
 
     /// A peer was dialled: begins the handshake.
     pub fn dialed(&mut self, turn: &Turn, node_id: PublicKey, new: NewConnection) {
-        let mut socket = self.insert(turn, new);
+        let mut socket = self.insert(turn, new, Some(node_id));
         let id = socket.id;
         let peer_manager = &turn.ldk.peer_manager;
         match peer_manager.new_outbound_connection(node_id, socket.clone(), None) {
@@ -176,9 +177,9 @@ impl Connections {
         };
         match connection.incoming(bytes) {
             Incoming::Wait => {}
-            Incoming::Fetch(ephemeral) => {
+            Incoming::Fetch(act) => {
                 if let Some(remote) = turn.remote() {
-                    remote.prefetch_handshake(&ephemeral);
+                    remote.prefetch_handshake(&act);
                 }
             }
             Incoming::Read(bytes) => {
@@ -188,23 +189,35 @@ impl Connections {
         }
     }
 
-    /// Goes on with the handshakes whose ECDH has come.
-    pub fn advance_handshakes(&mut self, turn: &Turn) {
+    /// Goes on with the handshakes whose ECDH has come. Closes the connections whose ECDH the phone has refused, and returns them with the
+    /// refusals.
+    pub fn advance_handshakes(&mut self, turn: &Turn) -> Vec<(ConnectionId, Refusal)> {
+        let mut refused = Vec::new();
         let Some(remote) = turn.remote() else {
-            return;
+            return refused;
         };
-        for (id, ephemeral) in self.waiting() {
-            if remote.prefetch_handshake(&ephemeral)
-                && let Some(connection) = self.connections.get_mut(&id)
-            {
-                let socket = connection.socket.clone();
-                let bytes = connection.handshake_ready();
-                self.read(turn, socket, &bytes);
+        for (id, act) in self.waiting() {
+            match remote.prefetch_handshake(&act) {
+                Secret::Waiting => {}
+                Secret::Ready => self.finish_handshake(turn, id),
+                Secret::Refused(refusal) => {
+                    self.closed(turn, id);
+                    self.refuse(id);
+                    refused.push((id, refusal));
+                }
             }
         }
-        let waiting = self.waiting().into_iter();
-        let waiting: Vec<_> = waiting.map(|(_, ephemeral)| ephemeral).collect();
+        let waiting: Vec<_> = self.waiting().into_iter().map(|(_, act)| act).collect();
         remote.retain_handshakes(&waiting);
+        refused
+    }
+
+    fn finish_handshake(&mut self, turn: &Turn, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            let socket = connection.socket.clone();
+            let bytes = connection.handshake_ready();
+            self.read(turn, socket, &bytes);
+        }
     }
 
     /// Whether LDK has output that no writer has, or a connection is to be closed.
@@ -252,7 +265,7 @@ impl Connections {
         outputs
     }
 
-    fn insert(&mut self, turn: &Turn, new: NewConnection) -> Socket {
+    fn insert(&mut self, turn: &Turn, new: NewConnection, dialed: Option<PublicKey>) -> Socket {
         let socket = Socket::new(new.id, new.unwritten);
         let handshake = match turn.remote() {
             Some(_) => Handshake::Reading(Vec::new()),
@@ -260,6 +273,7 @@ impl Connections {
         };
         let connection = Connection {
             socket: socket.clone(),
+            dialed,
             handshake,
             owed_reads: 0,
             withheld_reads: 0,
@@ -281,11 +295,11 @@ impl Connections {
         }
     }
 
-    /// Connections whose handshake waits for an ECDH, with the key it is with.
-    fn waiting(&self) -> Vec<(ConnectionId, PublicKey)> {
+    /// Connections whose handshake waits for an ECDH, with the act that it is for.
+    fn waiting(&self) -> Vec<(ConnectionId, PeerAct)> {
         let connections = self.connections.iter();
         let waiting = connections.filter_map(|(id, connection)| match &connection.handshake {
-            Handshake::Waiting(ephemeral, _) => Some((*id, *ephemeral)),
+            Handshake::Waiting(act, _) => Some((*id, act.clone())),
             _ => None,
         });
         waiting.collect()

@@ -10,6 +10,7 @@ use bitcoin::secp256k1::PublicKey;
 use longhand_base::text::excerpt;
 use longhand_proto::Code;
 use longhand_proto::command::Error;
+use longhand_proto::signer::Refusal;
 
 use crate::ldk::socket::ConnectionId;
 use crate::machine::output::DialRequest;
@@ -34,6 +35,8 @@ const GIVEN: usize = 64;
 /// Dialling one peer.
 struct Dial {
     is_dialing: bool,
+    /// The phone has refused the peer for good.
+    is_refused: bool,
     /// The last connection: while its handshake goes on, perhaps over a slow phone, no other is begun.
     connection: Option<ConnectionId>,
     /// The address of the last attempt.
@@ -48,6 +51,7 @@ impl Dial {
     fn new(now: Instant) -> Dial {
         Dial {
             is_dialing: false,
+            is_refused: false,
             connection: None,
             address: String::new(),
             attempts: 0,
@@ -129,15 +133,21 @@ impl Dialing {
         Ok(())
     }
 
-    /// A command, or an opening, wants the peer at this address, which is tried next. Nothing for an empty address.
+    /// A command, or an opening, wants the peer. When an address is given, it is tried next.
     pub fn give(&mut self, turn: &Turn, node_id: PublicKey, address: &str) {
-        if address.is_empty() || turn.is_connected(&node_id) {
+        if turn.is_connected(&node_id) {
             return;
         }
-        self.given.insert(node_id, address.to_owned());
+        let is_given = !address.is_empty();
         if let Some(dial) = self.dials.get_mut(&node_id) {
-            dial.attempts = 0;
-            dial.not_before = turn.now.instant;
+            dial.is_refused = false;
+            if is_given {
+                dial.attempts = 0;
+                dial.not_before = turn.now.instant;
+            }
+        }
+        if is_given {
+            self.given.insert(node_id, address.to_owned());
         }
     }
 
@@ -251,7 +261,7 @@ impl Dialing {
         let now = turn.now.instant;
         let addresses = self.addresses(turn, &node_id);
         if let Some(dial) = self.dials.get_mut(&node_id) {
-            if dial.is_under_way(connections) {
+            if dial.is_refused || dial.is_under_way(connections) {
                 return None;
             }
             if dial.connection.take().is_some() {
@@ -292,6 +302,26 @@ impl Dialing {
         }
     }
 
+    /// The phone has refused the handshake of a connection, which is closed. When the refusal is for now, the peer is dialled again; else
+    /// when its owner asks again, or with the next attach.
+    pub fn handshake_refused(&mut self, connection: ConnectionId, refusal: &Refusal) {
+        let mut dials = self.dials.iter_mut();
+        let dialed = dials.find(|(_, dial)| dial.connection == Some(connection));
+        let Some((node_id, dial)) = dialed else {
+            return;
+        };
+        dial.connection = None;
+        if !refusal.retry {
+            dial.is_refused = true;
+            let node_id = *node_id;
+            let message = format!(
+                "the phone refuses to connect to the peer {node_id}: {}",
+                excerpt(&refusal.message)
+            );
+            self.unreachable.push(Unreachable { node_id, message });
+        }
+    }
+
     fn failed(&mut self, turn: &Turn, node_id: PublicKey, reason: &str) {
         let addresses = self.addresses(turn, &node_id).len();
         let attempts = self.dials.get(&node_id).map_or(0, |dial| dial.attempts);
@@ -312,7 +342,7 @@ impl Dialing {
     /// When a peer may be dialled again that is wanted and not connected.
     pub fn next(&self, connections: &Connections) -> Option<Instant> {
         let dials = self.dials.values();
-        let waiting = dials.filter(|dial| !dial.is_under_way(connections));
+        let waiting = dials.filter(|dial| !dial.is_refused && !dial.is_under_way(connections));
         waiting.map(|dial| dial.not_before).min()
     }
 }

@@ -99,14 +99,19 @@ pub(super) async fn version(phone: &Phone) -> u64 {
 #[tokio::test]
 async fn a_batch_is_answered_in_order_and_the_same_again() {
     let (_dir, _phone, host) = attached().await;
-    let point = payee_id().serialize().to_vec();
+    let act = [&[0][..], &payee_id().serialize(), &[7; 16]].concat();
+    let with_hub = Ecdh {
+        act,
+        dialed_node_id: payee_id().serialize().to_vec(),
+    };
     let ops = batch([
-        Op::Ecdh(Ecdh { public_key: point }),
+        Op::Ecdh(with_hub),
         Op::ReleaseSecret(ReleaseSecret {
             index: (1 << 48) - 1,
         }),
         Op::Ecdh(Ecdh {
-            public_key: vec![1],
+            act: vec![1],
+            dialed_node_id: Vec::new(),
         }),
     ]);
     let answers = ask(&host, &ops).await.unwrap();

@@ -75,6 +75,14 @@ impl KnownChannelIntent {
         )
     }
 
+    /// Whether it is the owner's opening of a channel with this peer.
+    pub fn is_opening_with(&self, peer: &PublicKey) -> bool {
+        matches!(
+            &self.intent,
+            ChannelIntent::Open { counterparty_node_id, .. } if counterparty_node_id == peer
+        )
+    }
+
     /// The most that the funding of an opening may cost; 0 = the usual.
     pub fn max_fee_sat(&self) -> u64 {
         match &self.intent {

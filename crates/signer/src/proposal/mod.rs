@@ -7,13 +7,13 @@
 mod chain;
 mod channel;
 mod close;
+mod handshake;
 mod node;
 mod onion;
 mod payment;
 mod psbt;
 mod step;
 
-use bitcoin::secp256k1::PublicKey;
 use longhand_proto::signer::{SignerOp, signer_op};
 
 pub(crate) use chain::{ChainProof, Role};
@@ -24,6 +24,7 @@ pub(crate) use channel::{
 pub(crate) use close::{
     Anchor, Broadcast, Claim, Closing, CounterpartyHtlc, HolderHtlc, Justice, Sweep,
 };
+pub(crate) use handshake::{Act, Handshake};
 pub(crate) use node::Gossip;
 pub(crate) use onion::{Content, Onion};
 pub(crate) use payment::{Committed, Invoice, Preimage};
@@ -40,7 +41,7 @@ pub(crate) type KeysId = [u8; 32];
 /// An operation of the host, read. It lives for one operation, on the stack.
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 pub(crate) enum Proposal<'a> {
-    Ecdh(PublicKey),
+    Handshake(Handshake),
     Onion(Onion<'a>),
     Gossip(Gossip),
     OnChain(OnChain<'a>),
@@ -77,7 +78,7 @@ impl Signer {
             .ok_or_else(|| Refused::malformed("an operation this version does not know"))?;
         let of_channel = || keys_id(&op.channel_keys_id);
         Ok(match operation {
-            Op::Ecdh(o) => Proposal::Ecdh(node::point(&o.public_key)?),
+            Op::Ecdh(o) => Proposal::Handshake(handshake::read(o)?),
             Op::PeelOnion(o) => Proposal::Onion(self.read_onion(keys_id(&o.channel_keys_id)?, o)?),
             Op::SignGossip(o) => Proposal::Gossip(self.read_gossip(o)?),
             Op::SignPsbt(o) => Proposal::OnChain(self.read_psbt(&op.channel_keys_id, o)?),

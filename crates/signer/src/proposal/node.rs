@@ -1,6 +1,5 @@
-//! Operations of the node key: gossip (BOLT 7), handshakes (BOLT 8).
+//! The gossip of the node (BOLT 7).
 
-use bitcoin::secp256k1::PublicKey;
 use lightning::ln::msgs::{
     UnsignedChannelAnnouncement, UnsignedChannelUpdate, UnsignedNodeAnnouncement,
 };
@@ -16,11 +15,6 @@ pub(crate) enum Gossip {
     ChannelUpdate(UnsignedChannelUpdate),
     NodeAnnouncement(UnsignedNodeAnnouncement),
     ChannelAnnouncement(UnsignedChannelAnnouncement),
-}
-
-pub(super) fn point(public_key: &[u8]) -> Result<PublicKey, Refused> {
-    PublicKey::from_slice(public_key)
-        .map_err(|_| Refused::malformed("the point to multiply is not a public key"))
 }
 
 impl Signer {

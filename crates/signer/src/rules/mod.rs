@@ -10,6 +10,7 @@ mod closes;
 mod commitments;
 mod fundings;
 mod gossip;
+mod handshakes;
 mod inputs;
 pub(crate) mod invoices;
 mod onions;
@@ -182,8 +183,11 @@ pub(crate) fn judge<'a>(
             ask(onions::are_for_the_last_hop(view, it))?;
             ask(onions::have_their_own_points(view, it))?;
         }
-        Proposal::Ecdh(it) => {
-            ask(onions::are_not_read_by_handshakes(view, it))?;
+        Proposal::Handshake(it) => {
+            ask(handshakes::are_begun_with_their_secret(view, it))?;
+            ask(handshakes::are_with_known_peers(view, it))?;
+            ask(handshakes::are_not_of_onions(view, it))?;
+            ask(handshakes::are_not_too_many(view, it))?;
         }
         Proposal::Proof(it) => {
             ask(chain::is_in_the_chain(view, it))?;

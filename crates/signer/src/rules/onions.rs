@@ -1,8 +1,6 @@
 //! Onions of incoming HTLCs (BOLT 4). Their secrets are given for those alone that the phone could read, and that end here: with the
 //! secret of another, its holder would read what is meant for somebody else.
 
-use bitcoin::secp256k1::PublicKey;
-
 use super::{Refused, Rule, refuse_unless};
 use crate::proposal::{Content, Onion};
 use crate::view::View;
@@ -26,18 +24,10 @@ pub(super) fn are_for_the_last_hop(_: &View<'_>, it: &Onion<'_>) -> Result<(), R
 pub(super) fn have_their_own_points(view: &View<'_>, it: &Onion<'_>) -> Result<(), Refused> {
     let is_reused = it
         .onion_key
-        .is_some_and(|key| view.points.handshakes.has(&key));
+        .is_some_and(|key| view.points.has_handshake(&key));
     refuse_unless(
         !is_reused,
         Rule::PointReused,
         "the point of the onion was used in a handshake",
-    )
-}
-
-pub(super) fn are_not_read_by_handshakes(view: &View<'_>, it: &PublicKey) -> Result<(), Refused> {
-    refuse_unless(
-        !view.points.onions.has(it),
-        Rule::PointReused,
-        "the point of the handshake is that of an onion",
     )
 }

@@ -35,7 +35,7 @@ impl Signer {
     /// Carries out an operation.
     pub(crate) fn sign(&self, judged: Judged<Proposal<'_>>, now_unix_s: u64) -> Signed {
         match judged.into_inner() {
-            Proposal::Ecdh(point) => unrecorded(self.ecdh(&point)?),
+            Proposal::Handshake(it) => unrecorded(self.shared_secret(&it.ephemeral)?),
             Proposal::Onion(onion) => self.peel_onion(&onion),
             Proposal::Gossip(gossip) => unrecorded(self.sign_gossip(&gossip)?),
             Proposal::OnChain(tx) => self.sign_psbt(tx),

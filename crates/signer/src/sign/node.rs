@@ -2,7 +2,7 @@
 
 use bitcoin::secp256k1::PublicKey;
 use lightning::ln::msgs::UnsignedGossipMessage;
-use lightning::sign::{NodeSigner, Recipient};
+use lightning::sign::NodeSigner;
 
 use super::{Fault, Signed};
 use crate::engine::{Answer, Change, Signer};
@@ -10,15 +10,16 @@ use crate::ledger::entry;
 use crate::proposal::{Gossip, Onion};
 
 impl Signer {
-    pub(super) fn ecdh(&self, point: &PublicKey) -> Result<Answer, Fault> {
-        let secret = self.keys.ldk.ecdh(Recipient::Node, point, None);
-        let secret = secret.map_err(|()| Fault("the point to multiply is not a public key"))?;
-        Ok(Answer::SharedSecret(secret.secret_bytes().to_vec()))
+    /// The shared secret of the node key with a point.
+    pub(super) fn shared_secret(&self, point: &PublicKey) -> Result<Answer, Fault> {
+        let secret = self.keys.node_secret(point);
+        let secret = secret.ok_or(Fault("the point to multiply is not a public key"))?;
+        Ok(Answer::SharedSecret(secret.to_vec()))
     }
 
     pub(super) fn peel_onion(&self, onion: &Onion<'_>) -> Signed {
         let onion_key = onion.onion_key.ok_or(Fault("the onion has no key"))?;
-        let answer = self.ecdh(&onion_key)?;
+        let answer = self.shared_secret(&onion_key)?;
         Ok((answer, onion_read(onion).into_iter().collect()))
     }
 

@@ -36,7 +36,14 @@ fn operations(bytes: &[u8], number: u64) -> Vec<Op> {
             channel_keys_id: b(),
             points: small,
         }),
-        Op::Ecdh(Ecdh { public_key: b() }),
+        Op::Ecdh(Ecdh {
+            act: b(),
+            dialed_node_id: Vec::new(),
+        }),
+        Op::Ecdh(Ecdh {
+            act: b(),
+            dialed_node_id: b(),
+        }),
         Op::PeelOnion(PeelOnion {
             channel_keys_id: b(),
             update_add_htlc: b(),

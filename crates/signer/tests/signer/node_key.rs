@@ -11,6 +11,7 @@ use lightning::ln::msgs::{
 };
 use lightning::types::features::NodeFeatures;
 use lightning::util::ser::Writeable;
+use longhand_bolt8::ActOne;
 use longhand_lying_host::gossip::{
     channel_announcement, channel_update, node_announcement, sign_gossip,
 };
@@ -44,19 +45,30 @@ fn check(bytes: &[u8], answer: Answer, signer: &PublicKey) {
 #[test]
 fn a_handshake_gets_its_shared_secret() {
     let mut phone = Phone::new();
-    let (secret, public_key) = key(5);
-    let answer = phone.ask_on(&[], Op::Ecdh(Ecdh { public_key })).unwrap();
-    let expected = SharedSecret::new(&phone.signer.keys().node_id(), &secret);
-    assert_eq!(
-        answer,
-        Answer::SharedSecret(expected.secret_bytes().to_vec())
-    );
-    assert_eq!(
-        phone.refused(Op::Ecdh(Ecdh {
-            public_key: vec![2; 33][..32].to_vec()
-        })),
-        Rule::Malformed
-    );
+    let (secret, _) = key(5);
+    let node_id = phone.signer.keys().node_id();
+    let act = ActOne::new(&node_id, &secret).as_bytes().to_vec();
+    let of = |act: &[u8], dialed_node_id: &[u8]| {
+        Op::Ecdh(Ecdh {
+            act: act.to_vec(),
+            dialed_node_id: dialed_node_id.to_vec(),
+        })
+    };
+    let answer = phone.ask_on(&[], of(&act, &[])).unwrap();
+    let expected = SharedSecret::new(&node_id, &secret);
+    let expected = Answer::SharedSecret(expected.secret_bytes().to_vec());
+    assert_eq!(answer, expected);
+    let (_, hub) = key(6);
+    phone.set_hub(PublicKey::from_slice(&hub).unwrap());
+    assert_eq!(phone.ask_on(&[], of(&act, &hub)).unwrap(), expected);
+
+    let later = [&[1][..], &act[1..]].concat();
+    let no_point = [&[0; 34][..], &act[34..]].concat();
+    for act in [&act[..49], &later, &no_point, &[]] {
+        assert_eq!(phone.refused(of(act, &hub)), Rule::Malformed);
+        assert_eq!(phone.refused(of(act, &[])), Rule::Malformed);
+    }
+    assert_eq!(phone.refused(of(&act, &hub[..32])), Rule::Malformed);
 }
 
 #[test]
@@ -73,12 +85,15 @@ fn the_secret_of_an_onion_is_given_when_its_htlc_ends_here() {
         panic!()
     };
     let onion_key = here.message().onion_routing_packet.public_key.unwrap();
-    let handshake = Op::Ecdh(Ecdh {
-        public_key: onion_key.serialize().to_vec(),
-    });
     // A phone that has read no onion gives the same as a handshake's secret.
+    let handshake = Op::Ecdh(Ecdh {
+        act: [&[0][..], &onion_key.serialize(), &[7; 16]].concat(),
+        dialed_node_id: node_id.serialize().to_vec(),
+    });
+    let mut another = Phone::new();
+    another.set_hub(node_id);
     assert_eq!(
-        Phone::new().ask_on(&[], handshake),
+        another.ask_on(&[], handshake),
         Ok(Answer::SharedSecret(secret))
     );
     assert!(phone.signer.payments().next().is_none());

@@ -371,6 +371,40 @@ fn a_peer_is_connected_on_command_and_one_that_is_not_there_is_unreachable() {
 }
 
 #[test]
+fn a_peer_that_the_phone_refuses_is_disconnected_and_its_owner_reads_why() {
+    let mut world = World::new();
+    let hub = world.add_hub(1);
+    let owner = world.add_owner(2, Some(hub));
+    let phone = |world: &mut World, hub| world.nodes[owner].signer.as_mut().unwrap().set_hub(hub);
+    let hub_id = world.nodes[hub].machine.node_id();
+    let owner_id = world.nodes[owner].machine.node_id();
+    let peers = |world: &mut World| {
+        let mut of = |id| world.turn(id).ldk.peer_manager.list_peers().len();
+        (of(owner), of(hub))
+    };
+    // The phone knows another hub.
+    phone(&mut world, Some(owner_id));
+    world.attach(owner);
+    world.pass(Duration::from_secs(60));
+    assert_eq!(peers(&mut world), (0, 0));
+    assert!(world.nodes[owner].links.is_empty() && world.nodes[hub].links.is_empty());
+
+    // A command that the phone has not sent.
+    let signer = world.nodes[owner].signer.take();
+    let connect = world.push(owner, connect_to(hub_id.serialize().to_vec()));
+    world.nodes[owner].signer = signer;
+    world.settle();
+    let refused = world.answer(owner, connect).unwrap().unwrap_err();
+    assert_eq!(refused.code, Code::PeerUnreachable);
+    let why = format!("the phone refuses to connect to the peer {hub_id}: the owner has no");
+    assert!(refused.message.starts_with(&why), "{}", refused.message);
+
+    phone(&mut world, Some(hub_id));
+    world.attach(owner);
+    assert_eq!(peers(&mut world), (1, 1));
+}
+
+#[test]
 fn the_address_of_a_peer_is_stored_once_there_is_a_channel_with_it() {
     let mut world = World::new();
     let hub = world.add_hub(1);

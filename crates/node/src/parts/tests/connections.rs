@@ -19,6 +19,10 @@ fn act(key: &[u8; 33]) -> Vec<u8> {
     [&[0][..], key, &[7; 16]].concat()
 }
 
+fn peer_act() -> PeerAct {
+    PeerAct::read(&act(&ephemeral().serialize()), None).unwrap()
+}
+
 fn new_connection(id: ConnectionId) -> NewConnection {
     NewConnection {
         id,
@@ -30,6 +34,7 @@ fn new_connection(id: ConnectionId) -> NewConnection {
 fn reading() -> Connection {
     Connection {
         socket: Socket::new(1, Arc::new(AtomicUsize::new(0))),
+        dialed: None,
         handshake: Handshake::Reading(Vec::new()),
         owed_reads: 0,
         withheld_reads: 0,
@@ -42,7 +47,7 @@ fn an_act_in_pieces_is_collected_until_its_ephemeral_key_is_known() {
     let act = act(&ephemeral().serialize());
     assert_eq!(connection.incoming(act[..49].to_vec()), Incoming::Wait);
     let fetch = connection.incoming(act[49..].to_vec());
-    assert_eq!(fetch, Incoming::Fetch(ephemeral()));
+    assert_eq!(fetch, Incoming::Fetch(peer_act()));
     assert_eq!(connection.take_reads(), 2);
 }
 
@@ -72,7 +77,7 @@ fn the_ecdh_is_not_ready_before_an_act_has_come() {
     let mut connection = reading();
     assert!(connection.handshake_ready().is_empty());
     let act = act(&ephemeral().serialize());
-    assert_eq!(connection.incoming(act), Incoming::Fetch(ephemeral()));
+    assert_eq!(connection.incoming(act), Incoming::Fetch(peer_act()));
 }
 
 #[test]
@@ -98,7 +103,7 @@ fn the_phone_is_asked_for_the_ecdh_of_a_peers_act() {
     assert!(!remote.has_batch());
     connections.bytes(turn, 1, act(&ephemeral().serialize()));
     assert!(remote.has_batch());
-    assert_eq!(connections.waiting(), [(1, ephemeral())]);
+    assert_eq!(connections.waiting(), [(1, peer_act())]);
 }
 
 #[test]
@@ -128,7 +133,7 @@ fn a_dialled_peer_gets_act_one_with_the_commit() {
     let [output] = &outputs[..] else {
         panic!("one connection");
     };
-    assert_eq!(output.messages.concat().len(), ACT_LENGTH);
+    assert_eq!(output.messages.concat().len(), ACT_BYTES);
     assert!(!output.is_closed && !connections.have_output());
 }
 
@@ -154,6 +159,6 @@ fn bytes_of_a_connection_that_has_ended_are_dropped() {
     connections.accept(turn, new_connection(1));
     connections.closed(turn, 1);
     assert!(connections.is_empty() && connections.take_lost());
-    connections.bytes(turn, 1, vec![1; ACT_LENGTH]);
+    connections.bytes(turn, 1, vec![1; ACT_BYTES]);
     assert!(!connections.have_output());
 }

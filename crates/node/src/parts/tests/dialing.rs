@@ -284,3 +284,47 @@ fn a_new_phone_has_every_peer_dialled_anew() {
     assert_eq!(dialing.take_unreachable(), []);
     assert_eq!(dialled(&mut dialing, turn, &[peer]).len(), 1);
 }
+
+fn refusal(retry: bool) -> Refusal {
+    Refusal {
+        rule: "a-rule".into(),
+        message: "no".into(),
+        retry,
+    }
+}
+
+#[test]
+fn a_peer_that_the_phone_refuses_is_not_dialled_again_until_its_owner_asks() {
+    let (mut world, peer, node) = strangers();
+    let turn = world.turn(node);
+    let mut dialing = Dialing::default();
+    dialing.give(turn, peer, "host:9735");
+    dialled(&mut dialing, turn, &[peer]);
+    dialing.dialed(&peer, 7, turn.now.instant);
+    dialing.handshake_refused(7, &refusal(false));
+    let unreachable = dialing.take_unreachable();
+    assert_eq!(unreachable.len(), 1);
+    let message = &unreachable[0].message;
+    assert!(message.ends_with(": no"), "{message}");
+
+    turn.now.instant += PAUSE_MOST;
+    assert!(dialled(&mut dialing, turn, &[peer]).is_empty());
+    assert_eq!(dialing.next(&Connections::default()), None);
+    dialing.give(turn, peer, "");
+    assert_eq!(dialled(&mut dialing, turn, &[peer]).len(), 1);
+}
+
+#[test]
+fn a_peer_that_the_phone_refuses_for_now_is_dialled_again() {
+    let (mut world, peer, node) = strangers();
+    let turn = world.turn(node);
+    let mut dialing = Dialing::default();
+    dialing.give(turn, peer, "host:9735");
+    dialled(&mut dialing, turn, &[peer]);
+    dialing.dialed(&peer, 7, turn.now.instant);
+    dialing.handshake_refused(7, &refusal(true));
+    assert_eq!(dialing.take_unreachable(), []);
+    assert!(dialled(&mut dialing, turn, &[peer]).is_empty());
+    turn.now.instant = dialing.next(&Connections::default()).unwrap();
+    assert_eq!(dialled(&mut dialing, turn, &[peer]).len(), 1);
+}
