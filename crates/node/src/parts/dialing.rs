@@ -23,6 +23,8 @@ use crate::store::schema::{key, peer_key};
 /// Pause between attempts to dial one peer: the first, doubled with each up to the second.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
 const PAUSE_MOST: Duration = Duration::from_secs(30);
+/// A connection that ends within this time counts as an attempt that failed.
+const SHORT: Duration = Duration::from_secs(10);
 /// The longest address in bytes.
 const ADDRESS_BYTES: usize = 255;
 /// Stored addresses of one peer.
@@ -60,6 +62,15 @@ impl Dial {
         }
     }
 
+    /// The next one, after a pause.
+    fn after(now: Instant, pause: Duration) -> Dial {
+        Dial {
+            not_before: now + pause,
+            pause,
+            ..Dial::new(now)
+        }
+    }
+
     fn ended(&mut self, now: Instant) {
         self.is_dialing = false;
         self.not_before = now + self.pause;
@@ -89,6 +100,9 @@ pub(crate) struct Dialing {
     /// that answered.
     given: HashMap<PublicKey, String>,
     dials: HashMap<PublicKey, Dial>,
+    /// Peers that were dialled, and connected less than [`SHORT`] ago: when, and the pause before another attempt. One that hangs up at once
+    /// is not dialled at once, since each handshake needs the phone.
+    connected_lately: HashMap<PublicKey, (Instant, Duration)>,
     unreachable: Vec<Unreachable>,
 }
 
@@ -154,6 +168,7 @@ impl Dialing {
     /// A signer was attached, or is gone: every peer is dialled anew.
     pub fn clear(&mut self) {
         self.dials.clear();
+        self.connected_lately.clear();
     }
 
     /// The addresses of a peer, in the order in which they are tried. The hub's first is empty: the dialer knows it.
@@ -187,8 +202,11 @@ impl Dialing {
         let connected = turn.ldk.peer_manager.list_peers().into_iter();
         let connected: HashSet<PublicKey> = connected.map(|it| it.counterparty_node_id).collect();
         for node_id in &connected {
-            self.connected(connections, *node_id);
+            self.connected(turn, connections, *node_id);
         }
+        let now = turn.now.instant;
+        self.connected_lately
+            .retain(|_, (since, _)| now.saturating_duration_since(*since) < SHORT);
         self.forget(turn, has_channel);
         let mut wanted: Vec<PublicKey> = self.known.keys().copied().collect();
         wanted.extend(self.given.keys().filter(|id| has_channel(id)));
@@ -224,10 +242,12 @@ impl Dialing {
     }
 
     /// The peer is connected: the address that answered stays, and no other that a command gave.
-    fn connected(&mut self, connections: &Connections, node_id: PublicKey) {
+    fn connected(&mut self, turn: &Turn, connections: &Connections, node_id: PublicKey) {
         let Some(dial) = self.dials.remove(&node_id) else {
             return;
         };
+        self.connected_lately
+            .insert(node_id, (turn.now.instant, dial.pause));
         let is_ours = dial.connection.is_some_and(|id| connections.contains(id));
         self.given.remove(&node_id);
         if is_ours && !dial.address.is_empty() {
@@ -275,7 +295,9 @@ impl Dialing {
             self.dials.remove(&node_id);
             return None;
         }
-        let dial = self.dials.entry(node_id).or_insert(Dial::new(now));
+        let lately = self.connected_lately.remove(&node_id);
+        let new = || lately.map_or(Dial::new(now), |(_, pause)| Dial::after(now, pause));
+        let dial = self.dials.entry(node_id).or_insert_with(new);
         if now < dial.not_before {
             return None;
         }

@@ -328,3 +328,26 @@ fn a_peer_that_the_phone_refuses_for_now_is_dialled_again() {
     turn.now.instant = dialing.next(&Connections::default()).unwrap();
     assert_eq!(dialled(&mut dialing, turn, &[peer]).len(), 1);
 }
+
+#[test]
+fn a_peer_that_hangs_up_at_once_waits_longer_each_time() {
+    let (mut world, hub, owner) = world_with_channel();
+    let hub_id = world.nodes[hub].machine.node_id();
+    let turn = world.turn(owner);
+    let mut dialing = Dialing::default();
+    let connection = Connections::default();
+    let mut pauses = Vec::new();
+    for lasted in [SHORT, Duration::ZERO, Duration::ZERO, Duration::ZERO, SHORT] {
+        dialing.connected(turn, &connection, hub_id);
+        turn.now.instant += lasted;
+        turn.ldk.peer_manager.disconnect_all_peers();
+        let now = turn.now.instant;
+        if dialled(&mut dialing, turn, &[]).is_empty() {
+            turn.now.instant = dialing.next(&connection).unwrap();
+            assert_eq!(dialled(&mut dialing, turn, &[]).len(), 1);
+        }
+        pauses.push((turn.now.instant - now).as_millis());
+        dialing.dialed(&hub_id, 7, turn.now.instant);
+    }
+    assert_eq!(pauses, [0, 500, 1_000, 2_000, 0]);
+}
