@@ -1,6 +1,6 @@
 //! Channels in the chain of a scene: funded, spent, and taken away by a reorganisation.
 
-use bitcoin::{Amount, ScriptBuf, Transaction, TxOut};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut};
 
 use crate::chain::{funding_transaction, prove, transaction};
 use crate::scene::{Channel, Phone, VALUE_SAT};
@@ -13,6 +13,25 @@ pub fn spend_of(channel: &Channel) -> Transaction {
         funding,
         TxOut {
             value: Amount::from_sat(VALUE_SAT - 1_000),
+            script_pubkey: ScriptBuf::new(),
+        },
+    )
+}
+
+/// A transaction that spends the output of this value, of a commitment with one HTLC of it.
+pub fn spend_of_htlc(commitment: &Transaction, sat: u64) -> Transaction {
+    let mut outputs = commitment.output.iter().zip(0..);
+    let (_, vout) = outputs
+        .find(|(output, _)| output.value == Amount::from_sat(sat))
+        .expect("a commitment with the HTLC");
+    let output = OutPoint {
+        txid: commitment.compute_txid(),
+        vout,
+    };
+    transaction(
+        output,
+        TxOut {
+            value: Amount::from_sat(sat - 500),
             script_pubkey: ScriptBuf::new(),
         },
     )

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bitcoin::Network;
 use bitcoin::hex::DisplayHex;
-use longhand_signer::{Close, SeenChannel, Signer};
+use longhand_signer::{Close, SeenChannel, SeenHtlc, Signer};
 
-use crate::command::{ChainView, ChannelInChain, Deadline};
+use crate::command::{ChainView, ChannelInChain, Deadline, HtlcInChain};
 use crate::error::PhoneError;
 use crate::events::PhoneEvent;
 use crate::phone::Phone;
@@ -95,6 +95,21 @@ fn channel(seen: SeenChannel) -> ChannelInChain {
             Close::Proven(txid) | Close::Said(Some(txid)) => txid.to_string(),
             Close::Unknown | Close::Said(None) => String::new(),
         },
+        htlcs: seen.htlcs.iter().map(htlc).collect(),
+    }
+}
+
+fn htlc(seen: &SeenHtlc) -> HtlcInChain {
+    HtlcInChain {
+        outbound: seen.is_outgoing,
+        payment_hash: seen.payment_hash.to_lower_hex_string(),
+        amount_msat: seen.amount_msat,
+        expiry_height: seen.cltv_expiry,
+        spent_by: seen
+            .spent_by
+            .map_or_else(String::new, |(txid, _)| txid.to_string()),
+        spent_height: seen.spent_by.map_or(0, |(_, height)| height),
+        claimed: seen.was_claimed(),
     }
 }
 

@@ -871,6 +871,28 @@ pub struct ChannelInChain {
     pub is_closed: bool,
     /// By which transaction; empty when that is not known.
     pub closed_by: String,
+    /// The HTLCs of the commitment that closed it, once that was proven.
+    #[serde(default)]
+    pub htlcs: Vec<HtlcInChain>,
+}
+
+/// An HTLC of a channel that was closed by force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HtlcInChain {
+    /// Whether the owner has offered it.
+    pub outbound: bool,
+    /// Of its payment.
+    pub payment_hash: String,
+    /// Its amount.
+    pub amount_msat: u64,
+    /// From the block after this height on who has offered it can take it back.
+    pub expiry_height: u32,
+    /// The transaction that was proven to spend it; empty when there was none yet.
+    pub spent_by: String,
+    /// The height of its block; 0 when there was none yet.
+    pub spent_height: u32,
+    /// Whether it was spent with the payment's preimage, as far as the block shows: nobody can spend it otherwise before it expires.
+    pub claimed: bool,
 }
 
 /// A block before which an incoming payment needs the phone.

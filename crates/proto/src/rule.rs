@@ -279,7 +279,8 @@ rules! {
     Headers: "headers", Chain, Sometimes, [],
         "block headers that do not follow from those that the phone knows, or that break the network's rules of proof of work and time";
     Proof: "proof", Chain, Sometimes, [],
-        "a proof that does not show that a transaction of the channel is in a block that the phone knows";
+        "a proof that does not show that a transaction of the channel is in a block that the phone knows: its funding, one that spends that, or \
+         one that spends an output of its close";
     Filters: "filters", Chain, Sometimes, [],
         "filters of blocks that do not follow from those shown before, or that leave out what their block has";
     StaleChain: "stale-chain", Chain, Always, [],

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bitcoin::block::Header;
 use bitcoin::consensus::deserialize;
-use bitcoin::{OutPoint, ScriptBuf};
+use bitcoin::{OutPoint, ScriptBuf, Txid};
 use longhand_proto::signer::{Done, ExtendHeaders, ShowFilters, WantedFilters};
 use longhand_spv::headers::MAX_BATCH;
 use longhand_spv::{HeaderError, SignetProof, StoredChange};
@@ -21,7 +21,7 @@ use crate::view::Close;
 const MOST_FILTERS: usize = 1_000;
 
 /// A channel in the chain, as far as it was proven to the phone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenChannel {
     /// The funding output.
     pub funding: OutPoint,
@@ -35,6 +35,31 @@ pub struct SeenChannel {
     pub close: Close,
     /// Up to this block the host's filters show that it is not spent.
     pub shown_open_up_to: Option<u32>,
+    /// The HTLCs of the commitment that closed it, when it was proven and is one that the phone has on record.
+    pub htlcs: Vec<SeenHtlc>,
+}
+
+/// An HTLC with an output in the commitment that closed a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenHtlc {
+    /// Whether the owner has offered it.
+    pub is_outgoing: bool,
+    /// The payment's hash.
+    pub payment_hash: [u8; 32],
+    /// Its amount, in millisatoshis.
+    pub amount_msat: u64,
+    /// From the block after this height on who has offered it can take it back (BOLT 3).
+    pub cltv_expiry: u32,
+    /// The transaction that was proven to spend it, and the height of its block.
+    pub spent_by: Option<(Txid, u32)>,
+}
+
+impl SeenHtlc {
+    /// Whether it was spent with the payment's preimage, as far as its block shows: nobody could spend it otherwise so early.
+    pub fn was_claimed(&self) -> bool {
+        self.spent_by
+            .is_some_and(|(_, height)| height <= self.cltv_expiry)
+    }
 }
 
 impl Signer {
@@ -51,8 +76,25 @@ impl Signer {
                 confirmations_needed: sight.depth_needed(channel),
                 close: sight.close(channel),
                 shown_open_up_to: self.filters.shown_unspent(&funding.into_bitcoin_outpoint()),
+                htlcs: self.seen_htlcs(channel),
             })
         })
+    }
+
+    fn seen_htlcs(&self, channel: &Channel) -> Vec<SeenHtlc> {
+        let headers = &self.headers;
+        let close = channel.spend(headers).map(|close| close.txid);
+        let htlcs = close.map_or_else(Vec::new, |txid| channel.closed_htlcs(txid));
+        let seen = htlcs.into_iter().map(|it| SeenHtlc {
+            is_outgoing: it.htlc.is_outgoing,
+            payment_hash: it.htlc.payment_hash,
+            amount_msat: it.htlc.amount_msat,
+            cltv_expiry: it.htlc.cltv_expiry,
+            spent_by: channel
+                .htlc_spend(&it.output, headers)
+                .map(|spend| (spend.txid, spend.height)),
+        });
+        seen.collect()
     }
 
     /// The source has answered for an output of [`Signer::seen_channels`]; others are not kept.

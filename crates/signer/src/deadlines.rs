@@ -31,8 +31,9 @@ impl Signer {
         let (tip, tip_unix_s) = (self.headers().height(), self.headers().tip().time);
         let channels = self.state.channels.values();
         let incoming = channels.flat_map(|channel| {
-            let standing = channel.standing_htlcs().filter(|htlc| !htlc.is_outgoing);
-            let htlcs = standing.iter().map(|(htlc, _)| *htlc);
+            let open = channel.open_htlcs(self.headers());
+            let incoming = open.filter(|htlc| !htlc.is_outgoing);
+            let htlcs = incoming.iter().map(|(htlc, _)| *htlc);
             htlcs.collect::<Vec<Htlc>>()
         });
         let heights = incoming.flat_map(|htlc| {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lightning::ln::chan_utils::CommitmentTransaction;
+use lightning::ln::chan_utils::{CommitmentTransaction, HTLCOutputInCommitment};
 
 use crate::commitment::Side;
 
@@ -16,6 +16,19 @@ pub(crate) struct Htlc {
     pub cltv_expiry: u32,
 }
 
+impl Htlc {
+    /// One of a commitment of `side`.
+    pub fn of(htlc: &HTLCOutputInCommitment, side: Side) -> Htlc {
+        Htlc {
+            // `offered` is from the view of the commitment's owner.
+            is_outgoing: htlc.offered == (side == Side::Holder),
+            payment_hash: htlc.payment_hash.0,
+            amount_msat: htlc.amount_msat,
+            cltv_expiry: htlc.cltv_expiry,
+        }
+    }
+}
+
 /// A multiset of HTLCs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Htlcs(BTreeMap<Htlc, u64>);
@@ -24,15 +37,7 @@ impl Htlcs {
     /// Those of a commitment of `side`.
     pub fn of(commitment: &CommitmentTransaction, side: Side) -> Htlcs {
         let htlcs = commitment.nondust_htlcs().iter();
-        // `offered` is from the view of the commitment's owner.
-        htlcs
-            .map(|htlc| Htlc {
-                is_outgoing: htlc.offered == (side == Side::Holder),
-                payment_hash: htlc.payment_hash.0,
-                amount_msat: htlc.amount_msat,
-                cltv_expiry: htlc.cltv_expiry,
-            })
-            .collect()
+        htlcs.map(|htlc| Htlc::of(htlc, side)).collect()
     }
 
     /// Those that are here more often than in `other`.

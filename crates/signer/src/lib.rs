@@ -41,7 +41,7 @@ mod sign;
 mod source;
 mod view;
 
-pub use chain::SeenChannel;
+pub use chain::{SeenChannel, SeenHtlc};
 pub use deadlines::Deadline;
 pub use engine::{Notice, Outcome, Recorded, Signer, SignerError};
 pub use filters::{Filters, StoredFiltersError};

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use longhand_phone::OwnerReply;
 use longhand_phone::command::{
-    Apps, Balance, ChainView, Channel, ChannelInChain, ClosedChannel, ConnectedApp, Info, Limit,
-    LimitList, OnchainSend, OpenInvoice, Payment, Refusal, RefusalList, WakeUrls,
+    Apps, Balance, ChainView, Channel, ChannelInChain, ClosedChannel, ConnectedApp, HtlcInChain,
+    Info, Limit, LimitList, OnchainSend, OpenInvoice, Payment, Refusal, RefusalList, WakeUrls,
 };
 use longhand_phone::preview::PaymentPreview;
 use longhand_proto::utc;
@@ -268,6 +268,15 @@ fn chain_text(seen: &ChainView) -> String {
         true => String::new(),
         false => table(&["channel", ">sat", ">blocks", "state"], &rows),
     };
+    let htlcs = seen.channels.iter().flat_map(|channel| &channel.htlcs);
+    let rows: Vec<Vec<String>> = htlcs.map(htlc_row).collect();
+    let htlcs = match rows.is_empty() {
+        true => String::new(),
+        false => table(
+            &["HTLC of a closed channel", ">msat", ">expires", "state"],
+            &rows,
+        ),
+    };
     let deadline = seen
         .next_deadline
         .as_ref()
@@ -287,7 +296,28 @@ fn chain_text(seen: &ChainView) -> String {
         }
         Some(it) => format!("second source: {}, not asked: {}\n", it.place, it.error),
     };
-    [tip, channels, source, deadline].concat()
+    [tip, channels, htlcs, source, deadline].concat()
+}
+
+fn htlc_row(htlc: &HtlcInChain) -> Vec<String> {
+    let whose = match htlc.outbound {
+        true => "to the peer, payment",
+        false => "to the owner, payment",
+    };
+    let state = match (htlc.spent_height, htlc.claimed) {
+        (0, _) => "not spent yet".into(),
+        (height, true) => format!("claimed in block {height} by {}", htlc.spent_by),
+        (height, false) => format!(
+            "claimed or taken back in block {height} by {}",
+            htlc.spent_by
+        ),
+    };
+    vec![
+        format!("{whose} {}", htlc.payment_hash),
+        htlc.amount_msat.to_string(),
+        htlc.expiry_height.to_string(),
+        state,
+    ]
 }
 
 fn connected_app_text(app: &ConnectedApp) -> String {

@@ -1,9 +1,9 @@
 //! A chain that is not there: headers without work, channels that nobody funded or that are closed, proofs that prove nothing, and a tip that
 //! is old.
 
-use bitcoin::Transaction;
 use bitcoin::block::Header;
 use bitcoin::consensus::{deserialize, serialize};
+use bitcoin::{OutPoint, Transaction};
 use longhand_proto::signer::sign_psbt::Purpose;
 use longhand_proto::signer::signer_op::Op;
 use longhand_proto::signer::{ClaimableHtlc, ExtendHeaders, GetPreimage};
@@ -14,7 +14,7 @@ use super::chain::{first, funding, sign_psbt};
 use super::commitment::{AFTER_SAT, PAID, PAID_MSAT};
 use super::incoming::invoiced;
 use crate::chain::{Chain, funding_transaction, prove};
-use crate::funded::{deep, mine_and_prove, reorganise, spend_of};
+use crate::funded::{deep, mine_and_prove, reorganise, spend_of, spend_of_htlc};
 use crate::scene::*;
 use crate::{Case, Cases};
 
@@ -232,6 +232,39 @@ fn proofs() -> Vec<Case> {
         let coinbase = block.txdata[0].compute_txid();
         prove(&phone.chain.proof(coinbase))
     });
+    cases.honest("what spends an HTLC of a close", |phone| {
+        let (close, spend) = closed_with_htlc(phone);
+        mine_and_prove(phone, &close);
+        phone.chain.mine(std::slice::from_ref(&spend));
+        phone.show_headers();
+        prove(&phone.chain.proof(spend.compute_txid()))
+    });
+    cases.honest("what spends another output of a close", |phone| {
+        let (close, mut spend) = closed_with_htlc(phone);
+        mine_and_prove(phone, &close);
+        spend.input[0].previous_output.vout = 0;
+        phone.chain.mine(std::slice::from_ref(&spend));
+        phone.show_headers();
+        prove(&phone.chain.proof(spend.compute_txid()))
+    });
+    cases.attack(
+        "what spends an HTLC of a close that is not proven",
+        |phone| {
+            let (close, spend) = closed_with_htlc(phone);
+            phone.chain.mine(&[close, spend.clone()]);
+            phone.show_headers();
+            prove(&phone.chain.proof(spend.compute_txid()))
+        },
+    );
+    cases.attack("what spends a transaction after the close", |phone| {
+        let (close, spend) = closed_with_htlc(phone);
+        mine_and_prove(phone, &close);
+        let mut next = spend.clone();
+        next.input[0].previous_output = OutPoint::new(spend.compute_txid(), 0);
+        phone.chain.mine(&[spend, next.clone()]);
+        phone.show_headers();
+        prove(&phone.chain.proof(next.compute_txid()))
+    });
     cases.attack(
         "another output of the same value to the channel's keys",
         |phone| {
@@ -245,6 +278,15 @@ fn proofs() -> Vec<Case> {
         },
     );
     cases.all
+}
+
+/// A commitment with an HTLC, and a transaction that spends it.
+fn closed_with_htlc(phone: &mut Phone) -> (Transaction, Transaction) {
+    let channel = deep(phone, 6);
+    let claim = paid(phone, &channel);
+    let close = commitment_with(&channel, &claim);
+    let spend = spend_of_htlc(&close, AMOUNT_MSAT / 1_000);
+    (close, spend)
 }
 
 /// The bytes of the proof of a funding in a block of two transactions.
@@ -364,6 +406,27 @@ fn unproven() -> Vec<Case> {
             let channel = deep(phone, 6);
             let claim = paid(phone, &channel);
             mine_and_prove(phone, &commitment_with(&channel, &claim));
+            claim
+        },
+    );
+    cases.attack("the peer has taken back the HTLC of the close", |phone| {
+        let channel = deep(phone, 6);
+        let claim = paid(phone, &channel);
+        let close = commitment_with(&channel, &claim);
+        mine_and_prove(phone, &close);
+        mine_and_prove(phone, &spend_of_htlc(&close, AMOUNT_MSAT / 1_000));
+        claim
+    });
+    cases.honest(
+        "the block in which the peer took it has left the chain",
+        |phone| {
+            let channel = deep(phone, 6);
+            let claim = paid(phone, &channel);
+            let close = commitment_with(&channel, &claim);
+            mine_and_prove(phone, &close);
+            mine_and_prove(phone, &spend_of_htlc(&close, AMOUNT_MSAT / 1_000));
+            let height = phone.chain.height() - 1;
+            reorganise(phone, height, 2);
             claim
         },
     );

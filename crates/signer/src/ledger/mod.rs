@@ -13,4 +13,4 @@ mod state;
 pub(crate) use record::{Entry, entry};
 pub use record::{LedgerError, LedgerRecord};
 pub(crate) use state::{Channel, InBlock, KnownChannelIntent, OwnPayment, ReadOnion, State};
-pub(crate) use state::{Hidden, hidden_sums, htlc_owed, in_block};
+pub(crate) use state::{Hidden, hidden_sums, htlc_owed, htlc_spend, in_block};

@@ -151,7 +151,7 @@ struct Body {
 pub(crate) struct Entry {
     #[prost(
         oneof = "entry::Change",
-        tags = "1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 30, 31, 32, 33, 34, 40, 41, 42, 43, 50"
+        tags = "1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 30, 31, 32, 33, 34, 40, 41, 42, 43, 50"
     )]
     pub change: Option<entry::Change>,
 }
@@ -207,6 +207,9 @@ pub(crate) mod entry {
         /// A transaction that spends the funding output is in a block.
         #[prost(message, tag = "22")]
         SpendProven(InBlock),
+        /// A transaction that spends an HTLC of the channel's close is in a block.
+        #[prost(message, tag = "23")]
+        HtlcSpendProven(HtlcSpend),
 
         #[prost(message, tag = "30")]
         PaymentMade(PaymentMade),
@@ -305,6 +308,16 @@ pub(crate) mod entry {
         pub block: Vec<u8>,
         #[prost(uint32, tag = "4")]
         pub height: u32,
+    }
+
+    /// A transaction that spends an HTLC's output of the commitment that closed the channel.
+    #[derive(Clone, PartialEq, Message)]
+    pub struct HtlcSpend {
+        #[prost(message, optional, tag = "1")]
+        pub proven: Option<InBlock>,
+        /// The output (BIP 144 encoding of an outpoint).
+        #[prost(bytes = "vec", tag = "2")]
+        pub output: Vec<u8>,
     }
 
     /// A justice signature for a commitment with this per-commitment point.

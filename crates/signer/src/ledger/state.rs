@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::str::FromStr;
 
+use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::{PublicKey, SecretKey};
 use bitcoin::{BlockHash, Network, OutPoint, Txid};
@@ -143,6 +144,15 @@ pub(crate) struct Channel {
     pub funding: Option<InBlock>,
     /// The transaction that spends the funding output, once it was proven.
     pub spend: Option<InBlock>,
+    /// By outputs of that transaction with HTLCs: those that spend them, once they were proven.
+    pub htlc_spends: BTreeMap<OutPoint, InBlock>,
+}
+
+/// An HTLC with an output in the commitment that closed a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClosedHtlc {
+    pub htlc: Htlc,
+    pub output: OutPoint,
 }
 
 /// A transaction that was proven to be in a block. The block may have left the chain since.
@@ -238,16 +248,46 @@ impl Channel {
             .fold(Htlcs::default(), |all, htlcs| all.union(&htlcs))
     }
 
-    /// The HTLCs of the commitment with this id, if it is one that either side may broadcast.
-    pub fn htlcs_of(&self, txid: &Txid) -> Htlcs {
-        let mut holder = self.holder.iter();
-        let mut peer = self.peer.iter();
-        if let Some(it) = holder.find(|it| it.commitment.trust().txid() == *txid) {
-            return Htlcs::of(&it.commitment, Side::Holder);
-        }
-        match peer.find(|it| it.commitment.trust().txid() == *txid) {
-            Some(it) => Htlcs::of(&it.commitment, Side::Counterparty),
-            None => Htlcs::default(),
+    /// The HTLCs of the commitment with this id, with their outputs, if it is one that either side may broadcast.
+    pub fn closed_htlcs(&self, txid: Txid) -> Vec<ClosedHtlc> {
+        let holder = self.holder.iter();
+        let holder = holder.map(|it| (&*it.commitment, Side::Holder));
+        let peer = self.peer.iter();
+        let peer = peer.map(|it| (&it.commitment, Side::Counterparty));
+        let mut all = holder.chain(peer);
+        let closed = all.find(|(commitment, _)| commitment.trust().txid() == txid);
+        closed.map_or_else(Vec::new, |(commitment, side)| {
+            let htlcs = commitment.nondust_htlcs().iter();
+            let htlcs = htlcs.filter_map(|htlc| {
+                let vout = htlc.transaction_output_index?;
+                Some(ClosedHtlc {
+                    htlc: Htlc::of(htlc, side),
+                    output: OutPoint { txid, vout },
+                })
+            });
+            htlcs.collect()
+        })
+    }
+
+    /// The transaction of the chain that spends this output with an HTLC of the channel's close, as far as it was proven.
+    pub fn htlc_spend(&self, output: &OutPoint, headers: &Headers) -> Option<&InBlock> {
+        let spend = self.htlc_spends.get(output);
+        spend.filter(|spend| spend.confirmations(headers) > 0)
+    }
+
+    /// The HTLCs of the commitment with this id whose outputs are not spent, as far as it was proven.
+    pub fn unspent_htlcs(&self, close: Txid, headers: &Headers) -> Htlcs {
+        let htlcs = self.closed_htlcs(close).into_iter();
+        let unspent = htlcs.filter(|it| self.htlc_spend(&it.output, headers).is_none());
+        unspent.map(|it| it.htlc).collect()
+    }
+
+    /// The HTLCs that are not settled: of a channel that is proven to be closed those of its close, else those of all commitments that either side
+    /// may broadcast.
+    pub fn open_htlcs(&self, headers: &Headers) -> Htlcs {
+        match self.spend(headers) {
+            Some(close) => self.unspent_htlcs(close.txid, headers),
+            None => self.standing_htlcs(),
         }
     }
 
@@ -436,6 +476,13 @@ impl State {
                 let proven = read_in_block(&c)?;
                 self.channel_mut(&c.keys_id)?.spend = Some(proven);
             }
+            Change::HtlcSpendProven(c) => {
+                let proven = c.proven.ok_or(Bad::Unreadable("an HTLC's spend"))?;
+                let output = outpoint(&c.output)?.ok_or(Bad::Unreadable("an HTLC's output"))?;
+                let spend = read_in_block(&proven)?;
+                let channel = self.channel_mut(&proven.keys_id)?;
+                channel.htlc_spends.insert(output, spend);
+            }
             Change::JusticeSigned(c) => {
                 let point = PublicKey::from_slice(&c.point)
                     .map_err(|_| Bad::Unreadable("a per-commitment point"))?;
@@ -549,6 +596,7 @@ impl State {
             punished: BTreeSet::new(),
             funding: None,
             spend: None,
+            htlc_spends: BTreeMap::new(),
         };
         self.channels.insert(array(&c.keys_id)?, channel);
         Ok(())
@@ -771,6 +819,9 @@ impl Channel {
         if let Some(spend) = &self.spend {
             changes.push(Change::SpendProven(in_block(&keys_id, spend)));
         }
+        for (output, spend) in &self.htlc_spends {
+            changes.push(Change::HtlcSpendProven(htlc_spend(&keys_id, output, spend)));
+        }
         if self.is_closing {
             changes.push(Change::ClosingSigned(entry::ClosingSigned {
                 keys_id: keys_id.clone(),
@@ -878,6 +929,14 @@ pub(crate) fn in_block(keys_id: &[u8], proven: &InBlock) -> entry::InBlock {
         txid: proven.txid.as_byte_array().to_vec(),
         block: proven.block.as_byte_array().to_vec(),
         height: proven.height,
+    }
+}
+
+/// That this output with an HTLC was proven to be spent.
+pub(crate) fn htlc_spend(keys_id: &[u8], output: &OutPoint, proven: &InBlock) -> entry::HtlcSpend {
+    entry::HtlcSpend {
+        proven: Some(in_block(keys_id, proven)),
+        output: serialize(output),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Transactions of channels in blocks, proven with merkle branches.
 
-use bitcoin::{Amount, TxOut};
+use bitcoin::{Amount, OutPoint, TxOut};
 use longhand_proto::signer::ProveTransaction;
 use longhand_spv::{Proof, ProofError, Proven};
 
@@ -20,12 +20,14 @@ pub(crate) struct ChainProof<'a> {
 }
 
 /// What a transaction is to a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// It has the funding output.
     Funding,
     /// It spends the funding output.
     Spend,
+    /// It spends outputs of the transaction that closed the channel: these, which have HTLCs, and perhaps others.
+    OfClose(Vec<OutPoint>),
 }
 
 impl ChainProof<'_> {
@@ -72,5 +74,23 @@ fn role(proof: &Proof, channel: &Channel) -> Option<Role> {
     };
     let output = transaction.output.get(usize::try_from(outpoint.vout).ok()?);
     let is_funding = transaction.compute_txid() == outpoint.txid && output == Some(&funding);
-    is_funding.then_some(Role::Funding)
+    if is_funding {
+        return Some(Role::Funding);
+    }
+    of_close(proof, channel)
+}
+
+fn of_close(proof: &Proof, channel: &Channel) -> Option<Role> {
+    let close = channel.spend?.txid;
+    let spent = proof.transaction.input.iter();
+    let spent = spent.map(|input| input.previous_output);
+    let spent: Vec<OutPoint> = spent.filter(|output| output.txid == close).collect();
+    if spent.is_empty() {
+        return None;
+    }
+    let htlcs = channel.closed_htlcs(close).into_iter();
+    let htlcs = htlcs.map(|it| it.output);
+    Some(Role::OfClose(
+        htlcs.filter(|output| spent.contains(output)).collect(),
+    ))
 }

@@ -21,7 +21,7 @@ pub(super) fn is_of_the_channel(_: &View<'_>, it: &ChainProof<'_>) -> Result<(),
     refuse_unless(
         it.role.is_some(),
         Rule::Proof,
-        "the proven transaction neither has the channel's funding output nor spends it",
+        "the proven transaction neither has the channel's funding output, nor spends it or an output of what closed the channel",
     )
 }
 

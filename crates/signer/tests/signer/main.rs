@@ -4,6 +4,7 @@
 mod balance;
 mod balance_property;
 mod channel_rules;
+mod closed;
 mod garbage;
 mod keys;
 mod ledger;
