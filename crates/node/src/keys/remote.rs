@@ -120,10 +120,12 @@ impl Remote {
         let desk = &mut lock(&self.state).desk;
         let is_proof = |op: &&SignerOp| matches!(op.op, Some(Op::ProveTransaction(_)));
         let earlier = desk.wanted_for(&keys_id).filter(is_proof).map(key_of);
-        for key in earlier.collect::<Vec<_>>() {
+        let op = channel_op(keys_id, op);
+        // Also the answer to the same proof before: a reorganisation may have brought the block back.
+        for key in earlier.chain([key_of(&op)]).collect::<Vec<_>>() {
             desk.withdraw(&key);
         }
-        desk.ask(channel_op(keys_id, op));
+        desk.ask(op);
     }
 
     /// Channels of which the phone has taken a proof, since this was last asked.

@@ -63,10 +63,10 @@ impl ChainEvents<'_> {
         self.chain_feed.confirm(self.turn, &block);
         self.coop_closes
             .block_connected(self.turn, block.height, block.transactions());
-        let hash = block.header.block_hash();
+        let at = (block.height, block.header.block_hash());
         let journal = &self.turn.journal;
         self.funding_proofs
-            .block_connected(journal, hash, block.transactions());
+            .block_connected(journal, at, block.transactions());
         if block.height > self.turn.height {
             self.chain_feed.new_best(self.turn, &block);
             self.fee_bumps.block_connected(&**self.turn.wallet());
@@ -80,6 +80,8 @@ impl ChainEvents<'_> {
         self.chain_feed.report_tip(self.turn);
         self.wallet_scan.synced(tip);
         self.signer_headers.synced(tip);
+        self.funding_proofs
+            .forget_deep(&self.turn.journal, tip.height);
         if self.signer_headers.follows() {
             self.funding_proofs.look(self.turn);
         }

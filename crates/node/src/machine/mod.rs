@@ -270,7 +270,7 @@ impl NodeMachine {
         self.signer_headers.request(self.turn.config.network)
     }
 
-    /// A request for the proof of a channel's funding, to be answered with [`Input::Proof`]. Not held back either.
+    /// A request for the proof of a transaction of a channel, to be answered with [`Input::Proof`]. Not held back either.
     pub fn take_proof_request(&mut self) -> Option<ProofRequest> {
         // The header of its block goes first.
         match self.signer_headers.is_behind() {

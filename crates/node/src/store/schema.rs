@@ -8,7 +8,7 @@
 //! | `keys/<channel keys id>` | a channel's public keys and points | `keys/` |
 //! | `op/<hash>` | an operation that the phone has not answered yet and must get | `keys/` |
 //! | `peel/<hash>` | the phone's answer for one onion | `keys/` |
-//! | `proven/<channel keys id>` | of a channel whose funding was proven to the phone: its block, 32 bytes, and the funding output, 36 bytes; then the block of its spend and the txid, 64 bytes, until that is proven | `parts/funding_proofs.rs` |
+//! | `proven/<channel keys id>` | of a channel whose funding was proven to the phone: its block, 32 bytes, and the funding output, 36 bytes; then the block of its spend and the txid, 64 bytes, until that is proven; for a commitment, which stays, also the spend's height, 4 bytes, whether it is proven, and of each output that is spent its number, 4 bytes, the block and the txid of the spend, 64 bytes, and whether that is proven | `parts/funding_proofs.rs` |
 //! | `incoming/<channel keys id>` | incoming HTLCs of our own commitment | `keys/incoming.rs` |
 //! | `gossip/<short channel id>` | signature (64 bytes) and content of our last `channel_update` | `ldk/gate.rs` |
 //! | `pay/<payment hash>` | `command.proto`'s `Payment`: pending, or with a claim; before version 3 all | `parts/payments.rs` |
@@ -95,7 +95,7 @@ pub(crate) fn closed_key(channel_id: &ChannelId) -> String {
     format!("{}{}", key::CLOSED, hex(&channel_id.0))
 }
 
-/// The key of the record of a channel's proven funding.
+/// The key of the record of a channel's proofs.
 pub(crate) fn proven_key(keys_id: &[u8; 32]) -> String {
     format!("{}{}", key::PROVEN, hex(keys_id))
 }
