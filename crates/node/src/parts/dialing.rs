@@ -23,8 +23,10 @@ use crate::store::schema::{key, peer_key};
 /// Pause between attempts to dial one peer: the first, doubled with each up to the second.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
 const PAUSE_MOST: Duration = Duration::from_secs(30);
-/// A connection that ends within this time counts as an attempt that failed.
+/// After a connection that ends within this time the next attempt has a pause too, of up to the second: a phone gives the secret of one
+/// handshake in four seconds for any length of time.
 const SHORT: Duration = Duration::from_secs(10);
+const PAUSE_MOST_AFTER_SHORT: Duration = Duration::from_secs(4);
 /// The longest address in bytes.
 const ADDRESS_BYTES: usize = 255;
 /// Stored addresses of one peer.
@@ -246,8 +248,9 @@ impl Dialing {
         let Some(dial) = self.dials.remove(&node_id) else {
             return;
         };
+        let pause = dial.pause.min(PAUSE_MOST_AFTER_SHORT);
         self.connected_lately
-            .insert(node_id, (turn.now.instant, dial.pause));
+            .insert(node_id, (turn.now.instant, pause));
         let is_ours = dial.connection.is_some_and(|id| connections.contains(id));
         self.given.remove(&node_id);
         if is_ours && !dial.address.is_empty() {
