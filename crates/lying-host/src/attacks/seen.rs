@@ -409,7 +409,7 @@ fn unproven() -> Vec<Case> {
             claim
         },
     );
-    cases.attack("the peer has taken back the HTLC of the close", |phone| {
+    cases.honest("an HTLC of the close that was claimed already", |phone| {
         let channel = deep(phone, 6);
         let claim = paid(phone, &channel);
         let close = commitment_with(&channel, &claim);
@@ -417,19 +417,6 @@ fn unproven() -> Vec<Case> {
         mine_and_prove(phone, &spend_of_htlc(&close, AMOUNT_MSAT / 1_000));
         claim
     });
-    cases.honest(
-        "the block in which the peer took it has left the chain",
-        |phone| {
-            let channel = deep(phone, 6);
-            let claim = paid(phone, &channel);
-            let close = commitment_with(&channel, &claim);
-            mine_and_prove(phone, &close);
-            mine_and_prove(phone, &spend_of_htlc(&close, AMOUNT_MSAT / 1_000));
-            let height = phone.chain.height() - 1;
-            reorganise(phone, height, 2);
-            claim
-        },
-    );
     cases.honest("the block of the close has left the chain", |phone| {
         let channel = deep(phone, 6);
         let claim = paid(phone, &channel);

@@ -148,6 +148,9 @@ pub(crate) struct Channel {
     pub htlc_spends: BTreeMap<OutPoint, InBlock>,
 }
 
+/// A deadline ends with a transaction that so many blocks confirm: with fewer, a reorganisation could bring it back while the phone sleeps.
+const SETTLED_BLOCKS: u32 = 6;
+
 /// An HTLC with an output in the commitment that closed a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClosedHtlc {
@@ -275,20 +278,32 @@ impl Channel {
         spend.filter(|spend| spend.confirmations(headers) > 0)
     }
 
-    /// The HTLCs of the commitment with this id whose outputs are not spent, as far as it was proven.
-    pub fn unspent_htlcs(&self, close: Txid, headers: &Headers) -> Htlcs {
-        let htlcs = self.closed_htlcs(close).into_iter();
-        let unspent = htlcs.filter(|it| self.htlc_spend(&it.output, headers).is_none());
-        unspent.map(|it| it.htlc).collect()
+    /// The HTLCs of the commitment with this id, if it is one that either side may broadcast.
+    pub fn htlcs_of(&self, txid: Txid) -> Htlcs {
+        let htlcs = self.closed_htlcs(txid).into_iter();
+        htlcs.map(|it| it.htlc).collect()
     }
 
-    /// The HTLCs that are not settled: of a channel that is proven to be closed those of its close, else those of all commitments that either side
-    /// may broadcast.
+    /// The HTLCs that are not settled: once a commitment on record is deep in the chain those of it that nothing deep spends, and none after a
+    /// cooperative close; else those of all commitments that either side may broadcast.
     pub fn open_htlcs(&self, headers: &Headers) -> Htlcs {
-        match self.spend(headers) {
-            Some(close) => self.unspent_htlcs(close.txid, headers),
-            None => self.standing_htlcs(),
+        let is_deep = |it: &InBlock| it.confirmations(headers) >= SETTLED_BLOCKS;
+        match &self.spend {
+            Some(close) if is_deep(close) && (self.is_closing || self.has(close.txid)) => {
+                let htlcs = self.closed_htlcs(close.txid).into_iter();
+                let is_open =
+                    |it: &ClosedHtlc| !self.htlc_spends.get(&it.output).is_some_and(is_deep);
+                htlcs.filter(is_open).map(|it| it.htlc).collect()
+            }
+            _ => self.standing_htlcs(),
         }
+    }
+
+    /// Whether either side may broadcast the commitment with this id.
+    fn has(&self, txid: Txid) -> bool {
+        let holder = self.holder.iter().map(|it| it.commitment.trust().txid());
+        let peer = self.peer.iter().map(|it| it.commitment.trust().txid());
+        holder.chain(peer).any(|it| it == txid)
     }
 
     /// The channel's id; `None` before its funding is known.
@@ -474,7 +489,12 @@ impl State {
             }
             Change::SpendProven(c) => {
                 let proven = read_in_block(&c)?;
-                self.channel_mut(&c.keys_id)?.spend = Some(proven);
+                let channel = self.channel_mut(&c.keys_id)?;
+                channel.spend = Some(proven);
+                // Those of another close, which has left the chain.
+                channel
+                    .htlc_spends
+                    .retain(|output, _| output.txid == proven.txid);
             }
             Change::HtlcSpendProven(c) => {
                 let proven = c.proven.ok_or(Bad::Unreadable("an HTLC's spend"))?;

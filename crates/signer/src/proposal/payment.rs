@@ -141,7 +141,7 @@ impl Beside {
         let htlcs = keep(htlcs, those_read, |it| &mut it.unread_msat);
         let close = sight.close(channel);
         let of_close = |txid: Option<Txid>| match txid {
-            Some(txid) => htlcs.common(&channel.unspent_htlcs(txid, sight.headers)),
+            Some(txid) => htlcs.common(&channel.htlcs_of(txid)),
             None => Htlcs::default(),
         };
         let (standing, gone): (_, fn(&mut Beside) -> &mut u64) = match close {

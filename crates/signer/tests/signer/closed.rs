@@ -35,28 +35,56 @@ fn htlcs(signer: &Signer) -> Vec<SeenHtlc> {
     channels.flat_map(|channel| channel.htlcs).collect()
 }
 
+/// Mines until so many blocks confirm the newest transaction.
+fn bury(phone: &mut Phone, blocks: u32) {
+    phone.chain.mine_empty(blocks - 1);
+    phone.show_headers();
+}
+
 #[test]
-fn an_htlc_of_a_close_has_a_deadline_until_its_spend_is_proven() {
+fn an_htlc_of_a_close_has_a_deadline_until_its_spend_is_deep() {
     let mut phone = Phone::new();
     let (_, close, spend) = paid(&mut phone);
     assert_eq!(deadline(&phone), Some(FAIL_BACK));
     mine_and_prove(&mut phone, &close);
+    bury(&mut phone, 6);
     assert_eq!(deadline(&phone), Some(FAIL_BACK));
     mine_and_prove(&mut phone, &spend);
+    bury(&mut phone, 5);
+    assert_eq!(deadline(&phone), Some(FAIL_BACK), "it may be unspent again");
+    bury(&mut phone, 2);
     assert_eq!(deadline(&phone), None);
     phone.restart();
     assert_eq!(deadline(&phone), None);
 
-    let height = phone.chain.height() - 1;
-    reorganise(&mut phone, height, 2);
+    let height = phone.chain.height() - 6;
+    reorganise(&mut phone, height, 7);
     assert_eq!(deadline(&phone), Some(FAIL_BACK), "it is unspent again");
 }
 
 #[test]
-fn a_channel_that_was_closed_without_the_htlc_has_no_deadline() {
+fn a_close_by_a_transaction_that_is_not_on_record_ends_no_deadline() {
     let mut phone = Phone::new();
     let (channel, ..) = paid(&mut phone);
     mine_and_prove(&mut phone, &spend_of(&channel));
+    bury(&mut phone, 6);
+    assert_eq!(deadline(&phone), Some(FAIL_BACK));
+}
+
+#[test]
+fn a_close_by_a_commitment_without_the_htlc_ends_its_deadline() {
+    let mut phone = Phone::new();
+    let channel = deep(&mut phone, 6);
+    let asked = ask_for(&mut phone, AMOUNT_MSAT);
+    finish(&mut phone, &Draft::of(&asked), &asked).unwrap();
+    let htlcs = [Htlc::incoming(asked.payment_hash, AMOUNT_MSAT)];
+    let [validate, ..] = channel.peers_update(1, 400_000, &htlcs);
+    phone.ask(validate).unwrap();
+    assert_eq!(deadline(&phone), Some(FAIL_BACK));
+    let close = channel.theirs(0, 400_000, &[]);
+    let close = close.trust().built_transaction().transaction.clone();
+    mine_and_prove(&mut phone, &close);
+    bury(&mut phone, 6);
     assert_eq!(deadline(&phone), None);
 }
 
