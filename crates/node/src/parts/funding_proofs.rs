@@ -258,6 +258,8 @@ impl FundingProofs {
         self.due.clear();
         self.asked = None;
         self.put_off.extend(self.shown.drain(..));
+        // The source may have them by then.
+        self.failed.clear();
     }
 
     /// The next request, to be answered with [`FundingProofs::answered`].
@@ -400,11 +402,16 @@ impl Proven {
         }
     }
 
-    /// Whether the close is proven, and so deep at this height that nothing more of it is.
+    /// Whether all of the close is proven that was noted, and it is so deep at this height that nothing more of it is. For a phone that does
+    /// not come, or takes no proof, it is kept twice as long.
     fn is_over(&self, height: u32) -> bool {
         let close = self.close.as_ref();
         let commitment = close.and_then(|close| close.commitment.as_ref());
-        commitment.is_some_and(|it| it.is_proven && height >= it.height.saturating_add(KEPT_BLOCKS))
+        commitment.is_some_and(|it| {
+            let depth = height.saturating_sub(it.height);
+            let is_proven = it.is_proven && it.spends.values().all(|spend| spend.is_proven);
+            depth >= 2 * KEPT_BLOCKS || (is_proven && depth >= KEPT_BLOCKS)
+        })
     }
 
     fn encode(&self) -> Vec<u8> {

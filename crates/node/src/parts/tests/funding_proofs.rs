@@ -554,5 +554,8 @@ fn the_record_of_a_forced_close_stays_and_is_dropped_at_last() {
     assert!(pair.has_record());
     pair.world.mine(KEPT_BLOCKS);
     pair.world.pass(Duration::from_secs(1));
+    assert!(pair.has_record(), "the phone was not shown all");
+    pair.world.mine(KEPT_BLOCKS);
+    pair.world.pass(Duration::from_secs(1));
     assert!(!pair.has_record());
 }
