@@ -83,9 +83,9 @@ impl Signer {
 
     fn seen_htlcs(&self, channel: &Channel) -> Vec<SeenHtlc> {
         let headers = &self.headers;
-        let close = channel.spend(headers).map(|close| close.txid);
-        let htlcs = close.map_or_else(Vec::new, |txid| channel.closed_htlcs(txid));
-        let seen = htlcs.into_iter().map(|it| SeenHtlc {
+        let close = channel.spend(headers);
+        let htlcs = close.and_then(|close| channel.closed_htlcs(close.txid));
+        let seen = htlcs.into_iter().flatten().map(|it| SeenHtlc {
             is_outgoing: it.htlc.is_outgoing,
             payment_hash: it.htlc.payment_hash,
             amount_msat: it.htlc.amount_msat,

@@ -251,25 +251,23 @@ impl Channel {
             .fold(Htlcs::default(), |all, htlcs| all.union(&htlcs))
     }
 
-    /// The HTLCs of the commitment with this id, with their outputs, if it is one that either side may broadcast.
-    pub fn closed_htlcs(&self, txid: Txid) -> Vec<ClosedHtlc> {
+    /// The HTLCs of the commitment with this id, with their outputs; `None` when it is not one that either side may broadcast.
+    pub fn closed_htlcs(&self, txid: Txid) -> Option<Vec<ClosedHtlc>> {
         let holder = self.holder.iter();
         let holder = holder.map(|it| (&*it.commitment, Side::Holder));
         let peer = self.peer.iter();
         let peer = peer.map(|it| (&it.commitment, Side::Counterparty));
         let mut all = holder.chain(peer);
-        let closed = all.find(|(commitment, _)| commitment.trust().txid() == txid);
-        closed.map_or_else(Vec::new, |(commitment, side)| {
-            let htlcs = commitment.nondust_htlcs().iter();
-            let htlcs = htlcs.filter_map(|htlc| {
-                let vout = htlc.transaction_output_index?;
-                Some(ClosedHtlc {
-                    htlc: Htlc::of(htlc, side),
-                    output: OutPoint { txid, vout },
-                })
-            });
-            htlcs.collect()
-        })
+        let (commitment, side) = all.find(|(it, _)| it.trust().txid() == txid)?;
+        let htlcs = commitment.nondust_htlcs().iter();
+        let htlcs = htlcs.filter_map(|htlc| {
+            let vout = htlc.transaction_output_index?;
+            Some(ClosedHtlc {
+                htlc: Htlc::of(htlc, side),
+                output: OutPoint { txid, vout },
+            })
+        });
+        Some(htlcs.collect())
     }
 
     /// The transaction of the chain that spends this output with an HTLC of the channel's close, as far as it was proven.
@@ -280,7 +278,7 @@ impl Channel {
 
     /// The HTLCs of the commitment with this id, if it is one that either side may broadcast.
     pub fn htlcs_of(&self, txid: Txid) -> Htlcs {
-        let htlcs = self.closed_htlcs(txid).into_iter();
+        let htlcs = self.closed_htlcs(txid).into_iter().flatten();
         htlcs.map(|it| it.htlc).collect()
     }
 
@@ -288,22 +286,19 @@ impl Channel {
     /// cooperative close; else those of all commitments that either side may broadcast.
     pub fn open_htlcs(&self, headers: &Headers) -> Htlcs {
         let is_deep = |it: &InBlock| it.confirmations(headers) >= SETTLED_BLOCKS;
-        match &self.spend {
-            Some(close) if is_deep(close) && (self.is_closing || self.has(close.txid)) => {
-                let htlcs = self.closed_htlcs(close.txid).into_iter();
-                let is_open =
-                    |it: &ClosedHtlc| !self.htlc_spends.get(&it.output).is_some_and(is_deep);
-                htlcs.filter(is_open).map(|it| it.htlc).collect()
+        let Some(close) = self.spend.filter(is_deep) else {
+            return self.standing_htlcs();
+        };
+        match self.closed_htlcs(close.txid) {
+            Some(htlcs) => {
+                let is_settled =
+                    |it: &ClosedHtlc| self.htlc_spends.get(&it.output).is_some_and(is_deep);
+                let open = htlcs.into_iter().filter(|it| !is_settled(it));
+                open.map(|it| it.htlc).collect()
             }
-            _ => self.standing_htlcs(),
+            None if self.is_closing => Htlcs::default(),
+            None => self.standing_htlcs(),
         }
-    }
-
-    /// Whether either side may broadcast the commitment with this id.
-    fn has(&self, txid: Txid) -> bool {
-        let holder = self.holder.iter().map(|it| it.commitment.trust().txid());
-        let peer = self.peer.iter().map(|it| it.commitment.trust().txid());
-        holder.chain(peer).any(|it| it == txid)
     }
 
     /// The channel's id; `None` before its funding is known.

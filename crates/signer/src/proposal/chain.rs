@@ -88,7 +88,7 @@ fn of_close(proof: &Proof, channel: &Channel) -> Option<Role> {
     if spent.is_empty() {
         return None;
     }
-    let htlcs = channel.closed_htlcs(close).into_iter();
+    let htlcs = channel.closed_htlcs(close).into_iter().flatten();
     let htlcs = htlcs.map(|it| it.output);
     Some(Role::OfClose(
         htlcs.filter(|output| spent.contains(output)).collect(),
