@@ -179,15 +179,21 @@ fn every_address_is_tried_before_a_peer_counts_as_unreachable() {
     assert!(unreachable[0].message.contains("(refused)"));
 }
 
+/// A peer that the owner has asked for was dialled; the handshake of connection 7 goes on.
+fn in_handshake(turn: &Turn, peer: PublicKey) -> Dialing {
+    let mut dialing = Dialing::default();
+    dialing.give(turn, peer, "host:9735");
+    dialled(&mut dialing, turn, &[peer]);
+    dialing.dialed(&peer, 7, turn.now.instant);
+    dialing
+}
+
 #[test]
 fn a_connection_that_ends_in_its_handshake_is_a_failed_attempt() {
     let (mut world, peer, node) = strangers();
     let turn = world.turn(node);
-    let mut dialing = Dialing::default();
-    dialing.give(turn, peer, "host:9735");
-    dialled(&mut dialing, turn, &[peer]);
+    let mut dialing = in_handshake(turn, peer);
     // The connection is closed again: no connection has this id.
-    dialing.dialed(&peer, 7, turn.now.instant);
     dialled(&mut dialing, turn, &[peer]);
     let unreachable = dialing.take_unreachable();
     assert_eq!(unreachable.len(), 1);
@@ -297,10 +303,7 @@ fn refusal(retry: bool) -> Refusal {
 fn a_peer_that_the_phone_refuses_is_not_dialled_again_until_its_owner_asks() {
     let (mut world, peer, node) = strangers();
     let turn = world.turn(node);
-    let mut dialing = Dialing::default();
-    dialing.give(turn, peer, "host:9735");
-    dialled(&mut dialing, turn, &[peer]);
-    dialing.dialed(&peer, 7, turn.now.instant);
+    let mut dialing = in_handshake(turn, peer);
     dialing.handshake_refused(7, &refusal(false));
     let unreachable = dialing.take_unreachable();
     assert_eq!(unreachable.len(), 1);
@@ -318,10 +321,7 @@ fn a_peer_that_the_phone_refuses_is_not_dialled_again_until_its_owner_asks() {
 fn a_peer_that_the_phone_refuses_for_now_is_dialled_again() {
     let (mut world, peer, node) = strangers();
     let turn = world.turn(node);
-    let mut dialing = Dialing::default();
-    dialing.give(turn, peer, "host:9735");
-    dialled(&mut dialing, turn, &[peer]);
-    dialing.dialed(&peer, 7, turn.now.instant);
+    let mut dialing = in_handshake(turn, peer);
     dialing.handshake_refused(7, &refusal(true));
     assert_eq!(dialing.take_unreachable(), []);
     assert!(dialled(&mut dialing, turn, &[peer]).is_empty());
