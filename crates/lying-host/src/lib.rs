@@ -15,6 +15,7 @@ mod attacks;
 pub mod chain;
 pub mod funded;
 pub mod gossip;
+mod handshake;
 pub mod invoice;
 pub mod onion;
 pub mod scene;

@@ -1,46 +1,17 @@
 //! Handshakes with peers (BOLT 8): secrets for a stranger, for a peer that does not exist, or for whatever point the host likes.
 
-use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
+use bitcoin::secp256k1::PublicKey;
 use longhand_bolt8::{ACT_BYTES, ActOne};
-use longhand_proto::signer::Ecdh;
-use longhand_proto::signer::signer_op::Op;
 use longhand_signer::Rule;
 
 use super::commitment::thiefs_key;
 use crate::funded::{mine_and_prove, spend_of};
+use crate::handshake::{act_one, act_two, dialed, handshake, point, secret};
 use crate::scene::*;
 use crate::{Case, Cases};
 
 /// As many as may come at once.
 const BURST: u64 = 512;
-
-/// A peer dials this node, with the ephemeral key of this number.
-pub(super) fn act_one(node_id: &PublicKey, number: u64) -> Op {
-    handshake(ActOne::new(node_id, &secret(number)).as_bytes(), None)
-}
-
-/// The node dials this peer, which answers with this ephemeral key.
-pub(super) fn dialed(peer: &PublicKey, ephemeral: &PublicKey) -> Op {
-    let act_two = [&[0][..], &ephemeral.serialize(), &[7; 16]].concat();
-    handshake(&act_two, Some(peer))
-}
-
-fn handshake(act: &[u8], dialed: Option<&PublicKey>) -> Op {
-    Op::Ecdh(Ecdh {
-        act: act.to_vec(),
-        dialed_node_id: dialed.map_or_else(Vec::new, |peer| peer.serialize().to_vec()),
-    })
-}
-
-fn secret(number: u64) -> SecretKey {
-    let mut bytes = [1; 32];
-    bytes[24..].copy_from_slice(&number.to_be_bytes());
-    SecretKey::from_slice(&bytes).expect("a number below the order")
-}
-
-fn point(number: u64) -> PublicKey {
-    secret(number).public_key(&Secp256k1::new())
-}
 
 fn node_id(phone: &Phone) -> PublicKey {
     phone.signer.keys().node_id()
@@ -78,10 +49,7 @@ fn acts() -> Vec<Case> {
     });
     cases.attack(
         "the act of the dialled peer as that of a peer that dials",
-        |_| {
-            let act_two = [&[0][..], &point(1).serialize(), &[7; 16]].concat();
-            handshake(&act_two, None)
-        },
+        |_| handshake(&act_two(&point(1)), None),
     );
     cases.all
 }

@@ -7,8 +7,8 @@ use longhand_proto::signer::{ClaimableHtlc, GetPreimage};
 use longhand_signer::{InvoiceRequest, Rule};
 
 use super::commitment::thiefs_key;
-use super::handshakes::{act_one, dialed};
 use crate::funded::{deep, mine_and_prove, spend_of};
+use crate::handshake::{act_one, dialed};
 use crate::invoice::{Draft, EXPIRY_S, ask_for, finish};
 use crate::onion::{Offer, peel};
 use crate::scene::*;
