@@ -6,11 +6,13 @@
 //!
 //! Compaction: write [`Signer::snapshot`](crate::Signer::snapshot) to a new file, sync it, and rename it to the old one's name.
 
+mod channel;
 mod record;
 mod secrets;
 mod state;
 
+pub(crate) use channel::{Channel, Hidden, InBlock};
 pub(crate) use record::{Entry, entry};
 pub use record::{LedgerError, LedgerRecord};
-pub(crate) use state::{Channel, InBlock, KnownChannelIntent, OwnPayment, ReadOnion, State};
-pub(crate) use state::{Hidden, hidden_sums, htlc_owed, htlc_spend, in_block};
+pub(crate) use state::{KnownChannelIntent, OwnPayment, ReadOnion, State};
+pub(crate) use state::{hidden_sums, htlc_owed, htlc_spend, in_block};
