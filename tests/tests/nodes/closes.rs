@@ -18,6 +18,9 @@ use longhand_store::testing::FailingStore;
 use longhand_testkit::nodes::{Owner, RecordingChain, World, ask, pay, settle, try_ask, usable};
 use longhand_testkit::until;
 
+/// The key prefix of the record of an agreed close, which a node writes in the turn that ends the negotiation.
+const COOP_CLOSE: &str = "agreed/";
+
 /// An owner with a channel that it opened from its own wallet, and has paid with.
 async fn owner_with_own_channel(world: &World) -> (Owner, Vec<u8>) {
     let alice = world.owner("alice", 1).await;
@@ -269,7 +272,8 @@ async fn a_close_of_a_channel_that_the_hub_opened_is_sent_though_a_node_dies_at_
     every_write_of_an_agreed_close(OpenedBy::Hub).await;
 }
 
-/// The hub is the first to have both signatures. It dies then, and the transactions that it broadcasts are lost.
+/// The hub is the first to have both signatures. It dies then, and the transaction that it broadcasts is lost, as is its
+/// last message of the close.
 #[tokio::test(flavor = "multi_thread")]
 async fn when_a_peer_closes_by_force_after_an_agreed_close_the_balance_is_swept() {
     let store = Arc::new(FailingStore::new(Arc::new(MemoryStore::default())));
@@ -280,58 +284,52 @@ async fn when_a_peer_closes_by_force_after_an_agreed_close_the_balance_is_swept(
     };
     let shop = world.shop(own_store).await;
     world.fund(&shop, 1_000_000).await;
-    let overview = async |node: &Node| node.overview().await.unwrap();
-    for write in 1.. {
-        let channel_id = world.open(&shop, &world.hub, 100_000, 0).await;
-        let invoice = world.hub.invoice(50_000_000, "bread", 3600).await.unwrap();
-        assert_eq!(pay(&shop, &invoice).await.state(), State::Succeeded);
-        let expected = overview(&world.hub).await.onchain_sat + 50_000;
-        world.hub.stop().await;
-        world.hub = world
-            .start_hub_on(RecordingChain::cut_off(&world.follower))
-            .await;
-        until("the channel is usable again", async || {
-            usable(&world.hub).await == 1 && usable(&shop).await == 1
-        })
+    let channel_id = world.open(&shop, &world.hub, 100_000, 0).await;
+    let invoice = world.hub.invoice(50_000_000, "bread", 3600).await.unwrap();
+    assert_eq!(pay(&shop, &invoice).await.state(), State::Succeeded);
+    let onchain = async |node: &Node| node.overview().await.unwrap().onchain_sat;
+    let expected = onchain(&world.hub).await + 50_000;
+    world.hub.stop().await;
+    world.hub = world
+        .start_hub_on(RecordingChain::cut_off(&world.follower))
         .await;
-        let dies_at = store.commits() + write;
-        store.lose_answer(dies_at);
-        close_in_the_end(&shop, &channel_id).await;
-        until("the hub has died, and is done with it", async || {
-            store.commits() >= dies_at && overview(&world.hub).await.channels == 0
-        })
-        .await;
-        settle().await;
-        let force = true;
-        // Refused when the shop has received the hub's last message of the close.
-        try_ask(
-            &shop,
-            Kind::CloseChannel(CloseChannel {
-                channel_id,
-                force,
-                ..CloseChannel::default()
-            }),
-        )
-        .await;
-        until("the shop's transaction is in the mempool", async || {
-            !world.devnet.mempool().is_empty()
-        })
-        .await;
-        let is_forced = world.devnet.mempool().iter().any(is_commitment);
-        world.mine(1).await;
-        settle().await;
-        world.hub.stop().await;
-        world.hub = world.start_hub().await;
-        mine_until_both_have_nothing_left_to_close(&world, &shop).await;
-        if is_forced {
-            let swept = overview(&world.hub).await.onchain_sat;
-            assert!(
-                swept <= expected && swept > expected - 1_000,
-                "{swept} of {expected}"
-            );
-            return;
-        }
-    }
+    until("the channel is usable again", async || {
+        usable(&world.hub).await == 1 && usable(&shop).await == 1
+    })
+    .await;
+
+    store.lose_answer_of_put(COOP_CLOSE);
+    close_in_the_end(&shop, &channel_id).await;
+    until("the hub has died, and is done with it", async || {
+        store.has_lost_put()
+            && world
+                .hub
+                .overview()
+                .await
+                .is_some_and(|now| now.channels == 0)
+    })
+    .await;
+    let close = CloseChannel {
+        channel_id,
+        force: true,
+        ..CloseChannel::default()
+    };
+    ask(&shop, Kind::CloseChannel(close)).await;
+    until("the shop's transaction is in the mempool", async || {
+        !world.devnet.mempool().is_empty()
+    })
+    .await;
+    assert!(world.devnet.mempool().iter().any(is_commitment));
+    world.mine(1).await;
+    settle().await;
+    world.hub.stop().await;
+    world.hub = world.start_hub().await;
+    mine_until_both_have_nothing_left_to_close(&world, &shop).await;
+    let swept = onchain(&world.hub).await;
+    assert!(
+        swept <= expected && swept > expected - 1_000,
+        "{swept} of {expected}"
+    );
 }
 
 /// LDK stores a monitor up to fifty blocks after a block that changed it, and closes by force when it loads the

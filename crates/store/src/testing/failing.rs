@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
-use crate::{Batch, KeyRange, Store, StoreError};
+use crate::{Batch, KeyRange, Store, StoreError, Write};
 
 /// Passes every call on to another store, but for the commits and loads that were picked. Commits are counted from 1.
 pub struct FailingStore {
@@ -19,6 +19,8 @@ struct Plan {
     commits: u64,
     loads: u64,
     at: BTreeMap<u64, Step>,
+    /// The first commit that puts a key with this prefix loses its answer.
+    lost_put: Option<String>,
     /// Namespaces whose next loads fail, how many, and with which error.
     unreadable: BTreeMap<String, (u64, StoreError)>,
     loads_refused: u64,
@@ -36,6 +38,19 @@ impl Plan {
             }
             _ => Ok(()),
         }
+    }
+
+    /// True once, for the commit that was picked by its key.
+    fn loses_put_of(&mut self, batch: &Batch) -> bool {
+        let is_picked = self.lost_put.as_ref().is_some_and(|prefix| {
+            let is_put =
+                |write: &Write| matches!(write, Write::Put(key, _) if key.starts_with(prefix));
+            batch.writes.iter().any(is_put)
+        });
+        if is_picked {
+            self.lost_put = None;
+        }
+        is_picked
     }
 }
 
@@ -108,6 +123,17 @@ impl FailingStore {
         self.plan().at.insert(nth, Step::LoseAnswer);
     }
 
+    /// As [`Self::lose_answer`], for the first commit from now on that puts a key with this prefix: how many commits come
+    /// before it may depend on how messages were read together.
+    pub fn lose_answer_of_put(&self, prefix: &str) {
+        self.plan().lost_put = Some(prefix.to_owned());
+    }
+
+    /// Whether that commit has been called.
+    pub fn has_lost_put(&self) -> bool {
+        self.plan().lost_put.is_none()
+    }
+
     /// The `nth` commit waits until it is resumed.
     pub fn pause(&self, nth: u64) -> Paused {
         let (reached_tx, reached) = oneshot::channel();
@@ -131,7 +157,7 @@ impl FailingStore {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next_step(&self) -> Option<Step> {
+    fn next_step(&self, batch: &Batch) -> Option<Step> {
         let mut plan = self.plan();
         plan.commits += 1;
         let nth = plan.commits;
@@ -139,6 +165,9 @@ impl FailingStore {
             return Some(Step::Refuse(StoreError::Unavailable(
                 "stopped by a test".into(),
             )));
+        }
+        if plan.loses_put_of(batch) {
+            return Some(Step::LoseAnswer);
         }
         plan.at.remove(&nth)
     }
@@ -171,7 +200,7 @@ impl Store for FailingStore {
     }
 
     async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
-        match self.next_step() {
+        match self.next_step(&batch) {
             None => self.inner.commit(batch).await,
             Some(Step::Refuse(error)) => Err(error),
             Some(Step::LoseAnswer) => {
