@@ -1,7 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use bitcoin::absolute::LockTime;
-use bitcoin::{Amount, Block, ScriptBuf, Sequence, TxOut, transaction};
+use bitcoin::hashes::Hash;
+use bitcoin::{
+    Amount, Block, BlockHash, OutPoint, ScriptBuf, Sequence, TxIn, TxOut, Txid, transaction,
+};
 use longhand_proto::command::CloseChannel;
 use longhand_proto::command::command::Command as Kind;
 use longhand_proto::signer::signer_answer::Answer;
@@ -9,6 +12,7 @@ use longhand_proto::signer::{Done, Refusal, SignerAnswer, SignerOp, SignerReply}
 use longhand_signer::Close as SeenClose;
 use longhand_store::Write;
 
+use super::records::{Close, Commitment, InBlock, KEPT_BLOCKS, Spend};
 use super::*;
 use crate::machine::input::Input;
 use crate::machine::testing::{Id, World};
