@@ -52,7 +52,7 @@ pub use pairing::{PairingCode, PairingCodeError, PairingSecret};
 pub use rendezvous::{DiscoverySeed, Rendezvous};
 
 /// The version of the link that this crate speaks.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// Whether this is a build for tests. A program for use refuses to be compiled with it.
 pub const IS_FOR_TESTS: bool = cfg!(feature = "fuzzing");
