@@ -67,6 +67,19 @@ async fn picked_commits_fail_pause_or_lose_their_answer() {
 }
 
 #[tokio::test]
+async fn a_commit_picked_by_its_key_loses_its_answer_once() {
+    let store = FailingStore::new(Arc::new(MemoryStore::new()));
+    store.lose_answer_of_put("a/");
+    let write = |key: &str| batch("n", vec![put("b", b"x"), put(key, b"x")]);
+    assert_eq!(store.commit(write("b/a/")).await, Ok(()));
+    assert!(!store.has_lost_put());
+    assert!(store.commit(write("a/1")).await.is_err());
+    assert!(store.has_lost_put());
+    assert_eq!(store.get("n", "a/1").await, Ok(Some(b"x".to_vec())));
+    assert_eq!(store.commit(write("a/2")).await, Ok(()));
+}
+
+#[tokio::test]
 async fn picked_loads_fail_in_one_namespace_alone() {
     let store = FailingStore::new(Arc::new(MemoryStore::new()));
     store.refuse_loads("n", 1, StoreError::Full);
