@@ -13,6 +13,8 @@ use std::time::Duration;
 use bitcoin::Network;
 use longhand_node::Graph;
 use longhand_store::{Batch, Store, StoreError, Write};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::{JoinError, spawn_blocking};
 
 use crate::clock::now_unix_s;
 
@@ -50,7 +52,7 @@ impl GraphKeeper {
             let graph = read_file(&paths.0).or(earlier.0);
             Graph::restore(network, graph, read_file(&paths.1).or(earlier.1))
         };
-        let graph = tokio::task::spawn_blocking(read).await;
+        let graph = run_blocking(read).await;
         Ok(GraphKeeper {
             directory: directory.to_owned(),
             graph: Arc::new(graph.unwrap_or_else(|_| Graph::new(network))),
@@ -81,10 +83,21 @@ impl GraphKeeper {
             write_file(&directory.join(GRAPH_FILE), &graph.graph_bytes())?;
             write_file(&directory.join(SCORES_FILE), &graph.scorer_bytes())
         };
-        let written = tokio::task::spawn_blocking(write).await;
+        let written = run_blocking(write).await;
         if let Err(error) = written.unwrap_or_else(|panicked| Err(panicked.into())) {
             tracing::warn!(%error, "the network graph was not stored");
         }
+    }
+}
+
+/// Does work that takes long on a thread for that; in the task itself on a runtime of one thread, as that of the simulation, where the
+/// order of events must not depend on how fast another thread is.
+async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => Ok(work()),
+        _ => spawn_blocking(work).await,
     }
 }
 
