@@ -46,3 +46,13 @@ fn a_run_is_the_same_alone_and_among_others() {
         assert_eq!(alone(interruption, verdict.nth), trace, "{verdict:?}");
     }
 }
+
+/// The runs wait for a processor, and draw the same names for their temporary directories.
+#[test]
+fn a_run_is_the_same_in_six_processes_at_once() {
+    let traces: Vec<String> = thread::scope(|scope| {
+        let runs = [(); 6].map(|()| scope.spawn(|| alone("store:9:after", 3)));
+        runs.map(|run| run.join().unwrap()).into()
+    });
+    assert!(traces.iter().all(|trace| *trace == traces[0]), "{traces:?}");
+}

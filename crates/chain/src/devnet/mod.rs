@@ -486,7 +486,9 @@ async fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), DevnetError
 
 /// A temporary directory for the library.
 fn scratch() -> Result<Scratch, DevnetError> {
-    let dir = tempfile::Builder::new().prefix("devnet-").tempdir();
+    // With the process's number, since the simulation draws the same random part in each process.
+    let prefix = format!("devnet-{}-", std::process::id());
+    let dir = tempfile::Builder::new().prefix(&prefix).tempdir();
     let dir = dir.map_err(|e| DevnetError::Data(format!("temporary directory: {e}")))?;
     Ok(Scratch::Temporary(dir))
 }

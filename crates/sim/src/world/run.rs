@@ -233,10 +233,15 @@ async fn settle(sim: &Arc<Simulator>, channels: usize) -> Result<(), String> {
 /// A directory for the files of a run. The effect of a power cut on them is simulated, so that they need no real disk,
 /// on which every write would wait: it is in memory (`/dev/shm`) where the system has that.
 fn scratch() -> Result<TempDir, String> {
+    // Simulated threads of other processes draw the same random part. After three names that exist, `tempfile` would ask for
+    // randomness, and the run would go on with other keys.
+    let prefix = format!("longhand-sim-{}-", std::process::id());
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix);
     let memory = Path::new("/dev/shm");
     let dir = match memory.is_dir() {
-        true => TempDir::new_in(memory).or_else(|_| TempDir::new()),
-        false => TempDir::new(),
+        true => builder.tempdir_in(memory).or_else(|_| builder.tempdir()),
+        false => builder.tempdir(),
     };
     dir.map_err(text)
 }
