@@ -18,6 +18,9 @@ use crate::{Host, HostError, chain, descriptors, files};
 /// `docs/host.example.toml`: regtest, a database and secrets in `longhand-host`, the chain of a Bitcoin Core on this machine, phones on
 /// port 9750 of loopback.
 ///
+/// It runs in tokio's runtime, with several threads best: in one of a single thread (`current_thread`) all waits each hour while the network
+/// graph is written, which has 100 MB on the public network.
+///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// use longhand_host::Host;
