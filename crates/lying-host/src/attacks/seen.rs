@@ -417,6 +417,19 @@ fn unproven() -> Vec<Case> {
         mine_and_prove(phone, &spend_of_htlc(&close, AMOUNT_MSAT / 1_000));
         claim
     });
+    cases.honest(
+        "the block in which the HTLC was claimed has left the chain",
+        |phone| {
+            let channel = deep(phone, 6);
+            let claim = paid(phone, &channel);
+            let close = commitment_with(&channel, &claim);
+            mine_and_prove(phone, &close);
+            mine_and_prove(phone, &spend_of_htlc(&close, AMOUNT_MSAT / 1_000));
+            let height = phone.chain.height() - 1;
+            reorganise(phone, height, 2);
+            claim
+        },
+    );
     cases.honest("the block of the close has left the chain", |phone| {
         let channel = deep(phone, 6);
         let claim = paid(phone, &channel);
@@ -516,11 +529,7 @@ fn unwatched() -> Vec<Case> {
         "a close by the commitment with the HTLC, which the source names",
         |phone| {
             let (channel, claim) = watched(phone);
-            let holder = channel.holder(
-                1,
-                400_000,
-                &[Htlc::incoming(paid_hash(&claim), AMOUNT_MSAT)],
-            );
+            let holder = channel.holder(1, 400_000, &[claimed(&claim)]);
             source_says(phone, 0, OutputState::Spent(Some(holder.trust().txid())));
             claim
         },
@@ -530,16 +539,21 @@ fn unwatched() -> Vec<Case> {
 
 /// The peer's commitment with the HTLC whose preimage an operation asks for.
 pub(super) fn commitment_with(channel: &Channel, claim: &Op) -> Transaction {
-    let htlcs = [Htlc::incoming(paid_hash(claim), AMOUNT_MSAT)];
-    let theirs = channel.theirs(1, 400_000, &htlcs);
+    let theirs = channel.theirs(1, 400_000, &[claimed(claim)]);
     theirs.trust().built_transaction().transaction.clone()
 }
 
-/// The payment whose preimage an operation asks for.
-fn paid_hash(claim: &Op) -> [u8; 32] {
-    match claim {
-        Op::GetPreimage(op) => op.payment_hash[..].try_into().expect("a hash"),
-        _ => panic!("no claim"),
+/// The HTLC whose preimage an operation asks for.
+fn claimed(claim: &Op) -> Htlc {
+    let Op::GetPreimage(op) = claim else {
+        panic!("no claim")
+    };
+    Htlc {
+        cltv_expiry: op.htlcs[0].cltv_expiry,
+        ..Htlc::incoming(
+            op.payment_hash[..].try_into().expect("a hash"),
+            op.htlcs[0].amount_msat,
+        )
     }
 }
 
@@ -579,6 +593,16 @@ fn late() -> Vec<Case> {
         let claim = paid_until(phone, &channel, height + 50);
         phone.chain.mine_empty(11);
         phone.show_headers();
+        claim
+    });
+    cases.attack("the peer has taken back the HTLC of the close", |phone| {
+        let (channel, height) = opened(phone);
+        let claim = paid_until(phone, &channel, height + 50);
+        let close = commitment_with(&channel, &claim);
+        mine_and_prove(phone, &close);
+        phone.chain.mine_empty(50);
+        phone.show_headers();
+        mine_and_prove(phone, &spend_of_htlc(&close, AMOUNT_MSAT / 1_000));
         claim
     });
     cases.honest(

@@ -140,6 +140,7 @@ impl Beside {
         let those_read = htlcs.common(read);
         let htlcs = keep(htlcs, those_read, |it| &mut it.unread_msat);
         let close = sight.close(channel);
+        // Also those that are spent: before they expire only with the preimage, and late ones do not count in any case.
         let of_close = |txid: Option<Txid>| match txid {
             Some(txid) => htlcs.common(&channel.htlcs_of(txid)),
             None => Htlcs::default(),
