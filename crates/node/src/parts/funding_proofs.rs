@@ -4,8 +4,8 @@
 //!
 //! Proofs are made only while a phone is attached that follows the chain: each takes a whole block. The record of a channel is what the
 //! phone has been shown of it, and what it has still to be shown. It is written when the phone has taken the proof of the funding, and
-//! whenever a block has more. It stays until a cooperative close is proven, and after another close for 4,032 blocks ([`records`]). What a
-//! reorganisation has put into another block is proven again.
+//! whenever a block has more. It stays until a cooperative close is proven, and after another close for 4,032 blocks, or twice as many when
+//! the phone was not shown all of it ([`records`]). What a reorganisation has put into another block is proven again.
 //!
 //! A channel's proofs go one by one, in the order of the chain: the phone refuses one that spends a close which it has not seen. Spends are
 //! noted from the close on nevertheless, since they may be in the same block, or come while the phone is away.
@@ -50,7 +50,7 @@ pub(crate) struct FundingProofs {
     /// Shown to a phone that was gone before it took them. They come after others of their channel: one that every phone refuses must not
     /// keep those back for ever.
     put_off: HashSet<ProofRequest>,
-    /// The source could not prove these, and is not asked again before the node is loaded again: it has pruned the block, say.
+    /// The source could not prove these, and is not asked again while this phone is attached: it has pruned the block, say.
     failed: HashSet<ProofRequest>,
 }
 
