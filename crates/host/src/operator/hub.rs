@@ -447,19 +447,8 @@ fn unexpected() -> OperatorError {
 }
 
 fn view_send(send: command::Send) -> HubOnchainSend {
-    use command::send::State;
-    let state = match send.state() {
-        State::Unknown => "unknown",
-        State::Unsigned => "unsigned",
-        State::Pending => "pending",
-        State::Confirmed => "confirmed",
-        State::Failed => "failed",
-        State::Conflicted => "conflicted",
-        State::Abandoning => "abandoning",
-        State::Abandoned => "abandoned",
-    };
     HubOnchainSend {
-        state: state.into(),
+        state: send.state().as_str_name().to_ascii_lowercase(),
         txid: send.txid,
         address: send.address,
         amount_sat: send.amount_sat,

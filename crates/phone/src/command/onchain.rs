@@ -43,23 +43,12 @@ pub struct OnchainSend {
 
 impl From<proto::Send> for OnchainSend {
     fn from(send: proto::Send) -> OnchainSend {
-        use proto::send::State;
-        let state = match send.state() {
-            State::Unknown => "unknown",
-            State::Unsigned => "unsigned",
-            State::Pending => "pending",
-            State::Confirmed => "confirmed",
-            State::Failed => "failed",
-            State::Conflicted => "conflicted",
-            State::Abandoning => "abandoning",
-            State::Abandoned => "abandoned",
-        };
         OnchainSend {
             txid: plain(&send.txid),
             address: plain(&send.address),
             amount_sat: send.amount_sat,
             fee_sat: send.fee_sat,
-            state: state.into(),
+            state: send.state().as_str_name().to_ascii_lowercase(),
             created_unix_s: send.created_unix_s,
             replaced_txids: send.replaced_txids.iter().map(|txid| plain(txid)).collect(),
             problem: plain(&send.problem),
